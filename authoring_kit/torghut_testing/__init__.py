@@ -1,0 +1,1 @@
+"""Conformance checks, fakes and builders for authors of Torghut plugins."""

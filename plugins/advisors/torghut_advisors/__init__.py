@@ -1,0 +1,1 @@
+"""The advisors that come with Torghut."""

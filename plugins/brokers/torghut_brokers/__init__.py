@@ -1,0 +1,1 @@
+"""The brokers that come with Torghut."""

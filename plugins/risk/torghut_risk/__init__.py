@@ -1,0 +1,1 @@
+"""The risk rules that come with Torghut."""

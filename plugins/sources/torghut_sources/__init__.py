@@ -1,0 +1,1 @@
+"""The signal sources and stages that come with Torghut."""

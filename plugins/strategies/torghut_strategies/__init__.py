@@ -1,0 +1,1 @@
+"""The trading strategies that come with Torghut."""

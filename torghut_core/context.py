@@ -1,0 +1,102 @@
+"""What a strategy sees besides its signal: the time, the price, its own position and the account. Read-only."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from torghut_core.model.trading import ZERO, Decision, Position, Side, money
+
+if TYPE_CHECKING:
+    from torghut_core.model.trading import Account
+
+
+class Context:
+    """One strategy's view of one symbol, at the row that it is looking at.
+
+    Nothing here is later than the loop's time. A strategy can propose (`buy`, `sell`, `close`, `target` make a
+    `Decision` to return), and cannot act: there is no broker here.
+    """
+
+    __slots__ = ("_books", "account_label", "event_ts", "now", "position", "price", "strategy_id", "symbol", "working")
+
+    def __init__(self, strategy_id: str, symbol: str, account_label: str, books: Books) -> None:
+        self.strategy_id = strategy_id
+        self.symbol = symbol
+        self.account_label = account_label
+        self._books = books
+        self.event_ts = 0
+        """Start of the signal's bar, ns."""
+        self.now = 0
+        """The loop's time, ns."""
+        self.price = float("nan")
+        """Close of the signal's bar, quote currency per unit."""
+        self.position = Position()
+        """What this strategy holds in this symbol, by its own fills."""
+        self.working = ZERO
+        """Signed units that this strategy's working orders in this symbol would still add."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Nothing held and nothing working."""
+        return not self.position.quantity and not self.working
+
+    @property
+    def is_long(self) -> bool:
+        """Units held, and no order working against or for them."""
+        return self.position.quantity > 0 and not self.working
+
+    @property
+    def is_short(self) -> bool:
+        """Units owed, and no order working against or for them."""
+        return self.position.quantity < 0 and not self.working
+
+    @property
+    def account(self) -> Account:
+        """Cash, equity and buying power of the account."""
+        return self._books.account()
+
+    def buy(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision:
+        """Propose to buy `quantity` units.
+
+        `order` holds what is not a market order for the day: `order_type`, `limit_price`, `stop_price`,
+        `trail_price`, `trail_pct`, `time_in_force`.
+        """
+        return self._decision(Side.BUY, Decimal(quantity), because, order)
+
+    def sell(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision:
+        """Propose to sell `quantity` units; `order` as in `buy`."""
+        return self._decision(Side.SELL, Decimal(quantity), because, order)
+
+    def close(self, because: str, **order: Any) -> Decision | None:
+        """Propose to sell what is held or buy back what is owed; None when that is nothing."""
+        return self.target(ZERO, because, **order)
+
+    def target(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision | None:
+        """Propose what brings position and working orders to `quantity` signed units; None when they are there."""
+        change = Decimal(quantity) - self.position.quantity - self.working
+        if not change:
+            return None
+        return self._decision(Side.BUY if change > 0 else Side.SELL, abs(change), because, order)
+
+    def _decision(self, action: Side, quantity: Decimal, because: str, order: dict[str, Any]) -> Decision:
+        return Decision(
+            account=self.account_label,
+            strategy_id=self.strategy_id,
+            symbol=self.symbol,
+            event_ts=self.event_ts,
+            decided_at=self.now,
+            action=action,
+            quantity=quantity,
+            because=because,
+            price=money(self.price) if self.price == self.price else None,
+            **order,
+        )
+
+
+class Books:
+    """Where a context asks for the account: the engine, or a test's stand-in."""
+
+    def account(self) -> Account:
+        """The account now."""
+        raise NotImplementedError

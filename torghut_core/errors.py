@@ -1,0 +1,111 @@
+"""Everything that torghut raises on purpose.
+
+TorghutError                    the root; carries its ids as attributes and builds its own message
+├── InputError                  what the user gave is wrong: the command line exits with 2
+│   ├── CatalogError            one or more problems, each with file, line, column and mend
+│   ├── TapeError               a bad file or row of market data
+│   ├── SettingsError           an environment variable that does not parse
+│   └── NotFoundError           a decision, table or file that is not there
+├── PluginError                 a plugin that cannot be loaded or that raised
+├── StateError                  the state directory: locked, full, of a newer version
+├── IllegalTransition           a report that the order's state does not allow
+└── ShapeError                  arrays that do not fit each other
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class TorghutError(Exception):
+    """Root of all errors that torghut raises on purpose."""
+
+
+class InputError(TorghutError):
+    """What the user gave is wrong; the message says where and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a catalog, at its place.
+
+    `line` and `column` are 1-based; 0 where the problem has no place in the file (a missing file).
+    `key` is the dotted path of the value (``strategies[0].params.rsi_buy``); `mend` says what to write instead.
+    """
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        key = f"{self.key}: " if self.key else ""
+        mend = f" ({self.mend})" if self.mend else ""
+        return f"{place}: {key}{self.message}{mend}"
+
+
+class CatalogError(InputError):
+    """A catalog that cannot be used; `problems` lists every reason, in file order."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class TapeError(InputError):
+    """A tape that cannot be read, or a row of it that is wrong.
+
+    `row` is the 0-based row of a Parquet file, or the 1-based line of a CSV or JSONL file; None for the whole file.
+    """
+
+    def __init__(self, path: str | Path, message: str, mend: str, row: int | None = None, unit: str = "row") -> None:
+        self.path = str(path)
+        self.message = message
+        self.mend = mend
+        self.row = row
+        place = self.path if row is None else f"{self.path}: {unit} {row}"
+        super().__init__(f"{place}: {message} ({mend})")
+
+
+class SettingsError(InputError):
+    """An environment variable that does not parse; never shows the value of a secret."""
+
+
+class NotFoundError(InputError):
+    """Something that was asked for by name or id and is not there."""
+
+
+class PluginError(TorghutError):
+    """A plugin that cannot be loaded, or that raised while it worked.
+
+    `plugin` is its entry-point or catalog name, `distribution` the package it came from ("" where unknown).
+    """
+
+    def __init__(self, plugin: str, reason: str, distribution: str = "") -> None:
+        self.plugin = plugin
+        self.reason = reason
+        self.distribution = distribution
+        origin = f" (of {distribution})" if distribution else ""
+        super().__init__(f"plugin {plugin!r}{origin}: {reason}")
+
+
+class StateError(TorghutError):
+    """The state directory cannot be used: locked by another process, full, or written by a newer version."""
+
+
+class IllegalTransition(TorghutError):
+    """A report that the order lifecycle does not allow in the order's state; nothing was changed."""
+
+    def __init__(self, client_order_id: str, state: str, event: str) -> None:
+        self.client_order_id = client_order_id
+        self.state = state
+        self.event = event
+        super().__init__(f"order {client_order_id}: {event!r} is not possible in state {state!r}")
+
+
+class ShapeError(TorghutError):
+    """Arrays whose lengths or columns do not fit each other."""

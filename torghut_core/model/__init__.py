@@ -1,0 +1,1 @@
+"""The words of torghut: the market's (`market`) and the trader's (`trading`)."""

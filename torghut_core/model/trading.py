@@ -1,0 +1,274 @@
+"""The trader's words: decision, verdict, intent, order, fill, position.
+
+Money is `Decimal` from here on: quantities in units, prices in quote currency per unit, cash and fees in quote
+currency. Market data is float64; the two meet in `money`. Times are nanoseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from torghut_core.timestamps import format_timestamp
+
+ZERO = Decimal(0)
+
+
+def money(value: float) -> Decimal:
+    """The decimal that a market value prints as: the one place where float64 becomes `Decimal`.
+
+    Examples
+    --------
+    >>> money(1640.25), money(0.1)
+    (Decimal('1640.25'), Decimal('0.1'))
+    """
+    return Decimal(repr(float(value)))
+
+
+class Side(StrEnum):
+    """Which way: BUY raises the position, SELL lowers it."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+
+class OrderType(StrEnum):
+    """How an order asks for its price."""
+
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+    STOP_LIMIT = "stop_limit"
+    TRAILING_STOP = "trailing_stop"
+
+
+class TimeInForce(StrEnum):
+    """How long an order works: its session's day, until canceled, at once or never, whole at once or never."""
+
+    DAY = "day"
+    GTC = "gtc"
+    IOC = "ioc"
+    FOK = "fok"
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What a strategy proposes.
+
+    `event_ts` is the signal's, `decided_at` the loop's time; `price` the last price when it was decided, None where
+    none was known. Prices that the order type does not use are None. `decision_hash` and `generation` are stamped by
+    the kernel.
+    """
+
+    account: str
+    strategy_id: str
+    symbol: str
+    event_ts: int
+    decided_at: int
+    action: Side
+    quantity: Decimal
+    because: str
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    trail_price: Decimal | None = None
+    trail_pct: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.DAY
+    price: Decimal | None = None
+    decision_hash: str = ""
+    generation: int = 0
+
+    @property
+    def params(self) -> dict[str, str]:
+        """What the order would be, as text: the `params` of the decision hash. Absent values are left out."""
+        params = {
+            "quantity": str(self.quantity),
+            "order_type": self.order_type.value,
+            "time_in_force": self.time_in_force.value,
+        }
+        for name in ("limit_price", "stop_price", "trail_price", "trail_pct"):
+            value = getattr(self, name)
+            if value is not None:
+                params[name] = str(value)
+        return params
+
+
+_CANONICAL = msgspec.json.Encoder(order="sorted")
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys and no spaces: the same bytes for the same value on any machine."""
+    return _CANONICAL.encode(value)
+
+
+def decision_hash(decision: Decision) -> str:
+    """sha256 over the canonical JSON of [account, strategy_id, symbol, event_ts, action, params], hexadecimal."""
+    identity = [
+        decision.account,
+        decision.strategy_id,
+        decision.symbol,
+        format_timestamp(decision.event_ts),
+        decision.action.value,
+        decision.params,
+    ]
+    return hashlib.sha256(canonical_json(identity)).hexdigest()
+
+
+def client_order_id(decision_hash: str, leg: int = 1) -> str:
+    """The id under which a decision's order is sent: at most 48 characters, the same on every retry.
+
+    Examples
+    --------
+    >>> client_order_id("ab" * 32), client_order_id("ab" * 32, leg=2)
+    ('tg-abababababababababababababababababababab', 'tg-abababababababababababababababababababab-2')
+    """
+    return f"tg-{decision_hash[:40]}" if leg == 1 else f"tg-{decision_hash[:40]}-{leg}"
+
+
+class Outcome(StrEnum):
+    """What risk says to a decision."""
+
+    ALLOW = "allow"
+    SHRINK = "shrink"
+    DENY = "deny"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What one rule says to one decision.
+
+    `code` is stable and machine-readable (``max-notional``), `value` what was measured and `limit` what is allowed, in
+    the unit that the rule documents; `quantity` what is left, of a shrink.
+    """
+
+    rule: str
+    outcome: Outcome
+    code: str
+    value: str = ""
+    limit: str = ""
+    quantity: Decimal | None = None
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """An allowed decision, written down, to be sent: what a broker gets."""
+
+    client_order_id: str
+    decision_hash: str
+    account: str
+    strategy_id: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    decided_at: int
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    trail_price: Decimal | None = None
+    trail_pct: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.DAY
+
+
+class Fill(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue did, perhaps partly: `quantity` units of one order at one price.
+
+    `fill_id` is the venue's and unique per order. `fee` is in quote currency, positive when it is paid. `slippage` is
+    the fill's price minus the decision's, signed so that positive is against us; None where the decision had no price.
+    """
+
+    client_order_id: str
+    fill_id: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    event_ts: int
+    slippage: Decimal | None = None
+
+
+class OrderState(StrEnum):
+    """Where an order is in its life; the moves between them are the table in `order_state`."""
+
+    PENDING = "pending"
+    SUBMITTED = "submitted"
+    ACCEPTED = "accepted"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    PENDING_CANCEL = "pending_cancel"
+    PENDING_REPLACE = "pending_replace"
+    REPLACED = "replaced"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+class OrderEvent(StrEnum):
+    """What can happen to an order: our own acts (submit, cancel, replace) and the venue's reports."""
+
+    SUBMIT = "submit"
+    ACCEPT = "accept"
+    FILL = "fill"
+    CANCEL = "cancel"
+    CANCELED = "canceled"
+    CANCEL_REJECTED = "cancel_rejected"
+    REPLACE = "replace"
+    REPLACED = "replaced"
+    REPLACE_REJECTED = "replace_rejected"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue says of an order. `fill` is there exactly when `event` is FILL."""
+
+    client_order_id: str
+    event: OrderEvent
+    event_ts: int
+    venue_order_id: str = ""
+    fill: Fill | None = None
+    reason: str = ""
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """An intent and how far it has come; changed only by `order_state.apply`."""
+
+    intent: Intent
+    state: OrderState = OrderState.PENDING
+    venue_order_id: str = ""
+    filled_quantity: Decimal = ZERO
+    average_price: Decimal = ZERO
+    fees: Decimal = ZERO
+    updated_at: int = 0
+    reason: str = ""
+
+    @property
+    def remaining(self) -> Decimal:
+        """Units that are not filled."""
+        return self.intent.quantity - self.filled_quantity
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Signed units held, with their average price, and the profit of what was closed (fees not taken off)."""
+
+    quantity: Decimal = ZERO
+    average_price: Decimal = ZERO
+    realized_pnl: Decimal = ZERO
+    fees: Decimal = ZERO
+
+
+class Account(msgspec.Struct, frozen=True):
+    """The account at one moment, in its currency. `equity` is cash plus positions at their last price."""
+
+    cash: Decimal
+    equity: Decimal
+    buying_power: Decimal
+    currency: str = "USD"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """A strategy's own limits, as its catalog entry states them; None where it states none."""
+
+    max_notional_per_trade: Decimal | None = None
+    max_position_pct_equity: Decimal | None = None
+    cooldown_seconds: int = 0

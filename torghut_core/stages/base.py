@@ -1,0 +1,46 @@
+"""What a stage is, and how its loops are compiled."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+from torghut_core.model.market import Batch
+from torghut_core.ports import Plugin
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(function: F) -> F:
+    """Compile a loop over columns, once per machine: the machine code is cached beside the module.
+
+    Rounding is IEEE (no fast math), so that a value does not depend on how the stream is cut into batches. The
+    interpreter lock is let go while it runs.
+    """
+    compiled: F = njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+class Stage(Plugin, ABC):
+    """One incremental computation over the event stream.
+
+    A stage is its parameters plus state per symbol or series: arrays that it changes in place, that `save_state` and
+    `load_state` carry over, and that do not grow with time. The laws, on any input: however the stream is cut into
+    batches, the output is the same to the bit; saving and restoring in between changes nothing; later events change no
+    earlier output.
+    """
+
+    @abstractmethod
+    def update(self, batch: Batch) -> Batch:
+        """Fill in what this stage derives and give the batch on (the same object, or a new one).
+
+        A derived row carries in ``at`` the position of the event that made it known, and rows are in order of
+        (at, event_ts, symbol name, step).
+        """
+
+    def drain_ns(self) -> int:
+        """How far past the last event a clock has to go until everything that is complete is out, nanoseconds."""
+        return 0

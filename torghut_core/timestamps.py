@@ -1,0 +1,79 @@
+"""Time as torghut keeps it: integers, nanoseconds since 1970-01-01T00:00:00Z.
+
+`datetime` stops at microseconds and venues print nanoseconds, so time is an `int` everywhere and becomes text
+(RFC 3339, UTC, "Z") at the edges, here.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+SECOND = 1_000_000_000
+MILLISECOND = 1_000_000
+MICROSECOND = 1_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def parse_timestamp(text: str) -> int:
+    """Nanoseconds since the epoch of an RFC 3339 timestamp with a zone.
+
+    Raises
+    ------
+    ValueError : no zone, more than nine fraction digits, or no timestamp at all.
+
+    Examples
+    --------
+    >>> parse_timestamp("2026-01-05T14:30:00.000000001Z")
+    1767623400000000001
+    >>> parse_timestamp("2026-01-05T09:30:00-05:00") == parse_timestamp("2026-01-05T14:30:00Z")
+    True
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not an RFC 3339 timestamp with a zone, like 2026-01-05T14:30:00.123Z")
+    day, clock, fraction, zone = match.groups()
+    offset = "+00:00" if zone in "Zz" else zone
+    whole = (datetime.fromisoformat(f"{day}T{clock}{offset}") - _EPOCH) // timedelta(seconds=1)
+    return whole * SECOND + int((fraction or "").ljust(9, "0"))
+
+
+def format_timestamp(ns: int) -> str:
+    """RFC 3339 text of a time, with as many fraction digits as it needs (0, 3, 6 or 9).
+
+    Examples
+    --------
+    >>> format_timestamp(1767623400000000001)
+    '2026-01-05T14:30:00.000000001Z'
+    >>> format_timestamp(1767623400500000000)
+    '2026-01-05T14:30:00.500Z'
+    """
+    seconds, fraction = divmod(ns, SECOND)
+    text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    if not fraction:
+        return text + "Z"
+    digits = f"{fraction:09d}"
+    if digits.endswith("000000"):
+        digits = digits[:3]
+    elif digits.endswith("000"):
+        digits = digits[:6]
+    return f"{text}.{digits}Z"
+
+
+def to_datetime(ns: int) -> datetime:
+    """The aware UTC `datetime` of a time; digits below a microsecond are cut."""
+    return _EPOCH + timedelta(microseconds=ns // MICROSECOND)
+
+
+def from_datetime(moment: datetime) -> int:
+    """Nanoseconds since the epoch of an aware `datetime`.
+
+    Raises
+    ------
+    ValueError : `moment` has no zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment!r} has no zone: use an aware datetime")
+    return ((moment - _EPOCH) // timedelta(microseconds=1)) * MICROSECOND
