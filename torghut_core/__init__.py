@@ -72,6 +72,9 @@ from torghut_core.timestamps import format_timestamp, from_datetime, parse_times
 
 __all__ = [
     "API_VERSION",
+    "SIGNAL_COLUMNS",
+    "SYMBOL_PATTERN",
+    "TIMEFRAMES",
     "Account",
     "Advisor",
     "Bars",
@@ -104,8 +107,6 @@ __all__ = [
     "Report",
     "RiskContext",
     "RiskRule",
-    "SIGNAL_COLUMNS",
-    "SYMBOL_PATTERN",
     "SettingsError",
     "ShapeError",
     "Side",
@@ -115,7 +116,6 @@ __all__ = [
     "StateError",
     "Strategy",
     "SymbolTable",
-    "TIMEFRAMES",
     "Table",
     "TapeError",
     "TimeInForce",

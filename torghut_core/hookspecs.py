@@ -13,7 +13,7 @@ called while events flow.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pluggy
 
@@ -25,64 +25,46 @@ hookspec = pluggy.HookspecMarker("torghut")
 hookimpl = pluggy.HookimplMarker("torghut")
 
 
-class RegisterStrategy(Protocol):
-    def __call__(self, name: str, cls: type[Strategy]) -> None: ...
+P_contra = TypeVar("P_contra", contravariant=True)
 
 
-class RegisterRiskRule(Protocol):
-    def __call__(self, name: str, cls: type[RiskRule]) -> None: ...
+class Register(Protocol[P_contra]):
+    """What each hook is called with."""
 
-
-class RegisterBroker(Protocol):
-    def __call__(self, name: str, cls: type[Broker]) -> None: ...
-
-
-class RegisterSource(Protocol):
-    def __call__(self, name: str, cls: type[Source]) -> None: ...
-
-
-class RegisterStage(Protocol):
-    def __call__(self, name: str, cls: type[Stage]) -> None: ...
-
-
-class RegisterAdvisor(Protocol):
-    def __call__(self, name: str, cls: type[Advisor]) -> None: ...
-
-
-class RegisterObserver(Protocol):
-    def __call__(self, name: str, cls: type[Observer]) -> None: ...
+    def __call__(self, name: str, cls: type[P_contra]) -> None:
+        """Bring the plugin `cls` under the `name` that catalogs say in ``use:``."""
 
 
 @hookspec
-def register_strategies(register: RegisterStrategy) -> None:
+def register_strategies(register: Register[Strategy]) -> None:
     """Bring strategies: signals in, decisions out."""
 
 
 @hookspec
-def register_risk_rules(register: RegisterRiskRule) -> None:
+def register_risk_rules(register: Register[RiskRule]) -> None:
     """Bring risk rules: a decision in, a verdict out."""
 
 
 @hookspec
-def register_brokers(register: RegisterBroker) -> None:
+def register_brokers(register: Register[Broker]) -> None:
     """Bring brokers: orders out, reports in."""
 
 
 @hookspec
-def register_sources(register: RegisterSource) -> None:
+def register_sources(register: Register[Source]) -> None:
     """Bring signal sources: batches of events."""
 
 
 @hookspec
-def register_stages(register: RegisterStage) -> None:
+def register_stages(register: Register[Stage]) -> None:
     """Bring stages: incremental computations over batches."""
 
 
 @hookspec
-def register_advisors(register: RegisterAdvisor) -> None:
+def register_advisors(register: Register[Advisor]) -> None:
     """Bring advisors: a second opinion that may veto or shrink."""
 
 
 @hookspec
-def register_observers(register: RegisterObserver) -> None:
+def register_observers(register: Register[Observer]) -> None:
     """Bring observers: they hear of decisions, fills and generations."""

@@ -13,7 +13,7 @@ nanoseconds since the epoch, UTC. NaN is "no value".
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast, overload
 
 import msgspec
 import numpy as np
@@ -189,7 +189,7 @@ class Table(msgspec.Struct, gc=False):
         cls.FLOAT_COLUMNS = tuple(name for name, value in vars(cls).items() if isinstance(value, _Floats))
 
     def __len__(self) -> int:
-        return self.ints.shape[1]
+        return int(self.ints.shape[1])
 
     @classmethod
     def empty(cls, n: int = 0) -> Self:
@@ -429,5 +429,4 @@ def signal_type(columns: tuple[str, ...]) -> type[Signal]:
     ('ES', 31.5)
     """
     fields = [(column, float) for column in columns]
-    made: type[Signal] = msgspec.defstruct("Signal", fields, bases=(Signal,), frozen=True, gc=False)
-    return made
+    return cast("type[Signal]", msgspec.defstruct("Signal", fields, bases=(Signal,), frozen=True, gc=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
@@ -20,8 +20,8 @@ def kernel(function: F) -> F:
     Rounding is IEEE (no fast math), so that a value does not depend on how the stream is cut into batches. The
     interpreter lock is let go while it runs.
     """
-    compiled: F = njit(cache=True, nogil=True, error_model="numpy")(function)
-    return compiled
+    compiled: Any = njit(cache=True, nogil=True, error_model="numpy")(function)
+    return cast("F", compiled)
 
 
 class Stage(Plugin, ABC):
