@@ -4,7 +4,7 @@ This module is the door for plugin authors; `torghut_core.stages` is the one for
 is the kernel's own.
 """
 
-from torghut_core.context import Context
+from torghut_core.context import Books, Context
 from torghut_core.errors import (
     CatalogError,
     IllegalTransition,
@@ -18,7 +18,7 @@ from torghut_core.errors import (
     TapeError,
     TorghutError,
 )
-from torghut_core.hookspecs import hookimpl
+from torghut_core.hookspecs import Register, hookimpl
 from torghut_core.model.market import (
     SIGNAL_COLUMNS,
     SYMBOL_PATTERN,
@@ -54,6 +54,7 @@ from torghut_core.model.trading import (
     Verdict,
     money,
 )
+from torghut_core.order_state import apply_report, is_done
 from torghut_core.ports import (
     API_VERSION,
     Advisor,
@@ -68,6 +69,7 @@ from torghut_core.ports import (
     Strategy,
     param,
 )
+from torghut_core.positions import apply_fill, unrealized_pnl
 from torghut_core.timestamps import format_timestamp, from_datetime, parse_timestamp, to_datetime
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "Advisor",
     "Bars",
     "Batch",
+    "Books",
     "Broker",
     "Capabilities",
     "CatalogError",
@@ -104,6 +107,7 @@ __all__ = [
     "Position",
     "Problem",
     "Quotes",
+    "Register",
     "Report",
     "RiskContext",
     "RiskRule",
@@ -122,13 +126,17 @@ __all__ = [
     "TorghutError",
     "Trades",
     "Verdict",
+    "apply_fill",
+    "apply_report",
     "format_timestamp",
     "from_datetime",
     "hookimpl",
+    "is_done",
     "money",
     "param",
     "parse_timestamp",
     "signal_type",
     "to_datetime",
+    "unrealized_pnl",
     "window_size",
 ]

@@ -18,7 +18,18 @@ class Context:
     `Decision` to return), and cannot act: there is no broker here.
     """
 
-    __slots__ = ("_books", "account_label", "event_ts", "now", "position", "price", "strategy_id", "symbol", "working")
+    __slots__ = (
+        "_books",
+        "account_label",
+        "event_ts",
+        "last_order_at",
+        "now",
+        "position",
+        "price",
+        "strategy_id",
+        "symbol",
+        "working",
+    )
 
     def __init__(self, strategy_id: str, symbol: str, account_label: str, books: Books) -> None:
         self.strategy_id = strategy_id
@@ -35,6 +46,8 @@ class Context:
         """What this strategy holds in this symbol, by its own fills."""
         self.working = ZERO
         """Signed units that this strategy's working orders in this symbol would still add."""
+        self.last_order_at: int | None = None
+        """Loop time of the last decision of this strategy in this symbol that was allowed, ns; None before the first."""
 
     @property
     def is_flat(self) -> bool:

@@ -17,6 +17,7 @@ import pydantic
 
 from torghut_core.model.market import Batch, Signal
 from torghut_core.model.trading import (
+    ZERO,
     Account,
     Decision,
     Fill,
@@ -26,6 +27,7 @@ from torghut_core.model.trading import (
     OrderType,
     Position,
     Report,
+    Side,
     TimeInForce,
     Verdict,
 )
@@ -66,7 +68,9 @@ class Plugin:
     over reloads and restarts; they hold plain values (numbers, text, lists, dicts, arrays).
     """
 
-    Params: ClassVar[type[pydantic.BaseModel]] = Params
+    class Params(Params):
+        """None, until a plugin states its own: ``class Params(Strategy.Params)``."""
+
     state: ClassVar[tuple[str, ...]] = ()
     state_version: ClassVar[int] = 1
 
@@ -125,6 +129,20 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     allow_shorts: bool
     last_order_at: int | None
     """When this strategy last had an order allowed in this symbol, None where it never had."""
+
+    def closable(self, action: Side) -> Decimal:
+        """How many units an order with this action would only take off the book: what is held (SELL) or owed (BUY).
+
+        The smaller of the strategy's and the account's position counts, and of each the smaller with and without its
+        working orders: an exit in flight is gone already, an entry in flight is not there yet. So exits that overlap
+        never turn a position round.
+        """
+        sign = 1 if action is Side.SELL else -1
+        strategy, account = self.strategy_position * sign, self.position * sign
+        return max(
+            ZERO,
+            min(strategy, strategy + self.working * sign, account, account + self.account_working * sign),
+        )
 
 
 class RiskRule(Plugin, ABC):

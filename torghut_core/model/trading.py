@@ -220,18 +220,25 @@ class OrderEvent(StrEnum):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What the venue says of an order. `fill` is there exactly when `event` is FILL."""
+    """What the venue says of an order.
+
+    `fill` is there exactly when `event` is FILL; `intent` may be when it is REPLACED, and holds the new terms.
+    """
 
     client_order_id: str
     event: OrderEvent
     event_ts: int
     venue_order_id: str = ""
     fill: Fill | None = None
+    intent: Intent | None = None
     reason: str = ""
 
 
 class Order(msgspec.Struct, kw_only=True):
-    """An intent and how far it has come; changed only by `order_state.apply`."""
+    """An intent and how far it has come; changed only by `order_state.apply_report`.
+
+    `average_price` is weighted by quantity; `fill_ids` are those of the fills in it, oldest first.
+    """
 
     intent: Intent
     state: OrderState = OrderState.PENDING
@@ -239,6 +246,7 @@ class Order(msgspec.Struct, kw_only=True):
     filled_quantity: Decimal = ZERO
     average_price: Decimal = ZERO
     fees: Decimal = ZERO
+    fill_ids: list[str] = []
     updated_at: int = 0
     reason: str = ""
 

@@ -1,0 +1,63 @@
+# Everything starts here. Needs make and Python >= 3.11; all else goes into .venv.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+PROJECTS := . plugins/strategies plugins/risk plugins/brokers plugins/sources plugins/advisors authoring_kit
+EDITABLE := $(addprefix -e ,$(PROJECTS))
+MANIFESTS := $(addsuffix /pyproject.toml,$(PROJECTS))
+
+.PHONY: help demo test check format bench lock clean
+
+help: ## show this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: .venv/runtime.stamp ## replay the project's tape and draw the page
+	@$(BIN)/torghut demo
+
+test: .venv/dev.stamp ## run all tests
+	@$(BIN)/pytest -q -n 2
+
+check: .venv/dev.stamp ## what CI runs: format, lint, types, import contracts, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+format: .venv/dev.stamp ## format and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/dev.stamp .venv-rivals/stamp ## measure; figures and commands are in benchmarks/RESULTS.md
+	@for b in indicators microbars broker audit store loop backtest; do $(BIN)/python benchmarks/$$b.py || exit 1; done
+
+lock: .venv/dev.stamp ## resolve requirements/*.in anew
+	@for r in runtime dev; do $(BIN)/uv pip compile -q --upgrade --no-header --no-annotate --no-emit-index-url \
+		--python-version 3.11 requirements/$$r.in -o requirements/$$r.txt; done
+
+clean: ## remove .venv and caches
+	@rm -rf .venv .torghut .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "torghut needs Python >= 3.11 (set PYTHON=/path/to/python3.11)"; exit 1; }
+	@echo "making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+
+.venv/runtime.stamp: requirements/runtime.txt $(MANIFESTS) | .venv/bin/python
+	@echo "installing what torghut needs (about a minute, once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/runtime.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps $(EDITABLE)
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt .venv/runtime.stamp
+	@echo "installing what the tests need (once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt
+	@touch $@
+
+.venv-rivals/stamp: requirements/rivals.txt | .venv/bin/python
+	@echo "installing what the benchmarks compare with (once)"
+	@$(PYTHON) -m venv .venv-rivals
+	@.venv-rivals/bin/python -m pip install -q --disable-pip-version-check -r requirements/rivals.txt
+	@touch $@

@@ -1,0 +1,236 @@
+"""One of each thing that a plugin meets, with a default for everything that a test does not care about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from torghut_core import (
+    SIGNAL_COLUMNS,
+    TIMEFRAMES,
+    Account,
+    Bars,
+    Batch,
+    Books,
+    Context,
+    Decision,
+    Intent,
+    Limits,
+    Position,
+    RiskContext,
+    Side,
+    Signal,
+    SymbolTable,
+    Trades,
+    signal_type,
+)
+
+SYMBOL = "BTC/USD"
+NOW = 1_767_623_401_000_000_000
+"""2026-01-05T14:30:01Z: the loop's time in everything that is built here."""
+EVENT_TS = NOW - 1_000_000_000
+"""Start of the second that ends at `NOW`."""
+Number = Decimal | int | str
+
+
+def signal(symbol: str = SYMBOL, event_ts: int = EVENT_TS, **columns: float) -> Signal:
+    """A signal row with the given columns, and no others.
+
+    Raises
+    ------
+    TypeError : a column that ``ta_signals`` does not have.
+
+    Examples
+    --------
+    >>> signal(rsi14=28.5).rsi14
+    28.5
+    """
+    unknown = columns.keys() - set(SIGNAL_COLUMNS)
+    if unknown:
+        raise TypeError(f"no columns of ta_signals: {sorted(unknown)} (there are {', '.join(SIGNAL_COLUMNS)})")
+    return signal_type(tuple(columns))(symbol, event_ts, **columns)
+
+
+class FixedBooks(Books):
+    """Books whose account never changes."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def account(self) -> Account:
+        """The account that it was made with."""
+        return self._account
+
+
+def context(
+    price: float = 100.0,
+    position: Number = 0,
+    *,
+    average_price: Number = 100,
+    working: Number = 0,
+    cash: Number = 100_000,
+    symbol: str = SYMBOL,
+    event_ts: int = EVENT_TS,
+    now: int = NOW,
+    strategy_id: str = "strategy-under-test",
+) -> Context:
+    """What a strategy sees besides its signal: a price, a position, and an account with `cash` and nothing else.
+
+    Examples
+    --------
+    >>> context(position=2).is_long, context(position=2).close(because="enough").quantity
+    (True, Decimal('2'))
+    """
+    funds = Decimal(cash)
+    made = Context(strategy_id, symbol, "test", FixedBooks(Account(cash=funds, equity=funds, buying_power=funds)))
+    made.event_ts = event_ts
+    made.now = now
+    made.price = price
+    made.position = Position(Decimal(position), Decimal(average_price) if Decimal(position) else Decimal(0))
+    made.working = Decimal(working)
+    return made
+
+
+def decision(action: Side | str = Side.BUY, quantity: Number = 1, *, symbol: str = SYMBOL, **fields: Any) -> Decision:
+    """What a strategy proposed; `fields` are those of `Decision`.
+
+    Examples
+    --------
+    >>> decision("sell", "0.5").quantity
+    Decimal('0.5')
+    """
+    given = {
+        "account": "test",
+        "strategy_id": "strategy-under-test",
+        "event_ts": EVENT_TS,
+        "decided_at": NOW,
+        "because": "the test says so",
+        "price": Decimal(100),
+        **fields,
+    }
+    return Decision(symbol=symbol, action=Side(action), quantity=Decimal(quantity), **given)
+
+
+def risk_context(
+    price: Number = 100,
+    position: Number = 0,
+    *,
+    working: Number = 0,
+    strategy_position: Number | None = None,
+    account_working: Number | None = None,
+    equity: Number = 100_000,
+    buying_power: Number | None = None,
+    reserved_cash: Number = 0,
+    limits: Limits | None = None,
+    allow_shorts: bool = False,
+    last_order_at: int | None = None,
+    now: int = NOW,
+    price_ts: int | None = None,
+) -> RiskContext:
+    """What a rule may look at.
+
+    Left out, the strategy's position is the account's, the account's working orders are the strategy's, buying power
+    is `equity`, and the price is as old as `now`.
+
+    Examples
+    --------
+    >>> risk_context(position=3, working=-1).closable(Side.SELL)
+    Decimal('2')
+    """
+    power = equity if buying_power is None else buying_power
+    return RiskContext(
+        now=now,
+        price=Decimal(price),
+        price_ts=now if price_ts is None else price_ts,
+        position=Decimal(position),
+        strategy_position=Decimal(position if strategy_position is None else strategy_position),
+        working=Decimal(working),
+        account_working=Decimal(working if account_working is None else account_working),
+        reserved_cash=Decimal(reserved_cash),
+        account=Account(cash=Decimal(equity), equity=Decimal(equity), buying_power=Decimal(power)),
+        limits=limits or Limits(),
+        allow_shorts=allow_shorts,
+        last_order_at=last_order_at,
+    )
+
+
+def intent(
+    client_order_id: str = "tg-test-1", side: Side | str = Side.BUY, quantity: Number = 1, **fields: Any
+) -> Intent:
+    """An order to be sent; `fields` are those of `Intent`."""
+    given = {
+        "decision_hash": client_order_id,
+        "account": "test",
+        "strategy_id": "strategy-under-test",
+        "symbol": SYMBOL,
+        "decided_at": NOW,
+        **fields,
+    }
+    return Intent(client_order_id=client_order_id, side=Side(side), quantity=Decimal(quantity), **given)
+
+
+def trade_batch(
+    rows: Iterable[tuple[str, int, float, float]], symbols: SymbolTable | None = None, start: int = 0
+) -> Batch:
+    """A batch of trades, one per row of (symbol, event_ts, price, size), at positions from `start` on.
+
+    Examples
+    --------
+    >>> trade_batch([("ES", NOW, 1640.25, 3), ("ES", NOW + 1, 1640.5, 1)]).trades.price.tolist()
+    [1640.25, 1640.5]
+    """
+    table = SymbolTable() if symbols is None else symbols
+    names, event_ts, price, size = _transposed(rows, 4)
+    trades = Trades.from_columns(
+        at=range(start, start + len(names)),
+        event_ts=event_ts,
+        symbol=[table.number(name) for name in names],
+        seq=range(start, start + len(names)),
+        price=price,
+        size=size,
+    )
+    return Batch.of(table, start, np.maximum.accumulate(trades.event_ts), trades=trades)
+
+
+def bar_batch(
+    rows: Iterable[tuple[str, int, float, float, float, float, float]],
+    timeframe: str = "1Min",
+    symbols: SymbolTable | None = None,
+    start: int = 0,
+) -> Batch:
+    """A batch of bars, one per row of (symbol, event_ts of its start, open, high, low, close, volume).
+
+    Each is known at its end, so rows are in order of that.
+
+    Examples
+    --------
+    >>> bar_batch([("ES", 0, 1.0, 3.0, 1.0, 2.0, 10.0)]).now.tolist()
+    [60000000000]
+    """
+    table = SymbolTable() if symbols is None else symbols
+    step = TIMEFRAMES[timeframe]
+    names, event_ts, opened, high, low, close, volume = _transposed(rows, 7)
+    numbers = [table.number(name) for name in names]
+    bars = Bars.from_columns(
+        at=range(start, start + len(names)),
+        event_ts=event_ts,
+        symbol=numbers,
+        seq=range(start, start + len(names)),
+        step=[step] * len(names),
+        series=[table.series(number, step) for number in numbers],
+        open=opened,
+        high=high,
+        low=low,
+        close=close,
+        volume=volume,
+    )
+    return Batch.of(table, start, np.maximum.accumulate(bars.event_ts + step), bars=bars)
+
+
+def _transposed(rows: Iterable[tuple[Any, ...]], columns: int) -> list[list[Any]]:
+    """The columns of `rows`, also where there are none."""
+    given = list(rows)
+    return [[row[column] for row in given] for column in range(columns)]

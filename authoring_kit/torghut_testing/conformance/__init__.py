@@ -1,0 +1,15 @@
+"""The checks, one suite per kind of plugin: subclass, state the facts, inherit the tests."""
+
+from torghut_testing.conformance.broker import BrokerConformance
+from torghut_testing.conformance.risk_rule import RiskRuleConformance
+from torghut_testing.conformance.source import SourceConformance
+from torghut_testing.conformance.stage import StageConformance
+from torghut_testing.conformance.strategy import StrategyConformance
+
+__all__ = [
+    "BrokerConformance",
+    "RiskRuleConformance",
+    "SourceConformance",
+    "StageConformance",
+    "StrategyConformance",
+]

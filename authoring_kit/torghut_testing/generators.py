@@ -1,0 +1,214 @@
+"""Random input: rows for strategies, event streams for stages, decisions and contexts for rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import numpy as np
+from hypothesis import strategies as st
+
+from torghut_core import Bars, Batch, Decision, Limits, OrderType, Quotes, RiskContext, Side, SymbolTable, Trades
+from torghut_testing.builders import EVENT_TS, NOW, decision, risk_context, signal
+from torghut_testing.rehearsal import Row
+
+SECOND = 1_000_000_000
+SYMBOLS = ("BTC/USD", "ETH/USD")
+BAR_STEP = 5 * SECOND
+
+
+def random_rows(
+    columns: Sequence[str],
+    seed: int,
+    count: int = 600,
+    *,
+    symbols: Sequence[str] = SYMBOLS,
+    price: float = 100.0,
+    volatility: float = 0.001,
+) -> list[Row]:
+    """Signal rows around a random walk, a second apart, the symbols in turn.
+
+    The columns are noise about the price and not indicators of it, so that a strategy meets every combination soon.
+
+    Parameters
+    ----------
+    columns : of ``ta_signals``: what the rows carry.
+    seed : the same rows for the same number.
+    count : rows of each symbol.
+    symbols : each with a walk of its own.
+    price : where the walks begin, quote currency per unit.
+    volatility : standard deviation of a step and of the noise, as a share of the price; 0 for a market that stands still.
+    """
+    walks: dict[str, tuple[list[float], list[list[float]]]] = {}
+    for number, symbol in enumerate(symbols):
+        rng = np.random.default_rng((seed, number))
+        closes = price * np.exp(np.cumsum(rng.normal(0, volatility, count)))
+        noise = _columns(closes, volatility, rng)
+        walks[symbol] = closes.tolist(), [noise[column].tolist() for column in columns]
+    rows = []
+    for number in range(count):
+        for symbol in symbols:
+            prices, values = walks[symbol]
+            carried = {column: series[number] for column, series in zip(columns, values, strict=True)}
+            rows.append(Row(signal(symbol, event_ts=EVENT_TS + number * SECOND, **carried), prices[number]))
+    return rows
+
+
+def _columns(close: Any, volatility: float, rng: np.random.Generator) -> dict[str, Any]:
+    def noise() -> Any:
+        return close * rng.normal(0, volatility, len(close))
+
+    columns = {name: close + noise() for name in ("ema12", "ema26", "boll_mid", "vwap_session", "vwap_w5m")}
+    columns |= {name: noise() for name in ("macd", "macd_signal", "macd_hist")}
+    columns["rsi14"] = rng.uniform(0, 100, len(close))
+    width = abs(noise())
+    columns["boll_upper"] = columns["boll_mid"] + width
+    columns["boll_lower"] = columns["boll_mid"] - width
+    spread = abs(noise())
+    columns["imbalance_spread"] = spread
+    columns["imbalance_bid_px"] = close - spread / 2
+    columns["imbalance_ask_px"] = close + spread / 2
+    columns["imbalance_bid_sz"] = rng.exponential(10, len(close))
+    columns["imbalance_ask_sz"] = rng.exponential(10, len(close))
+    columns["vol_realized_w60s"] = abs(rng.normal(0, volatility, len(close)))
+    return columns
+
+
+def random_batch(seed: int, count: int = 600, *, symbols: Iterable[str] = SYMBOLS, late: bool = True) -> Batch:
+    """A stream of trades, quotes and 5-second bars as a source gives it, in one batch.
+
+    Parameters
+    ----------
+    seed : the same events for the same number.
+    count : trades and quotes, of all of `SYMBOLS` together; bars come on top, two per 5 seconds.
+    symbols : those of `SYMBOLS` whose events are kept.
+    late : whether some trades come out of order, up to 4 seconds late, and some twice.
+    """
+    kept = set(symbols)
+    events = enumerate(_events(np.random.default_rng(seed), count, late))
+    return _batch([(seq, event) for seq, event in events if event[2] in kept])
+
+
+Event = tuple[str, int, str, dict[str, float]]
+"""Kind, event_ts, symbol, values."""
+
+
+def _events(rng: np.random.Generator, count: int, late: bool) -> list[Event]:
+    """What happens, in stream order."""
+    clock = EVENT_TS
+    prices = dict.fromkeys(SYMBOLS, 100.0)
+    events: list[Event] = []
+    for number in range(1, count + 1):
+        before = clock
+        clock += int(rng.choice([0, 1_000_000, 400_000_000, 1_100_000_000]))
+        for end in range((before // BAR_STEP + 1) * BAR_STEP, clock + 1, BAR_STEP):
+            for name, price in prices.items():
+                bar = {"open": price, "high": price * 1.001, "low": price * 0.999, "close": price, "volume": 5.0}
+                events.append(("bar", end - BAR_STEP, name, bar))
+        symbol = SYMBOLS[int(rng.integers(len(SYMBOLS)))]
+        price = prices[symbol] = round(prices[symbol] * float(np.exp(rng.normal(0, 0.001))), 2)
+        if rng.random() < 0.2:
+            quote = {"bid_price": price - 0.01, "bid_size": 2.0, "ask_price": price + 0.01, "ask_size": 3.0}
+            events.append(("quote", clock, symbol, quote))
+            continue
+        trade = {"price": price, "size": float(rng.integers(1, 100)), "trade_key": number}
+        delay = int(rng.integers(4 * SECOND)) if late and rng.random() < 0.1 else 0
+        events.append(("trade", clock - delay, symbol, trade))
+        if late and rng.random() < 0.03:
+            events.append(events[-1])
+    return events
+
+
+def _batch(events: Sequence[tuple[int, Event]]) -> Batch:
+    symbols = SymbolTable()
+    rows: dict[str, list[dict[str, float]]] = {"trade": [], "quote": [], "bar": []}
+    known = []
+    for at, (seq, (kind, event_ts, name, values)) in enumerate(events):
+        number = symbols.number(name)
+        row = {"at": at, "event_ts": event_ts, "symbol": number, "seq": seq, **values}
+        if kind == "bar":
+            row |= {"step": BAR_STEP, "series": symbols.series(number, BAR_STEP)}
+        rows[kind].append(row)
+        known.append(event_ts + BAR_STEP if kind == "bar" else event_ts)
+
+    def table(cls: Any, kind: str) -> Any:
+        found = rows[kind]
+        return cls.from_columns(**{name: [row[name] for row in found] for name in (found[0] if found else ())})
+
+    return Batch.of(
+        symbols,
+        0,
+        np.maximum.accumulate(np.array(known, np.int64)),
+        trades=table(Trades, "trade"),
+        quotes=table(Quotes, "quote"),
+        bars=table(Bars, "bar"),
+    )
+
+
+def _decimals(low: str, high: str, places: int) -> st.SearchStrategy[Decimal]:
+    unit = Decimal(1).scaleb(-places)
+    return st.integers(int(Decimal(low) / unit), int(Decimal(high) / unit)).map(lambda number: number * unit)
+
+
+PRICES = _decimals("0.0001", "1000000", 4)
+QUANTITIES = _decimals("0.000001", "1000000", 6)
+POSITIONS = st.just(Decimal(0)) | _decimals("-1000", "1000", 6)
+
+
+def decisions() -> st.SearchStrategy[Decision]:
+    """Hypothesis strategy: valid decisions, either way, market and limit."""
+
+    def made(action: Side, quantity: Decimal, limit_price: Decimal | None) -> Decision:
+        order_type = OrderType.MARKET if limit_price is None else OrderType.LIMIT
+        return decision(action, quantity, order_type=order_type, limit_price=limit_price)
+
+    return st.builds(made, st.sampled_from(Side), QUANTITIES, st.none() | PRICES)
+
+
+def risk_contexts() -> st.SearchStrategy[RiskContext]:
+    """Hypothesis strategy: contexts with positions, orders under way, little or much money, old and new prices."""
+    limits = st.builds(
+        Limits,
+        max_notional_per_trade=st.none() | _decimals("1", "1000000", 2),
+        max_position_pct_equity=st.none() | _decimals("0.001", "1", 3),
+        cooldown_seconds=st.integers(0, 3600),
+    )
+    moments = st.integers(NOW - 7200 * SECOND, NOW)
+    return st.builds(
+        risk_context,
+        PRICES,
+        POSITIONS,
+        strategy_position=st.none() | POSITIONS,
+        working=POSITIONS,
+        account_working=st.none() | POSITIONS,
+        equity=_decimals("-1000", "10000000", 2),
+        buying_power=st.none() | _decimals("-1000", "10000000", 2),
+        reserved_cash=st.just(Decimal(0)) | _decimals("0", "100000", 2),
+        limits=limits,
+        allow_shorts=st.booleans(),
+        last_order_at=st.none() | moments,
+        price_ts=moments,
+    )
+
+
+@st.composite
+def exits(draw: st.DrawFn) -> tuple[Decision, RiskContext]:
+    """Hypothesis strategy: decisions that only take off the book, each with a context in which they do."""
+    quantity = draw(_decimals("0.000001", "1000", 6))
+    action = draw(st.sampled_from(Side))
+    sign = 1 if action is Side.SELL else -1
+    books = []
+    for _ in ("strategy", "account"):
+        more, working = draw(_decimals("0", "1000", 6)), draw(POSITIONS)
+        books.append((sign * (quantity + more + max(-working, Decimal(0))), sign * working))
+    (strategy_position, strategy_working), (position, account_working) = books
+    context = msgspec.structs.replace(
+        draw(risk_contexts()),
+        position=position,
+        strategy_position=strategy_position,
+        working=strategy_working,
+        account_working=account_working,
+    )
+    return decision(action, quantity), context

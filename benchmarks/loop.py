@@ -1,0 +1,104 @@
+"""The whole loop on a real tape: 500,000 trades, all stages, signal store, `macd-rsi`, risk, broker, audit on disk.
+
+    .venv/bin/python benchmarks/loop.py [--runs 5]
+
+Each run is a process of its own, `torghut replay ... --json` into a fresh state directory. `start_up` is what the
+process took besides the loop (imports, catalog, checking the tape, opening and closing the stores). Memory is the
+peak of the process, for the tape once and for the same tape four times over, one after the other in time.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parent.parent
+TAPE = ROOT / "catalog" / "tapes" / "es_20130901_20130903.parquet"
+TORGHUT = Path(sys.executable).parent / "torghut"
+CATALOG = """
+version: 1
+pipelines:
+  trading:
+    source: {use: replay}
+    stages:
+      - {use: microbars}
+      - {use: resample, params: {timeframes: [1Min]}}
+      - {use: indicators, params: {calendars: {ES: CMES}}}
+    broker: {use: simulated, params: {cash: "100000", fee_bps: "1"}}
+strategies:
+  - {name: macd-rsi, use: macd-rsi, base_timeframe: 1Sec, symbols: [ES], params: {quantity: "1"}}
+risk: [{use: max-notional}, {use: buying-power}, {use: stale-price}]
+"""
+
+
+def repeated(tape, times, path):
+    """The tape, `times` times, each a week after the one before."""
+    table = pq.read_table(tape)
+    column = table.schema.get_field_index("event_ts")
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        for week in range(times):
+            moved = table["event_ts"].cast(pa.int64()).to_numpy() + week * 7 * 86400 * 10**9
+            shifted = pa.array(moved).cast(table.schema.field(column).type)
+            writer.write_table(table.set_column(column, table.schema.field(column), shifted), row_group_size=100_000)
+
+
+def run(tape, folder):
+    catalog = folder / "bench.yaml"
+    catalog.write_text(CATALOG)
+    state = tempfile.mkdtemp(dir=folder)
+    command = [str(TORGHUT), "replay", str(tape), "--catalog", str(catalog), "--state", state, "--json"]
+    began = time.perf_counter()
+    child = subprocess.Popen(["/usr/bin/env", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    peak = 0
+    status = Path(f"/proc/{child.pid}/status")
+    while child.poll() is None:
+        try:
+            lines = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+            peak = max(peak, int(lines[0].split()[1]) // 1024 if lines else 0)
+        except OSError:
+            pass
+        time.sleep(0.02)
+    out = child.stdout.read()
+    if child.returncode:
+        raise SystemExit(f"torghut replay failed with {child.returncode}")
+    result = json.loads(out)
+    result["wall"] = time.perf_counter() - began
+    result["peak_mb"] = peak
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=5)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run(TAPE, folder)  # warm: file cache, compiled kernels
+        runs = [run(TAPE, folder) for _ in range(args.runs)]
+        middle = {
+            key: statistics.median(r[key] for r in runs) for key in ("seconds", "events_per_second", "wall", "peak_mb")
+        }
+        print(json.dumps({
+            "case": "loop", "events": runs[0]["events"], "microbars": runs[0]["microbars"], "orders": runs[0]["orders"],
+            "events_per_second": round(middle["events_per_second"]),
+            "start_up": round(statistics.median(r["wall"] - r["seconds"] for r in runs), 2),
+            "wall": round(middle["wall"], 2), "peak_mb": middle["peak_mb"],
+        }))  # fmt: skip
+        four = folder / "four.parquet"
+        repeated(TAPE, 4, four)
+        long = run(four, folder)
+        print(json.dumps({
+            "case": "loop, tape four times", "events": long["events"], "events_per_second": long["events_per_second"],
+            "peak_mb": long["peak_mb"], "peak_ratio": round(long["peak_mb"] / middle["peak_mb"], 2),
+        }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

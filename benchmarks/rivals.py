@@ -1,0 +1,142 @@
+"""Runs a rival's side of a comparison in its own environment (.venv-rivals) and prints one JSON line.
+
+    .venv-rivals/bin/python benchmarks/rivals.py backtesting.py DATA.npy
+
+DATA.npy holds the bars as columns open, high, low, close, volume. The rule is the same for all: EMA(12) over EMA(26)
+from the 27th bar on, long one unit or flat, 0.1 % commission, filled at the next open.
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+
+FEE, CASH = 0.001, 1_000_000.0
+
+
+def run_backtesting(ohlcv):
+    import pandas as pd
+    from backtesting import Backtest, Strategy
+
+    names = ["Open", "High", "Low", "Close", "Volume"]
+    data = pd.DataFrame(ohlcv, columns=names, index=pd.date_range("2024-01-01", periods=len(ohlcv), freq="1min"))
+
+    def ema(values, span):
+        return pd.Series(values).ewm(span=span, adjust=False).mean().to_numpy()
+
+    class Cross(Strategy):
+        def init(self):
+            self.fast = self.I(ema, data["Close"], 12)
+            self.slow = self.I(ema, data["Close"], 26)
+            self.seen = 0
+            self.was_above = False
+
+        def next(self):
+            self.seen += 1
+            is_above = self.fast[-1] > self.slow[-1]
+            if self.seen >= 26:
+                if is_above and not self.was_above and not self.position:
+                    self.buy(size=1)
+                elif self.was_above and not is_above and self.position:
+                    self.position.close()
+            self.was_above = is_above
+
+    test = Backtest(data, Cross, cash=CASH, commission=FEE, finalize_trades=True)
+    began = time.perf_counter()
+    stats = test.run()
+    return time.perf_counter() - began, float(stats["Equity Final [$]"])
+
+
+def run_backtrader(ohlcv):
+    import backtrader as bt
+    import pandas as pd
+
+    names = ["open", "high", "low", "close", "volume"]
+    data = pd.DataFrame(ohlcv, columns=names, index=pd.date_range("2024-01-01", periods=len(ohlcv), freq="1min"))
+
+    class Cross(bt.Strategy):
+        def __init__(self):
+            self.cross = bt.ind.CrossOver(bt.ind.EMA(period=12), bt.ind.EMA(period=26))
+
+        def next(self):
+            if self.cross[0] > 0 and not self.position:
+                self.buy(size=1)
+            elif self.cross[0] < 0 and self.position:
+                self.close()
+
+    cerebro = bt.Cerebro(stdstats=False)
+    cerebro.adddata(bt.feeds.PandasData(dataname=data))
+    cerebro.addstrategy(Cross)
+    cerebro.broker.setcash(CASH)
+    cerebro.broker.setcommission(commission=FEE)
+    began = time.perf_counter()
+    cerebro.run()
+    return time.perf_counter() - began, float(cerebro.broker.getvalue())
+
+
+def run_nautilus(ohlcv):
+    from decimal import Decimal
+
+    import pandas as pd
+    from nautilus_trader.backtest.engine import BacktestEngine, BacktestEngineConfig
+    from nautilus_trader.config import LoggingConfig
+    from nautilus_trader.indicators import ExponentialMovingAverage
+    from nautilus_trader.model.currencies import USD
+    from nautilus_trader.model.data import BarType
+    from nautilus_trader.model.enums import AccountType, OmsType, OrderSide
+    from nautilus_trader.model.identifiers import InstrumentId, Symbol, Venue
+    from nautilus_trader.model.instruments import Equity
+    from nautilus_trader.model.objects import Money, Price, Quantity
+    from nautilus_trader.persistence.wranglers import BarDataWrangler
+    from nautilus_trader.trading.strategy import Strategy
+
+    venue = Venue("SIM")
+    stock = Equity(
+        InstrumentId(Symbol("WALK"), venue), Symbol("WALK"), USD, 2, Price.from_str("0.01"), Quantity.from_int(1),
+        0, 0, maker_fee=Decimal("0.001"), taker_fee=Decimal("0.001"),
+    )  # fmt: skip
+    kind = BarType.from_str(f"{stock.id}-1-MINUTE-LAST-EXTERNAL")
+    index = pd.date_range("2024-01-01", periods=len(ohlcv), freq="1min", tz="UTC")
+    names = ["open", "high", "low", "close", "volume"]
+    bars = BarDataWrangler(kind, stock).process(pd.DataFrame(ohlcv, columns=names, index=index))
+
+    class Cross(Strategy):
+        def on_start(self):
+            self.fast, self.slow = ExponentialMovingAverage(12), ExponentialMovingAverage(26)
+            self.register_indicator_for_bars(kind, self.fast)
+            self.register_indicator_for_bars(kind, self.slow)
+            self.subscribe_bars(kind)
+            self.was_above = False
+
+        def on_bar(self, _bar):
+            if not self.slow.initialized:
+                return
+            is_above = self.fast.value > self.slow.value
+            side = None
+            if is_above and not self.was_above and self.portfolio.is_flat(stock.id):
+                side = OrderSide.BUY
+            elif self.was_above and not is_above and self.portfolio.is_net_long(stock.id):
+                side = OrderSide.SELL
+            if side is not None:
+                self.submit_order(self.order_factory.market(stock.id, side, stock.make_qty(1)))
+            self.was_above = is_above
+
+    engine = BacktestEngine(BacktestEngineConfig(logging=LoggingConfig(bypass_logging=True)))
+    engine.add_venue(venue, OmsType.NETTING, AccountType.MARGIN, [Money(CASH, USD)], base_currency=USD)
+    engine.add_instrument(stock)
+    engine.add_data(bars, sort=False)
+    engine.add_strategy(Cross())
+    began = time.perf_counter()
+    engine.run()
+    took = time.perf_counter() - began
+    return took, engine.cache.account_for_venue(venue).balance_total(USD).as_double()
+
+
+RIVALS = {"backtesting.py": run_backtesting, "backtrader": run_backtrader, "nautilus_trader": run_nautilus}
+
+if __name__ == "__main__":
+    name, path = sys.argv[1:]
+    bars = np.load(path)
+    seconds, equity = RIVALS[name](bars)
+    print(json.dumps({"case": name, "bars": len(bars), "seconds": seconds, "equity": round(equity, 2)}))

@@ -1,0 +1,29 @@
+"""Keep a strategy from trading itself to death."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
+from torghut_risk.sizing import ZERO, verdict
+
+
+class Cooldown(RiskRule):
+    """Deny an entry too soon after the strategy's last order in the symbol, entry or exit.
+
+    Value: seconds since that order, none before the first. Limit: the larger of this rule's and the strategy's own
+    `cooldown_seconds`. Exits never wait: while they do, money is at stake that the strategy wants back.
+    """
+
+    class Params(RiskRule.Params):
+        """Parameters of `Cooldown`."""
+
+        cooldown_seconds: int = param(0, ge=0, help="pause after an order before the next entry, seconds")
+
+    def check(self, decision: Decision, context: RiskContext) -> Verdict:
+        """Allow after the pause; see the class."""
+        pause = Decimal(max(self.params.cooldown_seconds, context.limits.cooldown_seconds))
+        passed = None if context.last_order_at is None else Decimal(context.now - context.last_order_at) / 10**9
+        is_over = passed is None or passed >= pause
+        allowed = decision.quantity if is_over else ZERO
+        return verdict("cooldown", decision, context, allowed=allowed, value=passed, limit=pause)

@@ -1,0 +1,34 @@
+"""Bound what one order puts at risk."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
+from torghut_risk.sizing import tighter, units, verdict, worst_price
+
+
+class MaxNotional(RiskRule):
+    """Shrink an order whose notional is above a limit.
+
+    Value: the order's quantity x the worst price it may get, quote currency. Limit: the lower of this rule's and the
+    strategy's own `max_notional_per_trade`, quote currency. What only closes a position passes.
+    """
+
+    class Params(RiskRule.Params):
+        """Parameters of `MaxNotional`."""
+
+        max_notional_per_trade: Decimal | None = param(
+            None, gt=0, help="notional of one order, quote currency; null leaves the strategy's own limit"
+        )
+        quantity_step: Decimal = param("0.000001", gt=0, help="a shrunk quantity is a multiple of this, units")
+
+    def check(self, decision: Decision, context: RiskContext) -> Verdict:
+        """Allow up to the limit; see the class."""
+        price = worst_price(decision, context)
+        notional = decision.quantity * price
+        limit = tighter(self.params.max_notional_per_trade, context.limits.max_notional_per_trade)
+        allowed = decision.quantity
+        if limit is not None and notional > limit:
+            allowed = units(limit, price, self.params.quantity_step)
+        return verdict("max-notional", decision, context, allowed=allowed, value=notional, limit=limit)

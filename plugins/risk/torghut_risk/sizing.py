@@ -1,0 +1,86 @@
+"""How a limit becomes a quantity, and a quantity a verdict.
+
+What only takes off the book passes every rule of this package. A limit is there to bound what can be lost; an exit
+that it stops, or cuts, keeps money at risk that its owner wanted back. So a rule says how much of an order may *open*
+something, and `verdict` adds what the order closes.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, Context, Decimal
+
+from torghut_core import Decision, Outcome, RiskContext, Verdict
+
+ZERO = Decimal(0)
+
+# Wide enough to be exact, and never up: what is cut to fit a limit must fit it.
+_DOWN = Context(prec=80, rounding=ROUND_DOWN)
+
+
+def verdict(
+    code: str,
+    decision: Decision,
+    context: RiskContext,
+    *,
+    allowed: Decimal,
+    value: Decimal | str | None,
+    limit: Decimal | str | None,
+) -> Verdict:
+    """Allow an order of at most `allowed` units, shrink a larger one to that, deny it where nothing is left.
+
+    Parameters
+    ----------
+    code : the rule's name, stable.
+    decision : what was proposed.
+    context : what `RiskContext.closable` of always passes, whatever `allowed` says.
+    allowed : units that the rule lets through; 0 for none.
+    value, limit : what was measured and what is allowed; None where there is no such number.
+    """
+    shown = plain(value), plain(limit)
+    allowed = max(allowed, context.closable(decision.action))
+    if decision.quantity <= allowed:
+        return Verdict(code, Outcome.ALLOW, code, *shown)
+    if allowed > 0:
+        return Verdict(code, Outcome.SHRINK, code, *shown, allowed)
+    return Verdict(code, Outcome.DENY, code, *shown)
+
+
+def worst_price(decision: Decision, context: RiskContext) -> Decimal:
+    """The highest price that the order may trade at, as far as it is known: the last, or the limit or stop it names."""
+    named = (context.price, decision.limit_price, decision.stop_price)
+    return max(abs(price) for price in named if price is not None)
+
+
+def units(money: Decimal, price: Decimal, step: Decimal, taken: Decimal = ZERO) -> Decimal:
+    """How many units, in whole steps, `money` pays for at `price` after `taken` units of it; never below 0.
+
+    Examples
+    --------
+    >>> units(Decimal(1000), Decimal(30), Decimal("0.01"))
+    Decimal('33.33')
+    >>> units(Decimal(1000), Decimal(30), Decimal(1), taken=Decimal(30))
+    Decimal('3')
+    """
+    if not price:
+        return ZERO
+    left = _DOWN.subtract(_DOWN.divide(money, price), taken)
+    return max(ZERO, _DOWN.multiply(_DOWN.divide_int(left, step), step))
+
+
+def tighter(rule: Decimal | None, strategy: Decimal | None) -> Decimal | None:
+    """The lower of the rule's own limit and the strategy's; None where neither is set."""
+    return min((limit for limit in (rule, strategy) if limit is not None), default=None)
+
+
+def plain(number: Decimal | str | None) -> str:
+    """Decimal text without exponent or trailing zeros; "" for None. Text stays as it is.
+
+    Examples
+    --------
+    >>> plain(Decimal("1E+3")), plain(Decimal("0.0500")), plain(None)
+    ('1000', '0.05', '')
+    """
+    if not isinstance(number, Decimal):
+        return number or ""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

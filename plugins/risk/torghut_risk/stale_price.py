@@ -1,0 +1,29 @@
+"""Enter only at a price that is known to be recent."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
+from torghut_risk.sizing import ZERO, verdict
+
+
+class StalePrice(RiskRule):
+    """Deny an entry whose price is too old.
+
+    Value: age of the last price, milliseconds. Limit: `max_age_ms`. Exits pass: on a feed that hangs, an exit at an
+    unknown price costs slippage and staying in may cost everything. The kernel's own gate on the price's age
+    (``TRADING_PRICE_LOOKBACK_MINUTES``) holds for exits too; this rule is the tighter one, for entries.
+    """
+
+    class Params(RiskRule.Params):
+        """Parameters of `StalePrice`."""
+
+        max_age_ms: int = param(60_000, gt=0, help="oldest price to enter on, milliseconds")
+
+    def check(self, decision: Decision, context: RiskContext) -> Verdict:
+        """Allow while the price is fresh; see the class."""
+        age = Decimal(context.now - context.price_ts) / 10**6
+        limit = Decimal(self.params.max_age_ms)
+        allowed = decision.quantity if age <= limit else ZERO
+        return verdict("stale-price", decision, context, allowed=allowed, value=age, limit=limit)

@@ -1,0 +1,344 @@
+"""The formats of tapes: Parquet, CSV and JSONL."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from abc import abstractmethod
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pyarrow.types as arrow
+
+from torghut_core import Envelope, InputError, IntArray, SymbolTable, TapeError
+from torghut_sources.rows import BARS, KINDS, MEND, TIME, TRADES, Columns, Complaint, Kind, Rows
+from torghut_sources.tapes import Block, Tape
+
+BLOCK_ROWS = 65_536
+BLOCK_BYTES = 1 << 20
+
+PASSED_OVER = (
+    "microbars",
+    "signals",
+    "status",
+    "ta-status",
+    "trade-updates",
+    "dailyBars",
+    "updatedBars",
+    "statuses",
+    "lulds",
+    "corrections",
+    "cancelErrors",
+    "orderbooks",
+)
+"""Channels that a recording may hold and a replay does not need."""
+
+
+def open_tape(path: Path, *, skip: bool = False, step: int | None = None) -> Tape:
+    """The tape in a file, by the end of its name; nothing is read yet.
+
+    Raises
+    ------
+    TapeError : a name that ends otherwise.
+    """
+    for suffix, format_ in FORMATS.items():
+        if path.name.endswith(suffix):
+            return format_(path, skip=skip, step=step)
+    raise TapeError(path, "is of an unknown format", f"use a file that ends in {', '.join(FORMATS)}")
+
+
+class ParquetTape(Tape):
+    """A Parquet file, read a few pages at a time; places are 0-based rows.
+
+    Where the symbols follow one another, each in one stretch of rows, every symbol is a stream of its own. To know that,
+    the symbol column is read beforehand, as far as the first symbol that comes back.
+    """
+
+    def _check_content(self) -> None:
+        with self._reading(), self._open() as file:
+            schema = file.schema_arrow
+            self._of = self._kind(schema.names)
+            self._names = [name for name in (*self._of.required, *self._of.optional) if name in schema.names]
+            for name in self._names:
+                self._check_type(name, schema.field(name).type)
+            self.total = self._rows = file.metadata.num_rows
+            if not self._rows:
+                raise self._error("has no rows: there is nothing to replay", "name a file with rows in it")
+            if self._of is BARS and self._step is None:
+                first = next(file.iter_batches(BLOCK_ROWS, columns=["symbol", "event_ts"]))
+                self._step = self._bar_step(_by_name(first))
+
+    def _check_type(self, name: str, type_: pa.DataType) -> None:
+        if name in ("event_ts", "ingest_ts"):
+            if arrow.is_timestamp(type_) and type_.tz is None:
+                raise self._error(f"column {name!r} has no time zone", "write it as timestamp[ns, UTC]")
+            fits, mend = arrow.is_timestamp(type_), "timestamp[ns, UTC], converting whole seconds or milliseconds"
+        elif name in ("symbol", "exchange", "conditions"):
+            fits, mend = _is_text(type_), "text"
+        elif name == "trade_id":
+            fits, mend = _is_text(type_) or arrow.is_integer(type_), "int64 or text, which lose no digit"
+        elif name == "seq":
+            fits, mend = arrow.is_integer(type_), "int64"
+        elif name == "suspicious":
+            fits, mend = arrow.is_boolean(type_), "bool"
+        else:
+            fits = arrow.is_integer(type_) or arrow.is_floating(type_) or arrow.is_decimal(type_)
+            mend = "float64"
+        if not fits and not (arrow.is_null(type_) and name in self._of.optional):
+            raise self._error(f"column {name!r} is of type {type_}", f"write it as {mend}")
+
+    def _blocks(self, symbols: SymbolTable) -> list[Iterator[Block]]:
+        stretches = self._stretches()
+        size = max(BLOCK_ROWS // len(stretches), 1024)
+        return [self._stretch(start, stop, size, symbols) for start, stop in stretches]
+
+    def _stretches(self) -> list[tuple[int, int]]:
+        """First and last + 1 row of each stream."""
+        starts: dict[str | None, int] = {}
+        row, last = 0, None
+        for batch in self._read(0, self._rows, BLOCK_ROWS, ["symbol"]):
+            names = batch.column(0).dictionary_encode()
+            numbers = names.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            for change in [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()]:
+                name = names[change].as_py()
+                if name in starts and name != last:
+                    return [(0, self._rows)]
+                starts.setdefault(name, row + change)
+                last = name
+            row += len(batch)
+        return list(zip(starts.values(), [*list(starts.values())[1:], row], strict=True))
+
+    def _stretch(self, start: int, stop: int, size: int, symbols: SymbolTable) -> Iterator[Block]:
+        for batch in self._read(start, stop, size, self._names):
+            places = np.arange(start, start + len(batch))
+            yield [Rows(self._of, places, _by_name(batch), symbols, step=self._step or 0)], []
+            start += len(batch)
+
+    def _read(self, start: int, stop: int, size: int, names: list[str]) -> Iterator[pa.RecordBatch]:
+        """Rows `start` to `stop` - 1; row groups that lie before or after are not touched."""
+        with self._reading(), self._open() as file:
+            lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            ends = np.cumsum(lengths)
+            groups = np.flatnonzero((ends > start) & (ends - lengths < stop))
+            row = int(ends[groups[0]]) - lengths[groups[0]]
+            for batch in file.iter_batches(size, row_groups=groups.tolist(), columns=names):
+                cut = batch.slice(max(start - row, 0), stop - max(start, row))
+                row += len(batch)
+                if len(cut):
+                    yield cut
+                if row >= stop:
+                    return
+
+    def _open(self) -> pyarrow.parquet.ParquetFile:
+        return pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=BLOCK_BYTES)
+
+
+class TextTape(Tape):
+    """A file of lines, plain or gzipped; places are 1-based lines."""
+
+    UNIT: ClassVar[str] = "line"
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Whole lines in blocks of about `BLOCK_BYTES`, each with the number of its first line."""
+        line, rest = 1, b""
+        with self._reading(), self._open() as file:
+            while chunk := file.read(BLOCK_BYTES):
+                head, newline, tail = chunk.rpartition(b"\n")
+                if not newline:
+                    rest += chunk
+                    continue
+                block, rest = rest + head + newline, tail
+                yield line, block
+                line += block.count(b"\n")
+            if rest:
+                yield line, rest
+
+    def _open(self) -> IO[bytes]:
+        return gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb")  # type: ignore[return-value]
+
+    def _blocks(self, symbols: SymbolTable) -> list[Iterator[Block]]:
+        return [self._parsed(symbols)]
+
+    @abstractmethod
+    def _parsed(self, symbols: SymbolTable) -> Iterator[Block]:
+        """The rows of each block of lines."""
+
+
+class CsvTape(TextTape):
+    """A CSV file with a header, commas, and times in RFC 3339."""
+
+    def _check_content(self) -> None:
+        with self._reading():
+            line = next(self._lines())[1].partition(b"\n")[0]
+        self._header = next(csv.reader([line.decode("utf-8-sig", "replace").rstrip("\r")]), [])
+        for name in self._header:
+            if self._header.count(name) > 1:
+                raise self._error(f"column {name!r} is there more than once", "remove all but one", 1)
+        self._of = self._kind(self._header)
+        self._names = [name for name in (*self._of.required, *self._of.optional) if name in self._header]
+        columns, places, complaints = next(self._columns(), ({}, (), []))
+        if not complaints and not len(places):
+            raise self._error("has no rows: there is nothing to replay", "name a file with rows in it")
+        if len(places):
+            rows = Rows(self._of, places, columns, SymbolTable(), step=1)
+            for complaint in rows.complaints:
+                if complaint.reason.endswith(TIME) and complaint.count == len(places):
+                    raise self._error(complaint.message, f"write {rows.clock} with date, time and zone", complaint.place)
+        if self._of is BARS and self._step is None:
+            self._step = self._bar_step(columns)
+
+    def _parsed(self, symbols: SymbolTable) -> Iterator[Block]:
+        for columns, places, complaints in self._columns():
+            rows = [Rows(self._of, places, columns, symbols, origin=2, step=self._step or 0)] if len(places) else []
+            yield rows, complaints
+
+    def _columns(self) -> Iterator[tuple[Columns, IntArray, list[Complaint]]]:
+        """Text by column, the line of each row, and the lines that are no rows."""
+        for first, block in self._lines():
+            lines = block.partition(b"\n")[2] if first == 1 else block
+            line = first + (first == 1)
+            n = lines.count(b"\n") + (not lines.endswith(b"\n"))
+            table = self._table(lines)
+            if table is not None and len(table) == n:
+                yield _by_name(table), np.arange(line, line + n), []
+                continue
+            good, places, complaints = self._sift(lines, line)
+            table = self._table(b"\n".join(good))
+            if good and (table is None or len(table) != len(good)):
+                raise self._error("cannot be read as CSV", "use commas, and double quotes around text with a comma", line)
+            yield ({} if table is None else _by_name(table)), np.array(places, np.int64), complaints
+
+    def _sift(self, lines: bytes, line: int) -> tuple[list[bytes], list[int], list[Complaint]]:
+        """Line by line, where a block has some that are no rows: the good ones, their numbers, and complaints."""
+        good, places, complaints = [], [], []
+        for place, text in enumerate(lines.split(b"\n"), line):
+            if not text.strip():
+                continue
+            try:
+                fields = next(csv.reader([text.decode()], strict=True))
+            except (UnicodeDecodeError, csv.Error) as error:
+                complaints.append(Complaint(place, "not a line of CSV", f"not a line of CSV: {error}"))
+                continue
+            if len(fields) == len(self._header):
+                good.append(text)
+                places.append(place)
+            else:
+                message = f"has {len(fields)} fields, the header {len(self._header)}"
+                complaints.append(Complaint(place, "has not as many fields as the header", message))
+        return good, places, complaints
+
+    def _table(self, lines: bytes) -> pa.RecordBatch | None:
+        """The lines as columns of text, without those that have too many or too few fields; None where Arrow gives up."""
+        if not lines:
+            return None
+        try:
+            table = pyarrow.csv.read_csv(
+                pa.py_buffer(lines),
+                pyarrow.csv.ReadOptions(column_names=self._header, use_threads=False, block_size=len(lines) + 1),
+                pyarrow.csv.ParseOptions(invalid_row_handler=lambda _: "skip"),
+                pyarrow.csv.ConvertOptions(
+                    include_columns=self._names,
+                    column_types=dict.fromkeys(self._names, pa.string()),
+                    strings_can_be_null=True,
+                    null_values=[""],
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        return table.combine_chunks().to_batches()[0]
+
+
+class JsonlTape(TextTape):
+    """Envelopes, one a line. The channel says what a line is; other channels than those of the market are passed over."""
+
+    def _check_content(self) -> None:
+        if not any(block.strip() for _, block in self._lines()):
+            raise self._error("has no rows: there is nothing to replay", "name a file with rows in it")
+
+    def _parsed(self, symbols: SymbolTable) -> Iterator[Block]:
+        for first, block in self._lines():
+            envelopes: dict[str, list[Envelope[Any]]] = {name: [] for name in KINDS}
+            places: dict[str, list[int]] = {name: [] for name in KINDS}
+            complaints = []
+            for place, line in enumerate(block.split(b"\n"), first):
+                if not line.strip():
+                    continue
+                try:
+                    envelope = Envelope.decode(line)
+                except InputError as error:
+                    complaints.append(Complaint(place, "not an envelope", str(error)))
+                    continue
+                if envelope.channel not in KINDS:
+                    if envelope.channel not in PASSED_OVER:
+                        complaints.append(_unknown_channel(place, envelope.channel))
+                elif envelope.is_final:
+                    envelopes[envelope.channel].append(envelope)
+                    places[envelope.channel].append(place)
+            yield (
+                [
+                    Rows(kind, np.array(places[name]), self._columns(kind, envelopes[name]), symbols)
+                    for name, kind in KINDS.items()
+                    if places[name]
+                ],
+                complaints,
+            )
+
+    def _columns(self, kind: Kind, envelopes: list[Envelope[Any]]) -> Columns:
+        payloads = [envelope.payload for envelope in envelopes]
+        columns = {
+            "symbol": pa.array([envelope.symbol for envelope in envelopes], pa.string()),
+            "event_ts": pa.array([envelope.event_ts for envelope in envelopes], pa.int64()),
+            "ingest_ts": pa.array([envelope.ingest_ts for envelope in envelopes], pa.int64()),
+            "seq": pa.array([envelope.seq for envelope in envelopes], pa.int64()),
+        }
+        for name in kind.table.FLOAT_COLUMNS:
+            columns[name] = pa.array([getattr(payload, name) for payload in payloads], pa.float64())
+        if kind is TRADES:
+            ids = (payload.trade_id for payload in payloads)
+            columns["trade_id"] = pa.array([None if id_ is None else str(id_) for id_ in ids], pa.string())
+            columns["exchange"] = pa.array([payload.exchange for payload in payloads], pa.string())
+            conditions = (payload.conditions for payload in payloads)
+            columns["conditions"] = pa.array([",".join(each) if each else None for each in conditions], pa.string())
+        if kind is BARS:
+            columns["trade_count"] = pa.array([payload.count for payload in payloads], pa.float64())
+            columns["step"] = pa.array([self._length(envelope) for envelope in envelopes], pa.int64())
+        return columns
+
+    def _length(self, envelope: Envelope[Any]) -> int | None:
+        if self._step is not None or envelope.window is None:
+            return self._step
+        try:
+            return envelope.window.length
+        except InputError:
+            return None
+
+
+FORMATS: dict[str, type[Tape]] = {
+    ".parquet": ParquetTape,
+    ".csv": CsvTape,
+    ".csv.gz": CsvTape,
+    ".jsonl": JsonlTape,
+    ".jsonl.gz": JsonlTape,
+}
+
+
+def _unknown_channel(place: int, channel: str) -> Complaint:
+    near = get_close_matches(channel, KINDS, 1)
+    mend = f"write {near[0]!r}" if near else f"use {', '.join(KINDS)}"
+    return Complaint(place, "unknown channel", f"unknown channel {channel!r}", mend)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    if arrow.is_dictionary(type_):
+        type_ = type_.value_type
+    return bool(arrow.is_string(type_) or arrow.is_large_string(type_))
+
+
+def _by_name(batch: pa.RecordBatch) -> Columns:
+    return dict(zip(batch.schema.names, batch.columns, strict=True))

@@ -1,0 +1,365 @@
+"""What a row of a tape has to be: the columns of trades, quotes and bars, and the way from a file's columns to a table.
+
+Columns come as Arrow arrays: typed from Parquet, text from CSV, lists of payload fields from JSONL. Here they become
+the numbers of a `Table`, and every value that cannot be used becomes a `Complaint`: nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as arrow
+from numpy.typing import NDArray
+
+from torghut_core import (
+    Bars,
+    FloatArray,
+    InputError,
+    IntArray,
+    Quotes,
+    SymbolTable,
+    Table,
+    Trades,
+    parse_timestamp,
+)
+
+BoolArray: TypeAlias = NDArray[np.bool_]
+Rule: TypeAlias = tuple[BoolArray, str, str]
+Columns: TypeAlias = Mapping[str, pa.Array]
+
+DAY = 86_400_000_000_000
+HOUR = DAY // 24
+UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+
+SYMBOL = "must be a symbol of A-Z, 0-9 and . _ / -, at most 32 long"
+TIME = "must be RFC 3339 with a zone, like 2026-01-05T14:30:00.123Z"
+WHOLE = "must be a whole number"
+STEP = "must be told by window.size, like PT1M, or by bar_step"
+POSITIVE = "must be a positive number"
+NOT_NEGATIVE = "must be zero or a positive number"
+
+
+MEND = "mend or remove the row, or replay with --on-bad-row skip"
+
+
+class Complaint(NamedTuple):
+    """Rows that cannot be used, for one reason: the place of the first, what is wrong with it, and how many."""
+
+    place: int
+    reason: str
+    message: str
+    mend: str = MEND
+    count: int = 1
+
+
+class Kind(NamedTuple):
+    """A kind of row: its table, the columns that a tape of it must and may have, and what each row must be."""
+
+    name: str
+    table: type[Table]
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    rules: Callable[[Any], Iterator[Rule]]
+
+
+def _trade_rules(trades: Trades) -> Iterator[Rule]:
+    yield _is_positive(trades.price), "price", POSITIVE
+    yield _is_positive(trades.size), "size", POSITIVE
+
+
+def _quote_rules(quotes: Quotes) -> Iterator[Rule]:
+    """A side may be missing; some venues print the missing one as 0 for 0."""
+    for side, price, size in (("bid", quotes.bid_price, quotes.bid_size), ("ask", quotes.ask_price, quotes.ask_size)):
+        price[(price == 0) & ~(size > 0)] = np.nan
+        size[np.isnan(price)] = np.nan
+        yield _is_positive(price) | np.isnan(price), f"{side}_price", POSITIVE
+        yield _is_not_negative(size) | np.isnan(size), f"{side}_size", NOT_NEGATIVE
+
+
+def _bar_rules(bars: Bars) -> Iterator[Rule]:
+    """An interval without trades may say so by a volume and vwap of 0."""
+    for name in ("open", "high", "low", "close"):
+        yield _is_positive(getattr(bars, name)), name, POSITIVE
+    yield bars.high >= bars.low, "high", "must not be below low"
+    for name, price in (("open", bars.open), ("close", bars.close)):
+        yield (bars.low <= price) & (price <= bars.high), name, "must be between low and high"
+    yield _is_not_negative(bars.volume), "volume", NOT_NEGATIVE
+    bars.vwap[(bars.vwap == 0) & (bars.volume == 0)] = np.nan
+    yield _is_positive(bars.vwap) | np.isnan(bars.vwap), "vwap", POSITIVE
+
+
+def _is_positive(values: FloatArray) -> BoolArray:
+    return (values > 0) & (values < np.inf)
+
+
+def _is_not_negative(values: FloatArray) -> BoolArray:
+    return (values >= 0) & (values < np.inf)
+
+
+TRADES = Kind(
+    "trades",
+    Trades,
+    ("symbol", "event_ts", "price", "size"),
+    ("ingest_ts", "seq", "exchange", "conditions", "trade_id", "suspicious"),
+    _trade_rules,
+)
+QUOTES = Kind(
+    "quotes",
+    Quotes,
+    ("symbol", "event_ts", "bid_price", "bid_size", "ask_price", "ask_size"),
+    ("ingest_ts", "seq"),
+    _quote_rules,
+)
+BARS = Kind(
+    "bars",
+    Bars,
+    ("symbol", "event_ts", "open", "high", "low", "close", "volume"),
+    ("ingest_ts", "seq", "vwap", "trade_count"),
+    _bar_rules,
+)
+KINDS = {kind.name: kind for kind in (BARS, QUOTES, TRADES)}
+"""By name, in the order in which kinds stand that become known at the same time."""
+
+
+class Rows:
+    """Rows of one kind out of one block of a tape.
+
+    Parameters
+    ----------
+    kind : what they are.
+    places : shape (n,), 0-based row or 1-based line of each, rising.
+    columns : values as the file has them, by name, each of length n.
+    symbols : where symbols and sale conditions get their numbers.
+    origin : place of the file's first row, from which `seq` counts where there is no such column.
+    step : of bars without a column `step`, nanoseconds.
+
+    Attributes
+    ----------
+    table : the rows; `at` and `Bars.series` are not set yet, and bad rows hold anything.
+    clock, arrival : the column whose times must not fall from row to row, `ingest_ts` or else `event_ts`; shape (n,), ns.
+    bad : shape (n,), the rows that cannot be used.
+    complaints : why; a row counts for the first reason only.
+    """
+
+    def __init__(
+        self, kind: Kind, places: IntArray, columns: Columns, symbols: SymbolTable, origin: int = 0, step: int = 0
+    ) -> None:
+        self.kind = kind
+        self.places = places
+        n = len(places)
+        self.bad: BoolArray = np.zeros(n, np.bool_)
+        self.complaints: list[Complaint] = []
+        self._columns = columns
+        values: dict[str, Any] = {
+            "symbol": self._read("symbol", lambda column: _symbols(column, symbols), SYMBOL),
+            "event_ts": self._read("event_ts", _times, TIME),
+            "seq": self._read("seq", _whole_numbers, WHOLE) if "seq" in columns else places - origin,
+        }
+        self.clock = "ingest_ts" if "ingest_ts" in columns else "event_ts"
+        self.arrival: IntArray = (
+            values["event_ts"] if self.clock == "event_ts" else self._read("ingest_ts", _times, TIME)
+        )
+        for name in kind.table.FLOAT_COLUMNS:
+            values[name] = self._read(name, _numbers, "must be a number") if name in columns else np.full(n, np.nan)
+        if kind is TRADES:
+            values["conditions"] = self._conditions(symbols)
+            if "trade_id" in columns:
+                values["trade_key"] = trade_keys(columns["trade_id"], columns.get("exchange"))
+        if kind is BARS:
+            values["step"] = self._read("step", _whole_numbers, STEP) if "step" in columns else np.full(n, step)
+            if "trade_count" in columns:
+                count = np.nan_to_num(self._read("trade_count", _numbers, NOT_NEGATIVE))
+                self._expect((count >= 0) & (count < 2**53), "trade_count", NOT_NEGATIVE)
+                values["count"] = np.clip(count, 0, 2**53)
+        self.table = kind.table.from_columns(**values)
+        for good, column, must in kind.rules(self.table):
+            self._expect(good, column, must)
+
+    def _read(self, name: str, convert: Callable[[pa.Array], tuple[Any, BoolArray]], must: str) -> Any:
+        values, bad = convert(self._columns[name])
+        self._expect(~bad, name, must)
+        return values
+
+    def _expect(self, good: BoolArray, column: str, must: str) -> None:
+        if good.all():
+            return
+        new = ~(good | self.bad)
+        if new.any():
+            first = int(new.argmax())
+            message = self._describe(first, column, must)
+            count = int(np.count_nonzero(new))
+            self.complaints.append(Complaint(int(self.places[first]), f"{column} {must}", message, count=count))
+            self.bad |= new
+
+    def _describe(self, index: int, column: str, must: str) -> str:
+        scalar = self._columns[column][index]
+        if not scalar.is_valid:
+            return f"{column} is missing"
+        value = scalar.value if arrow.is_timestamp(scalar.type) else scalar.as_py()
+        return f"{column} is {value!r}: it {must}"
+
+    def _conditions(self, symbols: SymbolTable) -> IntArray:
+        """Numbers of the pairs (sale conditions, suspicious)."""
+        n = len(self.places)
+        text, names = _encoded(self._columns["conditions"]) if "conditions" in self._columns else (np.full(n, -1), [])
+        flags = np.zeros(n, np.bool_)
+        if "suspicious" in self._columns:
+            flags = self._read("suspicious", _flags, "must be true or false")
+        pairs = (text + 1) * 2 + flags
+        numbers = np.zeros(2 * len(names) + 2, np.int64)
+        for pair in np.flatnonzero(np.bincount(pairs, minlength=len(numbers))).tolist():
+            numbers[pair] = symbols.condition(names[pair // 2 - 1] if pair > 1 else "", bool(pair % 2))
+        return numbers[pairs]
+
+
+def bar_step(columns: Columns) -> int | None:
+    """Length of the bars of which these are the first, nanoseconds; None where no symbol has two.
+
+    It is the largest step of which every gap between consecutive bars of a symbol is a multiple: a minute without a
+    trade leaves no bar, so a gap may be several steps. Days are not of equal length where clocks change, so a smallest gap
+    of 23 hours or more counts in whole days.
+    """
+    symbol, _ = _encoded(columns["symbol"])
+    event_ts, _ = _times(columns["event_ts"])
+    order = np.argsort(symbol, kind="stable")
+    gaps = np.diff(event_ts[order])[np.diff(symbol[order]) == 0]
+    gaps = gaps[gaps > 0]
+    if not len(gaps):
+        return None
+    smallest = int(gaps.min())
+    return round(smallest / DAY) * DAY if smallest >= 23 * HOUR else int(np.gcd.reduce(gaps))
+
+
+def trade_keys(ids: pa.Array, exchanges: pa.Array | None = None) -> IntArray:
+    """Identity of each trade, shape (n,): 64 bits of (exchange, trade id), 0 where there is no id.
+
+    Ids are whole numbers or text; digits are the same id either way, so that a trade has one key in every format. The
+    result depends on nothing but the values.
+
+    Examples
+    --------
+    >>> keys = trade_keys(pa.array(["7", None, "7"]), pa.array(["D", "D", "K"]))
+    >>> keys[0] == trade_keys(pa.array([7]), pa.array(["D"]))[0], keys[1], keys[0] == keys[2]
+    (np.True_, np.int64(0), np.False_)
+    """
+    missing = _is_null(ids)
+    if missing.all():
+        return np.zeros(len(ids), np.int64)
+    if not arrow.is_integer(ids.type):
+        ids = ids.cast(pa.string())
+        try:
+            ids = ids.cast(pa.int64())
+        except pa.ArrowInvalid:
+            ids = pa.array([_id_number(text) for text in ids.to_pylist()], pa.uint64())
+    keys = ids.fill_null(0).to_numpy(zero_copy_only=False).astype(np.uint64)
+    if exchanges is not None:
+        index, names = _encoded(exchanges)
+        keys ^= np.array([*map(_text_hash, names), 0], np.uint64)[index]
+    # splitmix64 (Steele, Lea, Flood 2014): one to one, and near ids end far apart
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
+    keys[keys == 0] = 1
+    keys[missing] = 0
+    return keys.view(np.int64)
+
+
+def _id_number(text: str | None) -> int:
+    if text is None:
+        return 0
+    if re.fullmatch(r"-?\d{1,20}", text, re.ASCII) and -(2**63) <= int(text) < 2**64:
+        return int(text) % 2**64
+    return _text_hash(text)
+
+
+def _text_hash(text: str | None) -> int:
+    return int.from_bytes(blake2b((text or "").encode(), digest_size=8).digest(), "little") if text else 0
+
+
+def _is_text(column: pa.Array) -> bool:
+    return bool(arrow.is_string(column.type) or arrow.is_large_string(column.type))
+
+
+def _encoded(column: pa.Array) -> tuple[IntArray, list[str]]:
+    """Number of each value's text, -1 for null, and the texts."""
+    if arrow.is_null(column.type):
+        return np.full(len(column), -1), []
+    if not arrow.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    index = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return index, column.dictionary.to_pylist()
+
+
+def _symbols(column: pa.Array, symbols: SymbolTable) -> tuple[IntArray, BoolArray]:
+    """Symbol numbers, -1 where the text is no symbol."""
+    index, names = _encoded(column)
+    numbers = np.full(len(names) + 1, -1)  # the last is of null
+    for used in np.flatnonzero(np.bincount(index + 1, minlength=1)[1:]).tolist():
+        try:
+            numbers[used] = symbols.number(names[used])
+        except InputError:
+            continue
+    found = numbers[index]
+    return found, found < 0
+
+
+def _times(column: pa.Array) -> tuple[IntArray, BoolArray]:
+    """Nanoseconds since the epoch of text, of timestamps in any unit, or of integers that are nanoseconds."""
+    if _is_text(column):
+        column = _parsed(column, pa.timestamp("ns", "UTC"), parse_timestamp)
+    unit = UNITS[column.type.unit] if arrow.is_timestamp(column.type) else 1
+    bad = _is_null(column)
+    ticks = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    return ticks * unit, bad | (abs(ticks) > (2**63 - 1) // unit)
+
+
+def _whole_numbers(column: pa.Array) -> tuple[IntArray, BoolArray]:
+    """Int64 values."""
+    column = _parsed(column, pa.int64(), int) if _is_text(column) else column.cast(pa.int64())
+    return column.fill_null(0).to_numpy(zero_copy_only=False), _is_null(column)
+
+
+def _numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
+    """Float64 values, NaN for null."""
+    bad = np.zeros(len(column), np.bool_)
+    if _is_text(column):
+        text, column = column, _parsed(column, pa.float64(), float)
+        bad = _is_null(column) & ~_is_null(text)
+    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), bad
+
+
+def _flags(column: pa.Array) -> tuple[BoolArray, BoolArray]:
+    """Booleans, False for null."""
+    if not _is_text(column):
+        flags = column.cast(pa.bool_()).fill_null(False)
+        return flags.to_numpy(zero_copy_only=False), np.zeros(len(column), np.bool_)
+    index, names = _encoded(column)
+    values = [{"true": 1, "1": 1, "false": 0, "0": 0}.get(name.lower(), -1) for name in names]
+    flags = np.array([*values, 0])[index]
+    return flags > 0, flags < 0
+
+
+def _parsed(column: pa.Array, type_: pa.DataType, parse: Callable[[str], Any]) -> pa.Array:
+    """Text as another type, null where it cannot be read: Arrow at once, or else value by value."""
+    try:
+        return column.cast(type_)
+    except pa.ArrowInvalid:
+        return pa.array([_value(text, type_, parse) for text in column.to_pylist()], type_)
+
+
+def _value(text: str | None, type_: pa.DataType, parse: Callable[[str], Any]) -> Any:
+    try:
+        value = None if text is None else parse(text)
+        pa.scalar(value, type_)  # raises where the type has no room for it
+    except (ValueError, OverflowError):
+        return None
+    return value
+
+
+def _is_null(column: pa.Array) -> BoolArray:
+    nulls: BoolArray = column.is_null().to_numpy(zero_copy_only=False)
+    return nulls

@@ -1,0 +1,137 @@
+"""When trading sessions open: 00:00 UTC for what trades round the clock, else by an exchange's calendar.
+
+The calendars come from exchange_calendars, with their holidays, half days and changes of the clock. Its import takes a
+second, so it happens only when a symbol needs it. A calendar that knows its holidays up to some year has no sessions
+after that: an open that would have to be guessed is none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from torghut_core import IntArray, to_datetime
+from torghut_core.stages import kernel
+
+ROUND_THE_CLOCK = "24/7"
+"""The calendar whose sessions are the days of UTC."""
+
+SESSION_SPAN = np.dtype([("open", np.int64), ("next", np.int64)])
+"""State: the session that was found last, from its open to the next one, ns."""
+
+DAY = 86_400_000_000_000
+YEAR = 366 * DAY
+NEVER = -(2**63)
+ALWAYS = 2**63 - 1
+
+_NO_CALENDAR = -1
+_EVERY_DAY = -2
+
+
+@kernel
+def session_open(span: Any, opens: IntArray, ends: IntArray, calendar: int, ts: int) -> int:
+    """The latest open at or before `ts` of a calendar (numbered by `Sessions.calendar`); `NEVER` where there is none."""
+    if span.open <= ts < span.next:
+        return int(span.open)
+    span.open = NEVER
+    span.next = ALWAYS
+    if calendar == _EVERY_DAY:
+        span.open = ts // DAY * DAY
+        span.next = span.open + DAY
+    elif calendar != _NO_CALENDAR and ts < ends[calendar]:
+        low, high = 0, opens.shape[1]
+        while low < high:
+            middle = (low + high) // 2
+            if opens[calendar, middle] <= ts:
+                low = middle + 1
+            else:
+                high = middle
+        if low > 0:
+            span.open = opens[calendar, low - 1]
+        span.next = min(opens[calendar, low], ends[calendar]) if low < opens.shape[1] else ends[calendar]
+    return int(span.open)
+
+
+def check_calendar(name: str) -> str:
+    """The name of a calendar that exists.
+
+    Raises
+    ------
+    ValueError : it does not; the message has the nearest name.
+    """
+    if name not in (ROUND_THE_CLOCK, "XNYS"):  # these are known without the slow import
+        from exchange_calendars import get_calendar_names  # noqa: PLC0415 - takes a second
+
+        names = get_calendar_names()
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, 1, 0)
+            raise ValueError(f"{name!r} is no calendar of exchange_calendars (the nearest is {nearest[0]!r})")
+    return name
+
+
+class Sessions:
+    """Session opens of the calendars that symbols trade by.
+
+    Parameters
+    ----------
+    calendars : calendar name by symbol pattern (``*`` and ``?``); the first pattern that fits a symbol counts, and one
+        that none fits has no sessions.
+
+    Attributes
+    ----------
+    opens : shape (calendars in use, any), rising times of opens, ns, filled up with `ALWAYS`.
+    ends : shape (calendars in use,), the time from which a calendar's sessions are not known, ns.
+    first, until : the times that `opens` covers; for others call `cover` before.
+    """
+
+    def __init__(self, calendars: Mapping[str, str]) -> None:
+        self._calendars = dict(calendars)
+        self._in_use: list[str] = []
+        self.opens: IntArray = np.empty((0, 0), np.int64)
+        self.ends: IntArray = np.empty(0, np.int64)
+        self.first, self.until = NEVER, ALWAYS
+
+    def calendar(self, symbol: str) -> int:
+        """The number of a symbol's calendar, for `session_open`."""
+        name = next((name for pattern, name in self._calendars.items() if fnmatchcase(symbol, pattern)), None)
+        if name is None:
+            return _NO_CALENDAR
+        if name == ROUND_THE_CLOCK:
+            return _EVERY_DAY
+        if name not in self._in_use:
+            self._in_use.append(name)
+            self.first, self.until = ALWAYS, NEVER
+        return self._in_use.index(name)
+
+    def cover(self, ts: int) -> None:
+        """Make `opens` cover a time, and some years around it."""
+        self.first = min(self.first, ts - 2 * YEAR)
+        self.until = max(self.until, ts + 10 * YEAR)
+        known = [_opens(name, self.first - 30 * DAY, self.until + 30 * DAY) for name in self._in_use]
+        self.ends = np.array([end for _, end in known], np.int64)
+        self.opens = np.full((len(known), max(len(opens) for opens, _ in known)), ALWAYS, np.int64)
+        for row, (opens, _) in zip(self.opens, known, strict=True):
+            row[: len(opens)] = opens
+
+
+def _opens(name: str, first: int, until: int) -> tuple[IntArray, int]:
+    """Opens of a calendar between two times, and the time from which it does not know them."""
+    from exchange_calendars import get_calendar  # noqa: PLC0415 - takes a second
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # exchange_calendars 4.13 does what pandas 3.1 deprecates
+        low, high = get_calendar(name).bound_min(), get_calendar(name).bound_max()
+        start, end, unknown = to_datetime(first).date().isoformat(), to_datetime(until).date().isoformat(), ALWAYS
+        if low is not None:
+            start = max(start, low.date().isoformat())
+        if high is not None and high.date().isoformat() < end:
+            end, unknown = high.date().isoformat(), high.value + DAY
+        if start >= end:
+            return np.empty(0, np.int64), unknown
+        opens: IntArray = get_calendar(name, start=start, end=end).opens_nanos
+    return opens, unknown

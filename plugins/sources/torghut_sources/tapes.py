@@ -1,0 +1,216 @@
+"""A tape: one file of recorded market data, checked row by row and given out as batches.
+
+A tape is a recording, so its rows keep their order. Without a column `ingest_ts` they have to be in order of
+`event_ts`; with one, which every JSONL envelope has, in order of that, and `event_ts` may fall: that is what late
+events are. What shows without reading all rows is checked before the first event, each row as it comes by. A file may
+be larger than memory.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from torghut_core import Bars, Batch, IntArray, SymbolTable, Table, TapeError, format_timestamp
+from torghut_sources.rows import KINDS, Columns, Complaint, Kind, Rows, bar_step
+
+Block: TypeAlias = tuple[list[Rows], list[Complaint]]
+"""A part of a tape: its rows by kind, and what is wrong with lines that are no rows."""
+
+EARLIEST = -(2**63)
+
+MENDS: dict[type[OSError], str] = {
+    FileNotFoundError: "check the path, which counts from the working directory",
+    PermissionError: "give the user that runs torghut the right to read it",
+    IsADirectoryError: "name the files in it",
+}
+
+
+class Skipped(NamedTuple):
+    """Rows left out for one reason, and the place of the first."""
+
+    count: int
+    first: int
+
+
+class Tape(ABC):
+    """One file of market data.
+
+    Parameters
+    ----------
+    path : the file.
+    skip : leave bad rows out and count them, instead of stopping at the first.
+    step : length of its bars in nanoseconds, where the file shall not be asked.
+
+    Attributes
+    ----------
+    total : rows in it; None before `check`, and where only reading would tell.
+    skipped : rows left out since `streams` was called, by reason.
+    """
+
+    UNIT: ClassVar[str] = "row"
+
+    def __init__(self, path: Path, *, skip: bool = False, step: int | None = None) -> None:
+        self.path = path
+        self.total: int | None = None
+        self.skipped: dict[str, Skipped] = {}
+        self._skip = skip
+        self._step = step
+
+    def check(self) -> None:
+        """Look at what shows without reading all rows: the file, its columns, their types.
+
+        Raises
+        ------
+        TapeError : it cannot be replayed.
+        """
+        try:
+            with self.path.open("rb") as file:
+                is_empty = not file.read(1)
+        except OSError as error:
+            raise self._error(f"cannot be read: {error.strerror}", MENDS.get(type(error), "check the file")) from error
+        if is_empty:
+            raise self._error("is empty", "name a file with rows in it")
+        self._check_content()
+
+    def streams(self, symbols: SymbolTable) -> list[Iterator[Batch]]:
+        """The tape as streams of batches, each with positions from 0: one, or one for each symbol.
+
+        They raise `TapeError` at the first bad row, unless such rows are skipped.
+        """
+        self.skipped = {}
+        return [self._stream(blocks, symbols) for blocks in self._blocks(symbols)]
+
+    @abstractmethod
+    def _check_content(self) -> None:
+        """Check what is particular to the format; the file is there and not empty."""
+
+    @abstractmethod
+    def _blocks(self, symbols: SymbolTable) -> list[Iterator[Block]]:
+        """The rows in file order, a part at a time, for each stream."""
+
+    def _stream(self, blocks: Iterable[Block], symbols: SymbolTable) -> Iterator[Batch]:
+        """Check the order of the rows, leave out bad ones, and give the others their positions."""
+        start = 0
+        arrived = now = EARLIEST
+        for parts, complaints in blocks:
+            if not parts:
+                self._judge(complaints)
+                continue
+            places = np.concatenate([part.places for part in parts])
+            order = np.argsort(places, kind="stable")
+            bad = np.concatenate([part.bad for part in parts])[order]
+            arrival = np.where(bad, EARLIEST, np.concatenate([part.arrival for part in parts])[order])
+            latest = np.maximum.accumulate(np.maximum(arrival, arrived))
+            arrived = int(latest[-1])
+            falls = (arrival < latest) & ~bad
+            if falls.any():
+                bad |= falls
+                complaints.append(_fall(parts[0].clock, places[order], arrival, latest, falls))
+            self._judge([*complaints, *(complaint for part in parts for complaint in part.complaints)])
+
+            rank = np.empty(len(order), np.int64)
+            rank[order] = np.where(bad, -1, np.cumsum(~bad) - 1)
+            known = np.empty(np.count_nonzero(~bad), np.int64)
+            tables: dict[str, Any] = {}
+            row = 0
+            for part in parts:
+                at = rank[row : row + len(part.places)]
+                row += len(at)
+                good = at >= 0
+                table = part.table if good.all() else part.table.take(good)
+                table.at[:] = at[good] + start
+                known[at[good]] = known_from(table)
+                if isinstance(table, Bars):
+                    _number_series(table, symbols)
+                tables[part.kind.name] = table
+            if len(known):
+                known[0] = max(int(known[0]), now)
+                np.maximum.accumulate(known, out=known)
+                now = int(known[-1])
+                yield Batch.of(symbols, start, known, **tables)
+                start += len(known)
+        if not start and not self.skipped:
+            raise self._error("has nothing to replay", "name a file with trades, quotes or bars in it")
+
+    def _judge(self, complaints: list[Complaint]) -> None:
+        """Stop at the first bad row, or count them."""
+        if complaints and not self._skip:
+            first = min(complaints, key=lambda complaint: complaint.place)
+            raise self._error(first.message, first.mend, first.place)
+        for complaint in complaints:
+            before = self.skipped.get(complaint.reason, Skipped(0, complaint.place))
+            self.skipped[complaint.reason] = Skipped(before.count + complaint.count, min(before.first, complaint.place))
+
+    def _error(self, message: str, mend: str, place: int | None = None) -> TapeError:
+        return TapeError(self.path, message, mend, place, self.UNIT)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Tell in our words what the libraries below say of a file that is damaged."""
+        try:
+            yield
+        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+            said = str(error).partition("\n")[0]
+            raise self._error(f"cannot be read: {said}", "the file is damaged or cut off: write it again") from error
+
+    def _kind(self, names: list[str]) -> Kind:
+        """What the columns are those of."""
+        if "bid_open" in names or "ask_open" in names:
+            raise self._error(
+                "holds quote bars, which are not replayed",
+                "replay its quotes, or rename bid_close and ask_close to bid_price and ask_price and set event_ts to "
+                "the end of each interval",
+            )
+        own = {kind: [name for name in kind.required if name not in ("symbol", "event_ts")] for kind in KINDS.values()}
+        near = {kind: sum(bool(get_close_matches(name, names, 1)) / len(own[kind]) for name in own[kind]) for kind in own}
+        kind = max(own, key=lambda kind: (set(own[kind]) <= set(names), near[kind]))
+        wanted = f"{kind.name} have {', '.join(kind.required)}"
+        if not near[kind]:
+            raise self._error(f"holds no trades, quotes or bars, but {', '.join(names)}", f"for example, {wanted}")
+        for name in kind.required:
+            if name not in names:
+                close = get_close_matches(name, set(names) - {*kind.required, *kind.optional}, 1)
+                mend = f"rename {close[0]!r} to {name!r}" if close else wanted
+                raise self._error(f"column {name!r} is missing", mend)
+        return kind
+
+    def _bar_step(self, columns: Columns) -> int:
+        """How long the bars are, from the first of them."""
+        step = bar_step(columns)
+        if step is None:
+            raise self._error("does not show how long its bars are", "say it, like bar_step: 1Min")
+        return step
+
+
+def known_from(table: Table) -> IntArray:
+    """When each row becomes known, shape (n,), ns: a trade or quote when it happens, a bar at its end."""
+    if isinstance(table, Bars):
+        return table.event_ts + table.step
+    times: IntArray = table.event_ts  # type: ignore[attr-defined]  # every table of events has it
+    return times
+
+
+def _number_series(bars: Bars, symbols: SymbolTable) -> None:
+    pairs, index = np.unique(np.stack((bars.symbol, bars.step)), axis=1, return_inverse=True)
+    bars.series[:] = np.array([symbols.series(*pair) for pair in pairs.T.tolist()], np.int64)[index]
+
+
+def _fall(clock: str, places: IntArray, arrival: IntArray, latest: IntArray, falls: Any) -> Complaint:
+    first = int(falls.argmax())
+    time, after = format_timestamp(int(arrival[first])), format_timestamp(int(latest[first]))
+    return Complaint(
+        int(places[first]),
+        f"{clock} is before that of an earlier row",
+        f"{clock} {time} is before {after}, that of an earlier row",
+        f"sort the file by {clock}",
+        int(np.count_nonzero(falls)),
+    )

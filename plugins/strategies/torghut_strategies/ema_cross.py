@@ -1,0 +1,34 @@
+"""Be long while the fast average is above the slow one."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from torghut_core import Context, Decision, Signal, Strategy, param
+
+
+class EmaCross(Strategy):
+    """EMA12 against EMA26. Long only.
+
+    Hypothesis: trends last longer than the lag of a 12-bar average behind a 26-bar one.
+    Entry: flat, EMA12 above EMA26: buy `quantity`.
+    Exit: long, EMA12 no longer above EMA26: close.
+    Limits: one entry at a time; in a market without a trend it pays spread and fees at every cross.
+    Roll-back: nothing is kept between rows; ``enabled: false`` or other parameters hold from the next row on.
+    """
+
+    columns = ("ema12", "ema26")
+
+    class Params(Strategy.Params):
+        """Parameters of `EmaCross`."""
+
+        quantity: Decimal = param("1", gt=0, help="units per entry")
+
+    def on_signal(self, signal: Signal, context: Context) -> Decision | None:
+        """Enter above, leave otherwise."""
+        if signal.ema12 > signal.ema26:
+            if context.is_flat:
+                return context.buy(self.params.quantity, because="fast average above slow")
+        elif context.is_long:
+            return context.close(because="fast average no longer above slow")
+        return None

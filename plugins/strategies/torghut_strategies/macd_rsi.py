@@ -1,0 +1,37 @@
+"""Buy weakness that has turned, sell strength that has turned."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from torghut_core import Context, Decision, Signal, Strategy, param
+
+
+class MacdRsi(Strategy):
+    """MACD histogram against its sign, filtered by RSI. Long only.
+
+    Hypothesis: after a stretch of one-sided trading (RSI near an end) the first bars in which momentum turns (MACD
+    histogram changes sign) are followed by more of the same, because those who are late have to follow.
+    Entry: flat, histogram above 0, RSI below `rsi_buy`: buy `quantity`.
+    Exit: long, histogram below 0, RSI above `rsi_sell`: close.
+    Limits: one entry at a time; no stop, so the loss of a position is bounded by the catalog's limits only. A market
+    that falls without a bounce is never left.
+    Roll-back: nothing is kept between rows; ``enabled: false`` or other parameters hold from the next row on.
+    """
+
+    columns = ("macd_hist", "rsi14")
+
+    class Params(Strategy.Params):
+        """Parameters of `MacdRsi`."""
+
+        rsi_buy: float = param(35, ge=0, le=100, help="enter below, RSI points")
+        rsi_sell: float = param(65, ge=0, le=100, help="leave above, RSI points")
+        quantity: Decimal = param("1", gt=0, help="units per entry")
+
+    def on_signal(self, signal: Signal, context: Context) -> Decision | None:
+        """Enter or leave when both indicators say so."""
+        if context.is_flat and signal.macd_hist > 0 and signal.rsi14 < self.params.rsi_buy:
+            return context.buy(self.params.quantity, because="momentum up from weakness")
+        if context.is_long and signal.macd_hist < 0 and signal.rsi14 > self.params.rsi_sell:
+            return context.close(because="momentum down from strength")
+        return None

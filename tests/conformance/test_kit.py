@@ -1,0 +1,579 @@
+"""The kit catches what it is there to catch: honest plugins pass its suites, and each broken one fails its check."""
+
+import itertools
+from decimal import Decimal
+
+import msgspec
+import numpy as np
+import pytest
+from torghut_testing import (
+    BrokerConformance,
+    RiskRuleConformance,
+    SourceConformance,
+    StageConformance,
+    StrategyConformance,
+    random_batch,
+    signal,
+    trade_batch,
+)
+
+import torghut_core as core
+from torghut_core.stages import Stage
+
+
+def fails(suite, attribute, cls, check, *arguments, **facts):
+    """Run one inherited check on a class; it has to fail."""
+    made = type("Suite", (suite,), {attribute: cls, **facts})()
+    with pytest.raises((AssertionError, TypeError, ValueError, LookupError, ArithmeticError, pytest.fail.Exception)):
+        getattr(made, check)(*arguments)
+
+
+# Strategies
+
+
+class Honest(core.Strategy):
+    """Buys on every third row of a symbol, closes on the next."""
+
+    columns = ("rsi14",)
+    state = ("seen",)
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.seen = {}
+
+    def on_signal(self, signal, context):
+        seen = self.seen[signal.symbol] = self.seen.get(signal.symbol, 0) + 1
+        if context.is_long:
+            return context.close(because="held")
+        return context.buy("0.5", because="third") if seen % 3 == 0 else None
+
+
+class TestHonestStrategy(StrategyConformance):
+    strategy = Honest
+
+
+class Silent(Honest):
+    class Params(core.Strategy.Params):
+        rows: int = 3
+
+
+class Greedy(Honest):
+    """Asks for what is not there."""
+
+    columns = ("rsi41",)
+
+
+class Elsewhere(Honest):
+    """Decides on another symbol."""
+
+    def on_signal(self, signal, context):
+        decision = super().on_signal(signal, context)
+        return decision and msgspec.structs.replace(decision, symbol="ES")
+
+
+class Empty(Honest):
+    """Buys nothing."""
+
+    def on_signal(self, signal, context):
+        return context.buy(0, because="why not")
+
+
+class Speechless(Honest):
+    """Does not say why."""
+
+    def on_signal(self, signal, context):
+        return context.buy(1, because=" ")
+
+
+class Idle(Honest):
+    """Never decides."""
+
+    def on_signal(self, signal, context):
+        return None
+
+
+class Fragile(Honest):
+    """Cannot bear a market that stands still."""
+
+    columns = ("vol_realized_w60s",)
+
+    def on_signal(self, signal, context):
+        return context.buy(Decimal(1 / signal.vol_realized_w60s), because="quiet")
+
+
+class Forgetful(Honest):
+    """Does not say what its state is."""
+
+    state = ()
+
+
+class Mixed(Honest):
+    """Counts the rows of all symbols together."""
+
+    def on_signal(self, signal, context):
+        seen = self.seen["all"] = self.seen.get("all", 0) + 1
+        return context.buy(1, because="fifth") if seen % 5 == 0 else None
+
+
+class Shared(Honest):
+    """Counts the rows of all instances together."""
+
+    count = itertools.count()
+
+    def on_signal(self, signal, context):
+        return context.buy(1, because="seventh") if next(self.count) % 7 == 0 else None
+
+
+class Odd(Honest):
+    """Keeps what cannot be written down."""
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.seen = {"rows": {1, 2}}
+
+
+class Credulous(Honest):
+    """Reads any state."""
+
+    def load_state(self, state, version):
+        self.seen = state["seen"]
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "arguments"),
+    [
+        (Silent, "test_class_says_what_it_does", ()),
+        (Silent, "test_parameters_have_help", ()),
+        (Greedy, "test_columns_exist", ()),
+        (Elsewhere, "test_decisions_are_sound", (0,)),
+        (Empty, "test_decisions_are_sound", (0,)),
+        (Speechless, "test_decisions_are_sound", (0,)),
+        (Idle, "test_decisions_are_sound", (0,)),
+        (Fragile, "test_extreme_markets_are_survived", (1.0, 0.0)),
+        (Shared, "test_same_rows_give_same_decisions", (0,)),
+        (Forgetful, "test_saved_state_carries_on", (0,)),
+        (Mixed, "test_symbols_do_not_affect_each_other", (0,)),
+        (Odd, "test_new_state_is_plain", ()),
+        (Credulous, "test_state_of_a_later_version_is_refused", ()),
+    ],
+)
+def test_broken_strategy_is_caught(cls, check, arguments):
+    """Each of these breaks one promise, and the check of that promise says so."""
+    fails(StrategyConformance, "strategy", cls, check, *arguments)
+
+
+def test_strategy_that_waits_for_something_rare_may_say_so():
+    """`decides = False` takes back the demand for a decision on noise."""
+    suite = type("Suite", (StrategyConformance,), {"strategy": Idle, "decides": False})()
+    suite.test_decisions_are_sound(0)
+
+
+def test_signal_of_an_unknown_column_is_refused():
+    """A misspelt column in a test is an error there."""
+    with pytest.raises(TypeError, match="rsi41"):
+        signal(rsi41=1.0)
+
+
+# Rules
+
+
+class Half(core.RiskRule):
+    """Halves entries above ten units, once."""
+
+    def check(self, decision, context):
+        most = max(Decimal(10), context.closable(decision.action))
+        if decision.quantity > most:
+            return core.Verdict("half", core.Outcome.SHRINK, "half", quantity=most)
+        return core.Verdict("half", core.Outcome.ALLOW, "half")
+
+
+class TestHonestRule(RiskRuleConformance):
+    rule = Half
+
+
+class Twice(Half):
+    """Enlarges."""
+
+    def check(self, decision, context):
+        return core.Verdict("twice", core.Outcome.SHRINK, "twice", quantity=decision.quantity * 2)
+
+
+class Insatiable(Half):
+    """Halves whatever it is asked about."""
+
+    def check(self, decision, context):
+        return core.Verdict("half", core.Outcome.SHRINK, "half", quantity=decision.quantity / 2)
+
+
+class Moody(Half):
+    """Denies every other time."""
+
+    count = itertools.count()
+
+    def check(self, decision, context):
+        outcome = core.Outcome.DENY if next(self.count) % 2 else core.Outcome.ALLOW
+        return core.Verdict("moody", outcome, "moody")
+
+
+class Jailer(Half):
+    """Denies exits."""
+
+    def check(self, decision, context):
+        return core.Verdict("jailer", core.Outcome.DENY, "jailer")
+
+
+@pytest.mark.parametrize(
+    ("cls", "check"),
+    [
+        (Twice, "test_verdict_is_whole_and_never_enlarges"),
+        (Insatiable, "test_what_was_shrunk_passes"),
+        (Moody, "test_same_question_gets_same_answer"),
+        (Jailer, "test_exit_passes"),
+    ],
+)
+def test_broken_rule_is_caught(cls, check):
+    """Each of these breaks one law, and the check of that law says so."""
+    fails(RiskRuleConformance, "rule", cls, check)
+
+
+def test_rule_that_means_to_stop_exits_may_say_so():
+    """`exits_pass = False` takes back that law."""
+    type("Suite", (RiskRuleConformance,), {"rule": Jailer, "exits_pass": False})().test_exit_passes()
+
+
+# Stages
+
+
+class MeanOfCloses(Stage):
+    """For each bar, a signal with the mean of all closes of its symbol so far in `ema12`."""
+
+    state = ("closes",)
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.closes = {}
+
+    def key(self, batch, number):
+        return batch.symbols.names[number]
+
+    def update(self, batch):
+        means = []
+        for number, close in zip(batch.bars.symbol.tolist(), batch.bars.close.tolist(), strict=True):
+            closes = self.closes.setdefault(self.key(batch, number), [])
+            closes.append(close)
+            means.append(sum(closes) / len(closes))
+        head = {name: getattr(batch.bars, name) for name in ("at", "event_ts", "symbol", "seq", "step", "series")}
+        batch.signals = core.Signals.from_columns(**head, ema12=means)
+        return batch
+
+
+class TestHonestStage(StageConformance):
+    stage = MeanOfCloses
+
+
+class PerBatch(MeanOfCloses):
+    """Forgets between batches."""
+
+    def update(self, batch):
+        self.closes = {}
+        return super().update(batch)
+
+
+class LookAhead(MeanOfCloses):
+    """Knows the last close of the batch from its first row on."""
+
+    def update(self, batch):
+        batch = super().update(batch)
+        if len(batch.signals):
+            batch.signals.ema12[:] = batch.bars.close[-1]
+        return batch
+
+
+class Amnesiac(MeanOfCloses):
+    """Does not say what its state is."""
+
+    state = ()
+
+
+class OneForAll(MeanOfCloses):
+    """Means over all symbols."""
+
+    def key(self, batch, number):
+        return "all"
+
+
+class Misplaced(MeanOfCloses):
+    """Puts its rows outside of the batch."""
+
+    def update(self, batch):
+        batch = super().update(batch)
+        batch.signals.at[:] = 0
+        return batch
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "arguments"),
+    [
+        (PerBatch, "test_chunking_changes_nothing", (0, 20)),
+        (LookAhead, "test_chunking_changes_nothing", (0, 97)),
+        (Amnesiac, "test_saved_state_carries_on", (0,)),
+        (OneForAll, "test_symbols_do_not_affect_each_other", (0,)),
+        (Misplaced, "test_rows_are_in_order_and_in_the_batch", (0,)),
+    ],
+)
+def test_broken_stage_is_caught(cls, check, arguments):
+    """Each of these breaks one law, and the check of that law says so."""
+    fails(StageConformance, "stage", cls, check, *arguments)
+
+
+def test_random_batch_has_everything_in_it():
+    """Trades, quotes and bars of both symbols, ties, late trades and duplicates: or the laws prove little."""
+    batch = random_batch(0)
+    for table in (batch.trades, batch.quotes, batch.bars):
+        assert set(table.symbol.tolist()) == {0, 1}
+    gaps = np.diff(batch.trades.event_ts)
+    assert (gaps < 0).any()
+    assert (gaps == 0).any()
+    assert len(np.unique(batch.trades.trade_key)) < len(batch.trades)
+    assert sorted([*batch.trades.at, *batch.quotes.at, *batch.bars.at]) == list(range(len(batch)))
+
+
+# Brokers
+
+
+class Till(core.Broker):
+    """Fills market orders at the next trade, limit orders at the next trade that is good enough."""
+
+    capabilities = core.Capabilities(
+        order_types=frozenset({core.OrderType.MARKET, core.OrderType.LIMIT}),
+        times_in_force=frozenset({core.TimeInForce.DAY}),
+        simulated=True,
+    )
+    state = ("cash", "held", "known")
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.cash, self.held, self.known = "1000", {}, []
+        self._working, self._reports = {}, []
+
+    def submit(self, intent):
+        if self.is_new(intent):
+            self.known.append(intent.client_order_id)
+            self._working[intent.client_order_id] = core.Order(intent=intent)
+
+    def is_new(self, intent):
+        return intent.client_order_id not in self.known
+
+    def cancel(self, client_order_id):
+        if self._working.pop(client_order_id, None):
+            self._reports.append(
+                core.Report(client_order_id=client_order_id, event=core.OrderEvent.CANCELED, event_ts=0)
+            )
+
+    def replace(self, client_order_id, quantity=None, limit_price=None, stop_price=None):
+        raise NotImplementedError
+
+    def orders(self):
+        return list(self._working.values())
+
+    def positions(self):
+        return {symbol: core.Position(Decimal(quantity)) for symbol, quantity in self.held.items()}
+
+    def account(self):
+        cash = Decimal(self.cash)
+        return core.Account(cash=cash, equity=cash, buying_power=cash)
+
+    def updates(self):
+        reports, self._reports = self._reports, []
+        return reports
+
+    def advance(self, batch, first, stop):
+        price = core.money(batch.trades.price[0])
+        for order in list(self._working.values()):
+            intent = order.intent
+            if intent.limit_price is None or intent.limit_price >= price:
+                self.fill(intent, price)
+                self._working.pop(intent.client_order_id, None)
+
+    def fill(self, intent, price):
+        self.held[intent.symbol] = str(Decimal(self.held.get(intent.symbol, 0)) + intent.quantity)
+        self.cash = str(Decimal(self.cash) - intent.quantity * price)
+        fill = core.Fill(
+            client_order_id=intent.client_order_id,
+            fill_id="1",
+            symbol=intent.symbol,
+            side=intent.side,
+            quantity=intent.quantity,
+            price=price,
+            fee=Decimal(0),
+            event_ts=0,
+        )
+        report = core.Report(client_order_id=intent.client_order_id, event=core.OrderEvent.FILL, event_ts=0, fill=fill)
+        self._reports.append(report)
+
+
+class TestHonestBroker(BrokerConformance):
+    broker = Till
+
+
+class Doubling(Till):
+    """Takes the same order again."""
+
+    def is_new(self, intent):
+        return True
+
+
+class Touchy(Till):
+    """Cannot bear a cancel of what it does not know."""
+
+    def cancel(self, client_order_id):
+        del self._working[client_order_id]
+
+
+class Repeating(Till):
+    """Reports everything again."""
+
+    def updates(self):
+        return list(self._reports)
+
+
+class Partial(Till):
+    """Fills in two parts with one id."""
+
+    def fill(self, intent, price):
+        half = msgspec.structs.replace(intent, quantity=intent.quantity / 2)
+        super().fill(half, price)
+        super().fill(half, price)
+
+
+class Deaf(Till):
+    """Fills what was canceled."""
+
+    def cancel(self, client_order_id):
+        pass
+
+
+class Careless(Till):
+    """Saves its cash and not what it bought."""
+
+    state = ("cash",)
+
+
+class Undeclared(Till):
+    """Does not take market orders."""
+
+    capabilities = core.Capabilities(order_types=frozenset(), times_in_force=frozenset({core.TimeInForce.DAY}))
+
+
+class Indebted(Till):
+    """Begins with an account that is no number."""
+
+    def account(self):
+        return core.Account(cash=Decimal("nan"), equity=Decimal(0), buying_power=Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("cls", "check"),
+    [
+        (Doubling, "test_same_order_twice_is_one_order"),
+        (Touchy, "test_cancel_of_unknown_order_changes_nothing"),
+        (Touchy, "test_cancel_of_filled_order_changes_nothing"),
+        (Repeating, "test_order_is_filled_and_reported"),
+        (Partial, "test_fill_ids_are_unique"),
+        (Deaf, "test_canceled_order_is_not_filled"),
+        (Careless, "test_saved_state_carries_on"),
+        (Undeclared, "test_capabilities_are_stated"),
+        (Indebted, "test_new_account_is_flat"),
+    ],
+)
+def test_broken_broker_is_caught(cls, check):
+    """Each of these breaks one promise, and the check of that promise says so."""
+    fails(BrokerConformance, "broker", cls, check)
+
+
+# Sources
+
+
+class Twenty(core.Source):
+    """Twenty trades of one symbol."""
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.position = 0
+
+    @property
+    def total(self):
+        return 20
+
+    async def batches(self, size):
+        symbols = core.SymbolTable()
+        while self.position < 20:
+            first, self.position = self.position, min(20, self.position + size)
+            rows = [("ES", 1_000 + number, 100.0 + number, 1.0) for number in range(first, self.position)]
+            yield trade_batch(rows, symbols, first)
+
+    def cursor(self):
+        return {"position": self.position}
+
+    def seek(self, cursor):
+        self.position = cursor["position"]
+
+
+class TestHonestSource(SourceConformance):
+    source = Twenty
+
+
+class Gappy(Twenty):
+    """Counts from one."""
+
+    async def batches(self, size):
+        async for batch in super().batches(size):
+            batch.start += 1
+            yield batch
+
+
+class Lavish(Twenty):
+    """Gives more than it was asked for."""
+
+    async def batches(self, size):
+        async for batch in super().batches(size + 1):
+            yield batch
+
+
+class Restless(Twenty):
+    """Prices depend on the batch."""
+
+    async def batches(self, size):
+        async for batch in super().batches(size):
+            batch.trades.price[0] = 0.0
+            yield batch
+
+
+class Short(Twenty):
+    """Promises more than it gives."""
+
+    @property
+    def total(self):
+        return 21
+
+
+class Lost(Twenty):
+    """Goes on one event too late."""
+
+    def seek(self, cursor):
+        self.position = cursor["position"] + 1
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "arguments"),
+    [
+        (Gappy, "test_positions_follow_each_other", (7,)),
+        (Lavish, "test_positions_follow_each_other", (7,)),
+        (Restless, "test_batch_size_changes_nothing", (7,)),
+        (Short, "test_total_is_kept", ()),
+        (Lost, "test_source_resumes_at_its_cursor", ()),
+    ],
+)
+def test_broken_source_is_caught(cls, check, arguments):
+    """Each of these breaks one promise, and the check of that promise says so."""
+    fails(SourceConformance, "source", cls, check, *arguments)

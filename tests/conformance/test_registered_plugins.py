@@ -1,0 +1,55 @@
+"""The kit's checks over everything that our distributions register: a new plugin is covered by registering."""
+
+from importlib.metadata import entry_points
+
+import pytest
+import torghut_testing as kit
+
+from torghut_core import hookspecs
+
+SUITES = {
+    "register_strategies": (kit.StrategyConformance, "strategy"),
+    "register_risk_rules": (kit.RiskRuleConformance, "rule"),
+    "register_brokers": (kit.BrokerConformance, "broker"),
+    "register_sources": (kit.SourceConformance, "source"),
+    "register_stages": (kit.StageConformance, "stage"),
+}
+WITHOUT_SUITE = {"register_advisors", "register_observers"}
+
+FACTS = {
+    "symbol-allowlist": {"params": {"symbols": ["ETH/USD"]}},
+}
+"""What the suite of a plugin cannot know by itself: attributes of the suite, by plugin name."""
+
+MODULES = [point.load() for point in entry_points(group="torghut") if point.dist.name.startswith("torghut-")]
+REGISTERED = [
+    (hook, name, cls) for hook in SUITES for module in MODULES for name, cls in kit.registered(module, hook).items()
+]
+
+for hook, name, cls in REGISTERED:
+    suite, attribute = SUITES[hook]
+    title = f"Test{cls.__name__}"
+    globals()[title] = type(title, (suite,), {attribute: cls, **FACTS.get(name, {})})
+
+
+def test_names_are_unique_within_a_kind():
+    """No two of our plugins of one kind answer to one name."""
+    keys = [(hook, name) for hook, name, _ in REGISTERED]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(("hook", "name", "cls"), REGISTERED, ids=[f"{hook}-{name}" for hook, name, _ in REGISTERED])
+def test_name_is_kebab_case(hook, name, cls):
+    """A plugin's name reads like the others in a catalog."""
+    assert name == name.lower().replace("_", "-")
+
+
+def test_every_hook_has_a_suite():
+    """A new extension point comes with checks, or is listed as having none."""
+    hooks = {name for name in vars(hookspecs) if name.startswith("register_")}
+    assert hooks == SUITES.keys() | WITHOUT_SUITE
+
+
+def test_facts_are_of_registered_plugins():
+    """No facts are left behind by a plugin that is gone."""
+    assert FACTS.keys() <= {name for _, name, _ in REGISTERED}

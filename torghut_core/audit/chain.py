@@ -1,0 +1,239 @@
+"""The hash chain over everything that is written, its anchors, and the search for what was changed behind it.
+
+Every version of every row gets an entry in ``audit_log`` with the sha256 of the row's content as it is stored. Every
+entry carries the hash of the entry before it and its own, sha256(previous hash + canonical JSON of the entry), so an
+edited, inserted or missing entry shows. An end that was cut off does not show in the chain itself. Therefore the
+number and hash of the newest entry, the *head*, are kept in two other places: in the row `HEAD_ROW` of ``controls``,
+written in the same transaction, and beside a SQLite database in a small file with the suffix ``.head``, written right
+after it. After a crash that file may be one commit behind the log; the log is never behind the file.
+
+What this cannot do: there is no secret in it. Whoever can write the database *and* the head file can compute a whole
+chain afresh, with other rows, and both heads; and whoever can write the database can add well-formed entries at the
+end, as the kernel does. Against that only a head that was put where they cannot write helps: `SqlAuditStore.head` gives
+it, to be logged or printed, and an entry that has not the hash it had is proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Column, Connection, Table, Text, cast, select, text, type_coerce
+from sqlalchemy.types import NullType
+
+from torghut_core.audit.rows import KEYS, NUMBERED
+from torghut_core.audit.tables import COVERED, HEAD_ROW, TRIGGERS, audit_log, controls
+from torghut_core.audit.types import Json, Money
+from torghut_core.errors import StateError
+from torghut_core.model.trading import canonical_json
+
+Stored = dict[str, Any]
+
+
+class Head(NamedTuple):
+    """Where the log ends: number and hash of its newest entry."""
+
+    seq: int
+    hash: str
+
+
+GENESIS = Head(0, "0" * 64)
+"""The head of an empty log."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that is not as it was written.
+
+    `table` is where, `row` the row's key there (the number of an entry, in ``audit_log``), `problem` what is wrong.
+    """
+
+    table: str
+    row: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.row}: {self.problem}" if self.row else f"{self.table}: {self.problem}"
+
+
+def row_hash(stored: Stored) -> str:
+    """sha256 of a row as it is stored, hexadecimal: its columns that are not null, except `id`, as canonical JSON.
+
+    `id` is left out because a new row gets it from the log (see `NUMBERED`); null columns are, so that a migration
+    which adds a column leaves the hashes of older rows as they are.
+    """
+    return hashlib.sha256(canonical_json(stored)).hexdigest()
+
+
+def row_key(table: str, row: Stored) -> str:
+    """What the log calls a row: the values of its key, joined by slashes."""
+    return "/".join([str(row[column]) for column in KEYS[table]])
+
+
+def entry_hash(previous: str, entry: Stored) -> str:
+    """The hash of a log entry that follows one with the hash `previous`; of its columns that are not null."""
+    return hashlib.sha256(previous.encode() + canonical_json(entry)).hexdigest()
+
+
+class HeadFile:
+    """The head beside the database: one line of fixed length, overwritten in place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Head | None:
+        """The head that was written last; None where there is no file.
+
+        Raises
+        ------
+        StateError : the file holds something else.
+        """
+        try:
+            line = self.path.read_text(encoding="ascii", errors="replace")
+        except FileNotFoundError:
+            return None
+        seq, _, digest = line.rstrip("\n").partition(" ")
+        if not (seq.isdecimal() and len(digest) == len(GENESIS.hash)):
+            raise StateError(f"{self.path} does not hold the head of an audit log (see `torghut audit verify`)")
+        return Head(int(seq), digest)
+
+    def write(self, head: Head) -> None:
+        """Write a head. It reaches the disk when the system likes: to be behind does no harm."""
+        is_new = not self.path.exists()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(descriptor, f"{head.seq:020d} {head.hash}\n".encode(), 0)
+            if is_new:  # an empty file after a power cut would look like tampering
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_head(connection: Connection, *, lock: bool = False) -> Head | None:
+    """The head that ``controls`` keeps, locked for the transaction on request; None where it cannot be read."""
+    statement = select(controls.c.value).where(controls.c.name == HEAD_ROW)
+    try:
+        value = connection.execute(statement.with_for_update() if lock else statement).scalar_one_or_none()
+        return None if value is None else Head(int(value["seq"]), str(value["hash"]))
+    except (KeyError, TypeError, ValueError, msgspec.MsgspecError):
+        return None
+
+
+def verify(connection: Connection, file: HeadFile | None) -> list[Finding]:
+    """Everything that is not as it was written, in the log and in the rows that it covers.
+
+    The connection should see one state of the database throughout. It takes about 200 bytes of memory for each row
+    that the log covers.
+    """
+    log = _Log()
+    findings = [*_trigger_findings(connection), *log.read(connection)]
+    findings += _head_findings(connection, log, file)
+    for table in COVERED:
+        findings += log.compare(table, connection)
+    return findings
+
+
+class _Log:
+    """The log, read once: its end, and what it says of each row."""
+
+    def __init__(self) -> None:
+        self.last = GENESIS
+        self.rows: dict[tuple[str, str], tuple[str, int]] = {}
+
+    def read(self, connection: Connection) -> Iterator[Finding]:
+        for entry in _stored_rows(connection, audit_log):
+            seq, previous, digest = entry["seq"], entry.pop("prev_hash", ""), entry.pop("hash", "")
+            if seq != self.last.seq + 1:
+                missing = f"{self.last.seq + 1} to {seq - 1}" if seq > self.last.seq + 2 else str(seq - 1)
+                yield Finding("audit_log", missing, "missing")
+            elif previous != self.last.hash:
+                yield Finding("audit_log", str(seq), "does not follow from the entry before it: one of the two is new")
+            if entry_hash(str(previous), entry) != digest:
+                yield Finding("audit_log", str(seq), "edited: its content does not have its hash")
+            self.last = Head(seq, digest)
+            key = (entry.get("table_name", ""), entry.get("row_key", ""))
+            first = self.rows[key][1] if key in self.rows else seq
+            self.rows[key] = (entry.get("row_hash", ""), first)
+
+    def compare(self, table: Table, connection: Connection) -> Iterator[Finding]:
+        """Hold the rows of a table against what the log says of them."""
+        name = table.name
+        seen = set()
+        for row in _stored_rows(connection, table):
+            key = row_key(name, row)
+            if name == controls.name and key == HEAD_ROW:
+                continue
+            number = row.pop("id", None)
+            said = self.rows.get((name, key))
+            if said is None:
+                yield Finding(name, key, "inserted: the log does not know it")
+                continue
+            seen.add(key)
+            digest, first = said
+            if row_hash(row) != digest:
+                yield Finding(name, key, "edited: its content does not have the hash in the log")
+            if name in NUMBERED and number != first:
+                yield Finding(name, key, f"edited: its id is {number} and was {first}")
+        for of_table, key in self.rows:
+            if of_table == name and key not in seen:
+                yield Finding(name, key, "missing: the log has it")
+
+
+def _head_findings(connection: Connection, log: _Log, file: HeadFile | None) -> Iterator[Finding]:
+    head = read_head(connection)
+    if head is None:
+        yield Finding("controls", HEAD_ROW, "missing or unreadable")
+    elif head.seq > log.last.seq:
+        yield Finding("audit_log", "", f"cut: it ends at {log.last.seq}, and {HEAD_ROW} in controls is {head.seq}")
+    elif head != log.last:
+        yield Finding("audit_log", "", f"its end is not the one that {HEAD_ROW} in controls has ({head.seq})")
+    if file is None:
+        return
+    try:
+        problem = file_problem(connection, file.read(), file.path)
+    except StateError as error:
+        problem = str(error)
+    if problem:
+        yield Finding("audit_log", "", problem)
+    elif not file.path.exists():
+        yield Finding("audit_log", "", f"{file.path} is missing, so a cut end may not show")
+
+
+def file_problem(connection: Connection, head: Head | None, path: Path) -> str:
+    """Why the log cannot be the one that a head file was written for; empty where it can."""
+    if head is None or head == GENESIS:
+        return ""
+    digest = connection.execute(select(audit_log.c.hash).where(audit_log.c.seq == head.seq)).scalar_one_or_none()
+    if digest is None:
+        return f"cut: entry {head.seq}, which {path} has as the newest, is missing"
+    return "" if digest == head.hash else f"entry {head.seq} is not the one that {path} has"
+
+
+def _trigger_findings(connection: Connection) -> Iterator[Finding]:
+    dialect = connection.dialect.name
+    query = {
+        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_log'",
+        "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = 'audit_log'::regclass AND tgenabled <> 'D'",
+    }[dialect]
+    there = set(connection.execute(text(query)).scalars())
+    for name in sorted(TRIGGERS[dialect] - there):
+        yield Finding("audit_log", "", f"the trigger {name}, which refuses changes, is gone")
+
+
+def _stored_rows(connection: Connection, table: Table) -> Iterator[Stored]:
+    """Rows in key order as they are stored, without their null columns."""
+    columns = [_as_stored(column, connection.dialect.name) for column in table.columns]
+    statement = select(*columns).order_by(*table.primary_key)
+    rows = connection.execute(statement, execution_options={"yield_per": 2000})
+    names = list(rows.keys())
+    for row in rows:
+        yield {name: value for name, value in zip(names, row, strict=True) if value is not None}
+
+
+def _as_stored(column: Column[Any], dialect: str) -> Any:
+    if dialect == "postgresql" and isinstance(column.type, Json | Money):
+        return cast(column, Text).label(column.name)
+    return type_coerce(column, NullType()).label(column.name)

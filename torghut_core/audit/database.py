@@ -1,0 +1,188 @@
+"""Opening an audit database: its engine, its version, and what goes wrong with it in words that help."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+
+from torghut_core.audit.chain import GENESIS
+from torghut_core.audit.tables import HEAD_ROW, REVISIONS, controls, metadata
+from torghut_core.errors import InputError, StateError
+
+BUSY_TIMEOUT_MS = 5000
+"""How long a SQLite database that another process is writing to is waited for."""
+
+_UPGRADE_LOCK = 7_483_647_001  # any number that only this program locks on a Postgres server
+_MENDS = {
+    "SQLITE_FULL": "the disk is full (free some space, then commit again)",
+    "SQLITE_BUSY": "another process is writing to it (let it finish, then commit again)",
+    "SQLITE_LOCKED": "another process is writing to it (let it finish, then commit again)",
+    "SQLITE_READONLY": "it cannot be written (make the file and its folder writable, or give another --state)",
+    "SQLITE_CANTOPEN": "it cannot be opened (make its folder, and make it writable, or give another --state)",
+    "SQLITE_NOTADB": "it is not a SQLite database (move the file away, or give another --state)",
+    "SQLITE_CORRUPT": "it is damaged (restore it from a backup)",
+    "SQLITE_IOERR": "the disk fails or is full (free some space or look at the disk, then commit again)",
+}
+
+
+def audit_engine(database: str | Path) -> Engine:
+    """An engine for a SQLite file (a path, or a URL ``sqlite:///...``) or a Postgres DSN; nothing is opened yet.
+
+    SQLite writes ahead of its file (WAL), so readers and the writer do not wait for each other, and syncs at each
+    commit: what was committed before an order left is there after a power cut.
+
+    Raises
+    ------
+    InputError : no database that this can be.
+    """
+    try:
+        url = make_url(database) if isinstance(database, str) else URL.create("sqlite", database=str(database))
+    except ArgumentError as error:
+        raise InputError("the audit database's address is not a URL (use postgresql://user@host/name)") from error
+    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        if find_spec("psycopg") is None:
+            raise InputError("a Postgres audit database needs psycopg: pip install 'torghut[postgres]'")
+        # tuples for executemany, and JSON as the text that it is stored as: the column type reads it
+        return create_engine(url.set(drivername="postgresql+psycopg"), paramstyle="format", json_deserializer=_as_is)
+    if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.database in (None, "", ":memory:"):
+        shown = url.render_as_string(hide_password=True)
+        raise InputError(f"{shown} is no audit database (use sqlite:///path or postgresql://user@host/name)")
+    engine = create_engine(url)
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _as_is(value: str) -> str:
+    return value
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin late and end early; `_begin_sqlite` does it
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    is_writer = connection.get_execution_options().get("is_writer", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that writes: all of it is there afterwards, or nothing.
+
+    Raises
+    ------
+    StateError : it could not be written.
+    """
+    with explained(engine), engine.execution_options(is_writer=True).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One transaction that reads, and sees one state of the database throughout.
+
+    Raises
+    ------
+    StateError : it could not be read.
+    """
+    with explained(engine), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
+
+
+@contextmanager
+def explained(engine: Engine) -> Iterator[None]:
+    """Turn what the database raises into `StateError`, with its place and its mend."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        place = engine.url.database if engine.dialect.name == "sqlite" else engine.url.render_as_string()
+        raise StateError(f"audit database {place}: {_reason(error)}") from error
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    cause = getattr(error, "orig", None) or error
+    if isinstance(error, IntegrityError):
+        return f"another process has written to it meanwhile (leave only one running): {_first_line(cause)}"
+    if isinstance(error, NoSuchModuleError):
+        return str(error)
+    code = "_".join(getattr(cause, "sqlite_errorname", "").split("_")[:2])
+    return _MENDS.get(code, f"{_first_line(cause)} (see that it runs and can be reached, then commit again)")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def prepare(engine: Engine) -> None:
+    """Bring a database to this version's tables: an empty one gets them, an older one is migrated.
+
+    Raises
+    ------
+    StateError : it was written by a newer version, or by something else, or cannot be read or written.
+    """
+    with reading(engine) as connection:
+        if _revision(connection) == REVISIONS[-1]:
+            return
+    with writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
+        revision = _revision(connection)
+        if revision is None:
+            _create(connection)
+        elif revision in REVISIONS[:-1]:
+            from torghut_core.audit.migration import migrate
+
+            migrate(connection)
+        elif revision != REVISIONS[-1]:
+            raise StateError(
+                f"audit database {engine.url.render_as_string()} is of version {revision}, and this torghut knows"
+                f" versions up to {REVISIONS[-1]} (install the newer torghut that wrote it, or restore a backup)"
+            )
+
+
+def upgrade(database: str | Path) -> str:
+    """Make a database, or bring one of any older version to this version's tables; return that version.
+
+    Raises
+    ------
+    StateError : as in `prepare`.
+    """
+    engine = audit_engine(database)
+    try:
+        prepare(engine)
+    finally:
+        engine.dispose()
+    return REVISIONS[-1]
+
+
+def _revision(connection: Connection) -> str | None:
+    """The version of the tables; None where there are none."""
+    tables = inspect(connection).get_table_names()
+    if "alembic_version" in tables:
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none() or "unknown"
+    if tables:
+        raise StateError(
+            f"audit database {connection.engine.url.render_as_string()} holds tables of something else"
+            f" ({', '.join(sorted(tables)[:3])}): give it a database of its own"
+        )
+    return None
+
+
+def _create(connection: Connection) -> None:
+    """Make the tables as the migrations would: a test holds the two against each other. Alembic takes 0.6 s to load."""
+    metadata.create_all(connection)
+    connection.execute(controls.insert().values(name=HEAD_ROW, value=GENESIS._asdict(), actor="", updated_at=0))
+    connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": REVISIONS[-1]})

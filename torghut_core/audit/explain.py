@@ -1,0 +1,72 @@
+"""Why a decision was made, and what became of it: everything that was written down about it, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torghut_core.audit.rows import Row, as_json
+from torghut_core.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from torghut_core.audit.store import AuditRecords
+
+_NAMED = 5  # candidates that an error names
+
+
+def explain_decision(store: AuditRecords, text: str) -> dict[str, Any]:
+    """See `AuditRecords.find_decision`, which is this."""
+    decision = _find(store, text.strip())
+    key = {"account": decision["account"], "decision_hash": decision["decision_hash"]}
+    orders = store.rows("executions", **key)
+    events = [
+        event
+        for order in orders
+        for event in store.rows("execution_events", account=order["account"], client_order_id=order["client_order_id"])
+    ]
+    return {
+        "decision": {k: v for k, v in as_json(decision).items() if k not in ("signal", "verdicts")},
+        "signal": decision["signal"],
+        "verdicts": decision["verdicts"],
+        "reviews": [as_json(review) for review in store.rows("llm_decision_reviews", **key)],
+        "execution": as_json(orders[0]) if orders else None,
+        "events": [as_json(event) for event in sorted(events, key=lambda event: int(event["id"]))],
+        "generation": _generation(store, decision),
+    }
+
+
+def _find(store: AuditRecords, text: str) -> Row:
+    if text.isdecimal() and len(text) < 19:  # an id; a hash's beginning may look like one, and is asked for next
+        found = store.rows("trade_decisions", id=int(text))
+        if found:
+            return found[0]
+    called = store.decisions_called(text, _NAMED + 1) if text else []
+    decisions = [
+        row
+        for account, decision_hash in called
+        for row in store.rows("trade_decisions", account=account, decision_hash=decision_hash)
+    ]
+    if not decisions:
+        raise NotFoundError(f"no decision is called {text!r} (give its id, its hash or its client order id)")
+    if len(decisions) > 1:
+        names = "; ".join(
+            f"{row['decision_hash'][:16]} ({row['account']}, {row['strategy_id']}, {row['symbol']}, id {row['id']})"
+            for row in decisions[:_NAMED]
+        )
+        more = ", and more" if len(decisions) > _NAMED else ""
+        raise NotFoundError(f"{text!r} is the beginning of several decisions: {names}{more} (give more of it)")
+    return decisions[0]
+
+
+def _generation(store: AuditRecords, decision: Row) -> dict[str, Any] | None:
+    found = store.rows("catalog_generations", number=decision["generation"])
+    if not found:
+        return None
+    row = as_json(found[0])
+    content = row["content"]
+    strategies = content.get("strategies", [])
+    named = (entry for entry in strategies if entry.get("name") == decision["strategy_id"])
+    return {
+        **{name: row[name] for name in ("number", "digest", "actor", "outcome", "created_at")},
+        "plugins": content.get("plugins"),
+        "strategy": next(named, None),
+    }

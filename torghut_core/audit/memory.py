@@ -1,0 +1,106 @@
+"""The audit in memory: for tests, and for runs whose trace is thrown away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from torghut_core.audit.rows import KEYS, MOMENTS, Changes, Key, Row
+from torghut_core.audit.store import AuditRecords
+from torghut_core.errors import InputError
+
+
+class MemoryAuditStore(AuditRecords):
+    """Keeps the same rows as a database does, in dicts, and makes them when they are first read.
+
+    There is no ``audit_log``: nobody else can write here.
+
+    Examples
+    --------
+    >>> store = MemoryAuditStore()
+    >>> store.record_control("kill", value=True, actor="ops")
+    >>> store.control("kill")
+    >>> store.commit()
+    >>> store.control("kill")
+    True
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+        super().__init__(clock)
+        self._commits: list[list[tuple[Any, ...]]] = []
+        self._tables: dict[str, dict[Key, Row]] = {table: {} for table in KEYS}
+        self._seq = 0
+
+    def commit(self) -> None:
+        """Let what was recorded be read."""
+        if self._pending:
+            self._commits.append(self._pending)
+            self._pending = []
+
+    def close(self) -> None:
+        """Commit; closing twice is harmless."""
+        self.commit()
+
+    def _is_used(self, account: str) -> bool:
+        return account in self._labels
+
+    def _stored_hashes(self, account: str) -> set[str]:  # noqa: ARG002 - nothing was here before this object
+        return set()
+
+    def _last_generation(self) -> int:
+        return 0
+
+    def rows(
+        self,
+        table: str,
+        *,
+        since: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        newest_first: bool = False,
+        **equal: Any,
+    ) -> list[Row]:
+        """See `AuditRecords.rows`."""
+        if table not in KEYS:
+            raise InputError(f"no table is called {table!r} (there are {', '.join(KEYS)})")
+        self._fold()
+        found = self._select(table, **equal)
+        if newest_first:
+            found.reverse()
+        if after:
+            found = [row for row in found if (row["id"] < after if newest_first else row["id"] > after)]
+        if since is not None:
+            found = [row for row in found if row[MOMENTS[table]] >= since]
+        return [dict(row) for row in found[:limit]]
+
+    def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
+        """See `AuditRecords.decisions_called`."""
+        self._fold()
+        called = {
+            (row["account"], row["decision_hash"])
+            for table, name in (("trade_decisions", "decision_hash"), ("executions", "client_order_id"))
+            for row in self._tables[table].values()
+            if row[name].startswith(text)
+        }
+        return sorted(called)[:limit]
+
+    def _fold(self) -> None:
+        for commit in self._commits:
+            changes = Changes(self._select)
+            for fold, *record in commit:
+                fold(changes, *record)
+            for seq, _, table, row in changes.versions(self._seq):
+                self._tables[table][tuple([row[column] for column in KEYS[table]])] = row
+                self._seq = seq
+        self._commits.clear()
+
+    def _select(self, table: str, **equal: Any) -> list[Row]:
+        rows = self._tables[table]
+        key = tuple([equal.get(column) for column in KEYS[table]])
+        if None not in key:
+            row = rows.get(key)
+            candidates = [] if row is None else [row]
+        else:
+            candidates = list(rows.values())
+        return [row for row in candidates if all(row[name] == value for name, value in equal.items())]

@@ -1,0 +1,345 @@
+"""What the audit keeps, as rows: one function for each kind of record, which folds it into a commit's `Changes`.
+
+A row is a dict with a value for every column of its table: times in nanoseconds, money as `Decimal`, JSON as plain
+values. Both stores fold with these functions, so they keep the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from torghut_core.audit.values import clean_text, decimal_text, plain
+from torghut_core.model.trading import Account, Decision, Intent, Order, OrderState, Position, Report, Verdict
+from torghut_core.timestamps import format_timestamp
+
+Row: TypeAlias = dict[str, Any]
+Key: TypeAlias = tuple[Any, ...]
+Select: TypeAlias = Callable[..., list[Row]]
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "strategies": ("name",),
+    "catalog_generations": ("number",),
+    "trade_decisions": ("account", "decision_hash"),
+    "llm_decision_reviews": ("id",),
+    "executions": ("account", "client_order_id"),
+    "execution_events": ("id",),
+    "position_snapshots": ("id",),
+    "trade_cursor": ("account", "source"),
+    "controls": ("name",),
+    "leases": ("name",),
+}
+"""The tables in the order in which a commit writes them (a decision before its order before its fills), each with the
+columns that tell its rows apart."""
+
+NUMBERED = ("trade_decisions", "llm_decision_reviews", "executions", "execution_events", "position_snapshots")
+"""Tables whose rows have an `id`: the `seq` of the `audit_log` entry of their first version."""
+
+MOMENTS = {
+    "trade_decisions": "event_ts",
+    "executions": "last_update_at",
+    "execution_events": "event_ts",
+    "position_snapshots": "at",
+}
+"""The column that ``since`` looks at."""
+
+_TIMES = frozenset(
+    {
+        "at",
+        "created_at",
+        "decided_at",
+        "event_ts",
+        "executed_at",
+        "expires_at",
+        "last_update_at",
+        "submitted_at",
+        "updated_at",
+    }
+)
+_STRATEGY = ("name", "use", "version", "enabled", "base_timeframe", "symbols", "params", "on_remove")
+
+
+def as_json(row: Row) -> Row:
+    """A row with times and money as text: what JSON can hold."""
+    return {
+        name: format_timestamp(value)
+        if name in _TIMES and isinstance(value, int)
+        else decimal_text(value)
+        if isinstance(value, Decimal)
+        else value
+        for name, value in row.items()
+    }
+
+
+class Changes:
+    """The rows that one commit writes: the last version of each, inserts and updates told apart.
+
+    Parameters
+    ----------
+    select : how what was committed before is read: ``select(table, **equal)``.
+    """
+
+    def __init__(self, select: Select) -> None:
+        self._select = select
+        self._rows: dict[str, dict[Key, Row]] = {table: {} for table in KEYS}
+        self._updates: dict[str, set[Key]] = {table: set() for table in KEYS}
+
+    def get(self, table: str, *key: Any) -> Row | None:
+        """The row as it is now; None where there is none. It is not to be changed in place."""
+        row = self._rows[table].get(key)
+        if row is None:
+            found = self._select(table, **dict(zip(KEYS[table], key, strict=True)))
+            row = found[0] if found else None
+        return row
+
+    def all(self, table: str) -> list[Row]:
+        """Every row of a table as it is now."""
+        rows = {tuple([row[column] for column in KEYS[table]]): row for row in self._select(table)}
+        return list((rows | self._rows[table]).values())
+
+    def insert(self, table: str, row: Row) -> None:
+        """Add a row that is known to be new."""
+        rows = self._rows[table]
+        key = KEYS[table]
+        rows[(len(rows),) if key == ("id",) else tuple([row[column] for column in key])] = row
+
+    def put(self, table: str, row: Row) -> None:
+        """Add a row, or write a newer version of it."""
+        key = tuple([row[column] for column in KEYS[table]])
+        before = self.get(table, *key)
+        if before is not None:
+            if table in NUMBERED:
+                row["id"] = before["id"]
+            if key not in self._rows[table]:
+                self._updates[table].add(key)
+        self._rows[table][key] = row
+
+    def versions(self, seq: int) -> Iterator[tuple[int, Literal["insert", "update"], str, Row]]:
+        """Each row with the number of its log entry, counting on from `seq`; a new row's `id` is that number."""
+        for table, rows in self._rows.items():
+            updates = self._updates[table]
+            is_numbered = table in NUMBERED
+            for key, row in rows.items():
+                seq += 1
+                if key in updates:
+                    yield seq, "update", table, row
+                    continue
+                if is_numbered:
+                    row["id"] = seq
+                yield seq, "insert", table, row
+
+
+def fold_strategies(changes: Changes, at: int, entries: Sequence[Row], mode: str) -> None:
+    """Write the entries that differ from what is there; mode ``sync`` disables those that are not listed."""
+    rows = [
+        {
+            "name": entry["name"],
+            "use": entry.get("use", entry["name"]),
+            "version": entry.get("version"),
+            "enabled": bool(entry.get("enabled", True)),
+            "base_timeframe": entry.get("base_timeframe"),
+            "symbols": entry.get("symbols", []),
+            "params": entry.get("params", {}),
+            "limits": {key: value for key, value in entry.items() if key not in _STRATEGY},
+            "on_remove": entry.get("on_remove"),
+            "updated_at": at,
+        }
+        for entry in entries
+    ]
+    if mode == "sync":
+        listed = {row["name"] for row in rows}
+        others = [row for row in changes.all("strategies") if row["name"] not in listed]
+        rows += [row | {"enabled": False, "updated_at": at} for row in others]
+    for row in rows:
+        before = changes.get("strategies", row["name"])
+        if before is None or before | {"updated_at": at} != row:
+            changes.put("strategies", row)
+
+
+def fold_generation(changes: Changes, at: int, number: int, content: Row, actor: str, outcome: str) -> None:
+    """Write down a generation; what has no column of its own is in `content`."""
+    changes.insert(
+        "catalog_generations",
+        {
+            "number": number,
+            "digest": str(content.get("digest", "")),
+            "diff": content.get("diff"),
+            "content": {key: value for key, value in content.items() if key not in ("digest", "diff")},
+            "actor": actor,
+            "outcome": outcome,
+            "created_at": at,
+        },
+    )
+
+
+def fold_decision(
+    changes: Changes, at: int, decision: Decision, signal: Row, verdicts: Sequence[Verdict], intent: Intent | None
+) -> None:
+    """Write down a decision, and with an intent the order that it asks for."""
+    changes.insert(
+        "trade_decisions",
+        {
+            "id": None,
+            "account": decision.account,
+            "strategy_id": decision.strategy_id,
+            "symbol": decision.symbol,
+            "event_ts": decision.event_ts,
+            "decided_at": decision.decided_at,
+            "action": decision.action.value,
+            "params": decision.params,
+            "rationale": clean_text(decision.because),
+            "price": decision.price,
+            "decision_hash": decision.decision_hash,
+            "generation": decision.generation,
+            "status": "denied" if intent is None else "allowed",
+            "verdicts": plain(msgspec.to_builtins(verdicts)),
+            "signal": as_json(plain(signal)),
+            "created_at": at,
+            "executed_at": None,
+        },
+    )
+    if intent is not None:
+        changes.insert("executions", _execution(intent, intent.decided_at))
+
+
+def fold_report(changes: Changes, account: str, order: Order, report: Report, position: Position) -> None:
+    """Write down what the venue said, and the order as it is after it."""
+    fill = report.fill
+    changes.insert(
+        "execution_events",
+        {
+            "id": None,
+            "account": account,
+            "client_order_id": report.client_order_id,
+            "event": report.event.value,
+            "event_ts": report.event_ts,
+            "state": order.state.value,
+            "reason": clean_text(report.reason),
+            "fill_id": None if fill is None else fill.fill_id,
+            "quantity": None if fill is None else fill.quantity,
+            "price": None if fill is None else fill.price,
+            "fee": None if fill is None else fill.fee,
+            "slippage": None if fill is None else fill.slippage,
+            "payload": {"venue_order_id": report.venue_order_id, "position": msgspec.to_builtins(position)},
+        },
+    )
+    before = changes.get("executions", account, report.client_order_id)
+    submitted_at = None if before is None else before["submitted_at"]
+    row = _execution(order.intent, report.event_ts)
+    row |= {
+        "account": account,
+        "client_order_id": report.client_order_id,
+        "venue_order_id": order.venue_order_id,
+        "state": order.state.value,
+        "filled_quantity": order.filled_quantity,
+        "average_price": order.average_price,
+        "fees": order.fees,
+        "reason": clean_text(order.reason),
+        "submitted_at": report.event_ts if submitted_at is None else submitted_at,
+    }
+    changes.put("executions", row)
+    if fill is not None and (before is None or not before["filled_quantity"]):
+        decision = changes.get("trade_decisions", account, order.intent.decision_hash)
+        if decision is not None and decision["executed_at"] is None:
+            changes.put("trade_decisions", decision | {"executed_at": fill.event_ts})
+
+
+def _execution(intent: Intent, at: int) -> Row:
+    return {
+        "id": None,
+        "account": intent.account,
+        "decision_hash": intent.decision_hash,
+        "client_order_id": intent.client_order_id,
+        "venue_order_id": "",
+        "strategy_id": intent.strategy_id,
+        "symbol": intent.symbol,
+        "side": intent.side.value,
+        "quantity": intent.quantity,
+        "order_type": intent.order_type.value,
+        "limit_price": intent.limit_price,
+        "stop_price": intent.stop_price,
+        "trail_price": intent.trail_price,
+        "trail_pct": intent.trail_pct,
+        "time_in_force": intent.time_in_force.value,
+        "state": OrderState.PENDING.value,
+        "filled_quantity": Decimal(0),
+        "average_price": Decimal(0),
+        "fees": Decimal(0),
+        "reason": "",
+        "decided_at": intent.decided_at,
+        "submitted_at": None,
+        "last_update_at": at,
+    }
+
+
+def fold_review(
+    changes: Changes, at: int, account: str, decision_hash: str, advisor: str, verdict: Verdict, details: Row
+) -> None:
+    """Write down what an advisor said to a decision."""
+    changes.insert(
+        "llm_decision_reviews",
+        {
+            "id": None,
+            "account": account,
+            "decision_hash": decision_hash,
+            "advisor": advisor,
+            "outcome": verdict.outcome.value,
+            "code": verdict.code,
+            "quantity": verdict.quantity,
+            "details": details,
+            "created_at": at,
+        },
+    )
+
+
+def fold_books(changes: Changes, account: str, books: Account, positions: dict[str, Position], at: int) -> None:
+    """Write down cash and equity in a row without a symbol, and each position in a row of its symbol."""
+    row = {
+        "id": None,
+        "account": account,
+        "at": at,
+        "symbol": None,
+        "quantity": None,
+        "average_price": None,
+        "realized_pnl": None,
+        "fees": None,
+        "cash": books.cash,
+        "equity": books.equity,
+        "buying_power": books.buying_power,
+        "currency": books.currency,
+    }
+    changes.insert("position_snapshots", row)
+    for symbol, position in positions.items():
+        changes.insert(
+            "position_snapshots",
+            dict.fromkeys(row)
+            | {
+                "account": account,
+                "at": at,
+                "symbol": symbol,
+                "quantity": position.quantity,
+                "average_price": position.average_price,
+                "realized_pnl": position.realized_pnl,
+                "fees": position.fees,
+            },
+        )
+
+
+def fold_cursor(changes: Changes, at: int, account: str, source: str, cursor: Row) -> None:
+    """Write down where a source goes on."""
+    changes.put("trade_cursor", {"account": account, "source": source, "cursor": cursor, "updated_at": at})
+
+
+def fold_control(changes: Changes, at: int, name: str, value: Any, actor: str) -> None:
+    """Write down a switch."""
+    changes.put("controls", {"name": name, "value": value, "actor": actor, "updated_at": at})
+
+
+def fold_lease(changes: Changes, at: int, name: str, holder: str, expires_at: int) -> None:
+    """Give the lease to `holder`, unless another one holds it still."""
+    held = changes.get("leases", name)
+    if held is None or held["holder"] == holder or held["expires_at"] <= at:
+        changes.put("leases", {"name": name, "holder": holder, "expires_at": expires_at})

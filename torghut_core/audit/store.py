@@ -1,0 +1,330 @@
+"""What both audit stores share: recording, and the questions that are asked of what was recorded."""
+
+from __future__ import annotations
+
+import copy
+import time
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from torghut_core.audit.explain import explain_decision
+from torghut_core.audit.rows import (
+    NUMBERED,
+    Row,
+    fold_books,
+    fold_control,
+    fold_cursor,
+    fold_decision,
+    fold_generation,
+    fold_lease,
+    fold_report,
+    fold_review,
+    fold_strategies,
+)
+from torghut_core.audit.values import plain
+from torghut_core.errors import StateError
+from torghut_core.model.trading import (
+    Account,
+    Decision,
+    Intent,
+    Order,
+    OrderState,
+    OrderType,
+    Outcome,
+    Position,
+    Report,
+    Side,
+    TimeInForce,
+    Verdict,
+)
+from torghut_core.ports import AuditStore
+from torghut_core.timestamps import SECOND
+
+_SCALARS: frozenset[type] = frozenset({float, int, str, bool, type(None)})
+_DONE = (OrderState.FILLED, OrderState.REPLACED, OrderState.CANCELED, OrderState.REJECTED, OrderState.EXPIRED)
+
+
+class AuditRecords(AuditStore):
+    """An audit store that can be read.
+
+    To record is to append to a list: what is recorded becomes rows (see `rows`) at `commit`, or when a memory store is
+    read. The objects that are handed over are kept, so they must not be changed afterwards; an order may be, its state
+    is copied. A value that JSON cannot hold is refused when it is recorded, with `InputError`.
+
+    Reading sees what was committed, and nothing else. Rows come as dicts by column, times in nanoseconds, money as
+    `Decimal`; `rows.as_json` makes text of both.
+
+    A store belongs to one thread.
+
+    Parameters
+    ----------
+    clock : wall time, ns: for the columns that say when a row was written.
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+        self._clock = clock
+        self._pending: list[tuple[Any, ...]] = []
+        self._known: dict[str, set[str]] = {}
+        self._labels: set[str] = set()
+        self._generations: int | None = None
+
+    # Recording
+
+    def new_account(self, prefix: str) -> str:
+        """A label ``prefix-N`` that no row uses yet: each replay is an account of its own."""
+        used, free = 0, 1
+        while self._is_used(f"{prefix}-{free}"):
+            used, free = free, free * 2
+        while free - used > 1:
+            middle = (used + free) // 2
+            if self._is_used(f"{prefix}-{middle}"):
+                used = middle
+            else:
+                free = middle
+        label = f"{prefix}-{free}"
+        self._labels.add(label)
+        return label
+
+    def is_known(self, account: str, decision_hash: str) -> bool:
+        """Whether the decision was recorded before (committed or not): then nothing may be sent for it again."""
+        known = self._known.get(account)
+        if known is None:
+            known = self._known[account] = self._stored_hashes(account)
+        return decision_hash in known
+
+    def record_strategies(self, entries: Sequence[dict[str, Any]], mode: str) -> None:
+        """Upsert the catalog's strategies (JSON values); mode ``sync`` disables those that are not listed.
+
+        An entry has the keys of a catalog entry; those that have no column of their own are kept in `limits`.
+        """
+        self._pending.append((fold_strategies, self._clock(), plain(entries, "strategies"), mode))
+
+    def record_generation(self, generation: dict[str, Any], actor: str, outcome: str) -> int:
+        """Write down a generation: `digest` and `diff` in columns, everything else in `content`.
+
+        `find_decision` shows `content["plugins"]`, and of `content["strategies"]` the one whose `name` is the
+        decision's.
+
+        Returns
+        -------
+        Its number: 1 for the first that this database has seen, then counting up.
+        """
+        content = plain(generation, "generation")
+        if self._generations is None:
+            self._generations = self._last_generation()
+        self._generations += 1
+        self._pending.append((fold_generation, self._clock(), self._generations, content, actor, outcome))
+        return self._generations
+
+    def record_decision(
+        self,
+        decision: Decision,
+        signal: dict[str, Any],
+        verdicts: Sequence[Verdict],
+        intent: Intent | None,
+    ) -> None:
+        """Write down a decision with the signal row and all verdicts; with an intent when it was allowed.
+
+        Raises
+        ------
+        StateError : the decision is known already (see `is_known`).
+        """
+        account = decision.account
+        if self.is_known(account, decision.decision_hash):
+            raise StateError(
+                f"decision {decision.decision_hash} of account {account} was recorded before"
+                " (ask `is_known` first, and send nothing for it)"
+            )
+        if not _SCALARS.issuperset(map(type, signal.values())):
+            signal = plain(signal, "signal")
+        self._labels.add(account)
+        self._known[account].add(decision.decision_hash)
+        self._pending.append((fold_decision, self._clock(), decision, signal, verdicts, intent))
+
+    def record_report(self, account: str, order: Order, report: Report, position: Position) -> None:
+        """Write down a report, with the order and the strategy's position as they are after it."""
+        self._labels.add(account)
+        self._pending.append((fold_report, account, copy.copy(order), report, position))
+
+    def record_review(
+        self, account: str, decision_hash: str, advisor: str, verdict: Verdict, details: dict[str, Any]
+    ) -> None:
+        """Write down what an advisor said to a decision; `details` has JSON values (model, prompt version, reply)."""
+        self._labels.add(account)
+        row = plain(details, "details")
+        self._pending.append((fold_review, self._clock(), account, decision_hash, advisor, verdict, row))
+
+    def record_account(self, account: str, account_state: Account, positions: dict[str, Position], at: int) -> None:
+        """Write down the books at a moment of loop time: a position snapshot per symbol, and cash and equity."""
+        self._labels.add(account)
+        self._pending.append((fold_books, account, account_state, dict(positions), at))
+
+    def record_cursor(self, account: str, source: str, cursor: dict[str, Any]) -> None:
+        """Write down where a source goes on, in the same commit as what was made of its events so far."""
+        self._labels.add(account)
+        self._pending.append((fold_cursor, self._clock(), account, source, plain(cursor, "cursor")))
+
+    def record_control(self, name: str, value: Any, actor: str) -> None:
+        """Write down a switch, such as the kill switch, and who turned it."""
+        self._pending.append((fold_control, self._clock(), name, plain(value, name), actor))
+
+    def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or renew a lease for some seconds from now, and commit; 0 gives it back.
+
+        Returns
+        -------
+        Whether `holder` has it now: False when another one holds it still.
+        """
+        now = self._clock()
+        self._pending.append((fold_lease, now, name, holder, now + round(seconds * SECOND)))
+        self.commit()
+        (lease,) = self.rows("leases", name=name)
+        return bool(lease["holder"] == holder and lease["expires_at"] > now)
+
+    @abstractmethod
+    def _is_used(self, account: str) -> bool:
+        """Whether a row, recorded or committed, has this account label."""
+
+    @abstractmethod
+    def _stored_hashes(self, account: str) -> set[str]:
+        """The decision hashes of an account that were committed."""
+
+    @abstractmethod
+    def _last_generation(self) -> int:
+        """The greatest generation number that was committed; 0 where there is none."""
+
+    # Reading
+
+    @abstractmethod
+    def rows(
+        self,
+        table: str,
+        *,
+        since: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        newest_first: bool = False,
+        **equal: Any,
+    ) -> list[Row]:
+        """Rows of a table, in the order in which they were first written.
+
+        Parameters
+        ----------
+        table : a name of `rows.KEYS`.
+        since : only rows whose time (`rows.MOMENTS`) is not before this, ns.
+        after : `id` of the last row of the page before this one; 0 for the first page.
+        limit : at most so many rows.
+        newest_first : the other way round; `after` then goes towards older rows.
+        equal : only rows with these values, by column.
+
+        Raises
+        ------
+        StateError : the database cannot be read.
+        """
+
+    def decisions(self, account: str | None = None, **choice: Any) -> list[Row]:
+        """Decisions of an account, or of all; `choice` as in `rows`."""
+        return self.rows("trade_decisions", **_of(account), **choice)
+
+    def orders(self, account: str | None = None, **choice: Any) -> list[Row]:
+        """Orders of an account, or of all, as they are now; `choice` as in `rows`."""
+        return self.rows("executions", **_of(account), **choice)
+
+    def open_orders(self, account: str) -> list[Order]:
+        """Orders of an account that are not done, oldest first: what to ask the venue about after a restart."""
+        return [_order(row) for row in self.orders(account) if row["state"] not in _DONE]
+
+    def fills(self, account: str | None = None, **choice: Any) -> list[Row]:
+        """Fills of an account, or of all, in order; `choice` as in `rows`.
+
+        Each is a row of ``execution_events`` with `decision_hash`, `strategy_id`, `symbol` and `side` of its order.
+        """
+        fills = self.rows("execution_events", event="fill", **_of(account), **choice)
+        orders = {(order["account"], order["client_order_id"]): order for order in self.orders(account)} if fills else {}
+        names = ("decision_hash", "strategy_id", "symbol", "side")
+        return [
+            fill | {name: orders[fill["account"], fill["client_order_id"]][name] for name in names} for fill in fills
+        ]
+
+    def denials(self, account: str | None = None) -> dict[str, int]:
+        """How often each verdict code denied a decision, the most frequent first."""
+        codes = Counter(
+            verdict["code"]
+            for decision in self.decisions(account, status="denied")
+            for verdict in decision["verdicts"]
+            if verdict["outcome"] == Outcome.DENY
+        )
+        return dict(sorted(codes.items(), key=lambda item: (-item[1], item[0])))
+
+    def last_account(self) -> str | None:
+        """The label of the account that was written last; None where there is none."""
+        last = [row for table in NUMBERED for row in self.rows(table, newest_first=True, limit=1)]
+        return max(last, key=lambda row: int(row["id"]))["account"] if last else None
+
+    def control(self, name: str, default: Any = None) -> Any:
+        """The value of a switch; `default` where it was never turned."""
+        found = self.rows("controls", name=name)
+        return found[0]["value"] if found else default
+
+    def cursor(self, account: str, source: str) -> dict[str, Any] | None:
+        """Where a source goes on; None where it begins."""
+        found = self.rows("trade_cursor", account=account, source=source)
+        return found[0]["cursor"] if found else None
+
+    def find_decision(self, text: str) -> dict[str, Any]:
+        """Everything about one decision, as JSON values.
+
+        Parameters
+        ----------
+        text : its `id`, its hash, its order's `client_order_id`, or the beginning of one of the latter two.
+
+        Returns
+        -------
+        `decision`, `signal`, `verdicts`, `reviews`, `execution` (None when it was denied), `events` (its order's, in
+        order; a fill has `fill_id`) and `generation` (`number`, `digest`, `actor`, `outcome`, `created_at`, `plugins`
+        with versions and code digests, and the `strategy`'s entry with its parameters; None where it is not there).
+
+        Raises
+        ------
+        NotFoundError : no decision is called that, or several are; then they are named.
+        """
+        return explain_decision(self, text)
+
+    @abstractmethod
+    def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
+        """Account and hash of decisions whose hash, or whose order's id, begins with `text`; at most `limit`."""
+
+
+def _of(account: str | None) -> dict[str, str]:
+    return {} if account is None else {"account": account}
+
+
+def _order(row: Row) -> Order:
+    intent = Intent(
+        client_order_id=row["client_order_id"],
+        decision_hash=row["decision_hash"],
+        account=row["account"],
+        strategy_id=row["strategy_id"],
+        symbol=row["symbol"],
+        side=Side(row["side"]),
+        quantity=row["quantity"],
+        decided_at=row["decided_at"],
+        order_type=OrderType(row["order_type"]),
+        limit_price=row["limit_price"],
+        stop_price=row["stop_price"],
+        trail_price=row["trail_price"],
+        trail_pct=row["trail_pct"],
+        time_in_force=TimeInForce(row["time_in_force"]),
+    )
+    return Order(
+        intent=intent,
+        state=OrderState(row["state"]),
+        venue_order_id=row["venue_order_id"],
+        filled_quantity=row["filled_quantity"],
+        average_price=row["average_price"],
+        fees=row["fees"],
+        updated_at=row["last_update_at"],
+        reason=row["reason"],
+    )

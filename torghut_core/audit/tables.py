@@ -1,0 +1,243 @@
+"""The tables of the audit database, and the triggers that keep ``audit_log`` append-only.
+
+There are no foreign keys: one writer writes all tables in one transaction, parents first, and an order that only the
+venue knows of has no decision to point to.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+)
+from sqlalchemy.types import TypeEngine
+
+from torghut_core.audit.rows import KEYS
+from torghut_core.audit.types import Json, Money, Nanoseconds
+
+REVISIONS = ("0001",)
+"""Versions of these tables, oldest first: the names of the scripts in ``migrations/versions``."""
+
+HEAD_ROW = "audit.head"
+"""The row of ``controls`` that keeps number and hash of the newest ``audit_log`` entry; the one row outside the log."""
+
+metadata = MetaData()
+
+_Number = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _id() -> Column[int]:
+    return Column("id", _Number, primary_key=True, autoincrement=False)
+
+
+def _needed(name: str, kind: TypeEngine[object] | type[TypeEngine[object]] = Text) -> Column[object]:
+    return Column(name, kind, nullable=False)
+
+
+strategies = Table(
+    "strategies",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _needed("use"),
+    Column("version", Text),
+    _needed("enabled", Boolean),
+    Column("base_timeframe", Text),
+    _needed("symbols", Json),
+    _needed("params", Json),
+    _needed("limits", Json),
+    Column("on_remove", Text),
+    _needed("updated_at", Nanoseconds),
+)
+
+catalog_generations = Table(
+    "catalog_generations",
+    metadata,
+    Column("number", _Number, primary_key=True, autoincrement=False),
+    _needed("digest"),
+    Column("diff", Json),
+    _needed("content", Json),
+    _needed("actor"),
+    _needed("outcome"),
+    _needed("created_at", Nanoseconds),
+)
+
+trade_decisions = Table(
+    "trade_decisions",
+    metadata,
+    _id(),
+    _needed("account"),
+    _needed("strategy_id"),
+    _needed("symbol"),
+    _needed("event_ts", Nanoseconds),
+    _needed("decided_at", Nanoseconds),
+    _needed("action"),
+    _needed("params", Json),
+    _needed("rationale"),
+    Column("price", Money),
+    _needed("decision_hash"),
+    _needed("generation", _Number),
+    _needed("status"),
+    _needed("verdicts", Json),
+    _needed("signal", Json),
+    _needed("created_at", Nanoseconds),
+    Column("executed_at", Nanoseconds),
+    UniqueConstraint("account", "decision_hash", name="trade_decisions_key"),
+)
+
+llm_decision_reviews = Table(
+    "llm_decision_reviews",
+    metadata,
+    _id(),
+    _needed("account"),
+    _needed("decision_hash"),
+    _needed("advisor"),
+    _needed("outcome"),
+    _needed("code"),
+    Column("quantity", Money),
+    _needed("details", Json),
+    _needed("created_at", Nanoseconds),
+    Index("llm_decision_reviews_decision", "account", "decision_hash"),
+)
+
+executions = Table(
+    "executions",
+    metadata,
+    _id(),
+    _needed("account"),
+    _needed("decision_hash"),
+    _needed("client_order_id"),
+    _needed("venue_order_id"),
+    _needed("strategy_id"),
+    _needed("symbol"),
+    _needed("side"),
+    _needed("quantity", Money),
+    _needed("order_type"),
+    Column("limit_price", Money),
+    Column("stop_price", Money),
+    Column("trail_price", Money),
+    Column("trail_pct", Money),
+    _needed("time_in_force"),
+    _needed("state"),
+    _needed("filled_quantity", Money),
+    _needed("average_price", Money),
+    _needed("fees", Money),
+    _needed("reason"),
+    _needed("decided_at", Nanoseconds),
+    Column("submitted_at", Nanoseconds),
+    _needed("last_update_at", Nanoseconds),
+    UniqueConstraint("account", "client_order_id", name="executions_key"),
+    Index("executions_decision", "account", "decision_hash"),
+)
+
+execution_events = Table(
+    "execution_events",
+    metadata,
+    _id(),
+    _needed("account"),
+    _needed("client_order_id"),
+    _needed("event"),
+    _needed("event_ts", Nanoseconds),
+    _needed("state"),
+    _needed("reason"),
+    Column("fill_id", Text),
+    Column("quantity", Money),
+    Column("price", Money),
+    Column("fee", Money),
+    Column("slippage", Money),
+    _needed("payload", Json),
+    Index("execution_events_order", "account", "client_order_id"),
+)
+
+position_snapshots = Table(
+    "position_snapshots",
+    metadata,
+    _id(),
+    _needed("account"),
+    _needed("at", Nanoseconds),
+    Column("symbol", Text),
+    Column("quantity", Money),
+    Column("average_price", Money),
+    Column("realized_pnl", Money),
+    Column("fees", Money),
+    Column("cash", Money),
+    Column("equity", Money),
+    Column("buying_power", Money),
+    Column("currency", Text),
+    Index("position_snapshots_account", "account", "at"),
+)
+
+trade_cursor = Table(
+    "trade_cursor",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    _needed("cursor", Json),
+    _needed("updated_at", Nanoseconds),
+)
+
+controls = Table(
+    "controls",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Json),
+    _needed("actor"),
+    _needed("updated_at", Nanoseconds),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _needed("holder"),
+    _needed("expires_at", Nanoseconds),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("seq", _Number, primary_key=True, autoincrement=False),
+    _needed("at", Nanoseconds),
+    _needed("actor"),
+    Column("account", Text),
+    _needed("action"),
+    _needed("table_name"),
+    _needed("row_key"),
+    _needed("row_hash", String(64)),
+    _needed("prev_hash", String(64)),
+    _needed("hash", String(64)),
+)
+
+COVERED = tuple(metadata.tables[name] for name in KEYS)
+"""The tables whose rows the log covers, in the order in which they are written."""
+
+APPEND_ONLY = {
+    "sqlite": tuple(
+        f"CREATE TRIGGER audit_log_no_{verb.lower()} BEFORE {verb} ON audit_log"
+        " BEGIN SELECT RAISE(ABORT, 'audit_log is append-only'); END"
+        for verb in ("UPDATE", "DELETE")
+    ),
+    "postgresql": (
+        "CREATE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'audit_log is append-only'; END $$",
+        "CREATE TRIGGER audit_log_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log"
+        " EXECUTE FUNCTION audit_log_is_append_only()",
+    ),
+}
+"""What refuses UPDATE and DELETE on ``audit_log``, by dialect."""
+
+TRIGGERS = {"sqlite": {"audit_log_no_update", "audit_log_no_delete"}, "postgresql": {"audit_log_no_change"}}
+"""Names of the triggers among them."""
+
+for _dialect, _statements in APPEND_ONLY.items():
+    for _statement in _statements:
+        event.listen(audit_log, "after_create", DDL(_statement).execute_if(dialect=_dialect))

@@ -1,0 +1,1 @@
+"""What travels between processes: the envelope around every event, on Kafka topics and on JSONL tapes."""

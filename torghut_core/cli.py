@@ -1,0 +1,386 @@
+"""The command line: each verb parses, calls one function of the kernel, and prints.
+
+Exit codes: 0 done, 1 failed, 2 bad input. Every reading verb has ``--json``. Imports are made in the verbs, so that
+``torghut --help`` does not wait for a database.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from torghut_core.errors import InputError, TorghutError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from torghut_core.plugin_host import PluginHost
+
+app = typer.Typer(
+    name="torghut",
+    help="Trade what plugins propose, as a catalog says.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+signals_app = typer.Typer(help="Microbars and signals.", no_args_is_help=True)
+catalog_app = typer.Typer(help="The catalog: what trades, on what, within which limits.", no_args_is_help=True)
+plugin_app = typer.Typer(help="Installed plugins.", no_args_is_help=True)
+audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
+db_app = typer.Typer(help="The audit database.", no_args_is_help=True)
+app.add_typer(signals_app, name="signals")
+app.add_typer(catalog_app, name="catalog")
+app.add_typer(plugin_app, name="plugin")
+app.add_typer(audit_app, name="audit")
+app.add_typer(db_app, name="db")
+
+State = Annotated[Path, typer.Option("--state", help="Directory of the embedded stores.", file_okay=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+CatalogOption = Annotated[
+    Path | None, typer.Option("--catalog", help="Catalog file or folder [default: TRADING_STRATEGY_CONFIG_PATH].")
+]
+STATE = Path(".torghut")
+
+
+@app.command()
+def demo(
+    state: State = STATE, open_page: Annotated[bool, typer.Option("--open", help="Open the page.")] = False
+) -> None:
+    """Replay the tape that comes with torghut through the example catalog, and draw the page."""
+    from torghut_core.replay import demo_files
+
+    catalog, tape = demo_files()
+    page = state / "report.html"
+    _replay([tape], catalog, state, page=page)
+    if open_page:
+        typer.launch(str(page))
+
+
+@app.command()
+def replay(
+    tapes: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Parquet, CSV or JSONL tapes [default: the catalog's].", show_default=False),
+    ] = None,
+    catalog: CatalogOption = None,
+    state: State = STATE,
+    batch_size: Annotated[int, typer.Option(min=1, help="Events per batch; any size gives the same result.")] = 65_536,
+    speed: Annotated[str, typer.Option(help="'max', or a multiple of the recorded pace: 1x, 60x.")] = "max",
+    on_bad_row: Annotated[
+        Literal["fail", "skip"], typer.Option(help="Stop at a bad row, or leave it out and say so.")
+    ] = "fail",
+    page: Annotated[Path | None, typer.Option("--page", help="Write the HTML page there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Trade recorded tapes on the simulated broker.
+
+    Several tapes are merged in the order in which their events became known. A tape is checked whole before the first
+    event is traded, so a bad one changes nothing.
+    """
+    _replay(tapes or [], _catalog_path(catalog), state, batch_size, speed, on_bad_row, page=page, as_json=as_json)
+
+
+def _replay(
+    tapes: list[Path],
+    catalog: Path,
+    state: Path,
+    batch_size: int = 65_536,
+    speed: str = "max",
+    on_bad_row: str = "fail",
+    *,
+    page: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    from torghut_core.replay import Replay
+    from torghut_core.runner import to_json
+
+    with Replay(catalog, tapes, state, speed=speed, on_bad_row=on_bad_row) as job:
+        with _progress(job.total, "replay") as advance:
+            job.run(batch_size, advance)
+        if page is not None:
+            job.write_page(page)
+        if as_json:
+            print(to_json(job.result()))
+        else:
+            from torghut_core.summary import print_summary
+
+            print_summary(_console(), job, page)
+
+
+@signals_app.command("export")
+def signals_export(
+    table: Annotated[Literal["microbars", "signals"], typer.Option(help="Which table.")],
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.", dir_okay=False)],
+    state: State = STATE,
+    as_json: AsJson = False,
+) -> None:
+    """Write what the signal store holds to a Parquet file, without duplicates."""
+    from torghut_core.settings import load_settings
+    from torghut_core.stores import existing_state, open_signals
+
+    settings = load_settings()
+    with existing_state(state) as directory:
+        store = open_signals(settings, directory)
+        try:
+            rows = store.export(table, str(out))
+        finally:
+            store.close()
+    _say({"table": table, "out": str(out), "rows": rows}, f"{rows:,} rows of {table} -> {out}", as_json)
+
+
+@catalog_app.command("validate")
+def catalog_validate(
+    path: Annotated[Path | None, typer.Argument(help="Catalog file or folder.", show_default=False)] = None,
+    catalog: CatalogOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a catalog as a reload would: structure, plugins, parameters, limits."""
+    from torghut_core import catalog as catalogs
+    from torghut_core.errors import CatalogError
+    from torghut_core.generation import validate
+
+    try:
+        parsed = catalogs.load(catalogs.read(_catalog_path(path or catalog)))
+        problems = validate(parsed, _host(parsed.plugins.allow))
+    except CatalogError as error:
+        problems = error.problems
+    if problems:
+        if not as_json:
+            raise CatalogError(problems)
+        print(json.dumps({"valid": False, "problems": [_fields(problem) for problem in problems]}, indent=2))
+        raise typer.Exit(2)
+    names = [strategy.name for strategy in parsed.strategies]
+    _say(
+        {"valid": True, "problems": [], "digest": parsed.digest, "strategies": names},
+        f"valid: {len(names)} strategies ({', '.join(names)}), digest {parsed.digest[:12]}",
+        as_json,
+    )
+
+
+@catalog_app.command("schema")
+def catalog_schema() -> None:
+    """Print the JSON Schema of a catalog, for editors and CI."""
+    from torghut_core.catalog import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@plugin_app.command("list")
+def plugin_list(as_json: AsJson = False) -> None:
+    """List every plugin that a catalog can use, and those that could not be loaded."""
+    host = _host(("*",))
+    plugins = [
+        {
+            "kind": p.kind,
+            "name": p.name,
+            "distribution": p.distribution,
+            "version": p.version,
+            "code_digest": p.code_digest,
+        }
+        for p in host.plugins()
+    ]
+    failures = [{"name": f.plugin, "distribution": f.distribution, "reason": f.reason} for f in host.failures]
+    if as_json:
+        print(json.dumps({"plugins": plugins, "failures": failures}, indent=2))
+        return
+    from rich.table import Table
+
+    table = Table("kind", "name", "distribution", "version", box=None, pad_edge=False)
+    for plugin in plugins:
+        table.add_row(plugin["kind"], plugin["name"], plugin["distribution"], plugin["version"])
+    console = _console()
+    console.print(table)
+    for failure in failures:
+        console.print(
+            f"left out: {failure['name']} ({failure['distribution']}): {failure['reason']}", style="red", markup=False
+        )
+
+
+@app.command()
+def explain(
+    decision: Annotated[str, typer.Argument(help="Decision id or hash (a prefix will do), or client order id.")],
+    state: State = STATE,
+    as_json: AsJson = False,
+) -> None:
+    """Tell why a decision was made and what became of it."""
+    from torghut_core.settings import load_settings
+    from torghut_core.stores import existing_state, open_audit
+
+    with existing_state(state) as directory:
+        audit = open_audit(load_settings(), directory)
+        try:
+            found = audit.find_decision(decision)
+        finally:
+            audit.close()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from torghut_core.summary import print_explanation
+
+    print_explanation(_console(), found)
+
+
+@audit_app.command("verify")
+def audit_verify(state: State = STATE, as_json: AsJson = False) -> None:
+    """Recompute the hash chain; name every edited, inserted or missing row."""
+    from torghut_core.settings import load_settings
+    from torghut_core.stores import existing_state, open_audit
+
+    with existing_state(state) as directory:
+        audit = open_audit(load_settings(), directory)
+        try:
+            findings = [str(finding) for finding in audit.verify()]
+        finally:
+            audit.close()
+    text = "\n".join(findings) or "the audit log and every row that it covers are as written"
+    _say({"intact": not findings, "findings": findings}, text, as_json)
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(catalog: CatalogOption = None, state: State = STATE, as_json: AsJson = False) -> None:
+    """Check this installation: Python, plugins, settings, stores, catalog. Each finding comes with its mend."""
+    from torghut_core.doctor import examine
+
+    findings = examine(catalog, state)
+    is_well = all(finding.is_well for finding in findings)
+    if as_json:
+        print(json.dumps({"ok": is_well, "checks": [_fields(finding) for finding in findings]}, indent=2))
+    else:
+        console = _console()
+        for finding in findings:
+            mark = "[green]ok[/]  " if finding.is_well else "[red]FAIL[/]"
+            console.print(f"{mark} [bold]{finding.subject}[/]", end=" ")
+            console.print(finding.detail, markup=False, highlight=False)
+            if finding.mend:
+                console.print(f"     -> {finding.mend}", markup=False, highlight=False)
+    if not is_well:
+        raise typer.Exit(1)
+
+
+@db_app.command("upgrade")
+def db_upgrade(state: State = STATE, as_json: AsJson = False) -> None:
+    """Bring the audit database to this version's tables; a new one is made where there is none."""
+    from torghut_core.audit import upgrade
+    from torghut_core.settings import load_settings
+    from torghut_core.state import StateDirectory
+    from torghut_core.stores import audit_url
+
+    with StateDirectory(state) as directory:
+        version = upgrade(audit_url(load_settings(), directory))
+    _say({"version": version}, f"the audit database is at version {version}", as_json)
+
+
+@app.command("seed-strategy")
+def seed_strategy(
+    name: Annotated[str, typer.Option(help="Name of the strategy.")] = "macd-rsi-default",
+    use: Annotated[str, typer.Option(help="Strategy plugin that it uses.")] = "macd-rsi",
+    base_timeframe: Annotated[str, typer.Option(help="1Sec, 1Min, 5Min, 15Min, 1Hour or 1Day.")] = "1Min",
+    symbols: Annotated[str, typer.Option(help="Symbols, separated by commas.")] = "AAPL,MSFT",
+    enabled: Annotated[bool, typer.Option(help="Whether it may trade.")] = True,
+    state: State = STATE,
+    as_json: AsJson = False,
+) -> None:
+    """Add or update a strategy's row in the audit database, and print its catalog entry."""
+    import yaml
+
+    from torghut_core import catalog as catalogs
+    from torghut_core.generation import strategy_row
+    from torghut_core.settings import load_settings
+    from torghut_core.state import StateDirectory
+    from torghut_core.stores import open_audit
+
+    entry = {
+        "name": name,
+        "use": use,
+        "enabled": enabled,
+        "base_timeframe": base_timeframe,
+        "symbols": [symbol.strip() for symbol in symbols.split(",") if symbol.strip()],
+    }
+    text = yaml.safe_dump({"version": 1, "strategies": [entry]}, sort_keys=False)
+    parsed = catalogs.load({"seed-strategy": text})
+    with StateDirectory(state) as directory:
+        audit = open_audit(load_settings(), directory)
+        try:
+            audit.record_strategies([strategy_row(parsed.strategies[0])], "merge")
+        finally:
+            audit.close()
+    snippet = yaml.safe_dump([entry], sort_keys=False)
+    _say(
+        {"seeded": entry},
+        f"{name} is in the strategies table. It trades when the catalog lists it under `strategies:`\n{snippet}",
+        as_json,
+    )
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to standard error.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"torghut {installed('torghut')}")
+        raise typer.Exit
+    from torghut_core.logs import configure
+
+    configure("info" if verbose else "warning")
+
+
+def _catalog_path(path: Path | None) -> Path:
+    if path is not None:
+        return path
+    from torghut_core.settings import load_settings
+
+    configured = load_settings().trading_strategy_config_path
+    if configured is None:
+        raise InputError("no catalog given (use --catalog PATH, or set TRADING_STRATEGY_CONFIG_PATH)")
+    return configured
+
+
+def _host(allow: tuple[str, ...]) -> PluginHost:
+    from torghut_core.plugin_host import PluginHost
+
+    return PluginHost.load(allow)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def _progress(total: int | None, task: str) -> Any:
+    from torghut_core.summary import progress
+
+    return progress(total, task)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(value)
+
+
+def _say(value: dict[str, Any], text: str, as_json: bool) -> None:
+    print(json.dumps(value) if as_json else text)
+
+
+def main() -> None:
+    """Run the command line; errors become one message and an exit code."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except TorghutError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)

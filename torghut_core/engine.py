@@ -1,0 +1,437 @@
+"""One step of the loop: a batch in; decisions, orders and their reports out, through the ports.
+
+The way of a trade, straight through: signal row -> strategy -> decision (hashed) -> gates, advisors, rules -> intent
+(written down) -> broker -> report -> position -> the next row's context. Nothing upstream is called from downstream.
+
+Rows are walked in stream order. Before a strategy sees the row at position p, orders that are working have met every
+event up to p; an order that it makes there meets the events after p, and no other. So what comes out does not depend
+on how the stream was cut into batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import numpy as np
+import structlog
+
+from torghut_core.context import Books, Context
+from torghut_core.errors import IllegalTransition
+from torghut_core.generation import Generation, StrategyInstance
+from torghut_core.model.market import Batch, IntArray, Signal, signal_type
+from torghut_core.model.trading import (
+    ZERO,
+    Account,
+    Decision,
+    Fill,
+    Intent,
+    Order,
+    OrderEvent,
+    Outcome,
+    Position,
+    Report,
+    Side,
+    Verdict,
+    client_order_id,
+    decision_hash,
+    money,
+)
+from torghut_core.order_state import apply_report, is_done
+from torghut_core.ports import AuditStore, RiskContext
+from torghut_core.positions import apply_fill
+from torghut_core.risk import Desk, Gates
+
+log = structlog.get_logger(__name__)
+
+
+class StrategyTotals(msgspec.Struct):
+    """What one strategy did so far, counted."""
+
+    rows: int = 0
+    """Signal rows that it was shown."""
+    decisions: int = 0
+    denied: int = 0
+    shrunk: int = 0
+    fills: int = 0
+    failure: str = ""
+    """What it raised; it is not asked again then."""
+
+
+class Totals(msgspec.Struct):
+    """What happened so far, counted."""
+
+    events: int = 0
+    late: int = 0
+    duplicates: int = 0
+    excluded: int = 0
+    microbars: int = 0
+    signals: int = 0
+    decisions: int = 0
+    denied: int = 0
+    repeated: int = 0
+    orders: int = 0
+    rejected: int = 0
+    fills: int = 0
+    illegal_reports: int = 0
+    fees: Decimal = ZERO
+    denials: dict[str, int] = msgspec.field(default_factory=dict)
+    """How often each verdict code denied."""
+    strategies: dict[str, StrategyTotals] = msgspec.field(default_factory=dict)
+    failures: dict[str, str] = msgspec.field(default_factory=dict)
+    """Plugins that raised: name -> what, the first time."""
+
+
+class Working(msgspec.Struct):
+    """An order that is out, with the view that it belongs to and the price that it was decided at."""
+
+    order: Order
+    context: Context
+    price: Decimal
+
+
+class Engine(Books):
+    """Trades one generation on one account.
+
+    Parameters
+    ----------
+    generation : what trades; its broker is the truth about orders.
+    account : the label under which everything is written down.
+    audit : where it is written down.
+    gates : the kernel's switches.
+    allow_shorts : ``TRADING_ALLOW_SHORTS``.
+    """
+
+    def __init__(
+        self, generation: Generation, account: str, audit: AuditStore, gates: Gates, *, allow_shorts: bool = False
+    ) -> None:
+        if generation.broker is None:
+            raise ValueError("a generation without a broker cannot trade")
+        self.totals = Totals()
+        self._generation = generation
+        self._broker = generation.broker
+        self._label = account
+        self._audit = audit
+        self._allow_shorts = allow_shorts
+        self._desk = Desk(gates, self._broker.capabilities, generation.advisors, generation.rules, self._note_failure)
+        self._routes = [_Route(instance) for instance in generation.strategies]
+        self.totals.strategies = {route.name: route.totals for route in self._routes}
+        self._contexts: dict[tuple[str, str], Context] = {}
+        self._working: dict[str, Working] = {}
+        self._net: dict[str, Decimal] = {}
+        self._digest = hashlib.sha256()
+        self._batch: Batch | None = None
+        self._shown = 0
+        self._position = 0
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all decisions, orders and fills so far, in order, hexadecimal.
+
+        Account labels, ids and generation numbers, which differ by run, are left out.
+        """
+        return self._digest.hexdigest()
+
+    @property
+    def working(self) -> int:
+        """How many orders are out."""
+        return len(self._working)
+
+    @property
+    def positions(self) -> dict[tuple[str, str], Position]:
+        """What each strategy holds, by (strategy, symbol)."""
+        return {key: context.position for key, context in self._contexts.items()}
+
+    def account(self) -> Account:
+        """The account at the position that the loop has reached."""
+        self._show(self._position + 1)
+        return self._broker.account()
+
+    def step(self, batch: Batch) -> None:
+        """Trade on one batch whose signals are filled in."""
+        self._batch = batch
+        self._shown = batch.start
+        totals = self.totals
+        totals.events += len(batch.trades) + len(batch.quotes) + len(batch.bars)
+        totals.late += batch.late
+        totals.duplicates += batch.duplicates
+        totals.excluded += batch.excluded
+        totals.microbars += len(batch.microbars)
+        totals.signals += len(batch.signals)
+        contexts = self._contexts
+        for route, signal, at, now, close in self._rows(batch):
+            self._position = at
+            if self._working:
+                self._meet(at + 1)
+            name = route.name
+            context = contexts.get((name, signal.symbol))
+            if context is None:
+                context = contexts[name, signal.symbol] = Context(name, signal.symbol, self._label, self)
+            context.event_ts = signal.event_ts
+            context.now = now
+            context.price = close
+            try:
+                decision = route.on_signal(signal, context)
+            except Exception as error:  # a plugin may raise anything; the other strategies trade on
+                self._stop_strategy(route, error)
+                continue
+            if decision is not None:
+                self._decide(route, decision, signal, context)
+        self._position = batch.stop - 1
+        self._meet(batch.stop)
+        self._batch = None
+
+    def _rows(self, batch: Batch) -> Iterator[tuple[_Route, Signal, int, int, float]]:
+        """The rows that strategies are shown, in stream order; strategies by name where they share a row."""
+        if not len(batch.signals):
+            return iter(())
+        parts = []
+        for route in self._routes:
+            if route.is_running:
+                index = route.select(batch)
+                if len(index):
+                    route.totals.rows += len(index)
+                    parts.append((route, index))
+        streams = [route.stream(batch, index) for route, index in parts]
+        if len(streams) == 1:
+            return iter(streams[0])
+        return _interleave(streams, [index for _, index in parts])
+
+    def _decide(self, route: _Route, proposed: Any, signal: Signal, context: Context) -> None:
+        if not isinstance(proposed, Decision) or proposed.symbol != signal.symbol:
+            self._stop_strategy(
+                route, TypeError(f"on_signal gave {proposed!r:.200}, not a Decision on {signal.symbol}")
+            )
+            return
+        decision = msgspec.structs.replace(
+            proposed,
+            account=self._label,
+            strategy_id=route.name,
+            event_ts=signal.event_ts,
+            decided_at=context.now,
+            generation=self._generation.number,
+        )
+        decision = msgspec.structs.replace(decision, decision_hash=decision_hash(decision))
+        if self._audit.is_known(self._label, decision.decision_hash):
+            self.totals.repeated += 1
+            return
+        risk = self._risk_context(route.instance, decision, context)
+        verdicts, quantity = self._desk.judge(
+            decision, risk, is_enabled=route.instance.enabled, is_allowed=signal.symbol in route.symbols
+        )
+        intent = self._intend(decision, quantity) if quantity else None
+        self._write_down(decision, signal, verdicts, intent)
+        if intent is None:
+            return
+        if not self._broker.capabilities.simulated:
+            self._audit.commit()  # the intent is durable before the order leaves
+        context.last_order_at = decision.decided_at
+        self._send(intent, context, decision.price or ZERO)
+
+    def _intend(self, decision: Decision, quantity: Decimal) -> Intent:
+        return Intent(
+            client_order_id=client_order_id(decision.decision_hash),
+            decision_hash=decision.decision_hash,
+            account=self._label,
+            strategy_id=decision.strategy_id,
+            symbol=decision.symbol,
+            side=decision.action,
+            quantity=quantity,
+            decided_at=decision.decided_at,
+            order_type=decision.order_type,
+            limit_price=decision.limit_price,
+            stop_price=decision.stop_price,
+            trail_price=decision.trail_price,
+            trail_pct=decision.trail_pct,
+            time_in_force=decision.time_in_force,
+        )
+
+    def _write_down(self, decision: Decision, signal: Signal, verdicts: list[Verdict], intent: Intent | None) -> None:
+        totals = self.totals
+        totals.decisions += 1
+        self._audit.record_decision(decision, msgspec.structs.asdict(signal), verdicts, intent)
+        sent = "-" if intent is None else str(intent.quantity)
+        self._digest.update(
+            f"decision {decision.strategy_id} {decision.symbol} {decision.event_ts} {decision.decided_at} "
+            f"{decision.action} {decision.params} {sent}\n".encode()
+        )
+        strategy = totals.strategies[decision.strategy_id]
+        strategy.decisions += 1
+        if intent is None:
+            totals.denied += 1
+            strategy.denied += 1
+            for verdict in verdicts:
+                if verdict.outcome is Outcome.DENY:
+                    totals.denials[verdict.code] = totals.denials.get(verdict.code, 0) + 1
+        elif intent.quantity != decision.quantity:
+            strategy.shrunk += 1
+        for name, observer in self._generation.observers:
+            self._tell(name, lambda o=observer: o.on_decision(decision, verdicts, intent))
+
+    def _send(self, intent: Intent, context: Context, price: Decimal) -> None:
+        self._show(self._position + 1)
+        self._working[intent.client_order_id] = Working(Order(intent=intent), context, price)
+        context.working += intent.quantity if intent.side is Side.BUY else -intent.quantity
+        self.totals.orders += 1
+        self._broker.submit(intent)
+        self._hear()
+
+    def _risk_context(self, instance: StrategyInstance, decision: Decision, context: Context) -> RiskContext | None:
+        if context.price != context.price:  # NaN: no price is known
+            return None
+        price = money(context.price)
+        symbol = decision.symbol
+        account_working = reserved = ZERO
+        for working in self._working.values():
+            intent = working.order.intent
+            rest = working.order.remaining
+            if intent.side is Side.BUY:
+                reserved += rest * (intent.limit_price or working.price)
+            if intent.symbol == symbol:
+                account_working += rest if intent.side is Side.BUY else -rest
+        return RiskContext(
+            now=context.now,
+            price=price,
+            price_ts=context.event_ts + instance.step_ns,
+            position=self._net.get(symbol, ZERO),
+            strategy_position=context.position.quantity,
+            working=context.working,
+            account_working=account_working,
+            reserved_cash=reserved,
+            account=self.account(),
+            limits=instance.limits,
+            allow_shorts=self._allow_shorts,
+            last_order_at=context.last_order_at,
+        )
+
+    def _show(self, stop: int) -> None:
+        """Show the broker the events before `stop` that it has not seen."""
+        if self._batch is not None and stop > self._shown:
+            self._broker.advance(self._batch, self._shown, stop)
+            self._shown = stop
+
+    def _meet(self, stop: int) -> None:
+        self._show(stop)
+        self._hear()
+
+    def _hear(self) -> None:
+        """Take in what the broker reports."""
+        for report in self._broker.updates():
+            working = self._working.get(report.client_order_id)
+            if working is None:
+                log.warning("report of an unknown order", client_order_id=report.client_order_id, event=report.event)
+                continue
+            order, context = working.order, working.context
+            before = order.remaining
+            try:
+                apply_report(order, report)
+            except IllegalTransition as error:
+                self.totals.illegal_reports += 1
+                log.warning("report refused", error=str(error), client_order_id=report.client_order_id)
+                continue
+            fill = report.fill
+            if fill is not None:
+                fill = self._fold(fill, context, working.price)
+            elif report.event is OrderEvent.REJECTED:
+                self.totals.rejected += 1
+            if is_done(order.state):
+                del self._working[report.client_order_id]
+                gone = before
+            else:
+                gone = before - order.remaining
+            context.working -= gone if order.intent.side is Side.BUY else -gone
+            heard = msgspec.structs.replace(report, fill=fill)
+            self._audit.record_report(self._label, order, heard, context.position)
+            self._digest.update(_line_of(order, heard))
+            if fill is not None:
+                for name, observer in self._generation.observers:
+                    self._tell(name, lambda o=observer, f=fill, c=context: o.on_fill(f, c.position))
+
+    def _fold(self, fill: Fill, context: Context, price: Decimal) -> Fill:
+        signed = fill.quantity if fill.side is Side.BUY else -fill.quantity
+        context.position = apply_fill(context.position, fill)
+        self._net[fill.symbol] = self._net.get(fill.symbol, ZERO) + signed
+        self.totals.fills += 1
+        self.totals.strategies[context.strategy_id].fills += 1
+        self.totals.fees += fill.fee
+        if not price:
+            return fill
+        against_us = fill.price - price if fill.side is Side.BUY else price - fill.price
+        return msgspec.structs.replace(fill, slippage=against_us)
+
+    def _stop_strategy(self, route: _Route, error: Exception) -> None:
+        route.is_running = False
+        route.totals.failure = f"{type(error).__name__}: {error}"
+        self._note_failure(route.name, error)
+
+    def _note_failure(self, name: str, error: Exception) -> None:
+        self.totals.failures.setdefault(name, f"{type(error).__name__}: {error}")
+        log.error("plugin failed", plugin=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+
+    def _tell(self, name: str, call: Any) -> None:
+        try:
+            call()
+        except Exception as error:  # an observer may raise anything; nothing depends on it
+            self._note_failure(name, error)
+
+
+class _Route:
+    """Which signal rows one strategy is shown, and as what."""
+
+    def __init__(self, instance: StrategyInstance) -> None:
+        self.instance = instance
+        self.name = instance.name
+        self.symbols = frozenset(instance.symbols)
+        self.on_signal = instance.strategy.on_signal
+        self.is_running = instance.enabled
+        self.totals = StrategyTotals()
+        self._row = signal_type(instance.columns)
+        self._wanted = np.zeros(0, bool)
+
+    def select(self, batch: Batch) -> IntArray:
+        """Numbers of the rows at this timeframe, of these symbols, in which every column has a value."""
+        signals = batch.signals
+        names = batch.symbols.names
+        if len(self._wanted) != len(names):
+            self._wanted = np.fromiter((name in self.symbols for name in names), bool, len(names))
+        mask = (signals.step == self.instance.step_ns) & self._wanted[signals.symbol]
+        for column in self.instance.columns:
+            values = getattr(signals, column)
+            mask &= values == values
+        return np.flatnonzero(mask)
+
+    def stream(self, batch: Batch, index: IntArray) -> Iterable[tuple[_Route, Signal, int, int, float]]:
+        signals = batch.signals
+        names = batch.symbols.names
+        at = signals.at[index]
+        rows = map(
+            self._row,
+            [names[number] for number in signals.symbol[index].tolist()],
+            signals.event_ts[index].tolist(),
+            *[getattr(signals, column)[index].tolist() for column in self.instance.columns],
+        )
+        now = batch.now[at - batch.start].tolist()
+        return zip([self] * len(index), rows, at.tolist(), now, signals.close[index].tolist(), strict=True)
+
+
+def _interleave(streams: list[Any], indices: list[IntArray]) -> Iterator[Any]:
+    """Rows of several streams in order of their row number, streams in the order given where they share one."""
+    iterators = [iter(stream) for stream in streams]
+    rows = np.concatenate(indices)
+    owner = np.repeat(np.arange(len(indices)), [len(index) for index in indices])
+    for number in owner[np.argsort(rows, kind="stable")].tolist():
+        yield next(iterators[number])
+
+
+def _line_of(order: Order, report: Report) -> bytes:
+    """What the digest sees of a report: the order and the fill, without ids."""
+    intent = order.intent
+    fill = report.fill
+    done = "" if fill is None else f" {fill.quantity} {fill.price} {fill.fee}"
+    return (
+        f"order {intent.strategy_id} {intent.symbol} {intent.side} {intent.quantity} {report.event} "
+        f"{report.event_ts}{done}\n".encode()
+    )

@@ -1,0 +1,197 @@
+"""YAML text to a tree of nodes that know where they stand.
+
+Made from the parser's events and not by PyYAML's composer: that takes the last of two equal keys in silence, makes a
+float of ``0.1``, and follows references, so that a few lines become a billion. What is odd but harmless to the tree is
+noted at its node, so that one reading finds all of it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import yaml
+
+from torghut_core.errors import CatalogError, Problem
+
+MAX_DEPTH = 32
+"""How deep lists and maps may nest."""
+
+MAX_DIGITS = 30
+"""How long a number may be."""
+
+
+class Place(NamedTuple):
+    """A place in a file; line and column count from 1, and are 0 where there is none."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+def place_after(file: str, text: str) -> Place:
+    """The place behind the first part, `text`, of a file."""
+    return Place(file, text.count("\n") + 1, len(text) - text.rfind("\n"))
+
+
+@dataclass(slots=True)
+class Node:
+    """A value of a file.
+
+    Attributes
+    ----------
+    place : where it begins.
+    value : text, whole number, `Decimal`, boolean, None, a list of nodes, or nodes by key.
+    key : where its key begins; None for what has none.
+    text : a number or boolean as it is written.
+    complaint : message and mend, where it is no value that a file may hold.
+    key_complaints : key, its place, message and mend, of keys that this map may not have.
+    """
+
+    place: Place
+    value: Any
+    key: Place | None = None
+    text: str = ""
+    complaint: tuple[str, str] | None = None
+    key_complaints: list[tuple[str, Place, str, str]] = field(default_factory=list)
+
+    def add(self, key: str, node: Node) -> bool:
+        """Put a value into this map; where the key is there already, note that instead, and return False."""
+        mine = self.value.setdefault(key, node)
+        if mine is not node:
+            self.key_complaints.append(
+                (key, node.key or node.place, f"stands at {mine.key} already", "keep one of them")
+            )
+        return mine is node
+
+
+def parse(file: str, text: str) -> Node:
+    """The value that a file holds; None where it holds nothing.
+
+    Raises
+    ------
+    CatalogError : the one thing that kept it from being read to its end.
+    """
+    return _Reader(file, text).document()
+
+
+class _Reader:
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self.lines = re.split(r"\r\n|[\r\n\x85\u2028\u2029]", text)  # as YAML counts them
+        try:
+            self.yaml: Any = yaml.SafeLoader(text)  # its stubs leave out what is needed here
+        except yaml.reader.ReaderError as error:
+            place = place_after(file, text[: error.position])
+            raise self._error(place, f"holds the character U+{ord(text[error.position]):04X}", "remove it") from None
+
+    def document(self) -> Node:
+        try:
+            self.yaml.get_event()
+            if self.yaml.check_event(yaml.StreamEndEvent):
+                return Node(Place(self.file), None)
+            self.yaml.get_event()
+            node = self._node(self.yaml.get_event(), 0)
+            self.yaml.get_event()
+            following = self.yaml.get_event()
+        except yaml.MarkedYAMLError as error:
+            raise self._syntax_error(error) from None
+        if not isinstance(following, yaml.StreamEndEvent):
+            raise self._error(self._place(following), "a second document begins here", "keep one, without `---`")
+        return node
+
+    def _node(self, event: Any, depth: int) -> Node:
+        node = Node(self._place(event), None)
+        if isinstance(event, yaml.AliasEvent):
+            node.complaint = f"refers to *{event.anchor}, and a catalog has no references", "write the value out"
+            return node
+        if depth > MAX_DEPTH:
+            raise self._error(node.place, f"nests deeper than {MAX_DEPTH} levels", "write it flatter")
+        if isinstance(event, yaml.SequenceStartEvent):
+            node.value = []
+            while not isinstance(inner := self.yaml.get_event(), yaml.SequenceEndEvent):
+                node.value.append(self._node(inner, depth + 1))
+        elif isinstance(event, yaml.MappingStartEvent):
+            node.value = {}
+            while not isinstance(inner := self.yaml.get_event(), yaml.MappingEndEvent):
+                self._pair(node, inner, depth)
+        else:
+            self._scalar(node, event)
+        if event.tag is not None:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            node.complaint = f"has the tag {tag!r}, and a catalog has no tags", "remove it, and quote what is text"
+        return node
+
+    def _pair(self, node: Node, event: Any, depth: int) -> None:
+        """Read the key that `event` begins, and its value."""
+        place = self._place(event)
+        if not isinstance(event, yaml.ScalarEvent):
+            raise self._error(place, "a key is plain text", "quote it, or write `key: value`")
+        value = self._node(self.yaml.get_event(), depth + 1)
+        value.key = place
+        if complaint := _hidden(event.value):
+            node.key_complaints.append((event.value, place, *complaint))
+        node.add(event.value, value)
+
+    def _scalar(self, node: Node, event: Any) -> None:
+        text = node.value = event.value
+        node.complaint = _hidden(text)
+        tag = self.yaml.resolve(yaml.ScalarNode, text, event.implicit).rpartition(":")[2]
+        if tag == "null":
+            node.value = None
+        elif tag == "bool":
+            node.value, node.text = text.lower() in ("true", "yes", "on"), text
+        elif tag in ("int", "float"):
+            node.text = text
+            if len(text) > MAX_DIGITS:
+                node.complaint = f"is a number of {len(text)} characters", f"write at most {MAX_DIGITS}"
+            elif re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", text):
+                node.value = int(text)
+            elif re.fullmatch(r"[-+]?[0-9_]*\.[0-9_]*([eE][-+][0-9]+)?", text):
+                node.value = Decimal(text.replace("_", ""))
+            else:
+                node.complaint = f"is {text}, a number that YAML reads in a way of its own", f'quote it: "{text}"'
+
+    def _place(self, event: Any) -> Place:
+        return Place(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def _error(self, place: Place, message: str, mend: str) -> CatalogError:
+        return CatalogError([Problem(*place, "", message, mend)])
+
+    def _syntax_error(self, error: Any) -> CatalogError:
+        """What the parser could not take, in the operator's words."""
+        problem, mark = error.problem, error.problem_mark
+        line = self.lines[mark.line]
+        if "\t" in line[: len(line) - len(line.lstrip())]:
+            message, mend = "the line begins with a tab", "indent with spaces"
+        elif problem.startswith("mapping values are not allowed"):
+            message, mend = "a colon where none can be", "quote a value that holds `: `, or mend the indentation"
+        elif problem.endswith("cannot start any token"):
+            message, mend = f"a value cannot begin with {line[mark.column]}", "quote it"
+        elif problem.startswith(("expected ',' or ']'", "expected ',' or '}'")):
+            mark = error.context_mark
+            message, mend = "the bracket that begins here is not closed", f"close it with {problem[17]}"
+        elif "quoted scalar" in (error.context or ""):
+            mark = error.context_mark
+            message, mend = "the quote that begins here is not closed", "close it"
+        elif problem.startswith("expected <block end>"):
+            message, mend = "the line does not belong to what stands above it", "indent it as the lines beside it"
+        elif problem == "could not find expected ':'":
+            message, mend = "a key without its colon", "write `key: value`"
+        else:
+            message, mend = f"is not YAML: {problem}", "quote the value if it is text"
+        return self._error(Place(self.file, mark.line + 1, mark.column + 1), message, mend)
+
+
+def _hidden(text: str) -> tuple[str, str] | None:
+    """What is wrong with text that holds something nobody can see."""
+    for letter in text:
+        if unicodedata.category(letter) in ("Cc", "Cf", "Cs") and letter not in "\n\t":
+            return f"holds the character U+{ord(letter):04X}", "remove it"
+    return None

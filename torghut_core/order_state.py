@@ -1,0 +1,214 @@
+"""The order lifecycle: one table, state x event -> state, and the function that applies it.
+
+Rule 1. All that changes an `Order` is here. The table says which report is possible in which state; a pair that is
+missing from it raises `IllegalTransition` and changes nothing. An order is never repaired by guessing: a report that
+cannot be is for the reconciler, who asks the venue.
+
+Rule 2. Where the table cannot say, quantity does, in two cases. A fill that leaves nothing makes the order FILLED,
+whatever the table says of a partial one; and an order that goes back to ACCEPTED with something filled is
+PARTIALLY_FILLED.
+
+Rule 3. Our own acts (SUBMIT, CANCEL, REPLACE) are events like the venue's reports. What we ask only makes the state
+PENDING_*; what the venue answers moves it on. In between the order is live and fills. A PENDING order is written down,
+and believed to have been sent as soon as the venue speaks of it: we may have stopped between sending and noting it.
+
+Rule 4. Done is done: from FILLED, CANCELED, REJECTED and EXPIRED no order comes back to work. Venues still say two
+things of an order that is done, because messages cross. A fill after a cancel or an expiry was made before the venue
+took the order off: it counts, the order stays CANCELED or EXPIRED with more filled, and is FILLED when nothing remains.
+A refused cancel or replace of an order that had meanwhile filled, expired or been canceled changes nothing. A fill of a
+REJECTED order is neither: it is illegal.
+
+Rule 5. REPLACED is a state of work: the same order, under the terms that the report carries in `intent`. A venue that
+puts a new order in the old one's place reports it under the old `client_order_id`, with the new `venue_order_id`.
+
+Rule 6. Reports come at least once. A fill is known by its `fill_id`, which the order keeps: the second time it changes
+nothing, in any state. A repeated ACCEPT changes nothing while the order works (venues say "received" and "live" apart,
+and may fill before they say either).
+
+Rule 7. More cannot be filled than was ordered: an overfill, like a fill of nothing, is illegal.
+"""
+
+from __future__ import annotations
+
+from torghut_core.errors import IllegalTransition
+from torghut_core.model.trading import Order, OrderEvent, OrderState, Report
+
+TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
+    # Written down; sent or not, nobody wrote down.
+    OrderState.PENDING: {
+        OrderEvent.SUBMIT: OrderState.SUBMITTED,
+        OrderEvent.ACCEPT: OrderState.ACCEPTED,
+        OrderEvent.FILL: OrderState.PARTIALLY_FILLED,
+        OrderEvent.CANCEL: OrderState.PENDING_CANCEL,
+        OrderEvent.CANCELED: OrderState.CANCELED,
+        OrderEvent.REPLACE: OrderState.PENDING_REPLACE,
+        OrderEvent.REJECTED: OrderState.REJECTED,
+        OrderEvent.EXPIRED: OrderState.EXPIRED,
+    },
+    # Sent; the venue has not spoken.
+    OrderState.SUBMITTED: {
+        OrderEvent.ACCEPT: OrderState.ACCEPTED,
+        OrderEvent.FILL: OrderState.PARTIALLY_FILLED,
+        OrderEvent.CANCEL: OrderState.PENDING_CANCEL,
+        OrderEvent.CANCELED: OrderState.CANCELED,
+        OrderEvent.REPLACE: OrderState.PENDING_REPLACE,
+        OrderEvent.REJECTED: OrderState.REJECTED,
+        OrderEvent.EXPIRED: OrderState.EXPIRED,
+    },
+    # Working. A venue may reject what it had accepted (at the open), cancel or restate it unasked (a halt).
+    OrderState.ACCEPTED: {
+        OrderEvent.ACCEPT: OrderState.ACCEPTED,
+        OrderEvent.FILL: OrderState.PARTIALLY_FILLED,
+        OrderEvent.CANCEL: OrderState.PENDING_CANCEL,
+        OrderEvent.CANCELED: OrderState.CANCELED,
+        OrderEvent.REPLACE: OrderState.PENDING_REPLACE,
+        OrderEvent.REPLACED: OrderState.REPLACED,
+        OrderEvent.REJECTED: OrderState.REJECTED,
+        OrderEvent.EXPIRED: OrderState.EXPIRED,
+    },
+    OrderState.PARTIALLY_FILLED: {
+        OrderEvent.ACCEPT: OrderState.PARTIALLY_FILLED,
+        OrderEvent.FILL: OrderState.PARTIALLY_FILLED,
+        OrderEvent.CANCEL: OrderState.PENDING_CANCEL,
+        OrderEvent.CANCELED: OrderState.CANCELED,
+        OrderEvent.REPLACE: OrderState.PENDING_REPLACE,
+        OrderEvent.REPLACED: OrderState.REPLACED,
+        OrderEvent.EXPIRED: OrderState.EXPIRED,
+    },
+    OrderState.REPLACED: {
+        OrderEvent.ACCEPT: OrderState.REPLACED,
+        OrderEvent.FILL: OrderState.PARTIALLY_FILLED,
+        OrderEvent.CANCEL: OrderState.PENDING_CANCEL,
+        OrderEvent.CANCELED: OrderState.CANCELED,
+        OrderEvent.REPLACE: OrderState.PENDING_REPLACE,
+        OrderEvent.REPLACED: OrderState.REPLACED,
+        OrderEvent.REJECTED: OrderState.REJECTED,
+        OrderEvent.EXPIRED: OrderState.EXPIRED,
+    },
+    # Working, with a question on its way to the venue.
+    OrderState.PENDING_REPLACE: {
+        OrderEvent.ACCEPT: OrderState.PENDING_REPLACE,
+        OrderEvent.FILL: OrderState.PENDING_REPLACE,
+        OrderEvent.CANCEL: OrderState.PENDING_CANCEL,
+        OrderEvent.CANCELED: OrderState.CANCELED,
+        OrderEvent.REPLACED: OrderState.REPLACED,
+        OrderEvent.REPLACE_REJECTED: OrderState.ACCEPTED,
+        OrderEvent.REJECTED: OrderState.REJECTED,
+        OrderEvent.EXPIRED: OrderState.EXPIRED,
+    },
+    OrderState.PENDING_CANCEL: {
+        OrderEvent.ACCEPT: OrderState.PENDING_CANCEL,
+        OrderEvent.FILL: OrderState.PENDING_CANCEL,
+        OrderEvent.CANCELED: OrderState.CANCELED,
+        OrderEvent.CANCEL_REJECTED: OrderState.ACCEPTED,
+        OrderEvent.REPLACED: OrderState.PENDING_CANCEL,
+        OrderEvent.REPLACE_REJECTED: OrderState.PENDING_CANCEL,
+        OrderEvent.REJECTED: OrderState.REJECTED,
+        OrderEvent.EXPIRED: OrderState.EXPIRED,
+    },
+    # Done: only what crossed on its way.
+    OrderState.FILLED: {
+        OrderEvent.CANCEL_REJECTED: OrderState.FILLED,
+        OrderEvent.REPLACE_REJECTED: OrderState.FILLED,
+    },
+    OrderState.CANCELED: {
+        OrderEvent.FILL: OrderState.CANCELED,
+        OrderEvent.CANCEL_REJECTED: OrderState.CANCELED,
+        OrderEvent.REPLACE_REJECTED: OrderState.CANCELED,
+    },
+    OrderState.EXPIRED: {
+        OrderEvent.FILL: OrderState.EXPIRED,
+        OrderEvent.CANCEL_REJECTED: OrderState.EXPIRED,
+        OrderEvent.REPLACE_REJECTED: OrderState.EXPIRED,
+    },
+    OrderState.REJECTED: {},
+}
+"""What each event makes of each state; a pair that is not here is illegal."""
+
+_DONE = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED, OrderState.EXPIRED})
+
+
+def is_done(state: OrderState) -> bool:
+    """Whether an order in this state does not come back to work."""
+    return state in _DONE
+
+
+def apply_report(order: Order, report: Report) -> bool:
+    """Change `order`, in place, by what `report` says of it.
+
+    Returns
+    -------
+    False for a fill that the order has seen before (nothing was changed, and nothing else may be done for it), else
+    True.
+
+    Raises
+    ------
+    IllegalTransition : the table has no such pair, or the quantity cannot be; nothing was changed.
+
+    Notes
+    -----
+    `average_price` is the mean of the fills' prices weighted by their quantities.
+    """
+    event, fill, intent = report.event, report.fill, order.intent
+    if fill is not None and fill.fill_id in order.fill_ids:
+        return False
+    state = TRANSITIONS[order.state].get(event)
+    if state is None:
+        raise IllegalTransition(intent.client_order_id, order.state, event)
+    if (fill is None) is (event is OrderEvent.FILL):
+        raise IllegalTransition(
+            intent.client_order_id, order.state, f"{event} {'without' if fill is None else 'with'} a fill"
+        )
+
+    filled = order.filled_quantity
+    if fill is not None:
+        quantity = fill.quantity
+        total = filled + quantity
+        if quantity <= 0 or total > intent.quantity:
+            raise IllegalTransition(
+                intent.client_order_id, order.state, f"fill of {quantity} where {order.remaining} remains"
+            )
+        order.average_price = (order.average_price * filled + fill.price * quantity) / total if filled else fill.price
+        order.filled_quantity = total
+        order.fees += fill.fee
+        order.fill_ids.append(fill.fill_id)
+        if total == intent.quantity:
+            state = OrderState.FILLED
+    elif event is OrderEvent.REPLACED and report.intent is not None:
+        if report.intent.quantity <= filled:
+            raise IllegalTransition(
+                intent.client_order_id, order.state, f"replaced by {report.intent.quantity} where {filled} is filled"
+            )
+        order.intent = report.intent
+    elif state is OrderState.ACCEPTED and filled:
+        state = OrderState.PARTIALLY_FILLED
+
+    order.state = state
+    order.updated_at = report.event_ts
+    if report.venue_order_id:
+        order.venue_order_id = report.venue_order_id
+    if report.reason:
+        order.reason = report.reason
+    return True
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram: what ``docs/order-lifecycle.md`` shows.
+
+    An arrow carries all events that lead the same way. Events that leave the state as it is are left out.
+    """
+    arrows: dict[tuple[OrderState, OrderState], list[str]] = {}
+    for state, events in TRANSITIONS.items():
+        for event, target in events.items():
+            label = event.value
+            if event is OrderEvent.FILL:
+                label = "fill of a part"
+                arrows.setdefault((state, OrderState.FILLED), []).append("fill of all that remains")
+            elif event in (OrderEvent.CANCEL_REJECTED, OrderEvent.REPLACE_REJECTED) and target is OrderState.ACCEPTED:
+                arrows.setdefault((state, OrderState.PARTIALLY_FILLED), []).append(f"{event} of a partly filled order")
+            if target is not state:
+                arrows.setdefault((state, target), []).append(label)
+    lines = [f"    [*] --> {OrderState.PENDING}"]
+    lines += [f"    {state} --> {target}: {', '.join(events)}" for (state, target), events in arrows.items()]
+    lines += [f"    {state} --> [*]" for state in TRANSITIONS if is_done(state)]
+    return "\n".join(["stateDiagram-v2", *lines])

@@ -1,0 +1,63 @@
+"""Positions: a fold over fills, at average cost.
+
+What is added moves the average price; what is taken off is realized against it and leaves it where it is; a fill
+through zero closes all that was held and opens the rest at its own price. Fees are kept beside the profit, not in it.
+
+Nothing is rounded but by `Decimal` itself (28 digits, and only in the division of an average price), so that
+``realized_pnl + unrealized_pnl`` follows the cash paid and received to some 1e-20 of it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from torghut_core.model.trading import ZERO, Fill, Position, Side
+
+
+def apply_fill(position: Position, fill: Fill) -> Position:
+    """The position after a fill.
+
+    Parameters
+    ----------
+    position : before it; `Position()` is flat.
+    fill : its quantity is unsigned, its side says the sign.
+
+    Examples
+    --------
+    >>> from torghut_core.model.trading import Fill
+    >>> def fill(side, quantity, price):
+    ...     return Fill(client_order_id="", fill_id="", symbol="ES", side=side, quantity=Decimal(quantity),
+    ...                 price=Decimal(price), fee=ZERO, event_ts=0)
+    >>> long = apply_fill(Position(), fill(Side.BUY, "2", "1640.25"))
+    >>> short = apply_fill(long, fill(Side.SELL, "3", "1641.25"))
+    >>> short.quantity, short.average_price, short.realized_pnl
+    (Decimal('-1'), Decimal('1641.25'), Decimal('2.00'))
+    """
+    held, average, realized = position.quantity, position.average_price, position.realized_pnl
+    price = fill.price
+    change = fill.quantity if fill.side is Side.BUY else -fill.quantity
+    total = held + change
+    if not held:
+        average = price
+    elif (held < 0) is (change < 0):
+        average = (average * held + price * change) / total
+    elif not total:
+        realized += (price - average) * held
+        average = ZERO
+    elif (total < 0) is (held < 0):
+        realized -= (price - average) * change
+    else:
+        realized += (price - average) * held
+        average = price
+    return Position(total, average, realized, position.fees + fill.fee)
+
+
+def unrealized_pnl(position: Position, price: Decimal) -> Decimal:
+    """Profit of what is held, were it closed at `price`, in quote currency; fees not taken off.
+
+    Examples
+    --------
+    >>> unrealized_pnl(Position(Decimal(-2), Decimal("1640.25")), Decimal("1640.00"))
+    Decimal('0.50')
+    """
+    return (price - position.average_price) * position.quantity

@@ -1,0 +1,114 @@
+"""Recorded tapes through the loop, on the simulated broker: what `torghut replay` and `torghut demo` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from torghut_core import catalog as catalogs
+from torghut_core.engine import Engine
+from torghut_core.errors import InputError
+from torghut_core.generation import build
+from torghut_core.plugin_host import PluginHost
+from torghut_core.risk import Gates
+from torghut_core.runner import Loop
+from torghut_core.settings import Settings, load_settings
+from torghut_core.state import StateDirectory
+from torghut_core.stores import open_audit, open_signals
+from torghut_core.timestamps import SECOND
+
+
+def demo_files() -> tuple[Path, Path]:
+    """The example catalog and the tape that come with torghut.
+
+    Raises
+    ------
+    InputError : this installation carries neither.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "demo", package.parent / "catalog"):  # installed from a wheel; a checkout
+        tapes = sorted((folder / "tapes").glob("*.parquet"))
+        if tapes and (folder / "trading.yaml").exists():
+            return folder / "trading.yaml", tapes[0]
+    raise InputError("this installation carries no demo tape (run it from a checkout of the project)")
+
+
+class Replay:
+    """One run of tapes through a catalog; a context manager that owns the state directory meanwhile.
+
+    Everything that can be wrong with the catalog and the tapes is found on entering, before anything is written.
+
+    Parameters
+    ----------
+    catalog : catalog file or folder.
+    tapes : what to replay; empty for what the catalog's own `replay` source names.
+    state : directory of the embedded stores.
+    speed, on_bad_row : parameters of the `replay` source.
+    settings : of the environment where None.
+
+    Attributes
+    ----------
+    account : the label under which this run is written down.
+    starting_cash : cash before the first event.
+    """
+
+    def __init__(
+        self,
+        catalog: Path,
+        tapes: Sequence[Path],
+        state: Path,
+        *,
+        speed: str = "max",
+        on_bad_row: str = "fail",
+        settings: Settings | None = None,
+    ) -> None:
+        self.state = state
+        self.account = ""
+        self.starting_cash = Decimal(0)
+        self._settings = settings or load_settings()
+        self._open = ExitStack()
+        parsed = catalogs.load(catalogs.read(catalog))
+        params: dict[str, Any] = {"speed": speed, "on_bad_row": on_bad_row}
+        if tapes:
+            params["paths"] = [str(tape) for tape in tapes]
+        self._catalog = parsed.for_replay(params)
+        self._host = PluginHost.load(parsed.plugins.allow)
+
+    def __enter__(self) -> Self:
+        generation = build(self._catalog, self._host)
+        if generation.source is None or generation.broker is None:
+            raise InputError("the catalog's `trading` pipeline needs a source and a broker to replay")
+        generation.source.check()
+        try:
+            directory = self._open.enter_context(StateDirectory(self.state))
+            self._audit = open_audit(self._settings, directory)
+            self._open.callback(self._audit.close)
+            self._signals = open_signals(self._settings, directory)
+            self._open.callback(self._signals.close)
+        except BaseException:
+            self._open.close()
+            raise
+        self.account = self._audit.new_account("replay")
+        number = self._audit.record_generation(generation.to_record(), actor="replay", outcome="replayed")
+        self._audit.record_strategies(generation.strategy_rows(), self._catalog.mode)
+        self._generation = generation = generation.numbered(number)
+        self._source = generation.source
+        self.starting_cash = generation.broker.account().cash
+        gates = Gates(
+            trading_enabled=True,
+            price_max_age_ns=self._settings.trading_price_lookback_minutes * 60 * SECOND,
+        )
+        self._engine = Engine(
+            generation, self.account, self._audit, gates, allow_shorts=self._settings.trading_allow_shorts
+        )
+        self._loop = Loop(generation, self._engine, self._audit, self._signals)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()

@@ -1,0 +1,155 @@
+"""From a decision to what may be sent of it: the kernel's gates, then the rules, then the gates' last look.
+
+Gates are built in and final: no plugin can open one. Rules and advisors are plugins, and can only tighten. All of
+them are asked, also after a denial, and every verdict is kept, so that an operator sees each reason at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
+from torghut_core.ports import Advisor, Capabilities, RiskContext, RiskRule
+from torghut_core.timestamps import SECOND
+
+KERNEL = "kernel"
+"""The `rule` of a gate's verdict."""
+
+
+class Gates(msgspec.Struct, kw_only=True):
+    """What has to be true for any order to leave. Changed by an operator, never by a plugin.
+
+    Attributes
+    ----------
+    trading_enabled : ``TRADING_ENABLED``, or a simulated broker.
+    mode, live_enabled : ``TRADING_MODE`` and ``TRADING_LIVE_ENABLED``; live needs both.
+    killed : the kill switch; the reason that the operator gave, or "" while it is off.
+    price_max_age_ns : how old the price of a decision may be, nanoseconds (``TRADING_PRICE_LOOKBACK_MINUTES``).
+    """
+
+    trading_enabled: bool = False
+    mode: str = "paper"
+    live_enabled: bool = False
+    killed: str = ""
+    price_max_age_ns: int = 300 * SECOND
+
+
+def _gate(code: str, is_open: bool, value: str = "", limit: str = "") -> Verdict:
+    return Verdict(KERNEL, Outcome.ALLOW if is_open else Outcome.DENY, code, value, limit)
+
+
+_OPEN = {
+    code: _gate(code, is_open=True)
+    for code in ("trading-enabled", "mode", "kill-switch", "strategy-enabled", "broker-capable", "price-present")
+}
+
+
+class Desk:
+    """Asks gates, advisors and rules about decisions.
+
+    Parameters
+    ----------
+    gates : the kernel's switches; looked at anew for each decision.
+    capabilities : what the broker can do.
+    advisors, rules : (name in the catalog, plugin), in the order in which they are asked.
+    on_failure : told (name, error) when a plugin raised; its verdict is then a denial.
+    """
+
+    def __init__(
+        self,
+        gates: Gates,
+        capabilities: Capabilities,
+        advisors: Sequence[tuple[str, Advisor]],
+        rules: Sequence[tuple[str, RiskRule]],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        self._gates = gates
+        self._capabilities = capabilities
+        self._plugins = [(name, advisor.review) for name, advisor in advisors]
+        self._plugins += [(name, rule.check) for name, rule in rules]
+        self._on_failure = on_failure
+
+    def judge(
+        self, decision: Decision, context: RiskContext | None, *, is_enabled: bool, is_allowed: bool
+    ) -> tuple[list[Verdict], Decimal]:
+        """All verdicts on a decision, and the quantity that may be sent (zero: denied).
+
+        Parameters
+        ----------
+        decision : as the strategy proposed it.
+        context : the account and the market; None when no price is known, and then no plugin is asked.
+        is_enabled, is_allowed : whether the strategy is enabled, and whether the symbol is one of its own.
+        """
+        is_valid = decision.quantity.is_finite() and decision.quantity > 0
+        verdicts = self._gates_on(decision, context, is_enabled, is_allowed, is_valid)
+        if context is None or not is_valid:
+            return verdicts, ZERO
+        is_denied = any(verdict.outcome is Outcome.DENY for verdict in verdicts)
+        left = decision
+        for name, check in self._plugins:
+            verdict = self._ask(name, check, left, context)
+            verdicts.append(verdict)
+            if verdict.outcome is Outcome.DENY:
+                is_denied = True
+            elif verdict.outcome is Outcome.SHRINK and verdict.quantity is not None:
+                left = msgspec.structs.replace(left, quantity=verdict.quantity)
+        return verdicts, ZERO if is_denied else left.quantity
+
+    def _gates_on(
+        self, decision: Decision, context: RiskContext | None, is_enabled: bool, is_allowed: bool, is_valid: bool
+    ) -> list[Verdict]:
+        gates = self._gates
+        able = self._capabilities
+        is_live = gates.mode == "live"
+        is_mode_open = able.simulated or not is_live or gates.live_enabled
+        is_capable = (
+            decision.order_type in able.order_types
+            and decision.time_in_force in able.times_in_force
+            and (able.fractional or decision.quantity == decision.quantity.to_integral_value())
+        )
+        verdicts = [
+            _OPEN["trading-enabled"]
+            if gates.trading_enabled
+            else _gate("trading-enabled", is_open=False, limit="true"),
+            _OPEN["mode"] if is_mode_open else _gate("mode", is_open=False, value=gates.mode, limit="paper"),
+            _OPEN["kill-switch"] if not gates.killed else _gate("kill-switch", is_open=False, value=gates.killed),
+            _OPEN["strategy-enabled"] if is_enabled else _gate("strategy-enabled", is_open=False),
+            _gate("symbol-allowed", is_allowed, decision.symbol),
+            _OPEN["broker-capable"]
+            if is_capable
+            else _gate("broker-capable", is_open=False, value=f"{decision.order_type} {decision.time_in_force}"),
+        ]
+        if context is None:
+            verdicts.append(_gate("price-present", is_open=False))
+        else:
+            age = context.now - context.price_ts
+            verdicts.append(_OPEN["price-present"])
+            verdicts.append(
+                _gate(
+                    "price-fresh",
+                    age <= gates.price_max_age_ns,
+                    f"{age // SECOND} s",
+                    f"{gates.price_max_age_ns // SECOND} s",
+                )
+            )
+        verdicts.append(_gate("quantity-valid", is_valid, str(decision.quantity), "> 0"))
+        return verdicts
+
+    def _ask(
+        self, name: str, check: Callable[[Decision, RiskContext], Verdict], decision: Decision, context: RiskContext
+    ) -> Verdict:
+        try:
+            verdict = check(decision, context)
+            if verdict.outcome is not Outcome.SHRINK:
+                return verdict
+            quantity = verdict.quantity
+            if quantity is not None and quantity.is_finite() and ZERO < quantity <= decision.quantity:
+                return verdict
+        except Exception as error:  # a plugin may raise anything; a rule that cannot answer denies
+            self._on_failure(name, error)
+            return Verdict(name, Outcome.DENY, "rule-failed", f"{type(error).__name__}: {error}")
+        # The last look: what is no smaller positive quantity is no shrink, whatever the rule calls it.
+        return Verdict(name, Outcome.DENY, "not-a-shrink", str(quantity), str(decision.quantity))

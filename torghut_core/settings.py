@@ -1,0 +1,106 @@
+"""Settings from the environment, with the names and defaults that deployments rely on.
+
+Every setting is one environment variable of the same name. A secret may also come from a file that ``NAME_FILE``
+names; secrets are never shown, logged or written down.
+"""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from torghut_core.errors import SettingsError
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Reads ``NAME_FILE`` for every secret."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{field_name.upper()}_FILE")
+        if path is None or field.annotation not in (SecretStr, SecretStr | None):
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
+        except OSError as error:
+            name = f"{field_name.upper()}_FILE"
+            raise SettingsError(f"{name}: {error.strerror} ({path}): mount the secret there or unset {name}") from error
+
+    def __call__(self) -> dict[str, Any]:
+        found = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, key, _ = self.get_field_value(field, name)
+            if value is not None:
+                found[key] = value
+        return found
+
+
+class Settings(BaseSettings):
+    """What the environment says."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    trading_enabled: bool = Field(False, description="whether `torghut run` may send orders at all")
+    trading_mode: Literal["paper", "live"] = Field("paper", description="live needs TRADING_LIVE_ENABLED too")
+    trading_live_enabled: bool = Field(False, description="the second key to live trading")
+    trading_signal_source: Literal["clickhouse"] = Field("clickhouse", description="where the loop reads signals")
+    trading_signal_table: str = Field("torghut.ta_signals", description="database.table of the signals")
+    trading_signal_schema: Literal["auto", "envelope", "flat"] = Field(
+        "auto", description="shape of the signal table: payload in JSON (envelope) or a column per value (flat)"
+    )
+    trading_price_table: str = Field("torghut.ta_microbars", description="database.table of the microbars")
+    trading_price_lookback_minutes: int = Field(5, ge=1, description="how old a price may be to trade on, minutes")
+    trading_max_notional_per_trade: Decimal | None = Field(
+        None, gt=0, description="cap on price x quantity of one order where a strategy states none, quote currency"
+    )
+    trading_max_position_pct_equity: Decimal | None = Field(
+        None, gt=0, le=1, description="cap on a position as a share of equity where a strategy states none, 0 to 1"
+    )
+    trading_cooldown_seconds: int = Field(
+        0, ge=0, description="pause between entries where a strategy states none, seconds"
+    )
+    trading_allow_shorts: bool = Field(False, description="whether a position may fall below zero")
+    trading_strategy_config_path: Path | None = Field(None, description="the catalog where --catalog is not given")
+    ta_clickhouse_url: str | None = Field(
+        None, description="a ClickHouse server for microbars and signals; embedded without it"
+    )
+    ta_clickhouse_username: str = Field("default", description="user at TA_CLICKHOUSE_URL")
+    ta_clickhouse_password: SecretStr | None = Field(None, description="password at TA_CLICKHOUSE_URL")
+    ta_microbars_ttl_days: int = Field(30, ge=1, description="how long a server keeps microbars, days")
+    ta_signals_ttl_days: int = Field(14, ge=1, description="how long a server keeps signals, days")
+    db_dsn: SecretStr | None = Field(
+        None, description="the audit database; a SQLite file in the state directory without it"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes all five
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - see above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then secret files."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+
+def load_settings() -> Settings:
+    """The settings of this process's environment.
+
+    Raises
+    ------
+    SettingsError : a variable that does not parse; names it, says what is allowed, and never shows a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError("\n".join(lines)) from None

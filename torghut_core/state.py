@@ -1,0 +1,89 @@
+"""The state directory: where the embedded stores live, owned by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torghut_core.errors import StateError
+
+
+class StateDirectory:
+    """A directory with ``audit.db``, ``signals/`` and the lock that keeps a second process out.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, StateDirectory(folder) as state:
+    ...     state.audit_url.startswith("sqlite:///")
+    True
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock: int | None = None
+
+    @property
+    def audit_url(self) -> str:
+        """SQLAlchemy URL of the audit database in this directory."""
+        return f"sqlite:///{self.path / 'audit.db'}"
+
+    @property
+    def signals_path(self) -> Path:
+        """Folder of the embedded signal store."""
+        return self.path / "signals"
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever kept here."""
+        return (self.path / "audit.db").exists()
+
+    def acquire(self) -> None:
+        """Make the directory where it is missing, and own it until `release`.
+
+        Raises
+        ------
+        StateError : another process owns it (named), or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StateError(
+                f"state directory {self.path}: {error.strerror} (make it writable or give another --state)"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise StateError(
+                f"state directory {self.path} is in use by {owner} (let it finish, or give another --state)"
+            ) from None
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} ({command})\n".encode(), 0)
+        except OSError as error:
+            os.close(descriptor)
+            raise StateError(f"state directory {self.path}: {error.strerror} (free some space)") from error
+        self._lock = descriptor
+
+    def release(self) -> None:
+        """Let another process own it; releasing twice is harmless."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
