@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 import numpy as np
-
 from torghut_brokers.simulated import Simulated
+
 from torghut_core import Bars, Batch, Intent, OrderType, Quotes, Side, SymbolTable, TimeInForce, Trades
 
 N = 65_536

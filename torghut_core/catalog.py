@@ -84,6 +84,8 @@ class Marks:
         """
         told = set()
         for details in error.errors(include_url=False):
+            if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
+                continue  # too short once its wrong members are taken out: they are told
             path, location = key, details["loc"]
             if details["type"] not in ("missing", "extra_forbidden"):
                 location = self._known(key, location)
@@ -164,10 +166,10 @@ _DUE = {
     "tuple": "a list",
 }
 _BOUNDS = {
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
 }
 
 
@@ -192,7 +194,10 @@ def _explain(
     if kind in ("literal_error", "enum"):
         return f"cannot be {shown}", did_you_mean(str(value), re.findall(r"'([^']+)'", context["expected"]))
     if kind in _BOUNDS:
-        return f"must be {_BOUNDS[kind].format_map(context)}, not {shown}", meaning
+        name, words = _BOUNDS[kind]
+        bound = context[name]
+        bound = int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+        return f"must be {words} {bound}, not {shown}", meaning
     if kind in ("too_short", "string_too_short") and context["min_length"] == 1:
         return "is empty", meaning
     if kind == "string_type" and text:
@@ -629,7 +634,7 @@ _SECRET = re.compile(
 def _flatten(node: Node, path: str, of: dict[str, Mark], problems: list[Problem], *, is_free: bool = False) -> Any:
     """The plain value of a node; on the way, note the places and what is wrong whatever the key means.
 
-    `is_free` inside of `params`, where null is a value like any other.
+    `is_free` below `params`, where null is a value like any other.
     """
     of[path] = Mark(node.key or node.place, node.place, node.text)
     complaint = node.complaint
@@ -638,6 +643,7 @@ def _flatten(node: Node, path: str, of: dict[str, Mark], problems: list[Problem]
     if complaint:
         problems.append(_problem(node.place, path, *complaint))
     problems += (_problem(place, _path(path, key), *complaint) for key, place, *complaint in node.key_complaints)
+    is_free = is_free or path.endswith(".params")
     if isinstance(node.value, list):
         return [
             _flatten(inner, _path(path, number), of, problems, is_free=is_free)
@@ -648,7 +654,7 @@ def _flatten(node: Node, path: str, of: dict[str, Mark], problems: list[Problem]
     plain = {}
     for key, inner in node.value.items():
         below = _path(path, key)
-        plain[key] = _flatten(inner, below, of, problems, is_free=is_free or key == "params")
+        plain[key] = _flatten(inner, below, of, problems, is_free=is_free)
         if _SECRET.fullmatch(key):
             mend = "give it by an environment variable, and change it if this file was shared"
             problems.append(Problem(*of[below].key, below, "a secret does not belong in the catalog", mend))

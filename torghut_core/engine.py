@@ -11,9 +11,10 @@ on how the stream was cut into batches.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import Any
+from itertools import chain, repeat
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -31,6 +32,7 @@ from torghut_core.model.trading import (
     Intent,
     Order,
     OrderEvent,
+    OrderState,
     Outcome,
     Position,
     Report,
@@ -44,6 +46,9 @@ from torghut_core.order_state import apply_report, is_done
 from torghut_core.ports import AuditStore, RiskContext
 from torghut_core.positions import apply_fill
 from torghut_core.risk import Desk, Gates
+
+LATE_FILLS = 10_000
+"""So many canceled, expired and rejected orders are remembered for fills that were under way."""
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +126,7 @@ class Engine(Books):
         self.totals.strategies = {route.name: route.totals for route in self._routes}
         self._contexts: dict[tuple[str, str], Context] = {}
         self._working: dict[str, Working] = {}
+        self._ended: dict[str, Working] = {}
         self._net: dict[str, Decimal] = {}
         self._digest = hashlib.sha256()
         self._batch: Batch | None = None
@@ -161,15 +167,10 @@ class Engine(Books):
         totals.excluded += batch.excluded
         totals.microbars += len(batch.microbars)
         totals.signals += len(batch.signals)
-        contexts = self._contexts
-        for route, signal, at, now, close in self._rows(batch):
+        for route, signal, context, at, now, close in self._rows(batch):
             self._position = at
             if self._working:
                 self._meet(at + 1)
-            name = route.name
-            context = contexts.get((name, signal.symbol))
-            if context is None:
-                context = contexts[name, signal.symbol] = Context(name, signal.symbol, self._label, self)
             context.event_ts = signal.event_ts
             context.now = now
             context.price = close
@@ -184,20 +185,25 @@ class Engine(Books):
         self._meet(batch.stop)
         self._batch = None
 
-    def _rows(self, batch: Batch) -> Iterator[tuple[_Route, Signal, int, int, float]]:
+    def _context(self, strategy: str, symbol: str) -> Context:
+        """The view of one strategy on one symbol: the same object from the first row on, over reloads too."""
+        context = self._contexts.get((strategy, symbol))
+        if context is None:
+            context = self._contexts[strategy, symbol] = Context(strategy, symbol, self._label, self)
+        return context
+
+    def _rows(self, batch: Batch) -> Iterator[_Row]:
         """The rows that strategies are shown, in stream order; strategies by name where they share a row."""
-        if not len(batch.signals):
-            return iter(())
         parts = []
         for route in self._routes:
-            if route.is_running:
+            if route.is_running and len(batch.signals):
                 index = route.select(batch)
                 if len(index):
                     route.totals.rows += len(index)
                     parts.append((route, index))
-        streams = [route.stream(batch, index) for route, index in parts]
-        if len(streams) == 1:
-            return iter(streams[0])
+        streams = [route.stream(batch, index, self._context) for route, index in parts]
+        if len(streams) < 2:
+            return chain(*streams)
         return _interleave(streams, [index for _, index in parts])
 
     def _decide(self, route: _Route, proposed: Any, signal: Signal, context: Context) -> None:
@@ -206,16 +212,18 @@ class Engine(Books):
                 route, TypeError(f"on_signal gave {proposed!r:.200}, not a Decision on {signal.symbol}")
             )
             return
+        params = proposed.params
+        key = decision_hash(self._label, route.name, signal.symbol, signal.event_ts, proposed.action, params)
         decision = msgspec.structs.replace(
             proposed,
             account=self._label,
             strategy_id=route.name,
             event_ts=signal.event_ts,
             decided_at=context.now,
+            decision_hash=key,
             generation=self._generation.number,
         )
-        decision = msgspec.structs.replace(decision, decision_hash=decision_hash(decision))
-        if self._audit.is_known(self._label, decision.decision_hash):
+        if self._audit.is_known(self._label, key):
             self.totals.repeated += 1
             return
         risk = self._risk_context(route.instance, decision, context)
@@ -223,7 +231,7 @@ class Engine(Books):
             decision, risk, is_enabled=route.instance.enabled, is_allowed=signal.symbol in route.symbols
         )
         intent = self._intend(decision, quantity) if quantity else None
-        self._write_down(decision, signal, verdicts, intent)
+        self._write_down(decision, params, signal, verdicts, intent)
         if intent is None:
             return
         if not self._broker.capabilities.simulated:
@@ -249,14 +257,21 @@ class Engine(Books):
             time_in_force=decision.time_in_force,
         )
 
-    def _write_down(self, decision: Decision, signal: Signal, verdicts: list[Verdict], intent: Intent | None) -> None:
+    def _write_down(
+        self,
+        decision: Decision,
+        params: dict[str, str],
+        signal: Signal,
+        verdicts: list[Verdict],
+        intent: Intent | None,
+    ) -> None:
         totals = self.totals
         totals.decisions += 1
         self._audit.record_decision(decision, msgspec.structs.asdict(signal), verdicts, intent)
         sent = "-" if intent is None else str(intent.quantity)
         self._digest.update(
             f"decision {decision.strategy_id} {decision.symbol} {decision.event_ts} {decision.decided_at} "
-            f"{decision.action} {decision.params} {sent}\n".encode()
+            f"{decision.action} {params} {sent}\n".encode()
         )
         strategy = totals.strategies[decision.strategy_id]
         strategy.decisions += 1
@@ -269,14 +284,17 @@ class Engine(Books):
         elif intent.quantity != decision.quantity:
             strategy.shrunk += 1
         for name, observer in self._generation.observers:
-            self._tell(name, lambda o=observer: o.on_decision(decision, verdicts, intent))
+            self._tell(name, observer.on_decision, decision, verdicts, intent)
 
     def _send(self, intent: Intent, context: Context, price: Decimal) -> None:
         self._show(self._position + 1)
-        self._working[intent.client_order_id] = Working(Order(intent=intent), context, price)
-        context.working += intent.quantity if intent.side is Side.BUY else -intent.quantity
+        number = intent.client_order_id
+        working = self._working[number] = Working(Order(intent=intent), context, price)
+        context.working += _open_quantity(working.order)
         self.totals.orders += 1
         self._broker.submit(intent)
+        if not self._broker.capabilities.simulated:  # a simulated order cannot be lost on its way
+            self._take(working, Report(client_order_id=number, event=OrderEvent.SUBMIT, event_ts=intent.decided_at))
         self._hear()
 
     def _risk_context(self, instance: StrategyInstance, decision: Decision, context: Context) -> RiskContext | None:
@@ -287,11 +305,11 @@ class Engine(Books):
         account_working = reserved = ZERO
         for working in self._working.values():
             intent = working.order.intent
-            rest = working.order.remaining
-            if intent.side is Side.BUY:
+            rest = _open_quantity(working.order)
+            if rest > 0:
                 reserved += rest * (intent.limit_price or working.price)
             if intent.symbol == symbol:
-                account_working += rest if intent.side is Side.BUY else -rest
+                account_working += rest
         return RiskContext(
             now=context.now,
             price=price,
@@ -320,35 +338,42 @@ class Engine(Books):
     def _hear(self) -> None:
         """Take in what the broker reports."""
         for report in self._broker.updates():
-            working = self._working.get(report.client_order_id)
+            number = report.client_order_id
+            working = self._working.get(number) or self._ended.get(number)
             if working is None:
-                log.warning("report of an unknown order", client_order_id=report.client_order_id, event=report.event)
+                log.warning("report of an unknown order", client_order_id=number, said=report.event)
                 continue
-            order, context = working.order, working.context
-            before = order.remaining
             try:
-                apply_report(order, report)
+                self._take(working, report)
             except IllegalTransition as error:
                 self.totals.illegal_reports += 1
-                log.warning("report refused", error=str(error), client_order_id=report.client_order_id)
-                continue
-            fill = report.fill
-            if fill is not None:
-                fill = self._fold(fill, context, working.price)
-            elif report.event is OrderEvent.REJECTED:
-                self.totals.rejected += 1
-            if is_done(order.state):
-                del self._working[report.client_order_id]
-                gone = before
-            else:
-                gone = before - order.remaining
-            context.working -= gone if order.intent.side is Side.BUY else -gone
-            heard = msgspec.structs.replace(report, fill=fill)
-            self._audit.record_report(self._label, order, heard, context.position)
-            self._digest.update(_line_of(order, heard))
-            if fill is not None:
-                for name, observer in self._generation.observers:
-                    self._tell(name, lambda o=observer, f=fill, c=context: o.on_fill(f, c.position))
+                log.warning("report refused", error=str(error), client_order_id=number)
+
+    def _take(self, working: Working, report: Report) -> None:
+        order, context = working.order, working.context
+        before = _open_quantity(order)
+        if not apply_report(order, report):
+            return  # a fill that was seen before
+        context.working += _open_quantity(order) - before
+        if is_done(order.state):
+            self._end(working)
+        if report.fill is not None:
+            report = msgspec.structs.replace(report, fill=self._fold(report.fill, context, working.price))
+        elif report.event is OrderEvent.REJECTED:
+            self.totals.rejected += 1
+        self._audit.record_report(self._label, order, report, context.position)
+        self._digest.update(_line_of(order, report))
+        if report.fill is not None:
+            for name, observer in self._generation.observers:
+                self._tell(name, observer.on_fill, report.fill, context.position)
+
+    def _end(self, working: Working) -> None:
+        """Keep an order that is done for a while, because a late fill of it still counts."""
+        number = working.order.intent.client_order_id
+        if self._working.pop(number, None) is not None and working.order.state is not OrderState.FILLED:
+            self._ended[number] = working
+            if len(self._ended) > LATE_FILLS:
+                del self._ended[next(iter(self._ended))]
 
     def _fold(self, fill: Fill, context: Context, price: Decimal) -> Fill:
         signed = fill.quantity if fill.side is Side.BUY else -fill.quantity
@@ -371,11 +396,15 @@ class Engine(Books):
         self.totals.failures.setdefault(name, f"{type(error).__name__}: {error}")
         log.error("plugin failed", plugin=name, error=f"{type(error).__name__}: {error}", exc_info=error)
 
-    def _tell(self, name: str, call: Any) -> None:
+    def _tell(self, name: str, hear: Callable[..., None], *news: Any) -> None:
         try:
-            call()
+            hear(*news)
         except Exception as error:  # an observer may raise anything; nothing depends on it
             self._note_failure(name, error)
+
+
+_Row: TypeAlias = "tuple[_Route, Signal, Context, int, int, float]"
+"""A signal row on its way to a strategy: with position, loop time and close."""
 
 
 class _Route:
@@ -403,18 +432,28 @@ class _Route:
             mask &= values == values
         return np.flatnonzero(mask)
 
-    def stream(self, batch: Batch, index: IntArray) -> Iterable[tuple[_Route, Signal, int, int, float]]:
+    def stream(self, batch: Batch, index: IntArray, context: Callable[[str, str], Context]) -> Iterable[_Row]:
+        """These rows, each with the strategy's view of its symbol, the position, the loop's time and the close."""
         signals = batch.signals
         names = batch.symbols.names
+        numbers = signals.symbol[index].tolist()
+        contexts = {number: context(self.name, names[number]) for number in set(numbers)}
         at = signals.at[index]
         rows = map(
             self._row,
-            [names[number] for number in signals.symbol[index].tolist()],
+            [names[number] for number in numbers],
             signals.event_ts[index].tolist(),
             *[getattr(signals, column)[index].tolist() for column in self.instance.columns],
         )
-        now = batch.now[at - batch.start].tolist()
-        return zip([self] * len(index), rows, at.tolist(), now, signals.close[index].tolist(), strict=True)
+        return zip(
+            repeat(self),
+            rows,
+            [contexts[number] for number in numbers],
+            at.tolist(),
+            batch.now[at - batch.start].tolist(),
+            signals.close[index].tolist(),
+            strict=False,  # `repeat` has no end
+        )
 
 
 def _interleave(streams: list[Any], indices: list[IntArray]) -> Iterator[Any]:
@@ -424,6 +463,13 @@ def _interleave(streams: list[Any], indices: list[IntArray]) -> Iterator[Any]:
     owner = np.repeat(np.arange(len(indices)), [len(index) for index in indices])
     for number in owner[np.argsort(rows, kind="stable")].tolist():
         yield next(iterators[number])
+
+
+def _open_quantity(order: Order) -> Decimal:
+    """Signed units that an order would still add to the position."""
+    if is_done(order.state):
+        return ZERO
+    return order.remaining if order.intent.side is Side.BUY else -order.remaining
 
 
 def _line_of(order: Order, report: Report) -> bytes:

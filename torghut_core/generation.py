@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pydantic
 
-from torghut_core.catalog import Catalog, OnRemove, Pipeline, StrategyEntry, Use, content_digest
+from torghut_core.catalog import Catalog, OnRemove, StrategyEntry, Use, content_digest, did_you_mean
 from torghut_core.errors import CatalogError, PluginError, Problem
 from torghut_core.model.market import TIMEFRAMES
 from torghut_core.model.trading import Limits
@@ -35,6 +35,7 @@ class StrategyInstance:
     name : its own, in the catalog.
     use : name of its plugin.
     strategy : the instance.
+    params : its parameters with their defaults, as JSON values.
     columns : of ``ta_signals``, that it reads.
     step_ns : length of the bars whose signals it sees, nanoseconds.
     symbols : what it trades.
@@ -47,6 +48,7 @@ class StrategyInstance:
     name: str
     use: str
     strategy: Strategy
+    params: Mapping[str, Any]
     columns: tuple[str, ...]
     step_ns: int
     symbols: tuple[str, ...]
@@ -89,10 +91,12 @@ class Generation:
 
     def to_record(self) -> dict[str, Any]:
         """What the audit database keeps of it, as JSON values."""
-        return {
+        content = self.catalog.model_dump(mode="json")
+        return content | {
             "digest": self.digest,
             "catalog_digest": self.catalog.digest,
-            "catalog": self.catalog.model_dump(mode="json"),
+            "allow": content["plugins"]["allow"],
+            "strategies": self.strategy_rows(),
             "plugins": [
                 {
                     "kind": plugin.kind,
@@ -106,8 +110,9 @@ class Generation:
         }
 
     def strategy_rows(self) -> list[dict[str, Any]]:
-        """A row of the ``strategies`` table for each strategy of the catalog, as JSON values."""
-        return [strategy_row(entry) for entry in self.catalog.strategies]
+        """A row of the ``strategies`` table for each strategy of the catalog; of those made, with all parameters."""
+        params = {instance.name: {"params": dict(instance.params)} for instance in self.strategies}
+        return [strategy_row(entry) | params.get(entry.name, {}) for entry in self.catalog.strategies]
 
 
 def strategy_row(entry: StrategyEntry) -> dict[str, Any]:
@@ -116,37 +121,34 @@ def strategy_row(entry: StrategyEntry) -> dict[str, Any]:
 
 
 def build(catalog: Catalog, host: PluginHost, *, pipeline: str = "trading", number: int = 0) -> Generation:
-    """Make everything that one pipeline of the catalog needs.
+    """Make one pipeline of the catalog, and all that trades on it when it has a broker.
 
-    The rules that enforce limits of enabled strategies are added behind those that the catalog lists, where it does not
+    Rules that enforce the limits of enabled strategies are added behind those that the catalog lists, where it does not
     list them.
 
     Raises
     ------
-    CatalogError : every problem that was found, at its place; nothing was made then.
+    CatalogError : every problem that was found, in file order.
     """
-    builder = _Builder(catalog, host)
-    parts = builder.pipeline(pipeline)
+    maker = _Maker(catalog, host)
+    source, stages, broker = maker.pipeline(pipeline)
+    parts = catalog.pipelines.get(pipeline)
     trades = pipeline == "trading" or (parts is not None and parts.broker is not None)
-    key = f"pipelines.{pipeline}"
-    source = builder.make("source", parts.source, f"{key}.source") if parts else None
-    stages = builder.make_all("stage", parts.stages if parts else (), f"{key}.stages")
-    broker = builder.make("broker", parts.broker, f"{key}.broker") if parts and parts.broker else None
-    strategies = builder.strategies() if trades else ()
-    rules = builder.rules() if trades else ()
-    advisors = builder.make_all("advisor", catalog.advisors if trades else (), "advisors")
-    observers = builder.make_all("observer", catalog.observers if trades else (), "observers")
-    builder.raise_problems()
-    plugins = builder.plugins()
+    strategies = maker.strategies() if trades else ()
+    rules = maker.rules() if trades else ()
+    advisors = maker.named("advisor", catalog.advisors, "advisors") if trades else ()
+    observers = maker.named("observer", catalog.observers, "observers") if trades else ()
+    if maker.problems:
+        raise CatalogError(maker.problems_in_order())
+    plugins = tuple(maker.used[key] for key in sorted(maker.used))
+    code = [[plugin.kind, plugin.name, plugin.version, plugin.code_digest] for plugin in plugins]
     return Generation(
         number=number,
-        digest=content_digest(
-            [catalog.digest, pipeline, *((plugin.kind, plugin.name, plugin.version, plugin.code_digest) for plugin in plugins)]
-        ),
+        digest=content_digest([catalog.digest, pipeline, code]),
         catalog=catalog,
         plugins=plugins,
         source=source,
-        stages=tuple(stage for _, stage in stages),
+        stages=stages,
         broker=broker,
         strategies=strategies,
         rules=rules,
@@ -156,13 +158,114 @@ def build(catalog: Catalog, host: PluginHost, *, pipeline: str = "trading", numb
 
 
 def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
-    """What is wrong with a catalog and the plugins it names, in file order; empty when all pipelines could be built.
+    """What is wrong with a catalog and the plugins that it names, in file order; nothing when all of it can be built.
 
-    Strategies, rules and stages are made; what may open files or connections (sources, brokers, advisors and observers)
-    is not, and only its parameters are checked.
+    Of sources, brokers, advisors and observers, which may open files and connections, only the parameters are checked.
     """
-    builder = _Builder(catalog, host)
+    maker = _Maker(catalog, host, opens=False)
     for name in catalog.pipelines:
-        parts = builder.pipeline(name)
-        ...
-    return builder.problems
+        maker.pipeline(name)
+    maker.strategies()
+    maker.rules()
+    maker.named("advisor", catalog.advisors, "advisors")
+    maker.named("observer", catalog.observers, "observers")
+    return maker.problems_in_order()
+
+
+class _Maker:
+    """Makes plugins where the catalog uses them; notes what is wrong and goes on."""
+
+    def __init__(self, catalog: Catalog, host: PluginHost, *, opens: bool = True) -> None:
+        self.problems: list[Problem] = []
+        self.used: dict[tuple[str, str], Registered] = {}
+        self._catalog = catalog
+        self._host = host
+        self._opens = opens
+        self._params: dict[str, Mapping[str, Any]] = {}
+
+    def pipeline(self, name: str) -> tuple[Source | None, tuple[Stage, ...], Broker | None]:
+        parts = self._catalog.pipelines.get(name)
+        key = f"pipelines.{name}"
+        if parts is None:
+            self._note(key, "is missing", did_you_mean(name, self._catalog.pipelines) or "add it, with a source")
+            return None, (), None
+        if name == "trading" and parts.broker is None:
+            self._note(f"{key}.broker", "is missing", "add one, such as `broker: {use: simulated}`")
+        return (
+            self._make("source", parts.source, f"{key}.source"),
+            tuple(stage for _, stage in self.named("stage", parts.stages, f"{key}.stages")),
+            self._make("broker", parts.broker, f"{key}.broker") if parts.broker else None,
+        )
+
+    def strategies(self) -> tuple[StrategyInstance, ...]:
+        made = []
+        for index, entry in enumerate(self._catalog.strategies):
+            strategy = self._make("strategy", entry, f"strategies[{index}]")
+            if strategy is None:
+                continue
+            code_digest = self.used["strategy", entry.use].code_digest
+            params = self._params[f"strategies[{index}]"]
+            limits = Limits(entry.max_notional_per_trade, entry.max_position_pct_equity, entry.cooldown_seconds)
+            made.append(
+                StrategyInstance(
+                    name=entry.name,
+                    use=entry.use,
+                    strategy=strategy,
+                    params=params,
+                    columns=tuple(strategy.columns),
+                    step_ns=TIMEFRAMES[entry.base_timeframe],
+                    symbols=entry.symbols,
+                    limits=limits,
+                    enabled=entry.enabled,
+                    on_remove=entry.on_remove,
+                    digest=content_digest([entry.use, code_digest, params]),
+                )
+            )
+        return tuple(sorted(made, key=lambda instance: instance.name))
+
+    def rules(self) -> tuple[tuple[str, RiskRule], ...]:
+        rules = self.named("risk rule", self._catalog.risk, "risk")
+        listed = {entry.use for entry in self._catalog.risk}
+        for limit, rule in LIMIT_RULES.items():
+            stating = [
+                f"strategies[{index}].{limit}"
+                for index, entry in enumerate(self._catalog.strategies)
+                if entry.enabled and getattr(entry, limit)
+            ]
+            if not stating or rule in listed:
+                continue
+            if rule in self._host.registry["risk rule"]:
+                rules += ((rule, self._make("risk rule", Use(use=rule), stating[0])),)
+            else:
+                self._note(stating[0], f"needs the risk rule {rule!r}, and none is loaded", "install torghut-risk")
+        return rules
+
+    def named(self, kind: str, entries: Sequence[Use], key: str) -> tuple[tuple[str, Any], ...]:
+        made = [(entry.use, self._make(kind, entry, f"{key}[{index}]")) for index, entry in enumerate(entries)]
+        return tuple((use, plugin) for use, plugin in made if plugin is not None)
+
+    def problems_in_order(self) -> list[Problem]:
+        return sorted(self.problems, key=lambda problem: (problem.file, problem.line, problem.column))
+
+    def _make(self, kind: str, entry: Use, key: str) -> Any:
+        """The plugin that an entry uses; None where it cannot be made, or need not."""
+        found = self._host.resolve(kind, entry.use, entry.version)
+        if isinstance(found, Problem):
+            is_known = entry.use in self._host.registry[kind]
+            self._note(f"{key}.version" if is_known else f"{key}.use", found.message, found.mend)
+            return None
+        self.used[kind, entry.use] = found
+        try:
+            params = found.parameters(entry.model_dump()["params"])
+            self._params[key] = found.plain(params)
+            may_open = kind in ("source", "broker", "advisor", "observer")
+            return None if may_open and not self._opens else found.create(params)
+        except pydantic.ValidationError as error:
+            noun = f"parameter of {kind} {entry.use!r}"
+            self.problems += self._catalog.marks.problems(error, found.cls.Params, f"{key}.params", noun)
+        except PluginError as error:
+            self._note(f"{key}.use", f"{kind} {entry.use!r} cannot be made: {error.reason}", "change its params")
+        return None
+
+    def _note(self, key: str, message: str, mend: str) -> None:
+        self.problems.append(self._catalog.marks.problem(key, message, mend))

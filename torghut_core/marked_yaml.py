@@ -24,6 +24,9 @@ MAX_DIGITS = 30
 """How long a number may be."""
 
 
+_LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")  # as YAML counts lines
+
+
 class Place(NamedTuple):
     """A place in a file; line and column count from 1, and are 0 where there is none."""
 
@@ -37,7 +40,8 @@ class Place(NamedTuple):
 
 def place_after(file: str, text: str) -> Place:
     """The place behind the first part, `text`, of a file."""
-    return Place(file, text.count("\n") + 1, len(text) - text.rfind("\n"))
+    lines = _LINE_END.split(text)
+    return Place(file, len(lines), len(lines[-1]) + 1)
 
 
 @dataclass(slots=True)
@@ -84,7 +88,7 @@ def parse(file: str, text: str) -> Node:
 class _Reader:
     def __init__(self, file: str, text: str) -> None:
         self.file = file
-        self.lines = re.split(r"\r\n|[\r\n\x85\u2028\u2029]", text)  # as YAML counts them
+        self.lines = _LINE_END.split(text)
         try:
             self.yaml: Any = yaml.SafeLoader(text)  # its stubs leave out what is needed here
         except yaml.reader.ReaderError as error:
@@ -173,7 +177,7 @@ class _Reader:
         elif problem.startswith("mapping values are not allowed"):
             message, mend = "a colon where none can be", "quote a value that holds `: `, or mend the indentation"
         elif problem.endswith("cannot start any token"):
-            message, mend = f"a value cannot begin with {line[mark.column]}", "quote it"
+            message, mend = f"a value cannot begin with {ascii(line[mark.column])}", "quote it, or remove that"
         elif problem.startswith(("expected ',' or ']'", "expected ',' or '}'")):
             mark = error.context_mark
             message, mend = "the bracket that begins here is not closed", f"close it with {problem[17]}"
@@ -182,10 +186,12 @@ class _Reader:
             message, mend = "the quote that begins here is not closed", "close it"
         elif problem.startswith("expected <block end>"):
             message, mend = "the line does not belong to what stands above it", "indent it as the lines beside it"
+        elif problem.startswith("expected the node content"):
+            message, mend = "a value is missing", "write it, or close the bracket before it"
         elif problem == "could not find expected ':'":
             message, mend = "a key without its colon", "write `key: value`"
         else:
-            message, mend = f"is not YAML: {problem}", "quote the value if it is text"
+            message, mend = f"is not YAML: {ascii(problem)[1:-1]}", "quote the value if it is text"
         return self._error(Place(self.file, mark.line + 1, mark.column + 1), message, mend)
 
 

@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Self
 
 import pluggy
@@ -104,15 +104,29 @@ class Registered:
         except Exception as error:  # validators are the plugin's code and may raise anything
             raise PluginError(self.name, _reason(error), self.distribution) from error
 
+    def plain(self, params: pydantic.BaseModel) -> Mapping[str, Any]:
+        """These parameters, with their defaults, as JSON values.
+
+        Raises
+        ------
+        PluginError : the plugin's own serializers broke.
+        """
+        try:
+            return MappingProxyType(params.model_dump(mode="json"))
+        except Exception as error:  # serializers are the plugin's code and may raise anything
+            raise PluginError(self.name, _reason(error), self.distribution) from error
+
     def create(self, params: pydantic.BaseModel) -> Any:
         """An instance with these parameters.
 
         Raises
         ------
-        PluginError : the constructor raised.
+        PluginError : the constructor raised; a `ValueError` is its word on the parameters.
         """
         try:
             return self.cls(params)
+        except ValueError as error:
+            raise PluginError(self.name, str(error), self.distribution) from error
         except Exception as error:  # constructors are the plugin's code and may raise anything
             raise PluginError(self.name, _reason(error), self.distribution) from error
 
@@ -178,7 +192,7 @@ class PluginHost:
         if version is not None and not _is_in(SpecifierSet(version), found.version):
             origin = f"{found.distribution} {found.version}" if found.distribution else "a module without a version"
             return Problem(
-                "", 0, 0, "", f"{kind} {use!r} is of {origin}, and must be {version}", "install that version"
+                "", 0, 0, "", f"{kind} {use!r} is of {origin}, and must be {version}", "install such a version"
             )
         return found
 
@@ -188,14 +202,14 @@ class PluginHost:
         others = [other for other, named in self.registry.items() if use in named]
         if others:
             return f"it is a {others[0]}"
-        hint = did_you_mean(use, sorted(self.registry[kind]))
-        if not hint.startswith("did you mean"):
-            if self.refused:
-                refused = ", ".join(f"{name} {version}".rstrip() for name, version in sorted(self.refused))
-                return f"installed, but not in `plugins.allow`: {refused}"
-            if self.failures:
-                return f"left out: {', '.join(sorted(failure.plugin for failure in self.failures))}"
-        return hint or "none is installed"
+        hint = did_you_mean(use, sorted(self.registry[kind])) or "none is installed"
+        if hint.startswith("did you mean"):
+            return hint
+        refused = [f"{name} {version}".rstrip() for name, version in self.refused]
+        failed = [failure.plugin for failure in self.failures]
+        for what, names in (("not in `plugins.allow`", refused), ("could not be loaded", failed)):
+            hint += f"; {what}: {', '.join(sorted(names))}" if names else ""
+        return hint
 
     def _add(self, entry: str, module: Any, distribution: str = "", version: str = "") -> None:
         """Take in what one entry point brings: all of it, or nothing and a failure."""
@@ -280,7 +294,8 @@ def _check_module(module: Any) -> list[str]:
                 reasons.append(f"{name} lacks its @hookimpl")
             continue
         marked.add(name)
-        arguments = list(inspect.signature(getattr(module, name)).parameters)
+        parameters = inspect.signature(getattr(module, name)).parameters.values()
+        arguments = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
         if name not in hooks and not options["optionalhook"]:
             reasons.append(f"there is no hook {name} ({did_you_mean(name, sorted(hooks))})")
         elif name in hooks and arguments != ["register"]:
@@ -340,10 +355,10 @@ def _check_params(params: Any) -> list[str]:
 def _reason(error: BaseException) -> str:
     """What was raised, on one line, and where."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    if isinstance(error, SyntaxError) or not frames:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, SyntaxError) or frame.filename == __file__ or "importlib" in frame.filename:
         return text
-    return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
+    return f"{text} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def _code_digest(module: ModuleType) -> str:
@@ -351,8 +366,9 @@ def _code_digest(module: ModuleType) -> str:
     root = sys.modules.get(module.__name__.partition(".")[0], module)
     folders = [Path(folder) for folder in getattr(root, "__path__", ())]
     files = {file.relative_to(folder).as_posix(): file for folder in folders for file in folder.rglob("*.py")}
-    if not folders and root.__file__:
-        files = {Path(root.__file__).name: Path(root.__file__)}
+    file = getattr(root, "__file__", None)
+    if file and not folders:
+        files = {Path(file).name: Path(file)}
     digest = hashlib.sha256()
     for name in sorted(files):
         content = files[name].read_bytes()

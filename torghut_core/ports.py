@@ -108,7 +108,7 @@ class Strategy(Plugin, ABC):
         """Look at one row; propose a decision (made by `context.buy`, `sell`, `close` or `target`), or None."""
 
 
-class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
+class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a rule may look at: the account and the market when the decision was made.
 
     Quantities are signed units. `position` is the account's net position in the symbol, `strategy_position` the part
@@ -167,6 +167,12 @@ class Source(Plugin, ABC):
         Raises
         ------
         TapeError : a bad file or row, with its place and mend.
+        """
+
+    def check(self) -> None:
+        """Read what is recorded once, and raise as `batches` would, so that nothing is traded on a bad tape.
+
+        Does nothing for a source that cannot be read twice.
         """
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -10,12 +11,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from torghut_core import catalog as catalogs
-from torghut_core.engine import Engine
+from torghut_core.engine import Engine, Totals
 from torghut_core.errors import InputError
-from torghut_core.generation import build
+from torghut_core.generation import Generation, build
+from torghut_core.model.trading import Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.risk import Gates
-from torghut_core.runner import Loop
+from torghut_core.runner import BATCH_SIZE, Loop, Result
 from torghut_core.settings import Settings, load_settings
 from torghut_core.state import StateDirectory
 from torghut_core.stores import open_audit, open_signals
@@ -71,6 +73,7 @@ class Replay:
         self.starting_cash = Decimal(0)
         self._settings = settings or load_settings()
         self._open = ExitStack()
+        self._seconds = 0.0
         parsed = catalogs.load(catalogs.read(catalog))
         params: dict[str, Any] = {"speed": speed, "on_bad_row": on_bad_row}
         if tapes:
@@ -81,34 +84,73 @@ class Replay:
     def __enter__(self) -> Self:
         generation = build(self._catalog, self._host)
         if generation.source is None or generation.broker is None:
-            raise InputError("the catalog's `trading` pipeline needs a source and a broker to replay")
-        generation.source.check()
+            raise InputError("the catalog has no `trading` pipeline with a source and a broker: nothing to replay")
+        self._source = generation.source
+        self._source.check()
         try:
             directory = self._open.enter_context(StateDirectory(self.state))
             self._audit = open_audit(self._settings, directory)
             self._open.callback(self._audit.close)
-            self._signals = open_signals(self._settings, directory)
+            self._signals = open_signals(self._settings, directory, is_replay=True)
             self._open.callback(self._signals.close)
+            self._begin(generation)
         except BaseException:
             self._open.close()
             raise
-        self.account = self._audit.new_account("replay")
-        number = self._audit.record_generation(generation.to_record(), actor="replay", outcome="replayed")
-        self._audit.record_strategies(generation.strategy_rows(), self._catalog.mode)
-        self._generation = generation = generation.numbered(number)
-        self._source = generation.source
-        self.starting_cash = generation.broker.account().cash
-        gates = Gates(
-            trading_enabled=True,
-            price_max_age_ns=self._settings.trading_price_lookback_minutes * 60 * SECOND,
-        )
-        self._engine = Engine(
-            generation, self.account, self._audit, gates, allow_shorts=self._settings.trading_allow_shorts
-        )
-        self._loop = Loop(generation, self._engine, self._audit, self._signals)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+
+    def _begin(self, generation: Generation) -> None:
+        settings, audit = self._settings, self._audit
+        self.account = audit.new_account("replay")
+        number = audit.record_generation(generation.to_record(), actor="replay", outcome="replayed")
+        audit.record_strategies(generation.strategy_rows(), self._catalog.mode)
+        self._generation = generation.numbered(number)
+        gates = Gates(trading_enabled=True, price_max_age_ns=settings.trading_price_lookback_minutes * 60 * SECOND)
+        self._engine = Engine(self._generation, self.account, audit, gates, allow_shorts=settings.trading_allow_shorts)
+        self.starting_cash = self._engine.account().cash
+
+    @property
+    def total(self) -> int | None:
+        """Events to come in all; None where nobody knows."""
+        return self._source.total
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Rows left out by ``--on-bad-row skip``: reason, with the first place -> count."""
+        return self._source.skipped
+
+    @property
+    def totals(self) -> Totals:
+        """What happened so far, counted."""
+        return self._engine.totals
+
+    @property
+    def positions(self) -> dict[tuple[str, str], Position]:
+        """What each strategy holds, by (strategy, symbol)."""
+        return self._engine.positions
+
+    @property
+    def working(self) -> int:
+        """How many orders are still out."""
+        return self._engine.working
+
+    @property
+    def starved(self) -> list[str]:
+        """Enabled strategies that were shown no signal at all."""
+        shown = self.totals.strategies
+        return [each.name for each in self._generation.strategies if each.enabled and not shown[each.name].rows]
+
+    def run(self, batch_size: int = BATCH_SIZE, on_progress: Callable[[int], None] | None = None) -> None:
+        """Trade the tapes from the first event to the last, and write down how the books stand then."""
+        loop = Loop(self._generation, self._engine, self._audit, self._signals, on_progress or (lambda _events: None))
+        asyncio.run(loop.run(batch_size))
+        self._seconds = loop.seconds
+
+    def result(self) -> Result:
+        """The run in numbers."""
+        return Result.of(self._engine, self._generation.number, self._seconds)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
 
-from torghut_core.engine import Engine, Totals
+from torghut_core.engine import Engine
 from torghut_core.generation import Generation
 from torghut_core.model.market import Batch
 from torghut_core.ports import AuditStore, SignalStore
@@ -34,8 +34,29 @@ class Result(msgspec.Struct, kw_only=True):
     final_equity: Decimal
     digest: str
     seconds: float
-    events_per_second: float
+    events_per_second: int
     generation: int
+
+    @classmethod
+    def of(cls, engine: Engine, generation: int, seconds: float) -> Self:
+        """What `engine` came to in `seconds`."""
+        totals = engine.totals
+        return cls(
+            events=totals.events,
+            late=totals.late,
+            duplicates=totals.duplicates,
+            microbars=totals.microbars,
+            signals=totals.signals,
+            decisions=totals.decisions,
+            denied=totals.denied,
+            orders=totals.orders,
+            fills=totals.fills,
+            final_equity=engine.account().equity,
+            digest=engine.digest,
+            seconds=round(seconds, 3),
+            events_per_second=round(totals.events / seconds) if seconds else 0,
+            generation=generation,
+        )
 
 
 class Loop:
@@ -65,11 +86,6 @@ class Loop:
         self.seconds = 0.0
         """Time from the first batch to the last row stored, seconds."""
 
-    @property
-    def totals(self) -> Totals:
-        """What happened so far, counted."""
-        return self._engine.totals
-
     async def run(self, batch_size: int = BATCH_SIZE) -> None:
         """Trade until the source ends; then let the stages give out what is complete, and store everything.
 
@@ -85,7 +101,7 @@ class Loop:
         async for batch in source.batches(batch_size):
             self.step(batch)
             last = batch
-            self._on_progress(self.totals.events)
+            self._on_progress(self._engine.totals.events)
         if last is not None:
             self.step(self._drain(last))
         self._signals.flush()
@@ -104,26 +120,6 @@ class Loop:
         """A clock tick after the last event, at which every window that is complete comes out."""
         wait = max((stage.drain_ns() for stage in self._generation.stages), default=0)
         return Batch.of(last.symbols, last.stop, np.array([last.now[-1] + wait], np.int64))
-
-    def result(self) -> Result:
-        """The run in numbers."""
-        totals = self.totals
-        return Result(
-            events=totals.events,
-            late=totals.late,
-            duplicates=totals.duplicates,
-            microbars=totals.microbars,
-            signals=totals.signals,
-            decisions=totals.decisions,
-            denied=totals.denied,
-            orders=totals.orders,
-            fills=totals.fills,
-            final_equity=self._engine.account().equity,
-            digest=self._engine.digest,
-            seconds=round(self.seconds, 3),
-            events_per_second=round(totals.events / self.seconds if self.seconds else 0.0),
-            generation=self._generation.number,
-        )
 
 
 def to_json(value: Any) -> str:

@@ -44,36 +44,47 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
-    trading_enabled: bool = Field(False, description="whether `torghut run` may send orders at all")
-    trading_mode: Literal["paper", "live"] = Field("paper", description="live needs TRADING_LIVE_ENABLED too")
-    trading_live_enabled: bool = Field(False, description="the second key to live trading")
-    trading_signal_source: Literal["clickhouse"] = Field("clickhouse", description="where the loop reads signals")
-    trading_signal_table: str = Field("torghut.ta_signals", description="database.table of the signals")
-    trading_signal_schema: Literal["auto", "envelope", "flat"] = Field(
-        "auto", description="shape of the signal table: payload in JSON (envelope) or a column per value (flat)"
+    trading_enabled: bool = Field(default=False, description="whether `torghut run` may send orders at all")
+    trading_mode: Literal["paper", "live"] = Field(default="paper", description="live needs TRADING_LIVE_ENABLED too")
+    trading_live_enabled: bool = Field(default=False, description="the second key to live trading")
+    trading_signal_source: Literal["clickhouse"] = Field(
+        default="clickhouse", description="where the loop reads signals"
     )
-    trading_price_table: str = Field("torghut.ta_microbars", description="database.table of the microbars")
-    trading_price_lookback_minutes: int = Field(5, ge=1, description="how old a price may be to trade on, minutes")
+    trading_signal_table: str = Field(default="torghut.ta_signals", description="database.table of the signals")
+    trading_signal_schema: Literal["auto", "envelope", "flat"] = Field(
+        default="auto", description="shape of the signal table: payload in JSON (envelope) or a column per value (flat)"
+    )
+    trading_price_table: str = Field(default="torghut.ta_microbars", description="database.table of the microbars")
+    trading_price_lookback_minutes: int = Field(
+        default=5, ge=1, description="how old a price may be to trade on, minutes"
+    )
     trading_max_notional_per_trade: Decimal | None = Field(
-        None, gt=0, description="cap on price x quantity of one order where a strategy states none, quote currency"
+        default=None,
+        gt=0,
+        description="cap on price x quantity of one order where a strategy states none, quote currency",
     )
     trading_max_position_pct_equity: Decimal | None = Field(
-        None, gt=0, le=1, description="cap on a position as a share of equity where a strategy states none, 0 to 1"
+        default=None,
+        gt=0,
+        le=1,
+        description="cap on a position as a share of equity where a strategy states none, 0 to 1",
     )
     trading_cooldown_seconds: int = Field(
-        0, ge=0, description="pause between entries where a strategy states none, seconds"
+        default=0, ge=0, description="pause between entries where a strategy states none, seconds"
     )
-    trading_allow_shorts: bool = Field(False, description="whether a position may fall below zero")
-    trading_strategy_config_path: Path | None = Field(None, description="the catalog where --catalog is not given")
+    trading_allow_shorts: bool = Field(default=False, description="whether a position may fall below zero")
+    trading_strategy_config_path: Path | None = Field(
+        default=None, description="the catalog where --catalog is not given"
+    )
     ta_clickhouse_url: str | None = Field(
-        None, description="a ClickHouse server for microbars and signals; embedded without it"
+        default=None, description="a ClickHouse server for microbars and signals; embedded without it"
     )
-    ta_clickhouse_username: str = Field("default", description="user at TA_CLICKHOUSE_URL")
-    ta_clickhouse_password: SecretStr | None = Field(None, description="password at TA_CLICKHOUSE_URL")
-    ta_microbars_ttl_days: int = Field(30, ge=1, description="how long a server keeps microbars, days")
-    ta_signals_ttl_days: int = Field(14, ge=1, description="how long a server keeps signals, days")
+    ta_clickhouse_username: str = Field(default="default", description="user at TA_CLICKHOUSE_URL")
+    ta_clickhouse_password: SecretStr | None = Field(default=None, description="password at TA_CLICKHOUSE_URL")
+    ta_microbars_ttl_days: int = Field(default=30, ge=1, description="how long a server keeps microbars, days")
+    ta_signals_ttl_days: int = Field(default=14, ge=1, description="how long a server keeps signals, days")
     db_dsn: SecretStr | None = Field(
-        None, description="the audit database; a SQLite file in the state directory without it"
+        default=None, description="the audit database; a SQLite file in the state directory without it"
     )
 
     @classmethod

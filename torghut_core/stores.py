@@ -13,7 +13,7 @@ from torghut_core.state import StateDirectory
 
 if TYPE_CHECKING:
     from torghut_core.audit import SqlAuditStore
-    from torghut_core.signals import ClickHouseSignalStore
+    from torghut_core.signals import SignalDatabase
 
 
 @contextmanager
@@ -43,8 +43,23 @@ def open_audit(settings: Settings, directory: StateDirectory) -> SqlAuditStore:
     return SqlAuditStore(audit_url(settings, directory))
 
 
-def open_signals(settings: Settings, directory: StateDirectory) -> ClickHouseSignalStore:
-    """The signal store: the server at ``TA_CLICKHOUSE_URL``, or embedded in the state directory."""
+def open_signals(settings: Settings, directory: StateDirectory, *, is_replay: bool = True) -> SignalDatabase:
+    """The signal store: the server at ``TA_CLICKHOUSE_URL``, or embedded in the state directory.
+
+    The rows of a replay are as old as its tapes, so its embedded store keeps them for ever.
+    """
     from torghut_core.signals import open_signal_store
 
-    return open_signal_store(directory.signals_path, settings)
+    password = settings.ta_clickhouse_password
+    is_kept = is_replay and settings.ta_clickhouse_url is None
+    return open_signal_store(
+        directory.signals_path,
+        url=settings.ta_clickhouse_url,
+        username=settings.ta_clickhouse_username,
+        password=password.get_secret_value() if password else "",
+        price_table=settings.trading_price_table,
+        signal_table=settings.trading_signal_table,
+        signal_schema=settings.trading_signal_schema,
+        microbars_ttl_days=None if is_kept else settings.ta_microbars_ttl_days,
+        signals_ttl_days=None if is_kept else settings.ta_signals_ttl_days,
+    )

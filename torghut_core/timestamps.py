@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
@@ -51,7 +52,8 @@ def format_timestamp(ns: int) -> str:
     '2026-01-05T14:30:00.500Z'
     """
     seconds, fraction = divmod(ns, SECOND)
-    text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    day, second = divmod(seconds, 86400)
+    text = f"{_date(day)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
     if not fraction:
         return text + "Z"
     digits = f"{fraction:09d}"
@@ -60,6 +62,11 @@ def format_timestamp(ns: int) -> str:
     elif digits.endswith("000"):
         digits = digits[:6]
     return f"{text}.{digits}Z"
+
+
+@lru_cache(maxsize=64)
+def _date(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
 def to_datetime(ns: int) -> datetime:

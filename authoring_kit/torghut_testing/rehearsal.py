@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
-from torghut_core import Context, Decision, Position, Side, Signal, Strategy, money
+from torghut_core import Context, Decision, Fill, Side, Signal, Strategy, apply_fill, money
 from torghut_testing.builders import context
 
 ZERO = Decimal(0)
@@ -41,6 +41,7 @@ class Rehearsal:
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
         self._contexts: dict[str, Context] = {}
+        self._working: dict[str, Decision] = {}
 
     def context(self, symbol: str) -> Context:
         """What the strategy saw last of a symbol; changes with the next row."""
@@ -52,15 +53,17 @@ class Rehearsal:
         """Fill what is working in the row's symbol, show the row, and give what the strategy proposes."""
         signal, price = row
         seen = self.context(signal.symbol)
-        if seen.working:
-            seen.position = _filled(seen.position, seen.working, money(price))
+        order = self._working.pop(signal.symbol, None)
+        if order is not None:
+            seen.position = apply_fill(seen.position, _fill(order, row))
             seen.working = ZERO
         seen.event_ts = signal.event_ts
         seen.now = signal.event_ts + 1_000_000_000
         seen.price = price
         proposed = self.strategy.on_signal(signal, seen)
         if proposed is not None:
-            seen.working += proposed.quantity if proposed.action is Side.BUY else -proposed.quantity
+            self._working[signal.symbol] = proposed
+            seen.working = proposed.quantity if proposed.action is Side.BUY else -proposed.quantity
         return proposed
 
     def run(self, rows: Iterable[Row]) -> list[Decision]:
@@ -68,15 +71,14 @@ class Rehearsal:
         return [proposed for row in rows if (proposed := self.show(row)) is not None]
 
 
-def _filled(position: Position, change: Decimal, price: Decimal) -> Position:
-    """The position after `change` signed units at `price`."""
-    held = position.quantity
-    quantity = held + change
-    if held * change >= 0:
-        average = (held * position.average_price + change * price) / quantity
-        return Position(quantity, average, position.realized_pnl)
-    closed = min(abs(held), abs(change)) * (1 if held > 0 else -1)
-    realized = position.realized_pnl + closed * (price - position.average_price)
-    if not quantity:
-        return Position(realized_pnl=realized)
-    return Position(quantity, position.average_price if quantity * held > 0 else price, realized)
+def _fill(order: Decision, row: Row) -> Fill:
+    return Fill(
+        client_order_id="",
+        fill_id="",
+        symbol=order.symbol,
+        side=order.action,
+        quantity=order.quantity,
+        price=money(row.price),
+        fee=ZERO,
+        event_ts=row.signal.event_ts,
+    )

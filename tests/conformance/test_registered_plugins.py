@@ -1,6 +1,7 @@
 """The kit's checks over everything that our distributions register: a new plugin is covered by registering."""
 
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 import torghut_testing as kit
@@ -17,6 +18,7 @@ SUITES = {
 WITHOUT_SUITE = {"register_advisors", "register_observers"}
 
 FACTS = {
+    "replay": {"params": {"paths": [str(Path(__file__).with_name("tape.csv"))]}},
     "symbol-allowlist": {"params": {"symbols": ["ETH/USD"]}},
 }
 """What the suite of a plugin cannot know by itself: attributes of the suite, by plugin name."""

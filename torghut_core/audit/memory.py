@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from torghut_core.audit.rows import KEYS, MOMENTS, Changes, Key, Row
+from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Changes, Key, Row
 from torghut_core.audit.store import AuditRecords
 from torghut_core.errors import InputError
 
@@ -66,6 +66,8 @@ class MemoryAuditStore(AuditRecords):
             raise InputError(f"no table is called {table!r} (there are {', '.join(KEYS)})")
         self._fold()
         found = self._select(table, **equal)
+        if table not in NUMBERED:
+            found.sort(key=lambda row: [row[column] for column in KEYS[table]])
         if newest_first:
             found.reverse()
         if after:

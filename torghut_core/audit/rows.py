@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from torghut_core.audit.values import clean_text, decimal_text, plain
-from torghut_core.model.trading import Account, Decision, Intent, Order, OrderState, Position, Report, Verdict
+from torghut_core.audit.values import clean_text, decimal_text
+from torghut_core.model.trading import Account, Decision, Intent, Order, Position, Report, Verdict
 from torghut_core.timestamps import format_timestamp
 
 Row: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[Any, ...]
 Select: TypeAlias = Callable[..., list[Row]]
+Action: TypeAlias = Literal["insert", "update"]
 
 KEYS: dict[str, tuple[str, ...]] = {
     "strategies": ("name",),
@@ -87,7 +89,7 @@ class Changes:
         self._rows: dict[str, dict[Key, Row]] = {table: {} for table in KEYS}
         self._updates: dict[str, set[Key]] = {table: set() for table in KEYS}
 
-    def get(self, table: str, *key: Any) -> Row | None:
+    def get(self, table: str, key: Key) -> Row | None:
         """The row as it is now; None where there is none. It is not to be changed in place."""
         row = self._rows[table].get(key)
         if row is None:
@@ -100,24 +102,29 @@ class Changes:
         rows = {tuple([row[column] for column in KEYS[table]]): row for row in self._select(table)}
         return list((rows | self._rows[table]).values())
 
-    def insert(self, table: str, row: Row) -> None:
+    def insert(self, table: str, key: Key, row: Row) -> None:
         """Add a row that is known to be new."""
-        rows = self._rows[table]
-        key = KEYS[table]
-        rows[(len(rows),) if key == ("id",) else tuple([row[column] for column in key])] = row
-
-    def put(self, table: str, row: Row) -> None:
-        """Add a row, or write a newer version of it."""
-        key = tuple([row[column] for column in KEYS[table]])
-        before = self.get(table, *key)
-        if before is not None:
-            if table in NUMBERED:
-                row["id"] = before["id"]
-            if key not in self._rows[table]:
-                self._updates[table].add(key)
         self._rows[table][key] = row
 
-    def versions(self, seq: int) -> Iterator[tuple[int, Literal["insert", "update"], str, Row]]:
+    def append(self, table: str, row: Row) -> None:
+        """Add a row to a table whose key is its `id`."""
+        rows = self._rows[table]
+        rows[(len(rows),)] = row
+
+    def put(self, table: str, key: Key, row: Row) -> None:
+        """Add a row, or write a newer version of it."""
+        rows = self._rows[table]
+        if key not in rows:
+            before = self.get(table, key)
+            if before is not None:
+                self._updates[table].add(key)
+                if "id" in before:
+                    row["id"] = before["id"]
+        elif key in self._updates[table] and "id" in row:
+            row["id"] = rows[key]["id"]
+        rows[key] = row
+
+    def versions(self, seq: int) -> Iterator[tuple[int, Action, str, Row]]:
         """Each row with the number of its log entry, counting on from `seq`; a new row's `id` is that number."""
         for table, rows in self._rows.items():
             updates = self._updates[table]
@@ -154,15 +161,16 @@ def fold_strategies(changes: Changes, at: int, entries: Sequence[Row], mode: str
         others = [row for row in changes.all("strategies") if row["name"] not in listed]
         rows += [row | {"enabled": False, "updated_at": at} for row in others]
     for row in rows:
-        before = changes.get("strategies", row["name"])
+        before = changes.get("strategies", (row["name"],))
         if before is None or before | {"updated_at": at} != row:
-            changes.put("strategies", row)
+            changes.put("strategies", (row["name"],), row)
 
 
 def fold_generation(changes: Changes, at: int, number: int, content: Row, actor: str, outcome: str) -> None:
     """Write down a generation; what has no column of its own is in `content`."""
     changes.insert(
         "catalog_generations",
+        (number,),
         {
             "number": number,
             "digest": str(content.get("digest", "")),
@@ -181,6 +189,7 @@ def fold_decision(
     """Write down a decision, and with an intent the order that it asks for."""
     changes.insert(
         "trade_decisions",
+        (decision.account, decision.decision_hash),
         {
             "id": None,
             "account": decision.account,
@@ -195,20 +204,27 @@ def fold_decision(
             "decision_hash": decision.decision_hash,
             "generation": decision.generation,
             "status": "denied" if intent is None else "allowed",
-            "verdicts": plain(msgspec.to_builtins(verdicts)),
-            "signal": as_json(plain(signal)),
+            "verdicts": msgspec.to_builtins(verdicts),
+            "signal": _signal(signal),
             "created_at": at,
             "executed_at": None,
         },
     )
     if intent is not None:
-        changes.insert("executions", _execution(intent, intent.decided_at))
+        row = _execution(intent.account, Order(intent=intent), None, intent.decided_at)
+        changes.insert("executions", (intent.account, intent.client_order_id), row)
+
+
+def _signal(signal: Row) -> Row:
+    row = {name: value if type(value) is not float or isfinite(value) else None for name, value in signal.items()}
+    event_ts = row.get("event_ts")
+    return row if event_ts is None else row | {"event_ts": format_timestamp(event_ts)}
 
 
 def fold_report(changes: Changes, account: str, order: Order, report: Report, position: Position) -> None:
     """Write down what the venue said, and the order as it is after it."""
     fill = report.fill
-    changes.insert(
+    changes.append(
         "execution_events",
         {
             "id": None,
@@ -226,34 +242,25 @@ def fold_report(changes: Changes, account: str, order: Order, report: Report, po
             "payload": {"venue_order_id": report.venue_order_id, "position": msgspec.to_builtins(position)},
         },
     )
-    before = changes.get("executions", account, report.client_order_id)
+    key = (account, report.client_order_id)
+    before = changes.get("executions", key)
     submitted_at = None if before is None else before["submitted_at"]
-    row = _execution(order.intent, report.event_ts)
-    row |= {
-        "account": account,
-        "client_order_id": report.client_order_id,
-        "venue_order_id": order.venue_order_id,
-        "state": order.state.value,
-        "filled_quantity": order.filled_quantity,
-        "average_price": order.average_price,
-        "fees": order.fees,
-        "reason": clean_text(order.reason),
-        "submitted_at": report.event_ts if submitted_at is None else submitted_at,
-    }
-    changes.put("executions", row)
+    changes.put("executions", key, _execution(account, order, submitted_at or report.event_ts, report.event_ts))
     if fill is not None and (before is None or not before["filled_quantity"]):
-        decision = changes.get("trade_decisions", account, order.intent.decision_hash)
+        key = (account, order.intent.decision_hash)
+        decision = changes.get("trade_decisions", key)
         if decision is not None and decision["executed_at"] is None:
-            changes.put("trade_decisions", decision | {"executed_at": fill.event_ts})
+            changes.put("trade_decisions", key, decision | {"executed_at": fill.event_ts})
 
 
-def _execution(intent: Intent, at: int) -> Row:
+def _execution(account: str, order: Order, submitted_at: int | None, at: int) -> Row:
+    intent = order.intent
     return {
         "id": None,
-        "account": intent.account,
+        "account": account,
         "decision_hash": intent.decision_hash,
         "client_order_id": intent.client_order_id,
-        "venue_order_id": "",
+        "venue_order_id": order.venue_order_id,
         "strategy_id": intent.strategy_id,
         "symbol": intent.symbol,
         "side": intent.side.value,
@@ -264,13 +271,13 @@ def _execution(intent: Intent, at: int) -> Row:
         "trail_price": intent.trail_price,
         "trail_pct": intent.trail_pct,
         "time_in_force": intent.time_in_force.value,
-        "state": OrderState.PENDING.value,
-        "filled_quantity": Decimal(0),
-        "average_price": Decimal(0),
-        "fees": Decimal(0),
-        "reason": "",
+        "state": order.state.value,
+        "filled_quantity": order.filled_quantity,
+        "average_price": order.average_price,
+        "fees": order.fees,
+        "reason": clean_text(order.reason),
         "decided_at": intent.decided_at,
-        "submitted_at": None,
+        "submitted_at": submitted_at,
         "last_update_at": at,
     }
 
@@ -279,7 +286,7 @@ def fold_review(
     changes: Changes, at: int, account: str, decision_hash: str, advisor: str, verdict: Verdict, details: Row
 ) -> None:
     """Write down what an advisor said to a decision."""
-    changes.insert(
+    changes.append(
         "llm_decision_reviews",
         {
             "id": None,
@@ -311,9 +318,9 @@ def fold_books(changes: Changes, account: str, books: Account, positions: dict[s
         "buying_power": books.buying_power,
         "currency": books.currency,
     }
-    changes.insert("position_snapshots", row)
+    changes.append("position_snapshots", row)
     for symbol, position in positions.items():
-        changes.insert(
+        changes.append(
             "position_snapshots",
             dict.fromkeys(row)
             | {
@@ -330,16 +337,17 @@ def fold_books(changes: Changes, account: str, books: Account, positions: dict[s
 
 def fold_cursor(changes: Changes, at: int, account: str, source: str, cursor: Row) -> None:
     """Write down where a source goes on."""
-    changes.put("trade_cursor", {"account": account, "source": source, "cursor": cursor, "updated_at": at})
+    row = {"account": account, "source": source, "cursor": cursor, "updated_at": at}
+    changes.put("trade_cursor", (account, source), row)
 
 
 def fold_control(changes: Changes, at: int, name: str, value: Any, actor: str) -> None:
     """Write down a switch."""
-    changes.put("controls", {"name": name, "value": value, "actor": actor, "updated_at": at})
+    changes.put("controls", (name,), {"name": name, "value": value, "actor": actor, "updated_at": at})
 
 
 def fold_lease(changes: Changes, at: int, name: str, holder: str, expires_at: int) -> None:
     """Give the lease to `holder`, unless another one holds it still."""
-    held = changes.get("leases", name)
+    held = changes.get("leases", (name,))
     if held is None or held["holder"] == holder or held["expires_at"] <= at:
-        changes.put("leases", {"name": name, "holder": holder, "expires_at": expires_at})
+        changes.put("leases", (name,), {"name": name, "holder": holder, "expires_at": expires_at})

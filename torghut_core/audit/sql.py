@@ -7,13 +7,50 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Dialect, Table, bindparam, exists, func, insert, literal, or_, select, update
+import msgspec
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Insert,
+    Table,
+    Update,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    union,
+    update,
+)
 
-from torghut_core.audit.chain import Finding, Head, HeadFile, entry_hash, file_problem, read_head, row_hash, row_key, verify
-from torghut_core.audit.database import audit_engine, explained, prepare, reading, writing
-from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Changes, Row
+from torghut_core.audit.chain import (
+    Finding,
+    Head,
+    HeadFile,
+    Stored,
+    entry_hash,
+    file_problem,
+    read_head,
+    row_hash,
+    row_key,
+    verify,
+)
+from torghut_core.audit.database import audit_engine, prepare, reading, writing
+from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Action, Changes, Row
 from torghut_core.audit.store import AuditRecords
-from torghut_core.audit.tables import COVERED, HEAD_ROW, audit_log, catalog_generations, controls, executions, metadata, trade_decisions
+from torghut_core.audit.tables import (
+    COVERED,
+    HEAD_ROW,
+    audit_log,
+    catalog_generations,
+    controls,
+    executions,
+    metadata,
+    trade_decisions,
+)
+from torghut_core.audit.types import Json
+from torghut_core.audit.values import json_text, time_text
 from torghut_core.errors import InputError, StateError
 
 ACTOR = "torghut"
@@ -46,8 +83,7 @@ class SqlAuditStore(AuditRecords):
             self._engine.dispose()
             raise
         dialect = self._engine.dialect
-        self._writers = {table.name: _Writer(table, dialect) for table in COVERED}
-        self._log_writer = _Writer(audit_log, dialect)
+        self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
         path = self._engine.url.database
         self._file = HeadFile(Path(path).with_suffix(".head")) if dialect.name == "sqlite" and path else None
         self._is_anchored = False
@@ -63,12 +99,8 @@ class SqlAuditStore(AuditRecords):
         if not self._pending:
             return
         with writing(self._engine) as connection:
-            head = read_head(connection, lock=True)
-            if head is None:
-                raise StateError(f"the audit log's head is gone from controls (see `torghut audit verify`)")
-            if self._file is not None and not self._is_anchored:
-                self._check_anchor(connection, head)
-            changes = Changes(self._select)
+            head = self._locked_head(connection)
+            changes = Changes(self.rows)
             for fold, *record in self._pending:
                 fold(changes, *record)
             head = self._write(connection, changes, head)
@@ -79,3 +111,168 @@ class SqlAuditStore(AuditRecords):
             except OSError as error:
                 raise StateError(f"committed, but {self._file.path}: {error.strerror} (make it writable)") from error
             self._is_anchored = True
+
+    def close(self) -> None:
+        """Commit and let go; closing twice is harmless."""
+        try:
+            self.commit()
+        finally:
+            self._engine.dispose()
+
+    def head(self) -> Head | None:
+        """Where the log ends: worth writing down where nobody who can write here can; None where it is gone."""
+        with reading(self._engine) as connection:
+            return read_head(connection)
+
+    def verify(self) -> list[Finding]:
+        """Everything in the log, or in the rows that it covers, that is not as it was written."""
+        with reading(self._engine) as connection:
+            return verify(connection, self._file)
+
+    def _locked_head(self, connection: Connection) -> Head:
+        head = read_head(connection, lock=True)
+        if head is None:
+            raise StateError("the head of the audit log is gone from controls (see `torghut audit verify`)")
+        if self._file is not None and not self._is_anchored:
+            problem = file_problem(connection, self._file.read(), self._file.path)
+            if problem:
+                raise StateError(
+                    f"audit log {problem} (see `torghut audit verify`; if you put back an older database on purpose,"
+                    f" move {self._file.path} away)"
+                )
+        return head
+
+    def _write(self, connection: Connection, changes: Changes, head: Head) -> Head:
+        """Write the rows, then their log entries, then the new head."""
+        seq, digest = head
+        at = time_text(self._clock())
+        batches: dict[tuple[str, Action], list[Stored]] = {}
+        log: list[Stored] = []
+        for seq, action, table, row in changes.versions(head.seq):
+            stored = self._writers[table].stored(row)
+            number = stored.pop("id", None)
+            entry = {
+                "seq": seq,
+                "at": at,
+                "actor": row.get("actor") or ACTOR,
+                "action": action,
+                "table_name": table,
+                "row_key": row_key(table, row),
+                "row_hash": row_hash(stored),
+            }
+            if "account" in row:
+                entry["account"] = row["account"]
+            if number is not None:
+                stored["id"] = number
+            batches.setdefault((table, action), []).append(stored)
+            previous, digest = digest, entry_hash(digest, entry)
+            entry["prev_hash"] = previous
+            entry["hash"] = digest
+            log.append(entry)
+        for (table, action), rows in batches.items():
+            self._writers[table].write(connection, action, rows)
+        self._writers[audit_log.name].write(connection, "insert", log)
+        head = Head(seq, digest)
+        connection.execute(
+            update(controls).where(controls.c.name == HEAD_ROW).values(value=head._asdict(), updated_at=self._clock())
+        )
+        return head
+
+    def _is_used(self, account: str) -> bool:
+        if account in self._labels:
+            return True
+        with reading(self._engine) as connection:
+            rows = (exists().where(table.c.account == account) for table in COVERED if "account" in table.c)
+            return bool(connection.execute(select(or_(*rows))).scalar_one())
+
+    def _stored_hashes(self, account: str) -> set[str]:
+        column = trade_decisions.c.decision_hash
+        with reading(self._engine) as connection:
+            return set(connection.execute(select(column).where(trade_decisions.c.account == account)).scalars())
+
+    def _last_generation(self) -> int:
+        with reading(self._engine) as connection:
+            return connection.execute(select(func.max(catalog_generations.c.number))).scalar_one() or 0
+
+    def rows(
+        self,
+        table: str,
+        *,
+        since: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        newest_first: bool = False,
+        **equal: Any,
+    ) -> list[Row]:
+        """See `AuditRecords.rows`."""
+        if table not in KEYS:
+            raise InputError(f"no table is called {table!r} (there are {', '.join(KEYS)})")
+        source = metadata.tables[table]
+        order = [source.c.id] if table in NUMBERED else [source.c[column] for column in KEYS[table]]
+        statement = select(source).order_by(*(column.desc() if newest_first else column for column in order))
+        for name, value in equal.items():
+            statement = statement.where(source.c[name] == value)
+        if after:
+            statement = statement.where(source.c.id < after if newest_first else source.c.id > after)
+        if since is not None:
+            statement = statement.where(source.c[MOMENTS[table]] >= since)
+        if source is controls:
+            statement = statement.where(controls.c.name != HEAD_ROW)
+        with reading(self._engine) as connection:
+            try:
+                return [dict(row) for row in connection.execute(statement.limit(limit)).mappings()]
+            except (ArithmeticError, ValueError, msgspec.MsgspecError) as error:  # a value that nobody here wrote
+                raise StateError(f"a row of {table} cannot be read: {error} (see `torghut audit verify`)") from error
+
+    def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
+        """See `AuditRecords.decisions_called`."""
+        called = union(
+            *(
+                select(column.table.c.account, column.table.c.decision_hash).where(
+                    func.substr(column, 1, len(text)) == text
+                )
+                for column in (trade_decisions.c.decision_hash, executions.c.client_order_id)
+            )
+        )
+        with reading(self._engine) as connection:
+            rows = connection.execute(called.order_by("account", "decision_hash").limit(limit))
+            return [(account, decision_hash) for account, decision_hash in rows]
+
+
+class _Writer:
+    """How rows of one table are written: each value becomes text once, and is hashed and sent as that."""
+
+    def __init__(self, table: Table, dialect: Dialect) -> None:
+        keys = KEYS.get(table.name, ())
+        encoders = {
+            column.name: json_text  # a row's values are plain already
+            if isinstance(column.type, Json)
+            else column.type.dialect_impl(dialect).bind_processor(dialect)
+            for column in table.columns
+        }
+        self._encoders = [(name, encode) for name, encode in encoders.items() if encode is not None]
+        changed = [name for name in encoders if name not in (*keys, "id")]
+        statements: dict[Action, Insert | Update] = {
+            "insert": insert(table),
+            "update": update(table)
+            .where(*(table.c[name] == bindparam(f"{name}_is") for name in keys))
+            .values({name: bindparam(name) for name in changed}),
+        }
+        self._statements = {}
+        for action, statement in statements.items():
+            compiled = statement.compile(dialect=dialect)
+            order = [name.removesuffix("_is") for name in compiled.positiontup or ()]
+            self._statements[action] = str(compiled), order
+
+    def stored(self, row: Row) -> Stored:
+        """A row as it is stored, without its null columns."""
+        stored = {name: value for name, value in row.items() if value is not None}
+        for name, encode in self._encoders:
+            if name in stored:
+                stored[name] = encode(stored[name])
+        return stored
+
+    def write(self, connection: Connection, action: Action, rows: list[Stored]) -> None:
+        """Insert or update stored rows."""
+        sql, order = self._statements[action]
+        connection.exec_driver_sql(sql, [tuple(map(row.get, order)) for row in rows])

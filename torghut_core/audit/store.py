@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from torghut_core.audit.explain import explain_decision
 from torghut_core.audit.rows import (
@@ -242,7 +242,9 @@ class AuditRecords(AuditStore):
         Each is a row of ``execution_events`` with `decision_hash`, `strategy_id`, `symbol` and `side` of its order.
         """
         fills = self.rows("execution_events", event="fill", **_of(account), **choice)
-        orders = {(order["account"], order["client_order_id"]): order for order in self.orders(account)} if fills else {}
+        orders = (
+            {(order["account"], order["client_order_id"]): order for order in self.orders(account)} if fills else {}
+        )
         names = ("decision_hash", "strategy_id", "symbol", "side")
         return [
             fill | {name: orders[fill["account"], fill["client_order_id"]][name] for name in names} for fill in fills
@@ -297,7 +299,7 @@ class AuditRecords(AuditStore):
         """Account and hash of decisions whose hash, or whose order's id, begins with `text`; at most `limit`."""
 
 
-def _of(account: str | None) -> dict[str, str]:
+def _of(account: str | None) -> dict[str, Any]:
     return {} if account is None else {"account": account}
 
 

@@ -6,6 +6,8 @@ venue knows of has no decision to point to.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     DDL,
     BigInteger,
@@ -40,7 +42,7 @@ def _id() -> Column[int]:
     return Column("id", _Number, primary_key=True, autoincrement=False)
 
 
-def _needed(name: str, kind: TypeEngine[object] | type[TypeEngine[object]] = Text) -> Column[object]:
+def _needed(name: str, kind: TypeEngine[Any] | type[TypeEngine[Any]] = Text) -> Column[Any]:
     return Column(name, kind, nullable=False)
 
 
@@ -220,17 +222,16 @@ audit_log = Table(
 COVERED = tuple(metadata.tables[name] for name in KEYS)
 """The tables whose rows the log covers, in the order in which they are written."""
 
+_REFUSE = "BEGIN SELECT RAISE(ABORT, 'audit_log is append-only'); END"
+_RAISE = "BEGIN RAISE EXCEPTION 'audit_log is append-only'; END"
 APPEND_ONLY = {
-    "sqlite": tuple(
-        f"CREATE TRIGGER audit_log_no_{verb.lower()} BEFORE {verb} ON audit_log"
-        " BEGIN SELECT RAISE(ABORT, 'audit_log is append-only'); END"
-        for verb in ("UPDATE", "DELETE")
+    "sqlite": (
+        f"CREATE TRIGGER audit_log_no_update BEFORE UPDATE ON audit_log {_REFUSE}",
+        f"CREATE TRIGGER audit_log_no_delete BEFORE DELETE ON audit_log {_REFUSE}",
     ),
     "postgresql": (
-        "CREATE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql"
-        " AS $$ BEGIN RAISE EXCEPTION 'audit_log is append-only'; END $$",
-        "CREATE TRIGGER audit_log_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log"
-        " EXECUTE FUNCTION audit_log_is_append_only()",
+        f"CREATE FUNCTION audit_log_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {_RAISE} $$",
+        "CREATE TRIGGER audit_log_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log EXECUTE FUNCTION audit_log_refuse()",
     ),
 }
 """What refuses UPDATE and DELETE on ``audit_log``, by dialect."""
@@ -240,4 +241,4 @@ TRIGGERS = {"sqlite": {"audit_log_no_update", "audit_log_no_delete"}, "postgresq
 
 for _dialect, _statements in APPEND_ONLY.items():
     for _statement in _statements:
-        event.listen(audit_log, "after_create", DDL(_statement).execute_if(dialect=_dialect))
+        event.listen(audit_log, "after_create", DDL(_statement).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]  # SQLAlchemy's own

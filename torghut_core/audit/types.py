@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Dialect, Numeric, String, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from torghut_core.audit.values import decimal_text, json_text, json_value, time_ns, time_text
+from torghut_core.audit.values import decimal_text, json_text, json_value, plain, time_ns, time_text
 
 Processor = Callable[[Any], Any]
 
@@ -61,12 +61,16 @@ class Json(TypeDecorator[Any]):
         return dialect.type_descriptor(JSON() if dialect.name == "postgresql" else Text())
 
     def bind_processor(self, dialect: Dialect) -> Processor:  # noqa: ARG002 - the same on all
-        """Canonical JSON text."""
-        return json_text
+        """Canonical JSON text of what `values.plain` makes of it."""
+        return _checked_json
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Processor:  # noqa: ARG002 - the same on all
         """The value of JSON text."""
         return json_value
+
+
+def _checked_json(value: Any) -> str | None:
+    return json_text(plain(value))
 
 
 def _decimal(text: str | None) -> Decimal | None:

@@ -34,6 +34,7 @@ def _second_ns(text: str) -> int:
     return parse_timestamp(f"{text}Z")
 
 
+@lru_cache(maxsize=4096)  # a time is written in several columns and rows
 def time_text(ns: int | None) -> str | None:
     """RFC 3339 text of a time, always with nine fraction digits: 30 characters that sort as the times do.
 
@@ -67,17 +68,22 @@ def decimal_text(value: Decimal | None) -> str | None:
     """
     if value is None:
         return None
-    if isinstance(value, float):
-        raise InputError(f"{value!r} is a float where money is written down (use Decimal)")
     text = str(value)
-    if "E" in text:
-        text = f"{value:f}"
-    return text[1:] if text[0] == "-" and not value else text
+    if "E" in text or text[0] == "-" or type(value) is not Decimal:
+        if isinstance(value, float):
+            raise InputError(f"{value!r} is a float where money is written down (use Decimal)")
+        text = f"{value:f}" if value else f"{abs(value):f}"
+    return text
 
 
 def json_text(value: Any) -> str | None:
-    """Canonical JSON of a value that `plain` takes; None stays None (SQL's null, not JSON's)."""
-    return None if value is None else canonical_json(plain(value)).decode()
+    """Canonical JSON of plain values (see `plain`); None stays None (SQL's null, not JSON's)."""
+    if value is None:
+        return None
+    try:
+        return canonical_json(value).decode()
+    except UnicodeEncodeError:  # a lone surrogate in a plugin's words
+        return canonical_json(plain(value)).decode()
 
 
 def json_value(text: str | bytes | None) -> Any:
@@ -86,11 +92,11 @@ def json_value(text: str | bytes | None) -> Any:
 
 
 def clean_text(text: str) -> str:
-    """`text` without what a database cannot store: NUL and lone surrogates become a replacement character.
+    r"""`text` without what a database cannot store: NUL and lone surrogates become a replacement character.
 
     Examples
     --------
-    >>> clean_text("cross\\x00ed"), clean_text("\\ud800")
+    >>> clean_text("cross\x00ed"), clean_text("\ud800")
     ('cross�ed', '?')
     """
     if not text.isascii():

@@ -31,7 +31,7 @@ P_co = TypeVar("P_co", covariant=True)
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.(\d{1,9}))?S)?)?", re.ASCII)
 
 
-class Window(msgspec.Struct, frozen=True, kw_only=True):
+class Window(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The interval ``[start, end)`` that a bar or signal is about; `size` and `step` are ISO 8601 durations."""
 
     size: str
@@ -77,6 +77,7 @@ class TradePayload(
     msgspec.Struct,
     frozen=True,
     kw_only=True,
+    gc=False,
     omit_defaults=True,
     rename={"trade_id": "i", "price": "p", "size": "s", "event_ts": "t", "exchange": "x", "conditions": "c"},
 ):
@@ -94,6 +95,7 @@ class QuotePayload(
     msgspec.Struct,
     frozen=True,
     kw_only=True,
+    gc=False,
     rename={"bid_price": "bp", "bid_size": "bs", "ask_price": "ap", "ask_size": "as", "event_ts": "t"},
 ):
     """Channel ``quotes``: best bid and offer; None on a side that is missing."""
@@ -109,6 +111,7 @@ class BarPayload(
     msgspec.Struct,
     frozen=True,
     kw_only=True,
+    gc=False,
     omit_defaults=True,
     rename={
         "open": "o",
@@ -137,6 +140,7 @@ class MicrobarPayload(
     msgspec.Struct,
     frozen=True,
     kw_only=True,
+    gc=False,
     rename={"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v", "event_ts": "t"},
 ):
     """Channel ``microbars``: a bar that torghut made of trades; `vwap` is None where nothing was traded."""
@@ -151,7 +155,7 @@ class MicrobarPayload(
     event_ts: Nanoseconds
 
 
-class Macd(msgspec.Struct, frozen=True):
+class Macd(msgspec.Struct, frozen=True, gc=False):
     """Moving average convergence divergence."""
 
     macd: float | None = None
@@ -159,14 +163,14 @@ class Macd(msgspec.Struct, frozen=True):
     hist: float | None = None
 
 
-class Ema(msgspec.Struct, frozen=True):
+class Ema(msgspec.Struct, frozen=True, gc=False):
     """Exponential moving averages of the close."""
 
     ema12: float | None = None
     ema26: float | None = None
 
 
-class Boll(msgspec.Struct, frozen=True):
+class Boll(msgspec.Struct, frozen=True, gc=False):
     """Bollinger bands."""
 
     mid: float | None = None
@@ -174,14 +178,14 @@ class Boll(msgspec.Struct, frozen=True):
     lower: float | None = None
 
 
-class Vwap(msgspec.Struct, frozen=True):
+class Vwap(msgspec.Struct, frozen=True, gc=False):
     """Volume-weighted average prices."""
 
     session: float | None = None
     w5m: float | None = None
 
 
-class Imbalance(msgspec.Struct, frozen=True):
+class Imbalance(msgspec.Struct, frozen=True, gc=False):
     """The last fresh quote."""
 
     spread: float | None = None
@@ -191,13 +195,13 @@ class Imbalance(msgspec.Struct, frozen=True):
     ask_sz: float | None = None
 
 
-class VolRealized(msgspec.Struct, frozen=True):
+class VolRealized(msgspec.Struct, frozen=True, gc=False):
     """Realized volatility."""
 
     w60s: float | None = None
 
 
-class SignalsPayload(msgspec.Struct, frozen=True, kw_only=True):
+class SignalsPayload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Channel ``signals``: a row of ``ta_signals``, nested; None until warm."""
 
     macd: Macd = Macd()
@@ -270,7 +274,7 @@ class SignalsPayload(msgspec.Struct, frozen=True, kw_only=True):
         return {column: value for column, value in row.items() if value is not None}
 
 
-class StatusPayload(msgspec.Struct, frozen=True, kw_only=True):
+class StatusPayload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Channel ``ta-status``: how far the TA pipeline is."""
 
     watermark_lag_ms: int
@@ -290,7 +294,7 @@ PAYLOADS: dict[str, type[msgspec.Struct]] = {
 """Payload by channel. The payload of another channel (``status``, ``trade-updates``) is any JSON value."""
 
 
-class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True, omit_defaults=True):
+class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One event as it travels.
 
     Attributes

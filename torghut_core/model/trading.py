@@ -54,7 +54,7 @@ class TimeInForce(StrEnum):
     FOK = "fok"
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a strategy proposes.
 
     `event_ts` is the signal's, `decided_at` the loop's time; `price` the last price when it was decided, None where
@@ -103,16 +103,14 @@ def canonical_json(value: object) -> bytes:
     return _CANONICAL.encode(value)
 
 
-def decision_hash(decision: Decision) -> str:
-    """sha256 over the canonical JSON of [account, strategy_id, symbol, event_ts, action, params], hexadecimal."""
-    identity = [
-        decision.account,
-        decision.strategy_id,
-        decision.symbol,
-        format_timestamp(decision.event_ts),
-        decision.action.value,
-        decision.params,
-    ]
+def decision_hash(
+    account: str, strategy_id: str, symbol: str, event_ts: int, action: Side, params: dict[str, str]
+) -> str:
+    """sha256 over the canonical JSON of [account, strategy_id, symbol, event_ts, action, params], hexadecimal.
+
+    `event_ts` is in nanoseconds and hashed as RFC 3339 text; `params` is `Decision.params`.
+    """
+    identity = [account, strategy_id, symbol, format_timestamp(event_ts), action, params]
     return hashlib.sha256(canonical_json(identity)).hexdigest()
 
 
@@ -135,7 +133,7 @@ class Outcome(StrEnum):
     DENY = "deny"
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What one rule says to one decision.
 
     `code` is stable and machine-readable (``max-notional``), `value` what was measured and `limit` what is allowed, in
@@ -150,7 +148,7 @@ class Verdict(msgspec.Struct, frozen=True):
     quantity: Decimal | None = None
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
+class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An allowed decision, written down, to be sent: what a broker gets."""
 
     client_order_id: str
@@ -169,7 +167,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     time_in_force: TimeInForce = TimeInForce.DAY
 
 
-class Fill(msgspec.Struct, frozen=True, kw_only=True):
+class Fill(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the venue did, perhaps partly: `quantity` units of one order at one price.
 
     `fill_id` is the venue's and unique per order. `fee` is in quote currency, positive when it is paid. `slippage` is
@@ -219,7 +217,7 @@ class OrderEvent(StrEnum):
     EXPIRED = "expired"
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the venue says of an order.
 
     `fill` is there exactly when `event` is FILL; `intent` may be when it is REPLACED, and holds the new terms.
@@ -256,7 +254,7 @@ class Order(msgspec.Struct, kw_only=True):
         return self.intent.quantity - self.filled_quantity
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """Signed units held, with their average price, and the profit of what was closed (fees not taken off)."""
 
     quantity: Decimal = ZERO
@@ -265,7 +263,7 @@ class Position(msgspec.Struct, frozen=True):
     fees: Decimal = ZERO
 
 
-class Account(msgspec.Struct, frozen=True):
+class Account(msgspec.Struct, frozen=True, gc=False):
     """The account at one moment, in its currency. `equity` is cash plus positions at their last price."""
 
     cash: Decimal
@@ -274,7 +272,7 @@ class Account(msgspec.Struct, frozen=True):
     currency: str = "USD"
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, gc=False):
     """A strategy's own limits, as its catalog entry states them; None where it states none."""
 
     max_notional_per_trade: Decimal | None = None

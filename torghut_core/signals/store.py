@@ -181,7 +181,7 @@ def open_signal_store(
     ----------
     directory : where an embedded store has its files, made where it is missing; None, and no `url`: in memory.
     url : ``http://host:8123`` or ``https://host:8443`` of a server.
-    username, password : of the server's user.
+    username, password : of the server's user, where the URL does not say.
     price_table, signal_table : ``database.table`` of microbars and signals.
     signal_schema : shape of the signal table, ``auto``, ``envelope`` or ``flat``.
     microbars_ttl_days, signals_ttl_days : days that rows are kept, None for ever: replays, whose tapes are old.
@@ -232,7 +232,7 @@ def write_parquet(path: str, table: str, pages: Iterable[pa.Table]) -> int:
     rows = 0
     try:
         try:
-            with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            with part.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
                 for page in pages:
                     writer.write_table(page)
                     rows += page.num_rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from decimal import Decimal
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ class View(NamedTuple):
     """One event, seen by an order of one side.
 
     `begin` and `end` are its times, ns; `first`, `best` and `worst` prices for the order's side, the best being the one
-    that a limit order waits for; `volume` in units.
+    that a limit order waits for; `volume` in units. What is taken there slips, except at a quote.
     """
 
     begin: int
@@ -31,6 +31,8 @@ class View(NamedTuple):
     best: float
     worst: float
     volume: float
+    slips: bool = True
+    is_bar: bool = False
 
 
 class Touch(msgspec.Struct, frozen=True):
@@ -71,10 +73,6 @@ class Levels:
 
 class Events(ABC):
     """The rows of one table of a batch."""
-
-    is_quote: ClassVar[bool] = False
-    """Its prices are the touch: what an order takes there does not slip."""
-    is_bar: ClassVar[bool] = False
 
     def __init__(self, table: Trades | Quotes | Bars) -> None:
         self.at = table.at
@@ -136,8 +134,6 @@ class TradeEvents(Events):
 class BarEvents(Events):
     """Bars of a tape: known at their end, with a first, a highest and a lowest price."""
 
-    is_bar = True
-
     def __init__(self, table: Bars) -> None:
         super().__init__(table)
         self._step = table.step
@@ -151,7 +147,8 @@ class BarEvents(Events):
         """See `Events.view`."""
         begin, high, low = self.event_ts.item(row), self._high.item(row), self._low.item(row)
         best, worst = (low, high) if is_buy else (high, low)
-        return View(begin, begin + self._step.item(row), self._open.item(row), best, worst, self._volume.item(row))
+        first, volume = self._open.item(row), self._volume.item(row)
+        return View(begin, begin + self._step.item(row), first, best, worst, volume, is_bar=True)
 
     def price(self, row: int) -> Decimal | None:
         """The bar's close."""
@@ -166,8 +163,6 @@ class BarEvents(Events):
 class QuoteEvents(Events):
     """Quotes: buyers see the ask, sellers the bid, and the size there is the volume."""
 
-    is_quote = True
-
     def __init__(self, table: Quotes) -> None:
         super().__init__(table)
         self._bid = table.bid_price
@@ -180,7 +175,7 @@ class QuoteEvents(Events):
         event_ts = self.event_ts.item(row)
         price = self._ask.item(row) if is_buy else self._bid.item(row)
         size = self._ask_size.item(row) if is_buy else self._bid_size.item(row)
-        return View(event_ts, event_ts, price, price, price, size)
+        return View(event_ts, event_ts, price, price, price, size, slips=False)
 
     def touch(self, row: int) -> Touch:
         """The quote in `row`, its prices alone."""

@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pyarrow.types as arrow
 
 from torghut_core import Envelope, InputError, IntArray, SymbolTable, TapeError
-from torghut_sources.rows import BARS, KINDS, MEND, TIME, TRADES, Columns, Complaint, Kind, Rows
+from torghut_sources.rows import BARS, KINDS, TIME, TRADES, Columns, Complaint, Kind, Rows, is_text
 from torghut_sources.tapes import Block, Tape
 
 BLOCK_ROWS = 65_536
@@ -48,7 +48,7 @@ def open_tape(path: Path, *, skip: bool = False, step: int | None = None) -> Tap
     TapeError : a name that ends otherwise.
     """
     for suffix, format_ in FORMATS.items():
-        if path.name.endswith(suffix):
+        if path.name.lower().endswith(suffix):
             return format_(path, skip=skip, step=step)
     raise TapeError(path, "is of an unknown format", f"use a file that ends in {', '.join(FORMATS)}")
 
@@ -64,7 +64,11 @@ class ParquetTape(Tape):
         with self._reading(), self._open() as file:
             schema = file.schema_arrow
             self._of = self._kind(schema.names)
-            self._names = [name for name in (*self._of.required, *self._of.optional) if name in schema.names]
+            optional = [name for name in self._of.optional if name in schema.names]
+            self._names = [
+                *self._of.required,
+                *(name for name in optional if not arrow.is_null(schema.field(name).type)),
+            ]
             for name in self._names:
                 self._check_type(name, schema.field(name).type)
             self.total = self._rows = file.metadata.num_rows
@@ -80,9 +84,9 @@ class ParquetTape(Tape):
                 raise self._error(f"column {name!r} has no time zone", "write it as timestamp[ns, UTC]")
             fits, mend = arrow.is_timestamp(type_), "timestamp[ns, UTC], converting whole seconds or milliseconds"
         elif name in ("symbol", "exchange", "conditions"):
-            fits, mend = _is_text(type_), "text"
+            fits, mend = is_text(type_), "text"
         elif name == "trade_id":
-            fits, mend = _is_text(type_) or arrow.is_integer(type_), "int64 or text, which lose no digit"
+            fits, mend = is_text(type_) or arrow.is_integer(type_), "int64 or text, which lose no digit"
         elif name == "seq":
             fits, mend = arrow.is_integer(type_), "int64"
         elif name == "suspicious":
@@ -90,7 +94,7 @@ class ParquetTape(Tape):
         else:
             fits = arrow.is_integer(type_) or arrow.is_floating(type_) or arrow.is_decimal(type_)
             mend = "float64"
-        if not fits and not (arrow.is_null(type_) and name in self._of.optional):
+        if not fits:
             raise self._error(f"column {name!r} is of type {type_}", f"write it as {mend}")
 
     def _blocks(self, symbols: SymbolTable) -> list[Iterator[Block]]:
@@ -160,7 +164,7 @@ class TextTape(Tape):
                 yield line, rest
 
     def _open(self) -> IO[bytes]:
-        return gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb")  # type: ignore[return-value]
+        return gzip.open(self.path) if self.path.suffix.lower() == ".gz" else self.path.open("rb")  # type: ignore[return-value]
 
     def _blocks(self, symbols: SymbolTable) -> list[Iterator[Block]]:
         return [self._parsed(symbols)]
@@ -182,14 +186,16 @@ class CsvTape(TextTape):
                 raise self._error(f"column {name!r} is there more than once", "remove all but one", 1)
         self._of = self._kind(self._header)
         self._names = [name for name in (*self._of.required, *self._of.optional) if name in self._header]
-        columns, places, complaints = next(self._columns(), ({}, (), []))
+        columns, places, complaints = next(self._columns(), ({}, np.empty(0, np.int64), []))
         if not complaints and not len(places):
             raise self._error("has no rows: there is nothing to replay", "name a file with rows in it")
         if len(places):
             rows = Rows(self._of, places, columns, SymbolTable(), step=1)
             for complaint in rows.complaints:
-                if complaint.reason.endswith(TIME) and complaint.count == len(places):
-                    raise self._error(complaint.message, f"write {rows.clock} with date, time and zone", complaint.place)
+                if complaint.reason.endswith(TIME) and complaint.rows == len(places):
+                    raise self._error(
+                        complaint.message, f"write {rows.clock} with date, time and zone", complaint.place
+                    )
         if self._of is BARS and self._step is None:
             self._step = self._bar_step(columns)
 
@@ -211,7 +217,9 @@ class CsvTape(TextTape):
             good, places, complaints = self._sift(lines, line)
             table = self._table(b"\n".join(good))
             if good and (table is None or len(table) != len(good)):
-                raise self._error("cannot be read as CSV", "use commas, and double quotes around text with a comma", line)
+                raise self._error(
+                    "cannot be read as CSV", "use commas, and double quotes around text with a comma", line
+                )
             yield ({} if table is None else _by_name(table)), np.array(places, np.int64), complaints
 
     def _sift(self, lines: bytes, line: int) -> tuple[list[bytes], list[int], list[Complaint]]:
@@ -314,9 +322,10 @@ class JsonlTape(TextTape):
         if self._step is not None or envelope.window is None:
             return self._step
         try:
-            return envelope.window.length
+            length: int = envelope.window.length
         except InputError:
             return None
+        return length
 
 
 FORMATS: dict[str, type[Tape]] = {
@@ -332,12 +341,6 @@ def _unknown_channel(place: int, channel: str) -> Complaint:
     near = get_close_matches(channel, KINDS, 1)
     mend = f"write {near[0]!r}" if near else f"use {', '.join(KINDS)}"
     return Complaint(place, "unknown channel", f"unknown channel {channel!r}", mend)
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    if arrow.is_dictionary(type_):
-        type_ = type_.value_type
-    return bool(arrow.is_string(type_) or arrow.is_large_string(type_))
 
 
 def _by_name(batch: pa.RecordBatch) -> Columns:

@@ -42,8 +42,6 @@ WHOLE = "must be a whole number"
 STEP = "must be told by window.size, like PT1M, or by bar_step"
 POSITIVE = "must be a positive number"
 NOT_NEGATIVE = "must be zero or a positive number"
-
-
 MEND = "mend or remove the row, or replay with --on-bad-row skip"
 
 
@@ -54,7 +52,7 @@ class Complaint(NamedTuple):
     reason: str
     message: str
     mend: str = MEND
-    count: int = 1
+    rows: int = 1
 
 
 class Kind(NamedTuple):
@@ -192,8 +190,8 @@ class Rows:
         if new.any():
             first = int(new.argmax())
             message = self._describe(first, column, must)
-            count = int(np.count_nonzero(new))
-            self.complaints.append(Complaint(int(self.places[first]), f"{column} {must}", message, count=count))
+            rows = int(np.count_nonzero(new))
+            self.complaints.append(Complaint(int(self.places[first]), f"{column} {must}", message, rows=rows))
             self.bad |= new
 
     def _describe(self, index: int, column: str, must: str) -> str:
@@ -221,8 +219,8 @@ def bar_step(columns: Columns) -> int | None:
     """Length of the bars of which these are the first, nanoseconds; None where no symbol has two.
 
     It is the largest step of which every gap between consecutive bars of a symbol is a multiple: a minute without a
-    trade leaves no bar, so a gap may be several steps. Days are not of equal length where clocks change, so a smallest gap
-    of 23 hours or more counts in whole days.
+    trade may have no bar, so a gap may be several steps. Where clocks change days are not equally long, so gaps of 23
+    hours and more count in whole days.
     """
     symbol, _ = _encoded(columns["symbol"])
     event_ts, _ = _times(columns["event_ts"])
@@ -265,7 +263,8 @@ def trade_keys(ids: pa.Array, exchanges: pa.Array | None = None) -> IntArray:
         keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
     keys[keys == 0] = 1
     keys[missing] = 0
-    return keys.view(np.int64)
+    identities: IntArray = keys.view(np.int64)
+    return identities
 
 
 def _id_number(text: str | None) -> int:
@@ -276,18 +275,19 @@ def _id_number(text: str | None) -> int:
     return _text_hash(text)
 
 
-def _text_hash(text: str | None) -> int:
-    return int.from_bytes(blake2b((text or "").encode(), digest_size=8).digest(), "little") if text else 0
+def _text_hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") if text else 0
 
 
-def _is_text(column: pa.Array) -> bool:
-    return bool(arrow.is_string(column.type) or arrow.is_large_string(column.type))
+def is_text(type_: pa.DataType) -> bool:
+    """Whether values of an Arrow type are text, stored each or as numbers into a dictionary."""
+    if arrow.is_dictionary(type_):
+        type_ = type_.value_type
+    return bool(arrow.is_string(type_) or arrow.is_large_string(type_))
 
 
 def _encoded(column: pa.Array) -> tuple[IntArray, list[str]]:
     """Number of each value's text, -1 for null, and the texts."""
-    if arrow.is_null(column.type):
-        return np.full(len(column), -1), []
     if not arrow.is_dictionary(column.type):
         column = column.dictionary_encode()
     index = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -309,7 +309,7 @@ def _symbols(column: pa.Array, symbols: SymbolTable) -> tuple[IntArray, BoolArra
 
 def _times(column: pa.Array) -> tuple[IntArray, BoolArray]:
     """Nanoseconds since the epoch of text, of timestamps in any unit, or of integers that are nanoseconds."""
-    if _is_text(column):
+    if is_text(column.type):
         column = _parsed(column, pa.timestamp("ns", "UTC"), parse_timestamp)
     unit = UNITS[column.type.unit] if arrow.is_timestamp(column.type) else 1
     bad = _is_null(column)
@@ -319,14 +319,14 @@ def _times(column: pa.Array) -> tuple[IntArray, BoolArray]:
 
 def _whole_numbers(column: pa.Array) -> tuple[IntArray, BoolArray]:
     """Int64 values."""
-    column = _parsed(column, pa.int64(), int) if _is_text(column) else column.cast(pa.int64())
+    column = _parsed(column, pa.int64(), int) if is_text(column.type) else column.cast(pa.int64())
     return column.fill_null(0).to_numpy(zero_copy_only=False), _is_null(column)
 
 
 def _numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
     """Float64 values, NaN for null."""
     bad = np.zeros(len(column), np.bool_)
-    if _is_text(column):
+    if is_text(column.type):
         text, column = column, _parsed(column, pa.float64(), float)
         bad = _is_null(column) & ~_is_null(text)
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), bad
@@ -334,7 +334,7 @@ def _numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
 
 def _flags(column: pa.Array) -> tuple[BoolArray, BoolArray]:
     """Booleans, False for null."""
-    if not _is_text(column):
+    if not is_text(column.type):
         flags = column.cast(pa.bool_()).fill_null(False)
         return flags.to_numpy(zero_copy_only=False), np.zeros(len(column), np.bool_)
     index, names = _encoded(column)

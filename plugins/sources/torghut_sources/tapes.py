@@ -35,9 +35,9 @@ MENDS: dict[type[OSError], str] = {
 
 
 class Skipped(NamedTuple):
-    """Rows left out for one reason, and the place of the first."""
+    """How many rows were left out for one reason, and the place of the first."""
 
-    count: int
+    rows: int
     first: int
 
 
@@ -127,7 +127,7 @@ class Tape(ABC):
                 row += len(at)
                 good = at >= 0
                 table = part.table if good.all() else part.table.take(good)
-                table.at[:] = at[good] + start
+                table.at[:] = at[good] + start  # type: ignore[attr-defined]  # every table of events has it
                 known[at[good]] = known_from(table)
                 if isinstance(table, Bars):
                     _number_series(table, symbols)
@@ -148,7 +148,7 @@ class Tape(ABC):
             raise self._error(first.message, first.mend, first.place)
         for complaint in complaints:
             before = self.skipped.get(complaint.reason, Skipped(0, complaint.place))
-            self.skipped[complaint.reason] = Skipped(before.count + complaint.count, min(before.first, complaint.place))
+            self.skipped[complaint.reason] = Skipped(before.rows + complaint.rows, min(before.first, complaint.place))
 
     def _error(self, message: str, mend: str, place: int | None = None) -> TapeError:
         return TapeError(self.path, message, mend, place, self.UNIT)
@@ -170,11 +170,15 @@ class Tape(ABC):
                 "replay its quotes, or rename bid_close and ask_close to bid_price and ask_price and set event_ts to "
                 "the end of each interval",
             )
-        own = {kind: [name for name in kind.required if name not in ("symbol", "event_ts")] for kind in KINDS.values()}
-        near = {kind: sum(bool(get_close_matches(name, names, 1)) / len(own[kind]) for name in own[kind]) for kind in own}
-        kind = max(own, key=lambda kind: (set(own[kind]) <= set(names), near[kind]))
+
+        def fit(kind: Kind) -> tuple[bool, float]:
+            """Whether the columns that only this kind has are all there, and the share of them that at least resembles one."""
+            own = [name for name in kind.required if name not in ("symbol", "event_ts")]
+            return set(own) <= set(names), sum(bool(get_close_matches(name, names, 1)) for name in own) / len(own)
+
+        kind = max(KINDS.values(), key=fit)
         wanted = f"{kind.name} have {', '.join(kind.required)}"
-        if not near[kind]:
+        if not any(fit(kind)):
             raise self._error(f"holds no trades, quotes or bars, but {', '.join(names)}", f"for example, {wanted}")
         for name in kind.required:
             if name not in names:

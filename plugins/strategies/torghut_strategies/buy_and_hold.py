@@ -14,7 +14,7 @@ class BuyAndHold(Strategy):
     Entry: flat: buy `quantity`, on the first row of each symbol.
     Exit: none.
     Limits: one entry; everything that the market loses.
-    Roll-back: ``enabled: false`` keeps what is held; remove it with ``on_remove: flatten`` to sell.
+    Roll-back: ``enabled: false`` leaves what is held; taking the entry out with ``on_remove: flatten`` sells it.
     """
 
     class Params(Strategy.Params):

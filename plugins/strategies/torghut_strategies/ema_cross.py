@@ -14,7 +14,8 @@ class EmaCross(Strategy):
     Entry: flat, EMA12 above EMA26: buy `quantity`.
     Exit: long, EMA12 no longer above EMA26: close.
     Limits: one entry at a time; in a market without a trend it pays spread and fees at every cross.
-    Roll-back: nothing is kept between rows; ``enabled: false`` or other parameters hold from the next row on.
+    Roll-back: ``enabled: false`` stops it at the next row and leaves what is held; taking the entry out with
+    ``on_remove: flatten`` closes that. Nothing is kept between rows, so other parameters hold from the next one on.
     """
 
     columns = ("ema12", "ema26")

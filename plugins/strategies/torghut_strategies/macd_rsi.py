@@ -16,7 +16,8 @@ class MacdRsi(Strategy):
     Exit: long, histogram below 0, RSI above `rsi_sell`: close.
     Limits: one entry at a time; no stop, so the loss of a position is bounded by the catalog's limits only. A market
     that falls without a bounce is never left.
-    Roll-back: nothing is kept between rows; ``enabled: false`` or other parameters hold from the next row on.
+    Roll-back: ``enabled: false`` stops it at the next row and leaves what is held; taking the entry out with
+    ``on_remove: flatten`` closes that. Nothing is kept between rows, so other parameters hold from the next one on.
     """
 
     columns = ("macd_hist", "rsi14")

@@ -15,8 +15,9 @@ class MeanReversion(Strategy):
     Exit: close at or beyond the middle of the band.
     Limits: one entry at a time; no stop, and a breakout looks like an entry, so keep the catalog's limits small. With
     a band of no width (a flat market) nothing is outside of it.
-    Roll-back: nothing is kept between rows; ``enabled: false`` or other parameters hold from the next row on. A short
-    is still closed at the middle after `shorts` is taken back.
+    Roll-back: ``enabled: false`` stops it at the next row and leaves what is held; taking the entry out with
+    ``on_remove: flatten`` closes that. Nothing is kept between rows, so other parameters hold from the next one on.
+    A short is still closed at the middle after `shorts` is taken back.
     """
 
     columns = ("boll_lower", "boll_mid", "boll_upper")

@@ -17,7 +17,8 @@ class TimeSeriesMomentum(Strategy):
     Exit: the same rule: a return of the other sign turns the position (closes it without `shorts`), one of 0 closes it.
     Limits: `max_leverage` x `notional`; trades only when the position is off by more than `rebalance_band`. Bars are
     counted, not time: a gap in the tape is one bar long.
-    Roll-back: ``enabled: false`` keeps the position; a longer `lookback` waits until it has seen that many bars.
+    Roll-back: ``enabled: false`` stops it at the next row and leaves what is held; taking the entry out with
+    ``on_remove: flatten`` closes that. A longer `lookback` waits until it has seen that many bars.
 
     Notes
     -----

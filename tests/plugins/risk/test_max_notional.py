@@ -20,6 +20,12 @@ def test_order_at_the_limit_passes():
     assert verdict == Verdict("max-notional", Outcome.ALLOW, "max-notional", "1000", "1000")
 
 
+def test_order_at_the_limit_is_not_cut_to_a_step():
+    """A quantity between two steps that is within the limit stays as it is."""
+    verdict = check(decision("buy", "10.5"), risk_context(price=100), max_notional_per_trade=1050, quantity_step=1)
+    assert verdict.outcome is Outcome.ALLOW
+
+
 def test_order_above_the_limit_is_shrunk_to_whole_steps():
     """What is left is rounded down: 1000 / 30 in steps of 0.01."""
     verdict = check(decision("buy", 50), risk_context(price=30), max_notional_per_trade=1000, quantity_step="0.01")

@@ -21,9 +21,10 @@ def test_listed_symbol_passes():
     )
 
 
-def test_other_symbol_is_denied():
+@pytest.mark.parametrize("symbol", ["ESX", "E", "USD", "BTC/USD,ES"])
+def test_other_symbol_is_denied(symbol):
     """Names are compared whole."""
-    assert check(decision(symbol="ESX")).outcome is Outcome.DENY
+    assert check(decision(symbol=symbol)).outcome is Outcome.DENY
 
 
 def test_position_in_a_symbol_taken_off_the_list_can_be_closed():

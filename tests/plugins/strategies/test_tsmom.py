@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from torghut_strategies import TimeSeriesMomentum
-from torghut_testing import Rehearsal, Row, plain_copy, signal
+from torghut_testing import Rehearsal, Row, context, plain_copy, signal
 
 from torghut_core import Side
 
@@ -74,6 +74,14 @@ def test_small_changes_are_not_traded():
     wide = Rehearsal(strategy(vol_bars=50, rebalance_band="0.5")).run(market)
     none = Rehearsal(strategy(vol_bars=50, rebalance_band=0)).run(market)
     assert 0 < len(wide) < len(none) / 5
+
+
+def test_order_under_way_counts_as_filled():
+    """What is wanted and not filled yet is not asked for again."""
+    momentum = strategy()
+    (decision,) = Rehearsal(momentum).run(rows(100.0, 90.0, 95.0, 101.0))
+    assert momentum.on_signal(signal("ES"), context(101.0, working=decision.quantity, symbol="ES")) is None
+    assert momentum.on_signal(signal("ES"), context(101.0, symbol="ES")) is not None
 
 
 def test_price_without_a_return_is_skipped():

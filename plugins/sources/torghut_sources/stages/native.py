@@ -25,6 +25,12 @@ FLOATS = types.Array(types.float64, 2, "A")
 COLUMN = types.Array(types.int64, 1, "A")
 """One integer per event, as `Batch.now`."""
 
+OUTPUT = types.Array(types.float64, 2, "C")
+"""A float block that a kernel fills."""
+
+TABLE = types.Array(types.int64, 2, "C")
+"""A stage's own integers, in two dimensions."""
+
 NUMBERS = types.Array(types.int64, 1, "C")
 """A stage's own integers."""
 

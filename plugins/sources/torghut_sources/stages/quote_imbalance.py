@@ -54,8 +54,14 @@ def run(
     bar_ints: IntArray,
     out: FloatArray,
     first: int,
+    wanted: int,
 ) -> int:
-    """Write what each bar sees to the rows of `out` from `first` on; -1, or a symbol that has no row of state."""
+    """Write what each bar sees to the `wanted` rows (a bit each) of `out` from `first` on.
+
+    Returns
+    -------
+    -1, or a symbol that has no row of state.
+    """
     bars = bar_ints.shape[1]
     bar = quote = 0
     while bar < bars or quote < quote_ints.shape[1]:
@@ -70,7 +76,8 @@ def run(
         else:
             values = look(last, now[bar_ints[0, bar] - start], stale_after)
             for row in range(5):
-                out[first + row, bar] = values[row]
+                if wanted >> row & 1:
+                    out[first + row, bar] = values[row]
             bar += 1
     return -1
 
@@ -115,9 +122,7 @@ class QuoteImbalance(Indicator):
         [[0.5, 1.0, 1.5, 5.0, nan], [nan, nan, nan, nan, nan]]
         """
         out = np.empty((5, len(bars)))
-        unknown = run(
-            self.state, self.stale_after, now, start, quotes.ints, quotes.floats, bars.ints, out, 0
-        )
+        unknown = run(self.state, self.stale_after, now, start, quotes.ints, quotes.floats, bars.ints, out, 0)
         if unknown >= 0:
             raise ShapeError(f"QuoteImbalance: symbol {unknown}, and the state has rows 0 to {len(self.state) - 1}")
         return out

@@ -21,11 +21,14 @@ def volatility(capacity: int) -> np.dtype[Any]:
 @kernel
 def step(volatility: Any, ts: int, price: float, length: int) -> float:
     """Advance by a price at a time; the window is the `length` ns up to and with that time."""
+    last = volatility.last
+    volatility.last = price
+    if not price > 0.0:
+        return math.nan
     returns = volatility.returns
     expire(returns, ts - length)
-    if price > 0.0 and volatility.last > 0.0:
-        push(returns, ts, math.log(price / volatility.last), 1.0)
-    volatility.last = price
+    if last > 0.0:
+        push(returns, ts, math.log(price / last), 1.0)
     weight, _, m2 = moments(returns)
     return math.sqrt(m2 / weight) if weight > 1.0 else math.nan
 
@@ -59,12 +62,13 @@ class RealizedVolatility(Indicator):
         ----------
         symbol : shape (n,), row of the state that each price belongs to.
         ts : shape (n,), time of each price, ns.
-        price : shape (n,), quote currency per unit, in event order. One that is not above 0 has no return.
+        price : shape (n,), quote currency per unit, in event order.
 
         Returns
         -------
         Shape (n,): population standard deviation of the log returns from price to price whose later end is in
-        (ts - length, ts], not annualised; NaN with fewer than two of them. A return over a gap counts as one.
+        (ts - length, ts], not annualised; NaN with fewer than two of them, and at a price that is not above 0 (which
+        has no return, nor has the price after it). A return over a gap counts as one.
 
         Raises
         ------

@@ -21,39 +21,43 @@ from torghut_core.stages import kernel
 ROUND_THE_CLOCK = "24/7"
 """The calendar whose sessions are the days of UTC."""
 
-SESSION_SPAN = np.dtype([("open", np.int64), ("next", np.int64)])
-"""State: the session that was found last, from its open to the next one, ns."""
+SPAN = np.dtype([("calendar", np.int64), ("open", np.int64), ("next", np.int64)])
+"""State: the number of a calendar, and its session that was found last, from its open to the next one, ns."""
 
 DAY = 86_400_000_000_000
 YEAR = 366 * DAY
 NEVER = -(2**63)
 ALWAYS = 2**63 - 1
 
-_NO_CALENDAR = -1
-_EVERY_DAY = -2
+_NO_CALENDAR = 0
+_EVERY_DAY = 1
+_FIRST_EXCHANGE = 2
 
 
 @kernel
-def session_open(span: Any, opens: IntArray, ends: IntArray, calendar: int, ts: int) -> int:
-    """The latest open at or before `ts` of a calendar (numbered by `Sessions.calendar`); `NEVER` where there is none."""
+def session_open(span: Any, opens: IntArray, ends: IntArray, ts: int) -> int:
+    """The latest open of a span's calendar at or before `ts`; `NEVER` where there is none."""
     if span.open <= ts < span.next:
         return int(span.open)
     span.open = NEVER
     span.next = ALWAYS
-    if calendar == _EVERY_DAY:
+    exchange = span.calendar - _FIRST_EXCHANGE
+    if span.calendar == _EVERY_DAY:
         span.open = ts // DAY * DAY
         span.next = span.open + DAY
-    elif calendar != _NO_CALENDAR and ts < ends[calendar]:
+    elif exchange >= 0 and ts < ends[exchange]:
         low, high = 0, opens.shape[1]
         while low < high:
             middle = (low + high) // 2
-            if opens[calendar, middle] <= ts:
+            if opens[exchange, middle] <= ts:
                 low = middle + 1
             else:
                 high = middle
         if low > 0:
-            span.open = opens[calendar, low - 1]
-        span.next = min(opens[calendar, low], ends[calendar]) if low < opens.shape[1] else ends[calendar]
+            span.open = opens[exchange, low - 1]
+        span.next = ends[exchange]
+        if low < opens.shape[1]:
+            span.next = min(span.next, opens[exchange, low])
     return int(span.open)
 
 
@@ -97,7 +101,7 @@ class Sessions:
         self.first, self.until = NEVER, ALWAYS
 
     def calendar(self, symbol: str) -> int:
-        """The number of a symbol's calendar, for `session_open`."""
+        """The number of a symbol's calendar, for `SPAN`."""
         name = next((name for pattern, name in self._calendars.items() if fnmatchcase(symbol, pattern)), None)
         if name is None:
             return _NO_CALENDAR
@@ -106,7 +110,7 @@ class Sessions:
         if name not in self._in_use:
             self._in_use.append(name)
             self.first, self.until = ALWAYS, NEVER
-        return self._in_use.index(name)
+        return _FIRST_EXCHANGE + self._in_use.index(name)
 
     def cover(self, ts: int) -> None:
         """Make `opens` cover a time, and some years around it."""

@@ -48,9 +48,7 @@ def rolling_step(sales: Any, ts: int, price: float, volume: float, length: int) 
 
 
 @kernel
-def _run_session(
-    state: Any, symbol: IntArray, opened: IntArray, price: FloatArray, volume: FloatArray
-) -> FloatArray:
+def _run_session(state: Any, symbol: IntArray, opened: IntArray, price: FloatArray, volume: FloatArray) -> FloatArray:
     out = np.empty(len(symbol))
     for i in range(len(symbol)):
         out[i] = session_step(state[symbol[i]], opened[i], price[i], volume[i])

@@ -1,0 +1,130 @@
+"""What a simulated venue knows of the market: the events of the batch at hand, and of those before it what still counts.
+
+Nothing is done for an event that nobody asks about: last prices and quotes are looked up from the end of what was
+shown, when they are needed, and at the latest when the next batch comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+import numpy as np
+
+from torghut_brokers.events import BarEvents, Events, Levels, QuoteEvents, Touch, TradeEvents
+from torghut_core import Batch
+
+
+class Market:
+    """The events shown so far.
+
+    Attributes
+    ----------
+    clock : the loop's time at the last event shown, ns; 0 before the first.
+    stop : position after the last event shown.
+    prices : last price of each symbol that is followed, up to where `follow` or `refresh` last looked: trade, bar
+        close, or the middle of bid and ask.
+    """
+
+    def __init__(self, clock: int = 0, prices: Mapping[str, Decimal] = {}, touches: Mapping[str, Touch] = {}) -> None:
+        self.clock = clock
+        self.stop = 0
+        self.prices = dict(prices)
+        self._touches = dict(touches)
+        self._batch: Batch | None = None
+        self._events: list[Events] = []
+        self._quotes: QuoteEvents | None = None
+        self._first = self._refreshed = 0
+
+    def holds(self, batch: Batch) -> bool:
+        """Whether this is the batch at hand."""
+        return batch is self._batch
+
+    def open(self, batch: Batch, first: int) -> None:
+        """Go over to the next batch, of which the event at position `first` is the next."""
+        self._batch = batch
+        self._first = self._refreshed = self.stop = first
+        self._quotes = QuoteEvents(batch.quotes) if len(batch.quotes) else None
+        self._events = [] if self._quotes is None else [self._quotes]
+        if len(batch.trades):
+            self._events.append(TradeEvents(batch.trades))
+        if len(batch.bars):
+            self._events.append(BarEvents(batch.bars))
+
+    def close(self, oldest: int) -> None:
+        """Keep of the batch what matters after it: last prices, and each symbol's last quote if not before `oldest`."""
+        self.refresh(self.stop)
+        batch, quotes = self._batch, self._quotes
+        if batch is None or quotes is None or self.stop == self._first:
+            return
+        first = max(self._first, batch.start + int(batch.now.searchsorted(oldest)))
+        low, high = int(quotes.at.searchsorted(first)), int(quotes.at.searchsorted(self.stop))
+        last_row = np.full(len(batch.symbols), -1)
+        last_row[quotes.symbol[low:high]] = np.arange(low, high)
+        for number in np.flatnonzero(last_row >= 0).tolist():
+            self._touches[batch.symbols.names[number]] = quotes.touch(last_row.item(number))
+
+    def touches(self, oldest: int) -> dict[str, Touch]:
+        """Each symbol's last quote as of the last `close`, if not before `oldest`."""
+        return {symbol: touch for symbol, touch in self._touches.items() if touch.event_ts >= oldest}
+
+    def rows(self, first: int, stop: int, levels: Levels | None = None) -> list[tuple[int, Events, int]]:
+        """(position, table, row) of the events at positions `first` to `stop` - 1, those at `levels` only, in order."""
+        found: list[tuple[int, Events, int]] = []
+        for events in self._events:
+            low, high = int(events.at.searchsorted(first)), int(events.at.searchsorted(stop))
+            rows: Iterable[int] = range(low, high)
+            if levels is not None:
+                rows = (low + np.flatnonzero(events.hits(low, high, levels))).tolist()
+            found += [(events.at.item(row), events, row) for row in rows]
+        if len(self._events) > 1:
+            found.sort(key=lambda each: each[0])
+        return found
+
+    def touch(self, symbol: str, at: int) -> Touch | None:
+        """The symbol's last quote before position `at`, None where there is none."""
+        if self._quotes is not None and self._batch is not None:
+            number = self._batch.symbols.find(symbol)
+            row = -1 if number is None else self._quotes.last(number, self._first, at)
+            if row >= 0:
+                return self._quotes.touch(row)
+        return self._touches.get(symbol)
+
+    def follow(self, symbol: str, price: Decimal, at: int) -> None:
+        """Follow the price of a symbol from position `at` on; `price` is its first."""
+        self.refresh(at)
+        self.prices[symbol] = price
+
+    def leave(self, symbol: str) -> None:
+        """Follow the price of a symbol no more."""
+        del self.prices[symbol]
+
+    def refresh(self, stop: int) -> None:
+        """Bring `prices` up to position `stop`."""
+        first, self._refreshed = self._refreshed, stop
+        prices = self.prices
+        if self._batch is None or stop <= first or not prices:
+            return
+        if stop - first <= 4 * len(prices):  # looking at each event costs less than looking for each symbol
+            names = self._batch.symbols.names
+            for _, events, row in self.rows(first, stop):
+                symbol = names[events.symbol.item(row)]
+                if symbol in prices:
+                    prices[symbol] = events.price(row) or prices[symbol]
+            return
+        for symbol in prices:
+            number = self._batch.symbols.find(symbol)
+            if number is not None:
+                prices[symbol] = self._last_price(number, first, stop) or prices[symbol]
+
+    def _last_price(self, symbol: int, first: int, stop: int) -> Decimal | None:
+        price = None
+        for events in self._events:
+            row = events.last(symbol, first, stop)
+            while row >= 0:
+                found, at = events.price(row), events.at.item(row)
+                if found is not None:
+                    price, first = found, at  # in the other tables only what is later counts
+                    break
+                row = events.last(symbol, first, at)
+        return price

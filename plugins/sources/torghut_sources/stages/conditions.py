@@ -1,0 +1,60 @@
+"""Sale conditions that keep a trade out of the bars."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_FLAGS = re.compile(r"0x[0-9a-f]+|(?=.*[0-9])[0-9a-f]{2,}", re.ASCII | re.IGNORECASE)
+_SEPARATORS = re.compile(r"[\s,]+")
+
+
+class Exclusion:
+    """Which sale conditions keep a trade out.
+
+    Parameters
+    ----------
+    conditions : flag words and codes. A *flag word* is hexadecimal, of two digits or more (or with ``0x`` before it), like
+        ``100000``: it fits a condition word that has any of its bits. Anything else, like ``W``, is a *code*: it fits a
+        text that has it between spaces or commas, or among letters that stand together.
+    suspicious : whether trades that the tape marks as suspicious are kept out too.
+
+    Examples
+    --------
+    >>> average_price = Exclusion(["100000", "W"], suspicious=True)
+    >>> [average_price.fits(text, False) for text in ("20100020", "20000020", "@ W", "@TW", "@ T", "")]
+    [True, False, True, True, False, False]
+    >>> average_price.fits("", True)
+    True
+    """
+
+    def __init__(self, conditions: Sequence[str], suspicious: bool) -> None:
+        self._flags = 0
+        self._codes = set()
+        for condition in conditions:
+            if _FLAGS.fullmatch(condition):
+                self._flags |= int(condition, 16)
+            else:
+                self._codes.add(condition)
+        self._suspicious = suspicious
+
+    def fits(self, text: str, suspicious: bool) -> bool:
+        """Whether a trade with these conditions is kept out."""
+        if suspicious and self._suspicious:
+            return True
+        if _FLAGS.fullmatch(text):
+            return bool(int(text, 16) & self._flags)
+        parts = _SEPARATORS.split(text)
+        return not self._codes.isdisjoint([*parts, *(letter for part in parts for letter in part)])
+
+
+def check_condition(condition: str) -> str:
+    """A condition that `Exclusion` can look for.
+
+    Raises
+    ------
+    ValueError : it is empty, or has spaces or commas.
+    """
+    if not condition or _SEPARATORS.search(condition):
+        raise ValueError(f"{condition!r} is no sale condition: give a hexadecimal flag word like 100000, or a code like W")
+    return condition

@@ -1,0 +1,339 @@
+"""The `indicators` stage: every indicator of every bar series, in one pass over the bars.
+
+The formulas are in the modules of the indicators. Here they are put together into kernels that read a bar once and
+write all of its values. A call of a kernel costs more than the values of one bar, so a live batch makes as few calls as
+its columns need: one for what is made of closes, one for volumes and returns, one for quotes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import field_validator
+
+from torghut_core import (
+    SIGNAL_COLUMNS,
+    Bars,
+    Batch,
+    FloatArray,
+    IntArray,
+    Params,
+    ShapeError,
+    Signals,
+    SymbolTable,
+    param,
+)
+from torghut_core.stages import Stage, kernel
+from torghut_sources.stages import bollinger, macd, quote_imbalance, realized_volatility, rsi, vwap
+from torghut_sources.stages.native import COLUMN, FLAG, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
+from torghut_sources.stages.order import merge
+from torghut_sources.stages.sessions import SPAN, Sessions, check_calendar, session_open
+from torghut_sources.stages.state import from_words, grown, to_words
+from torghut_sources.stages.window import window
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "macd": ("macd", "macd_signal", "macd_hist"),
+    "ema": ("ema12", "ema26"),
+    "boll": ("boll_mid", "boll_upper", "boll_lower"),
+    "vwap": ("vwap_session", "vwap_w5m"),
+    "imbalance": tuple(column for column in SIGNAL_COLUMNS if column.startswith("imbalance_")),
+    "vol_realized": ("vol_realized_w60s",),
+}
+"""What a name in the parameter `columns` stands for, where that is not just the column of that name."""
+
+MILLISECOND = 1_000_000
+MINUTE = 60_000_000_000
+
+CLOSES = np.dtype([("macd", macd.MACD), ("rsi", rsi.RSI), ("bollinger", window(20))])
+SESSION = np.dtype([("span", SPAN), ("vwap", vwap.SESSION)])
+ROLLING = window(300)  # five minutes of bars of a second, the shortest there are
+RETURNS = realized_volatility.volatility(60)
+
+STATES = {
+    "closes": CLOSES,
+    "sessions": SESSION,
+    "rolling": ROLLING,
+    "returns": RETURNS,
+    "quotes": quote_imbalance.QUOTE,
+}
+"""Rows of state: per symbol of `quotes`, per series of the others."""
+
+# Rows of the blocks of `Bars` and `Signals`, as a kernel needs them.
+TS, SERIES = Bars.event_ts.row, Bars.series.row
+HIGH, LOW, CLOSE, VOLUME, VWAP = Bars.high.row, Bars.low.row, Bars.close.row, Bars.volume.row, Bars.vwap.row
+MACD, MACD_SIGNAL, MACD_HIST = Signals.macd.row, Signals.macd_signal.row, Signals.macd_hist.row
+EMA12, EMA26, RSI14 = Signals.ema12.row, Signals.ema26.row, Signals.rsi14.row
+BOLL_MID, BOLL_UPPER, BOLL_LOWER = Signals.boll_mid.row, Signals.boll_upper.row, Signals.boll_lower.row
+VWAP_SESSION, VWAP_W5M = Signals.vwap_session.row, Signals.vwap_w5m.row
+IMBALANCE, VOL_REALIZED = Signals.imbalance_spread.row, Signals.vol_realized_w60s.row
+SIGNAL_CLOSE = Signals.close.row
+
+
+@kernel
+def run_closes(state: Any, ints: IntArray, floats: FloatArray, out: FloatArray, sma: bool, wanted: int) -> int:
+    """Write the columns that are made of closes, and NaN to all that are not `wanted` (a bit per column).
+
+    Returns
+    -------
+    -1, or the first row whose series has no state.
+    """
+    averages = wanted & (1 << MACD | 1 << MACD_SIGNAL | 1 << MACD_HIST | 1 << EMA12 | 1 << EMA26) != 0
+    strength = wanted & 1 << RSI14 != 0
+    bands = wanted & (1 << BOLL_MID | 1 << BOLL_UPPER | 1 << BOLL_LOWER) != 0
+    for i in range(ints.shape[1]):
+        series = ints[SERIES, i]
+        if series < 0 or series >= len(state):
+            return i
+        closes = state[series]
+        close = floats[CLOSE, i]
+        out[SIGNAL_CLOSE, i] = close
+        ema12 = ema26 = difference = line = index = mid = upper = lower = math.nan
+        if close == close:  # a bar without a close has no values, and the series goes on after it
+            if averages:
+                ema12, ema26, difference, line = macd.step(closes.macd, close, 12, 26, 9, sma)
+            if strength:
+                index = rsi.step(closes.rsi, close, 14)
+            if bands:
+                mid, upper, lower = bollinger.step(closes.bollinger, close, 2.0)
+        out[MACD, i] = difference
+        out[MACD_SIGNAL, i] = line
+        out[MACD_HIST, i] = difference - line
+        out[EMA12, i] = ema12
+        out[EMA26, i] = ema26
+        out[RSI14, i] = index
+        out[BOLL_MID, i] = mid
+        out[BOLL_UPPER, i] = upper
+        out[BOLL_LOWER, i] = lower
+    for column in range(SIGNAL_CLOSE):
+        if wanted & 1 << column == 0:
+            for i in range(ints.shape[1]):
+                out[column, i] = math.nan
+    return -1
+
+
+@kernel
+def run_volumes(
+    sessions: Any,
+    rolling: Any,
+    returns: Any,
+    opens: IntArray,
+    ends: IntArray,
+    first: int,
+    until: int,
+    ints: IntArray,
+    floats: FloatArray,
+    out: FloatArray,
+    wanted: int,
+) -> int:
+    """Write the `wanted` columns that are made of volumes and returns.
+
+    Returns
+    -------
+    -1, or the first row whose time is not from `first` to `until`; then nothing was done.
+    """
+    since_open = wanted & 1 << VWAP_SESSION != 0
+    if since_open:
+        for i in range(ints.shape[1]):
+            if ints[TS, i] < first or ints[TS, i] >= until:
+                return i
+    for i in range(ints.shape[1]):
+        series, ts = ints[SERIES, i], ints[TS, i]
+        price = vwap.price_of(floats[HIGH, i], floats[LOW, i], floats[CLOSE, i], floats[VWAP, i])
+        volume = floats[VOLUME, i] if price == price else 0.0
+        if since_open:
+            session = sessions[series]
+            opened = session_open(session.span, opens, ends, ts)
+            out[VWAP_SESSION, i] = vwap.session_step(session.vwap, opened, price, volume)
+        if wanted & 1 << VWAP_W5M:
+            out[VWAP_W5M, i] = vwap.rolling_step(rolling[series], ts, price, volume, 5 * MINUTE)
+        if wanted & 1 << VOL_REALIZED:
+            out[VOL_REALIZED, i] = realized_volatility.step(returns[series], ts, floats[CLOSE, i], MINUTE)
+    return -1
+
+
+class Indicators(Stage):
+    """One row of signals per bar of `Batch.bars` and `Batch.microbars`.
+
+    Every bar series has a state of its own. A value is NaN until its indicator is warm: ema12 and ema26 for 12 and 26
+    bars, macd for 26, macd_signal and macd_hist for 34, rsi14 for 15, boll for 20; vol_realized_w60s with fewer than two
+    returns in its window; the averages by volume without volume; what is made of quotes without a fresh quote.
+    """
+
+    class Params(Params):
+        """Parameters of `Indicators`."""
+
+        columns: list[str] = param(
+            sorted({*GROUPS, *SIGNAL_COLUMNS}.difference(*GROUPS.values()) | set(GROUPS)),
+            help="columns of ta_signals to compute, or groups: macd, ema, boll, vwap, imbalance, vol_realized; the"
+            " others stay null",
+        )
+        seed: Literal["first", "sma"] = param(
+            "first", help="how the averages begin: first close, or sma (mean of the first span closes, as TA-Lib)"
+        )
+        quote_stale_after_ms: int = param(2000, ge=0, help="age at which a quote counts as gone, ms")
+        calendars: dict[str, str] = param(
+            {"*/*": "24/7", "*": "XNYS"},
+            help="exchange calendar by symbol pattern, first match counts, for the sessions of vwap_session;"
+            " 24/7 begins at 00:00 UTC",
+        )
+
+        @field_validator("columns")
+        @classmethod
+        def _columns_exist(cls, columns: list[str]) -> list[str]:
+            for name in columns:
+                if name not in GROUPS and name not in SIGNAL_COLUMNS:
+                    nearest = difflib.get_close_matches(name, [*GROUPS, *SIGNAL_COLUMNS], 1, 0)[0]
+                    raise ValueError(f"{name!r} is no column of ta_signals (the nearest is {nearest!r})")
+            return columns
+
+        @field_validator("calendars")
+        @classmethod
+        def _calendars_exist(cls, calendars: dict[str, str]) -> dict[str, str]:
+            return {pattern: check_calendar(name) for pattern, name in calendars.items()}
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        names = {column for name in params.columns for column in GROUPS.get(name, (name,))}
+        self._wanted = sum(1 << row for row, column in enumerate(SIGNAL_COLUMNS) if column in names)
+        self._sma = params.seed == "sma"
+        self._stale_after = params.quote_stale_after_ms * MILLISECOND
+        self._by_volume = not names.isdisjoint((*GROUPS["vwap"], *GROUPS["vol_realized"]))
+        self._by_quote = not names.isdisjoint(GROUPS["imbalance"])
+        needs = {
+            "closes": True,
+            "sessions": "vwap_session" in names,
+            "rolling": "vwap_w5m" in names,
+            "returns": "vol_realized_w60s" in names,
+            "quotes": self._by_quote,
+        }
+        self._kept = [name for name, needed in needs.items() if needed]
+        self._run_closes = native(run_closes, records(CLOSES), INTS, FLOATS, OUTPUT, FLAG, NUMBER)
+        if self._by_volume:
+            states = records(SESSION), records(ROLLING), records(RETURNS)
+            opens = TABLE, NUMBERS, NUMBER, NUMBER
+            self._run_volumes = native(run_volumes, *states, *opens, INTS, FLOATS, OUTPUT, NUMBER)
+        if self._by_quote:
+            quotes = COLUMN, NUMBER, INTS, FLOATS
+            self._run_quotes = native(
+                quote_imbalance.run, records(quote_imbalance.QUOTE), NUMBER, *quotes, INTS, OUTPUT, NUMBER, NUMBER
+            )
+        self._clear()
+
+    def _clear(self) -> None:
+        self._symbols = SymbolTable()
+        self._series = 0
+        self._saved: dict[str, Any] | None = None
+        self._sessions = Sessions(self.params.calendars)
+        self._states = {name: np.zeros(0, dtype) for name, dtype in STATES.items()}
+
+    def update(self, batch: Batch) -> Batch:
+        """Fill in `Batch.signals`: a row per bar of `bars` and `microbars`, in order of (at, event_ts, symbol, step).
+
+        Raises
+        ------
+        ShapeError : a bar of a series, or a quote of a symbol, that is not in the batch's symbol table.
+        """
+        symbols = batch.symbols
+        if symbols is not self._symbols:
+            self._adopt(symbols)
+        if len(symbols.series_step) > self._series:
+            self._grow()
+        bars = batch.microbars
+        if batch.bars.ints.size:
+            bars = merge(symbols, batch.bars, bars) if bars.ints.size else batch.bars
+        ints, floats = bars.ints, bars.floats
+        out = np.empty((SIGNAL_CLOSE + 1, ints.shape[1]))
+        row = self._run_closes(self._states["closes"], ints, floats, out, self._sma, self._wanted)
+        if row >= 0:
+            raise ShapeError(f"indicators: a bar is of series {ints[SERIES, row]}, and the table has {self._series}")
+        if self._by_volume:
+            self._update_volumes(ints, floats, out)
+        if self._by_quote:
+            self._update_quotes(batch, ints, out)
+        batch.signals = Signals(ints[: SERIES + 1], out)
+        return batch
+
+    def _update_volumes(self, ints: IntArray, floats: FloatArray, out: FloatArray) -> None:
+        sessions, states = self._sessions, self._states
+        while True:
+            opens = sessions.opens, sessions.ends, sessions.first, sessions.until
+            row = self._run_volumes(
+                states["sessions"], states["rolling"], states["returns"], *opens, ints, floats, out, self._wanted
+            )
+            if row < 0:
+                return
+            sessions.cover(int(ints[TS, row]))
+
+    def _update_quotes(self, batch: Batch, ints: IntArray, out: FloatArray) -> None:
+        quotes = batch.quotes
+        self._states["quotes"] = grown(self._states["quotes"], len(batch.symbols))
+        events = batch.now, batch.start, quotes.ints, quotes.floats
+        wanted = self._wanted >> IMBALANCE
+        symbol = self._run_quotes(self._states["quotes"], self._stale_after, *events, ints, out, IMBALANCE, wanted)
+        if symbol >= 0:
+            raise ShapeError(f"indicators: an event is of symbol {symbol}, and the table has {len(batch.symbols)}")
+
+    def _grow(self) -> None:
+        """Make room for the series that are new in the symbol table."""
+        new = range(self._series, len(self._symbols.series_step))
+        self._series = new.stop
+        for name in self._kept:
+            if name != "quotes":
+                self._states[name] = grown(self._states[name], new.stop)
+        if "sessions" in self._kept:
+            self._set_calendars(new)
+
+    def _set_calendars(self, numbers: Iterable[int]) -> None:
+        spans = self._states["sessions"]["span"]
+        for series in numbers:
+            name = self._symbols.names[self._symbols.series_symbol[series]]
+            spans[series] = (self._sessions.calendar(name), 0, 0)
+
+    def save_state(self) -> dict[str, Any]:
+        """State by name: `symbols` and `series` (symbol, step), and for each kind of state the words of their rows."""
+        if self._saved is not None:
+            return self._saved
+        symbols = self._symbols
+        names = [symbols.names[number] for number in symbols.series_symbol[: self._series]]
+        saved: dict[str, Any] = {
+            "symbols": symbols.names[: len(self._states["quotes"])],
+            "series": [list(pair) for pair in zip(names, symbols.series_step, strict=False)],
+        }
+        for name, state in self._states.items():
+            saved[name] = to_words(state[: len(saved["symbols" if name == "quotes" else "series"])])
+        return saved
+
+    def load_state(self, state: dict[str, Any], version: int) -> None:
+        """Go on from what `save_state` gave; columns that its instance did not compute begin cold.
+
+        Raises
+        ------
+        ValueError : state of another version or shape.
+        """
+        super().load_state(state, version)
+        for name, dtype in STATES.items():
+            from_words(state[name], dtype)
+        self._clear()
+        self._saved = state
+
+    def _adopt(self, symbols: SymbolTable) -> None:
+        """Take over the saved state, or that of the table before, by the names of the symbols."""
+        saved = self.save_state()
+        self._clear()
+        self._symbols = symbols
+        rows = {
+            "symbols": [symbols.number(name) for name in saved["symbols"]],
+            "series": [symbols.series(symbols.number(name), step) for name, step in saved["series"]],
+        }
+        self._states["quotes"] = grown(self._states["quotes"], len(symbols))
+        self._grow()
+        for name in self._kept:
+            if len(saved[name]):
+                numbers = rows["symbols" if name == "quotes" else "series"]
+                self._states[name][numbers] = from_words(saved[name], STATES[name])
+        if "sessions" in self._kept:
+            self._set_calendars(rows["series"])  # the calendars of the parameters may be others

@@ -1,0 +1,131 @@
+"""What the documents for authors say is what there is: their code runs, their tables are the code's."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torghut_risk
+import torghut_strategies
+import yaml
+from torghut_testing import registered
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+TEMPLATE = ROOT / "authoring_kit" / "template"
+NAMED_BLOCK = re.compile(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+BUILT_IN = [
+    pytest.param(document, cls, name, id=name)
+    for document, module, hook in (
+        ("strategies.md", torghut_strategies, "register_strategies"),
+        ("risk.md", torghut_risk, "register_risk_rules"),
+    )
+    for name, cls in registered(module, hook).items()
+]
+
+
+def named_blocks(document):
+    return dict(NAMED_BLOCK.findall((DOCS / document).read_text(encoding="utf-8")))
+
+
+def run(arguments, folder, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("document", ["write-a-strategy.md", "risk.md"])
+def test_code_of_the_document_passes_its_tests(document, tmp_path):
+    """A reader who copies the files and runs pytest sees green."""
+    for name, text in named_blocks(document).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = run(["-m", "pytest", "-q", "-p", "no:cacheprovider"], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in TEMPLATE.iterdir() if path.is_file()))
+def test_template_is_what_the_document_shows(name):
+    """Copying the template and copying from the page is the same."""
+    assert (TEMPLATE / name).read_text(encoding="utf-8") == named_blocks("write-a-strategy.md")[name]
+
+
+def test_strategy_of_the_document_fits_on_a_screen():
+    """The page promises little code, and keeps to it."""
+    assert len(named_blocks("write-a-strategy.md")["acme_alpha.py"].splitlines()) <= 45
+
+
+def test_catalog_of_the_document_is_valid(tmp_path):
+    """With the package installed as the page says, the page's catalog has no mistake."""
+    blocks = named_blocks("write-a-strategy.md")
+    for name in ("acme_alpha.py", "my.yaml"):
+        (tmp_path / name).write_text(blocks[name], encoding="utf-8")
+    installed = tmp_path / "acme_alpha-0.1.0.dist-info"  # what pip leaves behind
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-alpha\nVersion: 0.1.0\n", encoding="utf-8")
+    (installed / "entry_points.txt").write_text("[torghut]\nacme-alpha = acme_alpha\n", encoding="utf-8")
+    command = "from torghut_core.cli import main; main()"
+    listed = run(["-c", command, "plugin", "list"], tmp_path, PYTHONPATH=str(tmp_path))
+    assert "acme-oversold" in listed.stdout, listed.stdout + listed.stderr
+    done = run(["-c", command, "catalog", "validate", "my.yaml"], tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("document", ["strategies.md", "risk.md", "write-a-strategy.md"])
+def test_plugins_in_the_document_s_catalogs_exist(document):
+    """Every strategy and rule that an example uses is registered, and takes the parameters that it is given."""
+    plugins = {name: cls for _, cls, name in (case.values for case in BUILT_IN)}
+    for block in YAML_BLOCK.findall((DOCS / document).read_text(encoding="utf-8")):
+        catalog = yaml.safe_load(block)
+        for entry in [*catalog.get("strategies", []), *catalog.get("risk", [])]:
+            if not entry["use"].startswith("acme-"):
+                plugins[entry["use"]].Params(**entry.get("params", {}))
+
+
+@pytest.mark.parametrize(("document", "cls", "name"), BUILT_IN)
+def test_document_says_what_the_code_says(document, cls, name):
+    """The section of a plugin holds its docstring and a line for each parameter, with default and bounds."""
+    text = (DOCS / document).read_text(encoding="utf-8")
+    section = re.split(r"^## ", text.split(f"## `{name}`\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    prose, _, table = section.partition("| parameter |")
+    stated = re.sub(r"Notes\s+-+", "", inspect.cleandoc(cls.__doc__))
+    assert words(prose.replace("No parameters.", "")) == words(stated)
+    lines = [line for line in table.splitlines()[2:] if line]
+    assert lines == [
+        f"| `{field}` | {default(info)} | {bounds(cls, field)} | {info.description} |"
+        for field, info in cls.Params.model_fields.items()
+    ]
+
+
+def words(text):
+    return re.sub(r"[`*]|^- ", "", text, flags=re.MULTILINE).split()
+
+
+def default(info):
+    if info.is_required():
+        return "required"
+    if info.default is None:
+        return "null"
+    return str(info.default).lower() if isinstance(info.default, bool) else str(info.default)
+
+
+def bounds(cls, field):
+    schema = cls.Params.model_json_schema()["properties"][field]
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    return ", ".join(
+        f"{sign} {part[key]:g}"
+        for part in [schema, *schema.get("anyOf", [])]
+        for key, sign in signs.items()
+        if key in part
+    )

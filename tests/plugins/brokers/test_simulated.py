@@ -1,0 +1,1149 @@
+"""The simulated broker: hand-computed lives of orders, what it refuses, its books, and its laws on random streams."""
+
+import itertools
+import json
+import random
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from unittest import mock
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torghut_brokers import register_brokers, simulated
+from torghut_brokers.simulated import Simulated
+
+from torghut_core import (
+    Account,
+    Bars,
+    Batch,
+    IllegalTransition,
+    Intent,
+    OrderEvent,
+    OrderState,
+    OrderType,
+    Position,
+    Quotes,
+    Side,
+    SymbolTable,
+    TimeInForce,
+    Trades,
+    money,
+    parse_timestamp,
+)
+
+SECOND = 1_000_000_000
+HOUR = 3600
+T0 = parse_timestamp("2023-09-05T16:00:00Z")
+MIDNIGHT = 8 * HOUR
+NAN = float("nan")
+BTC, ETH = "BTC/USD", "ETH/USD"
+
+
+def trade(second, price, size=1.0, symbol=BTC):
+    return "trade", symbol, second, second, {"price": price, "size": size}
+
+
+def quote(second, bid, ask, bid_size=1.0, ask_size=1.0, symbol=BTC):
+    values = {"bid_price": bid, "bid_size": bid_size, "ask_price": ask, "ask_size": ask_size}
+    return "quote", symbol, second, second, values
+
+
+def bar(second, opened, high, low, close, volume=10.0, step=60, symbol=BTC, known=None):
+    values = {"open": opened, "high": high, "low": low, "close": close, "volume": volume, "step": step * SECOND}
+    return "bar", symbol, second, second + step if known is None else known, values
+
+
+def tick(second):
+    return "tick", "", second, second, {}
+
+
+def nanoseconds(second):
+    return T0 + round(second * SECOND)
+
+
+def tape(*events):
+    """A batch of events in the order given, at positions from 0; seconds count from T0."""
+    symbols = SymbolTable()
+    rows = {"trade": [], "quote": [], "bar": [], "tick": []}
+    for at, (kind, symbol, begin, _, values) in enumerate(events):
+        row = {"at": at, "event_ts": nanoseconds(begin), **values}
+        if kind != "tick":
+            row["symbol"] = symbols.number(symbol)
+        rows[kind].append(row)
+    tables = {}
+    for kind, table in (("trade", Trades), ("quote", Quotes), ("bar", Bars)):
+        found = rows[kind]
+        tables[kind + "s"] = table.from_columns(**{name: [row[name] for row in found] for name in (found or [{}])[0]})
+    now = np.maximum.accumulate(np.array([nanoseconds(known) for *_, known, _ in events], np.int64))
+    return Batch.of(symbols, 0, now, **tables)
+
+
+def broker(**params):
+    return Simulated(Simulated.Params(**params))
+
+
+def intent(side="buy", quantity="2", name="tg-1", second=0, symbol=BTC, **fields):
+    prices = ("limit_price", "stop_price", "trail_price", "trail_pct")
+    return Intent(
+        client_order_id=name,
+        decision_hash="",
+        account="test",
+        strategy_id="test",
+        symbol=symbol,
+        side=Side(side),
+        quantity=Decimal(quantity),
+        decided_at=nanoseconds(second),
+        order_type=OrderType(fields.pop("order_type", "market")),
+        time_in_force=TimeInForce(fields.pop("time_in_force", "day")),
+        **{price: Decimal(fields[price]) for price in prices if price in fields},
+    )
+
+
+def limit(side, price, **fields):
+    return intent(side, order_type="limit", limit_price=price, **fields)
+
+
+def stop(side, price, **fields):
+    return intent(side, order_type="stop", stop_price=price, **fields)
+
+
+def stop_limit(side, at, price, **fields):
+    return intent(side, order_type="stop_limit", stop_price=at, limit_price=price, **fields)
+
+
+def trailing(side, **fields):
+    return intent(side, order_type="trailing_stop", **fields)
+
+
+def second_of(report):
+    seconds = Fraction(report.event_ts - T0, SECOND)
+    return int(seconds) if seconds.denominator == 1 else float(seconds)
+
+
+def told(reports):
+    """Reports as a test states them: ("fill", second, quantity, price) or (event, second)."""
+    lines = []
+    for report in reports:
+        line = (report.event.value, second_of(report))
+        if report.fill is not None:
+            line += (f"{report.fill.quantity.normalize():f}", f"{report.fill.price.normalize():f}")
+        lines.append(line)
+    return lines
+
+
+def life(order, events, known=0, **params):
+    """What is reported of an order that is submitted after the first `known` of the events."""
+    subject, batch = broker(**params), tape(*events)
+    subject.advance(batch, 0, known)
+    subject.submit(order)
+    subject.advance(batch, known, batch.stop)
+    accepted, *rest = told(subject.updates())
+    assert accepted == ("accept", 0)
+    return rest
+
+
+def fill(second, price, quantity="2"):
+    return "fill", second, quantity, price
+
+
+def case(name, order, events, *expected, known=0, **params):
+    """An order, submitted after the first `known` of the events, and what is reported of it after its acceptance."""
+    return pytest.param(order, events, known, params, list(expected), id=name)
+
+
+MARKET = [
+    case("buy-trade", intent("buy"), [trade(1, 25741.02)], fill(1, "25741.02")),
+    case("sell-trade", intent("sell"), [trade(1, 25741.02)], fill(1, "25741.02")),
+    case("buy-slips-up", intent("buy"), [trade(1, 25741.02)], fill(1, "25766.76102"), slippage_bps=10),
+    case("sell-slips-down", intent("sell"), [trade(1, 25741.02)], fill(1, "25715.27898"), slippage_bps=10),
+    case("buy-at-ask", intent("buy"), [quote(1, 25740.98, 25741.1)], fill(1, "25741.1"), slippage_bps=10),
+    case("sell-at-bid", intent("sell"), [quote(1, 25740.98, 25741.1)], fill(1, "25740.98"), slippage_bps=10),
+    case(
+        "known-quote-just-fresh",
+        intent("buy"),
+        [quote(-4, 25740.98, 25741.1), trade(1, 25750)],
+        fill(1, "25741.1"),
+        known=1,
+        slippage_bps=10,
+    ),
+    case(
+        "known-quote-stale",
+        intent("buy"),
+        [quote(-4.001, 25740.98, 25741.1), trade(1, 25750)],
+        fill(1, "25750"),
+        known=1,
+    ),
+    case(
+        "known-quote-stale-by-parameter",
+        intent("buy"),
+        [quote(-1, 25740.98, 25741.1), trade(0.5, 25750)],
+        fill(0.5, "25750"),
+        known=1,
+        quote_max_age_ms=1000,
+    ),
+    case(
+        "quote-without-ask",
+        intent("buy"),
+        [quote(-1, 25740.98, 25741.1), quote(1, 25740.98, NAN), trade(2, 25745)],
+        fill(2, "25745"),
+        known=1,
+    ),
+    case("sell-needs-the-bid-alone", intent("sell"), [quote(1, 25740.98, NAN)], fill(1, "25740.98")),
+    case("bar-open", intent("buy"), [bar(0, 25741.02, 25750, 25730, 25745)], fill(0, "25766.76102"), slippage_bps=10),
+    case(
+        "bar-with-fresh-quote",
+        intent("buy"),
+        [quote(-2, 25740.98, 25741.1), bar(0, 25750, 25760, 25740, 25755)],
+        fill(0, "25741.1"),
+        known=1,
+    ),
+    case(
+        "bar-that-began-before",
+        intent("sell"),
+        [bar(-30, 25000, 25800, 24000, 25700), bar(30, 25741.02, 25750, 25730, 25745)],
+        fill(30, "25741.02"),
+    ),
+    case("trade-that-happened-before", intent("buy"), [trade(-1, 25000), trade(1, 25741.02)], fill(1, "25741.02")),
+    case("same-instant", intent("buy"), [trade(0, 25741.02)], fill(0, "25741.02")),
+    case("other-symbol", intent("buy"), [trade(1, 1630.5, symbol=ETH), trade(2, 25741.02)], fill(2, "25741.02")),
+    case("no-price", intent("buy"), [trade(1, NAN), trade(2, 25741.02)], fill(2, "25741.02")),
+    *[
+        case(f"whole-{tif}", intent("buy", time_in_force=tif), [trade(1, 25741.02)], fill(1, "25741.02"))
+        for tif in ("gtc", "ioc", "fok")
+    ],
+]
+
+LIMIT = [
+    case("buy-trade-at-limit", limit("buy", "25741"), [trade(1, 25741.02), trade(2, 25741)], fill(2, "25741")),
+    case(
+        "resting-gets-no-better",
+        limit("buy", "25741"),
+        [trade(1, 25745), trade(2, 25730)],
+        fill(2, "25741"),
+        slippage_bps=10,
+    ),
+    case("sell-resting-gets-no-better", limit("sell", "25741"), [trade(1, 25740), trade(2, 25755)], fill(2, "25741")),
+    case("marketable-takes-the-trade", limit("buy", "25741"), [trade(1, 25730)], fill(1, "25730")),
+    case(
+        "marketable-slips-to-the-limit-at-worst",
+        limit("buy", "25741"),
+        [trade(1, 25730)],
+        fill(1, "25741"),
+        slippage_bps=10,
+    ),
+    case(
+        "marketable-takes-the-touch", limit("buy", "25741"), [quote(1, 25738, 25739)], fill(1, "25739"), slippage_bps=10
+    ),
+    case(
+        "marketable-against-a-known-quote",
+        limit("buy", "25741"),
+        [quote(-1, 25739, 25740), trade(1, 25742)],
+        fill(1, "25740"),
+        known=1,
+    ),
+    case(
+        "touch-comes-to-the-resting",
+        limit("buy", "25741"),
+        [quote(1, 25740, 25742), quote(2, 25738, 25739)],
+        fill(2, "25741"),
+    ),
+    case(
+        "bid-comes-to-the-seller",
+        limit("sell", "25741"),
+        [quote(1, 25740, 25742), quote(2, 25741, 25743)],
+        fill(2, "25741"),
+    ),
+    case("bar-low", limit("buy", "25741"), [bar(0, 25745, 25750, 25741, 25748)], fill(0, "25741")),
+    case("bar-high", limit("sell", "25749"), [bar(0, 25745, 25750, 25740, 25748)], fill(0, "25749")),
+    case("bar-not-reached", limit("buy", "25741"), [bar(0, 25745, 25750, 25742, 25748)]),
+    case(
+        "bar-gaps-through",
+        limit("buy", "25741"),
+        [bar(0, 25745, 25750, 25744, 25748), bar(60, 25700, 25720, 25690, 25710)],
+        fill(60, "25700"),
+    ),
+    case("low-before-it-came", limit("buy", "25741"), [bar(-30, 25745, 25750, 24000, 25748)]),
+    case("ioc-off", limit("buy", "25741", time_in_force="ioc"), [trade(1, 25745), trade(2, 25730)], ("canceled", 1)),
+    case("fok-off", limit("buy", "25741", time_in_force="fok"), [trade(1, 25745), trade(2, 25730)], ("canceled", 1)),
+    case("ioc-on", limit("buy", "25741", time_in_force="ioc"), [trade(1, 25740)], fill(1, "25740")),
+    case(
+        "ioc-bar-open",
+        limit("buy", "25741", time_in_force="ioc"),
+        [bar(0, 25740, 25750, 25735, 25748)],
+        fill(0, "25740"),
+    ),
+    case(
+        "ioc-does-not-wait-for-the-low",
+        limit("buy", "25741", time_in_force="ioc"),
+        [bar(0, 25745, 25750, 25740, 25748)],
+        ("canceled", 0),
+    ),
+]
+
+STOP = [
+    case("buy-trade-through", stop("buy", "25750"), [trade(1, 25740), trade(2, 25753)], fill(2, "25753")),
+    case(
+        "buy-slips", stop("buy", "25750"), [trade(1, 25749.99), trade(2, 25753)], fill(2, "25778.753"), slippage_bps=10
+    ),
+    case("sell", stop("sell", "25730"), [trade(1, 25731), trade(2, 25730)], fill(2, "25730")),
+    case(
+        "ask-through",
+        stop("buy", "25750"),
+        [quote(1, 25748, 25749), quote(2, 25750, 25752)],
+        fill(2, "25752"),
+        slippage_bps=10,
+    ),
+    case("bid-through", stop("sell", "25730"), [quote(1, 25731, 25735), quote(2, 25729, 25733)], fill(2, "25729")),
+    case("bar-opens-beyond", stop("buy", "25750"), [bar(0, 25760, 25770, 25740, 25745)], fill(0, "25760")),
+    case("bar-high", stop("buy", "25750"), [bar(0, 25740, 25755, 25735, 25745)], fill(0, "25750")),
+    case("bar-opens-below", stop("sell", "25730"), [bar(0, 25710, 25745, 25700, 25725)], fill(0, "25710")),
+    case(
+        "bar-low-slips",
+        stop("sell", "25730"),
+        [bar(0, 25740, 25745, 25720, 25725)],
+        fill(0, "25704.27"),
+        slippage_bps=10,
+    ),
+    case("bar-not-reached", stop("sell", "25730"), [bar(0, 25740, 25745, 25731, 25735)]),
+]
+
+STOP_LIMIT = [
+    case("within-the-limit", stop_limit("buy", "25750", "25752"), [trade(1, 25751)], fill(1, "25751")),
+    case(
+        "slips-to-the-limit-at-worst",
+        stop_limit("buy", "25750", "25752"),
+        [trade(1, 25751)],
+        fill(1, "25752"),
+        slippage_bps=10,
+    ),
+    case(
+        "beyond-the-limit-rests",
+        stop_limit("buy", "25750", "25752"),
+        [trade(1, 25760), trade(2, 25755), trade(3, 25748)],
+        fill(3, "25752"),
+    ),
+    case("limit-sleeps-until-triggered", stop_limit("buy", "25750", "25752"), [trade(1, 25745), trade(2, 25740)]),
+    case("bar-high", stop_limit("buy", "25750", "25752"), [bar(0, 25740, 25765, 25735, 25760)], fill(0, "25750")),
+    case(
+        "low-of-the-triggering-bar-does-not-count",
+        stop_limit("buy", "25750", "25752"),
+        [bar(0, 25755, 25765, 25745, 25760), bar(60, 25760, 25765, 25751, 25755)],
+        fill(60, "25752"),
+    ),
+    case("sell-at-bid", stop_limit("sell", "25730", "25728"), [quote(1, 25729, 25733)], fill(1, "25729")),
+]
+
+TRAILING = [
+    case(
+        "sell-follows-the-high",
+        trailing("sell", trail_price="10"),
+        [trade(1, 25740), trade(2, 25755), trade(3, 25745.01), trade(4, 25744)],
+        fill(4, "25744"),
+    ),
+    case(
+        "buy-follows-the-low",
+        trailing("buy", trail_pct="0.1"),
+        [trade(1, 25740), trade(2, 25700), trade(3, 25725), trade(4, 25726)],
+        fill(4, "25726"),
+    ),
+    case(
+        "sell-follows-the-bid",
+        trailing("sell", trail_price="10"),
+        [quote(1, 25740, 25760), quote(2, 25750, 25765), quote(3, 25740, 25745)],
+        fill(3, "25740"),
+    ),
+    case(
+        "high-of-a-bar-counts-from-the-next-on",
+        trailing("sell", trail_price="10"),
+        [bar(0, 25740, 25760, 25735, 25758), bar(60, 25755, 25757, 25748, 25752)],
+        fill(60, "25750"),
+    ),
+    case(
+        "bar-opens-beyond",
+        trailing("sell", trail_price="10"),
+        [bar(0, 25740, 25760, 25735, 25758), bar(60, 25745, 25757, 25740, 25752)],
+        fill(60, "25745"),
+    ),
+    case(
+        "open-of-a-bar-counts-at-once",
+        trailing("sell", trail_price="10"),
+        [bar(0, 25740, 25760, 25735, 25758), bar(60, 25780, 25785, 25765, 25770)],
+        fill(60, "25770"),
+    ),
+    case(
+        "first-bar-against-its-open",
+        trailing("sell", trail_price="10"),
+        [bar(0, 25740, 25760, 25729, 25735)],
+        fill(0, "25730"),
+    ),
+]
+
+PARTIAL = [
+    case(
+        "market-over-trades",
+        intent("buy"),
+        [trade(1, 25741, size=1), trade(2, 25742, size=0.5), trade(3, 25743, size=9)],
+        fill(1, "25741", "0.5"),
+        fill(2, "25742", "0.25"),
+        fill(3, "25743", "1.25"),
+        participation="0.5",
+    ),
+    case(
+        "market-over-bars",
+        intent("buy"),
+        [bar(0, 25741, 25750, 25730, 25745, volume=3), bar(60, 25745, 25750, 25730, 25745, volume=3)],
+        fill(0, "25741", "1.5"),
+        fill(60, "25745", "0.5"),
+        participation="0.5",
+    ),
+    case(
+        "size-at-the-touch",
+        intent("sell"),
+        [quote(1, 25740, 25741, bid_size=2, ask_size=100), quote(2, 25739, 25741, bid_size=9)],
+        fill(1, "25740", "1"),
+        fill(2, "25739", "1"),
+        participation="0.5",
+    ),
+    case(
+        "limit-keeps-resting",
+        limit("buy", "25741"),
+        [trade(1, 25745), trade(2, 25741, size=2), trade(3, 25742, size=9), trade(4, 25740, size=9)],
+        fill(2, "25741", "1"),
+        fill(4, "25741", "1"),
+        participation="0.5",
+    ),
+    case(
+        "triggered-stop-goes-on-as-market",
+        stop("buy", "25750"),
+        [trade(1, 25753, size=1), trade(2, 25740, size=9)],
+        fill(1, "25753", "0.5"),
+        fill(2, "25740", "1.5"),
+        participation="0.5",
+    ),
+    case(
+        "no-volume-no-fill",
+        intent("buy"),
+        [trade(1, 25741, size=0), trade(2, 25742, size=9)],
+        fill(2, "25742"),
+        participation="0.5",
+    ),
+    case("whole-without-participation", intent("buy"), [trade(1, 25741, size=0.001)], fill(1, "25741")),
+    case(
+        "ioc-rest-is-canceled",
+        intent("buy", time_in_force="ioc"),
+        [trade(1, 25741, size=1), trade(2, 25741, size=9)],
+        fill(1, "25741", "0.5"),
+        ("canceled", 1),
+        participation="0.5",
+    ),
+    case(
+        "fok-not-whole",
+        intent("buy", time_in_force="fok"),
+        [trade(1, 25741, size=3.99), trade(2, 25741, size=9)],
+        ("canceled", 1),
+        participation="0.5",
+    ),
+    case(
+        "fok-whole",
+        intent("buy", time_in_force="fok"),
+        [trade(1, 25741, size=4)],
+        fill(1, "25741"),
+        participation="0.5",
+    ),
+    case(
+        "never-back-in-time",
+        intent("buy"),
+        [trade(2, 25741, size=1), trade(1, 25000, size=9), trade(3, 25743, size=9)],
+        fill(2, "25741", "0.5"),
+        fill(3, "25743", "1.5"),
+        participation="0.5",
+    ),
+    case(
+        "not-in-a-longer-bar-of-the-same-time",
+        intent("buy"),
+        [bar(0, 25741, 25750, 25730, 25745, volume=1), bar(0, 25741, 25750, 25730, 25745, volume=99, step=3600)],
+        fill(0, "25741", "0.5"),
+        participation="0.5",
+    ),
+]
+
+DAY = [
+    case("next-day", limit("buy", "25741"), [trade(HOUR, 25745), trade(9 * HOUR, 25740)], ("expired", MIDNIGHT)),
+    case(
+        "at-the-end-itself", limit("buy", "25741"), [trade(HOUR, 25745), trade(MIDNIGHT, 25740)], ("expired", MIDNIGHT)
+    ),
+    case("no-event-all-day", intent("buy"), [trade(9 * HOUR, 25740)], ("expired", MIDNIGHT)),
+    case(
+        "second-before",
+        limit("buy", "25741"),
+        [trade(HOUR, 25745), trade(MIDNIGHT - 1, 25740)],
+        fill(MIDNIGHT - 1, "25741"),
+    ),
+    case(
+        "last-bar-of-the-day",
+        limit("buy", "25741"),
+        [bar(0, 25745, 25750, 25744, 25748), bar(MIDNIGHT - 60, 25745, 25750, 25740, 25748)],
+        fill(MIDNIGHT - 60, "25741"),
+    ),
+    case(
+        "first-bar-of-the-next-day",
+        limit("buy", "25741"),
+        [bar(0, 25745, 25750, 25744, 25748), bar(MIDNIGHT, 25745, 25750, 25740, 25748)],
+        ("expired", MIDNIGHT),
+    ),
+    case(
+        "other-end-of-day",
+        limit("buy", "25741"),
+        [trade(1, 25745), trade(HOUR, 1630.5, symbol=ETH), trade(3 * HOUR, 25740)],
+        ("expired", 2.5 * HOUR),
+        day_end="18:30",
+    ),
+    case("eth", limit("buy", "25741"), [trade(1, 25745), trade(9 * HOUR, 1630.5, symbol=ETH)], ("expired", MIDNIGHT)),
+    case("clock-tick", limit("buy", "25741"), [trade(1, 25745), tick(MIDNIGHT)], ("expired", MIDNIGHT)),
+    case(
+        "gtc-lives-on",
+        limit("buy", "25741", time_in_force="gtc"),
+        [trade(HOUR, 25745), trade(99 * HOUR, 25740)],
+        fill(99 * HOUR, "25741"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("order", "events", "known", "params", "expected"),
+    [*MARKET, *LIMIT, *STOP, *STOP_LIMIT, *TRAILING, *PARTIAL, *DAY],
+)
+def test_order_meets_events(order, events, known, params, expected):
+    """Each kind of order, at each kind of event, under each time in force, does what was computed by hand."""
+    assert life(order, events, known, **params) == expected
+
+
+def test_daily_bar_fills_a_day_order():
+    """An order decided at a daily bar's end fills at the next one's open, though its day is over when that is known."""
+    day = 24 * HOUR
+    first = bar(MIDNIGHT, 25741, 25800, 25700, 25750, step=day)
+    order = intent("buy", second=MIDNIGHT)
+    subject, batch = broker(), tape(first)
+    subject.submit(order)
+    subject.advance(batch, 0, 1)
+    assert told(subject.updates())[1:] == [("fill", MIDNIGHT, "2", "25741")]
+
+
+def test_daily_bar_of_an_exchange_fills_a_day_order():
+    """A New York day begins at 04:00 UTC and ends after the UTC day has: its bar still fills a DAY order."""
+    day, start = 24 * HOUR, 12 * HOUR
+    order = limit("buy", "165", second=start, symbol="SPY")
+    batch = tape(
+        bar(start, 168, 169, 164, 168, step=day, symbol="SPY"),
+        bar(start + day, 168, 169, 160, 168, step=day, symbol="SPY"),
+    )
+    subject = broker()
+    subject.submit(order)
+    subject.advance(batch, 0, 2)
+    assert told(subject.updates())[1:] == [("fill", start, "2", "165")]
+
+
+def test_event_that_decided_is_not_met():
+    """An order that is submitted after an event meets the next one, though both are of the same instant."""
+    assert life(intent("buy"), [trade(0, 25000), trade(0, 25741.02)], known=1) == [("fill", 0, "2", "25741.02")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"quantity": "0"}, "quantity 0 is not positive"),
+        ({"quantity": "-1"}, "quantity -1 is not positive"),
+        ({"quantity": "NaN"}, "quantity NaN is not positive"),
+        ({"order_type": "limit"}, "a limit order takes limit_price, not none"),
+        ({"order_type": "limit", "limit_price": "0"}, "limit_price 0 is not positive"),
+        ({"order_type": "limit", "limit_price": "Infinity"}, "limit_price Infinity is not positive"),
+        ({"limit_price": "25741"}, "a market order takes no price, not limit_price"),
+        ({"order_type": "stop", "limit_price": "25741"}, "a stop order takes stop_price, not limit_price"),
+        (
+            {"order_type": "stop_limit", "stop_price": "25741"},
+            "a stop_limit order takes limit_price and stop_price, not stop_price",
+        ),
+        (
+            {"order_type": "trailing_stop", "trail_price": "1", "trail_pct": "1"},
+            "a trailing_stop order takes trail_price or trail_pct, not trail_price and trail_pct",
+        ),
+        ({"order_type": "trailing_stop", "trail_pct": "100"}, "trail_pct 100 is not below 100"),
+        (
+            {"order_type": "stop", "stop_price": "25741", "time_in_force": "ioc"},
+            "a stop order waits for its trigger and cannot be ioc",
+        ),
+    ],
+)
+def test_bad_order_is_rejected(fields, reason):
+    """An order that no venue could take is rejected with what is wrong, and is not among the working ones."""
+    subject = broker()
+    subject.submit(intent(**{"quantity": "2", **fields}))
+    (report,) = subject.updates()
+    assert (report.event, report.reason) == (OrderEvent.REJECTED, reason)
+    assert subject.is_idle
+    assert not subject.orders()
+    batch = tape(trade(1, 25741.02))
+    subject.advance(batch, 0, 1)
+    assert subject.positions() == {}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"fee_bps": "-1"},
+        {"slippage_bps": "10000"},
+        {"participation": "0"},
+        {"participation": "1.1"},
+        {"day_end": "24:00"},
+        {"cash": "NaN"},
+        {"latency_ms": -1},
+        {"leverage": "2"},
+    ],
+)
+def test_bad_parameter_is_refused(params):
+    """A parameter out of its bounds, or unknown, does not make a broker."""
+    with pytest.raises(pydantic.ValidationError):
+        Simulated.Params(**params)
+
+
+def test_package_registers_the_broker():
+    """The broker comes under the name that catalogs say."""
+    registered = {}
+    register_brokers(registered.__setitem__)
+    assert registered == {"simulated": Simulated}
+    assert Simulated.capabilities.simulated
+
+
+def test_same_order_again_does_nothing():
+    """An id is taken once, while it works and when it is done."""
+    subject, batch = broker(), tape(trade(1, 25741), trade(2, 25742))
+    subject.submit(intent())
+    subject.submit(intent())
+    subject.advance(batch, 0, 1)
+    subject.submit(intent())
+    subject.advance(batch, 1, 2)
+    assert told(subject.updates()) == [("accept", 0), ("fill", 1, "2", "25741")]
+
+
+def test_accepted_order_is_among_the_working_ones():
+    """What works is listed, oldest first, with what is filled; what is done is not."""
+    subject, batch = broker(participation=1), tape(trade(1, 25741, size=1))
+    subject.submit(intent(name="tg-1"))
+    subject.submit(limit("buy", "25000", name="tg-2"))
+    subject.submit(intent(name="tg-3", quantity="1"))
+    subject.advance(batch, 0, 1)
+    assert [(order.intent.client_order_id, order.state, order.filled_quantity) for order in subject.orders()] == [
+        ("tg-1", OrderState.PARTIALLY_FILLED, 1),
+        ("tg-2", OrderState.ACCEPTED, 0),
+    ]
+    assert not subject.is_idle
+
+
+def test_fill_names_its_order():
+    """A fill has the order's id, symbol and side, an id made of the order's, and no slippage, which is the kernel's."""
+    subject, batch = broker(participation=1), tape(trade(1, 25741, size=1), trade(2, 25741, size=1))
+    subject.submit(intent("sell"))
+    subject.advance(batch, 0, 2)
+    accepted, *reports = subject.updates()
+    assert accepted.venue_order_id == "sim-tg-1"
+    assert [(each.fill.client_order_id, each.fill.fill_id, each.fill.symbol, each.fill.side) for each in reports] == [
+        ("tg-1", "tg-1:1", BTC, Side.SELL),
+        ("tg-1", "tg-1:2", BTC, Side.SELL),
+    ]
+    assert all(each.fill.slippage is None for each in reports)
+
+
+def test_cancel_takes_the_order_off():
+    """A canceled order meets nothing more; canceling it again, or one that nobody knows, does nothing."""
+    subject, batch = broker(), tape(trade(1, 25745), trade(2, 25740))
+    subject.submit(limit("buy", "25741"))
+    subject.advance(batch, 0, 1)
+    subject.cancel("tg-1")
+    subject.cancel("tg-1")
+    subject.cancel("tg-nobody")
+    subject.advance(batch, 1, 2)
+    assert told(subject.updates()) == [("accept", 0), ("canceled", 1)]
+
+
+def test_replaced_order_meets_the_market_anew():
+    """The new limit counts from then on, may be marketable at once, and is in the report and among the orders."""
+    subject, batch = broker(), tape(trade(1, 25745), trade(2, 25744))
+    subject.submit(limit("buy", "25741"))
+    subject.advance(batch, 0, 1)
+    subject.replace("tg-1", quantity=Decimal(3), limit_price=Decimal(25750))
+    assert [(order.state, order.intent.limit_price) for order in subject.orders()] == [(OrderState.REPLACED, 25750)]
+    subject.advance(batch, 1, 2)
+    reports = subject.updates()
+    assert told(reports) == [("accept", 0), ("replaced", 1), ("fill", 2, "3", "25744")]
+    assert reports[1].intent == limit("buy", "25750", quantity="3")
+
+
+def test_replaced_order_does_not_meet_a_bar_that_began_before():
+    """What the bar's low did before the change came is no use to the new limit."""
+    subject, batch = broker(), tape(trade(30, 25745), bar(0, 25745, 25750, 25700, 25745))
+    subject.submit(limit("buy", "25600"))
+    subject.advance(batch, 0, 1)
+    subject.replace("tg-1", limit_price=Decimal(25741))
+    subject.advance(batch, 1, 2)
+    assert told(subject.updates())[1:] == [("replaced", 30)]
+
+
+def test_moved_stop_triggers_at_its_new_price():
+    """A replaced stop is tried at the price that was asked for last."""
+    subject, batch = broker(), tape(trade(1, 25745), trade(2, 25751), trade(3, 25761))
+    subject.submit(stop("buy", "25750"))
+    subject.advance(batch, 0, 1)
+    subject.replace("tg-1", stop_price=Decimal(25760))
+    subject.advance(batch, 1, 3)
+    assert told(subject.updates())[2:] == [("fill", 3, "2", "25761")]
+
+
+@pytest.mark.parametrize(
+    ("terms", "reason"),
+    [
+        ({"quantity": Decimal(1)}, "quantity 1 is filled already"),
+        ({"limit_price": Decimal(-1)}, "limit_price -1 is not positive"),
+        ({"stop_price": Decimal(1)}, "a limit order takes limit_price, not limit_price and stop_price"),
+    ],
+)
+def test_bad_replace_is_refused_and_the_order_works_on(terms, reason):
+    """Terms that no venue could take leave the order as it was."""
+    subject, batch = broker(participation=1), tape(trade(1, 25741, size=1), trade(2, 25740, size=1))
+    subject.submit(limit("buy", "25741"))
+    subject.advance(batch, 0, 1)
+    subject.replace("tg-1", **terms)
+    subject.advance(batch, 1, 2)
+    reports = subject.updates()
+    assert told(reports)[2:] == [("replace_rejected", 1), ("fill", 2, "1", "25741")]
+    assert reports[2].reason == reason
+
+
+def test_replace_of_an_order_that_is_done_does_nothing():
+    """Asking too late is harmless."""
+    subject, batch = broker(), tape(trade(1, 25741))
+    subject.submit(intent())
+    subject.advance(batch, 0, 1)
+    subject.replace("tg-1", quantity=Decimal(3))
+    assert told(subject.updates())[-1] == ("fill", 1, "2", "25741")
+
+
+def test_replaced_day_order_ends_with_its_first_day():
+    """A change gives an order no second day."""
+    subject, batch = broker(), tape(trade(1, 25745), trade(MIDNIGHT - 1, 25745), trade(MIDNIGHT + 1, 25700))
+    subject.submit(limit("buy", "25741"))
+    subject.advance(batch, 0, 2)
+    subject.replace("tg-1", limit_price=Decimal(25742))
+    subject.advance(batch, 2, 3)
+    assert told(subject.updates())[2:] == [("expired", MIDNIGHT)]
+
+
+def test_latency_delays_the_order():
+    """An order is accepted, and meets events, from its arrival on, and nobody hears of it before."""
+    subject, batch = broker(latency_ms=500), tape(trade(0.4, 25000), trade(0.5, 25741))
+    subject.submit(intent())
+    assert [order.state for order in subject.orders()] == [OrderState.SUBMITTED]
+    subject.advance(batch, 0, 1)
+    assert subject.updates() == []
+    subject.advance(batch, 1, 2)
+    assert told(subject.updates()) == [("accept", 0.5), ("fill", 0.5, "2", "25741")]
+
+
+def test_latency_counts_for_the_start_of_a_bar():
+    """A bar that began while the order travelled is not met."""
+    subject = broker(latency_ms=500)
+    batch = tape(bar(0, 25000, 26000, 24000, 25000), bar(60, 25741, 25750, 25730, 25745))
+    subject.submit(intent())
+    subject.advance(batch, 0, 2)
+    assert told(subject.updates())[1:] == [("fill", 60, "2", "25741")]
+
+
+def test_bad_order_is_rejected_when_it_arrives():
+    """The venue looks at an order when it has it."""
+    subject, batch = broker(latency_ms=500), tape(trade(1, 25741))
+    subject.submit(intent(quantity="0"))
+    assert subject.updates() == []
+    subject.advance(batch, 0, 1)
+    assert told(subject.updates()) == [("rejected", 0.5)]
+
+
+def test_order_fills_while_its_cancel_travels():
+    """A cancel takes as long as an order; one that comes too late changes nothing."""
+    subject, batch = broker(latency_ms=500), tape(trade(1, 25745), trade(1.4, 25740), trade(2, 25741))
+    subject.submit(limit("buy", "25741"))
+    subject.advance(batch, 0, 1)
+    subject.cancel("tg-1")
+    assert [order.state for order in subject.orders()] == [OrderState.PENDING_CANCEL]
+    subject.advance(batch, 1, 3)
+    assert told(subject.updates()) == [("accept", 0.5), ("fill", 1.4, "2", "25741")]
+
+
+def test_cancel_arrives_before_the_next_event():
+    """What arrives at a time comes before the events of that time."""
+    subject, batch = broker(latency_ms=500), tape(trade(1, 25745), trade(1.5, 25740))
+    subject.submit(limit("buy", "25741"))
+    subject.advance(batch, 0, 1)
+    subject.cancel("tg-1")
+    subject.advance(batch, 1, 2)
+    assert told(subject.updates()) == [("accept", 0.5), ("canceled", 1.5)]
+
+
+def test_change_of_an_order_that_is_being_canceled_is_illegal():
+    """A change behind a cancel would be lost: the caller is told."""
+    subject = broker(latency_ms=500)
+    subject.submit(limit("buy", "25741"))
+    subject.cancel("tg-1")
+    with pytest.raises(IllegalTransition):
+        subject.replace("tg-1", quantity=Decimal(3))
+
+
+@pytest.mark.parametrize(
+    ("params", "fees"),
+    [
+        ({}, ["0", "0"]),
+        ({"fee_bps": 10}, ["25.741", "51.484"]),
+        ({"fee_bps": 10, "fee_decimals": 2}, ["25.74", "51.49"]),
+        ({"fee_per_unit": "0.35"}, ["0.35", "0.7"]),
+        ({"fee_per_unit": "0.35", "fee_minimum": "1"}, ["1", "0.05"]),
+        ({"fee_minimum": "1"}, ["1", "0"]),
+    ],
+)
+def test_fees_of_an_order_in_two_parts(params, fees):
+    """Each part is charged what is due by then: the minimum once, and the rounded parts add up to the rounded whole."""
+    subject = broker(participation=1, **params)
+    batch = tape(trade(1, 25741, size=1), trade(2, 25742, size=2))
+    subject.submit(intent(quantity="3"))
+    subject.advance(batch, 0, 2)
+    reports = subject.updates()[1:]
+    assert [report.fill.fee for report in reports] == [Decimal(fee) for fee in fees]
+    paid = 25741 + 2 * 25742 + sum(map(Decimal, fees))
+    assert subject.account().cash == 100_000 - paid
+    assert subject.positions()[BTC].fees == sum(map(Decimal, fees))
+
+
+def test_account_follows_the_last_price():
+    """Equity is cash and positions at the last trade, bar close or middle of bid and ask; buying power is cash."""
+    events = [trade(1, 25741), trade(2, 25742.5), quote(3, 25743, 25744), quote(4, 25743, NAN), bar(0, 1, 9, 1, 25745)]
+    equities = []
+    subject, batch = broker(cash="60000", currency="EUR"), tape(*events)
+    subject.submit(intent())
+    for at in range(len(events)):
+        subject.advance(batch, at, at + 1)
+        equities.append(subject.account().equity - 60_000)
+    assert equities == [0, 3, 5, 5, 8]
+    assert subject.account() == Account(Decimal(8518), Decimal(60008), Decimal(8518), "EUR")
+
+
+def test_short_sale_is_booked():
+    """Selling what is not held brings cash and a negative position, whose value falls with the price."""
+    subject, batch = broker(), tape(trade(1, 25741), trade(2, 25740), trade(3, 25739))
+    subject.submit(intent("sell", quantity="1"))
+    subject.advance(batch, 0, 2)
+    assert subject.account() == Account(Decimal(125741), Decimal(100001), Decimal(125741))
+    subject.submit(intent("buy", quantity="1", name="tg-2", second=2))
+    subject.advance(batch, 2, 3)
+    assert subject.account() == Account(Decimal(100002), Decimal(100002), Decimal(100002))
+    assert subject.positions() == {BTC: Position(realized_pnl=Decimal(2))}
+
+
+def test_other_symbols_are_marked_over_long_stretches():
+    """Last prices are right after a stretch without orders, of whatever length, also of a symbol that fell silent."""
+    events = [trade(1, 25741), trade(1, 1630.5, symbol=ETH)]
+    events += [trade(2 + n, 25741 + n / 4) for n in range(1000)]
+    subject, batch = broker(), tape(*events, trade(2000, 1700, symbol="SOL/USD"))
+    subject.submit(intent(quantity="1"))
+    subject.submit(intent(quantity="1", name="tg-2", symbol=ETH))
+    subject.advance(batch, 0, 2)
+    subject.advance(batch, 2, batch.stop)
+    assert subject.account().equity == 100_000 + Decimal("249.75")
+
+
+def test_twenty_thousand_round_trips_are_exact():
+    """After 20,000 round trips with fees and slippage, equity is what exact fractions give, far below the cent."""
+    count = 40_000
+    rng = np.random.default_rng(5)
+    opens = np.round(25741 + rng.integers(-50, 51, count).cumsum() / 100, 2)
+    minutes = np.arange(count) * 60 * SECOND + T0
+    bars = Bars.from_columns(
+        at=np.arange(count),
+        event_ts=minutes,
+        step=np.full(count, 60 * SECOND),
+        **dict.fromkeys(("open", "high", "low", "close"), opens),
+        volume=np.ones(count),
+    )
+    symbols = SymbolTable()
+    symbols.number(BTC)
+    batch = Batch.of(symbols, 0, minutes + 60 * SECOND, bars=bars)
+    subject = broker(fee_bps="2.5", slippage_bps="0.5")
+    cash = Fraction(100_000)
+    for at in range(count):
+        side, sign = (("buy", 1), ("sell", -1))[at % 2]
+        subject.submit(intent(side, quantity="0.03", name=f"tg-{at}", second=60 * at))
+        subject.advance(batch, at, at + 1)
+        paid = Fraction(str(opens[at])) * (1 + sign * Fraction("0.00005")) * Fraction("0.03")
+        cash -= sign * paid + paid * Fraction("0.00025")
+    account = subject.account()
+    assert account.equity == account.cash
+    assert abs(Fraction(account.equity) - cash) < Fraction(1, 10**9)
+    assert len([report for report in subject.updates() if report.fill]) == count
+
+
+# -- laws, on random streams ----------------------------------------------------------------------------------------
+
+
+class Stream:
+    """A random stream of trades, quotes and bars of two symbols across midnight, and what is asked on the way."""
+
+    def __init__(self, seed, count=250):
+        dice = random.Random(seed)
+        prices = {BTC: 25741.0, ETH: 1630.5}
+        clock = MIDNIGHT - dice.choice([5, 60, 400])
+        events = []
+        for _ in range(count):
+            clock = round(clock + dice.choice([0, 0, 0.001, 0.25, 1, 3, 9]), 3)
+            symbol = dice.choice([BTC, BTC, ETH])
+            prices[symbol] = price = round(prices[symbol] * (1 + dice.gauss(0, 0.0005)), 2)
+            kind = dice.random()
+            late = dice.choice([0, 0, 0, 1.5])
+            if kind < 0.45:
+                events.append(trade(clock - late, price, dice.choice([0, 0.1, 1, 5]), symbol))
+            elif kind < 0.75:
+                missing = dice.random()
+                bid, ask = price - 0.5 if missing > 0.1 else NAN, price + 0.5 if missing < 0.9 else NAN
+                events.append(quote(clock - late, bid, ask, 1, 2, symbol))
+            elif kind < 0.97:
+                step = dice.choice([5, 60])
+                begin = clock // step * step - step
+                opened = round(price * (1 + dice.gauss(0, 0.0003)), 2)
+                high, low = max(opened, price) + 1, min(opened, price) - 1
+                events.append(bar(begin, opened, high, low, price, 10, step, symbol, known=clock))
+            else:
+                events.append(tick(clock))
+        self.events = events
+        self.batch = tape(*events)
+        self.params = {
+            "fee_bps": "2.5",
+            "fee_minimum": "1",
+            "fee_decimals": 4,
+            "slippage_bps": dice.choice(["0", "1.5"]),
+            "latency_ms": dice.choice([0, 0, 700]),
+            "participation": dice.choice([None, None, "0.3"]),
+        }
+        self.asked = {}
+        for number in range(dice.randrange(1, 25)):
+            at = dice.randrange(count - 1)
+            self.asked.setdefault(at, []).append(self._request(dice, number, at, prices))
+
+    def _request(self, dice, number, at, prices):
+        name = f"tg-{dice.randrange(number + 1)}"
+        what = dice.random()
+        if what < 0.12:
+            return "cancel", (name,)
+        if what < 0.24:
+            return "replace", (name, Decimal(dice.choice(["-1", "1", "4"])))
+        symbol = dice.choice([BTC, ETH])
+        near = Decimal(round(prices[symbol] * (1 + dice.gauss(0, 0.001)), 2)).quantize(Decimal("0.01"))
+        kind = dice.choice(list(OrderType))
+        prices = {
+            OrderType.MARKET: {},
+            OrderType.LIMIT: {"limit_price": near},
+            OrderType.STOP: {"stop_price": near},
+            OrderType.STOP_LIMIT: {"stop_price": near, "limit_price": near + dice.choice([-1, 0, 1])},
+            OrderType.TRAILING_STOP: dice.choice([{"trail_price": near / 1000}, {"trail_pct": Decimal("0.05")}]),
+        }[kind]
+        order = intent(
+            dice.choice(["buy", "sell"]),
+            str(dice.choice([1, 2, "0.5"])),
+            f"tg-{number}",
+            symbol=symbol,
+            order_type=kind,
+            time_in_force=dice.choice(["day", "day", "gtc", "gtc", "ioc", "fok"]),
+            **prices,
+        )
+        return "submit", (msgspec.structs.replace(order, decided_at=self.batch.now.item(at)),)
+
+    def run(self, stops, batches=(), reloads=(), few=simulated.FEW, upto=None):
+        """(reports, accounts at what is asked and at the end, the rest of the books) of a run cut at `stops`."""
+        upto = self.batch.stop if upto is None else upto
+        pieces, rest = [], self.batch
+        for position in sorted(position for position in set(batches) if 0 < position < self.batch.stop):
+            piece, rest = rest.split(position)
+            pieces.append(piece)
+        pieces.append(rest)
+        ends = {*stops, *reloads, *(at + 1 for at in self.asked), *(piece.stop for piece in pieces), upto}
+        subject, reports, accounts, first = broker(**self.params), [], [], 0
+        with mock.patch.object(simulated, "FEW", few):
+            for end in sorted(end for end in ends if 0 < end <= upto):
+                piece = next(piece for piece in pieces if piece.start <= first < piece.stop)
+                subject.advance(piece, first, end)
+                first = end
+                for method, arguments in self.asked.get(end - 1, ()):
+                    try:
+                        getattr(subject, method)(*arguments)
+                    except IllegalTransition as error:
+                        reports.append(str(error))
+                    accounts.append(subject.account())
+                if end in reloads:
+                    state = json.loads(json.dumps(subject.save_state()))
+                    subject = broker(**self.params)
+                    subject.load_state(state, Simulated.state_version)
+                reports += subject.updates()
+        return reports, [*accounts, subject.account()], subject.save_state()
+
+    def single(self):
+        """The run in which events come one by one."""
+        return self.run(range(self.batch.stop))
+
+
+seeds = st.integers(0, 2**32)
+positions = st.lists(st.integers(1, 249), max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seeds, positions, positions, st.sampled_from([1, 3, simulated.FEW]))
+def test_chunking_changes_nothing(seed, stops, batches, few):
+    """However events are shown, one by one or in long stretches, in one batch or in many, the reports and books agree."""
+    stream = Stream(seed)
+    assert stream.run(stops, batches, few=few) == stream.single()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, positions)
+def test_saving_and_loading_changes_nothing(seed, reloads):
+    """A broker that goes on from saved state, through JSON, reports and books as one that never stopped."""
+    stream = Stream(seed)
+    assert stream.run([], reloads=reloads) == stream.single()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.integers(1, 249))
+def test_later_events_change_nothing_earlier(seed, upto):
+    """What was reported and booked up to a position does not depend on what the batch holds after it."""
+    stream = Stream(seed)
+    expected = stream.run([], upto=upto)
+    stream.batch = tape(*stream.events[:upto])
+    assert stream.run([], upto=upto) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds)
+def test_symbols_do_not_affect_each_other(seed):
+    """Without the orders of the one symbol, those of the other fill as before."""
+    stream = Stream(seed)
+
+    def fills():
+        reports, *_ = stream.single()
+        return [each.fill for each in reports if not isinstance(each, str) and each.fill and each.fill.symbol == BTC]
+
+    expected = fills()
+    stream.asked = {
+        at: [(what, with_) for what, with_ in asked if what != "submit" or with_[0].symbol == BTC]
+        for at, asked in stream.asked.items()
+    }
+    assert fills() == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds)
+def test_cash_and_positions_are_the_sum_of_the_fills(seed):
+    """Cash is what it was, less what was bought and paid in fees, plus what was sold; so are the positions."""
+    reports, accounts, state = Stream(seed).single()
+    fills = [each.fill for each in reports if not isinstance(each, str) and each.fill]
+    cash, held = Decimal(100_000), {}
+    for fill in fills:
+        signed = fill.quantity if fill.side is Side.BUY else -fill.quantity
+        cash -= signed * fill.price + fill.fee
+        held[fill.symbol] = held.get(fill.symbol, 0) + signed
+    assert accounts[-1].cash == cash
+    assert {symbol: Decimal(each["quantity"]) for symbol, each in state["positions"].items()} == held
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds)
+def test_no_fill_is_better_than_its_limit_or_before_its_order(seed):
+    """Limits hold, nothing is filled before it arrived, and never more than was asked."""
+    stream = Stream(seed)
+    terms = {
+        with_[0].client_order_id: with_[0]
+        for asked in stream.asked.values()
+        for what, with_ in asked
+        if what == "submit"
+    }
+    latency = stream.params["latency_ms"] * 1_000_000
+    filled = {}
+    for report in stream.single()[0]:
+        if isinstance(report, str) or report.fill is None:
+            terms |= {} if isinstance(report, str) or report.intent is None else {report.client_order_id: report.intent}
+            continue
+        fill, order = report.fill, terms[report.client_order_id]
+        assert fill.event_ts >= order.decided_at + latency
+        if order.limit_price is not None:
+            assert fill.price <= order.limit_price if fill.side is Side.BUY else fill.price >= order.limit_price
+        filled[fill.client_order_id] = filled.get(fill.client_order_id, 0) + fill.quantity
+        assert filled[fill.client_order_id] <= order.quantity
+
+
+def test_random_streams_do_something():
+    """The laws above are tried on streams in which every kind of report comes up."""
+    seen = set()
+    for seed in range(60):
+        seen |= {each.event for each in Stream(seed).single()[0] if not isinstance(each, str)}
+    assert seen >= set(OrderEvent) - {
+        OrderEvent.SUBMIT,
+        OrderEvent.CANCEL,
+        OrderEvent.REPLACE,
+        OrderEvent.CANCEL_REJECTED,
+        OrderEvent.REJECTED,
+    }
+
+
+SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "crypto"
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.exists(), reason="the recorded data is not beside the project")
+def test_recorded_trades_and_quotes_fill_at_the_touch():
+    """On Binance's tape, market orders pay the last quote's touch when it is fresh, else the trade: by a plain loop."""
+    rows = []
+    for kind, name in (("trade", "trades_binance_btcusdt_20210108"), ("quote", "quotes_binance_btcusdt_20210108")):
+        table = pq.read_table(SHARED / f"{name}.parquet")
+        rows += [(row["event_ts"].value, kind, row) for row in table.to_pylist()]
+    rows.sort(key=lambda row: row[0])
+    events = []
+    for event_ts, kind, row in rows:
+        second = Fraction(event_ts - T0, SECOND)
+        if kind == "trade":
+            events.append(trade(second, row["price"], row["size"]))
+        else:
+            events.append(quote(second, row["bid_price"], row["ask_price"], row["bid_size"], row["ask_size"]))
+    batch = tape(*events)
+    subject, expected, touch = broker(cash="10000000"), [], None
+    for at, (kind, _, second, _, values) in enumerate(events[:-1]):
+        if kind == "quote":
+            touch = second, values["ask_price"], values["bid_price"]
+        if at % 7:
+            continue
+        side = ("buy", "sell")[at % 2]
+        subject.submit(intent(side, "0.1", f"tg-{at}", second))
+        next_kind, _, then, _, found = events[at + 1]
+        price = found.get("price")
+        if next_kind == "quote":
+            price = found["ask_price" if side == "buy" else "bid_price"]
+        elif touch is not None and then - touch[0] <= 5:
+            price = touch[1 if side == "buy" else 2]
+        expected.append(money(price))
+        subject.advance(batch, at + 1, at + 2)
+    fills = [report.fill for report in subject.updates() if report.fill]
+    assert [fill.price for fill in fills] == expected
+    assert len(fills) == 351
+
+
+def test_fill_prices_are_the_decimals_of_the_tape():
+    """No binary rest gets into money: 0.1 is a tenth."""
+    assert life(intent("buy"), [trade(1, 0.1)]) == [("fill", 1, "2", "0.1")]
+    assert list(itertools.chain(*life(limit("sell", "0.3"), [trade(1, 0.1), trade(2, 0.3)]))) == ["fill", 2, "2", "0.3"]
