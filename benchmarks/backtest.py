@@ -32,7 +32,6 @@ pipelines:
     broker: {use: simulated, params: {cash: "1000000", fee_bps: "10"}}
 strategies:
   - {name: cross, use: ema-cross, base_timeframe: 1Min, symbols: [WALK], params: {quantity: "1"}}
-risk: [{use: buying-power}]
 """
 
 
@@ -61,12 +60,11 @@ def write_tape(path, ohlcv):
 
 
 def run_torghut(tape):
+    from torghut_core import catalog as catalogs
     from torghut_core.audit import MemoryAuditStore
+    from torghut_core.engine import Engine
     from torghut_core.generation import build
     from torghut_core.plugin_host import PluginHost
-
-    from torghut_core import catalog as catalogs
-    from torghut_core.engine import Engine
     from torghut_core.risk import Gates
     from torghut_core.runner import Loop
     from torghut_core.signals import MemorySignalStore
@@ -77,8 +75,7 @@ def run_torghut(tape):
     engine = Engine(generation, audit.new_account("bench"), audit, Gates(trading_enabled=True))
     loop = Loop(generation, engine, audit, MemorySignalStore())
     asyncio.run(loop.run())
-    result = loop.result()
-    return result.seconds, float(result.final_equity), result.orders
+    return loop.seconds, float(engine.account().equity), engine.totals.orders
 
 
 def main():

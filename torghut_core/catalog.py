@@ -28,6 +28,7 @@ from pydantic import (
     PlainSerializer,
     PrivateAttr,
     ValidationError,
+    WithJsonSchema,
 )
 from pydantic.json_schema import SkipJsonSchema, models_json_schema
 from pydantic_core import PydanticCustomError
@@ -304,8 +305,12 @@ def _thaw(value: Any) -> Any:
     return [_thaw(inner) for inner in value] if isinstance(value, tuple) else value
 
 
-Name = Annotated[str, AfterValidator(_name)]
-Symbol = Annotated[str, AfterValidator(_symbol)]
+def _text(pattern: re.Pattern[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$"})
+
+
+Name = Annotated[str, AfterValidator(_name), _text(NAME_PATTERN)]
+Symbol = Annotated[str, AfterValidator(_symbol), _text(SYMBOL_PATTERN)]
 VersionRange = Annotated[str, AfterValidator(_version_range)]
 AllowRule = Annotated[str, AfterValidator(_allow_rule)]
 Money = Annotated[Decimal, Field(gt=0, max_digits=MAX_DIGITS)]
@@ -379,7 +384,7 @@ class Plugins(_Entry):
 
 
 class Catalog(_Entry):
-    """What runs. Made by `load`; two catalogs are equal when their content is."""
+    """What runs: in which pipelines, by which strategies, within which rules."""
 
     version: Annotated[Literal[1], BeforeValidator(_version)] = _field(meaning="version of this format", example=1)
     mode: Literal["sync", "merge"] = _field(
@@ -390,7 +395,9 @@ class Catalog(_Entry):
     )
     plugins: Plugins = _field(Plugins(), meaning="which installed plugins may be loaded")
     pipelines: Annotated[Mapping[Name, Pipeline], AfterValidator(MappingProxyType), PlainSerializer(dict)] = _field(
-        {}, meaning="pipelines by name; `trading` is the one that trades"
+        {},
+        meaning="pipelines by name; `trading` is the one that trades",
+        json_schema_extra={"additionalProperties": False},
     )
     strategies: tuple[StrategyEntry, ...] = _field((), meaning="who proposes decisions, in order of their names")
     risk: tuple[Use, ...] = _field((), meaning="rules that every decision meets, in this order")

@@ -272,7 +272,7 @@ def _allows(rule: tuple[str, SpecifierSet], name: str, version: str) -> bool:
 def _is_in(versions: SpecifierSet, version: str) -> bool:
     try:
         return not len(versions) or versions.contains(version, prereleases=True)
-    except InvalidVersion:
+    except InvalidVersion:  # of releases of packaging that do not answer False themselves
         return False
 
 

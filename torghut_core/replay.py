@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
@@ -10,18 +11,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pyarrow as pa
+
 from torghut_core import catalog as catalogs
 from torghut_core.engine import Engine, Totals
-from torghut_core.errors import InputError
+from torghut_core.errors import InputError, StateError
 from torghut_core.generation import Generation, build
+from torghut_core.model.market import Bars, window_size
 from torghut_core.model.trading import Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.risk import Gates
-from torghut_core.runner import BATCH_SIZE, Loop, Result
+from torghut_core.runner import BATCH_SIZE, Loop, Result, to_json
 from torghut_core.settings import Settings, load_settings
 from torghut_core.state import StateDirectory
 from torghut_core.stores import open_audit, open_signals
 from torghut_core.timestamps import SECOND
+
+DAY = 86_400 * SECOND
 
 
 def demo_files() -> tuple[Path, Path]:
@@ -72,12 +78,13 @@ class Replay:
         self.account = ""
         self.starting_cash = Decimal(0)
         self._settings = settings or load_settings()
+        self._tapes = [str(tape) for tape in tapes]
+        self._name = catalog.name
         self._open = ExitStack()
-        self._seconds = 0.0
         parsed = catalogs.load(catalogs.read(catalog))
         params: dict[str, Any] = {"speed": speed, "on_bad_row": on_bad_row}
         if tapes:
-            params["paths"] = [str(tape) for tape in tapes]
+            params["paths"] = self._tapes
         self._catalog = parsed.for_replay(params)
         self._host = PluginHost.load(parsed.plugins.allow)
 
@@ -85,7 +92,7 @@ class Replay:
         generation = build(self._catalog, self._host)
         if generation.source is None or generation.broker is None:
             raise InputError("the catalog has no `trading` pipeline with a source and a broker: nothing to replay")
-        self._source = generation.source
+        self._source, self._broker = generation.source, generation.broker
         self._source.check()
         try:
             directory = self._open.enter_context(StateDirectory(self.state))
@@ -112,7 +119,8 @@ class Replay:
         self._generation = generation.numbered(number)
         gates = Gates(trading_enabled=True, price_max_age_ns=settings.trading_price_lookback_minutes * 60 * SECOND)
         self._engine = Engine(self._generation, self.account, audit, gates, allow_shorts=settings.trading_allow_shorts)
-        self.starting_cash = self._engine.account().cash
+        self.starting_cash = self._broker.account().cash
+        self._loop = Loop(self._generation, self._engine, audit, self._signals)
 
     @property
     def total(self) -> int | None:
@@ -145,12 +153,77 @@ class Replay:
         shown = self.totals.strategies
         return [each.name for each in self._generation.strategies if each.enabled and not shown[each.name].rows]
 
-    def run(self, batch_size: int = BATCH_SIZE, on_progress: Callable[[int], None] | None = None) -> None:
+    def run(self, batch_size: int = BATCH_SIZE, on_progress: Callable[[int], None] = lambda _events: None) -> None:
         """Trade the tapes from the first event to the last, and write down how the books stand then."""
-        loop = Loop(self._generation, self._engine, self._audit, self._signals, on_progress or (lambda _events: None))
-        asyncio.run(loop.run(batch_size))
-        self._seconds = loop.seconds
+        asyncio.run(self._loop.run(batch_size, on_progress))
+        books = self._engine.account()
+        held = {symbol: position for symbol, position in self._broker.positions().items() if position.quantity}
+        self._audit.record_account(self.account, books, held, self._loop.ended_at)
+        self._audit.commit()
 
     def result(self) -> Result:
         """The run in numbers."""
-        return Result.of(self._engine, self._generation.number, self._seconds)
+        return Result.of(self._engine, self._generation.number, self._loop.seconds)
+
+    def example(self) -> str:
+        """A decision worth explaining: the first that was denied or shrunk, else the first; "" without any."""
+        for choice in ({"status": "denied"}, {}):
+            found = self._audit.decisions(self.account, limit=1, **choice)
+            if found:
+                return str(found[0]["decision_hash"])[:12]
+        return ""
+
+    def write_page(self, path: Path) -> None:
+        """Draw the run as one HTML page that needs nothing else.
+
+        Raises
+        ------
+        StateError : the file cannot be written.
+        """
+        from torghut_core.report import write_page
+
+        because = {row["decision_hash"]: row["rationale"] for row in self._audit.decisions(self.account)}
+        fills = [fill | {"because": because[fill["decision_hash"]]} for fill in self._audit.fills(self.account)]
+        denied = [
+            row | row["params"] | next(verdict for verdict in row["verdicts"] if verdict["outcome"] == "deny")
+            for row in self._audit.decisions(self.account, status="denied")
+        ]
+        since, until = self._loop.began_at - DAY, self._loop.ended_at
+        bars = self._signals.bars(since=since, until=until)
+        if not bars.num_rows:
+            bars = asyncio.run(self._tape_bars())
+        signals = self._signals.signals(since=since, until=until)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_page(
+                path,
+                title=", ".join([self._name, *(Path(tape).name for tape in self._tapes)]),
+                summary=json.loads(to_json(self.result())),
+                bars=bars,
+                cash=self.starting_cash,
+                signals=signals,
+                fills=fills,
+                denied=denied,
+            )
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror} (give another --page)") from error
+
+    async def _tape_bars(self) -> pa.Table:
+        """The bars of the tapes themselves, for a page about tapes that have no trades."""
+        source = build(self._catalog, self._host).source
+        assert source is not None
+        tables = []
+        names: list[str] = []
+        async for batch in source.batches(BATCH_SIZE):
+            tables.append(batch.bars)
+            names = batch.symbols.names
+        bars = Bars.concatenate(tables)
+        columns = {name: getattr(bars, name) for name in ("event_ts", "open", "high", "low", "close", "volume")}
+        sizes = {step: window_size(step) for step in set(bars.step.tolist())}
+        return pa.table(
+            {
+                "symbol": [names[number] for number in bars.symbol.tolist()],
+                "window_size": [sizes[step] for step in bars.step.tolist()],
+                **columns,
+            }
+        )

@@ -67,27 +67,28 @@ class Loop:
     generation : source, stages and what trades.
     engine : trades on each batch.
     audit, signals : where everything is written down.
-    on_progress : called after each batch with the number of events so far.
+
+    Attributes
+    ----------
+    seconds : time from asking for the first batch to the last row stored.
+    began_at, ended_at : the loop's time at the first and the last event, ns; 0 before the first.
     """
 
-    def __init__(
-        self,
-        generation: Generation,
-        engine: Engine,
-        audit: AuditStore,
-        signals: SignalStore,
-        on_progress: Callable[[int], None] = lambda _events: None,
-    ) -> None:
+    def __init__(self, generation: Generation, engine: Engine, audit: AuditStore, signals: SignalStore) -> None:
+        self.seconds = 0.0
+        self.began_at = 0
+        self.ended_at = 0
         self._generation = generation
         self._engine = engine
         self._audit = audit
         self._signals = signals
-        self._on_progress = on_progress
-        self.seconds = 0.0
-        """Time from the first batch to the last row stored, seconds."""
 
-    async def run(self, batch_size: int = BATCH_SIZE) -> None:
+    async def run(
+        self, batch_size: int = BATCH_SIZE, on_progress: Callable[[int], None] = lambda _events: None
+    ) -> None:
         """Trade until the source ends; then let the stages give out what is complete, and store everything.
+
+        `on_progress` is called after each batch with the number of events so far.
 
         Raises
         ------
@@ -99,9 +100,12 @@ class Loop:
         began = time.perf_counter()
         last: Batch | None = None
         async for batch in source.batches(batch_size):
+            if last is None:
+                self.began_at = int(batch.now[0])
             self.step(batch)
             last = batch
-            self._on_progress(self._engine.totals.events)
+            self.ended_at = int(batch.now[-1])
+            on_progress(self._engine.totals.events)
         if last is not None:
             self.step(self._drain(last))
         self._signals.flush()

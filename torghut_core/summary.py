@@ -120,8 +120,9 @@ def print_summary(console: Console, job: Replay, page: Path | None) -> None:
         f" {result.orders:,} orders, {result.fills:,} fills, {job.working} still working"
     )
     console.print(f"account {job.account}, generation {result.generation}, digest {result.digest[:16]}", style="dim")
-    if job.example:
-        console.print(f"why:  torghut explain {job.example} --state {job.state}", style="dim", markup=False)
+    example = job.example()
+    if example:
+        console.print(f"why:  torghut explain {example} --state {job.state}", style="dim", markup=False)
     if page is not None:
         console.print(f"page: {page}", markup=False)
 

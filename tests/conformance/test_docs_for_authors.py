@@ -1,17 +1,21 @@
 """What the documents for authors say is what there is: their code runs, their tables are the code's."""
 
 import inspect
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torghut_risk
 import torghut_strategies
 import yaml
 from torghut_testing import registered
+
+from torghut_core import format_timestamp
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -66,8 +70,8 @@ def test_strategy_of_the_document_fits_on_a_screen():
     assert len(named_blocks("write-a-strategy.md")["acme_alpha.py"].splitlines()) <= 45
 
 
-def test_catalog_of_the_document_is_valid(tmp_path):
-    """With the package installed as the page says, the page's catalog has no mistake."""
+def test_strategy_of_the_document_trades(tmp_path):
+    """With the package installed as the page says, its commands list the plugin, take the catalog and trade a tape."""
     blocks = named_blocks("write-a-strategy.md")
     for name in ("acme_alpha.py", "my.yaml"):
         (tmp_path / name).write_text(blocks[name], encoding="utf-8")
@@ -75,11 +79,20 @@ def test_catalog_of_the_document_is_valid(tmp_path):
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-alpha\nVersion: 0.1.0\n", encoding="utf-8")
     (installed / "entry_points.txt").write_text("[torghut]\nacme-alpha = acme_alpha\n", encoding="utf-8")
-    command = "from torghut_core.cli import main; main()"
-    listed = run(["-c", command, "plugin", "list"], tmp_path, PYTHONPATH=str(tmp_path))
-    assert "acme-oversold" in listed.stdout, listed.stdout + listed.stderr
-    done = run(["-c", command, "catalog", "validate", "my.yaml"], tmp_path, PYTHONPATH=str(tmp_path))
-    assert done.returncode == 0, done.stdout + done.stderr
+    prices = 1640 + np.cumsum(np.random.default_rng(3).normal(0, 0.25, 2_000)).round(2)
+    times = [format_timestamp(1_767_623_400_000_000_000 + second * 10**9) for second in range(len(prices))]
+    rows = [f"ES,{moment},{price:.2f},1" for moment, price in zip(times, prices, strict=True)]
+    (tmp_path / "tape.csv").write_text("\n".join(["symbol,event_ts,price,size", *rows]), encoding="utf-8")
+
+    def torghut(*arguments):
+        done = run(["-c", "from torghut_core.cli import main; main()", *arguments], tmp_path, PYTHONPATH=str(tmp_path))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "acme-oversold" in torghut("plugin", "list")
+    assert "valid" in torghut("catalog", "validate", "my.yaml")
+    result = json.loads(torghut("replay", "tape.csv", "--catalog", "my.yaml", "--json"))
+    assert result["fills"] > 0
 
 
 @pytest.mark.parametrize("document", ["strategies.md", "risk.md", "write-a-strategy.md"])

@@ -24,7 +24,16 @@ from torghut_core.stages import Stage
 def fails(suite, attribute, cls, check, *arguments, **facts):
     """Run one inherited check on a class; it has to fail."""
     made = type("Suite", (suite,), {attribute: cls, **facts})()
-    with pytest.raises((AssertionError, TypeError, ValueError, LookupError, ArithmeticError, pytest.fail.Exception)):
+    failures = (
+        AssertionError,
+        TypeError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        core.TorghutError,
+        pytest.fail.Exception,
+    )
+    with pytest.raises(failures):
         getattr(made, check)(*arguments)
 
 
@@ -437,6 +446,14 @@ class Repeating(Till):
         return list(self._reports)
 
 
+class Garbled(Till):
+    """Reports a cancel of what it filled."""
+
+    def fill(self, intent, price):
+        super().fill(intent, price)
+        self._reports.append(msgspec.structs.replace(self._reports[-1], event=core.OrderEvent.CANCELED, fill=None))
+
+
 class Partial(Till):
     """Fills in two parts with one id."""
 
@@ -479,6 +496,7 @@ class Indebted(Till):
         (Touchy, "test_cancel_of_unknown_order_changes_nothing"),
         (Touchy, "test_cancel_of_filled_order_changes_nothing"),
         (Repeating, "test_order_is_filled_and_reported"),
+        (Garbled, "test_order_is_filled_and_reported"),
         (Partial, "test_fill_ids_are_unique"),
         (Deaf, "test_canceled_order_is_not_filled"),
         (Careless, "test_saved_state_carries_on"),

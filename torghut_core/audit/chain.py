@@ -25,7 +25,7 @@ import msgspec
 from sqlalchemy import Column, Connection, Table, Text, cast, select, text, type_coerce
 from sqlalchemy.types import NullType
 
-from torghut_core.audit.rows import KEYS, NUMBERED
+from torghut_core.audit.rows import KEYS
 from torghut_core.audit.tables import COVERED, HEAD_ROW, TRIGGERS, audit_log, controls
 from torghut_core.audit.types import Json, Money
 from torghut_core.errors import StateError
@@ -62,7 +62,7 @@ class Finding(msgspec.Struct, frozen=True):
 def row_hash(stored: Stored) -> str:
     """sha256 of a row as it is stored, hexadecimal: its columns that are not null, except `id`, as canonical JSON.
 
-    `id` is left out because a new row gets it from the log (see `NUMBERED`); null columns are, so that a migration
+    `id` is left out because it is the number of the row's first log entry, and is held against that; null columns are, so that a migration
     which adds a column leaves the hashes of older rows as they are.
     """
     return hashlib.sha256(canonical_json(stored)).hexdigest()
@@ -141,7 +141,7 @@ class _Log:
 
     def __init__(self) -> None:
         self.last = GENESIS
-        self.rows: dict[tuple[str, str], tuple[str, int]] = {}
+        self._rows: dict[str, dict[str, tuple[str, int]]] = {table: {} for table in KEYS}
 
     def read(self, connection: Connection) -> Iterator[Finding]:
         for entry in _stored_rows(connection, audit_log):
@@ -150,36 +150,35 @@ class _Log:
                 missing = f"{self.last.seq + 1} to {seq - 1}" if seq > self.last.seq + 2 else str(seq - 1)
                 yield Finding("audit_log", missing, "missing")
             elif previous != self.last.hash:
-                yield Finding("audit_log", str(seq), "does not follow from the entry before it: one of the two is new")
+                yield Finding("audit_log", str(seq), "does not follow from the entry before it")
             if entry_hash(str(previous), entry) != digest:
                 yield Finding("audit_log", str(seq), "edited: its content does not have its hash")
             self.last = Head(seq, digest)
-            key = (entry.get("table_name", ""), entry.get("row_key", ""))
-            first = self.rows[key][1] if key in self.rows else seq
-            self.rows[key] = (entry.get("row_hash", ""), first)
+            rows = self._rows.get(entry.get("table_name", ""))
+            if rows is not None:
+                key = entry.get("row_key", "")
+                rows[key] = (entry.get("row_hash", ""), rows[key][1] if key in rows else seq)
 
     def compare(self, table: Table, connection: Connection) -> Iterator[Finding]:
         """Hold the rows of a table against what the log says of them."""
         name = table.name
-        seen = set()
+        missing = self._rows[name]
         for row in _stored_rows(connection, table):
             key = row_key(name, row)
-            if name == controls.name and key == HEAD_ROW:
+            if table is controls and key == HEAD_ROW:
                 continue
             number = row.pop("id", None)
-            said = self.rows.get((name, key))
+            said = missing.pop(key, None)
             if said is None:
                 yield Finding(name, key, "inserted: the log does not know it")
                 continue
-            seen.add(key)
             digest, first = said
             if row_hash(row) != digest:
                 yield Finding(name, key, "edited: its content does not have the hash in the log")
-            if name in NUMBERED and number != first:
+            if number is not None and number != first:
                 yield Finding(name, key, f"edited: its id is {number} and was {first}")
-        for of_table, key in self.rows:
-            if of_table == name and key not in seen:
-                yield Finding(name, key, "missing: the log has it")
+        for key in missing:
+            yield Finding(name, key, "missing: the log has it")
 
 
 def _head_findings(connection: Connection, log: _Log, file: HeadFile | None) -> Iterator[Finding]:
@@ -198,7 +197,7 @@ def _head_findings(connection: Connection, log: _Log, file: HeadFile | None) -> 
         problem = str(error)
     if problem:
         yield Finding("audit_log", "", problem)
-    elif not file.path.exists():
+    elif log.last != GENESIS and not file.path.exists():
         yield Finding("audit_log", "", f"{file.path} is missing, so a cut end may not show")
 
 

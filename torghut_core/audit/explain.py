@@ -18,11 +18,7 @@ def explain_decision(store: AuditRecords, text: str) -> dict[str, Any]:
     decision = _find(store, text.strip())
     key = {"account": decision["account"], "decision_hash": decision["decision_hash"]}
     orders = store.rows("executions", **key)
-    events = [
-        event
-        for order in orders
-        for event in store.rows("execution_events", account=order["account"], client_order_id=order["client_order_id"])
-    ]
+    events = [event for order in orders for event in store.rows("execution_events", execution_id=order["id"])]
     return {
         "decision": {k: v for k, v in as_json(decision).items() if k not in ("signal", "verdicts")},
         "signal": decision["signal"],
@@ -62,11 +58,18 @@ def _generation(store: AuditRecords, decision: Row) -> dict[str, Any] | None:
     if not found:
         return None
     row = as_json(found[0])
-    content = row["content"]
-    strategies = content.get("strategies", [])
-    named = (entry for entry in strategies if entry.get("name") == decision["strategy_id"])
+    plugins = row["content"].get("plugins", [])
+    strategy = _named(row["content"].get("strategies", []), decision["strategy_id"])
+    if strategy is not None:
+        plugin = _named(plugins, strategy.get("use"), kind="strategy") or {}
+        strategy |= {name: plugin[name] for name in ("distribution", "version", "code_digest") if name in plugin}
     return {
         **{name: row[name] for name in ("number", "digest", "actor", "outcome", "created_at")},
-        "plugins": content.get("plugins"),
-        "strategy": next(named, None),
+        "plugins": plugins,
+        "strategy": strategy,
     }
+
+
+def _named(entries: list[Row], name: str | None, **equal: Any) -> Row | None:
+    wanted = {"name": name, **equal}.items()
+    return next((dict(entry) for entry in entries if all(entry.get(key) == value for key, value in wanted)), None)

@@ -114,19 +114,21 @@ class Changes:
     def put(self, table: str, key: Key, row: Row) -> None:
         """Add a row, or write a newer version of it."""
         rows = self._rows[table]
-        if key not in rows:
-            before = self.get(table, key)
-            if before is not None:
+        before = self.get(table, key)
+        if before is not None:
+            if key not in rows:
                 self._updates[table].add(key)
-                if "id" in before:
-                    row["id"] = before["id"]
-        elif key in self._updates[table] and "id" in row:
-            row["id"] = rows[key]["id"]
+            if "id" in before:
+                row["id"] = before["id"]
         rows[key] = row
 
     def versions(self, seq: int) -> Iterator[tuple[int, Action, str, Row]]:
         """Each row with the number of its log entry, counting on from `seq`; a new row's `id` is that number."""
         for table, rows in self._rows.items():
+            if table == "execution_events":  # its orders are in this commit too, and have their numbers by now
+                orders = self._rows["executions"]
+                for row in rows.values():
+                    row["execution_id"] = orders[row["account"], row["client_order_id"]]["id"]
             updates = self._updates[table]
             is_numbered = table in NUMBERED
             for key, row in rows.items():
@@ -176,8 +178,8 @@ def fold_generation(changes: Changes, at: int, number: int, content: Row, actor:
             "digest": str(content.get("digest", "")),
             "diff": content.get("diff"),
             "content": {key: value for key, value in content.items() if key not in ("digest", "diff")},
-            "actor": actor,
-            "outcome": outcome,
+            "actor": clean_text(actor),
+            "outcome": clean_text(outcome),
             "created_at": at,
         },
     )
@@ -229,6 +231,7 @@ def fold_report(changes: Changes, account: str, order: Order, report: Report, po
         {
             "id": None,
             "account": account,
+            "execution_id": None,
             "client_order_id": report.client_order_id,
             "event": report.event.value,
             "event_ts": report.event_ts,
@@ -343,7 +346,7 @@ def fold_cursor(changes: Changes, at: int, account: str, source: str, cursor: Ro
 
 def fold_control(changes: Changes, at: int, name: str, value: Any, actor: str) -> None:
     """Write down a switch."""
-    changes.put("controls", (name,), {"name": name, "value": value, "actor": actor, "updated_at": at})
+    changes.put("controls", (name,), {"name": name, "value": value, "actor": clean_text(actor), "updated_at": at})
 
 
 def fold_lease(changes: Changes, at: int, name: str, holder: str, expires_at: int) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from torghut_core.audit.chain import (
+    GENESIS,
     Finding,
     Head,
     HeadFile,
@@ -77,16 +78,18 @@ class SqlAuditStore(AuditRecords):
     def __init__(self, database: str | Path, clock: Callable[[], int] = time.time_ns) -> None:
         super().__init__(clock)
         self._engine = audit_engine(database)
-        try:
-            prepare(self._engine)
-        except BaseException:
-            self._engine.dispose()
-            raise
         dialect = self._engine.dialect
-        self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
         path = self._engine.url.database
         self._file = HeadFile(Path(path).with_suffix(".head")) if dialect.name == "sqlite" and path else None
         self._is_anchored = False
+        self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
+        try:
+            prepare(self._engine)
+            if self._file is not None and not self._file.path.exists() and self.head() == GENESIS:
+                self._anchor(GENESIS)
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     def commit(self) -> None:
         """Make durable what was recorded since the last commit, in one transaction.
@@ -105,12 +108,7 @@ class SqlAuditStore(AuditRecords):
                 fold(changes, *record)
             head = self._write(connection, changes, head)
         self._pending = []
-        if self._file is not None:
-            try:
-                self._file.write(head)
-            except OSError as error:
-                raise StateError(f"committed, but {self._file.path}: {error.strerror} (make it writable)") from error
-            self._is_anchored = True
+        self._anchor(head)
 
     def close(self) -> None:
         """Commit and let go; closing twice is harmless."""
@@ -142,6 +140,17 @@ class SqlAuditStore(AuditRecords):
                 )
         return head
 
+    def _anchor(self, head: Head) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(head)
+        except OSError as error:
+            raise StateError(
+                f"everything is committed, but {self._file.path}: {error.strerror} (make it writable)"
+            ) from error
+        self._is_anchored = True
+
     def _write(self, connection: Connection, changes: Changes, head: Head) -> Head:
         """Write the rows, then their log entries, then the new head."""
         seq, digest = head
@@ -169,6 +178,8 @@ class SqlAuditStore(AuditRecords):
             entry["prev_hash"] = previous
             entry["hash"] = digest
             log.append(entry)
+        if not log:  # a lease that another one holds, strategies that are there already
+            return head
         for (table, action), rows in batches.items():
             self._writers[table].write(connection, action, rows)
         self._writers[audit_log.name].write(connection, "insert", log)

@@ -104,8 +104,8 @@ class AuditRecords(AuditStore):
     def record_generation(self, generation: dict[str, Any], actor: str, outcome: str) -> int:
         """Write down a generation: `digest` and `diff` in columns, everything else in `content`.
 
-        `find_decision` shows `content["plugins"]`, and of `content["strategies"]` the one whose `name` is the
-        decision's.
+        `find_decision` shows ``content["plugins"]`` (`kind`, `name`, `distribution`, `version`, `code_digest`), and of
+        ``content["strategies"]`` the one whose `name` is the decision's `strategy_id`.
 
         Returns
         -------
@@ -286,7 +286,8 @@ class AuditRecords(AuditStore):
         -------
         `decision`, `signal`, `verdicts`, `reviews`, `execution` (None when it was denied), `events` (its order's, in
         order; a fill has `fill_id`) and `generation` (`number`, `digest`, `actor`, `outcome`, `created_at`, `plugins`
-        with versions and code digests, and the `strategy`'s entry with its parameters; None where it is not there).
+        with versions and code digests, and the `strategy`'s entry with its parameters, version and code digest; None
+        where it is not there).
 
         Raises
         ------

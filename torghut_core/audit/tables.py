@@ -16,6 +16,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -94,6 +95,7 @@ trade_decisions = Table(
     _needed("created_at", Nanoseconds),
     Column("executed_at", Nanoseconds),
     UniqueConstraint("account", "decision_hash", name="trade_decisions_key"),
+    Index("trade_decisions_account", "account", "id"),
 )
 
 llm_decision_reviews = Table(
@@ -138,7 +140,7 @@ executions = Table(
     Column("submitted_at", Nanoseconds),
     _needed("last_update_at", Nanoseconds),
     UniqueConstraint("account", "client_order_id", name="executions_key"),
-    Index("executions_decision", "account", "decision_hash"),
+    Index("executions_account", "account", "id"),
 )
 
 execution_events = Table(
@@ -146,6 +148,7 @@ execution_events = Table(
     metadata,
     _id(),
     _needed("account"),
+    _needed("execution_id", _Number),
     _needed("client_order_id"),
     _needed("event"),
     _needed("event_ts", Nanoseconds),
@@ -157,7 +160,8 @@ execution_events = Table(
     Column("fee", Money),
     Column("slippage", Money),
     _needed("payload", Json),
-    Index("execution_events_order", "account", "client_order_id"),
+    Index("execution_events_order", "execution_id"),
+    Index("execution_events_account", "account", "id"),
 )
 
 position_snapshots = Table(
@@ -218,6 +222,14 @@ audit_log = Table(
     _needed("prev_hash", String(64)),
     _needed("hash", String(64)),
 )
+
+alembic_version = Table(
+    "alembic_version",
+    metadata,
+    _needed("version_num", String(32)),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""Alembic's own table, as Alembic makes it."""
 
 COVERED = tuple(metadata.tables[name] for name in KEYS)
 """The tables whose rows the log covers, in the order in which they are written."""

@@ -101,7 +101,8 @@ def offer(working: Working, view: View, touch: float | None, slip: Decimal) -> D
     ----------
     working : an order that may meet the event.
     view : the event, as seen by the order's side.
-    touch : ask (to buy) or bid (to sell) of a fresh quote known before the event, None where there is none.
+    touch : ask (to buy) or bid (to sell) of a fresh quote known before the event, None where there is none or where
+        the order does not look at the market's price.
     slip : what a price that slips is multiplied by.
     """
     intent = working.order.intent

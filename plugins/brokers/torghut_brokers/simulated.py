@@ -1,7 +1,7 @@
 """A broker that fills orders from the event stream: for paper trading, replay and backtests.
 
-What is asked (an order, a cancel, a replace) travels for `latency_ms` and arrives before the first event at or after
-that. An order then meets the events of its symbol, one after the other, in stream order. It never meets an event that
+What is asked (an order, a cancel, a replace) travels for `latency_ms` and arrives, in the order of asking, before the
+first event at or after that. An order then meets the events of its symbol, one after the other, in stream order. It never meets an event that
 began before it arrived, nor, once it was triggered or partly filled, one that began before the event that did that. For
 a bar that means its start: what a bar's high and low say of the time before the order came is no use to it.
 
@@ -202,7 +202,6 @@ class Simulated(Broker):
             self._arrive(request)
             return
         self._requests.append(request)
-        self._requests.sort(key=lambda each: each.due)
         self._alarm = min(self._alarm, request.due)
 
     # What is told.
@@ -375,11 +374,12 @@ class Simulated(Broker):
         if view.begin < working.since or not view.first > 0:
             return
         if view.begin >= working.ends_at:
-            self._end(working, OrderEvent.EXPIRED, working.ends_at)
+            if working.is_fresh:  # others may be passed by in a stride: they end by the clock alone
+                self._end(working, OrderEvent.EXPIRED, working.ends_at)
             return
         intent = working.order.intent
         was_triggered = working.is_triggered
-        touch = self._touch(working, view, at) if view.slips and (working.takes_market or view.is_bar) else None
+        touch = self._touch(working, view, at) if view.slips and working.takes_market else None
         price = offer(working, view, touch, self._slip[working.is_buy])
         if working.is_fresh:
             working.is_fresh = False
@@ -399,7 +399,7 @@ class Simulated(Broker):
     def _touch(self, working: Working, view: View, at: int) -> float | None:
         """The ask to buy at or the bid to sell at, when an event begins; None where no fresh quote has it."""
         touch = self._market.touch(working.order.intent.symbol, at)
-        if touch is None or not 0 <= view.begin - touch.event_ts <= self._quote_max_age:
+        if touch is None or view.begin - touch.event_ts > self._quote_max_age:
             return None
         return touch.ask if working.is_buy else touch.bid
 

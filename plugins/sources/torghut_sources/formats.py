@@ -22,6 +22,7 @@ from torghut_sources.tapes import Block, Tape
 
 BLOCK_ROWS = 65_536
 BLOCK_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 15
 
 PASSED_OVER = (
     "microbars",
@@ -140,7 +141,7 @@ class ParquetTape(Tape):
                     return
 
     def _open(self) -> pyarrow.parquet.ParquetFile:
-        return pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=BLOCK_BYTES)
+        return pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=BUFFER_BYTES)
 
 
 class TextTape(Tape):
@@ -259,7 +260,7 @@ class CsvTape(TextTape):
             )
         except pa.ArrowInvalid:
             return None
-        return table.combine_chunks().to_batches()[0]
+        return next(iter(table.combine_chunks().to_batches()), None)
 
 
 class JsonlTape(TextTape):

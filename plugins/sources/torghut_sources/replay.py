@@ -152,7 +152,7 @@ class _Pace:
             self._origin = self._clock(), int(batch.now[0])
         began, first = self._origin
         while True:
-            reached = first + int((self._clock() - began) * self._speed * SECOND)
+            reached = first + round((self._clock() - began) * self._speed * SECOND)
             count = int(np.searchsorted(batch.now, reached, side="right"))
             if count:
                 return count

@@ -25,6 +25,7 @@ from torghut_core import (
     SymbolTable,
     Table,
     Trades,
+    format_timestamp,
     parse_timestamp,
 )
 
@@ -37,7 +38,7 @@ HOUR = DAY // 24
 UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 SYMBOL = "must be a symbol of A-Z, 0-9 and . _ / -, at most 32 long"
-TIME = "must be RFC 3339 with a zone, like 2026-01-05T14:30:00.123Z"
+TIME = "must be a time with its zone, from 1677 to 2262, like 2026-01-05T14:30:00.123Z"
 WHOLE = "must be a whole number"
 STEP = "must be told by window.size, like PT1M, or by bar_step"
 POSITIVE = "must be a positive number"
@@ -178,6 +179,19 @@ class Rows:
         for good, column, must in kind.rules(self.table):
             self._expect(good, column, must)
 
+    def reject_before(self, latest: IntArray) -> None:
+        """Reject rows that arrived before `latest`, shape (n,): the greatest arrival up to each row."""
+        falls = (self.arrival < latest) & ~self.bad
+        if falls.any():
+            first = int(falls.argmax())
+            time, after = format_timestamp(int(self.arrival[first])), format_timestamp(int(latest[first]))
+            self._complain(
+                falls,
+                f"{self.clock} is before that of an earlier row",
+                f"{self.clock} {time} is before {after}, that of an earlier row",
+                f"sort the file by {self.clock}",
+            )
+
     def _read(self, name: str, convert: Callable[[pa.Array], tuple[Any, BoolArray]], must: str) -> Any:
         values, bad = convert(self._columns[name])
         self._expect(~bad, name, must)
@@ -188,11 +202,12 @@ class Rows:
             return
         new = ~(good | self.bad)
         if new.any():
-            first = int(new.argmax())
-            message = self._describe(first, column, must)
-            rows = int(np.count_nonzero(new))
-            self.complaints.append(Complaint(int(self.places[first]), f"{column} {must}", message, rows=rows))
-            self.bad |= new
+            self._complain(new, f"{column} {must}", self._describe(int(new.argmax()), column, must))
+
+    def _complain(self, bad: BoolArray, reason: str, message: str, mend: str = MEND) -> None:
+        place = int(self.places[bad.argmax()])
+        self.complaints.append(Complaint(place, reason, message, mend, int(np.count_nonzero(bad))))
+        self.bad |= bad
 
     def _describe(self, index: int, column: str, must: str) -> str:
         scalar = self._columns[column][index]

@@ -19,8 +19,8 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from torghut_core import Bars, Batch, IntArray, SymbolTable, Table, TapeError, format_timestamp
-from torghut_sources.rows import KINDS, Columns, Complaint, Kind, Rows, bar_step
+from torghut_core import Bars, Batch, IntArray, SymbolTable, TapeError
+from torghut_sources.rows import BARS, KINDS, Columns, Complaint, Kind, Rows, bar_step
 
 Block: TypeAlias = tuple[list[Rows], list[Complaint]]
 """A part of a tape: its rows by kind, and what is wrong with lines that are no rows."""
@@ -102,42 +102,31 @@ class Tape(ABC):
         start = 0
         arrived = now = EARLIEST
         for parts, complaints in blocks:
-            if not parts:
-                self._judge(complaints)
-                continue
-            places = np.concatenate([part.places for part in parts])
-            order = np.argsort(places, kind="stable")
-            bad = np.concatenate([part.bad for part in parts])[order]
-            arrival = np.where(bad, EARLIEST, np.concatenate([part.arrival for part in parts])[order])
-            latest = np.maximum.accumulate(np.maximum(arrival, arrived))
-            arrived = int(latest[-1])
-            falls = (arrival < latest) & ~bad
-            if falls.any():
-                bad |= falls
-                complaints.append(_fall(parts[0].clock, places[order], arrival, latest, falls))
+            if parts:
+                order = np.argsort(np.concatenate([part.places for part in parts]), kind="stable")
+                arrived = _check_order(parts, order, arrived)
             self._judge([*complaints, *(complaint for part in parts for complaint in part.complaints)])
-
-            rank = np.empty(len(order), np.int64)
-            rank[order] = np.where(bad, -1, np.cumsum(~bad) - 1)
-            known = np.empty(np.count_nonzero(~bad), np.int64)
+            if not parts or all(part.bad.all() for part in parts):
+                continue
+            good = ~np.concatenate([part.bad for part in parts])
+            at = np.empty(len(good), np.int64)
+            at[order] = np.cumsum(good[order]) - 1
+            known = np.empty(np.count_nonzero(good), np.int64)
             tables: dict[str, Any] = {}
-            row = 0
-            for part in parts:
-                at = rank[row : row + len(part.places)]
-                row += len(at)
-                good = at >= 0
-                table = part.table if good.all() else part.table.take(good)
-                table.at[:] = at[good] + start  # type: ignore[attr-defined]  # every table of events has it
-                known[at[good]] = known_from(table)
-                if isinstance(table, Bars):
+            for part, ranks in zip(parts, _split(at, parts), strict=True):
+                table: Any = part.table.take(~part.bad) if part.bad.any() else part.table
+                rank = ranks[~part.bad]
+                table.at[:] = start + rank
+                known[rank] = table.event_ts
+                if part.kind is BARS:
+                    known[rank] += table.step
                     _number_series(table, symbols)
                 tables[part.kind.name] = table
-            if len(known):
-                known[0] = max(int(known[0]), now)
-                np.maximum.accumulate(known, out=known)
-                now = int(known[-1])
-                yield Batch.of(symbols, start, known, **tables)
-                start += len(known)
+            known[0] = max(int(known[0]), now)
+            np.maximum.accumulate(known, out=known)
+            now = int(known[-1])
+            yield Batch.of(symbols, start, known, **tables)
+            start += len(known)
         if not start and not self.skipped:
             raise self._error("has nothing to replay", "name a file with trades, quotes or bars in it")
 
@@ -195,26 +184,24 @@ class Tape(ABC):
         return step
 
 
-def known_from(table: Table) -> IntArray:
-    """When each row becomes known, shape (n,), ns: a trade or quote when it happens, a bar at its end."""
-    if isinstance(table, Bars):
-        return table.event_ts + table.step
-    times: IntArray = table.event_ts  # type: ignore[attr-defined]  # every table of events has it
-    return times
+def _check_order(parts: list[Rows], order: IntArray, arrived: int) -> int:
+    """Reject rows that arrived before a row above them; return the last arrival.
+
+    `order` sorts the rows of all parts by their place; `arrived` is the last arrival before them.
+    """
+    arrival = np.concatenate([np.where(part.bad, EARLIEST, part.arrival) for part in parts])
+    latest = np.empty(len(order), np.int64)
+    latest[order] = np.maximum.accumulate(np.maximum(arrival[order], arrived))
+    for part, own in zip(parts, _split(latest, parts), strict=True):
+        part.reject_before(own)
+    return int(latest[order[-1]])
+
+
+def _split(values: IntArray, parts: list[Rows]) -> list[IntArray]:
+    """The values of each part, of `values` for all."""
+    return np.split(values, np.cumsum([len(part.places) for part in parts])[:-1])
 
 
 def _number_series(bars: Bars, symbols: SymbolTable) -> None:
     pairs, index = np.unique(np.stack((bars.symbol, bars.step)), axis=1, return_inverse=True)
-    bars.series[:] = np.array([symbols.series(*pair) for pair in pairs.T.tolist()], np.int64)[index]
-
-
-def _fall(clock: str, places: IntArray, arrival: IntArray, latest: IntArray, falls: Any) -> Complaint:
-    first = int(falls.argmax())
-    time, after = format_timestamp(int(arrival[first])), format_timestamp(int(latest[first]))
-    return Complaint(
-        int(places[first]),
-        f"{clock} is before that of an earlier row",
-        f"{clock} {time} is before {after}, that of an earlier row",
-        f"sort the file by {clock}",
-        int(np.count_nonzero(falls)),
-    )
+    bars.series[:] = np.array([symbols.series(*pair) for pair in pairs.T.tolist()], np.int64)[index.reshape(-1)]

@@ -201,7 +201,7 @@ def test_merged_or_not_the_rows_are_the_same(embedded, derived_batch):
         ),
         max_size=6,
     ),
-    page_rows=st.integers(2, 9),
+    page_rows=st.integers(1, 9),
 )
 def test_an_export_is_that_of_the_store_in_memory(embedded, derived_batch, tmp_path, parts, page_rows):
     """Whatever was written, in whatever blocks, with overlaps, and however the export is paged: the same file."""
@@ -220,6 +220,15 @@ def test_an_export_is_that_of_the_store_in_memory(embedded, derived_batch, tmp_p
             rows = [store.export(table, str(file)) for store, file in zip((embedded, memory), files, strict=True)]
             assert rows[0] == rows[1] == memory.counts()[table]
             assert pq.read_table(files[0]) == pq.read_table(files[1])
+
+
+def test_a_page_of_an_export_may_end_between_rows_of_one_time(embedded, derived_batch, tmp_path, monkeypatch):
+    """A symbol's bars of several steps begin at the same time: the next page goes on among them."""
+    monkeypatch.setattr(clickhouse_module, "_PAGE_ROWS", 1)
+    for step in (SECOND, 60 * SECOND, DAY):
+        embedded.write(derived_batch([1.0], step=step))
+
+    assert embedded.export("microbars", str(tmp_path / "bars.parquet")) == 3
 
 
 # The other shape of a signal table

@@ -67,11 +67,11 @@ def nanoseconds(second):
     return T0 + round(second * SECOND)
 
 
-def tape(*events):
-    """A batch of events in the order given, at positions from 0; seconds count from T0."""
-    symbols = SymbolTable()
+def tape(*events, symbols=None, start=0):
+    """A batch of events in the order given, at positions from `start`; seconds count from T0."""
+    symbols = symbols or SymbolTable()
     rows = {"trade": [], "quote": [], "bar": [], "tick": []}
-    for at, (kind, symbol, begin, _, values) in enumerate(events):
+    for at, (kind, symbol, begin, _, values) in enumerate(events, start):
         row = {"at": at, "event_ts": nanoseconds(begin), **values}
         if kind != "tick":
             row["symbol"] = symbols.number(symbol)
@@ -81,7 +81,7 @@ def tape(*events):
         found = rows[kind]
         tables[kind + "s"] = table.from_columns(**{name: [row[name] for row in found] for name in (found or [{}])[0]})
     now = np.maximum.accumulate(np.array([nanoseconds(known) for *_, known, _ in events], np.int64))
-    return Batch.of(symbols, 0, now, **tables)
+    return Batch.of(symbols, start, now, **tables)
 
 
 def broker(**params):
@@ -778,6 +778,7 @@ def test_order_fills_while_its_cancel_travels():
     subject.submit(limit("buy", "25741"))
     subject.advance(batch, 0, 1)
     subject.cancel("tg-1")
+    subject.cancel("tg-1")
     assert [order.state for order in subject.orders()] == [OrderState.PENDING_CANCEL]
     subject.advance(batch, 1, 3)
     assert told(subject.updates()) == [("accept", 0.5), ("fill", 1.4, "2", "25741")]
@@ -861,6 +862,47 @@ def test_other_symbols_are_marked_over_long_stretches():
     subject.advance(batch, 0, 2)
     subject.advance(batch, 2, batch.stop)
     assert subject.account().equity == 100_000 + Decimal("249.75")
+
+
+def test_price_of_a_new_position_is_its_own_until_there_is_a_later_one():
+    """A position that opens at a one-sided quote is worth what was paid, not an older trade of the same stretch."""
+    subject, batch = broker(), tape(trade(1, 25000), quote(2, NAN, 25750))
+    subject.submit(intent(second=1.5))
+    subject.advance(batch, 0, 2)
+    assert subject.account().equity == 100_000
+
+
+def test_symbol_that_comes_up_later_is_watched():
+    """An order waits for a symbol that no batch has yet, through long stretches, and meets it when it comes."""
+    subject, first = broker(), tape(*[trade(1 + n, 25741 + n) for n in range(100)])
+    subject.submit(limit("sell", "30000", name="tg-1"))
+    subject.submit(limit("buy", "1650", name="tg-2", symbol=ETH))
+    subject.advance(first, 0, 100)
+    events = [trade(200 + n, 1700 - n, symbol=ETH) for n in range(100)]
+    subject.advance(tape(*events, symbols=first.symbols, start=100), 100, 200)
+    assert told(subject.updates())[2:] == [("fill", 250, "2", "1650")]
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(
+    ("make", "near", "far", "sign"),
+    [
+        (lambda price, **fields: limit("buy", price, **fields), "25731", "25701", -1),
+        (lambda price, **fields: limit("sell", price, **fields), "25751", "25781", 1),
+        (lambda price, **fields: stop("sell", price, **fields), "25731", "25701", -1),
+        (lambda price, **fields: stop("buy", price, **fields), "25751", "25781", 1),
+    ],
+)
+def test_orders_do_not_hide_each_other(make, near, far, sign, first, quoted):
+    """Of two orders the nearer one fills first, in a long stretch too, whichever came first."""
+    prices = [25741 + sign * max(0, n - 100) * 0.25 for n in range(200)]
+    events = [quote(1 + n, price, price) if quoted else trade(1 + n, price) for n, price in enumerate(prices)]
+    subject, batch = broker(), tape(*events)
+    for price in ((near, far), (far, near))[first]:
+        subject.submit(make(price, name=f"tg-{price}"))
+    subject.advance(batch, 0, batch.stop)
+    assert told(subject.updates())[2:] == [("fill", 141, "2", near)]
 
 
 def test_twenty_thousand_round_trips_are_exact():

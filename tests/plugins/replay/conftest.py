@@ -149,10 +149,16 @@ class Kit:
     write_jsonl = staticmethod(write_jsonl)
     envelope = staticmethod(envelope)
     play = staticmethod(play)
+    run = staticmethod(asyncio.run)
     assert_same = staticmethod(assert_same)
 
     T0 = 1_767_623_400_000_000_000
     """2026-01-05T14:30:00Z"""
+
+    @staticmethod
+    def source(*paths, **params):
+        """A replay of tapes that has not begun."""
+        return Replay(Replay.Params(paths=[str(path) for path in paths], **params))
 
     @classmethod
     def trade(cls, after=0, **changes):

@@ -1,12 +1,14 @@
 """Several tapes become one stream, in the order in which things became known."""
 
 import heapq
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torghut_sources.merge import merge
+from torghut_sources.replay import Replay
 
 from torghut_core import Bars, Batch, Quotes, SymbolTable, Trades
 
@@ -19,7 +21,7 @@ NAMES = ("MSFT", "AAPL", "BTC/USD")
 def stream_of(symbols, events, cuts):
     """Events (known, kind, symbol, seq) of one tape as batches, cut where `cuts` says."""
     edges = sorted({0, len(events), *(cut % (len(events) + 1) for cut in cuts)})
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         part = list(enumerate(events[start:stop], start))
         tables = {}
         for kind in KINDS:
@@ -67,7 +69,7 @@ events = st.lists(
 ).map(lambda rows: sorted(rows, key=lambda row: row[0]))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(events, st.lists(st.integers(0, 99), max_size=6)), min_size=1, max_size=4))
 def test_merge_is_the_least_next_event_however_streams_are_cut(tapes):
     """The vectorised merge equals the one in words, on any streams full of equal times, in any pieces."""
@@ -191,7 +193,7 @@ def test_replay_resumes_at_its_cursor(kit, mixed, first, batches, then):
     """Stopping anywhere and going on in a new process gives the stream that was never stopped."""
     paths, whole = mixed
     begun = kit.play(*paths, size=first, limit=batches)
-    fresh = kit.play(*paths, size=1, limit=1).source
+    fresh = Replay(begun.source.params)
     fresh.seek(begun.source.cursor())
     rest = kit.play(size=then, source=fresh)
     if rest.batches:

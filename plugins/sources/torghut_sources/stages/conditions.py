@@ -56,5 +56,7 @@ def check_condition(condition: str) -> str:
     ValueError : it is empty, or has spaces or commas.
     """
     if not condition or _SEPARATORS.search(condition):
-        raise ValueError(f"{condition!r} is no sale condition: give a hexadecimal flag word like 100000, or a code like W")
+        raise ValueError(
+            f"{condition!r} is no sale condition: give a hexadecimal flag word like 100000, or a code like W"
+        )
     return condition

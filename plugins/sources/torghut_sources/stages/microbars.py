@@ -104,7 +104,8 @@ def fold(
             deadline = (until + 1) * SECOND + lateness
         if trade == ints.shape[1] or ints[AT, trade] != start + here:
             continue
-        ts, symbol, condition, key = ints[TS, trade], ints[SYMBOL, trade], ints[CONDITIONS, trade], ints[TRADE_KEY, trade]
+        ts, symbol, seq, key = ints[TS, trade], ints[SYMBOL, trade], ints[SEQ, trade], ints[TRADE_KEY, trade]
+        condition, price, size = ints[CONDITIONS, trade], floats[PRICE, trade], floats[SIZE, trade]
         number = ts // SECOND
         beyond = number >= progress[FIRST_OPEN] + slots
         if beyond or symbol < 0 or symbol >= len(windows) or condition < 0 or condition >= len(excluded):
@@ -128,7 +129,6 @@ def fold(
                 trade += 1
                 continue
             progress[KEYS] += places
-        seq, price, size = ints[SEQ, trade], floats[PRICE, trade], floats[SIZE, trade]
         slot = number & (slots - 1)
         window = windows[symbol, slot]
         if window.parts == 0:
@@ -241,7 +241,9 @@ class Microbars(Stage):
         return batch
 
     def _live_keys(self) -> NDArray[Any]:
-        return self._keys[(self._keys["key"] != 0) & (self._keys["number"] >= self._tumbling.progress[FIRST_OPEN])]
+        is_live = (self._keys["key"] != 0) & (self._keys["number"] >= self._tumbling.progress[FIRST_OPEN])
+        live: NDArray[Any] = self._keys[is_live]
+        return live
 
     def _remember_only(self, live: NDArray[Any]) -> None:
         """Make the table of identities anew, with room for as many again."""

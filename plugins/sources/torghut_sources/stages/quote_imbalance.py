@@ -68,7 +68,7 @@ def run(
         is_quote = quote < quote_ints.shape[1] and (bar == bars or quote_ints[0, quote] <= bar_ints[0, bar])
         symbol = quote_ints[2, quote] if is_quote else bar_ints[2, bar]
         if symbol < 0 or symbol >= len(state):
-            return symbol
+            return int(symbol)
         last = state[symbol]
         if is_quote:
             keep(last, quote_ints[1, quote], quotes[0, quote], quotes[1, quote], quotes[2, quote], quotes[3, quote])
@@ -122,7 +122,7 @@ class QuoteImbalance(Indicator):
         [[0.5, 1.0, 1.5, 5.0, nan], [nan, nan, nan, nan, nan]]
         """
         out = np.empty((5, len(bars)))
-        unknown = run(self.state, self.stale_after, now, start, quotes.ints, quotes.floats, bars.ints, out, 0)
+        unknown = run(self.state, self.stale_after, now, start, quotes.ints, quotes.floats, bars.ints, out, 0, 0b11111)
         if unknown >= 0:
             raise ShapeError(f"QuoteImbalance: symbol {unknown}, and the state has rows 0 to {len(self.state) - 1}")
         return out

@@ -16,8 +16,20 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from torghut_core import TIMEFRAMES, Bars, Batch, FloatArray, InputError, IntArray, Params, ShapeError, SymbolTable, param
+from torghut_core import (
+    TIMEFRAMES,
+    Bars,
+    Batch,
+    FloatArray,
+    InputError,
+    IntArray,
+    Params,
+    ShapeError,
+    SymbolTable,
+    param,
+)
 from torghut_core.stages import Stage, kernel
 from torghut_sources.stages.native import COLUMN, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
 from torghut_sources.stages.order import merge
@@ -48,6 +60,8 @@ from torghut_sources.stages.vwap import price_of
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 
+NEVER = -(2**63)
+
 BEGAN, MICROBAR, BAR = range(OWN, OWN + 3)
 """Places in `Tumbling.progress`: the first window there was; and within a batch the rows to go on with."""
 
@@ -70,8 +84,10 @@ def take(
     ints: IntArray,
     floats: FloatArray,
     bar: int,
+    out_ints: IntArray,
+    out_floats: FloatArray,
 ) -> int:
-    """Add a bar to the window that it lies in."""
+    """Add a bar to the window that it lies in; write that to the buffer, which has room for a row, if it is complete."""
     symbol, ts, length = ints[SYMBOL, bar], ints[TS, bar], ints[STEP, bar]
     number, slots = ts // step, windows.shape[1]
     if symbol < 0 or symbol >= len(windows) or length <= 0 or number >= progress[FIRST_OPEN] + slots:
@@ -80,17 +96,18 @@ def take(
         return REFUSED
     state = sources[symbol]
     if state.seen == 0:
-        state.next = number
+        state.next = NEVER
     if state.seen == 0 or source < state.finest:
         state.finest = source
     state.seen += 1
     if number < progress[FIRST_OPEN]:
         return LATE if source == 0 and number >= progress[BEGAN] else REFUSED
-    window = windows[symbol, number & (slots - 1)]
+    slot = number & (slots - 1)
+    window = windows[symbol, slot]
     if number < state.next or source != (window.source if window.parts > 0 else state.finest):
         return REFUSED
     if window.parts == 0:
-        in_slot[number & (slots - 1)] += 1
+        in_slot[slot] += 1
         window.source = source
         window.count = 0
         window.open_ts = ts
@@ -108,6 +125,11 @@ def take(
     if volume > 0.0:
         window.volume += volume
         window.notional += volume * price_of(floats[HIGH, bar], floats[LOW, bar], floats[CLOSE, bar], floats[VWAP, bar])
+    if ts + length == (number + 1) * step:
+        emit(window, number, symbol, ints[AT, bar], step, out_ints, out_floats, progress[ROW])
+        progress[ROW] += 1
+        in_slot[slot] -= 1
+        state.next = number + 1
     return TAKEN
 
 
@@ -134,40 +156,169 @@ def fold(
 
     Returns
     -------
-    The position at which the buffer is full, the batch's length when it is done; -1 at a bar that breaks the contract, -2
-    at a microbar that is late.
+    The position at which the buffer is full, or the batch's length when it is done; `-LATE` or `-BREACH` at such a bar.
     """
-    slots = windows.shape[1]
     if progress[STARTED] == 0 and len(now) > 0:
         progress[STARTED] = 1
         progress[FIRST_OPEN] = progress[BEGAN] = (now[0] - lateness) // step
+    deadline = (progress[FIRST_OPEN] + 1) * step + lateness
     for here in range(position, len(now)):
         at = start + here
-        while True:
-            if progress[MICROBAR] < micro_ints.shape[1] and micro_ints[AT, progress[MICROBAR]] == at:
-                ints, floats, bar, row, source = micro_ints, micro_floats, progress[MICROBAR], MICROBAR, 0
-            elif progress[BAR] < bar_ints.shape[1] and bar_ints[AT, progress[BAR]] == at:
-                ints, floats, bar, row, source = bar_ints, bar_floats, progress[BAR], BAR, bar_ints[STEP, progress[BAR]]
-            else:
-                break
+        until = (now[here] - lateness) // step if now[here] >= deadline else progress[FIRST_OPEN]
+        while progress[MICROBAR] < micro_ints.shape[1] and micro_ints[AT, progress[MICROBAR]] == at:
             if progress[ROW] == out_ints.shape[1]:
                 return here
-            if row == BAR or ints[STEP, bar] == SECOND:
-                outcome = take(windows, in_slot, progress, sources, step, source, ints, floats, bar)
+            bar = progress[MICROBAR]
+            if micro_ints[STEP, bar] == SECOND:
+                outcome = take(
+                    windows, in_slot, progress, sources, step, 0, micro_ints, micro_floats, bar, out_ints, out_floats
+                )
                 if outcome >= LATE:
-                    return -1 if outcome == BREACH else -2
-                symbol, end = ints[SYMBOL, bar], ints[TS, bar] + ints[STEP, bar]
-                if outcome == TAKEN and end % step == 0:
-                    number = end // step - 1
-                    slot = number & (slots - 1)
-                    emit(windows[symbol, slot], number, symbol, at, step, out_ints, out_floats, progress[ROW])
-                    progress[ROW] += 1
-                    in_slot[slot] -= 1
-                    sources[symbol].next = number + 1
-            progress[row] += 1
-        until = (now[here] - lateness) // step
-        if until > progress[FIRST_OPEN] and not close_until(
-            windows, in_slot, by_name, progress, until, at, step, out_ints, out_floats
-        ):
+                    return -outcome
+            progress[MICROBAR] += 1
+        while progress[BAR] < bar_ints.shape[1] and bar_ints[AT, progress[BAR]] == at:
+            bar = progress[BAR]
+            before = min(
+                until, bar_ints[TS, bar] // step
+            )  # its own window waits for it; the ring has room for no older
+            if not close_until(windows, in_slot, by_name, progress, before, at, step, out_ints, out_floats):
+                return here
+            if progress[ROW] == out_ints.shape[1]:
+                return here
+            length = bar_ints[STEP, bar]
+            outcome = take(
+                windows, in_slot, progress, sources, step, length, bar_ints, bar_floats, bar, out_ints, out_floats
+            )
+            if outcome == BREACH:
+                return -outcome
+            progress[BAR] += 1
+        if not close_until(windows, in_slot, by_name, progress, until, at, step, out_ints, out_floats):
             return here
+        if now[here] >= deadline:
+            deadline = (until + 1) * step + lateness
     return len(now)
+
+
+class Resample(Stage):
+    """Bars of larger timeframes, added to `Batch.microbars`.
+
+    Volume and count are summed and the volume-weighted price is that of the parts, a bar without one counting with
+    (high + low + close) / 3; NaN where there is no volume. A window without a bar gives no bar. A tape's bar whose step does
+    not divide the timeframe, or is not smaller, is passed over.
+    """
+
+    class Params(Params):
+        """Parameters of `Resample`."""
+
+        timeframes: list[Literal["1Sec", "1Min", "5Min", "15Min", "1Hour", "1Day"]] = param(
+            ["1Min"], min_length=1, help="timeframes to make"
+        )
+        max_out_of_order_ms: int = param(
+            2000, ge=0, le=3_600_000, help="lag of the watermark, ms; at least that of the microbars stage"
+        )
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self._fold = native(
+            fold,
+            *(records(WINDOW, 2), NUMBERS, NUMBERS, NUMBERS, records(SOURCE), NUMBER, NUMBER),
+            *(COLUMN, NUMBER, NUMBER, INTS, FLOATS, INTS, FLOATS, TABLE, OUTPUT),
+        )
+        self._clear()
+
+    def _clear(self) -> None:
+        self._symbols = SymbolTable()
+        self._saved: dict[str, Any] | None = None
+        lateness = self.params.max_out_of_order_ms * MILLISECOND
+        self._windows = {name: Tumbling(TIMEFRAMES[name], lateness, own=3) for name in self.params.timeframes}
+        self._sources = {name: np.zeros(0, SOURCE) for name in self._windows}
+
+    def drain_ns(self) -> int:
+        """The watermark's lag."""
+        return int(self.params.max_out_of_order_ms * MILLISECOND)
+
+    def update(self, batch: Batch) -> Batch:
+        """Add the bars that are complete by this batch's events to `Batch.microbars`.
+
+        Raises
+        ------
+        InputError : the watermark is ahead of that of the microbars stage.
+        ShapeError : a bar of a symbol that is not in the table, or of a time after the loop's.
+        """
+        if batch.symbols is not self._symbols:
+            self._adopt(batch.symbols)
+        microbars = batch.microbars
+        for name, tumbling in self._windows.items():
+            self._sources[name] = grown(self._sources[name], len(batch.symbols))
+            tumbling.begin(batch.symbols)
+            tumbling.progress[MICROBAR:] = 0
+            self._run(batch, microbars, tumbling, self._sources[name])
+            if tumbling.progress[ROW]:
+                batch.microbars = merge(batch.symbols, batch.microbars, tumbling.bars(batch.symbols))
+        return batch
+
+    def _run(self, batch: Batch, microbars: Bars, tumbling: Tumbling, sources: NDArray[Any]) -> None:
+        position = 0
+        while True:
+            position = self._fold(
+                *(tumbling.windows, tumbling.in_slot, tumbling.by_name, tumbling.progress, sources),
+                *(tumbling.step, tumbling.lateness, batch.now, batch.start, position),
+                *(microbars.ints, microbars.floats, batch.bars.ints, batch.bars.floats, tumbling.ints, tumbling.floats),
+            )
+            if position == len(batch.now):
+                return
+            if position == -BREACH:
+                raise ShapeError(
+                    f"resample: bar {tumbling.progress[BAR]} or microbar {tumbling.progress[MICROBAR]} of the batch is ahead"
+                    f" of the loop, has no step, or is not of the table's {len(batch.symbols)} symbols"
+                )
+            if position == -LATE:
+                raise InputError(
+                    f"resample: max_out_of_order_ms={self.params.max_out_of_order_ms} is less than that of the microbars"
+                    " stage, whose bars come too late for their windows: give both the same"
+                )
+            tumbling.enlarge()
+
+    def save_state(self) -> dict[str, Any]:
+        """State by timeframe: open `windows` (see `Tumbling.save`), the first one there was, `sources` of `symbols`."""
+        if self._saved is not None:
+            return self._saved
+        names = self._symbols.names
+        return {
+            name: {
+                "windows": tumbling.save(self._symbols),
+                "began": int(tumbling.progress[BEGAN]),
+                "symbols": names[: len(self._sources[name])],
+                "sources": to_words(self._sources[name][: len(names)]),
+            }
+            for name, tumbling in self._windows.items()
+        }
+
+    def load_state(self, state: dict[str, Any], version: int) -> None:
+        """Go on from what `save_state` gave; a timeframe that its instance did not make begins anew.
+
+        Raises
+        ------
+        ValueError : state of another version or shape.
+        """
+        super().load_state(state, version)
+        for saved in state.values():
+            from_words(saved["windows"]["windows"], WINDOW)
+            from_words(saved["sources"], SOURCE)
+        self._clear()
+        self._saved = state
+
+    def _adopt(self, symbols: SymbolTable) -> None:
+        """Take over the saved state, or that of the table before, by the names of the symbols."""
+        state = self.save_state()
+        self._clear()
+        self._symbols = symbols
+        for name, tumbling in self._windows.items():
+            if name in state:
+                saved = state[name]
+                tumbling.load(symbols, saved["windows"])
+                tumbling.progress[BEGAN] = saved["began"]
+                self._sources[name] = grown(self._sources[name], len(symbols))
+                numbers = [symbols.number(symbol) for symbol in saved["symbols"]]
+                self._sources[name] = grown(self._sources[name], len(symbols))
+                self._sources[name][numbers] = from_words(saved["sources"], SOURCE)

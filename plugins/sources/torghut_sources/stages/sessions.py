@@ -11,6 +11,7 @@ import difflib
 import warnings
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def check_calendar(name: str) -> str:
     ValueError : it does not; the message has the nearest name.
     """
     if name not in (ROUND_THE_CLOCK, "XNYS"):  # these are known without the slow import
-        from exchange_calendars import get_calendar_names  # noqa: PLC0415 - takes a second
+        from exchange_calendars import get_calendar_names
 
         names = get_calendar_names()
         if name not in names:
@@ -114,8 +115,9 @@ class Sessions:
 
     def cover(self, ts: int) -> None:
         """Make `opens` cover a time, and some years around it."""
-        self.first = min(self.first, ts - 2 * YEAR)
-        self.until = max(self.until, ts + 10 * YEAR)
+        year = ts - ts % YEAR
+        self.first = min(self.first, year - YEAR)
+        self.until = max(self.until, year + 10 * YEAR)
         known = [_opens(name, self.first - 30 * DAY, self.until + 30 * DAY) for name in self._in_use]
         self.ends = np.array([end for _, end in known], np.int64)
         self.opens = np.full((len(known), max(len(opens) for opens, _ in known)), ALWAYS, np.int64)
@@ -123,9 +125,10 @@ class Sessions:
             row[: len(opens)] = opens
 
 
+@cache
 def _opens(name: str, first: int, until: int) -> tuple[IntArray, int]:
     """Opens of a calendar between two times, and the time from which it does not know them."""
-    from exchange_calendars import get_calendar  # noqa: PLC0415 - takes a second
+    from exchange_calendars import get_calendar
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # exchange_calendars 4.13 does what pandas 3.1 deprecates

@@ -130,11 +130,11 @@ def upgrade() -> None:
         must("last_update_at", TIME),
         sa.UniqueConstraint("account", "client_order_id", name="executions_key"),
     )
-    op.create_index("executions_decision", "executions", ["account", "decision_hash"])
     op.create_table(
         "execution_events",
         number(),
         must("account"),
+        must("execution_id", NUMBER),
         must("client_order_id"),
         must("event"),
         must("event_ts", TIME),
@@ -147,7 +147,9 @@ def upgrade() -> None:
         may("slippage", MONEY),
         must("payload", JSON),
     )
-    op.create_index("execution_events_order", "execution_events", ["account", "client_order_id"])
+    op.create_index("execution_events_order", "execution_events", ["execution_id"])
+    for table in ("trade_decisions", "executions", "execution_events"):
+        op.create_index(f"{table}_account", table, ["account", "id"])
     op.create_table(
         "position_snapshots",
         number(),

