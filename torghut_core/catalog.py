@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
@@ -245,7 +246,7 @@ def _symbol(text: str) -> str:
 
 
 def _distinct(symbols: tuple[str, ...]) -> tuple[str, ...]:
-    twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+    twice = sorted(symbol for symbol, times in Counter(symbols).items() if times > 1)
     if twice:
         raise _complaint(f"names {', '.join(twice)} more than once", "list each symbol once")
     return symbols

@@ -177,7 +177,7 @@ class _Reader:
         elif problem.startswith("mapping values are not allowed"):
             message, mend = "a colon where none can be", "quote a value that holds `: `, or mend the indentation"
         elif problem.endswith("cannot start any token"):
-            message, mend = f"a value cannot begin with {ascii(line[mark.column])}", "quote it, or remove that"
+            message, mend = f"a value cannot begin with {line[mark.column]!a}", "quote it, or remove that"
         elif problem.startswith(("expected ',' or ']'", "expected ',' or '}'")):
             mark = error.context_mark
             message, mend = "the bracket that begins here is not closed", f"close it with {problem[17]}"

@@ -184,6 +184,12 @@ class PluginHost:
         """All that may be used, by kind and name."""
         return [named[name] for named in self.registry.values() for name in sorted(named)]
 
+    def params(self) -> dict[str, dict[str, type[pydantic.BaseModel]]]:
+        """Models of the parameters, by kind and name: what `catalog.json_schema` takes."""
+        return {
+            kind: {name: plugin.cls.Params for name, plugin in named.items()} for kind, named in self.registry.items()
+        }
+
     def resolve(self, kind: str, use: str, version: str | None = None) -> Registered | Problem:
         """The plugin that a catalog entry means, or what is wrong with it (without a place: the caller knows that)."""
         found = self.registry[kind].get(use)

@@ -40,7 +40,7 @@ _STEP_OF = {window_size(step): step for step in _STEPS}
 _DRAWN = ("ema12", "ema26", "boll_upper", "boll_lower", "rsi14", "macd", "macd_signal", "macd_hist")
 _MAX_BARS = 5_000
 """Bars drawn per symbol; more are joined to longer ones."""
-_MAX_BARS_OF_ALL = 25_000
+_MAX_BARS_OF_ALL = 20_000
 _MAX_SYMBOLS = 25
 _MAX_MARKERS = 5_000
 _MAX_TABLE_ROWS = 100
@@ -125,7 +125,7 @@ def write_page(
         cards=_cards(summary, cash, fills, denied, reasons, curve),
         markets=[_market(symbol, series[symbol], signals, fills, most) for symbol in drawn],
         outlines=[_outline(symbol, bars) for symbol, bars in series.items()],
-        account=_account(curve),
+        account=_account(curve) if len(curve.event_ts) else None,
         fills=[
             {
                 **fill,
@@ -138,7 +138,7 @@ def write_page(
         denied=[{**row, "time": _moment(row["event_ts"])} for row in denied[-_MAX_TABLE_ROWS:][::-1]],
         denied_count=max(len(denied), sum(reasons.values())),
         reasons=reasons,
-        summary=summary,
+        summary={name: _text(value) for name, value in summary.items()},
         plotly=Markup(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),  # noqa: S704 - plotly's own script, out of its wheel
     )
     path.write_text(page, encoding="utf-8")
@@ -278,8 +278,7 @@ class Chart:
     """
 
     def __init__(self, event_ts: IntArray, step: int = 0) -> None:
-        self._event_ts = event_ts
-        self._step = step
+        self._span = [event_ts[0] / MILLISECOND, (event_ts[-1] + step) / MILLISECOND] if len(event_ts) else None
         self._breaks = np.flatnonzero(np.diff(event_ts) > 60 * step) + 1 if step else np.empty(0, np.int64)
         self._x = _time(event_ts)
         self._x_of_lines = _time(np.insert(event_ts, self._breaks, event_ts[self._breaks - 1] + step))
@@ -309,20 +308,21 @@ class Chart:
 
     def figure(self) -> Figure:
         """Data and layout. Colours of text, grid and ground are the page's, which knows light from dark."""
-        gap, above, below = 30, 68, 52
+        has_legend = any(trace.get("showlegend", True) for trace in self._data)
+        gap, above, below = 30, 68 if has_legend else 44, 52
         inside = sum(height for _, height, _ in self._panels) + gap * (len(self._panels) - 1)
         layout: Figure = {
             "height": inside + above + below,
             "margin": {"l": 68, "r": 14, "t": above, "b": below},
             "shapes": self._shapes,
+            "showlegend": has_legend,
+            "legend": {"orientation": "h", "x": 0, "y": 1 + 20 / inside, "yanchor": "bottom"},
             "bargap": 0.1,
             "xaxis": {
                 "type": "date",
                 "title": {"text": "time, UTC", "font": {"size": 12}},
                 "anchor": self._axis,
-                "range": [
-                    (moment / MILLISECOND) for moment in (*self._event_ts[:1], *(self._event_ts[-1:] + self._step))
-                ],
+                "range": self._span,
                 "hoverformat": "%Y-%m-%d %H:%M:%S",
                 "rangeslider": {"visible": False},
             },
@@ -333,6 +333,7 @@ class Chart:
             layout["yaxis" if number == 1 else f"yaxis{number}"] = {
                 "domain": [max(0, (top - height) / inside), top / inside],
                 "tickformat": ",",
+                "hoverformat": ",.7~g",
                 "zeroline": False,
                 "nticks": max(4, height // 28),
                 **axis,
@@ -354,14 +355,14 @@ class Chart:
         return f"y{len(self._panels)}" if len(self._panels) > 1 else "y"
 
 
-def _column(values: FloatArray, kind: str = "f4") -> dict[str, str]:
-    """A typed array: four bytes are enough for what is only looked at."""
-    return {"dtype": kind, "bdata": base64.b64encode(values.astype(f"<{kind}").tobytes()).decode()}
+def _column(values: FloatArray) -> dict[str, str]:
+    """A typed array."""
+    return {"dtype": "f8", "bdata": base64.b64encode(values.astype("<f8").tobytes()).decode()}
 
 
 def _time(event_ts: IntArray) -> dict[str, str]:
     """Milliseconds since the epoch, which a date axis takes."""
-    return _column(event_ts / MILLISECOND, "f8")
+    return _column(event_ts / MILLISECOND)
 
 
 def _market(symbol: str, bars: Bars, signals: pa.Table | None, fills: Sequence[Row], most: int) -> Row:
@@ -377,7 +378,7 @@ def _market(symbol: str, bars: Bars, signals: pa.Table | None, fills: Sequence[R
     chart.draw(
         "candlestick",
         symbol,
-        **{name: _column(getattr(bars, name), "f8") for name in ("open", "high", "low", "close")},
+        **{name: _column(getattr(bars, name)) for name in ("open", "high", "low", "close")},
         increasing={"line": {"color": _UP, "width": 1}, "fillcolor": _UP},
         decreasing={"line": {"color": _DOWN, "width": 1}, "fillcolor": _DOWN},
         showlegend=False,
@@ -428,7 +429,7 @@ def _draw_fills(chart: Chart, side: Side, shape: str, color: str, fills: Sequenc
         f"{side} ({len(own):,})",
         mode="markers",
         x=_time(np.array([fill["event_ts"] for fill in shown], np.int64)),
-        y=_column(np.array([float(fill["price"]) for fill in shown]), "f8"),
+        y=_column(np.array([float(fill["price"]) for fill in shown])),
         text=[
             f"{side} {_number(fill['quantity'])} at {_number(fill['price'])}<br>{html.escape(str(fill['strategy_id']))}"
             f"<br>{html.escape(str(fill.get('because', '')))}"
@@ -444,12 +445,11 @@ def _account(curve: Curve) -> Figure:
     thin = _thinned(curve)
     chart = Chart(thin.event_ts)
     chart.panel("equity, account currency", 220)
-    chart.draw("scatter", "equity", mode="lines", y=_column(thin.equity, "f8"), line={"color": _BLUE, "width": 1.4})
+    chart.line("equity", thin.equity, _BLUE, hovertemplate="%{y:,.2f}", showlegend=False)
     chart.panel("drawdown from the highest equity so far", 90, tickformat=".2%")
-    chart.line("drawdown", thin.drawdown, _DOWN, fill="tozeroy", fillcolor="rgba(214,69,80,0.2)")
-    figure = chart.figure()
-    figure["layout"]["showlegend"] = False
-    return figure
+    fill = {"fill": "tozeroy", "fillcolor": "rgba(214,69,80,0.2)"}
+    chart.line("drawdown", thin.drawdown, _DOWN, hovertemplate="%{y:.3%}", showlegend=False, **fill)
+    return chart.figure()
 
 
 # Words and numbers
@@ -480,7 +480,8 @@ def _cards(
     cards.append(
         Card("Round trips won", share, f"{won:,} of {len(trips):,}, after fees" if trips else "nothing was closed")
     )
-    cards.append(Card("Decisions", f"{summary.get('decisions', len(denied) + len(fills)):,}"))
+    if "decisions" in summary:
+        cards.append(Card("Decisions", f"{summary['decisions']:,}"))
     worst_reasons = ", ".join(f"{code} {count:,}" for code, count in list(reasons.items())[:3])
     cards.append(Card("Denied by risk", f"{summary.get('denied', len(denied)):,}", worst_reasons))
     orders = summary.get("orders")
@@ -547,6 +548,10 @@ def _number(value: Any) -> str:
     """A decimal as a person writes it: no exponent, no zeros at the end."""
     text = f"{_decimal(value):,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _text(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else str(value)
 
 
 def _moment(ns: int) -> str:

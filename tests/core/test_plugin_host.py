@@ -10,6 +10,7 @@ import pydantic
 import pytest
 
 from torghut_core import API_VERSION, RiskRule, Strategy, hookimpl, param
+from torghut_core.catalog import json_schema
 from torghut_core.errors import PluginError, Problem
 from torghut_core.plugin_host import KINDS, PluginHost
 
@@ -93,6 +94,14 @@ def test_plugins_are_listed_by_kind_and_name(fakes):
         ("risk rule", "cooldown"),
         ("risk rule", "max-notional"),
     ]
+
+
+def test_params_of_all_plugins_go_into_the_schema(fakes):
+    """The catalog's JSON Schema can be told what each installed plugin takes."""
+    schema = json_schema(fakes.params())
+    choices = schema["properties"]["strategies"]["items"]["allOf"]
+    assert [choice["if"]["properties"]["use"]["const"] for choice in choices] == ["macd-rsi", "pair"]
+    assert "allOf" in schema["$defs"]["Pipeline"]["properties"]["broker"]
 
 
 def test_installed_plugin_carries_distribution_and_version(install):

@@ -28,6 +28,7 @@ from sqlalchemy.types import NullType
 from torghut_core.audit.rows import KEYS
 from torghut_core.audit.tables import COVERED, HEAD_ROW, TRIGGERS, audit_log, controls
 from torghut_core.audit.types import Json, Money
+from torghut_core.audit.values import json_text, time_text
 from torghut_core.errors import StateError
 from torghut_core.model.trading import canonical_json
 
@@ -122,6 +123,11 @@ def read_head(connection: Connection, *, lock: bool = False) -> Head | None:
         return None
 
 
+def stored_head(head: Head) -> Stored:
+    """The row of ``controls`` that keeps a head, as it is stored."""
+    return {"name": HEAD_ROW, "value": json_text(head._asdict()), "actor": "", "updated_at": time_text(0)}
+
+
 def verify(connection: Connection, file: HeadFile | None) -> list[Finding]:
     """Everything that is not as it was written, in the log and in the rows that it covers.
 
@@ -166,6 +172,9 @@ class _Log:
         for row in _stored_rows(connection, table):
             key = row_key(name, row)
             if table is controls and key == HEAD_ROW:
+                head = read_head(connection)
+                if head is not None and row != stored_head(head):
+                    yield Finding(name, key, "edited")
                 continue
             number = row.pop("id", None)
             said = missing.pop(key, None)

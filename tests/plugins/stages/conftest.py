@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from torghut_core import Bars, Batch, Quotes, Signals, SymbolTable, Trades
+from torghut_core import Bars, Batch, Quotes, SymbolTable, Trades
 
 SECOND = 1_000_000_000
 T0 = 1_767_623_400 * SECOND
@@ -134,7 +134,9 @@ class Stream:
         return outcome
 
 
-WAITS = st.sampled_from([0, 0, 0, 1, 1_000_000, 300_000_000, SECOND, 7 * SECOND, 61 * SECOND, 3600 * SECOND, 90_000 * SECOND])
+WAITS = st.sampled_from(
+    [0, 0, 0, 1, 1_000_000, 300_000_000, SECOND, 7 * SECOND, 61 * SECOND, 3600 * SECOND, 90_000 * SECOND]
+)
 LAGS = st.sampled_from([0, 0, 0, 1, 400_000_000, SECOND, 1_999_999_999, 2 * SECOND, 3 * SECOND, 400 * SECOND])
 PRICES = st.sampled_from([100.0, 100.0, 100.25, 99.5, 101.0, 1e-3, 7.5e4])
 

@@ -135,7 +135,12 @@ def test_identities_are_forgotten_with_their_windows(tape):
     ts = T0 + np.arange(n) * MILLISECOND
     stage = Microbars(Microbars.Params())
     trades = Trades.from_columns(
-        at=np.arange(n), event_ts=ts, trade_key=1 + np.arange(n) % 50_000, price=np.ones(n), size=np.ones(n), symbol=np.zeros(n)
+        at=np.arange(n),
+        event_ts=ts,
+        trade_key=1 + np.arange(n) % 50_000,
+        price=np.ones(n),
+        size=np.ones(n),
+        symbol=np.zeros(n),
     )
     batch = stage.update(Batch.of(symbols, 0, ts, trades))
     assert batch.duplicates == 0
@@ -165,7 +170,9 @@ def test_many_bars_at_one_position(tape):
     number = [symbols.number(name) for name in names]
     now = np.full(1001, T0)
     now[-1] += 10 * SECOND
-    trades = Trades.from_columns(at=np.arange(1000), event_ts=now[:-1], symbol=number, price=np.ones(1000), size=np.ones(1000))
+    trades = Trades.from_columns(
+        at=np.arange(1000), event_ts=now[:-1], symbol=number, price=np.ones(1000), size=np.ones(1000)
+    )
     batch = Microbars(Microbars.Params()).update(Batch.of(symbols, 0, now, trades))
     assert [names[number] for number in batch.microbars.symbol] == sorted(names)
 

@@ -1,7 +1,6 @@
 """The laws of every stage, on random streams: chunking, hand-over, no look-ahead, independence, conservation."""
 
 import copy
-import itertools
 
 import numpy as np
 import pytest
@@ -28,7 +27,9 @@ def stages(lateness_ms=2000, seed="first"):
 
 
 def pipelines():
-    return st.builds(lambda ms, seed: (ms, seed), st.sampled_from([0, 500, 2000, 60_000]), st.sampled_from(["first", "sma"]))
+    return st.builds(
+        lambda ms, seed: (ms, seed), st.sampled_from([0, 500, 2000, 60_000]), st.sampled_from(["first", "sma"])
+    )
 
 
 @given(st.data())

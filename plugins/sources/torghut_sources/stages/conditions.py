@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_FLAGS = re.compile(r"0x[0-9a-f]+|(?=.*[0-9])[0-9a-f]{2,}", re.ASCII | re.IGNORECASE)
+_HEXADECIMAL = re.compile(r"(0x)?[0-9a-f]+", re.ASCII | re.IGNORECASE)
+_FLAG_WORD = re.compile(r"0x[0-9a-f]+|(?=.*[0-9])[0-9a-f]{2,}", re.ASCII | re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s,]+")
 
 
@@ -32,7 +33,7 @@ class Exclusion:
         self._flags = 0
         self._codes = set()
         for condition in conditions:
-            if _FLAGS.fullmatch(condition):
+            if _FLAG_WORD.fullmatch(condition):
                 self._flags |= int(condition, 16)
             else:
                 self._codes.add(condition)
@@ -40,12 +41,10 @@ class Exclusion:
 
     def fits(self, text: str, suspicious: bool) -> bool:
         """Whether a trade with these conditions is kept out."""
-        if suspicious and self._suspicious:
-            return True
-        if _FLAGS.fullmatch(text):
-            return bool(int(text, 16) & self._flags)
-        parts = _SEPARATORS.split(text)
-        return not self._codes.isdisjoint([*parts, *(letter for part in parts for letter in part)])
+        flags = int(text, 16) if _HEXADECIMAL.fullmatch(text) else 0
+        parts = [] if _FLAG_WORD.fullmatch(text) else _SEPARATORS.split(text)
+        codes = {*parts, *(letter for part in parts for letter in part)}
+        return (suspicious and self._suspicious) or flags & self._flags != 0 or not codes.isdisjoint(self._codes)
 
 
 def check_condition(condition: str) -> str:

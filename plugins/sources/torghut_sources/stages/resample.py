@@ -160,7 +160,10 @@ def fold(
     """
     if progress[STARTED] == 0 and len(now) > 0:
         progress[STARTED] = 1
-        progress[FIRST_OPEN] = progress[BEGAN] = (now[0] - lateness) // step
+        first = (now[0] - lateness) // step
+        if bar_ints.shape[1] > 0 and bar_ints[AT, 0] == start:
+            first = min(first, bar_ints[TS, 0] // step)
+        progress[FIRST_OPEN] = progress[BEGAN] = first
     deadline = (progress[FIRST_OPEN] + 1) * step + lateness
     for here in range(position, len(now)):
         at = start + here

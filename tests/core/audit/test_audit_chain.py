@@ -1,0 +1,373 @@
+"""`verify` finds whatever was changed behind the audit's back."""
+
+import shutil
+import sqlite3
+
+import psycopg
+import pytest
+import sqlalchemy
+
+from torghut_core.audit.chain import GENESIS, Head, HeadFile, entry_hash
+from torghut_core.audit.rows import KEYS
+from torghut_core.audit.tables import COVERED, audit_log
+from torghut_core.errors import StateError
+from torghut_core.model.trading import Outcome, Position, Verdict, canonical_json
+
+WITH_LOG = (*COVERED, audit_log)
+
+
+def fill(store, make):
+    """Put rows into every table, some of them in several versions, in several commits."""
+    store.record_generation({"digest": "d", "diff": {"added": ["a"]}}, "ops", "applied")
+    store.record_strategies([{"name": "a", "version": ">=1", "base_timeframe": "1Min", "on_remove": "freeze"}], "sync")
+    store.commit()
+    for n in (1, 2):
+        decision, intent = make.decide(store, n)
+        store.record_review("paper-1", decision.decision_hash, "llm", Verdict("llm", Outcome.ALLOW, "ok"), {"m": 1})
+        store.commit()
+        make.accept(store, intent)
+        make.execute(store, intent)
+        store.commit()
+    store.record_account("paper-1", make.books(), {"BTC/USD": Position()}, make.START)
+    store.record_cursor("paper-1", "tape", {"at": 9})
+    store.record_control("kill", value=False, actor="ops")
+    store.commit()
+    store.take_lease("trading", "one", 30)
+
+
+@pytest.fixture
+def written(database, opened, make):
+    """A store of each kind with rows in every table."""
+    store = opened(database)
+    fill(store, make)
+    return store
+
+
+@pytest.fixture
+def tamper(database):
+    """Runs statements on the database past the kernel, the triggers dropped first."""
+
+    def run(*statements):
+        if isinstance(database, str):
+            with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as connection:
+                connection.execute("ALTER TABLE audit_log DISABLE TRIGGER ALL")
+                for statement in statements:
+                    connection.execute(statement)
+                connection.execute("ALTER TABLE audit_log ENABLE TRIGGER ALL")
+            return
+        connection = sqlite3.connect(database, isolation_level=None)
+        triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            assert connection.execute(statement).rowcount != 0
+        for _, sql in triggers:
+            connection.execute(sql)
+        connection.close()
+
+    return run
+
+
+def found(store):
+    return [str(finding) for finding in store.verify()]
+
+
+def test_untouched_audit_has_no_findings(written):
+    """Rows in every table, in several versions, are as they were written."""
+    assert all(written.rows(table) for table in KEYS)
+    assert written.verify() == []
+
+
+def test_reopened_audit_goes_on_in_the_chain(written, database, opened, make):
+    """A new process continues the log where the last one ended."""
+    written.close()
+    again = opened(database)
+    make.decide(again, 3)
+    again.commit()
+    assert again.verify() == []
+    assert again.head().seq == written.head().seq > 2
+
+
+def test_two_writers_continue_one_chain(written, database, opened, make):
+    """The command line may turn a switch while the kernel trades: each continues where the other ended."""
+    other = opened(database)
+    for n in (10, 11):
+        make.decide(written, n)
+        written.commit()
+        other.record_control("kill", n, "ops")
+        other.commit()
+    assert written.verify() == []
+
+
+@pytest.mark.parametrize("verb", ["UPDATE audit_log SET actor = 'me'", "DELETE FROM audit_log", "TRUNCATE audit_log"])
+def test_log_refuses_changes(written, database, verb):
+    """UPDATE and DELETE on the log are refused by the database itself."""
+    if isinstance(database, str):
+        with (
+            psycopg.connect(database.replace("+psycopg", "")) as connection,
+            pytest.raises(psycopg.errors.RaiseException, match="append-only"),
+        ):
+            connection.execute(verb)
+    elif not verb.startswith("TRUNCATE"):  # SQLite has no such verb
+        connection = sqlite3.connect(database)
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(verb)
+        connection.close()
+    assert written.verify() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        (
+            "UPDATE trade_decisions SET price = '1' WHERE id = 3",
+            "trade_decisions paper-1/{hash}: edited: its content does not have the hash in the log",
+        ),
+        (
+            "UPDATE trade_decisions SET id = 999 WHERE id = 3",
+            "trade_decisions paper-1/{hash}: edited: its id is 999 and was 3",
+        ),
+        ("DELETE FROM trade_decisions WHERE id = 3", "trade_decisions paper-1/{hash}: missing: the log has it"),
+        (
+            "INSERT INTO leases VALUES ('a', 'b', '2026-01-05T14:30:00.000000000Z')",
+            "leases a: inserted: the log does not know it",
+        ),
+        ("UPDATE audit_log SET actor = 'me' WHERE seq = 4", "audit_log 4: edited: its content does not have its hash"),
+        ("DELETE FROM audit_log WHERE seq = 4", "audit_log 4: missing"),
+        ("DELETE FROM audit_log WHERE seq IN (4, 5)", "audit_log 4 to 5: missing"),
+        ("DELETE FROM controls WHERE name = 'audit.head'", "controls audit.head: missing or unreadable"),
+        ("UPDATE controls SET value = '[1]' WHERE name = 'audit.head'", "controls audit.head: missing or unreadable"),
+        ("UPDATE controls SET actor = 'me' WHERE name = 'audit.head'", "controls audit.head: edited"),
+    ],
+)
+def test_finding_names_place_and_problem(written, tamper, statement, finding):
+    """Each kind of change is told by the table, the row and what is wrong."""
+    decision_hash = written.decisions()[0]["decision_hash"]
+    tamper(statement)
+    assert any(text.startswith(finding.format(hash=decision_hash)) for text in found(written))
+
+
+@pytest.mark.parametrize("table", WITH_LOG, ids=lambda table: table.name)
+def test_edit_of_any_value_is_found(sqlite, opened, make, tmp_path, table):
+    """No column of any table, of the log itself too, can be edited in any row unnoticed."""
+    original = sqlite()
+    store = opened(original)
+    fill(store, make)
+    store.close()
+    for column in table.columns:
+        path = tmp_path / f"{column.name}.db"
+        shutil.copy(original, path)
+        shutil.copy(original.with_suffix(".head"), path.with_suffix(".head"))
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("DROP TRIGGER audit_log_no_update")
+        rows = connection.execute(f"SELECT rowid FROM {table.name}").fetchall()
+        for (rowid,) in (rows[0], rows[-1]):
+            connection.execute("BEGIN")
+            connection.execute(
+                f"UPDATE {table.name} SET {column.name} = CASE typeof({column.name}) WHEN 'null' THEN '7'"
+                f" WHEN 'integer' THEN {column.name} + 1000 ELSE {column.name} || ' ' END WHERE rowid = {rowid}"
+            )
+            connection.execute("COMMIT")
+        connection.close()
+        findings = [text for text in found(opened(path)) if "the trigger" not in text]
+        assert len(findings) >= (1 if len(rows) == 1 else 2), column.name
+
+
+@pytest.mark.parametrize("table", WITH_LOG, ids=lambda table: table.name)
+def test_removal_of_any_row_is_found(sqlite, opened, make, tmp_path, table):
+    """No row of any table, of the log itself too, can be taken away unnoticed: not the first, not the last."""
+    original = sqlite()
+    store = opened(original)
+    fill(store, make)
+    store.close()
+    for order in ("ASC", "DESC"):
+        path = tmp_path / f"{order}.db"
+        shutil.copy(original, path)
+        shutil.copy(original.with_suffix(".head"), path.with_suffix(".head"))
+        connection = sqlite3.connect(path)
+        connection.execute("DROP TRIGGER audit_log_no_delete")
+        key = table.primary_key.columns[0].name
+        connection.execute(
+            f"DELETE FROM {table.name} WHERE rowid = (SELECT rowid FROM {table.name} ORDER BY {key} {order} LIMIT 1)"
+        )
+        connection.commit()
+        connection.close()
+        assert [text for text in found(opened(path)) if "the trigger" not in text]
+
+
+def test_dropped_trigger_is_found(written, database):
+    """A log that could be changed is a finding before it is changed."""
+    if isinstance(database, str):
+        with psycopg.connect(database.replace("+psycopg", "")) as connection:
+            connection.execute("ALTER TABLE audit_log DISABLE TRIGGER audit_log_no_change")
+        name = "audit_log_no_change"
+    else:
+        connection = sqlite3.connect(database)
+        connection.execute("DROP TRIGGER audit_log_no_delete")
+        connection.close()
+        name = "audit_log_no_delete"
+    assert found(written) == [f"audit_log: the trigger {name}, which refuses changes, is gone"]
+
+
+def forge(store, seq, previous, **changes):
+    """Statements that edit a log entry and give it the hash that fits."""
+    with store._engine.connect() as connection:
+        columns = [sqlalchemy.type_coerce(c, sqlalchemy.Text).label(c.name) for c in audit_log.c if c.name != "seq"]
+        row = connection.execute(sqlalchemy.select(audit_log.c.seq, *columns).where(audit_log.c.seq == seq)).mappings()
+        entry = {k: v for k, v in dict(row.one()).items() if v is not None} | changes
+    entry.pop("prev_hash"), entry.pop("hash")
+    digest = entry_hash(previous or store_hash(store, seq - 1), entry)
+    sets = ", ".join(f"{name} = '{value}'" for name, value in (changes | {"hash": digest}).items())
+    return digest, f"UPDATE audit_log SET {sets} WHERE seq = {seq}"
+
+
+def store_hash(store, seq):
+    with store._engine.connect() as connection:
+        return connection.execute(sqlalchemy.select(audit_log.c.hash).where(audit_log.c.seq == seq)).scalar_one()
+
+
+def test_entry_with_a_fitting_hash_breaks_the_chain(written, tamper):
+    """An entry edited together with its hash no longer leads to the next one."""
+    _, statement = forge(written, 4, None, actor="me")
+    tamper(statement)
+    assert found(written) == ["audit_log 5: does not follow from the entry before it"]
+
+
+def test_last_entry_with_a_fitting_hash_is_not_the_head(written, tamper):
+    """The newest entry has none behind it: the head tells."""
+    head = written.head()
+    _, statement = forge(written, head.seq, None, actor="me")
+    tamper(statement)
+    assert f"audit_log: its end is not the one that audit.head in controls has ({head.seq})" in found(written)
+
+
+def cut(store, seq):
+    """Statements that cut the log behind an entry, and the lease that its tail is about, and mend the head."""
+    value = canonical_json(Head(seq, store_hash(store, seq))._asdict()).decode()
+    return (
+        f"DELETE FROM audit_log WHERE seq > {seq}",
+        "DELETE FROM leases",
+        f"UPDATE controls SET value = '{value}' WHERE name = 'audit.head'",
+    )
+
+
+def test_cut_end_is_found_by_the_head_in_controls(written, tamper):
+    """The log and what it covers cut together: the head in controls is ahead."""
+    head = written.head()
+    tamper(*cut(written, head.seq - 1)[:2])
+    assert f"audit_log: cut: it ends at {head.seq - 1}, and audit.head in controls is {head.seq}" in found(written)
+
+
+@pytest.fixture
+def cut_store(sqlite, opened, make):
+    """A SQLite audit whose end was cut so well that only the head file tells."""
+    database = sqlite()
+    store = opened(database)
+    fill(store, make)
+    seq = store.head().seq
+    statements = cut(store, seq - 1)
+    store.close()
+    connection = sqlite3.connect(database)
+    trigger = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'audit_log_no_delete'").fetchone()[0]
+    connection.execute("DROP TRIGGER audit_log_no_delete")
+    for statement in statements:
+        connection.execute(statement)
+    connection.execute(trigger)
+    connection.commit()
+    connection.close()
+    return opened(database)
+
+
+def test_cut_end_with_its_head_is_found_by_the_head_file(cut_store):
+    """Log, rows and the head in the database cut together: the head file is ahead."""
+    (finding,) = found(cut_store)
+    assert finding.startswith("audit_log: cut: entry ")
+    assert "audit.head has as the newest, is missing" in finding
+
+
+def test_nothing_is_written_on_a_cut_log(cut_store, make):
+    """A commit would hide the cut: it is refused, with the way out for a backup that was put back on purpose."""
+    make.decide(cut_store, 50)
+    with pytest.raises(StateError, match=r"cut: entry \d+.*if you put back an older database on purpose, move"):
+        cut_store.commit()
+    cut_store._file.path.unlink()
+    cut_store.commit()
+    assert cut_store.verify() == []
+
+
+def test_missing_head_file_is_found(sqlite, opened, make):
+    """Without the head file a cut end may not show: that is said."""
+    database = sqlite()
+    store = opened(database)
+    assert store.verify() == []
+    make.decide(store)
+    store.commit()
+    database.with_suffix(".head").unlink()
+    (finding,) = found(store)
+    assert "audit.head is missing, so a cut end may not show" in finding
+
+
+def test_unreadable_head_file_is_found(sqlite, opened, make):
+    """A head file with something else in it is a finding, and nothing is committed over it."""
+    database = sqlite()
+    store = opened(database)
+    database.with_suffix(".head").write_text("gone")
+    assert "does not hold the head of an audit log" in found(store)[0]
+    make.decide(store)
+    with pytest.raises(StateError, match="does not hold the head of an audit log"):
+        store.commit()
+    database.with_suffix(".head").unlink()
+
+
+def test_head_file_that_is_behind_is_no_finding(sqlite, opened, make):
+    """A crash between the commit and the head file leaves it one commit behind: the log is longer, and right."""
+    database = sqlite()
+    store = opened(database)
+    make.decide(store, 1)
+    store.commit()
+    before = database.with_suffix(".head").read_bytes()
+    make.decide(store, 2)
+    store.commit()
+    store.close()
+    database.with_suffix(".head").write_bytes(before)
+    again = opened(database)
+    assert again.verify() == []
+    make.decide(again, 3)
+    again.commit()
+    assert HeadFile(database.with_suffix(".head")).read() == again.head()
+
+
+def test_rewritten_database_is_told_by_a_head_kept_elsewhere(sqlite, opened, make):
+    """Database and head file replaced together have no findings, as the module says: a noted head proves it."""
+    database, forged = sqlite(), sqlite()
+    heads = []
+    for path, quantity in ((database, "1"), (forged, "2")):
+        store = opened(path)
+        make.trade(store, because=quantity)
+        store.close()
+        heads.append(store.head())
+    for suffix in (".db", ".head"):
+        shutil.copy(forged.with_suffix(suffix), database.with_suffix(suffix))
+    store = opened(database)
+    assert store.verify() == []
+    assert store.head().seq == heads[0].seq
+    assert store.head() != heads[0]
+
+
+def test_head_of_a_new_audit_is_the_genesis(database, opened):
+    """An empty log has a head too, so the first row that is cut shows as well."""
+    assert opened(database).head() == GENESIS
+
+
+def test_value_that_cannot_be_read_names_the_table_and_the_way_on(sqlite, opened, make):
+    """A reader that meets an edited value does not guess: it says where, and to verify."""
+    database = sqlite()
+    store = opened(database)
+    make.decide(store)
+    store.commit()
+    connection = sqlite3.connect(database)
+    connection.execute("UPDATE trade_decisions SET price = 'cheap'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StateError, match=r"a row of trade_decisions cannot be read.*torghut audit verify"):
+        store.decisions()
