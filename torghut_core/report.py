@@ -1,8 +1,8 @@
 """The page of a run: one HTML file that needs nothing but a browser.
 
 Plotly's script comes out of its wheel and is written into the page, so the page works without a network; a content
-security policy in it forbids any request. Figures are written as plotly's own JSON, columns as base64 of their bytes:
-a tenth of the size and of the time of building them with plotly's Python classes.
+security policy in it forbids any request. Figures are written as plotly's own JSON, columns as base64 of their bytes;
+plotly's Python classes, and pandas, are not imported for it.
 
 Long runs are drawn in longer bars (one-second bars become one-minute bars, and so on), and nothing else changes: the
 equity curve, the drawdown and all numbers come from the bars as they were given.
@@ -24,12 +24,12 @@ import jinja2
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from markupsafe import Markup
 
 from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
 from torghut_core.model.trading import ZERO, Fill, Position, Side
 from torghut_core.positions import apply_fill
+from torghut_core.signals.rows import mask
 from torghut_core.timestamps import MILLISECOND, SECOND, format_timestamp
 
 Row: TypeAlias = Mapping[str, Any]
@@ -50,7 +50,7 @@ _UP, _DOWN = "#26a269", "#d64550"
 _BLUE, _AMBER, _GREY, _VIOLET = "#4285d6", "#d1900f", "#8d97a5", "#9b6fd3"
 
 
-class Bars(msgspec.Struct):
+class BarSeries(msgspec.Struct):
     """The bars of one symbol, oldest first; times in ns, `step` the length of a bar."""
 
     step: int
@@ -100,7 +100,7 @@ def write_page(
     path : of the HTML file; its folder has to be there.
     title : what was run.
     summary : the run in numbers, as ``--json`` prints it; `decisions`, `denied`, `orders` and `final_equity` get a card,
-        and everything is listed at the end.
+        `denials` (how often by code) says more than `denied` below may, and everything is listed at the end.
     bars : columns symbol, event_ts (ns), open, high, low, close, volume, and window_size where there are several.
     cash : of the account when the run began.
     signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` that are to be drawn.
@@ -116,6 +116,7 @@ def write_page(
     traded = Counter(fill["symbol"] for fill in fills)
     drawn = sorted(series, key=lambda symbol: (-traded[symbol], symbol))[:_MAX_SYMBOLS]
     most = max(250, min(_MAX_BARS, _MAX_BARS_OF_ALL // max(1, len(drawn))))
+    computed = {} if signals is None else _by(signals, "symbol")
     reasons = _reasons(summary, denied)
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         files("torghut_core").joinpath("report.html").read_text(encoding="utf-8")
@@ -123,7 +124,7 @@ def write_page(
     page = template.render(
         title=title,
         cards=_cards(summary, cash, fills, denied, reasons, curve),
-        markets=[_market(symbol, series[symbol], signals, fills, most) for symbol in drawn],
+        markets=[_market(symbol, series[symbol], computed.get(symbol), fills, most) for symbol in drawn],
         outlines=[_outline(symbol, bars) for symbol, bars in series.items()],
         account=_account(curve) if len(curve.event_ts) else None,
         fills=[
@@ -153,7 +154,7 @@ def _ints(column: pa.ChunkedArray) -> IntArray:
 
 
 def _floats(column: pa.ChunkedArray) -> FloatArray:
-    """The column, NaN where it is null. (Arrow's own conversion would import pandas for the nulls, 0.7 s of it.)"""
+    """The column, NaN where it is null, which Arrow's own conversion would import pandas for."""
     array = column.cast(pa.float64()).combine_chunks()
     if not len(array):
         return np.empty(0)
@@ -165,33 +166,41 @@ def _floats(column: pa.ChunkedArray) -> FloatArray:
     return values
 
 
-def _rows_of(table: pa.Table, symbol: str, step: int | None = None) -> tuple[int, pa.Table]:
-    """The rows of a symbol, oldest first, and the length of their bars: `step` where there are such, else the shortest."""
-    rows = table.filter(pc.equal(table["symbol"], symbol))
-    if "window_size" in rows.column_names and rows.num_rows:
-        sizes = pc.unique(rows["window_size"]).to_pylist()
+def _by(table: pa.Table, column: str) -> dict[str, pa.Table]:
+    """The rows of each value of a column of text, in order of the values."""
+    encoded = table[column].combine_chunks().dictionary_encode()
+    codes = np.from_dlpack(encoded.indices)
+    names = encoded.dictionary.to_pylist()
+    return {
+        name: table.filter(mask(codes == code)) for name, code in sorted(zip(names, range(len(names)), strict=True))
+    }
+
+
+def _at_one_step(rows: pa.Table, step: int | None = None) -> tuple[int, pa.Table]:
+    """The rows of one length of bars, oldest first, and that length: `step` where there are such, else the shortest."""
+    if "window_size" in rows.column_names:
+        sizes = _by(rows, "window_size")
         wanted = window_size(step) if step else ""
         size = wanted if wanted in sizes else min(sizes, key=lambda size: _STEP_OF.get(size, 0))
-        rows = rows.filter(pc.equal(rows["window_size"], size)).sort_by("event_ts")
         if size in _STEP_OF:
-            return _STEP_OF[size], rows
-    else:
-        rows = rows.sort_by("event_ts")
+            return _STEP_OF[size], sizes[size].sort_by("event_ts")
+        rows = sizes[size]
+    rows = rows.sort_by("event_ts")
     apart = np.diff(_ints(rows["event_ts"]))
     return int(apart[apart > 0].min(initial=_STEPS[-1])), rows
 
 
-def _series(bars: pa.Table) -> dict[str, Bars]:
+def _series(bars: pa.Table) -> dict[str, BarSeries]:
     """The bars of each symbol at its shortest step, by name."""
     found = {}
-    for symbol in sorted(pc.unique(bars["symbol"]).to_pylist()):
-        step, rows = _rows_of(bars, symbol)
+    for symbol, own in _by(bars, "symbol").items():
+        step, rows = _at_one_step(own)
         columns = [_floats(rows[name]) for name in ("open", "high", "low", "close", "volume")]
-        found[symbol] = Bars(step, _ints(rows["event_ts"]), *columns)
+        found[symbol] = BarSeries(step, _ints(rows["event_ts"]), *columns)
     return found
 
 
-def _joined(bars: Bars, most: int) -> Bars:
+def _joined(bars: BarSeries, most: int) -> BarSeries:
     """At most so many bars: these, or longer ones made of them (days at the longest)."""
     longer = [step for step in _STEPS if step > bars.step]
     while len(bars) > most and longer:
@@ -199,11 +208,11 @@ def _joined(bars: Bars, most: int) -> Bars:
     return bars
 
 
-def _join(bars: Bars, step: int) -> Bars:
+def _join(bars: BarSeries, step: int) -> BarSeries:
     window = bars.event_ts // step
     first = np.flatnonzero(np.diff(window, prepend=-1))
     last = np.append(first[1:], len(bars)) - 1
-    return Bars(
+    return BarSeries(
         step,
         window[first] * step,
         bars.open[first],
@@ -218,7 +227,7 @@ def _signed(fill: Row) -> float:
     return float(fill["quantity"]) * (1 if fill["side"] == Side.BUY else -1)
 
 
-def _curve(cash: float, series: Mapping[str, Bars], fills: Sequence[Row]) -> Curve:
+def _curve(cash: float, series: Mapping[str, BarSeries], fills: Sequence[Row]) -> Curve:
     """Cash and positions at the close of each bar and at each fill.
 
     A position counts at the last close before, and at its last fill where there was none.
@@ -260,11 +269,10 @@ def _thinned(curve: Curve, most: int = 4_000) -> Curve:
     return Curve(curve.event_ts[index], curve.equity[index], curve.drawdown[index])
 
 
-def _values_at(bars: Bars, event_ts: IntArray, values: FloatArray) -> FloatArray:
-    """The last value in each bar, NaN where there is none."""
+def _values_at(bars: BarSeries, event_ts: IntArray, values: FloatArray) -> FloatArray:
+    """The last value in each bar, NaN where there is none; there is at least one value."""
     last = np.searchsorted(event_ts, bars.event_ts + bars.step) - 1
-    is_inside = (last >= 0) & (event_ts[last] >= bars.event_ts) if len(event_ts) else np.zeros(len(bars), np.bool_)
-    return np.where(is_inside, values[last] if len(event_ts) else np.nan, np.nan)
+    return np.where((last >= 0) & (event_ts[last] >= bars.event_ts), values[last], np.nan)
 
 
 # Charts
@@ -365,10 +373,10 @@ def _time(event_ts: IntArray) -> dict[str, str]:
     return _column(event_ts / MILLISECOND)
 
 
-def _market(symbol: str, bars: Bars, signals: pa.Table | None, fills: Sequence[Row], most: int) -> Row:
+def _market(symbol: str, bars: BarSeries, signals: pa.Table | None, fills: Sequence[Row], most: int) -> Row:
     """Price with its overlays and fills, volume, and those indicators that have values."""
     bars = _joined(bars, most)
-    of_bars, values = _indicators(symbol, bars, signals)
+    of_bars, values = _indicators(bars, signals)
     chart = Chart(bars.event_ts, bars.step)
     chart.panel("price, quote currency per unit", 380)
     if values.keys() >= {"boll_upper", "boll_lower"}:
@@ -405,13 +413,11 @@ def _market(symbol: str, bars: Bars, signals: pa.Table | None, fills: Sequence[R
     return {"symbol": symbol, "bars": f"{len(bars):,} bars of {_step_name(bars.step)}", **chart.figure()}
 
 
-def _indicators(symbol: str, bars: Bars, signals: pa.Table | None) -> tuple[str, dict[str, FloatArray]]:
+def _indicators(bars: BarSeries, signals: pa.Table | None) -> tuple[str, dict[str, FloatArray]]:
     """The columns that have values, at the end of each bar; and of which bars they are, where those are shorter ones."""
     if signals is None:
         return "", {}
-    step, rows = _rows_of(signals, symbol, bars.step)
-    if not rows.num_rows:
-        return "", {}
+    step, rows = _at_one_step(signals, bars.step)
     event_ts = _ints(rows["event_ts"])
     found = {name: _values_at(bars, event_ts, _floats(rows[name])) for name in rows.column_names if name in _DRAWN}
     values = {name: column for name, column in found.items() if not np.isnan(column).all()}
@@ -521,7 +527,7 @@ def _reasons(summary: Row, denied: Sequence[Row]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _outline(symbol: str, bars: Bars) -> dict[str, str]:
+def _outline(symbol: str, bars: BarSeries) -> dict[str, str]:
     """What a chart would show, in one row, for a browser that draws none."""
     close = bars.close[~np.isnan(bars.close)]
     prices = {

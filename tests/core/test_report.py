@@ -4,13 +4,16 @@ import base64
 import json
 import math
 import re
+import subprocess
+import sys
 from decimal import Decimal
 from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from torghut_core import report
@@ -210,7 +213,7 @@ def test_longer_bars_are_made_of_the_shorter_ones(seconds, most):
     """Joining bars keeps first open, last close, highest high, lowest low and all volume, window by window."""
     ts = T0 // MINUTE * MINUTE + np.sort(np.array(seconds)) * SECOND
     close = 100 + np.array(seconds, np.float64)
-    bars = report.Bars(SECOND, ts, close - 1, close + 2, close - 2, close, np.ones(len(ts)))
+    bars = report.BarSeries(SECOND, ts, close - 1, close + 2, close - 2, close, np.ones(len(ts)))
     joined = report._joined(bars, most)
 
     assert len(joined) <= most
@@ -258,6 +261,14 @@ def test_fills_are_marked_at_their_own_time_and_price(page):
     assert marker["text"] == ["sell 0.5 at 101.25<br>one<br>enough"]
 
 
+def test_too_many_fills_are_counted_and_the_last_marked(page, monkeypatch):
+    """A browser draws thousands of markers and not millions: the legend has the count of all."""
+    monkeypatch.setattr(report, "_MAX_MARKERS", 2)
+    market = page(fills=[fill(k * SECOND) for k in range(3)]).figures("markets")[0]
+
+    assert (column(trace(market, "buy (3)")["x"]) - T0 / 1e6).tolist() == [1000.0, 2000.0]
+
+
 def test_each_symbol_has_its_chart_and_the_traded_ones_come_first(page):
     """The symbol with the most fills is drawn first; all can be chosen."""
     bars = pa.concat_tables([bar_table([1.0], symbol="AAPL"), bar_table([2.0], symbol="NQ")])
@@ -269,6 +280,7 @@ def test_each_symbol_has_its_chart_and_the_traded_ones_come_first(page):
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(8, 60))
+@example([0, -5, 100, 90, 95, 95, 95, 95, 95, 95], 8)  # the deepest drawdown is no end and no extreme of its stretch
 def test_a_thinned_curve_keeps_its_ends_and_its_extremes(values, most):
     """What is left out is not seen on a screen: first, last, highest, lowest and the deepest drawdown stay."""
     equity = np.array(values)
@@ -342,6 +354,25 @@ def test_a_long_run_of_many_symbols_stays_small(page):
 
     assert len(run.html) - len(run.scripts[0]) < 8_000_000
     assert "5 more symbols are not drawn" in run.words
+
+
+def test_pandas_is_not_imported(tmp_path):
+    """Arrow imports pandas, 0.7 s of it, at many a turn; the page of a run takes none of them."""
+    code = """
+import sys
+from decimal import Decimal
+from pathlib import Path
+import pyarrow.parquet as pq
+from torghut_core.report import write_page
+bars = pq.ParquetFile(sys.argv[1]).read()
+write_page(Path(sys.argv[1] + ".html"), title="", summary={}, bars=bars, signals=bars, cash=Decimal(1))
+print("pandas" in sys.modules)
+"""
+    bars = bar_table([1.0, math.nan])
+    pq.write_table(bars.append_column("ema12", bars["close"]), tmp_path / "bars.parquet")
+    command = [sys.executable, "-c", code, str(tmp_path / "bars.parquet")]
+
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_the_same_run_gives_the_same_page(page):

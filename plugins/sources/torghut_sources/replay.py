@@ -25,9 +25,9 @@ TICK = 0.001
 class Replay(Source):
     """Play recorded tapes of trades, quotes and bars, merged in the order in which things became known.
 
-    A trade or quote is known when it happened, a bar at its end. The stream is a function of the tapes and their order
-    alone: neither the batch size nor the speed changes it, so a position is all that it takes to resume. Seeking reads the tapes from
-    their beginning, since symbol numbers and the loop's time come from what lies before.
+    A trade or quote is known when it happened, a bar at its end. The stream depends on nothing but the tapes, not on
+    the batch size nor on the speed, so a position is enough to resume from. To get there the tapes are read again: symbol
+    numbers and the loop's time come from what lies before.
 
     Parameters
     ----------
@@ -133,8 +133,7 @@ class Replay(Source):
             self.check()
         first = self._position
         for batch in merge([stream for tape in self._tapes for stream in tape.streams(self._symbols)]):
-            if batch.stop > first:
-                yield batch.split(max(first, batch.start))[1]
+            yield batch.split(max(first, batch.start))[1]
 
 
 class _Pace:

@@ -314,9 +314,40 @@ def test_skipping_leaves_exactly_the_good_rows(kit, tmp_path):
     }
 
 
+def test_time_of_a_bad_row_rejects_no_other(kit, tmp_path):
+    """A row that is skipped cannot make those after it look late."""
+    rows = [kit.trade(0), kit.trade(10**15, price=-1.0), kit.trade(1), kit.trade(2)]
+    kit.write_parquet(tmp_path / "a.parquet", rows)
+    stream = kit.play(tmp_path / "a.parquet", on_bad_row="skip")
+    assert (stream.now - kit.T0).tolist() == [0, 1, 2]
+    assert list(stream.source.skipped.values()) == [1]
+
+
+def test_skipped_rows_are_counted_over_the_whole_tape_and_once(kit, tmp_path):
+    """Blocks add up to one count with the first place, and playing again does not count again."""
+    bad = {3, 65_000, 66_000, 69_999}
+    rows = [kit.trade(i, **({"size": 0.0} if i in bad else {})) for i in range(70_000)]
+    kit.write_parquet(tmp_path / "a.parquet", rows)
+    source = kit.source(tmp_path / "a.parquet", on_bad_row="skip")
+    expected = {f"{tmp_path / 'a.parquet'}: size must be a positive number, first in row 3": 4}
+    for _ in range(2):
+        assert len(kit.play(source=source).now) == 70_000 - len(bad)
+        assert source.skipped == expected
+        source.seek({"position": 0})
+
+
+def test_row_that_is_out_of_order_with_the_block_before_is_found(kit, tmp_path):
+    """Blocks are read apart and checked as one tape."""
+    rows = [kit.trade(i) for i in range(65_536)] + [kit.trade(65_534)]
+    kit.write_parquet(tmp_path / "a.parquet", rows)
+    with pytest.raises(TapeError, match=r"row 65536: event_ts .* is before .*, that of an earlier row"):
+        kit.play(tmp_path / "a.parquet")
+
+
 def test_first_bad_row_is_reported_whatever_is_wrong_with_later_ones(kit, tmp_path):
     """The reason that is checked first is not the one that stands first in the file."""
-    kit.write_parquet(tmp_path / "a.parquet", [kit.trade(), kit.trade(size=0.0), kit.trade(symbol="?")])
+    rows = [kit.trade(), kit.trade(size=0.0), kit.trade(symbol="?"), kit.trade()]
+    kit.write_parquet(tmp_path / "a.parquet", rows)
     with pytest.raises(TapeError, match=r"row 1: size is 0\.0"):
         kit.play(tmp_path / "a.parquet")
 

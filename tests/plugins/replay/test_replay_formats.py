@@ -245,9 +245,11 @@ def test_daily_bars_of_a_zone_that_changes_its_clocks_are_days(kit, tmp_path):
 def test_bar_step_of_the_catalog_overrides_the_file(kit, tmp_path):
     """An author who knows better says so in `bar_step`; JSONL obeys as well."""
     kit.write_parquet(tmp_path / "tape.parquet", [kit.bar(0), kit.bar(15)])
-    kit.write_jsonl(tmp_path / "tape.jsonl", [kit.envelope("bars", kit.bar(0))])
-    assert kit.play(tmp_path / "tape.parquet", bar_step="5Min").table("bars").step.tolist() == [5 * MINUTE] * 2
-    assert kit.play(tmp_path / "tape.jsonl", bar_step="5Min").table("bars").step.tolist() == [5 * MINUTE]
+    kit.write_jsonl(
+        tmp_path / "tape.jsonl", [kit.envelope("bars", kit.bar(0)), kit.envelope("bars", kit.bar(5), MINUTE)]
+    )
+    for name in ("tape.parquet", "tape.jsonl"):
+        assert kit.play(tmp_path / name, bar_step="5Min").table("bars").step.tolist() == [5 * MINUTE] * 2
 
 
 def test_each_length_of_bars_in_a_recording_is_a_series_of_its_own(kit, tmp_path):
@@ -265,6 +267,12 @@ def test_each_length_of_bars_in_a_recording_is_a_series_of_its_own(kit, tmp_path
     series = [(symbols.names[symbols.series_symbol[s]], symbols.series_step[s]) for s in table.series.tolist()]
     assert series == [("AAPL", 1_000_000_000), ("AAPL", MINUTE), ("MSFT", MINUTE)]
     assert (stream.now - kit.T0).tolist() == [1_000_000_000, MINUTE, MINUTE]
+
+
+def test_ending_of_the_name_may_be_in_capitals(kit, tmp_path):
+    """Some systems shout."""
+    kit.write_parquet(tmp_path / "TAPE.PARQUET", [kit.trade()])
+    assert len(kit.play(tmp_path / "TAPE.PARQUET").now) == 1
 
 
 def test_total_is_known_for_parquet_only(kit, tmp_path):

@@ -151,6 +151,13 @@ def test_late_events_of_a_recording_stay_where_they_arrived(kit, tmp_path):
     assert (stream.now - kit.T0).tolist() == [3, 5, 5, 7, 9]
 
 
+def test_loop_time_does_not_fall_from_block_to_block(kit, tmp_path):
+    """A late event that opens a block of the file still stands at the time that was reached before it."""
+    rows = [kit.trade(i, ingest_ts=i) for i in range(65_536)] + [kit.trade(5, ingest_ts=65_536)]
+    kit.write_parquet(tmp_path / "tape.parquet", rows)
+    assert (kit.play(tmp_path / "tape.parquet").now[-2:] - kit.T0).tolist() == [65_535, 65_535]
+
+
 @pytest.fixture(scope="module")
 def mixed(kit, tmp_path_factory):
     """A few hundred events in four files, with many equal times."""

@@ -38,6 +38,13 @@ def test_number_and_its_digits_are_one_id(numbers):
     assert keys(numbers) == keys([str(number) for number in numbers]) == keys([*map(str, numbers), "x"])[:-1]
 
 
+def test_unsigned_number_and_its_digits_are_one_id():
+    """The whole range of 64 bits is used, in either form."""
+    numbers = [5, 2**63 - 1, 2**63, 2**64 - 1]
+    assert keys(pa.array(numbers, pa.uint64())) == keys([str(number) for number in numbers])
+    assert len(set(keys([str(number) for number in numbers]))) == 4
+
+
 def test_trade_without_id_has_no_key():
     """0 says that nothing is known, so it is never found to be a duplicate."""
     assert keys([None, 5]) == [0, keys([5])[0]]

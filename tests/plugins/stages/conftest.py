@@ -1,6 +1,7 @@
 """Random event streams, and what stages make of them however they are cut."""
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ class Stream:
         """What `stages` make of the stream cut at `cuts`; `between(stages, symbols)` may replace them at each cut."""
         symbols, outcome = SymbolTable(), Outcome()
         edges = [0, *sorted(cuts), len(self)]
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             batch = self.batch(symbols, start, stop)
             for stage in stages:
                 batch = stage.update(batch)

@@ -183,7 +183,7 @@ def test_rsi_of_a_line_that_only_rises_is_100_and_that_falls_0():
 def test_deviation_of_close_large_prices_is_exact():
     """1e8, 1e8 + 1, 1e8 + 2 deviate by sqrt(2 / 3): nothing is lost to the size of the prices."""
     x = 1e8 + np.array([0.0, 1, 2, 0, 1, 2])
-    mid, upper, lower = alone(Bollinger(1, span=3, width=1.0), x)
+    mid, upper, _ = alone(Bollinger(1, span=3, width=1.0), x)
     np.testing.assert_array_equal(mid[2:], 1e8 + 1)
     np.testing.assert_array_equal(upper[2:], 1e8 + 1 + math.sqrt(2 / 3))
 
@@ -248,7 +248,7 @@ INDICATORS = {
     "macd-sma": (lambda n: Macd(n, 2, 4, 3, seed="sma"), ("price",)),
     "rsi": (lambda n: Rsi(n, 3), ("price",)),
     "bollinger": (lambda n: Bollinger(n, 4), ("price",)),
-    "session-vwap": (lambda n: SessionVwap(n), ("opened", "price", "volume")),
+    "session-vwap": (SessionVwap, ("opened", "price", "volume")),
     "rolling-vwap": (lambda n: RollingVwap(n, 5, capacity=4), ("ts", "price", "volume")),
     "realized-volatility": (lambda n: RealizedVolatility(n, 5, capacity=4), ("ts", "price")),
 }

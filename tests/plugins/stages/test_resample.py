@@ -27,7 +27,7 @@ def model(batch, step, lateness):
 
     def close(key, at):
         parts = windows.pop(key)[1]
-        o, h, l, c = parts[0][1], max(p[2] for p in parts), min(p[3] for p in parts), parts[-1][4]
+        first, highest, lowest, last = parts[0][1], max(p[2] for p in parts), min(p[3] for p in parts), parts[-1][4]
         sold = [
             (volume, vwap if not math.isnan(vwap) and vwap else (high + low + close) / 3)
             for _, _, high, low, close, volume, vwap, _ in parts
@@ -35,7 +35,7 @@ def model(batch, step, lateness):
         ]
         volume = sum((v for v, _ in sold), 0.0)
         vwap = sum((v * p for v, p in sold), 0.0) / volume if volume else math.nan
-        out.append((at, key[0], key[1], step, sum(p[7] for p in parts), o, h, l, c, volume, vwap))
+        out.append((at, key[0], key[1], step, sum(p[7] for p in parts), first, highest, lowest, last, volume, vwap))
 
     for at in range(batch.start, batch.stop):
         watermark = int(batch.now[at - batch.start]) - lateness
@@ -172,7 +172,8 @@ def test_all_timeframes_come_in_one_order():
     """Bars of several timeframes at one position are ordered by time, then symbol, then step."""
     b = Resample(Resample.Params(timeframes=["5Min", "1Min"])).update(bars([(0, 1.0), (299, 2.0)])).microbars
     assert [
-        (int(at), int(ts - T0) // SECOND, int(step) // MINUTE) for at, ts, step in zip(b.at, b.event_ts, b.step)
+        (int(at), int(ts - T0) // SECOND, int(step) // MINUTE)
+        for at, ts, step in zip(b.at, b.event_ts, b.step, strict=True)
     ] == [
         (1, 0, 1),
         (1, 0, 5),

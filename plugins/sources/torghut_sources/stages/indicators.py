@@ -74,17 +74,19 @@ SIGNAL_CLOSE = Signals.close.row
 
 
 @kernel
-def run_closes(state: Any, ints: IntArray, floats: FloatArray, out: FloatArray, sma: bool, wanted: int) -> int:
-    """Write the columns that are made of closes, and NaN to all that are not `wanted` (a bit per column).
+def run_closes(
+    state: Any, ints: IntArray, floats: FloatArray, row: int, out: FloatArray, sma: bool, wanted: int
+) -> int:
+    """Write the columns that are made of closes, from a row on, and NaN to all that are not `wanted` (a bit per column).
 
     Returns
     -------
-    -1, or the first row whose series has no state.
+    -1, or the first row whose series has no state: go on from there when it has.
     """
     averages = wanted & (1 << MACD | 1 << MACD_SIGNAL | 1 << MACD_HIST | 1 << EMA12 | 1 << EMA26) != 0
     strength = wanted & 1 << RSI14 != 0
     bands = wanted & (1 << BOLL_MID | 1 << BOLL_UPPER | 1 << BOLL_LOWER) != 0
-    for i in range(ints.shape[1]):
+    for i in range(row, ints.shape[1]):
         series = ints[SERIES, i]
         if series < 0 or series >= len(state):
             return i
@@ -211,7 +213,7 @@ class Indicators(Stage):
             "quotes": self._by_quote,
         }
         self._kept = [name for name, needed in needs.items() if needed]
-        self._run_closes = native(run_closes, records(CLOSES), INTS, FLOATS, OUTPUT, FLAG, NUMBER)
+        self._run_closes = native(run_closes, records(CLOSES), INTS, FLOATS, NUMBER, OUTPUT, FLAG, NUMBER)
         if self._by_volume:
             states = records(SESSION), records(ROLLING), records(RETURNS)
             opens = TABLE, NUMBERS, NUMBER, NUMBER
@@ -240,16 +242,17 @@ class Indicators(Stage):
         symbols = batch.symbols
         if symbols is not self._symbols:
             self._adopt(symbols)
-        if len(symbols.series_step) > self._series:
-            self._grow()
-        bars = batch.microbars
-        if batch.bars.ints.size:
-            bars = merge(symbols, batch.bars, bars) if bars.ints.size else batch.bars
+        bars, microbars = batch.bars, batch.microbars
+        if microbars.ints.size:
+            bars = merge(symbols, bars, microbars) if bars.ints.size else microbars
         ints, floats = bars.ints, bars.floats
         out = np.empty((SIGNAL_CLOSE + 1, ints.shape[1]))
-        row = self._run_closes(self._states["closes"], ints, floats, out, self._sma, self._wanted)
-        if row >= 0:
-            raise ShapeError(f"indicators: a bar is of series {ints[SERIES, row]}, and the table has {self._series}")
+        row = self._run_closes(self._states["closes"], ints, floats, 0, out, self._sma, self._wanted)
+        while row >= 0:
+            if ints[SERIES, row] not in range(len(symbols.series_step)):
+                raise ShapeError(f"indicators: bar {row} is of series {ints[SERIES, row]}, which is not in the table")
+            self._grow()
+            row = self._run_closes(self._states["closes"], ints, floats, row, out, self._sma, self._wanted)
         if self._by_volume:
             self._update_volumes(ints, floats, out)
         if self._by_quote:

@@ -1,0 +1,396 @@
+"""What differs between two catalogs, and when a running kernel can take each difference up.
+
+Two catalogs are laid out as entries (a strategy, a risk rule, a pipeline) of fields, and compared field by field as
+their digests compare them: without a difference the digests are equal, and the other way round. `FIELDS` has the answer
+for every field; nothing else here, and nothing in the documentation, knows one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import Enum, StrEnum
+from typing import Any, Literal, NamedTuple, get_args
+
+from pydantic_core import to_jsonable_python
+
+from torghut_core.catalog import Catalog, OnRemove, StrategyEntry, Use, content_digest
+
+MAX_SHOWN = 60
+"""How much of a value the text of a difference shows."""
+
+
+class Timing(StrEnum):
+    """When a change takes effect in a running kernel: at the next swap, once a position is closed, at the next start."""
+
+    HOT = "hot"
+    WHEN_FLAT = "when_flat"
+    RESTART = "restart"
+
+
+class Absent(Enum):
+    """The value of a field that is not there."""
+
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+ABSENT = Absent.ABSENT
+
+Action = Literal["added", "removed", "changed"]
+
+
+class Rule(NamedTuple):
+    """When a change of a field takes effect, and how."""
+
+    timing: Timing
+    effect: str
+
+
+ON_REMOVE: Mapping[OnRemove, str] = {
+    "freeze": "kept, and nothing trades it",
+    "flatten": "closed",
+    "handover": "given to another strategy",
+}
+"""What happens to a position when its strategy is no longer listed, or no longer trades the symbol."""
+
+_MODE = Rule(Timing.HOT, "holds from this reload on")
+_SOURCE = Rule(Timing.RESTART, "the source is opened when the process starts, and read on from its cursor")
+_STAGE = Rule(Timing.RESTART, "a stage holds open windows and averages, which another one cannot take over")
+_BROKER = Rule(Timing.RESTART, "the broker never changes under open orders")
+_INSTANCE = Rule(Timing.HOT, "a new instance is warmed up, and takes over the position")
+_LIMIT = Rule(Timing.HOT, "holds from the next decision on")
+_RULES = Rule(Timing.HOT, "the list, in its order, holds from the next decision on")
+_RISK = Rule(Timing.HOT, "a new instance meets the next decision")
+_ADVISOR = Rule(Timing.HOT, "a new instance reviews the next decision")
+_OBSERVER = Rule(Timing.HOT, "who is listed hears what comes next")
+
+FIELDS: Mapping[str, Rule] = {
+    "version": Rule(Timing.RESTART, "another format comes with another version of torghut"),
+    "mode": _MODE,
+    "on_invalid": _MODE,
+    "plugins.allow": Rule(Timing.HOT, "plugins are looked up anew"),
+    "pipelines.NAME": Rule(Timing.RESTART, "a pipeline begins and ends with its process"),
+    "pipelines.NAME.source.use": _SOURCE,
+    "pipelines.NAME.source.version": _SOURCE,
+    "pipelines.NAME.source.params": _SOURCE,
+    "pipelines.NAME.stages[]": _STAGE,
+    "pipelines.NAME.stages[].use": _STAGE,
+    "pipelines.NAME.stages[].version": _STAGE,
+    "pipelines.NAME.stages[].params": _STAGE,
+    "pipelines.NAME.broker.use": _BROKER,
+    "pipelines.NAME.broker.version": _BROKER,
+    "pipelines.NAME.broker.params": _BROKER,
+    "strategies[]": Rule(Timing.HOT, "added, it is warmed up and trades; removed, its positions follow `on_remove`"),
+    "strategies[].use": _INSTANCE,
+    "strategies[].version": _INSTANCE,
+    "strategies[].params": _INSTANCE,
+    "strategies[].name": Rule(Timing.HOT, "another name is another strategy: one is removed, one added"),
+    "strategies[].enabled": Rule(Timing.HOT, "disabled, it makes no decisions and keeps its positions"),
+    "strategies[].base_timeframe": Rule(Timing.WHEN_FLAT, "a position is closed on the bars that it was opened on"),
+    "strategies[].symbols": Rule(Timing.HOT, "added, they are traded; removed, a position there follows `on_remove`"),
+    "strategies[].max_notional_per_trade": _LIMIT,
+    "strategies[].max_position_pct_equity": _LIMIT,
+    "strategies[].cooldown_seconds": _LIMIT,
+    "strategies[].on_remove": Rule(Timing.HOT, "holds when the strategy is removed later"),
+    "risk[]": _RULES,
+    "risk[].use": _RISK,
+    "risk[].version": _RISK,
+    "risk[].params": _RISK,
+    "advisors[]": _RULES,
+    "advisors[].use": _ADVISOR,
+    "advisors[].version": _ADVISOR,
+    "advisors[].params": _ADVISOR,
+    "observers[]": _OBSERVER,
+    "observers[].use": _OBSERVER,
+    "observers[].version": _OBSERVER,
+    "observers[].params": _OBSERVER,
+}
+"""The one table: every field of the catalog, ``[]`` and ``NAME`` for an entry as a whole, and when it may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field of an entry that has another value.
+
+    `key` is counted from the entry (``params.rsi_buy``); `old` and `new` are the catalog's values, `ABSENT` where there
+    is none; `effect` says how it takes effect, in words.
+    """
+
+    key: str
+    old: Any
+    new: Any
+    timing: Timing
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the catalog that was added, removed or changed.
+
+    Attributes
+    ----------
+    kind : ``catalog`` (its own keys), ``pipeline``, ``strategy``, ``risk rule``, ``advisor`` or ``observer``.
+    name : its name; of a rule, advisor or observer that of its plugin, with its number where that is listed again.
+    action : what happened to it.
+    timing : when that takes effect; of a changed entry, when the last of its fields does.
+    effect : how, in words; of a changed entry the fields say so.
+    fields : what changed in it.
+    """
+
+    kind: str
+    name: str
+    action: Action
+    timing: Timing
+    effect: str = ""
+    fields: tuple[FieldChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogDiff:
+    """What differs between the catalogs with the digests `old` and `new`."""
+
+    old: str
+    new: str
+    changes: tuple[Change, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing differs; the digests are equal."""
+        return not self.changes
+
+    @property
+    def timing(self) -> Timing | None:
+        """When all of it has taken effect; None where nothing differs."""
+        return _latest(change.timing for change in self.changes) if self.changes else None
+
+    def named(self, kind: str, action: Action) -> tuple[str, ...]:
+        """The names of the entries of a kind that were ``added``, ``removed`` or ``changed``."""
+        return tuple(change.name for change in self.changes if (change.kind, change.action) == (kind, action))
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values; a field that is not there has no `old` or no `new`."""
+        return {
+            "old": self.old,
+            "new": self.new,
+            "timing": self.timing,
+            "changes": [
+                {
+                    "kind": change.kind,
+                    "name": change.name,
+                    "action": change.action,
+                    "timing": change.timing,
+                    "effect": change.effect,
+                    "fields": [_json(field) for field in change.fields],
+                }
+                for change in self.changes
+            ],
+        }
+
+    def to_text(self) -> str:
+        """What an operator reads: a line that sums up, and a line for each entry or field, with when and how.
+
+        Examples
+        --------
+        >>> old = Catalog(version=1, risk=[Use(use="stale-price", params={"max_age_ms": 60000})])
+        >>> new = Catalog(version=1, risk=[Use(use="stale-price", params={"max_age_ms": 500}), Use(use="no-shorts")])
+        >>> print(diff(old, new).to_text())
+        2 changes: 1 added, 1 changed; 2 hot
+        ~ risk rule stale-price params.max_age_ms: 60000 -> 500; hot: a new instance meets the next decision
+        + risk rule no-shorts; hot: the list, in its order, holds from the next decision on
+        """
+        if self.is_empty:
+            return "no difference"
+        lines = [line for change in self.changes for line in _lines(change)]
+        counts = [
+            ", ".join(f"{counted[each]} {each}" for each in order if counted[each])
+            for order, counted in (
+                (get_args(Action), Counter(action for action, _, _ in lines)),
+                (Timing, Counter(timing for _, timing, _ in lines)),
+            )
+        ]
+        total = f"{len(lines)} change{'s' if len(lines) > 1 else ''}: {'; '.join(counts)}"
+        return "\n".join([total, *(line for _, _, line in lines)])
+
+
+def diff(old: Catalog, new: Catalog) -> CatalogDiff:
+    """What differs between two catalogs; nothing exactly where their digests are equal.
+
+    Comments, order of keys and of strategies, quotes around numbers and the split into files make no difference.
+    Strategies and pipelines are the same where their names are; rules, advisors, observers and stages where their
+    plugins are, the first of a plugin with the first, the second with the second.
+    """
+    changes: list[Change] = []
+    fields = [
+        *_field_change("version", "version", old.version, new.version),
+        *_field_change("mode", "mode", old.mode, new.mode),
+        *_field_change("on_invalid", "on_invalid", old.on_invalid, new.on_invalid),
+        *_field_change("plugins.allow", "plugins.allow", old.plugins.allow, new.plugins.allow),
+    ]
+    for key in ("risk", "advisors", "observers"):
+        fields += _order(key, f"{key}[]", getattr(old, key), getattr(new, key))
+    if fields:
+        changes.append(_changed("catalog", "", fields))
+
+    for name in sorted({*old.pipelines, *new.pipelines}):
+        one, other = old.pipelines.get(name), new.pipelines.get(name)
+        if one and other:
+            fields = [*_use("source.", "pipelines.NAME.source", one.source, other.source)]
+            fields += _stages(one.stages, other.stages)
+            fields += _use("broker.", "pipelines.NAME.broker", one.broker, other.broker)
+            changes += [_changed("pipeline", name, fields)] if fields else []
+        else:
+            changes.append(Change("pipeline", name, "added" if other else "removed", *FIELDS["pipelines.NAME"]))
+
+    old_strategies = {entry.name: entry for entry in old.strategies}
+    new_strategies = {entry.name: entry for entry in new.strategies}
+    for name in sorted({*old_strategies, *new_strategies}):
+        changes += _strategy(name, old_strategies.get(name), new_strategies.get(name), new.mode)
+
+    for kind, key in (("risk rule", "risk"), ("advisor", "advisors"), ("observer", "observers")):
+        ones, others = _numbered(getattr(old, key)), _numbered(getattr(new, key))
+        for use in {**others, **ones}:
+            name = _numbered_name(use)
+            if use in ones and use in others:
+                fields = [*_use("", f"{key}[]", ones[use], others[use])]
+                changes += [_changed(kind, name, fields)] if fields else []
+            else:
+                changes.append(Change(kind, name, "added" if use in others else "removed", *FIELDS[f"{key}[]"]))
+    return CatalogDiff(old.digest, new.digest, tuple(changes))
+
+
+def _strategy(name: str, old: StrategyEntry | None, new: StrategyEntry | None, mode: str) -> Iterator[Change]:
+    timing = FIELDS["strategies[]"].timing
+    if old and new:
+        fields = list(_use("", "strategies[]", old, new))
+        for key in StrategyEntry.model_fields:
+            if key not in Use.model_fields:
+                fields += _field_change(key, f"strategies[].{key}", getattr(old, key), getattr(new, key))
+        fields = [_symbols_change(field, new.on_remove) if field.key == "symbols" else field for field in fields]
+        if fields:
+            yield _changed("strategy", name, fields)
+    elif new:
+        yield Change("strategy", name, "added", timing, "warmed up, then it trades")
+    elif old:
+        effect = f"its positions are {ON_REMOVE[old.on_remove]} (on_remove: {old.on_remove})"
+        if mode == "merge":
+            effect = "left as it was (mode: merge)"
+        yield Change("strategy", name, "removed", timing, effect)
+
+
+def _symbols_change(change: FieldChange, on_remove: OnRemove) -> FieldChange:
+    added = [symbol for symbol in change.new if symbol not in change.old]
+    removed = [symbol for symbol in change.old if symbol not in change.new]
+    effects = [f"{', '.join(added)} traded from now on"] if added else []
+    if removed:
+        effects.append(f"a position in {', '.join(removed)} is {ON_REMOVE[on_remove]} (on_remove: {on_remove})")
+    return replace(change, effect="; ".join(effects) or "their order has no meaning")
+
+
+def _use(prefix: str, pattern: str, old: Use | None, new: Use | None) -> Iterator[FieldChange]:
+    """The changed fields of one use of a plugin, parameters one by one."""
+    for key in ("use", "version"):
+        yield from _field_change(
+            f"{prefix}{key}",
+            f"{pattern}.{key}",
+            getattr(old, key) if old else ABSENT,
+            getattr(new, key) if new else ABSENT,
+        )
+    ones, others = (dict(_leaves(use.params)) if use else {} for use in (old, new))
+    for path in {**others, **ones}:
+        key = ".".join(("params", *path))
+        yield from _field_change(
+            f"{prefix}{key}", f"{pattern}.params", ones.get(path, ABSENT), others.get(path, ABSENT)
+        )
+
+
+def _leaves(params: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def _stages(old: Sequence[Use], new: Sequence[Use]) -> Iterator[FieldChange]:
+    pattern = "pipelines.NAME.stages[]"
+    ones, others = _numbered(old), _numbered(new)
+    yield from _order("stages", pattern, old, new)
+    for use in {**others, **ones}:
+        key = f"stages[{_numbered_name(use)}]"
+        if use in ones and use in others:
+            yield from _use(f"{key}.", pattern, ones[use], others[use])
+        else:
+            one, other = (each[use].model_dump() if use in each else ABSENT for each in (ones, others))
+            yield from _field_change(key, pattern, one, other)
+
+
+def _numbered(uses: Sequence[Use]) -> dict[tuple[str, int], Use]:
+    seen: Counter[str] = Counter()
+    numbered = {}
+    for use in uses:
+        seen[use.use] += 1
+        numbered[use.use, seen[use.use]] = use
+    return numbered
+
+
+def _numbered_name(use: tuple[str, int]) -> str:
+    name, number = use
+    return name if number == 1 else f"{name} ({number})"
+
+
+def _order(key: str, pattern: str, old: Sequence[Use], new: Sequence[Use]) -> Iterator[FieldChange]:
+    """Whether what is in both lists is in another order there."""
+    ones, others = _numbered(old), _numbered(new)
+    yield from _field_change(
+        key,
+        pattern,
+        tuple(_numbered_name(use) for use in ones if use in others),
+        tuple(_numbered_name(use) for use in others if use in ones),
+    )
+
+
+def _field_change(key: str, pattern: str, old: Any, new: Any) -> Iterator[FieldChange]:
+    is_in_both = old is not ABSENT and new is not ABSENT
+    if old is not new and not (is_in_both and content_digest(old) == content_digest(new)):
+        yield FieldChange(key, old, new, *FIELDS[pattern])
+
+
+def _changed(kind: str, name: str, fields: Sequence[FieldChange]) -> Change:
+    return Change(kind, name, "changed", _latest(field.timing for field in fields), fields=tuple(fields))
+
+
+def _latest(timings: Iterable[Timing]) -> Timing:
+    return max(timings, key=list(Timing).index)
+
+
+def _json(field: FieldChange) -> dict[str, Any]:
+    values = {
+        key: to_jsonable_python(value) for key, value in (("old", field.old), ("new", field.new)) if value is not ABSENT
+    }
+    return {"key": field.key, **values, "timing": field.timing, "effect": field.effect}
+
+
+_SIGNS: Mapping[Action, str] = {"added": "+", "removed": "-", "changed": "~"}
+
+
+def _lines(change: Change) -> Iterator[tuple[Action, Timing, str]]:
+    """A line for the entry, or for each field of it that changed."""
+    entry = f"{_SIGNS[change.action]} {change.kind} {change.name}".rstrip()
+    if change.action != "changed":
+        yield change.action, change.timing, f"{entry}; {change.timing}: {change.effect}"
+    for field in change.fields:
+        values = f"{_shown(field.old)} -> {_shown(field.new)}"
+        yield change.action, field.timing, f"{entry} {field.key}: {values}; {field.timing}: {field.effect}"
+
+
+def _shown(value: Any) -> str:
+    if value is ABSENT:
+        return "not given"
+    shown = str(value) if isinstance(value, Decimal) else json.dumps(to_jsonable_python(value))
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
