@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from pydantic_core import to_jsonable_python
 
@@ -60,7 +60,7 @@ ON_REMOVE: Mapping[OnRemove, str] = {
 """What happens to a position when its strategy is no longer listed, or no longer trades the symbol."""
 
 _MODE = Rule(Timing.HOT, "holds from this reload on")
-_SOURCE = Rule(Timing.RESTART, "the source is opened when the process starts, and read on from its cursor")
+_SOURCE = Rule(Timing.RESTART, "the source is opened when the process starts")
 _STAGE = Rule(Timing.RESTART, "a stage holds open windows and averages, which another one cannot take over")
 _BROKER = Rule(Timing.RESTART, "the broker never changes under open orders")
 _INSTANCE = Rule(Timing.HOT, "a new instance is warmed up, and takes over the position")
@@ -112,6 +112,9 @@ FIELDS: Mapping[str, Rule] = {
     "observers[].params": _OBSERVER,
 }
 """The one table: every field of the catalog, ``[]`` and ``NAME`` for an entry as a whole, and when it may change."""
+
+
+_SIGNS: Mapping[Action, str] = {"added": "+", "removed": "-", "changed": "~"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +181,13 @@ class CatalogDiff:
         return {
             "old": self.old,
             "new": self.new,
-            "timing": self.timing,
+            "timing": self.timing.value if self.timing else None,
             "changes": [
                 {
                     "kind": change.kind,
                     "name": change.name,
                     "action": change.action,
-                    "timing": change.timing,
+                    "timing": change.timing.value,
                     "effect": change.effect,
                     "fields": [_json(field) for field in change.fields],
                 }
@@ -207,14 +210,11 @@ class CatalogDiff:
         if self.is_empty:
             return "no difference"
         lines = [line for change in self.changes for line in _lines(change)]
-        counts = [
-            ", ".join(f"{counted[each]} {each}" for each in order if counted[each])
-            for order, counted in (
-                (get_args(Action), Counter(action for action, _, _ in lines)),
-                (Timing, Counter(timing for _, timing, _ in lines)),
-            )
-        ]
-        total = f"{len(lines)} change{'s' if len(lines) > 1 else ''}: {'; '.join(counts)}"
+        actions = Counter(action for action, _, _ in lines)
+        timings = Counter(timing for _, timing, _ in lines)
+        by_action = ", ".join(f"{actions[action]} {action}" for action in _SIGNS if actions[action])
+        by_timing = ", ".join(f"{timings[timing]} {timing}" for timing in Timing if timings[timing])
+        total = f"{len(lines)} change{'s' if len(lines) > 1 else ''}: {by_action}; {by_timing}"
         return "\n".join([total, *(line for _, _, line in lines)])
 
 
@@ -270,7 +270,7 @@ def _strategy(name: str, old: StrategyEntry | None, new: StrategyEntry | None, m
         fields = list(_use("", "strategies[]", old, new))
         for key in StrategyEntry.model_fields:
             if key not in Use.model_fields:
-                fields += _field_change(key, f"strategies[].{key}", getattr(old, key), getattr(new, key))
+                fields += _field_change(key, f"strategies[].{key}", _given(old, key), _given(new, key))
         fields = [_symbols_change(field, new.on_remove) if field.key == "symbols" else field for field in fields]
         if fields:
             yield _changed("strategy", name, fields)
@@ -289,24 +289,24 @@ def _symbols_change(change: FieldChange, on_remove: OnRemove) -> FieldChange:
     effects = [f"{', '.join(added)} traded from now on"] if added else []
     if removed:
         effects.append(f"a position in {', '.join(removed)} is {ON_REMOVE[on_remove]} (on_remove: {on_remove})")
-    return replace(change, effect="; ".join(effects) or "their order has no meaning")
+    return replace(change, effect="; ".join(effects) or "the same in another order")
 
 
 def _use(prefix: str, pattern: str, old: Use | None, new: Use | None) -> Iterator[FieldChange]:
     """The changed fields of one use of a plugin, parameters one by one."""
     for key in ("use", "version"):
-        yield from _field_change(
-            f"{prefix}{key}",
-            f"{pattern}.{key}",
-            getattr(old, key) if old else ABSENT,
-            getattr(new, key) if new else ABSENT,
-        )
+        yield from _field_change(f"{prefix}{key}", f"{pattern}.{key}", _given(old, key), _given(new, key))
     ones, others = (dict(_leaves(use.params)) if use else {} for use in (old, new))
     for path in {**others, **ones}:
         key = ".".join(("params", *path))
         yield from _field_change(
             f"{prefix}{key}", f"{pattern}.params", ones.get(path, ABSENT), others.get(path, ABSENT)
         )
+
+
+def _given(entry: Use | None, key: str) -> Any:
+    value = getattr(entry, key, None)
+    return ABSENT if value is None else value
 
 
 def _leaves(params: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -373,10 +373,7 @@ def _json(field: FieldChange) -> dict[str, Any]:
     values = {
         key: to_jsonable_python(value) for key, value in (("old", field.old), ("new", field.new)) if value is not ABSENT
     }
-    return {"key": field.key, **values, "timing": field.timing, "effect": field.effect}
-
-
-_SIGNS: Mapping[Action, str] = {"added": "+", "removed": "-", "changed": "~"}
+    return {"key": field.key, **values, "timing": field.timing.value, "effect": field.effect}
 
 
 def _lines(change: Change) -> Iterator[tuple[Action, Timing, str]]:

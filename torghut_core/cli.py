@@ -166,7 +166,7 @@ def catalog_schema() -> None:
     """Print the JSON Schema of a catalog, for editors and CI."""
     from torghut_core.catalog import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    print(json.dumps(json_schema(_host(("*",)).params()), indent=2))
 
 
 @plugin_app.command("list")
@@ -353,7 +353,7 @@ def _host(allow: tuple[str, ...]) -> PluginHost:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def _progress(total: int | None, task: str) -> Any:

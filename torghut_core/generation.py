@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import pydantic
@@ -17,6 +17,8 @@ from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Source, Stra
 
 if TYPE_CHECKING:  # who has no stages should not wait for their compiler
     from torghut_core.stages.base import Stage
+
+NO_LIMITS = Limits()
 
 LIMIT_RULES = {
     "max_notional_per_trade": "max-notional",
@@ -71,6 +73,7 @@ class Generation:
     source, stages, broker : the pipeline; without a broker nothing trades, and then what follows is empty.
     strategies : by name.
     rules, advisors, observers : (name of the plugin, instance), in catalog order.
+    made : every instance with the digest of its plugin, code and parameters, by (kind, name, which of that name).
     """
 
     number: int
@@ -84,6 +87,7 @@ class Generation:
     rules: tuple[tuple[str, RiskRule], ...]
     advisors: tuple[tuple[str, Advisor], ...]
     observers: tuple[tuple[str, Observer], ...]
+    made: Mapping[tuple[str, str, int], tuple[str, Any]] = field(default_factory=dict)
 
     def numbered(self, number: int) -> Self:
         """The same instances under the number that the audit database gave."""
@@ -120,17 +124,30 @@ def strategy_row(entry: StrategyEntry) -> dict[str, Any]:
     return entry.model_dump(mode="json")
 
 
-def build(catalog: Catalog, host: PluginHost, *, pipeline: str = "trading", number: int = 0) -> Generation:
+def build(
+    catalog: Catalog,
+    host: PluginHost,
+    *,
+    pipeline: str = "trading",
+    number: int = 0,
+    defaults: Limits = NO_LIMITS,
+    previous: Generation | None = None,
+) -> Generation:
     """Make one pipeline of the catalog, and all that trades on it when it has a broker.
 
-    Rules that enforce the limits of enabled strategies are added behind those that the catalog lists, where it does not
-    list them.
+    What `previous` made of the same plugin, code and parameters for the same entry is taken over, with its state. Rules
+    that enforce the limits of enabled strategies are added behind those that the catalog lists, where it does not list
+    them.
+
+    Parameters
+    ----------
+    defaults : limits of strategies that state none (``TRADING_MAX_NOTIONAL_PER_TRADE`` and the like).
 
     Raises
     ------
     CatalogError : every problem that was found, in file order.
     """
-    maker = _Maker(catalog, host)
+    maker = _Maker(catalog, host, defaults, previous)
     source, stages, broker = maker.pipeline(pipeline)
     parts = catalog.pipelines.get(pipeline)
     trades = pipeline == "trading" or (parts is not None and parts.broker is not None)
@@ -154,6 +171,7 @@ def build(catalog: Catalog, host: PluginHost, *, pipeline: str = "trading", numb
         rules=rules,
         advisors=advisors,
         observers=observers,
+        made=maker.made,
     )
 
 
@@ -175,12 +193,23 @@ def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
 class _Maker:
     """Makes plugins where the catalog uses them; notes what is wrong and goes on."""
 
-    def __init__(self, catalog: Catalog, host: PluginHost, *, opens: bool = True) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        host: PluginHost,
+        defaults: Limits = NO_LIMITS,
+        previous: Generation | None = None,
+        *,
+        opens: bool = True,
+    ) -> None:
+        self.made: dict[tuple[str, str, int], tuple[str, Any]] = {}
         self.problems: list[Problem] = []
         self.used: dict[tuple[str, str], Registered] = {}
         self._catalog = catalog
         self._host = host
         self._opens = opens
+        self._defaults = defaults
+        self._previous = previous.made if previous else {}
         self._params: dict[str, Mapping[str, Any]] = {}
 
     def pipeline(self, name: str) -> tuple[Source | None, tuple[Stage, ...], Broker | None]:
@@ -200,25 +229,22 @@ class _Maker:
     def strategies(self) -> tuple[StrategyInstance, ...]:
         made = []
         for index, entry in enumerate(self._catalog.strategies):
-            strategy = self._make("strategy", entry, f"strategies[{index}]")
+            strategy = self._make("strategy", entry, f"strategies[{index}]", entry.name)
             if strategy is None:
                 continue
-            code_digest = self.used["strategy", entry.use].code_digest
-            params = self._params[f"strategies[{index}]"]
-            limits = Limits(entry.max_notional_per_trade, entry.max_position_pct_equity, entry.cooldown_seconds)
             made.append(
                 StrategyInstance(
                     name=entry.name,
                     use=entry.use,
                     strategy=strategy,
-                    params=params,
+                    params=self._params[f"strategies[{index}]"],
                     columns=tuple(strategy.columns),
                     step_ns=TIMEFRAMES[entry.base_timeframe],
                     symbols=entry.symbols,
-                    limits=limits,
+                    limits=self._limits(entry),
                     enabled=entry.enabled,
                     on_remove=entry.on_remove,
-                    digest=content_digest([entry.use, code_digest, params]),
+                    digest=self.made["strategy", entry.name, 0][0],
                 )
             )
         return tuple(sorted(made, key=lambda instance: instance.name))
@@ -230,7 +256,7 @@ class _Maker:
             stating = [
                 f"strategies[{index}].{limit}"
                 for index, entry in enumerate(self._catalog.strategies)
-                if entry.enabled and getattr(entry, limit)
+                if entry.enabled and getattr(self._limits(entry), limit)
             ]
             if not stating or rule in listed:
                 continue
@@ -240,6 +266,15 @@ class _Maker:
                 self._note(stating[0], f"needs the risk rule {rule!r}, and none is loaded", "install torghut-risk")
         return rules
 
+    def _limits(self, entry: StrategyEntry) -> Limits:
+        """The entry's limits, and the defaults where it states none."""
+        defaults = self._defaults
+        return Limits(
+            entry.max_notional_per_trade or defaults.max_notional_per_trade,
+            entry.max_position_pct_equity or defaults.max_position_pct_equity,
+            entry.cooldown_seconds or defaults.cooldown_seconds,
+        )
+
     def named(self, kind: str, entries: Sequence[Use], key: str) -> tuple[tuple[str, Any], ...]:
         made = [(entry.use, self._make(kind, entry, f"{key}[{index}]")) for index, entry in enumerate(entries)]
         return tuple((use, plugin) for use, plugin in made if plugin is not None)
@@ -247,8 +282,11 @@ class _Maker:
     def problems_in_order(self) -> list[Problem]:
         return sorted(self.problems, key=lambda problem: (problem.file, problem.line, problem.column))
 
-    def _make(self, kind: str, entry: Use, key: str) -> Any:
-        """The plugin that an entry uses; None where it cannot be made, or need not."""
+    def _make(self, kind: str, entry: Use, key: str, name: str = "") -> Any:
+        """The plugin that an entry uses; None where it cannot be made, or need not.
+
+        `name` tells entries of one plugin apart; without it their order does.
+        """
         found = self._host.resolve(kind, entry.use, entry.version)
         if isinstance(found, Problem):
             is_known = entry.use in self._host.registry[kind]
@@ -259,7 +297,15 @@ class _Maker:
             params = found.parameters(entry.model_dump()["params"])
             self._params[key] = found.plain(params)
             may_open = kind in ("source", "broker", "advisor", "observer")
-            return None if may_open and not self._opens else found.create(params)
+            if may_open and not self._opens:
+                return None
+            digest = content_digest([kind, entry.use, found.code_digest, self._params[key]])
+            place = (kind, name or entry.use, 0)
+            while place in self.made:
+                place = (*place[:2], place[2] + 1)
+            before, instance = self._previous.get(place, ("", None))
+            self.made[place] = digest, instance if before == digest else found.create(params)
+            return self.made[place][1]
         except pydantic.ValidationError as error:
             noun = f"parameter of {kind} {entry.use!r}"
             self.problems += self._catalog.marks.problems(error, found.cls.Params, f"{key}.params", noun)

@@ -89,7 +89,7 @@ class Replay:
         self._host = PluginHost.load(parsed.plugins.allow)
 
     def __enter__(self) -> Self:
-        generation = build(self._catalog, self._host)
+        generation = build(self._catalog, self._host, defaults=self._settings.limits)
         if generation.source is None or generation.broker is None:
             raise InputError("the catalog has no `trading` pipeline with a source and a broker: nothing to replay")
         self._source, self._broker = generation.source, generation.broker
@@ -210,7 +210,7 @@ class Replay:
 
     async def _tape_bars(self) -> pa.Table:
         """The bars of the tapes themselves, for a page about tapes that have no trades."""
-        source = build(self._catalog, self._host).source
+        source = build(self._catalog, self._host, defaults=self._settings.limits).source
         assert source is not None
         tables = []
         names: list[str] = []

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from torghut_core.errors import SettingsError
+from torghut_core.model.trading import Limits
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
@@ -86,6 +87,13 @@ class Settings(BaseSettings):
     db_dsn: SecretStr | None = Field(
         default=None, description="the audit database; a SQLite file in the state directory without it"
     )
+
+    @property
+    def limits(self) -> Limits:
+        """Limits of strategies that state none."""
+        return Limits(
+            self.trading_max_notional_per_trade, self.trading_max_position_pct_equity, self.trading_cooldown_seconds
+        )
 
     @classmethod
     def settings_customise_sources(

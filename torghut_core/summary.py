@@ -49,10 +49,11 @@ def _money(value: Decimal) -> str:
     return f"{value:,.2f}"
 
 
-def _plain_table(*columns: str) -> Table:
+def _plain_table(*columns: str, text: int = 1) -> Table:
+    """A table without lines; the first `text` columns are text, the others numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        table.add_column(column, justify="left" if index < text else "right", no_wrap=True)
     return table
 
 
@@ -74,9 +75,7 @@ def print_summary(console: Console, job: Replay, page: Path | None) -> None:
     for reason, count in job.skipped.items():
         console.print(f"{count:,} rows skipped: {reason}", style="yellow", markup=False)
     console.print()
-    table = _plain_table(
-        "strategy", "signals seen", "decided", "denied", "shrunk", "fills", "position", "realized", "fees"
-    )
+    table = _plain_table("strategy", "signals", "decided", "denied", "shrunk", "fills", "position", "realized", "fees")
     for name, strategy in sorted(totals.strategies.items()):
         held = [position for (owner, _), position in job.positions.items() if owner == name]
         holding = ", ".join(
@@ -145,7 +144,7 @@ def print_explanation(console: Console, found: dict[str, Any]) -> None:
             {k: strategy[k] for k in ("use", "distribution", "version", "code_digest") if k in strategy},
         )
         _pairs(console, "parameters", strategy.get("params") or {})
-    table = _plain_table("asked", "code", "said", "value", "limit")
+    table = _plain_table("asked", "code", "said", "value", "limit", text=3)
     for verdict in found["verdicts"]:
         said = {"allow": "[green]allow[/]", "deny": "[red]deny[/]", "shrink": "[yellow]shrink[/]"}[verdict["outcome"]]
         table.add_row(verdict["rule"], verdict["code"], said, str(verdict["value"]), str(verdict["limit"]))

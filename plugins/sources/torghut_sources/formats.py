@@ -133,6 +133,7 @@ class ParquetTape(Tape):
             groups = np.flatnonzero((ends > start) & (ends - lengths < stop))
             row = int(ends[groups[0]]) - lengths[groups[0]]
             for batch in file.iter_batches(size, row_groups=groups.tolist(), columns=names):
+                batch.validate(full=True)  # Parquet does not promise that text is UTF-8
                 cut = batch.slice(max(start - row, 0), stop - max(start, row))
                 row += len(batch)
                 if len(cut):
@@ -181,7 +182,12 @@ class CsvTape(TextTape):
     def _check_content(self) -> None:
         with self._reading():
             line = next(self._lines())[1].partition(b"\n")[0]
-        self._header = next(csv.reader([line.decode("utf-8-sig", "replace").rstrip("\r")]), [])
+        try:
+            self._header = next(csv.reader([line.decode("utf-8-sig").rstrip("\r")], strict=True), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise self._error(
+                f"not a line of CSV: {error}", "write a header with the names of the columns", 1
+            ) from error
         for name in self._header:
             if self._header.count(name) > 1:
                 raise self._error(f"column {name!r} is there more than once", "remove all but one", 1)
@@ -198,7 +204,7 @@ class CsvTape(TextTape):
                         complaint.message, f"write {rows.clock} with date, time and zone", complaint.place
                     )
         if self._of is BARS and self._step is None:
-            self._step = self._bar_step(columns)
+            self._step = self._bar_step(columns or dict.fromkeys(("symbol", "event_ts"), pa.array([], pa.string())))
 
     def _parsed(self, symbols: SymbolTable) -> Iterator[Block]:
         for columns, places, complaints in self._columns():
@@ -243,15 +249,14 @@ class CsvTape(TextTape):
         return good, places, complaints
 
     def _table(self, lines: bytes) -> pa.RecordBatch | None:
-        """The lines as columns of text, without those that have too many or too few fields; None where Arrow gives up."""
+        """The lines as columns of text; None where Arrow finds one that is no row."""
         if not lines:
             return None
         try:
             table = pyarrow.csv.read_csv(
                 pa.py_buffer(lines),
                 pyarrow.csv.ReadOptions(column_names=self._header, use_threads=False, block_size=len(lines) + 1),
-                pyarrow.csv.ParseOptions(invalid_row_handler=lambda _: "skip"),
-                pyarrow.csv.ConvertOptions(
+                convert_options=pyarrow.csv.ConvertOptions(
                     include_columns=self._names,
                     column_types=dict.fromkeys(self._names, pa.string()),
                     strings_can_be_null=True,

@@ -147,7 +147,7 @@ class Tape(ABC):
         """Tell in our words what the libraries below say of a file that is damaged."""
         try:
             yield
-        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             said = str(error).partition("\n")[0]
             raise self._error(f"cannot be read: {said}", "the file is damaged or cut off: write it again") from error
 

@@ -1,5 +1,6 @@
 """All stores answer alike, whatever was recorded in whatever commits."""
 
+from contextlib import closing
 from decimal import Decimal
 
 import pytest
@@ -121,17 +122,13 @@ def test_database_answers_as_memory_does(request, make, kind, examples):
     def check(sequence):
         database = fresh()
         memory, sql = MemoryAuditStore(clock_type()), SqlAuditStore(database, clock_type())
-        try:
+        with closing(sql):
             for step in sequence:
                 assert take(memory, make, step) == take(sql, make, step)
             assert answers(memory) == answers(sql)
-            memory.commit()
-            sql.close()
-            again = SqlAuditStore(database, clock_type())
+        memory.commit()
+        with closing(SqlAuditStore(database, clock_type())) as again:
             assert answers(memory) == answers(again)
             assert again.verify() == []
-            again.close()
-        finally:
-            sql.close()
 
     check()

@@ -2,9 +2,9 @@
 
 import enum
 import json
-from collections import namedtuple
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -33,7 +33,9 @@ class Level(enum.IntEnum):
     HIGH = 3
 
 
-Point = namedtuple("Point", "x y")
+class Point(NamedTuple):
+    x: int
+    y: UUID
 
 
 @given(times)

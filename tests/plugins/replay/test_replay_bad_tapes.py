@@ -1,10 +1,13 @@
 """Every way in which a tape can be bad has a message that names the file, the row, the value and the mend."""
 
+import contextlib
 import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torghut_sources.replay import Replay
 
 from torghut_core import InputError, TapeError
@@ -118,6 +121,10 @@ UP_FRONT = [
     ("semicolons", "a.csv", with_text(HEADER.replace(",", ";")),
      "holds no trades, quotes or bars, but symbol;event_ts;price;size",
      "for example, bars have symbol, event_ts, open, high, low, close, volume"),
+    ("no header", "a.csv", with_text('symbol,"event_ts\n' + GOOD), "not a line of CSV: unexpected end of data",
+     "write a header with the names of the columns"),
+    ("no row of bars", "a.csv", with_text("symbol,event_ts,open,high,low,close,volume\nA\n"),
+     "does not show how long its bars are", "say it, like bar_step: 1Min"),
     ("column twice", "a.csv", with_text("symbol,event_ts,price,price,size\n"),
      "column 'price' is there more than once", "remove all but one"),
     ("quote bars", "a.parquet", with_columns("symbol", "event_ts", "bid_open", "ask_open"),
@@ -360,6 +367,55 @@ def test_events_before_a_bad_row_in_an_earlier_block_are_given_out(kit, tmp_path
     with pytest.raises(TapeError, match=r"row 69999: price is 0\.0"):
         kit.play(tmp_path / "a.parquet")
     assert len(kit.play(tmp_path / "a.parquet", limit=1).now) == 65_536
+
+
+@pytest.fixture(scope="module")
+def good_tapes(kit, tmp_path_factory):
+    """Bytes of good tapes by name, and a folder for bad ones."""
+    folder = tmp_path_factory.mktemp("good")
+    trades = [kit.trade(i, seq=i, exchange="D", conditions="@,I", trade_id=i, suspicious=False) for i in range(12)]
+    bars = [kit.bar(i, vwap=10.0, trade_count=3) for i in range(6)]
+    kit.write_csv(folder / "trades.csv", trades)
+    kit.write_csv(folder / "bars.csv", bars)
+    kit.write_csv(folder / "trades.csv.gz", trades)
+    kit.write_parquet(folder / "trades.parquet", trades)
+    kit.write_jsonl(
+        folder / "both.jsonl",
+        [kit.envelope("trades", row) for row in trades] + [kit.envelope("bars", row, MINUTE) for row in bars],
+    )
+    return {path.name: path.read_bytes() for path in folder.iterdir()}, folder
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_bytes_are_events_or_a_tape_error(kit, good_tapes, data):
+    """Whatever happened to a file, the replay says so in its own words, and never with an error of a library."""
+    tapes, folder = good_tapes
+    name = data.draw(st.sampled_from(sorted(tapes)))
+    content = tapes[name]
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(content)))
+        stop = data.draw(st.integers(start, min(len(content), start + 10)))
+        junk = data.draw(
+            st.sampled_from([b"", b'"', b",", b"\n", b"\r", b"\0", b"\xff", b"-", b"nan", b"1e400", b"9" * 25, b"{"])
+        )
+        content = content[:start] + junk + content[stop:]
+    path = folder / f"bad_{name}"
+    path.write_bytes(content)
+    for mode in ("fail", "skip"):
+        with contextlib.suppress(TapeError):
+            kit.play(path, on_bad_row=mode)
+
+
+def test_text_of_a_parquet_file_that_is_no_utf8_is_reported(kit, tmp_path):
+    """Text is checked before anyone looks at it."""
+    symbols = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"A\xff")])
+    times = pa.array([kit.T0], pa.timestamp("ns", "UTC"))
+    pq.write_table(
+        pa.table({"symbol": symbols, "event_ts": times, "price": [1.0], "size": [1.0]}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(TapeError, match=r"cannot be read: .*UTF8"):
+        kit.play(tmp_path / "a.parquet")
 
 
 def test_damaged_pages_are_reported_when_they_are_read(kit, tmp_path):

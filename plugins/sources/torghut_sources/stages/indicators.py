@@ -261,6 +261,8 @@ class Indicators(Stage):
         return batch
 
     def _update_volumes(self, ints: IntArray, floats: FloatArray, out: FloatArray) -> None:
+        if len(self._symbols.series_step) > self._series:
+            self._grow()
         sessions, states = self._sessions, self._states
         while True:
             opens = sessions.opens, sessions.ends, sessions.first, sessions.until
@@ -300,8 +302,8 @@ class Indicators(Stage):
         """State by name: `symbols` and `series` (symbol, step), and for each kind of state the words of their rows."""
         if self._saved is not None:
             return self._saved
-        symbols = self._symbols
-        names = [symbols.names[number] for number in symbols.series_symbol[: self._series]]
+        symbols, rows = self._symbols, len(self._states["closes"])
+        names = [symbols.names[number] for number in symbols.series_symbol[:rows]]
         saved: dict[str, Any] = {
             "symbols": symbols.names[: len(self._states["quotes"])],
             "series": [list(pair) for pair in zip(names, symbols.series_step, strict=False)],
