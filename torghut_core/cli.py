@@ -353,7 +353,9 @@ def _host(allow: tuple[str, ...]) -> PluginHost:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=120, soft_wrap=True)  # a pipe has no width: tables fit, lines stay whole
 
 
 def _progress(total: int | None, task: str) -> Any:

@@ -43,7 +43,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """What the environment says."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True, env_ignore_empty=True)
 
     trading_enabled: bool = Field(default=False, description="whether `torghut run` may send orders at all")
     trading_mode: Literal["paper", "live"] = Field(default="paper", description="live needs TRADING_LIVE_ENABLED too")

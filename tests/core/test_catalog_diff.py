@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import FrozenInstanceError
+from decimal import Decimal
 
 import pytest
 import yaml
@@ -295,6 +296,23 @@ def test_catalog_does_not_differ_from_itself(one):
 def test_difference_is_empty_exactly_where_digests_are_equal(one, other):
     """No difference goes unseen, and none is made up."""
     assert diff(one, other).is_empty == (one.digest == other.digest)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ({"a.b": 1}, {"a": {"b": 1}}, False),
+        ({"a": {}}, {}, False),
+        ({"a": None}, {}, False),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": 1}, {"a": "1"}, True),
+        ({"a": [1.0]}, {"a": (Decimal("1.00"),)}, True),
+    ],
+)
+def test_parameters_are_compared_as_the_digest_does(one, other, is_same):
+    """What looks alike and is not, or is alike and does not look so, is judged as the digest judges it."""
+    one, other = (Catalog(version=1, risk=[{"use": "a", "params": params}]) for params in (one, other))
+    assert diff(one, other).is_empty is (one.digest == other.digest) is is_same
 
 
 @given(CATALOGS, st.data())

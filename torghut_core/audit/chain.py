@@ -90,12 +90,14 @@ class HeadFile:
 
         Raises
         ------
-        StateError : the file holds something else.
+        StateError : the file holds something else, or cannot be read.
         """
         try:
             line = self.path.read_text(encoding="ascii", errors="replace")
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StateError(f"{self.path}: {error.strerror} (make it readable)") from error
         seq, _, digest = line.rstrip("\n").partition(" ")
         if not (seq.isdecimal() and len(digest) == len(GENESIS.hash)):
             raise StateError(f"{self.path} does not hold the head of an audit log (see `torghut audit verify`)")

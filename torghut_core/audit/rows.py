@@ -220,7 +220,7 @@ def fold_decision(
 def _signal(signal: Row) -> Row:
     row = {name: value if type(value) is not float or isfinite(value) else None for name, value in signal.items()}
     event_ts = row.get("event_ts")
-    return row if event_ts is None else row | {"event_ts": format_timestamp(event_ts)}
+    return row | {"event_ts": format_timestamp(event_ts)} if type(event_ts) is int else row
 
 
 def fold_report(changes: Changes, account: str, order: Order, report: Report, position: Position) -> None:

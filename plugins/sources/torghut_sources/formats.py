@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pyarrow.types as arrow
 
 from torghut_core import Envelope, InputError, IntArray, SymbolTable, TapeError
-from torghut_sources.rows import BARS, KINDS, TIME, TRADES, Columns, Complaint, Kind, Rows, is_text
+from torghut_sources.rows import BARS, KINDS, TIME, TRADES, Columns, Complaint, Kind, Rows, filled, is_text
 from torghut_sources.tapes import Block, Tape
 
 BLOCK_ROWS = 65_536
@@ -109,7 +109,7 @@ class ParquetTape(Tape):
         row, last = 0, None
         for batch in self._read(0, self._rows, BLOCK_ROWS, ["symbol"]):
             names = batch.column(0).dictionary_encode()
-            numbers = names.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            numbers = filled(names.indices, -1)
             for change in [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()]:
                 name = names[change].as_py()
                 if name in starts and name != last:

@@ -36,7 +36,7 @@ def merge(streams: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
         if horizon == NEVER:
             return
         for head in heads:
-            if head.until == horizon:
+            if head.until == horizon or head.is_low:
                 head.load()
 
 
@@ -46,13 +46,22 @@ class _Head:
     def __init__(self, stream: Iterator[Batch]) -> None:
         self._stream = stream
         self._loaded: Batch | None = None
+        self._width = 0
         self.until = -NEVER
+
+    @property
+    def is_low(self) -> bool:
+        """Less than a block is left: loading now saves many small steps where there are many streams."""
+        return self.until < NEVER and (self._loaded is None or len(self._loaded) < self._width)
 
     def load(self) -> None:
         batch = next(self._stream, None)
-        self.until = NEVER if batch is None else int(batch.now[-1])
-        if batch is not None:
-            self._loaded = batch if self._loaded is None else _join(self._loaded, batch)
+        if batch is None:
+            self.until = NEVER
+            return
+        self.until = int(batch.now[-1])
+        self._width = len(batch)
+        self._loaded = batch if self._loaded is None else _join(self._loaded, batch)
 
     def take(self, horizon: int) -> Batch | None:
         """The loaded events that became known before `horizon`; those at it may have equals yet to be loaded."""

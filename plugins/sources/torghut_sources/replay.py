@@ -73,20 +73,19 @@ class Replay(Source):
         self._position = 0
 
     def check(self) -> None:
-        """Look at everything about the tapes that shows without reading all rows.
+        """Read every row once, so that a bad one stops the replay before it begins; no row, where bad ones are skipped.
 
         Raises
         ------
-        InputError : no tapes, or (`TapeError`) one that cannot be replayed.
+        InputError : no tapes, or (`TapeError`) one that cannot be replayed, or with a bad row.
         """
-        if not self.params.paths:
-            raise InputError("no tapes to replay: name them in `paths`, or on the command line")
-        step = TIMEFRAMES.get(self.params.bar_step)
-        skip = self.params.on_bad_row == "skip"
-        tapes = [open_tape(Path(path), skip=skip, step=step) for path in self.params.paths]
-        for tape in tapes:
-            tape.check()
-        self._tapes = tapes
+        self._open()
+        if self.params.on_bad_row == "fail":
+            symbols = SymbolTable()
+            for tape in self._tapes:
+                for stream in tape.streams(symbols):
+                    for _ in stream:
+                        pass
 
     async def batches(self, size: int) -> AsyncIterator[Batch]:
         """Yield batches of at most `size` events, positions running from 0 (or from the cursor's) without a gap.
@@ -127,10 +126,21 @@ class Replay(Source):
         """Go on from the position of `cursor`."""
         self._position = int(cursor["position"])
 
+    def _open(self) -> None:
+        """Look at everything about the tapes that shows without reading all rows."""
+        if not self.params.paths:
+            raise InputError("no tapes to replay: name them in `paths`, or on the command line")
+        step = TIMEFRAMES.get(self.params.bar_step)
+        skip = self.params.on_bad_row == "skip"
+        tapes = [open_tape(Path(path), skip=skip, step=step) for path in self.params.paths]
+        for tape in tapes:
+            tape.check()
+        self._tapes = tapes
+
     def _events(self) -> Iterator[Batch]:
         """The merged stream from the cursor on."""
         if not self._tapes:
-            self.check()
+            self._open()
         first = self._position
         for batch in merge([stream for tape in self._tapes for stream in tape.streams(self._symbols)]):
             yield batch.split(max(first, batch.start))[1]

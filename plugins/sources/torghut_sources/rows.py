@@ -269,7 +269,7 @@ def trade_keys(ids: pa.Array, exchanges: pa.Array | None = None) -> IntArray:
             ids = ids.cast(pa.int64())
         except pa.ArrowInvalid:
             ids = pa.array([_id_number(text) for text in ids.to_pylist()], pa.uint64())
-    keys = ids.fill_null(0).to_numpy(zero_copy_only=False).astype(np.uint64)
+    keys = filled(ids, 0).astype(np.uint64)
     if exchanges is not None:
         index, names = _encoded(exchanges)
         keys ^= np.array([*map(_text_hash, names), 0], np.uint64)[index]
@@ -305,7 +305,7 @@ def _encoded(column: pa.Array) -> tuple[IntArray, list[str]]:
     """Number of each value's text, -1 for null, and the texts."""
     if not arrow.is_dictionary(column.type):
         column = column.dictionary_encode()
-    index = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    index = filled(column.indices, -1).astype(np.int64)
     return index, column.dictionary.to_pylist()
 
 
@@ -328,14 +328,14 @@ def _times(column: pa.Array) -> tuple[IntArray, BoolArray]:
         column = _parsed(column, pa.timestamp("ns", "UTC"), parse_timestamp)
     unit = UNITS[column.type.unit] if arrow.is_timestamp(column.type) else 1
     bad = _is_null(column)
-    ticks = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    ticks = filled(column.cast(pa.int64()), 0)
     return ticks * unit, bad | (abs(ticks) > (2**63 - 1) // unit)
 
 
 def _whole_numbers(column: pa.Array) -> tuple[IntArray, BoolArray]:
     """Int64 values."""
     column = _parsed(column, pa.int64(), int) if is_text(column.type) else column.cast(pa.int64())
-    return column.fill_null(0).to_numpy(zero_copy_only=False), _is_null(column)
+    return filled(column, 0), _is_null(column)
 
 
 def _numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
@@ -344,14 +344,13 @@ def _numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
     if is_text(column.type):
         text, column = column, _parsed(column, pa.float64(), float)
         bad = _is_null(column) & ~_is_null(text)
-    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), bad
+    return filled(column.cast(pa.float64(), safe=False), np.nan), bad
 
 
 def _flags(column: pa.Array) -> tuple[BoolArray, BoolArray]:
     """Booleans, False for null."""
     if not is_text(column.type):
-        flags = column.cast(pa.bool_()).fill_null(False)
-        return flags.to_numpy(zero_copy_only=False), np.zeros(len(column), np.bool_)
+        return filled(column.cast(pa.bool_()), False), np.zeros(len(column), np.bool_)
     index, names = _encoded(column)
     values = [{"true": 1, "1": 1, "false": 0, "0": 0}.get(name.lower(), -1) for name in names]
     flags = np.array([*values, 0])[index]
@@ -375,6 +374,21 @@ def _value(text: str | None, type_: pa.DataType, parse: Callable[[str], Any]) ->
     return value
 
 
+def filled(column: pa.Array, value: float) -> np.ndarray[Any, Any]:
+    """The column as an array, `value` where it is null.
+
+    Arrow's own conversions import pandas, 0.7 s of it: they are left for columns that have values and nulls.
+    """
+    if column.null_count == len(column):
+        return np.full(len(column), value)
+    if column.null_count:
+        column = column.fill_null(value)
+    if arrow.is_boolean(column.type):
+        values: np.ndarray[Any, Any] = np.from_dlpack(column.cast(pa.uint8())) != 0
+    else:
+        values = np.from_dlpack(column)
+    return values
+
+
 def _is_null(column: pa.Array) -> BoolArray:
-    nulls: BoolArray = column.is_null().to_numpy(zero_copy_only=False)
-    return nulls
+    return filled(column.is_null(), False) if column.null_count else np.zeros(len(column), np.bool_)

@@ -170,8 +170,8 @@ def postgres():
     with admin.connect() as connection:
         connection.exec_driver_sql("CREATE DATABASE audit")
     url = url.set(database="audit")
-    upgrade(url.render_as_string())
-    resets = sqlalchemy.create_engine(url)
+    upgrade(url.render_as_string(hide_password=False))
+    resets = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)  # a test cuts all connections
 
     def fresh():
         """Empty the one database: to make one takes a second."""
@@ -180,7 +180,7 @@ def postgres():
             connection.exec_driver_sql(f"TRUNCATE {', '.join([*KEYS, 'audit_log'])}")
             connection.execute(controls.insert().values(name=HEAD_ROW, value=GENESIS._asdict(), actor="", updated_at=0))
             connection.exec_driver_sql("ALTER TABLE audit_log ENABLE TRIGGER ALL")
-        return url.render_as_string()
+        return url.render_as_string(hide_password=False)
 
     yield fresh
     resets.dispose()

@@ -278,16 +278,16 @@ def test_tape_that_cannot_be_replayed_is_refused_before_the_first_event(kit, tmp
 
 @by_case(ROWS)
 def test_bad_row_stops_the_replay_at_its_place(kit, tmp_path, case):
-    """The first bad row raises; the file, the row, the value and the mend are in the message."""
+    """`check` raises before the first event, and `batches` at the row; file, row, value and mend are in the message."""
     _, name, write, place, message, mend = case
     path = tmp_path / name
     write(kit, path)
-    source = Replay(Replay.Params(paths=[str(path)]))
-    source.check()
-    with pytest.raises(TapeError) as caught:
-        kit.play(source=source)
     where = "" if place is None else f": {unit(path)} {place}"
-    assert str(caught.value) == f"{path}{where}: {message} ({mend})"
+    with pytest.raises(TapeError) as checked:
+        Replay(Replay.Params(paths=[str(path)])).check()
+    with pytest.raises(TapeError) as played:
+        kit.play(path)
+    assert str(checked.value) == str(played.value) == f"{path}{where}: {message} ({mend})"
 
 
 @by_case([case for case in ROWS if case[3] is not None])

@@ -163,11 +163,30 @@ def events(symbols=SYMBOLS):
     )
 
 
+def bursts():
+    """Lists of trades of two symbols within a few seconds: ties, late ones and duplicates next to each other."""
+    return st.lists(
+        st.builds(
+            Event,
+            kind=st.just("trade"),
+            wait=st.sampled_from([0, 0, 0, 1_000_000, 400_000_000, SECOND]),
+            lag=st.sampled_from([0, 0, 1_000_000, 400_000_000, SECOND, 2 * SECOND]),
+            symbol=st.sampled_from(SYMBOLS[:2]),
+            price=st.integers(1, 1000).map(float),
+            size=st.integers(1, 9).map(float),
+            key=st.integers(0, 2),
+            seq=st.integers(0, 1),
+        ),
+        max_size=40,
+    )
+
+
 class Tape:
     """The names above, for tests."""
 
     SECOND, T0, SYMBOLS = SECOND, T0, SYMBOLS
-    Event, Stream, events, replace = Event, Stream, staticmethod(events), staticmethod(replace)
+    Event, Stream, replace = Event, Stream, staticmethod(replace)
+    events, bursts = staticmethod(events), staticmethod(bursts)
 
 
 @pytest.fixture(scope="session")

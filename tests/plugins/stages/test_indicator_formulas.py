@@ -151,6 +151,14 @@ def test_macd_becomes_talibs():
     np.testing.assert_array_equal(np.isnan(ours[1:]), np.isnan(talib.MACD(x, 12, 26, 9))[1:])
 
 
+def test_macd_seeded_with_means_is_made_of_talibs_averages():
+    """With `seed: sma` the line is the difference of TA-Lib's averages, its signal their EMA from the first difference on."""
+    x = walk()
+    line = talib.EMA(x, 12) - talib.EMA(x, 26)
+    signal = np.concatenate([np.full(25, NAN), talib.EMA(line[25:], 9)])
+    np.testing.assert_allclose(alone(Macd(1, seed="sma"), x), [line, signal, line - signal], atol=1e-11)
+
+
 def test_rsi_is_talibs():
     """The same values, warm at the same bar."""
     x = walk()

@@ -36,7 +36,7 @@ def pipelines():
 @SETTINGS
 def test_any_cut_of_the_stream_gives_the_same_output(tape, data):
     """Fed one by one, in any batches or all at once, the events give the same rows, positions and counts to the bit."""
-    stream = tape.Stream(data.draw(tape.events()), drain=400 * tape.SECOND)
+    stream = tape.Stream(data.draw(st.one_of(tape.events(), tape.bursts())), drain=400 * tape.SECOND)
     pipeline = data.draw(pipelines())
     whole = stream.run(stages(*pipeline))
     assert stream.run(stages(*pipeline), cuts=range(1, len(stream))) == whole
@@ -47,7 +47,7 @@ def test_any_cut_of_the_stream_gives_the_same_output(tape, data):
 @SETTINGS
 def test_state_saved_and_loaded_in_between_changes_nothing(tape, data):
     """A new instance that loads the state goes on as the old one would, also where symbols have other numbers."""
-    stream = tape.Stream(data.draw(tape.events()), drain=400 * tape.SECOND)
+    stream = tape.Stream(data.draw(st.one_of(tape.events(), tape.bursts())), drain=400 * tape.SECOND)
     pipeline = data.draw(pipelines())
     shuffled = data.draw(st.permutations(tape.SYMBOLS))
 
@@ -78,7 +78,7 @@ def test_later_events_change_no_earlier_output(tape, data):
 @SETTINGS
 def test_symbols_do_not_affect_each_other(tape, data):
     """Another symbol's events, put between as clock ticks, leave a symbol's rows as they are."""
-    stream = tape.Stream(data.draw(tape.events()), drain=400 * tape.SECOND)
+    stream = tape.Stream(data.draw(st.one_of(tape.events(), tape.bursts())), drain=400 * tape.SECOND)
     pipeline = data.draw(pipelines())
     whole = stream.run(stages(*pipeline))
     for symbol in tape.SYMBOLS:
@@ -91,7 +91,7 @@ def test_symbols_do_not_affect_each_other(tape, data):
 @SETTINGS
 def test_every_trade_is_in_a_bar_or_accounted_for(tape, data):
     """Trades in = trades in bars of a second + late + duplicates + excluded, once a clock has closed the last window."""
-    stream = tape.Stream(data.draw(tape.events()), drain=61 * tape.SECOND)
+    stream = tape.Stream(data.draw(st.one_of(tape.events(), tape.bursts())), drain=61 * tape.SECOND)
     outcome = stream.run(stages(data.draw(pipelines())[0])[:1])
     in_bars = sum(row[5] for row in outcome.bars)
     trades = sum(event.kind == "trade" for event in stream.events)
@@ -102,7 +102,7 @@ def test_every_trade_is_in_a_bar_or_accounted_for(tape, data):
 @SETTINGS
 def test_derived_rows_are_in_order(tape, data):
     """Rows come in order of (position, time, symbol name, step), and a signal row stands for each bar."""
-    stream = tape.Stream(data.draw(tape.events()), drain=400 * tape.SECOND)
+    stream = tape.Stream(data.draw(st.one_of(tape.events(), tape.bursts())), drain=400 * tape.SECOND)
     outcome = stream.run(stages())
     for rows in (outcome.bars, outcome.signals):
         keys = [(at, ts, name, step) for name, at, ts, _, step, *_ in rows]

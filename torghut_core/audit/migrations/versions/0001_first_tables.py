@@ -193,10 +193,5 @@ def upgrade() -> None:
     for statement in APPEND_ONLY[op.get_context().dialect.name]:
         op.execute(statement)
     columns: list[Any] = [sa.column(name) for name in ("name", "value", "actor", "updated_at")]
-    values = {
-        "name": "audit.head",
-        "value": sa.cast(EMPTY, JSON),
-        "actor": "",
-        "updated_at": f"1970-01-01T00:00:00.{0:09d}Z",
-    }
-    op.execute(sa.insert(sa.table("controls", *columns)).values(values))
+    head: Any = ("audit.head", sa.literal_column(f"'{EMPTY}'"), "", "1970-01-01T00:00:00.000000000Z")
+    op.execute(sa.insert(sa.table("controls", *columns)).values(head))

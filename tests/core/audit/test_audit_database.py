@@ -1,0 +1,295 @@
+"""Opening a database: new, older, newer, another's; and what that loads."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, contextmanager
+
+import pytest
+import sqlalchemy
+
+from torghut_core.audit import SqlAuditStore, migration, upgrade
+from torghut_core.audit import database as database_module
+from torghut_core.audit.database import audit_engine, prepare, writing
+from torghut_core.audit.rows import KEYS, NUMBERED
+from torghut_core.audit.tables import COVERED, REVISIONS, metadata
+from torghut_core.errors import InputError, StateError
+
+
+@pytest.fixture
+def empty_postgres(postgres):
+    """The URL of a Postgres schema without any table."""
+    url = sqlalchemy.make_url(postgres())
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA fresh")
+    yield url.update_query_dict({"options": "-csearch_path=fresh"}).render_as_string(hide_password=False)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA fresh CASCADE")
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty(request, tmp_path):
+    """Where a database can be made."""
+    return tmp_path / "audit.db" if request.param == "sqlite" else request.getfixturevalue("empty_postgres")
+
+
+@contextmanager
+def closing_engines(*engines):
+    try:
+        yield
+    finally:
+        for engine in engines:
+            engine.dispose()
+
+
+def described(engine):
+    """All that a database says of its tables."""
+    inspector = sqlalchemy.inspect(engine)
+    tables = {
+        table: {
+            "columns": [
+                (column["name"], str(column["type"]), column["nullable"], column["default"])
+                for column in inspector.get_columns(table)
+            ],
+            "key": inspector.get_pk_constraint(table)["constrained_columns"],
+            "unique": inspector.get_unique_constraints(table),
+            "indexes": inspector.get_indexes(table),
+            "checks": inspector.get_check_constraints(table),
+        }
+        for table in inspector.get_table_names()
+    }
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            query = "SELECT name, sql FROM sqlite_master"
+        else:
+            query = (
+                "SELECT tgname, replace(pg_get_triggerdef(t.oid), c.relnamespace::regnamespace || '.', '')"
+                " FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid WHERE relnamespace = current_schema()::regnamespace"
+                " UNION ALL SELECT proname, prosrc FROM pg_proc WHERE pronamespace = current_schema()::regnamespace"
+            )
+        rest = sorted(tuple(row) for row in connection.exec_driver_sql(query))
+        rows = {
+            table: connection.exec_driver_sql(f"SELECT * FROM {table}").all()
+            for table in ("controls", "alembic_version")
+        }
+    return tables, rest, rows
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_migrations_give_the_tables_that_the_code_has(request, kind, tmp_path):
+    """A new database is made without Alembic, and is the same to the last trigger as a migrated one."""
+    made = audit_engine(request.getfixturevalue(kind)())
+    migrated = audit_engine(tmp_path / "a.db" if kind == "sqlite" else request.getfixturevalue("empty_postgres"))
+    with closing_engines(made, migrated):
+        with writing(migrated) as connection:
+            migration.migrate(connection)
+        assert described(migrated) == described(made)
+
+
+def test_known_versions_are_the_scripts():
+    """The code's list of versions is Alembic's, oldest first."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(migration.SCRIPTS))
+    scripts = ScriptDirectory.from_config(config).walk_revisions()
+    assert tuple(script.revision for script in scripts)[::-1] == REVISIONS
+
+
+def test_tables_and_keys_agree():
+    """What the folding calls a key is the primary key, or is unique."""
+    for table in COVERED:
+        key = KEYS[table.name]
+        unique = [tuple(c.columns.keys()) for c in table.constraints if isinstance(c, sqlalchemy.UniqueConstraint)]
+        assert key == tuple(column.name for column in table.primary_key) or key in unique
+        assert ("id" in table.c) == (table.name in NUMBERED)
+
+
+def test_upgrade_makes_a_database_and_tells_its_version(empty):
+    """`torghut db upgrade` on nothing makes the tables; again, it does nothing."""
+    assert upgrade(empty) == REVISIONS[-1]
+    assert upgrade(empty) == REVISIONS[-1]
+    with closing(SqlAuditStore(empty)) as store:
+        store.record_control("kill", value=True, actor="ops")
+        store.commit()
+        assert store.verify() == []
+
+
+def test_path_and_url_are_the_same_database(tmp_path):
+    """A path may have characters that a URL gives a meaning to."""
+    odd = tmp_path / "what? 100%#1"
+    odd.mkdir()
+    with closing(SqlAuditStore(odd / "audit.db")) as store:
+        store.record_control("kill", value=True, actor="ops")
+    assert {path.name for path in odd.iterdir()} >= {"audit.db", "audit.head"}
+    plain = tmp_path / "audit.db"
+    shutil.copy(odd / "audit.db", plain)
+    with closing(SqlAuditStore(f"sqlite:///{plain}")) as store:
+        assert store.control("kill") is True
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/name", "not a url"])
+def test_database_that_this_cannot_be_is_refused(url):
+    """Only a SQLite file and Postgres are audit databases; the error says what to write."""
+    with pytest.raises(InputError, match=r"\(use "):
+        SqlAuditStore(url)
+
+
+def test_password_is_in_no_error():
+    """A DSN's password does not get into messages."""
+    with pytest.raises(StateError) as caught:
+        SqlAuditStore("postgresql://me:s3cret@127.0.0.1:1/none?connect_timeout=2")
+    assert "s3cret" not in str(caught.value)
+    assert "127.0.0.1:1/none" in str(caught.value)
+
+
+def test_newer_database_is_refused_with_its_mend(database, opened):
+    """What a newer version wrote is not touched; the error says what to install."""
+    engine = audit_engine(database)
+    with closing_engines(engine):
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(StateError, match=r"is of version 9999, and .* up to .* \(install the newer torghut"):
+            opened(database)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{REVISIONS[-1]}'")
+
+
+def test_database_of_something_else_is_refused(tmp_path):
+    """Tables that are not ours are left alone."""
+    path = tmp_path / "audit.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE photos (id)")
+    connection.close()
+    with pytest.raises(StateError, match=r"holds tables of something else \(photos\): give it a database of its own"):
+        SqlAuditStore(path)
+
+
+@pytest.fixture
+def next_version(tmp_path, monkeypatch):
+    """A torghut whose tables are one version further on than this one's."""
+    scripts = tmp_path / "migrations"
+    shutil.copytree(migration.SCRIPTS, scripts)
+    (scripts / "versions" / "0002_venue.py").write_text(
+        "import sqlalchemy as sa\n"
+        "from alembic import op\n"
+        "revision, down_revision = '0002', '0001'\n"
+        "def upgrade():\n"
+        "    op.add_column('strategies', sa.Column('venue', sa.Text))\n"
+        "    op.create_index('strategies_venue', 'strategies', ['venue'])\n"
+    )
+    monkeypatch.setattr(migration, "SCRIPTS", scripts)
+    monkeypatch.setattr("torghut_core.audit.database.REVISIONS", ("0001", "0002"))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_older_database_is_brought_up_with_its_rows(request, kind, make, next_version):
+    """Opening an older database migrates it: its rows are kept, and are as they were written."""
+    database = request.getfixturevalue(kind)() if kind == "sqlite" else request.getfixturevalue("empty_postgres")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torghut_core.audit.database.REVISIONS", ("0001",))
+        with closing(SqlAuditStore(database)) as store:
+            store.record_strategies([{"name": "a"}], "sync")
+            make.trade(store)
+    with closing(SqlAuditStore(database)) as store:
+        columns = {column["name"] for column in sqlalchemy.inspect(store._engine).get_columns("strategies")}
+        assert "venue" in columns
+        make.trade(store, 2)
+        store.commit()
+        assert len(store.fills()) == 2
+        assert store.verify() == []
+
+
+def test_failed_migration_changes_nothing(sqlite, make, next_version):
+    """A migration that fails in the middle leaves the older database whole."""
+    database = sqlite()
+    bad = migration.SCRIPTS / "versions" / "0002_venue.py"
+    bad.write_text(bad.read_text().replace("'strategies_venue', 'strategies'", "'x', 'no_such_table'"))
+    with pytest.raises(StateError, match="no such table"):
+        SqlAuditStore(database)
+    with closing(sqlite3.connect(database)) as connection:
+        assert "venue" not in {row[1] for row in connection.execute("PRAGMA table_info(strategies)")}
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+
+
+def test_two_processes_may_make_the_same_database(empty, monkeypatch):
+    """The second finds what the first made."""
+    first, second = audit_engine(empty), audit_engine(empty)
+    revisions = iter([None])  # as if the second had looked before the first was done
+    look = database_module._revision
+    monkeypatch.setattr(database_module, "_revision", lambda connection: next(revisions, look(connection)))
+    with closing_engines(first, second):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(database_module, "_revision", look)
+            prepare(first)
+        prepare(second)
+        assert set(sqlalchemy.inspect(second).get_table_names()) == set(metadata.tables)
+    assert next(revisions, "looked") == "looked"
+
+
+@pytest.mark.parametrize(
+    ("code", "modules"),
+    [
+        ("import torghut_core.audit", {"sqlalchemy", "alembic", "psycopg"}),
+        ("from torghut_core.audit import MemoryAuditStore; MemoryAuditStore().commit()", {"sqlalchemy", "alembic"}),
+        (
+            "from torghut_core.audit import SqlAuditStore; SqlAuditStore('sqlite:///audit.db').close()",
+            {"alembic", "psycopg"},
+        ),
+    ],
+    ids=["package", "memory", "sqlite"],
+)
+def test_start_loads_no_more_than_it_needs(tmp_path, code, modules):
+    """SQLAlchemy is loaded when a database is opened, Alembic when one is migrated: a start-up pays for no more."""
+    program = f"{code}\nimport sys\nprint(sorted({modules!r} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
+
+
+def test_package_has_no_other_names():
+    """A name that is not there is the usual error."""
+    import torghut_core.audit
+
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = torghut_core.audit.Nothing
+
+
+def test_lost_connection_is_told_and_the_next_commit_writes(postgres, opened, make):
+    """A server that goes away in between costs one failed commit, and no row."""
+    url = postgres()
+    store = opened(url)
+    make.decide(store, 1)
+    store.commit()
+    engine = sqlalchemy.create_engine(url)
+    with closing_engines(engine), engine.connect() as connection:
+        others = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'audit' AND pid <> pg_backend_pid()"
+        )
+        connection.exec_driver_sql(others)
+    make.decide(store, 2)
+    with pytest.raises(
+        StateError, match=r"audit database .*\(see that it runs and can be reached, then commit again\)"
+    ):
+        store.commit()
+    store.commit()
+    assert len(store.decisions()) == 2
+    assert store.verify() == []
+
+
+def test_same_decision_of_two_processes_is_written_once(database, opened, make):
+    """Two traders on one account decide the same: the second commit fails, before its order could leave."""
+    first, second = opened(database), opened(database)
+    make.decide(first)
+    make.decide(second)
+    first.commit()
+    with pytest.raises(StateError, match=r"another process has written to it meanwhile \(leave only one running\)"):
+        second.commit()
+    second._pending.clear()
+    assert len(first.decisions()) == 1
+    assert first.verify() == []

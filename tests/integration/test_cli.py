@@ -1,0 +1,300 @@
+"""The commands, as a stranger types them: in a process of their own, on real files."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TAPE = ROOT / "catalog" / "tapes" / "es_20130901_20130903.parquet"
+CATALOG = ROOT / "catalog" / "trading.yaml"
+TORGHUT = Path(sys.executable).parent / "torghut"
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def torghut(*arguments, env=None, cwd=None):
+    command = [str(TORGHUT), *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, cwd=cwd, env={**os.environ, **(env or {})}
+    )
+
+
+def told(*arguments, **more):
+    """What a command that is done prints with --json."""
+    done = torghut(*arguments, "--json", **more)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def tape(tmp_path_factory):
+    """The first 40,000 trades of the project's tape."""
+    path = tmp_path_factory.mktemp("tape") / "es.parquet"
+    pq.write_table(pq.read_table(TAPE).slice(0, 40_000), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def replayed(tape, tmp_path_factory):
+    """A state directory with one replay in it, and what the replay printed."""
+    state = tmp_path_factory.mktemp("replayed") / "state"
+    return state, told("replay", tape, "--catalog", CATALOG, "--state", state)
+
+
+def test_replay_prints_the_contracts_object(replayed):
+    """Other programs read these keys, and no others."""
+    _, result = replayed
+    assert list(result) == [
+        "events", "late", "duplicates", "microbars", "signals", "decisions", "denied", "orders", "fills",
+        "final_equity", "digest", "seconds", "events_per_second", "generation",
+    ]  # fmt: skip
+    assert result["events"] == 40_000
+    assert min(result[key] for key in ("microbars", "signals", "decisions", "orders", "fills")) > 0
+
+
+@pytest.mark.parametrize("size", [1_000, 977])
+def test_batch_size_changes_nothing(replayed, tape, tmp_path, size):
+    """Any batch size gives the same digest, counts and equity."""
+    _, result = replayed
+    again = told("replay", tape, "--catalog", CATALOG, "--state", tmp_path, "--batch-size", size)
+    for key in set(result) - {"seconds", "events_per_second", "generation"}:
+        assert again[key] == result[key], key
+
+
+def test_digest_does_not_depend_on_hash_seed_or_earlier_runs(replayed, tape):
+    """The digest is the same for the same input on any run and any PYTHONHASHSEED."""
+    state, result = replayed
+    again = told("replay", tape, "--catalog", CATALOG, "--state", state, env={"PYTHONHASHSEED": "4711"})
+    assert again["digest"] == result["digest"]
+    assert again["generation"] == result["generation"] + 1
+
+
+@pytest.mark.parametrize("table", ["microbars", "signals"])
+def test_export_writes_each_row_once(replayed, tape, tmp_path, table):
+    """What two replays of one tape stored is exported without duplicates."""
+    state, result = replayed
+    out = tmp_path / "out.parquet"
+    assert told("signals", "export", "--table", table, "--out", out, "--state", state)["rows"] == result[table]
+    rows = pq.read_table(out).select(["symbol", "event_ts", "window_size", "seq"])
+    assert rows.num_rows == rows.group_by(rows.column_names).aggregate([]).num_rows == result[table]
+
+
+def test_explain_tells_the_whole_story(replayed):
+    """One command answers why it was decided and what became of it."""
+    import sqlite3
+
+    state, _ = replayed
+    with sqlite3.connect(f"file:{state / 'audit.db'}?mode=ro", uri=True) as database:
+        ((key, account),) = database.execute(
+            "select decision_hash, account from trade_decisions where status = 'allowed' limit 1"
+        )
+    found = told("explain", key, "--state", state)
+    assert found["decision"]["account"] == account
+    assert {"code", "value", "limit", "outcome"} <= set(found["verdicts"][0])
+    assert found["generation"]["strategy"]["params"]
+    assert found["execution"]["state"] == "filled"
+    assert [event["event"] for event in found["events"]] == ["accept", "fill"]
+    text = torghut("explain", key[:12], "--state", state).stdout
+    assert "proposed to" in text
+    assert "fill" in text
+
+
+def test_decision_hash_and_order_id_are_as_the_contract_says(replayed):
+    """Anyone can recompute the hash from the row, and the order's id from the hash."""
+    import sqlite3
+
+    state, _ = replayed
+    with sqlite3.connect(f"file:{state / 'audit.db'}?mode=ro", uri=True) as database:
+        rows = database.execute(
+            "select d.account, d.strategy_id, d.symbol, d.event_ts, d.action, d.params, d.decision_hash,"
+            " e.client_order_id from trade_decisions d join executions e using (account, decision_hash)"
+        ).fetchall()
+    assert rows
+    for account, strategy, symbol, event_ts, action, params, key, order_id in rows:
+        whole, fraction = event_ts.removesuffix("Z").split(".")
+        digits = fraction.rstrip("0")
+        short = digits.ljust(-(-len(digits) // 3) * 3, "0")
+        moment = f"{whole}.{short}Z" if short else f"{whole}Z"
+        identity = [account, strategy, symbol, moment, action, json.loads(params)]
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert hashlib.sha256(text.encode()).hexdigest() == key
+        assert key.startswith(order_id.removeprefix("tg-"))
+        assert len(order_id) <= 48
+
+
+def test_audit_verify_finds_nothing_in_an_honest_book_and_names_an_edit(replayed, tmp_path):
+    """The books are as written, or the row that is not is named."""
+    import shutil
+    import sqlite3
+
+    state, _ = replayed
+    assert told("audit", "verify", "--state", state) == {"intact": True, "findings": []}
+    copy = tmp_path / "state"
+    shutil.copytree(state, copy)
+    with sqlite3.connect(copy / "audit.db") as database:
+        database.execute("update trade_decisions set rationale = 'it was the weather'")
+    done = torghut("audit", "verify", "--state", copy)
+    assert done.returncode == 1
+    assert "trade_decisions" in done.stdout
+
+
+def test_page_is_one_file_that_names_the_strategies(tape, tmp_path):
+    """The page needs nothing else, and shows what traded."""
+    page = tmp_path / "page.html"
+    done = torghut("replay", tape, "--catalog", CATALOG, "--state", tmp_path / "s", "--page", page)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert "macd-rsi-es" in text
+    assert str(page) in done.stdout
+
+
+def test_quotes_trades_and_bars_are_merged(tmp_path):
+    """Several tapes run as one stream, each event once."""
+    if not SHARED.exists():
+        pytest.skip("needs the recorded data beside the project (../shared)")
+    crypto = SHARED / "crypto"
+    names = ["trades_binance_btcusdt_20210108", "quotes_binance_btcusdt_20210108", "bars_1m_kraken_btcusdt_20251110"]
+    tapes = [crypto / f"{name}.parquet" for name in names]
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(
+        CATALOG.read_text().replace("[ES]", '["BTC/USDT"]').replace("calendars: {ES: CMES}", "calendars: {}")
+    )
+    result = told("replay", *tapes, "--catalog", catalog, "--state", tmp_path / "s")
+    backwards = told("replay", *reversed(tapes), "--catalog", catalog, "--state", tmp_path / "t")
+    assert result["events"] == sum(pq.read_metadata(path).num_rows for path in tapes)
+    assert result["digest"] == backwards["digest"]
+
+
+def test_bad_row_stops_before_anything_is_written(tape, tmp_path):
+    """A tape that is bad far inside changes nothing, and the error names file, row and mend."""
+    table = pq.read_table(tape)
+    prices = table["price"].to_pylist()
+    prices[39_000] = -1.0
+    bad = tmp_path / "bad.parquet"
+    pq.write_table(table.set_column(table.schema.get_field_index("price"), "price", pa.array(prices)), bad)
+    state = tmp_path / "state"
+    done = torghut("replay", bad, "--catalog", CATALOG, "--state", state)
+    assert done.returncode == 2
+    assert f"{bad}: row 39000" in done.stderr
+    assert "-1" in done.stderr
+    assert not state.exists()
+
+
+def test_bad_row_is_skipped_and_named_when_asked(tape, tmp_path):
+    """With --on-bad-row skip the rest is replayed, and the summary says what was left out."""
+    table = pq.read_table(tape).slice(0, 2000)
+    prices = table["price"].to_pylist()
+    prices[100] = prices[200] = float("nan")
+    bad = tmp_path / "bad.parquet"
+    pq.write_table(table.set_column(table.schema.get_field_index("price"), "price", pa.array(prices)), bad)
+    done = torghut("replay", bad, "--catalog", CATALOG, "--state", tmp_path / "s", "--on-bad-row", "skip")
+    assert done.returncode == 0, done.stderr
+    assert "1,998 events" in done.stdout
+    assert "2 rows skipped" in done.stdout
+    assert "bad.parquet" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay", "no.parquet", "--catalog", CATALOG], "no.parquet"),
+        (["replay", TAPE, "--catalog", "no.yaml"], "no.yaml"),
+        (["replay", TAPE], "--catalog"),
+        (["replay", TAPE, "--catalog", CATALOG, "--batch-size", "0"], "batch-size"),
+        (["explain", "abc", "--state", "nowhere"], "nothing is kept in nowhere"),
+        (["signals", "export", "--table", "signals", "--out", "o.parquet", "--state", "nowhere"], "nowhere"),
+        (["signals", "export", "--table", "fills", "--out", "o.parquet"], "fills"),
+        (["seed-strategy", "--symbols", "btc"], "btc"),
+        (["seed-strategy", "--base-timeframe", "1Minute"], "1Min"),
+    ],
+)
+def test_bad_input_is_refused_with_2_and_leaves_nothing(arguments, said, tmp_path):
+    """Exit code 2, a message that names the thing, and no state directory."""
+    done = torghut(*arguments, cwd=tmp_path, env={"TRADING_STRATEGY_CONFIG_PATH": ""})
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, []), done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_setting_is_named(tmp_path):
+    """A variable that does not parse is named, with what is allowed."""
+    done = torghut("replay", TAPE, "--catalog", CATALOG, cwd=tmp_path, env={"TRADING_MODE": "yolo"})
+    assert done.returncode == 2
+    assert "TRADING_MODE" in done.stderr
+    assert "paper" in done.stderr
+
+
+def test_second_process_is_kept_out_of_a_state_directory(tape, tmp_path):
+    """Two processes never share a state directory; the second is told who has it."""
+    from torghut_core.state import StateDirectory
+
+    with StateDirectory(tmp_path / "s"):
+        done = torghut("replay", tape, "--catalog", CATALOG, "--state", tmp_path / "s")
+    assert done.returncode == 1
+    assert f"in use by process {os.getpid()}" in done.stderr
+
+
+def test_full_disk_is_a_clear_error_and_the_state_stays_readable(replayed, tape, tmp_path):
+    """A write that does not fit fails loudly, and what was written before can be read."""
+    import shutil
+
+    state, _ = replayed
+    copy = tmp_path / "state"
+    shutil.copytree(state, copy)
+    limit = (copy / "audit.db").stat().st_size // 1024 + 64
+    command = f'ulimit -f {limit}; exec "{TORGHUT}" replay "{tape}" --catalog "{CATALOG}" --state "{copy}"'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "error:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert told("audit", "verify", "--state", copy)["intact"]
+
+
+def test_plugin_list_names_a_broken_plugin_and_loads_the_rest(tmp_path):
+    """A broken third-party package is named with its reason, and the others are there."""
+    package = tmp_path / "acme"
+    info = package / "acme_broken-1.0.dist-info"
+    info.mkdir(parents=True)
+    (package / "acme_broken.py").write_text("raise RuntimeError('made in a hurry')\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[torghut]\nacme-broken = acme_broken\n")
+    listed = told("plugin", "list", env={"PYTHONPATH": str(package)})
+    assert [failure["distribution"] for failure in listed["failures"]] == ["acme-broken"]
+    assert "made in a hurry" in listed["failures"][0]["reason"]
+    assert {"macd-rsi", "simulated", "replay", "microbars"} <= {plugin["name"] for plugin in listed["plugins"]}
+
+
+def test_validate_and_schema_agree_on_the_example(tmp_path):
+    """The example catalog is valid, and its keys are those of the published schema."""
+    import yaml
+
+    assert told("catalog", "validate", CATALOG)["valid"]
+    schema = json.loads(torghut("catalog", "schema").stdout)
+    assert set(yaml.safe_load(CATALOG.read_text())) <= set(schema["properties"])
+
+
+def test_doctor_is_well_here_and_says_what_is_not(tmp_path):
+    """A sound installation passes; a broken catalog is named with the command that shows more."""
+    assert told("doctor", "--catalog", CATALOG, "--state", tmp_path / "s")["ok"]
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("version: 1\nstrategys: []\n")
+    done = torghut("doctor", "--catalog", broken, "--state", tmp_path / "s")
+    assert done.returncode == 1
+    assert "did you mean 'strategies'" in done.stdout
+
+
+def test_upgrade_and_seed_fill_an_empty_state(tmp_path):
+    """The database can be made and seeded before anything has run."""
+    assert told("db", "upgrade", "--state", tmp_path)["version"]
+    assert told("seed-strategy", "--state", tmp_path)["seeded"]["name"] == "macd-rsi-default"
+
+
+def test_version_is_printed():
+    """`torghut --version` names the version."""
+    assert torghut("--version").stdout.startswith("torghut 0.")
