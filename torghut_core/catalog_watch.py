@@ -126,22 +126,36 @@ class CatalogWatch:
             )
 
     async def _settled(self, last: object) -> Version:
-        """What the catalog holds, once two readings in a row agree or it is what it was."""
-        version = await self._version()
+        """What the catalog holds, once two readings agree with no write between them, or it is what it was."""
+        version, written = await self._reading()
         for _ in range(PATIENCE):
             if _content(version) == last:
                 break
             await asyncio.sleep(self._settle_seconds)
-            before, version = version, await self._version()
-            if _content(before) == _content(version):
+            before = _content(version), written
+            version, written = await self._reading()
+            if before == (_content(version), written):
                 break
         return version
 
-    async def _version(self) -> Version:
-        try:
-            return await asyncio.to_thread(self._read, self._path)  # a slow disk must not hold up the loop
-        except CatalogError as error:
-            return error
+    async def _reading(self) -> tuple[Version, list[int]]:
+        """What the catalog holds, and when each of its files was written; a slow disk does not hold up the loop."""
+
+        def read() -> tuple[Version, list[int]]:
+            try:
+                texts = self._read(self._path)
+            except CatalogError as error:
+                return error, []
+            return texts, [_written(file) for file in texts]
+
+        return await asyncio.to_thread(read)
+
+
+def _written(file: str) -> int:
+    try:
+        return Path(file).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _content(version: Version) -> object:

@@ -198,7 +198,7 @@ class Replay:
             write_page(
                 path,
                 title=", ".join([self._name, *(Path(tape).name for tape in self._tapes)]),
-                summary=json.loads(to_json(self.result())),
+                summary=json.loads(to_json(self.result())) | {"denials": self.totals.denials},
                 bars=bars,
                 cash=self.starting_cash,
                 signals=signals,

@@ -33,10 +33,7 @@ class ClockLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, executor, function, *arguments):
         future = self.create_future()
-        try:
-            future.set_result(function(*arguments))
-        except CatalogError as error:
-            future.set_exception(error)
+        future.set_result(function(*arguments))
         return future
 
 

@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from torghut_core.catalog import load
+from torghut_core.catalog import load, read
 from torghut_core.catalog_watch import CatalogWatch
 from torghut_core.errors import CatalogError
 
@@ -182,6 +182,26 @@ def test_truncated_file_is_not_told_when_it_is_written_at_once(file):
                 stream.write(text(1))
             assert rules(await following()) == ["rule-1"]
             await assert_quiet(following)
+
+    asyncio.run(script())
+
+
+def test_file_that_is_empty_whenever_it_is_read_is_still_being_written(file):
+    """Two readings that find the file empty, with writes between them, have found no file at rest."""
+    readings = []
+
+    def read_between_writes(path):
+        readings.append(path)
+        if 1 < len(readings) <= 8:
+            file.write_text(text(len(readings)))
+            file.write_text("")
+        elif len(readings) == 9:
+            file.write_text(text(9))
+        return read(path)
+
+    async def script():
+        async with aclosing(CatalogWatch(file, poll_seconds=0.1, read=read_between_writes).versions()) as versions:
+            assert rules(await asyncio.wait_for(anext(versions), SOON)) == ["rule-9"]
 
     asyncio.run(script())
 

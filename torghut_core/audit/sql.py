@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class SqlAuditStore(AuditRecords):
             return
         with writing(self._engine) as connection:
             head = self._locked_head(connection)
-            changes = Changes(self.rows)
+            changes = Changes(partial(self._select, connection))
             for fold, *record in self._pending:
                 fold(changes, *record)
             head = self._write(connection, changes, head)
@@ -215,6 +216,22 @@ class SqlAuditStore(AuditRecords):
         """See `AuditRecords.rows`."""
         if table not in KEYS:
             raise InputError(f"no table is called {table!r} (there are {', '.join(KEYS)})")
+        with reading(self._engine) as connection:
+            return self._select(
+                connection, table, since=since, after=after, limit=limit, newest_first=newest_first, **equal
+            )
+
+    def _select(
+        self,
+        connection: Connection,
+        table: str,
+        *,
+        since: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        newest_first: bool = False,
+        **equal: Any,
+    ) -> list[Row]:
         source = metadata.tables[table]
         order = [source.c.id] if table in NUMBERED else [source.c[column] for column in KEYS[table]]
         statement = select(source).order_by(*(column.desc() if newest_first else column for column in order))
@@ -226,11 +243,10 @@ class SqlAuditStore(AuditRecords):
             statement = statement.where(source.c[MOMENTS[table]] >= since)
         if source is controls:
             statement = statement.where(controls.c.name != HEAD_ROW)
-        with reading(self._engine) as connection:
-            try:
-                return [dict(row) for row in connection.execute(statement.limit(limit)).mappings()]
-            except (ArithmeticError, ValueError, msgspec.MsgspecError) as error:  # a value that nobody here wrote
-                raise StateError(f"a row of {table} cannot be read: {error} (see `torghut audit verify`)") from error
+        try:
+            return [dict(row) for row in connection.execute(statement.limit(limit)).mappings()]
+        except (ArithmeticError, ValueError, msgspec.MsgspecError) as error:  # a value that nobody here wrote
+            raise StateError(f"a row of {table} cannot be read: {error} (see `torghut audit verify`)") from error
 
     def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
         """See `AuditRecords.decisions_called`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import csv
 import gzip
+import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -57,8 +59,8 @@ def open_tape(path: Path, *, skip: bool = False, step: int | None = None) -> Tap
 class ParquetTape(Tape):
     """A Parquet file, read a few pages at a time; places are 0-based rows.
 
-    Where the symbols follow one another, each in one stretch of rows, every symbol is a stream of its own. To know that,
-    the symbol column is read beforehand, as far as the first symbol that comes back.
+    Where the symbols follow one another, each in one stretch of rows, every symbol is a stream of its own. To know
+    that, the symbol column is read beforehand, as far as the first symbol that comes back.
     """
 
     def _check_content(self) -> None:
@@ -66,14 +68,12 @@ class ParquetTape(Tape):
             schema = file.schema_arrow
             self._of = self._kind(schema.names)
             optional = [name for name in self._of.optional if name in schema.names]
-            self._names = [
-                *self._of.required,
-                *(name for name in optional if not arrow.is_null(schema.field(name).type)),
-            ]
-            for name in self._names:
+            names = [*self._of.required, *(name for name in optional if not arrow.is_null(schema.field(name).type))]
+            for name in names:
                 self._check_type(name, schema.field(name).type)
-            self.total = self._rows = file.metadata.num_rows
-            if not self._rows:
+            self._schema = pa.schema([(name, _plain(schema.field(name).type)) for name in names])
+            self.total = file.metadata.num_rows
+            if not self.total:
                 raise self._error("has no rows: there is nothing to replay", "name a file with rows in it")
             if self._of is BARS and self._step is None:
                 first = next(file.iter_batches(BLOCK_ROWS, columns=["symbol", "event_ts"]))
@@ -99,47 +99,68 @@ class ParquetTape(Tape):
             raise self._error(f"column {name!r} is of type {type_}", f"write it as {mend}")
 
     def _blocks(self, symbols: SymbolTable) -> list[Iterator[Block]]:
-        stretches = self._stretches()
-        size = max(BLOCK_ROWS // len(stretches), 1024)
-        return [self._stretch(start, stop, size, symbols) for start, stop in stretches]
+        starts = self._starts()
+        streams = [self._read(self._schema.names)] if len(starts) == 1 else self._spill(starts)
+        return [self._parsed(stream, symbols) for stream in streams]
 
-    def _stretches(self) -> list[tuple[int, int]]:
-        """First and last + 1 row of each stream."""
+    def _parsed(self, stream: Iterator[tuple[int, pa.RecordBatch]], symbols: SymbolTable) -> Iterator[Block]:
+        for row, batch in stream:
+            places = np.arange(row, row + len(batch))
+            yield [Rows(self._of, places, _by_name(batch), symbols, step=self._step or 0)], []
+
+    def _read(self, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """All rows in file order, each batch with the number of its first."""
+        row = 0
+        with self._reading(), self._open() as file:
+            for batch in file.iter_batches(BLOCK_ROWS, columns=names):
+                batch.validate(full=True)  # Parquet does not promise that text is UTF-8
+                yield row, batch
+                row += len(batch)
+
+    def _starts(self) -> list[int]:
+        """First row of each symbol where the symbols follow one another, else just 0."""
         starts: dict[str | None, int] = {}
-        row, last = 0, None
-        for batch in self._read(0, self._rows, BLOCK_ROWS, ["symbol"]):
+        last = None
+        for row, batch in self._read(["symbol"]):
             names = batch.column(0).dictionary_encode()
             numbers = filled(names.indices, -1)
             for change in [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()]:
                 name = names[change].as_py()
                 if name in starts and name != last:
-                    return [(0, self._rows)]
+                    return [0]
                 starts.setdefault(name, row + change)
                 last = name
-            row += len(batch)
-        return list(zip(starts.values(), [*list(starts.values())[1:], row], strict=True))
+        return list(starts.values())
 
-    def _stretch(self, start: int, stop: int, size: int, symbols: SymbolTable) -> Iterator[Block]:
-        for batch in self._read(start, stop, size, self._names):
-            places = np.arange(start, start + len(batch))
-            yield [Rows(self._of, places, _by_name(batch), symbols, step=self._step or 0)], []
-            start += len(batch)
+    def _spill(self, starts: list[int]) -> list[Iterator[tuple[int, pa.RecordBatch]]]:
+        """The rows from each start to the next, as streams that are read side by side.
 
-    def _read(self, start: int, stop: int, size: int, names: list[str]) -> Iterator[pa.RecordBatch]:
-        """Rows `start` to `stop` - 1; row groups that lie before or after are not touched."""
-        with self._reading(), self._open() as file:
-            lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            ends = np.cumsum(lengths)
-            groups = np.flatnonzero((ends > start) & (ends - lengths < stop))
-            row = int(ends[groups[0]]) - lengths[groups[0]]
-            for batch in file.iter_batches(size, row_groups=groups.tolist(), columns=names):
-                batch.validate(full=True)  # Parquet does not promise that text is UTF-8
-                cut = batch.slice(max(start - row, 0), stop - max(start, row))
-                row += len(batch)
-                if len(cut):
-                    yield cut
-                if row >= stop:
-                    return
+        Parquet can only be read from the front, and a stream for each of hundreds of symbols would read the file as often.
+        So it is read once, into a temporary file of plain columns, which goes when the last stream does.
+        """
+        size = max(BLOCK_ROWS // len(starts), 1024)
+        pieces: list[list[tuple[int, int]]] = [[] for _ in starts]  # of each stream: first row, number in the file
+        count = 0
+        try:
+            with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
+                with pa.ipc.new_file(file.name, self._schema) as writer:
+                    for row, batch in self._read(self._schema.names):
+                        columns = [
+                            column.cast(type_) for column, type_ in zip(batch.columns, self._schema.types, strict=True)
+                        ]
+                        plain = pa.record_batch(columns, schema=self._schema)
+                        first, end = row, row + len(batch)
+                        while first < end:
+                            stream = bisect.bisect(starts, first) - 1
+                            until = min(end, first + size, *starts[stream + 1 : stream + 2])
+                            writer.write_batch(plain.slice(first - row, until - first))
+                            pieces[stream].append((first, count))
+                            first, count = until, count + 1
+                reader = pa.ipc.open_file(pa.memory_map(file.name))
+        except OSError as error:
+            mend = "sort the file by event_ts, or free room in the folder for temporary files"
+            raise self._error(f"has its symbols one after the other and cannot be merged: {error}", mend) from error
+        return [((row, reader.get_batch(number)) for row, number in stream) for stream in pieces]
 
     def _open(self) -> pyarrow.parquet.ParquetFile:
         return pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=BUFFER_BYTES)
@@ -347,6 +368,11 @@ def _unknown_channel(place: int, channel: str) -> Complaint:
     near = get_close_matches(channel, KINDS, 1)
     mend = f"write {near[0]!r}" if near else f"use {', '.join(KINDS)}"
     return Complaint(place, "unknown channel", f"unknown channel {channel!r}", mend)
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    """The type without a dictionary, which may differ from batch to batch."""
+    return type_.value_type if arrow.is_dictionary(type_) else type_
 
 
 def _by_name(batch: pa.RecordBatch) -> Columns:

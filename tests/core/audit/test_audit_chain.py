@@ -174,7 +174,7 @@ def test_edit_of_any_value_is_found(untied, table):
     """No column of any row of any table, of the log itself too, can be edited unnoticed."""
     name = table.name
     for (rowid,) in untied[0].exec_driver_sql(f"SELECT rowid FROM {name}").all():
-        for column in table.c.keys():
+        for column in [column.name for column in table.c]:
             changed = (
                 f"CASE typeof({column}) WHEN 'null' THEN '7' WHEN 'integer' THEN {column} + 99 ELSE {column} || ' ' END"
             )
@@ -193,7 +193,7 @@ def test_copy_of_any_row_is_found(untied, table):
     """No row can be added to any table unnoticed, however much it looks like one that belongs there."""
     name, key = table.name, [column.name for column in table.primary_key]
     unique = {*key, *KEYS.get(name, ())}
-    values = ", ".join(f"{c} || '9'" if c in unique else c for c in table.c.keys())
+    values = ", ".join(f"{c} || '99'" if c in unique else c for c in [column.name for column in table.c])
     assert findings_after(untied, f"INSERT INTO {name} SELECT {values} FROM {name} LIMIT 1")
 
 

@@ -1,0 +1,55 @@
+"""The README says what is true: its strategy loads, its commands exist, its links lead somewhere."""
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer.main
+
+from torghut_core.cli import app
+from torghut_core.plugin_host import PluginHost
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_strategy_of_the_readme_is_a_plugin():
+    """The thirty lines are a whole module that the host takes."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    module = ModuleType("acme_alpha")
+    exec(compile(code, "README.md", "exec"), module.__dict__)
+    host = PluginHost([("acme-alpha", module)])
+    assert host.failures == []
+    assert list(host.registry["strategy"]) == ["acme-macd-rsi"]
+    assert len(code.splitlines()) <= 32
+
+
+def commands(group, prefix=""):
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}"
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
+
+
+def test_commands_of_the_readme_exist():
+    """Every `torghut VERB` that the README names is a verb."""
+    verbs = set(commands(typer.main.get_command(app)))
+    for named in re.findall(r"`torghut ([a-z][a-z -]*[a-z])", README):
+        words = named.split()
+        assert words[0] in verbs or " ".join(words[:2]) in verbs, named
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_links_of_the_readme_lead_somewhere(link):
+    """Each file that the README points to is there."""
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("verb", sorted(commands(typer.main.get_command(app))))
+def test_every_verb_has_a_help_line(verb):
+    """`--help` tells what each verb does."""
+    command = typer.main.get_command(app)
+    for word in verb.split():
+        command = command.commands[word]
+    assert command.help
