@@ -82,6 +82,8 @@ class SqlAuditStore(AuditRecords):
         dialect = self._engine.dialect
         path = self._engine.url.database
         self._file = HeadFile(Path(path).with_suffix(".head")) if dialect.name == "sqlite" and path else None
+        self._attempt: Head | None = None
+        self._attempted = 0
         self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
         try:
             prepare(self._engine)
@@ -103,11 +105,15 @@ class SqlAuditStore(AuditRecords):
             return
         with writing(self._engine) as connection:
             head = self._locked_head(connection)
+            if head == self._attempt:  # the last commit failed, and yet it is there: the connection broke at its end
+                del self._pending[: self._attempted]
             changes = Changes(partial(self._select, connection))
             for fold, *record in self._pending:
                 fold(changes, *record)
             head = self._write(connection, changes, head)
+            self._attempt, self._attempted = head, len(self._pending)
         self._pending = []
+        self._attempt = None
         self._anchor(head)
 
     def close(self) -> None:

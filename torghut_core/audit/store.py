@@ -7,7 +7,10 @@ import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from torghut_core.audit.explain import explain_decision
 from torghut_core.audit.rows import (
@@ -24,7 +27,7 @@ from torghut_core.audit.rows import (
     fold_strategies,
 )
 from torghut_core.audit.values import plain
-from torghut_core.errors import StateError
+from torghut_core.errors import InputError, StateError
 from torghut_core.model.trading import (
     Account,
     Decision,
@@ -43,6 +46,7 @@ from torghut_core.ports import AuditStore
 from torghut_core.timestamps import SECOND
 
 _SCALARS: frozenset[type] = frozenset({float, int, str, bool, type(None)})
+_MONEY: frozenset[type] = frozenset({Decimal, type(None)})
 _DONE = (OrderState.FILLED, OrderState.REPLACED, OrderState.CANCELED, OrderState.REJECTED, OrderState.EXPIRED)
 
 
@@ -130,6 +134,7 @@ class AuditRecords(AuditStore):
         Raises
         ------
         StateError : the decision is known already (see `is_known`).
+        InputError : a price or quantity that is no `Decimal`, a value that JSON cannot hold.
         """
         account = decision.account
         if self.is_known(account, decision.decision_hash):
@@ -137,14 +142,37 @@ class AuditRecords(AuditStore):
                 f"decision {decision.decision_hash} of account {account} was recorded before"
                 " (ask `is_known` first, and send nothing for it)"
             )
+        _check_money(f"decision of {decision.strategy_id}", decision.price)
+        if intent is not None:
+            _check_money(
+                f"order of {decision.strategy_id}",
+                intent.quantity,
+                intent.limit_price,
+                intent.stop_price,
+                intent.trail_price,
+                intent.trail_pct,
+            )
         if not _SCALARS.issuperset(map(type, signal.values())):
             signal = plain(signal, "signal")
+        try:
+            said = msgspec.to_builtins(verdicts)
+        except TypeError:  # a rule's value may be anything that has a text
+            said = plain([msgspec.structs.asdict(verdict) for verdict in verdicts], "verdicts")
         self._labels.add(account)
         self._known[account].add(decision.decision_hash)
-        self._pending.append((fold_decision, self._clock(), decision, signal, verdicts, intent))
+        self._pending.append((fold_decision, self._clock(), decision, signal, said, intent))
 
     def record_report(self, account: str, order: Order, report: Report, position: Position) -> None:
-        """Write down a report, with the order and the strategy's position as they are after it."""
+        """Write down a report, with the order and the strategy's position as they are after it.
+
+        Raises
+        ------
+        InputError : a price, quantity or fee that is no `Decimal`.
+        """
+        where = f"report of {report.client_order_id}"
+        _check_money(where, order.filled_quantity, order.average_price, order.fees)
+        if report.fill is not None:
+            _check_money(where, report.fill.quantity, report.fill.price, report.fill.fee, report.fill.slippage)
         self._labels.add(account)
         self._pending.append((fold_report, account, copy.copy(order), report, position))
 
@@ -167,7 +195,14 @@ class AuditRecords(AuditStore):
         self._pending.append((fold_cursor, self._clock(), account, source, plain(cursor, "cursor")))
 
     def record_control(self, name: str, value: Any, actor: str) -> None:
-        """Write down a switch, such as the kill switch, and who turned it."""
+        """Write down a switch, such as the kill switch, and who turned it.
+
+        Raises
+        ------
+        InputError : a name that begins with ``audit.``, which is the audit's own.
+        """
+        if name.startswith("audit."):
+            raise InputError(f"{name!r} is the audit's own (give the control another name)")
         self._pending.append((fold_control, self._clock(), name, plain(value, name), actor))
 
     def take_lease(self, name: str, holder: str, seconds: float) -> bool:
@@ -298,6 +333,12 @@ class AuditRecords(AuditStore):
     @abstractmethod
     def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
         """Account and hash of decisions whose hash, or whose order's id, begins with `text`; at most `limit`."""
+
+
+def _check_money(where: str, *values: Decimal | None) -> None:
+    if not _MONEY.issuperset(map(type, values)):
+        (first, *_) = (value for value in values if type(value) not in _MONEY)
+        raise InputError(f"{where}: {first!r} is a {type(first).__name__}, and money is written down as Decimal")
 
 
 def _of(account: str | None) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def decimal_text(value: Decimal | None) -> str | None:
 
     Raises
     ------
-    InputError : a float, whose digits are not the ones that were meant.
+    InputError : anything else; a float's digits are not the ones that were meant.
 
     Examples
     --------
@@ -69,10 +69,10 @@ def decimal_text(value: Decimal | None) -> str | None:
     """
     if value is None:
         return None
+    if type(value) is not Decimal:
+        raise InputError(f"{value!r} is a {type(value).__name__} where money is written down (use Decimal)")
     text = str(value)
-    if "E" in text or text[0] == "-" or type(value) is not Decimal:
-        if isinstance(value, float):
-            raise InputError(f"{value!r} is a float where money is written down (use Decimal)")
+    if "E" in text or text[0] == "-":
         text = f"{value:f}" if value else f"{abs(value):f}"
     return text
 
@@ -92,7 +92,7 @@ def json_value(text: str | bytes | None) -> Any:
     return None if text is None else msgspec.json.decode(text)
 
 
-def clean_text(text: str) -> str:
+def clean_text(text: object) -> str:
     r"""`text` without what a database cannot store: NUL and lone surrogates become a replacement character.
 
     Examples
@@ -100,9 +100,10 @@ def clean_text(text: str) -> str:
     >>> clean_text("cross\x00ed"), clean_text("\ud800")
     ('cross�ed', '?')
     """
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode()
-    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    clean = str(text)
+    if not clean.isascii():
+        clean = clean.encode("utf-8", "replace").decode()
+    return clean.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 def plain(value: Any, name: str = "value") -> Any:
