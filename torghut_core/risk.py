@@ -87,7 +87,7 @@ class Desk:
         verdicts = self._gates_on(decision, context, is_enabled, is_allowed, is_valid)
         if context is None or not is_valid:
             return verdicts, ZERO
-        is_denied = any(verdict.outcome is Outcome.DENY for verdict in verdicts)
+        is_denied = Outcome.DENY in [verdict.outcome for verdict in verdicts]
         left = decision
         for name, check in self._plugins:
             verdict = self._ask(name, check, left, context)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Self
 
@@ -99,13 +101,14 @@ class Loop:
             raise ValueError("a generation without a source cannot run")
         began = time.perf_counter()
         last: Batch | None = None
-        async for batch in source.batches(batch_size):
-            if last is None:
-                self.began_at = int(batch.now[0])
-            self.step(batch)
-            last = batch
-            self.ended_at = int(batch.now[-1])
-            on_progress(self._engine.totals.events)
+        with _rare_collections():
+            async for batch in source.batches(batch_size):
+                if last is None:
+                    self.began_at = int(batch.now[0])
+                self.step(batch)
+                last = batch
+                self.ended_at = int(batch.now[-1])
+                on_progress(self._engine.totals.events)
         if last is not None:
             self.step(self._drain(last))
         self._signals.flush()
@@ -124,6 +127,19 @@ class Loop:
         """A clock tick after the last event, at which every window that is complete comes out."""
         wait = max((stage.drain_ns() for stage in self._generation.stages), default=0)
         return Batch.of(last.symbols, last.stop, np.array([last.now[-1] + wait], np.int64))
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Let the cycle collector look only now and then: a row makes many objects, and hardly ever a cycle."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def to_json(value: Any) -> str:

@@ -180,19 +180,24 @@ class AuditRecords(AuditStore):
         self, account: str, decision_hash: str, advisor: str, verdict: Verdict, details: dict[str, Any]
     ) -> None:
         """Write down what an advisor said to a decision; `details` has JSON values (model, prompt version, reply)."""
-        self._labels.add(account)
+        _check_money(f"review by {advisor}", verdict.quantity)
         row = plain(details, "details")
+        self._labels.add(account)
         self._pending.append((fold_review, self._clock(), account, decision_hash, advisor, verdict, row))
 
     def record_account(self, account: str, account_state: Account, positions: dict[str, Position], at: int) -> None:
         """Write down the books at a moment of loop time: a position snapshot per symbol, and cash and equity."""
+        _check_money(f"books of {account}", account_state.cash, account_state.equity, account_state.buying_power)
+        for symbol, held in positions.items():
+            _check_money(f"position in {symbol}", held.quantity, held.average_price, held.realized_pnl, held.fees)
         self._labels.add(account)
         self._pending.append((fold_books, account, account_state, dict(positions), at))
 
     def record_cursor(self, account: str, source: str, cursor: dict[str, Any]) -> None:
         """Write down where a source goes on, in the same commit as what was made of its events so far."""
+        row = plain(cursor, "cursor")
         self._labels.add(account)
-        self._pending.append((fold_cursor, self._clock(), account, source, plain(cursor, "cursor")))
+        self._pending.append((fold_cursor, self._clock(), account, source, row))
 
     def record_control(self, name: str, value: Any, actor: str) -> None:
         """Write down a switch, such as the kill switch, and who turned it.

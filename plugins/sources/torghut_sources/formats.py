@@ -145,9 +145,7 @@ class ParquetTape(Tape):
             with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
                 with pa.ipc.new_file(file.name, self._schema) as writer:
                     for row, batch in self._read(self._schema.names):
-                        columns = [
-                            column.cast(type_) for column, type_ in zip(batch.columns, self._schema.types, strict=True)
-                        ]
+                        columns = [batch.column(field.name).cast(field.type) for field in self._schema]
                         plain = pa.record_batch(columns, schema=self._schema)
                         first, end = row, row + len(batch)
                         while first < end:

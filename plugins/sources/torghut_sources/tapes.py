@@ -203,5 +203,10 @@ def _split(values: IntArray, parts: list[Rows]) -> list[IntArray]:
 
 
 def _number_series(bars: Bars, symbols: SymbolTable) -> None:
-    pairs, index = np.unique(np.stack((bars.symbol, bars.step)), axis=1, return_inverse=True)
-    bars.series[:] = np.array([symbols.series(*pair) for pair in pairs.T.tolist()], np.int64)[index.reshape(-1)]
+    for step in np.unique(bars.step).tolist():
+        rows = bars.step == step
+        own = bars.symbol[rows]
+        numbers = np.zeros(len(symbols), np.int64)
+        for symbol in np.flatnonzero(np.bincount(own)).tolist():
+            numbers[symbol] = symbols.series(symbol, step)
+        bars.series[rows] = numbers[own]

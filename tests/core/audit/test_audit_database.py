@@ -4,12 +4,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import pytest
 import sqlalchemy
 
-from torghut_core.audit import SqlAuditStore, migration, upgrade
+from torghut_core.audit import SqlAuditStore, migration, sql, upgrade
 from torghut_core.audit import database as database_module
 from torghut_core.audit.database import audit_engine, prepare, writing
 from torghut_core.audit.rows import KEYS, NUMBERED
@@ -293,3 +294,53 @@ def test_same_decision_of_two_processes_is_written_once(database, opened, make):
     second._pending.clear()
     assert len(first.decisions()) == 1
     assert first.verify() == []
+
+
+def test_commit_whose_success_was_not_heard_is_not_repeated(database, opened, make, monkeypatch):
+    """The connection breaks after the server has committed: the next commit goes on from there, with nothing twice."""
+    store = opened(database)
+    real = sql.writing
+
+    @contextmanager
+    def broken(engine):
+        with real(engine) as connection:
+            yield connection
+        raise StateError("the connection is lost")
+
+    make.trade(store, 1)
+    monkeypatch.setattr(sql, "writing", broken)
+    with pytest.raises(StateError, match="lost"):
+        store.commit()
+    monkeypatch.undo()
+    make.trade(store, 2)
+    store.commit()
+    store.commit()
+    make.trade(store, 3)
+    store.commit()
+    assert len(store.fills()) == len(store.decisions()) == 3
+    assert store.verify() == []
+
+
+def test_writers_at_the_same_time_make_one_chain(database, opened, make):
+    """Two processes, here threads with a store each, commit all the while: every row is there, in one whole chain."""
+    stores = [opened(database) for _ in range(2)]
+
+    def trade(store, account):
+        for n in range(15):
+            make.trade(store, n, account=account)
+            store.commit()
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(trade, store, f"paper-{number}") for number, store in enumerate(stores)]:
+            done.result()
+    assert len(stores[0].fills()) == 30
+    assert stores[0].verify() == []
+
+
+def test_lease_of_another_process_is_respected(database, opened, clock):
+    """Of two processes one holds the lease; the other gets it when it is given back."""
+    first, second = opened(database, clock), opened(database, clock)
+    assert first.take_lease("trading", "first", 60)
+    assert not second.take_lease("trading", "second", 60)
+    assert not first.take_lease("trading", "first", 0)
+    assert second.take_lease("trading", "second", 60)

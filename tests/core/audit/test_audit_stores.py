@@ -3,6 +3,8 @@
 from decimal import Decimal
 from uuid import UUID
 
+import msgspec
+import numpy as np
 import pytest
 
 from torghut_core.audit.rows import KEYS
@@ -330,6 +332,60 @@ def test_value_that_json_cannot_hold_is_refused_when_it_is_recorded(store, make)
     make.decide(store)
     store.commit()
     assert len(store.decisions()) == 1
+
+
+def test_money_that_is_no_decimal_is_refused_when_it_is_recorded(store, make):
+    """A plugin's float does not wait in line to fail the commit of everybody else."""
+    decision = make.decision()
+    with pytest.raises(
+        InputError, match=r"order of macd-rsi-default: 10\.5 is a float, and money is written down as Decimal"
+    ):
+        store.record_decision(decision, {}, [], make.intent(decision, limit_price=10.5))
+    with pytest.raises(InputError, match=r"decision of macd-rsi-default: np.float64\(1\.0\) is a float64"):
+        store.record_decision(make.decision(price=np.float64(1.0)), {}, [], None)
+    intent = make.intent(decision)
+    fill = msgspec.structs.replace(make.fill(intent), fee=0.1)
+    report = make.report(intent, OrderEvent.FILL, fill)
+    with pytest.raises(InputError, match=f"report of {intent.client_order_id}: 0.1 is a float"):
+        store.record_report("paper-1", make.order(intent, OrderState.FILLED, "1.50"), report, Position())
+    order = make.order(intent, OrderState.ACCEPTED)
+    order.fees = 0
+    with pytest.raises(InputError, match=f"report of {intent.client_order_id}: 0 is a int"):
+        store.record_report("paper-1", order, make.report(intent, OrderEvent.ACCEPT), Position())
+    with pytest.raises(InputError, match="position in ES: 2 is a int"):
+        store.record_account("paper-1", make.books(), {"ES": Position(2)}, make.START)
+    with pytest.raises(InputError, match=r"books of paper-1: 1\.5 is a float"):
+        store.record_account("paper-1", msgspec.structs.replace(make.books(), equity=1.5), {}, make.START)
+    with pytest.raises(InputError, match=r"review by llm: 0\.5 is a float"):
+        store.record_review("paper-1", "h", "llm", Verdict("llm", Outcome.SHRINK, "c", quantity=0.5), {})
+    store.commit()
+    assert all(store.rows(table) == [] for table in KEYS)
+
+
+def test_ids_and_words_of_plugins_may_be_anything_with_a_text(store, make):
+    """A venue's id that is a UUID or a number, a rule's value from numpy, an action as text: all are written as text."""
+    decision = make.decision(action="buy")
+    verdicts = [Verdict("r", Outcome.ALLOW, "c", np.float64(1.5), Decimal("2.0"))]
+    intent = make.intent(decision)
+    store.record_decision(decision, {}, verdicts, intent)
+    order = make.order(intent, OrderState.FILLED, "1.50")
+    order.venue_order_id = UUID(int=4)
+    fill = msgspec.structs.replace(make.fill(intent), fill_id=7)
+    store.record_report("paper-1", order, make.report(intent, OrderEvent.FILL, fill, venue_order_id=9), Position())
+    store.commit()
+    (verdict,) = store.decisions()[0]["verdicts"]
+    assert (verdict["outcome"], verdict["value"], verdict["limit"]) == ("allow", 1.5, "2.0")
+    assert store.orders()[0]["venue_order_id"] == "00000000-0000-0000-0000-000000000004"
+    (event,) = store.fills()
+    assert (event["fill_id"], event["payload"]["venue_order_id"]) == ("7", "9")
+    if hasattr(store, "verify"):
+        assert store.verify() == []
+
+
+def test_control_of_the_audit_itself_is_refused(store):
+    """The head of the chain is not a switch that anybody turns."""
+    with pytest.raises(InputError, match=r"'audit\.head' is the audit's own"):
+        store.record_control("audit.head", None, "me")
 
 
 def test_text_that_a_database_cannot_store_is_replaced(store, make):

@@ -1,16 +1,18 @@
 """Several tapes become one stream, in the order in which things became known."""
 
 import heapq
+import tempfile
 from itertools import pairwise
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torghut_sources.merge import merge
 from torghut_sources.replay import Replay
 
-from torghut_core import Bars, Batch, Quotes, SymbolTable, Trades
+from torghut_core import Bars, Batch, Quotes, SymbolTable, TapeError, Trades
 
 MINUTE = 60_000_000_000
 KINDS = ("bars", "quotes", "trades")
@@ -133,6 +135,37 @@ def test_symbols_that_follow_one_another_in_a_parquet_file_are_merged(kit, tmp_p
     stream = kit.play(tmp_path / "by_symbol.parquet")
     assert stream.events == sorted(stream.events)
     assert len(stream.events) == 15
+
+
+def test_order_and_types_of_columns_do_not_matter_to_symbols_that_follow_one_another(kit, tmp_path):
+    """Columns in any order, and text kept as a dictionary of each row group, are what they say."""
+    rows = [kit.trade(i, symbol=symbol, seq=i, trade_id=i, exchange="D") for symbol in ("MSFT", "ES") for i in range(6)]
+    kit.write_parquet(tmp_path / "plain.parquet", rows)
+    table = pq.read_table(tmp_path / "plain.parquet")
+    table = table.select(table.column_names[::-1])
+    for name in ("symbol", "exchange"):
+        table = table.set_column(table.column_names.index(name), name, table[name].dictionary_encode())
+    with pq.ParquetWriter(tmp_path / "other.parquet", table.schema) as writer:
+        for start in range(0, 12, 4):
+            writer.write_table(table.slice(start, 4).unify_dictionaries())
+    kit.assert_same(kit.play(tmp_path / "other.parquet"), kit.play(tmp_path / "plain.parquet"))
+
+
+def test_symbols_that_follow_one_another_leave_no_file_behind(kit, tmp_path, monkeypatch):
+    """The copy in which they are merged goes with the replay, also with one that is broken off."""
+    kit.write_parquet(tmp_path / "a.parquet", [kit.trade(i, symbol=s) for s in ("A", "B") for i in range(9)])
+    (tmp_path / "room").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "room"))
+    kit.play(tmp_path / "a.parquet", size=1, limit=3)
+    assert not list((tmp_path / "room").iterdir())
+
+
+def test_symbols_that_follow_one_another_without_room_to_merge_them_are_reported(kit, tmp_path, monkeypatch):
+    """The mend is a sorted file, or room."""
+    kit.write_parquet(tmp_path / "a.parquet", [kit.trade(i, symbol=s) for s in ("A", "B") for i in range(9)])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(TapeError, match="sort the file by event_ts, or free room in the folder for temporary files"):
+        kit.play(tmp_path / "a.parquet")
 
 
 def test_late_events_of_a_recording_stay_where_they_arrived(kit, tmp_path):
