@@ -161,6 +161,20 @@ def catalog_validate(
     )
 
 
+@catalog_app.command("diff")
+def catalog_diff(
+    old: Annotated[Path, typer.Argument(help="Catalog file or folder that trades.")],
+    new: Annotated[Path, typer.Argument(help="Catalog file or folder that shall trade.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell what a change of catalog would do: what at once, what when flat, what after a restart."""
+    from torghut_core import catalog as catalogs
+    from torghut_core.catalog_diff import diff
+
+    found = diff(*(catalogs.load(catalogs.read(path)) for path in (old, new)))
+    _say(found.to_json(), found.to_text(), as_json)
+
+
 @catalog_app.command("schema")
 def catalog_schema() -> None:
     """Print the JSON Schema of a catalog, for editors and CI."""

@@ -298,3 +298,11 @@ def test_upgrade_and_seed_fill_an_empty_state(tmp_path):
 def test_version_is_printed():
     """`torghut --version` names the version."""
     assert torghut("--version").stdout.startswith("torghut 0.")
+
+
+def test_diff_says_what_a_change_would_do(tmp_path):
+    """An operator sees each changed field with when it takes effect, before the change is made."""
+    changed = tmp_path / "new.yaml"
+    changed.write_text(CATALOG.read_text().replace("cooldown_seconds: 900", "cooldown_seconds: 60"))
+    assert "cooldown_seconds: 900 -> 60; hot" in torghut("catalog", "diff", CATALOG, changed).stdout
+    assert told("catalog", "diff", CATALOG, CATALOG)["changes"] == []
