@@ -226,9 +226,13 @@ class Engine(Books):
         if self._audit.is_known(self._label, key):
             self.totals.repeated += 1
             return
-        risk = self._risk_context(route.instance, decision, context)
+        has_price = context.price == context.price  # NaN: no price is known
         verdicts, quantity = self._desk.judge(
-            decision, risk, is_enabled=route.instance.enabled, is_allowed=signal.symbol in route.symbols
+            decision,
+            signal.event_ts + route.instance.step_ns if has_price else None,
+            lambda: self._risk_context(route.instance, decision, context),
+            is_enabled=route.instance.enabled,
+            is_allowed=signal.symbol in route.symbols,
         )
         intent = self._intend(decision, quantity) if quantity else None
         self._write_down(decision, params, signal, verdicts, intent)
@@ -297,10 +301,7 @@ class Engine(Books):
             self._take(working, Report(client_order_id=number, event=OrderEvent.SUBMIT, event_ts=intent.decided_at))
         self._hear()
 
-    def _risk_context(self, instance: StrategyInstance, decision: Decision, context: Context) -> RiskContext | None:
-        if context.price != context.price:  # NaN: no price is known
-            return None
-        price = money(context.price)
+    def _risk_context(self, instance: StrategyInstance, decision: Decision, context: Context) -> RiskContext:
         symbol = decision.symbol
         account_working = reserved = ZERO
         for working in self._working.values():
@@ -312,7 +313,7 @@ class Engine(Books):
                 account_working += rest
         return RiskContext(
             now=context.now,
-            price=price,
+            price=money(context.price),
             price_ts=context.event_ts + instance.step_ns,
             position=self._net.get(symbol, ZERO),
             strategy_position=context.position.quantity,

@@ -73,24 +73,34 @@ class Desk:
         self._on_failure = on_failure
 
     def judge(
-        self, decision: Decision, context: RiskContext | None, *, is_enabled: bool, is_allowed: bool
+        self,
+        decision: Decision,
+        price_ts: int | None,
+        context: Callable[[], RiskContext],
+        *,
+        is_enabled: bool,
+        is_allowed: bool,
     ) -> tuple[list[Verdict], Decimal]:
         """All verdicts on a decision, and the quantity that may be sent (zero: denied).
 
         Parameters
         ----------
         decision : as the strategy proposed it.
-        context : the account and the market; None when no price is known, and then no plugin is asked.
+        price_ts : when its price was known, ns; None when no price is known, and then no plugin is asked.
+        context : gives the account and the market; called when there is a plugin to ask.
         is_enabled, is_allowed : whether the strategy is enabled, and whether the symbol is one of its own.
         """
         is_valid = decision.quantity.is_finite() and decision.quantity > 0
-        verdicts = self._gates_on(decision, context, is_enabled, is_allowed, is_valid)
-        if context is None or not is_valid:
+        verdicts = self._gates_on(decision, price_ts, is_enabled, is_allowed, is_valid)
+        if price_ts is None or not is_valid:
             return verdicts, ZERO
         is_denied = Outcome.DENY in [verdict.outcome for verdict in verdicts]
+        if not self._plugins:
+            return verdicts, ZERO if is_denied else decision.quantity
+        shown = context()
         left = decision
         for name, check in self._plugins:
-            verdict = self._ask(name, check, left, context)
+            verdict = self._ask(name, check, left, shown)
             verdicts.append(verdict)
             if verdict.outcome is Outcome.DENY:
                 is_denied = True
@@ -99,7 +109,7 @@ class Desk:
         return verdicts, ZERO if is_denied else left.quantity
 
     def _gates_on(
-        self, decision: Decision, context: RiskContext | None, is_enabled: bool, is_allowed: bool, is_valid: bool
+        self, decision: Decision, price_ts: int | None, is_enabled: bool, is_allowed: bool, is_valid: bool
     ) -> list[Verdict]:
         gates = self._gates
         able = self._capabilities
@@ -122,10 +132,10 @@ class Desk:
             if is_capable
             else _gate("broker-capable", is_open=False, value=f"{decision.order_type} {decision.time_in_force}"),
         ]
-        if context is None:
+        if price_ts is None:
             verdicts.append(_gate("price-present", is_open=False))
         else:
-            age = context.now - context.price_ts
+            age = decision.decided_at - price_ts
             verdicts.append(_OPEN["price-present"])
             verdicts.append(
                 _gate(

@@ -42,10 +42,10 @@ def judge(*said, gates=None, proposed=None, context=None, failures=None, **flags
     rules = [(f"rule-{number}", Says(verdict)) for number, verdict in enumerate(said)]
     noted = failures if failures is not None else {}
     desk = Desk(gates or Gates(trading_enabled=True), ABLE, [], rules, lambda name, error: noted.update({name: error}))
+    context = context or risk_context()
+    proposed = proposed or decision(quantity=10, decided_at=context.now)
     verdicts, quantity = desk.judge(
-        proposed or decision(quantity=10),
-        risk_context() if context is None else context,
-        **{"is_enabled": True, "is_allowed": True} | flags,
+        proposed, context.price_ts, lambda: context, **{"is_enabled": True, "is_allowed": True} | flags
     )
     return verdicts, quantity, [rule for _, rule in rules]
 
@@ -88,7 +88,7 @@ def test_closed_gate_denies_whatever_rules_say(code, change):
 def test_decision_without_a_price_is_denied_and_no_rule_is_asked():
     """Nothing can be measured without a price, so nothing is sent."""
     desk = Desk(Gates(trading_enabled=True), ABLE, [], [("rule", says := Says(ALLOW))], lambda *_: None)
-    verdicts, quantity = desk.judge(decision(), None, is_enabled=True, is_allowed=True)
+    verdicts, quantity = desk.judge(decision(), None, risk_context, is_enabled=True, is_allowed=True)
     assert (denials(verdicts), quantity, says.asked) == (["price-present"], 0, [])
 
 

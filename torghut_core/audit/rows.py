@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from torghut_core.audit.values import clean_text, decimal_text
+from torghut_core.audit.values import clean_text, decimal_text, plain
 from torghut_core.model.trading import Account, Decision, Intent, Order, Position, Report, Verdict
 from torghut_core.timestamps import format_timestamp
 
@@ -186,7 +186,7 @@ def fold_generation(changes: Changes, at: int, number: int, content: Row, actor:
 
 
 def fold_decision(
-    changes: Changes, at: int, decision: Decision, signal: Row, verdicts: list[Any], intent: Intent | None
+    changes: Changes, at: int, decision: Decision, signal: Row, verdicts: Sequence[Verdict], intent: Intent | None
 ) -> None:
     """Write down a decision, and with an intent the order that it asks for."""
     changes.insert(
@@ -206,7 +206,7 @@ def fold_decision(
             "decision_hash": decision.decision_hash,
             "generation": decision.generation,
             "status": "denied" if intent is None else "allowed",
-            "verdicts": verdicts,
+            "verdicts": _verdicts(verdicts),
             "signal": _signal(signal),
             "created_at": at,
             "executed_at": None,
@@ -215,6 +215,13 @@ def fold_decision(
     if intent is not None:
         row = _execution(intent.account, Order(intent=intent), None, intent.decided_at)
         changes.insert("executions", (intent.account, intent.client_order_id), row)
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> Any:
+    try:
+        return msgspec.to_builtins(verdicts)
+    except TypeError:  # a rule's value may be anything that has a text
+        return plain([msgspec.structs.asdict(verdict) for verdict in verdicts], "verdicts")
 
 
 def _signal(signal: Row) -> Row:

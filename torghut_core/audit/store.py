@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from torghut_core.audit.explain import explain_decision
 from torghut_core.audit.rows import (
     NUMBERED,
@@ -142,10 +140,11 @@ class AuditRecords(AuditStore):
                 f"decision {decision.decision_hash} of account {account} was recorded before"
                 " (ask `is_known` first, and send nothing for it)"
             )
-        _check_money(f"decision of {decision.strategy_id}", decision.price)
+        _check_money("decision of ", decision.strategy_id, decision.price)
         if intent is not None:
             _check_money(
-                f"order of {decision.strategy_id}",
+                "order of ",
+                decision.strategy_id,
                 intent.quantity,
                 intent.limit_price,
                 intent.stop_price,
@@ -154,13 +153,9 @@ class AuditRecords(AuditStore):
             )
         if not _SCALARS.issuperset(map(type, signal.values())):
             signal = plain(signal, "signal")
-        try:
-            said = msgspec.to_builtins(verdicts)
-        except TypeError:  # a rule's value may be anything that has a text
-            said = plain([msgspec.structs.asdict(verdict) for verdict in verdicts], "verdicts")
         self._labels.add(account)
         self._known[account].add(decision.decision_hash)
-        self._pending.append((fold_decision, self._clock(), decision, signal, said, intent))
+        self._pending.append((fold_decision, self._clock(), decision, signal, verdicts, intent))
 
     def record_report(self, account: str, order: Order, report: Report, position: Position) -> None:
         """Write down a report, with the order and the strategy's position as they are after it.
@@ -169,10 +164,10 @@ class AuditRecords(AuditStore):
         ------
         InputError : a price, quantity or fee that is no `Decimal`.
         """
-        where = f"report of {report.client_order_id}"
-        _check_money(where, order.filled_quantity, order.average_price, order.fees)
+        where = "report of ", report.client_order_id
+        _check_money(*where, order.filled_quantity, order.average_price, order.fees)
         if report.fill is not None:
-            _check_money(where, report.fill.quantity, report.fill.price, report.fill.fee, report.fill.slippage)
+            _check_money(*where, report.fill.quantity, report.fill.price, report.fill.fee, report.fill.slippage)
         self._labels.add(account)
         self._pending.append((fold_report, account, copy.copy(order), report, position))
 
@@ -180,16 +175,16 @@ class AuditRecords(AuditStore):
         self, account: str, decision_hash: str, advisor: str, verdict: Verdict, details: dict[str, Any]
     ) -> None:
         """Write down what an advisor said to a decision; `details` has JSON values (model, prompt version, reply)."""
-        _check_money(f"review by {advisor}", verdict.quantity)
+        _check_money("review by ", advisor, verdict.quantity)
         row = plain(details, "details")
         self._labels.add(account)
         self._pending.append((fold_review, self._clock(), account, decision_hash, advisor, verdict, row))
 
     def record_account(self, account: str, account_state: Account, positions: dict[str, Position], at: int) -> None:
         """Write down the books at a moment of loop time: a position snapshot per symbol, and cash and equity."""
-        _check_money(f"books of {account}", account_state.cash, account_state.equity, account_state.buying_power)
+        _check_money("books of ", account, account_state.cash, account_state.equity, account_state.buying_power)
         for symbol, held in positions.items():
-            _check_money(f"position in {symbol}", held.quantity, held.average_price, held.realized_pnl, held.fees)
+            _check_money("position in ", symbol, held.quantity, held.average_price, held.realized_pnl, held.fees)
         self._labels.add(account)
         self._pending.append((fold_books, account, account_state, dict(positions), at))
 
@@ -340,10 +335,10 @@ class AuditRecords(AuditStore):
         """Account and hash of decisions whose hash, or whose order's id, begins with `text`; at most `limit`."""
 
 
-def _check_money(where: str, *values: Decimal | None) -> None:
+def _check_money(what: str, name: str, *values: Decimal | None) -> None:
     if not _MONEY.issuperset(map(type, values)):
         (first, *_) = (value for value in values if type(value) not in _MONEY)
-        raise InputError(f"{where}: {first!r} is a {type(first).__name__}, and money is written down as Decimal")
+        raise InputError(f"{what}{name}: {first!r} is a {type(first).__name__}, and money is written down as Decimal")
 
 
 def _of(account: str | None) -> dict[str, Any]:
