@@ -96,6 +96,8 @@ class Working(msgspec.Struct):
     order: Order
     context: Context
     price: Decimal
+    open_quantity: Decimal
+    """Signed units that the order would still add to the position."""
 
 
 class Engine(Books):
@@ -129,6 +131,7 @@ class Engine(Books):
         self._ended: dict[str, Working] = {}
         self._net: dict[str, Decimal] = {}
         self._digest = hashlib.sha256()
+        self._lines: list[str] = []
         self._batch: Batch | None = None
         self._shown = 0
         self._position = 0
@@ -139,6 +142,8 @@ class Engine(Books):
 
         Account labels, ids and generation numbers, which differ by run, are left out.
         """
+        self._digest.update("".join(self._lines).encode())
+        self._lines.clear()
         return self._digest.hexdigest()
 
     @property
@@ -184,6 +189,7 @@ class Engine(Books):
         self._position = batch.stop - 1
         self._meet(batch.stop)
         self._batch = None
+        _ = self.digest  # take the batch's lines in
 
     def _context(self, strategy: str, symbol: str) -> Context:
         """The view of one strategy on one symbol: the same object from the first row on, over reloads too."""
@@ -273,9 +279,9 @@ class Engine(Books):
         totals.decisions += 1
         self._audit.record_decision(decision, msgspec.structs.asdict(signal), verdicts, intent)
         sent = "-" if intent is None else str(intent.quantity)
-        self._digest.update(
+        self._lines.append(
             f"decision {decision.strategy_id} {decision.symbol} {decision.event_ts} {decision.decided_at} "
-            f"{decision.action} {params} {sent}\n".encode()
+            f"{decision.action} {params} {sent}\n"
         )
         strategy = totals.strategies[decision.strategy_id]
         strategy.decisions += 1
@@ -293,8 +299,9 @@ class Engine(Books):
     def _send(self, intent: Intent, context: Context, price: Decimal) -> None:
         self._show(self._position + 1)
         number = intent.client_order_id
-        working = self._working[number] = Working(Order(intent=intent), context, price)
-        context.working += _open_quantity(working.order)
+        order = Order(intent=intent)
+        working = self._working[number] = Working(order, context, price, _open_quantity(order))
+        context.working += working.open_quantity
         self.totals.orders += 1
         self._broker.submit(intent)
         if not self._broker.capabilities.simulated:  # a simulated order cannot be lost on its way
@@ -306,7 +313,7 @@ class Engine(Books):
         account_working = reserved = ZERO
         for working in self._working.values():
             intent = working.order.intent
-            rest = _open_quantity(working.order)
+            rest = working.open_quantity
             if rest > 0:
                 reserved += rest * (intent.limit_price or working.price)
             if intent.symbol == symbol:
@@ -352,10 +359,12 @@ class Engine(Books):
 
     def _take(self, working: Working, report: Report) -> None:
         order, context = working.order, working.context
-        before = _open_quantity(order)
         if not apply_report(order, report):
             return  # a fill that was seen before
-        context.working += _open_quantity(order) - before
+        if report.event is not OrderEvent.ACCEPT:
+            after = _open_quantity(order)
+            context.working += after - working.open_quantity
+            working.open_quantity = after
         if is_done(order.state):
             self._end(working)
         if report.fill is not None:
@@ -363,7 +372,7 @@ class Engine(Books):
         elif report.event is OrderEvent.REJECTED:
             self.totals.rejected += 1
         self._audit.record_report(self._label, order, report, context.position)
-        self._digest.update(_line_of(order, report))
+        self._lines.append(_line_of(order, report))
         if report.fill is not None:
             for name, observer in self._generation.observers:
                 self._tell(name, observer.on_fill, report.fill, context.position)
@@ -473,12 +482,12 @@ def _open_quantity(order: Order) -> Decimal:
     return order.remaining if order.intent.side is Side.BUY else -order.remaining
 
 
-def _line_of(order: Order, report: Report) -> bytes:
+def _line_of(order: Order, report: Report) -> str:
     """What the digest sees of a report: the order and the fill, without ids."""
     intent = order.intent
     fill = report.fill
     done = "" if fill is None else f" {fill.quantity} {fill.price} {fill.fee}"
     return (
         f"order {intent.strategy_id} {intent.symbol} {intent.side} {intent.quantity} {report.event} "
-        f"{report.event_ts}{done}\n".encode()
+        f"{report.event_ts}{done}\n"
     )

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from torghut_core.audit.values import clean_text, decimal_text, plain
+from torghut_core.audit.values import clean_text, decimal_text
 from torghut_core.model.trading import Account, Decision, Intent, Order, Position, Report, Verdict
 from torghut_core.timestamps import format_timestamp
 
@@ -220,8 +220,9 @@ def fold_decision(
 def _verdicts(verdicts: Sequence[Verdict]) -> Any:
     try:
         return msgspec.to_builtins(verdicts)
-    except TypeError:  # a rule's value may be anything that has a text
-        return plain([msgspec.structs.asdict(verdict) for verdict in verdicts], "verdicts")
+    except TypeError:  # a rule's own kind of value: its text will do
+        fields = [msgspec.structs.asdict(verdict) for verdict in verdicts]
+        return [{name: None if value is None else clean_text(value) for name, value in row.items()} for row in fields]
 
 
 def _signal(signal: Row) -> Row:

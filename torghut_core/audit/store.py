@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from torghut_core.audit.explain import explain_decision
 from torghut_core.audit.rows import (
@@ -169,7 +170,7 @@ class AuditRecords(AuditStore):
         if report.fill is not None:
             _check_money(*where, report.fill.quantity, report.fill.price, report.fill.fee, report.fill.slippage)
         self._labels.add(account)
-        self._pending.append((fold_report, account, copy.copy(order), report, position))
+        self._pending.append((fold_report, account, msgspec.structs.replace(order), report, position))
 
     def record_review(
         self, account: str, decision_hash: str, advisor: str, verdict: Verdict, details: dict[str, Any]

@@ -35,6 +35,7 @@ def _minute_ns(text: str) -> int:
     return parse_timestamp(f"{text}00Z")
 
 
+@lru_cache(maxsize=4096)  # a time is written in several columns and rows
 def time_text(ns: int | None) -> str | None:
     """RFC 3339 text of a time, always with nine fraction digits: 30 characters that sort as the times do.
 
@@ -45,9 +46,8 @@ def time_text(ns: int | None) -> str | None:
     """
     if ns is None:
         return None
-    minutes, rest = divmod(ns, _MINUTE)
-    seconds, fraction = divmod(rest, SECOND)
-    return f"{_minute_text(minutes)}{seconds:02d}.{fraction:09d}Z"
+    rest = f"{ns % _MINUTE:011d}"
+    return f"{_minute_text(ns // _MINUTE)}{rest[:2]}.{rest[2:]}Z"
 
 
 def time_ns(text: str | None) -> int | None:

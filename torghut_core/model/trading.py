@@ -88,10 +88,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "order_type": self.order_type.value,
             "time_in_force": self.time_in_force.value,
         }
-        for name in ("limit_price", "stop_price", "trail_price", "trail_pct"):
-            value = getattr(self, name)
-            if value is not None:
-                params[name] = str(value)
+        if self.limit_price is not None:
+            params["limit_price"] = str(self.limit_price)
+        if self.stop_price is not None:
+            params["stop_price"] = str(self.stop_price)
+        if self.trail_price is not None:
+            params["trail_price"] = str(self.trail_price)
+        if self.trail_pct is not None:
+            params["trail_pct"] = str(self.trail_pct)
         return params
 
 

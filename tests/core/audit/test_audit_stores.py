@@ -374,7 +374,7 @@ def test_ids_and_words_of_plugins_may_be_anything_with_a_text(store, make):
     store.record_report("paper-1", order, make.report(intent, OrderEvent.FILL, fill, venue_order_id=9), Position())
     store.commit()
     (verdict,) = store.decisions()[0]["verdicts"]
-    assert (verdict["outcome"], verdict["value"], verdict["limit"]) == ("allow", 1.5, "2.0")
+    assert (verdict["outcome"], verdict["value"], verdict["limit"]) == ("allow", "1.5", "2.0")
     assert store.orders()[0]["venue_order_id"] == "00000000-0000-0000-0000-000000000004"
     (event,) = store.fills()
     assert (event["fill_id"], event["payload"]["venue_order_id"]) == ("7", "9")

@@ -10,17 +10,17 @@ import numpy as np
 from torghut_core import FloatArray, IntArray
 from torghut_core.stages import kernel
 from torghut_sources.stages.indicator import Indicator
-from torghut_sources.stages.window import moments, push, window
+from torghut_sources.stages.window import last_values, moments_of_values, push_value
 
 
 @kernel
 def step(closes: Any, value: float, width: float) -> tuple[float, float, float]:
     """Advance a window of closes by one value; give the middle, the upper and the lower band."""
-    push(closes, 0, value, 1.0)
-    if closes.front + closes.back < closes.slots.size:
+    push_value(closes, value)
+    if closes.is_full == 0:
         return math.nan, math.nan, math.nan
-    weight, mean, m2 = moments(closes)
-    band = width * math.sqrt(m2 / weight)
+    mean, variance = moments_of_values(closes)
+    band = width * math.sqrt(variance)
     return mean, mean + band, mean - band
 
 
@@ -43,7 +43,7 @@ class Bollinger(Indicator):
     """
 
     def __init__(self, symbols: int, span: int = 20, width: float = 2.0) -> None:
-        super().__init__(window(span), symbols)
+        super().__init__(last_values(span), symbols)
         self.width = width
 
     def update(self, symbol: IntArray, price: FloatArray) -> FloatArray:

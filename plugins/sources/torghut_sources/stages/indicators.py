@@ -33,7 +33,7 @@ from torghut_sources.stages.native import COLUMN, FLAG, FLOATS, INTS, NUMBER, NU
 from torghut_sources.stages.order import merge
 from torghut_sources.stages.sessions import SPAN, Sessions, check_calendar, session_open
 from torghut_sources.stages.state import from_words, grown, to_words
-from torghut_sources.stages.window import window
+from torghut_sources.stages.window import last_seconds, last_values
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "macd": ("macd", "macd_signal", "macd_hist"),
@@ -48,9 +48,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 MILLISECOND = 1_000_000
 MINUTE = 60_000_000_000
 
-CLOSES = np.dtype([("macd", macd.MACD), ("rsi", rsi.RSI), ("bollinger", window(20))])
+CLOSES = np.dtype([("macd", macd.MACD), ("rsi", rsi.RSI), ("bollinger", last_values(20))])
 SESSION = np.dtype([("span", SPAN), ("vwap", vwap.SESSION)])
-ROLLING = window(300)  # five minutes of bars of a second, the shortest there are
+ROLLING = last_seconds(300)  # five minutes of bars of a second, the shortest there are
 RETURNS = realized_volatility.volatility(60)
 
 STATES = {

@@ -10,12 +10,12 @@ import numpy as np
 from torghut_core import FloatArray, IntArray
 from torghut_core.stages import kernel
 from torghut_sources.stages.indicator import Indicator
-from torghut_sources.stages.window import expire, moments, push, window
+from torghut_sources.stages.window import expire, last_seconds, moments, push
 
 
 def volatility(capacity: int) -> np.dtype[Any]:
     """The row of state: the last price (0 before the first), and the window of returns."""
-    return np.dtype([("last", np.float64), ("returns", window(capacity))])
+    return np.dtype([("last", np.float64), ("returns", last_seconds(capacity))])
 
 
 @kernel
@@ -29,8 +29,8 @@ def step(volatility: Any, ts: int, price: float, length: int) -> float:
     expire(returns, ts - length)
     if last > 0.0:
         push(returns, ts, math.log(price / last), 1.0)
-    weight, _, m2 = moments(returns)
-    return math.sqrt(m2 / weight) if weight > 1.0 else math.nan
+    weight, _, variance = moments(returns)
+    return math.sqrt(variance) if weight > 1.0 else math.nan
 
 
 @kernel

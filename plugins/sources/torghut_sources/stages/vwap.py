@@ -10,7 +10,7 @@ import numpy as np
 from torghut_core import FloatArray, IntArray
 from torghut_core.stages import kernel
 from torghut_sources.stages.indicator import Indicator
-from torghut_sources.stages.window import expire, moments, push, window
+from torghut_sources.stages.window import expire, last_seconds, moments, push
 
 SESSION = np.dtype([("open", np.int64), ("notional", np.float64), ("volume", np.float64)])
 """State: start of the session in progress, and the sums of price x volume and of volume since then."""
@@ -124,7 +124,7 @@ class RollingVwap(Indicator):
     """
 
     def __init__(self, symbols: int, length: int, capacity: int = 300) -> None:
-        super().__init__(window(capacity), symbols)
+        super().__init__(last_seconds(capacity), symbols)
         self.length = length
 
     def update(self, symbol: IntArray, ts: IntArray, price: FloatArray, volume: FloatArray) -> FloatArray:

@@ -1,16 +1,18 @@
-"""Sliding windows: weighted mean and variance of the values that are left, without drift.
+"""Sliding windows, of the last n values or of the last seconds: mean and variance without drift.
 
-A running sum that adds what comes and subtracts what goes keeps the rounding error of everything that ever went by,
-and a variance made of two such sums loses the digits that prices have in common. Here nothing is subtracted: the
-window is a queue of two stacks. The *back* takes new values and keeps one total of them. The *front* holds, for each of
-its values, the total of that value and all that came after it within the front. Taking the oldest value off is a step
-along the front; when the front is empty the back is turned over into it. The window's total is that of the front's
-first slot merged with that of the back: constant time per value, amortised, and each total is made of the values that
-are in the window and no others. Flat input has a variance of exactly 0.
+A running sum that adds what comes and subtracts what goes keeps the rounding error of all that ever went by, and a
+variance made of sums of squares loses the digits that prices have in common. Here nothing is subtracted, and sums are
+of distances from an *anchor*, one of the values in the window.
 
-Sources: B. P. Welford (1962), Technometrics 4(3), 419-420, in the weighted form of D. H. D. West (1979), Comm. ACM
-22(9), 532-535, for adding a value; T. F. Chan, G. H. Golub, R. J. LeVeque (1979), Stanford STAN-CS-79-773, for merging;
-K. Tangwongsan, M. Hirzel, S. Schneider (2021), VLDB Journal 30, 933-957, for two stacks.
+A window is two stacks. The *back* takes new values and keeps their sums. The *front* holds, for each of its values, the
+sums over that value and all after it in the front. Letting the oldest value go is a step along the front; when that
+leaves the front empty, the back is turned over into it, and the newest value, which will stay longest, is the new anchor.
+The window's sums are those of the front's first slot and of the back: constant time per value, amortised, and made of
+nothing but what is in the window. Flat input has a variance of exactly 0, and whatever the prices, the variance of n values
+is off by about n roundings at most.
+
+Sources: T. F. Chan, G. H. Golub, R. J. LeVeque (1983), The American Statistician 37(3), 242-247, for sums about one of the
+values; K. Tangwongsan, M. Hirzel, S. Schneider (2021), VLDB Journal 30, 933-957, for two stacks.
 """
 
 from __future__ import annotations
@@ -21,20 +23,72 @@ import numpy as np
 
 from torghut_core.stages import kernel
 
-_SLOT = np.dtype([("ts", np.int64), ("weight", np.float64), ("mean", np.float64), ("m2", np.float64)])
+_VALUE = np.dtype([("distance", np.float64), ("square", np.float64)])
+_WEIGHTED = np.dtype([("ts", np.int64), ("weight", np.float64), ("distance", np.float64), ("square", np.float64)])
 
 
-def window(capacity: int) -> np.dtype[Any]:
-    """The row of state of a window that holds at most `capacity` values; zeros are an empty one."""
+def last_values(span: int) -> np.dtype[Any]:
+    """The row of state of a window of the last `span` values; zeros are an empty one."""
     return np.dtype(
         [
-            ("head", np.int64),  # slot of the oldest value
+            ("is_full", np.int64),  # 0 until `span` values are seen
+            ("back", np.int64),  # values in the back, in the first slots; the front is in the others
+            ("anchor", np.float64),
+            ("distance", np.float64),  # the back's sums of distances and of their squares
+            ("square", np.float64),
+            ("slots", _VALUE, (span,)),  # in the back `distance` is the value itself
+        ]
+    )
+
+
+@kernel
+def push_value(window: Any, value: float) -> None:
+    """Add a value to a window of the last values."""
+    span = window.slots.size
+    if window.is_full == 0 and window.back == 0:
+        window.anchor = value
+    away = value - window.anchor
+    window.slots[window.back].distance = value
+    window.distance += away
+    window.square += away * away
+    window.back += 1
+    if window.back == span:
+        distance = square = 0.0
+        for newest in range(span):
+            slot = window.slots[span - 1 - newest]
+            away = slot.distance - value
+            distance += away
+            square += away * away
+            slot.distance = distance
+            slot.square = square
+        window.anchor = value
+        window.is_full = 1
+        window.back = 0
+        window.distance = window.square = 0.0
+
+
+@kernel
+def moments_of_values(window: Any) -> tuple[float, float]:
+    """Mean and population variance of a full window of the last values."""
+    front = window.slots[window.back]
+    distance = front.distance + window.distance
+    square = front.square + window.square
+    share = 1.0 / window.slots.size
+    return window.anchor + distance * share, max((square - distance * distance * share) * share, 0.0)
+
+
+def last_seconds(capacity: int) -> np.dtype[Any]:
+    """The row of state of a window of weighted values in time, at most `capacity` of them; zeros are an empty one."""
+    return np.dtype(
+        [
+            ("head", np.int64),  # slot of the oldest value; the slots are a ring
             ("front", np.int64),  # values in the front, from `head` on
             ("back", np.int64),  # values in the back, after them
-            ("weight", np.float64),  # total of the back: sum of weights, mean, sum of squared deviations
-            ("mean", np.float64),
-            ("m2", np.float64),
-            ("slots", _SLOT, (capacity,)),  # a back slot is a value (its m2 is not used), a front slot a total
+            ("anchor", np.float64),
+            ("weight", np.float64),  # the back's sums: weights, weighted distances, weighted squares of distances
+            ("distance", np.float64),
+            ("square", np.float64),
+            ("slots", _WEIGHTED, (capacity,)),  # in the back `weight` and `distance` are the value's own
         ]
     )
 
@@ -42,72 +96,78 @@ def window(capacity: int) -> np.dtype[Any]:
 @kernel
 def _turn_over(window: Any) -> None:
     capacity = window.slots.size
-    weight = mean = m2 = 0.0
     position = window.head + window.back - 1
     if position >= capacity:
         position -= capacity
+    window.anchor = window.slots[position].distance
+    weight = distance = square = 0.0
     for _ in range(window.back):
         slot = window.slots[position]
+        away = slot.distance - window.anchor
         weight += slot.weight
-        delta = slot.mean - mean
-        mean += delta * (slot.weight / weight)
-        m2 += slot.weight * delta * (slot.mean - mean)
+        distance += slot.weight * away
+        square += slot.weight * away * away
         slot.weight = weight
-        slot.mean = mean
-        slot.m2 = m2
+        slot.distance = distance
+        slot.square = square
         position -= 1
         if position < 0:
             position = capacity - 1
     window.front = window.back
     window.back = 0
-    window.weight = window.mean = window.m2 = 0.0
+    window.weight = window.distance = window.square = 0.0
 
 
 @kernel
 def pop(window: Any) -> None:
-    """Drop the oldest value of a window that has one."""
+    """Let the oldest value of a window in time go; it has one."""
     if window.front == 0:
         _turn_over(window)
+    window.front -= 1
     window.head += 1
     if window.head == window.slots.size:
         window.head = 0
-    window.front -= 1
+    if window.front == 0 and window.back > 0:  # the anchor went
+        _turn_over(window)
 
 
 @kernel
 def push(window: Any, ts: int, value: float, weight: float) -> None:
-    """Add a value with a weight above 0; a full window drops its oldest."""
+    """Add a value with a weight above 0 to a window in time; a full one lets its oldest go."""
     capacity = window.slots.size
     if window.front + window.back == capacity:
         pop(window)
+    if window.front + window.back == 0:
+        window.anchor = value
     position = window.head + window.front + window.back
     if position >= capacity:
         position -= capacity
     slot = window.slots[position]
     slot.ts = ts
     slot.weight = weight
-    slot.mean = value
+    slot.distance = value
+    away = value - window.anchor
     window.back += 1
     window.weight += weight
-    delta = value - window.mean
-    window.mean += delta * (weight / window.weight)
-    window.m2 += weight * delta * (value - window.mean)
+    window.distance += weight * away
+    window.square += weight * away * away
 
 
 @kernel
 def expire(window: Any, until: int) -> None:
-    """Drop the oldest values as long as their time is at or before `until`."""
+    """Let the oldest values of a window in time go, as long as they are of `until` or before."""
     while window.front + window.back > 0 and window.slots[window.head].ts <= until:
         pop(window)
 
 
 @kernel
 def moments(window: Any) -> tuple[float, float, float]:
-    """The sum of weights, the mean and the sum of squared deviations of what is in the window; zeros when empty."""
-    if window.front == 0:
-        return window.weight, window.mean, window.m2
-    slot = window.slots[window.head]
-    weight = slot.weight + window.weight
-    share = window.weight / weight
-    delta = window.mean - slot.mean
-    return weight, slot.mean + delta * share, slot.m2 + window.m2 + delta * delta * slot.weight * share
+    """Sum of weights, mean and population variance of a window in time; weight 0 and NaN when it is empty."""
+    weight, distance, square = window.weight, window.distance, window.square
+    if window.front > 0:
+        front = window.slots[window.head]
+        weight += front.weight
+        distance += front.distance
+        square += front.square
+    share = 1.0 / weight
+    return weight, window.anchor + distance * share, max((square - distance * distance * share) * share, 0.0)
