@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import (
@@ -54,6 +54,8 @@ from torghut_core.audit.tables import (
 from torghut_core.audit.types import Json
 from torghut_core.audit.values import json_text, time_text
 from torghut_core.errors import InputError, StateError
+
+Values: TypeAlias = tuple[Any, ...]
 
 ACTOR = "torghut"
 """Who writes a row that names nobody."""
@@ -161,10 +163,12 @@ class SqlAuditStore(AuditRecords):
         """Write the rows, then their log entries, then the new head."""
         seq, digest = head
         at = time_text(self._clock())
-        batches: dict[tuple[str, Action], list[Stored]] = {}
-        log: list[Stored] = []
+        batches: dict[tuple[str, Action], list[Values]] = {}
+        log: list[Values] = []
+        log_values = self._writers[audit_log.name].values
         for seq, action, table, row in changes.versions(head.seq):
-            stored = self._writers[table].stored(row)
+            writer = self._writers[table]
+            stored = writer.stored(row)
             number = stored.pop("id", None)
             entry = {
                 "seq": seq,
@@ -179,11 +183,11 @@ class SqlAuditStore(AuditRecords):
                 entry["account"] = row["account"]
             if number is not None:
                 stored["id"] = number
-            batches.setdefault((table, action), []).append(stored)
+            batches.setdefault((table, action), []).append(writer.values(action, stored))
             previous, digest = digest, entry_hash(digest, entry)
             entry["prev_hash"] = previous
             entry["hash"] = digest
-            log.append(entry)
+            log.append(log_values("insert", entry))
         if not log:  # a lease that another one holds, strategies that are there already
             return head
         for (table, action), rows in batches.items():
@@ -288,11 +292,12 @@ class _Writer:
             .where(*(table.c[name] == bindparam(f"{name}_is") for name in keys))
             .values({name: bindparam(name) for name in changed}),
         }
-        self._statements = {}
-        for action, statement in statements.items():
-            compiled = statement.compile(dialect=dialect)
-            order = [name.removesuffix("_is") for name in compiled.positiontup or ()]
-            self._statements[action] = str(compiled), order
+        compiled = {action: statement.compile(dialect=dialect) for action, statement in statements.items()}
+        self._statements = {action: str(statement) for action, statement in compiled.items()}
+        self._orders = {
+            action: [name.removesuffix("_is") for name in statement.positiontup or ()]
+            for action, statement in compiled.items()
+        }
 
     def stored(self, row: Row) -> Stored:
         """A row as it is stored, without its null columns."""
@@ -302,7 +307,10 @@ class _Writer:
                 stored[name] = encode(stored[name])
         return stored
 
-    def write(self, connection: Connection, action: Action, rows: list[Stored]) -> None:
-        """Insert or update stored rows."""
-        sql, order = self._statements[action]
-        connection.exec_driver_sql(sql, [tuple(map(row.get, order)) for row in rows])
+    def values(self, action: Action, stored: Stored) -> Values:
+        """What the statement of an action takes for a stored row."""
+        return tuple(map(stored.get, self._orders[action]))
+
+    def write(self, connection: Connection, action: Action, rows: list[Values]) -> None:
+        """Insert or update rows."""
+        connection.exec_driver_sql(self._statements[action], rows)
