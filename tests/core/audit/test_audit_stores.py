@@ -1,5 +1,6 @@
 """One suite for every audit store: memory, SQLite and Postgres."""
 
+import json
 from decimal import Decimal
 from uuid import UUID
 
@@ -516,6 +517,41 @@ def test_decision_is_found_by_all_its_names(store, make):
         f" {intent.client_order_id}-2"[:-2],
     ):
         assert store.find_decision(name)["decision"]["decision_hash"] == decision.decision_hash
+
+
+def test_explanation_tells_everything_as_json(store, make):
+    """Signal, parameters, code digest, verdicts with limits, order, events and fill: one object, as JSON has it."""
+    plugin = {"name": "macd-rsi", "distribution": "acme", "version": "1.2", "code_digest": "c0de"}
+    entry = {"name": "macd-rsi-default", "use": "macd-rsi", "version": ">=1", "params": {"rsi_buy": 35}}
+    plugins = [plugin | {"kind": "stage", "code_digest": "other"}, plugin | {"kind": "strategy"}]
+    store.record_generation({"digest": "d1", "plugins": plugins, "strategies": [entry]}, "ops", "applied")
+    decision, intent = make.trade(store)
+    store.commit()
+    found = store.find_decision(decision.decision_hash)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["decision"]["decided_at"] == "2026-01-05T14:30:02.000000001Z"
+    assert found["decision"]["price"] == "25741.02"
+    assert found["signal"]["macd_hist"] == 0.125
+    assert [verdict["limit"] for verdict in found["verdicts"]] == ["60"]
+    assert found["execution"]["client_order_id"] == intent.client_order_id
+    assert found["execution"]["average_price"] == "25742.1700"
+    assert [(event["event"], event["fill_id"], event["fee"]) for event in found["events"]] == [
+        ("accept", None, None),
+        ("fill", "f-1", "3.861"),
+    ]
+    generation = found["generation"]
+    assert (generation["number"], generation["digest"], generation["actor"]) == (1, "d1", "ops")
+    assert generation["plugins"] == plugins
+    assert generation["strategy"] == entry | {"distribution": "acme", "version": "1.2", "code_digest": "c0de"}
+
+
+def test_explanation_of_a_denied_decision_has_no_order(store, make):
+    """A denial is explained by its verdicts; a generation that nobody wrote down is none."""
+    decision, _ = make.decide(store, denied=["max-notional"])
+    store.commit()
+    found = store.find_decision(decision.decision_hash)
+    assert (found["execution"], found["events"], found["generation"]) == (None, [], None)
+    assert [verdict["code"] for verdict in found["verdicts"] if verdict["outcome"] == "deny"] == ["max-notional"]
 
 
 @pytest.mark.parametrize("name", ["", "zz", "999", "tg-zz", "9" * 30])
