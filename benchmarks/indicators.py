@@ -20,7 +20,7 @@ import time
 
 import numpy as np
 
-BARS, CHUNK, SINGLE = 1_000_000, 65_536, 200_000
+BARS, CHUNK, SINGLE, DISTINCT = 1_000_000, 65_536, 200_000, 1_000
 SECOND = 1_000_000_000
 T0 = 1_767_623_400 * SECOND
 TEN = ["ema", "macd", "rsi14", "boll"]
@@ -59,14 +59,18 @@ def batches(symbols, size, bars=BARS):
     ]
 
 
-def run_stage(some, columns):
+def run_stage(some, columns, rounds=1):
+    """Seconds for `some` batches, `rounds` times over; a batch goes when it is done, as in a pipeline."""
     from torghut_sources.stages.indicators import Indicators
 
+    from torghut_core import Batch
+
     stage = Indicators(Indicators.Params(columns=columns) if columns else Indicators.Params())
-    update = stage.update
+    fresh = [Batch.of(b.symbols, b.start, b.now, bars=b.bars) for _ in range(rounds) for b in reversed(some)]
+    update, take = stage.update, fresh.pop
     began = time.perf_counter()
-    for batch in some:
-        update(batch)
+    while fresh:
+        update(take())
     return time.perf_counter() - began
 
 
@@ -186,7 +190,7 @@ def main():
         seconds = [run_stage(chunks, None) for _ in range(args.repeats)]
         line(f"batches of {CHUNK}, {symbols} symbols, all columns", BARS, seconds)
     for symbols in (500, 1):
-        singles = batches(symbols, 1, SINGLE)
+        singles, rounds = batches(symbols, 1, DISTINCT), SINGLE // DISTINCT
 
         def rival(symbols=symbols):
             command = [args.nautilus_python, __file__, "--as-nautilus", str(symbols)]
@@ -194,11 +198,11 @@ def main():
 
         case = f"batches of 1, {symbols} symbols, ten values", f"nautilus_trader, {symbols} symbols, ten values"
         if args.nautilus_python:
-            compare(case, SINGLE, lambda s=singles: run_stage(s, TEN), rival, args.repeats)
+            compare(case, SINGLE, lambda s=singles, r=rounds: run_stage(s, TEN, r), rival, args.repeats)
         else:
             print("nautilus_trader left out: no --nautilus-python", file=sys.stderr)
-            line(case[0], SINGLE, [run_stage(singles, TEN) for _ in range(args.repeats)])
-        seconds = [run_stage(singles, None) for _ in range(args.repeats)]
+            line(case[0], SINGLE, [run_stage(singles, TEN, rounds) for _ in range(args.repeats)])
+        seconds = [run_stage(singles, None, rounds) for _ in range(args.repeats)]
         line(f"batches of 1, {symbols} symbols, all columns", SINGLE, seconds)
 
 

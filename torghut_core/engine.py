@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from itertools import chain, repeat
+from itertools import chain, product, repeat
+from operator import attrgetter
+from types import NoneType
 from typing import Any, TypeAlias
 
 import msgspec
@@ -33,10 +35,12 @@ from torghut_core.model.trading import (
     Order,
     OrderEvent,
     OrderState,
+    OrderType,
     Outcome,
     Position,
     Report,
     Side,
+    TimeInForce,
     Verdict,
     client_order_id,
     decision_hash,
@@ -213,10 +217,9 @@ class Engine(Books):
         return _interleave(streams, [index for _, index in parts])
 
     def _decide(self, route: _Route, proposed: Any, signal: Signal, context: Context) -> None:
-        if not isinstance(proposed, Decision) or proposed.symbol != signal.symbol:
-            self._stop_strategy(
-                route, TypeError(f"on_signal gave {proposed!r:.200}, not a Decision on {signal.symbol}")
-            )
+        complaint = _complaint(proposed, signal.symbol)
+        if complaint:
+            self._stop_strategy(route, TypeError(complaint))
             return
         params = proposed.params
         key = decision_hash(self._label, route.name, signal.symbol, signal.event_ts, proposed.action, params)
@@ -451,14 +454,14 @@ class _Route:
         at = signals.at[index]
         rows = map(
             self._row,
-            [names[number] for number in numbers],
+            map(names.__getitem__, numbers),
             signals.event_ts[index].tolist(),
             *[getattr(signals, column)[index].tolist() for column in self.instance.columns],
         )
         return zip(
             repeat(self),
             rows,
-            [contexts[number] for number in numbers],
+            map(contexts.__getitem__, numbers),
             at.tolist(),
             batch.now[at - batch.start].tolist(),
             signals.close[index].tolist(),
@@ -473,6 +476,33 @@ def _interleave(streams: list[Any], indices: list[IntArray]) -> Iterator[Any]:
     owner = np.repeat(np.arange(len(indices)), [len(index) for index in indices])
     for number in owner[np.argsort(rows, kind="stable")].tolist():
         yield next(iterators[number])
+
+
+_TYPES = {
+    "action": (Side,),
+    "quantity": (Decimal,),
+    "because": (str,),
+    "order_type": (OrderType,),
+    "limit_price": (Decimal, NoneType),
+    "stop_price": (Decimal, NoneType),
+    "trail_price": (Decimal, NoneType),
+    "trail_pct": (Decimal, NoneType),
+    "time_in_force": (TimeInForce,),
+}
+_read = attrgetter(*_TYPES)
+_SOUND = frozenset(product(*_TYPES.values()))
+
+
+def _complaint(proposed: Any, symbol: str) -> str:
+    """What is wrong with what a strategy gave, "" when it is a decision on the symbol that it was shown."""
+    if not isinstance(proposed, Decision):
+        return f"on_signal gave {proposed!r:.200}, not a Decision"
+    if proposed.symbol != symbol:
+        return f"on_signal gave a decision on {proposed.symbol} when it was shown {symbol}"
+    if tuple(map(type, _read(proposed))) in _SOUND:
+        return ""
+    wrong = next(name for name, types in _TYPES.items() if type(getattr(proposed, name)) not in types)
+    return f"on_signal gave a decision whose {wrong} is {getattr(proposed, wrong)!r:.80}, not a {_TYPES[wrong][0].__name__}"
 
 
 def _open_quantity(order: Order) -> Decimal:

@@ -169,7 +169,7 @@ class Indicators(Stage):
         """Parameters of `Indicators`."""
 
         columns: list[str] = param(
-            sorted({*GROUPS, *SIGNAL_COLUMNS}.difference(*GROUPS.values()) | set(GROUPS)),
+            ["ema", "macd", "rsi14", "boll", "vwap", "imbalance", "vol_realized"],
             help="columns of ta_signals to compute, or groups: macd, ema, boll, vwap, imbalance, vol_realized; the"
             " others stay null",
         )
@@ -203,16 +203,15 @@ class Indicators(Stage):
         self._wanted = sum(1 << row for row, column in enumerate(SIGNAL_COLUMNS) if column in names)
         self._sma = params.seed == "sma"
         self._stale_after = params.quote_stale_after_ms * MILLISECOND
-        self._by_volume = not names.isdisjoint((*GROUPS["vwap"], *GROUPS["vol_realized"]))
-        self._by_quote = not names.isdisjoint(GROUPS["imbalance"])
         needs = {
-            "closes": True,
-            "sessions": "vwap_session" in names,
-            "rolling": "vwap_w5m" in names,
-            "returns": "vol_realized_w60s" in names,
-            "quotes": self._by_quote,
+            "sessions": ("vwap_session",),
+            "rolling": ("vwap_w5m",),
+            "returns": GROUPS["vol_realized"],
+            "quotes": GROUPS["imbalance"],
         }
-        self._kept = [name for name, needed in needs.items() if needed]
+        self._kept = ["closes", *(name for name, columns in needs.items() if not names.isdisjoint(columns))]
+        self._by_volume = not {"sessions", "rolling", "returns"}.isdisjoint(self._kept)
+        self._by_quote = "quotes" in self._kept
         self._run_closes = native(run_closes, records(CLOSES), INTS, FLOATS, NUMBER, OUTPUT, FLAG, NUMBER)
         if self._by_volume:
             states = records(SESSION), records(ROLLING), records(RETURNS)
@@ -249,7 +248,7 @@ class Indicators(Stage):
         out = np.empty((SIGNAL_CLOSE + 1, ints.shape[1]))
         row = self._run_closes(self._states["closes"], ints, floats, 0, out, self._sma, self._wanted)
         while row >= 0:
-            if ints[SERIES, row] not in range(len(symbols.series_step)):
+            if int(ints[SERIES, row]) not in range(len(symbols.series_step)):
                 raise ShapeError(f"indicators: bar {row} is of series {ints[SERIES, row]}, which is not in the table")
             self._grow()
             row = self._run_closes(self._states["closes"], ints, floats, row, out, self._sma, self._wanted)
