@@ -13,9 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-import structlog
-
-from torghut_core import catalog
+from torghut_core import catalog, logs
 from torghut_core.errors import CatalogError
 
 Version: TypeAlias = Mapping[str, str] | CatalogError
@@ -23,8 +21,6 @@ Version: TypeAlias = Mapping[str, str] | CatalogError
 
 PATIENCE = 40
 """A catalog that is written without end is taken as it is after so many times `settle_seconds`."""
-
-log = structlog.get_logger(__name__)
 
 
 def directory_changes(path: Path) -> AsyncIterable[object]:
@@ -110,7 +106,7 @@ class CatalogWatch:
                 async for _ in self._changes(self._path):
                     if self.is_polling:
                         self.is_polling = False
-                        log.info("catalog watcher reports again", path=str(self._path))
+                        logs.info("catalog watcher reports again", path=str(self._path))
                     woken.set()
                 reason = "it ended"
             except Exception as error:  # whatever the watcher died of: the catalog is still read every `poll_seconds`
@@ -121,7 +117,7 @@ class CatalogWatch:
     def _note_polling(self, reason: str) -> None:
         if not self.is_polling:
             self.is_polling = True
-            log.warning(
+            logs.warning(
                 "catalog watcher failed, polling", path=str(self._path), reason=reason, seconds=self._poll_seconds
             )
 

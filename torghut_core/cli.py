@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from torghut_core import logs
 from torghut_core.errors import InputError, TorghutError
 
 if TYPE_CHECKING:
@@ -342,9 +343,7 @@ def _root(
 
         print(f"torghut {installed('torghut')}")
         raise typer.Exit
-    from torghut_core.logs import configure
-
-    configure("info" if verbose else "warning")
+    logs.set_level("info" if verbose else "warning")
 
 
 def _catalog_path(path: Path | None) -> Path:

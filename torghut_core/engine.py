@@ -20,8 +20,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
-import structlog
 
+from torghut_core import logs
 from torghut_core.context import Books, Context
 from torghut_core.errors import IllegalTransition
 from torghut_core.generation import Generation, StrategyInstance
@@ -53,8 +53,6 @@ from torghut_core.risk import Desk, Gates
 
 LATE_FILLS = 10_000
 """So many canceled, expired and rejected orders are remembered for fills that were under way."""
-
-log = structlog.get_logger(__name__)
 
 
 class StrategyTotals(msgspec.Struct):
@@ -352,13 +350,13 @@ class Engine(Books):
             number = report.client_order_id
             working = self._working.get(number) or self._ended.get(number)
             if working is None:
-                log.warning("report of an unknown order", client_order_id=number, said=report.event)
+                logs.warning("report of an unknown order", client_order_id=number, said=report.event)
                 continue
             try:
                 self._take(working, report)
             except IllegalTransition as error:
                 self.totals.illegal_reports += 1
-                log.warning("report refused", error=str(error), client_order_id=number)
+                logs.warning("report refused", error=str(error), client_order_id=number)
 
     def _take(self, working: Working, report: Report) -> None:
         order, context = working.order, working.context
@@ -407,7 +405,7 @@ class Engine(Books):
 
     def _note_failure(self, name: str, error: Exception) -> None:
         self.totals.failures.setdefault(name, f"{type(error).__name__}: {error}")
-        log.error("plugin failed", plugin=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+        logs.error("plugin failed", plugin=name, error=f"{type(error).__name__}: {error}", exc_info=error)
 
     def _tell(self, name: str, hear: Callable[..., None], *news: Any) -> None:
         try:

@@ -1,23 +1,50 @@
-"""Logging: structlog to standard error, one line per event."""
+"""Logging: structlog to standard error, one line per event.
+
+structlog costs 0.15 s to import and most commands log nothing, so it is imported with the first line that is logged.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
-import structlog
+_level = "warning"
 
 
-def configure(level: str = "warning") -> None:
-    """Log events of `level` (``debug``, ``info``, ``warning``, ``error``) and above to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
+def set_level(level: str) -> None:
+    """Log events of `level` (``debug``, ``info``, ``warning``, ``error``) and above from now on."""
+    global _level  # noqa: PLW0603 - one process logs at one level
+    _level = level
+
+
+def info(event: str, **fields: Any) -> None:
+    """Log what an operator may want to know."""
+    _logger().info(event, **fields)
+
+
+def warning(event: str, **fields: Any) -> None:
+    """Log what an operator should look at some time."""
+    _logger().warning(event, **fields)
+
+
+def error(event: str, **fields: Any) -> None:
+    """Log what an operator should look at now."""
+    _logger().error(event, **fields)
+
+
+def _logger() -> Any:
+    import structlog
+
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[_level.upper()]),
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
+    return structlog.get_logger()

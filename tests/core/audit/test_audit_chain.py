@@ -78,6 +78,30 @@ def test_untouched_audit_has_no_findings(written):
     assert written.verify() == []
 
 
+def test_log_says_who_wrote_which_row_when(database, opened, make, clock):
+    """An entry has the actor and the account of its row, whether the row was new, and the time of the commit."""
+    store = opened(database, clock)
+    store.record_control("kill", value=True, actor="alice")
+    _, intent = make.decide(store)
+    store.commit()
+    first = clock.now
+    store.record_control("kill", value=False, actor="bob")
+    make.accept(store, intent)
+    store.commit()
+    columns = ("actor", "account", "action", "table_name", "row_key", "at")
+    with store._engine.connect() as connection:
+        log = connection.execute(sqlalchemy.select(*(audit_log.c[name] for name in columns)).order_by("seq")).all()
+    decision, order = f"paper-1/{intent.decision_hash}", f"paper-1/{intent.client_order_id}"
+    assert [tuple(row) for row in log] == [
+        ("torghut", "paper-1", "insert", "trade_decisions", decision, first),
+        ("torghut", "paper-1", "insert", "executions", order, first),
+        ("alice", None, "insert", "controls", "kill", first),
+        ("torghut", "paper-1", "update", "executions", order, clock.now),
+        ("torghut", "paper-1", "insert", "execution_events", "5", clock.now),
+        ("bob", None, "update", "controls", "kill", clock.now),
+    ]
+
+
 def test_reopened_audit_goes_on_in_the_chain(written, database, opened, make):
     """A new process continues the log where the last one ended."""
     written.close()

@@ -213,7 +213,8 @@ class Microbars(Stage):
             self._adopt(symbols)
             tumbling = self._tumbling
         if len(self._excluded) < len(symbols.conditions):
-            self._excluded = np.array([self._exclusion.fits(*condition) for condition in symbols.conditions])
+            new = symbols.conditions[len(self._excluded) :]
+            self._excluded = np.append(self._excluded, [self._exclusion.fits(*condition) for condition in new])
         tumbling.begin(symbols)
         tumbling.progress[TRADE:] = 0
         position = 0

@@ -181,9 +181,8 @@ def fold(
             progress[MICROBAR] += 1
         while progress[BAR] < bar_ints.shape[1] and bar_ints[AT, progress[BAR]] == at:
             bar = progress[BAR]
-            before = min(
-                until, bar_ints[TS, bar] // step
-            )  # its own window waits for it; the ring has room for no older
+            # Time may jump at this event. Its own window waits for it; the ring has no room for older ones beside it.
+            before = min(until, bar_ints[TS, bar] // step)
             if not close_until(windows, in_slot, by_name, progress, before, at, step, out_ints, out_floats):
                 return here
             if progress[ROW] == out_ints.shape[1]:
@@ -321,7 +320,6 @@ class Resample(Stage):
                 saved = state[name]
                 tumbling.load(symbols, saved["windows"])
                 tumbling.progress[BEGAN] = saved["began"]
-                self._sources[name] = grown(self._sources[name], len(symbols))
                 numbers = [symbols.number(symbol) for symbol in saved["symbols"]]
                 self._sources[name] = grown(self._sources[name], len(symbols))
                 self._sources[name][numbers] = from_words(saved["sources"], SOURCE)
