@@ -287,6 +287,7 @@ class Signals(Table, gc=False):
     seq = _Ints(3, "as the bar's")
     step = _Ints(4, "length of the bar, ns")
     series = _Ints(5, "series number: the symbol at this step")
+    count = _Ints(6, "as the bar's: a signal shares the integers of its bar")
     macd = _Floats(0, "ema12 - ema26, quote currency")
     macd_signal = _Floats(1, "EMA of macd over 9 bars, quote currency")
     macd_hist = _Floats(2, "macd - macd_signal, quote currency")

@@ -256,7 +256,7 @@ class Indicators(Stage):
             self._update_volumes(ints, floats, out)
         if self._by_quote:
             self._update_quotes(batch, ints, out)
-        batch.signals = Signals(ints[: SERIES + 1], out)
+        batch.signals = Signals(ints, out)
         return batch
 
     def _update_volumes(self, ints: IntArray, floats: FloatArray, out: FloatArray) -> None:

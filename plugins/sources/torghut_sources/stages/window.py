@@ -8,8 +8,8 @@ A window is two stacks. The *back* takes new values and keeps their sums. The *f
 sums over that value and all after it in the front. Letting the oldest value go is a step along the front; when that
 leaves the front empty, the back is turned over into it, and the newest value, which will stay longest, is the new anchor.
 The window's sums are those of the front's first slot and of the back: constant time per value, amortised, and made of
-nothing but what is in the window. Flat input has a variance of exactly 0, and whatever the prices, the variance of n values
-is off by about n roundings at most.
+nothing but what is in the window. Flat input has a variance of exactly 0, and the variance of n values is off by about n
+squared roundings at worst, whatever the prices, and whatever went by before.
 
 Sources: T. F. Chan, G. H. Golub, R. J. LeVeque (1983), The American Statistician 37(3), 242-247, for sums about one of the
 values; K. Tangwongsan, M. Hirzel, S. Schneider (2021), VLDB Journal 30, 933-957, for two stacks.

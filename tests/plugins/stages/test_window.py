@@ -1,0 +1,85 @@
+"""Sliding windows: mean and variance against exact rational arithmetic, after prices of any size went by."""
+
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torghut_sources.stages.window import (
+    expire,
+    last_seconds,
+    last_values,
+    moments,
+    moments_of_values,
+    push,
+    push_value,
+)
+
+EPSILON = np.finfo(float).eps
+VALUES = st.floats(-1e9, 1e9, allow_nan=False).map(lambda x: round(x, 3)) | st.sampled_from(
+    [0.0, 0.06, 1640.25, 1e8, 1e8 + 1]
+)
+
+
+def exact(values, weights):
+    """Mean and population variance, as fractions."""
+    pairs = [(Fraction(value), Fraction(weight)) for value, weight in zip(values, weights, strict=True)]
+    total = sum(weight for _, weight in pairs)
+    mean = sum(value * weight for value, weight in pairs) / total
+    return mean, sum(weight * (value - mean) ** 2 for value, weight in pairs) / total
+
+
+def assert_close(got, values, weights):
+    mean, variance = exact(values, weights)
+    n, size = len(values), max(abs(value) for value in values)
+    assert abs(Fraction(got[0]) - mean) <= 4 * n * EPSILON * size
+    assert abs(Fraction(got[1]) - variance) <= 8 * n * n * EPSILON * variance
+
+
+@given(st.lists(VALUES, min_size=1, max_size=40), st.integers(1, 6))
+@settings(max_examples=150, deadline=None)
+def test_last_values_have_exact_moments(values, span):
+    """A window of n values is off by n roundings of its own values, whatever was in it before."""
+    window = np.zeros(1, last_values(span))[0]
+    for n, value in enumerate(values, 1):
+        push_value(window, value)
+        assert bool(window["is_full"]) is (n >= span)
+        if n >= span:
+            assert_close(moments_of_values(window), values[n - span : n], [1.0] * span)
+
+
+@given(st.lists(st.tuples(VALUES, st.integers(0, 3)), min_size=1, max_size=40), st.integers(1, 6), st.integers(1, 8))
+@settings(max_examples=150, deadline=None)
+def test_last_seconds_have_exact_moments(steps, capacity, length):
+    """The same for a window in time, which also lets several values go at once, or all of them."""
+    window, ts, held = np.zeros(1, last_seconds(capacity))[0], 0, []
+    for value, step in steps:
+        ts += step
+        expire(window, ts - length)
+        push(window, ts, value, 1.0)
+        held = [(t, v) for t, v in [*held, (ts, value)] if t > ts - length][-capacity:]
+        weight, *got = moments(window)
+        assert weight == len(held)
+        assert_close(got, [v for _, v in held], [1.0] * len(held))
+
+
+@given(st.lists(st.tuples(VALUES, st.sampled_from([0.5, 1.0, 3.0])), min_size=1, max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_weights_count_as_often(rows):
+    """A value of weight 3 counts like three of weight 1."""
+    window = np.zeros(1, last_seconds(5))[0]
+    for n, (value, weight) in enumerate(rows, 1):
+        push(window, n, value, weight)
+        values, weights = zip(*rows[max(0, n - 5) : n], strict=True)
+        total, mean, variance = moments(window)
+        assert total == sum(weights)
+        assert_close((mean, variance), values, weights)
+
+
+def test_window_without_values_has_no_weight():
+    """An empty window says so, before its first value and after its last has gone."""
+    window = np.zeros(1, last_seconds(3))[0]
+    assert moments(window)[0] == 0.0
+    push(window, 5, 1.0, 1.0)
+    expire(window, 5)
+    assert moments(window)[0] == 0.0
