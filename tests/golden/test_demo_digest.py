@@ -16,11 +16,11 @@ EXPECTED = {
     "duplicates": 0,
     "microbars": 36_434,
     "signals": 36_434,
-    "decisions": 355,
+    "decisions": 353,
     "denied": 160,
-    "orders": 195,
-    "fills": 195,
-    "digest_begins": "0ec8abad68fdfc91",
+    "orders": 193,
+    "fills": 193,
+    "digest_begins": "029949f81a0f2c4a",
 }
 
 

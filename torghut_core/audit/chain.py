@@ -5,7 +5,8 @@ entry carries the hash of the entry before it and its own, sha256(previous hash 
 edited, inserted or missing entry shows. An end that was cut off does not show in the chain itself. Therefore the
 number and hash of the newest entry, the *head*, are kept in two other places: in the row `HEAD_ROW` of ``controls``,
 written in the same transaction, and beside a SQLite database in a small file with the suffix ``.head``, written right
-after it. After a crash that file may be one commit behind the log; the log is never behind the file.
+after it. After a crash that file may be one commit behind the log; the log is never behind the file, and nothing is
+written on top of a log that is. (A Postgres database has the row only: its server is not ours to put files on.)
 
 What this cannot do: there is no secret in it. Whoever can write the database *and* the head file can compute a whole
 chain afresh, with other rows, and both heads; and whoever can write the database can add well-formed entries at the

@@ -260,7 +260,7 @@ def fold_report(changes: Changes, account: str, order: Order, report: Report, po
     if fill is not None and (before is None or not before["filled_quantity"]):
         key = (account, order.intent.decision_hash)
         decision = changes.get("trade_decisions", key)
-        if decision is not None and decision["executed_at"] is None:
+        if decision is not None:
             changes.put("trade_decisions", key, decision | {"executed_at": fill.event_ts})
 
 

@@ -232,6 +232,14 @@ def test_two_processes_may_make_the_same_database(empty, monkeypatch):
     assert next(revisions, "looked") == "looked"
 
 
+def test_commit_reaches_the_disk(sqlite):
+    """Every connection writes ahead and syncs at each commit: a power cut takes back nothing that was committed."""
+    engine = audit_engine(sqlite())
+    with closing_engines(engine), engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2  # FULL
+
+
 @pytest.mark.parametrize(
     ("code", "modules"),
     [
