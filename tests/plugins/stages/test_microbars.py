@@ -87,6 +87,13 @@ def test_open_and_close_go_by_time_and_seq_whatever_the_arrival(tape):
     assert (count, open_, high, low, close) == (4, 1.0, 4.0, 1.0, 4.0)
 
 
+def test_trades_of_one_time_and_seq_are_in_order_of_arrival(tape):
+    """Where the source gives no order, the first to arrive opens and the last closes."""
+    events = [tape.Event("trade", price=price, seq=seq) for price, seq in ((1.0, 0), (2.0, 1), (3.0, 0), (4.0, 1))]
+    ((_, _, _, _, open_, _, _, close, _, _),), _ = run(tape.Stream(events, drain=3 * SECOND))
+    assert (open_, close) == (1.0, 4.0)
+
+
 def test_window_closes_at_the_first_event_of_any_kind_whose_watermark_reaches_its_end(tape):
     """A quote or a clock tick closes a window just as a trade would, at its own position."""
     for kind in ("quote", "tick"):

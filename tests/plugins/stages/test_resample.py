@@ -193,6 +193,14 @@ def test_watermark_ahead_of_the_microbars_is_an_error():
         Resample(Resample.Params(max_out_of_order_ms=0)).update(batch)
 
 
+def test_stage_that_begins_in_mid_stream_passes_over_what_is_older():
+    """Microbars of windows from before a stage was added are no error, and make no half bar."""
+    batch = bars([(119, 1.0), (179, 2.0)])
+    batch.microbars, batch.bars = batch.bars, Bars.empty()
+    batch.now[:] = T0 + 125 * SECOND, T0 + 185 * SECOND
+    assert resampled(batch) == [(1, 120, 2.0, 1.0)]
+
+
 def test_bar_ahead_of_the_loop_is_an_error():
     """A source that breaks the contract gets told."""
     batch = bars([(0, 1.0), (3600, 1.0)])

@@ -63,7 +63,7 @@ MILLISECOND = 1_000_000
 NEVER = -(2**63)
 
 BEGAN, MICROBAR, BAR = range(OWN, OWN + 3)
-"""Places in `Tumbling.progress`: the first window there was; and within a batch the rows to go on with."""
+"""Places in `Tumbling.progress`: the first window of a stage that began cold; and within a batch the rows to go on with."""
 
 SOURCE = np.dtype([("seen", np.int64), ("finest", np.int64), ("next", np.int64)])
 """State of a symbol: how many bars it had, the finest source's step (0 for microbars), and the first window that no bar
@@ -282,14 +282,13 @@ class Resample(Stage):
             tumbling.enlarge()
 
     def save_state(self) -> dict[str, Any]:
-        """State by timeframe: open `windows` (see `Tumbling.save`), the first one there was, `sources` of `symbols`."""
+        """State by timeframe: open `windows` (see `Tumbling.save`), and the `sources` of `symbols`."""
         if self._saved is not None:
             return self._saved
         names = self._symbols.names
         return {
             name: {
                 "windows": tumbling.save(self._symbols),
-                "began": int(tumbling.progress[BEGAN]),
                 "symbols": names[: len(self._sources[name])],
                 "sources": to_words(self._sources[name][: len(names)]),
             }
@@ -319,7 +318,6 @@ class Resample(Stage):
             if name in state:
                 saved = state[name]
                 tumbling.load(symbols, saved["windows"])
-                tumbling.progress[BEGAN] = saved["began"]
                 numbers = [symbols.number(symbol) for symbol in saved["symbols"]]
                 self._sources[name] = grown(self._sources[name], len(symbols))
                 self._sources[name][numbers] = from_words(saved["sources"], SOURCE)
