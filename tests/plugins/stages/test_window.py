@@ -76,6 +76,20 @@ def test_weights_count_as_often(rows):
         assert_close((mean, variance), values, weights)
 
 
+def test_price_that_has_gone_leaves_no_rounding():
+    """A wild print stands in every slot in turn, and once it is out of the window, nothing of it is left."""
+    for place in range(1, 7):
+        values = [0.1, 0.2, 0.3] * 4
+        values[place] = 1e12
+        window, short = np.zeros(1, last_seconds(3))[0], np.zeros(1, last_values(3))[0]
+        for n, value in enumerate(values):
+            push(window, n, value, 1.0)
+            push_value(short, value)
+            if n >= place + 3:
+                assert_close(moments(window)[1:], values[n - 2 : n + 1], [1.0] * 3)
+                assert_close(moments_of_values(short), values[n - 2 : n + 1], [1.0] * 3)
+
+
 def test_window_without_values_has_no_weight():
     """An empty window says so, before its first value and after its last has gone."""
     window = np.zeros(1, last_seconds(3))[0]
