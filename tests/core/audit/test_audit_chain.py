@@ -321,6 +321,24 @@ def test_nothing_is_written_on_a_cut_log(cut_store, make):
     assert cut_store.verify() == []
 
 
+def test_other_history_is_found_by_the_head_file(sqlite, opened, make):
+    """A database put in place of this one, longer and whole in itself, is not the one that the head file is of."""
+    database, other = sqlite(), sqlite()
+    for path, trades in ((database, 1), (other, 3)):
+        store = opened(path)
+        for n in range(trades):
+            make.trade(store, n + trades)
+        store.close()
+    shutil.copy(other, database)
+    store = opened(database)
+    (finding,) = found(store)
+    assert finding.startswith("audit_log: entry 4 is not the one that ")
+    make.decide(store, 50)
+    with pytest.raises(StateError, match="entry 4 is not the one that"):
+        store.commit()
+    store._pending.clear()
+
+
 def test_missing_head_file_is_found(sqlite, opened, make):
     """Without the head file a cut end may not show: that is said."""
     database = sqlite()

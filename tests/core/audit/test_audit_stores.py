@@ -299,6 +299,16 @@ def test_lease_is_held_by_one_until_it_ends(store, clock):
     assert store.take_lease("trading", "one", seconds=30)
 
 
+def test_lease_is_free_from_the_moment_it_ends(store, clock):
+    """A lease until t is another's to take at t, and not a nanosecond earlier."""
+    assert store.take_lease("trading", "one", seconds=1)
+    ends = store.rows("leases")[0]["expires_at"]
+    clock.now = ends - 1_000_001  # it moves on by a millisecond when it is read
+    assert not store.take_lease("trading", "two", seconds=1)
+    clock.now = ends - 1_000_000
+    assert store.take_lease("trading", "two", seconds=1)
+
+
 def test_review_is_kept_with_its_decision(store, make):
     """What an advisor said is found with the decision, its details as JSON."""
     decision, _ = make.decide(store)
@@ -313,13 +323,14 @@ def test_review_is_kept_with_its_decision(store, make):
 def test_signal_with_odd_values_is_coerced(store, make):
     """A UUID or a Decimal in a signal becomes text: the production failure of a raw UUID in a JSON column."""
     decision = make.decision()
-    signal = {"id": UUID(int=2), "price": Decimal("1.10"), "inf": float("inf")}
+    signal = {"id": UUID(int=2), "price": Decimal("1.10"), "inf": float("inf"), "event_ts": "then"}
     store.record_decision(decision, signal, [], None)
     store.commit()
     assert store.decisions()[0]["signal"] == {
         "id": "00000000-0000-0000-0000-000000000002",
         "price": "1.10",
         "inf": None,
+        "event_ts": "then",
     }
 
 
