@@ -306,3 +306,36 @@ def test_validate_of_a_catalog_without_files_has_no_places(fakes):
     """A catalog made in code can be checked."""
     [problem] = validate(Catalog(version=1, risk=({"use": "cooldwn"},)), fakes)
     assert str(problem) == "catalog: risk[0].use: no risk rule is called 'cooldwn' (did you mean 'cooldown'?)"
+
+
+# ------------------------------------------------------------------------------------- what a later generation keeps
+
+
+def test_unchanged_entries_keep_their_instances(fakes):
+    """What is the same plugin, code and parameters is the same object, with its state; what changed is new."""
+    before = build(catalog(HEAD + STRATEGIES), fakes)
+    changed = STRATEGIES.replace("rsi_buy: 30", "rsi_buy: 31").replace("enabled: false", "enabled: true")
+    after = build(catalog(f"# comment\n{HEAD}{changed}"), fakes, previous=before)
+    old, new = ({instance.name: instance for instance in each.strategies} for each in (before, after))
+    assert after.broker is before.broker
+    assert after.stages == before.stages
+    assert new["a"].strategy is old["a"].strategy
+    assert new["a"].enabled
+    assert new["b"].strategy is not old["b"].strategy
+
+
+def test_two_of_the_same_stage_keep_their_places(fakes):
+    """Entries of one plugin are told apart by their order."""
+    before = build(catalog(HEAD + STRATEGIES), fakes, pipeline="watching")
+    after = build(catalog(HEAD + STRATEGIES), fakes, pipeline="watching", previous=before)
+    assert before.stages[0] is not before.stages[1]
+    assert after.stages == before.stages
+
+
+def test_default_limits_hold_for_strategies_that_state_none(fakes):
+    """Limits of the environment are those of every strategy without its own, and bring the rules that enforce them."""
+    defaults = Limits(max_notional_per_trade=Decimal(500), cooldown_seconds=9)
+    generation = build(catalog(limited("cooldown_seconds: 60")), fakes, defaults=defaults)
+    (instance,) = generation.strategies
+    assert instance.limits == Limits(max_notional_per_trade=Decimal(500), cooldown_seconds=60)
+    assert {"max-notional", "cooldown"} <= {name for name, _ in generation.rules}
