@@ -29,6 +29,7 @@ app = typer.Typer(
     help="Trade what plugins propose, as a catalog says.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 signals_app = typer.Typer(help="Microbars and signals.", no_args_is_help=True)
@@ -45,7 +46,7 @@ app.add_typer(db_app, name="db")
 State = Annotated[Path, typer.Option("--state", help="Directory of the embedded stores.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 CatalogOption = Annotated[
-    Path | None, typer.Option("--catalog", help="Catalog file or folder [default: TRADING_STRATEGY_CONFIG_PATH].")
+    Path | None, typer.Option("--catalog", help="Catalog file or folder (default: TRADING_STRATEGY_CONFIG_PATH).")
 ]
 STATE = Path(".torghut")
 
@@ -68,7 +69,7 @@ def demo(
 def replay(
     tapes: Annotated[
         list[Path] | None,
-        typer.Argument(help="Parquet, CSV or JSONL tapes [default: the catalog's].", show_default=False),
+        typer.Argument(help="Parquet, CSV or JSONL tapes (default: the catalog's).", show_default=False),
     ] = None,
     catalog: CatalogOption = None,
     state: State = STATE,
