@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
@@ -21,7 +24,16 @@ def kernel(function: F) -> F:
     interpreter lock is let go while it runs.
     """
     compiled: Any = njit(cache=True, nogil=True, error_model="numpy")(function)
+    # numba looks at the kernel's own file alone, and a kernel holds the code of those that it calls: without this, an
+    # edit of a neighbouring module would leave old machine code in use. There is no public way to say it.
+    compiled._cache._cache_file._source_stamp = _sources(Path(function.__code__.co_filename).parent)  # noqa: SLF001
     return cast("F", compiled)
+
+
+@lru_cache
+def _sources(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Name and sha256 of every module of a folder."""
+    return tuple((path.name, sha256(path.read_bytes()).hexdigest()) for path in sorted(folder.glob("*.py")))
 
 
 class Stage(Plugin, ABC):
