@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 from sqlalchemy import Column, Connection, Table, Text, cast, select, text, type_coerce
@@ -33,7 +33,11 @@ from torghut_core.audit.values import json_text, time_text
 from torghut_core.errors import StateError
 from torghut_core.model.trading import canonical_json
 
-Stored = dict[str, Any]
+Stored: TypeAlias = Sequence[Any]
+"""Values as they are stored, in the order of their table's columns; of a row without its `id`."""
+
+ENTRY = tuple(column.name for column in audit_log.columns if column.name not in ("prev_hash", "hash"))
+"""The columns of ``audit_log`` that an entry's hash is over."""
 
 
 class Head(NamedTuple):
@@ -62,22 +66,29 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def row_hash(stored: Stored) -> str:
-    """sha256 of a row as it is stored, hexadecimal: its columns that are not null, except `id`, as canonical JSON.
+    """sha256 of a row as it is stored, hexadecimal.
 
-    `id` is left out because it is the number of the row's first log entry, and is held against that; null columns are, so that a migration
-    which adds a column leaves the hashes of older rows as they are.
+    The `id` is not in it, because it is the number of the row's first log entry, and is held against that.
     """
-    return hashlib.sha256(canonical_json(stored)).hexdigest()
+    return hashlib.sha256(_canonical(stored)).hexdigest()
 
 
-def row_key(table: str, row: Stored) -> str:
+def entry_hash(previous: str, stored: Stored) -> str:
+    """The hash of a log entry with these values of the columns `ENTRY`, behind one with the hash `previous`."""
+    return hashlib.sha256(previous.encode() + _canonical(stored)).hexdigest()
+
+
+def _canonical(stored: Stored) -> bytes:
+    """JSON without the nulls at the end: a column that a later version adds, always as the last, changes no hash."""
+    end = len(stored)
+    while end and stored[end - 1] is None:
+        end -= 1
+    return canonical_json(stored[:end])
+
+
+def row_key(table: str, row: Mapping[str, Any]) -> str:
     """What the log calls a row: the values of its key, joined by slashes."""
     return "/".join([str(row[column]) for column in KEYS[table]])
-
-
-def entry_hash(previous: str, entry: Stored) -> str:
-    """The hash of a log entry that follows one with the hash `previous`; of its columns that are not null."""
-    return hashlib.sha256(previous.encode() + canonical_json(entry)).hexdigest()
 
 
 class HeadFile:
@@ -128,13 +139,13 @@ def read_head(connection: Connection, *, lock: bool = False) -> Head | None:
 
 def stored_head(head: Head) -> Stored:
     """The row of ``controls`` that keeps a head, as it is stored."""
-    return {"name": HEAD_ROW, "value": json_text(head._asdict()), "actor": "", "updated_at": time_text(0)}
+    return (HEAD_ROW, json_text(head._asdict()), "", time_text(0))
 
 
 def verify(connection: Connection, file: HeadFile | None) -> list[Finding]:
     """Everything that is not as it was written, in the log and in the rows that it covers.
 
-    The connection should see one state of the database throughout. It takes about 200 bytes of memory for each row
+    The connection should see one state of the database throughout. It takes about 400 bytes of memory for each row
     that the log covers.
     """
     log = _Log()
@@ -154,19 +165,19 @@ class _Log:
 
     def read(self, connection: Connection) -> Iterator[Finding]:
         for entry in _stored_rows(connection, audit_log):
-            seq, previous, digest = entry["seq"], entry.pop("prev_hash", ""), entry.pop("hash", "")
+            seq, previous, digest = entry["seq"], entry["prev_hash"], entry["hash"]
             if seq != self.last.seq + 1:
                 missing = f"{self.last.seq + 1} to {seq - 1}" if seq > self.last.seq + 2 else str(seq - 1)
                 yield Finding("audit_log", missing, "missing")
             elif previous != self.last.hash:
                 yield Finding("audit_log", str(seq), "does not follow from the entry before it")
-            if entry_hash(str(previous), entry) != digest:
+            if entry_hash(str(previous), [entry[column] for column in ENTRY]) != digest:
                 yield Finding("audit_log", str(seq), "edited: its content does not have its hash")
             self.last = Head(seq, digest)
-            rows = self._rows.get(entry.get("table_name", ""))
+            rows = self._rows.get(entry["table_name"])
             if rows is not None:
-                key = entry.get("row_key", "")
-                rows[key] = (entry.get("row_hash", ""), rows[key][1] if key in rows else seq)
+                key = entry["row_key"]
+                rows[key] = (entry["row_hash"], rows[key][1] if key in rows else seq)
 
     def compare(self, table: Table, connection: Connection) -> Iterator[Finding]:
         """Hold the rows of a table against what the log says of them."""
@@ -174,18 +185,19 @@ class _Log:
         missing = self._rows[name]
         for row in _stored_rows(connection, table):
             key = row_key(name, row)
+            number = row.pop("id", None)
+            stored = tuple(row.values())
             if table is controls and key == HEAD_ROW:
                 head = read_head(connection)
-                if head is not None and row != stored_head(head):
+                if head is not None and stored != stored_head(head):
                     yield Finding(name, key, "edited")
                 continue
-            number = row.pop("id", None)
             said = missing.pop(key, None)
             if said is None:
                 yield Finding(name, key, "inserted: the log does not know it")
                 continue
             digest, first = said
-            if row_hash(row) != digest:
+            if row_hash(stored) != digest:
                 yield Finding(name, key, "edited: its content does not have the hash in the log")
             if number is not None and number != first:
                 yield Finding(name, key, f"edited: its id is {number} and was {first}")
@@ -234,14 +246,14 @@ def _trigger_findings(connection: Connection) -> Iterator[Finding]:
         yield Finding("audit_log", "", f"the trigger {name}, which refuses changes, is gone")
 
 
-def _stored_rows(connection: Connection, table: Table) -> Iterator[Stored]:
-    """Rows in key order as they are stored, without their null columns."""
+def _stored_rows(connection: Connection, table: Table) -> Iterator[dict[str, Any]]:
+    """Rows in key order as they are stored, by column in the order of the table's."""
     columns = [_as_stored(column, connection.dialect.name) for column in table.columns]
     statement = select(*columns).order_by(*table.primary_key)
     rows = connection.execute(statement, execution_options={"yield_per": 2000})
     names = list(rows.keys())
     for row in rows:
-        yield {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        yield dict(zip(names, row, strict=True))
 
 
 def _as_stored(column: Column[Any], dialect: str) -> Any:

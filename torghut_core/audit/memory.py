@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Changes, Key, Row
+from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Changes, Key, Record, Row
 from torghut_core.audit.store import AuditRecords
 from torghut_core.errors import InputError
 
@@ -28,7 +28,7 @@ class MemoryAuditStore(AuditRecords):
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
         super().__init__(clock)
-        self._commits: list[list[tuple[Any, ...]]] = []
+        self._commits: list[list[Record]] = []
         self._tables: dict[str, dict[Key, Row]] = {table: {} for table in KEYS}
         self._seq = 0
 
@@ -90,8 +90,7 @@ class MemoryAuditStore(AuditRecords):
     def _fold(self) -> None:
         for commit in self._commits:
             changes = Changes(self._select)
-            for fold, *record in commit:
-                fold(changes, *record)
+            changes.fold(commit)
             for seq, _, table, row in changes.versions(self._seq):
                 self._tables[table][tuple([row[column] for column in KEYS[table]])] = row
                 self._seq = seq

@@ -1,4 +1,4 @@
-"""What the audit keeps, as rows: one function for each kind of record, which folds it into a commit's `Changes`.
+"""What the audit keeps, as rows: a function for each kind of record folds it into a commit's `Changes`.
 
 A row is a dict with a value for every column of its table: times in nanoseconds, money as `Decimal`, JSON as plain
 values. Both stores fold with these functions, so they keep the same rows.
@@ -6,7 +6,7 @@ values. Both stores fold with these functions, so they keep the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Literal, TypeAlias
@@ -20,6 +20,9 @@ from torghut_core.timestamps import format_timestamp
 Row: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[Any, ...]
 Select: TypeAlias = Callable[..., list[Row]]
+Record: TypeAlias = tuple[Any, ...]
+"""What one call recorded: the name of its kind, and what its fold takes. (A name and not the function: of tuples of
+plain values the garbage collector soon lets go.)"""
 Action: TypeAlias = Literal["insert", "update"]
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -89,6 +92,11 @@ class Changes:
         self._rows: dict[str, dict[Key, Row]] = {table: {} for table in KEYS}
         self._updates: dict[str, set[Key]] = {table: set() for table in KEYS}
 
+    def fold(self, records: Iterable[Record]) -> None:
+        """Take in what was recorded, in the order in which it was."""
+        for kind, *values in records:
+            _FOLDS[kind](self, *values)
+
     def get(self, table: str, key: Key) -> Row | None:
         """The row as it is now; None where there is none. It is not to be changed in place."""
         row = self._rows[table].get(key)
@@ -111,16 +119,24 @@ class Changes:
         rows = self._rows[table]
         rows[(len(rows),)] = row
 
-    def put(self, table: str, key: Key, row: Row) -> None:
-        """Add a row, or write a newer version of it."""
+    def edit(self, table: str, key: Key) -> Row | None:
+        """The row, to be changed in place into its next version; None where there is none."""
         rows = self._rows[table]
-        before = self.get(table, key)
-        if before is not None:
-            if key not in rows:
-                self._updates[table].add(key)
-            if "id" in before:
-                row["id"] = before["id"]
-        rows[key] = row
+        if key not in rows:
+            stored = self.get(table, key)
+            if stored is None:
+                return None
+            rows[key] = dict(stored)
+            self._updates[table].add(key)
+        return rows[key]
+
+    def put(self, table: str, key: Key, row: Row) -> None:
+        """Add a row, or change the one that is there into it."""
+        there = self.edit(table, key)
+        if there is None:
+            self.insert(table, key, row)
+        else:
+            there.update(row)
 
     def versions(self, seq: int) -> Iterator[tuple[int, Action, str, Row]]:
         """Each row with the number of its log entry, counting on from `seq`; a new row's `id` is that number."""
@@ -141,7 +157,7 @@ class Changes:
                 yield seq, "insert", table, row
 
 
-def fold_strategies(changes: Changes, at: int, entries: Sequence[Row], mode: str) -> None:
+def _fold_strategies(changes: Changes, at: int, entries: Sequence[Row], mode: str) -> None:
     """Write the entries that differ from what is there; mode ``sync`` disables those that are not listed."""
     rows = [
         {
@@ -168,7 +184,7 @@ def fold_strategies(changes: Changes, at: int, entries: Sequence[Row], mode: str
             changes.put("strategies", (row["name"],), row)
 
 
-def fold_generation(changes: Changes, at: int, number: int, content: Row, actor: str, outcome: str) -> None:
+def _fold_generation(changes: Changes, at: int, number: int, content: Row, actor: str, outcome: str) -> None:
     """Write down a generation; what has no column of its own is in `content`."""
     changes.insert(
         "catalog_generations",
@@ -185,7 +201,7 @@ def fold_generation(changes: Changes, at: int, number: int, content: Row, actor:
     )
 
 
-def fold_decision(
+def _fold_decision(
     changes: Changes, at: int, decision: Decision, signal: Row, verdicts: Sequence[Verdict], intent: Intent | None
 ) -> None:
     """Write down a decision, and with an intent the order that it asks for."""
@@ -213,7 +229,7 @@ def fold_decision(
         },
     )
     if intent is not None:
-        row = _execution(intent.account, Order(intent=intent), None, intent.decided_at)
+        row = _order(intent.account, intent) | _progress(Order(intent=intent), intent.decided_at)
         changes.insert("executions", (intent.account, intent.client_order_id), row)
 
 
@@ -231,7 +247,7 @@ def _signal(signal: Row) -> Row:
     return row | {"event_ts": format_timestamp(event_ts)} if type(event_ts) is int else row
 
 
-def fold_report(changes: Changes, account: str, order: Order, report: Report, position: Position) -> None:
+def _fold_report(changes: Changes, account: str, order: Order, report: Report, position: Position) -> None:
     """Write down what the venue said, and the order as it is after it."""
     fill = report.fill
     changes.append(
@@ -254,46 +270,57 @@ def fold_report(changes: Changes, account: str, order: Order, report: Report, po
         },
     )
     key = (account, report.client_order_id)
-    before = changes.get("executions", key)
-    submitted_at = None if before is None else before["submitted_at"]
-    changes.put("executions", key, _execution(account, order, submitted_at or report.event_ts, report.event_ts))
-    if fill is not None and (before is None or not before["filled_quantity"]):
-        key = (account, order.intent.decision_hash)
-        decision = changes.get("trade_decisions", key)
+    row = changes.edit("executions", key)
+    if row is None:
+        row = _order(account, order.intent)
+        changes.insert("executions", key, row)
+    is_first_fill = fill is not None and not row.get("filled_quantity")
+    row.update(_progress(order, report.event_ts))
+    if row["submitted_at"] is None:
+        row["submitted_at"] = report.event_ts
+    if fill is not None and is_first_fill:
+        decision = changes.edit("trade_decisions", (account, order.intent.decision_hash))
         if decision is not None:
-            changes.put("trade_decisions", key, decision | {"executed_at": fill.event_ts})
+            decision["executed_at"] = fill.event_ts
 
 
-def _execution(account: str, order: Order, submitted_at: int | None, at: int) -> Row:
-    intent = order.intent
+def _order(account: str, intent: Intent) -> Row:
+    """What stays as it is over the life of an order."""
     return {
         "id": None,
         "account": account,
         "decision_hash": intent.decision_hash,
         "client_order_id": intent.client_order_id,
-        "venue_order_id": clean_text(order.venue_order_id),
         "strategy_id": intent.strategy_id,
         "symbol": intent.symbol,
         "side": str(intent.side),
-        "quantity": intent.quantity,
         "order_type": str(intent.order_type),
+        "time_in_force": str(intent.time_in_force),
+        "decided_at": intent.decided_at,
+        "submitted_at": None,
+    }
+
+
+def _progress(order: Order, at: int) -> Row:
+    """What changes: by fills and reports, and the terms when the order is replaced."""
+    intent = order.intent
+    return {
+        "venue_order_id": clean_text(order.venue_order_id),
+        "quantity": intent.quantity,
         "limit_price": intent.limit_price,
         "stop_price": intent.stop_price,
         "trail_price": intent.trail_price,
         "trail_pct": intent.trail_pct,
-        "time_in_force": str(intent.time_in_force),
         "state": str(order.state),
         "filled_quantity": order.filled_quantity,
         "average_price": order.average_price,
         "fees": order.fees,
         "reason": clean_text(order.reason),
-        "decided_at": intent.decided_at,
-        "submitted_at": submitted_at,
         "last_update_at": at,
     }
 
 
-def fold_review(
+def _fold_review(
     changes: Changes, at: int, account: str, decision_hash: str, advisor: str, verdict: Verdict, details: Row
 ) -> None:
     """Write down what an advisor said to a decision."""
@@ -313,7 +340,7 @@ def fold_review(
     )
 
 
-def fold_books(changes: Changes, account: str, books: Account, positions: dict[str, Position], at: int) -> None:
+def _fold_books(changes: Changes, account: str, books: Account, positions: dict[str, Position], at: int) -> None:
     """Write down cash and equity in a row without a symbol, and each position in a row of its symbol."""
     row = {
         "id": None,
@@ -346,19 +373,32 @@ def fold_books(changes: Changes, account: str, books: Account, positions: dict[s
         )
 
 
-def fold_cursor(changes: Changes, at: int, account: str, source: str, cursor: Row) -> None:
+def _fold_cursor(changes: Changes, at: int, account: str, source: str, cursor: Row) -> None:
     """Write down where a source goes on."""
     row = {"account": account, "source": source, "cursor": cursor, "updated_at": at}
     changes.put("trade_cursor", (account, source), row)
 
 
-def fold_control(changes: Changes, at: int, name: str, value: Any, actor: str) -> None:
+def _fold_control(changes: Changes, at: int, name: str, value: Any, actor: str) -> None:
     """Write down a switch."""
     changes.put("controls", (name,), {"name": name, "value": value, "actor": clean_text(actor), "updated_at": at})
 
 
-def fold_lease(changes: Changes, at: int, name: str, holder: str, expires_at: int) -> None:
+def _fold_lease(changes: Changes, at: int, name: str, holder: str, expires_at: int) -> None:
     """Give the lease to `holder`, unless another one holds it still."""
     held = changes.get("leases", (name,))
     if held is None or held["holder"] == holder or held["expires_at"] <= at:
         changes.put("leases", (name,), {"name": name, "holder": holder, "expires_at": expires_at})
+
+
+_FOLDS: dict[str, Callable[..., None]] = {
+    "strategies": _fold_strategies,
+    "generation": _fold_generation,
+    "decision": _fold_decision,
+    "report": _fold_report,
+    "review": _fold_review,
+    "books": _fold_books,
+    "cursor": _fold_cursor,
+    "control": _fold_control,
+    "lease": _fold_lease,
+}

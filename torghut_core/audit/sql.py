@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
     Connection,
     Dialect,
-    Insert,
     Table,
-    Update,
     bindparam,
     exists,
     func,
@@ -54,8 +52,6 @@ from torghut_core.audit.tables import (
 from torghut_core.audit.types import Json
 from torghut_core.audit.values import json_text, time_text
 from torghut_core.errors import InputError, StateError
-
-Values: TypeAlias = tuple[Any, ...]
 
 ACTOR = "torghut"
 """Who writes a row that names nobody."""
@@ -110,8 +106,7 @@ class SqlAuditStore(AuditRecords):
             if head == self._attempt:  # the last commit failed, and yet it is there: the connection broke at its end
                 del self._pending[: self._attempted]
             changes = Changes(partial(self._select, connection))
-            for fold, *record in self._pending:
-                fold(changes, *record)
+            changes.fold(self._pending)
             head = self._write(connection, changes, head)
             self._attempt, self._attempted = head, len(self._pending)
         self._pending = []
@@ -163,31 +158,17 @@ class SqlAuditStore(AuditRecords):
         """Write the rows, then their log entries, then the new head."""
         seq, digest = head
         at = time_text(self._clock())
-        batches: dict[tuple[str, Action], list[Values]] = {}
-        log: list[Values] = []
-        log_values = self._writers[audit_log.name].values
+        batches: dict[tuple[str, Action], list[Stored]] = {}
+        log: list[Stored] = []
         for seq, action, table, row in changes.versions(head.seq):
             writer = self._writers[table]
             stored = writer.stored(row)
-            number = stored.pop("id", None)
-            entry = {
-                "seq": seq,
-                "at": at,
-                "actor": row.get("actor") or ACTOR,
-                "action": action,
-                "table_name": table,
-                "row_key": row_key(table, row),
-                "row_hash": row_hash(stored),
-            }
-            if "account" in row:
-                entry["account"] = row["account"]
-            if number is not None:
-                stored["id"] = number
-            batches.setdefault((table, action), []).append(writer.values(action, stored))
+            content = stored[1:] if "id" in row else stored
+            actor, account = row.get("actor") or ACTOR, row.get("account")
+            entry = (seq, at, actor, account, action, table, row_key(table, row), row_hash(content))
             previous, digest = digest, entry_hash(digest, entry)
-            entry["prev_hash"] = previous
-            entry["hash"] = digest
-            log.append(log_values("insert", entry))
+            log.append((*entry, previous, digest))
+            batches.setdefault((table, action), []).append(stored)
         if not log:  # a lease that another one holds, strategies that are there already
             return head
         for (table, action), rows in batches.items():
@@ -278,39 +259,32 @@ class _Writer:
 
     def __init__(self, table: Table, dialect: Dialect) -> None:
         keys = KEYS.get(table.name, ())
-        encoders = {
+        self._encoders = {
             column.name: json_text  # a row's values are plain already
             if isinstance(column.type, Json)
             else column.type.dialect_impl(dialect).bind_processor(dialect)
             for column in table.columns
         }
-        self._encoders = [(name, encode) for name, encode in encoders.items() if encode is not None]
-        changed = [name for name in encoders if name not in (*keys, "id")]
-        statements: dict[Action, Insert | Update] = {
-            "insert": insert(table),
-            "update": update(table)
+        changed = [name for name in self._encoders if name not in (*keys, "id")]
+        statement = (
+            update(table)
             .where(*(table.c[name] == bindparam(f"{name}_is") for name in keys))
-            .values({name: bindparam(name) for name in changed}),
-        }
-        compiled = {action: statement.compile(dialect=dialect) for action, statement in statements.items()}
-        self._statements = {action: str(statement) for action, statement in compiled.items()}
-        self._orders = {
-            action: [name.removesuffix("_is") for name in statement.positiontup or ()]
-            for action, statement in compiled.items()
-        }
+            .values({name: bindparam(name) for name in changed})
+        )
+        compiled = statement.compile(dialect=dialect)
+        names = list(self._encoders)
+        self._update = str(compiled)
+        self._update_order = [names.index(name.removesuffix("_is")) for name in compiled.positiontup or ()]
+        self._insert = str(insert(table).compile(dialect=dialect))
 
     def stored(self, row: Row) -> Stored:
-        """A row as it is stored, without its null columns."""
-        stored = {name: value for name, value in row.items() if value is not None}
-        for name, encode in self._encoders:
-            if name in stored:
-                stored[name] = encode(stored[name])
-        return stored
+        """A row as it is stored: its values in the order of the columns."""
+        return tuple([row[name] if encode is None else encode(row[name]) for name, encode in self._encoders.items()])
 
-    def values(self, action: Action, stored: Stored) -> Values:
-        """What the statement of an action takes for a stored row."""
-        return tuple(map(stored.get, self._orders[action]))
-
-    def write(self, connection: Connection, action: Action, rows: list[Values]) -> None:
-        """Insert or update rows."""
-        connection.exec_driver_sql(self._statements[action], rows)
+    def write(self, connection: Connection, action: Action, rows: list[Stored]) -> None:
+        """Insert or update stored rows."""
+        if action == "insert":
+            connection.exec_driver_sql(self._insert, rows)
+        else:
+            order = self._update_order
+            connection.exec_driver_sql(self._update, [tuple([row[place] for place in order]) for row in rows])

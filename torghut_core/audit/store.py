@@ -12,19 +12,7 @@ from typing import Any
 import msgspec
 
 from torghut_core.audit.explain import explain_decision
-from torghut_core.audit.rows import (
-    NUMBERED,
-    Row,
-    fold_books,
-    fold_control,
-    fold_cursor,
-    fold_decision,
-    fold_generation,
-    fold_lease,
-    fold_report,
-    fold_review,
-    fold_strategies,
-)
+from torghut_core.audit.rows import NUMBERED, Record, Row
 from torghut_core.audit.values import plain
 from torghut_core.errors import InputError, StateError
 from torghut_core.model.trading import (
@@ -68,7 +56,7 @@ class AuditRecords(AuditStore):
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
-        self._pending: list[tuple[Any, ...]] = []
+        self._pending: list[Record] = []
         self._known: dict[str, set[str]] = {}
         self._labels: set[str] = set()
         self._generations: int | None = None
@@ -102,7 +90,7 @@ class AuditRecords(AuditStore):
 
         An entry has the keys of a catalog entry; those that have no column of their own are kept in `limits`.
         """
-        self._pending.append((fold_strategies, self._clock(), plain(entries, "strategies"), mode))
+        self._pending.append(("strategies", self._clock(), plain(entries, "strategies"), mode))
 
     def record_generation(self, generation: dict[str, Any], actor: str, outcome: str) -> int:
         """Write down a generation: `digest` and `diff` in columns, everything else in `content`.
@@ -118,7 +106,7 @@ class AuditRecords(AuditStore):
         if self._generations is None:
             self._generations = self._last_generation()
         self._generations += 1
-        self._pending.append((fold_generation, self._clock(), self._generations, content, actor, outcome))
+        self._pending.append(("generation", self._clock(), self._generations, content, actor, outcome))
         return self._generations
 
     def record_decision(
@@ -156,7 +144,7 @@ class AuditRecords(AuditStore):
             signal = plain(signal, "signal")
         self._labels.add(account)
         self._known[account].add(decision.decision_hash)
-        self._pending.append((fold_decision, self._clock(), decision, signal, verdicts, intent))
+        self._pending.append(("decision", self._clock(), decision, signal, verdicts, intent))
 
     def record_report(self, account: str, order: Order, report: Report, position: Position) -> None:
         """Write down a report, with the order and the strategy's position as they are after it.
@@ -170,7 +158,7 @@ class AuditRecords(AuditStore):
         if report.fill is not None:
             _check_money(*where, report.fill.quantity, report.fill.price, report.fill.fee, report.fill.slippage)
         self._labels.add(account)
-        self._pending.append((fold_report, account, msgspec.structs.replace(order), report, position))
+        self._pending.append(("report", account, msgspec.structs.replace(order), report, position))
 
     def record_review(
         self, account: str, decision_hash: str, advisor: str, verdict: Verdict, details: dict[str, Any]
@@ -179,7 +167,7 @@ class AuditRecords(AuditStore):
         _check_money("review by ", advisor, verdict.quantity)
         row = plain(details, "details")
         self._labels.add(account)
-        self._pending.append((fold_review, self._clock(), account, decision_hash, advisor, verdict, row))
+        self._pending.append(("review", self._clock(), account, decision_hash, advisor, verdict, row))
 
     def record_account(self, account: str, account_state: Account, positions: dict[str, Position], at: int) -> None:
         """Write down the books at a moment of loop time: a position snapshot per symbol, and cash and equity."""
@@ -187,13 +175,13 @@ class AuditRecords(AuditStore):
         for symbol, held in positions.items():
             _check_money("position in ", symbol, held.quantity, held.average_price, held.realized_pnl, held.fees)
         self._labels.add(account)
-        self._pending.append((fold_books, account, account_state, dict(positions), at))
+        self._pending.append(("books", account, account_state, dict(positions), at))
 
     def record_cursor(self, account: str, source: str, cursor: dict[str, Any]) -> None:
         """Write down where a source goes on, in the same commit as what was made of its events so far."""
         row = plain(cursor, "cursor")
         self._labels.add(account)
-        self._pending.append((fold_cursor, self._clock(), account, source, row))
+        self._pending.append(("cursor", self._clock(), account, source, row))
 
     def record_control(self, name: str, value: Any, actor: str) -> None:
         """Write down a switch, such as the kill switch, and who turned it.
@@ -204,7 +192,7 @@ class AuditRecords(AuditStore):
         """
         if name.startswith("audit."):
             raise InputError(f"{name!r} is the audit's own (give the control another name)")
-        self._pending.append((fold_control, self._clock(), name, plain(value, name), actor))
+        self._pending.append(("control", self._clock(), name, plain(value, name), actor))
 
     def take_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or renew a lease for some seconds from now, and commit; 0 gives it back.
@@ -214,7 +202,7 @@ class AuditRecords(AuditStore):
         Whether `holder` has it now: False when another one holds it still.
         """
         now = self._clock()
-        self._pending.append((fold_lease, now, name, holder, now + round(seconds * SECOND)))
+        self._pending.append(("lease", now, name, holder, now + round(seconds * SECOND)))
         self.commit()
         (lease,) = self.rows("leases", name=name)
         return bool(lease["holder"] == holder and lease["expires_at"] > now)

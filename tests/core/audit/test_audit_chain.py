@@ -7,7 +7,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
-from torghut_core.audit.chain import GENESIS, Head, HeadFile, entry_hash, verify
+from torghut_core.audit.chain import ENTRY, GENESIS, Head, HeadFile, entry_hash, row_hash, verify
 from torghut_core.audit.rows import KEYS
 from torghut_core.audit.tables import COVERED, audit_log
 from torghut_core.errors import StateError
@@ -235,16 +235,14 @@ def test_dropped_trigger_is_found(written, database):
     assert found(written) == [f"audit_log: the trigger {name}, which refuses changes, is gone"]
 
 
-def forge(store, seq, previous, **changes):
-    """Statements that edit a log entry and give it the hash that fits."""
+def forge(store, seq, **changes):
+    """Give the statement that edits a log entry, and its hash to fit."""
+    columns = [sqlalchemy.type_coerce(audit_log.c[name], sqlalchemy.types.NullType()).label(name) for name in ENTRY]
     with store._engine.connect() as connection:
-        columns = [sqlalchemy.type_coerce(c, sqlalchemy.Text).label(c.name) for c in audit_log.c if c.name != "seq"]
-        row = connection.execute(sqlalchemy.select(audit_log.c.seq, *columns).where(audit_log.c.seq == seq)).mappings()
-        entry = {k: v for k, v in dict(row.one()).items() if v is not None} | changes
-    entry.pop("prev_hash"), entry.pop("hash")
-    digest = entry_hash(previous or store_hash(store, seq - 1), entry)
+        entry = connection.execute(sqlalchemy.select(*columns).where(audit_log.c.seq == seq)).mappings().one()
+    digest = entry_hash(store_hash(store, seq - 1), list((dict(entry) | changes).values()))
     sets = ", ".join(f"{name} = '{value}'" for name, value in (changes | {"hash": digest}).items())
-    return digest, f"UPDATE audit_log SET {sets} WHERE seq = {seq}"
+    return f"UPDATE audit_log SET {sets} WHERE seq = {seq}"
 
 
 def store_hash(store, seq):
@@ -254,16 +252,14 @@ def store_hash(store, seq):
 
 def test_entry_with_a_fitting_hash_breaks_the_chain(written, tamper):
     """An entry edited together with its hash no longer leads to the next one."""
-    _, statement = forge(written, 4, None, actor="me")
-    tamper(statement)
+    tamper(forge(written, 4, actor="me"))
     assert found(written) == ["audit_log 5: does not follow from the entry before it"]
 
 
 def test_last_entry_with_a_fitting_hash_is_not_the_head(written, tamper):
     """The newest entry has none behind it: the head tells."""
     head = written.head()
-    _, statement = forge(written, head.seq, None, actor="me")
-    tamper(statement)
+    tamper(forge(written, head.seq, actor="me"))
     assert f"audit_log: its end is not the one that audit.head in controls has ({head.seq})" in found(written)
 
 
@@ -401,6 +397,12 @@ def test_rewritten_database_is_told_by_a_head_kept_elsewhere(sqlite, opened, mak
 def test_head_of_a_new_audit_is_the_genesis(database, opened):
     """An empty log has a head too, so the first row that is cut shows as well."""
     assert opened(database).head() == GENESIS
+
+
+def test_column_of_a_later_version_changes_no_hash():
+    """A column that a migration adds is the last, and null in older rows: they keep their hash."""
+    assert row_hash(("a", None, "b")) == row_hash(("a", None, "b", None))
+    assert len({row_hash(("a", "b")), row_hash(("a", None, "b")), row_hash((None, "a", "b")), row_hash(("a",))}) == 4
 
 
 def test_value_that_cannot_be_read_names_the_table_and_the_way_on(sqlite, opened, make):

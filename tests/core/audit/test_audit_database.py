@@ -107,7 +107,7 @@ def test_tables_and_keys_agree():
         key = KEYS[table.name]
         unique = [tuple(c.columns.keys()) for c in table.constraints if isinstance(c, sqlalchemy.UniqueConstraint)]
         assert key == tuple(column.name for column in table.primary_key) or key in unique
-        assert ("id" in table.c) == (table.name in NUMBERED)
+        assert ("id" in table.c) == (table.name in NUMBERED) == (table.columns[0].name == "id")
 
 
 def test_upgrade_makes_a_database_and_tells_its_version(empty):
