@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from itertools import chain, product, repeat
+from itertools import product, repeat
 from operator import attrgetter
 from types import NoneType
 from typing import Any, TypeAlias
@@ -100,6 +100,13 @@ class Working(msgspec.Struct):
     price: Decimal
     open_quantity: Decimal
     """Signed units that the order would still add to the position."""
+
+
+# Reached for every report; a member of an enum, reached through its class, is slow in Python 3.11.
+_BUY = Side.BUY
+_DENY = Outcome.DENY
+_ACCEPT, _REJECTED = OrderEvent.ACCEPT, OrderEvent.REJECTED
+_FILLED = OrderState.FILLED
 
 
 class Engine(Books):
@@ -200,7 +207,7 @@ class Engine(Books):
             context = self._contexts[strategy, symbol] = Context(strategy, symbol, self._label, self)
         return context
 
-    def _rows(self, batch: Batch) -> Iterator[_Row]:
+    def _rows(self, batch: Batch) -> Iterable[_Row]:
         """The rows that strategies are shown, in stream order; strategies by name where they share a row."""
         parts = []
         for route in self._routes:
@@ -211,7 +218,7 @@ class Engine(Books):
                     parts.append((route, index))
         streams = [route.stream(batch, index, self._context) for route, index in parts]
         if len(streams) < 2:
-            return chain(*streams)
+            return streams[0] if streams else ()
         return _interleave(streams, [index for _, index in parts])
 
     def _decide(self, route: _Route, proposed: Any, signal: Signal, context: Context) -> None:
@@ -290,7 +297,7 @@ class Engine(Books):
             totals.denied += 1
             strategy.denied += 1
             for verdict in verdicts:
-                if verdict.outcome is Outcome.DENY:
+                if verdict.outcome is _DENY:
                     totals.denials[verdict.code] = totals.denials.get(verdict.code, 0) + 1
         elif intent.quantity != decision.quantity:
             strategy.shrunk += 1
@@ -362,7 +369,7 @@ class Engine(Books):
         order, context = working.order, working.context
         if not apply_report(order, report):
             return  # a fill that was seen before
-        if report.event is not OrderEvent.ACCEPT:
+        if report.event is not _ACCEPT:
             after = _open_quantity(order)
             context.working += after - working.open_quantity
             working.open_quantity = after
@@ -370,7 +377,7 @@ class Engine(Books):
             self._end(working)
         if report.fill is not None:
             report = msgspec.structs.replace(report, fill=self._fold(report.fill, context, working.price))
-        elif report.event is OrderEvent.REJECTED:
+        elif report.event is _REJECTED:
             self.totals.rejected += 1
         self._audit.record_report(self._label, order, report, context.position)
         self._lines.append(_line_of(order, report))
@@ -381,13 +388,13 @@ class Engine(Books):
     def _end(self, working: Working) -> None:
         """Keep an order that is done for a while, because a late fill of it still counts."""
         number = working.order.intent.client_order_id
-        if self._working.pop(number, None) is not None and working.order.state is not OrderState.FILLED:
+        if self._working.pop(number, None) is not None and working.order.state is not _FILLED:
             self._ended[number] = working
             if len(self._ended) > LATE_FILLS:
                 del self._ended[next(iter(self._ended))]
 
     def _fold(self, fill: Fill, context: Context, price: Decimal) -> Fill:
-        signed = fill.quantity if fill.side is Side.BUY else -fill.quantity
+        signed = fill.quantity if fill.side is _BUY else -fill.quantity
         context.position = apply_fill(context.position, fill)
         self._net[fill.symbol] = self._net.get(fill.symbol, ZERO) + signed
         self.totals.fills += 1
@@ -395,7 +402,7 @@ class Engine(Books):
         self.totals.fees += fill.fee
         if not price:
             return fill
-        against_us = fill.price - price if fill.side is Side.BUY else price - fill.price
+        against_us = fill.price - price if fill.side is _BUY else price - fill.price
         return msgspec.structs.replace(fill, slippage=against_us)
 
     def _stop_strategy(self, route: _Route, error: Exception) -> None:
@@ -449,17 +456,18 @@ class _Route:
         names = batch.symbols.names
         numbers = signals.symbol[index].tolist()
         contexts = {number: context(self.name, names[number]) for number in set(numbers)}
+        only = next(iter(contexts)) if len(contexts) == 1 else None
         at = signals.at[index]
         rows = map(
             self._row,
-            map(names.__getitem__, numbers),
+            map(names.__getitem__, numbers) if only is None else repeat(names[only]),
             signals.event_ts[index].tolist(),
             *[getattr(signals, column)[index].tolist() for column in self.instance.columns],
         )
         return zip(
             repeat(self),
             rows,
-            map(contexts.__getitem__, numbers),
+            map(contexts.__getitem__, numbers) if only is None else repeat(contexts[only]),
             at.tolist(),
             batch.now[at - batch.start].tolist(),
             signals.close[index].tolist(),
@@ -507,7 +515,7 @@ def _open_quantity(order: Order) -> Decimal:
     """Signed units that an order would still add to the position."""
     if is_done(order.state):
         return ZERO
-    return order.remaining if order.intent.side is Side.BUY else -order.remaining
+    return order.remaining if order.intent.side is _BUY else -order.remaining
 
 
 def _line_of(order: Order, report: Report) -> str:

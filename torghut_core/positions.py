@@ -13,6 +13,8 @@ from decimal import Decimal
 
 from torghut_core.model.trading import ZERO, Fill, Position, Side
 
+_BUY = Side.BUY
+
 
 def apply_fill(position: Position, fill: Fill) -> Position:
     """The position after a fill.
@@ -35,7 +37,7 @@ def apply_fill(position: Position, fill: Fill) -> Position:
     """
     held, average, realized = position.quantity, position.average_price, position.realized_pnl
     price = fill.price
-    change = fill.quantity if fill.side is Side.BUY else -fill.quantity
+    change = fill.quantity if fill.side is _BUY else -fill.quantity
     total = held + change
     if not held:
         average = price

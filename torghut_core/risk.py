@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import lru_cache
 
 import msgspec
 
@@ -37,14 +38,9 @@ class Gates(msgspec.Struct, kw_only=True):
     price_max_age_ns: int = 300 * SECOND
 
 
+@lru_cache(maxsize=4096)  # most decisions pass the same gates in the same way
 def _gate(code: str, is_open: bool, value: str = "", limit: str = "") -> Verdict:
     return Verdict(KERNEL, Outcome.ALLOW if is_open else Outcome.DENY, code, value, limit)
-
-
-_OPEN = {
-    code: _gate(code, is_open=True)
-    for code in ("trading-enabled", "mode", "kill-switch", "strategy-enabled", "broker-capable", "price-present")
-}
 
 
 class Desk:
@@ -121,30 +117,19 @@ class Desk:
             and (able.fractional or decision.quantity == decision.quantity.to_integral_value())
         )
         verdicts = [
-            _OPEN["trading-enabled"]
-            if gates.trading_enabled
-            else _gate("trading-enabled", is_open=False, limit="true"),
-            _OPEN["mode"] if is_mode_open else _gate("mode", is_open=False, value=gates.mode, limit="paper"),
-            _OPEN["kill-switch"] if not gates.killed else _gate("kill-switch", is_open=False, value=gates.killed),
-            _OPEN["strategy-enabled"] if is_enabled else _gate("strategy-enabled", is_open=False),
+            _gate("trading-enabled", gates.trading_enabled, "", "" if gates.trading_enabled else "true"),
+            _gate("mode", True) if is_mode_open else _gate("mode", False, gates.mode, "paper"),
+            _gate("kill-switch", not gates.killed, gates.killed),
+            _gate("strategy-enabled", is_enabled),
             _gate("symbol-allowed", is_allowed, decision.symbol),
-            _OPEN["broker-capable"]
+            _gate("broker-capable", True)
             if is_capable
-            else _gate("broker-capable", is_open=False, value=f"{decision.order_type} {decision.time_in_force}"),
+            else _gate("broker-capable", False, f"{decision.order_type} {decision.time_in_force}"),
+            _gate("price-present", price_ts is not None),
         ]
-        if price_ts is None:
-            verdicts.append(_gate("price-present", is_open=False))
-        else:
-            age = decision.decided_at - price_ts
-            verdicts.append(_OPEN["price-present"])
-            verdicts.append(
-                _gate(
-                    "price-fresh",
-                    age <= gates.price_max_age_ns,
-                    f"{age // SECOND} s",
-                    f"{gates.price_max_age_ns // SECOND} s",
-                )
-            )
+        if price_ts is not None:
+            age, limit = decision.decided_at - price_ts, gates.price_max_age_ns
+            verdicts.append(_gate("price-fresh", age <= limit, f"{age // SECOND} s", f"{limit // SECOND} s"))
         verdicts.append(_gate("quantity-valid", is_valid, str(decision.quantity), "> 0"))
         return verdicts
 

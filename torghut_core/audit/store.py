@@ -153,10 +153,10 @@ class AuditRecords(AuditStore):
         ------
         InputError : a price, quantity or fee that is no `Decimal`.
         """
-        where = "report of ", report.client_order_id
-        _check_money(*where, order.filled_quantity, order.average_price, order.fees)
-        if report.fill is not None:
-            _check_money(*where, report.fill.quantity, report.fill.price, report.fill.fee, report.fill.slippage)
+        fill = report.fill
+        if fill is not None:  # an order's amounts are made of its fills, and change with them alone
+            amounts = fill.quantity, fill.price, fill.fee, fill.slippage
+            _check_money("report of ", report.client_order_id, *amounts, order.average_price, order.fees)
         self._labels.add(account)
         self._pending.append(("report", account, msgspec.structs.replace(order), report, position))
 

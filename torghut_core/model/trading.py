@@ -85,8 +85,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """What the order would be, as text: the `params` of the decision hash. Absent values are left out."""
         params = {
             "quantity": str(self.quantity),
-            "order_type": self.order_type.value,
-            "time_in_force": self.time_in_force.value,
+            "order_type": str(self.order_type),
+            "time_in_force": str(self.time_in_force),
         }
         if self.limit_price is not None:
             params["limit_price"] = str(self.limit_price)
@@ -236,7 +236,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
-class Order(msgspec.Struct, kw_only=True):
+class Order(msgspec.Struct, kw_only=True, gc=False):
     """An intent and how far it has come; changed only by `order_state.apply_report`.
 
     `average_price` is weighted by quantity; `fill_ids` are those of the fills in it, oldest first.

@@ -43,11 +43,13 @@ class Rows(msgspec.Struct, frozen=True):
 
 
 def derived_rows(batch: Batch) -> dict[str, Rows]:
-    """The rows of a batch for each table that gets any, copied: a stage may use its arrays again."""
+    """The rows of a batch for each table that gets any; copied where they are a part of a larger block."""
     tables: dict[str, Bars | Signals] = {"microbars": batch.microbars, "signals": batch.signals}
     return {
         table: Rows(
-            batch.symbols, type(values)(values.ints.copy(), values.floats.copy()), batch.now[values.at - batch.start]
+            batch.symbols,
+            type(values)(np.ascontiguousarray(values.ints), np.ascontiguousarray(values.floats)),
+            batch.now[values.at - batch.start],
         )
         for table, values in tables.items()
         if len(values)

@@ -49,6 +49,8 @@ class Stage(Plugin, ABC):
     def update(self, batch: Batch) -> Batch:
         """Fill in what this stage derives and give the batch on (the same object, or a new one).
 
+        What was given on is not written to again: the signal store keeps it.
+
         A derived row carries in ``at`` the position of the event that made it known, and rows are in order of
         (at, event_ts, symbol name, step).
         """

@@ -131,7 +131,7 @@ def offer(working: Working, view: View, touch: float | None, slip: Decimal) -> D
 
 def problem(intent: Intent) -> str:
     """Why no venue can take an order, "" where one can."""
-    given = tuple(name for name in _PRICES if getattr(intent, name) is not None)
+    given = tuple([name for name in _PRICES if getattr(intent, name) is not None])
     if given not in _NEEDED[intent.order_type]:
         needed = " or ".join(" and ".join(names) or "no price" for names in _NEEDED[intent.order_type])
         return f"a {intent.order_type} order takes {needed}, not {' and '.join(given) or 'none'}"

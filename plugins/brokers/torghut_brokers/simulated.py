@@ -63,6 +63,13 @@ FEW = 32
 """So many events are shown to the orders one by one; of more, those that matter are picked out first."""
 
 
+# Reached for every order; a member of an enum, reached through its class, is slow in Python 3.11.
+_BUY = Side.BUY
+_SUBMIT, _ACCEPT, _FILL = OrderEvent.SUBMIT, OrderEvent.ACCEPT, OrderEvent.FILL
+_SUBMITTED, _FILLED = OrderState.SUBMITTED, OrderState.FILLED
+_DAY = TimeInForce.DAY
+
+
 class Request(msgspec.Struct, frozen=True):
     """What was asked and has not arrived: SUBMIT, CANCEL, or REPLACE with the new terms."""
 
@@ -158,9 +165,9 @@ class Simulated(Broker):
             return
         self._known.add(intent.client_order_id)
         arrival = intent.decided_at + self._latency
-        order = Order(intent=intent, state=OrderState.SUBMITTED, updated_at=intent.decided_at)
-        self._orders[intent.client_order_id] = Working(order, intent.side is Side.BUY, arrival, stop=intent.stop_price)
-        self._send(Request(arrival, intent.client_order_id, OrderEvent.SUBMIT))
+        order = Order(intent=intent, state=_SUBMITTED, updated_at=intent.decided_at)
+        self._orders[intent.client_order_id] = Working(order, intent.side is _BUY, arrival, stop=intent.stop_price)
+        self._send(Request(arrival, intent.client_order_id, _SUBMIT))
 
     def cancel(self, client_order_id: str) -> None:
         """Ask that an order be canceled; see `Broker.cancel`."""
@@ -335,7 +342,7 @@ class Simulated(Broker):
         working = self._orders.get(request.client_order_id)
         if working is None:
             return
-        if request.event is OrderEvent.SUBMIT:
+        if request.event is _SUBMIT:
             self._accept(working, request.due)
         elif request.event is OrderEvent.CANCEL:
             self._end(working, OrderEvent.CANCELED, request.due)
@@ -348,10 +355,10 @@ class Simulated(Broker):
         if refusal:
             self._end(working, OrderEvent.REJECTED, now, refusal)
             return
-        self._report(working, OrderEvent.ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}")
+        self._report(working, _ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}")
         self._at_venue.setdefault(intent.symbol, []).append(working)
         self._changed.add(intent.symbol)
-        if intent.time_in_force is TimeInForce.DAY:
+        if intent.time_in_force is _DAY:
             # Until it has met an event nobody knows how long its bars are; none is longer than a day.
             working.ends_at = (now - self._day_end) // DAY * DAY + self._day_end + DAY
             working.until = working.ends_at + DAY
@@ -391,7 +398,7 @@ class Simulated(Broker):
         if price is not None:
             self._take(working, view, price, at)
         self._changed.add(intent.symbol)
-        if working.order.state is OrderState.FILLED:
+        if working.order.state is _FILLED:
             self._forget(working)
         elif intent.time_in_force in AT_ONCE:
             self._end(working, OrderEvent.CANCELED, view.begin)
@@ -425,7 +432,7 @@ class Simulated(Broker):
             fee=ZERO if self._is_free else self._charge(working, notional, quantity),
             event_ts=view.begin,
         )
-        self._report(working, OrderEvent.FILL, view.begin, fill=fill)
+        self._report(working, _FILL, view.begin, fill=fill)
         self._cash -= (notional if working.is_buy else -notional) + fill.fee
         before = self._positions.get(intent.symbol, FLAT)
         position = self._positions[intent.symbol] = apply_fill(before, fill)

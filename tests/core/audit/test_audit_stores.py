@@ -360,10 +360,10 @@ def test_money_that_is_no_decimal_is_refused_when_it_is_recorded(store, make):
     report = make.report(intent, OrderEvent.FILL, fill)
     with pytest.raises(InputError, match=f"report of {intent.client_order_id}: 0.1 is a float"):
         store.record_report("paper-1", make.order(intent, OrderState.FILLED, "1.50"), report, Position())
-    order = make.order(intent, OrderState.ACCEPTED)
+    order = make.order(intent, OrderState.FILLED, "1.50")
     order.fees = 0
     with pytest.raises(InputError, match=f"report of {intent.client_order_id}: 0 is a int"):
-        store.record_report("paper-1", order, make.report(intent, OrderEvent.ACCEPT), Position())
+        store.record_report("paper-1", order, make.report(intent, OrderEvent.FILL, make.fill(intent)), Position())
     with pytest.raises(InputError, match="position in ES: 2 is a int"):
         store.record_account("paper-1", make.books(), {"ES": Position(2)}, make.START)
     with pytest.raises(InputError, match=r"books of paper-1: 1\.5 is a float"):
