@@ -17,7 +17,7 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import (
@@ -340,6 +340,19 @@ class Use(_Entry):
         {}, meaning="parameters of the plugin"
     )
 
+    _place: str = PrivateAttr(default="")
+
+    @property
+    def place(self) -> str:
+        """The key under which it stands in the files (``strategies[0]``); "" where it comes from no file."""
+        return self._place
+
+    def moved(self, place: str) -> Self:
+        """The same entry at another place."""
+        entry = self.model_copy()
+        entry._place = place  # noqa: SLF001 (its own class)
+        return entry
+
 
 class StrategyEntry(Use):
     """One strategy: what it trades, on which bars, within which limits."""
@@ -436,9 +449,23 @@ class Catalog(_Entry):
             pipeline["source"]["params"] |= params
             if pipeline["broker"] and pipeline["broker"]["use"] != "simulated":
                 pipeline["broker"] = {"use": "simulated"}
-        catalog = Catalog.model_validate(content)
+        return self.with_(pipelines=Catalog.model_validate(content).pipelines)
+
+    def with_(self, **values: Any) -> Catalog:
+        """The catalog with other values in some of its fields; they are not checked again."""
+        catalog = Catalog.model_construct(**{name: getattr(self, name) for name in Catalog.model_fields} | values)
         catalog._marks = self._marks  # noqa: SLF001 (its own class)
         return catalog
+
+    @classmethod
+    def from_record(cls, content: Mapping[str, Any]) -> Catalog:
+        """The catalog of a generation that was written down, from what the audit database keeps of it."""
+        strategies = [
+            {name: entry[name] for name in StrategyEntry.model_fields if name in entry}
+            for entry in content["strategies"]
+        ]
+        fields = {name: content[name] for name in cls.model_fields if name in content}
+        return cls.model_validate(fields | {"plugins": {"allow": content["allow"]}, "strategies": strategies})
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Catalog) else NotImplemented
@@ -561,6 +588,76 @@ def load(files: Mapping[str, str]) -> Catalog:
     ------
     CatalogError : every problem that was found, in file order.
     """
+    draft = load_draft(files)
+    if draft.problems:
+        raise CatalogError(draft.problems)
+    return draft.catalog
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What of a catalog can be used: the entries that are right, and what is wrong with the others.
+
+    Attributes
+    ----------
+    catalog : the entries that are right.
+    problems : in file order.
+    left_out : place of each entry that was left out (``strategies[2]``, ``pipelines``) and its name, a strategy's own
+        or its plugin's; None where that cannot be read.
+    """
+
+    catalog: Catalog
+    problems: list[Problem]
+    left_out: Mapping[str, str | None]
+
+    def without(self, problems: Iterable[Problem]) -> Draft:
+        """The same without the entries that these problems are about.
+
+        Raises
+        ------
+        CatalogError : one of them is about no entry.
+        """
+        problems = list(problems)
+        places = {entry_place(problem.key) for problem in problems}
+        if None in places:
+            raise CatalogError(sorted([*self.problems, *problems], key=_where))
+        names = {entry.name for entry in self.catalog.strategies if entry.place in places}
+        left_out = dict(self.left_out)
+        lists: dict[str, Any] = {}
+        for key in _JOINED:
+            entries = getattr(self.catalog, key)
+            is_bad = [entry.place in places or getattr(entry, "name", None) in names for entry in entries]
+            left_out |= {
+                entry.place: getattr(entry, "name", entry.use)
+                for entry, bad in zip(entries, is_bad, strict=True)
+                if bad
+            }
+            lists[key] = tuple(entry for entry, bad in zip(entries, is_bad, strict=True) if not bad)
+        if "pipelines" in places:
+            left_out["pipelines"] = None
+            lists["pipelines"] = MappingProxyType({})
+        return Draft(self.catalog.with_(**lists), sorted([*self.problems, *problems], key=_where), left_out)
+
+
+def entry_place(key: str) -> str | None:
+    """The entry that a dotted key is in; the pipelines count as one. None for the keys of the catalog itself.
+
+    Examples
+    --------
+    >>> entry_place("strategies[2].params.rsi_buy"), entry_place("pipelines.trading.broker"), entry_place("mode")
+    ('strategies[2]', 'pipelines', None)
+    """
+    match = re.match(rf"(?:{'|'.join(_JOINED)})\[\d+\]|pipelines(?=\.|$)", key)
+    return match[0] if match else None
+
+
+def load_draft(files: Mapping[str, str]) -> Draft:
+    """What of the catalog in these texts can be used; see `load`.
+
+    Raises
+    ------
+    CatalogError : every problem, where one is with a file as a whole or with a key of the catalog itself.
+    """
     problems: list[Problem] = []
     trees = []
     for file in sorted(files):
@@ -580,7 +677,7 @@ def load(files: Mapping[str, str]) -> Catalog:
     marks = Marks(of)
     problems += _namesakes(content, marks)
     try:
-        catalog = Catalog.model_validate(content)
+        Catalog.model_validate(content)
     except ValidationError as error:
         told = {_where(problem) for problem in problems}
         problems += (
@@ -588,10 +685,40 @@ def load(files: Mapping[str, str]) -> Catalog:
             for problem in marks.problems(error, Catalog)
             if _where(problem) not in told and (is_whole or problem.key != "version")
         )
-    if problems:
-        raise CatalogError(sorted(problems, key=_where))
+    problems.sort(key=_where)
+    places = {entry_place(problem.key) for problem in problems}
+    if not is_whole or None in places:
+        raise CatalogError(problems)
+    names = {_named(content, place) for place in places if place and place.startswith("strategies")} - {None}
+    left_out: dict[str, str | None] = {place: None for place in places if place == "pipelines"}
+    kept: dict[str, list[str]] = {}
+    for key in _JOINED:
+        found = content.get(key, ())
+        for number in range(len(found)):
+            place = f"{key}[{number}]"
+            name = _named(content, place)
+            if place in places or (key == "strategies" and name in names):
+                left_out[place] = name
+            else:
+                kept.setdefault(key, []).append(place)
+        if key in content:
+            content[key] = [found[int(place[len(key) + 1 : -1])] for place in kept.get(key, ())]
+    if "pipelines" in places:
+        del content["pipelines"]
+    catalog = Catalog.model_validate(content)
     catalog._marks = marks  # noqa: SLF001 (its own module)
-    return catalog
+    for key, standing in kept.items():
+        for entry, place in zip(getattr(catalog, key), standing, strict=True):
+            entry._place = place  # noqa: SLF001 (its own module)
+    return Draft(catalog, problems, left_out)
+
+
+def _named(content: Any, place: str) -> str | None:
+    """What the entry at a place is called: a strategy by its own name, another by its plugin's."""
+    key, _, number = place.rstrip("]").partition("[")
+    entry = content[key][int(number)] if number else None
+    name = entry.get("name" if key == "strategies" else "use") if isinstance(entry, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def _where(problem: Problem) -> tuple[str, int, int, str]:

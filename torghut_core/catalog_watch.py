@@ -9,7 +9,7 @@ as well. The hint only makes it quick.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -69,7 +69,7 @@ class CatalogWatch:
         self._changes = changes
         self._read = read
 
-    async def versions(self) -> AsyncIterator[Version]:
+    async def versions(self) -> AsyncGenerator[Version, None]:
         """Yield what the catalog holds, at once, and again whenever that is not what was yielded last.
 
         A catalog that cannot be read is a `CatalogError`, once for each reason; readable again, it is yielded also

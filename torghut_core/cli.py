@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from torghut_core import logs
-from torghut_core.errors import InputError, TorghutError
+from torghut_core.errors import InputError, StateError, TorghutError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from torghut_core.admin.client import AdminClient
+    from torghut_core.catalog import Catalog
     from torghut_core.plugin_host import PluginHost
 
 app = typer.Typer(
@@ -47,6 +49,10 @@ State = Annotated[Path, typer.Option("--state", help="Directory of the embedded 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 CatalogOption = Annotated[
     Path | None, typer.Option("--catalog", help="Catalog file or folder (default: TRADING_STRATEGY_CONFIG_PATH).")
+]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="Admin API of a running kernel (default: of the one that runs on --state)."),
 ]
 STATE = Path(".torghut")
 
@@ -78,6 +84,12 @@ def replay(
     on_bad_row: Annotated[
         Literal["fail", "skip"], typer.Option(help="Stop at a bad row, or leave it out and say so.")
     ] = "fail",
+    swap_at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N:CATALOG", help="Take up another catalog before event N, counted from 0; may be given repeatedly."
+        ),
+    ] = None,
     page: Annotated[Path | None, typer.Option("--page", help="Write the HTML page there.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +98,16 @@ def replay(
     Several tapes are merged in the order in which their events became known. A tape is checked whole before the first
     event is traded, so a bad one changes nothing.
     """
-    _replay(tapes or [], _catalog_path(catalog), state, batch_size, speed, on_bad_row, page=page, as_json=as_json)
+    swaps = [_swap(text) for text in swap_at or []]
+    path = _catalog_path(catalog)
+    _replay(tapes or [], path, state, batch_size, speed, on_bad_row, swaps=swaps, page=page, as_json=as_json)
+
+
+def _swap(text: str) -> tuple[int, Path]:
+    event, colon, path = text.partition(":")
+    if not (event.isascii() and event.isdigit() and colon and path):
+        raise InputError(f"--swap-at {text}: is not of the form N:CATALOG (as in 250000:other.yaml)")
+    return int(event), Path(path)
 
 
 def _replay(
@@ -97,13 +118,14 @@ def _replay(
     speed: str = "max",
     on_bad_row: str = "fail",
     *,
+    swaps: list[tuple[int, Path]] | None = None,
     page: Path | None = None,
     as_json: bool = False,
 ) -> None:
     from torghut_core.replay import Replay
     from torghut_core.runner import to_json
 
-    with Replay(catalog, tapes, state, speed=speed, on_bad_row=on_bad_row) as job:
+    with Replay(catalog, tapes, state, speed=speed, on_bad_row=on_bad_row, swaps=swaps or ()) as job:
         with _progress(job.total, "replay") as advance:
             job.run(batch_size, advance)
         if page is not None:
@@ -114,6 +136,24 @@ def _replay(
             from torghut_core.summary import print_summary
 
             print_summary(_console(), job, page)
+
+
+@app.command()
+def run(
+    catalog: CatalogOption = None,
+    state: State = STATE,
+    host: Annotated[str, typer.Option(help="Address that the admin API listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the admin API; 0 takes any.")] = 8181,
+) -> None:
+    """Trade as the catalog says, watch it, and take up its changes, until SIGTERM or the end of the source.
+
+    Orders leave only with TRADING_ENABLED=true. SIGTERM finishes the batch and closes the stores; a second one ends at
+    once.
+    """
+    from torghut_core.run import Run
+
+    job = Run(_catalog_path(catalog), state, host=host, port=port)
+    job.execute(lambda url: print(f"trading, admin API at {url} (SIGTERM or Ctrl-C to stop)", flush=True))
 
 
 @signals_app.command("export")
@@ -168,16 +208,71 @@ def catalog_validate(
 
 @catalog_app.command("diff")
 def catalog_diff(
-    old: Annotated[Path, typer.Argument(help="Catalog file or folder that trades.")],
-    new: Annotated[Path, typer.Argument(help="Catalog file or folder that shall trade.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="[OLD] NEW", help="Catalog file or folder that trades, and that shall trade."),
+    ],
+    against_live: Annotated[
+        bool, typer.Option("--against-live", help="Compare NEW with what trades in a running kernel.")
+    ] = False,
+    url: Url = None,
+    state: State = STATE,
     as_json: AsJson = False,
 ) -> None:
     """Tell what a change of catalog would do: what at once, what when flat, what after a restart."""
     from torghut_core import catalog as catalogs
     from torghut_core.catalog_diff import diff
 
-    found = diff(*(catalogs.load(catalogs.read(path)) for path in (old, new)))
+    if len(paths) != (1 if against_live else 2):
+        raise InputError(f"`catalog diff` takes OLD NEW, or --against-live NEW, not {len(paths)} catalogs (see --help)")
+    *olds, new = [catalogs.load(catalogs.read(path)) for path in paths]
+    found = diff(olds[0] if olds else _live_catalog(url, state), new)
     _say(found.to_json(), found.to_text(), as_json)
+
+
+@catalog_app.command("status")
+def catalog_status(url: Url = None, state: State = STATE, as_json: AsJson = False) -> None:
+    """Tell what trades now, what is wrong with it and what waits; where nothing runs, what traded last."""
+    from torghut_core.admin.client import NothingRuns
+
+    try:
+        client = _admin(url, state)
+        status = client.get("/catalog")["status"]
+    except NothingRuns:
+        if url is not None:
+            raise
+        last = _last_generation(state)
+        text = f"nothing runs on {state}; "
+        if last["generation"] is None:
+            text += "nothing ever traded there"
+        else:
+            text += "generation {generation} traded last, digest {digest:.12}, ".format(**last)
+            text += "since {since}, brought by {actor}: {outcome}".format(**last)
+        _say({"running": False, **last}, text, as_json)
+        return
+    if as_json:
+        print(json.dumps({"running": True, "url": client.url, **status}, indent=2))
+        return
+    from torghut_core.admin.status import print_status
+
+    print_status(_console(), status, client.url)
+
+
+@catalog_app.command("rollback")
+def catalog_rollback(
+    to: Annotated[
+        int | None, typer.Option(min=1, help="Generation to go back to (default: the one before).", show_default=False)
+    ] = None,
+    url: Url = None,
+    state: State = STATE,
+    as_json: AsJson = False,
+) -> None:
+    """Let a running kernel trade an earlier generation again, until the catalog's file changes."""
+    done = _admin(url, state).post("/catalog/rollback", {} if to is None else {"to": to})
+    text = "\n".join([f"generation {done['generation']}: {done['outcome']}", *done["problems"]])
+    _say(done, text, as_json)
+    if done["problems"]:
+        raise typer.Exit(1)
 
 
 @catalog_app.command("schema")
@@ -359,6 +454,44 @@ def _catalog_path(path: Path | None) -> Path:
     if configured is None:
         raise InputError("no catalog given (use --catalog PATH, or set TRADING_STRATEGY_CONFIG_PATH)")
     return configured
+
+
+def _admin(url: str | None, state: Path) -> AdminClient:
+    from torghut_core.admin.client import connect
+    from torghut_core.settings import load_settings
+
+    token = load_settings().torghut_token
+    return connect(url, state, token.get_secret_value() if token else None)
+
+
+def _live_catalog(url: str | None, state: Path) -> Catalog:
+    from pydantic import ValidationError
+
+    from torghut_core.catalog import Catalog
+
+    client = _admin(url, state)
+    content = client.get("/catalog")["content"]
+    try:
+        return Catalog.model_validate(content)
+    except ValidationError as error:
+        mend = "use the torghut of the version that runs there"
+        raise StateError(f"{client.url} trades a catalog of another format ({mend})") from error
+
+
+def _last_generation(state: Path) -> dict[str, Any]:
+    from torghut_core.audit.rows import as_json
+    from torghut_core.settings import load_settings
+    from torghut_core.stores import existing_state, open_audit
+
+    with existing_state(state) as directory:
+        audit = open_audit(load_settings(), directory)
+        try:
+            rows = audit.rows("catalog_generations", newest_first=True, limit=1)
+        finally:
+            audit.close()
+    keys = {"generation": "number", "digest": "digest", "since": "created_at", "actor": "actor", "outcome": "outcome"}
+    row = as_json(rows[0]) if rows else {}
+    return {key: row.get(column) for key, column in keys.items()}
 
 
 def _host(allow: tuple[str, ...]) -> PluginHost:

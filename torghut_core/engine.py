@@ -11,21 +11,23 @@ on how the stream was cut into batches.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
-from itertools import product, repeat
+from itertools import chain, product
 from operator import attrgetter
-from types import NoneType
-from typing import Any, TypeAlias
+from types import CodeType, MappingProxyType, NoneType
+from typing import Any
 
 import msgspec
-import numpy as np
 
 from torghut_core import logs
+from torghut_core.catalog import OnRemove
 from torghut_core.context import Books, Context
-from torghut_core.errors import IllegalTransition
-from torghut_core.generation import Generation, StrategyInstance
-from torghut_core.model.market import Batch, IntArray, Signal, signal_type
+from torghut_core.errors import IllegalTransition, reason_of
+from torghut_core.generation import Generation, StrategyInstance, has_same_terms
+from torghut_core.model.market import Batch, Signal
 from torghut_core.model.trading import (
     ZERO,
     Account,
@@ -48,24 +50,19 @@ from torghut_core.model.trading import (
 )
 from torghut_core.order_state import apply_report, is_done
 from torghut_core.ports import AuditStore, RiskContext
-from torghut_core.positions import apply_fill
+from torghut_core.positions import add_position, apply_fill
 from torghut_core.risk import Desk, Gates
+from torghut_core.routes import Closing, Route, Row, StrategyTotals, interleave
+from torghut_core.timestamps import MINUTE
+from torghut_core.watchdog import Overrun, Watchdog
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+MAX_DECISIONS = 10_000
+"""A strategy that makes more decisions in one minute of the loop's time is quarantined."""
 
 LATE_FILLS = 10_000
 """So many canceled, expired and rejected orders are remembered for fills that were under way."""
-
-
-class StrategyTotals(msgspec.Struct):
-    """What one strategy did so far, counted."""
-
-    rows: int = 0
-    """Signal rows that it was shown."""
-    decisions: int = 0
-    denied: int = 0
-    shrunk: int = 0
-    fills: int = 0
-    failure: str = ""
-    """What it raised; it is not asked again then."""
 
 
 class Totals(msgspec.Struct):
@@ -119,10 +116,23 @@ class Engine(Books):
     audit : where it is written down.
     gates : the kernel's switches.
     allow_shorts : ``TRADING_ALLOW_SHORTS``.
+    on_trouble : called when a strategy was quarantined, or went back to its old code.
+
+    Attributes
+    ----------
+    totals : what happened so far, counted.
+    reverted : strategies whose new code failed on trial, with the reason; the caller takes them out.
     """
 
     def __init__(
-        self, generation: Generation, account: str, audit: AuditStore, gates: Gates, *, allow_shorts: bool = False
+        self,
+        generation: Generation,
+        account: str,
+        audit: AuditStore,
+        gates: Gates,
+        *,
+        allow_shorts: bool = False,
+        on_trouble: Callable[[], None] = lambda: None,
     ) -> None:
         if generation.broker is None:
             raise ValueError("a generation without a broker cannot trade")
@@ -130,10 +140,13 @@ class Engine(Books):
         self._generation = generation
         self._broker = generation.broker
         self._label = account
+        self._gates = gates
         self._audit = audit
         self._allow_shorts = allow_shorts
         self._desk = Desk(gates, self._broker.capabilities, generation.advisors, generation.rules, self._note_failure)
-        self._routes = [_Route(instance) for instance in generation.strategies]
+        self._routes = [Route(instance, generation.number) for instance in generation.strategies]
+        self._closing: list[Route] = []
+        self._gone_by: list[Batch] | None = None
         self.totals.strategies = {route.name: route.totals for route in self._routes}
         self._contexts: dict[tuple[str, str], Context] = {}
         self._working: dict[str, Working] = {}
@@ -144,6 +157,9 @@ class Engine(Books):
         self._batch: Batch | None = None
         self._shown = 0
         self._position = 0
+        self._now = 0
+        self._on_trouble = on_trouble
+        self.reverted: dict[str, str] = {}
 
     @property
     def digest(self) -> str:
@@ -190,15 +206,246 @@ class Engine(Books):
             context.price = close
             try:
                 decision = route.on_signal(signal, context)
-            except Exception as error:  # a plugin may raise anything; the other strategies trade on
-                self._stop_strategy(route, error)
+            except (Exception, Overrun) as error:  # a plugin may raise anything; the other strategies trade on
+                self._contain(route, error, signal, context)
                 continue
             if decision is not None:
                 self._decide(route, decision, signal, context)
         self._position = batch.stop - 1
+        self._now = int(batch.now[-1])
         self._meet(batch.stop)
         self._batch = None
         _ = self.digest  # take the batch's lines in
+        if self._gone_by is not None:
+            self._gone_by.append(batch)
+        if self._closing:
+            self._closing = [route for route in self._closing if self._holds(route.name, route.symbols)]
+
+    # From one generation to the next.
+
+    @property
+    def generation(self) -> Generation:
+        """What trades."""
+        return self._generation
+
+    @property
+    def now(self) -> int:
+        """The loop's time, ns; 0 before the first event."""
+        return self._now
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Strategies that are not asked any more, with the reason."""
+        return {route.name: route.totals.failure for route in self._routes if route.totals.failure}
+
+    @property
+    def closing(self) -> list[StrategyInstance]:
+        """What stands in for strategies that are gone, until their positions are closed."""
+        names = {route.name for route in self._routes}
+        return [route.instance for route in self._closing if route.name not in names]
+
+    @property
+    def holding(self) -> set[str]:
+        """Strategies that hold a position or have an order out."""
+        return {name for name, symbol in self._contexts if self._holds(name, [symbol])}
+
+    def states(self) -> dict[str, str]:
+        """What each strategy of the generation does: trading, warming, disabled or quarantined; or closing."""
+        states = dict.fromkeys((route.name for route in self._closing), "closing")
+        for route in self._routes:
+            if route.totals.failure:
+                states[route.name] = "quarantined"
+            elif not route.instance.enabled:
+                states[route.name] = "disabled"
+            else:
+                states[route.name] = "warming" if route.left else "trading"
+        return states
+
+    def watchdog(self, seconds: float) -> Watchdog:
+        """Who interrupts plugins that take more than `seconds` of a batch."""
+        callers: dict[CodeType, Callable[[Mapping[str, Any]], str]] = {
+            self.step.__code__: lambda local: str(local["route"].name),
+            self._contain.__code__: lambda local: str(local["route"].name),
+            self._route.__code__: lambda local: str(local["instance"].name),
+            self._tell.__code__: lambda local: str(local["name"]),
+            **self._desk.callers,
+        }
+        return Watchdog(seconds, callers, frozenset(code.co_filename for code in callers))
+
+    def keep_batches(self) -> None:
+        """Keep what goes by from now on, for strategies that the next generation brings: they have to see it too."""
+        self._gone_by = []
+
+    def adopt(self, generation: Generation, warmed: Mapping[str, Mapping[str, tuple[int, int]]] = EMPTY) -> list[str]:
+        """Trade another generation from the next event on, on the same broker; called between two batches.
+
+        Positions and working orders stay with their strategies; those of a strategy that is gone, or of a symbol that
+        it no longer trades, follow its `on_remove`. A strategy with the same instance goes on as it is; one with new
+        code and the same parameters, which `generation.hand_over` gave the state of the old code, is on trial.
+
+        Parameters
+        ----------
+        warmed : by strategy and symbol, how many rows new instances were shown, and the `event_ts` of the last.
+
+        Returns
+        -------
+        What became of positions, a line each.
+        """
+        if generation.broker is not self._broker:
+            raise ValueError("a generation with another broker needs another engine")
+        before = {route.name: route for route in self._routes}
+        gone_by, self._gone_by = self._gone_by or [], None
+        self._generation = generation
+        self._desk = Desk(
+            self._gates, self._broker.capabilities, generation.advisors, generation.rules, self._note_failure
+        )
+        self._routes = [
+            self._route(instance, before.get(instance.name), warmed.get(instance.name, {}), gone_by)
+            for instance in generation.strategies
+        ]
+        self.totals.strategies = {route.name: route.totals for route in before.values()} | {
+            route.name: route.totals for route in self._routes
+        }
+        traded = {(route.name, symbol): route for route in self._routes for symbol in route.symbols}
+        for route in self._closing:
+            route.symbols -= {symbol for symbol in route.symbols if (route.name, symbol) in traded}
+        self._closing = [route for route in self._closing if route.symbols]
+        told = []
+        for route in before.values():
+            left = [symbol for symbol in sorted(route.symbols) if (route.name, symbol) not in traded]
+            stays = next((each for each in self._routes if each.name == route.name), route)
+            told += self._leave(route, left, stays.instance.on_remove)
+        for name, observer in generation.observers:
+            self._tell(name, observer.on_generation, generation.number, generation.digest)
+        return told
+
+    def _route(
+        self,
+        instance: StrategyInstance,
+        before: Route | None,
+        shown: Mapping[str, tuple[int, int]],
+        gone_by: list[Batch],
+    ) -> Route:
+        totals = before.totals if before else self.totals.strategies.get(instance.name)
+        route = Route(instance, self._generation.number, totals)
+        if before is not None and before.instance.strategy is instance.strategy:
+            route.succeed(before)
+            if route.totals.failure:
+                route.close() if before.is_closing else route.stop()
+            return route
+        if before is not None and has_same_terms(before.instance, instance) and not route.totals.failure:
+            route.succeed(before, is_on_trial=True)
+        elif instance.strategy.warmup:
+            route.take(shown)
+            try:
+                for batch in gone_by:
+                    route.teach(batch, self._context)
+            except (Exception, Overrun) as error:  # a plugin may raise anything
+                self._quarantine(route, error)
+                return route
+        route.totals.failure = ""
+        return route
+
+    def _leave(self, route: Route, symbols: list[str], on_remove: OnRemove) -> list[str]:
+        """Do with positions in these symbols as `on_remove` says; tell what was done."""
+        told, closing = [], []
+        for symbol in symbols:
+            if not self._holds(route.name, [symbol]):
+                continue
+            context = self._contexts[route.name, symbol]
+            held = f"{route.name} {symbol} {context.position.quantity}"
+            heir = self._heir(route.name, symbol) if on_remove == "handover" else None
+            if heir is not None:
+                self._inherit(context, self._context(heir, symbol))
+                told.append(f"{held}: handed over to {heir}")
+                continue
+            self._cancel_orders(context)
+            if on_remove == "flatten":
+                closing.append(symbol)
+                told.append(f"{held}: being closed")
+            else:
+                told.append(f"{held}: kept, and nothing trades it")
+        if closing:
+            instance = replace(route.instance, strategy=Closing(), columns=(), symbols=tuple(closing), enabled=True)
+            self._closing.append(Route(instance, self._generation.number, route.totals))
+        return told
+
+    def _holds(self, name: str, symbols: Iterable[str]) -> bool:
+        """Whether the strategy has a position or an order in one of these symbols."""
+        contexts = (self._contexts.get((name, symbol)) for symbol in symbols)
+        if any(context is not None and context.position.quantity for context in contexts):
+            return True
+        return any(
+            working.context.strategy_id == name and working.context.symbol in symbols
+            for working in self._working.values()
+        )
+
+    def _heir(self, name: str, symbol: str) -> str | None:
+        """The first other strategy by name that trades the symbol."""
+        return next(
+            (
+                route.name
+                for route in self._routes
+                if route.is_running and symbol in route.symbols and route.name != name and not route.is_closing
+            ),
+            None,
+        )
+
+    def _inherit(self, context: Context, heir: Context) -> None:
+        """Give position and working orders to another strategy's view of the same symbol."""
+        held = context.position
+        heir.position = add_position(heir.position, held)
+        context.position = msgspec.structs.replace(held, quantity=ZERO, average_price=ZERO)
+        for working in chain(self._working.values(), self._ended.values()):
+            if working.context is context:
+                working.context = heir
+        heir.working += context.working
+        context.working = ZERO
+        if math.isnan(heir.price):
+            heir.price = context.price
+
+    def _cancel_orders(self, context: Context) -> None:
+        for number, working in list(self._working.items()):
+            if working.context is not context:
+                continue
+            if not self._broker.capabilities.simulated:
+                self._take(working, Report(client_order_id=number, event=OrderEvent.CANCEL, event_ts=self._now))
+            self._broker.cancel(number)
+        self._hear()
+
+    # What plugins do wrong.
+
+    def _contain(self, route: Route, error: BaseException, signal: Signal, context: Context) -> None:
+        """Go back to the old code where new code has failed in its first rows; else ask the strategy nothing more."""
+        try:
+            answer = route.go_back()
+        except (Exception, Overrun) as second:  # the old code fails too
+            error, answer = second, NotImplemented
+        if answer is NotImplemented:
+            self._quarantine(route, error)
+            return
+        reason = reason_of(error)
+        self.reverted[route.name] = reason
+        logs.error("new code failed, the old code goes on", strategy=route.name, error=reason, exc_info=error)
+        self._on_trouble()
+        if answer is not None:
+            self._decide(route, answer, signal, context)
+
+    def _quarantine(self, route: Route, error: BaseException) -> None:
+        """Ask a strategy nothing more, and do with its positions as its `on_remove` says."""
+        route.totals.failure = reason_of(error)
+        self.totals.failures.setdefault(route.name, route.totals.failure)
+        logs.error("strategy quarantined", strategy=route.name, error=route.totals.failure, exc_info=error)
+        on_remove = route.instance.on_remove
+        if on_remove == "flatten" and self._holds(route.name, route.symbols):
+            for symbol in route.symbols:
+                if (route.name, symbol) in self._contexts:
+                    self._cancel_orders(self._contexts[route.name, symbol])
+            route.close()
+        else:
+            route.stop()
+            self._leave(route, sorted(route.symbols), on_remove)
+        self._on_trouble()
 
     def _context(self, strategy: str, symbol: str) -> Context:
         """The view of one strategy on one symbol: the same object from the first row on, over reloads too."""
@@ -207,10 +454,10 @@ class Engine(Books):
             context = self._contexts[strategy, symbol] = Context(strategy, symbol, self._label, self)
         return context
 
-    def _rows(self, batch: Batch) -> Iterable[_Row]:
+    def _rows(self, batch: Batch) -> Iterable[Row]:
         """The rows that strategies are shown, in stream order; strategies by name where they share a row."""
         parts = []
-        for route in self._routes:
+        for route in chain(self._routes, self._closing):
             if route.is_running and len(batch.signals):
                 index = route.select(batch)
                 if len(index):
@@ -219,12 +466,18 @@ class Engine(Books):
         streams = [route.stream(batch, index, self._context) for route, index in parts]
         if len(streams) < 2:
             return streams[0] if streams else ()
-        return _interleave(streams, [index for _, index in parts])
+        return interleave(streams, [index for _, index in parts])
 
-    def _decide(self, route: _Route, proposed: Any, signal: Signal, context: Context) -> None:
+    def _decide(self, route: Route, proposed: Any, signal: Signal, context: Context) -> None:
         complaint = _complaint(proposed, signal.symbol)
         if complaint:
-            self._stop_strategy(route, TypeError(complaint))
+            self._contain(route, TypeError(complaint), signal, context)
+            return
+        if context.now // MINUTE != route.minute:
+            route.minute, route.decided = context.now // MINUTE, 0
+        route.decided += 1
+        if route.decided > MAX_DECISIONS:
+            self._quarantine(route, ValueError(f"more than {MAX_DECISIONS} decisions within a minute"))
             return
         params = proposed.params
         key = decision_hash(self._label, route.name, signal.symbol, signal.event_ts, proposed.action, params)
@@ -235,7 +488,7 @@ class Engine(Books):
             event_ts=signal.event_ts,
             decided_at=context.now,
             decision_hash=key,
-            generation=self._generation.number,
+            generation=route.number,
         )
         if self._audit.is_known(self._label, key):
             self.totals.repeated += 1
@@ -405,83 +658,15 @@ class Engine(Books):
         against_us = fill.price - price if fill.side is _BUY else price - fill.price
         return msgspec.structs.replace(fill, slippage=against_us)
 
-    def _stop_strategy(self, route: _Route, error: Exception) -> None:
-        route.is_running = False
-        route.totals.failure = f"{type(error).__name__}: {error}"
-        self._note_failure(route.name, error)
-
-    def _note_failure(self, name: str, error: Exception) -> None:
-        self.totals.failures.setdefault(name, f"{type(error).__name__}: {error}")
-        logs.error("plugin failed", plugin=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+    def _note_failure(self, name: str, error: BaseException) -> None:
+        self.totals.failures.setdefault(name, reason_of(error))
+        logs.error("plugin failed", plugin=name, error=reason_of(error), exc_info=error)
 
     def _tell(self, name: str, hear: Callable[..., None], *news: Any) -> None:
         try:
             hear(*news)
-        except Exception as error:  # an observer may raise anything; nothing depends on it
+        except (Exception, Overrun) as error:  # an observer may raise anything; nothing depends on it
             self._note_failure(name, error)
-
-
-_Row: TypeAlias = "tuple[_Route, Signal, Context, int, int, float]"
-"""A signal row on its way to a strategy: with position, loop time and close."""
-
-
-class _Route:
-    """Which signal rows one strategy is shown, and as what."""
-
-    def __init__(self, instance: StrategyInstance) -> None:
-        self.instance = instance
-        self.name = instance.name
-        self.symbols = frozenset(instance.symbols)
-        self.on_signal = instance.strategy.on_signal
-        self.is_running = instance.enabled
-        self.totals = StrategyTotals()
-        self._row = signal_type(instance.columns)
-        self._wanted = np.zeros(0, bool)
-
-    def select(self, batch: Batch) -> IntArray:
-        """Numbers of the rows at this timeframe, of these symbols, in which every column has a value."""
-        signals = batch.signals
-        names = batch.symbols.names
-        if len(self._wanted) != len(names):
-            self._wanted = np.fromiter((name in self.symbols for name in names), bool, len(names))
-        mask = (signals.step == self.instance.step_ns) & self._wanted[signals.symbol]
-        for column in self.instance.columns:
-            values = getattr(signals, column)
-            mask &= values == values
-        return np.flatnonzero(mask)
-
-    def stream(self, batch: Batch, index: IntArray, context: Callable[[str, str], Context]) -> Iterable[_Row]:
-        """These rows, each with the strategy's view of its symbol, the position, the loop's time and the close."""
-        signals = batch.signals
-        names = batch.symbols.names
-        numbers = signals.symbol[index].tolist()
-        contexts = {number: context(self.name, names[number]) for number in set(numbers)}
-        only = next(iter(contexts)) if len(contexts) == 1 else None
-        at = signals.at[index]
-        rows = map(
-            self._row,
-            map(names.__getitem__, numbers) if only is None else repeat(names[only]),
-            signals.event_ts[index].tolist(),
-            *[getattr(signals, column)[index].tolist() for column in self.instance.columns],
-        )
-        return zip(
-            repeat(self),
-            rows,
-            map(contexts.__getitem__, numbers) if only is None else repeat(contexts[only]),
-            at.tolist(),
-            batch.now[at - batch.start].tolist(),
-            signals.close[index].tolist(),
-            strict=False,  # `repeat` has no end
-        )
-
-
-def _interleave(streams: list[Any], indices: list[IntArray]) -> Iterator[Any]:
-    """Rows of several streams in order of their row number, streams in the order given where they share one."""
-    iterators = [iter(stream) for stream in streams]
-    rows = np.concatenate(indices)
-    owner = np.repeat(np.arange(len(indices)), [len(index) for index in indices])
-    for number in owner[np.argsort(rows, kind="stable")].tolist():
-        yield next(iterators[number])
 
 
 _TYPES = {
@@ -506,7 +691,9 @@ def _complaint(proposed: Any, symbol: str) -> str:
     if proposed.symbol != symbol:
         return f"on_signal gave a decision on {proposed.symbol} when it was shown {symbol}"
     if tuple(map(type, _read(proposed))) in _SOUND:
-        return ""
+        amounts = proposed.quantity, proposed.limit_price, proposed.stop_price, proposed.trail_price, proposed.trail_pct
+        endless = [amount for amount in amounts if amount is not None and not amount.is_finite()]
+        return f"on_signal gave a decision with the amount {endless[0]}" if endless else ""
     wrong = next(name for name, types in _TYPES.items() if type(getattr(proposed, name)) not in types)
     return f"on_signal gave a decision whose {wrong} is {getattr(proposed, wrong)!r:.80}, not a {_TYPES[wrong][0].__name__}"
 

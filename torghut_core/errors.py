@@ -7,6 +7,7 @@ TorghutError                    the root; carries its ids as attributes and buil
 │   ├── SettingsError           an environment variable that does not parse
 │   └── NotFoundError           a decision, table or file that is not there
 ├── PluginError                 a plugin that cannot be loaded or that raised
+│   └── HandOverError           new code that does not take over the state of the old
 ├── StateError                  the state directory: locked, full, of a newer version
 ├── IllegalTransition           a report that the order's state does not allow
 └── ShapeError                  arrays that do not fit each other
@@ -16,6 +17,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+
+def reason_of(error: BaseException) -> str:
+    """What was raised, on one line.
+
+    Examples
+    --------
+    >>> reason_of(ValueError("no such symbol"))
+    'ValueError: no such symbol'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class TorghutError(Exception):
@@ -91,6 +103,14 @@ class PluginError(TorghutError):
         self.distribution = distribution
         origin = f" (of {distribution})" if distribution else ""
         super().__init__(f"plugin {plugin!r}{origin}: {reason}")
+
+
+class HandOverError(PluginError):
+    """New code of a plugin that cannot go on where the old code is; `code_digest` is the new code's."""
+
+    def __init__(self, plugin: str, reason: str, distribution: str, code_digest: str) -> None:
+        self.code_digest = code_digest
+        super().__init__(plugin, reason, distribution)
 
 
 class StateError(TorghutError):

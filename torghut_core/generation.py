@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pydantic
 
 from torghut_core.catalog import Catalog, OnRemove, StrategyEntry, Use, content_digest, did_you_mean
-from torghut_core.errors import CatalogError, PluginError, Problem
+from torghut_core.errors import CatalogError, HandOverError, PluginError, Problem, reason_of
 from torghut_core.model.market import TIMEFRAMES
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost, Registered
 from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Source, Strategy
+from torghut_core.watchdog import Overrun
 
 if TYPE_CHECKING:  # who has no stages should not wait for their compiler
     from torghut_core.stages.base import Stage
 
 NO_LIMITS = Limits()
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 LIMIT_RULES = {
     "max_notional_per_trade": "max-notional",
@@ -26,6 +30,20 @@ LIMIT_RULES = {
     "cooldown_seconds": "cooldown",
 }
 """The risk rule that enforces each limit of a strategy, also where the catalog's `risk` does not list it."""
+
+
+class Made(NamedTuple):
+    """An instance of a plugin, and what it was made of.
+
+    `digest` is sha256 over plugin, code and parameters (of a strategy its timeframe too), `terms` over the same without
+    the code: where only the first differs, the state is handed over.
+    """
+
+    instance: Any
+    plugin: Registered
+    params: Mapping[str, Any]
+    digest: str
+    terms: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +55,7 @@ class StrategyInstance:
     name : its own, in the catalog.
     use : name of its plugin.
     strategy : the instance.
+    plugin : what it was made of.
     params : its parameters with their defaults, as JSON values.
     columns : of ``ta_signals``, that it reads.
     step_ns : length of the bars whose signals it sees, nanoseconds.
@@ -44,12 +63,13 @@ class StrategyInstance:
     limits : its own limits.
     enabled : whether it makes decisions.
     on_remove : what becomes of its position when it is no longer listed.
-    digest : sha256 over plugin, code and parameters: while it stays the same, instance and state may stay too.
+    digest : sha256 over plugin, code, parameters and timeframe: while it stays the same, instance and state stay too.
     """
 
     name: str
     use: str
     strategy: Strategy
+    plugin: Registered
     params: Mapping[str, Any]
     columns: tuple[str, ...]
     step_ns: int
@@ -73,7 +93,7 @@ class Generation:
     source, stages, broker : the pipeline; without a broker nothing trades, and then what follows is empty.
     strategies : by name.
     rules, advisors, observers : (name of the plugin, instance), in catalog order.
-    made : every instance with the digest of its plugin, code and parameters, by (kind, name, which of that name).
+    made : every instance, by (kind, name, which of that name).
     """
 
     number: int
@@ -87,7 +107,7 @@ class Generation:
     rules: tuple[tuple[str, RiskRule], ...]
     advisors: tuple[tuple[str, Advisor], ...]
     observers: tuple[tuple[str, Observer], ...]
-    made: Mapping[tuple[str, str, int], tuple[str, Any]] = field(default_factory=dict)
+    made: Mapping[tuple[str, str, int], Made] = field(default_factory=dict)
 
     def numbered(self, number: int) -> Self:
         """The same instances under the number that the audit database gave."""
@@ -96,11 +116,17 @@ class Generation:
     def to_record(self) -> dict[str, Any]:
         """What the audit database keeps of it, as JSON values."""
         content = self.catalog.model_dump(mode="json")
+        code = {
+            each.name: {
+                "code": {name: getattr(each.plugin, name) for name in ("distribution", "version", "code_digest")}
+            }
+            for each in self.strategies
+        }
         return content | {
             "digest": self.digest,
             "catalog_digest": self.catalog.digest,
             "allow": content["plugins"]["allow"],
-            "strategies": self.strategy_rows(),
+            "strategies": [row | code.get(row["name"], {}) for row in self.strategy_rows()],
             "plugins": [
                 {
                     "kind": plugin.kind,
@@ -132,22 +158,26 @@ def build(
     number: int = 0,
     defaults: Limits = NO_LIMITS,
     previous: Generation | None = None,
+    renewed: Collection[str] = (),
+    rejected: Mapping[tuple[str, str], str] = NOTHING,
 ) -> Generation:
     """Make one pipeline of the catalog, and all that trades on it when it has a broker.
 
-    What `previous` made of the same plugin, code and parameters for the same entry is taken over, with its state. Rules
-    that enforce the limits of enabled strategies are added behind those that the catalog lists, where it does not list
-    them.
+    What `previous` made of the same plugin, code and parameters for the same entry is taken over, with its state. An
+    entry that stands in no file is one of `previous` that is kept, with its plugin and code. Rules that enforce the
+    limits of enabled strategies are added behind those that the catalog lists, where it does not list them.
 
     Parameters
     ----------
     defaults : limits of strategies that state none (``TRADING_MAX_NOTIONAL_PER_TRADE`` and the like).
+    renewed : strategies that get a new instance in any case.
+    rejected : by kind and name (a strategy's own), the digest of code that must not be used: `previous`'s is.
 
     Raises
     ------
     CatalogError : every problem that was found, in file order.
     """
-    maker = _Maker(catalog, host, defaults, previous)
+    maker = _Maker(catalog, host, defaults, previous, renewed, rejected)
     source, stages, broker = maker.pipeline(pipeline)
     parts = catalog.pipelines.get(pipeline)
     trades = pipeline == "trading" or (parts is not None and parts.broker is not None)
@@ -175,6 +205,32 @@ def build(
     )
 
 
+def has_same_terms(old: StrategyInstance, new: StrategyInstance) -> bool:
+    """Whether two instances differ by their code alone."""
+    return (old.use, old.params, old.step_ns) == (new.use, new.params, new.step_ns)
+
+
+def hand_over(old: Generation, new: Generation, but: Collection[str] = ()) -> None:
+    """Give the state of old code to new code, where nothing but the code has changed; not to the strategies in `but`.
+
+    Raises
+    ------
+    HandOverError : `save_state` or `load_state` raised. The old instances are as they were.
+    """
+    for place, made in new.made.items():
+        before = old.made.get(place)
+        if before is None or before.instance is made.instance or before.terms != made.terms:
+            continue
+        if place[0] == "strategy" and place[1] in but:
+            continue
+        try:
+            state = copy.deepcopy(before.instance.save_state())
+            made.instance.load_state(state, before.instance.state_version)
+        except (Exception, Overrun) as error:  # both are the plugin's code and may raise anything
+            reason = f"the state of the old code was not taken over: {reason_of(error)}"
+            raise HandOverError(place[1], reason, made.plugin.distribution, made.plugin.code_digest) from error
+
+
 def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
     """What is wrong with a catalog and the plugins that it names, in file order; nothing when all of it can be built.
 
@@ -199,10 +255,12 @@ class _Maker:
         host: PluginHost,
         defaults: Limits = NO_LIMITS,
         previous: Generation | None = None,
+        renewed: Collection[str] = (),
+        rejected: Mapping[tuple[str, str], str] = NOTHING,
         *,
         opens: bool = True,
     ) -> None:
-        self.made: dict[tuple[str, str, int], tuple[str, Any]] = {}
+        self.made: dict[tuple[str, str, int], Made] = {}
         self.problems: list[Problem] = []
         self.used: dict[tuple[str, str], Registered] = {}
         self._catalog = catalog
@@ -210,7 +268,8 @@ class _Maker:
         self._opens = opens
         self._defaults = defaults
         self._previous = previous.made if previous else {}
-        self._params: dict[str, Mapping[str, Any]] = {}
+        self._renewed = renewed
+        self._rejected = rejected
 
     def pipeline(self, name: str) -> tuple[Source | None, tuple[Stage, ...], Broker | None]:
         parts = self._catalog.pipelines.get(name)
@@ -221,30 +280,31 @@ class _Maker:
         if name == "trading" and parts.broker is None:
             self._note(f"{key}.broker", "is missing", "add one, such as `broker: {use: simulated}`")
         return (
-            self._make("source", parts.source, f"{key}.source"),
+            self._instance("source", parts.source, f"{key}.source"),
             tuple(stage for _, stage in self.named("stage", parts.stages, f"{key}.stages")),
-            self._make("broker", parts.broker, f"{key}.broker") if parts.broker else None,
+            self._instance("broker", parts.broker, f"{key}.broker") if parts.broker else None,
         )
 
     def strategies(self) -> tuple[StrategyInstance, ...]:
         made = []
         for index, entry in enumerate(self._catalog.strategies):
-            strategy = self._make("strategy", entry, f"strategies[{index}]", entry.name)
-            if strategy is None:
+            found = self._make("strategy", entry, entry.place or f"strategies[{index}]", entry.name)
+            if found is None:
                 continue
             made.append(
                 StrategyInstance(
                     name=entry.name,
                     use=entry.use,
-                    strategy=strategy,
-                    params=self._params[f"strategies[{index}]"],
-                    columns=tuple(strategy.columns),
+                    strategy=found.instance,
+                    plugin=found.plugin,
+                    params=found.params,
+                    columns=tuple(found.instance.columns),
                     step_ns=TIMEFRAMES[entry.base_timeframe],
                     symbols=entry.symbols,
                     limits=self._limits(entry),
                     enabled=entry.enabled,
                     on_remove=entry.on_remove,
-                    digest=self.made["strategy", entry.name, 0][0],
+                    digest=found.digest,
                 )
             )
         return tuple(sorted(made, key=lambda instance: instance.name))
@@ -254,14 +314,14 @@ class _Maker:
         listed = {entry.use for entry in self._catalog.risk}
         for limit, rule in LIMIT_RULES.items():
             stating = [
-                f"strategies[{index}].{limit}"
+                f"{entry.place or f'strategies[{index}]'}.{limit}"
                 for index, entry in enumerate(self._catalog.strategies)
                 if entry.enabled and getattr(self._limits(entry), limit)
             ]
             if not stating or rule in listed:
                 continue
             if rule in self._host.registry["risk rule"]:
-                rules += ((rule, self._make("risk rule", Use(use=rule), stating[0])),)
+                rules += ((rule, self._instance("risk rule", Use(use=rule).moved(stating[0]), stating[0])),)
             else:
                 self._note(stating[0], f"needs the risk rule {rule!r}, and none is loaded", "install torghut-risk")
         return rules
@@ -276,18 +336,35 @@ class _Maker:
         )
 
     def named(self, kind: str, entries: Sequence[Use], key: str) -> tuple[tuple[str, Any], ...]:
-        made = [(entry.use, self._make(kind, entry, f"{key}[{index}]")) for index, entry in enumerate(entries)]
+        made = [
+            (entry.use, self._instance(kind, entry, entry.place or f"{key}[{index}]"))
+            for index, entry in enumerate(entries)
+        ]
         return tuple((use, plugin) for use, plugin in made if plugin is not None)
 
     def problems_in_order(self) -> list[Problem]:
         return sorted(self.problems, key=lambda problem: (problem.file, problem.line, problem.column))
 
-    def _make(self, kind: str, entry: Use, key: str, name: str = "") -> Any:
+    def _instance(self, kind: str, entry: Use, key: str) -> Any:
+        made = self._make(kind, entry, key)
+        return None if made is None else made.instance
+
+    def _make(self, kind: str, entry: Use, key: str, name: str = "") -> Made | None:
         """The plugin that an entry uses; None where it cannot be made, or need not.
 
         `name` tells entries of one plugin apart; without it their order does.
         """
-        found = self._host.resolve(kind, entry.use, entry.version)
+        place = (kind, name or entry.use, 0)
+        while place in self.made:
+            place = (*place[:2], place[2] + 1)
+        before = self._previous.get(place)
+        if before is not None and not entry.place and before.plugin.name == entry.use:
+            found: Registered | Problem = before.plugin
+        else:
+            found = self._host.resolve(kind, entry.use, entry.version)
+            if before is not None and isinstance(found, Registered) and before.plugin.name == entry.use:
+                is_rejected = self._rejected.get((kind, name or entry.use)) == found.code_digest
+                found = before.plugin if is_rejected else found
         if isinstance(found, Problem):
             is_known = entry.use in self._host.registry[kind]
             self._note(f"{key}.version" if is_known else f"{key}.use", found.message, found.mend)
@@ -295,17 +372,17 @@ class _Maker:
         self.used[kind, entry.use] = found
         try:
             params = found.parameters(entry.model_dump()["params"])
-            self._params[key] = found.plain(params)
+            plain = found.plain(params)
             may_open = kind in ("source", "broker", "advisor", "observer")
             if may_open and not self._opens:
                 return None
-            digest = content_digest([kind, entry.use, found.code_digest, self._params[key]])
-            place = (kind, name or entry.use, 0)
-            while place in self.made:
-                place = (*place[:2], place[2] + 1)
-            before, instance = self._previous.get(place, ("", None))
-            self.made[place] = digest, instance if before == digest else found.create(params)
-            return self.made[place][1]
+            terms = content_digest([kind, entry.use, plain, getattr(entry, "base_timeframe", "")])
+            digest = content_digest([terms, found.code_digest])
+            is_same = before is not None and before.digest == digest and not (name and name in self._renewed)
+            self.made[place] = Made(
+                before.instance if before and is_same else found.create(params), found, plain, digest, terms
+            )
+            return self.made[place]
         except pydantic.ValidationError as error:
             noun = f"parameter of {kind} {entry.use!r}"
             self.problems += self._catalog.marks.problems(error, found.cls.Params, f"{key}.params", noun)

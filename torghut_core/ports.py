@@ -103,6 +103,14 @@ class Strategy(Plugin, ABC):
 
     columns: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def warmup(self) -> int:
+        """Rows of a symbol that it has to have seen before its decisions count; 0 when it keeps nothing between rows.
+
+        A strategy that a reload adds or changes is shown so many from the signal store first.
+        """
+        return 0
+
     @abstractmethod
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:
         """Look at one row; propose a decision (made by `context.buy`, `sell`, `close` or `target`), or None."""

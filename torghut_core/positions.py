@@ -54,6 +54,29 @@ def apply_fill(position: Position, fill: Fill) -> Position:
     return Position(total, average, realized, position.fees + fill.fee)
 
 
+def add_position(position: Position, other: Position) -> Position:
+    """The position with what another one holds taken over at its average price; profit and fees stay where they are.
+
+    Examples
+    --------
+    >>> add_position(Position(Decimal(1), Decimal(10)), Position(Decimal(3), Decimal(14), Decimal(5))).average_price
+    Decimal('13')
+    """
+    if not other.quantity:
+        return position
+    taken = Fill(
+        client_order_id="",
+        fill_id="",
+        symbol="",
+        side=Side.BUY if other.quantity > 0 else Side.SELL,
+        quantity=abs(other.quantity),
+        price=other.average_price,
+        fee=ZERO,
+        event_ts=0,
+    )
+    return apply_fill(position, taken)
+
+
 def unrealized_pnl(position: Position, price: Decimal) -> Decimal:
     """Profit of what is held, were it closed at `price`, in quote currency; fees not taken off.
 

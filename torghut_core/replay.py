@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,12 +16,14 @@ from typing import Any, Self
 import pyarrow as pa
 
 from torghut_core import catalog as catalogs
+from torghut_core.catalog import Draft, load_draft
 from torghut_core.engine import Engine, Totals
-from torghut_core.errors import InputError, StateError
+from torghut_core.errors import CatalogError, InputError, StateError
 from torghut_core.generation import Generation, build
 from torghut_core.model.market import Bars, window_size
 from torghut_core.model.trading import Position
 from torghut_core.plugin_host import PluginHost
+from torghut_core.reload import Reloader
 from torghut_core.risk import Gates
 from torghut_core.runner import BATCH_SIZE, Loop, Result, to_json
 from torghut_core.settings import Settings, load_settings
@@ -56,6 +60,7 @@ class Replay:
     tapes : what to replay; empty for what the catalog's own `replay` source names.
     state : directory of the embedded stores.
     speed, on_bad_row : parameters of the `replay` source.
+    swaps : (event, catalog): before which event, counted from 0, what other catalog is taken up, as a reload would.
     settings : of the environment where None.
 
     Attributes
@@ -72,6 +77,7 @@ class Replay:
         *,
         speed: str = "max",
         on_bad_row: str = "fail",
+        swaps: Sequence[tuple[int, Path]] = (),
         settings: Settings | None = None,
     ) -> None:
         self.state = state
@@ -82,10 +88,14 @@ class Replay:
         self._name = catalog.name
         self._open = ExitStack()
         parsed = catalogs.load(catalogs.read(catalog))
-        params: dict[str, Any] = {"speed": speed, "on_bad_row": on_bad_row}
+        params: dict[str, Any] = {"speed": speed, "on_bad_row": on_bad_row, "follow": False}
         if tapes:
             params["paths"] = self._tapes
         self._catalog = parsed.for_replay(params)
+        self._swaps = [(event, load_draft(catalogs.read(path))) for event, path in sorted(swaps, key=itemgetter(0))]
+        for _, draft in self._swaps:
+            if draft.problems:
+                raise CatalogError(draft.problems)
         self._host = PluginHost.load(parsed.plugins.allow)
 
     def __enter__(self) -> Self:
@@ -121,6 +131,29 @@ class Replay:
         self._engine = Engine(self._generation, self.account, audit, gates, allow_shorts=settings.trading_allow_shorts)
         self.starting_cash = self._broker.account().cash
         self._loop = Loop(self._generation, self._engine, audit, self._signals)
+        self._reloader = Reloader(
+            self._engine,
+            audit,
+            self._signals,
+            gates,
+            self._host,
+            lambda allow, before: PluginHost.load(allow, previous=before),
+            defaults=settings.limits,
+            since=lambda: self._loop.began_at,
+        )
+
+    def _swap(self, draft: Draft) -> None:
+        """Take up another catalog between two events; what it says of source, stages and broker waits for a restart.
+
+        Raises
+        ------
+        CatalogError : it cannot be taken up as it stands.
+        """
+        plan = self._reloader.plan(draft, self._reloader.begin(), releases=True)
+        if plan.problems:
+            raise CatalogError(plan.draft.problems)
+        while not self._reloader.take_up(plan, "replay"):
+            plan = self._reloader.plan(draft, self._reloader.begin(), releases=True)
 
     @property
     def total(self) -> int | None:
@@ -151,11 +184,12 @@ class Replay:
     def starved(self) -> list[str]:
         """Enabled strategies that were shown no signal at all."""
         shown = self.totals.strategies
-        return [each.name for each in self._generation.strategies if each.enabled and not shown[each.name].rows]
+        return [each.name for each in self._engine.generation.strategies if each.enabled and not shown[each.name].rows]
 
     def run(self, batch_size: int = BATCH_SIZE, on_progress: Callable[[int], None] = lambda _events: None) -> None:
         """Trade the tapes from the first event to the last, and write down how the books stand then."""
-        asyncio.run(self._loop.run(batch_size, on_progress))
+        stops = [(event, partial(self._swap, draft)) for event, draft in self._swaps]
+        asyncio.run(self._loop.run(batch_size, on_progress, stops))
         books = self._engine.account()
         held = {symbol: position for symbol, position in self._broker.positions().items() if position.quantity}
         self._audit.record_account(self.account, books, held, self._loop.ended_at)
@@ -163,7 +197,7 @@ class Replay:
 
     def result(self) -> Result:
         """The run in numbers."""
-        return Result.of(self._engine, self._generation.number, self._loop.seconds)
+        return Result.of(self._engine, self._engine.generation.number, self._loop.seconds)
 
     def example(self) -> str:
         """A decision worth explaining: the first that was denied or shrunk, else the first; "" without any."""

@@ -6,15 +6,18 @@ them are asked, also after a denial, and every verdict is kept, so that an opera
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from types import CodeType
+from typing import Any, Literal
 
 import msgspec
 
 from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
 from torghut_core.ports import Advisor, Capabilities, RiskContext, RiskRule
 from torghut_core.timestamps import SECOND
+from torghut_core.watchdog import Overrun
 
 KERNEL = "kernel"
 """The `rule` of a gate's verdict."""
@@ -28,6 +31,8 @@ class Gates(msgspec.Struct, kw_only=True):
     trading_enabled : ``TRADING_ENABLED``, or a simulated broker.
     mode, live_enabled : ``TRADING_MODE`` and ``TRADING_LIVE_ENABLED``; live needs both.
     killed : the kill switch; the reason that the operator gave, or "" while it is off.
+    restriction : "", `reduce_only` (a decision may only make a position smaller) or `halt`; because the catalog is wrong
+        and says so in `on_invalid`.
     price_max_age_ns : how old the price of a decision may be, nanoseconds (``TRADING_PRICE_LOOKBACK_MINUTES``).
     """
 
@@ -35,6 +40,7 @@ class Gates(msgspec.Struct, kw_only=True):
     mode: str = "paper"
     live_enabled: bool = False
     killed: str = ""
+    restriction: Literal["", "reduce_only", "halt"] = ""
     price_max_age_ns: int = 300 * SECOND
 
 
@@ -60,13 +66,18 @@ class Desk:
         capabilities: Capabilities,
         advisors: Sequence[tuple[str, Advisor]],
         rules: Sequence[tuple[str, RiskRule]],
-        on_failure: Callable[[str, Exception], None],
+        on_failure: Callable[[str, BaseException], None],
     ) -> None:
         self._gates = gates
         self._capabilities = capabilities
         self._plugins = [(name, advisor.review) for name, advisor in advisors]
         self._plugins += [(name, rule.check) for name, rule in rules]
         self._on_failure = on_failure
+
+    @property
+    def callers(self) -> dict[CodeType, Callable[[Mapping[str, Any]], str]]:
+        """The functions that ask plugins, and how to find the plugin's name in their local variables."""
+        return {self._ask.__code__: lambda local: str(local["name"])}
 
     def judge(
         self,
@@ -88,6 +99,8 @@ class Desk:
         """
         is_valid = decision.quantity.is_finite() and decision.quantity > 0
         verdicts = self._gates_on(decision, price_ts, is_enabled, is_allowed, is_valid)
+        if self._gates.restriction:
+            verdicts.append(self._restriction(decision, context))
         if price_ts is None or not is_valid:
             return verdicts, ZERO
         is_denied = Outcome.DENY in [verdict.outcome for verdict in verdicts]
@@ -133,6 +146,12 @@ class Desk:
         verdicts.append(_gate("quantity-valid", is_valid, str(decision.quantity), "> 0"))
         return verdicts
 
+    def _restriction(self, decision: Decision, context: Callable[[], RiskContext]) -> Verdict:
+        if self._gates.restriction == "halt":
+            return _gate("halted", False)
+        closable = context().closable(decision.action)
+        return _gate("reduce-only", decision.quantity <= closable, str(decision.quantity), str(closable))
+
     def _ask(
         self, name: str, check: Callable[[Decision, RiskContext], Verdict], decision: Decision, context: RiskContext
     ) -> Verdict:
@@ -143,7 +162,7 @@ class Desk:
             quantity = verdict.quantity
             if quantity is not None and quantity.is_finite() and ZERO < quantity <= decision.quantity:
                 return verdict
-        except Exception as error:  # a plugin may raise anything; a rule that cannot answer denies
+        except (Exception, Overrun) as error:  # a plugin may raise anything; a rule that cannot answer denies
             self._on_failure(name, error)
             return Verdict(name, Outcome.DENY, "rule-failed", f"{type(error).__name__}: {error}")
         # The last look: what is no smaller positive quantity is no shrink, whatever the rule calls it.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from decimal import Decimal
 from typing import Any, Self
 
@@ -19,6 +21,10 @@ from torghut_core.ports import AuditStore, SignalStore
 
 BATCH_SIZE = 65_536
 """Events per batch where nobody says otherwise. Any size gives the same result; this one is fast."""
+
+
+TURN = 0.005
+"""After so many seconds others of the event loop get a turn, also where the source never waits."""
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -66,9 +72,10 @@ class Loop:
 
     Parameters
     ----------
-    generation : source, stages and what trades.
+    generation : source and stages.
     engine : trades on each batch.
     audit, signals : where everything is written down.
+    around : what each batch is traded inside of, such as a watchdog.
 
     Attributes
     ----------
@@ -76,7 +83,14 @@ class Loop:
     began_at, ended_at : the loop's time at the first and the last event, ns; 0 before the first.
     """
 
-    def __init__(self, generation: Generation, engine: Engine, audit: AuditStore, signals: SignalStore) -> None:
+    def __init__(
+        self,
+        generation: Generation,
+        engine: Engine,
+        audit: AuditStore,
+        signals: SignalStore,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self.seconds = 0.0
         self.began_at = 0
         self.ended_at = 0
@@ -84,13 +98,20 @@ class Loop:
         self._engine = engine
         self._audit = audit
         self._signals = signals
+        self._around = around
 
     async def run(
-        self, batch_size: int = BATCH_SIZE, on_progress: Callable[[int], None] = lambda _events: None
+        self,
+        batch_size: int = BATCH_SIZE,
+        on_progress: Callable[[int], None] = lambda _events: None,
+        stops: Sequence[tuple[int, Callable[[], None]]] = (),
     ) -> None:
         """Trade until the source ends; then let the stages give out what is complete, and store everything.
 
-        `on_progress` is called after each batch with the number of events so far.
+        Parameters
+        ----------
+        on_progress : called after each batch with the number of events so far.
+        stops : positions in rising order, and what is called before the event there; behind the last event, after it.
 
         Raises
         ------
@@ -100,15 +121,29 @@ class Loop:
         if source is None:
             raise ValueError("a generation without a source cannot run")
         began = time.perf_counter()
+        turn = began
+        waiting = deque(stops)
         last: Batch | None = None
         with _rare_collections():
-            async for batch in source.batches(batch_size):
+            async for rest in source.batches(batch_size):
                 if last is None:
-                    self.began_at = int(batch.now[0])
+                    self.began_at = int(rest.now[0])
+                batch = rest
+                while waiting and waiting[0][0] < batch.stop:
+                    position, call = waiting.popleft()
+                    if position > batch.start:
+                        before, batch = batch.split(position)
+                        self.step(before)
+                    call()
                 self.step(batch)
                 last = batch
                 self.ended_at = int(batch.now[-1])
                 on_progress(self._engine.totals.events)
+                if time.perf_counter() - turn > TURN:
+                    await asyncio.sleep(0)
+                    turn = time.perf_counter()
+        for _, call in waiting:
+            call()
         if last is not None:
             self.step(self._drain(last))
         self._signals.flush()
@@ -120,7 +155,8 @@ class Loop:
         for stage in self._generation.stages:
             batch = stage.update(batch)
         self._signals.write(batch)
-        self._engine.step(batch)
+        with self._around():
+            self._engine.step(batch)
         self._audit.commit()
 
     def _drain(self, last: Batch) -> Batch:

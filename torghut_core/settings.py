@@ -77,6 +77,13 @@ class Settings(BaseSettings):
     trading_strategy_config_path: Path | None = Field(
         default=None, description="the catalog where --catalog is not given"
     )
+    trading_strategy_reload_seconds: float = Field(
+        default=10, gt=0, description="how often catalog and plugins are looked at, whatever the watcher says, seconds"
+    )
+    trading_plugin_budget_ms: int = Field(
+        default=1000, ge=10, description="what a plugin may take of one batch before it is interrupted, milliseconds"
+    )
+    torghut_plugin_path: str = Field(default="", description="folders of plugin modules, separated like those in PATH")
     ta_clickhouse_url: str | None = Field(
         default=None, description="a ClickHouse server for microbars and signals; embedded without it"
     )
@@ -87,6 +94,20 @@ class Settings(BaseSettings):
     db_dsn: SecretStr | None = Field(
         default=None, description="the audit database; a SQLite file in the state directory without it"
     )
+    admin_tokens: SecretStr | None = Field(
+        default=None, description="who may use the admin API: `actor:role:token` between commas or newlines"
+    )
+    admin_hosts: str = Field(
+        default="", description="names that the admin API may be asked for on a loopback address, between commas"
+    )
+    torghut_token: SecretStr | None = Field(
+        default=None, description="the token that `torghut catalog` sends to the admin API of a running kernel"
+    )
+
+    @property
+    def plugin_folders(self) -> tuple[Path, ...]:
+        """The folders of ``TORGHUT_PLUGIN_PATH``."""
+        return tuple(Path(folder) for folder in self.torghut_plugin_path.split(os.pathsep) if folder)
 
     @property
     def limits(self) -> Limits:

@@ -10,6 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+MINUTE = 60_000_000_000
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 MICROSECOND = 1_000

@@ -49,7 +49,7 @@ def flip(signal, context):
 
 
 def instance(name, strategy, symbols=("ES",), **fields):
-    given = {"limits": Limits(), "enabled": True, "on_remove": "freeze", "digest": "", "params": {}} | fields
+    given = {"limits": Limits(), "enabled": True, "on_remove": "freeze", "digest": "", "params": {}, "plugin": None} | fields
     return StrategyInstance(
         name=name, use=name, strategy=strategy, columns=strategy.columns, step_ns=MINUTE, symbols=symbols, **given
     )

@@ -116,14 +116,15 @@ def test_digest_is_of_content_and_code(fakes):
 
 
 def test_strategy_digest_tells_whether_its_instance_may_stay(fakes):
-    """Limits, symbols and spelled-out defaults leave the digest of an instance alone; parameters and code change it."""
+    """Limits, symbols and spelled-out defaults leave an instance's digest alone; parameters, bars and code change it."""
 
     def digest(old="", new=""):
         return build(catalog(HEAD + STRATEGIES.replace(old, new)), fakes).strategies[1].digest
 
     before = digest()
     assert digest("rsi_buy: 30", "rsi_buy: 30.0, rsi_sell: 65") == before
-    assert digest("1Min, symbols: [ES,", "5Min, cooldown_seconds: 1, symbols: [") == before
+    assert digest("1Min, symbols: [ES,", "1Min, cooldown_seconds: 1, symbols: [") == before
+    assert digest("1Min, symbols: [ES,", "5Min, symbols: [ES,") != before
     assert digest("rsi_buy: 30", "rsi_buy: 31") != before
     used = fakes.registry["strategy"]["macd-rsi"]
     fakes.registry["strategy"]["macd-rsi"] = dataclasses.replace(used, code_digest="new")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import csv
 import gzip
+import os
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -43,16 +44,19 @@ PASSED_OVER = (
 """Channels that a recording may hold and a replay does not need."""
 
 
-def open_tape(path: Path, *, skip: bool = False, step: int | None = None) -> Tape:
+def open_tape(path: Path, *, skip: bool = False, step: int | None = None, follow: bool = False) -> Tape:
     """The tape in a file, by the end of its name; nothing is read yet.
 
     Raises
     ------
-    TapeError : a name that ends otherwise.
+    TapeError : a name that ends otherwise, or one to be followed in a format that does not grow.
     """
     for suffix, format_ in FORMATS.items():
         if path.name.lower().endswith(suffix):
-            return format_(path, skip=skip, step=step)
+            if follow and suffix not in GROWING:
+                mend = f"follow a file that ends in {' or '.join(GROWING)}, or leave out follow"
+                raise TapeError(path, f"cannot be followed: a {suffix} file does not grow line by line", mend)
+            return format_(path, skip=skip, step=step, follow=follow)
     raise TapeError(path, "is of an unknown format", f"use a file that ends in {', '.join(FORMATS)}")
 
 
@@ -170,10 +174,16 @@ class TextTape(Tape):
     UNIT: ClassVar[str] = "line"
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """Whole lines in blocks of about `BLOCK_BYTES`, each with the number of its first line."""
+        """Whole lines in blocks of about `BLOCK_BYTES`, each with the number of its first line.
+
+        Where a followed file ends for now a block is empty, and a line without its end waits for it.
+        """
         line, rest = 1, b""
         with self._reading(), self._open() as file:
-            while chunk := file.read(BLOCK_BYTES):
+            for chunk in self._chunks(file):
+                if not chunk:
+                    yield line, b""
+                    continue
                 head, newline, tail = chunk.rpartition(b"\n")
                 if not newline:
                     rest += chunk
@@ -184,35 +194,48 @@ class TextTape(Tape):
             if rest:
                 yield line, rest
 
+    def _chunks(self, file: IO[bytes]) -> Iterator[bytes]:
+        """The bytes of the file, a chunk at a time; of a followed one without end, an empty chunk where it ends for now."""
+        size = 0
+        while (chunk := file.read(BLOCK_BYTES)) or self._follow:
+            if self._follow:
+                size = self._check_growth(file, size, is_at_end=not chunk)
+            yield chunk
+
+    def _check_growth(self, file: IO[bytes], size: int, *, is_at_end: bool) -> int:
+        """See that a followed file had only lines added to it since it was of `size`; return its size."""
+        status = os.fstat(file.fileno())
+        mend = "append to a followed tape and nothing else, and start again for another file"
+        if status.st_size < size:
+            raise self._error("was truncated while it was followed", mend)
+        if is_at_end:  # a file that was moved away is read to its end first
+            try:
+                is_same = os.path.samestat(status, self.path.stat())
+            except FileNotFoundError:
+                is_same = False
+            if not is_same:
+                raise self._error("was replaced or removed while it was followed", mend)
+        return status.st_size
+
     def _open(self) -> IO[bytes]:
         return gzip.open(self.path) if self.path.suffix.lower() == ".gz" else self.path.open("rb")  # type: ignore[return-value]
 
-    def _blocks(self, symbols: SymbolTable) -> list[Iterator[Block]]:
-        return [self._parsed(symbols)]
+    def _blocks(self, symbols: SymbolTable) -> list[Iterator[Block | None]]:
+        return [(self._block(line, lines, symbols) if lines else None for line, lines in self._lines())]
 
     @abstractmethod
-    def _parsed(self, symbols: SymbolTable) -> Iterator[Block]:
-        """The rows of each block of lines."""
+    def _block(self, line: int, lines: bytes, symbols: SymbolTable) -> Block:
+        """The rows of lines of which the first has this number."""
 
 
 class CsvTape(TextTape):
     """A CSV file with a header, commas, and times in RFC 3339."""
 
     def _check_content(self) -> None:
-        with self._reading():
-            line = next(self._lines())[1].partition(b"\n")[0]
-        try:
-            self._header = next(csv.reader([line.decode("utf-8-sig").rstrip("\r")], strict=True), [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise self._error(
-                f"not a line of CSV: {error}", "write a header with the names of the columns", 1
-            ) from error
-        for name in self._header:
-            if self._header.count(name) > 1:
-                raise self._error(f"column {name!r} is there more than once", "remove all but one", 1)
-        self._of = self._kind(self._header)
-        self._names = [name for name in (*self._of.required, *self._of.optional) if name in self._header]
-        columns, places, complaints = next(self._columns(), ({}, np.empty(0, np.int64), []))
+        line, lines = next(self._lines(), (1, b""))
+        columns, places, complaints = self._columns(line, lines) if lines else ({}, np.empty(0, np.int64), [])
+        if self._follow:  # what else is checked depends on how many rows are there
+            return
         if not complaints and not len(places):
             raise self._error("has no rows: there is nothing to replay", "name a file with rows in it")
         if len(places):
@@ -225,28 +248,42 @@ class CsvTape(TextTape):
         if self._of is BARS and self._step is None:
             self._step = self._bar_step(columns or dict.fromkeys(("symbol", "event_ts"), pa.array([], pa.string())))
 
-    def _parsed(self, symbols: SymbolTable) -> Iterator[Block]:
-        for columns, places, complaints in self._columns():
-            rows = [Rows(self._of, places, columns, symbols, origin=2, step=self._step or 0)] if len(places) else []
-            yield rows, complaints
+    def _read_header(self, header: bytes) -> None:
+        try:
+            self._header = next(csv.reader([header.decode("utf-8-sig").rstrip("\r")], strict=True), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise self._error(
+                f"not a line of CSV: {error}", "write a header with the names of the columns", 1
+            ) from error
+        for name in self._header:
+            if self._header.count(name) > 1:
+                raise self._error(f"column {name!r} is there more than once", "remove all but one", 1)
+        self._of = self._kind(self._header)
+        self._names = [name for name in (*self._of.required, *self._of.optional) if name in self._header]
+        if self._follow and self._of is BARS and self._step is None:
+            raise self._error("does not show how long its bars are while it grows", "say it, like bar_step: 1Min")
 
-    def _columns(self) -> Iterator[tuple[Columns, IntArray, list[Complaint]]]:
+    def _block(self, line: int, lines: bytes, symbols: SymbolTable) -> Block:
+        columns, places, complaints = self._columns(line, lines)
+        rows = [Rows(self._of, places, columns, symbols, origin=2, step=self._step or 0)] if len(places) else []
+        return rows, complaints
+
+    def _columns(self, line: int, lines: bytes) -> tuple[Columns, IntArray, list[Complaint]]:
         """Text by column, the line of each row, and the lines that are no rows."""
-        for first, block in self._lines():
-            lines = block.partition(b"\n")[2] if first == 1 else block
-            line = first + (first == 1)
-            n = lines.count(b"\n") + (not lines.endswith(b"\n"))
-            table = self._table(lines)
-            if table is not None and len(table) == n:
-                yield _by_name(table), np.arange(line, line + n), []
-                continue
-            good, places, complaints = self._sift(lines, line)
-            table = self._table(b"\n".join(good))
-            if good and (table is None or len(table) != len(good)):
-                raise self._error(
-                    "cannot be read as CSV", "use commas, and double quotes around text with a comma", line
-                )
-            yield ({} if table is None else _by_name(table)), np.array(places, np.int64), complaints
+        if line == 1:
+            header, _, lines = lines.partition(b"\n")
+            self._read_header(header)
+            line = 2
+        n = lines.count(b"\n") + (not lines.endswith(b"\n"))
+        is_quoted_in_pairs = lines.count(b'"') % 2 == 0  # Arrow takes the end of the block for a closing quote
+        table = self._table(lines) if is_quoted_in_pairs else None
+        if table is not None and len(table) == n:
+            return _by_name(table), np.arange(line, line + n), []
+        good, places, complaints = self._sift(lines, line)
+        table = self._table(b"\n".join(good))
+        if good and (table is None or len(table) != len(good)):
+            raise self._error("cannot be read as CSV", "use commas, and double quotes around text with a comma", line)
+        return ({} if table is None else _by_name(table)), np.array(places, np.int64), complaints
 
     def _sift(self, lines: bytes, line: int) -> tuple[list[bytes], list[int], list[Complaint]]:
         """Line by line, where a block has some that are no rows: the good ones, their numbers, and complaints."""
@@ -291,36 +328,33 @@ class JsonlTape(TextTape):
     """Envelopes, one a line. The channel says what a line is; other channels than those of the market are passed over."""
 
     def _check_content(self) -> None:
-        if not any(block.strip() for _, block in self._lines()):
+        if not self._follow and not any(lines.strip() for _, lines in self._lines()):
             raise self._error("has no rows: there is nothing to replay", "name a file with rows in it")
 
-    def _parsed(self, symbols: SymbolTable) -> Iterator[Block]:
-        for first, block in self._lines():
-            envelopes: dict[str, list[Envelope[Any]]] = {name: [] for name in KINDS}
-            places: dict[str, list[int]] = {name: [] for name in KINDS}
-            complaints = []
-            for place, line in enumerate(block.split(b"\n"), first):
-                if not line.strip():
-                    continue
-                try:
-                    envelope = Envelope.decode(line)
-                except InputError as error:
-                    complaints.append(Complaint(place, "not an envelope", str(error)))
-                    continue
-                if envelope.channel not in KINDS:
-                    if envelope.channel not in PASSED_OVER:
-                        complaints.append(_unknown_channel(place, envelope.channel))
-                elif envelope.is_final:
-                    envelopes[envelope.channel].append(envelope)
-                    places[envelope.channel].append(place)
-            yield (
-                [
-                    Rows(kind, np.array(places[name]), self._columns(kind, envelopes[name]), symbols)
-                    for name, kind in KINDS.items()
-                    if places[name]
-                ],
-                complaints,
-            )
+    def _block(self, line: int, lines: bytes, symbols: SymbolTable) -> Block:
+        envelopes: dict[str, list[Envelope[Any]]] = {name: [] for name in KINDS}
+        places: dict[str, list[int]] = {name: [] for name in KINDS}
+        complaints = []
+        for place, text in enumerate(lines.split(b"\n"), line):
+            if not text.strip():
+                continue
+            try:
+                envelope = Envelope.decode(text)
+            except InputError as error:
+                complaints.append(Complaint(place, "not an envelope", str(error)))
+                continue
+            if envelope.channel not in KINDS:
+                if envelope.channel not in PASSED_OVER:
+                    complaints.append(_unknown_channel(place, envelope.channel))
+            elif envelope.is_final:
+                envelopes[envelope.channel].append(envelope)
+                places[envelope.channel].append(place)
+        rows = [
+            Rows(kind, np.array(places[name]), self._columns(kind, envelopes[name]), symbols)
+            for name, kind in KINDS.items()
+            if places[name]
+        ]
+        return rows, complaints
 
     def _columns(self, kind: Kind, envelopes: list[Envelope[Any]]) -> Columns:
         payloads = [envelope.payload for envelope in envelopes]
@@ -360,6 +394,8 @@ FORMATS: dict[str, type[Tape]] = {
     ".jsonl": JsonlTape,
     ".jsonl.gz": JsonlTape,
 }
+GROWING = (".csv", ".jsonl")
+"""Formats to which a line can be added, so that a tape of it can be followed."""
 
 
 def _unknown_channel(place: int, channel: str) -> Complaint:

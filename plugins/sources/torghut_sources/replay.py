@@ -20,6 +20,8 @@ from torghut_sources.tapes import Tape
 SECOND = 1_000_000_000
 TICK = 0.001
 """Shortest pause of a paced replay, seconds: what is due within it comes together."""
+POLL = 0.02
+"""Pause at the end of a followed tape before it is looked at again, seconds."""
 
 
 class Replay(Source):
@@ -29,10 +31,14 @@ class Replay(Source):
     the batch size nor on the speed, so a position is enough to resume from. To get there the tapes are read again: symbol
     numbers and the loop's time come from what lies before.
 
+    A tape that is followed gives the same stream as it grows that it gives when it is complete, but never ends: `batches`
+    is to be closed, or its task canceled. What is appended comes as soon as its line is ended; a file that is truncated,
+    replaced or removed meanwhile is an error.
+
     Parameters
     ----------
     params : see `Params`.
-    clock, sleep : what a paced replay keeps time by, seconds.
+    clock, sleep : what a paced replay keeps time by, and how a followed tape is waited for, seconds.
     """
 
     class Params(Source.Params):
@@ -43,6 +49,10 @@ class Replay(Source):
         on_bad_row: Literal["fail", "skip"] = param("fail", help="stop at a bad row, or leave it out and count it")
         bar_step: str | None = param(
             None, help=f"length of the bars, where a tape does not show it: {', '.join(TIMEFRAMES)}"
+        )
+        follow: bool = param(
+            False,
+            help="go on waiting for more at the end of a tape, as `tail -f` does: one tape, .csv or .jsonl, at speed max",
         )
 
         @pydantic.field_validator("speed")
@@ -58,6 +68,13 @@ class Replay(Source):
             if bar_step is not None and bar_step not in TIMEFRAMES:
                 raise ValueError(f"use one of {', '.join(TIMEFRAMES)}")
             return bar_step
+
+        @pydantic.field_validator("follow")
+        @classmethod
+        def _check_follow(cls, follow: bool, info: pydantic.ValidationInfo) -> bool:
+            if follow and info.data.get("speed", "max") != "max":
+                raise ValueError("a tape that is followed comes as it is written: use speed max, or leave out follow")
+            return follow
 
     def __init__(
         self,
@@ -75,6 +92,8 @@ class Replay(Source):
     def check(self) -> None:
         """Read every row once, so that a bad one stops the replay before it begins; no row, where bad ones are skipped.
 
+        Of a followed tape those rows count that are there by now.
+
         Raises
         ------
         InputError : no tapes, or (`TapeError`) one that cannot be replayed, or with a bad row.
@@ -84,24 +103,30 @@ class Replay(Source):
             symbols = SymbolTable()
             for tape in self._tapes:
                 for stream in tape.streams(symbols):
-                    for _ in stream:
-                        pass
+                    for batch in stream:
+                        if not len(batch):  # the end for now of a followed tape
+                            break
 
     async def batches(self, size: int) -> AsyncIterator[Batch]:
         """Yield batches of at most `size` events, positions running from 0 (or from the cursor's) without a gap.
+
+        Never ends where the tape is followed.
 
         Raises
         ------
         InputError : as `check`, and at the first bad row unless such rows are skipped.
         """
         pace = None if self.params.speed == "max" else _Pace(float(self.params.speed[:-1]), self._clock, self._sleep)
-        for rest in self._events():
-            batch = rest
+        first = self._position
+        for whole in self._events():
+            batch = whole.split(max(first, whole.start))[1]
             while len(batch):
                 count = min(size, len(batch) if pace is None else await pace.due(batch))
                 ready, batch = batch.split(batch.start + count)
                 self._position = ready.stop
                 yield ready
+            if self.params.follow:  # others get their turn even while a tape grows faster than it is read
+                await self._sleep(0 if len(whole) else POLL)
 
     @property
     def total(self) -> int | None:
@@ -130,20 +155,24 @@ class Replay(Source):
         """Look at everything about the tapes that shows without reading all rows."""
         if not self.params.paths:
             raise InputError("no tapes to replay: name them in `paths`, or on the command line")
+        follow = self.params.follow
+        if follow and len(self.params.paths) > 1:
+            raise InputError(
+                f"follow takes one tape, not {len(self.params.paths)}: their order would depend on when each was written "
+                "(write them as one, or leave out follow)"
+            )
         step = TIMEFRAMES.get(self.params.bar_step)
         skip = self.params.on_bad_row == "skip"
-        tapes = [open_tape(Path(path), skip=skip, step=step) for path in self.params.paths]
+        tapes = [open_tape(Path(path), skip=skip, step=step, follow=follow) for path in self.params.paths]
         for tape in tapes:
             tape.check()
         self._tapes = tapes
 
     def _events(self) -> Iterator[Batch]:
-        """The merged stream from the cursor on."""
+        """The merged stream from the beginning; a batch is empty where a followed tape ends for now."""
         if not self._tapes:
             self._open()
-        first = self._position
-        for batch in merge([stream for tape in self._tapes for stream in tape.streams(self._symbols)]):
-            yield batch.split(max(first, batch.start))[1]
+        return merge([stream for tape in self._tapes for stream in tape.streams(self._symbols)])
 
 
 class _Pace:

@@ -4,13 +4,16 @@ A tape is a recording, so its rows keep their order. Without a column `ingest_ts
 `event_ts`; with one, which every JSONL envelope has, in order of that, and `event_ts` may fall: that is what late
 events are. What shows without reading all rows is checked before the first event, each row as it comes by. A file may
 be larger than memory.
+
+A tape that is followed has no end. Where it ends for now its streams give an empty batch, and being asked again they look
+again: who reads them waits as he likes. Nothing that is said about a row depends on when it was written.
 """
 
 from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -49,6 +52,7 @@ class Tape(ABC):
     path : the file.
     skip : leave bad rows out and count them, instead of stopping at the first.
     step : length of its bars in nanoseconds, where the file shall not be asked.
+    follow : go on at its end with what is written later.
 
     Attributes
     ----------
@@ -58,12 +62,13 @@ class Tape(ABC):
 
     UNIT: ClassVar[str] = "row"
 
-    def __init__(self, path: Path, *, skip: bool = False, step: int | None = None) -> None:
+    def __init__(self, path: Path, *, skip: bool = False, step: int | None = None, follow: bool = False) -> None:
         self.path = path
         self.total: int | None = None
         self.skipped: dict[str, Skipped] = {}
         self._skip = skip
         self._step = step
+        self._follow = follow
 
     def check(self) -> None:
         """Look at what shows without reading all rows: the file, its columns, their types.
@@ -77,31 +82,36 @@ class Tape(ABC):
                 is_empty = not file.read(1)
         except OSError as error:
             raise self._error(f"cannot be read: {error.strerror}", MENDS.get(type(error), "check the file")) from error
-        if is_empty:
+        if is_empty and not self._follow:
             raise self._error("is empty", "name a file with rows in it")
         self._check_content()
 
     def streams(self, symbols: SymbolTable) -> list[Iterator[Batch]]:
         """The tape as streams of batches, each with positions from 0: one, or one for each symbol.
 
-        They raise `TapeError` at the first bad row, unless such rows are skipped.
+        They raise `TapeError` at the first bad row, unless such rows are skipped. Only those of a followed tape have empty
+        batches: each says that there is no more for now.
         """
         self.skipped = {}
         return [self._stream(blocks, symbols) for blocks in self._blocks(symbols)]
 
     @abstractmethod
     def _check_content(self) -> None:
-        """Check what is particular to the format; the file is there and not empty."""
+        """Check what is particular to the format; the file is there, and not empty unless it is followed."""
 
     @abstractmethod
-    def _blocks(self, symbols: SymbolTable) -> list[Iterator[Block]]:
-        """The rows in file order, a part at a time, for each stream."""
+    def _blocks(self, symbols: SymbolTable) -> Sequence[Iterator[Block | None]]:
+        """The rows in file order, a part at a time, for each stream; None where a followed tape ends for now."""
 
-    def _stream(self, blocks: Iterable[Block], symbols: SymbolTable) -> Iterator[Batch]:
+    def _stream(self, blocks: Iterable[Block | None], symbols: SymbolTable) -> Iterator[Batch]:
         """Check the order of the rows, leave out bad ones, and give the others their positions."""
         start = 0
         arrived = now = EARLIEST
-        for parts, complaints in blocks:
+        for block in blocks:
+            if block is None:
+                yield Batch.of(symbols, start, np.empty(0, np.int64))
+                continue
+            parts, complaints = block
             if parts:
                 order = np.argsort(np.concatenate([part.places for part in parts]), kind="stable")
                 arrived = _check_order(parts, order, arrived)

@@ -50,6 +50,11 @@ class TimeSeriesMomentum(Strategy):
         self.variance: dict[str, float] = {}
         """By symbol, the weighted mean of squared returns per bar."""
 
+    @property
+    def warmup(self) -> int:
+        """The closes before the first return over `lookback` bars."""
+        return int(self.params.lookback)
+
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:
         """Move to the wanted position when it is far enough from the one held."""
         if not context.price > 0:

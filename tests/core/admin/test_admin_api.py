@@ -1,0 +1,299 @@
+"""The admin API over real HTTP: what it answers, to whom, and what it never says."""
+
+import json
+import threading
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from torghut_core.admin.app import MAX_BODY
+from torghut_core.errors import CatalogError, NotFoundError, PluginError, Problem, StateError
+
+READS = ["/catalog", "/catalog/generations", "/catalog/schema", "/plugins", "/openapi.json"]
+PROBES = ["/healthz", "/readyz", "/metrics"]
+CHANGES = ["/catalog/reload", "/catalog/rollback"]
+
+
+# ------------------------------------------------------------------------------------------------------- who may do what
+
+
+@pytest.mark.parametrize("role", [None, "viewer", "operator", "admin", "unknown"])
+def test_roles(api, tokens, ask_api, role):
+    """With tokens configured: probes are open, reading needs a viewer, changing an operator."""
+    url = api(tokens=tokens.known)
+    token = {None: None, "unknown": "guess-guess-guess"}.get(role, getattr(tokens, str(role), None))
+    stranger = 401 if role in (None, "unknown") else None
+    for path in PROBES:
+        assert ask_api(url, "GET", path, token=token).status == 200
+    for path in READS:
+        assert ask_api(url, "GET", path, token=token).status == (stranger or 200)
+    assert ask_api(url, "POST", "/catalog/validate", b"version: 1", token).status == (stranger or 200)
+    for path in CHANGES:
+        assert ask_api(url, "POST", path, token=token).status == (stranger or (403 if role == "viewer" else 200))
+
+
+def test_change_names_its_actor(api, tokens, ask_api, kernel):
+    """The kernel hears who asked for a change, by the name that the token belongs to."""
+    url = api(tokens=tokens.known)
+    assert ask_api(url, "POST", "/catalog/reload", token=tokens.operator).json["outcome"] == "taken up"
+    ask_api(url, "POST", "/catalog/rollback", b'{"to": 3}', tokens.admin)
+    ask_api(url, "POST", "/catalog/rollback", b"{}", tokens.admin)
+    ask_api(url, "POST", "/catalog/rollback", None, tokens.admin)
+    assert kernel.calls == [
+        ("reload", "operator-ann"),
+        ("rollback", 3, "admin-ann"),
+        ("rollback", None, "admin-ann"),
+        ("rollback", None, "admin-ann"),
+    ]
+
+
+def test_refused_change_reaches_no_kernel(api, tokens, ask_api, kernel):
+    """A request without the right to it changes nothing."""
+    url = api(tokens=tokens.known)
+    for path in CHANGES:
+        for token in (None, tokens.viewer, "guess-guess-guess"):
+            ask_api(url, "POST", path, token=token)
+    assert kernel.calls == []
+
+
+def test_without_tokens_reading_is_open_and_changing_is_not(serve, ask_api, kernel, tmp_path, monkeypatch):
+    """On a loopback address everybody may look; to change takes the token in the state directory."""
+    monkeypatch.setenv("LOGNAME", "ann")
+    url = serve().url
+    for path in READS + PROBES:
+        assert ask_api(url, "GET", path).status == 200
+    for path in [*CHANGES, "/catalog/validate"]:
+        assert ask_api(url, "POST", path).status == 401
+    local = json.loads((tmp_path / "admin.json").read_text())
+    assert ask_api(url, "POST", "/catalog/reload", token=local["token"]).status == 200
+    assert kernel.calls == [("reload", "local:ann")]
+
+
+def test_without_tokens_other_addresses_are_closed(serve, ask_api, tmp_path):
+    """Where others can connect, reading takes the local token; probes stay open."""
+    url = serve(host="0.0.0.0").url
+    assert [ask_api(url, "GET", path).status for path in READS] == [401] * len(READS)
+    assert [ask_api(url, "GET", path, Host="10.1.2.3").status for path in PROBES] == [200] * len(PROBES)
+    local = json.loads((tmp_path / "admin.json").read_text())
+    assert ask_api(local["url"], "GET", "/catalog", token=local["token"]).status == 200
+
+
+def test_foreign_host_is_refused(api, ask_api):
+    """A page whose name was made to point here reads nothing, unless its name was allowed."""
+    url = api(hosts=["Torghut.Example"])
+    for path in READS + PROBES:
+        answer = ask_api(url, "GET", path, Host="evil.example")
+        assert answer.status == 403
+        assert "ADMIN_HOSTS" in answer.json["error"]
+    for host in ("localhost", "127.0.0.1:1", "torghut.example"):
+        assert ask_api(url, "GET", "/catalog", Host=host).status == 200
+
+
+def test_cross_site_request_is_not_invited(api, ask_api):
+    """A browser that asks whether a foreign page may send a token is not told that it may."""
+    url = api()
+    asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    answers = [ask_api(url, "OPTIONS", "/catalog/reload", **asked), ask_api(url, "GET", "/catalog", **asked)]
+    assert not any("access-control" in name.lower() for answer in answers for name in answer.headers)
+
+
+# ------------------------------------------------------------------------------------------------------- what it answers
+
+
+def test_catalog_is_status_and_content(api, ask_api, kernel):
+    """What trades is shown as the kernel tells it."""
+    answer = ask_api(api(), "GET", "/catalog")
+    assert answer.json == {"status": kernel.status(), "content": json.loads(json.dumps(kernel.catalog()))}
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_generations_come_in_pages(api, ask_api):
+    """Following `next` gives every generation once, newest first, and then ends."""
+    url = api()
+    seen, pages, before = [], 0, ""
+    while before is not None:
+        answer = ask_api(url, "GET", f"/catalog/generations?limit=3{before}").json
+        seen += [row["number"] for row in answer["generations"]]
+        pages += 1
+        before = answer["next"] and f"&before={answer['next']}"
+    assert (seen, pages) == ([7, 6, 5, 4, 3, 2, 1], 3)
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=many", "before=0", "before=x"])
+def test_page_out_of_bounds_is_bad_input(api, ask_api, query):
+    """A page is bounded, and the answer names the parameter."""
+    answer = ask_api(api(), "GET", f"/catalog/generations?{query}")
+    assert answer.status == 400
+    assert query.partition("=")[0] in answer.json["error"]
+
+
+def test_validate_hands_over_the_text(api, tokens, ask_api, kernel):
+    """The body is the catalog, as it is, whatever type it is said to be of."""
+    url = api(tokens=tokens.known)
+    text = "version: 1  # größer\n"
+    for kind in ("application/yaml", "application/x-www-form-urlencoded", "application/json"):
+        answer = ask_api(url, "POST", "/catalog/validate", text.encode(), tokens.viewer, **{"Content-Type": kind})
+        assert answer.json == {"valid": True, "problems": [], "diff": {"changes": []}}
+    assert kernel.calls == [("validate", text)] * 3
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("/catalog/validate", b"\xff", 400, "not UTF-8: byte 0xff"),
+        ("/catalog/validate", b"#" * (MAX_BODY + 1), 413, "Too Large"),
+        ("/catalog/rollback", b"{", 400, "truncated"),
+        ("/catalog/rollback", b"[]", 400, "object"),
+        ("/catalog/rollback", b'{"to": "three"}', 400, "to"),
+        ("/catalog/rollback", b'{"to": true}', 400, "to"),
+        ("/catalog/rollback", b'{"to": 0}', 400, ">= 1"),
+        ("/catalog/rollback", b'{"number": 3}', 400, "number"),
+        ("/catalog/rollback", b'{"to": 7}', 404, "there is no generation 7"),
+        ("/catalog", b"", 405, "Not Allowed"),
+        ("/nowhere", b"", 404, "Not Found"),
+    ],
+)
+def test_bad_request_is_told_why(api, tokens, ask_api, kernel, path, body, status, said):
+    """What is wrong with a request is one line of JSON, with the status that fits."""
+    answer = ask_api(api(tokens=tokens.known), "POST", path, body, tokens.operator)
+    assert (answer.status, list(answer.json)) == (status, ["error"])
+    assert said in answer.json["error"]
+    assert kernel.calls == []
+
+
+def test_body_up_to_the_bound_is_taken(api, tokens, ask_api):
+    """A catalog of exactly 1 MiB is read."""
+    body = b"#" * MAX_BODY
+    assert ask_api(api(tokens=tokens.known), "POST", "/catalog/validate", body, tokens.viewer).status == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotFoundError("no generation 3"), 404),
+        (CatalogError([Problem("catalog.yaml", 2, 1, "mode", "must be sync")]), 400),
+        (StateError("disk full (free some space)"), 503),
+        (PluginError("macd-rsi", "raised"), 409),
+    ],
+)
+def test_error_of_the_kernel_has_its_status(api, tokens, ask_api, kernel, error, status):
+    """What the kernel raises on purpose is told in its own words."""
+    kernel.raises["reload"] = error
+    answer = ask_api(api(tokens=tokens.known), "POST", "/catalog/reload", token=tokens.operator)
+    assert (answer.status, answer.json) == (status, {"error": str(error)})
+
+
+def test_defect_shows_no_trace(api, ask_api, kernel, capfd):
+    """What the kernel raises by mistake goes to the log, and no word of it to the caller."""
+    kernel.raises["plugins"] = KeyError("inner-secret")
+    answer = ask_api(api(), "GET", "/plugins")
+    assert (answer.status, list(answer.json)) == (500, ["error"])
+    assert "inner-secret" not in answer.text
+    assert "Traceback" not in answer.text
+    assert "inner-secret" in capfd.readouterr().err
+
+
+def test_no_token_is_ever_shown(api, tokens, ask_api, kernel, capfd):
+    """Neither an answer nor the log has a token in it, be it right, wrong or in the wrong place."""
+    url = api(tokens=tokens.known)
+    kernel.raises["plugins"] = RuntimeError("oops")
+    texts = []
+    for token in (tokens.viewer, tokens.operator, "guess-guess-guess"):
+        for method, path in [("GET", path) for path in READS + PROBES] + [("POST", path) for path in CHANGES]:
+            answer = ask_api(url, method, path, token=token)
+            texts += [answer.text, str(answer.headers)]
+        texts.append(ask_api(url, "GET", "/nowhere", token=token).text)
+        texts.append(ask_api(url, "GET", "/catalog", Authorization=token).text)
+        texts.append(ask_api(url, "GET", "/catalog", Authorization=f"Basic {token}").text)
+    shown = "".join(texts) + "".join(capfd.readouterr())
+    assert not any(token in shown for token in (tokens.viewer, tokens.operator, "guess-guess-guess"))
+
+
+@pytest.mark.parametrize(("path", "reasons"), [("/healthz", "unwell"), ("/readyz", "unready")])
+def test_probe_tells_reasons(api, ask_api, kernel, path, reasons):
+    """A probe is 200 when all is well, and 503 with every reason when it is not."""
+    url = api()
+    assert (ask_api(url, "GET", path).status, ask_api(url, "GET", path).json) == (200, {"ok": True, "reasons": []})
+    setattr(kernel, reasons, ["the loop stands still for 12 s"])
+    answer = ask_api(url, "GET", path)
+    assert (answer.status, answer.json) == (503, {"ok": False, "reasons": ["the loop stands still for 12 s"]})
+
+
+def test_call_that_hangs_holds_up_no_other(api, ask_api, kernel):
+    """While one request waits for the kernel, others are answered."""
+    kernel.health = kernel.hang
+    url = api()
+    waiting = threading.Thread(target=ask_api, args=(url, "GET", "/healthz"))
+    waiting.start()
+    assert kernel.entered.wait(10)
+    assert ask_api(url, "GET", "/catalog").status == 200
+    kernel.release.set()
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_openapi_describes_what_is_answered(api, ask_api):
+    """The published description names all routes, how to authorize, every body and the form of errors."""
+    described = ask_api(api(), "GET", "/openapi.json").json
+    paths = described["paths"]
+    assert set(paths) == {*READS[:-1], *PROBES, *CHANGES, "/catalog/validate"}
+    assert described["components"]["securitySchemes"]["token"] == {"type": "http", "scheme": "bearer"}
+    assert described["security"] == [{"token": []}]
+    for path, methods in paths.items():
+        for method in methods.values():
+            error = method["responses"]["default"]["content"]["application/json"]["schema"]
+            assert error["properties"] == {"error": {"type": "string"}}
+            assert (method.get("security") == []) == (path in PROBES)
+    assert paths["/catalog/validate"]["post"]["requestBody"]["content"] == {
+        "application/yaml": {"schema": {"type": "string"}}
+    }
+    assert "application/json" in paths["/catalog/rollback"]["post"]["requestBody"]["content"]
+
+
+# --------------------------------------------------------------------------------------------------------------- metrics
+
+
+def scraped(answer):
+    """The samples of a scrape by name and label, and the type of each family."""
+    families = list(text_string_to_metric_families(answer.text))
+    samples = {(s.name, s.labels.get("name")): s.value for family in families for s in family.samples}
+    return samples, {family.name: family.type for family in families}
+
+
+def test_metrics_tell_status_and_counts(api, ask_api, kernel):
+    """Prometheus reads what the status says and what the kernel counts, with types and labels."""
+    kernel.said["quarantined"] = {'bad "one"': "raised", "other": "hung"}
+    kernel.said["degraded"] = True
+    samples, types = scraped(ask_api(api(), "GET", "/metrics"))
+    assert samples == {
+        ("torghut_catalog_generation", None): 7,
+        ("torghut_catalog_degraded", None): 1,
+        ("torghut_catalog_last_reload_successful", None): 1,
+        ("torghut_catalog_last_reload_success_timestamp_seconds", None): 1767625200,
+        ("torghut_plugin_quarantined", 'bad "one"'): 1,
+        ("torghut_plugin_quarantined", "other"): 1,
+        ("torghut_decisions_total", None): 12,
+        ("torghut_event_lag_seconds", None): 0.25,
+        ("torghut_denials_total", "cooldown"): 3,
+    }
+    assert {name for name, kind in types.items() if kind == "counter"} == {"torghut_decisions", "torghut_denials"}
+
+
+def test_metrics_follow_the_kernel(api, ask_api, kernel):
+    """Each scrape tells how it is then; after a failed reload the last success is when what trades began to."""
+    url = api()
+    before, _ = scraped(ask_api(url, "GET", "/metrics"))
+    kernel.said |= {"generation": 8, "last_reload": kernel.said["last_reload"] | {"successful": False}}
+    after, _ = scraped(ask_api(url, "GET", "/metrics"))
+    assert before[("torghut_catalog_generation", None)] == 7
+    assert after[("torghut_catalog_generation", None)] == 8
+    assert after[("torghut_catalog_last_reload_successful", None)] == 0
+    assert after[("torghut_catalog_last_reload_success_timestamp_seconds", None)] == 1767623400
+
+
+def test_metric_that_the_kernel_counts_is_there_once(api, ask_api, kernel):
+    """Where status and kernel tell the same metric, the kernel's is shown, and no other."""
+    kernel.counted = {"catalog_last_reload_success_timestamp_seconds": 5}
+    text = ask_api(api(), "GET", "/metrics").text
+    assert text.count("\ntorghut_catalog_last_reload_success_timestamp_seconds ") == 1
+    assert "\ntorghut_catalog_last_reload_success_timestamp_seconds 5.0\n" in text

@@ -1,0 +1,64 @@
+"""docs/admin-api.md has the routes, roles and metrics that there are. To renew: python tests/core/admin/test_admin_docs.py"""
+
+import re
+from pathlib import Path
+
+from torghut_core.admin.app import make_app
+from torghut_core.admin.auth import Gate, Role
+from torghut_core.admin.metrics import HELP
+from torghut_core.settings import Settings
+
+PAGE = Path(__file__).parents[3] / "docs" / "admin-api.md"
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+ROLES = {
+    Role.VIEWER: "read, and have a catalog checked",
+    Role.OPERATOR: "reload and roll back",
+    Role.ADMIN: "as an operator; what only an admin may do comes later",
+}
+
+
+def table(*rows):
+    head, *body = (f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{head}{'| --- ' * len(rows[0])}|\n{''.join(body)}"
+
+
+def routes():
+    """Every route with its role, and what its handler and the published description say of it."""
+    app = make_app(None, Gate([], hosts=None, is_open=False))
+    described = app.openapi_schema.to_schema()["paths"]
+    for route in app.routes:
+        for handler in route.route_handlers:
+            for method in handler.http_methods - {"OPTIONS"} if route.path in described else ():
+                role = handler.opt.get("role", Role.VIEWER)
+                text = " ".join(described[route.path][method.lower()]["description"].split())
+                yield f"`{method} {route.path}`", role.name.lower() if role else "open to all", text
+    yield "`GET /openapi.json`", "viewer", "OpenAPI description of these routes."
+
+
+def renewed(page):
+    blocks = {
+        "routes": table(("route", "role", "what it does"), *sorted(routes())),
+        "roles": table(("role", "may"), *((f"`{role.name.lower()}`", ROLES[role]) for role in Role)),
+        "metrics": table(("metric", "means"), *((f"`torghut_{name}`", text) for name, text in HELP.items())),
+    }
+    assert {block[2] for block in BLOCK.finditer(page)} == set(blocks)
+    return BLOCK.sub(lambda block: f"{block[1]}{blocks[block[2]]}{block[4]}", page)
+
+
+def test_page_has_the_tables_of_the_code():
+    """The page's routes, roles and metrics are those of the code, with its words."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == renewed(page), f"renew {PAGE.name}: python {Path(__file__).relative_to(PAGE.parents[1])}"
+
+
+def test_page_names_every_setting():
+    """Every setting of the admin API is explained."""
+    page = PAGE.read_text(encoding="utf-8")
+    names = [name.upper() for name in Settings.model_fields if name.startswith(("admin_", "torghut_"))]
+    assert len(names) == 3
+    assert not [name for name in names if name not in page]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

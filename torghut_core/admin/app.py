@@ -1,0 +1,212 @@
+"""The routes: each parses, calls one method of the kernel, and answers with what it returns.
+
+The kernel's methods may wait, for a lock or for a whole reload, so each is called in a thread of its own and the
+server goes on answering.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Annotated, Any, cast
+
+import msgspec
+from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar.connection import ASGIConnection
+from litestar.datastructures import ResponseHeader
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import (
+    Components,
+    OpenAPI,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    RequestBody,
+    Schema,
+    SecurityScheme,
+)
+from litestar.params import JSONBody, Parameter, RawBody
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from torghut_core import logs
+from torghut_core.admin.auth import Gate, Refused, Role
+from torghut_core.admin.kernel import Kernel
+from torghut_core.admin.metrics import Metrics
+from torghut_core.errors import InputError, NotFoundError, StateError, TorghutError
+
+MAX_BODY = 1 << 20
+"""Largest body of a request, bytes."""
+
+MAX_PAGE = 200
+"""Most generations of one answer."""
+
+_OPEN = {"role": None}
+_OPERATOR = {"role": Role.OPERATOR}
+
+
+class Rollback(msgspec.Struct, forbid_unknown_fields=True):
+    """Which generation shall trade again; the one before where `to` is not given."""
+
+    to: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+def make_app(kernel: Kernel, gate: Gate) -> Litestar:
+    """The admin API of a kernel, as an ASGI application."""
+    metrics = Metrics(kernel)
+
+    def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        scope: Any = connection.scope
+        headers = connection.headers
+        role = handler.opt.get("role", Role.VIEWER)
+        scope["user"] = gate.admit(role, scope["method"], headers.get("host", ""), headers.get("authorization", ""))
+
+    @get("/healthz", opt=_OPEN, sync_to_thread=True)
+    def healthz() -> Response[dict[str, Any]]:
+        """Whether the kernel is alive: 200, or 503 with the reasons why it is not."""
+        return _probe(kernel.health())
+
+    @get("/readyz", opt=_OPEN, sync_to_thread=True)
+    def readyz() -> Response[dict[str, Any]]:
+        """Whether the kernel is ready to trade: 200, or 503 with the reasons why it is not."""
+        return _probe(kernel.readiness())
+
+    @get("/metrics", opt=_OPEN, sync_to_thread=True, media_type=MediaType.TEXT)
+    def prometheus() -> Response[bytes]:
+        """Metrics in Prometheus' text format."""
+        return Response(metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    @get("/catalog", sync_to_thread=True)
+    def catalog() -> dict[str, Any]:
+        """What trades now: its status, and the content of its catalog."""
+        return {"status": kernel.status(), "content": kernel.catalog()}
+
+    @get("/catalog/generations", sync_to_thread=True)
+    def generations(
+        limit: Annotated[int, Parameter(ge=1, le=MAX_PAGE, description="at most so many")] = 50,
+        before: Annotated[int | None, Parameter(ge=1, description="only those with a lower number")] = None,
+    ) -> dict[str, Any]:
+        """Generations, newest first; `next` is the `before` of the next page, null after the last one."""
+        found = kernel.generations(limit + 1, before)
+        page = found[:limit]
+        return {"generations": page, "next": page[-1]["number"] if len(found) > limit else None}
+
+    @get("/catalog/schema", sync_to_thread=True)
+    def schema() -> dict[str, Any]:
+        """JSON Schema of a catalog, with the parameters of the plugins that may be used."""
+        return kernel.schema()
+
+    @get("/plugins", sync_to_thread=True)
+    def plugins() -> dict[str, Any]:
+        """Plugins that may be used, and those that could not be loaded, and why."""
+        return kernel.plugins()
+
+    @post("/catalog/validate", status_code=200, sync_to_thread=True)
+    def validate(body: RawBody) -> dict[str, Any]:
+        """Check a catalog, the body as YAML text, and tell what it would change; changes nothing."""
+        try:
+            text = body.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"the catalog is not UTF-8: byte 0x{body[error.start]:02x} (save it as UTF-8)") from None
+        return kernel.validate(text)
+
+    @post("/catalog/reload", status_code=200, sync_to_thread=True, opt=_OPERATOR)
+    def reload(request: Request[str, Any, Any]) -> dict[str, Any]:
+        """Read the catalog again and take it up; releases quarantined strategies. Answers when that is done."""
+        return kernel.reload(request.user)
+
+    @post("/catalog/rollback", status_code=200, sync_to_thread=True, opt=_OPERATOR)
+    def rollback(request: Request[str, Any, Any], data: JSONBody[Rollback | None] = None) -> dict[str, Any]:
+        """Trade an earlier generation again, until the catalog's file changes. Answers when that is done."""
+        return kernel.rollback(data.to if data else None, request.user)
+
+    app = Litestar(
+        [healthz, readyz, prometheus, catalog, generations, schema, plugins, validate, reload, rollback],
+        guards=[admit],
+        exception_handlers={
+            Refused: _refused,
+            HTTPException: _http_error,
+            TorghutError: _torghut_error,
+            Exception: _failure,
+        },
+        openapi_config=OpenAPIConfig(
+            title="Torghut admin API",
+            version=version("torghut"),
+            path="/openapi.json",
+            render_plugins=[JsonRenderPlugin(path="/", media_type=MediaType.JSON)],
+            use_handler_docstrings=True,
+            components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"token": []}],
+        ),
+        request_max_body_size=MAX_BODY,
+        response_headers=[
+            ResponseHeader(name="cache-control", value="no-store"),
+            ResponseHeader(name="x-content-type-options", value="nosniff"),
+        ],
+        logging_config=None,
+        debug=False,
+    )
+    _describe(app.openapi_schema)
+    return app
+
+
+def _describe(schema: OpenAPI) -> None:
+    """Put into the published description what the web framework cannot know: error bodies, probes, the YAML body."""
+    text = Schema(type=OpenAPIType.STRING)
+    error = Schema(type=OpenAPIType.OBJECT, properties={"error": text}, required=["error"])
+    failed = OpenAPIResponse(
+        "What is wrong, and how to mend it.", content={"application/json": OpenAPIMediaType(error)}
+    )
+    paths = schema.paths or {}
+    for path, item in paths.items():
+        for operation in filter(None, (item.get, item.post)):
+            done = (operation.responses or {})["200"]
+            operation.responses = {"200": done, "default": failed}
+            if path in ("/healthz", "/readyz"):
+                operation.responses = {"200": done, "503": done, "default": failed}
+            if path in ("/healthz", "/readyz", "/metrics"):
+                operation.security = []
+    if validate := paths["/catalog/validate"].post:
+        validate.request_body = RequestBody({"application/yaml": OpenAPIMediaType(text)}, required=True)
+    if rollback := paths["/catalog/rollback"].post:
+        rollback.request_body = replace(cast("RequestBody", rollback.request_body), required=False)
+
+
+def _probe(reasons: list[str]) -> Response[dict[str, Any]]:
+    return Response({"ok": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response[dict[str, str]]:
+    return Response({"error": message}, status_code=status, media_type=MediaType.JSON, headers=headers)
+
+
+def _refused(_: Request[Any, Any, Any], error: Refused) -> Response[dict[str, str]]:
+    return _error(error.status, str(error), {"www-authenticate": "Bearer"} if error.status == 401 else None)
+
+
+def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, str]]:
+    """What the web framework refuses: no such route, a method or parameter that is not allowed, too large a body."""
+    message = error.detail
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        message = "; ".join(f"{problem.get('key', 'body')}: {problem['message']}" for problem in error.extra) or message
+    return _error(error.status_code, message)
+
+
+def _torghut_error(_: Request[Any, Any, Any], error: TorghutError) -> Response[dict[str, str]]:
+    match error:
+        case NotFoundError():
+            status = 404
+        case InputError():
+            status = 400
+        case StateError():
+            status = 503
+        case _:
+            status = 409
+    return _error(status, str(error))
+
+
+def _failure(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
+    logs.error("admin API failed", path=request.scope["path"], exc_info=error)
+    return _error(500, "this is a defect of torghut: its log says more")

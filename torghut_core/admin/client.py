@@ -1,0 +1,135 @@
+"""Talks to the admin API of a running kernel, as the command line does.
+
+`http.client` and nothing above it: it follows no redirect and asks no proxy, so a token goes where it was meant to go,
+and it costs the command line no time.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from torghut_core.errors import InputError, NotFoundError, StateError, TorghutError
+
+ADMIN_FILE = "admin.json"
+"""In the state directory while a server listens: its `url` and `pid`, and a `token` where none is configured."""
+
+READ_SECONDS = 10.0
+CHANGE_SECONDS = 600.0
+"""A change is answered when it is done, warm-up included."""
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+
+
+class NothingRuns(StateError):
+    """No kernel answers there."""
+
+
+class AdminClient:
+    """Asks one admin API.
+
+    Parameters
+    ----------
+    url : where it listens, ``http://`` or ``https://``.
+    token : sent as bearer token where there is one.
+
+    Raises
+    ------
+    InputError : the url is none, or the token cannot be one.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host or parts.scheme not in ("http", "https") or not _PRINTABLE.fullmatch(url):
+            raise InputError(f"{url!r} is not the URL of an admin API (write http://127.0.0.1:8181)")
+        if token is not None and not _PRINTABLE.fullmatch(token):
+            raise InputError("TORGHUT_TOKEN: a token is of ASCII letters, digits and signs, without spaces")
+        self.url = url.rstrip("/")
+        self._secure = parts.scheme == "https"
+        self._host, self._port, self._base = host, port, parts.path.rstrip("/")
+        self._token = token
+
+    def get(self, path: str) -> dict[str, Any]:
+        """What the API answers to a ``GET``.
+
+        Raises
+        ------
+        NothingRuns : nothing listens there.
+        InputError : the request is refused; `NotFoundError` where it is about something that is not there.
+        StateError : the kernel cannot do that now, or what answers is no admin API.
+        """
+        return self._ask("GET", path, None, READ_SECONDS)
+
+    def post(self, path: str, value: Any) -> dict[str, Any]:
+        """What the API answers to a ``POST`` of a JSON value; raises as `get` does."""
+        return self._ask("POST", path, json.dumps(value).encode(), CHANGE_SECONDS)
+
+    def _ask(self, method: str, path: str, body: bytes | None, seconds: float) -> dict[str, Any]:
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=seconds)
+        try:
+            connection.request(method, f"{self._base}{path}", body, headers)
+            response = connection.getresponse()
+            status, text = response.status, response.read()
+        except TimeoutError:
+            raise StateError(f"{self.url} did not answer within {seconds:.0f} s (see its log)") from None
+        except ConnectionRefusedError:
+            raise NothingRuns(f"nothing listens at {self.url} (start `torghut run`, or give its --url)") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise StateError(f"{self.url} cannot be asked: {error} (give the --url of a running torghut)") from None
+        finally:
+            connection.close()
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict) or (status != 200 and "error" not in answer):
+            raise StateError(f"{self.url} answers {status} and no JSON (give the --url of a running torghut)")
+        if status != 200:
+            raise self._error(status, str(answer["error"]))
+        return answer
+
+    def _error(self, status: int, message: str) -> TorghutError:
+        if status == 404:
+            return NotFoundError(message)
+        if status in (401, 403):
+            return InputError(f"{self.url}: {message}; here the token comes from TORGHUT_TOKEN or TORGHUT_TOKEN_FILE")
+        return InputError(message) if 400 <= status < 500 and status != 409 else StateError(f"{self.url}: {message}")
+
+
+def connect(url: str | None, state: Path, token: str | None) -> AdminClient:
+    """The client of the kernel at a URL, or of the one that runs on a state directory.
+
+    Parameters
+    ----------
+    token : the configured one. That of the state directory comes first, and is never sent to a `url` that was given.
+
+    Raises
+    ------
+    NothingRuns : no kernel with an admin API runs on that state directory.
+    """
+    if url is not None:
+        return AdminClient(url, token)
+    file = state / ADMIN_FILE
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return AdminClient(found["url"], found.get("token", token))
+    except FileNotFoundError:
+        raise NothingRuns(f"nothing runs on {state} (start `torghut run`, or give its --url or --state)") from None
+    except OSError as error:
+        raise StateError(f"{file}: {error.strerror} (it belongs to who runs torghut; give --url)") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StateError(f"{file} is not what torghut wrote (delete it, or give --url)") from error

@@ -1,0 +1,68 @@
+"""What Prometheus reads: the kernel's own numbers, and those that its status tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from torghut_core.admin.kernel import Kernel
+from torghut_core.timestamps import SECOND, parse_timestamp
+
+HELP: Mapping[str, str] = {
+    "catalog_generation": "Number of the generation that trades.",
+    "catalog_degraded": "1 while a part of the catalog could not be taken up.",
+    "catalog_last_reload_successful": "1 where the last reload took up all that it could read.",
+    "catalog_last_reload_success_timestamp_seconds": "When a reload was successful last, Unix time.",
+    "plugin_quarantined": "1 for each strategy that was taken out because it failed.",
+}
+"""Metrics that come from the status, without ``torghut_``, and what they mean."""
+
+
+class KernelCollector(Collector):
+    """Asks the kernel when it is scraped; keeps nothing."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics; a name that the kernel counts itself is the kernel's."""
+        values = {**_of_status(self._kernel.status()), **self._kernel.metrics()}
+        for name, value in sorted(values.items()):
+            family_type = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            labels = ["name"] if isinstance(value, Mapping) else None
+            family = family_type(f"torghut_{name}", HELP.get(name, f"{name.replace('_', ' ')}."), labels=labels)
+            if isinstance(value, Mapping):
+                for label, number in value.items():
+                    family.add_metric([label], float(number))
+            else:
+                family.add_metric([], float(value))
+            yield family
+
+
+class Metrics:
+    """The text of a kernel's metrics."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(KernelCollector(kernel))
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format, as they are now."""
+        return generate_latest(self._registry)
+
+
+def _of_status(status: dict[str, Any]) -> dict[str, float | Mapping[str, float]]:
+    reload = status["last_reload"]
+    # What trades was taken up successfully, so after a failure that is the last success that is known.
+    success = reload["at"] if reload["successful"] else status["since"]
+    return {
+        "catalog_generation": status["generation"],
+        "catalog_degraded": bool(status["degraded"]),
+        "catalog_last_reload_successful": bool(reload["successful"]),
+        "catalog_last_reload_success_timestamp_seconds": parse_timestamp(success) / SECOND,
+        "plugin_quarantined": dict.fromkeys(status["quarantined"], 1),
+    }

@@ -1,0 +1,187 @@
+"""The admin API's server: uvicorn in a thread of its own, beside the loop that trades."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import ipaddress
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torghut_core.admin.auth import Gate, Role, Token
+from torghut_core.admin.client import ADMIN_FILE
+from torghut_core.admin.kernel import Kernel
+from torghut_core.errors import StateError
+
+if TYPE_CHECKING:
+    from uvicorn import Server
+
+
+MAX_REQUESTS = 64
+"""Requests at a time; further ones are refused with 503, so that a kernel that hangs cannot gather threads."""
+
+STOP_SECONDS = 3.0
+"""How long `AdminServer.stop` waits; requests get the first of them to finish."""
+
+
+class AdminServer:
+    """Serves the admin API of a kernel until it is stopped.
+
+    Without tokens one is made for this machine's operator, and written where only the owner of the state directory can
+    read it. Reading is then open to everybody who can connect, but only on a loopback address.
+
+    Parameters
+    ----------
+    host : address to listen on.
+    port : 0 for any that is free.
+    tokens : who is known, see `auth.parse_tokens`.
+    state_dir : the state directory, where `ADMIN_FILE` is written.
+    hosts : names besides the address and ``localhost`` that requests may ask for on a loopback address.
+
+    Attributes
+    ----------
+    url : where this machine reaches it, from `start` on.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        *,
+        state_dir: Path,
+        host: str = "127.0.0.1",
+        port: int = 8181,
+        tokens: Sequence[Token] = (),
+        hosts: Collection[str] = (),
+    ) -> None:
+        self.url = ""
+        self._kernel = kernel
+        self._host = host
+        self._port = port
+        self._tokens = tuple(tokens)
+        self._hosts = hosts
+        self._file = state_dir / ADMIN_FILE
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listen; from here on requests are answered.
+
+        Raises
+        ------
+        StateError : the address cannot be had, or the state directory cannot be written.
+        """
+        import uvicorn
+
+        from torghut_core.admin.app import make_app
+
+        local = None if self._tokens else secrets.token_urlsafe(32)
+        tokens = self._tokens if local is None else (Token.of(f"local:{_login()}", Role.OPERATOR, local),)
+        is_loopback = _is_loopback(self._host)
+        names = {self._host, "localhost", "127.0.0.1", "::1", *self._hosts}
+        known = {name.lower() for name in names} if is_loopback else None
+        app = make_app(self._kernel, Gate(tokens, hosts=known, is_open=is_loopback and local is not None))
+        listener = self._listen()
+        self.url = _url(self._host, listener.getsockname()[1])
+        try:
+            self._write_file({"url": self.url, "pid": os.getpid()} | ({"token": local} if local else {}))
+        except OSError as error:
+            listener.close()
+            raise StateError(f"{self._file}: {error.strerror} (make the state directory writable)") from error
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",  # what goes wrong in a request is answered, and logged, by the app
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MAX_REQUESTS,
+            timeout_graceful_shutdown=1,
+        )
+        server = self._server = uvicorn.Server(config)
+
+        def run() -> None:
+            with listener:
+                asyncio.run(_serve(server, listener))
+
+        self._thread = threading.Thread(target=run, name="torghut-admin", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more; requests under way get a second to finish. Stopping twice is harmless."""
+        if self._server is None or self._thread is None:
+            return
+        self._file.unlink(missing_ok=True)
+        self._server.should_exit = True
+        self._thread.join(STOP_SECONDS)
+        self._server = self._thread = None
+
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        try:
+            return socket.create_server((self._host, self._port), family=family)
+        except OSError as error:
+            reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+            raise StateError(
+                f"the admin API cannot listen on {self._host}:{self._port}: {reason} "
+                "(stop what listens there, or give another --port)"
+            ) from error
+
+    def _write_file(self, content: dict[str, Any]) -> None:
+        new = self._file.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        new.replace(self._file)
+
+
+class _DaemonThreads(ThreadPoolExecutor):
+    """Makes each call in a daemon thread of its own: one that hangs holds up no other, and not the process' end."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(call(*args, **kwargs))
+            except BaseException as error:  # whatever it is, it belongs to who waits for the result
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="torghut-admin-call", daemon=True).start()
+        return future
+
+
+async def _serve(server: Server, listener: socket.socket) -> None:
+    asyncio.get_running_loop().set_default_executor(_DaemonThreads())
+    await server.serve(sockets=[listener])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _url(host: str, port: int) -> str:
+    reachable = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - told apart, not bound
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has no name
+        return f"uid-{os.getuid()}"

@@ -1,0 +1,403 @@
+"""What a plugin's code is made of on disk, and importing it afresh.
+
+Code is imported a distribution or a plugin folder at a time, never a module: a module by itself would keep its helpers
+and parent classes of before. What was imported before lives on in the objects made of it.
+
+Two traps. An import inside a function of the old code finds the *new* module, because it looks the name up when it runs
+(and may find it half made while it is being imported): plugins import at the top of their modules. And Python takes
+bytecode for fresh when size and whole second of the source agree, so that two edits within a second could run stale
+code: what was imported afresh once never uses the bytecode cache again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.message import Message
+from email.parser import HeaderParser
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, SourceFileLoader
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+GROUP = "torghut"
+"""Entry-point group in which packages name their plugin modules."""
+
+_NEVER_FRESH = sys.stdlib_module_names | {"torghut_core", "__main__"}
+_COMPILED = (*EXTENSION_SUFFIXES, ".so", ".pyd")
+_RECORDED = re.compile(r"^([^,\n]+\.(?:py|so|pyd)),(sha256=[^,\n]*)", re.MULTILINE)
+
+_IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t].*", re.MULTILINE)
+_WORD = re.compile(rb"[A-Za-z_0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The code of one distribution or plugin folder, as a look at the disk found it.
+
+    Attributes
+    ----------
+    digest : sha256 over names and bytes of its sources and of those that it depends on; "" where it has none. The
+        kernel and what that depends on is left out: it stays what it is while the process runs.
+    roots : its own top-level modules.
+    dependencies : digest and top-level modules of each distribution that it depends on.
+    compiled : a compiled extension among all these, "" where there is none; it could not be imported twice.
+    trouble : why the code cannot be read, "" where it can.
+    """
+
+    digest: str = ""
+    roots: frozenset[str] = frozenset()
+    dependencies: Mapping[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    compiled: str = ""
+    trouble: str = ""
+
+    @property
+    def every_root(self) -> frozenset[str]:
+        """Its own top-level modules and those that it depends on."""
+        return self.roots.union(*(roots for _, roots in self.dependencies.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Some files, known by a stamp (what `os.stat` says of each) and by a digest of what is in them.
+
+    `imports` are all words of a folder's import lines: more than it imports, and quick to find.
+    """
+
+    stamp: tuple[tuple[str | int, ...], ...]
+    digest: str
+    compiled: str
+    imports: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A distribution without those that it depends on; `digests` by top-level module."""
+
+    roots: frozenset[str]
+    digests: Mapping[str, str]
+    compiled: str
+    requires: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+class Disk:
+    """One look at the sources on disk.
+
+    Parameters
+    ----------
+    known : `sources` of an earlier look; files that have not changed since are not read again.
+
+    Attributes
+    ----------
+    sources : what was found, by top-level module or folder.
+    """
+
+    def __init__(self, known: Mapping[str, Sources]) -> None:
+        self.sources: dict[str, Sources] = {}
+        self._known = known
+        self._parts: dict[str, _Part] = {}
+
+    def distribution(self, found: Distribution) -> Code:
+        """The code of an installed distribution."""
+        head = read_head(found)
+        name = canonicalize_name(head["Name"] or "")
+        try:
+            part = self._parts[name] = self._part(found, name, head)
+            names = self._closure(name)
+            parts = {other: self._parts[other] for other in names}
+            dependencies = {
+                other: (self._digest(other), parts[other].roots) for other in sorted(names) if other != name
+            }
+            compiled = next((parts[other].compiled for other in sorted(names) if parts[other].compiled), "")
+            return Code(self._digest(name), part.roots, dependencies, part.compiled or compiled)
+        except OSError as error:
+            return Code(trouble=f"{type(error).__name__}: {error}")
+
+    def folder(self, folder: Path, plugins: Mapping[str, Code]) -> tuple[Code, list[str]]:
+        """The code of a plugin folder, and those of its modules that may have hooks.
+
+        What an installed distribution brought there is that distribution's and is left out. A folder has no metadata:
+        it depends on those of `plugins`, by name of the distribution, that its import lines name.
+        """
+        if not folder.is_dir():
+            return Code(trouble="there is no such folder: make it, or take it out of TORGHUT_PLUGIN_PATH"), []
+        try:
+            return self._folder(folder, plugins)
+        except OSError as error:
+            return Code(trouble=f"{type(error).__name__}: {error}"), []
+
+    def _folder(self, folder: Path, plugins: Mapping[str, Code]) -> tuple[Code, list[str]]:
+        installed = {
+            root
+            for found in distributions(path=[str(folder)])
+            for root in _roots(found, read_head(found)["Name"] or "")
+        }
+        files: dict[str, str] = {}
+        candidates = []
+        for name in sorted(entry.name for entry in folder.iterdir()):
+            root, _, suffix = name.partition(".")
+            if root in installed or not root.isidentifier():
+                continue
+            if suffix == "py" or name.endswith(_COMPILED):
+                files[name] = str(folder / name)
+            elif not suffix and (folder / name).is_dir():
+                files |= {f"{name}/{inner}": file for inner, file in _files(str(folder / name))}
+            if not root.startswith("_") and (suffix == "py" or f"{name}/__init__.py" in files):
+                candidates.append(root)
+        sources = self._sources(str(folder), files)
+        roots = {name.partition("/")[0].partition(".")[0] for name in files}
+        # What another module has taken the name of is not this folder's to import afresh.
+        roots = {root for root in roots - _NEVER_FRESH if lies_in(folder, find(root))}
+        named = {name: code for name, code in plugins.items() if code.roots & sources.imports}
+        dependencies = {name: (code.digest, code.roots) for name, code in named.items()}
+        for code in named.values():
+            dependencies |= code.dependencies
+        digest = _combined({"": sources.digest} | {name: found for name, (found, _) in dependencies.items()})
+        compiled = next((code.compiled for code in named.values() if code.compiled), "")
+        return Code(digest, frozenset(roots), dependencies, sources.compiled or compiled), candidates
+
+    def _digest(self, name: str) -> str:
+        parts = [self._parts[other] for other in self._closure(name)]
+        return _combined({root: digest for part in parts for root, digest in part.digests.items() if digest})
+
+    def _closure(self, name: str) -> set[str]:
+        """A distribution and all that it depends on, without the kernel's."""
+        names, queue = {name}, list(self._parts[name].requires)
+        while queue:
+            required, extras = queue.pop()
+            if required in names or required in _kernel():
+                continue
+            if required not in self._parts:
+                try:
+                    found = distribution(required)
+                except PackageNotFoundError:  # the import will tell, if it matters
+                    continue
+                self._parts[required] = self._part(found, required, read_head(found), extras)
+            names.add(required)
+            queue += self._parts[required].requires
+        return names
+
+    def _part(self, found: Distribution, name: str, head: Message, extras: tuple[str, ...] = ()) -> _Part:
+        requires = tuple(_requires(head, extras))
+        recorded = sorted(_RECORDED.findall(found.read_text("RECORD") or ""))
+        compiled = next((file for file, _ in recorded if file.endswith(_COMPILED)), "")
+        is_plugin = bool(found.entry_points.select(group=GROUP))
+        if compiled and not is_plugin:  # large, as a rule, and not imported afresh: what its installer noted will do
+            content = "".join(f"{file}\0{noted}\n" for file, noted in recorded)
+            return _Part(frozenset(), {name: hashlib.sha256(content.encode()).hexdigest()}, compiled, requires)
+        roots = _roots(found, name)
+        sources = {root: self._sources(root, _files_of(root)) for root in sorted(roots)}
+        compiled = compiled or next((of.compiled for of in sources.values() if of.compiled), "")
+        return _Part(roots, {root: of.digest for root, of in sources.items()}, compiled, requires)
+
+    def _sources(self, key: str, files: Mapping[str, str]) -> Sources:
+        """Files by their relative name, read only where something about them is new."""
+        if key in self.sources:
+            return self.sources[key]
+        stats = [(name, Path(files[name]).stat()) for name in sorted(files)]
+        stamp = tuple((name, of.st_mtime_ns, of.st_ctime_ns, of.st_size, of.st_ino) for name, of in stats)
+        known = self._known.get(key)
+        if known is None or known.stamp != stamp:
+            contents = {name: Path(files[name]).read_bytes() for name in sorted(files) if name.endswith(".py")}
+            compiled = next((name for name in files if name.endswith(_COMPILED)), "")
+            known = Sources(stamp, _digest_of(contents), compiled, _imported_words(contents.values()))
+        self.sources[key] = known
+        return known
+
+
+def module_digest(module: ModuleType) -> str:
+    """sha256 over names and bytes of the sources of the package that a module is in; "" where it has none."""
+    root = sys.modules.get(module.__name__.partition(".")[0], module)
+    files = _files_at(getattr(root, "__path__", ()), getattr(root, "__file__", None))
+    return _digest_of({name: Path(files[name]).read_bytes() for name in sorted(files) if name.endswith(".py")})
+
+
+def read_head(found: Distribution) -> Message:
+    """Name, version and requirements of a distribution, without parsing the description that comes with them."""
+    text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
+    return HeaderParser().parsestr(text.partition("\n\n")[0])
+
+
+def find(name: str) -> ModuleSpec | None:
+    """Where a top-level module would be imported from now, whatever was imported under that name before."""
+    for finder in sys.meta_path:
+        # Finders of before Python 3.4 may have no `find_spec`.
+        if finder is not _fresh and (look := getattr(finder, "find_spec", None)) and (spec := look(name, None)):
+            return spec  # type: ignore[no-any-return]  # what any finder gives
+    return None
+
+
+def path_stamp() -> list[int]:
+    """What changes when something is installed: times of the folders on ``sys.path``."""
+    times = []
+    for folder in sys.path:
+        with suppress(OSError):
+            times.append(Path(folder).stat().st_mtime_ns)
+    return times
+
+
+def lies_in(folder: str | Path, spec: ModuleSpec | None) -> bool:
+    """Whether a top-level module is one of this folder, and not one of the same name elsewhere."""
+    if spec is None:
+        return False
+    places = spec.submodule_search_locations or ([spec.origin] if spec.has_location and spec.origin else [])
+    return any(Path(place).absolute().parent.samefile(folder) for place in places)
+
+
+class Swap:
+    """Modules taken out of ``sys.modules``, so that the next import of them is a fresh one.
+
+    From here on until they are imported again ``sys.modules`` lacks them; make it short.
+
+    Parameters
+    ----------
+    roots : top-level modules, taken out with all that is in them.
+    """
+
+    def __init__(self, roots: Iterable[str]) -> None:
+        self._roots = frozenset(roots) - _NEVER_FRESH
+        _fresh.roots |= self._roots
+        if _fresh not in sys.meta_path:
+            sys.meta_path.insert(0, _fresh)
+        self._old = self._take_out()
+
+    def undo(self) -> None:
+        """Put the old modules back, in place of what was imported since; a second time does nothing."""
+        self._take_out()
+        sys.modules.update(self._old)
+        self._roots, self._old = frozenset(), {}
+
+    def _take_out(self) -> dict[str, ModuleType]:
+        names = [name for name in list(sys.modules) if name.partition(".")[0] in self._roots]
+        taken = {name: sys.modules.pop(name, None) for name in names}
+        return {name: module for name, module in taken.items() if module is not None}
+
+
+class _FreshFinder:
+    """Finds what was imported afresh once as the other finders do, and compiles it from its source."""
+
+    def __init__(self) -> None:
+        self.roots: frozenset[str] = frozenset()
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name.partition(".")[0] not in self.roots:
+            return None
+        for finder in sys.meta_path:
+            look = getattr(finder, "find_spec", None)
+            if finder is self or look is None or (spec := look(name, path, target)) is None:
+                continue
+            if type(spec.loader) is SourceFileLoader:
+                spec.loader = _Uncached(spec.loader.name, spec.loader.path)
+            return spec  # type: ignore[no-any-return]  # what any finder gives
+        return None
+
+
+class _Uncached(SourceFileLoader):
+    """Neither reads bytecode nor writes it."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+_fresh = _FreshFinder()
+
+
+@cache
+def _kernel() -> frozenset[str]:
+    """The kernel's distribution, and all that it depends on, with every extra but the plugins."""
+    names, queue = {"torghut"}, ["torghut"]
+    while queue:
+        try:
+            found = distribution(queue.pop())
+        except PackageNotFoundError:
+            continue
+        if found.entry_points.select(group=GROUP):
+            names.discard(canonicalize_name(read_head(found)["Name"]))
+            continue
+        head = read_head(found)
+        extras = head.get_all("Provides-Extra", []) if canonicalize_name(head["Name"]) == "torghut" else []
+        required = {name for name, _ in _requires(head, tuple(extras))} - names
+        names |= required
+        queue += required
+    return frozenset(names)
+
+
+def _requires(head: Message, extras: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What a distribution asks for on this machine: names, and the extras asked of each."""
+    for line in head.get_all("Requires-Dist", []):
+        if not extras and re.search(r";.*\bextra\b", line):  # most lines, and slow to parse
+            continue
+        try:
+            required = Requirement(line)
+        except InvalidRequirement:
+            continue
+        marker = required.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield canonicalize_name(required.name), tuple(sorted(required.extras))
+
+
+def _roots(found: Distribution, name: str) -> frozenset[str]:
+    """Top-level modules of a distribution; an editable install says little of them."""
+    roots = {entry_point.module for entry_point in found.entry_points.select(group=GROUP)}
+    roots |= set((found.read_text("top_level.txt") or "").split())
+    roots |= {
+        file for file, _ in _RECORDED.findall(found.read_text("RECORD") or "") if not file.startswith("__editable__")
+    }
+    tops = {re.split(r"[./]", root)[0] for root in roots}
+    tops = {top for top in tops if top.isidentifier()} or {re.sub(r"[-.]", "_", name)}
+    return frozenset(tops) - _NEVER_FRESH
+
+
+def _files_of(root: str) -> dict[str, str]:
+    spec = find(root)
+    return _files_at(spec.submodule_search_locations or (), spec.origin) if spec else {}
+
+
+def _files_at(folders: Iterable[str], file: str | None) -> dict[str, str]:
+    """Sources and compiled extensions of a package, or of a module: relative name -> path."""
+    folders = list(folders)
+    if folders:
+        return {name: path for folder in folders for name, path in _files(folder)}
+    return {Path(file).name: file} if file and file.endswith((".py", *_COMPILED)) else {}
+
+
+def _files(folder: str) -> Iterator[tuple[str, str]]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
+        for name in names:
+            if name.endswith((".py", *_COMPILED)):
+                path = f"{parent}{os.sep}{name}"
+                yield path[len(folder) :].lstrip(os.sep).replace(os.sep, "/"), path
+
+
+def _combined(digests: Mapping[str, str]) -> str:
+    """One digest of several; of one its own."""
+    if len(digests) < 2:
+        return next(iter(digests.values()), "")
+    return hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
+
+
+def _digest_of(contents: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, content in contents.items():
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest() if contents else ""
+
+
+def _imported_words(contents: Iterable[bytes]) -> frozenset[str]:
+    return frozenset(
+        word.decode() for content in contents for line in _IMPORT.findall(content) for word in _WORD.findall(line)
+    )

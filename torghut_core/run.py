@@ -1,0 +1,519 @@
+"""The running kernel: what `torghut run` does, from the first batch to SIGTERM.
+
+One thread trades: between two batches its event loop also hears the watchers and swaps generations. Plans are made in
+worker threads, and the admin API lives in a thread of its own; neither touches the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import ExitStack, aclosing, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from torghut_core import catalog as catalogs
+from torghut_core import logs
+from torghut_core.admin.auth import parse_tokens
+from torghut_core.admin.server import AdminServer
+from torghut_core.audit.rows import as_json
+from torghut_core.catalog import Catalog, Draft, content_digest, json_schema, load_draft
+from torghut_core.catalog_diff import diff
+from torghut_core.catalog_watch import CatalogWatch, Version
+from torghut_core.engine import Engine
+from torghut_core.errors import CatalogError, InputError, NotFoundError, StateError
+from torghut_core.generation import Generation, build, validate
+from torghut_core.plugin_host import PluginHost
+from torghut_core.reload import Reloader, settle
+from torghut_core.risk import Gates
+from torghut_core.routes import StrategyTotals
+from torghut_core.runner import Loop
+from torghut_core.settings import Settings, load_settings
+from torghut_core.state import StateDirectory
+from torghut_core.stores import open_audit, open_signals
+from torghut_core.timestamps import SECOND, format_timestamp
+
+T = TypeVar("T")
+
+BATCH_SIZE = 4096
+"""Events per batch at most: a reload waits for one batch."""
+
+PULSE = 0.25
+"""Seconds between two looks at what else there is to do."""
+
+STALLED = 30.0
+"""Seconds without a pulse after which the kernel is not alive."""
+
+ACCOUNT = "paper"
+"""Label under which a run is written down."""
+
+REPLAYED = "replayed"
+"""Outcome of the generations that replays write down, which no run goes back to."""
+
+PINNED = "catalog.pinned"
+"""The control that holds a rollback: which generation trades while the catalog's files hold what they did."""
+
+
+class Run:
+    """A catalog that trades until it is told to stop.
+
+    Parameters
+    ----------
+    catalog : catalog file or folder, watched.
+    state : directory of the embedded stores.
+    host, port : where the admin API listens; port 0 takes any.
+    settings : of the environment where None.
+    """
+
+    def __init__(
+        self,
+        catalog: Path,
+        state: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8181,
+        settings: Settings | None = None,
+    ) -> None:
+        self._path = catalog
+        self._settings = settings or load_settings()
+        self._state = StateDirectory(state)
+        self._tokens = parse_tokens(self._settings.admin_tokens)
+        self._host, self._port = host, port
+        self._folders = self._settings.plugin_folders
+        self._stops = 0
+        self._beat = time.monotonic()
+        self._problem = ""
+        self._draft: Draft
+        self._pinned: str | None = None
+
+    def execute(self, on_start: Callable[[str], None] = lambda _url: None) -> None:
+        """Trade until the source ends or the process is told to stop; then close everything.
+
+        `on_start` is called with the address of the admin API once it listens.
+
+        Raises
+        ------
+        TorghutError : the catalog, the plugins or the stores do not let it start, or the source ended in an error.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self._state)
+            self._audit = open_audit(self._settings, self._state)
+            stack.callback(self._audit.close)
+            self._open(stack)
+            stack.enter_context(self._watchdog.installed())
+            for number in (signal.SIGTERM, signal.SIGINT):
+                stack.callback(signal.signal, number, signal.signal(number, self._heard))
+            asyncio.run(self._live(on_start))
+
+    # The start.
+
+    def _open(self, stack: ExitStack) -> None:
+        """Make the first generation and all that goes around it; what has to be closed goes on the stack."""
+        self._version = self._read()
+        last = self._last_good()
+        host = self._load(catalogs.DEFAULT_ALLOW, None)
+        self._draft, problems = self._first_draft(last)
+        host = self._load(self._draft.catalog.plugins.allow, host)
+        generation, problems = self._first_generation(host, last, problems)
+        settings, audit = self._settings, self._audit
+        source = generation.catalog.pipelines["trading"].source
+        self._signals = open_signals(settings, self._state, is_replay=source.use == "replay")
+        stack.callback(self._signals.close)
+        actor = "start"
+        outcome = "degraded" if problems else "started"
+        number = audit.record_generation(generation.to_record() | {"problems": problems}, actor, outcome)
+        audit.record_strategies(generation.strategy_rows(), "sync")
+        audit.commit()
+        self._gates = Gates(
+            trading_enabled=settings.trading_enabled,
+            mode=settings.trading_mode,
+            live_enabled=settings.trading_live_enabled,
+            price_max_age_ns=settings.trading_price_lookback_minutes * 60 * SECOND,
+        )
+        self.account = audit.new_account(ACCOUNT)
+        self._engine = Engine(
+            generation.numbered(number),
+            self.account,
+            audit,
+            self._gates,
+            allow_shorts=settings.trading_allow_shorts,
+            on_trouble=self._trouble,
+        )
+        self._watchdog = self._engine.watchdog(settings.trading_plugin_budget_ms / 1000)
+        self._loop = Loop(self._engine.generation, self._engine, audit, self._signals, self._watchdog.batch)
+        self._reloader = Reloader(
+            self._engine, audit, self._signals, self._gates, host, self._load, defaults=settings.limits
+        )
+        self._reloader.start(problems, actor, outcome, generation.catalog.on_invalid)
+
+    def _read(self) -> Version:
+        try:
+            return catalogs.read(self._path)
+        except CatalogError as error:
+            return error
+
+    def _first_draft(self, last: Catalog | None) -> tuple[Draft, list[str]]:
+        """What to begin with: what the files say, the generation that was rolled back to, or the last good one."""
+        pin = self._audit.control(PINNED)
+        if pin and not isinstance(self._version, CatalogError) and pin["content"] == content_digest(self._version):
+            content = self._generation(pin["generation"])
+            if content is not None:
+                self._pinned = pin["content"]
+                return Draft(Catalog.from_record(content), [], {}), []
+        try:
+            draft = load_draft(_texts(self._version))
+        except CatalogError as error:
+            if last is None:
+                raise
+            return Draft(last, [], {}), [str(problem) for problem in error.problems]
+        if draft.problems and last is None:
+            raise CatalogError(draft.problems)
+        return draft, []
+
+    def _first_generation(
+        self, host: PluginHost, last: Catalog | None, problems: list[str]
+    ) -> tuple[Generation, list[str]]:
+        """The generation to begin with; an entry that is wrong is as it was in the last good one, or stays out."""
+        draft = self._draft
+        while True:
+            catalog = settle(draft, last, ()) if last is not None else draft.catalog
+            if "pipelines" not in draft.left_out:
+                catalog = catalog.with_(pipelines=draft.catalog.pipelines)
+            try:
+                generation = build(catalog, host, defaults=self._settings.limits)
+            except CatalogError as error:
+                if last is None:
+                    raise
+                draft = draft.without(error.problems)
+                continue
+            if generation.source is None or generation.broker is None:
+                raise InputError("the catalog has no `trading` pipeline with a source and a broker: nothing to run")
+            generation.source.check()
+            return generation, problems + [str(problem) for problem in draft.problems]
+
+    def _last_good(self) -> Catalog | None:
+        """The catalog of the last generation that traded here, None before the first."""
+        for row in self._audit.rows("catalog_generations", newest_first=True, limit=100):
+            if row["outcome"] != REPLAYED:
+                return Catalog.from_record(row["content"])
+        return None
+
+    def _generation(self, number: int) -> dict[str, Any] | None:
+        rows = self._audit.rows("catalog_generations", number=number)
+        return dict(rows[0]["content"]) if rows else None
+
+    def _load(self, allow: Any, before: PluginHost | None) -> PluginHost:
+        return PluginHost.load(allow, folders=self._folders, previous=before)
+
+    # The life.
+
+    async def _live(self, on_start: Callable[[str], None]) -> None:
+        self._events = asyncio.get_running_loop()
+        self._lock = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._over = asyncio.Event()
+        server = AdminServer(
+            self,
+            state_dir=self._state.path,
+            host=self._host,
+            port=self._port,
+            tokens=self._tokens,
+            hosts=self._settings.admin_hosts.replace(",", " ").split(),
+        )
+        server.start()
+        watch = CatalogWatch(self._path, poll_seconds=self._settings.trading_strategy_reload_seconds)
+        self._watch = watch
+        trading = asyncio.create_task(self._trade())
+        others = [
+            asyncio.create_task(work)
+            for work in (self._follow_catalog(watch), self._follow_code(), self._look_after(), self._over.wait())
+        ]
+        on_start(server.url)
+        logs.info("trading", catalog=str(self._path), generation=self._engine.generation.number, admin=server.url)
+        try:
+            await asyncio.wait([trading, *others], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (trading, *others):
+                task.cancel()
+            ended = await asyncio.gather(trading, *others, return_exceptions=True)
+            server.stop()
+            self._close_books()
+        for error in ended:
+            if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
+                raise error
+
+    async def _trade(self) -> None:
+        await self._loop.run(BATCH_SIZE)
+        logs.info("the source has ended", events=self._engine.totals.events)
+
+    def _close_books(self) -> None:
+        broker = self._engine.generation.broker
+        held = (
+            {symbol: position for symbol, position in broker.positions().items() if position.quantity} if broker else {}
+        )
+        self._signals.flush()
+        self._audit.record_account(self.account, self._engine.account(), held, self._engine.now)
+        self._audit.commit()
+
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        """SIGTERM: finish the batch and close; the second time, end at once."""
+        self._stops += 1
+        if self._stops > 1:
+            os._exit(128 + number)
+        self._problem = "stopping"
+        self._events.call_soon_threadsafe(self._over.set)
+
+    def _trouble(self) -> None:
+        self._woken.set()
+
+    async def _look_after(self) -> None:
+        """Beat, and see to what the engine found out: code that failed its first rows, strategies in quarantine."""
+        known: dict[str, str] = {}
+        while True:
+            self._beat = time.monotonic()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), PULSE)
+            self._woken.clear()
+            for name, reason in self._engine.quarantined.items():
+                if known.get(name) != reason:
+                    self._audit.record_control(f"quarantine.{name}", reason, "torghut")
+            known = dict(self._engine.quarantined)
+            if self._engine.reverted:
+                self._reloader.go_back()
+                await self._take_up("torghut", releases=False)
+            elif self._reloader.is_waiting:
+                await self._take_up(self._reloader.status.actor, releases=False)
+
+    async def _follow_catalog(self, watch: CatalogWatch) -> None:
+        async with aclosing(watch.versions()) as versions:
+            async for version in versions:
+                if str(version) != str(self._version):
+                    self._version = version
+                    await self._reload("watch")
+
+    async def _follow_code(self) -> None:
+        """Look whether plugins have changed on disk: at once in plugin folders, else now and then."""
+        seconds = self._settings.trading_strategy_reload_seconds
+        folders = [folder for folder in self._folders if folder.is_dir()]
+        while True:
+            if folders:
+                from watchfiles import awatch
+
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds), aclosing(awatch(*folders, debounce=100)) as changes:
+                        async for _ in changes:
+                            break
+            else:
+                await asyncio.sleep(seconds)
+            await self._take_up("plugins", releases=False, is_quiet=True)
+
+    async def _reload(self, actor: str) -> None:
+        """Take up what the catalog's files hold."""
+        self._pinned = None
+        try:
+            self._draft = await asyncio.to_thread(load_draft, _texts(self._version))
+        except CatalogError as error:
+            self._reloader.refuse(error)
+            return
+        await self._take_up(actor, releases=True)
+
+    async def _take_up(self, actor: str, *, releases: bool, is_quiet: bool = False) -> None:
+        """Plan and swap, until a plan still holds when it is made. `is_quiet`: where nothing differs, say nothing."""
+        reloader, engine = self._reloader, self._engine
+        async with self._lock:
+            while True:
+                moment = reloader.begin()
+                try:
+                    plan = await asyncio.to_thread(reloader.plan, self._draft, moment, releases=releases)
+                except CatalogError as error:
+                    reloader.refuse(error)
+                    return
+                is_same = plan.generation.digest == engine.generation.digest
+                if is_quiet and is_same and plan.problems == reloader.status.problems:
+                    reloader.host = plan.host
+                    return
+                if reloader.take_up(plan, actor):
+                    return
+
+    # What the admin API asks for, from its own thread.
+
+    def _ask(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have something done in the loop's thread, between two batches."""
+        future = asyncio.run_coroutine_threadsafe(work, self._events)
+        try:
+            return future.result(60)
+        except TimeoutError:
+            future.cancel()
+            raise StateError("the trading loop does not answer (see /healthz)") from None
+
+    def reload(self, actor: str) -> dict[str, Any]:
+        """See `admin.kernel.Kernel`."""
+
+        async def work() -> dict[str, Any]:
+            self._version = await asyncio.to_thread(self._read)
+            await self._reload(actor)
+            return self._outcome()
+
+        return self._ask(work())
+
+    def rollback(self, to: int | None, actor: str) -> dict[str, Any]:
+        """See `admin.kernel.Kernel`."""
+        number = self._engine.generation.number - 1 if to is None else to
+        content = self._generation(number)
+        if content is None:
+            raise NotFoundError(f"there is no generation {number} (see `torghut catalog status`)")
+
+        async def work() -> dict[str, Any]:
+            self._draft = Draft(Catalog.from_record(content), [], {})
+            await self._take_up(actor, releases=True)
+            if not isinstance(self._version, CatalogError):
+                self._pinned = content_digest(self._version)
+                self._audit.record_control(PINNED, {"generation": number, "content": self._pinned}, actor)
+                self._audit.commit()
+            return self._outcome()
+
+        return self._ask(work())
+
+    def _outcome(self) -> dict[str, Any]:
+        status = self._reloader.status
+        return {
+            "generation": self._engine.generation.number,
+            "outcome": status.outcome,
+            "problems": list(status.problems),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """See `admin.kernel.Kernel`."""
+        generation, status = self._engine.generation, self._reloader.status
+        return {
+            "generation": generation.number,
+            "digest": generation.digest,
+            "since": format_timestamp(status.since),
+            "actor": status.actor,
+            "path": str(self._path),
+            "degraded": bool(status.problems),
+            "problems": list(status.problems),
+            "pending": _fields(status.pending),
+            "quarantined": self._engine.quarantined,
+            "restriction": self._gates.restriction,
+            "pinned": self._pinned is not None,
+            "is_polling": self._watch.is_polling,
+            "last_reload": {
+                "at": format_timestamp(status.at),
+                "outcome": status.outcome,
+                "successful": status.is_good,
+                "succeeded_at": format_timestamp(status.succeeded_at),
+                "pause_ms": round(status.pause_s * 1000, 3),
+            },
+            "strategies": self._strategies(generation),
+        }
+
+    def _strategies(self, generation: Generation) -> list[dict[str, Any]]:
+        engine = self._engine
+        states = engine.states()
+        nothing = StrategyTotals()
+        return [
+            {
+                "name": each.name,
+                "use": each.use,
+                "version": each.plugin.version,
+                "code_digest": each.plugin.code_digest,
+                "enabled": each.enabled,
+                "state": states.get(each.name, "trading"),
+                "symbols": list(each.symbols),
+                "params": dict(each.params),
+                "on_remove": each.on_remove,
+                "rows": totals.rows,
+                "decisions": totals.decisions,
+                "fills": totals.fills,
+            }
+            for each in (*generation.strategies, *engine.closing)
+            for totals in (engine.totals.strategies.get(each.name, nothing),)
+        ]
+
+    def catalog(self) -> dict[str, Any]:
+        """See `admin.kernel.Kernel`."""
+        return self._engine.generation.catalog.model_dump(mode="json")
+
+    def generations(self, limit: int, before: int | None) -> list[dict[str, Any]]:
+        """See `admin.kernel.Kernel`."""
+        if before is None:
+            rows = self._audit.rows("catalog_generations", newest_first=True, limit=limit)
+        else:
+            numbers = range(before - 1, max(0, before - 1 - limit), -1)
+            rows = [row for number in numbers for row in self._audit.rows("catalog_generations", number=number)]
+        return [as_json(row) for row in rows]
+
+    def schema(self) -> dict[str, Any]:
+        """See `admin.kernel.Kernel`."""
+        return json_schema(self._reloader.host.params())
+
+    def plugins(self) -> dict[str, Any]:
+        """See `admin.kernel.Kernel`."""
+        host = self._reloader.host
+        names = ("kind", "name", "distribution", "version", "code_digest")
+        failed = ("plugin", "distribution", "reason")
+        return {
+            "plugins": [{name: getattr(plugin, name) for name in names} for plugin in host.plugins()],
+            "failures": [{name: getattr(failure, name) for name in failed} for failure in host.failures],
+            "kept": [{name: getattr(failure, name) for name in failed} for failure in host.kept],
+        }
+
+    def health(self) -> list[str]:
+        """See `admin.kernel.Kernel`."""
+        silent = time.monotonic() - self._beat
+        return [f"the trading loop has not come back for {silent:.0f} s"] if silent > STALLED else []
+
+    def readiness(self) -> list[str]:
+        """See `admin.kernel.Kernel`."""
+        return self.health() + ([self._problem] if self._problem else [])
+
+    def validate(self, text: str) -> dict[str, Any]:
+        """See `admin.kernel.Kernel`."""
+        try:
+            catalog = catalogs.load({"request": text})
+            problems = validate(catalog, self._reloader.host)
+        except CatalogError as error:
+            return {"valid": False, "problems": [str(problem) for problem in error.problems], "diff": None}
+        changes = diff(self._engine.generation.catalog, catalog).to_json()
+        return {"valid": not problems, "problems": [str(problem) for problem in problems], "diff": changes}
+
+    def metrics(self) -> Mapping[str, float | Mapping[str, float]]:
+        """See `admin.kernel.Kernel`."""
+        totals, status = self._engine.totals, self._reloader.status
+        return {
+            "events_total": totals.events,
+            "late_total": totals.late,
+            "duplicates_total": totals.duplicates,
+            "microbars_total": totals.microbars,
+            "signals_total": totals.signals,
+            "decisions_total": totals.decisions,
+            "denials_total": dict(totals.denials),
+            "orders_submitted_total": totals.orders,
+            "orders_rejected_total": totals.rejected,
+            "fills_total": totals.fills,
+            "orders_working": self._engine.working,
+            "reload_pause_seconds": status.pause_s,
+            "catalog_last_reload_success_timestamp_seconds": status.succeeded_at / SECOND,
+            "event_lag_seconds": max(0.0, time.time() - self._engine.now / SECOND) if self._engine.now else 0.0,
+        }
+
+
+def _texts(version: Version) -> Mapping[str, str]:
+    if isinstance(version, CatalogError):
+        raise version
+    return version
+
+
+def _fields(pending: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What waits, a dict for each field or entry."""
+    told = []
+    for change in pending:
+        place = f"{change['kind']} {change['name']}".strip()
+        fields = change["fields"] or [{"key": change["action"], "timing": change["timing"], "effect": change["effect"]}]
+        told += [{"old": None, "new": None} | field | {"key": f"{place} {field['key']}"} for field in fields]
+    return told
