@@ -461,7 +461,7 @@ class Catalog(_Entry):
     def from_record(cls, content: Mapping[str, Any]) -> Catalog:
         """The catalog of a generation that was written down, from what the audit database keeps of it."""
         strategies = [
-            {name: entry[name] for name in StrategyEntry.model_fields if name in entry}
+            {name: entry[name] for name in StrategyEntry.model_fields} | {"params": entry["given"]}
             for entry in content["strategies"]
         ]
         fields = {name: content[name] for name in cls.model_fields if name in content}
@@ -690,6 +690,7 @@ def load_draft(files: Mapping[str, str]) -> Draft:
     if not is_whole or None in places:
         raise CatalogError(problems)
     names = {_named(content, place) for place in places if place and place.startswith("strategies")} - {None}
+    misnamed = {problem.key for problem in problems if problem.key.endswith("].name")}
     left_out: dict[str, str | None] = {place: None for place in places if place == "pipelines"}
     kept: dict[str, list[str]] = {}
     for key in _JOINED:
@@ -698,7 +699,7 @@ def load_draft(files: Mapping[str, str]) -> Draft:
             place = f"{key}[{number}]"
             name = _named(content, place)
             if place in places or (key == "strategies" and name in names):
-                left_out[place] = name
+                left_out[place] = None if f"{place}.name" in misnamed else name
             else:
                 kept.setdefault(key, []).append(place)
         if key in content:

@@ -121,7 +121,7 @@ class Engine(Books):
     Attributes
     ----------
     totals : what happened so far, counted.
-    reverted : strategies whose new code failed on trial, with the reason; the caller takes them out.
+    reverted : strategies whose new code failed on trial, with its digest and the reason; the caller takes them out.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Engine(Books):
         self._position = 0
         self._now = 0
         self._on_trouble = on_trouble
-        self.reverted: dict[str, str] = {}
+        self.reverted: dict[str, tuple[str, str]] = {}
 
     @property
     def digest(self) -> str:
@@ -425,7 +425,9 @@ class Engine(Books):
             self._quarantine(route, error)
             return
         reason = reason_of(error)
-        self.reverted[route.name] = reason
+        new = next(each for each in self._generation.strategies if each.name == route.name)
+        self.reverted[route.name] = new.plugin.code_digest, reason
+        self._generation = self._generation.with_instance(route.instance)
         logs.error("new code failed, the old code goes on", strategy=route.name, error=reason, exc_info=error)
         self._on_trouble()
         if answer is not None:

@@ -113,12 +113,22 @@ class Generation:
         """The same instances under the number that the audit database gave."""
         return replace(self, number=number)
 
+    def with_instance(self, instance: StrategyInstance) -> Self:
+        """The same with another instance of one strategy, that has the same parameters."""
+        place = ("strategy", instance.name, 0)
+        made = self.made[place]._replace(
+            instance=instance.strategy, plugin=instance.plugin, digest=instance.digest
+        )
+        strategies = tuple(instance if each.name == instance.name else each for each in self.strategies)
+        return replace(self, strategies=strategies, made={**self.made, place: made})
+
     def to_record(self) -> dict[str, Any]:
         """What the audit database keeps of it, as JSON values."""
         content = self.catalog.model_dump(mode="json")
+        given = {entry["name"]: {"given": entry["params"]} for entry in content["strategies"]}
         code = {
             each.name: {
-                "code": {name: getattr(each.plugin, name) for name in ("distribution", "version", "code_digest")}
+                "code": {name: getattr(each.plugin, name, "") for name in ("distribution", "version", "code_digest")}
             }
             for each in self.strategies
         }
@@ -126,7 +136,7 @@ class Generation:
             "digest": self.digest,
             "catalog_digest": self.catalog.digest,
             "allow": content["plugins"]["allow"],
-            "strategies": [row | code.get(row["name"], {}) for row in self.strategy_rows()],
+            "strategies": [row | given[row["name"]] | code.get(row["name"], {}) for row in self.strategy_rows()],
             "plugins": [
                 {
                     "kind": plugin.kind,
@@ -189,9 +199,10 @@ def build(
         raise CatalogError(maker.problems_in_order())
     plugins = tuple(maker.used[key] for key in sorted(maker.used))
     code = [[plugin.kind, plugin.name, plugin.version, plugin.code_digest] for plugin in plugins]
+    made = [[*place, each.digest] for place, each in sorted(maker.made.items())]
     return Generation(
         number=number,
-        digest=content_digest([catalog.digest, pipeline, code]),
+        digest=content_digest([catalog.digest, pipeline, code, made]),
         catalog=catalog,
         plugins=plugins,
         source=source,
@@ -237,12 +248,18 @@ def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
     Of sources, brokers, advisors and observers, which may open files and connections, only the parameters are checked.
     """
     maker = _Maker(catalog, host, opens=False)
-    for name in catalog.pipelines:
-        maker.pipeline(name)
+    maker.pipelines()
     maker.strategies()
     maker.rules()
     maker.named("advisor", catalog.advisors, "advisors")
     maker.named("observer", catalog.observers, "observers")
+    return maker.problems_in_order()
+
+
+def validate_pipelines(catalog: Catalog, host: PluginHost) -> list[Problem]:
+    """What is wrong with the pipelines of a catalog; see `validate`."""
+    maker = _Maker(catalog, host, opens=False)
+    maker.pipelines()
     return maker.problems_in_order()
 
 
@@ -270,6 +287,10 @@ class _Maker:
         self._previous = previous.made if previous else {}
         self._renewed = renewed
         self._rejected = rejected
+
+    def pipelines(self) -> None:
+        for name in self._catalog.pipelines:
+            self.pipeline(name)
 
     def pipeline(self, name: str) -> tuple[Source | None, tuple[Stage, ...], Broker | None]:
         parts = self._catalog.pipelines.get(name)

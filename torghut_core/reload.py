@@ -22,7 +22,7 @@ from torghut_core.catalog_diff import CatalogDiff, diff
 from torghut_core.context import Books, Context
 from torghut_core.engine import Engine
 from torghut_core.errors import CatalogError, HandOverError, reason_of
-from torghut_core.generation import Generation, StrategyInstance, build, hand_over, has_same_terms
+from torghut_core.generation import Generation, StrategyInstance, build, hand_over, has_same_terms, validate_pipelines
 from torghut_core.model.market import signal_type, window_size
 from torghut_core.model.trading import Account, Limits, Position
 from torghut_core.plugin_host import PluginHost
@@ -62,7 +62,6 @@ class Plan:
     Attributes
     ----------
     generation : what is to trade; the running one where nothing that trades is different.
-    host : the plugins that it was made of.
     draft : what the catalog says, as far as it is right.
     problems : why not all of it is taken up, a line each.
     pending : differences that wait for a flat position or a restart, as `CatalogDiff.to_json` has them.
@@ -73,7 +72,6 @@ class Plan:
     """
 
     generation: Generation
-    host: PluginHost
     draft: Draft
     problems: list[str]
     pending: list[dict[str, Any]]
@@ -174,7 +172,9 @@ class Reloader:
         """
         running = moment.running
         renewed = moment.quarantined if releases else frozenset[str]()
-        host = self._load(draft.catalog.plugins.allow, self.host)
+        host = self.host = self._load(draft.catalog.plugins.allow, self.host)
+        if draft.catalog.pipelines != running.catalog.pipelines:
+            draft = draft.without(validate_pipelines(draft.catalog, host))
         for _ in range(ATTEMPTS):
             catalog = settle(draft, running.catalog, moment.holding)
             rejected = {key: digest for key, (digest, _) in self._rejected.items()}
@@ -191,14 +191,13 @@ class Reloader:
             except CatalogError as error:
                 draft = draft.without(error.problems)
                 continue
-            problems = [*map(str, draft.problems), *map(str, host.kept), *self._told_of(generation)]
+            problems = [*map(str, draft.problems), *map(str, host.kept), *self._told_of(generation, host)]
             wanted = catalog.with_(
                 pipelines=catalog.pipelines if "pipelines" in draft.left_out else draft.catalog.pipelines,
                 strategies=tuple(_wanted(entry, draft.catalog) for entry in catalog.strategies),
             )
             return Plan(
                 generation,
-                host,
                 draft,
                 problems,
                 diff(catalog, wanted).to_json()["changes"],
@@ -231,7 +230,6 @@ class Reloader:
                 return False
             outcome = "degraded" if plan.problems else "taken up"
             self._swap(plan, actor, outcome)
-        self.host = plan.host
         self._note(plan.problems, plan.pending, plan.draft.catalog.on_invalid, outcome)
         self.status.pause_s = time.perf_counter() - began
         return True
@@ -245,10 +243,9 @@ class Reloader:
 
     def go_back(self) -> None:
         """Keep the old code of strategies whose new code failed in its first rows, until the code changes again."""
-        for name, reason in self._engine.reverted.items():
-            made = self._engine.generation.made.get(("strategy", name, 0))
-            if made is not None:
-                self._rejected["strategy", name] = made.plugin.code_digest, f"its first rows failed: {reason}"
+        for name, (digest, reason) in self._engine.reverted.items():
+            self._rejected["strategy", name] = digest, f"its first rows failed: {reason}"
+        self._engine.reverted.clear()
 
     @property
     def is_waiting(self) -> bool:
@@ -262,7 +259,6 @@ class Reloader:
         number = self._audit.record_generation(record, actor=actor, outcome=outcome)
         self._audit.record_strategies(generation.strategy_rows(), "sync")  # what `merge` leaves is in the rows
         told = engine.adopt(generation.numbered(number), plan.warmed)
-        engine.reverted.clear()
         self._audit.commit()
         self.status.actor, self.status.since = actor, time.time_ns()
         logs.info("generation trades", generation=number, actor=actor, outcome=outcome, positions=told)
@@ -282,14 +278,15 @@ class Reloader:
                 self._rejected[kind, name] = error.code_digest, error.reason
                 logs.error("new code refused", plugin=name, reason=error.reason, old=made.plugin.code_digest)
 
-    def _told_of(self, generation: Generation) -> list[str]:
-        """Problems with code that was rejected and that the generation therefore does not use."""
-        used = {(kind, name): made.plugin.code_digest for (kind, name, _), made in generation.made.items()}
-        return [
-            f"{kind} {name!r}: {reason} (the old code goes on; edit the plugin)"
-            for (kind, name), (digest, reason) in self._rejected.items()
-            if used.get((kind, name), digest) != digest
-        ]
+    def _told_of(self, generation: Generation, host: PluginHost) -> list[str]:
+        """Problems with code that is there, was rejected, and is therefore not used."""
+        told = []
+        for (kind, name), (digest, reason) in self._rejected.items():
+            made = generation.made.get((kind, name, 0))
+            found = made and host.registry[kind].get(made.plugin.name)
+            if made and found and found.code_digest == digest != made.plugin.code_digest:
+                told.append(f"{kind} {name!r}: {reason} (the old code goes on; edit the plugin)")
+        return told
 
     def _turned(self, plan: Plan, opened: Collection[str]) -> bool:
         """Whether a strategy that was flat when the plan was made, and gets other bars by it, now holds something."""

@@ -334,7 +334,6 @@ class Run:
                     return
                 is_same = plan.generation.digest == engine.generation.digest
                 if is_quiet and is_same and plan.problems == reloader.status.problems:
-                    reloader.host = plan.host
                     return
                 if reloader.take_up(plan, actor):
                     return

@@ -61,6 +61,7 @@ def _generation(store: AuditRecords, decision: Row) -> dict[str, Any] | None:
     plugins = row["content"].get("plugins", [])
     strategy = _named(row["content"].get("strategies", []), decision["strategy_id"])
     if strategy is not None:
+        strategy.pop("given", None)
         plugin = strategy.pop("code", None) or _named(plugins, strategy.get("use"), kind="strategy") or {}
         strategy |= {name: plugin[name] for name in ("distribution", "version", "code_digest") if name in plugin}
     return {

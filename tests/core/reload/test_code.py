@@ -1,0 +1,242 @@
+"""New code of a plugin takes over from the old, or the old goes on."""
+
+import dataclasses
+
+import pytest
+
+from torghut_core import Outcome, RiskRule, Strategy, Verdict
+
+HEAD = """
+version: 1
+pipelines:
+  trading:
+    source: {use: replay}
+    stages: [{use: microbars}]
+    broker: {use: simulated}
+strategies:
+"""
+ONE = "  - {name: a, use: flip, base_timeframe: 1Min, symbols: [ES]}\n"
+TWO = ONE + "  - {name: b, use: flip, base_timeframe: 1Min, symbols: [ES, BTC/USD], params: {every: 2}}\n"
+
+
+@pytest.fixture
+def coded(live, flip_host):
+    """A loop, and a function that says what code its plugins are loaded as next."""
+
+    def make(text, head=HEAD):
+        hosts = [flip_host]
+
+        def edit(digest, cls=None, kind="strategy", name="flip"):
+            host = type(flip_host)()
+            host.registry = {each: dict(named) for each, named in flip_host.registry.items()}
+            before = host.registry[kind][name]
+            host.registry[kind][name] = dataclasses.replace(before, cls=cls or before.cls, code_digest=digest)
+            hosts.append(host)
+
+        return live(text, head, load_host=lambda _allow, _before: hosts[-1]), edit
+
+    return make
+
+
+def strategy(loop, name="a"):
+    return next(each.strategy for each in loop.engine.generation.strategies if each.name == name)
+
+
+def flip(flip_host):
+    return flip_host.registry["strategy"]["flip"].cls
+
+
+def test_new_code_goes_on_with_the_state_of_the_old(coded, flip_host):
+    """What `save_state` gave is loaded, as a copy: the old instance is as it was."""
+
+    class New(flip(flip_host)):
+        """As before, in new code."""
+
+    loop, edit = coded(ONE)
+    loop.trade(3)
+    old = strategy(loop)
+    edit("new", New)
+    assert loop.take_up(HEAD + ONE).outcome == "taken up"
+    assert type(strategy(loop)) is New
+    loop.trade(2)
+    assert (strategy(loop).rows, old.rows) == ({"ES": 5}, {"ES": 3})
+
+
+def test_same_decisions_by_reinstalled_code(coded):
+    """The same code under another digest decides as if nothing had happened."""
+    (plain, _), (swapped, edit) = coded(TWO), coded(TWO)
+    for number in range(4):
+        plain.trade(3)
+        swapped.trade(3)
+        edit(f"build {number}")
+        assert swapped.take_up(HEAD + TWO).is_good
+    assert [plain.decisions(name) for name in "ab"] == [swapped.decisions(name) for name in "ab"]
+
+
+class Refuses(Strategy):
+    state_version = 2
+
+    def save_state(self):
+        raise RuntimeError("no state for you")
+
+    def on_signal(self, signal, context):
+        return None
+
+
+def test_state_that_is_not_taken_leaves_the_old_code(coded, flip_host):
+    """`load_state` raised: the old code goes on for this strategy, the status says why, other changes are taken up."""
+
+    class New(flip(flip_host)):
+        state_version = 2
+
+    loop, edit = coded(TWO)
+    loop.trade(3)
+    old = strategy(loop)
+    edit("new", New)
+    status = loop.take_up(HEAD + TWO.replace("every: 2", "every: 3"))
+    assert strategy(loop) is old
+    assert type(strategy(loop, "b")) is New
+    assert status.problems == [
+        (
+            "strategy 'a': the state of the old code was not taken over: ValueError: New reads state version 2, not 1"
+            " (the old code goes on; edit the plugin)"
+        )
+    ]
+
+    class Mended(New):
+        def load_state(self, state, version):
+            self.rows = state["rows"]
+
+    edit("mended", Mended)
+    assert loop.take_up(HEAD + TWO.replace("every: 2", "every: 3")).is_good
+    assert strategy(loop) is not old
+
+
+def test_state_that_is_not_given_leaves_the_old_code(coded):
+    """`save_state` of the old code raised: it goes on."""
+    loop, edit = coded(ONE)
+    loop.trade(3)
+    old = strategy(loop)
+    old.save_state = Refuses.save_state.__get__(old)
+    edit("new")
+    assert "no state for you" in loop.take_up(HEAD + ONE).problems[0]
+    assert strategy(loop) is old
+    assert loop.trade(3)
+
+
+def test_state_version_lets_new_code_read_old_state(coded, flip_host):
+    """`load_state` gets the version number of the code that saved."""
+    versions = []
+
+    class New(flip(flip_host)):
+        state_version = 2
+
+        def load_state(self, state, version):
+            versions.append(version)
+            self.rows = {symbol: rows + 100 for symbol, rows in state["rows"].items()}
+
+    loop, edit = coded(ONE)
+    loop.trade(3)
+    edit("new", New)
+    loop.take_up(HEAD + ONE)
+    assert (versions, strategy(loop).rows) == ([1], {"ES": 103})
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_code_that_fails_in_its_first_rows_is_taken_back(coded, flip_host, after):
+    """The old code is shown what it missed and goes on, and decides as if the new code had never been there."""
+
+    class New(flip(flip_host)):
+        def on_signal(self, signal, context):
+            if self.rows[signal.symbol] >= 3 + after:
+                raise RuntimeError("first rows")
+            return super().on_signal(signal, context)
+
+    (plain, _), (loop, edit) = coded(TWO), coded(TWO)
+    plain.trade(3)
+    loop.trade(3)
+    old = strategy(loop)
+    edit("new", New)
+    loop.take_up(HEAD + TWO)
+    number = loop.engine.generation.number
+    plain.trade(5)
+    loop.trade(5)
+    assert loop.engine.reverted["a"] == ("new", "RuntimeError: first rows")
+    assert not loop.engine.quarantined
+    loop.reloader.go_back()
+    status = loop.take_up(HEAD + TWO)
+    assert "strategy 'a': its first rows failed: RuntimeError: first rows" in status.problems[0]
+    assert strategy(loop) is old
+    plain.trade(3)
+    loop.trade(3)
+    assert plain.decisions("a") == loop.decisions("a")
+    made = [row["generation"] for row in loop.audit.decisions(loop.account) if row["strategy_id"] == "a"]
+    assert set(made) == ({1, number, number + 1} if after else {1, number + 1})
+
+
+def test_code_that_gives_nonsense_in_its_first_rows_is_taken_back(coded, flip_host):
+    """A wrong type is a failure like any other."""
+
+    class New(flip(flip_host)):
+        def on_signal(self, signal, context):
+            return "buy"
+
+    loop, edit = coded(ONE)
+    loop.trade(3)
+    edit("new", New)
+    loop.take_up(HEAD + ONE)
+    assert loop.trade(3)
+    assert list(loop.engine.reverted) == ["a"]
+
+
+def test_code_that_fails_after_its_trial_is_quarantined(coded, flip_host, monkeypatch):
+    """The old code is gone by then."""
+    monkeypatch.setattr("torghut_core.routes.TRIAL_ROWS", 2)
+
+    class New(flip(flip_host)):
+        def on_signal(self, signal, context):
+            if self.rows[signal.symbol] >= 6:
+                raise RuntimeError("too late")
+            return super().on_signal(signal, context)
+
+    loop, edit = coded(ONE)
+    loop.trade(3)
+    edit("new", New)
+    loop.take_up(HEAD + ONE)
+    loop.trade(6)
+    assert list(loop.engine.quarantined) == ["a"]
+
+
+def test_changed_parameters_with_new_code_begin_anew(coded):
+    """State of other parameters means nothing: the new instance has its own."""
+    loop, edit = coded(ONE)
+    loop.trade(3)
+    edit("new")
+    loop.take_up(HEAD + ONE.replace("[ES]}", "[ES], params: {every: 2}}"))
+    assert strategy(loop).rows == {}
+
+
+class Counts(RiskRule):
+    state = ("seen",)
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.seen = 0
+
+    def check(self, decision, context):
+        self.seen += 1
+        return Verdict("counts", Outcome.ALLOW, "counts")
+
+
+def test_rules_hand_their_state_over_too(coded):
+    """New code of a rule goes on counting."""
+    loop, edit = coded(ONE + "risk: [{use: cooldown}]\n")
+    edit("counting", Counts, "risk rule", "cooldown")
+    text = HEAD + ONE + "risk: [{use: cooldown, params: {}}]\n"
+    loop.take_up(text)
+    loop.trade(3)
+    edit("counting on", Counts, "risk rule", "cooldown")
+    loop.take_up(text)
+    loop.trade(3)
+    ((_, rule),) = loop.engine.generation.rules
+    assert rule.seen == 6

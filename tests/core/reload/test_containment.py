@@ -1,0 +1,193 @@
+"""What a strategy does wrong stays its own affair."""
+
+import signal
+import sys
+import threading
+
+import pytest
+
+from torghut_core.watchdog import Overrun
+
+HEAD = """
+version: 1
+pipelines:
+  trading:
+    source: {use: replay}
+    stages: [{use: microbars}]
+    broker: {use: simulated}
+strategies:
+"""
+GOOD = "  - {name: good, use: flip, base_timeframe: 1Min, symbols: [ES, BTC/USD], params: {every: 2}}\n"
+BAD = "  - {name: bad, use: flip, base_timeframe: 1Min, symbols: [ES], params: {fail: %s}, on_remove: %s}\n"
+
+REASONS = {
+    "raise": "RuntimeError: no idea",
+    "number": "TypeError: on_signal gave 1, not a Decision",
+    "list": "TypeError: on_signal gave [Decision(",
+    "nan": "TypeError: on_signal gave a decision with the amount NaN",
+    "endless": "TypeError: on_signal gave a decision with the amount Infinity",
+    "symbol": "TypeError: on_signal gave a decision on NOPE when it was shown ES",
+    "float": "TypeError: on_signal gave a decision whose quantity is 1.5, not a Decimal",
+}
+
+
+@pytest.mark.parametrize("how", REASONS)
+def test_strategy_is_quarantined_by_name_and_the_others_decide_the_same(live, how):
+    """What it raised or gave is the reason; the other strategy's decisions are as if it were not there."""
+    alone, beside = live(GOOD, HEAD), live(GOOD + BAD % (how, "freeze"), HEAD)
+    for _ in range(3):
+        alone.trade()
+        beside.trade()
+    assert list(beside.engine.quarantined) == ["bad"]
+    assert beside.engine.quarantined["bad"].startswith(REASONS[how])
+    assert beside.engine.states() == {"bad": "quarantined", "good": "trading"}
+    assert alone.decisions("good") == beside.decisions("good")
+    assert beside.troubles == 1
+
+
+def test_million_decisions_are_too_many(live, monkeypatch):
+    """A strategy that decides more often within a minute than anybody could mean is quarantined."""
+    monkeypatch.setattr("torghut_core.engine.MAX_DECISIONS", 3)
+    loop = live(BAD % ("always", "freeze"), HEAD)
+    loop.trade(5)
+    assert not loop.engine.quarantined
+    loop.engine.step(loop.batch(1, symbols=["ES"] * 4))
+    assert loop.engine.quarantined == {"bad": "ValueError: more than 3 decisions within a minute"}
+
+
+@pytest.mark.parametrize(("on_remove", "left"), [("freeze", 1), ("flatten", 0)])
+def test_positions_of_a_quarantined_strategy_follow_on_remove(live, on_remove, left):
+    """What it held when it failed is kept, or closed with the next bars."""
+    loop = live(GOOD.replace("symbols: [ES, BTC/USD]", f"symbols: [ES], on_remove: {on_remove}"), HEAD)
+    loop.trade(3)
+    assert loop.held("good") == 1
+    loop.engine.generation.strategies[0].strategy.rows = None  # the next row raises
+    loop.trade(4)
+    assert "good" in loop.engine.quarantined
+    assert loop.held("good") == left
+
+
+def test_position_of_a_quarantined_strategy_is_handed_over(live):
+    """Another strategy in the symbol gets it."""
+    both = GOOD + GOOD.replace("name: good", "name: heir").replace("every: 2", "every: 100")
+    loop = live(both.replace("symbols: [ES, BTC/USD]", "symbols: [ES], on_remove: handover"), HEAD)
+    loop.trade(3)
+    loop.engine.generation.strategies[0].strategy.rows = None
+    loop.trade(1)
+    assert (loop.held("good"), loop.held("heir")) == (0, 1)
+
+
+def test_next_good_generation_ends_the_quarantine(live):
+    """With its parameters mended it trades again, by a new instance."""
+    loop = live(GOOD + BAD % ("raise", "freeze"), HEAD)
+    loop.trade()
+    loop.take_up(HEAD + GOOD + (BAD % ('""', "freeze")))
+    assert loop.engine.states() == {"bad": "trading", "good": "trading"}
+    loop.trade()
+    assert loop.decisions("bad")
+
+
+def test_operators_reload_ends_the_quarantine(live):
+    """The same catalog taken up again on demand gives it a new instance; one that nobody asked for does not."""
+    loop = live(GOOD, HEAD)
+    loop.trade(1)
+    loop.engine.generation.strategies[0].strategy.rows = None
+    loop.trade(1)
+    loop.take_up(HEAD + GOOD, releases=False)
+    assert loop.engine.states() == {"good": "quarantined"}
+    loop.take_up(HEAD + GOOD, releases=True)
+    assert loop.engine.states() == {"good": "trading"}
+
+
+def test_quarantine_stays_over_changes_of_others(live):
+    """A reload that nobody asked for, for another strategy's sake, leaves it where it is."""
+    loop = live(GOOD + BAD % ("raise", "freeze"), HEAD)
+    loop.trade()
+    loop.take_up(HEAD + GOOD.replace("every: 2", "every: 3") + BAD % ("raise", "freeze"), releases=False)
+    assert loop.engine.states()["bad"] == "quarantined"
+    rows = loop.engine.totals.strategies["bad"].rows
+    loop.trade()
+    assert loop.engine.totals.strategies["bad"].rows == rows
+
+
+@pytest.fixture
+def watched(live):
+    """A loop whose plugins may take 50 ms of a batch."""
+    assert threading.current_thread() is threading.main_thread()
+    loop = live(GOOD + BAD % ('""', "freeze"), HEAD)
+    dog = loop.engine.watchdog(0.05)
+    with dog.installed():
+        step = loop.engine.step
+
+        def watched_step(batch):
+            with dog.batch():
+                step(batch)
+
+        loop.engine.step = watched_step
+        yield loop
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def spin(*_):
+    while True:
+        pass
+
+
+def swallow(*_):
+    while True:
+        try:
+            spin()
+        except Exception:
+            continue
+
+
+def sleep(*_):
+    threading.Event().wait(3600)
+
+
+@pytest.mark.parametrize("hang", [spin, swallow, sleep])
+def test_strategy_that_does_not_come_back_is_interrupted(watched, hang):
+    """After its budget it is quarantined, whatever it catches; the others trade on."""
+    strategy = next(each.strategy for each in watched.engine.generation.strategies if each.name == "bad")
+    strategy.on_signal = hang
+    watched.take_up(HEAD + GOOD + BAD.replace("symbols", "cooldown_seconds: 1, symbols") % ('""', "freeze"))
+    watched.trade()
+    assert watched.engine.quarantined == {"bad": "Overrun: it took more than 0.05 s of one batch"}
+    assert watched.decisions("good")
+
+
+def test_rule_that_does_not_come_back_denies(watched):
+    """A rule that cannot answer in time says no, and the loop goes on."""
+    watched.take_up(HEAD + GOOD + "risk: [{use: cooldown}]\n")
+    ((_, rule),) = watched.engine.generation.rules
+    rule.check = spin
+    watched.engine._desk._plugins = [("cooldown", rule.check)]
+    watched.trade(2)
+    assert watched.audit.denials(watched.account)["rule-failed"] >= 1
+
+
+def test_kernel_is_never_interrupted(watched):
+    """The alarm goes off in the kernel's own code, and nothing is raised there."""
+    dog = watched.engine.watchdog(0.05)
+    frame = sys._getframe()
+    for _ in range(100):
+        dog._look(signal.SIGALRM, frame)
+    broker = watched.engine.generation.broker
+    submit = broker.submit
+    looks = []
+
+    def slow_submit(intent):
+        for _ in range(20):
+            dog._look(signal.SIGALRM, sys._getframe())
+        looks.append(intent)
+        submit(intent)
+
+    broker.submit = slow_submit
+    watched.trade(3)
+    assert looks
+    assert not watched.engine.quarantined
+
+
+def test_overrun_is_nothing_that_a_plugin_catches():
+    """`except Exception` does not hold it."""
+    assert not issubclass(Overrun, Exception)

@@ -1,0 +1,55 @@
+"""Every broken catalog of the corpus, taken up by a loop that trades."""
+
+from pathlib import Path
+
+import pytest
+
+from torghut_core import catalog as catalogs
+from torghut_core.errors import CatalogError
+
+CORPUS = Path(__file__).parents[2] / "corpus" / "catalogs"
+CASES = sorted(path for path in CORPUS.iterdir() if path.is_dir() or path.suffix == ".yaml")
+FLIP = "strategies:\n  - {name: flip, use: flip, base_timeframe: 1Min, symbols: [ES]}\n"
+
+
+def test_corpus_is_large_enough():
+    """Forty ways to break a catalog, at least."""
+    assert len(CASES) >= 40
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_trading_goes_on_and_the_next_good_catalog_is_taken(case, live, monkeypatch):
+    """The status tells each problem in the expected words; what trades is right; the mended catalog clears it."""
+    monkeypatch.chdir(CORPUS)
+    loop = live(FLIP)
+    assert loop.trade(3)
+    try:
+        files = catalogs.read(case.name)
+    except CatalogError as error:
+        loop.reloader.refuse(error)
+    else:
+        loop.take_up(dict(files))
+    expected = (CORPUS / f"{case.stem}.txt").read_text(encoding="utf-8").splitlines()
+    assert set(expected) <= set("\n".join(loop.status.problems).splitlines())
+    assert not loop.status.is_good
+    kept = "flip" in loop.engine.states()
+    loop.trade(3)
+    assert not loop.engine.quarantined
+    good = {"trading.yaml": live_text()}
+    assert loop.take_up(good).is_good
+    assert loop.trade(3)
+    assert kept or "flip" in loop.engine.states()
+
+
+def live_text():
+    return (
+        """
+version: 1
+pipelines:
+  trading:
+    source: {use: replay}
+    stages: [{use: microbars}]
+    broker: {use: simulated}
+"""
+        + FLIP
+    )

@@ -1,0 +1,340 @@
+"""What a reload changes, and what it leaves as it was."""
+
+import pytest
+
+from torghut_core.catalog import load_draft
+
+HEAD = """
+version: 1
+pipelines:
+  trading:
+    broker: {use: simulated, params: {}}
+    stages: [{use: microbars}]
+    source: {use: replay}
+"""
+FLIP = "strategies:\n  - {name: a, use: flip, base_timeframe: 1Min, symbols: [ES]}\n"
+TWO = FLIP + "  - {name: b, use: flip, base_timeframe: 1Min, symbols: [ES, BTC/USD], params: {every: 2}}\n"
+
+
+def problems(live):
+    return live.status.problems
+
+
+def test_equivalent_catalog_is_no_new_generation(live):
+    """Other order of keys, comments, quotes: nothing differs, the generation stays."""
+    loop = live(TWO)
+    loop.trade()
+    _, a, b = TWO.splitlines()
+    other = "\n".join(["# edited", "strategies:", b.replace("BTC/USD", "'BTC/USD'"), a, ""])
+    status = loop.take_up("mode: sync\n" + HEAD + other)
+    assert (status.outcome, status.problems, loop.engine.generation.number) == ("unchanged", [], 1)
+
+
+def test_unchanged_entries_keep_instance_and_state(live):
+    """A change of one strategy leaves the others' instances alone, in the middle of what they were doing."""
+    loop = live(TWO)
+    loop.trade(3)
+    a, b = (each.strategy for each in loop.engine.generation.strategies)
+    loop.take_up(HEAD + TWO.replace("every: 2", "every: 3"))
+    after = {each.name: each.strategy for each in loop.engine.generation.strategies}
+    assert after["a"] is a
+    assert after["b"] is not b
+    loop.trade(3)
+    assert a.rows == {"ES": 6}
+
+
+def test_unrelated_change_leaves_the_others_decisions(live):
+    """Adding, changing and removing a strategy changes no decision of another one."""
+    alone, beside = live(FLIP), live(FLIP)
+    for other in (TWO, TWO.replace("every: 2", "every: 1"), FLIP):
+        alone.trade(4), beside.trade(4)
+        beside.take_up(HEAD + other)
+    alone.trade(4), beside.trade(4)
+    assert alone.decisions("a") == beside.decisions("a")
+    assert beside.decisions("b")
+
+
+def test_decisions_carry_the_generation_that_made_them(live):
+    """From the swap on decisions carry the new number; its row in the audit has diff, actor, outcome and code."""
+    loop = live(FLIP)
+    loop.trade(2)
+    loop.take_up(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"), actor="alice")
+    loop.trade(2)
+    assert [row["generation"] for row in loop.audit.decisions(loop.account)] == [1, 1, 2, 2]
+    _, row = loop.audit.rows("catalog_generations")
+    assert (row["actor"], row["outcome"]) == ("alice", "taken up")
+    (change,) = row["diff"]["changes"]
+    assert change["name"] == "a"
+    assert change["fields"][0]["key"] == "params.quantity"
+    assert "code_digest" in row["content"]["strategies"][0]["code"]
+
+
+@pytest.mark.parametrize(
+    ("on_remove", "left", "working"),
+    [("freeze", 1, "kept, and nothing trades it"), ("flatten", 0, "being closed")],
+)
+def test_removed_strategy_follows_on_remove(live, on_remove, left, working):
+    """Its position is kept and nothing trades it, or is closed with the next bar."""
+    loop = live(TWO.replace("[ES, BTC/USD]", f"[ES], on_remove: {on_remove}"))
+    loop.trade(3)
+    assert loop.held("b") == 1
+    loop.take_up(HEAD + FLIP)
+    assert loop.engine.states().get("b") == ("closing" if on_remove == "flatten" else None)
+    loop.trade(4)
+    assert loop.held("b") == left
+    assert "b" not in loop.engine.states()
+    assert [reason for *_, reason, _ in loop.decisions("b")][1:] == (
+        ["its strategy is gone (on_remove: flatten)"] if on_remove == "flatten" else []
+    )
+
+
+def test_position_is_handed_over(live):
+    """Another strategy in the symbol gets the position at its average price, and closes it as its own."""
+    loop = live(TWO.replace("[ES, BTC/USD]", "[ES], on_remove: handover").replace("every: 2", "every: 2, quantity: 3"))
+    loop.trade(3)
+    mine, theirs = loop.engine.positions["a", "ES"], loop.engine.positions["b", "ES"]
+    assert theirs.quantity == 3
+    loop.take_up(HEAD + FLIP)
+    assert (loop.held("b"), loop.held("a")) == (0, mine.quantity + 3)
+    loop.trade(2)
+    assert sum(position.quantity for position in loop.engine.generation.broker.positions().values()) == loop.held("a")
+
+
+def test_handover_without_an_heir_keeps_the_position(live):
+    """Nobody else trades the symbol: the position is kept."""
+    loop = live(TWO.replace("[ES, BTC/USD]", "[BTC/USD], on_remove: handover"))
+    loop.trade(3)
+    loop.take_up(HEAD + FLIP)
+    loop.trade(3)
+    assert loop.held("b", "BTC/USD") == 1
+
+
+def test_symbol_taken_out_follows_on_remove_of_the_entry_that_stays(live):
+    """Only the positions in that symbol are closed; the strategy goes on with the others."""
+    loop = live(TWO.replace("[ES, BTC/USD]", "[ES, BTC/USD], on_remove: flatten"))
+    loop.trade(3)
+    assert loop.held("b", "BTC/USD") == 1
+    loop.take_up(HEAD + TWO.replace("[ES, BTC/USD]", "[ES], on_remove: flatten"))
+    loop.trade(3)
+    assert loop.held("b", "BTC/USD") == 0
+    assert loop.engine.states()["b"] == "trading"
+
+
+def test_removed_and_listed_again_goes_on_with_its_position(live):
+    """A frozen position is the strategy's again when it comes back."""
+    loop = live(TWO.replace("[ES, BTC/USD]", "[ES]"))
+    loop.trade(3)
+    loop.take_up(HEAD + FLIP)
+    loop.trade(2)
+    assert loop.held("b") == 1
+    loop.take_up(HEAD + TWO.replace("[ES, BTC/USD]", "[ES]"))
+    loop.trade(3)
+    assert loop.held("b") == 0
+
+
+def test_merge_leaves_what_is_no_longer_listed(live):
+    """Under `mode: merge` an unlisted strategy trades on."""
+    loop = live(TWO)
+    loop.trade(2)
+    loop.take_up("mode: merge\n" + HEAD + FLIP)
+    assert loop.engine.states() == {"a": "trading", "b": "trading"}
+    assert "b" in [entry.name for entry in loop.engine.generation.catalog.strategies]
+
+
+def test_restart_fields_stay_and_are_pending(live):
+    """Source, stages and broker stay as they are; the status says what waits for a restart."""
+    loop = live(FLIP)
+    broker = loop.engine.generation.broker
+    status = loop.take_up(HEAD.replace("params: {}", "params: {cash: 5}") + FLIP)
+    (change,) = status.pending
+    assert (change["kind"], change["timing"], change["fields"][0]["key"]) == (
+        "pipeline",
+        "restart",
+        "broker.params.cash",
+    )
+    assert loop.engine.generation.broker is broker
+    assert not status.problems
+
+
+def test_bars_change_when_the_strategy_is_flat(live):
+    """`base_timeframe` waits until the strategy holds nothing and has no order out."""
+    text = FLIP.replace("[ES]}", "[ES], params: {every: 3}}")
+    loop = live(text)
+    loop.trade(4)
+    assert "a" in loop.engine.holding
+    five = HEAD + text.replace("1Min", "5Min")
+    status = loop.take_up(five)
+    assert [change["timing"] for change in status.pending] == ["when_flat"]
+    assert loop.engine.generation.strategies[0].step_ns == 60 * 10**9
+    assert not loop.reloader.is_waiting
+    loop.trade(3)
+    assert "a" not in loop.engine.holding
+    assert loop.reloader.is_waiting
+    status = loop.take_up(five)
+    assert not status.pending
+    assert loop.engine.generation.strategies[0].step_ns == 300 * 10**9
+
+
+def test_plan_that_a_new_position_has_overtaken_is_made_anew(live):
+    """A strategy that was flat when the plan was made, and is not when it is taken up, keeps its bars."""
+    loop = live(FLIP.replace("[ES]}", "[ES], params: {every: 2}}"))
+    draft = load_draft({"t": HEAD + FLIP.replace("1Min", "5Min").replace("[ES]}", "[ES], params: {every: 2}}")})
+    plan = loop.reloader.plan(draft, loop.reloader.begin())
+    loop.trade(3)
+    assert "a" in loop.engine.holding
+    assert not loop.reloader.take_up(plan, "me")
+
+
+def test_changed_parameters_warm_up_from_the_signal_store(live):
+    """A new instance sees the last rows first, and trades at once; nothing comes of what it said meanwhile."""
+    loop = live(FLIP)
+    loop.trade(10)
+    made = len(loop.decisions("a"))
+    loop.take_up(HEAD + FLIP.replace("[ES]}", "[ES], params: {warmup: 4}}"))
+    (instance,) = loop.engine.generation.strategies
+    assert instance.strategy.rows == {"ES": 5}
+    assert len(loop.decisions("a")) == made
+    assert loop.engine.states() == {"a": "trading"}
+    assert loop.trade(2)
+
+
+def test_strategy_does_not_trade_before_it_is_warm(live):
+    """With too little history it is shown rows until it has seen enough, and its answers are dropped."""
+    loop = live(FLIP)
+    loop.trade(2)
+    loop.take_up(HEAD + TWO.replace("every: 2", "every: 1, warmup: 5"))
+    assert loop.engine.states()["b"] == "warming"
+    loop.trade(3)
+    assert loop.engine.states()["b"] == "trading"
+    assert loop.decisions("b") == []
+    loop.trade(1)
+    assert len(loop.decisions("b")) == 2
+
+
+def test_rows_that_went_by_during_the_warm_up_are_shown(live):
+    """What the loop traded while the plan was made reaches the new instance too, each row once."""
+    loop = live(FLIP)
+    loop.trade(4)
+    draft = load_draft({"t": HEAD + FLIP.replace("[ES]}", "[ES], params: {warmup: 2}}")})
+    plan = loop.reloader.plan(draft, loop.reloader.begin())
+    loop.trade(3)
+    assert loop.reloader.take_up(plan, "me")
+    (instance,) = loop.engine.generation.strategies
+    assert instance.strategy.rows == {"ES": 3 + 3}
+
+
+def test_added_symbol_is_warmed_by_its_own_rows(live):
+    """The same instance goes on for its old symbols, and does not trade a new one before that is warm."""
+    text = FLIP.replace("[ES]}", "[ES], params: {warmup: 2}}")
+    loop = live(text)
+    loop.trade(6)
+    loop.take_up(HEAD + text.replace("[ES]", "[ES, BTC/USD]"))
+    loop.trade(2)
+    assert {symbol for symbol, *_ in loop.decisions("a")} == {"ES"}
+    loop.trade(1)
+    assert {symbol for symbol, *_ in loop.decisions("a")} == {"ES", "BTC/USD"}
+
+
+def test_single_bad_entry_keeps_its_last_good_version(live):
+    """The others change; the status names the line; the next good file clears it."""
+    loop = live(TWO)
+    loop.trade(2)
+    bad = TWO.replace("every: 2", "evry: 2").replace("[ES]}", "[ES], params: {quantity: 2}}")
+    status = loop.take_up(HEAD + bad)
+    assert problems(loop) == [
+        "trading.yaml:10:81: strategies[1].params.evry: unknown parameter of strategy 'flip' (did you mean 'every'?)"
+    ]
+    assert (status.outcome, status.is_good) == ("degraded", False)
+    a, b = loop.engine.generation.strategies
+    assert (a.params["quantity"], b.params["every"]) == ("2", 2)
+    assert loop.trade(4)
+    assert loop.take_up(HEAD + TWO).is_good
+
+
+def test_bad_new_entry_stays_out(live):
+    """There is no last good version of it."""
+    loop = live(FLIP)
+    loop.take_up(
+        HEAD
+        + TWO.replace(
+            "use: flip, base_timeframe: 1Min, symbols: [ES, BTC", "use: flop, base_timeframe: 1Min, symbols: [ES, BTC"
+        )
+    )
+    assert [each.name for each in loop.engine.generation.strategies] == ["a"]
+    assert "no strategy is called 'flop'" in problems(loop)[0]
+
+
+def test_entry_whose_name_cannot_be_read_takes_nobody_out(live):
+    """A slip in a name must not look like a removal, which would close positions."""
+    loop = live(TWO.replace("[ES, BTC/USD]", "[ES], on_remove: flatten"))
+    loop.trade(3)
+    loop.take_up(HEAD + TWO.replace("name: b", "nam: b"))
+    assert loop.engine.states() == {"a": "trading", "b": "trading"}
+    assert loop.held("b") == 1
+
+
+def test_two_entries_of_one_name_are_both_left_as_they_were(live):
+    """Nobody can say which one was meant."""
+    loop = live(TWO)
+    loop.take_up(HEAD + TWO.replace("name: b", "name: a"))
+    a, b = loop.engine.generation.strategies
+    assert (a.params["every"], b.params["every"]) == (1, 2)
+    assert "stands at" in problems(loop)[0]
+
+
+def test_bad_rule_keeps_its_last_good_version_and_place(live):
+    """A rule that is written wrongly goes on as it was, in its place in the order."""
+    risk = "risk: [{use: cooldown}, {use: max-notional, params: {quantity_step: 2}}]\n"
+    loop = live(FLIP + risk)
+    loop.take_up(HEAD + FLIP + risk.replace("use: cooldown", "use: cooldown, params: {quantity_step: -1}"))
+    assert [name for name, _ in loop.engine.generation.rules] == ["cooldown", "max-notional"]
+    assert "strategies" not in problems(loop)[0]
+    assert "risk[0].params.quantity_step" in problems(loop)[0]
+
+
+def test_rule_whose_name_cannot_be_read_takes_no_rule_out(live):
+    """A slip in a rule loosens nothing."""
+    risk = "risk: [{use: cooldown}, {use: max-notional}]\n"
+    loop = live(FLIP + risk)
+    loop.take_up(HEAD + FLIP + risk.replace("use: cooldown", "uses: cooldown"))
+    assert sorted(name for name, _ in loop.engine.generation.rules) == ["cooldown", "max-notional"]
+
+
+def test_file_that_is_no_catalog_changes_nothing(live):
+    """The running generation goes on, and the status says why."""
+    loop = live(FLIP)
+    number = loop.engine.generation.number
+    status = loop.take_up("version: 1\nstrategies: [\n")
+    assert (status.outcome, loop.engine.generation.number) == ("refused", number)
+    assert loop.trade(4)
+
+
+@pytest.mark.parametrize(
+    ("on_invalid", "codes"), [("keep_last_good", set()), ("reduce_only", {"reduce-only"}), ("halt", {"halted"})]
+)
+def test_on_invalid_says_what_may_trade(live, on_invalid, codes):
+    """Until the catalog is right again: everything, what makes positions smaller, or nothing."""
+    loop = live(f"on_invalid: {on_invalid}\n" + FLIP)
+    loop.trade(2)
+    for _ in range(0 if loop.held("a") else 1):
+        loop.trade(1)
+    loop.take_up("version: 2\n")
+    assert loop.trade(4)
+    denied = set(loop.audit.denials(loop.account)) & {"reduce-only", "halted"}
+    assert denied == codes
+    assert (loop.held("a") == 0) or on_invalid != "reduce_only"
+    loop.take_up(HEAD + f"on_invalid: {on_invalid}\n" + FLIP)
+    assert loop.gates.restriction == ""
+
+
+def test_rollback_is_a_reload_of_what_was_written_down(live):
+    """A generation's record is enough to make its catalog again."""
+    from torghut_core.catalog import Catalog, Draft
+
+    loop = live(TWO)
+    loop.take_up(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"))
+    first = loop.audit.rows("catalog_generations")[0]["content"]
+    draft = Draft(Catalog.from_record(first), [], {})
+    assert loop.reloader.take_up(loop.reloader.plan(draft, loop.reloader.begin()), "bob")
+    assert loop.engine.generation.catalog.digest == first["catalog_digest"]
+    assert [each.params["every"] for each in loop.engine.generation.strategies] == [1, 2]

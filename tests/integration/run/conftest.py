@@ -1,0 +1,312 @@
+"""`torghut run` as a process of its own, on a tape that grows as the test says, with its admin API at hand."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from torghut_core.audit import SqlAuditStore
+
+TORGHUT = Path(sys.executable).parent / "torghut"
+START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+
+PATIENCE = 20.0
+"""Seconds after which something that has not come never will; what is waited for takes less than one."""
+
+FLIP = '''
+"""Buys and closes in turn, one decision a row."""
+from torghut_core import Strategy, hookimpl, param
+
+NOTE = "first"
+
+
+class Flip(Strategy):
+    state = ("rows",)
+
+    class Params(Strategy.Params):
+        quantity: int = param(1, gt=0, help="units per entry")
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.rows = 0
+
+    def on_signal(self, signal, context):
+        self.rows += 1
+        because = f"{NOTE} row {self.rows}"
+        if context.is_flat:
+            return context.buy(self.params.quantity, because=because)
+        return context.close(because=because)
+
+
+@hookimpl
+def register_strategies(register):
+    register("flip", Flip)
+'''
+
+
+def strategy(name, fields):
+    """The entry of a strategy, as a line of YAML; a number stands for the quantity of a `flip`."""
+    fields = fields if isinstance(fields, dict) else {"params": {"quantity": fields}}
+    entry = {"name": name, "use": "flip", "base_timeframe": "1Sec", "symbols": ["ES"], **fields}
+    return f"  - {json.dumps(entry)}\n"
+
+
+class Mount:
+    """A directory as the kubelet mounts a ConfigMap: the file is a link into ``..data``, a link to a revision."""
+
+    def __init__(self, directory, text):
+        self.directory = directory
+        self.revision = 0
+        self.swap(text)
+        (directory / "trading.yaml").symlink_to("..data/trading.yaml")
+
+    def swap(self, text):
+        """Update it as the kubelet does."""
+        self.revision += 1
+        new = self.directory / f"..2026_01_05_14_30_00.{self.revision}"
+        new.mkdir(parents=True)
+        (new / "trading.yaml").write_text(text)
+        data, old = self.directory / "..data", self.directory / f"..2026_01_05_14_30_00.{self.revision - 1}"
+        (self.directory / "..data_tmp").symlink_to(new.name)
+        (self.directory / "..data_tmp").rename(data)
+        if self.revision > 1:
+            (old / "trading.yaml").unlink()
+            old.rmdir()
+
+
+class Kernel:
+    """A catalog, a tape, a plugin folder and a state directory, and the process that trades on them."""
+
+    FLIP = FLIP
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.state = folder / "state"
+        self.tape = folder / "tape.csv"
+        self.catalog = folder / "catalog"
+        self.file = self.catalog / "trading.yaml"
+        self.plugins = folder / "plugins"
+        self.env = {"TRADING_ENABLED": "true", "TORGHUT_PLUGIN_PATH": str(self.plugins)}
+        self.process = None
+        self.source = {"follow": True}
+        self.fed = 0
+        self.url = self.token = ""
+        for directory in (self.catalog, self.plugins):
+            directory.mkdir()
+        self.tape.write_text("symbol,event_ts,open,high,low,close,volume\n")
+        self.grow()
+        self.write_plugin()
+
+    # What is on disk.
+
+    def text(self, strategies, **head):
+        """A catalog of these strategies, on the tape."""
+        params = json.dumps({"paths": [str(self.tape)], "bar_step": "1Sec", **self.source})
+        lines = [f"{key}: {value}\n" for key, value in head.items()]
+        return (
+            "version: 1\n"
+            + "".join(lines)
+            + "pipelines:\n  trading:\n"
+            + f"    source: {{use: replay, params: {params}}}\n"
+            + '    stages: [{use: indicators, params: {calendars: {"ES": "24/7"}}}]\n'
+            + '    broker: {use: simulated, params: {cash: "1000000"}}\n'
+            + "strategies:\n"
+            + "".join(strategy(name, fields) for name, fields in strategies.items())
+        )
+
+    def write(self, strategies, **head):
+        """Put a catalog of these strategies in the place of the old one, in one step."""
+        new = self.folder / "new.yaml"
+        new.write_text(self.text(strategies, **head))
+        new.rename(self.file)
+
+    def write_plugin(self, name="flip", text=FLIP):
+        """Put a plugin module into the plugin folder, in one step."""
+        new = self.folder / "new.py"
+        new.write_text(text)
+        new.rename(self.plugins / f"{name}.py")
+
+    def grow(self, rows=1):
+        """Append bars to the tape."""
+        with self.tape.open("a") as tape:
+            for number in range(self.fed, self.fed + rows):
+                at = (START + timedelta(seconds=number)).strftime("%Y-%m-%dT%H:%M:%SZ")
+                tape.write(f"ES,{at},100,101,99,{100 + number % 2},10\n")
+        self.fed += rows
+
+    # The process.
+
+    def command(self, *arguments):
+        """A torghut command, in the environment of the kernel."""
+        env = {**os.environ, **self.env}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        return {"args": [str(TORGHUT), *map(str, arguments)], "env": env, "text": True, "cwd": self.folder}
+
+    def told(self, *arguments, code=0):
+        """What a command with ``--json`` prints."""
+        done = subprocess.run(**self.command(*arguments, "--state", self.state, "--json"), capture_output=True, timeout=60)
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def run(self, *arguments):
+        """Run it where it ends by itself: exit code, and what it said on standard error."""
+        command = self.command("run", "--catalog", self.catalog, "--state", self.state, *arguments)
+        done = subprocess.run(**command, capture_output=True, timeout=60)
+        return done.returncode, done.stderr
+
+    def begin(self, *, waits=True):
+        """Start it, and wait until it has traded what is on the tape."""
+        command = self.command("run", "--catalog", self.catalog, "--state", self.state, "--port", 0)
+        with (self.folder / "log.txt").open("a") as log:
+            self.process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=log)
+        line = self.process.stdout.readline()
+        assert "admin API at" in line, self.log
+        self.url = line.split()[4]
+        self.token = json.loads((self.state / "admin.json").read_text())["token"]
+        if waits:
+            self.until(lambda: self.metric("events_total") == self.fed)
+        return self
+
+    @property
+    def log(self):
+        """What it said on standard error."""
+        return (self.folder / "log.txt").read_text()
+
+    def send(self, number=signal.SIGTERM):
+        """Send it a signal; its exit code."""
+        self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self):
+        """Its exit code, once it has one."""
+        code = self.process.wait(PATIENCE)
+        self.process.stdout.close()
+        self.process = None
+        return code
+
+    def kill(self):
+        """End it, where it still runs."""
+        if self.process is not None:
+            self.send(signal.SIGKILL)
+
+    # The admin API.
+
+    def ask(self, path, body=None, method="GET"):
+        """Status and text of an answer."""
+        request = urllib.request.Request(self.url + path, body, method=method)
+        request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def get(self, path):
+        """An answer that is well."""
+        code, text = self.ask(path)
+        assert code == 200, text
+        return json.loads(text)
+
+    def post(self, path, body=None):
+        """An answer that is well, to a change."""
+        code, text = self.ask(path, None if body is None else json.dumps(body).encode(), "POST")
+        assert code < 300, text
+        return json.loads(text)
+
+    @property
+    def status(self):
+        """What trades, and how it is."""
+        return self.get("/catalog")["status"]
+
+    @property
+    def strategies(self):
+        """What the status says of each strategy."""
+        return {each["name"]: each for each in self.status["strategies"]}
+
+    @property
+    def codes(self):
+        """The code digest of each strategy."""
+        return {name: each["code_digest"] for name, each in self.strategies.items()}
+
+    @property
+    def problems(self):
+        """What the status complains about, as one text."""
+        return "\n".join(self.status["problems"])
+
+    @property
+    def quantities(self):
+        """The parameter of each strategy: what a catalog of these tests is known by."""
+        return {name: each["params"].get("quantity") for name, each in self.strategies.items()}
+
+    def metric(self, name):
+        """The value of a metric, None where it has none."""
+        lines = self.ask("/metrics")[1].splitlines()
+        found = [line.split()[-1] for line in lines if line.split()[0] == f"torghut_{name}"]
+        return float(found[0]) if found else None
+
+    def until(self, holds, seconds=PATIENCE):
+        """Wait until something is true of the process; what it was then."""
+        end = time.monotonic() + seconds
+        while not (found := holds()):
+            assert time.monotonic() < end, f"{self.status}\n{self.log}"
+            time.sleep(0.01)
+        return found
+
+    def reaches(self, generation):
+        """Wait until a generation trades; its status."""
+
+        def status():
+            found = self.status
+            return found if found["generation"] >= generation else None
+
+        return self.until(status)
+
+    def rows(self, table, **where):
+        """Rows of its audit database, once it has ended."""
+        assert self.process is None
+        with closing(SqlAuditStore(self.state / "audit.db")) as audit:
+            return audit.rows(table, **where)
+
+    def trade(self, rows=2):
+        """Trade some bars; how many decisions each strategy made of them."""
+        before = {name: each["decisions"] for name, each in self.strategies.items()}
+        self.grow(rows)
+        self.until(lambda: self.metric("events_total") == self.fed)
+        return {name: each["decisions"] - before.get(name, 0) for name, each in self.strategies.items()}
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    """A kernel of the test's own, not started."""
+    kernel = Kernel(tmp_path)
+    kernel.write({"one": 1, "two": 2})
+    yield kernel
+    kernel.kill()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A kernel that runs on a plain file for all tests of a module: each has to leave a catalog that is right."""
+    kernel = Kernel(tmp_path_factory.mktemp("plain"))
+    kernel.write({"one": 1, "two": 2})
+    yield kernel.begin()
+    kernel.kill()
+
+
+@pytest.fixture(scope="module")
+def mounted(tmp_path_factory):
+    """A kernel that runs on a ConfigMap; its `mount` swaps it."""
+    kernel = Kernel(tmp_path_factory.mktemp("mounted"))
+    kernel.mount = Mount(kernel.catalog, kernel.text({"one": 1}))
+    yield kernel.begin()
+    kernel.kill()

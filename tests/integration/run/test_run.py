@@ -1,0 +1,441 @@
+"""`torghut run` while its catalog, its plugins and its operator change what it trades."""
+
+import json
+import signal
+import socket
+import statistics
+import time
+
+import pytest
+
+WRONG = "version: 1\nmode: snyc\n"
+"""A catalog that is wrong as a whole."""
+
+HANGS = {
+    "a loop": "while True: pass",
+    "a sleep": "import time; time.sleep(3600)",
+}
+
+DEADLOCK = """
+        import ctypes
+        lock = ctypes.CDLL(None).pthread_mutex_lock
+        mutex = ctypes.create_string_buffer(64)
+        lock(mutex), lock(mutex)
+"""
+"""Code that never comes back from C, and hears no signal there."""
+
+
+def broken(flip, name, statement):
+    """A strategy that does something else first."""
+    text = flip.replace('"flip"', f'"{name}"').replace("class Flip", f"class {name.title()}")
+    return text.replace("Flip)", f"{name.title()})").replace(
+        "        self.rows += 1\n", f"        {statement.strip()}\n        self.rows += 1\n"
+    )
+
+
+# The start and the end.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_closes_everything_and_exits_with_zero(kernel, number):
+    """Told to stop, it finishes, writes its books down and leaves a state directory that is whole."""
+    kernel.begin()
+    assert kernel.trade(5) == {"one": 5, "two": 5}
+    assert kernel.send(number) == 0
+    assert kernel.log == ""
+    assert not (kernel.state / "admin.json").exists()
+    last = kernel.told("catalog", "status")
+    assert (last["running"], last["generation"], last["actor"], last["outcome"]) == (False, 1, "start", "started")
+    assert kernel.told("audit", "verify")["intact"]
+    (books,) = kernel.rows("position_snapshots", symbol="ES")
+    assert books["quantity"] == 3
+
+
+def test_second_sigterm_ends_at_once(kernel):
+    """A stop that does not come about is cut short by a second signal, with the exit code of that signal."""
+    kernel.env["TRADING_PLUGIN_BUDGET_MS"] = "60000"
+    say = "import sys, time; print('stuck', file=sys.stderr, flush=True); time.sleep(60)"
+    kernel.write_plugin("stuck", broken(kernel.FLIP, "stuck", say))
+    kernel.write({"one": {"use": "stuck"}})
+    kernel.begin(waits=False)
+    kernel.until(lambda: "stuck" in kernel.log)
+    kernel.process.send_signal(signal.SIGTERM)
+    kernel.until(lambda: kernel.ask("/readyz")[0] == 503)
+    assert kernel.send() == 128 + signal.SIGTERM
+
+
+def test_end_of_source_exits_with_zero(kernel):
+    """A tape that ends is traded to its end, and that is all."""
+    kernel.source = {}
+    kernel.grow(9)
+    kernel.write({"one": 1})
+    assert kernel.run("--port", 0) == (0, "")
+    assert len(kernel.rows("trade_decisions")) == 10
+
+
+def broken_tape(kernel, _stack):
+    with kernel.tape.open("a") as tape:
+        tape.write("ES,yesterday,1,1,1,1,1\n")
+    return 0, 2, "tape.csv: line 3"
+
+
+def broken_catalog(kernel, _stack):
+    kernel.file.write_text(WRONG)
+    return 0, 2, "trading.yaml:2:7: mode"
+
+
+def broken_entry(kernel, _stack):
+    kernel.write({"one": 1, "two": 0})
+    return 0, 2, "strategies[1].params.quantity"
+
+
+def port_taken(_kernel, stack):
+    listener = stack(socket.create_server(("127.0.0.1", 0)))
+    return listener.getsockname()[1], 1, "cannot listen on 127.0.0.1"
+
+
+def state_locked(kernel, stack):
+    from torghut_core.state import StateDirectory
+
+    stack(StateDirectory(kernel.state))
+    return 0, 1, "is in use by"
+
+
+@pytest.mark.parametrize("spoil", [broken_tape, broken_catalog, broken_entry, port_taken, state_locked])
+def test_start_that_cannot_be_changes_nothing(kernel, spoil):
+    """What is wrong at the very first start is one message and an exit code, and no generation is written down."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        port, code, message = spoil(kernel, stack.enter_context)
+        returned, said = kernel.run("--port", port)
+    assert returned == code, said
+    assert said.startswith("error: "), said
+    assert message in said
+    assert "Traceback" not in said
+    assert not (kernel.state / "audit.db").exists() or kernel.rows("catalog_generations") == []
+
+
+# Watching.
+
+
+def test_swap_of_a_config_map_trades_within_a_second(mounted, record_property):
+    """From the swap of `..data` to the new generation trading, the median of ten is under a second."""
+    taken = []
+    for quantity in range(11, 21):
+        number = mounted.status["generation"]
+        began = time.monotonic()
+        mounted.mount.swap(mounted.text({"one": quantity}))
+        mounted.reaches(number + 1)
+        taken.append(time.monotonic() - began)
+        assert mounted.quantities == {"one": quantity}
+    record_property("seconds", taken)
+    print(f"swap to trading: median {statistics.median(taken):.3f} s, most {max(taken):.3f} s")
+    assert statistics.median(taken) < 1
+
+
+def test_mount_of_the_same_content_changes_nothing(mounted):
+    """A ConfigMap that is swapped for one with the same content is no generation."""
+    before = mounted.status
+    mounted.mount.swap(mounted.text(mounted.quantities))
+    mounted.mount.swap(mounted.text({"one": 99}))
+    after = mounted.reaches(before["generation"] + 1)
+    assert after["generation"] == before["generation"] + 1
+    assert mounted.quantities == {"one": 99}
+
+
+def in_place(file, text):
+    with file.open("r+") as opened:
+        opened.truncate(opened.write(text))
+
+
+def by_rename(file, text):
+    new = file.with_name(".new")
+    new.write_text(text)
+    new.rename(file)
+
+
+def truncated_first(file, text):
+    file.write_text("")
+    file.write_text(text[: len(text) // 2])
+    file.write_text(text)
+
+
+def hundred_times(file, text):
+    for number in range(99):
+        file.write_text(f"{text}# {number}\n")
+    file.write_text(text)
+
+
+@pytest.mark.parametrize("write", [in_place, by_rename, truncated_first, hundred_times])
+def test_every_way_of_saving_is_one_generation(plain, write):
+    """However an editor writes the file, what it wrote trades, as one generation."""
+    before, quantities = plain.status, plain.quantities
+    quantities["one"] += 1
+    write(plain.file, plain.text(quantities))
+    plain.reaches(before["generation"] + 1)
+    assert plain.quantities == quantities
+    plain.write({**quantities, "two": quantities["two"] + 1})
+    after = plain.until(lambda: plain.quantities["two"] > quantities["two"] and plain.status)
+    assert after["generation"] == before["generation"] + 2
+    assert after["problems"] == []
+
+
+def test_touch_changes_nothing(plain):
+    """A file that was touched, or written as it was, is no generation."""
+    before, quantities = plain.status, plain.quantities
+    plain.file.touch()
+    plain.file.write_text(plain.file.read_text())
+    quantities["one"] += 1
+    plain.write(quantities)
+    plain.until(lambda: plain.quantities == quantities)
+    assert plain.status["generation"] == before["generation"] + 1
+
+
+def test_deleted_file_is_told_and_forgiven(plain):
+    """Without its catalog the kernel trades on and says so; the same file again is good again, and no generation."""
+    before, text = plain.status, plain.file.read_text()
+    plain.file.unlink()
+    plain.until(lambda: plain.status["degraded"])
+    assert plain.trade() == {"one": 2, "two": 2}
+    plain.file.write_text(text)
+    plain.until(lambda: not plain.status["degraded"])
+    assert plain.status["generation"] == before["generation"]
+
+
+# A catalog that is wrong.
+
+
+def test_wrong_file_changes_nothing_and_is_told(plain):
+    """A file that is wrong as a whole: trading goes on as it was, the status has file, line and column; good, it is over."""
+    before, quantities = plain.status, plain.quantities
+    plain.file.write_text(WRONG)
+    told = plain.until(lambda: plain.status["degraded"] and plain.status)
+    assert "trading.yaml:2:7: mode" in told["problems"][0]
+    assert told["generation"] == before["generation"]
+    assert told["last_reload"]["outcome"] == "refused"
+    assert plain.metric("catalog_last_reload_successful") == 0
+    assert plain.trade() == {"one": 2, "two": 2}
+    plain.write(quantities)
+    plain.until(lambda: not plain.status["degraded"])
+    assert plain.metric("catalog_last_reload_successful") == 1
+
+
+def test_wrong_entry_stays_as_it_was_and_others_change(plain):
+    """One strategy with a wrong parameter keeps its last good version; the other's change is taken up."""
+    quantities = plain.quantities
+    changed = {"one": quantities["one"] + 1, "two": -1}
+    plain.write(changed)
+    plain.until(lambda: plain.quantities["one"] == changed["one"])
+    assert plain.status["degraded"]
+    assert "strategies[1].params.quantity" in plain.problems
+    assert plain.quantities["two"] == quantities["two"]
+    assert plain.trade() == {"one": 2, "two": 2}
+    plain.write({**changed, "two": 7})
+    plain.until(lambda: plain.quantities["two"] == 7)
+    assert not plain.status["degraded"]
+
+
+@pytest.mark.parametrize(
+    ("on_invalid", "restriction", "code"), [("halt", "halt", "halted"), ("reduce_only", "reduce_only", "reduce-only")]
+)
+def test_on_invalid_denies_until_the_file_is_right(plain, on_invalid, restriction, code):
+    """`on_invalid` restricts trading while the file is wrong, also when other things are taken up meanwhile."""
+    quantities = plain.quantities
+    plain.write(quantities, on_invalid=on_invalid)
+    plain.until(lambda: plain.get("/catalog")["content"]["on_invalid"] == on_invalid)
+    plain.file.write_text(WRONG)
+    plain.until(lambda: plain.status["restriction"] == restriction)
+    name = f'denials_total{{name="{code}"}}'
+    before = plain.metric(name) or 0
+    plain.trade(4)
+    denied = plain.metric(name)
+    assert denied > before
+    number = plain.status["generation"]
+    plain.write_plugin(text=plain.FLIP.replace("first", on_invalid))
+    told = plain.reaches(number + 1)
+    assert told["restriction"] == restriction
+    assert "trading.yaml:2:7" in told["problems"][0]
+    plain.trade(4)
+    assert plain.metric(name) > denied
+    plain.write(quantities)
+    plain.until(lambda: not plain.status["restriction"])
+    settled = plain.metric(name)
+    plain.trade(4)
+    assert plain.metric(name) == settled
+
+
+# The operator.
+
+
+def test_commands_look_at_the_process_and_roll_it_back(kernel):
+    """`catalog status`, `diff --against-live` and `rollback` work on what runs; a rollback holds over a restart."""
+    kernel.begin()
+    kernel.write({"one": 5})
+    kernel.reaches(2)
+    status = kernel.told("catalog", "status")
+    assert (status["running"], status["generation"], status["actor"]) == (True, 2, "watch")
+    new = kernel.folder / "other.yaml"
+    new.write_text(kernel.text({"one": 6}))
+    (change,) = kernel.told("catalog", "diff", "--against-live", new)["changes"]
+    assert (change["name"], change["fields"][0]["old"], change["fields"][0]["new"]) == ("one", 5, 6)
+    done = kernel.told("catalog", "rollback")
+    assert (done["generation"], done["problems"]) == (3, [])
+    assert kernel.quantities == {"one": 1, "two": 2}
+    assert kernel.status["pinned"]
+    assert kernel.send() == 0
+    kernel.begin()
+    assert kernel.quantities == {"one": 1, "two": 2}
+    assert kernel.status["pinned"]
+    kernel.write({"one": 6})
+    kernel.until(lambda: kernel.quantities == {"one": 6})
+    assert not kernel.status["pinned"]
+    assert kernel.send() == 0
+    actors = {row["actor"] for row in kernel.rows("catalog_generations")}
+    (operator,) = actors - {"start", "watch"}
+    assert operator.startswith("local:")
+    assert {"start", "watch", operator} <= {row["actor"] for row in kernel.rows("audit_log")}
+    assert kernel.told("audit", "verify")["intact"]
+
+
+def test_reload_ends_a_rollback_for_good(kernel):
+    """An operator's reload takes up the file again, and so does every start after it."""
+    kernel.begin()
+    kernel.write({"one": 5})
+    kernel.reaches(2)
+    kernel.post("/catalog/rollback", {"to": 1})
+    assert kernel.quantities == {"one": 1, "two": 2}
+    done = kernel.post("/catalog/reload")
+    assert (done["outcome"], done["problems"]) == ("taken up", [])
+    assert kernel.quantities == {"one": 5}
+    assert kernel.send() == 0
+    kernel.begin()
+    assert kernel.quantities == {"one": 5}
+    assert not kernel.status["pinned"]
+
+
+def test_probes_and_metrics_tell_what_runs(plain):
+    """Alive and ready, and the metrics of the catalog agree with its status."""
+    assert plain.get("/healthz") == plain.get("/readyz") == {"ok": True, "reasons": []}
+    status = plain.status
+    before = plain.metric("catalog_last_reload_success_timestamp_seconds")
+    assert plain.metric("catalog_generation") == status["generation"]
+    assert plain.metric("catalog_last_reload_successful") == 1
+    assert before <= time.time()
+    plain.write({**plain.quantities, "one": plain.quantities["one"] + 1})
+    plain.reaches(status["generation"] + 1)
+    assert plain.metric("catalog_generation") == status["generation"] + 1
+    assert before < plain.metric("catalog_last_reload_success_timestamp_seconds") <= time.time()
+    assert plain.metric('plugin_quarantined{name="one"}') is None
+
+
+# Containment.
+
+
+@pytest.mark.parametrize(("hang", "release"), [("a loop", "operator"), ("a sleep", "catalog")])
+def test_strategy_that_hangs_is_quarantined_until_it_is_mended(kernel, hang, release):
+    """It is taken out by name and the other trades on; mended code trades after a reload or the next good catalog."""
+    kernel.env["TRADING_PLUGIN_BUDGET_MS"] = "200"
+    kernel.write_plugin("hang", broken(kernel.FLIP, "hang", HANGS[hang]))
+    kernel.write({"one": 1, "bad": {"use": "hang"}})
+    kernel.begin()
+    status = kernel.until(lambda: kernel.status["quarantined"] and kernel.status)
+    assert list(status["quarantined"]) == ["bad"]
+    assert "0.2 s" in status["quarantined"]["bad"]
+    assert kernel.metric('plugin_quarantined{name="bad"}') == 1
+    assert kernel.trade(3) == {"one": 3, "bad": 0}
+    kernel.write_plugin("hang", broken(kernel.FLIP, "hang", "pass"))
+    if release == "operator":
+        kernel.post("/catalog/reload")
+    else:
+        kernel.write({"one": 2, "bad": {"use": "hang"}})
+    kernel.until(lambda: not kernel.status["quarantined"])
+    assert kernel.trade(3) == {"one": 3, "bad": 3}
+    assert kernel.get("/healthz")["ok"]
+    assert kernel.send() == 0
+    (control,) = kernel.rows("controls", name="quarantine.bad")
+    assert "0.2 s" in control["value"]
+
+
+def test_strategy_stuck_in_compiled_code_makes_the_kernel_unwell(kernel):
+    """What cannot be interrupted shows in `/healthz`, so that whoever runs the process starts it anew."""
+    kernel.env |= {"TRADING_PLUGIN_BUDGET_MS": "100", "TRADING_STALLED_SECONDS": "1"}
+    kernel.write_plugin("stuck", broken(kernel.FLIP, "stuck", DEADLOCK))
+    kernel.write({"one": 1, "bad": {"use": "stuck"}})
+    kernel.begin(waits=False)
+    kernel.until(lambda: kernel.ask("/healthz")[0] == 503)
+    (reason,) = json.loads(kernel.ask("/healthz")[1])["reasons"]
+    assert "has not come back" in reason
+    assert kernel.ask("/readyz")[0] == 503
+
+
+# Code that changes.
+
+
+def test_edited_code_trades_with_the_state_of_the_old(plain):
+    """A plugin edited in its folder trades within seconds, and goes on counting where the old code was."""
+    number, quantities = plain.status["generation"], plain.quantities
+    plain.write_plugin(text=plain.FLIP.replace("self.rows += 1", "self.rows += 1000"))
+    plain.reaches(number + 1)
+    assert plain.trade(1) == {"one": 1, "two": 1}
+    assert plain.quantities == quantities
+    plain.write_plugin(text=plain.FLIP)
+    plain.reaches(number + 2)
+
+
+def test_edits_in_quick_succession_end_with_the_last(plain):
+    """An edit that comes while the one before is being taken up is taken up too, and does not wait for a poll."""
+    began, number = time.monotonic(), plain.status["generation"]
+    for edit in range(5):
+        plain.write_plugin(text=plain.FLIP.replace("first", f"edit {edit}"))
+        number = plain.reaches(number + 1)["generation"]
+    codes = plain.codes
+    plain.write_plugin()
+    plain.until(lambda: plain.codes != codes)
+    assert time.monotonic() - began < 9, "it has waited for the poll"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "complaint"),
+    [
+        ("syntax", "def on_signal", "def on_signal(", "SyntaxError"),
+        ("import", "NOTE =", "import nowhere\nNOTE =", "nowhere"),
+        ("hand-over", "    state =", "    def load_state(self, state, version): raise OSError('no state')\n    state =", "no state"),
+        ("first row", "        self.rows += 1", "        raise OSError('first row')", "first row"),
+    ],
+)  # fmt: skip
+def test_broken_edit_leaves_the_old_code_trading(plain, name, old, new, complaint):
+    """New code that cannot be imported, takes over no state, or fails in its first row: the old goes on, and why."""
+    code = plain.codes
+    plain.write_plugin(text=plain.FLIP.replace(old, new))
+    plain.until(lambda: any(plain.trade(1).values()) and complaint in plain.problems)
+    assert plain.status["degraded"]
+    assert plain.trade(2) == {"one": 2, "two": 2}
+    plain.until(lambda: plain.codes == code)
+    assert plain.trade(2) == {"one": 2, "two": 2}
+    plain.write_plugin(text=plain.FLIP)
+    plain.until(lambda: not plain.status["degraded"])
+    assert plain.trade(2) == {"one": 2, "two": 2}
+
+
+def test_decision_is_explained_by_the_code_that_made_it(kernel):
+    """`torghut explain` shows the digest of the code that decided, also where new code came and went."""
+    kernel.begin()
+    old = kernel.codes["one"]
+    kernel.write_plugin(text=kernel.FLIP.replace("first", "second"))
+    kernel.until(lambda: kernel.codes["one"] != old)
+    new = kernel.codes["one"]
+    kernel.trade(1)
+    kernel.write_plugin(text=kernel.FLIP.replace("        self.rows += 1", "        raise OSError('third')"))
+    kernel.reaches(3)
+    assert kernel.codes["one"] not in (old, new)
+    kernel.trade(1)
+    kernel.until(lambda: kernel.codes["one"] == new)
+    kernel.trade(1)
+    assert kernel.send() == 0
+    rows = [row for row in kernel.rows("trade_decisions") if row["strategy_id"] == "one"]
+    assert [row["rationale"] for row in rows] == ["first row 1", "second row 2", "second row 3", "second row 4"]
+    made_by = [
+        kernel.told("explain", row["decision_hash"])["generation"]["strategy"]["code_digest"] for row in rows
+    ]
+    assert made_by == [old, new, new, new]
