@@ -116,9 +116,7 @@ class Generation:
     def with_instance(self, instance: StrategyInstance) -> Self:
         """The same with another instance of one strategy, that has the same parameters."""
         place = ("strategy", instance.name, 0)
-        made = self.made[place]._replace(
-            instance=instance.strategy, plugin=instance.plugin, digest=instance.digest
-        )
+        made = self.made[place]._replace(instance=instance.strategy, plugin=instance.plugin, digest=instance.digest)
         strategies = tuple(instance if each.name == instance.name else each for each in self.strategies)
         return replace(self, strategies=strategies, made={**self.made, place: made})
 
@@ -309,8 +307,9 @@ class _Maker:
     def strategies(self) -> tuple[StrategyInstance, ...]:
         made = []
         for index, entry in enumerate(self._catalog.strategies):
-            found = self._make("strategy", entry, entry.place or f"strategies[{index}]", entry.name)
-            if found is None:
+            key = entry.place or f"strategies[{index}]"
+            found = self._make("strategy", entry, key, entry.name)
+            if found is None or not self._has_warmup(found, key):
                 continue
             made.append(
                 StrategyInstance(
@@ -329,6 +328,17 @@ class _Maker:
                 )
             )
         return tuple(sorted(made, key=lambda instance: instance.name))
+
+    def _has_warmup(self, made: Made, key: str) -> bool:
+        """Whether the strategy says how many rows it needs; noted where it does not."""
+        try:
+            warmup = made.instance.warmup
+            reason = "" if isinstance(warmup, int) and warmup >= 0 else f"{warmup!r} is no number of rows"
+        except Exception as error:  # a property of the plugin's may raise anything
+            reason = reason_of(error)
+        if reason:
+            self._note(f"{key}.use", f"`warmup` of strategy {made.plugin.name!r}: {reason}", "mend the plugin")
+        return not reason
 
     def rules(self) -> tuple[tuple[str, RiskRule], ...]:
         rules = self.named("risk rule", self._catalog.risk, "risk")

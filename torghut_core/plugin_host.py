@@ -204,7 +204,6 @@ class PluginHost:
         *,
         folders: Sequence[Path] = (),
         previous: PluginHost | None = None,
-        rejected: Mapping[str, str] = MappingProxyType({}),
     ) -> Self:
         """The installed plugins whose distribution is allowed, those in the plugin folders, and the modules in `extra`.
 
@@ -221,8 +220,7 @@ class PluginHost:
         ----------
         allow : rules as in the catalog's ``plugins.allow``: ``torghut-*``, ``acme-alpha>=1.2,<2``.
         folders : plugin folders; each of their modules that has a hook is a plugin module, whatever `allow` says.
-        previous : the host whose plugins trade now; only its newest successor may be loaded upon, see `withdraw`.
-        rejected : code that is not to be taken: digest -> reason.
+        previous : the newest host of this process.
 
         Notes
         -----
@@ -238,11 +236,7 @@ class PluginHost:
         disk = Disk(before.sources if before else {})
         units = host._find(disk, allow, folders)
         host._loaded.sources = disk.sources
-        host._loaded.seen = (
-            {key: unit.stamp for key, unit in units.items()},
-            path_stamp(),
-            sorted(rejected),
-        )
+        host._loaded.seen = {key: unit.stamp for key, unit in units.items()}, path_stamp()
         if previous is None or before is None:
             for key, unit in units.items():
                 host._hold(key, host._taken(unit))
@@ -253,24 +247,18 @@ class PluginHost:
             host._loaded.imported, host.kept = before.imported, list(previous.kept)
         else:
             try:
-                host._follow(units, before, rejected)
+                host._follow(units, before)
             except BaseException:
-                host.withdraw()
+                while host._swaps:
+                    host._swaps.pop().undo()
                 raise
         host._loaded.is_settled = not host._swaps
+        host._swaps.clear()
         known = {plugin: plugin for plugin in previous.plugins()} if previous else {}
         for name, module in extra:
             brought, left_out = host._add(name, module)
             host._note([known.get(plugin, plugin) for plugin in brought], left_out)
         return host
-
-    def withdraw(self) -> None:
-        """Give up this load: the modules that it replaced are back in ``sys.modules``; a second time does nothing.
-
-        Afterwards the host that this one was loaded upon may be loaded upon again, and this one must not.
-        """
-        while self._swaps:
-            self._swaps.pop().undo()
 
     def plugins(self) -> list[Registered]:
         """All that may be used, by kind and name."""
@@ -337,7 +325,7 @@ class PluginHost:
             units[str(folder)] = _Unit(str(folder), "", "", in_folder, code)
         return units
 
-    def _follow(self, units: Mapping[str, _Unit], before: _Loaded, rejected: Mapping[str, str]) -> None:
+    def _follow(self, units: Mapping[str, _Unit], before: _Loaded) -> None:
         """Take over what is the same as before, and import what is not."""
         self._loaded.imported = dict(before.imported)
         in_use = frozenset(root for unit in units.values() for root in unit.code.every_root)
@@ -355,7 +343,7 @@ class PluginHost:
                 held[key] = old
                 continue
             old = old or replace(unit, code=Code())
-            reason = _obstacle(unit, old, rejected, stale)
+            reason = _obstacle(unit, old, stale)
             new = _failed(unit, reason) if reason else self._replaced(key, unit, old, in_use)
             held[key] = new
             if self._loaded.imported.get(key) != unit.code.digest:
@@ -474,13 +462,11 @@ class PluginHost:
         return _check_class(kind, cls)
 
 
-def _obstacle(unit: _Unit, old: _Unit, rejected: Mapping[str, str], stale: set[str]) -> str:
+def _obstacle(unit: _Unit, old: _Unit, stale: set[str]) -> str:
     """Why a changed unit is not even imported, "" when it may be."""
     code = unit.code
     if code.trouble:
         return code.trouble
-    if code.digest in rejected and code.digest != old.code.digest:
-        return rejected[code.digest]
     if fixed := _needs_restart(old):
         return fixed
     compiled = code.compiled or old.code.compiled

@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
 from types import FrameType
@@ -19,16 +19,16 @@ from typing import Any, TypeVar
 from torghut_core import catalog as catalogs
 from torghut_core import logs
 from torghut_core.admin.auth import parse_tokens
-from torghut_core.admin.server import AdminServer
+from torghut_core.admin.server import STOP_SECONDS, AdminServer, DaemonThreads
 from torghut_core.audit.rows import as_json
-from torghut_core.catalog import Catalog, Draft, content_digest, json_schema, load_draft
+from torghut_core.catalog import Catalog, Draft, content_digest, entry_place, json_schema, load_draft
 from torghut_core.catalog_diff import diff
 from torghut_core.catalog_watch import CatalogWatch, Version
 from torghut_core.engine import Engine
-from torghut_core.errors import CatalogError, InputError, NotFoundError, StateError
+from torghut_core.errors import CatalogError, InputError, NotFoundError, Problem, StateError, reason_of
 from torghut_core.generation import Generation, build, validate
 from torghut_core.plugin_host import PluginHost
-from torghut_core.reload import Reloader, settle
+from torghut_core.reload import Plan, Reloader, settle
 from torghut_core.risk import Gates
 from torghut_core.routes import StrategyTotals
 from torghut_core.runner import Loop
@@ -44,9 +44,6 @@ BATCH_SIZE = 4096
 
 PULSE = 0.25
 """Seconds between two looks at what else there is to do."""
-
-STALLED = 30.0
-"""Seconds without a pulse after which the kernel is not alive."""
 
 ACCOUNT = "paper"
 """Label under which a run is written down."""
@@ -85,10 +82,12 @@ class Run:
         self._host, self._port = host, port
         self._folders = self._settings.plugin_folders
         self._stops = 0
-        self._beat = time.monotonic()
+        self._beat_at = time.monotonic()
         self._problem = ""
         self._draft: Draft
-        self._pinned: str | None = None
+        self._refused: CatalogError | None = None
+        self._is_pinned = False
+        self._planning: asyncio.Future[Plan] | None = None
 
     def execute(self, on_start: Callable[[str], None] = lambda _url: None) -> None:
         """Trade until the source ends or the process is told to stop; then close everything.
@@ -106,7 +105,7 @@ class Run:
             self._open(stack)
             stack.enter_context(self._watchdog.installed())
             for number in (signal.SIGTERM, signal.SIGINT):
-                stack.callback(signal.signal, number, signal.signal(number, self._heard))
+                stack.callback(signal.signal, number, signal.getsignal(number))
             asyncio.run(self._live(on_start))
 
     # The start.
@@ -123,6 +122,7 @@ class Run:
         source = generation.catalog.pipelines["trading"].source
         self._signals = open_signals(settings, self._state, is_replay=source.use == "replay")
         stack.callback(self._signals.close)
+        self.account = audit.new_account(ACCOUNT)
         actor = "start"
         outcome = "degraded" if problems else "started"
         number = audit.record_generation(generation.to_record() | {"problems": problems}, actor, outcome)
@@ -134,7 +134,6 @@ class Run:
             live_enabled=settings.trading_live_enabled,
             price_max_age_ns=settings.trading_price_lookback_minutes * 60 * SECOND,
         )
-        self.account = audit.new_account(ACCOUNT)
         self._engine = Engine(
             generation.numbered(number),
             self.account,
@@ -162,13 +161,14 @@ class Run:
         if pin and not isinstance(self._version, CatalogError) and pin["content"] == content_digest(self._version):
             content = self._generation(pin["generation"])
             if content is not None:
-                self._pinned = pin["content"]
+                self._is_pinned = True
                 return Draft(Catalog.from_record(content), [], {}), []
         try:
             draft = load_draft(_texts(self._version))
         except CatalogError as error:
             if last is None:
                 raise
+            self._refused = error
             return Draft(last, [], {}), [str(problem) for problem in error.problems]
         if draft.problems and last is None:
             raise CatalogError(draft.problems)
@@ -179,6 +179,7 @@ class Run:
     ) -> tuple[Generation, list[str]]:
         """The generation to begin with; an entry that is wrong is as it was in the last good one, or stays out."""
         draft = self._draft
+        last = self._still_usable(last, host) if last is not None else None
         while True:
             catalog = settle(draft, last, ()) if last is not None else draft.catalog
             if "pipelines" not in draft.left_out:
@@ -188,12 +189,27 @@ class Run:
             except CatalogError as error:
                 if last is None:
                     raise
-                draft = draft.without(error.problems)
+                less = draft.without(error.problems)
+                if less.left_out == draft.left_out:  # it is about entries of a record, which stand in no file
+                    usable = self._still_usable(draft.catalog, host)
+                    if usable.digest == draft.catalog.digest:
+                        raise
+                    less = Draft(usable, less.problems, draft.left_out)
+                draft = less
                 continue
             if generation.source is None or generation.broker is None:
                 raise InputError("the catalog has no `trading` pipeline with a source and a broker: nothing to run")
             generation.source.check()
             return generation, problems + [str(problem) for problem in draft.problems]
+
+    def _still_usable(self, last: Catalog, host: PluginHost) -> Catalog:
+        """A catalog that once traded, without the entries whose plugins are gone or are not what they were."""
+        wrong = {entry_place(problem.key) for problem in validate(last, host)}
+        lists = {}
+        for key in ("strategies", "risk", "advisors", "observers"):
+            entries = getattr(last, key)
+            lists[key] = tuple(each for index, each in enumerate(entries) if f"{key}[{index}]" not in wrong)
+        return last.with_(**lists)
 
     def _last_good(self) -> Catalog | None:
         """The catalog of the last generation that traded here, None before the first."""
@@ -213,9 +229,13 @@ class Run:
 
     async def _live(self, on_start: Callable[[str], None]) -> None:
         self._events = asyncio.get_running_loop()
+        self._events.set_default_executor(DaemonThreads())
         self._lock = asyncio.Lock()
         self._woken = asyncio.Event()
         self._over = asyncio.Event()
+        self._watch = CatalogWatch(self._path, poll_seconds=self._settings.trading_strategy_reload_seconds)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._heard)
         server = AdminServer(
             self,
             state_dir=self._state.path,
@@ -225,12 +245,16 @@ class Run:
             hosts=self._settings.admin_hosts.replace(",", " ").split(),
         )
         server.start()
-        watch = CatalogWatch(self._path, poll_seconds=self._settings.trading_strategy_reload_seconds)
-        self._watch = watch
         trading = asyncio.create_task(self._trade())
         others = [
             asyncio.create_task(work)
-            for work in (self._follow_catalog(watch), self._follow_code(), self._look_after(), self._over.wait())
+            for work in (
+                self._follow_catalog(),
+                self._follow_code(),
+                self._look_after(),
+                self._beat(),
+                self._over.wait(),
+            )
         ]
         on_start(server.url)
         logs.info("trading", catalog=str(self._path), generation=self._engine.generation.number, admin=server.url)
@@ -241,6 +265,8 @@ class Run:
                 task.cancel()
             ended = await asyncio.gather(trading, *others, return_exceptions=True)
             server.stop()
+            if self._planning is not None:  # it may be reading from a store that is about to be closed
+                await asyncio.wait([self._planning], timeout=STOP_SECONDS)
             self._close_books()
         for error in ended:
             if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
@@ -270,55 +296,72 @@ class Run:
     def _trouble(self) -> None:
         self._woken.set()
 
+    async def _beat(self) -> None:
+        """Say that the loop comes round; no plan holds this up."""
+        while True:
+            self._beat_at = time.monotonic()
+            await asyncio.sleep(PULSE)
+
     async def _look_after(self) -> None:
-        """Beat, and see to what the engine found out: code that failed its first rows, strategies in quarantine."""
+        """See to what the engine found out: code that failed its first rows, strategies in quarantine."""
         known: dict[str, str] = {}
         while True:
-            self._beat = time.monotonic()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), PULSE)
             self._woken.clear()
-            for name, reason in self._engine.quarantined.items():
-                if known.get(name) != reason:
-                    self._audit.record_control(f"quarantine.{name}", reason, "torghut")
-            known = dict(self._engine.quarantined)
+            found = self._engine.quarantined
+            for name in sorted(known.keys() | found.keys()):
+                if known.get(name) != found.get(name):
+                    self._audit.record_control(f"quarantine.{name}", found.get(name), "torghut")
+                    self._audit.commit()
+            known = found
             if self._engine.reverted:
                 self._reloader.go_back()
                 await self._take_up("torghut", releases=False)
             elif self._reloader.is_waiting:
                 await self._take_up(self._reloader.status.actor, releases=False)
 
-    async def _follow_catalog(self, watch: CatalogWatch) -> None:
-        async with aclosing(watch.versions()) as versions:
+    async def _follow_catalog(self) -> None:
+        async with aclosing(self._watch.versions()) as versions:
             async for version in versions:
                 if str(version) != str(self._version):
                     self._version = version
                     await self._reload("watch")
 
     async def _follow_code(self) -> None:
-        """Look whether plugins have changed on disk: at once in plugin folders, else now and then."""
-        seconds = self._settings.trading_strategy_reload_seconds
-        folders = [folder for folder in self._folders if folder.is_dir()]
-        while True:
-            if folders:
-                from watchfiles import awatch
+        """Look whether plugins have changed on disk: at once in plugin folders, and now and then in any case."""
+        async with aclosing(self._hints()) as hints:
+            async for _ in hints:
+                await self._take_up("plugins", releases=False, is_quiet=True)
 
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(seconds), aclosing(awatch(*folders, debounce=100)) as changes:
+    async def _hints(self) -> AsyncGenerator[None, None]:
+        """Something whenever code may have changed; one watch for all of it, so that no change falls between two."""
+        from watchfiles import awatch
+
+        seconds = self._settings.trading_strategy_reload_seconds
+        while True:
+            folders = [folder for folder in self._folders if folder.is_dir()]
+            if folders:
+                watch = awatch(*folders, debounce=100, rust_timeout=round(seconds * 1000), yield_on_timeout=True)
+                try:
+                    async with aclosing(watch) as changes:
                         async for _ in changes:
-                            break
-            else:
-                await asyncio.sleep(seconds)
-            await self._take_up("plugins", releases=False, is_quiet=True)
+                            yield
+                except (OSError, RuntimeError) as error:  # of the watcher; the folders are looked at all the same
+                    logs.warning("plugin watcher failed, polling", reason=reason_of(error), seconds=seconds)
+            await asyncio.sleep(seconds)
+            yield
 
     async def _reload(self, actor: str) -> None:
         """Take up what the catalog's files hold."""
-        self._pinned = None
+        self._pin(None, actor)
         try:
             self._draft = await asyncio.to_thread(load_draft, _texts(self._version))
         except CatalogError as error:
+            self._refused = error
             self._reloader.refuse(error)
             return
+        self._refused = None
         await self._take_up(actor, releases=True)
 
     async def _take_up(self, actor: str, *, releases: bool, is_quiet: bool = False) -> None:
@@ -327,16 +370,41 @@ class Run:
         async with self._lock:
             while True:
                 moment = reloader.begin()
+                work = asyncio.to_thread(reloader.plan, self._draft, moment, releases=releases)
+                self._planning = asyncio.ensure_future(work)
                 try:
-                    plan = await asyncio.to_thread(reloader.plan, self._draft, moment, releases=releases)
+                    plan = await self._planned(self._planning)
                 except CatalogError as error:
                     reloader.refuse(error)
                     return
                 is_same = plan.generation.digest == engine.generation.digest
-                if is_quiet and is_same and plan.problems == reloader.status.problems:
+                refused = self._refused
+                told = plan.problems if refused is None else [str(problem) for problem in refused.problems]
+                if is_quiet and is_same and told == reloader.status.problems:
                     return
                 if reloader.take_up(plan, actor):
+                    if refused is not None:  # the files are as wrong as they were, whatever else was taken up
+                        reloader.refuse(refused)
                     return
+
+    async def _planned(self, planning: asyncio.Future[Plan]) -> Plan:
+        """The plan, once it is made; tell of one that hangs, which no other can overtake."""
+        seconds = self._settings.trading_stalled_seconds
+        done, _ = await asyncio.wait([planning], timeout=seconds)
+        if not done:
+            message = f"the next generation is not made after {seconds:g} s: a plugin hangs when it is imported or made"
+            self._reloader.refuse(CatalogError([self._problem_of(message, "mend it, and start torghut anew")]))
+        try:
+            return await asyncio.shield(planning)
+        except CatalogError:
+            raise
+        except Exception as error:  # whatever it is, the generation that trades knows nothing of it
+            logs.error("the next generation cannot be made", error=reason_of(error), exc_info=error)
+            message = f"the next generation cannot be made: {reason_of(error)}"
+            raise CatalogError([self._problem_of(message, "see the log")]) from error
+
+    def _problem_of(self, message: str, mend: str) -> Problem:
+        return Problem(str(self._path), 0, 0, "", message, mend)
 
     # What the admin API asks for, from its own thread.
 
@@ -367,15 +435,24 @@ class Run:
             raise NotFoundError(f"there is no generation {number} (see `torghut catalog status`)")
 
         async def work() -> dict[str, Any]:
-            self._draft = Draft(Catalog.from_record(content), [], {})
+            self._draft, self._refused = Draft(Catalog.from_record(content), [], {}), None
             await self._take_up(actor, releases=True)
-            if not isinstance(self._version, CatalogError):
-                self._pinned = content_digest(self._version)
-                self._audit.record_control(PINNED, {"generation": number, "content": self._pinned}, actor)
-                self._audit.commit()
+            self._pin(number, actor)
             return self._outcome()
 
         return self._ask(work())
+
+    def _pin(self, number: int | None, actor: str) -> None:
+        """Hold a generation that was gone back to for as long as the files are what they are; None holds none."""
+        if number is not None and not isinstance(self._version, CatalogError):
+            pin = {"generation": number, "content": content_digest(self._version)}
+        elif self._is_pinned:
+            pin = None
+        else:
+            return
+        self._is_pinned = pin is not None
+        self._audit.record_control(PINNED, pin, actor)
+        self._audit.commit()
 
     def _outcome(self) -> dict[str, Any]:
         status = self._reloader.status
@@ -399,7 +476,7 @@ class Run:
             "pending": _fields(status.pending),
             "quarantined": self._engine.quarantined,
             "restriction": self._gates.restriction,
-            "pinned": self._pinned is not None,
+            "pinned": self._is_pinned,
             "is_polling": self._watch.is_polling,
             "last_reload": {
                 "at": format_timestamp(status.at),
@@ -464,8 +541,10 @@ class Run:
 
     def health(self) -> list[str]:
         """See `admin.kernel.Kernel`."""
-        silent = time.monotonic() - self._beat
-        return [f"the trading loop has not come back for {silent:.0f} s"] if silent > STALLED else []
+        silent = time.monotonic() - self._beat_at
+        if silent <= self._settings.trading_stalled_seconds:
+            return []
+        return [f"the trading loop has not come back for {silent:.0f} s"]
 
     def readiness(self) -> list[str]:
         """See `admin.kernel.Kernel`."""

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     trading_plugin_budget_ms: int = Field(
         default=1000, ge=10, description="what a plugin may take of one batch before it is interrupted, milliseconds"
     )
+    trading_stalled_seconds: float = Field(
+        default=30, gt=0, description="after how long a loop that does not come back makes `/healthz` unwell, seconds"
+    )
     torghut_plugin_path: str = Field(default="", description="folders of plugin modules, separated like those in PATH")
     ta_clickhouse_url: str | None = Field(
         default=None, description="a ClickHouse server for microbars and signals; embedded without it"

@@ -5,7 +5,8 @@ plugin that is seen at work ten times in one batch has used up its budget, and `
 measured per row: who is within the budget pays nothing.
 
 Code that never returns to the interpreter (a loop inside a compiled extension) cannot be interrupted this way. The
-admin API's ``/healthz`` sees the loop stall then, and whoever runs the process restarts it.
+admin API's ``/healthz`` sees the loop stall then, or does not answer at all where that code keeps the interpreter's lock,
+and whoever runs the process restarts it: it does not hear SIGTERM either.
 """
 
 from __future__ import annotations

@@ -49,7 +49,14 @@ def flip(signal, context):
 
 
 def instance(name, strategy, symbols=("ES",), **fields):
-    given = {"limits": Limits(), "enabled": True, "on_remove": "freeze", "digest": "", "params": {}, "plugin": None} | fields
+    given = {
+        "limits": Limits(),
+        "enabled": True,
+        "on_remove": "freeze",
+        "digest": "",
+        "params": {},
+        "plugin": None,
+    } | fields
     return StrategyInstance(
         name=name, use=name, strategy=strategy, columns=strategy.columns, step_ns=MINUTE, symbols=symbols, **given
     )

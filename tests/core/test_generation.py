@@ -340,3 +340,12 @@ def test_default_limits_hold_for_strategies_that_state_none(fakes):
     (instance,) = generation.strategies
     assert instance.limits == Limits(max_notional_per_trade=Decimal(500), cooldown_seconds=60)
     assert {"max-notional", "cooldown"} <= {name for name, _ in generation.rules}
+
+
+@pytest.mark.parametrize(("warmup", "reason"), [("x", "'x' is no number of rows"), (-1, "-1 is no number of rows")])
+def test_warmup_that_is_no_number_of_rows_is_told(fakes, monkeypatch, fake_classes, warmup, reason):
+    """A strategy that cannot say how many rows it needs does not trade."""
+    momentum = fake_classes["register_strategies"]["macd-rsi"]
+    monkeypatch.setattr(momentum, "warmup", warmup, raising=False)
+    with pytest.raises(CatalogError, match=f"`warmup` of strategy 'macd-rsi': {reason}"):
+        build(catalog(HEAD + STRATEGIES), fakes)

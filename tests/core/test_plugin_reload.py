@@ -624,46 +624,6 @@ def test_package_whose_parent_never_worked_is_taken(site):
     assert [failure.plugin for failure in second.failures] == ["acme-zeta"]
 
 
-def test_rejected_code_is_not_taken(site):
-    """Code that failed when it was to trade is not tried again, and is taken when it changes."""
-    site.install("acme-alpha", {"acme_alpha.py": plugin()})
-    first = load()
-    site.write({"acme_alpha.py": plugin("'two'")})
-    second = load(first)
-    digest = second.plugins()[0].code_digest
-    second.withdraw()
-    third = load(first, rejected={digest: "load_state raised"})
-    assert third.plugins()[0] is first.plugins()[0]
-    assert [error.reason for error in third.kept] == ["load_state raised; the old code goes on"]
-    site.write({"acme_alpha.py": plugin("'new'")})
-    assert words(load(third, rejected={digest: "load_state raised"})) == {"good": "new"}
-
-
-# ---------------------------------------------------------------------------------------------------- going back
-
-
-def test_withdraw_puts_the_modules_back(site, folder):
-    """A load that is given up leaves nothing behind, and the old host may be loaded upon again."""
-    site.install("acme-alpha", PACKAGE)
-    site.install("acme-beta", {"acme_beta.py": plugin(name="beta")})
-    folder.write({"folder_alpha.py": plugin(name="folder")})
-    first = load(folders=[folder.path])
-    before = modules()
-    site.write({"acme_alpha/helper.py": "WORD = 'two'\n", "acme_alpha/more.py": ""})
-    site.uninstall("acme-beta")
-    site.install("acme-gamma", {"acme_gamma.py": plugin(name="gamma")})
-    folder.write({"folder_alpha.py": plugin("'two'", name="folder")})
-    second = load(first, folders=[folder.path])
-    importlib.import_module("acme_alpha.more")
-    assert modules() != before
-    second.withdraw()
-    assert modules() == before
-    third = load(first, folders=[folder.path])
-    second.withdraw()
-    assert words(third) == {"good": "two", "gamma": "one", "folder": "two"}
-    assert sys.modules["acme_alpha"] is sys.modules[third.registry["strategy"]["good"].cls.__module__]
-
-
 def test_interrupt_while_importing_puts_everything_back(site):
     """Control-C in the middle of a load leaves the old modules in place."""
     site.install("acme-alpha", {"acme_alpha.py": plugin()})
@@ -745,10 +705,6 @@ def test_500_reloads_leave_nothing_over(site, folder):
         folder.write({"folder_beta.py": plugin(f"'{word}'", name="beta") + broken})
         host = load(host, folders=[folder.path])
         assert words(host)["good"] == word
-        if number % 7 == 0:
-            old = host
-            site.write({"acme_alpha/helper.py": "WORD = 'given up'\n"})
-            load(old, folders=[folder.path]).withdraw()
 
     def counts():
         gc.collect()

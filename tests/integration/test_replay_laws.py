@@ -1,7 +1,10 @@
 """Laws of the whole loop, on random tapes: how the stream is cut changes nothing, and nothing looks ahead."""
 
 import asyncio
+import dataclasses
 import json
+from functools import partial
+from operator import itemgetter
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ from torghut_core import catalog as catalogs
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.engine import Engine
 from torghut_core.generation import build
+from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost
+from torghut_core.reload import Reloader
 from torghut_core.risk import Gates
 from torghut_core.runner import Loop
 from torghut_core.signals import MemorySignalStore
@@ -73,14 +78,102 @@ def tape(seed, events):
     return lines
 
 
-def run(host, folder, lines, size):
+def run(host, folder, lines, size, text=CATALOG, swaps=()):
+    """Replay the lines; `swaps` are (event, text of a catalog, host of the plugins to take then)."""
     path = folder / "tape.jsonl"
     path.write_text("\n".join(lines) + "\n")
-    generation = build(catalogs.load({"laws.yaml": CATALOG % json.dumps([str(path)])}), host)
-    audit, store = MemoryAuditStore(), MemorySignalStore()
-    engine = Engine(generation, "laws-1", audit, Gates(trading_enabled=True))
-    asyncio.run(Loop(generation, engine, audit, store).run(size))
+    paths = json.dumps([str(path)])
+    generation = build(catalogs.load({"laws.yaml": text % paths}), host)
+    audit, store, gates = MemoryAuditStore(), MemorySignalStore(), Gates(trading_enabled=True)
+    engine = Engine(generation, "laws-1", audit, gates)
+    hosts = [host]
+    reloader = Reloader(engine, audit, store, gates, host, lambda _allow, _before: hosts[-1], defaults=Limits())
+
+    def swap(text, host):
+        hosts.append(host)
+        plan = reloader.plan(catalogs.load_draft({"laws.yaml": text % paths}), reloader.begin(), releases=True)
+        assert reloader.take_up(plan, "law")
+        assert not reloader.status.problems
+
+    stops = [(event, partial(swap, text, host)) for event, text, host in sorted(swaps, key=itemgetter(0))]
+    asyncio.run(Loop(generation, engine, audit, store).run(size, stops=stops))
     return engine, audit, store
+
+
+def reinstalled(host, number):
+    """The same plugins, as if their strategies and rules had been installed anew."""
+    other = PluginHost()
+    other.registry = {
+        kind: {
+            name: dataclasses.replace(each, code_digest=f"{number}") if kind in ("strategy", "risk rule") else each
+            for name, each in named.items()
+        }
+        for kind, named in host.registry.items()
+    }
+    return other
+
+
+def reordered(text):
+    """The catalog with comments, its strategies and keys in another order, and quotes around a number."""
+    head, _, rest = text.partition("strategies:\n")
+    *strategies, risk = rest.rstrip().splitlines()
+    return f"# moved\n{risk}\nstrategies:\n" + "\n".join(strategies[::-1]).replace('"2"', "2") + "\n" + head
+
+
+EQUIVALENT = st.tuples(st.integers(0, 700), st.booleans(), st.booleans())
+
+
+@settings(max_examples=15)
+@given(
+    seed=st.integers(0, 10_000), swaps=st.lists(EQUIVALENT, min_size=1, max_size=4), size=st.sampled_from([7, 65_536])
+)
+def test_swap_to_an_equivalent_catalog_changes_nothing(host, tmp_path_factory, seed, swaps, size):
+    """Wherever it happens: other order, comments, the same code installed anew; the books are the same to the bit."""
+    folder, lines = tmp_path_factory.mktemp("swap"), tape(seed, 600)
+    plain, _, stored = run(host, folder, lines, 65_536)
+    made = [
+        (event, reordered(CATALOG) if is_moved else CATALOG, reinstalled(host, event) if is_new else host)
+        for event, is_moved, is_new in swaps
+    ]
+    swapped, _, kept = run(host, folder, lines, size, swaps=made)
+    assert books(plain, stored) == books(swapped, kept)
+
+
+FREE = CATALOG.partition("risk:")[0]
+MORE = '  - {name: more, use: ema-cross, base_timeframe: 1Sec, symbols: ["ETH/USD", "BTC/USD"]}\n'
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10_000), event=st.integers(0, 650))
+def test_unrelated_strategy_changes_no_decision_of_the_others(host, tmp_path_factory, seed, event):
+    """Added in the middle of the tape, it trades beside the others, who decide as if it were not there."""
+    folder, lines = tmp_path_factory.mktemp("more"), tape(seed, 600)
+    _, alone, _ = run(host, folder, lines, 65_536, FREE)
+    engine, beside, _ = run(host, folder, lines, 65_536, FREE, [(event, FREE + MORE, host)])
+    kept = ("strategy_id", "symbol", "event_ts", "decided_at", "action", "params", "status", "rationale")
+
+    def decided(audit):
+        return [[row[name] for name in kept] for row in audit.decisions() if row["strategy_id"] != "more"]
+
+    assert decided(alone) == decided(beside)
+    assert "more" in engine.totals.strategies
+
+
+CHANGED = FREE.replace(
+    "name: reversion, use: mean-reversion", "name: reversion, on_remove: flatten, use: mean-reversion"
+)
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10_000), event=st.integers(50, 550), size=st.sampled_from([1, 7, 64]))
+def test_swap_does_not_depend_on_the_batch_size(host, tmp_path_factory, seed, event, size):
+    """A strategy taken out with a position is closed at the same row, and all books are the same, in any batches."""
+    folder, lines = tmp_path_factory.mktemp("cut"), tape(seed, 600)
+    gone = "\n".join(line for line in CHANGED.splitlines() if "name: reversion" not in line) + "\n"
+    swaps = [(event, gone, host)]
+    whole, _, stored = run(host, folder, lines, 65_536, CHANGED, swaps)
+    parts, _, cut = run(host, folder, lines, size, CHANGED, swaps)
+    assert books(whole, stored) == books(parts, cut)
 
 
 def books(engine, store):

@@ -145,10 +145,11 @@ class AdminServer:
         new.replace(self._file)
 
 
-class _DaemonThreads(ThreadPoolExecutor):
+class DaemonThreads(ThreadPoolExecutor):
     """Makes each call in a daemon thread of its own: one that hangs holds up no other, and not the process' end."""
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """See `concurrent.futures.Executor.submit`."""
         future: Future[Any] = Future()
 
         def work() -> None:
@@ -159,12 +160,12 @@ class _DaemonThreads(ThreadPoolExecutor):
             except BaseException as error:  # whatever it is, it belongs to who waits for the result
                 future.set_exception(error)
 
-        threading.Thread(target=work, name="torghut-admin-call", daemon=True).start()
+        threading.Thread(target=work, name="torghut-call", daemon=True).start()
         return future
 
 
 async def _serve(server: Server, listener: socket.socket) -> None:
-    asyncio.get_running_loop().set_default_executor(_DaemonThreads())
+    asyncio.get_running_loop().set_default_executor(DaemonThreads())
     await server.serve(sockets=[listener])
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -153,14 +154,16 @@ class Kernel:
 
     def told(self, *arguments, code=0):
         """What a command with ``--json`` prints."""
-        done = subprocess.run(**self.command(*arguments, "--state", self.state, "--json"), capture_output=True, timeout=60)
+        done = subprocess.run(
+            **self.command(*arguments, "--state", self.state, "--json"), capture_output=True, check=False, timeout=60
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return json.loads(done.stdout)
 
     def run(self, *arguments):
         """Run it where it ends by itself: exit code, and what it said on standard error."""
         command = self.command("run", "--catalog", self.catalog, "--state", self.state, *arguments)
-        done = subprocess.run(**command, capture_output=True, timeout=60)
+        done = subprocess.run(**command, capture_output=True, check=False, timeout=60)
         return done.returncode, done.stderr
 
     def begin(self, *, waits=True):
@@ -276,6 +279,12 @@ class Kernel:
         assert self.process is None
         with closing(SqlAuditStore(self.state / "audit.db")) as audit:
             return audit.rows(table, **where)
+
+    def logged(self, table, key="%"):
+        """Who wrote each version of the rows of a table, in order, as the audit log has it."""
+        with closing(sqlite3.connect(self.state / "audit.db")) as database:
+            select = "SELECT actor FROM audit_log WHERE table_name = ? AND row_key LIKE ? ORDER BY seq"
+            return [actor for (actor,) in database.execute(select, (table, key))]
 
     def trade(self, rows=2):
         """Trade some bars; how many decisions each strategy made of them."""
