@@ -21,7 +21,7 @@ from torghut_core import logs
 from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.server import STOP_SECONDS, AdminServer, DaemonThreads
 from torghut_core.audit.rows import as_json
-from torghut_core.catalog import Catalog, Draft, content_digest, entry_place, json_schema, load_draft
+from torghut_core.catalog import Catalog, Draft, content_digest, json_schema, load_draft
 from torghut_core.catalog_diff import diff
 from torghut_core.catalog_watch import CatalogWatch, Version
 from torghut_core.engine import Engine
@@ -88,6 +88,7 @@ class Run:
         self._refused: CatalogError | None = None
         self._is_pinned = False
         self._planning: asyncio.Future[Plan] | None = None
+        self._quarantined: dict[str, str] = {}
 
     def execute(self, on_start: Callable[[str], None] = lambda _url: None) -> None:
         """Trade until the source ends or the process is told to stop; then close everything.
@@ -98,6 +99,8 @@ class Run:
         ------
         TorghutError : the catalog, the plugins or the stores do not let it start, or the source ended in an error.
         """
+        if not self._state.exists:
+            catalogs.load(_texts(self._read()))  # nothing to fall back upon: refused before anything is made
         with ExitStack() as stack:
             stack.enter_context(self._state)
             self._audit = open_audit(self._settings, self._state)
@@ -162,14 +165,14 @@ class Run:
             content = self._generation(pin["generation"])
             if content is not None:
                 self._is_pinned = True
-                return Draft(Catalog.from_record(content), [], {}), []
+                return _recorded(Catalog.from_record(content)), []
         try:
             draft = load_draft(_texts(self._version))
         except CatalogError as error:
             if last is None:
                 raise
             self._refused = error
-            return Draft(last, [], {}), [str(problem) for problem in error.problems]
+            return _recorded(last), [str(problem) for problem in error.problems]
         if draft.problems and last is None:
             raise CatalogError(draft.problems)
         return draft, []
@@ -179,7 +182,9 @@ class Run:
     ) -> tuple[Generation, list[str]]:
         """The generation to begin with; an entry that is wrong is as it was in the last good one, or stays out."""
         draft = self._draft
-        last = self._still_usable(last, host) if last is not None else None
+        if last is not None:  # as far as its plugins are still what they were
+            recorded = _recorded(last)
+            last = recorded.without(validate(recorded.catalog, host)).catalog
         while True:
             catalog = settle(draft, last, ()) if last is not None else draft.catalog
             if "pipelines" not in draft.left_out:
@@ -190,26 +195,14 @@ class Run:
                 if last is None:
                     raise
                 less = draft.without(error.problems)
-                if less.left_out == draft.left_out:  # it is about entries of a record, which stand in no file
-                    usable = self._still_usable(draft.catalog, host)
-                    if usable.digest == draft.catalog.digest:
-                        raise
-                    less = Draft(usable, less.problems, draft.left_out)
+                if less.left_out == draft.left_out:
+                    raise
                 draft = less
                 continue
             if generation.source is None or generation.broker is None:
                 raise InputError("the catalog has no `trading` pipeline with a source and a broker: nothing to run")
             generation.source.check()
             return generation, problems + [str(problem) for problem in draft.problems]
-
-    def _still_usable(self, last: Catalog, host: PluginHost) -> Catalog:
-        """A catalog that once traded, without the entries whose plugins are gone or are not what they were."""
-        wrong = {entry_place(problem.key) for problem in validate(last, host)}
-        lists = {}
-        for key in ("strategies", "risk", "advisors", "observers"):
-            entries = getattr(last, key)
-            lists[key] = tuple(each for index, each in enumerate(entries) if f"{key}[{index}]" not in wrong)
-        return last.with_(**lists)
 
     def _last_good(self) -> Catalog | None:
         """The catalog of the last generation that traded here, None before the first."""
@@ -304,22 +297,25 @@ class Run:
 
     async def _look_after(self) -> None:
         """See to what the engine found out: code that failed its first rows, strategies in quarantine."""
-        known: dict[str, str] = {}
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), PULSE)
             self._woken.clear()
-            found = self._engine.quarantined
-            for name in sorted(known.keys() | found.keys()):
-                if known.get(name) != found.get(name):
-                    self._audit.record_control(f"quarantine.{name}", found.get(name), "torghut")
-                    self._audit.commit()
-            known = found
+            self._note_quarantine()
             if self._engine.reverted:
                 self._reloader.go_back()
                 await self._take_up("torghut", releases=False)
             elif self._reloader.is_waiting:
                 await self._take_up(self._reloader.status.actor, releases=False)
+
+    def _note_quarantine(self) -> None:
+        """Write down who has come into quarantine, and who has left it."""
+        known, self._quarantined = self._quarantined, self._engine.quarantined
+        for name in sorted(known.keys() | self._quarantined.keys()):
+            reason = self._quarantined.get(name)
+            if known.get(name) != reason:
+                self._audit.record_control(f"quarantine.{name}", reason, "torghut")
+                self._audit.commit()
 
     async def _follow_catalog(self) -> None:
         async with aclosing(self._watch.versions()) as versions:
@@ -383,6 +379,7 @@ class Run:
                 if is_quiet and is_same and told == reloader.status.problems:
                     return
                 if reloader.take_up(plan, actor):
+                    self._note_quarantine()
                     if refused is not None:  # the files are as wrong as they were, whatever else was taken up
                         reloader.refuse(refused)
                     return
@@ -435,7 +432,7 @@ class Run:
             raise NotFoundError(f"there is no generation {number} (see `torghut catalog status`)")
 
         async def work() -> dict[str, Any]:
-            self._draft, self._refused = Draft(Catalog.from_record(content), [], {}), None
+            self._draft, self._refused = _recorded(Catalog.from_record(content)), None
             await self._take_up(actor, releases=True)
             self._pin(number, actor)
             return self._outcome()
@@ -585,6 +582,15 @@ def _texts(version: Version) -> Mapping[str, str]:
     if isinstance(version, CatalogError):
         raise version
     return version
+
+
+def _recorded(catalog: Catalog) -> Draft:
+    """A catalog that once traded, as what is wanted now: its entries, which are in no file, stand at their numbers."""
+    lists = {
+        key: tuple(each.moved(f"{key}[{index}]") for index, each in enumerate(getattr(catalog, key)))
+        for key in ("strategies", "risk", "advisors", "observers")
+    }
+    return Draft(catalog.with_(**lists), [], {})
 
 
 def _fields(pending: list[dict[str, Any]]) -> list[dict[str, Any]]:

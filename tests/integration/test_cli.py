@@ -58,6 +58,33 @@ def test_replay_prints_the_contracts_object(replayed):
     assert min(result[key] for key in ("microbars", "signals", "decisions", "orders", "fills")) > 0
 
 
+def test_swap_to_an_equivalent_catalog_keeps_the_digest(replayed, tape, tmp_path):
+    """Comments and another order of strategies change nothing, wherever the swap is and however often."""
+    _, result = replayed
+    head, _, strategies = CATALOG.read_text().partition("strategies:\n")
+    other = tmp_path / "other.yaml"
+    other.write_text(f"# moved\nstrategies:\n{strategies}\n{head}")
+    swaps = [f"--swap-at={event}:{other}" for event in (0, 1, 25_000, 39_999, 10**9)]
+    again = told("replay", tape, "--catalog", CATALOG, "--state", tmp_path / "state", "--batch-size", 997, *swaps)
+    assert {key: again[key] for key in ("digest", "decisions", "fills")} == {
+        key: result[key] for key in ("digest", "decisions", "fills")
+    }
+
+
+def test_swap_takes_up_another_catalog(replayed, tape, tmp_path):
+    """From event N on the other catalog trades, as a generation of its own, the same in any batches."""
+    _, result = replayed
+    other = tmp_path / "other.yaml"
+    other.write_text(CATALOG.read_text().replace("name: ema-cross-es", "name: another"))
+    swap = f"--swap-at=20000:{other}"
+    one, two = (
+        told("replay", tape, "--catalog", CATALOG, "--state", tmp_path / name, swap, "--batch-size", size)
+        for name, size in (("one", 65_536), ("two", 313))
+    )
+    assert one["digest"] == two["digest"] != result["digest"]
+    assert one["generation"] == 2
+
+
 @pytest.mark.parametrize("size", [1_000, 977])
 def test_batch_size_changes_nothing(replayed, tape, tmp_path, size):
     """Any batch size gives the same digest, counts and equity."""
@@ -207,6 +234,10 @@ def test_bad_row_is_skipped_and_named_when_asked(tape, tmp_path):
         (["replay", TAPE, "--catalog", "no.yaml"], "no.yaml"),
         (["replay", TAPE], "--catalog"),
         (["replay", TAPE, "--catalog", CATALOG, "--batch-size", "0"], "batch-size"),
+        (["replay", TAPE, "--catalog", CATALOG, "--swap-at", "5"], "N:CATALOG"),
+        (["replay", TAPE, "--catalog", CATALOG, "--swap-at", "5:other.yaml"], "other.yaml"),
+        (["run"], "--catalog"),
+        (["run", "--catalog", "no.yaml"], "no.yaml"),
         (["explain", "abc", "--state", "nowhere"], "nothing is kept in nowhere"),
         (["signals", "export", "--table", "signals", "--out", "o.parquet", "--state", "nowhere"], "nowhere"),
         (["signals", "export", "--table", "fills", "--out", "o.parquet"], "fills"),

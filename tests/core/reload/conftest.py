@@ -173,21 +173,27 @@ class Live:
 
 
 @pytest.fixture
-def flip_host(fakes, plugin_module, fake_classes):
+def flip_module(plugin_module, fake_classes):
     """The fakes, with a simulated broker that fills, and a strategy that trades."""
     from torghut_brokers.simulated import Simulated
 
     hooks = {hook: dict(brought) for hook, brought in fake_classes.items()}
     hooks["register_strategies"]["flip"] = Flip
     hooks["register_brokers"] = {"simulated": Simulated}
-    return PluginHost([("fakes", plugin_module("fakes", hooks))])
+    return plugin_module("fakes", hooks)
+
+
+@pytest.fixture
+def flip_host(flip_module):
+    """The host of that module."""
+    return PluginHost([("fakes", flip_module)])
 
 
 @pytest.fixture
 def live(flip_host):
     """Make a `Live` of the text of some strategies."""
 
-    def make(strategies="", head=PIPELINE, **options):
-        return Live(head + strategies, flip_host, **options)
+    def make(strategies="", head=PIPELINE, host=flip_host, **options):
+        return Live(head + strategies, host, **options)
 
     return make
