@@ -335,7 +335,7 @@ class Engine(Books):
             return route
         if before is not None and has_same_terms(before.instance, instance) and not route.totals.failure:
             route.succeed(before, is_on_trial=True)
-        elif instance.strategy.warmup:
+        elif instance.warmup:
             route.take(shown)
             try:
                 for batch in gone_by:
@@ -366,7 +366,9 @@ class Engine(Books):
             else:
                 told.append(f"{held}: kept, and nothing trades it")
         if closing:
-            instance = replace(route.instance, strategy=Closing(), columns=(), symbols=tuple(closing), enabled=True)
+            instance = replace(
+                route.instance, strategy=Closing(), columns=(), warmup=0, symbols=tuple(closing), enabled=True
+            )
             self._closing.append(Route(instance, self._generation.number, route.totals))
         return told
 

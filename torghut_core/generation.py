@@ -58,6 +58,7 @@ class StrategyInstance:
     plugin : what it was made of.
     params : its parameters with their defaults, as JSON values.
     columns : of ``ta_signals``, that it reads.
+    warmup : rows of a symbol that it has to have seen before its decisions count.
     step_ns : length of the bars whose signals it sees, nanoseconds.
     symbols : what it trades.
     limits : its own limits.
@@ -72,6 +73,7 @@ class StrategyInstance:
     plugin: Registered
     params: Mapping[str, Any]
     columns: tuple[str, ...]
+    warmup: int
     step_ns: int
     symbols: tuple[str, ...]
     limits: Limits
@@ -309,7 +311,8 @@ class _Maker:
         for index, entry in enumerate(self._catalog.strategies):
             key = entry.place or f"strategies[{index}]"
             found = self._make("strategy", entry, key, entry.name)
-            if found is None or not self._has_warmup(found, key):
+            warmup = None if found is None else self._warmup(found, key)
+            if found is None or warmup is None:
                 continue
             made.append(
                 StrategyInstance(
@@ -319,6 +322,7 @@ class _Maker:
                     plugin=found.plugin,
                     params=found.params,
                     columns=tuple(found.instance.columns),
+                    warmup=warmup,
                     step_ns=TIMEFRAMES[entry.base_timeframe],
                     symbols=entry.symbols,
                     limits=self._limits(entry),
@@ -329,16 +333,17 @@ class _Maker:
             )
         return tuple(sorted(made, key=lambda instance: instance.name))
 
-    def _has_warmup(self, made: Made, key: str) -> bool:
-        """Whether the strategy says how many rows it needs; noted where it does not."""
+    def _warmup(self, made: Made, key: str) -> int | None:
+        """The rows that a strategy says it needs; None, and a note, where it does not."""
         try:
             warmup = made.instance.warmup
-            reason = "" if isinstance(warmup, int) and warmup >= 0 else f"{warmup!r} is no number of rows"
+            if isinstance(warmup, int) and warmup >= 0:
+                return warmup
+            reason = f"{warmup!r} is no number of rows"
         except Exception as error:  # a property of the plugin's may raise anything
             reason = reason_of(error)
-        if reason:
-            self._note(f"{key}.use", f"`warmup` of strategy {made.plugin.name!r}: {reason}", "mend the plugin")
-        return not reason
+        self._note(f"{key}.use", f"`warmup` of strategy {made.plugin.name!r}: {reason}", "mend the plugin")
+        return None
 
     def rules(self) -> tuple[tuple[str, RiskRule], ...]:
         rules = self.named("risk rule", self._catalog.risk, "risk")

@@ -45,6 +45,6 @@ def _logger() -> Any:
                 structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[_level.upper()]),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is when a line is logged
         )
     return structlog.get_logger()

@@ -354,7 +354,7 @@ class SignalStore(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """Wait until everything taken is stored.
+        """Wait until everything taken is stored; may be called from another thread than the one that writes.
 
         Raises
         ------

@@ -20,8 +20,8 @@ from torghut_core import logs
 from torghut_core.catalog import Catalog, Draft, StrategyEntry, Use
 from torghut_core.catalog_diff import CatalogDiff, diff
 from torghut_core.context import Books, Context
-from torghut_core.engine import Engine
-from torghut_core.errors import CatalogError, HandOverError, reason_of
+from torghut_core.engine import EMPTY, Engine
+from torghut_core.errors import CatalogError, HandOverError, StateError, reason_of
 from torghut_core.generation import Generation, StrategyInstance, build, hand_over, has_same_terms, validate_pipelines
 from torghut_core.model.market import signal_type, window_size
 from torghut_core.model.trading import Account, Limits, Position
@@ -304,36 +304,41 @@ class Reloader:
         CatalogError : one of them raised.
         """
         before = {each.name: each for each in moment.running.strategies if each.name not in moment.quarantined}
-        warmed: dict[str, Mapping[str, tuple[int, int]]] = {}
-        is_flushed = False
-        for instance in generation.strategies:
-            old = before.get(instance.name)
-            if not instance.strategy.warmup or (
-                old and (old.strategy is instance.strategy or has_same_terms(old, instance))
-            ):
-                continue
-            if not is_flushed:
-                self._signals.flush()
-                is_flushed = True
+        new = [each for each in generation.strategies if each.warmup and not _goes_on(before.get(each.name), each)]
+        if not new:
+            return EMPTY
+        try:
+            self._signals.flush()
+            rows = {each.name: self._history(each, moment.now) for each in new}
+        except StateError as error:
+            logs.warning("no history to warm up with, strategies wait for what comes", error=str(error))
+            return EMPTY
+        warmed = {}
+        for instance in new:
             try:
-                warmed[instance.name] = self._show(instance, moment)
+                warmed[instance.name] = self._show(instance, rows[instance.name], moment)
             except (Exception, Overrun) as error:  # a plugin may raise anything
                 entry = next(each for each in generation.catalog.strategies if each.name == instance.name)
                 message = f"strategy {instance.use!r} cannot be warmed up: {reason_of(error)}"
-                raise CatalogError(
-                    [generation.catalog.marks.problem(f"{entry.place}.use", message, "mend the plugin")]
-                ) from error
+                problem = generation.catalog.marks.problem(f"{entry.place}.use", message, "mend the plugin")
+                raise CatalogError([problem]) from error
         return warmed
 
-    def _show(self, instance: StrategyInstance, moment: Moment) -> dict[str, tuple[int, int]]:
-        """Hand a strategy the last rows of each of its symbols that the loop has seen; nothing comes of it."""
-        rows = []
+    def _history(self, instance: StrategyInstance, now: int) -> list[tuple[Any, ...]]:
+        """The last rows of each of a strategy's symbols that the loop has seen, oldest first."""
+        rows: list[tuple[Any, ...]] = []
         for symbol in instance.symbols:
-            rows += history(self._signals, instance, symbol, self._since(), moment.now)
+            rows += history(self._signals, instance, symbol, self._since(), now)
+        return sorted(rows)
+
+    def _show(
+        self, instance: StrategyInstance, rows: list[tuple[Any, ...]], moment: Moment
+    ) -> dict[str, tuple[int, int]]:
+        """Hand rows to a strategy; nothing comes of its answers."""
         make = signal_type(instance.columns)
         shown: dict[str, tuple[int, int]] = {}
         views: dict[str, Context] = {}
-        for event_ts, symbol, close, *values in sorted(rows):
+        for event_ts, symbol, close, *values in rows:
             view = views.get(symbol)
             if view is None:
                 view = views[symbol] = Context(instance.name, symbol, "", moment)
@@ -342,6 +347,11 @@ class Reloader:
             instance.strategy.on_signal(make(symbol, event_ts, *values), view)
             shown[symbol] = shown.get(symbol, (0, 0))[0] + 1, event_ts
         return shown
+
+
+def _goes_on(old: StrategyInstance | None, new: StrategyInstance) -> bool:
+    """Whether a strategy needs no history: it is the same instance, or gets the state of the old code."""
+    return old is not None and (old.strategy is new.strategy or has_same_terms(old, new))
 
 
 def history(
@@ -359,7 +369,7 @@ def history(
         "window_size": window_size(instance.step_ns),
         "since": since,
         "until": now - instance.step_ns + 1,
-        "limit": instance.strategy.warmup + 1,
+        "limit": instance.warmup + 1,
     }
     bars = signals.bars(**where)
     closes = dict(zip(_times(bars), bars["close"].to_pylist(), strict=True))

@@ -73,8 +73,7 @@ class Route:
         self.is_running = instance.enabled
         self.is_closing = isinstance(instance.strategy, Closing)
         self.totals = totals or StrategyTotals()
-        warmup = instance.strategy.warmup
-        self.left = dict.fromkeys(self.symbols, warmup) if warmup else {}
+        self.left = dict.fromkeys(self.symbols, instance.warmup) if instance.warmup else {}
         self.minute = self.decided = 0
         """Decisions in this minute of the loop's time."""
         self.on_signal: Ask

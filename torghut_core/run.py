@@ -335,14 +335,17 @@ class Run:
         from watchfiles import awatch
 
         seconds = self._settings.trading_strategy_reload_seconds
+        due = 0.0  # at once: what changed before there was a watch was told by none
         while True:
             folders = [folder for folder in self._folders if folder.is_dir()]
             if folders:
-                watch = awatch(*folders, debounce=100, rust_timeout=round(seconds * 1000), yield_on_timeout=True)
+                watch = awatch(*folders, debounce=100, rust_timeout=round(PULSE * 1000), yield_on_timeout=True)
                 try:
                     async with aclosing(watch) as changes:
-                        async for _ in changes:
-                            yield
+                        async for found in changes:
+                            if found or time.monotonic() > due:
+                                yield
+                                due = time.monotonic() + seconds
                 except (OSError, RuntimeError) as error:  # of the watcher; the folders are looked at all the same
                     logs.warning("plugin watcher failed, polling", reason=reason_of(error), seconds=seconds)
             await asyncio.sleep(seconds)

@@ -56,6 +56,7 @@ def instance(name, strategy, symbols=("ES",), **fields):
         "digest": "",
         "params": {},
         "plugin": None,
+        "warmup": 0,
     } | fields
     return StrategyInstance(
         name=name, use=name, strategy=strategy, columns=strategy.columns, step_ns=MINUTE, symbols=symbols, **given

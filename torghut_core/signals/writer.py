@@ -48,19 +48,20 @@ class BlockWriter:
 
     def put(self, rows: dict[str, Rows]) -> None:
         """Take the rows of each table; raise what an earlier insert raised, with these rows taken all the same."""
-        if rows:
-            if not self._open:
-                self._open_since = time.monotonic()
-            for table, part in rows.items():
-                self._open.setdefault(table, []).append(part)
-            self._open_rows += max(map(len, rows.values()))
-        if self._open:
+        with self._changed:
+            if rows:
+                if not self._open:
+                    self._open_since = time.monotonic()
+                for table, part in rows.items():
+                    self._open.setdefault(table, []).append(part)
+                self._open_rows += max(map(len, rows.values()))
             age = time.monotonic() - self._open_since
-            if self._open_rows >= self._block_rows or age >= self._block_age_s:
-                self._hand_over(self._waiting_blocks)
+            is_due = bool(self._open) and (self._open_rows >= self._block_rows or age >= self._block_age_s)
+        if is_due:
+            self._hand_over(self._waiting_blocks)
 
     def flush(self) -> None:
-        """Wait until everything taken is stored, or raise why it is not."""
+        """Wait until everything taken is stored, or raise why it is not; from any thread."""
         self._hand_over(0)
 
     def close(self) -> None:
