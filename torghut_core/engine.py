@@ -11,7 +11,6 @@ on how the stream was cut into batches.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -23,9 +22,10 @@ from typing import Any
 import msgspec
 
 from torghut_core import logs
+from torghut_core.blotter import Blotter, Totals
 from torghut_core.catalog import OnRemove
-from torghut_core.context import Books, Context
-from torghut_core.errors import IllegalTransition, reason_of
+from torghut_core.context import Context
+from torghut_core.errors import reason_of
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
 from torghut_core.model.market import Batch, Signal
 from torghut_core.model.trading import (
@@ -34,13 +34,9 @@ from torghut_core.model.trading import (
     Decision,
     Fill,
     Intent,
-    Order,
-    OrderEvent,
-    OrderState,
     OrderType,
     Outcome,
     Position,
-    Report,
     Side,
     TimeInForce,
     Verdict,
@@ -48,11 +44,9 @@ from torghut_core.model.trading import (
     decision_hash,
     money,
 )
-from torghut_core.order_state import apply_report, is_done
 from torghut_core.ports import AuditStore, RiskContext
-from torghut_core.positions import add_position, apply_fill
 from torghut_core.risk import Desk, Gates
-from torghut_core.routes import Closing, Route, Row, StrategyTotals, interleave
+from torghut_core.routes import Closing, Route, Row, interleave
 from torghut_core.timestamps import MINUTE
 from torghut_core.watchdog import Overrun, Watchdog
 
@@ -61,52 +55,8 @@ EMPTY: Mapping[str, Any] = MappingProxyType({})
 MAX_DECISIONS = 10_000
 """A strategy that makes more decisions in one minute of the loop's time is quarantined."""
 
-LATE_FILLS = 10_000
-"""So many canceled, expired and rejected orders are remembered for fills that were under way."""
 
-
-class Totals(msgspec.Struct):
-    """What happened so far, counted."""
-
-    events: int = 0
-    late: int = 0
-    duplicates: int = 0
-    excluded: int = 0
-    microbars: int = 0
-    signals: int = 0
-    decisions: int = 0
-    denied: int = 0
-    repeated: int = 0
-    orders: int = 0
-    rejected: int = 0
-    fills: int = 0
-    illegal_reports: int = 0
-    fees: Decimal = ZERO
-    denials: dict[str, int] = msgspec.field(default_factory=dict)
-    """How often each verdict code denied."""
-    strategies: dict[str, StrategyTotals] = msgspec.field(default_factory=dict)
-    failures: dict[str, str] = msgspec.field(default_factory=dict)
-    """Plugins that raised: name -> what, the first time."""
-
-
-class Working(msgspec.Struct):
-    """An order that is out, with the view that it belongs to and the price that it was decided at."""
-
-    order: Order
-    context: Context
-    price: Decimal
-    open_quantity: Decimal
-    """Signed units that the order would still add to the position."""
-
-
-# Reached for every report; a member of an enum, reached through its class, is slow in Python 3.11.
-_BUY = Side.BUY
-_DENY = Outcome.DENY
-_ACCEPT, _REJECTED = OrderEvent.ACCEPT, OrderEvent.REJECTED
-_FILLED = OrderState.FILLED
-
-
-class Engine(Books):
+class Engine:
     """Trades one generation on one account.
 
     Parameters
@@ -148,16 +98,9 @@ class Engine(Books):
         self._closing: list[Route] = []
         self._gone_by: list[Batch] | None = None
         self.totals.strategies = {route.name: route.totals for route in self._routes}
-        self._contexts: dict[tuple[str, str], Context] = {}
-        self._working: dict[str, Working] = {}
-        self._ended: dict[str, Working] = {}
-        self._net: dict[str, Decimal] = {}
         self._digest = hashlib.sha256()
         self._lines: list[str] = []
-        self._batch: Batch | None = None
-        self._shown = 0
-        self._position = 0
-        self._now = 0
+        self._blotter = Blotter(self._broker, account, audit, self.totals, self._lines, self._tell_fill)
         self._on_trouble = on_trouble
         self.reverted: dict[str, tuple[str, str]] = {}
 
@@ -174,23 +117,32 @@ class Engine(Books):
     @property
     def working(self) -> int:
         """How many orders are out."""
-        return len(self._working)
+        return len(self._blotter.working)
 
     @property
     def positions(self) -> dict[tuple[str, str], Position]:
         """What each strategy holds, by (strategy, symbol)."""
-        return {key: context.position for key, context in self._contexts.items()}
+        return self._blotter.positions
+
+    @property
+    def holding(self) -> set[str]:
+        """Strategies that hold a position or have an order out."""
+        return self._blotter.holding
+
+    @property
+    def now(self) -> int:
+        """The loop's time, ns; 0 before the first event."""
+        return self._blotter.now
 
     def account(self) -> Account:
         """The account at the position that the loop has reached."""
-        self._show(self._position + 1)
-        return self._broker.account()
+        return self._blotter.account()
 
     def step(self, batch: Batch) -> None:
         """Trade on one batch whose signals are filled in."""
-        self._batch = batch
-        self._shown = batch.start
-        totals = self.totals
+        totals, blotter = self.totals, self._blotter
+        blotter.begin(batch)
+        working = blotter.working
         totals.events += len(batch.trades) + len(batch.quotes) + len(batch.bars)
         totals.late += batch.late
         totals.duplicates += batch.duplicates
@@ -198,9 +150,9 @@ class Engine(Books):
         totals.microbars += len(batch.microbars)
         totals.signals += len(batch.signals)
         for route, signal, context, at, now, close in self._rows(batch):
-            self._position = at
-            if self._working:
-                self._meet(at + 1)
+            blotter.position = at
+            if working:
+                blotter.meet(at + 1)
             context.event_ts = signal.event_ts
             context.now = now
             context.price = close
@@ -211,15 +163,12 @@ class Engine(Books):
                 continue
             if decision is not None:
                 self._decide(route, decision, signal, context)
-        self._position = batch.stop - 1
-        self._now = int(batch.now[-1])
-        self._meet(batch.stop)
-        self._batch = None
+        blotter.finish(batch)
         _ = self.digest  # take the batch's lines in
         if self._gone_by is not None:
             self._gone_by.append(batch)
         if self._closing:
-            self._closing = [route for route in self._closing if self._holds(route.name, route.symbols)]
+            self._closing = [route for route in self._closing if blotter.holds(route.name, route.symbols)]
 
     # From one generation to the next.
 
@@ -227,11 +176,6 @@ class Engine(Books):
     def generation(self) -> Generation:
         """What trades."""
         return self._generation
-
-    @property
-    def now(self) -> int:
-        """The loop's time, ns; 0 before the first event."""
-        return self._now
 
     @property
     def quarantined(self) -> dict[str, str]:
@@ -243,11 +187,6 @@ class Engine(Books):
         """What stands in for strategies that are gone, until their positions are closed."""
         names = {route.name for route in self._routes}
         return [route.instance for route in self._closing if route.name not in names]
-
-    @property
-    def holding(self) -> set[str]:
-        """Strategies that hold a position or have an order out."""
-        return {name for name, symbol in self._contexts if self._holds(name, [symbol])}
 
     def states(self) -> dict[str, str]:
         """What each strategy of the generation does: trading, warming, disabled or quarantined; or closing."""
@@ -303,9 +242,7 @@ class Engine(Books):
             self._route(instance, before.get(instance.name), warmed.get(instance.name, {}), gone_by)
             for instance in generation.strategies
         ]
-        self.totals.strategies = {route.name: route.totals for route in before.values()} | {
-            route.name: route.totals for route in self._routes
-        }
+        self.totals.strategies |= {route.name: route.totals for route in self._routes}
         traded = {(route.name, symbol): route for route in self._routes for symbol in route.symbols}
         for route in self._closing:
             route.symbols -= {symbol for symbol in route.symbols if (route.name, symbol) in traded}
@@ -339,7 +276,7 @@ class Engine(Books):
             route.take(shown)
             try:
                 for batch in gone_by:
-                    route.teach(batch, self._context)
+                    route.teach(batch, self._blotter.context)
             except (Exception, Overrun) as error:  # a plugin may raise anything
                 self._quarantine(route, error)
                 return route
@@ -348,18 +285,18 @@ class Engine(Books):
 
     def _leave(self, route: Route, symbols: list[str], on_remove: OnRemove) -> list[str]:
         """Do with positions in these symbols as `on_remove` says; tell what was done."""
+        blotter = self._blotter
         told, closing = [], []
         for symbol in symbols:
-            if not self._holds(route.name, [symbol]):
+            if not blotter.holds(route.name, [symbol]):
                 continue
-            context = self._contexts[route.name, symbol]
-            held = f"{route.name} {symbol} {context.position.quantity}"
+            held = f"{route.name} {symbol} {blotter.context(route.name, symbol).position.quantity}"
             heir = self._heir(route.name, symbol) if on_remove == "handover" else None
             if heir is not None:
-                self._inherit(context, self._context(heir, symbol))
+                blotter.hand_over(route.name, heir, symbol)
                 told.append(f"{held}: handed over to {heir}")
                 continue
-            self._cancel_orders(context)
+            blotter.cancel(route.name, symbol)
             if on_remove == "flatten":
                 closing.append(symbol)
                 told.append(f"{held}: being closed")
@@ -372,16 +309,6 @@ class Engine(Books):
             self._closing.append(Route(instance, self._generation.number, route.totals))
         return told
 
-    def _holds(self, name: str, symbols: Iterable[str]) -> bool:
-        """Whether the strategy has a position or an order in one of these symbols."""
-        contexts = (self._contexts.get((name, symbol)) for symbol in symbols)
-        if any(context is not None and context.position.quantity for context in contexts):
-            return True
-        return any(
-            working.context.strategy_id == name and working.context.symbol in symbols
-            for working in self._working.values()
-        )
-
     def _heir(self, name: str, symbol: str) -> str | None:
         """The first other strategy by name that trades the symbol."""
         return next(
@@ -392,28 +319,6 @@ class Engine(Books):
             ),
             None,
         )
-
-    def _inherit(self, context: Context, heir: Context) -> None:
-        """Give position and working orders to another strategy's view of the same symbol."""
-        held = context.position
-        heir.position = add_position(heir.position, held)
-        context.position = msgspec.structs.replace(held, quantity=ZERO, average_price=ZERO)
-        for working in chain(self._working.values(), self._ended.values()):
-            if working.context is context:
-                working.context = heir
-        heir.working += context.working
-        context.working = ZERO
-        if math.isnan(heir.price):
-            heir.price = context.price
-
-    def _cancel_orders(self, context: Context) -> None:
-        for number, working in list(self._working.items()):
-            if working.context is not context:
-                continue
-            if not self._broker.capabilities.simulated:
-                self._take(working, Report(client_order_id=number, event=OrderEvent.CANCEL, event_ts=self._now))
-            self._broker.cancel(number)
-        self._hear()
 
     # What plugins do wrong.
 
@@ -441,22 +346,14 @@ class Engine(Books):
         self.totals.failures.setdefault(route.name, route.totals.failure)
         logs.error("strategy quarantined", strategy=route.name, error=route.totals.failure, exc_info=error)
         on_remove = route.instance.on_remove
-        if on_remove == "flatten" and self._holds(route.name, route.symbols):
-            for symbol in route.symbols:
-                if (route.name, symbol) in self._contexts:
-                    self._cancel_orders(self._contexts[route.name, symbol])
+        if on_remove == "flatten" and self._blotter.holds(route.name, route.symbols):
+            for symbol in sorted(route.symbols):
+                self._blotter.cancel(route.name, symbol)
             route.close()
         else:
             route.stop()
             self._leave(route, sorted(route.symbols), on_remove)
         self._on_trouble()
-
-    def _context(self, strategy: str, symbol: str) -> Context:
-        """The view of one strategy on one symbol: the same object from the first row on, over reloads too."""
-        context = self._contexts.get((strategy, symbol))
-        if context is None:
-            context = self._contexts[strategy, symbol] = Context(strategy, symbol, self._label, self)
-        return context
 
     def _rows(self, batch: Batch) -> Iterable[Row]:
         """The rows that strategies are shown, in stream order; strategies by name where they share a row."""
@@ -467,7 +364,7 @@ class Engine(Books):
                 if len(index):
                     route.totals.rows += len(index)
                     parts.append((route, index))
-        streams = [route.stream(batch, index, self._context) for route, index in parts]
+        streams = [route.stream(batch, index, self._blotter.context) for route, index in parts]
         if len(streams) < 2:
             return streams[0] if streams else ()
         return interleave(streams, [index for _, index in parts])
@@ -512,7 +409,7 @@ class Engine(Books):
         if not self._broker.capabilities.simulated:
             self._audit.commit()  # the intent is durable before the order leaves
         context.last_order_at = decision.decided_at
-        self._send(intent, context, decision.price or ZERO)
+        self._blotter.send(intent, context, decision.price or ZERO)
 
     def _intend(self, decision: Decision, quantity: Decimal) -> Intent:
         return Intent(
@@ -554,40 +451,21 @@ class Engine(Books):
             totals.denied += 1
             strategy.denied += 1
             for verdict in verdicts:
-                if verdict.outcome is _DENY:
+                if verdict.outcome is Outcome.DENY:
                     totals.denials[verdict.code] = totals.denials.get(verdict.code, 0) + 1
         elif intent.quantity != decision.quantity:
             strategy.shrunk += 1
         for name, observer in self._generation.observers:
             self._tell(name, observer.on_decision, decision, verdicts, intent)
 
-    def _send(self, intent: Intent, context: Context, price: Decimal) -> None:
-        self._show(self._position + 1)
-        number = intent.client_order_id
-        order = Order(intent=intent)
-        working = self._working[number] = Working(order, context, price, _open_quantity(order))
-        context.working += working.open_quantity
-        self.totals.orders += 1
-        self._broker.submit(intent)
-        if not self._broker.capabilities.simulated:  # a simulated order cannot be lost on its way
-            self._take(working, Report(client_order_id=number, event=OrderEvent.SUBMIT, event_ts=intent.decided_at))
-        self._hear()
-
     def _risk_context(self, instance: StrategyInstance, decision: Decision, context: Context) -> RiskContext:
         symbol = decision.symbol
-        account_working = reserved = ZERO
-        for working in self._working.values():
-            intent = working.order.intent
-            rest = working.open_quantity
-            if rest > 0:
-                reserved += rest * (intent.limit_price or working.price)
-            if intent.symbol == symbol:
-                account_working += rest
+        account_working, reserved = self._blotter.open_orders(symbol)
         return RiskContext(
             now=context.now,
             price=money(context.price),
             price_ts=context.event_ts + instance.step_ns,
-            position=self._net.get(symbol, ZERO),
+            position=self._blotter.net(symbol),
             strategy_position=context.position.quantity,
             working=context.working,
             account_working=account_working,
@@ -598,73 +476,13 @@ class Engine(Books):
             last_order_at=context.last_order_at,
         )
 
-    def _show(self, stop: int) -> None:
-        """Show the broker the events before `stop` that it has not seen."""
-        if self._batch is not None and stop > self._shown:
-            self._broker.advance(self._batch, self._shown, stop)
-            self._shown = stop
-
-    def _meet(self, stop: int) -> None:
-        self._show(stop)
-        self._hear()
-
-    def _hear(self) -> None:
-        """Take in what the broker reports."""
-        for report in self._broker.updates():
-            number = report.client_order_id
-            working = self._working.get(number) or self._ended.get(number)
-            if working is None:
-                logs.warning("report of an unknown order", client_order_id=number, said=report.event)
-                continue
-            try:
-                self._take(working, report)
-            except IllegalTransition as error:
-                self.totals.illegal_reports += 1
-                logs.warning("report refused", error=str(error), client_order_id=number)
-
-    def _take(self, working: Working, report: Report) -> None:
-        order, context = working.order, working.context
-        if not apply_report(order, report):
-            return  # a fill that was seen before
-        if report.event is not _ACCEPT:
-            after = _open_quantity(order)
-            context.working += after - working.open_quantity
-            working.open_quantity = after
-        if is_done(order.state):
-            self._end(working)
-        if report.fill is not None:
-            report = msgspec.structs.replace(report, fill=self._fold(report.fill, context, working.price))
-        elif report.event is _REJECTED:
-            self.totals.rejected += 1
-        self._audit.record_report(self._label, order, report, context.position)
-        self._lines.append(_line_of(order, report))
-        if report.fill is not None:
-            for name, observer in self._generation.observers:
-                self._tell(name, observer.on_fill, report.fill, context.position)
-
-    def _end(self, working: Working) -> None:
-        """Keep an order that is done for a while, because a late fill of it still counts."""
-        number = working.order.intent.client_order_id
-        if self._working.pop(number, None) is not None and working.order.state is not _FILLED:
-            self._ended[number] = working
-            if len(self._ended) > LATE_FILLS:
-                del self._ended[next(iter(self._ended))]
-
-    def _fold(self, fill: Fill, context: Context, price: Decimal) -> Fill:
-        signed = fill.quantity if fill.side is _BUY else -fill.quantity
-        context.position = apply_fill(context.position, fill)
-        self._net[fill.symbol] = self._net.get(fill.symbol, ZERO) + signed
-        self.totals.fills += 1
-        self.totals.strategies[context.strategy_id].fills += 1
-        self.totals.fees += fill.fee
-        if not price:
-            return fill
-        against_us = fill.price - price if fill.side is _BUY else price - fill.price
-        return msgspec.structs.replace(fill, slippage=against_us)
-
     def _note_failure(self, name: str, error: BaseException) -> None:
         self.totals.failures.setdefault(name, reason_of(error))
         logs.error("plugin failed", plugin=name, error=reason_of(error), exc_info=error)
+
+    def _tell_fill(self, fill: Fill, position: Position) -> None:
+        for name, observer in self._generation.observers:
+            self._tell(name, observer.on_fill, fill, position)
 
     def _tell(self, name: str, hear: Callable[..., None], *news: Any) -> None:
         try:
@@ -700,21 +518,3 @@ def _complaint(proposed: Any, symbol: str) -> str:
         return f"on_signal gave a decision with the amount {endless[0]}" if endless else ""
     wrong = next(name for name, types in _TYPES.items() if type(getattr(proposed, name)) not in types)
     return f"on_signal gave a decision whose {wrong} is {getattr(proposed, wrong)!r:.80}, not a {_TYPES[wrong][0].__name__}"
-
-
-def _open_quantity(order: Order) -> Decimal:
-    """Signed units that an order would still add to the position."""
-    if is_done(order.state):
-        return ZERO
-    return order.remaining if order.intent.side is _BUY else -order.remaining
-
-
-def _line_of(order: Order, report: Report) -> str:
-    """What the digest sees of a report: the order and the fill, without ids."""
-    intent = order.intent
-    fill = report.fill
-    done = "" if fill is None else f" {fill.quantity} {fill.price} {fill.fee}"
-    return (
-        f"order {intent.strategy_id} {intent.symbol} {intent.side} {intent.quantity} {report.event} "
-        f"{report.event_ts}{done}\n"
-    )

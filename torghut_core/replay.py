@@ -16,8 +16,9 @@ from typing import Any, Self
 import pyarrow as pa
 
 from torghut_core import catalog as catalogs
+from torghut_core.blotter import Totals
 from torghut_core.catalog import Draft, load_draft
-from torghut_core.engine import Engine, Totals
+from torghut_core.engine import Engine
 from torghut_core.errors import CatalogError, InputError, StateError
 from torghut_core.generation import Generation, build
 from torghut_core.model.market import Bars, window_size

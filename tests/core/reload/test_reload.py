@@ -1,8 +1,11 @@
 """What a reload changes, and what it leaves as it was."""
 
+from decimal import Decimal
+
 import pytest
 
 from torghut_core.catalog import load_draft
+from torghut_core.model.trading import Fill, OrderEvent, Report
 
 HEAD = """
 version: 1
@@ -86,6 +89,26 @@ def test_removed_strategy_follows_on_remove(live, on_remove, left, working):
     assert [reason for *_, reason, _ in loop.decisions("b")][1:] == (
         ["its strategy is gone (on_remove: flatten)"] if on_remove == "flatten" else []
     )
+
+
+def test_fill_of_a_strategy_that_is_long_gone_still_counts(live):
+    """An order of a strategy that left two generations ago is filled after all: its position and counts follow."""
+    loop = live(TWO.replace("[ES, BTC/USD]", "[ES]"))
+    loop.trade(2)
+    blotter = loop.engine._blotter
+    (late,) = [number for number, each in blotter.working.items() if each.context.strategy_id == "b"]
+    intent = blotter.working[late].order.intent
+    loop.take_up(HEAD + FLIP)
+    loop.take_up(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"))
+    fill = Fill(
+        client_order_id=late, fill_id="late", symbol="ES", side=intent.side, quantity=intent.quantity,
+        price=Decimal(100), fee=Decimal(0), event_ts=loop.engine.now,
+    )  # fmt: skip
+    said = [Report(client_order_id=late, event=OrderEvent.FILL, event_ts=loop.engine.now, fill=fill)]
+    blotter._broker.updates = lambda: [said.pop()] if said else []
+    blotter.hear()
+    assert loop.held("b") == 1
+    assert loop.engine.totals.strategies["b"].fills == 1
 
 
 def test_position_is_handed_over(live):

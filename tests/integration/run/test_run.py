@@ -56,8 +56,8 @@ def test_signal_closes_everything_and_exits_with_zero(kernel, number):
 
 def test_second_sigterm_ends_at_once(kernel):
     """A stop that does not come about is cut short by a second signal, with the exit code of that signal."""
-    kernel.env["TRADING_PLUGIN_BUDGET_MS"] = "60000"
-    say = "import sys, time; print('stuck', file=sys.stderr, flush=True); time.sleep(60)"
+    kernel.env["TRADING_PLUGIN_BUDGET_MS"] = "10000"
+    say = "import sys, time; print('stuck', file=sys.stderr, flush=True); time.sleep(10)"
     kernel.write_plugin("stuck", broken(kernel.FLIP, "stuck", say))
     kernel.write({"one": {"use": "stuck"}})
     kernel.begin(waits=False)
