@@ -248,6 +248,11 @@ def lateness(run):
     return late, took
 
 
+def pauses(begin, take_up, **_):
+    """Of each reload, what it took of the loop's thread in all: `take_up`, and the `begin` that its plan began with."""
+    return [ns + next((took for begun, took in reversed(begin) if begun < at), 0) for at, ns in take_up]
+
+
 def measure(seconds, folder):
     total = WARM_UP + 2 * seconds + 1
     path, plugins = folder / "catalog.yaml", folder / "plugins"
@@ -292,11 +297,12 @@ def report(run, seen, collections, seconds):
     for name, part in parts.items():
         first = run.source.began + part.start * TICK
         last = run.source.began + part.stop * TICK
-        during = {key: [ns for at, ns in calls if first <= at < last] for key, calls in run.calls.items()}
+        calls = {key: [call for call in calls if first <= call[0] < last] for key, calls in run.calls.items()}
+        during = {key: [ns for _, ns in found] for key, found in calls.items()}
         print(json.dumps({
             "case": name, "seconds": seconds, "events_per_second": TRADES * second,
             "late_ms": spread(late[part]), "excess_ms": spread(late[part] - np.tile(usual, seconds)),
-            "step_ms": spread(took[part]), "begin_ms": spread(during["begin"]), "take_up_ms": spread(during["take_up"]),
+            "pause_ms": spread(pauses(**calls)), "step_ms": spread(took[part]), "begin_ms": spread(during["begin"]), "take_up_ms": spread(during["take_up"]),
             "plan_ms": spread(during["plan"]), "reloads": len(during["take_up"]),
             "gc_ms": spread([ns for at, ns in collections if first <= at < last]),
         }))  # fmt: skip

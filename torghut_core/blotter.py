@@ -95,6 +95,7 @@ class Blotter(Books):
     ----------
     working : the orders that are out, by client order id.
     position, now : what the loop has reached in the stream, and its time, ns.
+    last_account : the account when it was last asked for.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Blotter(Books):
         self.working: dict[str, Working] = {}
         self.position = 0
         self.now = 0
+        self.last_account = broker.account()
         self._broker = broker
         self._is_simulated = broker.capabilities.simulated
         self._label = label
@@ -198,7 +200,8 @@ class Blotter(Books):
     def account(self) -> Account:
         """The account at the position that the loop has reached."""
         self._show(self.position + 1)
-        return self._broker.account()
+        self.last_account = self._broker.account()
+        return self.last_account
 
     @property
     def positions(self) -> dict[tuple[str, str], Position]:

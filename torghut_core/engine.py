@@ -48,7 +48,7 @@ from torghut_core.ports import AuditStore, RiskContext
 from torghut_core.risk import Desk, Gates
 from torghut_core.routes import Closing, Route, Row, interleave
 from torghut_core.timestamps import MINUTE
-from torghut_core.watchdog import Overrun, Watchdog
+from torghut_core.watchdog import FROM_PLUGINS, Watchdog
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -134,6 +134,11 @@ class Engine:
         """The loop's time, ns; 0 before the first event."""
         return self._blotter.now
 
+    @property
+    def last_account(self) -> Account:
+        """The account when it was last asked for, which costs nothing."""
+        return self._blotter.last_account
+
     def account(self) -> Account:
         """The account at the position that the loop has reached."""
         return self._blotter.account()
@@ -158,7 +163,7 @@ class Engine:
             context.price = close
             try:
                 decision = route.on_signal(signal, context)
-            except (Exception, Overrun) as error:  # a plugin may raise anything; the other strategies trade on
+            except FROM_PLUGINS as error:  # a plugin may raise anything; the other strategies trade on
                 self._contain(route, error, signal, context)
                 continue
             if decision is not None:
@@ -277,7 +282,7 @@ class Engine:
             try:
                 for batch in gone_by:
                     route.teach(batch, self._blotter.context)
-            except (Exception, Overrun) as error:  # a plugin may raise anything
+            except FROM_PLUGINS as error:  # a plugin may raise anything
                 self._quarantine(route, error)
                 return route
         route.totals.failure = ""
@@ -326,7 +331,7 @@ class Engine:
         """Go back to the old code where new code has failed in its first rows; else ask the strategy nothing more."""
         try:
             answer = route.go_back()
-        except (Exception, Overrun) as second:  # the old code fails too
+        except FROM_PLUGINS as second:  # the old code fails too
             error, answer = second, NotImplemented
         if answer is NotImplemented:
             self._quarantine(route, error)
@@ -487,7 +492,7 @@ class Engine:
     def _tell(self, name: str, hear: Callable[..., None], *news: Any) -> None:
         try:
             hear(*news)
-        except (Exception, Overrun) as error:  # an observer may raise anything; nothing depends on it
+        except FROM_PLUGINS as error:  # an observer may raise anything; nothing depends on it
             self._note_failure(name, error)
 
 

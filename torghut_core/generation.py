@@ -16,7 +16,7 @@ from torghut_core.model.market import TIMEFRAMES
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost, Registered
 from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Source, Strategy
-from torghut_core.watchdog import Overrun
+from torghut_core.watchdog import FROM_PLUGINS
 
 if TYPE_CHECKING:  # who has no stages should not wait for their compiler
     from torghut_core.stages.base import Stage
@@ -237,7 +237,7 @@ def hand_over(old: Generation, new: Generation, but: Collection[str] = ()) -> No
         try:
             state = copy.deepcopy(before.instance.save_state())
             made.instance.load_state(state, before.instance.state_version)
-        except (Exception, Overrun) as error:  # both are the plugin's code and may raise anything
+        except FROM_PLUGINS as error:  # both are the plugin's code and may raise anything
             reason = f"the state of the old code was not taken over: {reason_of(error)}"
             raise HandOverError(place[1], reason, made.plugin.distribution, made.plugin.code_digest) from error
 

@@ -16,9 +16,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from torghut_core import logs
 from torghut_core.catalog import Catalog, Draft, StrategyEntry, Use
-from torghut_core.catalog_diff import CatalogDiff, diff
+from torghut_core.catalog_diff import diff
 from torghut_core.context import Books, Context
 from torghut_core.engine import EMPTY, Engine
 from torghut_core.errors import CatalogError, HandOverError, StateError, reason_of
@@ -28,8 +30,9 @@ from torghut_core.model.trading import Account, Limits, Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import AuditStore
 from torghut_core.risk import Gates
+from torghut_core.signals.schema import KEY
 from torghut_core.signals.store import SignalDatabase
-from torghut_core.watchdog import Overrun
+from torghut_core.watchdog import FROM_PLUGINS
 
 Entry = TypeVar("Entry", bound=Use)
 Warmth = Mapping[str, Mapping[str, tuple[int, int]]]
@@ -51,7 +54,7 @@ class Moment(Books):
     books: Account
 
     def account(self) -> Account:
-        """The account then."""
+        """The account when it was last asked for: what a strategy that only warms up has to do with it."""
         return self.books
 
 
@@ -65,8 +68,8 @@ class Plan:
     draft : what the catalog says, as far as it is right.
     problems : why not all of it is taken up, a line each.
     pending : differences that wait for a flat position or a restart, as `CatalogDiff.to_json` has them.
-    changes : what differs from the running generation.
     warmed : what new instances were shown.
+    record, rows : what the audit database gets: the generation, and the rows of ``strategies`` that differ.
     moment : the loop when the plan was begun.
     renewed : quarantined strategies that are to trade again.
     """
@@ -75,8 +78,9 @@ class Plan:
     draft: Draft
     problems: list[str]
     pending: list[dict[str, Any]]
-    changes: CatalogDiff
     warmed: Warmth
+    record: dict[str, Any]
+    rows: list[dict[str, Any]]
     moment: Moment
     renewed: frozenset[str]
 
@@ -156,7 +160,7 @@ class Reloader:
             frozenset(engine.quarantined),
             engine.now,
             engine.positions,
-            engine.account(),
+            engine.last_account,
         )
 
     def plan(self, draft: Draft, moment: Moment, *, releases: bool = False) -> Plan:
@@ -196,13 +200,15 @@ class Reloader:
                 pipelines=catalog.pipelines if "pipelines" in draft.left_out else draft.catalog.pipelines,
                 strategies=tuple(_wanted(entry, draft.catalog) for entry in catalog.strategies),
             )
+            changes = diff(running.catalog, catalog).to_json()
             return Plan(
                 generation,
                 draft,
                 problems,
                 diff(catalog, wanted).to_json()["changes"],
-                diff(running.catalog, catalog),
                 warmed,
+                generation.to_record() | {"diff": changes, "problems": problems},
+                _different(running.strategy_rows(), generation.strategy_rows()),
                 moment,
                 renewed,
             )
@@ -255,9 +261,9 @@ class Reloader:
 
     def _swap(self, plan: Plan, actor: str, outcome: str) -> None:
         engine, generation = self._engine, plan.generation
-        record = generation.to_record() | {"diff": plan.changes.to_json(), "problems": plan.problems}
-        number = self._audit.record_generation(record, actor=actor, outcome=outcome)
-        self._audit.record_strategies(generation.strategy_rows(), "sync")  # what `merge` leaves is in the rows
+        number = self._audit.record_generation(plan.record, actor=actor, outcome=outcome)
+        if plan.rows:
+            self._audit.record_strategies(plan.rows, "merge")
         told = engine.adopt(generation.numbered(number), plan.warmed)
         self._audit.commit()
         self.status.actor, self.status.since = actor, time.time_ns()
@@ -309,7 +315,7 @@ class Reloader:
             return EMPTY
         try:
             self._signals.flush()
-            rows = {each.name: self._history(each, moment.now) for each in new}
+            rows = {each.name: history(self._signals, each, self._since(), moment.now) for each in new}
         except StateError as error:
             logs.warning("no history to warm up with, strategies wait for what comes", error=str(error))
             return EMPTY
@@ -317,19 +323,12 @@ class Reloader:
         for instance in new:
             try:
                 warmed[instance.name] = self._show(instance, rows[instance.name], moment)
-            except (Exception, Overrun) as error:  # a plugin may raise anything
+            except FROM_PLUGINS as error:  # a plugin may raise anything
                 entry = next(each for each in generation.catalog.strategies if each.name == instance.name)
                 message = f"strategy {instance.use!r} cannot be warmed up: {reason_of(error)}"
                 problem = generation.catalog.marks.problem(f"{entry.place}.use", message, "mend the plugin")
                 raise CatalogError([problem]) from error
         return warmed
-
-    def _history(self, instance: StrategyInstance, now: int) -> list[tuple[Any, ...]]:
-        """The last rows of each of a strategy's symbols that the loop has seen, oldest first."""
-        rows: list[tuple[Any, ...]] = []
-        for symbol in instance.symbols:
-            rows += history(self._signals, instance, symbol, self._since(), now)
-        return sorted(rows)
 
     def _show(
         self, instance: StrategyInstance, rows: list[tuple[Any, ...]], moment: Moment
@@ -349,42 +348,42 @@ class Reloader:
         return shown
 
 
+def _different(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of ``strategies`` that are not as they were; those that are gone are disabled."""
+    before = {row["name"]: row for row in old}
+    gone = before.keys() - {row["name"] for row in new}
+    changed = [row for row in new if before.get(row["name"]) != row]
+    return changed + [before[name] | {"enabled": False} for name in sorted(gone)]
+
+
 def _goes_on(old: StrategyInstance | None, new: StrategyInstance) -> bool:
     """Whether a strategy needs no history: it is the same instance, or gets the state of the old code."""
     return old is not None and (old.strategy is new.strategy or has_same_terms(old, new))
 
 
-def history(
-    signals: SignalDatabase, instance: StrategyInstance, symbol: str, since: int | None, now: int
-) -> list[tuple[Any, ...]]:
-    """The last rows of a symbol that a strategy would have been shown, as many as it needs to be warm.
+def history(signals: SignalDatabase, instance: StrategyInstance, since: int | None, now: int) -> list[tuple[Any, ...]]:
+    """The last rows of its symbols that a strategy would have been shown, as many as it needs to be warm.
 
     Returns
     -------
     A tuple of event_ts (ns), symbol, close and the values of the strategy's columns per row, oldest first. Rows without
     a stored bar are left out: their close is not known.
     """
-    where: dict[str, Any] = {
-        "symbol": symbol,
-        "window_size": window_size(instance.step_ns),
-        "since": since,
-        "until": now - instance.step_ns + 1,
-        "limit": instance.warmup + 1,
-    }
-    bars = signals.bars(**where)
-    closes = dict(zip(_times(bars), bars["close"].to_pylist(), strict=True))
-    found = signals.signals(**where, columns=instance.columns)
+    until, rows = now - instance.step_ns + 1, instance.warmup + 1
+    where = instance.symbols, window_size(instance.step_ns), since, until, rows
+    bars = signals.newest("microbars", (*KEY, "c"), *where)
+    closes = dict(zip(_keys(bars), bars["c"].to_pylist(), strict=True))
+    found = signals.newest("signals", (*KEY, *instance.columns), *where)
     columns = [found[column].to_pylist() for column in instance.columns]
-    return [
-        (event_ts, symbol, closes[event_ts], *values)
-        for event_ts, *values in zip(_times(found), *columns, strict=True)
-        if event_ts in closes and None not in values
-    ]
+    return sorted(
+        (event_ts, symbol, closes[event_ts, symbol], *values)
+        for (event_ts, symbol), *values in zip(_keys(found), *columns, strict=True)
+        if (event_ts, symbol) in closes and None not in values
+    )
 
 
-def _times(table: Any) -> list[int]:
-    times: list[int] = table["event_ts"].cast("int64").to_pylist()
-    return times
+def _keys(table: pa.Table) -> list[tuple[int, str]]:
+    return list(zip(table["event_ts"].cast("int64").to_pylist(), table["symbol"].to_pylist(), strict=True))
 
 
 def settle(draft: Draft, running: Catalog, holding: Collection[str]) -> Catalog:

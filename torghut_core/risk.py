@@ -17,7 +17,7 @@ import msgspec
 from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
 from torghut_core.ports import Advisor, Capabilities, RiskContext, RiskRule
 from torghut_core.timestamps import SECOND
-from torghut_core.watchdog import Overrun
+from torghut_core.watchdog import FROM_PLUGINS
 
 KERNEL = "kernel"
 """The `rule` of a gate's verdict."""
@@ -162,7 +162,7 @@ class Desk:
             quantity = verdict.quantity
             if quantity is not None and quantity.is_finite() and ZERO < quantity <= decision.quantity:
                 return verdict
-        except (Exception, Overrun) as error:  # a plugin may raise anything; a rule that cannot answer denies
+        except FROM_PLUGINS as error:  # a plugin may raise anything; a rule that cannot answer denies
             self._on_failure(name, error)
             return Verdict(name, Outcome.DENY, "rule-failed", f"{type(error).__name__}: {error}")
         # The last look: what is no smaller positive quantity is no shrink, whatever the rule calls it.

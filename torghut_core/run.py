@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import ExitStack, aclosing, suppress
@@ -45,6 +46,9 @@ BATCH_SIZE = 4096
 PULSE = 0.25
 """Seconds between two looks at what else there is to do."""
 
+TURN = 0.0005
+"""Seconds that another thread may keep the interpreter while the loop waits for it."""
+
 ACCOUNT = "paper"
 """Label under which a run is written down."""
 
@@ -78,8 +82,14 @@ class Run:
         self._path = catalog
         self._settings = settings or load_settings()
         self._state = StateDirectory(state)
-        self._tokens = parse_tokens(self._settings.admin_tokens)
-        self._host, self._port = host, port
+        self._server = AdminServer(
+            self,
+            state_dir=state,
+            host=host,
+            port=port,
+            tokens=parse_tokens(self._settings.admin_tokens),
+            hosts=self._settings.admin_hosts.replace(",", " ").split(),
+        )
         self._folders = self._settings.plugin_folders
         self._stops = 0
         self._beat_at = time.monotonic()
@@ -102,7 +112,11 @@ class Run:
         if not self._state.exists:
             catalogs.load(_texts(self._read()))  # nothing to fall back upon: refused before anything is made
         with ExitStack() as stack:
+            stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+            sys.setswitchinterval(TURN)
             stack.enter_context(self._state)
+            self._server.listen()
+            stack.callback(self._server.stop)
             self._audit = open_audit(self._settings, self._state)
             stack.callback(self._audit.close)
             self._open(stack)
@@ -229,14 +243,7 @@ class Run:
         self._watch = CatalogWatch(self._path, poll_seconds=self._settings.trading_strategy_reload_seconds)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._heard)
-        server = AdminServer(
-            self,
-            state_dir=self._state.path,
-            host=self._host,
-            port=self._port,
-            tokens=self._tokens,
-            hosts=self._settings.admin_hosts.replace(",", " ").split(),
-        )
+        server = self._server
         server.start()
         trading = asyncio.create_task(self._trade())
         others = [
@@ -482,7 +489,7 @@ class Run:
                 "at": format_timestamp(status.at),
                 "outcome": status.outcome,
                 "successful": status.is_good,
-                "succeeded_at": format_timestamp(status.succeeded_at),
+                "succeeded_at": format_timestamp(status.succeeded_at) if status.succeeded_at else None,
                 "pause_ms": round(status.pause_s * 1000, 3),
             },
             "strategies": self._strategies(generation),

@@ -67,6 +67,7 @@ class AdminServer:
         self._tokens = tuple(tokens)
         self._hosts = hosts
         self._file = state_dir / ADMIN_FILE
+        self._listener: socket.socket | None = None
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -87,7 +88,9 @@ class AdminServer:
         names = {self._host, "localhost", "127.0.0.1", "::1", *self._hosts}
         known = {name.lower() for name in names} if is_loopback else None
         app = make_app(self._kernel, Gate(tokens, hosts=known, is_open=is_loopback and local is not None))
-        listener = self._listen()
+        self.listen()
+        assert self._listener is not None
+        listener, self._listener = self._listener, None
         self.url = _url(self._host, listener.getsockname()[1])
         try:
             self._write_file({"url": self.url, "pid": os.getpid()} | ({"token": local} if local else {}))
@@ -118,6 +121,9 @@ class AdminServer:
 
     def stop(self) -> None:
         """Listen no more; requests under way get a second to finish. Stopping twice is harmless."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if self._server is None or self._thread is None:
             return
         self._file.unlink(missing_ok=True)
@@ -125,10 +131,18 @@ class AdminServer:
         self._thread.join(STOP_SECONDS)
         self._server = self._thread = None
 
-    def _listen(self) -> socket.socket:
+    def listen(self) -> None:
+        """Take the address; requests wait until `start`. Listening twice is harmless.
+
+        Raises
+        ------
+        StateError : the address cannot be had.
+        """
+        if self._listener is not None:
+            return
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
-            return socket.create_server((self._host, self._port), family=family)
+            self._listener = socket.create_server((self._host, self._port), family=family)
         except OSError as error:
             reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
             raise StateError(

@@ -149,7 +149,10 @@ def _plain(value: Any, place: _Place) -> Any:
     if isinstance(value, dict):
         return {_key(key, place): _plain(item, (place, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, (place, number)) for number, item in enumerate(value)]
+        return [
+            clean_text(item) if type(item) is str else _plain(item, (place, number))  # lists of symbols are long
+            for number, item in enumerate(value)
+        ]
     return _plain(_coerced(value, place), place)
 
 

@@ -159,6 +159,27 @@ class ClickHouseSignalStore(SignalDatabase):
         found = self._rows(table, columns, list(where), dict(where.values()), order, selection.limit)
         return found if selection.limit is None else found.sort_by([(name, "ascending") for name in TIME_ORDER])
 
+    def newest(
+        self,
+        table: str,
+        columns: Sequence[str],
+        symbols: Sequence[str],
+        window_size: str,
+        since: int | None,
+        until: int,
+        rows: int,
+    ) -> pa.Table:
+        """See `SignalDatabase.newest`; one query, however many symbols."""
+        where = [
+            "symbol IN {symbols:Array(String)}",
+            "window_size = {window_size:String}",
+            "event_ts >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')",
+            "event_ts < fromUnixTimestamp64Nano({until:Int64}, 'UTC')",
+        ]
+        bounds = {"symbols": list(symbols), "window_size": window_size, "since": since or 0, "until": until}
+        order = ("symbol", "event_ts DESC", "window_size", "seq")
+        return self._rows(table, columns, where, bounds, order, rows, by_symbol=True)
+
     def counts(self) -> dict[str, int]:
         """Rows of each table, duplicates not counted."""
         counts = {}
@@ -194,8 +215,10 @@ class ClickHouseSignalStore(SignalDatabase):
         parameters: dict[str, Any],
         order: Sequence[str],
         limit: int | None,
+        *,
+        by_symbol: bool = False,
     ) -> pa.Table:
-        """Of each key the latest row."""
+        """Of each key the latest row; of all, or of each symbol, the first `limit` in that order."""
         name = self._tables[table]
         in_payload = PAYLOAD_PATHS if self._payload and table == "signals" else {}
         selected = [payload_expression(column) if column in in_payload else column for column in columns]
@@ -203,8 +226,10 @@ class ClickHouseSignalStore(SignalDatabase):
             f"SELECT {', '.join(f'{value} AS {column}' for value, column in zip(selected, columns, strict=True))}"  # noqa: S608 - the names are ours or checked, the values are bound
             f" FROM {name}{' WHERE ' + ' AND '.join(where) if where else ''}"
             f" ORDER BY {', '.join(order)}, ingest_ts DESC LIMIT 1 BY {', '.join(KEY)}"
-            f"{'' if limit is None else f' LIMIT {limit}'}"
+            f"{'' if limit is None or by_symbol else f' LIMIT {limit}'}"
         )
+        if by_symbol:
+            sql = f"SELECT * FROM ({sql}) ORDER BY symbol, event_ts DESC LIMIT {limit} BY symbol"  # noqa: S608 - as above
         schema = pa.schema([arrow_schema(table).field(column) for column in columns])
         with self._telling(f"cannot read {name}"):
             return self._client.query_arrow(sql, parameters=parameters).cast(schema)

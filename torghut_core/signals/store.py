@@ -58,6 +58,19 @@ class SignalDatabase(SignalStore):
         """Columns of ``microbars`` or ``signals``, under the names that the table has for them."""
 
     @abstractmethod
+    def newest(
+        self,
+        table: str,
+        columns: Sequence[str],
+        symbols: Sequence[str],
+        window_size: str,
+        since: int | None,
+        until: int,
+        rows: int,
+    ) -> pa.Table:
+        """Columns of the newest `rows` rows of each of these symbols, in any order; times as in `Selection`."""
+
+    @abstractmethod
     def counts(self) -> dict[str, int]:
         """Rows of each table, duplicates not counted."""
 
@@ -146,6 +159,24 @@ class MemorySignalStore(SignalDatabase):
         if selection.limit is not None:
             rows = rows.slice(max(0, rows.num_rows - selection.limit))
         return rows.select(columns)
+
+    def newest(
+        self,
+        table: str,
+        columns: Sequence[str],
+        symbols: Sequence[str],
+        window_size: str,
+        since: int | None,
+        until: int,
+        rows: int,
+    ) -> pa.Table:
+        """See `SignalDatabase.newest`."""
+        return pa.concat_tables(
+            [
+                self.select(table, columns, Selection(symbol, window_size, since, until, rows))
+                for symbol in dict.fromkeys(symbols)
+            ]
+        )
 
     def counts(self) -> dict[str, int]:
         """Rows of each table, duplicates not counted."""

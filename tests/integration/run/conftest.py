@@ -280,6 +280,13 @@ class Kernel:
         with closing(SqlAuditStore(self.state / "audit.db")) as audit:
             return audit.rows(table, **where)
 
+    @property
+    def findings(self):
+        """What `audit verify` finds, once it has ended."""
+        assert self.process is None
+        with closing(SqlAuditStore(self.state / "audit.db")) as audit:
+            return audit.verify()
+
     def logged(self, table, key="%"):
         """Who wrote each version of the rows of a table, in order, as the audit log has it."""
         with closing(sqlite3.connect(self.state / "audit.db")) as database:

@@ -1,0 +1,163 @@
+"""Five hundred swaps leave nothing behind."""
+
+import gc
+import sys
+import threading
+import tracemalloc
+import weakref
+from pathlib import Path
+
+import pytest
+
+from torghut_core.catalog import load_draft
+from torghut_core.plugin_host import KINDS, PluginHost
+from torghut_core.routes import TRIAL_ROWS
+
+PIPELINE = """
+version: 1
+pipelines:
+  trading:
+    source: {use: replay}
+    stages: [{use: microbars}]
+    broker: {use: simulated}
+strategies:
+"""
+STEADY = "  - {name: steady, use: flip, base_timeframe: 1Min, symbols: [ES, BTC/USD]}\n"
+COUNT = "  - {name: count, use: leak-count, base_timeframe: 1Min, symbols: [ES]}\n"
+CATALOGS = (
+    STEADY + COUNT,
+    STEADY + COUNT + "  - {name: more, use: flip, base_timeframe: 1Min, symbols: [ES], on_remove: flatten}\n",
+    STEADY + COUNT + "  - {name: more, use: flip, base_timeframe: 1Min, symbols: [ES], params: {warmup: 3}}\n",
+    STEADY.replace("ES, BTC/USD", "ES") + COUNT,
+    STEADY.replace("]}", "], max_notional_per_trade: '500'}") + COUNT,
+)
+DRAFTS = [load_draft({"trading.yaml": PIPELINE + strategies}) for strategies in CATALOGS]
+CODE = """
+from leak_helper import VERSION
+from torghut_core import Strategy, hookimpl
+
+class Count(Strategy):
+    state = ("rows",)
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.rows = 0
+        self.ballast = bytearray(100_000)
+
+    def on_signal(self, signal, context):
+        self.rows += 1
+        return None
+
+    def version(self):
+        return VERSION
+
+@hookimpl
+def register_strategies(register):
+    register("leak-count", Count)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A plugin folder with a module and its helper, forgotten again at the end."""
+    (tmp_path / "leak_count.py").write_text(CODE)
+    modules, path, finders = dict(sys.modules), list(sys.path), list(sys.meta_path)
+    write_version(tmp_path, 0)
+    yield tmp_path
+    for name in sys.modules.keys() - modules.keys():
+        if name.startswith("leak_"):
+            del sys.modules[name]
+    sys.path[:], sys.meta_path[:] = path, finders
+
+
+@pytest.fixture
+def loop(live, plugin_module, folder, flip_host):
+    """A loop whose plugins come from `folder` too, in memory that is traced from the start."""
+    fakes = plugin_module(
+        "fakes",
+        {KINDS[kind]: {name: each.cls for name, each in named.items()} for kind, named in flip_host.registry.items()},
+    )
+
+    hosts = {}
+
+    def load(_allow, before):
+        """What a look at the disk finds, which takes its time: looked at only where something was written."""
+        version = (folder / "leak_helper.py").read_text()
+        if version not in hosts:
+            hosts.clear()
+            hosts[version] = PluginHost.load((), [("fakes", fakes)], folders=[folder], previous=before)
+        return hosts[version]
+
+    tracemalloc.start()
+    yield live("strategies:\n" + STEADY, load_host=load)
+    tracemalloc.stop()
+
+
+def write_version(folder, number):
+    (folder / "leak_helper.py").write_text(f"VERSION = {number}\n")
+
+
+def swap(loop, folder, number):
+    """Another catalog, and every twentieth time new code; then some trading."""
+    if number % 20 == 9:
+        write_version(folder, number)
+    before = loop.engine.generation
+    plan = loop.reloader.plan(DRAFTS[number % len(DRAFTS)], loop.reloader.begin())
+    assert (loop.reloader.take_up(plan, "me"), loop.status.problems) == (True, [])
+    assert loop.engine.generation is not before
+    if number % 25 == 0:
+        loop.trade(1)
+
+
+def allocated(loop):
+    """Bytes, without what books and signal store keep on purpose."""
+    loop.audit.__init__()
+    loop.signals.__init__()
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+def held():
+    """Threads, open files and modules of this process."""
+    files = Path("/proc/self/fd")
+    return threading.active_count(), len(list(files.iterdir())) if files.is_dir() else 0, set(sys.modules)
+
+
+def counting(loop):
+    return next(each.strategy for each in loop.engine.generation.strategies if each.name == "count")
+
+
+def test_five_hundred_swaps_leave_nothing_behind(loop, folder):
+    """Memory has grown by less than 5 %, and threads, open files and modules are those of before."""
+    for number in range(50):
+        swap(loop, folder, number)
+    memory, others = allocated(loop), held()
+    for number in range(50, 550):
+        swap(loop, folder, number)
+    assert counting(loop).version() == 549
+    assert allocated(loop) < 1.05 * memory
+    assert held() == others
+
+
+def test_replaced_generation_is_given_up(loop, folder):
+    """Nothing of the kernel holds on to an instance whose code and state another has taken over."""
+    swap(loop, folder, 0)
+    old = weakref.ref(counting(loop))
+    swap(loop, folder, 9)
+    loop.trade(TRIAL_ROWS + 1)
+    swap(loop, folder, 10)
+    gc.collect()
+    assert old() is None
+
+
+def test_old_generation_still_answers(loop, folder):
+    """Two generations may be alive at once, each with its code and its state."""
+    swap(loop, folder, 0)
+    before, old = loop.engine.generation, counting(loop)
+    swap(loop, folder, 9)
+    new = counting(loop)
+    loop.trade(3)
+    assert (old.version(), new.version()) == (0, 9)
+    assert (old.rows, new.rows) == (1, 4)
+    old.on_signal(None, None)
+    assert (old.rows, new.rows, before.strategies[0].strategy) == (2, 4, old)
