@@ -495,9 +495,10 @@ def _last_generation(state: Path) -> dict[str, Any]:
 
 
 def _host(allow: tuple[str, ...]) -> PluginHost:
-    from torghut_core.plugin_host import PluginHost
+    from torghut_core.settings import load_settings
+    from torghut_core.stores import load_plugins
 
-    return PluginHost.load(allow)
+    return load_plugins(load_settings(), allow)
 
 
 def _console() -> Console:

@@ -29,11 +29,14 @@ def examine(catalog: Path | None, state: Path) -> list[Finding]:
     findings = [_python()]
     settings, finding = _settings()
     findings.append(finding)
-    findings += _plugins()
     if settings is not None:
+        findings += _plugins(settings)
         findings.append(_trading(settings))
+        findings.append(_admin(settings))
         path = catalog or settings.trading_strategy_config_path
-        findings.append(_catalog(path) if path else Finding("catalog", True, "none given (--catalog PATH checks one)"))
+        findings.append(
+            _catalog(settings, path) if path else Finding("catalog", True, "none given (--catalog PATH checks one)")
+        )
         findings += _stores(settings, state)
     return findings
 
@@ -68,10 +71,23 @@ def _trading(settings: Settings) -> Finding:
     return Finding("trading", True, f"paper, {state}")
 
 
-def _plugins() -> Iterator[Finding]:
-    from torghut_core.plugin_host import PluginHost
+def _admin(settings: Settings) -> Finding:
+    from torghut_core.admin.auth import parse_tokens
 
-    host = PluginHost.load(("*",))
+    try:
+        tokens = parse_tokens(settings.admin_tokens)
+    except TorghutError as error:
+        return Finding("admin API", False, str(error), "correct ADMIN_TOKENS")
+    actors = ", ".join(sorted({token.actor for token in tokens}))
+    return Finding(
+        "admin API", True, f"tokens of {actors}" if tokens else "no tokens: for this machine's operator only"
+    )
+
+
+def _plugins(settings: Settings) -> Iterator[Finding]:
+    from torghut_core.stores import load_plugins
+
+    host = load_plugins(settings, ("*",))
     plugins = host.plugins()
     yield Finding(
         "plugins",
@@ -88,15 +104,15 @@ def _plugins() -> Iterator[Finding]:
         )
 
 
-def _catalog(path: Path) -> Finding:
+def _catalog(settings: Settings, path: Path) -> Finding:
     from torghut_core import catalog as catalogs
     from torghut_core.errors import CatalogError
     from torghut_core.generation import validate
-    from torghut_core.plugin_host import PluginHost
+    from torghut_core.stores import load_plugins
 
     try:
         parsed = catalogs.load(catalogs.read(path))
-        problems = validate(parsed, PluginHost.load(parsed.plugins.allow))
+        problems = validate(parsed, load_plugins(settings, parsed.plugins.allow))
     except CatalogError as error:
         problems = error.problems
     if problems:

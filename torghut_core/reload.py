@@ -13,7 +13,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -85,12 +85,13 @@ class Plan:
     renewed: frozenset[str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Status:
-    """How the catalog and what trades stand to each other.
+    """How the catalog and what trades stand to each other: a value, so that who reads it sees one moment.
 
     Attributes
     ----------
+    generation : what trades.
     problems : why the catalog is not taken up as it stands, or not all of it; empty when it is.
     pending : what waits for a flat position or a restart.
     actor : who brought the generation that trades.
@@ -99,6 +100,7 @@ class Status:
     succeeded_at : wall clock of the last reload that took everything up, ns.
     """
 
+    generation: Generation
     problems: list[str] = field(default_factory=list)
     pending: list[dict[str, Any]] = field(default_factory=list)
     actor: str = ""
@@ -134,7 +136,7 @@ class Reloader:
         defaults: Limits,
         since: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self.status = Status()
+        self.status = Status(engine.generation)
         self.host = host
         self._engine = engine
         self._audit = audit
@@ -147,8 +149,7 @@ class Reloader:
 
     def start(self, problems: list[str], actor: str, outcome: str, on_invalid: str) -> None:
         """Note the generation that the engine began with."""
-        self._note(problems, [], on_invalid, outcome)
-        self.status.actor, self.status.since = actor, self.status.at
+        self._note(problems, [], on_invalid, outcome, actor=actor, since=time.time_ns())
 
     def begin(self) -> Moment:
         """What `plan` starts from; in the loop's thread, between two batches."""
@@ -228,6 +229,7 @@ class Reloader:
             return False
         began = time.perf_counter()
         outcome = "degraded" if plan.problems else "unchanged"
+        news: dict[str, Any] = {}
         if plan.generation.digest != engine.generation.digest or plan.renewed:
             try:
                 hand_over(engine.generation, plan.generation, but=engine.quarantined)
@@ -236,8 +238,9 @@ class Reloader:
                 return False
             outcome = "degraded" if plan.problems else "taken up"
             self._swap(plan, actor, outcome)
-        self._note(plan.problems, plan.pending, plan.draft.catalog.on_invalid, outcome)
-        self.status.pause_s = time.perf_counter() - began
+            news = {"actor": actor, "since": time.time_ns()}
+        pause_s = time.perf_counter() - began
+        self._note(plan.problems, plan.pending, plan.draft.catalog.on_invalid, outcome, pause_s=pause_s, **news)
         return True
 
     def refuse(self, error: CatalogError) -> None:
@@ -266,16 +269,25 @@ class Reloader:
             self._audit.record_strategies(plan.rows, "merge")
         told = engine.adopt(generation.numbered(number), plan.warmed)
         self._audit.commit()
-        self.status.actor, self.status.since = actor, time.time_ns()
         logs.info("generation trades", generation=number, actor=actor, outcome=outcome, positions=told)
 
-    def _note(self, problems: list[str], pending: list[dict[str, Any]], on_invalid: str, outcome: str) -> None:
-        status = self.status
-        status.problems, status.pending, status.outcome = problems, pending, outcome
-        status.at, status.is_good = time.time_ns(), not problems
-        if status.is_good:
-            status.succeeded_at = status.at
-        is_open = status.is_good or on_invalid == "keep_last_good"
+    def _note(
+        self, problems: list[str], pending: list[dict[str, Any]], on_invalid: str, outcome: str, **news: Any
+    ) -> None:
+        at, is_good = time.time_ns(), not problems
+        if is_good:
+            news["succeeded_at"] = at
+        self.status = replace(
+            self.status,
+            generation=self._engine.generation,
+            problems=problems,
+            pending=pending,
+            outcome=outcome,
+            at=at,
+            is_good=is_good,
+            **news,
+        )
+        is_open = is_good or on_invalid == "keep_last_good"
         self._gates.restriction = "" if is_open else "halt" if on_invalid == "halt" else "reduce_only"
 
     def _reject(self, error: HandOverError) -> None:

@@ -23,13 +23,12 @@ from torghut_core.errors import CatalogError, InputError, StateError
 from torghut_core.generation import Generation, build
 from torghut_core.model.market import Bars, window_size
 from torghut_core.model.trading import Position
-from torghut_core.plugin_host import PluginHost
 from torghut_core.reload import Reloader
 from torghut_core.risk import Gates
 from torghut_core.runner import BATCH_SIZE, Loop, Result, to_json
 from torghut_core.settings import Settings, load_settings
 from torghut_core.state import StateDirectory
-from torghut_core.stores import open_audit, open_signals
+from torghut_core.stores import load_plugins, open_audit, open_signals
 from torghut_core.timestamps import SECOND
 
 DAY = 86_400 * SECOND
@@ -97,7 +96,7 @@ class Replay:
         for _, draft in self._swaps:
             if draft.problems:
                 raise CatalogError(draft.problems)
-        self._host = PluginHost.load(parsed.plugins.allow)
+        self._host = load_plugins(self._settings, parsed.plugins.allow)
 
     def __enter__(self) -> Self:
         generation = build(self._catalog, self._host, defaults=self._settings.limits)
@@ -138,7 +137,7 @@ class Replay:
             self._signals,
             gates,
             self._host,
-            lambda allow, before: PluginHost.load(allow, previous=before),
+            partial(load_plugins, settings),
             defaults=settings.limits,
             since=lambda: self._loop.began_at,
         )

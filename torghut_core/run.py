@@ -35,7 +35,7 @@ from torghut_core.routes import StrategyTotals
 from torghut_core.runner import Loop
 from torghut_core.settings import Settings, load_settings
 from torghut_core.state import StateDirectory
-from torghut_core.stores import open_audit, open_signals
+from torghut_core.stores import load_plugins, open_audit, open_signals
 from torghut_core.timestamps import SECOND, format_timestamp
 
 T = TypeVar("T")
@@ -230,7 +230,7 @@ class Run:
         return dict(rows[0]["content"]) if rows else None
 
     def _load(self, allow: Any, before: PluginHost | None) -> PluginHost:
-        return PluginHost.load(allow, folders=self._folders, previous=before)
+        return load_plugins(self._settings, allow, before)
 
     # The life.
 
@@ -471,7 +471,8 @@ class Run:
 
     def status(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        generation, status = self._engine.generation, self._reloader.status
+        status = self._reloader.status
+        generation = status.generation
         return {
             "generation": generation.number,
             "digest": generation.digest,

@@ -1,13 +1,14 @@
-"""Opens the stores that settings and the state directory name."""
+"""Opens what settings and the state directory name: stores and plugins."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torghut_core.errors import NotFoundError
+from torghut_core.plugin_host import PluginHost
 from torghut_core.settings import Settings
 from torghut_core.state import StateDirectory
 
@@ -29,6 +30,11 @@ def existing_state(path: Path) -> Iterator[StateDirectory]:
         raise NotFoundError(f"nothing is kept in {path} (run `torghut demo`, or give --state DIR)")
     with directory:
         yield directory
+
+
+def load_plugins(settings: Settings, allow: Iterable[str], previous: PluginHost | None = None) -> PluginHost:
+    """The plugins that are installed and allowed, and those in the folders of ``TORGHUT_PLUGIN_PATH``."""
+    return PluginHost.load(allow, folders=settings.plugin_folders, previous=previous)
 
 
 def audit_url(settings: Settings, directory: StateDirectory) -> str:

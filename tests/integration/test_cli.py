@@ -301,6 +301,30 @@ def test_plugin_list_names_a_broken_plugin_and_loads_the_rest(tmp_path):
     assert {"macd-rsi", "simulated", "replay", "microbars"} <= {plugin["name"] for plugin in listed["plugins"]}
 
 
+def test_plugin_folder_is_a_source_of_plugins_for_every_command(tape, tmp_path):
+    """What stands in TORGHUT_PLUGIN_PATH is listed, validated and replayed, without being installed."""
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "folder_mine.py").write_text(
+        "from torghut_core import Strategy, hookimpl\n"
+        "class Mine(Strategy):\n"
+        "    columns = ('ema12',)\n"
+        "    def on_signal(self, signal, context):\n"
+        "        return context.buy(1, because='once') if context.is_flat else None\n"
+        "@hookimpl\n"
+        "def register_strategies(register):\n"
+        "    register('mine', Mine)\n"
+    )
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(CATALOG.read_text().replace("use: ema-cross", "use: mine"))
+    env = {"TORGHUT_PLUGIN_PATH": str(folder)}
+    assert "mine" in {plugin["name"] for plugin in told("plugin", "list", env=env)["plugins"]}
+    assert told("catalog", "validate", catalog, env=env)["valid"]
+    result = told("replay", tape, "--catalog", catalog, "--state", tmp_path / "state", env=env)
+    assert result["decisions"] > 0
+    assert torghut("catalog", "validate", catalog).returncode == 2
+
+
 def test_validate_and_schema_agree_on_the_example(tmp_path):
     """The example catalog is valid, and its keys are those of the published schema."""
     import yaml
