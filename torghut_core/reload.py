@@ -31,7 +31,7 @@ from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import AuditStore
 from torghut_core.risk import Gates
 from torghut_core.signals.schema import KEY
-from torghut_core.signals.store import SignalDatabase
+from torghut_core.signals.store import Selection, SignalDatabase
 from torghut_core.watchdog import FROM_PLUGINS
 
 Entry = TypeVar("Entry", bound=Use)
@@ -382,10 +382,10 @@ def history(signals: SignalDatabase, instance: StrategyInstance, since: int | No
     a stored bar are left out: their close is not known.
     """
     until, rows = now - instance.step_ns + 1, instance.warmup + 1
-    where = instance.symbols, window_size(instance.step_ns), since, until, rows
-    bars = signals.newest("microbars", (*KEY, "c"), *where)
+    selection = Selection(None, window_size(instance.step_ns), since, until, rows)
+    bars = signals.newest("microbars", (*KEY, "c"), instance.symbols, selection)
     closes = dict(zip(_keys(bars), bars["c"].to_pylist(), strict=True))
-    found = signals.newest("signals", (*KEY, *instance.columns), *where)
+    found = signals.newest("signals", (*KEY, *instance.columns), instance.symbols, selection)
     columns = [found[column].to_pylist() for column in instance.columns]
     return sorted(
         (event_ts, symbol, closes[event_ts, symbol], *values)

@@ -131,9 +131,8 @@ class Run:
         """Make the first generation and all that goes around it; what has to be closed goes on the stack."""
         self._version = self._read()
         last = self._last_good()
-        host = self._load(catalogs.DEFAULT_ALLOW, None)
         self._draft, problems = self._first_draft(last)
-        host = self._load(self._draft.catalog.plugins.allow, host)
+        host = self._load(self._draft.catalog.plugins.allow, None)
         generation, problems = self._first_generation(host, last, problems)
         settings, audit = self._settings, self._audit
         source = generation.catalog.pipelines["trading"].source

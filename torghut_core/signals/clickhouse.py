@@ -147,6 +147,14 @@ class ClickHouseSignalStore(SignalDatabase):
 
     def select(self, table: str, columns: Sequence[str], selection: Selection) -> pa.Table:
         """See `SignalDatabase.select`."""
+        conditions, values = self._bounds(selection)
+        direction = "ASC" if selection.limit is None else "DESC"
+        order = [f"{name} {direction}" for name in TIME_ORDER]
+        found = self._rows(table, columns, conditions, values, order, selection.limit)
+        return found if selection.limit is None else found.sort_by([(name, "ascending") for name in TIME_ORDER])
+
+    def _bounds(self, selection: Selection) -> tuple[list[str], dict[str, Any]]:
+        """The conditions of a selection, and the values that they name."""
         bounds = {
             "symbol = {symbol:String}": ("symbol", selection.symbol),
             "window_size = {window_size:String}": ("window_size", selection.window_size),
@@ -154,31 +162,15 @@ class ClickHouseSignalStore(SignalDatabase):
             "event_ts < fromUnixTimestamp64Nano({until:Int64}, 'UTC')": ("until", selection.until),
         }
         where = {condition: bound for condition, bound in bounds.items() if bound[1] is not None}
-        direction = "ASC" if selection.limit is None else "DESC"
-        order = [f"{name} {direction}" for name in TIME_ORDER]
-        found = self._rows(table, columns, list(where), dict(where.values()), order, selection.limit)
-        return found if selection.limit is None else found.sort_by([(name, "ascending") for name in TIME_ORDER])
+        return list(where), dict(where.values())
 
-    def newest(
-        self,
-        table: str,
-        columns: Sequence[str],
-        symbols: Sequence[str],
-        window_size: str,
-        since: int | None,
-        until: int,
-        rows: int,
-    ) -> pa.Table:
-        """See `SignalDatabase.newest`; one query, however many symbols."""
-        where = [
-            "symbol IN {symbols:Array(String)}",
-            "window_size = {window_size:String}",
-            "event_ts >= fromUnixTimestamp64Nano({since:Int64}, 'UTC')",
-            "event_ts < fromUnixTimestamp64Nano({until:Int64}, 'UTC')",
-        ]
-        bounds = {"symbols": list(symbols), "window_size": window_size, "since": since or 0, "until": until}
-        order = ("symbol", "event_ts DESC", "window_size", "seq")
-        return self._rows(table, columns, where, bounds, order, rows, by_symbol=True)
+    def newest(self, table: str, columns: Sequence[str], symbols: Sequence[str], selection: Selection) -> pa.Table:
+        """See `SignalDatabase.newest`."""
+        conditions, bounds = self._bounds(selection)
+        conditions.append("symbol IN {symbols:Array(String)}")
+        bounds["symbols"] = list(symbols)
+        order = ["symbol", "event_ts DESC", "window_size", "seq"]
+        return self._rows(table, columns, conditions, bounds, order, selection.limit, by_symbol=True)
 
     def counts(self) -> dict[str, int]:
         """Rows of each table, duplicates not counted."""
@@ -221,15 +213,17 @@ class ClickHouseSignalStore(SignalDatabase):
         """Of each key the latest row; of all, or of each symbol, the first `limit` in that order."""
         name = self._tables[table]
         in_payload = PAYLOAD_PATHS if self._payload and table == "signals" else {}
-        selected = [payload_expression(column) if column in in_payload else column for column in columns]
+        read = list(dict.fromkeys((*columns, "symbol", "event_ts"))) if by_symbol else columns
+        selected = [payload_expression(column) if column in in_payload else column for column in read]
         sql = (
-            f"SELECT {', '.join(f'{value} AS {column}' for value, column in zip(selected, columns, strict=True))}"  # noqa: S608 - the names are ours or checked, the values are bound
+            f"SELECT {', '.join(f'{value} AS {column}' for value, column in zip(selected, read, strict=True))}"  # noqa: S608 - the names are ours or checked, the values are bound
             f" FROM {name}{' WHERE ' + ' AND '.join(where) if where else ''}"
             f" ORDER BY {', '.join(order)}, ingest_ts DESC LIMIT 1 BY {', '.join(KEY)}"
             f"{'' if limit is None or by_symbol else f' LIMIT {limit}'}"
         )
-        if by_symbol:
-            sql = f"SELECT * FROM ({sql}) ORDER BY symbol, event_ts DESC LIMIT {limit} BY symbol"  # noqa: S608 - as above
+        if by_symbol and limit is not None:
+            order_by = f"ORDER BY symbol, event_ts DESC LIMIT {limit} BY symbol"
+            sql = f"SELECT {', '.join(columns)} FROM ({sql}) {order_by}"  # noqa: S608 - as above
         schema = pa.schema([arrow_schema(table).field(column) for column in columns])
         with self._telling(f"cannot read {name}"):
             return self._client.query_arrow(sql, parameters=parameters).cast(schema)

@@ -58,17 +58,8 @@ class SignalDatabase(SignalStore):
         """Columns of ``microbars`` or ``signals``, under the names that the table has for them."""
 
     @abstractmethod
-    def newest(
-        self,
-        table: str,
-        columns: Sequence[str],
-        symbols: Sequence[str],
-        window_size: str,
-        since: int | None,
-        until: int,
-        rows: int,
-    ) -> pa.Table:
-        """Columns of the newest `rows` rows of each of these symbols, in any order; times as in `Selection`."""
+    def newest(self, table: str, columns: Sequence[str], symbols: Sequence[str], selection: Selection) -> pa.Table:
+        """As `select` for each of these symbols, `limit` counted for each, in any order; one query where it can be."""
 
     @abstractmethod
     def counts(self) -> dict[str, int]:
@@ -160,20 +151,11 @@ class MemorySignalStore(SignalDatabase):
             rows = rows.slice(max(0, rows.num_rows - selection.limit))
         return rows.select(columns)
 
-    def newest(
-        self,
-        table: str,
-        columns: Sequence[str],
-        symbols: Sequence[str],
-        window_size: str,
-        since: int | None,
-        until: int,
-        rows: int,
-    ) -> pa.Table:
+    def newest(self, table: str, columns: Sequence[str], symbols: Sequence[str], selection: Selection) -> pa.Table:
         """See `SignalDatabase.newest`."""
         return pa.concat_tables(
             [
-                self.select(table, columns, Selection(symbol, window_size, since, until, rows))
+                self.select(table, columns, msgspec.structs.replace(selection, symbol=symbol))
                 for symbol in dict.fromkeys(symbols)
             ]
         )

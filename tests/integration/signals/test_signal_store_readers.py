@@ -9,6 +9,7 @@ import pytest
 from torghut_core.errors import InputError, NotFoundError
 from torghut_core.model.market import SIGNAL_COLUMNS
 from torghut_core.signals.schema import TABLES, arrow_schema
+from torghut_core.signals.store import Selection
 from torghut_core.timestamps import SECOND
 
 T0 = 1_767_623_400_000_000_001
@@ -182,3 +183,28 @@ def test_closing_twice_is_harmless(store, derived_batch):
     store.write(derived_batch([1.0]))
     store.close()
     store.close()
+
+
+def test_newest_rows_are_counted_for_each_symbol(store, derived_batch):
+    """Of each symbol that is asked for the newest rows, duplicates counted once; others and other windows are not there."""
+    for batch in (
+        derived_batch([1.0, 2.0, 3.0]),
+        derived_batch([2.0, 3.0], first=T0 + SECOND, delay=SECOND),
+        derived_batch([10.0, 20.0, 30.0, 40.0], symbol="BTC/USD"),
+        derived_batch([7.0], symbol="NQ"),
+        derived_batch([9.0], step=60 * SECOND),
+    ):
+        store.write(batch)
+    store.flush()
+    found = store.newest(
+        "microbars",
+        ("symbol", "event_ts", "c"),
+        ["ES", "BTC/USD"],
+        Selection(window_size="PT1S", until=T0 + 3 * SECOND, limit=2),
+    )
+    rows = sorted(zip(found["symbol"].to_pylist(), found["c"].to_pylist(), strict=True))
+    assert rows == [("BTC/USD", 20.0), ("BTC/USD", 30.0), ("ES", 2.0), ("ES", 3.0)]
+    none = store.newest(
+        "microbars", ("symbol", "c"), ["ES"], Selection(window_size="PT1S", since=T0 + 9 * SECOND, limit=2)
+    )
+    assert none.num_rows == 0
