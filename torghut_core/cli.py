@@ -153,7 +153,13 @@ def run(
     from torghut_core.run import Run
 
     job = Run(_catalog_path(catalog), state, host=host, port=port)
-    job.execute(lambda url: print(f"trading, admin API at {url} (SIGTERM or Ctrl-C to stop)", flush=True))
+
+    def started(url: str) -> None:
+        orders = "" if job.may_trade else "; no order leaves: TRADING_ENABLED is not true"
+        print(f"trading, admin API at {url} (SIGTERM or Ctrl-C to stop){orders}", flush=True)
+
+    job.execute(started)
+    print(job.farewell)
 
 
 @signals_app.command("export")

@@ -11,7 +11,7 @@ on how the stream was cut into batches.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from itertools import chain, product
@@ -220,7 +220,12 @@ class Engine:
         """Keep what goes by from now on, for strategies that the next generation brings: they have to see it too."""
         self._gone_by = []
 
-    def adopt(self, generation: Generation, warmed: Mapping[str, Mapping[str, tuple[int, int]]] = EMPTY) -> list[str]:
+    def adopt(
+        self,
+        generation: Generation,
+        warmed: Mapping[str, Mapping[str, tuple[int, int]]] = EMPTY,
+        fresh: Collection[str] = (),
+    ) -> list[str]:
         """Trade another generation from the next event on, on the same broker; called between two batches.
 
         Positions and working orders stay with their strategies; those of a strategy that is gone, or of a symbol that
@@ -230,6 +235,7 @@ class Engine:
         Parameters
         ----------
         warmed : by strategy and symbol, how many rows new instances were shown, and the `event_ts` of the last.
+        fresh : strategies whose new instance does not go on with the state of the old one.
 
         Returns
         -------
@@ -244,7 +250,9 @@ class Engine:
             self._gates, self._broker.capabilities, generation.advisors, generation.rules, self._note_failure
         )
         self._routes = [
-            self._route(instance, before.get(instance.name), warmed.get(instance.name, {}), gone_by)
+            self._route(
+                instance, before.get(instance.name), warmed.get(instance.name, {}), gone_by, instance.name in fresh
+            )
             for instance in generation.strategies
         ]
         self.totals.strategies |= {route.name: route.totals for route in self._routes}
@@ -267,6 +275,7 @@ class Engine:
         before: Route | None,
         shown: Mapping[str, tuple[int, int]],
         gone_by: list[Batch],
+        is_fresh: bool,
     ) -> Route:
         totals = before.totals if before else self.totals.strategies.get(instance.name)
         route = Route(instance, self._generation.number, totals)
@@ -275,7 +284,7 @@ class Engine:
             if route.totals.failure:
                 route.close() if before.is_closing else route.stop()
             return route
-        if before is not None and has_same_terms(before.instance, instance) and not route.totals.failure:
+        if before is not None and has_same_terms(before.instance, instance) and not is_fresh:
             route.succeed(before, is_on_trial=True)
         elif instance.warmup:
             route.take(shown)

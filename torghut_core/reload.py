@@ -71,7 +71,8 @@ class Plan:
     warmed : what new instances were shown.
     record, rows : what the audit database gets: the generation, and the rows of ``strategies`` that differ.
     moment : the loop when the plan was begun.
-    renewed : quarantined strategies that are to trade again.
+    renewed : strategies that get a new instance though nothing of them has changed.
+    fresh : strategies whose new instance has no use for the state of the old one.
     """
 
     generation: Generation
@@ -83,6 +84,7 @@ class Plan:
     rows: list[dict[str, Any]]
     moment: Moment
     renewed: frozenset[str]
+    fresh: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,8 @@ class Reloader:
         CatalogError : nothing of it can be taken up.
         """
         running = moment.running
-        renewed = moment.quarantined if releases else frozenset[str]()
+        renewed = _woken(running, draft.catalog) | (moment.quarantined if releases else frozenset())
+        fresh = renewed | moment.quarantined
         host = self.host = self._load(draft.catalog.plugins.allow, self.host)
         if draft.catalog.pipelines != running.catalog.pipelines:
             draft = draft.without(validate_pipelines(draft.catalog, host))
@@ -192,7 +195,7 @@ class Reloader:
                     renewed=renewed,
                     rejected=rejected,
                 )
-                warmed = self._warm(generation, moment)
+                warmed = self._warm(generation, moment, fresh)
             except CatalogError as error:
                 draft = draft.without(error.problems)
                 continue
@@ -212,6 +215,7 @@ class Reloader:
                 _different(running.strategy_rows(), generation.strategy_rows()),
                 moment,
                 renewed,
+                fresh,
             )
         raise CatalogError(draft.problems)
 
@@ -232,7 +236,7 @@ class Reloader:
         news: dict[str, Any] = {}
         if plan.generation.digest != engine.generation.digest or plan.renewed:
             try:
-                hand_over(engine.generation, plan.generation, but=engine.quarantined)
+                hand_over(engine.generation, plan.generation, but=plan.fresh)
             except HandOverError as error:
                 self._reject(error)
                 return False
@@ -267,7 +271,7 @@ class Reloader:
         number = self._audit.record_generation(plan.record, actor=actor, outcome=outcome)
         if plan.rows:
             self._audit.record_strategies(plan.rows, "merge")
-        told = engine.adopt(generation.numbered(number), plan.warmed)
+        told = engine.adopt(generation.numbered(number), plan.warmed, plan.fresh)
         self._audit.commit()
         logs.info("generation trades", generation=number, actor=actor, outcome=outcome, positions=told)
 
@@ -314,14 +318,14 @@ class Reloader:
             for each in plan.generation.strategies
         )
 
-    def _warm(self, generation: Generation, moment: Moment) -> Warmth:
+    def _warm(self, generation: Generation, moment: Moment, fresh: Collection[str]) -> Warmth:
         """Show new instances what the signal store has.
 
         Raises
         ------
         CatalogError : one of them raised.
         """
-        before = {each.name: each for each in moment.running.strategies if each.name not in moment.quarantined}
+        before = {each.name: each for each in moment.running.strategies if each.name not in fresh}
         new = [each for each in generation.strategies if each.warmup and not _goes_on(before.get(each.name), each)]
         if not new:
             return EMPTY
@@ -366,6 +370,12 @@ def _different(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dic
     gone = before.keys() - {row["name"] for row in new}
     changed = [row for row in new if before.get(row["name"]) != row]
     return changed + [before[name] | {"enabled": False} for name in sorted(gone)]
+
+
+def _woken(running: Generation, wanted: Catalog) -> frozenset[str]:
+    """Strategies that are to trade again and remember something: while they were disabled they saw nothing."""
+    asleep = {each.name for each in running.strategies if not each.enabled and each.warmup}
+    return frozenset(entry.name for entry in wanted.strategies if entry.enabled and entry.name in asleep)
 
 
 def _goes_on(old: StrategyInstance | None, new: StrategyInstance) -> bool:

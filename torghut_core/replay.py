@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from torghut_core import catalog as catalogs
 from torghut_core.blotter import Totals
-from torghut_core.catalog import Draft, load_draft
+from torghut_core.catalog import Draft
 from torghut_core.engine import Engine
 from torghut_core.errors import CatalogError, InputError, StateError
 from torghut_core.generation import Generation, build
@@ -92,10 +92,10 @@ class Replay:
         if tapes:
             params["paths"] = self._tapes
         self._catalog = parsed.for_replay(params)
-        self._swaps = [(event, load_draft(catalogs.read(path))) for event, path in sorted(swaps, key=itemgetter(0))]
-        for _, draft in self._swaps:
-            if draft.problems:
-                raise CatalogError(draft.problems)
+        self._swaps = [
+            (event, Draft(catalogs.load(catalogs.read(path)).for_replay(params), [], {}))
+            for event, path in sorted(swaps, key=itemgetter(0))
+        ]
         self._host = load_plugins(self._settings, parsed.plugins.allow)
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ old code at hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import repeat
 from typing import Any, TypeAlias
 
@@ -114,8 +115,16 @@ class Route:
         trial, self._trial = self._trial, None
         if trial is None:
             return NotImplemented
-        self.instance, self.number = trial.before.instance, trial.before.number
+        old, new = trial.before.instance, self.instance
+        self.instance = replace(
+            new, strategy=old.strategy, plugin=old.plugin, columns=old.columns, warmup=old.warmup, digest=old.digest
+        )
+        self.number = trial.before.number
         self.left, self._until = trial.before.left, trial.before._until  # noqa: SLF001 - its own class
+        if old.columns != new.columns:  # these rows lack what it reads: it goes on with the next batch
+            self._row = signal_type(old.columns)
+            self.on_signal = _nothing
+            return None
         self._settle()
         answer = None
         for signal, context, now, price in trial.seen:
@@ -172,6 +181,8 @@ class Route:
 
     def select(self, batch: Batch) -> IntArray:
         """Numbers of the rows at this timeframe, of these symbols, in which every column has a value."""
+        if self.on_signal is _nothing:
+            self._settle()
         signals = batch.signals
         names = batch.symbols.names
         if len(self._wanted) != len(names):

@@ -125,6 +125,22 @@ class Run:
                 stack.callback(signal.signal, number, signal.getsignal(number))
             asyncio.run(self._live(on_start))
 
+    @property
+    def may_trade(self) -> bool:
+        """Whether orders may leave."""
+        return self._settings.trading_enabled
+
+    @property
+    def farewell(self) -> str:
+        """What came of it, in a line."""
+        totals = self._engine.totals
+        why = "stopped" if self._stops else "the source has ended"
+        return (
+            f"{why}: {totals.events:,} events, {totals.decisions:,} decisions ({totals.denied:,} denied), "
+            f"{totals.orders:,} orders, {totals.fills:,} fills; account {self.account}, "
+            f"generation {self._engine.generation.number}"
+        )
+
     # The start.
 
     def _open(self, stack: ExitStack) -> None:

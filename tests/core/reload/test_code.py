@@ -240,3 +240,52 @@ def test_rules_hand_their_state_over_too(coded):
     loop.trade(3)
     ((_, rule),) = loop.engine.generation.rules
     assert rule.seen == 6
+
+
+def test_code_that_reads_other_columns_and_fails_is_taken_back(coded, flip_host):
+    """The old code, whose columns the rows of the trial do not have, goes on with the next batch."""
+    flipping = flip(flip_host)
+
+    class Old(flipping):
+        columns = ("rsi14",)
+
+        def on_signal(self, signal, context):
+            assert signal.rsi14 > 0
+            return super().on_signal(signal, context)
+
+    class New(flipping):
+        columns = ("ema12",)
+
+        def on_signal(self, signal, context):
+            assert signal.ema12 > 0
+            raise RuntimeError("first rows")
+
+    loop, edit = coded(ONE)
+    edit("old", Old)
+    loop.take_up(HEAD + ONE.replace("[ES]}", "[ES], enabled: true}"))
+    loop.trade(3)
+    edit("new", New)
+    loop.take_up(HEAD + ONE)
+    loop.trade(3)
+    assert list(loop.engine.reverted) == ["a"]
+    assert not loop.engine.quarantined
+    assert loop.trade(3)
+    loop.reloader.go_back()
+    assert "first rows" in loop.take_up(HEAD + ONE).problems[0]
+    assert loop.trade(3)
+
+
+def test_limits_that_came_with_failing_code_stay(coded, flip_host):
+    """Only the code goes back; what the catalog says in the same reload holds."""
+
+    class New(flip(flip_host)):
+        def on_signal(self, signal, context):
+            raise RuntimeError("first rows")
+
+    loop, edit = coded(ONE)
+    loop.trade(3)
+    edit("new", New)
+    loop.take_up(HEAD + ONE.replace("[ES]}", "[ES], cooldown_seconds: 7}"))
+    loop.trade(1)
+    (instance,) = loop.engine.generation.strategies
+    assert (instance.limits.cooldown_seconds, type(instance.strategy)) == (7, flip(flip_host))

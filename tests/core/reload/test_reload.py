@@ -361,3 +361,19 @@ def test_rollback_is_a_reload_of_what_was_written_down(live):
     assert loop.reloader.take_up(loop.reloader.plan(draft, loop.reloader.begin()), "bob")
     assert loop.engine.generation.catalog.digest == first["catalog_digest"]
     assert [each.params["every"] for each in loop.engine.generation.strategies] == [1, 2]
+
+
+def test_strategy_that_was_disabled_and_remembers_something_is_warmed_up_again(live):
+    """It saw nothing meanwhile, so its state has a gap: a new instance is shown the last rows."""
+    text = FLIP.replace("[ES]}", "[ES], params: {warmup: 2}%s}")
+    loop = live(text % "")
+    loop.trade(4)
+    loop.take_up(HEAD + text % ", enabled: false")
+    (asleep,) = (each.strategy for each in loop.engine.generation.strategies)
+    loop.trade(6)
+    assert asleep.rows == {"ES": 4}
+    loop.take_up(HEAD + text % "")
+    (awake,) = (each.strategy for each in loop.engine.generation.strategies)
+    assert awake is not asleep
+    assert awake.rows == {"ES": 3}
+    assert loop.trade(2)
