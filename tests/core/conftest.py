@@ -141,7 +141,7 @@ def make_module(name, hooks):
     return module
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plugin_module():
     """`make_module`."""
     return make_module
@@ -153,7 +153,7 @@ def fakes():
     return PluginHost([("fakes", make_module("fakes", FAKES))])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_classes():
     """The classes behind `fakes`, by hook and name."""
     return FAKES

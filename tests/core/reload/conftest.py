@@ -172,7 +172,7 @@ class Live:
         return self.engine.positions[strategy, symbol].quantity
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def flip_module(plugin_module, fake_classes):
     """The fakes, with a simulated broker that fills, and a strategy that trades."""
     from torghut_brokers.simulated import Simulated
@@ -183,10 +183,16 @@ def flip_module(plugin_module, fake_classes):
     return plugin_module("fakes", hooks)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def flip_host(flip_module):
     """The host of that module."""
     return PluginHost([("fakes", flip_module)])
+
+
+@pytest.fixture(scope="session")
+def live_of(flip_host):
+    """Make a `Live` of the whole text of a catalog: for laws, which make many."""
+    return lambda text: Live(text, flip_host)
 
 
 @pytest.fixture
