@@ -43,6 +43,7 @@ class Flip(Strategy):
         quantity: Decimal = param("1", gt=0, help="units per entry")
         every: int = param(1, ge=1, help="rows between two decisions")
         fail: str = param("", help="how to misbehave")
+        last: int = param(1_000_000, ge=1, help="rows of a symbol after which it raises")
         warmup: int = param(0, ge=0, help="rows before it is warm")
 
     def __init__(self, params):
@@ -55,6 +56,8 @@ class Flip(Strategy):
 
     def on_signal(self, signal, context):
         rows = self.rows[signal.symbol] = self.rows.get(signal.symbol, 0) + 1
+        if rows > self.params.last:
+            raise RuntimeError("that was the last")
         if self.params.fail:
             return misbehave(self.params.fail, context)
         if rows % self.params.every or context.working:
@@ -116,9 +119,9 @@ class Live:
 
     def batch(self, minutes=5, symbols=SYMBOLS):
         """The next bars."""
-        random = np.random.default_rng(self._minute)
         rows = []
         for minute in range(self._minute, self._minute + minutes):
+            random = np.random.default_rng(minute)
             for symbol in symbols:
                 price = round(float(random.uniform(90, 110)), 2)
                 rows.append((symbol, START + minute * MINUTE, price, price + 1, price - 1, price, 100.0))

@@ -191,3 +191,18 @@ def test_kernel_is_never_interrupted(watched):
 def test_overrun_is_nothing_that_a_plugin_catches():
     """`except Exception` does not hold it."""
     assert not issubclass(Overrun, Exception)
+
+
+@pytest.mark.parametrize("on_remove", ["freeze", "flatten", "handover"])
+def test_quarantine_does_not_depend_on_the_batch_size(live, on_remove):
+    """A strategy that fails in the middle of a batch leaves the same books in batches of one and of many bars."""
+    text = GOOD + GOOD.replace("name: good", "name: bad").replace(
+        "every: 2}", f"every: 2, last: 7}}, on_remove: {on_remove}"
+    )
+    whole, parts = live(text, HEAD), live(text, HEAD)
+    whole.trade(20)
+    for _ in range(20):
+        parts.trade(1)
+    assert whole.engine.quarantined == parts.engine.quarantined != {}
+    assert whole.engine.digest == parts.engine.digest
+    assert whole.engine.positions == parts.engine.positions
