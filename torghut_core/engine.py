@@ -170,8 +170,10 @@ class Engine:
                 self._decide(route, decision, signal, context)
         blotter.finish(batch)
         _ = self.digest  # take the batch's lines in
-        if self._gone_by is not None:
-            self._gone_by.append(batch)
+        if self._gone_by is not None and len(batch.signals):
+            rows = Batch.of(batch.symbols, batch.start, batch.now)
+            rows.signals = batch.signals
+            self._gone_by.append(rows)
         if self._closing:
             self._closing = [route for route in self._closing if blotter.holds(route.name, route.symbols)]
 
@@ -216,9 +218,18 @@ class Engine:
         }
         return Watchdog(seconds, callers, frozenset(code.co_filename for code in callers))
 
-    def keep_batches(self) -> None:
+    def keep_signals(self) -> None:
         """Keep what goes by from now on, for strategies that the next generation brings: they have to see it too."""
         self._gone_by = []
+
+    def forget_signals(self) -> None:
+        """Keep nothing any more."""
+        self._gone_by = None
+
+    @property
+    def keeps_signals(self) -> bool:
+        """Whether what goes by is kept."""
+        return self._gone_by is not None
 
     def adopt(
         self,

@@ -156,7 +156,7 @@ class Reloader:
     def begin(self) -> Moment:
         """What `plan` starts from; in the loop's thread, between two batches."""
         engine = self._engine
-        engine.keep_batches()
+        engine.keep_signals()
         return Moment(
             engine.generation,
             frozenset(engine.holding),
@@ -224,10 +224,12 @@ class Reloader:
 
         Returns
         -------
-        False where the plan has to be made anew: positions were opened or closed meanwhile that it depends on, or new
-        code does not take over the state of the old.
+        False where the plan has to be made anew: positions were opened or closed meanwhile that it depends on, new code
+        does not take over the state of the old, or the plan was given up.
         """
         engine = self._engine
+        if not engine.keeps_signals:
+            return False
         waiting = {change["name"] for change in plan.pending if change["kind"] == "strategy"}
         if waiting - engine.holding or self._turned(plan, engine.holding - plan.moment.holding):
             return False
@@ -243,9 +245,14 @@ class Reloader:
             outcome = "degraded" if plan.problems else "taken up"
             self._swap(plan, actor, outcome)
             news = {"actor": actor, "since": time.time_ns()}
+        engine.forget_signals()
         pause_s = time.perf_counter() - began
         self._note(plan.problems, plan.pending, plan.draft.catalog.on_invalid, outcome, pause_s=pause_s, **news)
         return True
+
+    def end(self) -> None:
+        """No plan is under way any more, or the one that is takes too long to be waited for; in the loop's thread."""
+        self._engine.forget_signals()
 
     def refuse(self, error: CatalogError) -> None:
         """Nothing is taken up: note why; in the loop's thread."""

@@ -387,33 +387,41 @@ class Run:
 
     async def _take_up(self, actor: str, *, releases: bool, is_quiet: bool = False) -> None:
         """Plan and swap, until a plan still holds when it is made. `is_quiet`: where nothing differs, say nothing."""
-        reloader, engine = self._reloader, self._engine
         async with self._lock:
-            while True:
-                moment = reloader.begin()
-                work = asyncio.to_thread(reloader.plan, self._draft, moment, releases=releases)
-                self._planning = asyncio.ensure_future(work)
-                try:
-                    plan = await self._planned(self._planning)
-                except CatalogError as error:
-                    reloader.refuse(error)
-                    return
-                is_same = plan.generation.digest == engine.generation.digest
-                refused = self._refused
-                told = plan.problems if refused is None else [str(problem) for problem in refused.problems]
-                if is_quiet and is_same and told == reloader.status.problems:
-                    return
-                if reloader.take_up(plan, actor):
-                    self._note_quarantine()
-                    if refused is not None:  # the files are as wrong as they were, whatever else was taken up
-                        reloader.refuse(refused)
-                    return
+            try:
+                while not await self._attempt(actor, releases=releases, is_quiet=is_quiet):
+                    pass
+            finally:
+                self._reloader.end()
+
+    async def _attempt(self, actor: str, *, releases: bool, is_quiet: bool) -> bool:
+        """Plan, and swap where the plan still holds; whether that is settled."""
+        reloader, refused = self._reloader, self._refused
+        moment = reloader.begin()
+        work = asyncio.to_thread(reloader.plan, self._draft, moment, releases=releases)
+        self._planning = asyncio.ensure_future(work)
+        try:
+            plan = await self._planned(self._planning)
+        except CatalogError as error:
+            reloader.refuse(error)
+            return True
+        is_same = plan.generation.digest == self._engine.generation.digest
+        told = plan.problems if refused is None else [str(problem) for problem in refused.problems]
+        if is_quiet and is_same and told == reloader.status.problems:
+            return True
+        if not reloader.take_up(plan, actor):
+            return False
+        self._note_quarantine()
+        if refused is not None:  # the files are as wrong as they were, whatever else was taken up
+            reloader.refuse(refused)
+        return True
 
     async def _planned(self, planning: asyncio.Future[Plan]) -> Plan:
         """The plan, once it is made; tell of one that hangs, which no other can overtake."""
         seconds = self._settings.trading_stalled_seconds
         done, _ = await asyncio.wait([planning], timeout=seconds)
         if not done:
+            self._reloader.end()
             message = f"the next generation is not made after {seconds:g} s: a plugin hangs when it is imported or made"
             self._reloader.refuse(CatalogError([self._problem_of(message, "mend it, and start torghut anew")]))
         try:

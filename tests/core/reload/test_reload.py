@@ -377,3 +377,15 @@ def test_strategy_that_was_disabled_and_remembers_something_is_warmed_up_again(l
     assert awake is not asleep
     assert awake.rows == {"ES": 3}
     assert loop.trade(2)
+
+
+def test_plan_that_was_given_up_is_not_taken_up(live):
+    """Who waits too long for a plan keeps no rows for it any longer, so that it would miss some."""
+    loop = live(FLIP)
+    loop.trade(2)
+    draft = load_draft({"t": HEAD + FLIP.replace("[ES]}", "[ES], params: {warmup: 2}}")})
+    plan = loop.reloader.plan(draft, loop.reloader.begin())
+    loop.reloader.end()
+    assert not loop.engine.keeps_signals
+    assert not loop.reloader.take_up(plan, "me")
+    assert loop.engine.generation.number == 1
