@@ -18,8 +18,21 @@ HELP: Mapping[str, str] = {
     "catalog_last_reload_successful": "1 where the last reload took up all that it could read.",
     "catalog_last_reload_success_timestamp_seconds": "When a reload was successful last, Unix time.",
     "plugin_quarantined": "1 for each strategy that was taken out because it failed.",
+    "events_total": "Events traded on.",
+    "event_lag_seconds": "How far the loop's time is behind the clock.",
+    "late_total": "Trades that came after their microbar was closed.",
+    "duplicates_total": "Trades that came twice.",
+    "microbars_total": "Bars derived.",
+    "signals_total": "Signal rows derived.",
+    "decisions_total": "Decisions that strategies made.",
+    "denials_total": "Decisions denied, by the code of the verdict.",
+    "orders_submitted_total": "Orders handed to the broker.",
+    "orders_rejected_total": "Orders that the broker rejected.",
+    "orders_working": "Orders that are out.",
+    "fills_total": "Fills, partial ones too.",
+    "reload_pause_seconds": "How long the loop stood still for the last reload.",
 }
-"""Metrics that come from the status, without ``torghut_``, and what they mean."""
+"""Metrics without ``torghut_``, and what they mean."""
 
 
 class KernelCollector(Collector):

@@ -1,6 +1,7 @@
 """`torghut run` while its catalog, its plugins and its operator change what it trades."""
 
 import json
+import re
 import signal
 import socket
 import statistics
@@ -9,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from torghut_core.admin.metrics import HELP
 from torghut_core.state import StateDirectory
 
 WRONG = "version: 1\nmode: snyc\n"
@@ -332,6 +334,14 @@ def test_probes_and_metrics_tell_what_runs(plain):
     assert plain.metric("catalog_generation") == status["generation"] + 1
     plain.until(lambda: before < plain.metric("catalog_last_reload_success_timestamp_seconds") <= time.time())
     assert plain.metric('plugin_quarantined{name="one"}') is None
+
+
+def test_every_metric_is_explained(plain):
+    """What `/metrics` gives is what docs/admin-api.md lists."""
+    _, text = plain.ask("/metrics")
+    given = set(re.findall(r"^# HELP torghut_(\w+)", text, re.MULTILINE))
+    assert given <= HELP.keys()
+    assert HELP.keys() - given <= {"denials_total", "plugin_quarantined"}  # which have no series yet
 
 
 # Containment.
