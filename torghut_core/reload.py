@@ -178,13 +178,13 @@ class Reloader:
         CatalogError : nothing of it can be taken up.
         """
         running = moment.running
-        renewed = _woken(running, draft.catalog) | (moment.quarantined if releases else frozenset())
-        fresh = renewed | moment.quarantined
         host = self.host = self._load(draft.catalog.plugins.allow, self.host)
         if draft.catalog.pipelines != running.catalog.pipelines:
             draft = draft.without(validate_pipelines(draft.catalog, host))
         for _ in range(ATTEMPTS):
             catalog = settle(draft, running.catalog, moment.holding)
+            renewed = _woken(running, catalog) | (moment.quarantined if releases else frozenset())
+            fresh = renewed | moment.quarantined
             rejected = {key: digest for key, (digest, _) in self._rejected.items()}
             try:
                 generation = build(
@@ -379,10 +379,10 @@ def _different(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dic
     return changed + [before[name] | {"enabled": False} for name in sorted(gone)]
 
 
-def _woken(running: Generation, wanted: Catalog) -> frozenset[str]:
+def _woken(running: Generation, catalog: Catalog) -> frozenset[str]:
     """Strategies that are to trade again and remember something: while they were disabled they saw nothing."""
     asleep = {each.name for each in running.strategies if not each.enabled and each.warmup}
-    return frozenset(entry.name for entry in wanted.strategies if entry.enabled and entry.name in asleep)
+    return frozenset(entry.name for entry in catalog.strategies if entry.enabled and entry.name in asleep)
 
 
 def _goes_on(old: StrategyInstance | None, new: StrategyInstance) -> bool:

@@ -389,3 +389,13 @@ def test_plan_that_was_given_up_is_not_taken_up(live):
     assert not loop.engine.keeps_signals
     assert not loop.reloader.take_up(plan, "me")
     assert loop.engine.generation.number == 1
+
+
+def test_wrong_entry_of_a_disabled_strategy_is_no_generation(live):
+    """It was to be enabled, with parameters that will not do: it sleeps on, and nothing else has changed either."""
+    text = FLIP.replace("[ES]}", "[ES], params: {warmup: %s}, enabled: %s}")
+    loop = live(text % (2, "false"))
+    loop.trade(3)
+    status = loop.take_up(HEAD + text % (-1, "true"))
+    assert len(status.problems) == 1
+    assert (loop.engine.generation.number, loop.engine.states()) == (1, {"a": "disabled"})
