@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 from torghut_core import catalog as catalogs
 from torghut_core import logs
 from torghut_core.admin.auth import parse_tokens
-from torghut_core.admin.server import STOP_SECONDS, AdminServer, DaemonThreads
+from torghut_core.admin.server import STOP_SECONDS, AdminServer
 from torghut_core.audit.rows import as_json
 from torghut_core.catalog import Catalog, Draft, content_digest, json_schema, load_draft
 from torghut_core.catalog_diff import diff
 from torghut_core.catalog_watch import CatalogWatch, Version
+from torghut_core.daemon_threads import DaemonThreads
 from torghut_core.engine import Engine
 from torghut_core.errors import CatalogError, InputError, NotFoundError, Problem, StateError, reason_of
 from torghut_core.generation import Generation, build, validate

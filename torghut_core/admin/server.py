@@ -10,14 +10,14 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torghut_core.admin.auth import Gate, Role, Token
 from torghut_core.admin.client import ADMIN_FILE
 from torghut_core.admin.kernel import Kernel
+from torghut_core.daemon_threads import DaemonThreads
 from torghut_core.errors import StateError
 
 if TYPE_CHECKING:
@@ -157,25 +157,6 @@ class AdminServer:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(content, file)
         new.replace(self._file)
-
-
-class DaemonThreads(ThreadPoolExecutor):
-    """Makes each call in a daemon thread of its own: one that hangs holds up no other, and not the process' end."""
-
-    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """See `concurrent.futures.Executor.submit`."""
-        future: Future[Any] = Future()
-
-        def work() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(call(*args, **kwargs))
-            except BaseException as error:  # whatever it is, it belongs to who waits for the result
-                future.set_exception(error)
-
-        threading.Thread(target=work, name="torghut-call", daemon=True).start()
-        return future
 
 
 async def _serve(server: Server, listener: socket.socket) -> None:
