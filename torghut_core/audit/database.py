@@ -5,19 +5,44 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from torghut_core.audit.chain import GENESIS
 from torghut_core.audit.tables import HEAD_ROW, REVISIONS, alembic_version, controls, metadata
 from torghut_core.errors import InputError, StateError
 
-BUSY_TIMEOUT_MS = 5000
-"""How long a SQLite database that another process is writing to is waited for."""
+if TYPE_CHECKING:
+    import psycopg
 
+BUSY_TIMEOUT_MS = 5000
+"""How long a database that another process is writing to is waited for."""
+
+PROBE_TIMEOUT_MS = 1500
+"""The same when it is only asked whether it could be written."""
+
+POSTGRES = {
+    "connect_timeout": 2,  # seconds, the least that libpq knows
+    "keepalives": 1,
+    "keepalives_idle": 2,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 6000,  # milliseconds
+    "application_name": "torghut",
+}
+"""What a connection to Postgres is made with, where the DSN says nothing else: a server that is gone, or a network that
+swallows everything, is given up within seconds, and not within the two hours that TCP would wait."""
+
+_VANISHED = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 2}
+"""The server's side of it, in seconds: the locks of a trader whose machine is gone do not stop the next one."""
+
+_POOLED: dict[str, Any] = {"max_overflow": -1}
+_UNPOOLED: dict[str, Any] = {"poolclass": NullPool}
 _UPGRADE_LOCK = 7_483_647_001  # any number that only this program locks on a Postgres server
 _MENDS = {
     "SQLITE_FULL": "the disk is full (free some space, then commit again)",
@@ -28,14 +53,20 @@ _MENDS = {
     "SQLITE_NOTADB": "it is not a SQLite database (move the file away, or give another --state)",
     "SQLITE_CORRUPT": "it is damaged (restore it from a backup)",
     "SQLITE_IOERR": "the disk fails or is full (free some space or look at the disk, then commit again)",
+    "53100": "the disk is full (free some space, then commit again)",
+    "55P03": "another process is writing to it (let it finish, then commit again)",
+    "25006": "it cannot be written (connect to the primary server, as a user that may write)",
+    "42501": "it cannot be written (connect as a user that may write)",
 }
 
 
-def audit_engine(database: str | Path) -> Engine:
+def audit_engine(database: str | Path, *, is_probe: bool = False) -> Engine:
     """An engine for a SQLite file (a path, or a URL ``sqlite:///...``) or a Postgres DSN; nothing is opened yet.
 
     SQLite writes ahead of its file (WAL), so readers and the writer do not wait for each other, and syncs at each
-    commit: what was committed before an order left is there after a power cut.
+    commit: what was committed before an order left is there after a power cut. A pooled connection to Postgres is
+    tried before it is used, and made anew when the server has been restarted. Any thread may use the engine, and none
+    waits for another's connection. The engine of a probe keeps no connection and gives up sooner.
 
     Raises
     ------
@@ -48,13 +79,20 @@ def audit_engine(database: str | Path) -> Engine:
     if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         if find_spec("psycopg") is None:
             raise InputError("a Postgres audit database needs psycopg: pip install 'torghut[postgres]'")
-        # tuples for executemany, and JSON as the text that it is stored as: the column type reads it
-        return create_engine(url.set(drivername="postgresql+psycopg"), paramstyle="format", json_deserializer=_as_is)
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            paramstyle="format",  # tuples for executemany
+            json_deserializer=_as_is,  # JSON as the text that it is stored as: the column type reads it
+            connect_args={name: value for name, value in POSTGRES.items() if name not in url.query},
+            **(_UNPOOLED if is_probe else _POOLED | {"pool_pre_ping": True}),
+        )
+        event.listen(engine, "connect", partial(_set_up_postgres, is_probe))
+        return engine
     if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.database in (None, "", ":memory:"):
         shown = url.render_as_string(hide_password=True)
         raise InputError(f"{shown} is no audit database (use sqlite:///path or postgresql://user@host/name)")
-    engine = create_engine(url)
-    event.listen(engine, "connect", _set_up_sqlite)
+    engine = create_engine(url, **(_UNPOOLED if is_probe else _POOLED))
+    event.listen(engine, "connect", partial(_set_up_sqlite, is_probe))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -63,9 +101,19 @@ def _as_is(value: str) -> str:
     return value
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _set_up_postgres(is_probe: bool, connection: psycopg.Connection, _record: object) -> None:
+    patience = PROBE_TIMEOUT_MS if is_probe else BUSY_TIMEOUT_MS
+    values = _VANISHED | {"lock_timeout": patience}
+    if is_probe:
+        values["statement_timeout"] = patience * 4 // 3  # the lock's is the one that says what is wrong
+    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in values.items())
+    connection.execute(f"SELECT {calls}".encode())
+    connection.commit()
+
+
+def _set_up_sqlite(is_probe: bool, connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver would begin late and end early; `_begin_sqlite` does it
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute(f"PRAGMA busy_timeout = {PROBE_TIMEOUT_MS if is_probe else BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -16384")  # the indexes on hashes are written all over
@@ -109,8 +157,15 @@ def explained(engine: Engine) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        place = engine.url.database if engine.dialect.name == "sqlite" else engine.url.render_as_string()
-        raise StateError(f"audit database {place}: {_reason(error)}") from error
+        raise StateError(f"audit database {place(engine)}: {_reason(error)}") from error
+
+
+def place(engine: Engine) -> str | None:
+    """Where a database is, for messages: without a password, which may stand among a URL's options too."""
+    url = engine.url
+    if engine.dialect.name == "sqlite":
+        return url.database
+    return url.set(query={name: url.query[name] for name in ("host", "port") if name in url.query}).render_as_string()
 
 
 def _reason(error: SQLAlchemyError) -> str:
@@ -119,8 +174,10 @@ def _reason(error: SQLAlchemyError) -> str:
         return f"another process has written to it meanwhile (leave only one running): {_first_line(cause)}"
     if isinstance(error, NoSuchModuleError):
         return str(error)
-    code = "_".join(getattr(cause, "sqlite_errorname", "").split("_")[:2])
-    return _MENDS.get(code, f"{_first_line(cause)} (see that it runs and can be reached, then commit again)")
+    code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None) or ""
+    return _MENDS.get(
+        "_".join(code.split("_")[:2]), f"{_first_line(cause)} (see that it runs and can be reached, then commit again)"
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -139,6 +196,7 @@ def prepare(engine: Engine) -> None:
             return
     with writing(engine) as connection:
         if engine.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL lock_timeout = '60s'"))  # another process may be at it
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
         revision = _revision(connection)
         if revision is None:
@@ -149,7 +207,7 @@ def prepare(engine: Engine) -> None:
             migrate(connection)
         elif revision != REVISIONS[-1]:
             raise StateError(
-                f"audit database {engine.url.render_as_string()} is of version {revision}, and this torghut knows"
+                f"audit database {place(engine)} is of version {revision}, and this torghut knows"
                 f" versions up to {REVISIONS[-1]} (install the newer torghut that wrote it, or restore a backup)"
             )
 
@@ -176,7 +234,7 @@ def _revision(connection: Connection) -> str | None:
         return connection.execute(select(alembic_version)).scalar_one_or_none() or "unknown"
     if tables:
         raise StateError(
-            f"audit database {connection.engine.url.render_as_string()} holds tables of something else"
+            f"audit database {place(connection.engine)} holds tables of something else"
             f" ({', '.join(sorted(tables)[:3])}): give it a database of its own"
         )
     return None

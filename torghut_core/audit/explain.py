@@ -20,9 +20,10 @@ def explain_decision(store: AuditRecords, text: str) -> dict[str, Any]:
     orders = store.rows("executions", **key)
     events = [event for order in orders for event in store.rows("execution_events", execution_id=order["id"])]
     return {
-        "decision": {k: v for k, v in as_json(decision).items() if k not in ("signal", "verdicts")},
+        "decision": {k: v for k, v in as_json(decision).items() if k not in ("signal", "verdicts", "inputs")},
         "signal": decision["signal"],
         "verdicts": decision["verdicts"],
+        "inputs": decision["inputs"],
         "reviews": [as_json(review) for review in store.rows("llm_decision_reviews", **key)],
         "execution": as_json(orders[0]) if orders else None,
         "events": [as_json(event) for event in sorted(events, key=lambda event: int(event["id"]))],
@@ -62,13 +63,20 @@ def _generation(store: AuditRecords, decision: Row) -> dict[str, Any] | None:
     strategy = _named(row["content"].get("strategies", []), decision["strategy_id"])
     if strategy is not None:
         strategy.pop("given", None)
-        plugin = strategy.pop("code", None) or _named(plugins, strategy.get("use"), kind="strategy") or {}
-        strategy |= {name: plugin[name] for name in ("distribution", "version", "code_digest") if name in plugin}
+        strategy |= _code(strategy.pop("code", None) or _named(plugins, strategy.get("use"), kind="strategy"))
+    rules = row["content"].get("risk", [])
     return {
         **{name: row[name] for name in ("number", "digest", "actor", "outcome", "created_at")},
         "plugins": plugins,
         "strategy": strategy,
+        "risk": [rule | _code(_named(plugins, rule.get("use"), kind="risk rule")) for rule in rules],
     }
+
+
+def _code(plugin: Row | None) -> Row:
+    return (
+        {name: plugin[name] for name in ("distribution", "version", "code_digest") if name in plugin} if plugin else {}
+    )
 
 
 def _named(entries: list[Row], name: str | None, **equal: Any) -> Row | None:

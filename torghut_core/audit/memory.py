@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import RLock
 from typing import Any
 
+import msgspec
+
 from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Changes, Key, Record, Row
-from torghut_core.audit.store import AuditRecords
+from torghut_core.audit.store import DONE, AuditRecords, position_of
 from torghut_core.errors import InputError
+from torghut_core.model.trading import Position
 
 
 class MemoryAuditStore(AuditRecords):
@@ -28,6 +33,7 @@ class MemoryAuditStore(AuditRecords):
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
         super().__init__(clock)
+        self._reading = RLock()
         self._commits: list[list[Record]] = []
         self._tables: dict[str, dict[Key, Row]] = {table: {} for table in KEYS}
         self._seq = 0
@@ -48,6 +54,9 @@ class MemoryAuditStore(AuditRecords):
     def _stored_hashes(self, account: str) -> set[str]:  # noqa: ARG002 - nothing was here before this object
         return set()
 
+    def _stored_orphans(self, account: str) -> set[str]:  # noqa: ARG002 - nor any order
+        return set()
+
     def _last_generation(self) -> int:
         return 0
 
@@ -64,8 +73,8 @@ class MemoryAuditStore(AuditRecords):
         """See `AuditRecords.rows`."""
         if table not in KEYS:
             raise InputError(f"no table is called {table!r} (there are {', '.join(KEYS)})")
-        self._fold()
-        found = self._select(table, **equal)
+        with self._folded():
+            found = self._select(table, **equal)
         if table not in NUMBERED:
             found.sort(key=lambda row: [row[column] for column in KEYS[table]])
         if newest_first:
@@ -78,23 +87,59 @@ class MemoryAuditStore(AuditRecords):
 
     def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
         """See `AuditRecords.decisions_called`."""
-        self._fold()
-        called = {
-            (row["account"], row["decision_hash"])
-            for table, name in (("trade_decisions", "decision_hash"), ("executions", "client_order_id"))
-            for row in self._tables[table].values()
-            if row[name].startswith(text)
-        }
+        with self._folded():
+            called = {
+                (row["account"], row["decision_hash"])
+                for table, name in (("trade_decisions", "decision_hash"), ("executions", "client_order_id"))
+                for row in self._tables[table].values()
+                if row[name].startswith(text)
+            }
         return sorted(called)[:limit]
 
-    def _fold(self) -> None:
-        for commit in self._commits:
-            changes = Changes(self._select)
-            changes.fold(commit)
-            for seq, _, table, row in changes.versions(self._seq):
-                self._tables[table][tuple([row[column] for column in KEYS[table]])] = row
-                self._seq = seq
-        self._commits.clear()
+    def positions(self, account: str) -> dict[tuple[str, str], Position]:
+        """See `AuditRecords.positions`."""
+        with self._folded():
+            held = {}
+            for fill in self._select("execution_events", account=account, event="fill"):
+                order = self._tables["executions"][account, fill["client_order_id"]]
+                holder = order["strategy_id"] if fill["strategy_id"] is None else fill["strategy_id"]
+                held[holder, order["symbol"]] = fill["id"], msgspec.convert(fill["payload"]["position"], Position)
+            for row in self._select("position_snapshots", account=account):
+                key = row["strategy_id"], row["symbol"]
+                if row["strategy_id"] is not None and (key not in held or held[key][0] < row["id"]):
+                    held[key] = row["id"], position_of(row)
+        return {key: position for key, (_, position) in held.items()}
+
+    def _orders(
+        self, *, is_working: bool = False, or_updated_since: int | None = None, **choice: Any
+    ) -> list[tuple[Row, list[str]]]:
+        """See `AuditRecords._orders`."""
+        with self._reading:
+            rows = self.rows("executions", **choice)
+            if is_working:
+                since = or_updated_since
+                rows = [
+                    row
+                    for row in rows
+                    if row["state"] not in DONE or (since is not None and row["last_update_at"] >= since)
+                ]
+            fills: dict[int, list[str]] = {row["id"]: [] for row in rows}
+            for event in self.rows("execution_events", event="fill"):
+                fills.get(event["execution_id"], []).append(event["fill_id"])
+        return [(row, fills[row["id"]]) for row in rows]
+
+    @contextmanager
+    def _folded(self) -> Iterator[None]:
+        """All commits as rows, and no other thread at them."""
+        with self._reading:
+            for commit in self._commits[:]:
+                changes = Changes(self._select)
+                changes.fold(commit)
+                for seq, _, table, row in changes.versions(self._seq):
+                    self._tables[table][tuple([row[column] for column in KEYS[table]])] = row
+                    self._seq = seq
+                del self._commits[0]
+            yield
 
     def _select(self, table: str, **equal: Any) -> list[Row]:
         rows = self._tables[table]

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from torghut_core.audit.values import clean_text, decimal_text
+from torghut_core.audit.values import clean_text, decimal_text, json_value, plain
 from torghut_core.model.trading import Account, Decision, Intent, Order, Position, Report, Verdict
 from torghut_core.timestamps import format_timestamp
 
@@ -65,6 +65,25 @@ _TIMES = frozenset(
     }
 )
 _STRATEGY = ("name", "use", "version", "enabled", "base_timeframe", "symbols", "params", "on_remove")
+_SNAPSHOT: Row = dict.fromkeys(
+    (
+        "id",
+        "account",
+        "at",
+        "symbol",
+        "quantity",
+        "average_price",
+        "realized_pnl",
+        "fees",
+        "cash",
+        "equity",
+        "buying_power",
+        "currency",
+        "strategy_id",
+        "reason",
+    )
+)
+_ENCODER = msgspec.json.Encoder(enc_hook=clean_text)  # a broker's own kind of value: its text will do
 
 
 def as_json(row: Row) -> Row:
@@ -79,6 +98,14 @@ def as_json(row: Row) -> Row:
     }
 
 
+def struct_json(struct: msgspec.Struct) -> bytes:
+    """JSON of a struct, money and enums as text; of a value that JSON does not have, its text."""
+    try:
+        return _ENCODER.encode(struct)
+    except UnicodeEncodeError:  # a lone surrogate in a venue's words
+        return _ENCODER.encode(plain(msgspec.to_builtins(struct, enc_hook=clean_text)))
+
+
 class Changes:
     """The rows that one commit writes: the last version of each, inserts and updates told apart.
 
@@ -88,6 +115,8 @@ class Changes:
     """
 
     def __init__(self, select: Select) -> None:
+        self.moved: set[Key] = set()
+        """Account, strategy and symbol of the strategies' positions among this commit's snapshots."""
         self._select = select
         self._rows: dict[str, dict[Key, Row]] = {table: {} for table in KEYS}
         self._updates: dict[str, set[Key]] = {table: set() for table in KEYS}
@@ -202,7 +231,13 @@ def _fold_generation(changes: Changes, at: int, number: int, content: Row, actor
 
 
 def _fold_decision(
-    changes: Changes, at: int, decision: Decision, signal: Row, verdicts: Sequence[Verdict], intent: Intent | None
+    changes: Changes,
+    at: int,
+    decision: Decision,
+    signal: Row,
+    verdicts: Sequence[Verdict],
+    intent: Intent | None,
+    inputs: bytes | None,
 ) -> None:
     """Write down a decision, and with an intent the order that it asks for."""
     changes.insert(
@@ -226,6 +261,7 @@ def _fold_decision(
             "signal": _signal(signal),
             "created_at": at,
             "executed_at": None,
+            "inputs": json_value(inputs),
         },
     )
     if intent is not None:
@@ -247,9 +283,12 @@ def _signal(signal: Row) -> Row:
     return row | {"event_ts": format_timestamp(event_ts)} if type(event_ts) is int else row
 
 
-def _fold_report(changes: Changes, account: str, order: Order, report: Report, position: Position) -> None:
+def _fold_report(
+    changes: Changes, account: str, order: Order, report: Report, position: Position, strategy_id: str | None
+) -> None:
     """Write down what the venue said, and the order as it is after it."""
-    fill = report.fill
+    fill, intent = report.fill, order.intent
+    holder = intent.strategy_id if strategy_id is None else strategy_id
     changes.append(
         "execution_events",
         {
@@ -267,19 +306,23 @@ def _fold_report(changes: Changes, account: str, order: Order, report: Report, p
             "fee": None if fill is None else fill.fee,
             "slippage": None if fill is None else fill.slippage,
             "payload": {"venue_order_id": clean_text(report.venue_order_id), "position": msgspec.to_builtins(position)},
+            "strategy_id": None if holder == intent.strategy_id else holder,
         },
     )
+    if fill is not None and (account, holder, intent.symbol) in changes.moved:
+        # What a commit has in snapshots is numbered behind its events, and this fill came after the snapshot.
+        _fold_position(changes, account, holder, intent.symbol, position, report.event_ts, "filled")
     key = (account, report.client_order_id)
     row = changes.edit("executions", key)
     if row is None:
-        row = _order(account, order.intent)
+        row = _order(account, intent)
         changes.insert("executions", key, row)
     is_first_fill = fill is not None and not row.get("filled_quantity")
     row.update(_progress(order, report.event_ts))
     if row["submitted_at"] is None:
         row["submitted_at"] = report.event_ts
     if fill is not None and is_first_fill:
-        decision = changes.edit("trade_decisions", (account, order.intent.decision_hash))
+        decision = changes.edit("trade_decisions", (account, intent.decision_hash))
         if decision is not None:
             decision["executed_at"] = fill.event_ts
 
@@ -298,6 +341,7 @@ def _order(account: str, intent: Intent) -> Row:
         "time_in_force": str(intent.time_in_force),
         "decided_at": intent.decided_at,
         "submitted_at": None,
+        "purpose": str(intent.purpose),
     }
 
 
@@ -342,35 +386,36 @@ def _fold_review(
 
 def _fold_books(changes: Changes, account: str, books: Account, positions: dict[str, Position], at: int) -> None:
     """Write down cash and equity in a row without a symbol, and each position in a row of its symbol."""
-    row = {
-        "id": None,
-        "account": account,
-        "at": at,
-        "symbol": None,
-        "quantity": None,
-        "average_price": None,
-        "realized_pnl": None,
-        "fees": None,
+    money = {
         "cash": books.cash,
         "equity": books.equity,
         "buying_power": books.buying_power,
         "currency": books.currency,
     }
-    changes.append("position_snapshots", row)
+    changes.append("position_snapshots", _SNAPSHOT | {"account": account, "at": at} | money)
     for symbol, position in positions.items():
-        changes.append(
-            "position_snapshots",
-            dict.fromkeys(row)
-            | {
-                "account": account,
-                "at": at,
-                "symbol": symbol,
-                "quantity": position.quantity,
-                "average_price": position.average_price,
-                "realized_pnl": position.realized_pnl,
-                "fees": position.fees,
-            },
-        )
+        changes.append("position_snapshots", _held(account, at, symbol, position))
+
+
+def _held(account: str, at: int, symbol: str, position: Position) -> Row:
+    return _SNAPSHOT | {
+        "account": account,
+        "at": at,
+        "symbol": symbol,
+        "quantity": position.quantity,
+        "average_price": position.average_price,
+        "realized_pnl": position.realized_pnl,
+        "fees": position.fees,
+    }
+
+
+def _fold_position(
+    changes: Changes, account: str, strategy_id: str, symbol: str, position: Position, at: int, reason: str
+) -> None:
+    """Write down what one strategy holds, where no fill says it."""
+    row = _held(account, at, symbol, position) | {"strategy_id": strategy_id, "reason": clean_text(reason)}
+    changes.append("position_snapshots", row)
+    changes.moved.add((account, strategy_id, symbol))
 
 
 def _fold_cursor(changes: Changes, at: int, account: str, source: str, cursor: Row) -> None:
@@ -398,6 +443,7 @@ _FOLDS: dict[str, Callable[..., None]] = {
     "report": _fold_report,
     "review": _fold_review,
     "books": _fold_books,
+    "position": _fold_position,
     "cursor": _fold_cursor,
     "control": _fold_control,
     "lease": _fold_lease,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Dialect,
+    Engine,
     Table,
     bindparam,
     exists,
@@ -31,30 +36,40 @@ from torghut_core.audit.chain import (
     Stored,
     entry_hash,
     file_problem,
+    is_entry,
     read_head,
     row_hash,
     row_key,
     verify,
 )
-from torghut_core.audit.database import audit_engine, prepare, reading, writing
+from torghut_core.audit.database import audit_engine, place, prepare, reading, writing
 from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Action, Changes, Row
-from torghut_core.audit.store import AuditRecords
+from torghut_core.audit.store import DONE, AuditRecords, position_of
 from torghut_core.audit.tables import (
     COVERED,
     HEAD_ROW,
     audit_log,
     catalog_generations,
     controls,
+    execution_events,
     executions,
     metadata,
+    position_snapshots,
     trade_decisions,
 )
 from torghut_core.audit.types import Json
 from torghut_core.audit.values import json_text, time_text
+from torghut_core.daemon_threads import DaemonThreads
 from torghut_core.errors import InputError, StateError
+from torghut_core.model.trading import Position
 
 ACTOR = "torghut"
 """Who writes a row that names nobody."""
+
+PROBE_SECONDS = 2.5
+"""How long `SqlAuditStore.probe` waits for a database that does not answer at all."""
+
+_AT_ONCE = 1000  # orders whose fills one query asks for
 
 
 class SqlAuditStore(AuditRecords):
@@ -80,6 +95,9 @@ class SqlAuditStore(AuditRecords):
         dialect = self._engine.dialect
         path = self._engine.url.database
         self._file = HeadFile(Path(path).with_suffix(".head")) if dialect.name == "sqlite" and path else None
+        self._database = database
+        self._probing = Lock()
+        self._probe: Future[str] | None = None
         self._attempt: Head | None = None
         self._attempted = 0
         self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
@@ -103,7 +121,8 @@ class SqlAuditStore(AuditRecords):
             return
         with writing(self._engine) as connection:
             head = self._locked_head(connection)
-            if head == self._attempt:  # the last commit failed, and yet it is there: the connection broke at its end
+            if self._attempt is not None and is_entry(connection, self._attempt):
+                # The last commit failed, and yet it is there, perhaps with others' behind it: the connection broke at its end.
                 del self._pending[: self._attempted]
             changes = Changes(partial(self._select, connection))
             changes.fold(self._pending)
@@ -119,6 +138,34 @@ class SqlAuditStore(AuditRecords):
             self.commit()
         finally:
             self._engine.dispose()
+
+    def probe(self) -> str:
+        """See `AuditRecords.probe`.
+
+        It writes: the row that every commit begins and ends with is written as it is. A probe that hangs is left
+        behind, in a thread of its own, and no other is begun beside it.
+        """
+        with self._probing:
+            if self._probe is None or self._probe.done():
+                self._probe = DaemonThreads().submit(self._touch)
+            probe = self._probe
+        try:
+            return probe.result(PROBE_SECONDS)
+        except TimeoutError:
+            return f"audit database {place(self._engine)}: it does not answer (see that it runs and can be reached)"
+
+    @cached_property
+    def _prober(self) -> Engine:
+        return audit_engine(self._database, is_probe=True)
+
+    def _touch(self) -> str:
+        head = controls.c.name == HEAD_ROW
+        try:
+            with writing(self._prober) as connection:
+                found = connection.execute(update(controls).where(head).values(actor=controls.c.actor)).rowcount
+        except StateError as error:
+            return str(error)
+        return "" if found else "the head of the audit log is gone from controls (see `torghut audit verify`)"
 
     def head(self) -> Head | None:
         """Where the log ends: worth writing down where nobody who can write here can; None where it is gone."""
@@ -190,6 +237,14 @@ class SqlAuditStore(AuditRecords):
         with reading(self._engine) as connection:
             return set(connection.execute(select(column).where(trade_decisions.c.account == account)).scalars())
 
+    def _stored_orphans(self, account: str) -> set[str]:
+        decided = exists().where(
+            trade_decisions.c.account == account, trade_decisions.c.decision_hash == executions.c.decision_hash
+        )
+        statement = select(executions.c.client_order_id).where(executions.c.account == account, ~decided)
+        with reading(self._engine) as connection:
+            return set(connection.execute(statement).scalars())
+
     def _last_generation(self) -> int:
         with reading(self._engine) as connection:
             return connection.execute(select(func.max(catalog_generations.c.number))).scalar_one() or 0
@@ -216,7 +271,7 @@ class SqlAuditStore(AuditRecords):
         self,
         connection: Connection,
         table: str,
-        *,
+        *conditions: ColumnElement[bool],
         since: int | None = None,
         after: int = 0,
         limit: int | None = None,
@@ -225,7 +280,8 @@ class SqlAuditStore(AuditRecords):
     ) -> list[Row]:
         source = metadata.tables[table]
         order = [source.c.id] if table in NUMBERED else [source.c[column] for column in KEYS[table]]
-        statement = select(source).order_by(*(column.desc() if newest_first else column for column in order))
+        statement = select(source).where(*conditions)
+        statement = statement.order_by(*(column.desc() if newest_first else column for column in order))
         for name, value in equal.items():
             statement = statement.where(source.c[name] == value)
         if after:
@@ -234,10 +290,59 @@ class SqlAuditStore(AuditRecords):
             statement = statement.where(source.c[MOMENTS[table]] >= since)
         if source is controls:
             statement = statement.where(controls.c.name != HEAD_ROW)
-        try:
+        with _readable(table):
             return [dict(row) for row in connection.execute(statement.limit(limit)).mappings()]
-        except (ArithmeticError, ValueError, msgspec.MsgspecError) as error:  # a value that nobody here wrote
-            raise StateError(f"a row of {table} cannot be read: {error} (see `torghut audit verify`)") from error
+
+    def _orders(
+        self, *, is_working: bool = False, or_updated_since: int | None = None, **choice: Any
+    ) -> list[tuple[Row, list[str]]]:
+        """See `AuditRecords._orders`."""
+        conditions: list[ColumnElement[bool]] = []
+        if is_working:
+            conditions.append(executions.c.state.not_in(DONE))
+            if or_updated_since is not None:
+                conditions = [or_(*conditions, executions.c.last_update_at >= or_updated_since)]
+        order, fill_id = execution_events.c.execution_id, execution_events.c.fill_id
+        with reading(self._engine) as connection:
+            rows = self._select(connection, executions.name, *conditions, **choice)
+            fills: dict[int, list[str]] = {row["id"]: [] for row in rows}
+            numbers = list(fills)
+            for first in range(0, len(numbers), _AT_ONCE):
+                statement = (
+                    select(order, fill_id)
+                    .where(order.in_(numbers[first : first + _AT_ONCE]), execution_events.c.event == "fill")
+                    .order_by(execution_events.c.id)
+                )
+                for number, fill in connection.execute(statement):
+                    fills[number].append(fill)
+        return [(row, fills[row["id"]]) for row in rows]
+
+    def positions(self, account: str) -> dict[tuple[str, str], Position]:
+        """See `AuditRecords.positions`."""
+        events, snapshots = execution_events.c, position_snapshots.c
+        holder = func.coalesce(events.strategy_id, executions.c.strategy_id).label("strategy_id")
+        newest = (
+            select(holder, executions.c.symbol, func.max(events.id).label("id"))
+            .join(executions, executions.c.id == events.execution_id)
+            .where(events.account == account, events.event == "fill")
+            .group_by(holder, executions.c.symbol)
+            .subquery()
+        )
+        fills = select(newest, events.payload).join(execution_events, events.id == newest.c.id)
+        moved = (
+            select(func.max(snapshots.id))
+            .where(snapshots.account == account, snapshots.strategy_id.is_not(None))
+            .group_by(snapshots.strategy_id, snapshots.symbol)
+        )
+        held: dict[tuple[str, str], tuple[int, Position]] = {}
+        with reading(self._engine) as connection, _readable("execution_events or position_snapshots"):
+            for strategy_id, symbol, number, payload in connection.execute(fills):
+                held[strategy_id, symbol] = number, msgspec.convert(payload["position"], Position)
+            for row in connection.execute(select(position_snapshots).where(snapshots.id.in_(moved))).mappings():
+                key = row["strategy_id"], row["symbol"]
+                if key not in held or held[key][0] < row["id"]:
+                    held[key] = row["id"], position_of(dict(row))
+        return {key: position for key, (_, position) in held.items()}
 
     def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
         """See `AuditRecords.decisions_called`."""
@@ -252,6 +357,15 @@ class SqlAuditStore(AuditRecords):
         with reading(self._engine) as connection:
             rows = connection.execute(called.order_by("account", "decision_hash").limit(limit))
             return [(account, decision_hash) for account, decision_hash in rows]
+
+
+@contextmanager
+def _readable(table: str) -> Iterator[None]:
+    """Name the table in which a value is that nobody here wrote."""
+    try:
+        yield
+    except (ArithmeticError, KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise StateError(f"a row of {table} cannot be read: {error} (see `torghut audit verify`)") from error
 
 
 class _Writer:

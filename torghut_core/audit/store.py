@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from torghut_core.audit.explain import explain_decision
-from torghut_core.audit.rows import NUMBERED, Record, Row
+from torghut_core.audit.rows import NUMBERED, Record, Row, struct_json
 from torghut_core.audit.values import plain
 from torghut_core.errors import InputError, StateError
 from torghut_core.model.trading import (
@@ -24,17 +24,22 @@ from torghut_core.model.trading import (
     OrderType,
     Outcome,
     Position,
+    Purpose,
     Report,
     Side,
     TimeInForce,
     Verdict,
+    client_order_id,
 )
+from torghut_core.order_state import is_done
 from torghut_core.ports import AuditStore
 from torghut_core.timestamps import SECOND
 
 _SCALARS: frozenset[type] = frozenset({float, int, str, bool, type(None)})
+DONE = tuple(str(state) for state in OrderState if is_done(state))
+"""States from which an order does not come back."""
+
 _MONEY: frozenset[type] = frozenset({Decimal, type(None)})
-_DONE = (OrderState.FILLED, OrderState.REPLACED, OrderState.CANCELED, OrderState.REJECTED, OrderState.EXPIRED)
 
 
 class AuditRecords(AuditStore):
@@ -47,7 +52,8 @@ class AuditRecords(AuditStore):
     Reading sees what was committed, and nothing else. Rows come as dicts by column, times in nanoseconds, money as
     `Decimal`; `rows.as_json` makes text of both.
 
-    A store belongs to one thread.
+    Recording and `commit` belong to one thread; what is under "Reading" may be asked from any, at any time, and so may
+    `probe`.
 
     Parameters
     ----------
@@ -58,6 +64,7 @@ class AuditRecords(AuditStore):
         self._clock = clock
         self._pending: list[Record] = []
         self._known: dict[str, set[str]] = {}
+        self._adopted: dict[str, set[str]] = {}
         self._labels: set[str] = set()
         self._generations: int | None = None
 
@@ -79,11 +86,21 @@ class AuditRecords(AuditStore):
         return label
 
     def is_known(self, account: str, decision_hash: str) -> bool:
-        """Whether the decision was recorded before (committed or not): then nothing may be sent for it again."""
+        """Whether the decision was recorded before (committed or not): then nothing may be sent for it again.
+
+        So it is when only its order was, which the venue had and the reconciler wrote down.
+        """
+        if decision_hash in self._hashes(account):
+            return True
+        adopted = self._adopted[account]
+        return bool(adopted) and client_order_id(decision_hash) in adopted
+
+    def _hashes(self, account: str) -> set[str]:
         known = self._known.get(account)
         if known is None:
             known = self._known[account] = self._stored_hashes(account)
-        return decision_hash in known
+            self._adopted.setdefault(account, set()).update(self._stored_orphans(account))
+        return known
 
     def record_strategies(self, entries: Sequence[dict[str, Any]], mode: str) -> None:
         """Upsert the catalog's strategies (JSON values); mode ``sync`` disables those that are not listed.
@@ -115,8 +132,12 @@ class AuditRecords(AuditStore):
         signal: dict[str, Any],
         verdicts: Sequence[Verdict],
         intent: Intent | None,
+        inputs: msgspec.Struct | None = None,
     ) -> None:
         """Write down a decision with the signal row and all verdicts; with an intent when it was allowed.
+
+        `inputs` is what risk judged it by: `find_decision` gives it as JSON values, money and enums as text, from which
+        `msgspec.convert` makes it again.
 
         Raises
         ------
@@ -142,12 +163,17 @@ class AuditRecords(AuditStore):
             )
         if not _SCALARS.issuperset(map(type, signal.values())):
             signal = plain(signal, "signal")
+        seen = None if inputs is None else struct_json(inputs)  # now: what risk looks at changes from moment to moment
         self._labels.add(account)
         self._known[account].add(decision.decision_hash)
-        self._pending.append(("decision", self._clock(), decision, signal, verdicts, intent))
+        self._pending.append(("decision", self._clock(), decision, signal, verdicts, intent, seen))
 
-    def record_report(self, account: str, order: Order, report: Report, position: Position) -> None:
+    def record_report(
+        self, account: str, order: Order, report: Report, position: Position, strategy_id: str | None = None
+    ) -> None:
         """Write down a report, with the order and the strategy's position as they are after it.
+
+        `strategy_id` is whose position it is, where that is not the order's strategy: it was handed over.
 
         Raises
         ------
@@ -157,8 +183,26 @@ class AuditRecords(AuditStore):
         if fill is not None:  # an order's amounts are made of its fills, and change with them alone
             amounts = fill.quantity, fill.price, fill.fee, fill.slippage
             _check_money("report of ", report.client_order_id, *amounts, order.average_price, order.fees)
+        known = self._known.get(
+            account
+        )  # not loaded for this: a report is taken down whether or not the database is there
+        if known is None or order.intent.decision_hash not in known:
+            self._adopted.setdefault(account, set()).add(report.client_order_id)
         self._labels.add(account)
-        self._pending.append(("report", account, msgspec.structs.replace(order), report, position))
+        self._pending.append(("report", account, msgspec.structs.replace(order), report, position, strategy_id))
+
+    def record_position(
+        self, account: str, strategy_id: str, symbol: str, position: Position, at: int, reason: str
+    ) -> None:
+        """Write down a strategy's position that changed otherwise than by a fill: handed over, or adjusted.
+
+        Raises
+        ------
+        InputError : a quantity, price or amount that is no `Decimal`.
+        """
+        _check_position(symbol, position)
+        self._labels.add(account)
+        self._pending.append(("position", account, strategy_id, symbol, position, at, reason))
 
     def record_review(
         self, account: str, decision_hash: str, advisor: str, verdict: Verdict, details: dict[str, Any]
@@ -173,7 +217,7 @@ class AuditRecords(AuditStore):
         """Write down the books at a moment of loop time: a position snapshot per symbol, and cash and equity."""
         _check_money("books of ", account, account_state.cash, account_state.equity, account_state.buying_power)
         for symbol, held in positions.items():
-            _check_money("position in ", symbol, held.quantity, held.average_price, held.realized_pnl, held.fees)
+            _check_position(symbol, held)
         self._labels.add(account)
         self._pending.append(("books", account, account_state, dict(positions), at))
 
@@ -216,6 +260,10 @@ class AuditRecords(AuditStore):
         """The decision hashes of an account that were committed."""
 
     @abstractmethod
+    def _stored_orphans(self, account: str) -> set[str]:
+        """Client order ids of an account's orders that were committed and have no decision."""
+
+    @abstractmethod
     def _last_generation(self) -> int:
         """The greatest generation number that was committed; 0 where there is none."""
 
@@ -256,9 +304,43 @@ class AuditRecords(AuditStore):
         """Orders of an account, or of all, as they are now; `choice` as in `rows`."""
         return self.rows("executions", **_of(account), **choice)
 
+    def executions(self, account: str | None = None, **choice: Any) -> list[Row]:
+        """What `orders` gives, each with the number of its fills as `fills`."""
+        return [row | {"fills": len(fills)} for row, fills in self._orders(**_of(account), **choice)]
+
     def open_orders(self, account: str) -> list[Order]:
         """Orders of an account that are not done, oldest first: what to ask the venue about after a restart."""
-        return [_order(row) for row in self.orders(account) if row["state"] not in _DONE]
+        return [_order(row, fills) for row, fills in self._orders(account=account, is_working=True)]
+
+    def recent_orders(self, account: str, since: int) -> list[Order]:
+        """Orders of an account that are not done, or were updated at or after `since` (ns), oldest first."""
+        found = self._orders(account=account, is_working=True, or_updated_since=since)
+        return [_order(row, fills) for row, fills in found]
+
+    def find_order(self, account: str, client_order_id: str) -> Order | None:
+        """The order of an account that has this id, as it is now; None where there is none."""
+        found = self._orders(account=account, client_order_id=client_order_id)
+        return _order(*found[0]) if found else None
+
+    @abstractmethod
+    def _orders(
+        self, *, is_working: bool = False, or_updated_since: int | None = None, **choice: Any
+    ) -> list[tuple[Row, list[str]]]:
+        """Orders, each with the ids of its fills, oldest first; `choice` as in `rows`.
+
+        With `is_working` only those that are not done, or were updated at or after `or_updated_since`.
+        """
+
+    @abstractmethod
+    def positions(self, account: str) -> dict[tuple[str, str], Position]:
+        """What each strategy holds in each symbol, flat ones too, by (strategy, symbol).
+
+        It is what was written down last: by `record_report` with a fill, or by `record_position`.
+
+        Raises
+        ------
+        StateError : the database cannot be read.
+        """
 
     def fills(self, account: str | None = None, **choice: Any) -> list[Row]:
         """Fills of an account, or of all, in order; `choice` as in `rows`.
@@ -308,16 +390,20 @@ class AuditRecords(AuditStore):
 
         Returns
         -------
-        `decision`, `signal`, `verdicts`, `reviews`, `execution` (None when it was denied), `events` (its order's, in
-        order; a fill has `fill_id`) and `generation` (`number`, `digest`, `actor`, `outcome`, `created_at`, `plugins`
-        with versions and code digests, and the `strategy`'s entry with its parameters, version and code digest; None
-        where it is not there).
+        `decision`, `signal`, `verdicts`, `inputs` (what risk judged by; None where it was not recorded), `reviews`,
+        `execution` (None when it was denied), `events` (its order's, in order; a fill has `fill_id`) and `generation`
+        (`number`, `digest`, `actor`, `outcome`, `created_at`, `plugins` with versions and code digests, the `strategy`'s
+        entry and the entries of `risk`, each with parameters, version and code digest; None where it is not there).
 
         Raises
         ------
         NotFoundError : no decision is called that, or several are; then they are named.
         """
         return explain_decision(self, text)
+
+    def probe(self) -> str:
+        """Why nothing could be written now; "" when it could. Answers within 3 s, and leaves what is recorded alone."""
+        return ""
 
     @abstractmethod
     def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
@@ -330,11 +416,20 @@ def _check_money(what: str, name: str, *values: Decimal | None) -> None:
         raise InputError(f"{what}{name}: {first!r} is a {type(first).__name__}, and money is written down as Decimal")
 
 
+def _check_position(symbol: str, held: Position) -> None:
+    _check_money("position in ", symbol, held.quantity, held.average_price, held.realized_pnl, held.fees)
+
+
 def _of(account: str | None) -> dict[str, Any]:
     return {} if account is None else {"account": account}
 
 
-def _order(row: Row) -> Order:
+def position_of(row: Row) -> Position:
+    """The position of a row of ``position_snapshots``."""
+    return Position(row["quantity"], row["average_price"], row["realized_pnl"], row["fees"])
+
+
+def _order(row: Row, fill_ids: list[str]) -> Order:
     intent = Intent(
         client_order_id=row["client_order_id"],
         decision_hash=row["decision_hash"],
@@ -350,6 +445,7 @@ def _order(row: Row) -> Order:
         trail_price=row["trail_price"],
         trail_pct=row["trail_pct"],
         time_in_force=TimeInForce(row["time_in_force"]),
+        purpose=Purpose(row["purpose"] or Purpose.ENTRY),  # older rows do not say
     )
     return Order(
         intent=intent,
@@ -358,6 +454,7 @@ def _order(row: Row) -> Order:
         filled_quantity=row["filled_quantity"],
         average_price=row["average_price"],
         fees=row["fees"],
+        fill_ids=fill_ids,
         updated_at=row["last_update_at"],
         reason=row["reason"],
     )

