@@ -1,15 +1,19 @@
 """The orders that are out, what the broker says of them, and the positions that they make.
 
-A working order belongs to one strategy's view of one symbol (`Context`); its fills go there. The broker is shown the
-event stream before it is asked, so that orders have met every event up to the loop's position, and no later one.
+A working order belongs to one strategy's view of one symbol (`Context`); its fills go there. A simulated broker is shown
+the event stream before it is asked, so that orders have met every event up to the loop's position, and no later one. An
+order to a real venue waits in the `outbox` until its intent is durable.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import chain
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -25,17 +29,24 @@ from torghut_core.model.trading import (
     Order,
     OrderEvent,
     OrderState,
+    OrderStatus,
     Position,
+    Purpose,
     Report,
     Side,
+    money,
 )
-from torghut_core.order_state import apply_report, is_done
-from torghut_core.ports import AuditStore, Broker
+from torghut_core.order_state import TRANSITIONS, apply_report, is_done, reports_of
+from torghut_core.ports import AuditStore, Broker, OpenOrder
 from torghut_core.positions import add_position, apply_fill
 from torghut_core.routes import StrategyTotals
+from torghut_core.timestamps import from_datetime, to_datetime
+
+FINEST = Decimal("1E-9")
+"""Finest part of a unit."""
 
 LATE_FILLS = 10_000
-"""So many canceled, expired and rejected orders are remembered for fills that were under way."""
+"""So many orders that are done are remembered, for news of them that was under way."""
 
 
 class Totals(msgspec.Struct):
@@ -69,14 +80,20 @@ class Working(msgspec.Struct):
     order: Order
     context: Context
     price: Decimal
-    open_quantity: Decimal
+    open_quantity: Decimal = ZERO
     """Signed units that the order would still add to the position."""
+    reserve: Decimal = ZERO
+    """Cash that these may cost, of a buy."""
+    was_given_up: bool = False
+    """Whether it was done before the venue had said a word of it."""
 
 
 # Reached for every report; a member of an enum, reached through its class, is slow in Python 3.11.
 _BUY = Side.BUY
 _ACCEPT, _REJECTED = OrderEvent.ACCEPT, OrderEvent.REJECTED
 _FILLED = OrderState.FILLED
+_OUR_ACTS = (OrderEvent.SUBMIT, OrderEvent.CANCEL_REJECTED, OrderEvent.REPLACE_REJECTED)
+"""What an executor tells of its own requests: no news where the order has meanwhile gone on."""
 
 
 class Blotter(Books):
@@ -84,18 +101,27 @@ class Blotter(Books):
 
     Parameters
     ----------
-    broker : the truth about orders.
+    broker : the truth about orders; of a real venue the `Executor` before it.
     label : the account under which everything is written down.
     audit : where it is written down.
     totals : where it is counted.
     lines : where the digest's lines go.
     on_fill : told each fill and the strategy's position after it.
+    permits : the last look, right before an order goes to a simulated broker: why it may not leave, "" when it may.
 
     Attributes
     ----------
     working : the orders that are out, by client order id.
+    outbox : orders to a real venue that are not on their way yet.
     position, now : what the loop has reached in the stream, and its time, ns.
     last_account : the account when it was last asked for.
+    day_start_equity, day_low_equity : equity when the account's day began, or when the loop did; and the least that was
+        seen since.
+    bought : by symbol and strategy, units bought lately for which the venue may still keep a fee in kind.
+    moves : how often the net position in each symbol has changed.
+    spent, spent_before : cash that all fills have cost, fees included, less what they brought: till now, and till the
+        venue was last asked for the account.
+    strangers : orders at the venue that nobody here made, by client order id, as they were last shown.
     """
 
     def __init__(
@@ -106,11 +132,19 @@ class Blotter(Books):
         totals: Totals,
         lines: list[str],
         on_fill: Callable[[Fill, Position], None],
+        permits: Callable[[Intent], str] = lambda _intent: "",
     ) -> None:
         self.working: dict[str, Working] = {}
+        self.outbox: list[Intent] = []
+        self.strangers: dict[str, Order] = {}
+        self.moves: dict[str, int] = {}
+        self.spent = self.spent_before = ZERO
         self.position = 0
         self.now = 0
         self.last_account = broker.account()
+        self.day_start_equity = self.last_account.day_start_equity or self.last_account.equity
+        self.day_low_equity = min(self.day_start_equity, self.last_account.equity)
+        self.bought: dict[str, dict[str, Decimal]] = {}
         self._broker = broker
         self._is_simulated = broker.capabilities.simulated
         self._label = label
@@ -118,18 +152,48 @@ class Blotter(Books):
         self._totals = totals
         self._lines = lines
         self._on_fill = on_fill
+        self._permits = permits
         self._contexts: dict[tuple[str, str], Context] = {}
+        self._views: dict[str, list[Context]] = {}
+        """Contexts by symbol."""
+        self._held: dict[tuple[str, str], Context] = {}
+        """Contexts with a position."""
+        self._orders: dict[str, dict[str, Working]] = {}
+        """Working orders by symbol."""
         self._ended: dict[str, Working] = {}
         self._net: dict[str, Decimal] = {}
+        self._reserved = ZERO
+        self._sent_at: deque[int] = deque()
         self._batch: Batch | None = None
         self._shown = 0
+        self._zone = ZoneInfo(broker.day_zone)
+        self._day_ends = 0
 
     def context(self, strategy: str, symbol: str) -> Context:
         """The view of one strategy on one symbol: the same object from the first row on, over reloads too."""
         context = self._contexts.get((strategy, symbol))
         if context is None:
-            context = self._contexts[strategy, symbol] = Context(strategy, symbol, self._label, self)
+            usual = self._broker.usual_time_in_force(symbol)
+            context = self._contexts[strategy, symbol] = Context(strategy, symbol, self._label, self, usual)
+            self._views.setdefault(symbol, []).append(context)
         return context
+
+    def restore(self, positions: Mapping[tuple[str, str], Position], orders: Iterable[Order]) -> None:
+        """Go on where an earlier process was: with what it had written down.
+
+        `orders` are those that are not done, and those that were done lately, of which there may be news; oldest first.
+        """
+        for (strategy, symbol), position in positions.items():
+            self._put(self.context(strategy, symbol), position)
+        for order in orders:
+            intent = order.intent
+            context = self.context(intent.strategy_id, intent.symbol)
+            context.last_order_at = intent.decided_at
+            self._sent_at.append(intent.decided_at)
+            if is_done(order.state):  # so if it works at the venue, it should not
+                self._ended[intent.client_order_id] = Working(order, context, ZERO, was_given_up=True)
+            else:
+                self._add(Working(order, context, ZERO))
 
     # The way through the stream.
 
@@ -137,6 +201,8 @@ class Blotter(Books):
         """Go over to the next batch."""
         self._batch = batch
         self._shown = batch.start
+        if not self._day_ends:
+            self._day_ends = self._midnight(int(batch.now[0]))
 
     def meet(self, stop: int) -> None:
         """Let orders meet the events before `stop`, and take in what the broker reports."""
@@ -151,30 +217,77 @@ class Blotter(Books):
         self._batch = None
 
     def _show(self, stop: int) -> None:
-        """Show the broker the events before `stop` that it has not seen."""
-        if self._batch is not None and stop > self._shown:
-            self._broker.advance(self._batch, self._shown, stop)
-            self._shown = stop
+        """Show the broker the events before `stop` that it has not seen; note the equity at each midnight on the way."""
+        batch = self._batch
+        if batch is None or stop <= self._shown:
+            return
+        while batch.now.item(stop - 1 - batch.start) >= self._day_ends:
+            first = batch.start + int(batch.now.searchsorted(self._day_ends))
+            if first > self._shown:
+                self._broker.advance(batch, self._shown, first)
+                self._shown = first
+            account = self._broker.account()
+            self.day_start_equity = account.day_start_equity or account.equity
+            self.day_low_equity = account.equity
+            self._day_ends = self._midnight(batch.now.item(first - batch.start))
+        self._broker.advance(batch, self._shown, stop)
+        self._shown = stop
+
+    def _midnight(self, now: int) -> int:
+        """The first midnight of the account's zone after a time."""
+        day = to_datetime(now).astimezone(self._zone).date() + timedelta(days=1)
+        return from_datetime(datetime(day.year, day.month, day.day, tzinfo=self._zone))
 
     # What is asked.
 
     def send(self, intent: Intent, context: Context, price: Decimal) -> None:
-        """Hand an order, whose intent is written down, to the broker; `price` is the decision's, zero without one."""
+        """Hand an order, whose intent is written down, to the broker; `price` is the decision's, zero without one.
+
+        To a real venue it leaves at the next `dispatch`.
+        """
         self._show(self.position + 1)
         number = intent.client_order_id
-        order = Order(intent=intent)
-        working = self.working[number] = Working(order, context, price, _open_quantity(order))
-        context.working += working.open_quantity
+        self._add(Working(Order(intent=intent), context, price))
         self._totals.orders += 1
+        self._sent_at.append(intent.decided_at)
+        if not self._is_simulated:
+            self.outbox.append(intent)
+            return
+        refusal = self._permits(intent)
+        if refusal:
+            self._take_back(number, refusal)
+            return
         self._broker.submit(intent)
-        if not self._is_simulated:  # a simulated order cannot be lost on its way
-            self._take(working, Report(client_order_id=number, event=OrderEvent.SUBMIT, event_ts=intent.decided_at))
         self.hear()
 
-    def cancel(self, strategy: str, symbol: str) -> None:
-        """Ask that a strategy's orders in a symbol be canceled."""
+    def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
+        """Let what is in the outbox go, but what `refusal` gives a reason for: that is taken back."""
+        leaving, self.outbox = self.outbox, []
+        for intent in leaving:
+            reason = refusal(intent)
+            if intent.client_order_id not in self.working:
+                continue  # it was canceled before it left
+            if reason:
+                self._take_back(intent.client_order_id, reason)
+            else:
+                self._broker.submit(intent)
+
+    def _take_back(self, number: str, reason: str) -> None:
+        working = self.working[number]
+        at = max(self.now, working.order.intent.decided_at)
+        reason = f"not sent: {reason}"
+        self._take(working, Report(client_order_id=number, event=OrderEvent.CANCELED, event_ts=at, reason=reason))
+
+    def cancel(self, strategy: str | None = None, symbol: str | None = None, *, but_exits: bool = False) -> None:
+        """Ask that orders be canceled: all, or those of a strategy, in a symbol; `but_exits` leaves exits working."""
         for number, working in list(self.working.items()):
-            if (working.context.strategy_id, working.context.symbol) != (strategy, symbol):
+            intent = working.order.intent
+            if strategy not in (None, working.context.strategy_id) or symbol not in (None, working.context.symbol):
+                continue
+            if working.order.state is OrderState.PENDING_CANCEL or (but_exits and intent.purpose is not Purpose.ENTRY):
+                continue
+            if intent in self.outbox:
+                self._take_back(number, "canceled before it left")
                 continue
             if not self._is_simulated:
                 self._take(working, Report(client_order_id=number, event=OrderEvent.CANCEL, event_ts=self.now))
@@ -183,24 +296,77 @@ class Blotter(Books):
 
     # What is told.
 
-    def hear(self) -> None:
-        """Take in what the broker reports."""
-        for report in self._broker.updates():
-            number = report.client_order_id
-            working = self.working.get(number) or self._ended.get(number)
-            if working is None:
-                logs.warning("report of an unknown order", client_order_id=number, said=report.event)
+    def hear(self) -> int:
+        """Take in what the broker tells; give how much of it was news."""
+        heard = 0
+        for news in self._broker.updates():
+            if type(news) is OrderStatus:
+                heard += self.learn(news)
                 continue
-            try:
-                self._take(working, report)
-            except IllegalTransition as error:
-                self._totals.illegal_reports += 1
-                logs.warning("report refused", error=str(error), client_order_id=number)
+            assert isinstance(news, Report)
+            working = self._known(news.client_order_id)
+            if working is None:
+                logs.warning("report of an unknown order", client_order_id=news.client_order_id, said=news.event)
+            elif news.event not in _OUR_ACTS or news.event in TRANSITIONS[working.order.state]:
+                heard += self._try(working, news)
+        return heard
+
+    def learn(self, status: OrderStatus) -> int:
+        """Take in how the venue shows an order; give how much of it was news. Orders of others are kept as strangers."""
+        number = status.order.intent.client_order_id
+        working = self._known(number)
+        if working is None:
+            if is_done(status.order.state):
+                self.strangers.pop(number, None)
+            else:
+                self.strangers[number] = status.order
+            return 0
+        return sum(self._try(working, report) for report in reports_of(working.order, status))
+
+    def tell(self, report: Report) -> int:
+        """Take in what is certain by other means than the venue's word, such as that an order never reached it."""
+        working = self._known(report.client_order_id)
+        return 0 if working is None else self._try(working, report)
+
+    def adopt(self, order: Order, strategy: str) -> None:
+        """Take in an order that the venue has under an id of ours, and that is not written down here."""
+        intent = msgspec.structs.replace(order.intent, account=self._label, strategy_id=strategy)
+        self.strangers.pop(intent.client_order_id, None)
+        self._add(Working(Order(intent=intent), self.context(strategy, intent.symbol), ZERO))
+        self.learn(OrderStatus(order=order))
+
+    def knows(self, number: str) -> bool:
+        """Whether an order, working or just done, is one of ours."""
+        return self._known(number) is not None
+
+    def was_given_up(self, number: str) -> bool:
+        """Whether an order of ours was taken for done without a word of the venue."""
+        ended = self._ended.get(number)
+        return ended is not None and ended.was_given_up
+
+    def _known(self, number: str) -> Working | None:
+        return self.working.get(number) or self._ended.get(number)
+
+    def _try(self, working: Working, report: Report) -> bool:
+        """Take in a report; one that cannot be is told of, and changes nothing."""
+        try:
+            return self._take(working, report)
+        except IllegalTransition as error:
+            self._totals.illegal_reports += 1
+            logs.warning("report refused", error=str(error), client_order_id=report.client_order_id)
+            return False
 
     def account(self) -> Account:
         """The account at the position that the loop has reached."""
         self._show(self.position + 1)
-        self.last_account = self._broker.account()
+        account = self._broker.account()
+        spent = self.spent - self.spent_before
+        if spent > 0 and not self._is_simulated:  # the venue's word on the account is older than these fills
+            account = msgspec.structs.replace(
+                account, cash=account.cash - spent, buying_power=account.buying_power - spent
+            )
+        self.last_account = account
+        self.day_low_equity = min(self.day_low_equity, self.last_account.equity)
         return self.last_account
 
     @property
@@ -209,42 +375,108 @@ class Blotter(Books):
         return {key: context.position for key, context in self._contexts.items()}
 
     @property
+    def nets(self) -> dict[str, Decimal]:
+        """Signed units that the account holds by its fills, in each symbol in which that is not zero."""
+        return {symbol: quantity for symbol, quantity in self._net.items() if quantity}
+
+    @property
     def holding(self) -> set[str]:
         """Strategies that hold a position or have an order out."""
-        holding = {name for (name, _), context in self._contexts.items() if context.position.quantity}
+        holding = {strategy for strategy, _ in self._held}
         return holding | {working.context.strategy_id for working in self.working.values()}
+
+    @property
+    def held(self) -> list[Context]:
+        """The views in which something is held, by strategy and symbol."""
+        return [self._held[key] for key in sorted(self._held)]
 
     def holds(self, strategy: str, symbols: Iterable[str]) -> bool:
         """Whether a strategy has a position or an order in one of these symbols."""
-        contexts = (self._contexts.get((strategy, symbol)) for symbol in symbols)
-        if any(context is not None and context.position.quantity for context in contexts):
+        if any((strategy, symbol) in self._held for symbol in symbols):
             return True
         return any(
-            working.context.strategy_id == strategy and working.context.symbol in symbols
-            for working in self.working.values()
+            working.context.strategy_id == strategy
+            for symbol in symbols
+            for working in self._orders.get(symbol, {}).values()
         )
 
     def net(self, symbol: str) -> Decimal:
         """Signed units that the account holds, by its fills."""
         return self._net.get(symbol, ZERO)
 
-    def open_orders(self, symbol: str) -> tuple[Decimal, Decimal]:
-        """Signed units that working orders would still add in a symbol, and cash that working buys of all may cost."""
-        units = reserved = ZERO
+    # What risk looks at.
+
+    @property
+    def reserved(self) -> Decimal:
+        """Cash that working buys may cost."""
+        return self._reserved
+
+    def open_orders(self, symbol: str) -> tuple[OpenOrder, ...]:
+        """The account's working orders in a symbol."""
+        working = self._orders.get(symbol)
+        if not working:
+            return ()
+        return tuple(
+            OpenOrder(
+                strategy_id=each.context.strategy_id,
+                side=each.order.intent.side,
+                quantity=abs(each.open_quantity),
+                order_type=each.order.intent.order_type,
+                limit_price=each.order.intent.limit_price,
+                stop_price=each.order.intent.stop_price,
+            )
+            for each in working.values()
+        )
+
+    def exposures(self, strategy: str) -> tuple[Decimal, Decimal]:
+        """Notional of positions and working orders, unsigned, at the last prices: the account's, and one strategy's."""
+        prices: dict[str, Decimal] = {}
+
+        def price(symbol: str) -> Decimal:
+            if symbol not in prices:
+                prices[symbol] = self._price(symbol)
+            return prices[symbol]
+
+        gross = sum((abs(net) * price(symbol) for symbol, net in self._net.items() if net), ZERO)
+        own = sum(
+            (
+                abs(context.position.quantity) * price(symbol)
+                for (name, symbol), context in self._held.items()
+                if name == strategy
+            ),
+            ZERO,
+        )
         for working in self.working.values():
-            intent, rest = working.order.intent, working.open_quantity
-            if rest > 0:
-                reserved += rest * (intent.limit_price or working.price)
-            if intent.symbol == symbol:
-                units += rest
-        return units, reserved
+            intent = working.order.intent
+            notional = abs(working.open_quantity) * (intent.limit_price or intent.stop_price or price(intent.symbol))
+            gross += notional
+            if working.context.strategy_id == strategy:
+                own += notional
+        return gross, own
+
+    def _price(self, symbol: str) -> Decimal:
+        """The newest price that any strategy was shown of a symbol; where there was none, what was paid."""
+        views = self._views[symbol]
+        known = max((view for view in views if view.price == view.price), key=lambda view: view.now, default=None)
+        if known is not None:
+            return money(known.price)
+        return max((view.position.average_price for view in views), default=ZERO)
+
+    def orders_since(self, since: int) -> int:
+        """How many orders were sent after a time."""
+        while self._sent_at and self._sent_at[0] <= since:
+            self._sent_at.popleft()
+        return len(self._sent_at)
+
+    # What moves.
 
     def hand_over(self, strategy: str, heir: str, symbol: str) -> None:
         """Give a strategy's position and working orders in a symbol to another strategy."""
         context, other = self.context(strategy, symbol), self.context(heir, symbol)
         held = context.position
-        other.position = add_position(other.position, held)
-        context.position = msgspec.structs.replace(held, quantity=ZERO, average_price=ZERO)
+        self._move(other, add_position(other.position, held), f"handed over by {strategy}")
+        gone = msgspec.structs.replace(held, quantity=ZERO, average_price=ZERO)
+        self._move(context, gone, f"handed over to {heir}")
         for working in chain(self.working.values(), self._ended.values()):
             if working.context is context:
                 working.context = other
@@ -253,40 +485,109 @@ class Blotter(Books):
         if math.isnan(other.price):
             other.price = context.price
 
-    def _take(self, working: Working, report: Report) -> None:
+    def adjust(self, strategy: str, symbol: str, quantity: Decimal, reason: str) -> None:
+        """Add signed units to a strategy's position that no order of ours made, at the price that they are worth."""
+        context = self.context(strategy, symbol)
+        outside = Position(quantity, self._price(symbol))
+        self._move(context, add_position(context.position, outside), reason)
+
+    def _note_bought(self, context: Context, quantity: Decimal) -> None:
+        bought = self.bought.setdefault(context.symbol, {})
+        bought[context.strategy_id] = bought.get(context.strategy_id, ZERO) + quantity
+
+    def charge(self, symbol: str, quantity: Decimal, rate: Decimal) -> None:
+        """Take units off the positions of those who bought them: the venue has kept them, a share `rate`, as its fee."""
+        bought = self.bought[symbol]
+        total = sum(bought.values(), ZERO)
+        left = quantity
+        for number, (strategy, units) in enumerate(sorted(bought.items()), start=1):
+            part = left if number == len(bought) else (quantity * units / total).quantize(FINEST)
+            left -= part
+            bought[strategy] = max(ZERO, units - part / rate)
+            context = self.context(strategy, symbol)
+            held = context.position
+            position = msgspec.structs.replace(
+                held, quantity=held.quantity - part, fees=held.fees + part * self._price(symbol)
+            )
+            self._move(context, position, "fee in kind")
+
+    def _move(self, context: Context, position: Position, reason: str) -> None:
+        """Set a position otherwise than by a fill, and write it down."""
+        self._put(context, position)
+        self._audit.record_position(
+            self._label, context.strategy_id, context.symbol, position, max(self.now, context.now), reason
+        )
+
+    def _put(self, context: Context, position: Position) -> None:
+        change = position.quantity - context.position.quantity
+        context.position = position
+        symbol = context.symbol
+        if change:
+            self._net[symbol] = self._net.get(symbol, ZERO) + change
+            self.moves[symbol] = self.moves.get(symbol, 0) + 1
+        if position.quantity:
+            self._held[context.strategy_id, symbol] = context
+        else:
+            self._held.pop((context.strategy_id, symbol), None)
+
+    def _add(self, working: Working) -> None:
+        number, symbol = working.order.intent.client_order_id, working.context.symbol
+        self.working[number] = working
+        self._orders.setdefault(symbol, {})[number] = working
+        self._weigh(working)
+
+    def _weigh(self, working: Working) -> None:
+        """Keep the sums of what works up to date."""
+        rest = _open_quantity(working.order)
+        working.context.working += rest - working.open_quantity
+        working.open_quantity = rest
+        reserve = rest * (working.order.intent.limit_price or working.price) if rest > 0 else ZERO
+        self._reserved += reserve - working.reserve
+        working.reserve = reserve
+
+    def _take(self, working: Working, report: Report) -> bool:
         order, context = working.order, working.context
         if not apply_report(order, report):
-            return  # a fill that was seen before
+            return False  # a fill that was seen before
         if report.event is not _ACCEPT:
-            after = _open_quantity(order)
-            context.working += after - working.open_quantity
-            working.open_quantity = after
+            self._weigh(working)
         if is_done(order.state):
             self._end(working)
         if report.fill is not None:
             report = msgspec.structs.replace(report, fill=self._fold(report.fill, context, working.price))
         elif report.event is _REJECTED:
             self._totals.rejected += 1
-        self._audit.record_report(self._label, order, report, context.position)
+        self._audit.record_report(self._label, order, report, context.position, context.strategy_id)
         self._lines.append(_line_of(order, report))
         if report.fill is not None:
             self._on_fill(report.fill, context.position)
+        return True
 
     def _end(self, working: Working) -> None:
         """Keep an order that is done for a while, because a late fill of it still counts."""
         number = working.order.intent.client_order_id
-        if self.working.pop(number, None) is not None and working.order.state is not _FILLED:
-            self._ended[number] = working
-            if len(self._ended) > LATE_FILLS:
-                del self._ended[next(iter(self._ended))]
+        if self.working.pop(number, None) is None:
+            return
+        del self._orders[working.context.symbol][number]
+        if working.order.state is _FILLED and self._is_simulated:
+            return  # nothing can come of it any more
+        working.was_given_up = not working.order.venue_order_id
+        self._ended[number] = working
+        if len(self._ended) > LATE_FILLS:
+            del self._ended[next(iter(self._ended))]
 
     def _fold(self, fill: Fill, context: Context, price: Decimal) -> Fill:
-        signed = fill.quantity if fill.side is _BUY else -fill.quantity
-        context.position = apply_fill(context.position, fill)
-        self._net[fill.symbol] = self._net.get(fill.symbol, ZERO) + signed
+        self._put(context, apply_fill(context.position, fill))
         self._totals.fills += 1
-        self._totals.strategies[context.strategy_id].fills += 1
+        self._totals.strategies.setdefault(context.strategy_id, StrategyTotals()).fills += 1
         self._totals.fees += fill.fee
+        cost = fill.quantity * fill.price
+        if fill.side is _BUY:
+            self.spent += fill.fee + cost
+            if not self._is_simulated:
+                self._note_bought(context, fill.quantity)
+        else:
+            self.spent += fill.fee - cost
         if not price:
             return fill
         against_us = fill.price - price if fill.side is _BUY else price - fill.price

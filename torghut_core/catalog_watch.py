@@ -91,7 +91,8 @@ class CatalogWatch:
                     last = _content(version)
                     yield version
                 try:
-                    await asyncio.wait_for(woken.wait(), self._poll_seconds)
+                    async with asyncio.timeout(self._poll_seconds):
+                        await woken.wait()
                 except TimeoutError:
                     is_poll = True
                 else:

@@ -162,6 +162,123 @@ def run(
     print(job.farewell)
 
 
+@app.command()
+def kill(
+    reason: Annotated[str, typer.Option(help="Why; it is written down.")],
+    flatten: Annotated[bool, typer.Option("--flatten", help="Close every position, too.")] = False,
+    url: Url = None,
+    state: State = STATE,
+    as_json: AsJson = False,
+) -> None:
+    """Stop: no order leaves any more, what works is canceled. Also while nothing runs, or the loop is stuck.
+
+    It holds over restarts, until `torghut unkill`.
+    """
+    if url is not None:
+        done = _admin(url, state).post("/trading/kill", {"reason": reason, "flatten": flatten})
+    else:
+        done = _turn(state, "halted", reason, flatten=flatten)
+    _say(done, _told(done), as_json)
+
+
+@app.command()
+def unkill(
+    reason: Annotated[str, typer.Option(help="Why it is safe; it is written down.")],
+    to: Annotated[
+        Literal["running", "pause_entries", "reduce_only"],
+        typer.Option(help="How far to open: everything, or exits only."),
+    ] = "running",
+    url: Url = None,
+    state: State = STATE,
+    as_json: AsJson = False,
+) -> None:
+    """Let orders leave again. With `--to pause_entries` or `reduce_only` also the way to slow down without a stop."""
+    if url is not None:
+        done = _admin(url, state).post("/trading/unkill", {"reason": reason, "state": to})
+    else:
+        done = _turn(state, to, reason)
+    _say(done, _told(done), as_json)
+
+
+def _turn(state: Path, to: Any, reason: str, *, flatten: bool = False) -> dict[str, Any]:
+    """Turn the control of a state directory, and see whether a kernel that runs there heeds it."""
+    import getpass
+
+    from torghut_core.admin.client import NothingRuns
+    from torghut_core.controls import Controls
+    from torghut_core.errors import NotFoundError
+    from torghut_core.settings import load_settings
+    from torghut_core.state import StateDirectory
+    from torghut_core.stores import audit_url
+
+    settings, directory = load_settings(), StateDirectory(state)
+    if not directory.path.is_dir():
+        raise NotFoundError(f"there is no state directory {state} (give --state DIR of the kernel, or its --url)")
+    controls = Controls(directory.control_path, audit_url(settings, directory))
+    try:
+        turned = controls.turn(to, reason=reason, actor=getpass.getuser(), flatten=flatten)
+    finally:
+        controls.close()
+    done = {
+        "control": {"state": turned.control.state, "reason": turned.control.reason, "actor": turned.control.actor},
+        "written": turned.written,
+        "problems": turned.problems,
+        "running": False,
+    }
+    try:
+        status = _admin(None, state).get("/trading/status")
+    except NothingRuns:
+        return done
+    except TorghutError as error:
+        return done | {"running": None, "problems": [*turned.problems, f"the admin API does not answer: {error}"]}
+    return (
+        done
+        | {"running": True, "heeded": status["control"]["state"] == turned.control.state}
+        | {name: status[name] for name in ("orders_working", "positions")}
+    )
+
+
+def _told(done: dict[str, Any]) -> str:
+    control = done["control"]
+    lines = [
+        f"{control['state']}: {control['reason']} ({control['actor']}), written to {' and '.join(done['written'])}"
+    ]
+    lines += [f"problem: {problem}" for problem in done["problems"]]
+    if done.get("running") is False:
+        lines.append("nothing runs here; the next start will heed it")
+    elif "orders_working" in done:
+        held = "".join(
+            f"\n  {each['strategy']} {each['symbol']} {each['quantity']}" for each in done.get("positions", [])
+        )
+        lines.append(
+            f"the kernel knows; {done['orders_working']} orders still work" + (f"; held:{held}" if held else "")
+        )
+    return "\n".join(lines)
+
+
+@app.command()
+def reconcile(
+    accept: Annotated[
+        list[str] | None, typer.Option(metavar="SYMBOL", help="Take its difference as somebody else's doing.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why that is known; it is written down.")] = "",
+    url: Url = None,
+    state: State = STATE,
+    as_json: AsJson = False,
+) -> None:
+    """Hold our books against the venue's now, and tell what differs. Exit code 1 where something does."""
+    done = _admin(url, state).post("/trading/reconcile", {"accept": accept or [], "reason": reason})
+    lines = [f"looked at the venue at {done['at']}: {done['news']} news"]
+    lines += [f"differs: {symbol}: {said}" for symbol, said in sorted(done["differences"].items())]
+    lines += [f"order of somebody else: {number}" for number in done["foreign"]]
+    lines += [f"taken in: {number}" for number in done["adopted"]]
+    lines += [f"never reached the venue: {number}" for number in done["lost"]]
+    lines += [] if done["differences"] else ["our books and the venue's agree"]
+    _say(done, "\n".join(lines), as_json)
+    if done["differences"]:
+        raise typer.Exit(1)
+
+
 @signals_app.command("export")
 def signals_export(
     table: Annotated[Literal["microbars", "signals"], typer.Option(help="Which table.")],
@@ -323,39 +440,46 @@ def plugin_list(as_json: AsJson = False) -> None:
 @app.command()
 def explain(
     decision: Annotated[str, typer.Argument(help="Decision id or hash (a prefix will do), or client order id.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Ask gates and rules again, and compare. Exit code 1 where they differ.")
+    ] = False,
     state: State = STATE,
     as_json: AsJson = False,
 ) -> None:
     """Tell why a decision was made and what became of it."""
     from torghut_core.settings import load_settings
-    from torghut_core.stores import existing_state, open_audit
+    from torghut_core.stores import existing_audit
 
-    with existing_state(state) as directory:
-        audit = open_audit(load_settings(), directory)
-        try:
-            found = audit.find_decision(decision)
-        finally:
-            audit.close()
+    settings = load_settings()
+    with existing_audit(settings, state) as audit:
+        found = audit.find_decision(decision)
+        if verify:
+            from torghut_core.verify import verify_decision
+
+            checked = verify_decision(audit, decision, _host(("*",)), settings.limits)
+            found["verification"] = {
+                "is_same": checked.is_same,
+                "differences": checked.differences,
+                "notes": checked.notes,
+            }
     if as_json:
         print(json.dumps(found, indent=2))
-        return
-    from torghut_core.summary import print_explanation
+    else:
+        from torghut_core.summary import print_explanation
 
-    print_explanation(_console(), found)
+        print_explanation(_console(), found)
+    if verify and not found["verification"]["is_same"]:
+        raise typer.Exit(1)
 
 
 @audit_app.command("verify")
 def audit_verify(state: State = STATE, as_json: AsJson = False) -> None:
     """Recompute the hash chain; name every edited, inserted or missing row."""
     from torghut_core.settings import load_settings
-    from torghut_core.stores import existing_state, open_audit
+    from torghut_core.stores import existing_audit
 
-    with existing_state(state) as directory:
-        audit = open_audit(load_settings(), directory)
-        try:
-            findings = [str(finding) for finding in audit.verify()]
-        finally:
-            audit.close()
+    with existing_audit(load_settings(), state) as audit:
+        findings = [str(finding) for finding in audit.verify()]
     text = "\n".join(findings) or "the audit log and every row that it covers are as written"
     _say({"intact": not findings, "findings": findings}, text, as_json)
     if findings:
@@ -487,14 +611,10 @@ def _live_catalog(url: str | None, state: Path) -> Catalog:
 def _last_generation(state: Path) -> dict[str, Any]:
     from torghut_core.audit.rows import as_json
     from torghut_core.settings import load_settings
-    from torghut_core.stores import existing_state, open_audit
+    from torghut_core.stores import existing_audit
 
-    with existing_state(state) as directory:
-        audit = open_audit(load_settings(), directory)
-        try:
-            rows = audit.rows("catalog_generations", newest_first=True, limit=1)
-        finally:
-            audit.close()
+    with existing_audit(load_settings(), state) as audit:
+        rows = audit.rows("catalog_generations", newest_first=True, limit=1)
     keys = {"generation": "number", "digest": "digest", "since": "created_at", "actor": "actor", "outcome": "outcome"}
     row = as_json(rows[0]) if rows else {}
     return {key: row.get(column) for key, column in keys.items()}

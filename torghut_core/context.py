@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from torghut_core.model.trading import ZERO, Decision, Position, Side, money
+from torghut_core.model.trading import ZERO, Decision, Position, Side, TimeInForce, money
 
 if TYPE_CHECKING:
     from torghut_core.model.trading import Account
@@ -28,13 +28,23 @@ class Context:
         "price",
         "strategy_id",
         "symbol",
+        "time_in_force",
         "working",
     )
 
-    def __init__(self, strategy_id: str, symbol: str, account_label: str, books: Books) -> None:
+    def __init__(
+        self,
+        strategy_id: str,
+        symbol: str,
+        account_label: str,
+        books: Books,
+        time_in_force: TimeInForce = TimeInForce.DAY,
+    ) -> None:
         self.strategy_id = strategy_id
         self.symbol = symbol
         self.account_label = account_label
+        self.time_in_force = time_in_force
+        """How long an order works where the strategy does not say."""
         self._books = books
         self.event_ts = 0
         """Start of the signal's bar, ns."""
@@ -72,7 +82,7 @@ class Context:
     def buy(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision:
         """Propose to buy `quantity` units.
 
-        `order` holds what is not a market order for the day: `order_type`, `limit_price`, `stop_price`,
+        `order` holds what is not a market order that works as long as is usual at the broker: `order_type`, `limit_price`, `stop_price`,
         `trail_price`, `trail_pct`, `time_in_force`.
         """
         return self._decision(Side.BUY, Decimal(quantity), because, order)
@@ -103,7 +113,7 @@ class Context:
             quantity=quantity,
             because=because,
             price=money(self.price) if self.price == self.price else None,
-            **order,
+            **{"time_in_force": self.time_in_force, **order},
         )
 
 

@@ -37,6 +37,7 @@ from torghut_core.model.trading import (
     OrderType,
     Outcome,
     Position,
+    Purpose,
     Side,
     TimeInForce,
     Verdict,
@@ -44,16 +45,19 @@ from torghut_core.model.trading import (
     decision_hash,
     money,
 )
-from torghut_core.ports import AuditStore, RiskContext
-from torghut_core.risk import Desk, Gates
-from torghut_core.routes import Closing, Route, Row, interleave
-from torghut_core.timestamps import MINUTE
+from torghut_core.ports import AuditStore, Broker, RiskContext
+from torghut_core.risk import KERNEL, Desk, Gates, Inputs
+from torghut_core.routes import Closing, Route, Row, StrategyTotals, interleave
+from torghut_core.timestamps import MINUTE, SECOND
 from torghut_core.watchdog import FROM_PLUGINS, Watchdog
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 MAX_DECISIONS = 10_000
 """A strategy that makes more decisions in one minute of the loop's time is quarantined."""
+
+FLATTEN_AGAIN = 5 * SECOND
+"""So long after an order that should have closed a position and did not, another one is sent, ns of wall time."""
 
 
 class Engine:
@@ -65,12 +69,16 @@ class Engine:
     account : the label under which everything is written down.
     audit : where it is written down.
     gates : the kernel's switches.
+    executor : what stands before a real venue; the generation's broker itself where None.
+    permits : the last look, right before an order goes to a simulated broker; see `Blotter`.
     allow_shorts : ``TRADING_ALLOW_SHORTS``.
     on_trouble : called when a strategy was quarantined, or went back to its old code.
 
     Attributes
     ----------
     totals : what happened so far, counted.
+    traded_to : loop time, ns, up to which an earlier process has traded: rows until then are shown, and nothing comes
+        of them.
     reverted : strategies whose new code failed on trial, with its digest and the reason; the caller takes them out.
     """
 
@@ -81,6 +89,8 @@ class Engine:
         audit: AuditStore,
         gates: Gates,
         *,
+        executor: Broker | None = None,
+        permits: Callable[[Intent], str] = lambda _intent: "",
         allow_shorts: bool = False,
         on_trouble: Callable[[], None] = lambda: None,
     ) -> None:
@@ -89,20 +99,25 @@ class Engine:
         self.totals = Totals()
         self._generation = generation
         self._broker = generation.broker
+        self._is_simulated = self._broker.capabilities.simulated
         self._label = account
         self._gates = gates
         self._audit = audit
         self._allow_shorts = allow_shorts
-        self._desk = Desk(gates, self._broker.capabilities, generation.advisors, generation.rules, self._note_failure)
+        self._desk = self._desk_of(generation)
         self._routes = [Route(instance, generation.number) for instance in generation.strategies]
         self._closing: list[Route] = []
         self._gone_by: list[Batch] | None = None
         self.totals.strategies = {route.name: route.totals for route in self._routes}
         self._digest = hashlib.sha256()
         self._lines: list[str] = []
-        self._blotter = Blotter(self._broker, account, audit, self.totals, self._lines, self._tell_fill)
+        self.blotter = self._blotter = Blotter(
+            executor or self._broker, account, audit, self.totals, self._lines, self._tell_fill, permits
+        )
         self._on_trouble = on_trouble
+        self._flattened: dict[tuple[str, str], int] = {}
         self.reverted: dict[str, tuple[str, str]] = {}
+        self.traded_to = 0
 
     @property
     def digest(self) -> str:
@@ -166,7 +181,7 @@ class Engine:
             except FROM_PLUGINS as error:  # a plugin may raise anything; the other strategies trade on
                 self._contain(route, error, signal, context)
                 continue
-            if decision is not None:
+            if decision is not None and now > self.traded_to:
                 self._decide(route, decision, signal, context)
         blotter.finish(batch)
         _ = self.digest  # take the batch's lines in
@@ -177,7 +192,61 @@ class Engine:
         if self._closing:
             self._closing = [route for route in self._closing if blotter.holds(route.name, route.symbols)]
 
+    # What an operator's control asks for.
+
+    def heed(self, flatten: str, now: int) -> None:
+        """Take orders back that the control does not let work, and close positions where it says so.
+
+        Called again and again while the control is in force: between batches, and while nothing comes in.
+
+        Parameters
+        ----------
+        flatten : why every position is to be closed; "" where none is.
+        now : wall time, ns.
+        """
+        control, blotter = self._gates.control, self._blotter
+        if control in ("running", "pause_entries"):
+            self._flattened.clear()
+            return
+        blotter.now = max(blotter.now, now)
+        blotter.cancel(but_exits=control == "reduce_only" or bool(flatten))
+        if not flatten:
+            return
+        working = {(each.context.strategy_id, each.context.symbol) for each in blotter.working.values()}
+        for context in blotter.held:
+            key = (context.strategy_id, context.symbol)
+            if key in working or now - self._flattened.get(key, -FLATTEN_AGAIN) < FLATTEN_AGAIN:
+                continue
+            self._flattened[key] = now
+            self._flatten(context, flatten, now)
+
+    def _flatten(self, context: Context, reason: str, now: int) -> None:
+        """Close what a strategy holds in a symbol, at the market, whatever gates and rules say."""
+        context.event_ts = context.now = now
+        proposed = context.close(because=reason)
+        if proposed is None:
+            return
+        key = decision_hash(self._label, context.strategy_id, context.symbol, now, proposed.action, proposed.params)
+        decision = msgspec.structs.replace(
+            proposed, decided_at=now, decision_hash=key, generation=self._generation.number
+        )
+        intent = self._intend(decision, decision.quantity, Purpose.FLATTEN)
+        verdicts = [Verdict(KERNEL, Outcome.ALLOW, "flatten", reason)]
+        self.totals.strategies.setdefault(context.strategy_id, StrategyTotals())
+        self._write_down(decision, decision.params, {}, verdicts, intent, None)
+        self._blotter.send(intent, context, decision.price or ZERO)
+
     # From one generation to the next.
+
+    def _desk_of(self, generation: Generation) -> Desk:
+        return Desk(
+            self._gates,
+            self._broker.objection,
+            generation.advisors,
+            generation.rules,
+            self._note_failure,
+            needs_context=not self._is_simulated,
+        )
 
     @property
     def generation(self) -> Generation:
@@ -257,9 +326,7 @@ class Engine:
         before = {route.name: route for route in self._routes}
         gone_by, self._gone_by = self._gone_by or [], None
         self._generation = generation
-        self._desk = Desk(
-            self._gates, self._broker.capabilities, generation.advisors, generation.rules, self._note_failure
-        )
+        self._desk = self._desk_of(generation)
         self._routes = [
             self._route(
                 instance, before.get(instance.name), warmed.get(instance.name, {}), gone_by, instance.name in fresh
@@ -420,23 +487,22 @@ class Engine:
             self.totals.repeated += 1
             return
         has_price = context.price == context.price  # NaN: no price is known
-        verdicts, quantity = self._desk.judge(
+        verdicts, quantity, inputs = self._desk.judge(
             decision,
             signal.event_ts + route.instance.step_ns if has_price else None,
             lambda: self._risk_context(route.instance, decision, context),
             is_enabled=route.instance.enabled,
             is_allowed=signal.symbol in route.symbols,
         )
-        intent = self._intend(decision, quantity) if quantity else None
-        self._write_down(decision, params, signal, verdicts, intent)
-        if intent is None:
-            return
-        if not self._broker.capabilities.simulated:
-            self._audit.commit()  # the intent is durable before the order leaves
-        context.last_order_at = decision.decided_at
-        self._blotter.send(intent, context, decision.price or ZERO)
+        seen = inputs.context
+        purpose = Purpose.EXIT if seen is not None and quantity <= seen.closable(decision.action) else Purpose.ENTRY
+        intent = self._intend(decision, quantity, purpose) if quantity else None
+        self._write_down(decision, params, msgspec.structs.asdict(signal), verdicts, intent, inputs)
+        if intent is not None:
+            context.last_order_at = decision.decided_at
+            self._blotter.send(intent, context, decision.price or ZERO)
 
-    def _intend(self, decision: Decision, quantity: Decimal) -> Intent:
+    def _intend(self, decision: Decision, quantity: Decimal, purpose: Purpose) -> Intent:
         return Intent(
             client_order_id=client_order_id(decision.decision_hash),
             decision_hash=decision.decision_hash,
@@ -452,19 +518,21 @@ class Engine:
             trail_price=decision.trail_price,
             trail_pct=decision.trail_pct,
             time_in_force=decision.time_in_force,
+            purpose=purpose,
         )
 
     def _write_down(
         self,
         decision: Decision,
         params: dict[str, str],
-        signal: Signal,
+        signal: dict[str, Any],
         verdicts: list[Verdict],
         intent: Intent | None,
+        inputs: Inputs | None,
     ) -> None:
         totals = self.totals
         totals.decisions += 1
-        self._audit.record_decision(decision, msgspec.structs.asdict(signal), verdicts, intent)
+        self._audit.record_decision(decision, signal, verdicts, intent, inputs)
         sent = "-" if intent is None else str(intent.quantity)
         self._lines.append(
             f"decision {decision.strategy_id} {decision.symbol} {decision.event_ts} {decision.decided_at} "
@@ -484,21 +552,28 @@ class Engine:
             self._tell(name, observer.on_decision, decision, verdicts, intent)
 
     def _risk_context(self, instance: StrategyInstance, decision: Decision, context: Context) -> RiskContext:
-        symbol = decision.symbol
-        account_working, reserved = self._blotter.open_orders(symbol)
+        symbol, blotter = decision.symbol, self._blotter
+        account = self.account()
+        gross, own = blotter.exposures(decision.strategy_id)
         return RiskContext(
             now=context.now,
+            strategy_id=decision.strategy_id,
             price=money(context.price),
             price_ts=context.event_ts + instance.step_ns,
-            position=self._blotter.net(symbol),
+            position=blotter.net(symbol),
             strategy_position=context.position.quantity,
-            working=context.working,
-            account_working=account_working,
-            reserved_cash=reserved,
-            account=self.account(),
+            reserved_cash=blotter.reserved,
+            account=account,
             limits=instance.limits,
             allow_shorts=self._allow_shorts,
             last_order_at=context.last_order_at,
+            orders=blotter.open_orders(symbol),
+            day_start_equity=blotter.day_start_equity,
+            day_low_equity=blotter.day_low_equity,
+            gross_exposure=gross,
+            strategy_exposure=own,
+            open_orders=len(blotter.working),
+            orders_last_minute=blotter.orders_since(context.now - MINUTE),
         )
 
     def _note_failure(self, name: str, error: BaseException) -> None:

@@ -9,6 +9,12 @@ TorghutError                    the root; carries its ids as attributes and buil
 ├── PluginError                 a plugin that cannot be loaded or that raised
 │   └── HandOverError           new code that does not take over the state of the old
 ├── StateError                  the state directory: locked, full, of a newer version
+├── VenueError                  a venue did not do what it was asked
+│   ├── OrderRefused            it said no, and will again
+│   ├── DuplicateOrder          it has an order of this client order id already
+│   ├── Throttled               too many requests: nothing was done
+│   ├── NotSent                 the request never reached it
+│   └── Unanswered              nobody knows whether it was done
 ├── IllegalTransition           a report that the order's state does not allow
 └── ShapeError                  arrays that do not fit each other
 """
@@ -115,6 +121,51 @@ class HandOverError(PluginError):
 
 class StateError(TorghutError):
     """The state directory cannot be used: locked by another process, full, or written by a newer version."""
+
+
+class VenueError(TorghutError):
+    """A venue did not do what it was asked; `code` is stable, the message what it said. Never shows a key."""
+
+    code = "venue-error"
+
+
+class OrderRefused(VenueError):
+    """The venue said no, and would say it again: bad terms, no buying power, no permission.
+
+    `code` is the reason in the words of `docs/brokers.md` (``buying-power``, ``wash-trade``, ``forbidden``, ...).
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class DuplicateOrder(VenueError):
+    """The venue has an order of this client order id already: look it up."""
+
+    code = "duplicate"
+
+
+class Throttled(VenueError):
+    """Too many requests; nothing was done. `retry_after` says how long to wait, seconds; None where the venue did not."""
+
+    code = "throttled"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class NotSent(VenueError):
+    """The request never reached the venue, so nothing was done: no connection, no such host."""
+
+    code = "not-sent"
+
+
+class Unanswered(VenueError):
+    """Nobody knows whether it was done: a time-out, a connection that was cut, a failure or nonsense for an answer."""
+
+    code = "unanswered"
 
 
 class IllegalTransition(TorghutError):

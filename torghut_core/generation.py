@@ -256,6 +256,20 @@ def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
     return maker.problems_in_order()
 
 
+def risk_rules(catalog: Catalog, host: PluginHost, defaults: Limits = NO_LIMITS) -> tuple[tuple[str, RiskRule], ...]:
+    """The risk rules of a catalog alone, as `build` makes them.
+
+    Raises
+    ------
+    CatalogError : one that cannot be made.
+    """
+    maker = _Maker(catalog, host, defaults, opens=False)
+    rules = maker.rules()
+    if maker.problems:
+        raise CatalogError(maker.problems_in_order())
+    return rules
+
+
 def validate_pipelines(catalog: Catalog, host: PluginHost) -> list[Problem]:
     """What is wrong with the pipelines of a catalog; see `validate`."""
     maker = _Maker(catalog, host, opens=False)

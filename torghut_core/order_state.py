@@ -26,12 +26,21 @@ nothing, in any state. A repeated ACCEPT changes nothing while the order works (
 and may fill before they say either).
 
 Rule 7. More cannot be filled than was ordered: an overfill, like a fill of nothing, is illegal.
+
+Rule 8. A venue may also show an order in full (`OrderStatus`), by a message or because it was asked. `reports_of` turns
+that into the reports that are new in it, by quantities: what is filled in all tells a fill that was missed from one that
+comes twice or too late. So it does not matter which way news takes, how often, or in which order. Times are not compared:
+our own acts are stamped by our clock, the venue's by its own.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+import msgspec
+
 from torghut_core.errors import IllegalTransition
-from torghut_core.model.trading import Order, OrderEvent, OrderState, Report
+from torghut_core.model.trading import Fill, Intent, Order, OrderEvent, OrderState, OrderStatus, OrderType, Report
 
 TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
     # Written down; sent or not, nobody wrote down.
@@ -195,6 +204,87 @@ def apply_report(order: Order, report: Report) -> bool:
     if report.reason:
         order.reason = report.reason
     return True
+
+
+_ENDS = {
+    OrderState.CANCELED: OrderEvent.CANCELED,
+    OrderState.EXPIRED: OrderEvent.EXPIRED,
+    OrderState.REJECTED: OrderEvent.REJECTED,
+}
+_TERMS = {
+    OrderType.MARKET: ("quantity",),
+    OrderType.LIMIT: ("quantity", "limit_price"),
+    OrderType.STOP: ("quantity", "stop_price"),
+    OrderType.STOP_LIMIT: ("quantity", "limit_price", "stop_price"),
+    OrderType.TRAILING_STOP: ("quantity",),  # its stop is the venue's to move
+}
+"""What can be changed of an order that works."""
+
+
+def reports_of(order: Order, status: OrderStatus) -> list[Report]:
+    """The reports that bring `order`, as we know it, to what the venue shows; none when that is no news.
+
+    Applied one after the other they are all legal, unless the venue shows what cannot be. The price of fills that were
+    missed is what the averages say, their `fill_id` ``total-`` and the quantity that is filled in all.
+    """
+    seen, intent = status.order, order.intent
+    number, at = intent.client_order_id, seen.updated_at
+    is_over = is_done(order.state)
+    is_refused = seen.state is OrderState.REJECTED and not seen.filled_quantity
+    fresh = seen.filled_quantity - order.filled_quantity
+    reports: list[Report] = []
+
+    def tell(event: OrderEvent, fill: Fill | None = None, terms: Intent | None = None, reason: str = "") -> None:
+        moment = at if fill is None else fill.event_ts
+        reports.append(
+            Report(
+                client_order_id=number,
+                event=event,
+                event_ts=moment,
+                venue_order_id=seen.venue_order_id,
+                fill=fill,
+                intent=terms,
+                reason=reason,
+            )
+        )
+
+    is_working = not is_over and not is_refused
+    if is_working and not order.venue_order_id:
+        tell(OrderEvent.ACCEPT)
+    names = _TERMS[intent.order_type]
+    terms = {name: getattr(seen.intent, name) for name in names}
+    if is_working and fresh >= 0 and terms != {name: getattr(intent, name) for name in names}:
+        intent = msgspec.structs.replace(intent, **terms)
+        tell(OrderEvent.REPLACED, terms=intent)
+    if fresh > 0:
+        told = status.fill
+        if told is None or told.quantity != fresh or told.fill_id in order.fill_ids:
+            told = Fill(
+                client_order_id=number,
+                fill_id=f"total-{seen.filled_quantity}",
+                symbol=intent.symbol,
+                side=intent.side,
+                quantity=fresh,
+                price=_missed_price(order, seen, fresh),
+                fee=Decimal(0),
+                event_ts=at,
+            )
+        tell(OrderEvent.FILL, fill=told)
+    if not is_over and seen.filled_quantity < intent.quantity and seen.state in _ENDS and fresh >= 0:
+        event = _ENDS[seen.state]
+        if event is OrderEvent.REJECTED and not is_refused:  # what has filled cannot have been refused
+            event = OrderEvent.CANCELED
+        tell(event, reason=seen.reason)
+    return reports
+
+
+def _missed_price(order: Order, seen: Order, quantity: Decimal) -> Decimal:
+    """Price of what was filled between two averages."""
+    if not order.filled_quantity:
+        return seen.average_price
+    cost = seen.average_price * seen.filled_quantity - order.average_price * order.filled_quantity
+    price = cost / quantity
+    return price if price > 0 else seen.average_price
 
 
 def diagram() -> str:

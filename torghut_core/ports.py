@@ -8,7 +8,7 @@ instance directly.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +24,7 @@ from torghut_core.model.trading import (
     Intent,
     Limits,
     Order,
+    OrderStatus,
     OrderType,
     Position,
     Report,
@@ -116,41 +117,80 @@ class Strategy(Plugin, ABC):
         """Look at one row; propose a decision (made by `context.buy`, `sell`, `close` or `target`), or None."""
 
 
-class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a rule may look at: the account and the market when the decision was made.
+class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An order that works, as a rule sees it; `quantity` is what is not filled, unsigned units."""
 
-    Quantities are signed units. `position` is the account's net position in the symbol, `strategy_position` the part
-    of it that this strategy made; `working` what this strategy's working orders in the symbol would still add, and
-    `account_working` what all working orders of the account in the symbol would; `reserved_cash` what working buys may cost.
+    strategy_id: str
+    side: Side
+    quantity: Decimal
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+
+
+class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a rule may look at: the account and the market when the decision was made. It is written down with the decision.
+
+    Quantities are signed units, money is in the account's currency. `position` is the account's net position in the
+    symbol, `strategy_position` the part of it that this strategy made; `orders` are the account's working orders in the
+    symbol, and `reserved_cash` what working buys of all symbols may cost.
     """
 
     now: int
+    strategy_id: str
     price: Decimal
     price_ts: int
     position: Decimal
     strategy_position: Decimal
-    working: Decimal
-    account_working: Decimal
     reserved_cash: Decimal
     account: Account
     limits: Limits
     allow_shorts: bool
     last_order_at: int | None
     """When this strategy last had an order allowed in this symbol, None where it never had."""
+    orders: tuple[OpenOrder, ...] = ()
+    day_start_equity: Decimal = ZERO
+    """Equity at the beginning of the account's day (`Broker.day_zone`)."""
+    day_low_equity: Decimal = ZERO
+    """The least equity since then that any decision was judged by, this one's too."""
+    gross_exposure: Decimal = ZERO
+    """Notional of the account's positions and working orders, all symbols, each unsigned, at the last prices."""
+    strategy_exposure: Decimal = ZERO
+    """The same of this strategy's own."""
+    open_orders: int = 0
+    """Working orders of the account, all symbols."""
+    orders_last_minute: int = 0
+    """Orders that the account was sent within the 60 s up to `now`."""
+
+    @property
+    def working(self) -> Decimal:
+        """Signed units that this strategy's working orders in the symbol would still add."""
+        return sum((_signed(order) for order in self.orders if order.strategy_id == self.strategy_id), ZERO)
+
+    @property
+    def account_working(self) -> Decimal:
+        """Signed units that all working orders of the account in the symbol would still add."""
+        return sum(map(_signed, self.orders), ZERO)
 
     def closable(self, action: Side) -> Decimal:
         """How many units an order with this action would only take off the book: what is held (SELL) or owed (BUY).
 
-        The smaller of the strategy's and the account's position counts, and of each the smaller with and without its
-        working orders: an exit in flight is gone already, an entry in flight is not there yet. So exits that overlap
-        never turn a position round.
+        The smaller of the strategy's and the account's position counts, less the working orders that go the same way: an
+        exit in flight is gone already, an entry in flight is not there yet. So exits that overlap never turn a position
+        round.
         """
         sign = 1 if action is Side.SELL else -1
         strategy, account = self.strategy_position * sign, self.position * sign
-        return max(
-            ZERO,
-            min(strategy, strategy + self.working * sign, account, account + self.account_working * sign),
-        )
+        for order in self.orders:
+            if order.side is action:
+                account -= order.quantity
+                if order.strategy_id == self.strategy_id:
+                    strategy -= order.quantity
+        return max(ZERO, min(strategy, account))
+
+
+def _signed(order: OpenOrder) -> Decimal:
+    return order.quantity if order.side is Side.BUY else -order.quantity
 
 
 class RiskRule(Plugin, ABC):
@@ -203,7 +243,7 @@ class Source(Plugin, ABC):
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What a broker can do. A decision that needs more is denied, not sent."""
+    """What a broker can do. A decision that needs more (`Broker.objection`) is denied, not sent."""
 
     order_types: frozenset[OrderType]
     times_in_force: frozenset[TimeInForce]
@@ -214,21 +254,80 @@ class Capabilities(msgspec.Struct, frozen=True):
     """Fills come from the event stream, through `Broker.advance`, and money is not real."""
 
 
-class Broker(Plugin, ABC):
-    """Orders out, reports in. The truth about orders is here; the audit database only knows what was intended.
+class Connection(msgspec.Struct, frozen=True):
+    """What a broker needs to speak to its venue, and cannot have from the catalog.
 
-    No method blocks on a network: what is asked is taken, and its outcome comes later, in `updates`.
+    `is_live` : real money: all three switches are set. Otherwise the venue's paper account, whatever the catalog says.
+    `secret` : a secret by the name of its setting, from the environment or from the file that ``NAME_FILE`` names;
+    raises `SettingsError` where neither is there. Read it when you connect, and keep it out of every message.
+    """
+
+    is_live: bool
+    secret: Callable[[str], pydantic.SecretStr]
+
+
+class Broker(Plugin, ABC):
+    """Orders out, news in. The truth about orders is here; the audit database only knows what was intended.
+
+    A simulated broker (`Capabilities.simulated`) lives in the loop's thread and takes what is asked at once. A real
+    venue is called by the kernel's executor, in threads of its own and from several at a time: a method may wait for the
+    venue, a few seconds at most, and says by its error what is known: `OrderRefused`, `DuplicateOrder`, `Throttled`,
+    `NotSent`, or `Unanswered` (also for an answer that makes no sense). It never tries again by itself: the executor
+    does, having looked the order up by its client order id.
     """
 
     capabilities: ClassVar[Capabilities]
 
+    day_zone: str = "UTC"
+    """Zone (IANA name) at whose midnight the account's day begins."""
+
+    def connect(self, connection: Connection) -> None:
+        """Reach the venue and begin to listen; called once, before anything else is asked. Simulated ones need nothing.
+
+        Raises
+        ------
+        SettingsError : a secret is missing.
+        VenueError : the venue cannot be reached, or refuses the keys.
+        """
+
+    def close(self) -> None:
+        """Let go of connections and threads; closing twice is harmless."""
+
+    def objection(self, decision: Decision) -> str:
+        """Why the venue does not take such an order, before it is asked; "" when it does.
+
+        Looks at the terms alone (type, time in force, fractions), never at the account, and gives the same answer every
+        time.
+        """
+        able = self.capabilities
+        if decision.order_type not in able.order_types:
+            return f"order type {decision.order_type}"
+        if decision.time_in_force not in able.times_in_force:
+            return f"time in force {decision.time_in_force}"
+        if not able.fractional and decision.quantity != decision.quantity.to_integral_value():
+            return f"fraction {decision.quantity}"
+        return ""
+
+    def usual_time_in_force(self, symbol: str) -> TimeInForce:
+        """How long an order in a symbol works where its strategy does not say."""
+        del symbol
+        return TimeInForce.DAY
+
+    def fee_in_kind(self, symbol: str) -> Decimal:
+        """The largest share of the units bought that the venue keeps as its fee; 0 where fees are paid in money."""
+        del symbol
+        return ZERO
+
     @abstractmethod
-    def submit(self, intent: Intent) -> None:
-        """Take an order. The same `client_order_id` again does nothing."""
+    def submit(self, intent: Intent) -> OrderStatus | None:
+        """Place an order, and give what the venue answers. The same `client_order_id` again makes no second order.
+
+        A simulated broker answers in `updates`, takes the same order again in silence, and returns None.
+        """
 
     @abstractmethod
     def cancel(self, client_order_id: str) -> None:
-        """Ask that an order be canceled; one that is unknown or done changes nothing."""
+        """Ask that an order be canceled; one that is unknown or done changes nothing. The outcome is an update."""
 
     @abstractmethod
     def replace(
@@ -238,11 +337,21 @@ class Broker(Plugin, ABC):
         limit_price: Decimal | None = None,
         stop_price: Decimal | None = None,
     ) -> None:
-        """Ask that a working order be changed; None leaves a value as it is."""
+        """Ask that a working order be changed; None leaves a value as it is. The outcome is an update."""
 
     @abstractmethod
     def orders(self) -> Sequence[Order]:
-        """All orders that are not done, oldest first."""
+        """All orders that are not done, oldest first, those of others too."""
+
+    def done_since(self, since: int) -> Sequence[Order]:
+        """Orders that were done after a time, ns, oldest first, those of others too; none where the venue keeps none."""
+        del since
+        return ()
+
+    def find(self, client_order_id: str) -> OrderStatus | None:
+        """The order of this client order id, working or done; None where the venue has none, as far as it knows now."""
+        found = (order for order in self.orders() if order.intent.client_order_id == client_order_id)
+        return next((OrderStatus(order=order) for order in found), None)
 
     @abstractmethod
     def positions(self) -> dict[str, Position]:
@@ -252,9 +361,20 @@ class Broker(Plugin, ABC):
     def account(self) -> Account:
         """The account now."""
 
+    def clock(self) -> int | None:
+        """The venue's time, ns; None where it has none of its own."""
+        return None
+
     @abstractmethod
-    def updates(self) -> list[Report]:
-        """Reports since the last call, oldest first; empty when nothing happened."""
+    def updates(self) -> Sequence[Report | OrderStatus]:
+        """What became known since the last call, oldest first; empty when nothing happened. Never waits.
+
+        A real venue gives statuses: they may come twice, late or not at all.
+        """
+
+    def health(self) -> list[str]:
+        """Why it may not hear of what happens at the venue; empty when it does."""
+        return []
 
     def advance(self, batch: Batch, first: int, stop: int) -> None:
         """Show a simulated broker the events at positions `first` to `stop` - 1, once and in order.
@@ -301,6 +421,10 @@ class AuditStore(ABC):
         """Whether the decision was recorded before (committed or not): then nothing may be sent for it again."""
 
     @abstractmethod
+    def find_order(self, account: str, client_order_id: str) -> Order | None:
+        """The order of this id as it was last written down; None where it never was."""
+
+    @abstractmethod
     def record_strategies(self, entries: Sequence[dict[str, Any]], mode: str) -> None:
         """Upsert the catalog's strategies (JSON values); mode ``sync`` disables those that are not listed."""
 
@@ -320,12 +444,27 @@ class AuditStore(ABC):
         signal: dict[str, Any],
         verdicts: Sequence[Verdict],
         intent: Intent | None,
+        inputs: msgspec.Struct | None = None,
     ) -> None:
-        """Write down a decision with the signal row and all verdicts; with an intent when it was allowed."""
+        """Write down a decision with the signal row and all verdicts; with an intent when it was allowed.
+
+        `inputs` is what risk judged it by, from which the verdicts can be found again.
+        """
 
     @abstractmethod
-    def record_report(self, account: str, order: Order, report: Report, position: Position) -> None:
-        """Write down a report, with the order and the strategy's position as they are after it."""
+    def record_report(
+        self, account: str, order: Order, report: Report, position: Position, strategy_id: str | None = None
+    ) -> None:
+        """Write down a report, with the order and the strategy's position as they are after it.
+
+        `strategy_id` is who holds that position; the order's strategy where None.
+        """
+
+    @abstractmethod
+    def record_position(
+        self, account: str, strategy_id: str, symbol: str, position: Position, at: int, reason: str
+    ) -> None:
+        """Write down a strategy's position that changed otherwise than by a fill: handed over, or adjusted."""
 
     @abstractmethod
     def record_account(self, account: str, account_state: Account, positions: dict[str, Position], at: int) -> None:

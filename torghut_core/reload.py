@@ -124,6 +124,7 @@ class Reloader:
     load : gives the plugins that may be used now: from the catalog's ``plugins.allow`` and the host before.
     defaults : limits of strategies that state none.
     since : gives the earliest time from which rows of the signal store are this run's, ns; None for all of them.
+    commit : makes durable what was recorded; `AuditStore.commit` where None.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Reloader:
         *,
         defaults: Limits,
         since: Callable[[], int | None] = lambda: None,
+        commit: Callable[[], None] | None = None,
     ) -> None:
         self.status = Status(engine.generation)
         self.host = host
@@ -147,6 +149,7 @@ class Reloader:
         self._load = load
         self._defaults = defaults
         self._since = since
+        self._commit = commit or audit.commit
         self._rejected: dict[tuple[str, str], tuple[str, str]] = {}
 
     def start(self, problems: list[str], actor: str, outcome: str, on_invalid: str) -> None:
@@ -279,7 +282,7 @@ class Reloader:
         if plan.rows:
             self._audit.record_strategies(plan.rows, "merge")
         told = engine.adopt(generation.numbered(number), plan.warmed, plan.fresh)
-        self._audit.commit()
+        self._commit()
         logs.info("generation trades", generation=number, actor=actor, outcome=outcome, positions=told)
 
     def _note(

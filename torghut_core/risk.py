@@ -1,47 +1,94 @@
-"""From a decision to what may be sent of it: the kernel's gates, then the rules, then the gates' last look.
+"""From a decision to what may be sent of it: the kernel's gates, then advisors and rules, and the gates' last look.
 
-Gates are built in and final: no plugin can open one. Rules and advisors are plugins, and can only tighten. All of
-them are asked, also after a denial, and every verdict is kept, so that an operator sees each reason at once.
+Gates are built in and final: no plugin can open one. Advisors and rules are plugins, and can only tighten. All of
+them are asked, also after a denial, and every verdict is kept, so that an operator sees each reason at once. The order is
+fixed, and told in ``docs/risk.md``.
+
+What is said depends on the decision, on `Inputs` and on the code of the rules, and on nothing else. `Inputs` is written
+down with the decision, so that the verdicts can be found again on any machine: `torghut explain ID --verify`.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from types import CodeType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
-from torghut_core.ports import Advisor, Capabilities, RiskContext, RiskRule
+from torghut_core.ports import Advisor, RiskContext, RiskRule
 from torghut_core.timestamps import SECOND
 from torghut_core.watchdog import FROM_PLUGINS
 
 KERNEL = "kernel"
 """The `rule` of a gate's verdict."""
 
+State: TypeAlias = Literal["running", "pause_entries", "reduce_only", "halted"]
+"""What an operator's control lets leave: everything; what closes positions (twice: `reduce_only` also takes entries back
+that work); nothing."""
+
 
 class Gates(msgspec.Struct, kw_only=True):
-    """What has to be true for any order to leave. Changed by an operator, never by a plugin.
+    """What has to be true for any order to leave. Changed by an operator or the kernel, never by a plugin.
 
     Attributes
     ----------
-    trading_enabled : ``TRADING_ENABLED``, or a simulated broker.
-    mode, live_enabled : ``TRADING_MODE`` and ``TRADING_LIVE_ENABLED``; live needs both.
-    killed : the kill switch; the reason that the operator gave, or "" while it is off.
+    trading_enabled : ``TRADING_ENABLED``, or a replay.
+    is_live : orders go to real money; needs `mode` live, `live_enabled` and `live_account`, the three switches.
+    mode, live_enabled, live_account : ``TRADING_MODE``, ``TRADING_LIVE_ENABLED`` and ``TRADING_LIVE_ACCOUNT``.
+    control, control_reason : the operator's control, see `controls`.
     restriction : "", `reduce_only` (a decision may only make a position smaller) or `halt`; because the catalog is wrong
         and says so in `on_invalid`.
+    unrecorded : why nothing can be written down now, "" while it can: then entries wait.
+    unreconciled : by symbol, how our books and the venue's differ: then entries in it wait. Replaced, never changed.
     price_max_age_ns : how old the price of a decision may be, nanoseconds (``TRADING_PRICE_LOOKBACK_MINUTES``).
     """
 
     trading_enabled: bool = False
+    is_live: bool = False
     mode: str = "paper"
     live_enabled: bool = False
-    killed: str = ""
+    live_account: str = ""
+    control: State = "running"
+    control_reason: str = ""
     restriction: Literal["", "reduce_only", "halt"] = ""
+    unrecorded: str = ""
+    unreconciled: Mapping[str, str] = {}
     price_max_age_ns: int = 300 * SECOND
+
+    def entries_only(self, symbol: str) -> list[tuple[str, str]]:
+        """What denies entries in a symbol and lets exits pass: codes, each with its reason."""
+        found = [(_EXITS[self.control], self.control_reason)] if self.control in _EXITS else []
+        if self.restriction == "reduce_only":
+            found.append(("reduce-only", "the catalog is wrong (on_invalid)"))
+        if self.unrecorded:
+            found.append(("unrecorded", self.unrecorded))
+        if symbol in self.unreconciled:
+            found.append(("unreconciled", self.unreconciled[symbol]))
+        return found
+
+
+_EXITS = {"pause_entries": "pause-entries", "reduce_only": "reduce-only"}
+
+
+class Inputs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """All that the verdicts on a decision depend on, besides the decision and the rules' code.
+
+    `is_enabled`, `is_allowed`: whether the strategy is enabled, and whether the symbol is one of its own. `objection`:
+    why the broker would not take the order (`Broker.objection`). `price_ts`: when its price was known, ns; None when no
+    price is known, and then no plugin is asked. `context` is None where nobody needed it.
+    """
+
+    gates: Gates
+    is_enabled: bool
+    is_allowed: bool
+    objection: str
+    price_ts: int | None
+    context: RiskContext | None = None
 
 
 @lru_cache(maxsize=4096)  # most decisions pass the same gates in the same way
@@ -55,29 +102,36 @@ class Desk:
     Parameters
     ----------
     gates : the kernel's switches; looked at anew for each decision.
-    capabilities : what the broker can do.
+    objection : what the broker cannot do, see `Broker.objection`.
     advisors, rules : (name in the catalog, plugin), in the order in which they are asked.
     on_failure : told (name, error) when a plugin raised; its verdict is then a denial.
+    needs_context : look at the account for each decision, also where there is no plugin to ask.
     """
 
     def __init__(
         self,
         gates: Gates,
-        capabilities: Capabilities,
+        objection: Callable[[Decision], str],
         advisors: Sequence[tuple[str, Advisor]],
         rules: Sequence[tuple[str, RiskRule]],
         on_failure: Callable[[str, BaseException], None],
+        *,
+        needs_context: bool = False,
     ) -> None:
         self._gates = gates
-        self._capabilities = capabilities
+        self._objection = objection
         self._plugins = [(name, advisor.review) for name, advisor in advisors]
         self._plugins += [(name, rule.check) for name, rule in rules]
         self._on_failure = on_failure
+        self._needs_context = needs_context or bool(self._plugins)
 
     @property
     def callers(self) -> dict[CodeType, Callable[[Mapping[str, Any]], str]]:
         """The functions that ask plugins, and how to find the plugin's name in their local variables."""
-        return {self._ask.__code__: lambda local: str(local["name"])}
+        return {
+            self._ask.__code__: lambda local: str(local["name"]),
+            self._asked_broker.__code__: lambda _local: "broker",
+        }
 
     def judge(
         self,
@@ -87,26 +141,34 @@ class Desk:
         *,
         is_enabled: bool,
         is_allowed: bool,
-    ) -> tuple[list[Verdict], Decimal]:
-        """All verdicts on a decision, and the quantity that may be sent (zero: denied).
+    ) -> tuple[list[Verdict], Decimal, Inputs]:
+        """All verdicts on a decision, the quantity that may be sent (zero: denied), and what they depend on.
 
-        Parameters
-        ----------
-        decision : as the strategy proposed it.
-        price_ts : when its price was known, ns; None when no price is known, and then no plugin is asked.
-        context : gives the account and the market; called when there is a plugin to ask.
-        is_enabled, is_allowed : whether the strategy is enabled, and whether the symbol is one of its own.
+        `context` gives the account and the market; it is called when somebody needs to look at it. The others are as in
+        `Inputs`.
         """
-        is_valid = decision.quantity.is_finite() and decision.quantity > 0
-        verdicts = self._gates_on(decision, price_ts, is_enabled, is_allowed, is_valid)
-        if self._gates.restriction:
-            verdicts.append(self._restriction(decision, context))
-        if price_ts is None or not is_valid:
+        gates = copy.copy(self._gates)
+        needs_context = self._needs_context or bool(gates.entries_only(decision.symbol))
+        inputs = Inputs(
+            gates=gates,
+            is_enabled=is_enabled,
+            is_allowed=is_allowed,
+            objection=self._asked_broker(decision),
+            price_ts=price_ts,
+            context=context() if needs_context and price_ts is not None and _is_valid(decision) else None,
+        )
+        verdicts, quantity = self.weigh(decision, inputs)
+        return verdicts, quantity, inputs
+
+    def weigh(self, decision: Decision, inputs: Inputs) -> tuple[list[Verdict], Decimal]:
+        """All verdicts on a decision, and the quantity that may be sent: the same for the same inputs, at any time."""
+        verdicts = _gates_on(decision, inputs)
+        shown = inputs.context
+        if inputs.price_ts is None or not _is_valid(decision):
             return verdicts, ZERO
         is_denied = Outcome.DENY in [verdict.outcome for verdict in verdicts]
-        if not self._plugins:
+        if shown is None:
             return verdicts, ZERO if is_denied else decision.quantity
-        shown = context()
         left = decision
         for name, check in self._plugins:
             verdict = self._ask(name, check, left, shown)
@@ -117,40 +179,12 @@ class Desk:
                 left = msgspec.structs.replace(left, quantity=verdict.quantity)
         return verdicts, ZERO if is_denied else left.quantity
 
-    def _gates_on(
-        self, decision: Decision, price_ts: int | None, is_enabled: bool, is_allowed: bool, is_valid: bool
-    ) -> list[Verdict]:
-        gates = self._gates
-        able = self._capabilities
-        is_live = gates.mode == "live"
-        is_mode_open = able.simulated or not is_live or gates.live_enabled
-        is_capable = (
-            decision.order_type in able.order_types
-            and decision.time_in_force in able.times_in_force
-            and (able.fractional or decision.quantity == decision.quantity.to_integral_value())
-        )
-        verdicts = [
-            _gate("trading-enabled", gates.trading_enabled, "", "" if gates.trading_enabled else "true"),
-            _gate("mode", True) if is_mode_open else _gate("mode", False, gates.mode, "paper"),
-            _gate("kill-switch", not gates.killed, gates.killed),
-            _gate("strategy-enabled", is_enabled),
-            _gate("symbol-allowed", is_allowed, decision.symbol),
-            _gate("broker-capable", True)
-            if is_capable
-            else _gate("broker-capable", False, f"{decision.order_type} {decision.time_in_force}"),
-            _gate("price-present", price_ts is not None),
-        ]
-        if price_ts is not None:
-            age, limit = decision.decided_at - price_ts, gates.price_max_age_ns
-            verdicts.append(_gate("price-fresh", age <= limit, f"{age // SECOND} s", f"{limit // SECOND} s"))
-        verdicts.append(_gate("quantity-valid", is_valid, str(decision.quantity), "> 0"))
-        return verdicts
-
-    def _restriction(self, decision: Decision, context: Callable[[], RiskContext]) -> Verdict:
-        if self._gates.restriction == "halt":
-            return _gate("halted", False)
-        closable = context().closable(decision.action)
-        return _gate("reduce-only", decision.quantity <= closable, str(decision.quantity), str(closable))
+    def _asked_broker(self, decision: Decision) -> str:
+        try:
+            return self._objection(decision)
+        except FROM_PLUGINS as error:  # a plugin may raise anything; a broker that cannot answer gets no order
+            self._on_failure("broker", error)
+            return f"{type(error).__name__}: {error}"
 
     def _ask(
         self, name: str, check: Callable[[Decision, RiskContext], Verdict], decision: Decision, context: RiskContext
@@ -167,3 +201,34 @@ class Desk:
             return Verdict(name, Outcome.DENY, "rule-failed", f"{type(error).__name__}: {error}")
         # The last look: what is no smaller positive quantity is no shrink, whatever the rule calls it.
         return Verdict(name, Outcome.DENY, "not-a-shrink", str(quantity), str(decision.quantity))
+
+
+def _is_valid(decision: Decision) -> bool:
+    return decision.quantity.is_finite() and decision.quantity > 0
+
+
+def _gates_on(decision: Decision, inputs: Inputs) -> list[Verdict]:
+    """The gates' verdicts: what an operator switches, what the order is, then what only exits pass."""
+    gates, price_ts = inputs.gates, inputs.price_ts
+    switches = gates.mode == "live" and gates.live_enabled and bool(gates.live_account)
+    verdicts = [
+        _gate("trading-enabled", gates.trading_enabled, "", "" if gates.trading_enabled else "true"),
+        _gate("mode", switches or not gates.is_live, "live" if gates.is_live else "", "" if switches else "paper"),
+        _gate("kill-switch", gates.control != "halted", gates.control_reason if gates.control == "halted" else ""),
+        _gate("strategy-enabled", inputs.is_enabled),
+        _gate("symbol-allowed", inputs.is_allowed, decision.symbol),
+        _gate("broker-capable", not inputs.objection, inputs.objection),
+        _gate("price-present", price_ts is not None),
+    ]
+    if price_ts is not None:
+        age, limit = decision.decided_at - price_ts, gates.price_max_age_ns
+        verdicts.append(_gate("price-fresh", age <= limit, f"{age // SECOND} s", f"{limit // SECOND} s"))
+    verdicts.append(_gate("quantity-valid", _is_valid(decision), str(decision.quantity), "> 0"))
+    if gates.restriction == "halt":
+        verdicts.append(_gate("halted", False))
+    closed = gates.entries_only(decision.symbol)
+    if closed:
+        closable = ZERO if inputs.context is None else inputs.context.closable(decision.action)
+        is_exit = decision.quantity <= closable
+        verdicts += [_gate(code, is_exit, reason, "" if is_exit else f"exits: {closable}") for code, reason in closed]
+    return verdicts

@@ -1,7 +1,11 @@
 """The running kernel: what `torghut run` does, from the first batch to SIGTERM.
 
-One thread trades: between two batches its event loop also hears the watchers and swaps generations. Plans are made in
-worker threads, and the admin API lives in a thread of its own; neither touches the engine.
+One thread trades: between two batches its event loop also hears the venue and the watchers, and swaps generations. Plans
+are made and the venue is looked at in worker threads, orders are sent by the executor's, and the admin API lives in a
+thread of its own; none of them touches the engine.
+
+The operator's control is watched by a thread that needs none of the others: while the loop is stuck in a plugin, what
+works at the venue is canceled all the same.
 """
 
 from __future__ import annotations
@@ -10,42 +14,58 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 from torghut_core import catalog as catalogs
 from torghut_core import logs
 from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.server import STOP_SECONDS, AdminServer
-from torghut_core.audit.rows import as_json
-from torghut_core.catalog import Catalog, Draft, content_digest, json_schema, load_draft
-from torghut_core.catalog_diff import diff
+from torghut_core.audit import SqlAuditStore
+from torghut_core.catalog import Catalog, Draft, content_digest, load_draft
 from torghut_core.catalog_watch import CatalogWatch, Version
+from torghut_core.console import Console
+from torghut_core.controls import Control, Controls
 from torghut_core.daemon_threads import DaemonThreads
 from torghut_core.engine import Engine
-from torghut_core.errors import CatalogError, InputError, NotFoundError, Problem, StateError, reason_of
+from torghut_core.errors import CatalogError, InputError, NotFoundError, Problem, StateError, VenueError, reason_of
 from torghut_core.generation import Generation, build, validate
+from torghut_core.lease import open_lease
+from torghut_core.model.trading import Intent, Purpose
 from torghut_core.plugin_host import PluginHost
+from torghut_core.ports import Broker
+from torghut_core.reconciler import Settled
 from torghut_core.reload import Plan, Reloader, settle
 from torghut_core.risk import Gates
-from torghut_core.routes import StrategyTotals
 from torghut_core.runner import Loop
 from torghut_core.settings import Settings, load_settings
 from torghut_core.state import StateDirectory
-from torghut_core.stores import load_plugins, open_audit, open_signals
-from torghut_core.timestamps import SECOND, format_timestamp
-
-T = TypeVar("T")
+from torghut_core.stores import audit_url, load_plugins, open_audit, open_signals
+from torghut_core.timestamps import SECOND
+from torghut_core.venue import CLOSE_LOOK, Venue, connect
 
 BATCH_SIZE = 4096
 """Events per batch at most: a reload waits for one batch."""
 
 PULSE = 0.25
 """Seconds between two looks at what else there is to do."""
+
+HEED = 0.05
+"""Seconds between two looks at the operator's control."""
+
+POLL = 1.0
+"""Seconds between two looks at what the database says of it, and at whether it can be written."""
+
+LOOK_SOON = 5.0
+"""Seconds between two looks at a venue where orders come to something; a look takes three requests."""
+
+CURSOR = "trading"
+"""Source of the cursor that says how far an account was traded."""
 
 TURN = 0.0005
 """Seconds that another thread may keep the interpreter while the loop waits for it."""
@@ -69,7 +89,28 @@ class Run:
     state : directory of the embedded stores.
     host, port : where the admin API listens; port 0 takes any.
     settings : of the environment where None.
+
+    Attributes
+    ----------
+    account : the label under which everything is written down.
+    engine, gates, audit : what trades, what holds it back, and where it is written down.
+    controls : the operator's control.
+    venue : the real venue; None with a simulated broker.
+    reloader, watch : how the catalog is taken up, and how its changes are found.
+    events : the event loop of the thread that trades.
+    beat_at : when the loop came round last, monotonic seconds.
+    problem : why it is not ready to trade at all, "" when it is.
+    is_pinned : rolled back, until the catalog's files change.
     """
+
+    account: str
+    engine: Engine
+    gates: Gates
+    audit: SqlAuditStore
+    controls: Controls
+    reloader: Reloader
+    watch: CatalogWatch
+    events: asyncio.AbstractEventLoop
 
     def __init__(
         self,
@@ -80,26 +121,32 @@ class Run:
         port: int = 8181,
         settings: Settings | None = None,
     ) -> None:
-        self._path = catalog
-        self._settings = settings or load_settings()
+        self.path = catalog
+        self.settings = settings or load_settings()
         self._state = StateDirectory(state)
         self._server = AdminServer(
-            self,
+            Console(self),
             state_dir=state,
             host=host,
             port=port,
-            tokens=parse_tokens(self._settings.admin_tokens),
-            hosts=self._settings.admin_hosts.replace(",", " ").split(),
+            tokens=parse_tokens(self.settings.admin_tokens),
+            hosts=self.settings.admin_hosts.replace(",", " ").split(),
         )
-        self._folders = self._settings.plugin_folders
+        self._folders = self.settings.plugin_folders
         self._stops = 0
-        self._beat_at = time.monotonic()
-        self._problem = ""
+        self.beat_at = time.monotonic()
+        self.problem = ""
         self._draft: Draft
         self._refused: CatalogError | None = None
-        self._is_pinned = False
+        self.is_pinned = False
         self._planning: asyncio.Future[Plan] | None = None
         self._quarantined: dict[str, str] = {}
+        self.venue: Venue | None = None
+        self._ended = threading.Event()
+        self._traded_to = 0
+        self._decided = 0
+        self._written_at = 0.0
+        self._probed = ""
 
     def execute(self, on_start: Callable[[str], None] = lambda _url: None) -> None:
         """Trade until the source ends or the process is told to stop; then close everything.
@@ -116,10 +163,11 @@ class Run:
             stack.callback(sys.setswitchinterval, sys.getswitchinterval())
             sys.setswitchinterval(TURN)
             stack.enter_context(self._state)
+            stack.callback(self._ended.set)
             self._server.listen()
             stack.callback(self._server.stop)
-            self._audit = open_audit(self._settings, self._state)
-            stack.callback(self._audit.close)
+            self.audit = open_audit(self.settings, self._state)
+            stack.callback(self.audit.close)
             self._open(stack)
             stack.enter_context(self._watchdog.installed())
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -129,17 +177,17 @@ class Run:
     @property
     def may_trade(self) -> bool:
         """Whether orders may leave."""
-        return self._settings.trading_enabled
+        return self.settings.trading_enabled
 
     @property
     def farewell(self) -> str:
         """What came of it, in a line."""
-        totals = self._engine.totals
+        totals = self.engine.totals
         why = "stopped" if self._stops else "the source has ended"
         return (
             f"{why}: {totals.events:,} events, {totals.decisions:,} decisions ({totals.denied:,} denied), "
             f"{totals.orders:,} orders, {totals.fills:,} fills; account {self.account}, "
-            f"generation {self._engine.generation.number}"
+            f"generation {self.engine.generation.number}"
         )
 
     # The start.
@@ -151,50 +199,85 @@ class Run:
         self._draft, problems = self._first_draft(last)
         host = self._load(self._draft.catalog.plugins.allow, None)
         generation, problems = self._first_generation(host, last, problems)
-        settings, audit = self._settings, self._audit
+        settings, audit = self.settings, self.audit
         source = generation.catalog.pipelines["trading"].source
         self._signals = open_signals(settings, self._state, is_replay=source.use == "replay")
         stack.callback(self._signals.close)
-        self.account = audit.new_account(ACCOUNT)
+        self.controls = Controls(self._state.control_path, audit_url(settings, self._state))
+        self.controls.poll()
+        broker = generation.broker
+        assert broker is not None
+        if broker.capabilities.simulated:
+            self.account = audit.new_account(ACCOUNT)
+        else:
+            self.venue = self._reach(broker, stack)
+            self.account = self.venue.account
         actor = "start"
         outcome = "degraded" if problems else "started"
         number = audit.record_generation(generation.to_record() | {"problems": problems}, actor, outcome)
         audit.record_strategies(generation.strategy_rows(), "sync")
         audit.commit()
-        self._gates = Gates(
+        venue = self.venue
+        self.gates = Gates(
             trading_enabled=settings.trading_enabled,
+            is_live=venue is not None and settings.is_live,
             mode=settings.trading_mode,
             live_enabled=settings.trading_live_enabled,
+            live_account=settings.trading_live_account,
             price_max_age_ns=settings.trading_price_lookback_minutes * 60 * SECOND,
         )
-        self._engine = Engine(
+        self.engine = Engine(
             generation.numbered(number),
             self.account,
             audit,
-            self._gates,
+            self.gates,
+            executor=venue.executor if venue else None,
+            permits=self._permits,
             allow_shorts=settings.trading_allow_shorts,
             on_trouble=self._trouble,
         )
-        self._watchdog = self._engine.watchdog(settings.trading_plugin_budget_ms / 1000)
-        self._loop = Loop(self._engine.generation, self._engine, audit, self._signals, self._watchdog.batch)
-        self._reloader = Reloader(
-            self._engine, audit, self._signals, self._gates, host, self._load, defaults=settings.limits
+        self._heed()
+        if venue is not None:
+            cursor = audit.cursor(self.account, CURSOR) or {}
+            self.engine.traded_to = self._traded_to = cursor.get("now", 0)
+            self._note_books(venue.begin(self.engine, audit))
+        self._watchdog = self.engine.watchdog(settings.trading_plugin_budget_ms / 1000)
+        self._loop = Loop(self.engine.generation, self.engine, audit, self._signals, self._watchdog.batch, self._commit)
+        self.reloader = Reloader(
+            self.engine,
+            audit,
+            self._signals,
+            self.gates,
+            host,
+            self._load,
+            defaults=settings.limits,
+            commit=self._commit,
         )
-        self._reloader.start(problems, actor, outcome, generation.catalog.on_invalid)
+        self.reloader.start(problems, actor, outcome, generation.catalog.on_invalid)
+
+    def _reach(self, broker: Broker, stack: ExitStack) -> Venue:
+        """Connect to a real venue, as the only one who trades that account."""
+        account = connect(broker, self.settings)
+        stack.callback(broker.close)
+        lease = open_lease(audit_url(self.settings, self._state), account, self._state.path)
+        venue = Venue(broker, account, self.controls, lease, self._hear_soon)
+        stack.callback(venue.close)
+        venue.take_lease()
+        return venue
 
     def _read(self) -> Version:
         try:
-            return catalogs.read(self._path)
+            return catalogs.read(self.path)
         except CatalogError as error:
             return error
 
     def _first_draft(self, last: Catalog | None) -> tuple[Draft, list[str]]:
         """What to begin with: what the files say, the generation that was rolled back to, or the last good one."""
-        pin = self._audit.control(PINNED)
+        pin = self.audit.control(PINNED)
         if pin and not isinstance(self._version, CatalogError) and pin["content"] == content_digest(self._version):
             content = self._generation(pin["generation"])
             if content is not None:
-                self._is_pinned = True
+                self.is_pinned = True
                 return _recorded(Catalog.from_record(content)), []
         try:
             draft = load_draft(_texts(self._version))
@@ -220,7 +303,7 @@ class Run:
             if "pipelines" not in draft.left_out:
                 catalog = catalog.with_(pipelines=draft.catalog.pipelines)
             try:
-                generation = build(catalog, host, defaults=self._settings.limits)
+                generation = build(catalog, host, defaults=self.settings.limits)
             except CatalogError as error:
                 if last is None:
                     raise
@@ -236,31 +319,34 @@ class Run:
 
     def _last_good(self) -> Catalog | None:
         """The catalog of the last generation that traded here, None before the first."""
-        for row in self._audit.rows("catalog_generations", newest_first=True, limit=100):
+        for row in self.audit.rows("catalog_generations", newest_first=True, limit=100):
             if row["outcome"] != REPLAYED:
                 return Catalog.from_record(row["content"])
         return None
 
     def _generation(self, number: int) -> dict[str, Any] | None:
-        rows = self._audit.rows("catalog_generations", number=number)
+        rows = self.audit.rows("catalog_generations", number=number)
         return dict(rows[0]["content"]) if rows else None
 
     def _load(self, allow: Any, before: PluginHost | None) -> PluginHost:
-        return load_plugins(self._settings, allow, before)
+        return load_plugins(self.settings, allow, before)
 
     # The life.
 
     async def _live(self, on_start: Callable[[str], None]) -> None:
-        self._events = asyncio.get_running_loop()
-        self._events.set_default_executor(DaemonThreads())
+        self.events = asyncio.get_running_loop()
+        self.events.set_default_executor(DaemonThreads())
         self._lock = asyncio.Lock()
         self._woken = asyncio.Event()
         self._over = asyncio.Event()
-        self._watch = CatalogWatch(self._path, poll_seconds=self._settings.trading_strategy_reload_seconds)
+        self._news = asyncio.Event()
+        self._soon = asyncio.Event()
+        self.watch = CatalogWatch(self.path, poll_seconds=self.settings.trading_strategy_reload_seconds)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._heard)
         server = self._server
         server.start()
+        threading.Thread(target=self._guard, name="control", daemon=True).start()
         trading = asyncio.create_task(self._trade())
         others = [
             asyncio.create_task(work)
@@ -269,11 +355,14 @@ class Run:
                 self._follow_code(),
                 self._look_after(),
                 self._beat(),
+                self._mind_orders(),
+                self._mind_books(),
+                self._mind_lease(),
                 self._over.wait(),
             )
         ]
         on_start(server.url)
-        logs.info("trading", catalog=str(self._path), generation=self._engine.generation.number, admin=server.url)
+        logs.info("trading", catalog=str(self.path), generation=self.engine.generation.number, admin=server.url)
         try:
             await asyncio.wait([trading, *others], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -290,24 +379,151 @@ class Run:
 
     async def _trade(self) -> None:
         await self._loop.run(BATCH_SIZE)
-        logs.info("the source has ended", events=self._engine.totals.events)
+        logs.info("the source has ended", events=self.engine.totals.events)
 
     def _close_books(self) -> None:
-        broker = self._engine.generation.broker
-        held = (
-            {symbol: position for symbol, position in broker.positions().items() if position.quantity} if broker else {}
-        )
+        """Write down how everything stands; orders at a real venue go on working there."""
+        venue, broker = self.venue, self.engine.generation.broker
+        if venue is not None:
+            venue.executor.close()
+            self.engine.blotter.hear()
+            held = venue.executor.positions()
+        else:
+            held = broker.positions() if broker else {}
+        held = {symbol: position for symbol, position in held.items() if position.quantity}
         self._signals.flush()
-        self._audit.record_account(self.account, self._engine.account(), held, self._engine.now)
-        self._audit.commit()
+        self.audit.record_account(self.account, self.engine.account(), held, self.engine.now)
+        self._keep_cursor()
+        self.audit.commit()
+
+    # What an operator, the venue and the database have to say.
+
+    def _permits(self, intent: Intent) -> str:
+        """The last look before a simulated broker: why an order may not leave."""
+        return self.controls.refusal(intent.purpose is not Purpose.ENTRY, intent.purpose is Purpose.FLATTEN)
+
+    def _heed(self) -> Control:
+        """Let the gates be as the operator's control wants them."""
+        control = self.controls.current()
+        self.gates.control = control.state
+        self.gates.control_reason = "" if control.state == "running" else str(control)
+        return control
+
+    def _guard(self) -> None:
+        """A thread of its own: see the control change, and whether the database can be written; cancel on a halt."""
+        before, polled_at = self.controls.current(), 0.0
+        while not self._ended.wait(HEED):
+            control = self.controls.current()
+            if control != before and control.state == "halted" and self.venue is not None:
+                logs.error("halted", control=str(control))
+                self.venue.executor.cancel_all()
+            before = control
+            if time.monotonic() - polled_at < POLL:
+                continue
+            polled_at = time.monotonic()
+            self.controls.poll()
+            if self.gates.unrecorded:
+                self._probed = self.audit.probe()
+
+    def _hear_soon(self) -> None:
+        """There is news of orders; from any thread."""
+        events = getattr(self, "events", None)
+        if events is not None:
+            with suppress(RuntimeError):  # it is over
+                events.call_soon_threadsafe(self._news.set)
+
+    async def _mind_orders(self) -> None:
+        """Hear of orders, and heed the control, also while no market data comes in."""
+        while True:
+            await heard(self._news, HEED)
+            control = self._heed()
+            flatten = f"{control.reason} ({control.actor})" if control.flatten else ""
+            self.engine.heed(flatten, time.time_ns())
+            if self.engine.blotter.hear():
+                self._soon.set()
+            self._commit()
+
+    async def _mind_books(self) -> None:
+        """Hold our books against the venue's, again and again."""
+        seconds = self.settings.trading_reconcile_ms / 1000
+        while self.venue is not None:
+            pause = min(LOOK_SOON, seconds)
+            await asyncio.sleep(pause)
+            await heard(self._soon, seconds - pause)  # what orders have come to changes the account, too
+            with suppress(VenueError):  # it is told of in `problem`, until it answers again
+                await self._reconcile()
+        await self._over.wait()
+
+    async def _mind_lease(self) -> None:
+        """Try to get a lost lease back, and see how the venue stands before anything leaves again."""
+        while self.venue is not None:
+            await asyncio.sleep(PULSE)
+            if not self.venue.lease.is_held:
+                await asyncio.to_thread(self.venue.regain_lease)
+                if self.venue.lease.is_held:
+                    with suppress(VenueError):
+                        await self._reconcile()
+        await self._over.wait()
+
+    async def _reconcile(self) -> None:
+        """Look at the venue and settle; what differs is looked at twice."""
+        venue = self.venue
+        assert venue is not None
+        for _ in range(2):
+            blotter = self.engine.blotter
+            ours, moves, spent = venue.reconciler.ours, dict(blotter.moves), blotter.spent
+            done = venue.settle(await asyncio.to_thread(venue.ask, ours, moves, spent))
+            self._note_books(done)
+            if not done.suspects:
+                return
+            await asyncio.sleep(CLOSE_LOOK)
+
+    def _note_books(self, done: Settled) -> None:
+        """Write down what a look came to, where that is anything."""
+        assert self.venue is not None
+        self.gates.unreconciled = self.venue.differences
+        if done.news or done.cash_difference:
+            executor = self.venue.executor
+            self.audit.record_account(self.account, executor.account(), executor.positions(), done.at)
+        self._commit()
+
+    def _commit(self) -> None:
+        """Make durable what was recorded, then let orders leave; without a database only exits do."""
+        gates, blotter = self.gates, self.engine.blotter
+        if gates.unrecorded and self._probed:
+            gates.unrecorded = self._probed
+        else:
+            try:
+                self._keep_cursor()
+                self.audit.commit()
+                if gates.unrecorded:
+                    logs.warning("the audit database can be written again")
+                gates.unrecorded = ""
+            except StateError as error:
+                if not gates.unrecorded:
+                    logs.error("the audit database cannot be written: entries wait", error=str(error))
+                gates.unrecorded = self._probed = str(error)
+        if self.venue is not None:
+            gates.unreconciled = self.venue.differences
+        blotter.dispatch(lambda intent: gates.unrecorded if intent.purpose is Purpose.ENTRY else "")
+
+    def _keep_cursor(self) -> None:
+        """Say how far the account was traded: with every decision, and now and then."""
+        engine = self.engine
+        if self.venue is None or engine.now <= self._traded_to:
+            return
+        if engine.totals.decisions == self._decided and time.monotonic() - self._written_at < POLL:
+            return
+        self._traded_to, self._decided, self._written_at = engine.now, engine.totals.decisions, time.monotonic()
+        self.audit.record_cursor(self.account, CURSOR, {"now": engine.now})
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         """SIGTERM: finish the batch and close; the second time, end at once."""
         self._stops += 1
         if self._stops > 1:
             os._exit(128 + number)
-        self._problem = "stopping"
-        self._events.call_soon_threadsafe(self._over.set)
+        self.problem = "stopping"
+        self.events.call_soon_threadsafe(self._over.set)
 
     def _trouble(self) -> None:
         self._woken.set()
@@ -315,33 +531,31 @@ class Run:
     async def _beat(self) -> None:
         """Say that the loop comes round; no plan holds this up."""
         while True:
-            self._beat_at = time.monotonic()
+            self.beat_at = time.monotonic()
             await asyncio.sleep(PULSE)
 
     async def _look_after(self) -> None:
         """See to what the engine found out: code that failed its first rows, strategies in quarantine."""
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), PULSE)
-            self._woken.clear()
+            await heard(self._woken, PULSE)
             self._note_quarantine()
-            if self._engine.reverted:
-                self._reloader.go_back()
+            if self.engine.reverted:
+                self.reloader.go_back()
                 await self._take_up("torghut", releases=False)
-            elif self._reloader.is_waiting:
-                await self._take_up(self._reloader.status.actor, releases=False)
+            elif self.reloader.is_waiting:
+                await self._take_up(self.reloader.status.actor, releases=False)
 
     def _note_quarantine(self) -> None:
         """Write down who has come into quarantine, and who has left it."""
-        known, self._quarantined = self._quarantined, self._engine.quarantined
+        known, self._quarantined = self._quarantined, self.engine.quarantined
         for name in sorted(known.keys() | self._quarantined.keys()):
             reason = self._quarantined.get(name)
             if known.get(name) != reason:
-                self._audit.record_control(f"quarantine.{name}", reason, "torghut")
-                self._audit.commit()
+                self.audit.record_control(f"quarantine.{name}", reason, "torghut")
+                self._commit()
 
     async def _follow_catalog(self) -> None:
-        async with aclosing(self._watch.versions()) as versions:
+        async with aclosing(self.watch.versions()) as versions:
             async for version in versions:
                 if str(version) != str(self._version):
                     self._version = version
@@ -357,7 +571,7 @@ class Run:
         """Something whenever code may have changed; one watch for all of it, so that no change falls between two."""
         from watchfiles import awatch
 
-        seconds = self._settings.trading_strategy_reload_seconds
+        seconds = self.settings.trading_strategy_reload_seconds
         due = 0.0  # at once: what changed before there was a watch was told by none
         while True:
             folders = [folder for folder in self._folders if folder.is_dir()]
@@ -381,7 +595,7 @@ class Run:
             self._draft = await asyncio.to_thread(load_draft, _texts(self._version))
         except CatalogError as error:
             self._refused = error
-            self._reloader.refuse(error)
+            self.reloader.refuse(error)
             return
         self._refused = None
         await self._take_up(actor, releases=True)
@@ -393,11 +607,11 @@ class Run:
                 while not await self._attempt(actor, releases=releases, is_quiet=is_quiet):
                     pass
             finally:
-                self._reloader.end()
+                self.reloader.end()
 
     async def _attempt(self, actor: str, *, releases: bool, is_quiet: bool) -> bool:
         """Plan, and swap where the plan still holds; whether that is settled."""
-        reloader, refused = self._reloader, self._refused
+        reloader, refused = self.reloader, self._refused
         moment = reloader.begin()
         work = asyncio.to_thread(reloader.plan, self._draft, moment, releases=releases)
         self._planning = asyncio.ensure_future(work)
@@ -406,7 +620,7 @@ class Run:
         except CatalogError as error:
             reloader.refuse(error)
             return True
-        is_same = plan.generation.digest == self._engine.generation.digest
+        is_same = plan.generation.digest == self.engine.generation.digest
         told = plan.problems if refused is None else [str(problem) for problem in refused.problems]
         if is_quiet and is_same and told == reloader.status.problems:
             return True
@@ -419,12 +633,12 @@ class Run:
 
     async def _planned(self, planning: asyncio.Future[Plan]) -> Plan:
         """The plan, once it is made; tell of one that hangs, which no other can overtake."""
-        seconds = self._settings.trading_stalled_seconds
+        seconds = self.settings.trading_stalled_seconds
         done, _ = await asyncio.wait([planning], timeout=seconds)
         if not done:
-            self._reloader.end()
+            self.reloader.end()
             message = f"the next generation is not made after {seconds:g} s: a plugin hangs when it is imported or made"
-            self._reloader.refuse(CatalogError([self._problem_of(message, "mend it, and start torghut anew")]))
+            self.reloader.refuse(CatalogError([self._problem_of(message, "mend it, and start torghut anew")]))
         try:
             return await asyncio.shield(planning)
         except CatalogError:
@@ -435,182 +649,80 @@ class Run:
             raise CatalogError([self._problem_of(message, "see the log")]) from error
 
     def _problem_of(self, message: str, mend: str) -> Problem:
-        return Problem(str(self._path), 0, 0, "", message, mend)
+        return Problem(str(self.path), 0, 0, "", message, mend)
 
-    # What the admin API asks for, from its own thread.
+    # What an operator asks for; in the loop's thread.
 
-    def _ask(self, work: Coroutine[Any, Any, T]) -> T:
-        """Have something done in the loop's thread, between two batches."""
-        future = asyncio.run_coroutine_threadsafe(work, self._events)
-        try:
-            return future.result(60)
-        except TimeoutError:
-            future.cancel()
-            raise StateError("the trading loop does not answer (see /healthz)") from None
+    async def reload(self, actor: str) -> dict[str, Any]:
+        """Read the catalog again, take it up, and release quarantined strategies."""
+        self._version = await asyncio.to_thread(self._read)
+        await self._reload(actor)
+        return self._outcome()
 
-    def reload(self, actor: str) -> dict[str, Any]:
-        """See `admin.kernel.Kernel`."""
+    async def roll_back(self, number: int, actor: str) -> dict[str, Any]:
+        """Trade an earlier generation again, until the catalog's files change.
 
-        async def work() -> dict[str, Any]:
-            self._version = await asyncio.to_thread(self._read)
-            await self._reload(actor)
-            return self._outcome()
-
-        return self._ask(work())
-
-    def rollback(self, to: int | None, actor: str) -> dict[str, Any]:
-        """See `admin.kernel.Kernel`."""
-        number = self._engine.generation.number - 1 if to is None else to
+        Raises
+        ------
+        NotFoundError : there is no such generation.
+        """
         content = self._generation(number)
         if content is None:
             raise NotFoundError(f"there is no generation {number} (see `torghut catalog status`)")
+        self._draft, self._refused = _recorded(Catalog.from_record(content)), None
+        await self._take_up(actor, releases=True)
+        self._pin(number, actor)
+        return self._outcome()
 
-        async def work() -> dict[str, Any]:
-            self._draft, self._refused = _recorded(Catalog.from_record(content)), None
-            await self._take_up(actor, releases=True)
-            self._pin(number, actor)
-            return self._outcome()
+    async def reconcile(self, accept: Sequence[str], reason: str, actor: str) -> dict[str, Any]:
+        """Hold the books against the venue's now; take the differences in `accept` as somebody else's doing.
 
-        return self._ask(work())
+        Raises
+        ------
+        InputError : there is no venue, or no difference to accept.
+        VenueError : it does not answer.
+        """
+        venue = self.venue
+        if venue is None:
+            raise InputError("the broker is simulated: there is nothing to reconcile with")
+        await self._reconcile()
+        for symbol in accept:
+            quantity = venue.reconciler.accept(symbol, reason, actor)
+            logs.warning("difference accepted", symbol=symbol, quantity=str(quantity), actor=actor, reason=reason)
+        self.gates.unreconciled = venue.differences
+        self._commit()
+        return venue.status()
 
     def _pin(self, number: int | None, actor: str) -> None:
         """Hold a generation that was gone back to for as long as the files are what they are; None holds none."""
         if number is not None and not isinstance(self._version, CatalogError):
             pin = {"generation": number, "content": content_digest(self._version)}
-        elif self._is_pinned:
+        elif self.is_pinned:
             pin = None
         else:
             return
-        self._is_pinned = pin is not None
-        self._audit.record_control(PINNED, pin, actor)
-        self._audit.commit()
+        self.is_pinned = pin is not None
+        self.audit.record_control(PINNED, pin, actor)
+        self._commit()
 
     def _outcome(self) -> dict[str, Any]:
-        status = self._reloader.status
+        status = self.reloader.status
         return {
-            "generation": self._engine.generation.number,
+            "generation": self.engine.generation.number,
             "outcome": status.outcome,
             "problems": list(status.problems),
         }
 
-    def status(self) -> dict[str, Any]:
-        """See `admin.kernel.Kernel`."""
-        status = self._reloader.status
-        generation = status.generation
-        return {
-            "generation": generation.number,
-            "digest": generation.digest,
-            "since": format_timestamp(status.since),
-            "actor": status.actor,
-            "path": str(self._path),
-            "degraded": bool(status.problems),
-            "problems": list(status.problems),
-            "pending": _fields(status.pending),
-            "quarantined": self._engine.quarantined,
-            "restriction": self._gates.restriction,
-            "pinned": self._is_pinned,
-            "is_polling": self._watch.is_polling,
-            "last_reload": {
-                "at": format_timestamp(status.at),
-                "outcome": status.outcome,
-                "successful": status.is_good,
-                "succeeded_at": format_timestamp(status.succeeded_at) if status.succeeded_at else None,
-                "pause_ms": round(status.pause_s * 1000, 3),
-            },
-            "strategies": self._strategies(generation),
-        }
 
-    def _strategies(self, generation: Generation) -> list[dict[str, Any]]:
-        engine = self._engine
-        states = engine.states()
-        nothing = StrategyTotals()
-        return [
-            {
-                "name": each.name,
-                "use": each.use,
-                "version": each.plugin.version,
-                "code_digest": each.plugin.code_digest,
-                "enabled": each.enabled,
-                "state": states.get(each.name, "trading"),
-                "symbols": list(each.symbols),
-                "params": dict(each.params),
-                "on_remove": each.on_remove,
-                "rows": totals.rows,
-                "decisions": totals.decisions,
-                "fills": totals.fills,
-            }
-            for each in (*generation.strategies, *engine.closing)
-            for totals in (engine.totals.strategies.get(each.name, nothing),)
-        ]
+async def heard(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, so long at most, and clear it.
 
-    def catalog(self) -> dict[str, Any]:
-        """See `admin.kernel.Kernel`."""
-        return self._engine.generation.catalog.model_dump(mode="json")
-
-    def generations(self, limit: int, before: int | None) -> list[dict[str, Any]]:
-        """See `admin.kernel.Kernel`."""
-        if before is None:
-            rows = self._audit.rows("catalog_generations", newest_first=True, limit=limit)
-        else:
-            numbers = range(before - 1, max(0, before - 1 - limit), -1)
-            rows = [row for number in numbers for row in self._audit.rows("catalog_generations", number=number)]
-        return [as_json(row) for row in rows]
-
-    def schema(self) -> dict[str, Any]:
-        """See `admin.kernel.Kernel`."""
-        return json_schema(self._reloader.host.params())
-
-    def plugins(self) -> dict[str, Any]:
-        """See `admin.kernel.Kernel`."""
-        host = self._reloader.host
-        names = ("kind", "name", "distribution", "version", "code_digest")
-        failed = ("plugin", "distribution", "reason")
-        return {
-            "plugins": [{name: getattr(plugin, name) for name in names} for plugin in host.plugins()],
-            "failures": [{name: getattr(failure, name) for name in failed} for failure in host.failures],
-            "kept": [{name: getattr(failure, name) for name in failed} for failure in host.kept],
-        }
-
-    def health(self) -> list[str]:
-        """See `admin.kernel.Kernel`."""
-        silent = time.monotonic() - self._beat_at
-        if silent <= self._settings.trading_stalled_seconds:
-            return []
-        return [f"the trading loop has not come back for {silent:.0f} s"]
-
-    def readiness(self) -> list[str]:
-        """See `admin.kernel.Kernel`."""
-        return self.health() + ([self._problem] if self._problem else [])
-
-    def validate(self, text: str) -> dict[str, Any]:
-        """See `admin.kernel.Kernel`."""
-        try:
-            catalog = catalogs.load({"request": text})
-            problems = validate(catalog, self._reloader.host)
-        except CatalogError as error:
-            return {"valid": False, "problems": [str(problem) for problem in error.problems], "diff": None}
-        changes = diff(self._engine.generation.catalog, catalog).to_json()
-        return {"valid": not problems, "problems": [str(problem) for problem in problems], "diff": changes}
-
-    def metrics(self) -> Mapping[str, float | Mapping[str, float]]:
-        """See `admin.kernel.Kernel`."""
-        totals, status = self._engine.totals, self._reloader.status
-        return {
-            "events_total": totals.events,
-            "late_total": totals.late,
-            "duplicates_total": totals.duplicates,
-            "microbars_total": totals.microbars,
-            "signals_total": totals.signals,
-            "decisions_total": totals.decisions,
-            "denials_total": dict(totals.denials),
-            "orders_submitted_total": totals.orders,
-            "orders_rejected_total": totals.rejected,
-            "fills_total": totals.fills,
-            "orders_working": self._engine.working,
-            "reload_pause_seconds": status.pause_s,
-            "catalog_last_reload_success_timestamp_seconds": status.succeeded_at / SECOND,
-            "event_lag_seconds": max(0.0, time.time() - self._engine.now / SECOND) if self._engine.now else 0.0,
-        }
+    (`asyncio.wait_for` of Python 3.11 drops a cancellation that comes together with the event.)
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    event.clear()
 
 
 def _texts(version: Version) -> Mapping[str, str]:
@@ -626,13 +738,3 @@ def _recorded(catalog: Catalog) -> Draft:
         for key in ("strategies", "risk", "advisors", "observers")
     }
     return Draft(catalog.with_(**lists), [], {})
-
-
-def _fields(pending: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What waits, a dict for each field or entry."""
-    told = []
-    for change in pending:
-        place = f"{change['kind']} {change['name']}".strip()
-        fields = change["fields"] or [{"key": change["action"], "timing": change["timing"], "effect": change["effect"]}]
-        told += [{"old": None, "new": None} | field | {"key": f"{place} {field['key']}"} for field in fields]
-    return told

@@ -76,6 +76,7 @@ class Loop:
     engine : trades on each batch.
     audit, signals : where everything is written down.
     around : what each batch is traded inside of, such as a watchdog.
+    commit : makes durable what a batch came to, and lets its orders leave; `AuditStore.commit` where None.
 
     Attributes
     ----------
@@ -90,6 +91,7 @@ class Loop:
         audit: AuditStore,
         signals: SignalStore,
         around: Callable[[], AbstractContextManager[None]] = nullcontext,
+        commit: Callable[[], None] | None = None,
     ) -> None:
         self.seconds = 0.0
         self.began_at = 0
@@ -99,6 +101,7 @@ class Loop:
         self._audit = audit
         self._signals = signals
         self._around = around
+        self._commit = commit or audit.commit
 
     async def run(
         self,
@@ -147,7 +150,7 @@ class Loop:
         if last is not None:
             self.step(self._drain(last))
         self._signals.flush()
-        self._audit.commit()
+        self._commit()
         self.seconds = time.perf_counter() - began
 
     def step(self, batch: Batch) -> None:
@@ -157,7 +160,7 @@ class Loop:
         self._signals.write(batch)
         with self._around():
             self._engine.step(batch)
-        self._audit.commit()
+        self._commit()
 
     def _drain(self, last: Batch) -> Batch:
         """A clock tick after the last event, at which every window that is complete comes out."""

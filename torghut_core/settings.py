@@ -46,8 +46,14 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True, env_ignore_empty=True)
 
     trading_enabled: bool = Field(default=False, description="whether `torghut run` may send orders at all")
-    trading_mode: Literal["paper", "live"] = Field(default="paper", description="live needs TRADING_LIVE_ENABLED too")
+    trading_mode: Literal["paper", "live"] = Field(default="paper", description="live needs the other two keys too")
     trading_live_enabled: bool = Field(default=False, description="the second key to live trading")
+    trading_live_account: str = Field(
+        default="", description="the third key: number of the account that may be traded with real money"
+    )
+    trading_reconcile_ms: int = Field(
+        default=15000, ge=100, description="how often our books are held against the venue's, milliseconds"
+    )
     trading_signal_source: Literal["clickhouse"] = Field(
         default="clickhouse", description="where the loop reads signals"
     )
@@ -108,6 +114,11 @@ class Settings(BaseSettings):
     )
 
     @property
+    def is_live(self) -> bool:
+        """Whether real money may be traded: all three switches are set. Anything less means paper."""
+        return self.trading_mode == "live" and self.trading_live_enabled and bool(self.trading_live_account)
+
+    @property
     def plugin_folders(self) -> tuple[Path, ...]:
         """The folders of ``TORGHUT_PLUGIN_PATH``."""
         return tuple(Path(folder) for folder in self.torghut_plugin_path.split(os.pathsep) if folder)
@@ -130,6 +141,25 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments first, then the environment, then secret files."""
         return init_settings, env_settings, _SecretFiles(settings_cls)
+
+
+def secret(name: str) -> SecretStr:
+    """A secret that is not a setting of the kernel's, such as a broker's key, by the name of its variable.
+
+    Raises
+    ------
+    SettingsError : neither the variable nor ``NAME_FILE`` is set, or the file cannot be read.
+    """
+    path = os.environ.get(f"{name}_FILE")
+    try:
+        value = os.environ.get(name) or (Path(path).read_text(encoding="utf-8").rstrip("\r\n") if path else "")
+    except OSError as error:
+        raise SettingsError(
+            f"{name}_FILE: {error.strerror} ({path}): mount the secret there or unset {name}_FILE"
+        ) from error
+    if not value:
+        raise SettingsError(f"{name} is not set (set it, or {name}_FILE to a file that holds it)")
+    return SecretStr(value)
 
 
 def load_settings() -> Settings:

@@ -38,6 +38,11 @@ class StateDirectory:
         return self.path / "signals"
 
     @property
+    def control_path(self) -> Path:
+        """File of the operator's control, which is read and written without the lock."""
+        return self.path / "control.json"
+
+    @property
     def exists(self) -> bool:
         """Whether anything was ever kept here."""
         return (self.path / "audit.db").exists()

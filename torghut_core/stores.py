@@ -32,6 +32,24 @@ def existing_state(path: Path) -> Iterator[StateDirectory]:
         yield directory
 
 
+@contextmanager
+def existing_audit(settings: Settings, path: Path) -> Iterator[SqlAuditStore]:
+    """Read the audit database of a state directory, or of ``DB_DSN``; also beside a kernel that writes it.
+
+    Raises
+    ------
+    NotFoundError : nothing was ever kept there.
+    """
+    directory = StateDirectory(path)
+    if settings.db_dsn is None and not directory.exists:
+        raise NotFoundError(f"nothing is kept in {path} (run `torghut demo`, or give --state DIR)")
+    audit = open_audit(settings, directory)
+    try:
+        yield audit
+    finally:
+        audit.close()
+
+
 def load_plugins(settings: Settings, allow: Iterable[str], previous: PluginHost | None = None) -> PluginHost:
     """The plugins that are installed and allowed, and those in the folders of ``TORGHUT_PLUGIN_PATH``."""
     return PluginHost.load(allow, folders=settings.plugin_folders, previous=previous)

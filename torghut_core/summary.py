@@ -149,6 +149,11 @@ def print_explanation(console: Console, found: dict[str, Any]) -> None:
         said = {"allow": "[green]allow[/]", "deny": "[red]deny[/]", "shrink": "[yellow]shrink[/]"}[verdict["outcome"]]
         table.add_row(verdict["rule"], verdict["code"], said, str(verdict["value"]), str(verdict["limit"]))
     console.print(table)
+    checked = found.get("verification")
+    if checked is not None:
+        lines = checked["differences"] or ["asked again: the same verdicts"]
+        for line in lines + checked["notes"]:
+            console.print(line, style="" if checked["is_same"] else "red", markup=False)
     execution = found.get("execution")
     if not execution:
         console.print(f"[red]{decision['status']}[/]: no order was sent")

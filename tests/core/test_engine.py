@@ -302,14 +302,27 @@ def report(intent, event, fill_id="", quantity=1, price=100):
     return Report(client_order_id=intent.client_order_id, event=event, event_ts=START, fill=fill)
 
 
-def test_intent_is_committed_before_the_order_leaves():
-    """A crash between writing and sending loses no order that a venue has: the intent is durable first."""
+def test_order_to_a_venue_leaves_only_when_it_is_let_go():
+    """A crash between writing and sending loses no order that a venue has: the intent is made durable in between."""
     venue = Venue()
     engine, audit = engine_of(instance("buyer", Scripted(flip)), broker=venue)
-    committed = []
-    venue.submit = lambda intent: committed.append([row["client_order_id"] for row in audit.orders("test-1")])
     engine.step(batch_of([100.0]))
-    assert committed == [[audit.decisions("test-1") and "tg-" + audit.decisions("test-1")[0]["decision_hash"][:40]]]
+    assert venue.sent == []
+    audit.commit()
+    engine.blotter.dispatch()
+    (order,) = audit.orders("test-1")
+    assert [intent.client_order_id for intent in venue.sent] == [order["client_order_id"]]
+
+
+def test_order_that_may_not_leave_is_taken_back():
+    """What is refused between the intent and the send is canceled with the reason, and its strategy is flat again."""
+    venue = Venue()
+    engine, audit = engine_of(instance("buyer", Scripted(flip)), broker=venue)
+    engine.step(batch_of([100.0]))
+    engine.blotter.dispatch(lambda intent: f"no {intent.purpose}")
+    audit.commit()
+    (order,) = audit.orders("test-1")
+    assert (venue.sent, engine.working, order["state"], order["reason"]) == ([], 0, "canceled", "not sent: no entry")
 
 
 def bought(quantity=1):
@@ -319,6 +332,7 @@ def bought(quantity=1):
         instance("buyer", Scripted(lambda s, c: c.buy(quantity, because="x") if c.is_flat else None)), broker=venue
     )
     engine.step(batch_of([100.0]))
+    engine.blotter.dispatch()
     return engine, venue, venue.sent[0], audit
 
 

@@ -1,18 +1,31 @@
 """The kernel's gates are final, and whatever a plugin says can only tighten."""
 
+import itertools
+import json
 from decimal import Decimal
 
+import msgspec
 import pytest
 from torghut_testing import decision, risk_context
 
 from torghut_core.model.trading import OrderType, Outcome, TimeInForce, Verdict
-from torghut_core.ports import Capabilities, RiskRule
-from torghut_core.risk import Desk, Gates
+from torghut_core.ports import Broker, Capabilities, RiskRule
+from torghut_core.risk import Desk, Gates, Inputs
 from torghut_core.timestamps import SECOND
 
-ABLE = Capabilities(
-    order_types=frozenset({OrderType.MARKET}), times_in_force=frozenset({TimeInForce.DAY}), fractional=False
-)
+
+class Wholes:
+    """What a broker does that takes market orders of whole units for the day."""
+
+    capabilities = Capabilities(
+        order_types=frozenset({OrderType.MARKET}), times_in_force=frozenset({TimeInForce.DAY}), fractional=False
+    )
+
+    def objection(self, decision):
+        return Broker.objection(self, decision)
+
+
+ABLE = Wholes().objection
 
 
 class Says(RiskRule):
@@ -44,7 +57,7 @@ def judge(*said, gates=None, proposed=None, context=None, failures=None, **flags
     desk = Desk(gates or Gates(trading_enabled=True), ABLE, [], rules, lambda name, error: noted.update({name: error}))
     context = context or risk_context()
     proposed = proposed or decision(quantity=10, decided_at=context.now)
-    verdicts, quantity = desk.judge(
+    verdicts, quantity, _ = desk.judge(
         proposed, context.price_ts, lambda: context, **{"is_enabled": True, "is_allowed": True} | flags
     )
     return verdicts, quantity, [rule for _, rule in rules]
@@ -64,8 +77,8 @@ def test_decision_passes_open_gates_and_willing_rules_whole():
     ("code", "change"),
     [
         ("trading-enabled", {"gates": Gates()}),
-        ("mode", {"gates": Gates(trading_enabled=True, mode="live")}),
-        ("kill-switch", {"gates": Gates(trading_enabled=True, killed="ops: fat finger")}),
+        ("mode", {"gates": Gates(trading_enabled=True, is_live=True)}),
+        ("kill-switch", {"gates": Gates(trading_enabled=True, control="halted", control_reason="ops: fat finger")}),
         ("strategy-enabled", {"is_enabled": False}),
         ("symbol-allowed", {"is_allowed": False}),
         ("broker-capable", {"proposed": decision(order_type=OrderType.LIMIT, limit_price=Decimal(1))}),
@@ -88,14 +101,78 @@ def test_closed_gate_denies_whatever_rules_say(code, change):
 def test_decision_without_a_price_is_denied_and_no_rule_is_asked():
     """Nothing can be measured without a price, so nothing is sent."""
     desk = Desk(Gates(trading_enabled=True), ABLE, [], [("rule", says := Says(ALLOW))], lambda *_: None)
-    verdicts, quantity = desk.judge(decision(), None, risk_context, is_enabled=True, is_allowed=True)
+    verdicts, quantity, _ = desk.judge(decision(), None, risk_context, is_enabled=True, is_allowed=True)
     assert (denials(verdicts), quantity, says.asked) == (["price-present"], 0, [])
 
 
-def test_live_mode_with_both_keys_opens_the_gate():
-    """Live trading needs TRADING_MODE=live and TRADING_LIVE_ENABLED=true, and nothing else here."""
-    _, quantity, _ = judge(gates=Gates(trading_enabled=True, mode="live", live_enabled=True))
-    assert quantity == 10
+@pytest.mark.parametrize("switches", list(itertools.product(("paper", "live"), (False, True), ("", "PA1"))))
+def test_real_money_needs_all_three_switches(switches):
+    """TRADING_MODE, TRADING_LIVE_ENABLED and TRADING_LIVE_ACCOUNT: with any one missing no order leaves for real money."""
+    mode, live_enabled, live_account = switches
+    gates = Gates(trading_enabled=True, is_live=True, mode=mode, live_enabled=live_enabled, live_account=live_account)
+    verdicts, quantity, _ = judge(gates=gates)
+    assert quantity == (10 if switches == ("live", True, "PA1") else 0)
+    assert denials(verdicts) == ([] if quantity else ["mode"])
+
+
+RESTRICTED = [
+    ({"control": "pause_entries", "control_reason": "jane: news"}, "pause-entries"),
+    ({"control": "reduce_only", "control_reason": "jane: news"}, "reduce-only"),
+    ({"restriction": "reduce_only"}, "reduce-only"),
+    ({"unrecorded": "connection refused"}, "unrecorded"),
+    ({"unreconciled": {"BTC/USD": "5 here, 4 there"}}, "unreconciled"),
+]
+
+
+@pytest.mark.parametrize(("gates", "code"), RESTRICTED)
+def test_restriction_stops_entries_and_lets_exits_pass(gates, code):
+    """Whoever restricts trading, what only takes off the book still leaves, and what opens something does not."""
+    gates = Gates(trading_enabled=True, **gates)
+    held = risk_context(position=10)
+    verdicts, quantity, _ = judge(gates=gates, proposed=decision("sell", 10, decided_at=held.now), context=held)
+    assert (denials(verdicts), quantity) == ([], 10)
+    verdicts, quantity, _ = judge(gates=gates, proposed=decision("sell", 11, decided_at=held.now), context=held)
+    assert (denials(verdicts), quantity) == ([code], 0)
+
+
+def test_difference_in_one_symbol_stops_no_other():
+    """Only the symbol whose books differ waits."""
+    gates = Gates(trading_enabled=True, unreconciled={"ETH/USD": "5 here, 4 there"})
+    verdicts, quantity, _ = judge(gates=gates)
+    assert (denials(verdicts), quantity) == ([], 10)
+
+
+def test_catalog_that_halts_stops_exits_too():
+    """`on_invalid: halt` means all of it."""
+    held = risk_context(position=10)
+    gates = Gates(trading_enabled=True, restriction="halt")
+    verdicts, quantity, _ = judge(gates=gates, proposed=decision("sell", 10, decided_at=held.now), context=held)
+    assert (denials(verdicts), quantity) == (["halted"], 0)
+
+
+def test_broker_that_cannot_answer_gets_no_order():
+    """A broker plugin that raises when it is asked what it takes is no permission, and is named."""
+    failures = {}
+    desk = Desk(
+        Gates(trading_enabled=True), lambda _: 1 / 0, [], [], lambda name, error: failures.update({name: error})
+    )
+    verdicts, quantity, _ = desk.judge(
+        decision(), decision().decided_at, risk_context, is_enabled=True, is_allowed=True
+    )
+    assert (denials(verdicts), quantity, list(failures)) == (["broker-capable"], 0, ["broker"])
+
+
+@pytest.mark.parametrize("gates", [{}, *(gates for gates, _ in RESTRICTED)])
+def test_verdicts_are_found_again_from_what_is_written_down(gates):
+    """Inputs survive JSON, and the same inputs give the same verdicts from another desk."""
+    shown = risk_context(position=3, working=-1)
+    rules = [("rule", Says(shrink(Decimal(2))))]
+    desk = Desk(Gates(trading_enabled=True, **gates), ABLE, [], rules, lambda *_: None)
+    proposed = decision("sell", 3, decided_at=shown.now)
+    verdicts, quantity, inputs = desk.judge(proposed, shown.price_ts, lambda: shown, is_enabled=True, is_allowed=True)
+    again = msgspec.convert(json.loads(msgspec.json.encode(inputs)), Inputs)
+    other = Desk(Gates(), lambda _: "nothing at all", [], rules, lambda *_: None)
+    assert other.weigh(proposed, again) == (verdicts, quantity)
 
 
 def test_every_rule_is_asked_after_a_denial():

@@ -3,13 +3,24 @@
 import hashlib
 import json
 import os
+import re
+import shlex
+import shutil
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
+import yaml
+
+from torghut_core.cli import app
+from torghut_core.controls import Controls
 
 ROOT = Path(__file__).resolve().parents[2]
 TAPE = ROOT / "catalog" / "tapes" / "es_20130901_20130903.parquet"
@@ -114,8 +125,6 @@ def test_export_writes_each_row_once(replayed, tape, tmp_path, table):
 
 def test_explain_tells_the_whole_story(replayed):
     """One command answers why it was decided and what became of it."""
-    import sqlite3
-
     state, _ = replayed
     with sqlite3.connect(f"file:{state / 'audit.db'}?mode=ro", uri=True) as database:
         ((key, account),) = database.execute(
@@ -134,8 +143,6 @@ def test_explain_tells_the_whole_story(replayed):
 
 def test_decision_hash_and_order_id_are_as_the_contract_says(replayed):
     """Anyone can recompute the hash from the row, and the order's id from the hash."""
-    import sqlite3
-
     state, _ = replayed
     with sqlite3.connect(f"file:{state / 'audit.db'}?mode=ro", uri=True) as database:
         rows = database.execute(
@@ -158,7 +165,6 @@ def test_decision_hash_and_order_id_are_as_the_contract_says(replayed):
 def test_audit_verify_finds_nothing_in_an_honest_book_and_names_an_edit(replayed, tmp_path):
     """The books are as written, or the row that is not is named."""
     import shutil
-    import sqlite3
 
     state, _ = replayed
     assert told("audit", "verify", "--state", state) == {"intact": True, "findings": []}
@@ -241,6 +247,10 @@ def test_bad_row_is_skipped_and_named_when_asked(tape, tmp_path):
         (["explain", "abc", "--state", "nowhere"], "nothing is kept in nowhere"),
         (["signals", "export", "--table", "signals", "--out", "o.parquet", "--state", "nowhere"], "nowhere"),
         (["signals", "export", "--table", "fills", "--out", "o.parquet"], "fills"),
+        (["kill"], "--reason"),
+        (["kill", "--reason", "r", "--state", "nowhere"], "there is no state directory nowhere"),
+        (["unkill", "--reason", "r", "--to", "halted", "--state", "nowhere"], "halted"),
+        (["explain", "abc", "--verify", "--state", "nowhere"], "nothing is kept in nowhere"),
         (["seed-strategy", "--symbols", "btc"], "btc"),
         (["seed-strategy", "--base-timeframe", "1Minute"], "1Min"),
     ],
@@ -273,8 +283,6 @@ def test_second_process_is_kept_out_of_a_state_directory(tape, tmp_path):
 
 def test_full_disk_is_a_clear_error_and_the_state_stays_readable(replayed, tape, tmp_path):
     """A write that does not fit fails loudly, and what was written before can be read."""
-    import shutil
-
     state, _ = replayed
     copy = tmp_path / "state"
     shutil.copytree(state, copy)
@@ -327,8 +335,6 @@ def test_plugin_folder_is_a_source_of_plugins_for_every_command(tape, tmp_path):
 
 def test_validate_and_schema_agree_on_the_example(tmp_path):
     """The example catalog is valid, and its keys are those of the published schema."""
-    import yaml
-
     assert told("catalog", "validate", CATALOG)["valid"]
     schema = json.loads(torghut("catalog", "schema").stdout)
     assert set(yaml.safe_load(CATALOG.read_text())) <= set(schema["properties"])
@@ -342,6 +348,132 @@ def test_doctor_is_well_here_and_says_what_is_not(tmp_path):
     done = torghut("doctor", "--catalog", broken, "--state", tmp_path / "s")
     assert done.returncode == 1
     assert "did you mean 'strategies'" in done.stdout
+
+
+# What on-call asks and does.
+
+RULE = """
+from torghut_core import Outcome, RiskRule, Verdict, hookimpl
+
+
+class Wary(RiskRule):
+    def check(self, decision, context):
+        return Verdict("wary", Outcome.ALLOW, "wary", str(decision.quantity), "1000")
+
+
+@hookimpl
+def register_risk_rules(register):
+    register("wary", Wary)
+"""
+
+
+def test_explain_verifies_and_tells_what_edited_code_says(tape, tmp_path):
+    """What was said is found again; a rule that was edited since is told line by line, with exit code 1."""
+    plugins, state, catalog = tmp_path / "plugins", tmp_path / "state", tmp_path / "catalog.yaml"
+    plugins.mkdir()
+    (plugins / "wary.py").write_text(RULE)
+    content = yaml.safe_load(CATALOG.read_text())
+    catalog.write_text(yaml.safe_dump(content | {"risk": [*content.get("risk", []), {"use": "wary"}]}))
+    env = {"TORGHUT_PLUGIN_PATH": str(plugins)}
+    told("replay", tape, "--catalog", catalog, "--state", state, env=env)
+    with closing(sqlite3.connect(state / "audit.db")) as database:
+        keys = [key for (key,) in database.execute("select decision_hash from trade_decisions order by id limit 200")]
+    for key in keys[:: len(keys) // 3]:
+        found = told("explain", key, "--verify", "--state", state, env=env)["verification"]
+        assert found == {"is_same": True, "differences": [], "notes": []}
+    (plugins / "wary.py").write_text(RULE.replace("1000", "10"))
+    done = torghut("explain", keys[0], "--verify", "--state", state, env=env)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "wary: wary: allow (" in done.stdout
+    assert "the code of risk rule wary has changed since" in done.stdout
+    assert torghut("explain", keys[0], "--state", state, env=env).returncode == 0
+
+
+def test_decision_of_an_older_version_cannot_be_verified(replayed, tmp_path):
+    """What it was judged by was not written down then; the command says so and makes nothing up."""
+    state, _ = replayed
+    copy = tmp_path / "state"
+    shutil.copytree(state, copy)
+    with closing(sqlite3.connect(copy / "audit.db")) as database:
+        ((key,),) = database.execute("select decision_hash from trade_decisions limit 1")
+        database.execute("update trade_decisions set inputs = null")
+        database.commit()
+    done = torghut("explain", key, "--verify", "--state", copy)
+    assert done.returncode == 2
+    assert "is not written down" in done.stderr
+    assert torghut("explain", key, "--state", copy).returncode == 0
+
+
+def test_stop_and_release_where_nothing_runs(tmp_path):
+    """They are written down for the next start, and doctor tells who, why and how to go on."""
+    state = tmp_path / "state"
+    told("db", "upgrade", "--state", state)
+    done = told("kill", "--reason", "fat finger", "--state", state)
+    assert (done["control"]["state"], done["running"], done["problems"]) == ("halted", False, [])
+    assert sorted(done["written"]) == ["database", "file"]
+    text = torghut("doctor", "--state", state)
+    assert text.returncode == 1
+    assert "halted: fat finger (" in text.stdout
+    assert "torghut unkill" in text.stdout
+    assert (
+        told("unkill", "--reason", "news", "--to", "reduce_only", "--state", state)["control"]["state"] == "reduce_only"
+    )
+    assert "the next start will heed it" in torghut("unkill", "--reason", "all well", "--state", state).stdout
+    assert told("doctor", "--state", state)["ok"]
+
+
+@pytest.fixture
+def running(tape, tmp_path):
+    """The state directory of a kernel that runs, on a tape that has no end."""
+    follow = tmp_path / "tape.csv"
+    follow.write_text("symbol,event_ts,open,high,low,close,volume\nES,2026-01-05T14:30:00Z,1,1,1,1,1\n")
+    content = yaml.safe_load(CATALOG.read_text())
+    params = {"paths": [str(follow)], "bar_step": "1Min", "follow": True}
+    content["pipelines"]["trading"]["source"] = {"use": "replay", "params": params}
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(yaml.safe_dump(content))
+    state = tmp_path / "state"
+    command = [str(TORGHUT), "run", "--catalog", str(catalog), "--state", str(state), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        assert "admin API at" in line
+        yield state
+        process.terminate()
+        process.stdout.read()
+
+
+def test_one_command_says_whether_it_is_safe_while_it_runs(running):
+    """Doctor asks the kernel and verifies the audit log beside it; a stop makes it unwell until the release."""
+    checks = {each["subject"]: each for each in told("doctor", "--state", running)["checks"]}
+    assert "broker simulated" in checks["kernel"]["detail"]
+    assert {"kernel, loop", "kernel, venue", "kernel, database", "kernel, control"} <= checks.keys()
+    assert "the hash chain is intact" in checks["audit"]["detail"]
+    assert checks["signal store"]["detail"] == "in use: left alone"
+    done = told("kill", "--reason", "drill", "--state", running)
+    assert (done["running"], done["heeded"], done["orders_working"]) == (True, True, 0)
+    unwell = torghut("doctor", "--json", "--state", running)
+    assert unwell.returncode == 1
+    failed = {each["subject"]: each["detail"] for each in json.loads(unwell.stdout)["checks"] if not each["is_well"]}
+    assert failed.keys() == {"kernel, control", "control"}
+    assert all("halted: drill (" in detail for detail in failed.values())
+    assert told("unkill", "--reason", "over", "--state", running)["control"]["state"] == "running"
+    until = time.monotonic() + 20  # the kernel asks the database for it once a second
+    while torghut("doctor", "--state", running).returncode:
+        assert time.monotonic() < until
+
+
+def test_reconcile_with_a_simulated_broker_is_refused(running):
+    """There is no venue to hold the books against, and the command says so."""
+    done = torghut("reconcile", "--state", running)
+    assert done.returncode == 2
+    assert "the broker is simulated" in done.stderr
+
+
+def test_reconcile_needs_a_kernel_that_runs(tmp_path):
+    """It says what to start."""
+    done = torghut("reconcile", "--state", tmp_path)
+    assert done.returncode == 1
+    assert "nothing runs on" in done.stderr
 
 
 def test_upgrade_and_seed_fill_an_empty_state(tmp_path):
@@ -361,3 +493,45 @@ def test_diff_says_what_a_change_would_do(tmp_path):
     changed.write_text(CATALOG.read_text().replace("cooldown_seconds: 900", "cooldown_seconds: 60"))
     assert "cooldown_seconds: 900 -> 60; hot" in torghut("catalog", "diff", CATALOG, changed).stdout
     assert told("catalog", "diff", CATALOG, CATALOG)["changes"] == []
+
+
+# The page for who is on call.
+
+ON_CALL = (ROOT / "docs" / "on-call.md").read_text(encoding="utf-8")
+LINES = sorted(set(re.findall(r"^\$ (torghut .*)$|`(torghut [^`]*)`", ON_CALL, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("line", [typed or named for typed, named in LINES])
+def test_every_command_of_the_on_call_page_exists(line):
+    """Each can be typed as it stands there: verb, options and values are those of the command line."""
+    command, words = typer.main.get_command(app), shlex.split(line)[1:]
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words).close()  # parses, and runs nothing
+
+
+def test_on_call_page_has_a_command_in_each_section():
+    """Three in the morning is no time to compose one; and links lead to sections that there are."""
+    _, *sections = re.split(r"^## ", ON_CALL, flags=re.MULTILINE)
+    assert len(sections) >= 8
+    assert [section.splitlines()[0] for section in sections if "\n$ torghut " not in section] == []
+    titles = {re.sub(r"[^a-z -]", "", section.splitlines()[0].lower()).replace(" ", "-") for section in sections}
+    assert set(re.findall(r"\]\(#([^)]+)\)", ON_CALL)) <= titles
+    for link in re.findall(r"\]\(([^)#]+)\)", ON_CALL):
+        assert (ROOT / "docs" / link).exists()
+
+
+def test_mends_of_doctor_exist():
+    """What doctor says to type can be typed."""
+    from torghut_core.doctor import MENDS
+
+    verbs = [verb for mend in MENDS.values() for verb in re.findall(r"torghut ([a-z]+)", mend)]
+    assert len(verbs) >= 5
+    assert set(verbs) <= typer.main.get_command(app).commands.keys()
+
+
+def test_any_file_that_is_no_control_is_a_stop(tmp_path):
+    """The page says what to do where nothing else works: `echo stop > control.json` halts."""
+    assert "`echo stop > .torghut/control.json`" in ON_CALL
+    (tmp_path / "control.json").write_text("stop\n")
+    assert Controls(tmp_path / "control.json", None).current().state == "halted"

@@ -6,9 +6,10 @@ server goes on answering.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from litestar import Litestar, MediaType, Request, Response, get, post
@@ -34,14 +35,17 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from torghut_core import logs
 from torghut_core.admin.auth import Gate, Refused, Role
 from torghut_core.admin.kernel import Kernel
-from torghut_core.admin.metrics import Metrics
+from torghut_core.admin.metrics import Metrics, numbers
 from torghut_core.errors import InputError, NotFoundError, StateError, TorghutError
 
 MAX_BODY = 1 << 20
 """Largest body of a request, bytes."""
 
 MAX_PAGE = 200
-"""Most generations of one answer."""
+"""Most rows of one answer."""
+
+MAX_ID = 2**63 - 1
+"""Greatest number that a database keeps."""
 
 _OPEN = {"role": None}
 _OPERATOR = {"role": Role.OPERATOR}
@@ -51,6 +55,33 @@ class Rollback(msgspec.Struct, forbid_unknown_fields=True):
     """Which generation shall trade again; the one before where `to` is not given."""
 
     to: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class Kill(msgspec.Struct, forbid_unknown_fields=True):
+    """Why everything stops, and whether positions are closed. No stop is refused because its reason is long."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1)]
+    flatten: bool = False
+
+
+class Unkill(msgspec.Struct, forbid_unknown_fields=True):
+    """Why trading may go on, and how far."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    state: Literal["running", "pause_entries", "reduce_only"] = "running"
+
+
+class Reconcile(msgspec.Struct, forbid_unknown_fields=True):
+    """Symbols whose difference is somebody else's doing, and why that is known."""
+
+    accept: Annotated[list[str], msgspec.Meta(max_length=1000)] = []
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+Limit = Annotated[int, Parameter(ge=1, le=MAX_PAGE, description="at most so many")]
+Before = Annotated[int | None, Parameter(ge=1, le=MAX_ID, description="only those with a lower `id`")]
+Symbol = Annotated[str | None, Parameter(max_length=64, description="only this symbol")]
+Since = Annotated[str | None, Parameter(max_length=40, description="only what happened since then, RFC 3339")]
 
 
 def make_app(kernel: Kernel, gate: Gate) -> Litestar:
@@ -86,7 +117,7 @@ def make_app(kernel: Kernel, gate: Gate) -> Litestar:
     @get("/catalog/generations", sync_to_thread=True)
     def generations(
         limit: Annotated[int, Parameter(ge=1, le=MAX_PAGE, description="at most so many")] = 50,
-        before: Annotated[int | None, Parameter(ge=1, description="only those with a lower number")] = None,
+        before: Annotated[int | None, Parameter(ge=1, le=MAX_ID, description="only those with a lower number")] = None,
     ) -> dict[str, Any]:
         """Generations, newest first; `next` is the `before` of the next page, null after the last one."""
         found = kernel.generations(limit + 1, before)
@@ -122,8 +153,78 @@ def make_app(kernel: Kernel, gate: Gate) -> Litestar:
         """Trade an earlier generation again, until the catalog's file changes. Answers when that is done."""
         return kernel.rollback(data.to if data else None, request.user)
 
+    @get("/trading/status", sync_to_thread=True)
+    def trading() -> dict[str, Any]:
+        """How trading stands: account, control, positions, orders, and how our books and the venue's agree."""
+        return kernel.trading()
+
+    @get("/trading/health", sync_to_thread=True)
+    def trading_health() -> dict[str, Any]:
+        """Whether it is safe: `ok`, and what speaks against it."""
+        return kernel.trading_health()
+
+    @get("/trading/metrics", sync_to_thread=True)
+    def trading_metrics() -> dict[str, Any]:
+        """The numbers of `/metrics`, as JSON."""
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in numbers(kernel).items()}
+
+    @get("/trading/decisions", sync_to_thread=True)
+    def decisions(
+        symbol: Symbol = None, since: Since = None, before: Before = None, limit: Limit = 50
+    ) -> dict[str, Any]:
+        """Decisions, newest first; `next` is the `before` of the next page, null after the last one."""
+        return _page(
+            "decisions",
+            kernel.rows("trade_decisions", symbol=symbol, since=since, before=before, limit=limit + 1),
+            limit,
+        )
+
+    @get("/trading/executions", sync_to_thread=True)
+    def executions(
+        symbol: Symbol = None, since: Since = None, before: Before = None, limit: Limit = 50
+    ) -> dict[str, Any]:
+        """Orders as they are now, newest first; `next` is the `before` of the next page, null after the last one."""
+        return _page(
+            "executions", kernel.rows("executions", symbol=symbol, since=since, before=before, limit=limit + 1), limit
+        )
+
+    @post("/trading/kill", status_code=200, sync_to_thread=True, opt=_OPERATOR)
+    def kill(request: Request[str, Any, Any], data: JSONBody[Kill]) -> dict[str, Any]:
+        """Let no order leave any more, cancel what works, and close positions on request."""
+        return kernel.kill(data.reason, flatten=data.flatten, actor=request.user)
+
+    @post("/trading/unkill", status_code=200, sync_to_thread=True, opt=_OPERATOR)
+    def unkill(request: Request[str, Any, Any], data: JSONBody[Unkill]) -> dict[str, Any]:
+        """Let orders leave again: all, or exits only."""
+        return kernel.unkill(data.reason, data.state, request.user)
+
+    @post("/trading/reconcile", status_code=200, sync_to_thread=True, opt=_OPERATOR)
+    def reconcile(request: Request[str, Any, Any], data: JSONBody[Reconcile | None] = None) -> dict[str, Any]:
+        """Hold our books against the venue's now. Answers when that is done."""
+        asked = data or Reconcile()
+        return kernel.reconcile(asked.accept, asked.reason, request.user)
+
     app = Litestar(
-        [healthz, readyz, prometheus, catalog, generations, schema, plugins, validate, reload, rollback],
+        [
+            healthz,
+            readyz,
+            prometheus,
+            catalog,
+            generations,
+            schema,
+            plugins,
+            validate,
+            reload,
+            rollback,
+            trading,
+            trading_health,
+            trading_metrics,
+            decisions,
+            executions,
+            kill,
+            unkill,
+            reconcile,
+        ],
         guards=[admit],
         exception_handlers={
             Refused: _refused,
@@ -170,8 +271,14 @@ def _describe(schema: OpenAPI) -> None:
                 operation.security = []
     if validate := paths["/catalog/validate"].post:
         validate.request_body = RequestBody({"application/yaml": OpenAPIMediaType(text)}, required=True)
-    if rollback := paths["/catalog/rollback"].post:
-        rollback.request_body = replace(cast("RequestBody", rollback.request_body), required=False)
+    for path in ("/catalog/rollback", "/trading/reconcile"):
+        if optional := paths[path].post:
+            optional.request_body = replace(cast("RequestBody", optional.request_body), required=False)
+
+
+def _page(name: str, found: list[dict[str, Any]], limit: int) -> dict[str, Any]:
+    page = found[:limit]
+    return {name: page, "next": page[-1]["id"] if len(found) > limit else None}
 
 
 def _probe(reasons: list[str]) -> Response[dict[str, Any]]:
@@ -190,8 +297,14 @@ def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dic
     """What the web framework refuses: no such route, a method or parameter that is not allowed, too large a body."""
     message = error.detail
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        message = "; ".join(f"{problem.get('key', 'body')}: {problem['message']}" for problem in error.extra) or message
+        message = "; ".join(map(_complaint, error.extra)) or message
     return _error(error.status_code, message)
+
+
+def _complaint(problem: dict[str, str]) -> str:
+    if problem["message"] == "'data'":  # the web framework's word for a body that is not there
+        return "body: none was sent (send a JSON object)"
+    return f"{problem.get('key', 'body')}: {problem['message']}"
 
 
 def _torghut_error(_: Request[Any, Any, Any], error: TorghutError) -> Response[dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 
@@ -65,6 +65,53 @@ class Kernel(Protocol):
         Raises
         ------
         NotFoundError : there is no such generation.
+        """
+
+    def trading(self) -> dict[str, Any]:
+        """How trading stands: `account`, `broker`, `enabled`, `mode`, `control`, `restriction`, `unrecorded`, money,
+        `positions` by strategy, `orders_working`, `generation`, loop time `now`, and `reconciliation` with a real venue.
+        """
+
+    def trading_health(self) -> dict[str, Any]:
+        """`ok`, and `checks`: the reasons against, by what they are about."""
+
+    def rows(
+        self, table: str, *, symbol: str | None, since: str | None, before: int | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Rows of ``trade_decisions`` or ``executions`` of this account, newest first, whose `id` is less than `before`.
+
+        Raises
+        ------
+        InputError : `since` is no time.
+        """
+
+    def kill(self, reason: str, *, flatten: bool, actor: str) -> dict[str, Any]:
+        """Let no order leave any more, cancel what works, and close positions where `flatten`; needs no loop.
+
+        Returns
+        -------
+        `control`; where it was `written`; `problems`, why not elsewhere; `orders_working`.
+        """
+
+    def unkill(self, reason: str, state: str, actor: str) -> dict[str, Any]:
+        """Turn the control to a state, ``running`` and the like; returns as `kill`.
+
+        Raises
+        ------
+        InputError : no reason, or no such state.
+        StateError : not all places can be written, so the stricter state stays.
+        """
+
+    def reconcile(self, accept: Sequence[str], reason: str, actor: str) -> dict[str, Any]:
+        """Hold the books against the venue's; take differences in the symbols of `accept` as somebody else's doing.
+
+        Returns
+        -------
+        `at`, `news`, `adopted`, `lost` and `foreign` orders, `differences` by symbol, `unresolved` orders.
+
+        Raises
+        ------
+        InputError : the broker is simulated, or there is no such difference.
         """
 
     def metrics(self) -> Mapping[str, float | Mapping[str, float]]:

@@ -30,6 +30,16 @@ HELP: Mapping[str, str] = {
     "orders_rejected_total": "Orders that the broker rejected.",
     "orders_working": "Orders that are out.",
     "fills_total": "Fills, partial ones too.",
+    "control_rank": "How strict the operator's control is: 0 running, 1 entries paused, 2 reduce only, 3 halted.",
+    "audit_writable": "0 while the audit database cannot be written, and entries wait.",
+    "reconcile_updates_total": "What the venue had to tell that was not known here.",
+    "reconcile_age_seconds": "How long ago our books were held against the venue's.",
+    "reconcile_lag_seconds": "How long the venue took to show how it stands.",
+    "reconcile_differences": "Symbols in which entries wait because the books differ.",
+    "orders_foreign": "Open orders of somebody else at the venue.",
+    "orders_unresolved": "Orders of which nobody knows whether the venue has them.",
+    "order_requests_total": "Requests to the venue, by what became of them.",
+    "lease_held": "1 while this process is the one that trades the account.",
     "reload_pause_seconds": "How long the loop stood still for the last reload.",
 }
 """Metrics without ``torghut_``, and what they mean."""
@@ -42,9 +52,8 @@ class KernelCollector(Collector):
         self._kernel = kernel
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics; a name that the kernel counts itself is the kernel's."""
-        values = {**_of_status(self._kernel.status()), **self._kernel.metrics()}
-        for name, value in sorted(values.items()):
+        """All metrics."""
+        for name, value in sorted(numbers(self._kernel).items()):
             family_type = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             labels = ["name"] if isinstance(value, Mapping) else None
             family = family_type(f"torghut_{name}", HELP.get(name, f"{name.replace('_', ' ')}."), labels=labels)
@@ -68,14 +77,19 @@ class Metrics:
         return generate_latest(self._registry)
 
 
+def numbers(kernel: Kernel) -> dict[str, float | Mapping[str, float]]:
+    """All metrics of a kernel as they are now, by name; one that the kernel counts itself is the kernel's."""
+    return {**_of_status(kernel.status()), **kernel.metrics()}
+
+
 def _of_status(status: dict[str, Any]) -> dict[str, float | Mapping[str, float]]:
     reload = status["last_reload"]
     # What trades was taken up successfully, so after a failure that is the last success that is known.
     success = reload["at"] if reload["successful"] else status["since"]
     return {
         "catalog_generation": status["generation"],
-        "catalog_degraded": bool(status["degraded"]),
-        "catalog_last_reload_successful": bool(reload["successful"]),
+        "catalog_degraded": int(bool(status["degraded"])),
+        "catalog_last_reload_successful": int(bool(reload["successful"])),
         "catalog_last_reload_success_timestamp_seconds": parse_timestamp(success) / SECOND,
         "plugin_quarantined": dict.fromkeys(status["quarantined"], 1),
     }

@@ -46,12 +46,17 @@ class OrderType(StrEnum):
 
 
 class TimeInForce(StrEnum):
-    """How long an order works: its session's day, until canceled, at once or never, whole at once or never."""
+    """How long an order works.
+
+    Its session's day, until canceled, at once or never, whole at once or never; in the opening or closing auction.
+    """
 
     DAY = "day"
     GTC = "gtc"
     IOC = "ioc"
     FOK = "fok"
+    OPG = "opg"
+    CLS = "cls"
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -152,6 +157,14 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     quantity: Decimal | None = None
 
 
+class Purpose(StrEnum):
+    """What an order is for: to open something; to only take off the book; to do so because everything is stopped."""
+
+    ENTRY = "entry"
+    EXIT = "exit"
+    FLATTEN = "flatten"
+
+
 class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An allowed decision, written down, to be sent: what a broker gets."""
 
@@ -169,6 +182,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     trail_price: Decimal | None = None
     trail_pct: Decimal | None = None
     time_in_force: TimeInForce = TimeInForce.DAY
+    purpose: Purpose = Purpose.ENTRY
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -258,6 +272,18 @@ class Order(msgspec.Struct, kw_only=True, gc=False):
         return self.intent.quantity - self.filled_quantity
 
 
+class OrderStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a venue shows of one order, in full: as good at any time, and any number of times.
+
+    Its numbers are totals, so the newest status says all that those before it said; `order_state.reports_of` works out
+    what is new in it. `fill` is the latest one, where the venue tells of it by itself; otherwise prices come from the
+    averages. `order.intent` is what the venue knows of an order that is not ours, with ``""`` for the strategy.
+    """
+
+    order: Order
+    fill: Fill | None = None
+
+
 class Position(msgspec.Struct, frozen=True, gc=False):
     """Signed units held, with their average price, and the profit of what was closed (fees not taken off)."""
 
@@ -268,12 +294,18 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 
 
 class Account(msgspec.Struct, frozen=True, gc=False):
-    """The account at one moment, in its currency. `equity` is cash plus positions at their last price."""
+    """The account at one moment, in its currency. `equity` is cash plus positions at their last price.
+
+    `number` is the venue's name of it; `day_start_equity` the equity at the beginning of its day, None where the venue
+    does not say.
+    """
 
     cash: Decimal
     equity: Decimal
     buying_power: Decimal
     currency: str = "USD"
+    number: str = ""
+    day_start_equity: Decimal | None = None
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):

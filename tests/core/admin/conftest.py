@@ -114,6 +114,34 @@ class FakeKernel:
         self.calls.append(("rollback", to, actor))
         return {"generation": 8, "outcome": f"rolled back to {to}", "problems": []}
 
+    def trading(self):
+        return {"account": "paper-1", "control": {"state": "running"}, "orders_working": 2}
+
+    def trading_health(self):
+        return {"ok": not self.unwell, "checks": {"loop": self.unwell, "venue": []}}
+
+    def rows(self, table, *, symbol, since, before, limit):
+        self._asked("rows")
+        self.calls.append((table, symbol, since, limit))
+        symbols = ("ES", "NQ")
+        rows = [{"id": number, "symbol": symbols[number % 2]} for number in range(14, 0, -2 if symbol else -1)]
+        return [row for row in rows if before is None or row["id"] < before][:limit]
+
+    def kill(self, reason, *, flatten, actor):
+        self._asked("kill")
+        self.calls.append(("kill", reason, flatten, actor))
+        return {"control": {"state": "halted"}, "written": ["file"], "problems": [], "orders_working": 2}
+
+    def unkill(self, reason, state, actor):
+        self._asked("unkill")
+        self.calls.append(("unkill", reason, state, actor))
+        return {"control": {"state": state}, "written": ["file"], "problems": [], "orders_working": 2}
+
+    def reconcile(self, accept, reason, actor):
+        self._asked("reconcile")
+        self.calls.append(("reconcile", accept, reason, actor))
+        return {"differences": {}}
+
     def metrics(self):
         return self.counted
 

@@ -7,11 +7,29 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from torghut_core.admin.app import MAX_BODY
-from torghut_core.errors import CatalogError, NotFoundError, PluginError, Problem, StateError
+from torghut_core.errors import CatalogError, InputError, NotFoundError, PluginError, Problem, StateError, Unanswered
 
-READS = ["/catalog", "/catalog/generations", "/catalog/schema", "/plugins", "/openapi.json"]
+READS = [
+    "/catalog",
+    "/catalog/generations",
+    "/catalog/schema",
+    "/plugins",
+    "/trading/decisions",
+    "/trading/executions",
+    "/trading/health",
+    "/trading/metrics",
+    "/trading/status",
+    "/openapi.json",
+]
 PROBES = ["/healthz", "/readyz", "/metrics"]
-CHANGES = ["/catalog/reload", "/catalog/rollback"]
+BODIES = {
+    "/catalog/reload": None,
+    "/catalog/rollback": None,
+    "/trading/kill": b'{"reason": "fat finger"}',
+    "/trading/unkill": b'{"reason": "it was none"}',
+    "/trading/reconcile": None,
+}
+"""What changes something, each with the least body that it takes."""
 
 
 # ------------------------------------------------------------------------------------------------------- who may do what
@@ -28,8 +46,8 @@ def test_roles(api, tokens, ask_api, role):
     for path in READS:
         assert ask_api(url, "GET", path, token=token).status == (stranger or 200)
     assert ask_api(url, "POST", "/catalog/validate", b"version: 1", token).status == (stranger or 200)
-    for path in CHANGES:
-        assert ask_api(url, "POST", path, token=token).status == (stranger or (403 if role == "viewer" else 200))
+    for path, body in BODIES.items():
+        assert ask_api(url, "POST", path, body, token).status == (stranger or (403 if role == "viewer" else 200))
 
 
 def test_change_names_its_actor(api, tokens, ask_api, kernel):
@@ -50,9 +68,9 @@ def test_change_names_its_actor(api, tokens, ask_api, kernel):
 def test_refused_change_reaches_no_kernel(api, tokens, ask_api, kernel):
     """A request without the right to it changes nothing."""
     url = api(tokens=tokens.known)
-    for path in CHANGES:
+    for path, body in BODIES.items():
         for token in (None, tokens.viewer, "guess-guess-guess"):
-            ask_api(url, "POST", path, token=token)
+            ask_api(url, "POST", path, body, token)
     assert kernel.calls == []
 
 
@@ -62,8 +80,9 @@ def test_without_tokens_reading_is_open_and_changing_is_not(serve, ask_api, kern
     url = serve().url
     for path in READS + PROBES:
         assert ask_api(url, "GET", path).status == 200
-    for path in [*CHANGES, "/catalog/validate"]:
-        assert ask_api(url, "POST", path).status == 401
+    kernel.calls.clear()
+    for path, body in {**BODIES, "/catalog/validate": b""}.items():
+        assert ask_api(url, "POST", path, body).status == 401
     local = json.loads((tmp_path / "admin.json").read_text())
     assert ask_api(url, "POST", "/catalog/reload", token=local["token"]).status == 200
     assert kernel.calls == [("reload", "local:ann")]
@@ -119,7 +138,7 @@ def test_generations_come_in_pages(api, ask_api):
     assert (seen, pages) == ([7, 6, 5, 4, 3, 2, 1], 3)
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=many", "before=0", "before=x"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=many", "before=0", "before=x", f"before={2**63}"])
 def test_page_out_of_bounds_is_bad_input(api, ask_api, query):
     """A page is bounded, and the answer names the parameter."""
     answer = ask_api(api(), "GET", f"/catalog/generations?{query}")
@@ -149,6 +168,20 @@ def test_validate_hands_over_the_text(api, tokens, ask_api, kernel):
         ("/catalog/rollback", b'{"to": 0}', 400, ">= 1"),
         ("/catalog/rollback", b'{"number": 3}', 400, "number"),
         ("/catalog/rollback", b'{"to": 7}', 404, "there is no generation 7"),
+        ("/trading/kill", None, 400, "body: none was sent"),
+        ("/trading/kill", b"null", 400, "object"),
+        ("/trading/kill", b"{}", 400, "reason"),
+        ("/trading/kill", b'{"reason": ""}', 400, "reason"),
+        ("/trading/kill", b'{"reason": null}', 400, "reason"),
+        ("/trading/kill", b'{"reason": "r", "flaten": true}', 400, "flaten"),
+        ("/trading/kill", b'{"reason": "r", "flatten": "yes"}', 400, "flatten"),
+        ("/trading/unkill", b"{}", 400, "reason"),
+        ("/trading/unkill", b'{"reason": "r", "state": "halted"}', 400, "state"),
+        ("/trading/unkill", b'{"reason": "r", "to": "running"}', 400, "to"),
+        ("/trading/unkill", b'{"reason": "' + b"r" * 501 + b'"}', 400, "reason"),
+        ("/trading/reconcile", b'{"accept": "ES"}', 400, "accept"),
+        ("/trading/reconcile", b'{"accept": [1]}', 400, "accept"),
+        ("/trading/reconcile", b'{"symbols": ["ES"]}', 400, "symbols"),
         ("/catalog", b"", 405, "Not Allowed"),
         ("/nowhere", b"", 404, "Not Found"),
     ],
@@ -199,7 +232,7 @@ def test_no_token_is_ever_shown(api, tokens, ask_api, kernel, capfd):
     kernel.raises["plugins"] = RuntimeError("oops")
     texts = []
     for token in (tokens.viewer, tokens.operator, "guess-guess-guess"):
-        for method, path in [("GET", path) for path in READS + PROBES] + [("POST", path) for path in CHANGES]:
+        for method, path in [("GET", path) for path in READS + PROBES] + [("POST", path) for path in BODIES]:
             answer = ask_api(url, method, path, token=token)
             texts += [answer.text, str(answer.headers)]
         texts.append(ask_api(url, "GET", "/nowhere", token=token).text)
@@ -236,7 +269,7 @@ def test_openapi_describes_what_is_answered(api, ask_api):
     """The published description names all routes, how to authorize, every body and the form of errors."""
     described = ask_api(api(), "GET", "/openapi.json").json
     paths = described["paths"]
-    assert set(paths) == {*READS[:-1], *PROBES, *CHANGES, "/catalog/validate"}
+    assert set(paths) == {*READS[:-1], *PROBES, *BODIES, "/catalog/validate"}
     assert described["components"]["securitySchemes"]["token"] == {"type": "http", "scheme": "bearer"}
     assert described["security"] == [{"token": []}]
     for path, methods in paths.items():
@@ -247,7 +280,128 @@ def test_openapi_describes_what_is_answered(api, ask_api):
     assert paths["/catalog/validate"]["post"]["requestBody"]["content"] == {
         "application/yaml": {"schema": {"type": "string"}}
     }
-    assert "application/json" in paths["/catalog/rollback"]["post"]["requestBody"]["content"]
+    for path, body in BODIES.items():
+        if path != "/catalog/reload":
+            described = paths[path]["post"]["requestBody"]
+            assert (described["required"], list(described["content"])) == (body is not None, ["application/json"])
+
+
+# --------------------------------------------------------------------------------------------------------------- trading
+
+
+def test_stop_and_release_hand_over_all_that_was_said(api, tokens, ask_api, kernel):
+    """The kernel hears reason, scope and actor, and its answer is the answer; what is not given has its default."""
+    url = api(tokens=tokens.known)
+
+    def post(verb, body):
+        return ask_api(url, "POST", f"/trading/{verb}", body and json.dumps(body).encode(), tokens.operator).json
+
+    assert post("kill", {"reason": "fat finger"})["control"] == {"state": "halted"}
+    post("kill", {"reason": "r" * 5000, "flatten": True})
+    assert post("unkill", {"reason": "all well"})["control"] == {"state": "running"}
+    post("unkill", {"reason": "exits only", "state": "reduce_only"})
+    post("reconcile", None)
+    post("reconcile", {"accept": ["ES"], "reason": "split"})
+    assert kernel.calls == [
+        ("kill", "fat finger", False, "operator-ann"),
+        ("kill", "r" * 5000, True, "operator-ann"),
+        ("unkill", "all well", "running", "operator-ann"),
+        ("unkill", "exits only", "reduce_only", "operator-ann"),
+        ("reconcile", [], "", "operator-ann"),
+        ("reconcile", ["ES"], "split", "operator-ann"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verb", "error", "status"),
+    [
+        ("kill", StateError("halted is written nowhere: file: disk full"), 503),
+        ("unkill", StateError("nothing is released: the audit database does not answer"), 503),
+        ("unkill", InputError("a release needs a reason and an actor (give both)"), 400),
+        ("reconcile", InputError("the broker is simulated: there is nothing to reconcile with"), 400),
+        ("reconcile", Unanswered("alpaca: timed out"), 409),
+    ],
+)
+def test_change_that_cannot_be_made_says_why(api, tokens, ask_api, kernel, verb, error, status):
+    """A stop that is not in force is never answered with 200, nor is a release."""
+    kernel.raises[verb] = error
+    answer = ask_api(api(tokens=tokens.known), "POST", f"/trading/{verb}", b'{"reason": "r"}', tokens.operator)
+    assert (answer.status, answer.json) == (status, {"error": str(error)})
+
+
+def test_stop_that_waits_holds_up_no_other(api, tokens, ask_api, kernel):
+    """While one stop waits for a database, a second one and whoever looks are answered."""
+    url = api(tokens=tokens.known)
+    quick, kernel.kill = kernel.kill, lambda *_, **__: kernel.hang()
+    body = b'{"reason": "first"}'
+    waiting = threading.Thread(target=ask_api, args=(url, "POST", "/trading/kill", body, tokens.operator))
+    waiting.start()
+    assert kernel.entered.wait(10)
+    kernel.kill = quick
+    assert ask_api(url, "POST", "/trading/kill", b'{"reason": "second"}', tokens.operator).status == 200
+    assert ask_api(url, "GET", "/trading/status", token=tokens.viewer).status == 200
+    kernel.release.set()
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize(("path", "table"), [("decisions", "trade_decisions"), ("executions", "executions")])
+def test_rows_come_in_pages(api, ask_api, kernel, path, table):
+    """Following `next` gives every row once, newest first, and then ends."""
+    url, seen, before = api(), [], ""
+    while before is not None:
+        answer = ask_api(url, "GET", f"/trading/{path}?limit=5{before}").json
+        seen += [row["id"] for row in answer[path]]
+        before = answer["next"] and f"&before={answer['next']}"
+    assert seen == list(range(14, 0, -1))
+    assert kernel.calls == [(table, None, None, 6)] * 3
+
+
+def test_rows_of_one_symbol_since_a_time(api, ask_api, kernel):
+    """The kernel is asked for what the query says, and a symbol may hold a slash."""
+    url = api()
+    answer = ask_api(url, "GET", "/trading/decisions?symbol=BTC%2FUSD&since=2026-01-05T14:30:00Z&limit=200").json
+    assert {row["symbol"] for row in answer["decisions"]} == {"ES"}
+    assert kernel.calls == [("trade_decisions", "BTC/USD", "2026-01-05T14:30:00Z", 201)]
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=201", "before=0", "before=x", f"before={2**63}", f"symbol={'x' * 65}"]
+)
+def test_rows_out_of_bounds_are_bad_input(api, ask_api, kernel, query):
+    """What is asked for is bounded, and the answer names the parameter."""
+    answer = ask_api(api(), "GET", f"/trading/executions?{query}")
+    assert (answer.status, kernel.calls) == (400, [])
+    assert query.partition("=")[0] in answer.json["error"]
+
+
+def test_time_that_is_none_is_bad_input(api, ask_api, kernel):
+    """The kernel's complaint about `since`, with the mend, is the answer."""
+    kernel.raises["rows"] = InputError("since=today: is no time (write it as 2026-01-05T14:30:00Z)")
+    answer = ask_api(api(), "GET", "/trading/decisions?since=today")
+    assert (answer.status, answer.json) == (400, {"error": str(kernel.raises["rows"])})
+
+
+def test_health_is_200_also_when_it_is_not_well(api, ask_api, kernel):
+    """Whoever asks whether it is safe gets the checks: `ok` tells, not the status."""
+    kernel.unwell = ["the loop stands still for 12 s"]
+    answer = ask_api(api(), "GET", "/trading/health")
+    assert answer.status == 200
+    assert answer.json == {"ok": False, "checks": {"loop": ["the loop stands still for 12 s"], "venue": []}}
+
+
+def test_trading_metrics_are_those_of_prometheus(api, ask_api, kernel):
+    """The JSON has every number that a scrape has, under the same name."""
+    kernel.said["quarantined"] = {"bad": "raised"}
+    url = api()
+    samples, _ = scraped(ask_api(url, "GET", "/metrics"))
+    given = ask_api(url, "GET", "/trading/metrics").json
+    flat = {
+        (f"torghut_{name}", label): number
+        for name, value in given.items()
+        for label, number in (value.items() if isinstance(value, dict) else [(None, value)])
+    }
+    assert flat == samples
 
 
 # --------------------------------------------------------------------------------------------------------------- metrics

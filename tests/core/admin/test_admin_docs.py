@@ -13,7 +13,7 @@ BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 ROLES = {
     Role.VIEWER: "read, and have a catalog checked",
-    Role.OPERATOR: "reload and roll back",
+    Role.OPERATOR: "reload and roll back, stop trading and let it go on, reconcile",
     Role.ADMIN: "as an operator; what only an admin may do comes later",
 }
 

@@ -1,0 +1,281 @@
+"""`torghut doctor`: what is unsafe is told, with its mend; what is not is not; and nothing is changed by looking."""
+
+import itertools
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from torghut_core import doctor
+from torghut_core.admin.server import AdminServer
+from torghut_core.audit import SqlAuditStore, upgrade
+from torghut_core.controls import Controls
+from torghut_core.plugin_host import PluginHost
+from torghut_core.state import StateDirectory
+
+CATALOG = """
+version: 1
+pipelines: {trading: {source: {use: replay}, broker: {use: alpaca}}}
+strategies:
+  - {name: one, use: macd-rsi, base_timeframe: 1Min, symbols: [BTC/USD]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch, plugin_module, fake_classes):
+    """No setting of this machine, and no plugin that is installed here."""
+    for name in doctor.Settings.model_fields:
+        for variable in (name.upper(), f"{name.upper()}_FILE"):
+            monkeypatch.delenv(variable, raising=False)
+    for name in ("ALPACA_KEY_ID", "ALPACA_SECRET_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    fakes = {**fake_classes, "register_brokers": {"alpaca": fake_classes["register_brokers"]["simulated"]}}
+    host = PluginHost([("fakes", plugin_module("fakes", fakes))])
+    monkeypatch.setattr("torghut_core.stores.load_plugins", lambda *_: host)
+
+
+@pytest.fixture
+def state(tmp_path):
+    """A state directory in which something was kept; its signal store is left out."""
+    path = tmp_path / "state"
+    path.mkdir()
+    upgrade(f"sqlite:///{path / 'audit.db'}")
+    return path
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    path = tmp_path / "catalog.yaml"
+    path.write_text(CATALOG)
+    return path
+
+
+@pytest.fixture
+def look(state, monkeypatch):
+    """A function that looks everything over and gives the findings by subject."""
+    monkeypatch.setattr(doctor, "_counts", lambda *_: "0 rows")
+
+    def examine(catalog=None, state=state):
+        findings = doctor.examine(catalog, state)
+        found = {finding.subject: finding for finding in findings}
+        assert len(found) == len(findings)
+        return found
+
+    return examine
+
+
+def unwell(found):
+    return [subject for subject, finding in found.items() if not finding.is_well]
+
+
+# ------------------------------------------------------------------------------------------------------------ the switches
+
+
+@pytest.mark.parametrize("switches", list(itertools.product(("", "live"), ("", "true"), ("", "PA1"))))
+def test_switches_of_live_trading(look, monkeypatch, switches):
+    """All three mean real money, and say so; TRADING_MODE=live without the others means paper, and is no good sign."""
+    mode, enabled, account = switches
+    for name, value in (("MODE", mode), ("LIVE_ENABLED", enabled), ("LIVE_ACCOUNT", account)):
+        monkeypatch.setenv(f"TRADING_{name}", value)
+    found = look()["trading"]
+    assert found.detail.startswith("LIVE" if all(switches) else "PAPER, NOT LIVE" if mode else "paper")
+    assert found.is_well == (all(switches) or not mode)
+    named = {"TRADING_MODE=live": mode, "TRADING_LIVE_ENABLED=true": enabled, "TRADING_LIVE_ACCOUNT=NUMBER": account}
+    if not all(switches):
+        after = found.detail.rpartition("without" if mode else "need")[2]
+        assert {name for name in named if name in after} == {name for name, is_set in named.items() if not is_set}
+
+
+def test_whether_orders_may_leave_is_told(look, monkeypatch):
+    """TRADING_ENABLED is a switch of its own."""
+    assert "no order leaves" in look()["trading"].detail
+    monkeypatch.setenv("TRADING_ENABLED", "true")
+    assert "orders may leave" in look()["trading"].detail
+
+
+# ---------------------------------------------------------------------------------------------------------------- the keys
+
+
+def test_keys_of_the_broker_are_there_or_named_and_never_shown(look, catalog, monkeypatch, tmp_path):
+    """A missing key is a finding; a key may be in a file; what it is stands nowhere."""
+    missing = look(catalog)["broker alpaca"]
+    assert not missing.is_well
+    assert "ALPACA_KEY_ID is not set" in missing.detail
+    assert "ALPACA_SECRET_KEY is not set" in missing.detail
+    (tmp_path / "secret").write_text("planted-secret\n")
+    monkeypatch.setenv("ALPACA_KEY_ID", "planted-key")
+    monkeypatch.setenv("ALPACA_SECRET_KEY_FILE", str(tmp_path / "secret"))
+    found = look(catalog)
+    assert unwell(found) == []
+    assert "not tried" in found["broker alpaca"].detail
+    assert "planted" not in str(found)
+    (tmp_path / "secret").unlink()
+    assert unwell(look(catalog)) == ["broker alpaca"]
+
+
+def test_simulated_broker_needs_no_keys(look, catalog):
+    """Nothing is said about keys where none are needed."""
+    catalog.write_text(CATALOG.replace(", broker: {use: alpaca}", ""))
+    assert not [subject for subject in look(catalog) if subject.startswith("broker")]
+
+
+# ------------------------------------------------------------------------------------------------------------- the control
+
+
+def test_control_that_was_never_turned_is_well(look, tmp_path):
+    """A fresh state directory trades, and so does none at all."""
+    assert look()["control"].detail == "running, never turned"
+    assert look(state=tmp_path / "none")["control"].is_well
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("to", ["halted", "reduce_only", "pause_entries"])
+def test_control_that_is_not_running_is_not_well(look, state, to):
+    """Who turned it, why and when is told, and how to let it go on."""
+    with closing(Controls(state / "control.json", f"sqlite:///{state / 'audit.db'}")) as controls:
+        controls.poll()
+        controls.turn(to, reason="fat finger", actor="jane")
+        found = look()
+        assert unwell(found) == ["control"]
+        assert f"{to.replace('_', '-')}: fat finger (jane) since 20" in found["control"].detail
+        assert "torghut unkill" in found["control"].mend
+        controls.turn("running", reason="all well", actor="ann")
+    assert "running: all well (ann) since 20" in look()["control"].detail
+
+
+@pytest.mark.parametrize("place", ["file", "database"])
+def test_places_that_differ_are_both_told(look, state, place):
+    """A stop that is in one place only is in force, and it is said where."""
+    database = f"sqlite:///{state / 'audit.db'}" if place == "database" else None
+    with closing(Controls(state / "control.json", database)) as controls:
+        controls.turn("halted", reason="fat finger", actor="jane")
+    if place == "database":
+        (state / "control.json").unlink()
+    found = look()["control"]
+    assert not found.is_well
+    other = {"file": "database", "database": "file"}[place]
+    assert f"in the {place} halted: fat finger (jane)" in found.detail
+    assert f"in the {other} running, never turned" in found.detail
+
+
+def test_file_that_cannot_be_read_is_told(look, state):
+    """It holds as halted, and doctor says why."""
+    (state / "control.json").write_text("{")
+    found = look()["control"]
+    assert not found.is_well
+    assert "control.json cannot be read" in found.detail
+
+
+# ------------------------------------------------------------------------------------------------------- the audit database
+
+
+def test_database_of_an_older_version_is_left_as_it_is(look, state):
+    """Doctor says that it is older, and upgrades nothing."""
+    with closing(sqlite3.connect(state / "audit.db")) as database:
+        database.execute("update alembic_version set version_num = '0001'")
+        database.commit()
+    found = look()
+    assert unwell(found) == ["audit"]
+    assert "version 0001" in found["audit"].detail
+    assert found["audit"].mend == "torghut db upgrade"
+    with closing(sqlite3.connect(state / "audit.db")) as database:
+        assert database.execute("select version_num from alembic_version").fetchall() == [("0001",)]
+
+
+def test_edited_row_is_found(look, state):
+    """The hash chain is verified, and the first finding told."""
+    with closing(SqlAuditStore(state / "audit.db")) as audit:
+        audit.record_control("quarantine.one", "raised", "torghut")
+    assert "the hash chain is intact" in look()["audit"].detail
+    with closing(sqlite3.connect(state / "audit.db")) as database:
+        database.execute("update controls set actor = 'nobody' where name = 'quarantine.one'")
+        database.commit()
+    assert unwell(look()) == ["audit"]
+
+
+def test_server_that_cannot_be_reached(look, state, monkeypatch):
+    """It is told of within seconds, without the password, also before there is a state directory."""
+    pytest.importorskip("psycopg", reason="the driver of Postgres is not installed")
+    monkeypatch.setenv("DB_DSN", "postgresql+psycopg://ann:planted-password@127.0.0.1:1/torghut")
+    for path in (state, state / "none"):
+        found = look(state=path)
+        assert unwell(found) == ["control", "audit"]
+        assert "127.0.0.1:1" in found["audit"].detail
+        assert "planted" not in str(found)
+
+
+# ------------------------------------------------------------------------------------------------------ a kernel that runs
+
+
+class Running:
+    """As much of a kernel as doctor asks."""
+
+    def __init__(self):
+        self.checks = dict.fromkeys(("loop", "venue", "database", "control", "catalog", "quarantine"), ())
+
+    def trading(self):
+        return {"account": "paper-PA1", "broker": "paper", "generation": 7, "enabled": True, "orders_working": 2}
+
+    def trading_health(self):
+        return {"ok": not any(self.checks.values()), "checks": self.checks}
+
+
+@pytest.fixture
+def kernel(state):
+    """A kernel that runs on the state directory."""
+    fake = Running()
+    server = AdminServer(fake, state_dir=state, port=0)
+    with StateDirectory(state):
+        server.start()
+        yield fake
+        server.stop()
+
+
+def test_kernel_that_runs_is_asked(look, kernel, catalog):
+    """Each of its checks is a finding; its signal store is left alone, and its keys are its own."""
+    found = look(catalog)
+    assert unwell(found) == []
+    assert "account paper-PA1, broker paper, generation 7; orders may leave, 2 work" in found["kernel"].detail
+    assert {subject for subject in found if subject.startswith("kernel, ")} == {
+        f"kernel, {name}" for name in kernel.checks
+    }
+    assert kernel.checks.keys() == doctor.MENDS.keys()
+    assert found["signal store"].detail == "in use: left alone"
+    assert "the hash chain is intact" in found["audit"].detail
+    assert "keys of its own" in found["broker alpaca"].detail
+
+
+def test_what_is_wrong_with_it_is_told_with_a_mend(look, kernel):
+    """All reasons of a check are one finding."""
+    kernel.checks["venue"] = ["ES: 5 here, 4 there", "NQ: 1 here, 0 there"]
+    found = look()
+    assert unwell(found) == ["kernel, venue"]
+    assert found["kernel, venue"].detail == "ES: 5 here, 4 there; NQ: 1 here, 0 there"
+    assert found["kernel, venue"].mend.startswith("torghut reconcile")
+
+
+def test_kernel_that_does_not_let_us_in(look, kernel, state):
+    """Without its token nothing is known, so it is not well, and the message says what is needed."""
+    file = json.loads((state / "admin.json").read_text())
+    (state / "admin.json").write_text(json.dumps({**file, "token": "guess-guess-guess"}))
+    found = look()
+    assert unwell(found) == ["kernel"]
+    assert "TORGHUT_TOKEN" in found["kernel"].detail
+
+
+def test_other_process_that_has_the_directory(look, state):
+    """A replay has no API: whose the directory is is told, and what needs no lock is looked at all the same."""
+    with StateDirectory(state):
+        found = look()
+    assert unwell(found) == ["kernel"]
+    assert "in use by process" in found["kernel"].detail
+    assert "the hash chain is intact" in found["audit"].detail
+
+
+def test_left_over_address_is_not_asked(look, state):
+    """What a kernel that was killed left behind may lead to somebody else: nothing runs here, so nobody is asked."""
+    (state / "admin.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": 1}))
+    found = look()
+    assert unwell(found) == []
+    assert "kernel" not in found

@@ -1,0 +1,339 @@
+"""One trader: of all replicas that share an audit database, the one that holds the lease may send orders.
+
+The lock is the database's: a session's advisory lock in Postgres, a locked file beside a SQLite database. A thread
+confirms it every `INTERVAL_SECONDS`, and whoever is about to send asks `Lease.is_held`, which says yes for
+`VALID_SECONDS` after the last confirmation was *asked for*, by a clock that also counts while the machine sleeps. So a
+process that was cut off, frozen or suspended stops by itself, whatever it does not know.
+
+The lock can pass on before its holder notices. Therefore who takes it over from one that did not give it back waits as
+long as the old one may still believe. Who has it, and whether it was given back, is in the row of ``leases``: written when
+it is taken and given back, and covered by the audit log. In Postgres each confirmation looks for its own name in that row
+too: a pooler that lets two replicas share a session would give both the lock, but the row has one name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import select
+import socket
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
+
+from torghut_core.errors import StateError
+from torghut_core.timestamps import format_timestamp
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from torghut_core.audit.visit import Visitor
+
+INTERVAL_SECONDS = 0.5
+"""How often a held lease is confirmed."""
+
+VALID_SECONDS = 2.0
+"""How long after the last confirmation a lease counts as held."""
+
+MARGIN_SECONDS = 0.2
+"""What a new holder waits on top: the clocks of two machines differ, and an order takes a moment to leave."""
+
+_FOREVER = 100 * 365 * 86400.0  # a row that ends later than now was not given back
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_LOST = float("-inf")
+_T = TypeVar("_T")
+_IS_OURS = """
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid()
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND classid::bigint = $1::bigint AND objid::bigint = $2::bigint AND objsubid = 1
+) AND EXISTS (SELECT FROM leases WHERE name = $3 AND holder = $4)
+"""
+
+
+def open_lease(database: str | Path, name: str, state: Path) -> Lease:
+    """The lease of a name, not taken yet.
+
+    Parameters
+    ----------
+    database : the audit database, as `SqlAuditStore` takes it.
+    name : what only one may trade, such as an account's label.
+    state : the state directory, by which `Lease.holder` tells replicas on one machine apart.
+
+    Raises
+    ------
+    InputError : no database that this can be.
+    """
+    from torghut_core.audit.database import audit_engine
+
+    url = audit_engine(database).url
+    if url.drivername.startswith("postgres"):
+        return PostgresLease(database, name, state)
+    return FileLease(database, name, state, Path(f"{url.database}.trader-{quote(name, safe='')}.lock"))
+
+
+class Lease(ABC):
+    """A lease that one holder at a time has; any thread may ask `is_held`, one at a time may take it and give it back."""
+
+    def __init__(self, database: str | Path, name: str, state: Path) -> None:
+        self.name = name
+        self.holder = ""
+        """Who had it when it was last asked for: host, process, state directory, since when; "" where nobody had."""
+        self.problem = ""
+        """Why it was lost; "" where it was not."""
+        self._database = database
+        self._state = state.absolute()
+        self._me = ""
+        self._lock = threading.Lock()
+        self._valid_until = _LOST
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether an order may leave now. Once it says no, it does so until the lease is taken again."""
+        now = time.clock_gettime(_CLOCK)
+        if now < self._valid_until:
+            return True
+        with self._lock:
+            if now < self._valid_until:  # confirmed just now
+                return True
+            self._valid_until = _LOST
+            return False
+
+    def acquire(self) -> bool:
+        """Take the lease where it is free; a second or two go by where its last holder did not give it back.
+
+        Returns
+        -------
+        Whether it is held now; where it is not, `holder` says who has it.
+
+        Raises
+        ------
+        StateError : the database cannot be reached or written; the lease is not held.
+        """
+        if self.is_held:
+            return True
+        self._end_thread()
+        self._let_go()
+        since = format_timestamp(time.time_ns())
+        self._me = f"{socket.gethostname()} process {os.getpid()} ({self._state}) since {since}"
+        try:
+            asked = self._locked()
+        except BaseException:
+            self._let_go()
+            raise
+        if asked is None:
+            self._let_go()
+            self.holder = self._visit(lambda store: _holder(store, self.name))
+            return False
+        self.holder, self.problem = self._me, ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, args=(self._stop,), name=f"lease-{self.name}", daemon=True)
+        with self._lock:
+            self._valid_until = asked + VALID_SECONDS
+        self._thread.start()
+        return True
+
+    def release(self) -> None:
+        """Give it back, so that the next holder need not wait; harmless where it is not held. Send nothing after it.
+
+        Raises
+        ------
+        StateError : the row could not be written: the lease is free, and the next holder waits.
+        """
+        was_held = self.is_held
+        with self._lock:
+            self._valid_until = _LOST
+        self._end_thread()
+        try:
+            if was_held:
+                self._visit(lambda store: store.take_lease(self.name, self._me, 0))
+        finally:
+            self._let_go()
+            self.holder = ""
+
+    @abstractmethod
+    def _take(self) -> bool:
+        """Lock; False where another one has it locked."""
+
+    @abstractmethod
+    def _objection(self, seconds: float) -> str:
+        """Why it is not locked any more; "" where it is. `StateError` where nobody says so within so many seconds."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Unlock; harmless where it is not locked."""
+
+    def _locked(self) -> float | None:
+        """Lock, and wait until no other can believe to hold it; give when it was confirmed, None where it is not ours."""
+        if not self._take():
+            return None
+        if not self._visit(lambda store: _take_row(store, self.name, self._me)):
+            time.sleep(VALID_SECONDS + MARGIN_SECONDS)
+        asked = time.clock_gettime(_CLOCK)
+        return None if self._objection(VALID_SECONDS) else asked
+
+    def _keep(self, stop: threading.Event) -> None:
+        """Confirm until told to stop, or until it is lost."""
+        while not stop.wait(INTERVAL_SECONDS):
+            asked = time.clock_gettime(_CLOCK)
+            try:
+                objection = self._objection(self._valid_until - asked)
+            except StateError as error:
+                objection = str(error)
+            if stop.is_set():
+                return
+            with self._lock:
+                if not objection and time.clock_gettime(_CLOCK) < self._valid_until:
+                    self._valid_until = asked + VALID_SECONDS
+                    continue
+                self._valid_until = _LOST
+                self.problem = objection or f"confirmed later than after {VALID_SECONDS:g} s"
+            self._let_go()
+            return
+
+    def _visit(self, work: Callable[[Visitor], _T]) -> _T:
+        from torghut_core.audit.visit import visit  # SQLAlchemy takes 0.4 s
+
+        return visit(self._database, work)
+
+    def _end_thread(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+
+class FileLease(Lease):
+    """The lease beside a SQLite database: a file that one process has locked. The lock ends with its process."""
+
+    def __init__(self, database: str | Path, name: str, state: Path, path: Path) -> None:
+        super().__init__(database, name, state)
+        self.path = path
+        self._descriptor: int | None = None
+
+    def _take(self) -> bool:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise StateError(f"{self.path}: {error.strerror} (make it and its folder writable)") from error
+        return True
+
+    def _objection(self, seconds: float) -> str:  # noqa: ARG002 - a file answers at once
+        assert self._descriptor is not None
+        try:
+            there = self.path.stat()
+        except OSError as error:
+            return f"{self.path}: {error.strerror}"
+        return "" if os.path.samestat(there, os.fstat(self._descriptor)) else f"{self.path} was replaced"
+
+    def _let_go(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class PostgresLease(Lease):
+    """The lease in a Postgres database: an advisory lock of a session of its own. The lock ends with its session.
+
+    The server is asked to look for a client that has vanished (a machine that lost its power) within a few seconds.
+    """
+
+    def __init__(self, database: str | Path, name: str, state: Path) -> None:
+        super().__init__(database, name, state)
+        digest = hashlib.sha256(f"torghut trader {name}".encode()).digest()
+        self._key = int.from_bytes(digest[:8], "big", signed=True)
+        self._connection: psycopg.Connection | None = None
+
+    def _take(self) -> bool:
+        import psycopg
+        from sqlalchemy import make_url
+
+        from torghut_core.audit.visit import bounded
+
+        url = make_url(str(bounded(self._database))).set(drivername="postgresql+psycopg")
+        _, options = url.get_dialect()().create_connect_args(url)
+        watch = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3"
+        options["options"] = f"{options['options']} {watch}"
+        try:
+            self._connection = psycopg.connect(**options, autocommit=True)
+        except psycopg.Error as error:
+            raise _unreachable(error) from error
+        return self._ask("SELECT pg_try_advisory_lock($1::bigint)", VALID_SECONDS, self._key)
+
+    def _objection(self, seconds: float) -> str:
+        high, low = self._key >> 32 & 0xFFFFFFFF, self._key & 0xFFFFFFFF
+        if self._ask(_IS_OURS, seconds, high, low, self.name, self._me):
+            return ""
+        return "another session has it now"
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            with suppress(StateError):  # at once; otherwise when the server sees that the session is over
+                self._ask("SELECT pg_advisory_unlock($1::bigint)", INTERVAL_SECONDS, self._key)
+            self._connection.close()
+            self._connection = None
+
+    def _ask(self, query: str, seconds: float, *values: str | int) -> bool:
+        """What the server answers to a query, when it does within so many seconds: its driver would wait for ever.
+
+        Raises
+        ------
+        StateError : it does not, or the session is over.
+        """
+        import psycopg
+
+        assert self._connection is not None
+        session = self._connection.pgconn
+        deadline = time.monotonic() + seconds
+        try:
+            session.send_query_params(query.encode(), [str(value).encode() for value in values])
+            ready = select.poll()
+            while True:
+                is_sent = session.flush() == 0
+                ready.register(session.socket, select.POLLIN if is_sent else select.POLLIN | select.POLLOUT)
+                if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    raise StateError(f"the audit database does not answer within {max(0.0, seconds):.1f} s")
+                session.consume_input()
+                if session.is_busy():
+                    continue
+                result = session.get_result()
+                while session.get_result() is not None:
+                    pass
+                if result is None or result.status != psycopg.pq.ExecStatus.TUPLES_OK:
+                    raise StateError("the audit database: " + (result.get_error_message() if result else "no answer"))
+                return result.get_value(0, 0) == b"t"
+        except psycopg.Error as error:
+            raise _unreachable(error) from error
+
+
+def _unreachable(error: Exception) -> StateError:
+    return StateError(f"the audit database: {' '.join(str(error).split())} (see that it runs and can be reached)")
+
+
+def _holder(store: Visitor, name: str) -> str:
+    found = store.rows("leases", name=name)
+    return str(found[0]["holder"]) if found else ""
+
+
+def _take_row(store: Visitor, name: str, holder: str) -> bool:
+    """Write down who has it, who has it locked; give whether the one before gave it back."""
+    found = store.rows("leases", name=name)
+    is_free = not found or found[0]["expires_at"] <= time.time_ns()
+    if not is_free:
+        store.take_lease(name, str(found[0]["holder"]), 0)
+    if not store.take_lease(name, holder, _FOREVER):
+        raise StateError(f"the lease {name!r} is not written down: the clock of this machine went back (try again)")
+    return is_free
