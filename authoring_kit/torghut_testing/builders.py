@@ -19,6 +19,7 @@ from torghut_core import (
     Decision,
     Intent,
     Limits,
+    OpenOrder,
     Position,
     RiskContext,
     Side,
@@ -33,6 +34,10 @@ NOW = 1_767_623_401_000_000_000
 """2026-01-05T14:30:01Z: the loop's time in everything that is built here."""
 EVENT_TS = NOW - 1_000_000_000
 """Start of the second that ends at `NOW`."""
+STRATEGY = "strategy-under-test"
+"""Whose decisions, contexts and intents these are."""
+OTHER_STRATEGY = "another-strategy"
+"""Whose orders work beside them."""
 Number = Decimal | int | str
 
 
@@ -75,7 +80,7 @@ def context(
     symbol: str = SYMBOL,
     event_ts: int = EVENT_TS,
     now: int = NOW,
-    strategy_id: str = "strategy-under-test",
+    strategy_id: str = STRATEGY,
 ) -> Context:
     """What a strategy sees besides its signal: a price, a position, and an account with `cash` and nothing else.
 
@@ -104,7 +109,7 @@ def decision(action: Side | str = Side.BUY, quantity: Number = 1, *, symbol: str
     """
     given = {
         "account": "test",
-        "strategy_id": "strategy-under-test",
+        "strategy_id": STRATEGY,
         "event_ts": EVENT_TS,
         "decided_at": NOW,
         "because": "the test says so",
@@ -121,9 +126,16 @@ def risk_context(
     working: Number = 0,
     strategy_position: Number | None = None,
     account_working: Number | None = None,
+    orders: Iterable[OpenOrder] = (),
     equity: Number = 100_000,
+    day_start_equity: Number | None = None,
+    day_low_equity: Number | None = None,
     buying_power: Number | None = None,
     reserved_cash: Number = 0,
+    gross_exposure: Number | None = None,
+    strategy_exposure: Number | None = None,
+    open_orders: int | None = None,
+    orders_last_minute: int = 0,
     limits: Limits | None = None,
     allow_shorts: bool = False,
     last_order_at: int | None = None,
@@ -132,29 +144,57 @@ def risk_context(
 ) -> RiskContext:
     """What a rule may look at.
 
-    Left out, the strategy's position is the account's, the account's working orders are the strategy's, buying power
-    is `equity`, and the price is as old as `now`.
+    Parameters
+    ----------
+    working, account_working : signed units that a market order of the strategy, and orders of all strategies, would
+        still add in the symbol; left out, the account's are the strategy's.
+    orders : working orders in the symbol besides these.
+    strategy_position : signed units; left out, the account's.
+    buying_power, day_start_equity, day_low_equity : left out, `equity`.
+    gross_exposure, strategy_exposure, open_orders : left out, as if there were no other symbol.
+    price_ts : left out, the price is as old as `now`.
 
     Examples
     --------
     >>> risk_context(position=3, working=-1).closable(Side.SELL)
     Decimal('2')
     """
-    power = equity if buying_power is None else buying_power
+    held = Decimal(position)
+    own_held = held if strategy_position is None else Decimal(strategy_position)
+    own_working = Decimal(working)
+    others_working = Decimal(0) if account_working is None else Decimal(account_working) - own_working
+    at_work = (*_market_order(STRATEGY, own_working), *_market_order(OTHER_STRATEGY, others_working), *orders)
+    gross = (abs(held) + sum(order.quantity for order in at_work)) * Decimal(price)
+    own = (abs(own_held) + sum(order.quantity for order in at_work if order.strategy_id == STRATEGY)) * Decimal(price)
+    funds = Decimal(equity)
     return RiskContext(
         now=now,
+        strategy_id=STRATEGY,
         price=Decimal(price),
         price_ts=now if price_ts is None else price_ts,
-        position=Decimal(position),
-        strategy_position=Decimal(position if strategy_position is None else strategy_position),
-        working=Decimal(working),
-        account_working=Decimal(working if account_working is None else account_working),
+        position=held,
+        strategy_position=own_held,
         reserved_cash=Decimal(reserved_cash),
-        account=Account(cash=Decimal(equity), equity=Decimal(equity), buying_power=Decimal(power)),
+        account=Account(
+            cash=funds, equity=funds, buying_power=funds if buying_power is None else Decimal(buying_power)
+        ),
         limits=limits or Limits(),
         allow_shorts=allow_shorts,
         last_order_at=last_order_at,
+        orders=at_work,
+        day_start_equity=funds if day_start_equity is None else Decimal(day_start_equity),
+        day_low_equity=funds if day_low_equity is None else Decimal(day_low_equity),
+        gross_exposure=gross if gross_exposure is None else Decimal(gross_exposure),
+        strategy_exposure=own if strategy_exposure is None else Decimal(strategy_exposure),
+        open_orders=len(at_work) if open_orders is None else open_orders,
+        orders_last_minute=orders_last_minute,
     )
+
+
+def _market_order(strategy_id: str, units: Decimal) -> list[OpenOrder]:
+    """The order that would add signed units; none for 0."""
+    side = Side.BUY if units > 0 else Side.SELL
+    return [OpenOrder(strategy_id=strategy_id, side=side, quantity=abs(units))] if units else []
 
 
 def intent(
@@ -164,7 +204,7 @@ def intent(
     given = {
         "decision_hash": client_order_id,
         "account": "test",
-        "strategy_id": "strategy-under-test",
+        "strategy_id": STRATEGY,
         "symbol": SYMBOL,
         "decided_at": NOW,
         **fields,

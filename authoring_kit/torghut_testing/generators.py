@@ -10,11 +10,24 @@ import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
-from torghut_core import Bars, Batch, Decision, Limits, OrderType, Quotes, RiskContext, Side, SymbolTable, Trades
-from torghut_testing.builders import EVENT_TS, NOW, decision, risk_context, signal
+from torghut_core import (
+    Bars,
+    Batch,
+    Decision,
+    Limits,
+    OpenOrder,
+    OrderType,
+    Quotes,
+    RiskContext,
+    Side,
+    SymbolTable,
+    Trades,
+)
+from torghut_testing.builders import EVENT_TS, NOW, OTHER_STRATEGY, STRATEGY, decision, risk_context, signal
 from torghut_testing.rehearsal import Row
 
 SECOND = 1_000_000_000
+DAY = 86_400 * SECOND
 SYMBOLS = ("BTC/USD", "ETH/USD")
 BAR_STEP = 5 * SECOND
 
@@ -157,58 +170,96 @@ QUANTITIES = _decimals("0.000001", "1000000", 6)
 POSITIONS = st.just(Decimal(0)) | _decimals("-1000", "1000", 6)
 
 
-def decisions() -> st.SearchStrategy[Decision]:
-    """Hypothesis strategy: valid decisions, either way, market and limit."""
+UNITS = _decimals("0.000001", "1000", 6)
+MONEY = _decimals("-1000", "10000000", 2)
+EXPOSURES = _decimals("0", "10000000", 2)
+PRICES_OF = {
+    OrderType.MARKET: (st.none(), st.none()),
+    OrderType.LIMIT: (PRICES, st.none()),
+    OrderType.STOP: (st.none(), PRICES),
+    OrderType.STOP_LIMIT: (PRICES, PRICES),
+    OrderType.TRAILING_STOP: (st.none(), st.none()),
+}
+"""Limit and stop price of an order, by its type."""
 
-    def made(action: Side, quantity: Decimal, limit_price: Decimal | None) -> Decision:
-        order_type = OrderType.MARKET if limit_price is None else OrderType.LIMIT
-        return decision(action, quantity, order_type=order_type, limit_price=limit_price)
 
-    return st.builds(made, st.sampled_from(Side), QUANTITIES, st.none() | PRICES)
+@st.composite
+def decisions(draw: st.DrawFn) -> Decision:
+    """Hypothesis strategy: valid decisions, either way, of every order type."""
+    order_type = draw(st.sampled_from(OrderType))
+    limit_price, stop_price = map(draw, PRICES_OF[order_type])
+    trail_pct = draw(_decimals("0.01", "20", 2)) if order_type is OrderType.TRAILING_STOP else None
+    return decision(
+        draw(st.sampled_from(Side)),
+        draw(QUANTITIES),
+        order_type=order_type,
+        limit_price=limit_price,
+        stop_price=stop_price,
+        trail_pct=trail_pct,
+    )
 
 
-def risk_contexts() -> st.SearchStrategy[RiskContext]:
-    """Hypothesis strategy: contexts with positions, orders under way, little or much money, old and new prices."""
+@st.composite
+def open_orders(draw: st.DrawFn) -> OpenOrder:
+    """Hypothesis strategy: working orders of the strategy under test and of two others, on both sides, of every type."""
+    order_type = draw(st.sampled_from(OrderType))
+    limit_price, stop_price = map(draw, PRICES_OF[order_type])
+    return OpenOrder(
+        strategy_id=draw(st.sampled_from((STRATEGY, OTHER_STRATEGY, "a-third"))),
+        side=draw(st.sampled_from(Side)),
+        quantity=draw(UNITS),
+        order_type=order_type,
+        limit_price=limit_price,
+        stop_price=stop_price,
+    )
+
+
+@st.composite
+def risk_contexts(draw: st.DrawFn) -> RiskContext:
+    """Hypothesis strategy: contexts with positions, working orders, little or much money, old and new prices."""
     limits = st.builds(
         Limits,
         max_notional_per_trade=st.none() | _decimals("1", "1000000", 2),
         max_position_pct_equity=st.none() | _decimals("0.001", "1", 3),
         cooldown_seconds=st.integers(0, 3600),
     )
-    moments = st.integers(NOW - 7200 * SECOND, NOW)
-    return st.builds(
-        risk_context,
-        PRICES,
-        POSITIONS,
-        strategy_position=st.none() | POSITIONS,
-        working=POSITIONS,
-        account_working=st.none() | POSITIONS,
-        equity=_decimals("-1000", "10000000", 2),
-        buying_power=st.none() | _decimals("-1000", "10000000", 2),
-        reserved_cash=st.just(Decimal(0)) | _decimals("0", "100000", 2),
-        limits=limits,
-        allow_shorts=st.booleans(),
-        last_order_at=st.none() | moments,
-        price_ts=moments,
+    now = draw(st.just(NOW) | st.integers(NOW - 400 * DAY, NOW + 400 * DAY))
+    moments = st.integers(now - 7200 * SECOND, now)
+    return risk_context(
+        draw(PRICES),
+        draw(POSITIONS),
+        strategy_position=draw(st.none() | POSITIONS),
+        orders=draw(st.lists(open_orders(), max_size=4)),
+        equity=draw(MONEY),
+        day_start_equity=draw(st.none() | MONEY),
+        day_low_equity=draw(st.none() | MONEY),
+        buying_power=draw(st.none() | MONEY),
+        reserved_cash=draw(st.just(Decimal(0)) | _decimals("0", "100000", 2)),
+        gross_exposure=draw(st.none() | EXPOSURES),
+        strategy_exposure=draw(st.none() | EXPOSURES),
+        open_orders=draw(st.none() | st.integers(0, 1000)),
+        orders_last_minute=draw(st.integers(0, 1000)),
+        limits=draw(limits),
+        allow_shorts=draw(st.booleans()),
+        last_order_at=draw(st.none() | moments),
+        now=now,
+        price_ts=draw(moments),
     )
 
 
 @st.composite
 def exits(draw: st.DrawFn) -> tuple[Decision, RiskContext]:
     """Hypothesis strategy: decisions that only take off the book, each with a context in which they do."""
-    quantity = draw(_decimals("0.000001", "1000", 6))
+    quantity = draw(UNITS)
     action = draw(st.sampled_from(Side))
     sign = 1 if action is Side.SELL else -1
-    books = []
-    for _ in ("strategy", "account"):
-        more, working = draw(_decimals("0", "1000", 6)), draw(POSITIONS)
-        books.append((sign * (quantity + more + max(-working, Decimal(0))), sign * working))
-    (strategy_position, strategy_working), (position, account_working) = books
+    context = draw(risk_contexts())
+    leaving = [order for order in context.orders if order.side is action]
+    own_leaving = sum(order.quantity for order in leaving if order.strategy_id == STRATEGY)
+    more = _decimals("0", "1000", 6)
     context = msgspec.structs.replace(
-        draw(risk_contexts()),
-        position=position,
-        strategy_position=strategy_position,
-        working=strategy_working,
-        account_working=account_working,
+        context,
+        position=sign * (quantity + sum(order.quantity for order in leaving) + draw(more)),
+        strategy_position=sign * (quantity + own_leaving + draw(more)),
     )
     return decision(action, quantity), context

@@ -6,13 +6,17 @@ from decimal import Decimal
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from torghut_testing import (
     BrokerConformance,
     RiskRuleConformance,
     SourceConformance,
     StageConformance,
     StrategyConformance,
+    exits,
     random_batch,
+    risk_context,
+    risk_contexts,
     signal,
     trade_batch,
 )
@@ -231,12 +235,20 @@ class Jailer(Half):
         return core.Verdict("jailer", core.Outcome.DENY, "jailer")
 
 
+class Vague(Half):
+    """Tells a number where text is written down."""
+
+    def check(self, decision, context):
+        return core.Verdict("vague", core.Outcome.ALLOW, "vague", decision.quantity)
+
+
 @pytest.mark.parametrize(
     ("cls", "check"),
     [
         (Twice, "test_verdict_is_whole_and_never_enlarges"),
         (Insatiable, "test_what_was_shrunk_passes"),
         (Moody, "test_same_question_gets_same_answer"),
+        (Vague, "test_what_was_written_down_gives_the_verdict_again"),
         (Jailer, "test_exit_passes"),
     ],
 )
@@ -248,6 +260,58 @@ def test_broken_rule_is_caught(cls, check):
 def test_rule_that_means_to_stop_exits_may_say_so():
     """`exits_pass = False` takes back that law."""
     type("Suite", (RiskRuleConformance,), {"rule": Jailer, "exits_pass": False})().test_exit_passes()
+
+
+def test_working_units_become_orders():
+    """A test may say how much is under way, of the strategy and in all; the orders of others are the difference."""
+    made = risk_context(50, 10, strategy_position=4, working=2, account_working=-1)
+    assert (made.working, made.account_working, made.open_orders) == (2, -1, 2)
+    assert [(order.side, order.quantity) for order in made.orders] == [(core.Side.BUY, 2), (core.Side.SELL, 3)]
+    assert (made.gross_exposure, made.strategy_exposure) == (750, 300)
+
+
+def test_orders_are_added_to_working_units():
+    """Orders with terms of their own count like the others."""
+    order = core.OpenOrder(
+        strategy_id="another",
+        side=core.Side.SELL,
+        quantity=Decimal(3),
+        order_type=core.OrderType.LIMIT,
+        limit_price=Decimal(60),
+    )
+    made = risk_context(50, working=2, orders=[order])
+    assert (made.working, made.account_working, made.open_orders) == (2, -1, 2)
+
+
+def test_random_contexts_have_orders_of_several_strategies_on_both_sides():
+    """Or the laws of rules prove little: own orders and those of others, of every type."""
+    seen, types = set(), set()
+
+    @settings(max_examples=200)
+    @given(context=risk_contexts())
+    def look(context):
+        for order in context.orders:
+            seen.add((order.strategy_id == context.strategy_id, order.side))
+            types.add(order.order_type)
+
+    look()
+    assert seen == set(itertools.product((True, False), core.Side))
+    assert types == set(core.OrderType)
+
+
+def test_random_exits_close_beside_orders_on_both_sides():
+    """Exits are tried while other exits are in flight and entries rest, and each is closable whole."""
+    crowded = []
+
+    @settings(max_examples=200)
+    @given(case=exits())
+    def look(case):
+        proposed, context = case
+        assert proposed.quantity <= context.closable(proposed.action)
+        crowded.append({order.side for order in context.orders} == set(core.Side))
+
+    look()
+    assert any(crowded)
 
 
 # Stages

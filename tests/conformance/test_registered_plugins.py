@@ -18,8 +18,15 @@ SUITES = {
 WITHOUT_SUITE = {"register_advisors", "register_observers"}
 
 FACTS = {
+    "max-daily-loss": {"params": {"max_daily_loss": "1000"}},
+    "max-gross-exposure": {"params": {"max_gross_exposure": "100000", "max_gross_pct_equity": "0.5"}},
+    "max-open-orders": {"params": {"max_open_orders": 20}},
+    "max-orders-per-minute": {"params": {"max_orders_per_minute": 30}},
+    "per-strategy-notional": {"params": {"max_strategy_notional": "10000"}},
+    "price-band": {"params": {"max_distance_pct": "0.05"}},
     "replay": {"params": {"paths": [str(Path(__file__).with_name("tape.csv"))]}},
     "symbol-allowlist": {"params": {"symbols": ["ETH/USD"]}},
+    "wash-trade": {"exits_pass": False},  # a venue refuses a trade with oneself, whatever it is for
 }
 """What the suite of a plugin cannot know by itself: attributes of the suite, by plugin name."""
 

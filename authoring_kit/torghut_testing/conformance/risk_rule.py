@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from torghut_core import Decision, Outcome, RiskContext, RiskRule, Verdict
 from torghut_testing.conformance.plugin import PluginConformance
 from torghut_testing.generators import decisions, exits, risk_contexts
+
+Written = TypeVar("Written", Decision, RiskContext, Verdict)
 
 LAW = settings(deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 """Subclasses run the same law on rules of their own, which is the point and no accident."""
@@ -69,8 +71,20 @@ class RiskRuleConformance(PluginConformance):
             assert self.check(left, context).outcome is Outcome.ALLOW
 
     @LAW
+    @given(proposed=decisions(), context=risk_contexts())
+    def test_what_was_written_down_gives_the_verdict_again(self, proposed: Decision, context: RiskContext) -> None:
+        """A verdict is of plain values, and decision and context that come back from JSON lead to the same one."""
+        verdict = self.check(proposed, context)
+        assert _from_json(verdict) == verdict
+        assert self.check(_from_json(proposed), _from_json(context)) == verdict
+
+    @LAW
     @given(case=exits())
     def test_exit_passes(self, case: tuple[Decision, RiskContext]) -> None:
         """An order that only takes off the book is allowed, whole."""
         if self.exits_pass:
             assert self.check(*case).outcome is Outcome.ALLOW
+
+
+def _from_json(written: Written) -> Written:
+    return msgspec.json.decode(msgspec.json.encode(written), type=type(written))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
-from torghut_risk.sizing import ZERO, units, verdict, worst_price
+from torghut_risk.sizing import STEP_HELP, ZERO, units, verdict, worst_price
 
 
 class BuyingPower(RiskRule):
@@ -20,7 +20,7 @@ class BuyingPower(RiskRule):
         """Parameters of `BuyingPower`."""
 
         fee_buffer_bps: Decimal = param("10", ge=0, le=10_000, help="kept for fees and slippage, bps of the cost")
-        quantity_step: Decimal = param("0.000001", gt=0, help="a shrunk quantity is a multiple of this, units")
+        quantity_step: Decimal = param("0.000001", gt=0, help=STEP_HELP)
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow what is paid for; see the class."""
@@ -28,7 +28,5 @@ class BuyingPower(RiskRule):
         unit_cost = worst_price(decision, context) * (1 + self.params.fee_buffer_bps / 10_000)
         cost = max(ZERO, decision.quantity - closing) * unit_cost
         limit = context.account.buying_power - context.reserved_cash
-        allowed = decision.quantity
-        if cost > limit:
-            allowed = closing + units(limit, unit_cost, self.params.quantity_step)
+        allowed = closing + units(limit, unit_cost, self.params.quantity_step)
         return verdict("buying-power", decision, context, allowed=allowed, value=cost, limit=limit)

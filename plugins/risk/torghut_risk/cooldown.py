@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
-from torghut_risk.sizing import ZERO, verdict
+from torghut_risk.sizing import entry_verdict
 
 
 class Cooldown(RiskRule):
@@ -25,5 +25,4 @@ class Cooldown(RiskRule):
         pause = Decimal(max(self.params.cooldown_seconds, context.limits.cooldown_seconds))
         passed = None if context.last_order_at is None else Decimal(context.now - context.last_order_at) / 10**9
         is_over = passed is None or passed >= pause
-        allowed = decision.quantity if is_over else ZERO
-        return verdict("cooldown", decision, context, allowed=allowed, value=passed, limit=pause)
+        return entry_verdict("cooldown", decision, context, may_enter=is_over, value=passed, limit=pause)

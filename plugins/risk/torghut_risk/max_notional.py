@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
-from torghut_risk.sizing import tighter, units, verdict, worst_price
+from torghut_risk.sizing import STEP_HELP, tighter, units, verdict, worst_price
 
 
 class MaxNotional(RiskRule):
@@ -21,14 +21,12 @@ class MaxNotional(RiskRule):
         max_notional_per_trade: Decimal | None = param(
             None, gt=0, help="notional of one order, quote currency; null leaves the strategy's own limit"
         )
-        quantity_step: Decimal = param("0.000001", gt=0, help="a shrunk quantity is a multiple of this, units")
+        quantity_step: Decimal = param("0.000001", gt=0, help=STEP_HELP)
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow up to the limit; see the class."""
         price = worst_price(decision, context)
         notional = decision.quantity * price
         limit = tighter(self.params.max_notional_per_trade, context.limits.max_notional_per_trade)
-        allowed = decision.quantity
-        if limit is not None and notional > limit:
-            allowed = units(limit, price, self.params.quantity_step)
+        allowed = decision.quantity if limit is None else units(limit, price, self.params.quantity_step)
         return verdict("max-notional", decision, context, allowed=allowed, value=notional, limit=limit)

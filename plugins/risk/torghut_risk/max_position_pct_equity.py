@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from torghut_core import Decision, RiskContext, RiskRule, Side, Verdict, param
-from torghut_risk.sizing import tighter, units, verdict, worst_price
+from torghut_risk.sizing import STEP_HELP, ZERO, tighter, units, verdict, worst_price
 
 
 class MaxPositionPctEquity(RiskRule):
@@ -22,17 +22,16 @@ class MaxPositionPctEquity(RiskRule):
         max_position_pct_equity: Decimal | None = param(
             None, gt=0, le=1, help="position as a share of equity, 0 to 1; null leaves the strategy's own limit"
         )
-        quantity_step: Decimal = param("0.000001", gt=0, help="a shrunk quantity is a multiple of this, units")
+        quantity_step: Decimal = param("0.000001", gt=0, help=STEP_HELP)
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow up to the limit; see the class."""
         sign = 1 if decision.action is Side.BUY else -1
-        taken = max(context.position * sign, (context.position + context.account_working) * sign)
+        working = (order.quantity for order in context.orders if order.side is decision.action)
+        taken = context.position * sign + sum(working, ZERO)
         price = worst_price(decision, context)
         after = (taken + decision.quantity) * price
         share = tighter(self.params.max_position_pct_equity, context.limits.max_position_pct_equity)
         limit = None if share is None else share * context.account.equity
-        allowed = decision.quantity
-        if limit is not None and after > limit:
-            allowed = units(limit, price, self.params.quantity_step, taken)
+        allowed = decision.quantity if limit is None else units(limit, price, self.params.quantity_step, taken)
         return verdict("max-position-pct-equity", decision, context, allowed=allowed, value=after, limit=limit)

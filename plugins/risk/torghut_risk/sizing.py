@@ -3,6 +3,9 @@
 What only takes off the book passes every rule of this package. A limit is there to bound what can be lost; an exit
 that it stops, or cuts, keeps money at risk that its owner wanted back. So a rule says how much of an order may *open*
 something, and `verdict` adds what the order closes.
+
+A limit is counted in whole steps, also for an order that is within it by less than one: so what is allowed of an order
+never falls when the order grows, and a rule that cuts an order first never makes another one allow more.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from decimal import ROUND_DOWN, Context, Decimal
 from torghut_core import Decision, Outcome, RiskContext, Verdict
 
 ZERO = Decimal(0)
+STEP_HELP = "what a limit leaves is counted in whole multiples of this, units"
 
 # Wide enough to be exact, and never up: what is cut to fit a limit must fit it.
 _DOWN = Context(prec=80, rounding=ROUND_DOWN)
@@ -43,6 +47,38 @@ def verdict(
     if allowed > 0:
         return Verdict(code, Outcome.SHRINK, code, *shown, allowed)
     return Verdict(code, Outcome.DENY, code, *shown)
+
+
+def entry_verdict(
+    code: str,
+    decision: Decision,
+    context: RiskContext,
+    *,
+    may_enter: bool,
+    value: Decimal | str | None,
+    limit: Decimal | str | None,
+) -> Verdict:
+    """Allow an order where entries are allowed; cut it to what it closes where not."""
+    allowed = decision.quantity if may_enter else ZERO
+    return verdict(code, decision, context, allowed=allowed, value=value, limit=limit)
+
+
+def exposure_verdict(
+    code: str, decision: Decision, context: RiskContext, *, exposure: Decimal, limit: Decimal | None, step: Decimal
+) -> Verdict:
+    """Allow an order as far as what it opens, at its worst price, and `exposure` stay within `limit`.
+
+    Parameters
+    ----------
+    exposure : notional that is there already, quote currency.
+    limit : the same with the order, quote currency; None for none.
+    step : what is left is a multiple of this, units.
+    """
+    closing = context.closable(decision.action)
+    price = worst_price(decision, context)
+    after = exposure + max(ZERO, decision.quantity - closing) * price
+    allowed = decision.quantity if limit is None else closing + units(limit - exposure, price, step)
+    return verdict(code, decision, context, allowed=allowed, value=after, limit=limit)
 
 
 def worst_price(decision: Decision, context: RiskContext) -> Decimal:

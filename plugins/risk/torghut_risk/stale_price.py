@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
-from torghut_risk.sizing import ZERO, verdict
+from torghut_risk.sizing import entry_verdict
 
 
 class StalePrice(RiskRule):
@@ -25,5 +25,4 @@ class StalePrice(RiskRule):
         """Allow while the price is fresh; see the class."""
         age = Decimal(context.now - context.price_ts) / 10**6
         limit = Decimal(self.params.max_age_ms)
-        allowed = decision.quantity if age <= limit else ZERO
-        return verdict("stale-price", decision, context, allowed=allowed, value=age, limit=limit)
+        return entry_verdict("stale-price", decision, context, may_enter=age <= limit, value=age, limit=limit)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from torghut_core import SYMBOL_PATTERN, Decision, RiskContext, RiskRule, Verdict, param
-from torghut_risk.sizing import ZERO, verdict
+from torghut_risk.sizing import entry_verdict
 
 
 class SymbolAllowlist(RiskRule):
@@ -31,5 +31,8 @@ class SymbolAllowlist(RiskRule):
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow what is listed; see the class."""
-        allowed = decision.quantity if decision.symbol in self._listed else ZERO
-        return verdict("symbol-allowlist", decision, context, allowed=allowed, value=decision.symbol, limit=self._limit)
+        symbol = decision.symbol
+        is_listed = symbol in self._listed
+        return entry_verdict(
+            "symbol-allowlist", decision, context, may_enter=is_listed, value=symbol, limit=self._limit
+        )

@@ -20,9 +20,16 @@ def test_order_at_the_limit_passes():
     assert verdict == Verdict("max-notional", Outcome.ALLOW, "max-notional", "1000", "1000")
 
 
-def test_order_at_the_limit_is_not_cut_to_a_step():
-    """A quantity between two steps that is within the limit stays as it is."""
-    verdict = check(decision("buy", "10.5"), risk_context(price=100), max_notional_per_trade=1050, quantity_step=1)
+@pytest.mark.parametrize("quantity", ["10.4", "10.5", "11"])
+def test_limit_is_counted_in_whole_steps(quantity):
+    """A limit of 10.5 units lets 10 through, of whatever is more: a larger order is never left with less."""
+    verdict = check(decision("buy", quantity), risk_context(price=100), max_notional_per_trade=1050, quantity_step=1)
+    assert verdict.quantity == 10
+
+
+def test_quantity_within_the_last_whole_step_stays_as_it_is():
+    """What is well within the limit need not be whole steps."""
+    verdict = check(decision("buy", "9.5"), risk_context(price=100), max_notional_per_trade=1050, quantity_step=1)
     assert verdict.outcome is Outcome.ALLOW
 
 

@@ -6,7 +6,7 @@ import pytest
 from torghut_risk import MaxPositionPctEquity
 from torghut_testing import decision, risk_context
 
-from torghut_core import Limits, Outcome, Verdict
+from torghut_core import Limits, OpenOrder, Outcome, Side, Verdict
 
 
 def check(proposed, context, share="0.05", **params):
@@ -36,6 +36,16 @@ def test_larger_order_is_shrunk_to_what_is_left(action, position, working, left)
     """Held and working units the same way count, working units the other way do not; shorts are measured alike."""
     verdict = check(decision(action, 100), risk_context(100, position, working=working, allow_shorts=True))
     assert (verdict.outcome, verdict.quantity) == (Outcome.SHRINK, Decimal(left))
+
+
+def test_working_orders_on_both_sides_do_not_cancel_out():
+    """A resting sale makes no room for a buy: it may never fill."""
+    orders = [
+        OpenOrder(strategy_id="another", side=side, quantity=Decimal(10), limit_price=Decimal(price))
+        for side, price in ((Side.BUY, 90), (Side.SELL, 110))
+    ]
+    assert check(decision("buy", 100), risk_context(100, 20, orders=orders)).quantity == 20
+    assert check(decision("sell", 100), risk_context(100, -20, orders=orders, allow_shorts=True)).quantity == 20
 
 
 def test_full_position_takes_no_more():

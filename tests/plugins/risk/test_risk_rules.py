@@ -5,7 +5,15 @@ import torghut_risk
 from hypothesis import given
 from torghut_testing import decisions, registered, risk_contexts
 
-PARAMS = {"symbol-allowlist": {"symbols": ["BTC/USD"]}}
+PARAMS = {
+    "max-daily-loss": {"max_daily_loss_pct": "0.02"},
+    "max-gross-exposure": {"max_gross_exposure": 100_000},
+    "max-open-orders": {"max_open_orders": 100},
+    "max-orders-per-minute": {"max_orders_per_minute": 100},
+    "per-strategy-notional": {"max_strategy_notional": 100_000},
+    "price-band": {"max_distance_pct": "0.05"},
+    "symbol-allowlist": {"symbols": ["BTC/USD"]},
+}
 RULES = registered(torghut_risk, "register_risk_rules")
 
 

@@ -1,0 +1,60 @@
+"""Enter only while the venue trades."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from torghut_core import Decision, RiskContext, RiskRule, Verdict, format_timestamp, param
+from torghut_risk.sessions import ROUND_THE_CLOCK, check_calendar, load_bounds, sessions
+from torghut_risk.sizing import entry_verdict
+
+SECOND = 1_000_000_000
+PAIR = "*/*"
+"""Symbols of crypto pairs."""
+
+
+class MarketHours(RiskRule):
+    """Deny an entry outside of its venue's trading hours, or too close to their ends.
+
+    Value: the time of the decision, UTC. Limit: the calendar, and from when to before when entries are allowed, UTC: of
+    the session that goes on, or else of the next one. A pair such as BTC/USD trades round the clock, what else there is
+    by `calendar`, unless `calendars` says otherwise. Holidays, half days, pauses at noon and changes of the clock are
+    those of exchange_calendars; where a calendar does not know its sessions, entries are denied. The order's time in
+    force changes nothing: what would wait for an auction is an entry outside of the hours too. Exits pass.
+    """
+
+    class Params(RiskRule.Params):
+        """Parameters of `MarketHours`."""
+
+        calendar: Annotated[str, AfterValidator(check_calendar)] = param(
+            "XNYS", help="exchange calendar of symbols without a slash; 24/7 is always open"
+        )
+        calendars: dict[str, Annotated[str, AfterValidator(check_calendar)]] = param(
+            {},
+            help="exchange calendar by symbol or pattern of symbols (* and ?), first match counts, before the others",
+        )
+        open_grace_seconds: int = param(0, ge=0, help="no entries for so long after an open, seconds")
+        close_grace_seconds: int = param(0, ge=0, help="no entries for so long before a close, seconds")
+
+    def __init__(self, params: Params) -> None:
+        super().__init__(params)
+        for name in params.calendars.values():  # these will be needed: rather now than at a decision
+            if name != ROUND_THE_CLOCK:
+                load_bounds(name)
+        self._patterns = [*params.calendars.items(), (PAIR, ROUND_THE_CLOCK), ("*", params.calendar)]
+        self._graces = params.open_grace_seconds * SECOND, params.close_grace_seconds * SECOND
+
+    def check(self, decision: Decision, context: RiskContext) -> Verdict:
+        """Allow within the hours; see the class."""
+        name = next(name for pattern, name in self._patterns if fnmatchcase(decision.symbol, pattern))
+        now, limit, is_open = context.now, name, name == ROUND_THE_CLOCK
+        if not is_open:
+            hours = sessions(name, now).hours(now, *self._graces)
+            if hours is not None:
+                is_open = hours[0] <= now
+                limit = f"{name} {format_timestamp(hours[0])}/{format_timestamp(hours[1])}"
+        value = format_timestamp(now)
+        return entry_verdict("market-hours", decision, context, may_enter=is_open, value=value, limit=limit)

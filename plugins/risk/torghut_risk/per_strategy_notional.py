@@ -1,0 +1,34 @@
+"""Bound what one strategy can do to the account."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
+from torghut_risk.sizing import STEP_HELP, exposure_verdict
+
+
+class PerStrategyNotional(RiskRule):
+    """Shrink an order after which its strategy would have too much at work.
+
+    Value: the notional of the strategy's own positions and working orders, all symbols, each unsigned, at the last
+    prices, with what the order opens at the worst price it may get, quote currency. Limit: `max_strategy_notional`, for
+    each strategy alike. What only closes a position passes.
+    """
+
+    class Params(RiskRule.Params):
+        """Parameters of `PerStrategyNotional`."""
+
+        max_strategy_notional: Decimal = param(gt=0, help="notional that any one strategy may have, quote currency")
+        quantity_step: Decimal = param("0.000001", gt=0, help=STEP_HELP)
+
+    def check(self, decision: Decision, context: RiskContext) -> Verdict:
+        """Allow up to the limit; see the class."""
+        return exposure_verdict(
+            "per-strategy-notional",
+            decision,
+            context,
+            exposure=context.strategy_exposure,
+            limit=self.params.max_strategy_notional,
+            step=self.params.quantity_step,
+        )
