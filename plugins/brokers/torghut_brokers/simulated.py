@@ -118,7 +118,11 @@ class Simulated(Broker):
             "00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", help="time of day, UTC, at which DAY orders end, HH:MM"
         )
 
-    capabilities = Capabilities(order_types=frozenset(OrderType), times_in_force=frozenset(TimeInForce), simulated=True)
+    capabilities = Capabilities(
+        order_types=frozenset(OrderType),
+        times_in_force=frozenset(TimeInForce) - {TimeInForce.OPG, TimeInForce.CLS},  # there is no auction here
+        simulated=True,
+    )
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)

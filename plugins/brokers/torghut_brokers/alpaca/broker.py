@@ -1,0 +1,425 @@
+"""The broker: what the kernel asks, as requests to the venue; what the venue tells, as statuses."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import pydantic
+
+from torghut_brokers.alpaca import terms, wire
+from torghut_brokers.alpaca.refusals import NOT_FOUND
+from torghut_brokers.alpaca.wire import TradeUpdate, WireOrder
+from torghut_core import (
+    Account,
+    Broker,
+    Capabilities,
+    Connection,
+    Decision,
+    Intent,
+    Order,
+    OrderRefused,
+    OrderState,
+    OrderStatus,
+    OrderType,
+    Position,
+    Report,
+    SettingsError,
+    TimeInForce,
+    Unanswered,
+    VenueError,
+    format_timestamp,
+    is_done,
+    param,
+    parse_timestamp,
+    to_datetime,
+)
+
+if TYPE_CHECKING:
+    from torghut_brokers.alpaca.rest import Rest
+    from torghut_brokers.alpaca.stream import Stream
+
+T = TypeVar("T")
+LIVE_URL = "https://api.alpaca.markets"
+PAPER_URL = "https://paper-api.alpaca.markets"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+PAGE = 500
+"""Orders that one request gives at most.
+
+Source: data/webapi/endpoints/orders.yaml of github.com/alpacahq/alpaca-docs, read 2026-11-21.
+"""
+LONGEST_ID = 48
+"""Characters of a client order id that the venue takes by its documentation (the same source)."""
+CRYPTO_FEE = Decimal("0.0026")
+"""The venue's highest fee for crypto, 25 bps of what is credited, and a little for its rounding; posted when it likes.
+
+Source: https://alpaca.markets/docs/crypto/activities/, read 2026-11-21.
+"""
+DAY = 86_400_000_000_000
+MOST_LEGS = 32
+"""Orders that are followed from one to the next, and so one more than the changes that one order may have."""
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+class Alpaca(Broker):
+    """Trade equities and crypto at Alpaca, on the paper account unless trading is live.
+
+    Orders are asked for over REST, one request at a time per thread; what becomes of them is told by ``trade_updates``
+    and looked up by the kernel. A changed order is a new one at the venue (see `wire`): everything of it is reported
+    under the id of the first.
+    """
+
+    class Params(Broker.Params):
+        """Parameters of `Alpaca`."""
+
+        url: str | None = param(
+            None,
+            help="address of a stand-in of the venue, loopback only; none: the venue, paper or live as the switches say",
+        )
+        timeout_seconds: float = param(5.0, gt=0, le=30, help="most that one request may take, seconds")
+        stream_timeout_seconds: float = param(
+            10.0, gt=0, le=60, help="time in which a stream that is open and mute is noticed, seconds"
+        )
+        use_margin: bool = param(
+            False, help="whether buying power counts what the venue would lend for equities; crypto never has it"
+        )
+
+        @pydantic.field_validator("url")
+        @classmethod
+        def _is_loopback(cls, url: str | None) -> str | None:
+            if url is None:
+                return None
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or parts.hostname not in LOOPBACK or parts.username is not None:
+                raise ValueError(
+                    "url is for a stand-in of the venue on this machine, like http://127.0.0.1:8080 (leave it out for "
+                    "Alpaca itself: whether paper or live is decided by TRADING_MODE and TRADING_LIVE_ENABLED)"
+                )
+            return url.rstrip("/")
+
+    capabilities = Capabilities(order_types=frozenset(OrderType), times_in_force=frozenset(TimeInForce))
+    day_zone = "America/New_York"
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self._rest: Rest | None = None
+        self._stream: Stream | None = None
+        self._news: deque[OrderStatus] = deque()
+        self._replaced: dict[str, tuple[WireOrder, ...]] = {}
+        """Legs of changed orders up to one that was replaced, oldest first, by its id: they change no more."""
+
+    # Coming and going.
+
+    def connect(self, connection: Connection) -> None:
+        """Check the keys and the account, and begin to listen; see `Broker.connect`.
+
+        Raises
+        ------
+        SettingsError : a key or a library is missing, or live trading is asked of a stand-in.
+        VenueError : the venue cannot be reached, refuses the keys, or the account may not trade.
+        """
+        url, is_stand_in = self._address(connection.is_live)
+        keys = connection.secret("ALPACA_KEY_ID"), connection.secret("ALPACA_SECRET_KEY")
+        try:  # here, because these take most of a second to import and few commands trade
+            from torghut_brokers.alpaca.rest import Rest
+            from torghut_brokers.alpaca.stream import Stream
+        except ModuleNotFoundError as error:
+            raise SettingsError(f"broker alpaca: {error} (install torghut-brokers[alpaca])") from None
+
+        params = self.params
+        self._rest = Rest(url, *keys, params.timeout_seconds, use_proxies=not is_stand_in)
+        try:
+            self._check_account()
+        except VenueError:
+            self.close()
+            raise
+        self._stream = Stream(
+            f"ws{url.removeprefix('http')}/stream",
+            *keys,
+            params.stream_timeout_seconds,
+            self._hear,
+            use_proxies=not is_stand_in,
+        )
+        self._stream.start()
+
+    def _address(self, is_live: bool) -> tuple[str, bool]:
+        url = self.params.url
+        if url is None:
+            return (LIVE_URL if is_live else PAPER_URL), False
+        if is_live:
+            raise SettingsError(
+                f"broker alpaca: params.url ({url}) names a stand-in of the venue, and trading is live "
+                "(take url out of the catalog, or set TRADING_MODE=paper)"
+            )
+        return url, True
+
+    def _check_account(self) -> None:
+        try:
+            account = _read(self._venue.get("/account"), wire.read_account)
+        except OrderRefused as error:
+            raise VenueError(
+                f"alpaca refuses the keys: {error} (check ALPACA_KEY_ID and ALPACA_SECRET_KEY; keys of the paper account "
+                "do not open the live one, nor the other way round)"
+            ) from None
+        blocks = {
+            "trading_blocked": account.trading_blocked,
+            "account_blocked": account.account_blocked,
+            f"status is {account.status}": account.status != "ACTIVE",
+        }
+        found = [name for name, is_set in blocks.items() if is_set]
+        if found:
+            raise VenueError(
+                f"alpaca account {account.account_number} may not trade: {', '.join(found)} (see its page at the venue; "
+                "its support can lift a block)"
+            )
+
+    def close(self) -> None:
+        """End the stream and the connections; see `Broker.close`."""
+        if self._stream is not None:
+            self._stream.close()
+        if self._rest is not None:
+            self._rest.close()
+
+    @property
+    def _venue(self) -> Rest:
+        if self._rest is None:
+            raise VenueError("broker alpaca is not connected (call connect first)")
+        return self._rest
+
+    # What is asked.
+
+    def objection(self, decision: Decision) -> str:
+        """Why the venue does not take such an order; see `terms`."""
+        return terms.objection(decision)
+
+    def usual_time_in_force(self, symbol: str) -> TimeInForce:
+        """Crypto has no day to end with; see `Broker.usual_time_in_force`."""
+        return TimeInForce.GTC if "/" in symbol else TimeInForce.DAY
+
+    def fee_in_kind(self, symbol: str) -> Decimal:
+        """Of crypto bought the venue keeps up to 25 bps; see `Broker.fee_in_kind` and docs/brokers.md."""
+        return CRYPTO_FEE if "/" in symbol else Decimal(0)
+
+    def submit(self, intent: Intent) -> OrderStatus:
+        """Place an order; see `Broker.submit`.
+
+        Raises
+        ------
+        VenueError : as the kernel's executor expects it of a venue.
+        """
+        order = _read(self._venue.post("/orders", wire.body_of(intent)), wire.read_order)
+        if not wire.is_answer_to(order, intent):
+            raise Unanswered(f"the venue answered with another order than {intent.client_order_id}")
+        return _read([order], wire.status_of)
+
+    def cancel(self, client_order_id: str) -> None:
+        """Ask that an order be canceled; see `Broker.cancel`."""
+        legs = self._find_legs(client_order_id)
+        if not legs or _is_ending(legs):
+            return
+        newest = _read(legs, wire.joined).venue_order_id
+        try:
+            self._venue.delete(f"/orders/{newest}")
+        except OrderRefused:
+            if not _is_ending([self._get(newest)]):  # it may have ended, or been canceled by others, in between
+                raise
+
+    def replace(
+        self,
+        client_order_id: str,
+        quantity: Decimal | None = None,
+        limit_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+    ) -> None:
+        """Ask that a working order be changed; one that is unknown or done changes nothing.
+
+        A `quantity` is that of the whole order, with what is filled. The venue would begin anew with the whole of it, so
+        the new leg is asked for what is left.
+
+        Raises
+        ------
+        OrderRefused : what the venue says, or ``too-many-changes`` where no id is left for another leg.
+        """
+        legs = self._find_legs(client_order_id)
+        if not legs:
+            return
+        order = _read(legs, wire.joined)
+        if is_done(order.state):
+            return
+        body = {"client_order_id": self._next_name(client_order_id, len(legs))}
+        if quantity is not None or order.filled_quantity:
+            whole = order.intent.quantity if quantity is None else quantity
+            if whole <= order.filled_quantity:
+                raise OrderRefused("invalid-order", f"quantity {whole} is filled already")
+            body["qty"] = wire.text(whole - order.filled_quantity)
+        prices = {"limit_price": limit_price, "stop_price": stop_price}
+        body |= {name: wire.text(price) for name, price in prices.items() if price is not None}
+        answer = self._venue.patch(f"/orders/{order.venue_order_id}", body)
+        leg = _read(answer, wire.read_order)
+        if leg.client_order_id != body["client_order_id"]:
+            raise Unanswered(f"the venue answered with another order than the change of {client_order_id}")
+
+    def _next_name(self, client_order_id: str, legs: int) -> str:
+        """An id for a further leg: one that no leg before had, those that were refused neither."""
+        for number in range(legs + 1, MOST_LEGS + 1):
+            name = f"{client_order_id}-r{number}"
+            if len(name) > LONGEST_ID:
+                break
+            if self._find_order(name) is None:
+                return name
+        raise OrderRefused("too-many-changes", f"no id is left for another change of {client_order_id}")
+
+    # What is told.
+
+    def orders(self) -> Sequence[Order]:
+        """All orders that are not done, oldest first, those of others too; see `Broker.orders`.
+
+        Others' orders of kinds that torghut has no words for (several legs at once) are left out.
+        """
+        found: dict[str, Order] = {}
+        for order in self._open_orders():
+            status = _read(self._legs_up_to(order), wire.joined)
+            if not is_done(status.state):
+                found[status.intent.client_order_id] = status
+        return sorted(found.values(), key=lambda order: (order.intent.decided_at, order.intent.client_order_id))
+
+    def _open_orders(self) -> list[WireOrder]:
+        """All pages of the list; each begins with the last moment of the page before, as that may go on."""
+        found: dict[str, WireOrder] = {}
+        query = {"status": "open", "limit": str(PAGE), "direction": "asc", "nested": "false"}
+        while True:
+            page, problems = _read(self._venue.get("/orders", query), wire.read_orders)
+            fresh = [order for order in page if order.id not in found]
+            found |= {order.id: order for order in fresh}
+            if len(page) + len(problems) < PAGE or not fresh:
+                return list(found.values())
+            last = max(parse_timestamp(order.submitted_at or order.created_at or "") for order in page)
+            query["after"] = format_timestamp(last - 1)
+
+    def done_since(self, since: int) -> Sequence[Order]:
+        """Orders that were done since a time, as far as one page goes; see `Broker.done_since`."""
+        query = {"status": "closed", "limit": str(PAGE), "direction": "desc", "nested": "false"}
+        query["after"] = format_timestamp(since - DAY)  # by when they were sent, which may be long before
+        page, _ = _read(self._venue.get("/orders", query), wire.read_orders)
+        found: dict[str, Order] = {}
+        for order in page:
+            if order.replaced_by is None:
+                status = _read(self._legs_up_to(order), wire.joined)
+                if is_done(status.state) and status.updated_at >= since:
+                    found[status.intent.client_order_id] = status
+        return sorted(found.values(), key=lambda order: (order.intent.decided_at, order.intent.client_order_id))
+
+    def find(self, client_order_id: str) -> OrderStatus | None:
+        """The order of this client order id, with all its legs; see `Broker.find`."""
+        legs = self._find_legs(client_order_id)
+        return _read(legs, wire.status_of) if legs else None
+
+    def positions(self) -> dict[str, Position]:
+        """Position by symbol."""
+        return _read(self._venue.get("/positions"), wire.positions_of)
+
+    def account(self) -> Account:
+        """The account now; buying power is what is there without borrowing, or with it where `use_margin` says so."""
+        account = _read(self._venue.get("/account"), wire.read_account)
+        return wire.account_of(account, use_margin=self.params.use_margin)
+
+    def clock(self) -> int:
+        """The venue's time, ns."""
+        return _read(self._venue.get("/clock"), wire.clock_of)
+
+    def sessions(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Open and close of the sessions of equities that lie between two times, or reach into that; all ns."""
+        days = [to_datetime(at).astimezone(NEW_YORK).date().isoformat() for at in (first, last)]
+        answer = self._venue.get("/calendar", {"start": days[0], "end": days[1]})
+        sessions = _read(answer, lambda message: wire.sessions_of(message, NEW_YORK))
+        return [(opened, closed) for opened, closed in sessions if closed >= first and opened <= last]
+
+    def updates(self) -> Sequence[Report | OrderStatus]:
+        """What the stream told since the last call; see `Broker.updates`."""
+        return [self._news.popleft() for _ in range(len(self._news))]
+
+    def health(self) -> list[str]:
+        """Why it may not hear of what happens: the stream is down, or not confirmed yet."""
+        problem = "not connected" if self._stream is None else self._stream.problem
+        return [f"alpaca trade_updates: {problem}"] if problem else []
+
+    # Legs.
+
+    def _hear(self, update: TradeUpdate) -> None:
+        """Take one update, in the stream's thread; what has further legs is looked up."""
+        try:
+            order = update.order
+            if order.is_replaced and not order.replaced_by:
+                order = self._get(order.id)  # in this message the venue shows it as it was before
+            legs = self._legs_from(self._legs_up_to(order))
+        except VenueError:
+            return  # the kernel asks for the order in time
+        self._news.append(wire.status_of(legs, update))
+
+    def _find_legs(self, client_order_id: str) -> list[WireOrder]:
+        """The legs of an order, oldest first; none where the venue knows no such order."""
+        order = self._find_order(client_order_id)
+        return [] if order is None else self._legs_from([order])
+
+    def _find_order(self, client_order_id: str) -> WireOrder | None:
+        try:
+            answer = self._venue.get("/orders:by_client_order_id", {"client_order_id": client_order_id})
+        except OrderRefused as error:
+            if error.code == NOT_FOUND:
+                return None
+            raise
+        order = _read(answer, wire.read_order)
+        if order.client_order_id != client_order_id:
+            raise Unanswered(f"the venue answered with another order than {client_order_id}")
+        return order
+
+    def _legs_from(self, legs: list[WireOrder]) -> list[WireOrder]:
+        """`legs` and those that came after them."""
+        legs = list(legs)
+        while legs[-1].replaced_by and len(legs) < MOST_LEGS:
+            self._keep(legs)
+            legs.append(self._get(legs[-1].replaced_by))
+        return legs
+
+    def _legs_up_to(self, order: WireOrder) -> list[WireOrder]:
+        """The legs before `order`, and it."""
+        legs = [order]
+        while legs[0].replaces and len(legs) < MOST_LEGS:
+            before = self._replaced.get(legs[0].replaces)
+            if before is not None:
+                legs[:0] = before
+                break
+            legs.insert(0, self._get(legs[0].replaces))
+        if len(legs) > 1:
+            self._keep(legs[:-1])
+        return legs
+
+    def _keep(self, legs: list[WireOrder]) -> None:
+        if legs[-1].is_replaced:
+            self._replaced[legs[-1].id] = tuple(legs)
+
+    def _get(self, order_id: str) -> WireOrder:
+        return _read(self._venue.get(f"/orders/{order_id}"), wire.read_order)
+
+
+def _read(answer: Any, reader: Callable[[Any], T]) -> T:
+    """What an answer says.
+
+    Raises
+    ------
+    Unanswered : it makes no sense.
+    """
+    try:
+        return reader(answer)
+    except (ValueError, ArithmeticError) as error:
+        raise Unanswered(f"an answer of the venue that makes no sense: {error}") from None
+
+
+def _is_ending(legs: list[WireOrder]) -> bool:
+    """Whether an order is done, or canceled and waiting for it."""
+    state = _read(legs, wire.joined).state
+    return is_done(state) or state is OrderState.PENDING_CANCEL

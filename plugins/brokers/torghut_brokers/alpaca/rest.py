@@ -1,0 +1,219 @@
+"""Requests to the venue through alpaca-py, bounded in time, and each failure told for what it is.
+
+alpaca-py makes the requests and the addresses; what is wrong with it for orders is mended below it, in the transport:
+it has no time limit, and repeats a POST by itself after a 429 or 504. `Transport` ends every request by a deadline, and
+raises what an answer other than 2xx means, so that alpaca-py sees nothing that it would repeat.
+
+What the errors promise: `NotSent` only where no connection came about, so that nothing can have left. A connection that
+broke at any later moment, also one kept open that the venue had closed by then, is `Unanswered`: nobody can tell.
+
+The keys are in the headers of each request and in the clients. So what is raised here carries neither a cause nor the
+frames in which they were.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from decimal import Decimal
+from http.client import HTTPResponse
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError
+
+from torghut_brokers.alpaca.refusals import error_of
+from torghut_core import NotSent, Unanswered, VenueError
+
+with warnings.catch_warnings():
+    # Its own reader of the stream, which is not used here, wants what websockets has deprecated.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from alpaca.trading.client import TradingClient
+
+if TYPE_CHECKING:
+    import socket
+
+    from pydantic import SecretStr
+
+LARGEST = 16 * 1024 * 1024
+"""Bytes of an answer that are read at most."""
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+
+
+class Rest:
+    """The venue's REST interface; each thread that calls it has a client and connections of its own.
+
+    Parameters
+    ----------
+    url : where the venue is, without a path.
+    timeout_seconds : most that a request may take, from the connection to the last byte of the answer.
+    use_proxies : whether the proxies that the environment names are used.
+    """
+
+    def __init__(
+        self, url: str, key_id: SecretStr, secret_key: SecretStr, timeout_seconds: float, *, use_proxies: bool
+    ) -> None:
+        self._url = url
+        self._key_id, self._secret_key = key_id, secret_key
+        self._timeout = timeout_seconds
+        self._use_proxies = use_proxies
+        self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        """What the venue answers to a GET of a path below ``/v2``; raises as `post` does."""
+        return self._call("get", path, query)
+
+    def post(self, path: str, body: Mapping[str, str]) -> Any:
+        """What the venue answers to a POST.
+
+        Raises
+        ------
+        VenueError : `OrderRefused`, `DuplicateOrder`, `Throttled`, `NotSent` or `Unanswered`.
+        """
+        return self._call("post", path, body)
+
+    def patch(self, path: str, body: Mapping[str, str]) -> Any:
+        """What the venue answers to a PATCH; raises as `post` does."""
+        return self._call("patch", path, body)
+
+    def delete(self, path: str) -> None:
+        """Ask for a DELETE; raises as `post` does."""
+        self._call("delete", path, None)
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for session in self._sessions:
+            session.close()
+
+    def _call(self, verb: str, path: str, data: Mapping[str, str] | None) -> Any:
+        failure: VenueError
+        try:
+            return getattr(self._client(), verb)(path, dict(data) if data else None)
+        except VenueError as error:
+            failure = error
+        except requests.RequestException as error:
+            failure = _failure(error)
+        except (HTTPError, OSError, ValueError) as error:
+            failure = Unanswered(f"no whole answer from the venue ({type(error).__name__})")
+        raise failure.with_traceback(None)  # outside of `except`: without the context, whose frames hold headers
+
+    def _client(self) -> TradingClient:
+        client: TradingClient | None = getattr(self._local, "client", None)
+        if client is None:
+            client = TradingClient(
+                self._key_id.get_secret_value(),
+                self._secret_key.get_secret_value(),
+                raw_data=True,
+                url_override=self._url,
+            )
+            session = client._session  # noqa: SLF001 - alpaca-py has no other door to its transport
+            session.trust_env = self._use_proxies
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, Transport(self._timeout))
+            self._sessions.append(session)
+            self._local.client = client
+        return client
+
+
+def _failure(error: requests.RequestException) -> VenueError:
+    """Whether a request that ended without an answer can have left; says nothing of its headers."""
+    cause: object = error.args[0] if error.args else None
+    reason = getattr(cause, "reason", cause)
+    kind = type(reason if isinstance(reason, Exception) else error).__name__
+    if isinstance(reason, NewConnectionError | ConnectTimeoutError | ProxyError):
+        return NotSent(f"no connection to the venue ({kind})")
+    return Unanswered(f"no answer from the venue ({kind})")
+
+
+class Transport(HTTPAdapter):
+    """Sends a request within `timeout` seconds and gives its answer, if that is a good one, read to its end."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> urllib3.HTTPConnectionPool:
+        """The pool for a request; its connections keep the deadline."""
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = _TimedTls if pool.scheme == "https" else _Timed
+        return pool
+
+    def send(self, request: Any, *_: Any, **options: Any) -> requests.Response:
+        """Send; see `HTTPAdapter.send`.
+
+        Raises
+        ------
+        VenueError : an answer that refuses, or is none.
+        """
+        options |= {"stream": True, "timeout": urllib3.Timeout(total=self._timeout)}
+        response = super().send(request, **options)
+        body = response.raw.read(LARGEST, decode_content=True)
+        if len(body) == LARGEST:
+            response.raw.close()  # what is left would be taken for the next answer
+        if not 200 <= response.status_code < 300:
+            raise error_of(response.status_code, response.headers, body, time.time())
+        return _Answer(response, body)
+
+
+class _Answer(requests.Response):
+    """An answer that was read; its numbers are exact."""
+
+    def __init__(self, response: requests.Response, body: bytes) -> None:
+        super().__init__()
+        self.__dict__.update(response.__dict__)
+        self._content, self._content_consumed = body, True
+        self.encoding = "utf-8"
+
+    def json(self, **_: Any) -> Any:
+        try:
+            return _DECODER.decode(self._content or b"")
+        except msgspec.DecodeError:
+            raise Unanswered(f"HTTP {self.status_code} with an answer that is no JSON") from None
+
+
+class _TimedResponse(HTTPResponse):
+    """Reads headers and body by one deadline: what is left for the request is the socket's time-out by now."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Deadline(sock))
+
+
+class _Deadline(io.RawIOBase):
+    """A socket's bytes until its time-out from now on has passed, however slowly they drip."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._until = time.monotonic() + (sock.gettimeout() or 0.0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer takes too long")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Timed(HTTPConnection):
+    response_class = _TimedResponse
+
+
+class _TimedTls(HTTPSConnection):
+    response_class = _TimedResponse

@@ -1,0 +1,101 @@
+"""What the venue takes, as data: asset class x order type -> times in force, and whether fractions are.
+
+Equities: https://alpaca.markets/docs/trading/orders/ (its text is content/trading/orders.md of
+github.com/alpacahq/alpaca-docs). Fractions: https://docs.alpaca.markets/docs/trading-1 (for the day only),
+https://docs.alpaca.markets/us/changelog?page=5 (stop and stop-limit too),
+https://alpaca.markets/support/how-can-i-pass-a-fractional-order (nine decimals). Crypto:
+https://docs.alpaca.markets/docs/crypto-orders. All read 2026-11-21. Sub-pennies: rule 612 of the SEC's Regulation NMS.
+Where the venue's pages say nothing of a pair it is left out: an order is sooner denied here than refused there.
+
+Whether a sale would make a short position depends on the account, not on the terms: crypto cannot be sold short, and the
+venue says so by ``insufficient-quantity``.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from torghut_core import Decision, OrderType, TimeInForce
+
+CENT, SUB_PENNY = Decimal("0.01"), Decimal("0.0001")
+MOST_DECIMALS = 9
+"""Decimals that a quantity may have."""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What may be asked with one order type in one asset class; `fractional` holds the times in force for fractions."""
+
+    times_in_force: frozenset[TimeInForce]
+    fractional: frozenset[TimeInForce]
+
+
+def _terms(times_in_force: str, fractional: str = "") -> Terms:
+    return Terms(*(frozenset(map(TimeInForce, text.split())) for text in (times_in_force, fractional)))
+
+
+TERMS: dict[str, dict[OrderType, Terms]] = {
+    "equity": {
+        OrderType.MARKET: _terms("day gtc ioc fok opg cls", "day"),
+        OrderType.LIMIT: _terms("day gtc ioc fok opg cls", "day"),
+        OrderType.STOP: _terms("day gtc", "day"),
+        OrderType.STOP_LIMIT: _terms("day gtc", "day"),
+        OrderType.TRAILING_STOP: _terms("day gtc"),
+    },
+    "crypto": {
+        OrderType.MARKET: _terms("gtc ioc", "gtc ioc"),
+        OrderType.LIMIT: _terms("gtc ioc", "gtc ioc"),
+        OrderType.STOP_LIMIT: _terms("gtc ioc", "gtc ioc"),
+    },
+}
+
+PRICES: dict[OrderType, tuple[str, ...]] = {
+    OrderType.MARKET: (),
+    OrderType.LIMIT: ("limit_price",),
+    OrderType.STOP: ("stop_price",),
+    OrderType.STOP_LIMIT: ("limit_price", "stop_price"),
+    OrderType.TRAILING_STOP: (),
+}
+"""Prices that an order type has to have; it has no others."""
+
+
+def asset_class(symbol: str) -> str:
+    """``crypto`` for a pair with a slash, else ``equity``."""
+    return "crypto" if "/" in symbol else "equity"
+
+
+def objection(decision: Decision) -> str:
+    """Why the venue does not take an order with these terms; "" when it does."""
+    kind = asset_class(decision.symbol)
+    order_type, time_in_force, quantity = decision.order_type, decision.time_in_force, decision.quantity
+    terms = TERMS[kind].get(order_type)
+    if terms is None:
+        return f"order type {order_type} for {kind}"
+    if time_in_force not in terms.times_in_force:
+        return f"time in force {time_in_force} for {order_type} of {kind}"
+    if quantity != quantity.to_integral_value() and time_in_force not in terms.fractional:
+        return f"fraction {quantity} with {order_type} {time_in_force} of {kind}"
+    if _decimals(quantity) > MOST_DECIMALS:
+        return f"quantity {quantity} with more than {MOST_DECIMALS} decimals"
+    return _price_objection(decision, kind)
+
+
+def _price_objection(decision: Decision, kind: str) -> str:
+    order_type = decision.order_type
+    for name in PRICES[order_type]:
+        price = getattr(decision, name)
+        if price is None:
+            return f"{order_type} without {name}"
+        if kind == "equity":
+            step = CENT if price >= 1 else SUB_PENNY
+            if price % step:
+                return f"{name} {price} is not a multiple of {step}"
+    if order_type is OrderType.TRAILING_STOP and (decision.trail_price is None) is (decision.trail_pct is None):
+        return "trailing_stop needs one of trail_price and trail_pct"
+    return ""
+
+
+def _decimals(value: Decimal) -> int:
+    exponent = value.normalize().as_tuple().exponent
+    return -exponent if isinstance(exponent, int) and exponent < 0 else 0
