@@ -372,7 +372,9 @@ class Blotter(Books):
     @property
     def positions(self) -> dict[tuple[str, str], Position]:
         """What each strategy holds, by (strategy, symbol)."""
-        return {key: context.position for key, context in self._contexts.items()}
+        return {
+            key: context.position for key, context in list(self._contexts.items())
+        }  # threads of the admin API read it
 
     @property
     def nets(self) -> dict[str, Decimal]:
@@ -457,6 +459,8 @@ class Blotter(Books):
     def _price(self, symbol: str) -> Decimal:
         """The newest price that any strategy was shown of a symbol; where there was none, what was paid."""
         views = self._views[symbol]
+        if len(views) == 1 and views[0].price == views[0].price:
+            return money(views[0].price)
         known = max((view for view in views if view.price == view.price), key=lambda view: view.now, default=None)
         if known is not None:
             return money(known.price)

@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -55,6 +56,8 @@ Url = Annotated[
     typer.Option("--url", help="Admin API of a running kernel (default: of the one that runs on --state)."),
 ]
 STATE = Path(".torghut")
+HEED_SECONDS = 3.0
+"""How long `kill` and `unkill` wait for a running kernel to say that it knows."""
 
 
 @app.command()
@@ -211,31 +214,34 @@ def _turn(state: Path, to: Any, reason: str, *, flatten: bool = False) -> dict[s
     from torghut_core.state import StateDirectory
     from torghut_core.stores import audit_url
 
-    settings, directory = load_settings(), StateDirectory(state)
+    settings, directory, actor = load_settings(), StateDirectory(state), getpass.getuser()
     if not directory.path.is_dir():
         raise NotFoundError(f"there is no state directory {state} (give --state DIR of the kernel, or its --url)")
     controls = Controls(directory.control_path, audit_url(settings, directory))
     try:
-        turned = controls.turn(to, reason=reason, actor=getpass.getuser(), flatten=flatten)
+        turned = controls.turn(to, reason=reason, actor=actor, flatten=flatten)
     finally:
         controls.close()
     done = {
-        "control": {"state": turned.control.state, "reason": turned.control.reason, "actor": turned.control.actor},
+        "control": {"state": turned.control.state, "reason": reason, "actor": actor},
         "written": turned.written,
         "problems": turned.problems,
         "running": False,
     }
-    try:
-        status = _admin(None, state).get("/trading/status")
-    except NothingRuns:
-        return done
-    except TorghutError as error:
-        return done | {"running": None, "problems": [*turned.problems, f"the admin API does not answer: {error}"]}
-    return (
-        done
-        | {"running": True, "heeded": status["control"]["state"] == turned.control.state}
-        | {name: status[name] for name in ("orders_working", "positions")}
-    )
+    deadline = time.monotonic() + HEED_SECONDS
+    while True:
+        try:
+            status = _admin(None, state).get("/trading/status")
+        except NothingRuns:
+            return done
+        except TorghutError as error:
+            return done | {"running": None, "problems": [*turned.problems, f"the admin API does not answer: {error}"]}
+        is_heeded = status["control"]["state"] == turned.control.state
+        if is_heeded or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    told = {name: status[name] for name in ("orders_working", "positions")}
+    return done | {"running": True, "heeded": is_heeded, **told}
 
 
 def _told(done: dict[str, Any]) -> str:
@@ -456,7 +462,7 @@ def explain(
         if verify:
             from torghut_core.verify import verify_decision
 
-            checked = verify_decision(audit, decision, _host(("*",)), settings.limits)
+            checked = verify_decision(audit, decision, _host(("*",)))
             found["verification"] = {
                 "is_same": checked.is_same,
                 "differences": checked.differences,

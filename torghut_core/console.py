@@ -204,7 +204,8 @@ class Console:
         equal = {} if symbol is None else {"symbol": symbol}
         try:
             moment = None if since is None else parse_timestamp(since)
-        except ValueError as error:
+            format_timestamp(moment or 0)  # its zone may take it out of the calendar
+        except (ValueError, OverflowError) as error:
             raise InputError(f"since={since}: {error} (write it as 2026-01-05T14:30:00Z)") from None
         found = self._run.audit.rows(
             table, since=moment, after=before or 0, limit=limit, newest_first=True, account=self._run.account, **equal
@@ -219,10 +220,10 @@ class Console:
 
     def generations(self, limit: int, before: int | None) -> list[dict[str, Any]]:
         """See `admin.kernel.Kernel`."""
-        if before is None:
-            rows = self._run.audit.rows("catalog_generations", newest_first=True, limit=limit)
-        else:
-            numbers = range(before - 1, max(0, before - 1 - limit), -1)
+        rows = self._run.audit.rows("catalog_generations", newest_first=True, limit=limit if before is None else 1)
+        if before is not None:
+            first = min(before, rows[0]["number"] + 1) - 1 if rows else 0
+            numbers = range(first, max(0, first - limit), -1)
             rows = [row for number in numbers for row in self._run.audit.rows("catalog_generations", number=number)]
         return [as_json(row) for row in rows]
 

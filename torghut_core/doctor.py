@@ -20,12 +20,10 @@ import msgspec
 from torghut_core.catalog import Catalog
 from torghut_core.controls import POLL_SECONDS, ROW, Control, Controls
 from torghut_core.errors import CatalogError, StateError, TorghutError
+from torghut_core.plugin_host import PluginHost
 from torghut_core.settings import Settings, load_settings, secret
 from torghut_core.state import StateDirectory
 from torghut_core.timestamps import format_timestamp
-
-KEYS: Mapping[str, tuple[str, ...]] = {"alpaca": ("ALPACA_KEY_ID", "ALPACA_SECRET_KEY")}
-"""The secrets that a broker asks for when it connects, by its name in the catalog."""
 
 MENDS: Mapping[str, str] = {
     "loop": "torghut kill stops trading all the same; then start the kernel anew",
@@ -184,7 +182,8 @@ def _catalog(settings: Settings, path: Path | None, *, is_running: bool) -> Iter
         return
     try:
         parsed = catalogs.load(catalogs.read(path))
-        problems = validate(parsed, load_plugins(settings, parsed.plugins.allow))
+        host = load_plugins(settings, parsed.plugins.allow)
+        problems = validate(parsed, host)
     except CatalogError as error:
         problems = error.problems
     if problems:
@@ -192,15 +191,17 @@ def _catalog(settings: Settings, path: Path | None, *, is_running: bool) -> Iter
         yield Finding("catalog", False, f"{problems[0]}{rest}", f"torghut catalog validate {path}")
         return
     yield Finding("catalog", True, f"{path}: {len(parsed.strategies)} strategies, digest {parsed.digest[:12]}")
-    yield from _keys(parsed, is_running=is_running)
+    yield from _keys(parsed, host, is_running=is_running)
 
 
-def _keys(catalog: Catalog, *, is_running: bool) -> Iterator[Finding]:
+def _keys(catalog: Catalog, host: PluginHost, *, is_running: bool) -> Iterator[Finding]:
     """Whether the keys of the catalog's broker are there; they are never shown, and not tried."""
     parts = catalog.pipelines.get("trading")
     name = parts.broker.use if parts is not None and parts.broker is not None else ""
+    broker = host.registry["broker"].get(name)
+    keys: tuple[str, ...] = getattr(broker.cls, "secrets", ()) if broker is not None else ()
     problems = []
-    for key in KEYS.get(name, ()):
+    for key in keys:
         try:
             secret(key)
         except TorghutError as error:
@@ -211,9 +212,9 @@ def _keys(catalog: Catalog, *, is_running: bool) -> Iterator[Finding]:
             yield Finding(f"broker {name}", True, f"{told}: here, while the kernel that runs has keys of its own")
         else:
             yield Finding(f"broker {name}", False, told, "give this shell what the kernel will be given")
-    elif name in KEYS:
-        keys = " and ".join(KEYS[name])
-        yield Finding(f"broker {name}", True, f"{keys} are set (not tried, nor its clock: doctor asks no venue)")
+    elif keys:
+        named = " and ".join(keys)
+        yield Finding(f"broker {name}", True, f"{named} are set (not tried, nor its clock: doctor asks no venue)")
 
 
 def _kept(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:

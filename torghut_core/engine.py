@@ -246,6 +246,7 @@ class Engine:
             generation.rules,
             self._note_failure,
             needs_context=not self._is_simulated,
+            generation=generation.number,
         )
 
     @property

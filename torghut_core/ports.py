@@ -278,6 +278,9 @@ class Broker(Plugin, ABC):
 
     capabilities: ClassVar[Capabilities]
 
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """Names of the secrets that `connect` asks for."""
+
     day_zone: str = "UTC"
     """Zone (IANA name) at whose midnight the account's day begins."""
 

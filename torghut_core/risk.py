@@ -80,7 +80,8 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `is_enabled`, `is_allowed`: whether the strategy is enabled, and whether the symbol is one of its own. `objection`:
     why the broker would not take the order (`Broker.objection`). `price_ts`: when its price was known, ns; None when no
-    price is known, and then no plugin is asked. `context` is None where nobody needed it.
+    price is known, and then no plugin is asked. `context` is None where nobody needed it. `generation`: whose advisors
+    and rules were asked.
     """
 
     gates: Gates
@@ -89,6 +90,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     objection: str
     price_ts: int | None
     context: RiskContext | None = None
+    generation: int = 0
 
 
 @lru_cache(maxsize=4096)  # most decisions pass the same gates in the same way
@@ -106,6 +108,7 @@ class Desk:
     advisors, rules : (name in the catalog, plugin), in the order in which they are asked.
     on_failure : told (name, error) when a plugin raised; its verdict is then a denial.
     needs_context : look at the account for each decision, also where there is no plugin to ask.
+    generation : number of the one that advisors and rules are of.
     """
 
     def __init__(
@@ -117,7 +120,9 @@ class Desk:
         on_failure: Callable[[str, BaseException], None],
         *,
         needs_context: bool = False,
+        generation: int = 0,
     ) -> None:
+        self._generation = generation
         self._gates = gates
         self._objection = objection
         self._plugins = [(name, advisor.review) for name, advisor in advisors]
@@ -155,6 +160,7 @@ class Desk:
             is_allowed=is_allowed,
             objection=self._asked_broker(decision),
             price_ts=price_ts,
+            generation=self._generation,
             context=context() if needs_context and price_ts is not None and _is_valid(decision) else None,
         )
         verdicts, quantity = self.weigh(decision, inputs)
@@ -191,6 +197,8 @@ class Desk:
     ) -> Verdict:
         try:
             verdict = check(decision, context)
+            if verdict.rule == KERNEL:  # the gates' own name
+                verdict = msgspec.structs.replace(verdict, rule=name)
             if verdict.outcome is not Outcome.SHRINK:
                 return verdict
             quantity = verdict.quantity

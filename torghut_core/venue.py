@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -77,6 +76,8 @@ class Venue:
         self._broker = broker
         self._controls = controls
         self._is_checked = False
+        self._is_cut_off = False
+        self._held_since = 0
         self._looked_at = 0
         self._took = 0.0
         self._news = 0
@@ -119,12 +120,18 @@ class Venue:
             time.sleep(0.25)
 
     def permits(self, intent: Intent) -> str:
-        """The last look: why an order may not leave now, "" when it may."""
-        if not self.lease.is_held:
-            return "the lease on the account is lost"
-        if not self._is_checked:
-            return "the books were not held against the venue's yet"
-        return self._controls.refusal(intent.purpose is not Purpose.ENTRY, intent.purpose is Purpose.FLATTEN)
+        """The last look: why an order may not leave now, "" when it may.
+
+        Where the lease is lost because its database cannot be reached, exits leave all the same: to be locked into a
+        position is worse than what two traders can do who both only close. Where another one has it, nothing leaves.
+        """
+        is_exit = intent.purpose is not Purpose.ENTRY
+        if not (self._is_cut_off and is_exit):
+            if not self.lease.is_held:
+                return "the lease on the account is lost"
+            if not self._is_checked:
+                return "the books were not held against the venue's yet"
+        return self._controls.refusal(is_exit, intent.purpose is Purpose.FLATTEN)
 
     def ask(self, ours: list[str], moves: dict[str, int], spent: Decimal, since: int | None = None) -> Look:
         """See how the venue stands, see `reconciler.look`; one at a time, from any thread.
@@ -146,7 +153,7 @@ class Venue:
         self.problem = ""
         self._looked_at, self._took = seen.began_at, seen.seconds
         self._news += done.news
-        self._is_checked = self.lease.is_held
+        self._is_checked = self.lease.is_held and seen.began_at >= self._held_since
         if done.news or done.foreign or done.differences:
             logs.info("reconciled", news=done.news, foreign=len(done.foreign), differences=done.differences)
         return done
@@ -154,15 +161,21 @@ class Venue:
     def regain_lease(self) -> None:
         """Try to get a lost lease back; nothing leaves until the next look is settled."""
         self._is_checked = False
-        with suppress(StateError):  # the lease says why
+        try:
             self.lease.acquire()
+        except StateError:  # the lease says why
+            self._is_cut_off = True
+        else:
+            self._is_cut_off = False
+        self._held_since = time.time_ns()
 
     def problems(self, stale_seconds: float) -> list[str]:
         """Why this is not ready to trade."""
         reasons = list(self._broker.health())
         if not self.lease.is_held:
             holder = f", {self.lease.holder} has it" if self.lease.holder else ""
-            reasons.append(f"the lease on {self.account} is lost{holder}: no order leaves ({self.lease.problem})")
+            leaves = "only exits leave" if self._is_cut_off else "no order leaves"
+            reasons.append(f"the lease on {self.account} is lost{holder}: {leaves} ({self.lease.problem})")
         if self.problem:
             reasons.append(self.problem)
         elif self.age > stale_seconds:

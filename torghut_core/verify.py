@@ -39,19 +39,13 @@ class _Said(Advisor):
         return self._verdict
 
 
-def verify_decision(
-    audit: SqlAuditStore,
-    text: str,
-    host: PluginHost,
-    defaults: Limits | None = None,  # noqa: ARG001 - of this machine, and so of no account; the command line gives them
-) -> Verification:
+def verify_decision(audit: SqlAuditStore, text: str, host: PluginHost) -> Verification:
     """Ask gates and rules again about a decision that was written down, and hold the verdicts against those of then.
 
     Parameters
     ----------
     text : as `AuditRecords.find_decision` takes it.
     host : whose rules are asked; where their code is not the one of then, that is noted.
-    defaults : not looked at: which rules were asked is written down, and so are the limits.
 
     Raises
     ------
@@ -60,8 +54,9 @@ def verify_decision(
     """
     found = audit.find_decision(text)
     row = audit.rows("trade_decisions", id=int(found["decision"]["id"]))[0]
-    generations = audit.rows("catalog_generations", number=row["generation"])
-    if row["inputs"] is None or not generations:
+    inputs = None if row["inputs"] is None else msgspec.convert(row["inputs"], Inputs)
+    generations = [] if inputs is None else audit.rows("catalog_generations", number=inputs.generation)
+    if inputs is None or not generations:
         raise NotFoundError(f"{text}: what this decision was judged by is not written down (it is of an older version)")
     content = generations[0]["content"]
     catalog = Catalog.from_record(content)
@@ -69,7 +64,6 @@ def verify_decision(
     gates = sum(verdict.rule == KERNEL for verdict in recorded)
     advisors = [(entry.use, _Said(verdict)) for entry, verdict in zip(catalog.advisors, recorded[gates:], strict=False)]
     notes: list[str] = []
-    inputs = msgspec.convert(row["inputs"], Inputs)
     desk = Desk(
         inputs.gates,
         lambda _decision: "",

@@ -30,7 +30,9 @@ def _bare(monkeypatch, plugin_module, fake_classes):
             monkeypatch.delenv(variable, raising=False)
     for name in ("ALPACA_KEY_ID", "ALPACA_SECRET_KEY"):
         monkeypatch.delenv(name, raising=False)
-    fakes = {**fake_classes, "register_brokers": {"alpaca": fake_classes["register_brokers"]["simulated"]}}
+    simulated = fake_classes["register_brokers"]["simulated"]
+    keyed = type("Keyed", (simulated,), {"secrets": ("ALPACA_KEY_ID", "ALPACA_SECRET_KEY")})
+    fakes = {**fake_classes, "register_brokers": {"alpaca": keyed, "simulated": simulated}}
     host = PluginHost([("fakes", plugin_module("fakes", fakes))])
     monkeypatch.setattr("torghut_core.stores.load_plugins", lambda *_: host)
 

@@ -111,6 +111,7 @@ def decide(audit, host):
             generation.advisors,
             generation.rules,
             lambda *_: None,
+            generation=number,
         )
         proposed = msgspec.structs.replace(proposed, decision_hash=key)
         said, _, judged_by = desk.judge(
@@ -230,7 +231,7 @@ def test_defaults_of_the_machine_do_not_matter(audit, host, decide):
     assert verify_decision(audit, key, host()).is_same
     other = decide(event_ts=1)
     assert verdicts(audit, other)[-1] == "at-most"
-    assert verify_decision(audit, other, host(), Limits(Decimal(100), None, 60)).is_same
+    assert verify_decision(audit, other, host()).is_same
 
 
 def test_decision_of_an_older_version_is_a_clear_error(audit, host, decide):

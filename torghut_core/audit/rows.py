@@ -6,9 +6,10 @@ values. Both stores fold with these functions, so they keep the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from math import isfinite
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -112,12 +113,14 @@ class Changes:
     Parameters
     ----------
     select : how what was committed before is read: ``select(table, **equal)``.
+    recent : rows of earlier commits by table, as they are now; what is not there is selected.
     """
 
-    def __init__(self, select: Select) -> None:
+    def __init__(self, select: Select, recent: Mapping[str, Mapping[Key, Row]] = MappingProxyType({})) -> None:
         self.moved: set[Key] = set()
         """Account, strategy and symbol of the strategies' positions among this commit's snapshots."""
         self._select = select
+        self._recent = recent
         self._rows: dict[str, dict[Key, Row]] = {table: {} for table in KEYS}
         self._updates: dict[str, set[Key]] = {table: set() for table in KEYS}
 
@@ -129,10 +132,22 @@ class Changes:
     def get(self, table: str, key: Key) -> Row | None:
         """The row as it is now; None where there is none. It is not to be changed in place."""
         row = self._rows[table].get(key)
+        if row is None and table in self._recent:
+            row = self._recent[table].get(key)
         if row is None:
             found = self._select(table, **dict(zip(KEYS[table], key, strict=True)))
             row = found[0] if found else None
         return row
+
+    def remember(self, recent: dict[str, dict[Key, Row]], most: int) -> None:
+        """Keep the rows of this commit in `recent`, in the tables that it has, the last `most` of each."""
+        for table, known in recent.items():
+            rows = self._rows[table]
+            for key in list(rows)[-most:]:
+                known.pop(key, None)  # to the end
+                known[key] = rows[key]
+            for key in list(known)[: max(0, len(known) - most)]:
+                del known[key]
 
     def all(self, table: str) -> list[Row]:
         """Every row of a table as it is now."""

@@ -43,7 +43,7 @@ from torghut_core.audit.chain import (
     verify,
 )
 from torghut_core.audit.database import audit_engine, place, prepare, reading, writing
-from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Action, Changes, Row
+from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Action, Changes, Key, Row
 from torghut_core.audit.store import DONE, AuditRecords, position_of
 from torghut_core.audit.tables import (
     COVERED,
@@ -62,6 +62,9 @@ from torghut_core.audit.values import json_text, time_text
 from torghut_core.daemon_threads import DaemonThreads
 from torghut_core.errors import InputError, StateError
 from torghut_core.model.trading import Position
+
+RECENT_ROWS = 4096
+"""So many decisions and orders are kept in memory, for the reports to come."""
 
 ACTOR = "torghut"
 """Who writes a row that names nobody."""
@@ -98,6 +101,8 @@ class SqlAuditStore(AuditRecords):
         self._database = database
         self._probing = Lock()
         self._probe: Future[str] | None = None
+        self._recent: dict[str, dict[Key, Row]] = {"trade_decisions": {}, "executions": {}}
+        """Rows that reports are likely to change: of these tables nobody else writes those of this store's accounts."""
         self._attempt: Head | None = None
         self._attempted = 0
         self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
@@ -124,10 +129,11 @@ class SqlAuditStore(AuditRecords):
             if self._attempt is not None and is_entry(connection, self._attempt):
                 # The last commit failed, and yet it is there, perhaps with others' behind it: the connection broke at its end.
                 del self._pending[: self._attempted]
-            changes = Changes(partial(self._select, connection))
+            changes = Changes(partial(self._select, connection), self._recent)
             changes.fold(self._pending)
             head = self._write(connection, changes, head)
             self._attempt, self._attempted = head, len(self._pending)
+        changes.remember(self._recent, RECENT_ROWS)
         self._pending = []
         self._attempt = None
         self._anchor(head)

@@ -102,6 +102,7 @@ class Alpaca(Broker):
             return url.rstrip("/")
 
     capabilities = Capabilities(order_types=frozenset(OrderType), times_in_force=frozenset(TimeInForce))
+    secrets = ("ALPACA_KEY_ID", "ALPACA_SECRET_KEY")
     day_zone = "America/New_York"
 
     def __init__(self, params: Any) -> None:
@@ -123,7 +124,7 @@ class Alpaca(Broker):
         VenueError : the venue cannot be reached, refuses the keys, or the account may not trade.
         """
         url, is_stand_in = self._address(connection.is_live)
-        keys = connection.secret("ALPACA_KEY_ID"), connection.secret("ALPACA_SECRET_KEY")
+        keys = connection.secret(self.secrets[0]), connection.secret(self.secrets[1])
         try:  # here, because these take most of a second to import and few commands trade
             from torghut_brokers.alpaca.rest import Rest
             from torghut_brokers.alpaca.stream import Stream
