@@ -190,6 +190,8 @@ class Blotter(Books):
             context = self.context(intent.strategy_id, intent.symbol)
             context.last_order_at = intent.decided_at
             self._sent_at.append(intent.decided_at)
+            if intent.side is _BUY:
+                self._note_bought(context, order.filled_quantity)
             if is_done(order.state):  # so if it works at the venue, it should not
                 self._ended[intent.client_order_id] = Working(order, context, ZERO, was_given_up=True)
             else:
