@@ -90,7 +90,8 @@ class Kernel:
             "ALPACA_SECRET_KEY": fake.secret,
         }
         command = [TORGHUT, "run", "--catalog", catalog, "--state", self.state, "--port", "0"]
-        self.process = subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, text=True)
+        with (folder / "log.txt").open("w") as log:
+            self.process = subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=log, text=True)
         self.url = self.process.stdout.readline().split()[4]
         self.token = json.loads((self.state / "admin.json").read_text())["token"]
 
@@ -169,6 +170,7 @@ class Kernel:
         self.until(lambda: not self.backlog and not self.get("/trading/status")["orders_working"])
         self.turn("unkill")
         self.until(lambda: self.get("/trading/status")["control"]["state"] == "running")
+        time.sleep(0.2)  # the loop heeds it twenty times a second
         return [(last - written) / 1e6, (last - returned) / 1e6, (canceled - written) / 1e6, (returned - written) / 1e6]
 
 

@@ -40,10 +40,13 @@ from torghut_core.order_state import TRANSITIONS, apply_report, is_done, reports
 from torghut_core.ports import AuditStore, Broker, OpenOrder
 from torghut_core.positions import add_position, apply_fill
 from torghut_core.routes import StrategyTotals
-from torghut_core.timestamps import from_datetime, to_datetime
+from torghut_core.timestamps import MINUTE, from_datetime, to_datetime
 
 FINEST = Decimal("1E-9")
 """Finest part of a unit."""
+
+MANY = 1024
+"""Of more orders than this, those that were sent more than a minute ago are forgotten."""
 
 LATE_FILLS = 10_000
 """So many orders that are done are remembered, for news of them that was under way."""
@@ -118,7 +121,7 @@ class Blotter(Books):
     day_start_equity, day_low_equity : equity when the account's day began, or when the loop did; and the least that was
         seen since.
     bought : by symbol and strategy, units bought lately for which the venue may still keep a fee in kind.
-    moves : how often the net position in each symbol has changed.
+    moves : how often the net position in each symbol has changed, at a real venue.
     spent, spent_before : cash that all fills have cost, fees included, less what they brought: till now, and till the
         venue was last asked for the account.
     strangers : orders at the venue that nobody here made, by client order id, as they were last shown.
@@ -252,6 +255,8 @@ class Blotter(Books):
         self._add(Working(Order(intent=intent), context, price))
         self._totals.orders += 1
         self._sent_at.append(intent.decided_at)
+        if len(self._sent_at) > MANY:
+            self.orders_since(intent.decided_at - MINUTE)
         if not self._is_simulated:
             self.outbox.append(intent)
             return
@@ -302,14 +307,13 @@ class Blotter(Books):
         """Take in what the broker tells; give how much of it was news."""
         heard = 0
         for news in self._broker.updates():
-            if type(news) is OrderStatus:
+            if not isinstance(news, Report):
                 heard += self.learn(news)
                 continue
-            assert isinstance(news, Report)
-            working = self._known(news.client_order_id)
+            working = self.working.get(news.client_order_id) or self._ended.get(news.client_order_id)
             if working is None:
                 logs.warning("report of an unknown order", client_order_id=news.client_order_id, said=news.event)
-            elif news.event not in _OUR_ACTS or news.event in TRANSITIONS[working.order.state]:
+            elif self._is_simulated or news.event not in _OUR_ACTS or news.event in TRANSITIONS[working.order.state]:
                 heard += self._try(working, news)
         return heard
 
@@ -362,14 +366,14 @@ class Blotter(Books):
         """The account at the position that the loop has reached."""
         self._show(self.position + 1)
         account = self._broker.account()
-        spent = self.spent - self.spent_before
-        if spent > 0 and not self._is_simulated:  # the venue's word on the account is older than these fills
+        if not self._is_simulated and self.spent > self.spent_before:
+            spent = self.spent - self.spent_before  # the venue's word on the account is older than these fills
             account = msgspec.structs.replace(
                 account, cash=account.cash - spent, buying_power=account.buying_power - spent
             )
+        self.day_low_equity = min(self.day_low_equity, account.equity)
         self.last_account = account
-        self.day_low_equity = min(self.day_low_equity, self.last_account.equity)
-        return self.last_account
+        return account
 
     @property
     def positions(self) -> dict[tuple[str, str], Position]:
@@ -434,25 +438,17 @@ class Blotter(Books):
 
     def exposures(self, strategy: str) -> tuple[Decimal, Decimal]:
         """Notional of positions and working orders, unsigned, at the last prices: the account's, and one strategy's."""
-        prices: dict[str, Decimal] = {}
-
-        def price(symbol: str) -> Decimal:
-            if symbol not in prices:
-                prices[symbol] = self._price(symbol)
-            return prices[symbol]
-
-        gross = sum((abs(net) * price(symbol) for symbol, net in self._net.items() if net), ZERO)
-        own = sum(
-            (
-                abs(context.position.quantity) * price(symbol)
-                for (name, symbol), context in self._held.items()
-                if name == strategy
-            ),
-            ZERO,
-        )
+        gross = own = ZERO
+        for symbol, net in self._net.items():
+            if net:
+                gross += abs(net) * self._price(symbol)
+        for (name, symbol), context in self._held.items():
+            if name == strategy:
+                own += abs(context.position.quantity) * self._price(symbol)
         for working in self.working.values():
             intent = working.order.intent
-            notional = abs(working.open_quantity) * (intent.limit_price or intent.stop_price or price(intent.symbol))
+            price = intent.limit_price or intent.stop_price or self._price(intent.symbol)
+            notional = abs(working.open_quantity) * price
             gross += notional
             if working.context.strategy_id == strategy:
                 own += notional
@@ -497,6 +493,15 @@ class Blotter(Books):
         outside = Position(quantity, self._price(symbol))
         self._move(context, add_position(context.position, outside), reason)
 
+    def _pay(self, fill: Fill, context: Context) -> None:
+        """Keep account of what the venue's word on the account may not have in it yet."""
+        cost = fill.quantity * fill.price
+        if fill.side is _BUY:
+            self.spent += fill.fee + cost
+            self._note_bought(context, fill.quantity)
+        else:
+            self.spent += fill.fee - cost
+
     def _note_bought(self, context: Context, quantity: Decimal) -> None:
         bought = self.bought.setdefault(context.symbol, {})
         bought[context.strategy_id] = bought.get(context.strategy_id, ZERO) + quantity
@@ -530,7 +535,8 @@ class Blotter(Books):
         symbol = context.symbol
         if change:
             self._net[symbol] = self._net.get(symbol, ZERO) + change
-            self.moves[symbol] = self.moves.get(symbol, 0) + 1
+            if not self._is_simulated:
+                self.moves[symbol] = self.moves.get(symbol, 0) + 1
         if position.quantity:
             self._held[context.strategy_id, symbol] = context
         else:
@@ -544,12 +550,16 @@ class Blotter(Books):
 
     def _weigh(self, working: Working) -> None:
         """Keep the sums of what works up to date."""
-        rest = _open_quantity(working.order)
+        order = working.order
+        rest = _open_quantity(order)
         working.context.working += rest - working.open_quantity
         working.open_quantity = rest
-        reserve = rest * (working.order.intent.limit_price or working.price) if rest > 0 else ZERO
-        self._reserved += reserve - working.reserve
-        working.reserve = reserve
+        reserve = ZERO
+        if rest and order.intent.side is _BUY:
+            reserve = rest * (order.intent.limit_price or working.price)
+        if reserve is not working.reserve:
+            self._reserved += reserve - working.reserve
+            working.reserve = reserve
 
     def _take(self, working: Working, report: Report) -> bool:
         order, context = working.order, working.context
@@ -585,15 +595,13 @@ class Blotter(Books):
     def _fold(self, fill: Fill, context: Context, price: Decimal) -> Fill:
         self._put(context, apply_fill(context.position, fill))
         self._totals.fills += 1
-        self._totals.strategies.setdefault(context.strategy_id, StrategyTotals()).fills += 1
+        totals = self._totals.strategies.get(context.strategy_id)
+        if totals is None:  # of an earlier process
+            totals = self._totals.strategies[context.strategy_id] = StrategyTotals()
+        totals.fills += 1
         self._totals.fees += fill.fee
-        cost = fill.quantity * fill.price
-        if fill.side is _BUY:
-            self.spent += fill.fee + cost
-            if not self._is_simulated:
-                self._note_bought(context, fill.quantity)
-        else:
-            self.spent += fill.fee - cost
+        if not self._is_simulated:
+            self._pay(fill, context)
         if not price:
             return fill
         against_us = fill.price - price if fill.side is _BUY else price - fill.price

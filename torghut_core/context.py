@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from torghut_core.model.trading import Account
 
 
+_DAY = TimeInForce.DAY
+
+
 class Context:
     """One strategy's view of one symbol, at the row that it is looking at.
 
@@ -103,6 +106,8 @@ class Context:
         return self._decision(Side.BUY if change > 0 else Side.SELL, abs(change), because, order)
 
     def _decision(self, action: Side, quantity: Decimal, because: str, order: dict[str, Any]) -> Decision:
+        if self.time_in_force is not _DAY:
+            order.setdefault("time_in_force", self.time_in_force)
         return Decision(
             account=self.account_label,
             strategy_id=self.strategy_id,
@@ -113,7 +118,7 @@ class Context:
             quantity=quantity,
             because=because,
             price=money(self.price) if self.price == self.price else None,
-            **{"time_in_force": self.time_in_force, **order},
+            **order,
         )
 
 

@@ -56,6 +56,8 @@ EMPTY: Mapping[str, Any] = MappingProxyType({})
 MAX_DECISIONS = 10_000
 """A strategy that makes more decisions in one minute of the loop's time is quarantined."""
 
+_ENTRY, _EXIT = Purpose.ENTRY, Purpose.EXIT  # a member of an enum, reached through its class, is slow in Python 3.11
+
 FLATTEN_AGAIN = 5 * SECOND
 """So long after an order that should have closed a position and did not, another one is sent, ns of wall time."""
 
@@ -230,7 +232,7 @@ class Engine:
         decision = msgspec.structs.replace(
             proposed, decided_at=now, decision_hash=key, generation=self._generation.number
         )
-        intent = self._intend(decision, decision.quantity, Purpose.FLATTEN)
+        intent = self._intend(decision, client_order_id(key), decision.quantity, Purpose.FLATTEN)
         verdicts = [Verdict(KERNEL, Outcome.ALLOW, "flatten", reason)]
         self.totals.strategies.setdefault(context.strategy_id, StrategyTotals())
         self._write_down(decision, decision.params, {}, verdicts, intent, None)
@@ -484,7 +486,8 @@ class Engine:
             decision_hash=key,
             generation=route.number,
         )
-        if self._audit.is_known(self._label, key):
+        number = client_order_id(key)
+        if self._audit.is_known(self._label, key) or (not self._is_simulated and self._blotter.knows(number)):
             self.totals.repeated += 1
             return
         has_price = context.price == context.price  # NaN: no price is known
@@ -496,16 +499,16 @@ class Engine:
             is_allowed=signal.symbol in route.symbols,
         )
         seen = inputs.context
-        purpose = Purpose.EXIT if seen is not None and quantity <= seen.closable(decision.action) else Purpose.ENTRY
-        intent = self._intend(decision, quantity, purpose) if quantity else None
+        purpose = _EXIT if seen is not None and quantity <= seen.closable(decision.action) else _ENTRY
+        intent = self._intend(decision, number, quantity, purpose) if quantity else None
         self._write_down(decision, params, msgspec.structs.asdict(signal), verdicts, intent, inputs)
         if intent is not None:
             context.last_order_at = decision.decided_at
             self._blotter.send(intent, context, decision.price or ZERO)
 
-    def _intend(self, decision: Decision, quantity: Decimal, purpose: Purpose) -> Intent:
+    def _intend(self, decision: Decision, number: str, quantity: Decimal, purpose: Purpose) -> Intent:
         return Intent(
-            client_order_id=client_order_id(decision.decision_hash),
+            client_order_id=number,
             decision_hash=decision.decision_hash,
             account=self._label,
             strategy_id=decision.strategy_id,

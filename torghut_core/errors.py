@@ -9,6 +9,7 @@ TorghutError                    the root; carries its ids as attributes and buil
 ├── PluginError                 a plugin that cannot be loaded or that raised
 │   └── HandOverError           new code that does not take over the state of the old
 ├── StateError                  the state directory: locked, full, of a newer version
+│   └── Superseded              another process has traded the account meanwhile
 ├── VenueError                  a venue did not do what it was asked
 │   ├── OrderRefused            it said no, and will again
 │   ├── DuplicateOrder          it has an order of this client order id already
@@ -24,16 +25,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+SHORTEST_SECRET = 6
+"""Shorter texts are hidden nowhere: they are in everything."""
+
+_secrets: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """Never show this text: `without_secrets` takes it out of what is logged, answered and written down."""
+    if len(secret) >= SHORTEST_SECRET:
+        _secrets.add(secret)
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the secrets that are known, wherever they come from: a plugin may put one into what it raises."""
+    for secret in _secrets:
+        if secret in text:
+            text = text.replace(secret, "***")
+    return text
+
 
 def reason_of(error: BaseException) -> str:
-    """What was raised, on one line.
+    """What was raised, on one line, without secrets.
 
     Examples
     --------
     >>> reason_of(ValueError("no such symbol"))
     'ValueError: no such symbol'
     """
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 class TorghutError(Exception):
@@ -121,6 +141,10 @@ class HandOverError(PluginError):
 
 class StateError(TorghutError):
     """The state directory cannot be used: locked by another process, full, or written by a newer version."""
+
+
+class Superseded(StateError):
+    """Another process has traded the account meanwhile: what this one knows is old, and it may write nothing more."""
 
 
 class VenueError(TorghutError):

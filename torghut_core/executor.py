@@ -189,8 +189,9 @@ class Executor(Broker):
 
     def forget(self, client_order_id: str) -> None:
         """An order is done."""
-        self._out.pop(client_order_id, None)
-        self.unresolved.pop(client_order_id, None)
+        with self._changed:
+            self._out.pop(client_order_id, None)
+            self.unresolved.pop(client_order_id, None)
 
     def note(self, account: Account, positions: dict[str, Position]) -> None:
         """Keep what the venue said of account and positions: what `account` and `positions` give from now on."""
@@ -263,7 +264,7 @@ class Executor(Broker):
     def run_one(self) -> bool:
         """Do one thing that is due in the caller's thread, for an executor without threads; whether there was any."""
         with self._changed:
-            task = self._due()
+            task = None if self._is_closed else self._due()
         if task is not None:
             self._do(task)
         return task is not None
@@ -398,7 +399,10 @@ class Executor(Broker):
     def _give_up(self, task: Task, reason: str) -> None:
         """Send no more: what never left is canceled, what may be there is for the reconciler."""
         if task.may_be_there:
-            self.unresolved[task.number] = time.time_ns()
+            with self._changed:
+                if task.number not in self._out:
+                    return  # it is done: the venue said so by other ways
+                self.unresolved[task.number] = time.time_ns()
             logs.error("order unresolved", client_order_id=task.number, reason=reason)
             self.on_news()
             return

@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
-from torghut_core.errors import StateError
+from torghut_core.errors import StateError, Superseded
 from torghut_core.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     import psycopg
+    from sqlalchemy import Connection
 
     from torghut_core.audit.visit import Visitor
 
@@ -91,6 +92,7 @@ class Lease(ABC):
         self._database = database
         self._state = state.absolute()
         self._me = ""
+        self._was_held = False
         self._lock = threading.Lock()
         self._valid_until = _LOST
         self._stop = threading.Event()
@@ -117,14 +119,16 @@ class Lease(ABC):
 
         Raises
         ------
+        Superseded : it was lost, and another one has had it meanwhile.
         StateError : the database cannot be reached or written; the lease is not held.
         """
         if self.is_held:
             return True
         self._end_thread()
         self._let_go()
-        since = format_timestamp(time.time_ns())
-        self._me = f"{socket.gethostname()} process {os.getpid()} ({self._state}) since {since}"
+        if not self._me:
+            since = format_timestamp(time.time_ns())
+            self._me = f"{socket.gethostname()} process {os.getpid()} ({self._state}) since {since}"
         try:
             asked = self._locked()
         except BaseException:
@@ -134,13 +138,33 @@ class Lease(ABC):
             self._let_go()
             self.holder = self._visit(lambda store: _holder(store, self.name))
             return False
-        self.holder, self.problem = self._me, ""
+        self.holder, self.problem, self._was_held = self._me, "", True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, args=(self._stop,), name=f"lease-{self.name}", daemon=True)
         with self._lock:
             self._valid_until = asked + VALID_SECONDS
         self._thread.start()
         return True
+
+    def guard(self, connection: Connection) -> None:
+        """Raise where another one has taken the lease since this one did; in a transaction, so that it is true to its end.
+
+        Raises
+        ------
+        Superseded : another one has.
+        """
+        from sqlalchemy import text
+
+        query = text("SELECT holder FROM leases WHERE name = :name")
+        self._require_mine(connection.execute(query, {"name": self.name}).scalar_one_or_none())
+
+    def _require_mine(self, holder: str | None) -> None:
+        if holder != self._me:
+            self.holder = holder or ""
+            raise Superseded(
+                f"{self.name} is traded by {self.holder or 'nobody'} (this one has lost the lease and writes nothing more:"
+                " see whether that one is well, then start this one again)"
+            )
 
     def release(self) -> None:
         """Give it back, so that the next holder need not wait; harmless where it is not held. Send nothing after it.
@@ -150,6 +174,7 @@ class Lease(ABC):
         StateError : the row could not be written: the lease is free, and the next holder waits.
         """
         was_held = self.is_held
+        self._was_held = False
         with self._lock:
             self._valid_until = _LOST
         self._end_thread()
@@ -176,6 +201,8 @@ class Lease(ABC):
         """Lock, and wait until no other can believe to hold it; give when it was confirmed, None where it is not ours."""
         if not self._take():
             return None
+        if self._was_held:
+            self._require_mine(self._visit(lambda store: _holder(store, self.name)))
         if not self._visit(lambda store: _take_row(store, self.name, self._me)):
             time.sleep(VALID_SECONDS + MARGIN_SECONDS)
         asked = time.clock_gettime(_CLOCK)

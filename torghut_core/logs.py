@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping, MutableMapping
 from typing import Any
+
+from torghut_core.errors import without_secrets
 
 _level = "warning"
 
@@ -33,6 +36,11 @@ def error(event: str, **fields: Any) -> None:
     _logger().error(event, **fields)
 
 
+def _hide(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Take secrets out of what is logged, tracebacks too."""
+    return {name: without_secrets(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
 def _logger() -> Any:
     import structlog
 
@@ -42,6 +50,7 @@ def _logger() -> Any:
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.format_exc_info,
+                _hide,
                 structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[_level.upper()]),

@@ -19,14 +19,15 @@ To settle the same look twice changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 
 import msgspec
 
 from torghut_core import logs
 from torghut_core.blotter import Blotter
-from torghut_core.errors import InputError
+from torghut_core.errors import InputError, StateError, Unanswered, VenueError, reason_of
 from torghut_core.executor import Executor
 from torghut_core.model.trading import (
     ZERO,
@@ -98,14 +99,21 @@ def look(
     VenueError : it does not answer.
     """
     began_at, began = time.time_ns(), time.monotonic()
-    orders = list(broker.orders())
-    listed = {order.intent.client_order_id for order in orders}
-    found = {number: broker.find(number) for number in ours if number not in listed}
-    positions = {symbol: position for symbol, position in broker.positions().items() if position.quantity}
-    account = broker.account()
+    try:
+        orders = list(broker.orders())
+        done = [] if since is None else list(broker.done_since(since))
+        listed = {order.intent.client_order_id for order in orders}
+        found = {number: broker.find(number) for number in ours if number not in listed}
+        positions = {symbol: position for symbol, position in broker.positions().items() if position.quantity}
+        account = broker.account()
+    except VenueError:
+        raise
+    except Exception as error:  # a plugin may raise anything
+        logs.error("broker failed", request="look", error=reason_of(error), exc_info=error)
+        raise Unanswered(reason_of(error)) from error
     return Look(
         orders=orders,
-        done=[] if since is None else list(broker.done_since(since)),
+        done=done,
         found=found,
         positions=positions,
         account=account,
@@ -160,10 +168,12 @@ class Reconciler:
         self._executor.note(seen.account, seen.positions)
         self._blotter.spent_before = seen.spent
         for order in seen.orders:
-            self._see(order, done)
+            with self._readable(order):
+                self._see(order, done)
         for order in seen.done:
-            if not self._take_in(order, done) and self._blotter.knows(order.intent.client_order_id):
-                done.news += self._learn(OrderStatus(order=order))
+            with self._readable(order):
+                if not self._take_in(order, done) and self._blotter.knows(order.intent.client_order_id):
+                    done.news += self._learn(OrderStatus(order=order))
         for number, status in seen.found.items():
             if status is not None:
                 done.news += self._learn(status)
@@ -200,6 +210,14 @@ class Reconciler:
                 self._lose(number, self.last.at, told)
         self.blocked = {name: said for name, said in self.blocked.items() if name != symbol}
         return quantity
+
+    @contextmanager
+    def _readable(self, order: Order) -> Iterator[None]:
+        """Leave an order that only the database knows to a later look, where it cannot be read."""
+        try:
+            yield
+        except StateError as error:
+            logs.warning("order not looked up", client_order_id=order.intent.client_order_id, error=str(error))
 
     def _see(self, order: Order, done: Settled) -> None:
         """One of the venue's open orders."""

@@ -10,7 +10,6 @@ down with the decision, so that the verdicts can be found again on any machine: 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
@@ -60,8 +59,15 @@ class Gates(msgspec.Struct, kw_only=True):
     unreconciled: Mapping[str, str] = {}
     price_max_age_ns: int = 300 * SECOND
 
+    @property
+    def has_switches(self) -> bool:
+        """Whether all three switches of live trading are set."""
+        return self.mode == "live" and self.live_enabled and bool(self.live_account)
+
     def entries_only(self, symbol: str) -> list[tuple[str, str]]:
         """What denies entries in a symbol and lets exits pass: codes, each with its reason."""
+        if self.control not in _EXITS and not (self.restriction or self.unrecorded or self.unreconciled):
+            return _NOTHING
         found = [(_EXITS[self.control], self.control_reason)] if self.control in _EXITS else []
         if self.restriction == "reduce_only":
             found.append(("reduce-only", "the catalog is wrong (on_invalid)"))
@@ -72,6 +78,7 @@ class Gates(msgspec.Struct, kw_only=True):
         return found
 
 
+_NOTHING: list[tuple[str, str]] = []
 _EXITS = {"pause_entries": "pause-entries", "reduce_only": "reduce-only"}
 
 
@@ -152,7 +159,7 @@ class Desk:
         `context` gives the account and the market; it is called when somebody needs to look at it. The others are as in
         `Inputs`.
         """
-        gates = copy.copy(self._gates)
+        gates = msgspec.structs.replace(self._gates)
         needs_context = self._needs_context or bool(gates.entries_only(decision.symbol))
         inputs = Inputs(
             gates=gates,
@@ -168,9 +175,10 @@ class Desk:
 
     def weigh(self, decision: Decision, inputs: Inputs) -> tuple[list[Verdict], Decimal]:
         """All verdicts on a decision, and the quantity that may be sent: the same for the same inputs, at any time."""
-        verdicts = _gates_on(decision, inputs)
+        is_valid = _is_valid(decision)
+        verdicts = _gates_on(decision, inputs, is_valid)
         shown = inputs.context
-        if inputs.price_ts is None or not _is_valid(decision):
+        if inputs.price_ts is None or not is_valid:
             return verdicts, ZERO
         is_denied = Outcome.DENY in [verdict.outcome for verdict in verdicts]
         if shown is None:
@@ -215,14 +223,13 @@ def _is_valid(decision: Decision) -> bool:
     return decision.quantity.is_finite() and decision.quantity > 0
 
 
-def _gates_on(decision: Decision, inputs: Inputs) -> list[Verdict]:
+def _gates_on(decision: Decision, inputs: Inputs, is_valid: bool) -> list[Verdict]:
     """The gates' verdicts: what an operator switches, what the order is, then what only exits pass."""
     gates, price_ts = inputs.gates, inputs.price_ts
-    switches = gates.mode == "live" and gates.live_enabled and bool(gates.live_account)
     verdicts = [
         _gate("trading-enabled", gates.trading_enabled, "", "" if gates.trading_enabled else "true"),
-        _gate("mode", switches or not gates.is_live, "live" if gates.is_live else "", "" if switches else "paper"),
-        _gate("kill-switch", gates.control != "halted", gates.control_reason if gates.control == "halted" else ""),
+        _gate("mode", True, "paper") if not gates.is_live else _gate("mode", gates.has_switches, "live"),
+        _gate("kill-switch", True) if gates.control != "halted" else _gate("kill-switch", False, gates.control_reason),
         _gate("strategy-enabled", inputs.is_enabled),
         _gate("symbol-allowed", inputs.is_allowed, decision.symbol),
         _gate("broker-capable", not inputs.objection, inputs.objection),
@@ -231,7 +238,7 @@ def _gates_on(decision: Decision, inputs: Inputs) -> list[Verdict]:
     if price_ts is not None:
         age, limit = decision.decided_at - price_ts, gates.price_max_age_ns
         verdicts.append(_gate("price-fresh", age <= limit, f"{age // SECOND} s", f"{limit // SECOND} s"))
-    verdicts.append(_gate("quantity-valid", _is_valid(decision), str(decision.quantity), "> 0"))
+    verdicts.append(_gate("quantity-valid", is_valid, str(decision.quantity), "> 0"))
     if gates.restriction == "halt":
         verdicts.append(_gate("halted", False))
     closed = gates.entries_only(decision.symbol)

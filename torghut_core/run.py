@@ -33,7 +33,16 @@ from torghut_core.console import Console
 from torghut_core.controls import Control, Controls
 from torghut_core.daemon_threads import DaemonThreads
 from torghut_core.engine import Engine
-from torghut_core.errors import CatalogError, InputError, NotFoundError, Problem, StateError, VenueError, reason_of
+from torghut_core.errors import (
+    CatalogError,
+    InputError,
+    NotFoundError,
+    Problem,
+    StateError,
+    Superseded,
+    VenueError,
+    reason_of,
+)
 from torghut_core.generation import Generation, build, validate
 from torghut_core.lease import open_lease
 from torghut_core.model.trading import Intent, Purpose
@@ -263,6 +272,7 @@ class Run:
         venue = Venue(broker, account, self.controls, lease, self._hear_soon)
         stack.callback(venue.close)
         venue.take_lease()
+        self.audit.guard = lease.guard
         return venue
 
     def _read(self) -> Version:
@@ -372,7 +382,10 @@ class Run:
             server.stop()
             if self._planning is not None:  # it may be reading from a store that is about to be closed
                 await asyncio.wait([self._planning], timeout=STOP_SECONDS)
-            self._close_books()
+            if any(isinstance(error, Superseded) for error in ended):
+                self.audit.drop()
+            else:
+                self._close_books()
         for error in ended:
             if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
                 raise error
@@ -499,6 +512,9 @@ class Run:
                 if gates.unrecorded:
                     logs.warning("the audit database can be written again")
                 gates.unrecorded = ""
+            except Superseded:
+                self.audit.drop()
+                raise
             except StateError as error:
                 if not gates.unrecorded:
                     logs.error("the audit database cannot be written: entries wait", error=str(error))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from torghut_core.errors import SettingsError
+from torghut_core.errors import SettingsError, hide
 from torghut_core.model.trading import Limits
 
 
@@ -159,6 +159,7 @@ def secret(name: str) -> SecretStr:
         ) from error
     if not value:
         raise SettingsError(f"{name} is not set (set it, or {name}_FILE to a file that holds it)")
+    hide(value)
     return SecretStr(value)
 
 
@@ -170,10 +171,24 @@ def load_settings() -> Settings:
     SettingsError : a variable that does not parse; names it, says what is allowed, and never shows a secret.
     """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         lines = [
             f"{str(problem['loc'][0]).upper()}: {problem['msg']}"
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError("\n".join(lines)) from None
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            for part in _parts(value.get_secret_value()):
+                hide(part)
+    return settings
+
+
+def _parts(secret: str) -> list[str]:
+    """What is secret in a secret: the tokens of ``ADMIN_TOKENS``, the password of a DSN, or all of it."""
+    if "://" in secret:
+        user = secret.partition("://")[2].rpartition("@")[0]
+        return [user.partition(":")[2]]
+    return [part.rpartition(":")[2] for part in secret.replace(",", " ").split()]

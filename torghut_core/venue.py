@@ -16,7 +16,7 @@ from torghut_core import logs
 from torghut_core.audit import SqlAuditStore
 from torghut_core.controls import Controls
 from torghut_core.engine import Engine
-from torghut_core.errors import SettingsError, StateError, VenueError
+from torghut_core.errors import SettingsError, StateError, Superseded, VenueError
 from torghut_core.executor import Executor
 from torghut_core.lease import Lease
 from torghut_core.model.trading import Intent, Purpose
@@ -111,12 +111,18 @@ class Venue:
         StateError : another one goes on trading it.
         """
         until = time.monotonic() + wait
-        while not self.lease.acquire():
+        while True:
+            problem = StateError(
+                f"account {self.account} is traded by {self.lease.holder}"
+                " (only one may; stop that one, and start this one again)"
+            )
+            try:
+                if self.lease.acquire():
+                    return
+            except StateError as error:
+                problem = error
             if time.monotonic() > until:
-                raise StateError(
-                    f"account {self.account} is traded by {self.lease.holder}"
-                    " (only one may; stop that one, and start this one again)"
-                )
+                raise problem
             time.sleep(0.25)
 
     def permits(self, intent: Intent) -> str:
@@ -159,15 +165,24 @@ class Venue:
         return done
 
     def regain_lease(self) -> None:
-        """Try to get a lost lease back; nothing leaves until the next look is settled."""
+        """Try to get a lost lease back; nothing leaves until the next look is settled.
+
+        Raises
+        ------
+        Superseded : another one has it, or has had it: what is known here is old.
+        """
         self._is_checked = False
         try:
-            self.lease.acquire()
+            is_held = self.lease.acquire()
+        except Superseded:
+            raise
         except StateError:  # the lease says why
             self._is_cut_off = True
-        else:
-            self._is_cut_off = False
+            return
+        self._is_cut_off = False
         self._held_since = time.time_ns()
+        if not is_held:
+            raise Superseded(f"account {self.account} is traded by {self.lease.holder} now (this one ends)")
 
     def problems(self, stale_seconds: float) -> list[str]:
         """Why this is not ready to trade."""

@@ -60,9 +60,7 @@ def run(prices, cuts=(), broker=Newyorker):
         broker=broker(broker.Params(cash=Decimal(1000))), strategies=(instance,), rules=(("note", note),), advisors=(),
         observers=(),
     )  # fmt: skip
-    engine = Engine(
-        generation, "test", MemoryAuditStore(), Gates(trading_enabled=True, price_max_age_ns=10**18)
-    )
+    engine = Engine(generation, "test", MemoryAuditStore(), Gates(trading_enabled=True, price_max_age_ns=10**18))
     batch = bar_batch(rows, "1Hour")
     for cut in [*sorted(set(cuts)), None]:
         if cut is not None and not batch.start < cut < batch.stop:
@@ -78,7 +76,7 @@ def run(prices, cuts=(), broker=Newyorker):
 def test_day_begins_at_midnight_of_the_accounts_zone():
     """05:00 UTC in winter: a bar that ends then belongs to the new day, and equity is that of the bars before it."""
     prices = [100.0] * 8 + [90.0] * 8 + [80.0] * 4 + [70.0] * 10
-    seen = dict((now, (began, low)) for now, began, low in run(prices))
+    seen = {now: (began, low) for now, began, low in run(prices)}
     midnight = START + 17 * HOUR
     assert {began for now, (began, _) in seen.items() if now < midnight} == {Decimal(1000)}
     (after,) = {began for now, (began, _) in seen.items() if now >= midnight}

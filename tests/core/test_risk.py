@@ -201,3 +201,20 @@ def test_rule_that_raises_or_babbles_denies_and_is_named(said):
     failures = {}
     verdicts, quantity, _ = judge(ALLOW, said, failures=failures)
     assert (denials(verdicts), quantity, list(failures)) == (["rule-failed"], 0, ["rule-1"])
+
+
+def test_inputs_are_those_of_the_moment():
+    """A gate that is turned later changes nothing of what was judged before."""
+    gates = Gates(trading_enabled=True)
+    desk = Desk(gates, ABLE, [], [], lambda *_: None)
+    proposed = decision()
+    verdicts, _, inputs = desk.judge(proposed, proposed.decided_at, risk_context, is_enabled=True, is_allowed=True)
+    gates.control = "halted"
+    assert inputs.gates.control == "running"
+    assert desk.weigh(proposed, inputs)[0] == verdicts
+
+
+def test_no_rule_speaks_as_the_kernel():
+    """A plugin that calls itself the kernel in its verdict is written down under its own name."""
+    verdicts, _, _ = judge(Verdict("kernel", Outcome.ALLOW, "all-well"))
+    assert verdicts[-1].rule == "rule-0"

@@ -166,8 +166,11 @@ def verify(connection: Connection, file: HeadFile | None) -> list[Finding]:
     that the log covers.
     """
     log = _Log()
+    anchored, problem = _anchored(file)  # before the state of the database is taken: somebody may be writing to both
     findings = [*_trigger_findings(connection), *log.read(connection)]
-    findings += _head_findings(connection, log, file)
+    findings += _head_findings(connection, log)
+    if file is not None:
+        findings += _anchor_findings(connection, log, file, anchored, problem)
     for table in COVERED:
         findings += log.compare(table, connection)
     return findings
@@ -222,7 +225,7 @@ class _Log:
             yield Finding(name, key, "missing: the log has it")
 
 
-def _head_findings(connection: Connection, log: _Log, file: HeadFile | None) -> Iterator[Finding]:
+def _head_findings(connection: Connection, log: _Log) -> Iterator[Finding]:
     head = read_head(connection)
     if head is None:
         yield Finding("controls", HEAD_ROW, "missing or unreadable")
@@ -230,15 +233,23 @@ def _head_findings(connection: Connection, log: _Log, file: HeadFile | None) -> 
         yield Finding("audit_log", "", f"cut: it ends at {log.last.seq}, and {HEAD_ROW} in controls is {head.seq}")
     elif head != log.last:
         yield Finding("audit_log", "", f"its end is not the one that {HEAD_ROW} in controls has ({head.seq})")
-    if file is None:
-        return
+
+
+def _anchored(file: HeadFile | None) -> tuple[Head | None, str]:
+    """What the head file holds, and why it cannot be read, "" where it can."""
     try:
-        problem = file_problem(connection, file.read(), file.path)
+        return (None if file is None else file.read()), ""
     except StateError as error:
-        problem = str(error)
+        return None, str(error)
+
+
+def _anchor_findings(
+    connection: Connection, log: _Log, file: HeadFile, anchored: Head | None, problem: str
+) -> Iterator[Finding]:
+    problem = problem or file_problem(connection, anchored, file.path)
     if problem:
         yield Finding("audit_log", "", problem)
-    elif log.last != GENESIS and not file.path.exists():
+    elif anchored is None and log.last != GENESIS:
         yield Finding("audit_log", "", f"{file.path} is missing, so a cut end may not show")
 
 

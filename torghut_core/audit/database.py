@@ -74,7 +74,7 @@ def audit_engine(database: str | Path, *, is_probe: bool = False) -> Engine:
     """
     try:
         url = make_url(database) if isinstance(database, str) else URL.create("sqlite", database=str(database))
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # a port that is no number
         raise InputError("the audit database's address is not a URL (use postgresql://user@host/name)") from error
     if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         if find_spec("psycopg") is None:

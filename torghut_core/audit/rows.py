@@ -252,7 +252,7 @@ def _fold_decision(
     signal: Row,
     verdicts: Sequence[Verdict],
     intent: Intent | None,
-    inputs: bytes | None,
+    inputs: msgspec.Struct | None,
 ) -> None:
     """Write down a decision, and with an intent the order that it asks for."""
     changes.insert(
@@ -276,7 +276,7 @@ def _fold_decision(
             "signal": _signal(signal),
             "created_at": at,
             "executed_at": None,
-            "inputs": json_value(inputs),
+            "inputs": None if inputs is None else json_value(struct_json(inputs)),
         },
     )
     if intent is not None:

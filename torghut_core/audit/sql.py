@@ -103,6 +103,8 @@ class SqlAuditStore(AuditRecords):
         self._probe: Future[str] | None = None
         self._recent: dict[str, dict[Key, Row]] = {"trade_decisions": {}, "executions": {}}
         """Rows that reports are likely to change: of these tables nobody else writes those of this store's accounts."""
+        self.guard: Callable[[Connection], None] | None = None
+        """Asked in the transaction of each commit, while nobody else can write: nothing is written where it raises."""
         self._attempt: Head | None = None
         self._attempted = 0
         self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
@@ -126,6 +128,8 @@ class SqlAuditStore(AuditRecords):
             return
         with writing(self._engine) as connection:
             head = self._locked_head(connection)
+            if self.guard is not None:
+                self.guard(connection)
             if self._attempt is not None and is_entry(connection, self._attempt):
                 # The last commit failed, and yet it is there, perhaps with others' behind it: the connection broke at its end.
                 del self._pending[: self._attempted]
@@ -137,6 +141,10 @@ class SqlAuditStore(AuditRecords):
         self._pending = []
         self._attempt = None
         self._anchor(head)
+
+    def drop(self) -> None:
+        """Forget what was recorded since the last commit."""
+        self._pending = []
 
     def close(self) -> None:
         """Commit and let go; closing twice is harmless."""

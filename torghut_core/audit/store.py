@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from torghut_core.audit.explain import explain_decision
-from torghut_core.audit.rows import NUMBERED, Record, Row, struct_json
+from torghut_core.audit.rows import NUMBERED, Record, Row
 from torghut_core.audit.values import plain
 from torghut_core.errors import InputError, StateError
 from torghut_core.model.trading import (
@@ -163,10 +163,9 @@ class AuditRecords(AuditStore):
             )
         if not _SCALARS.issuperset(map(type, signal.values())):
             signal = plain(signal, "signal")
-        seen = None if inputs is None else struct_json(inputs)  # now: what risk looks at changes from moment to moment
         self._labels.add(account)
         self._known[account].add(decision.decision_hash)
-        self._pending.append(("decision", self._clock(), decision, signal, verdicts, intent, seen))
+        self._pending.append(("decision", self._clock(), decision, signal, verdicts, intent, inputs))
 
     def record_report(
         self, account: str, order: Order, report: Report, position: Position, strategy_id: str | None = None

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, Engine, make_url, select
 
-from torghut_core.audit.chain import Head
 from torghut_core.audit.database import audit_engine, reading
 from torghut_core.audit.sql import SqlAuditStore
 from torghut_core.audit.tables import controls
@@ -31,8 +30,6 @@ _threads = DaemonThreads()
 class Visitor(SqlAuditStore):
     """A store for one visit: `close` drops what was not committed."""
 
-    _guard: Callable[[Connection], None] | None = None
-
     def turn_control(self, name: str, value: Any, actor: str, allow: Callable[[Any], None]) -> None:
         """Write down a switch in one transaction with a look at what it was.
 
@@ -46,20 +43,14 @@ class Visitor(SqlAuditStore):
             found = self._select(connection, "controls", name=name)
             allow(found[0]["value"] if found else None)
 
-        self._guard = guard
+        self.guard = guard
         self.record_control(name, value, actor)
         self.commit()
 
     def close(self) -> None:
         """Let go."""
-        self._pending = []
+        self.drop()
         super().close()
-
-    def _locked_head(self, connection: Connection) -> Head:
-        head = super()._locked_head(connection)
-        if self._guard is not None:
-            self._guard(connection)
-        return head
 
 
 def visit(database: str | Path, work: Callable[[Visitor], _T], seconds: float | None = None) -> _T:

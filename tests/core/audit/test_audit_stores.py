@@ -94,16 +94,6 @@ def test_inputs_are_explained_as_they_were_judged(store, make):
     assert repr(judged) == repr(make.inputs(decision))
 
 
-def test_inputs_are_those_of_the_moment_of_the_decision(store, make):
-    """What an operator turns between the decision and the commit is not written down as if it had been judged by."""
-    decision = make.decision()
-    odd = Odd("before")
-    store.record_decision(decision, {}, [], None, odd)
-    odd.number = "after"
-    store.commit()
-    assert store.decisions()[0]["inputs"] == {"number": "before"}
-
-
 class Odd(msgspec.Struct):
     """What a broker's own code may put into its account."""
 

@@ -1,0 +1,129 @@
+"""What the account looks like between two looks at the venue, and what the venue keeps of what was bought."""
+
+from decimal import Decimal
+
+import pytest
+
+from torghut_core import Side
+
+RATE = Decimal("0.0026")
+COIN = "BTC/USD"
+
+
+@pytest.fixture
+def desk(desk, venue):
+    venue.fee_in_kind = lambda symbol: RATE if "/" in symbol else Decimal(0)
+    return desk
+
+
+@pytest.fixture
+def buy(desk, venue, intent):
+    """A function by which a strategy buys, and is filled whole."""
+    count = iter(range(1, 100))
+
+    def bought(quantity, strategy="one", symbol=COIN):
+        number = f"tg-{next(count)}"
+        desk.send(intent(number, symbol, Side.BUY, quantity, strategy_id=strategy))
+        desk.run()
+        venue.fill(number, quantity)
+        desk.blotter.hear()
+
+    return bought
+
+
+def held(desk, symbol=COIN):
+    positions = desk.blotter.positions
+    return {strategy: position.quantity for (strategy, name), position in positions.items() if name == symbol}
+
+
+def seen_twice(desk):
+    """The differences that two looks in a row see."""
+    desk.settle()
+    desk.clock.pass_(1)
+    return desk.settle().differences
+
+
+def test_fee_in_kind_is_taken_off_the_position(desk, venue, buy):
+    """A venue that keeps a part of the coins bought blocks nothing: the strategy holds what it can sell."""
+    buy("1")
+    venue.held[COIN] -= Decimal("0.0025")
+    done = desk.settle()
+    assert (done.differences, done.suspects, desk.reconciler.blocked) == ({}, {}, {})
+    assert held(desk) == {"one": Decimal("0.9975")}
+    assert desk.blotter.positions["one", COIN].fees == Decimal("0.2500")
+
+
+def test_fee_that_comes_days_later_and_in_parts_is_a_fee_still(desk, venue, buy):
+    """Fees are posted when the venue likes, and each purchase pays only once."""
+    buy("1")
+    desk.settle()
+    buy("1")
+    for _ in range(2):
+        desk.settle()
+        venue.held[COIN] -= Decimal("0.0025")
+        desk.settle()
+    assert held(desk) == {"one": Decimal("1.9950")}
+    venue.held[COIN] -= Decimal("0.0025")
+    assert list(seen_twice(desk)) == [COIN]
+
+
+def test_strategies_share_a_fee_by_what_they_bought(desk, venue, buy):
+    """To the last digit: nothing is lost in between."""
+    buy("1", "one")
+    buy("2", "two")
+    venue.held[COIN] -= Decimal("0.007")
+    desk.settle()
+    assert sum(held(desk).values()) == venue.held[COIN]
+    assert held(desk)["two"] == Decimal(2) - (Decimal("0.007") - Decimal("0.002333333"))
+
+
+@pytest.mark.parametrize(("symbol", "missing"), [(COIN, "0.0027"), (COIN, "-0.001"), ("ES", "0.001")])
+def test_what_is_no_fee_is_a_difference(desk, venue, buy, symbol, missing):
+    """More than the venue may keep, units that came from nowhere, and what is paid for in money."""
+    buy("1", symbol=symbol)
+    venue.held[symbol] -= Decimal(missing)
+    assert list(seen_twice(desk)) == [symbol]
+    assert held(desk, symbol) == {"one": Decimal(1)}
+
+
+def test_fee_is_known_after_a_restart(desk, venue, buy):
+    """It is written down, and one that is posted after the restart is recognised too."""
+    buy("1")
+    venue.held[COIN] -= Decimal("0.001")
+    desk.settle()
+    later = desk.again()
+    later.executor.fee_in_kind = venue.fee_in_kind
+    assert held(later) == {"one": Decimal("0.999")}
+    venue.held[COIN] -= Decimal("0.0015")
+    later.settle(is_start=True)
+    assert (held(later), later.reconciler.blocked) == ({"one": Decimal("0.9975")}, {})
+
+
+def test_purchase_lowers_the_buying_power_at_once(desk, venue, buy):
+    """What the venue said of the account is older than the fill, and money is not spent twice."""
+    before = desk.blotter.account().buying_power
+    buy("10")
+    assert desk.blotter.account().buying_power == before - 1000
+    desk.settle()
+    assert desk.blotter.account().buying_power == before - 1000 == venue.cash
+
+
+def test_look_that_began_before_a_purchase_does_not_hide_it(desk, buy):
+    """The account that it shows may or may not have the fill in it: the lower buying power counts."""
+    seen = desk.look()
+    before = seen.account.buying_power
+    buy("10")
+    desk.reconciler.settle(seen)
+    assert desk.blotter.account().buying_power == before - 1000
+
+
+def test_sale_does_not_raise_the_buying_power_before_the_venue_says_so(desk, venue, buy, intent):
+    """Proceeds may have to settle first."""
+    buy("10")
+    desk.settle()
+    before = desk.blotter.account().buying_power
+    desk.send(intent("tg-sale", COIN, Side.SELL, "10"))
+    desk.run()
+    venue.fill("tg-sale", "10")
+    desk.blotter.hear()
+    assert desk.blotter.account().buying_power == before

