@@ -135,7 +135,7 @@ class Blotter(Books):
         totals: Totals,
         lines: list[str],
         on_fill: Callable[[Fill, Position], None],
-        permits: Callable[[Intent], str] = lambda _intent: "",
+        permits: Callable[[Intent], str] | None = None,
     ) -> None:
         self.working: dict[str, Working] = {}
         self.outbox: list[Intent] = []
@@ -260,7 +260,7 @@ class Blotter(Books):
         if not self._is_simulated:
             self.outbox.append(intent)
             return
-        refusal = self._permits(intent)
+        refusal = self._permits(intent) if self._permits is not None else ""
         if refusal:
             self._take_back(number, refusal)
             return

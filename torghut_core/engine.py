@@ -92,7 +92,7 @@ class Engine:
         gates: Gates,
         *,
         executor: Broker | None = None,
-        permits: Callable[[Intent], str] = lambda _intent: "",
+        permits: Callable[[Intent], str] | None = None,
         allow_shorts: bool = False,
         on_trouble: Callable[[], None] = lambda: None,
     ) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from torghut_core.errors import reason_of
 from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
 from torghut_core.ports import Advisor, RiskContext, RiskRule
 from torghut_core.timestamps import SECOND
@@ -31,7 +32,7 @@ State: TypeAlias = Literal["running", "pause_entries", "reduce_only", "halted"]
 that work); nothing."""
 
 
-class Gates(msgspec.Struct, kw_only=True):
+class Gates(msgspec.Struct, kw_only=True, gc=False):
     """What has to be true for any order to leave. Changed by an operator or the kernel, never by a plugin.
 
     Attributes
@@ -131,6 +132,7 @@ class Desk:
     ) -> None:
         self._generation = generation
         self._gates = gates
+        self._gates_then = msgspec.structs.replace(gates)
         self._objection = objection
         self._plugins = [(name, advisor.review) for name, advisor in advisors]
         self._plugins += [(name, rule.check) for name, rule in rules]
@@ -142,7 +144,7 @@ class Desk:
         """The functions that ask plugins, and how to find the plugin's name in their local variables."""
         return {
             self._ask.__code__: lambda local: str(local["name"]),
-            self._asked_broker.__code__: lambda _local: "broker",
+            self.judge.__code__: lambda _local: "broker",
         }
 
     def judge(
@@ -159,13 +161,20 @@ class Desk:
         `context` gives the account and the market; it is called when somebody needs to look at it. The others are as in
         `Inputs`.
         """
-        gates = msgspec.structs.replace(self._gates)
+        gates = self._gates_then
+        if gates != self._gates:
+            gates = self._gates_then = msgspec.structs.replace(self._gates)
         needs_context = self._needs_context or bool(gates.entries_only(decision.symbol))
+        try:
+            objection = self._objection(decision)
+        except FROM_PLUGINS as error:  # a plugin may raise anything; a broker that cannot answer gets no order
+            self._on_failure("broker", error)
+            objection = reason_of(error)
         inputs = Inputs(
             gates=gates,
             is_enabled=is_enabled,
             is_allowed=is_allowed,
-            objection=self._asked_broker(decision),
+            objection=objection,
             price_ts=price_ts,
             generation=self._generation,
             context=context() if needs_context and price_ts is not None and _is_valid(decision) else None,
@@ -193,13 +202,6 @@ class Desk:
                 left = msgspec.structs.replace(left, quantity=verdict.quantity)
         return verdicts, ZERO if is_denied else left.quantity
 
-    def _asked_broker(self, decision: Decision) -> str:
-        try:
-            return self._objection(decision)
-        except FROM_PLUGINS as error:  # a plugin may raise anything; a broker that cannot answer gets no order
-            self._on_failure("broker", error)
-            return f"{type(error).__name__}: {error}"
-
     def _ask(
         self, name: str, check: Callable[[Decision, RiskContext], Verdict], decision: Decision, context: RiskContext
     ) -> Verdict:
@@ -214,7 +216,7 @@ class Desk:
                 return verdict
         except FROM_PLUGINS as error:  # a plugin may raise anything; a rule that cannot answer denies
             self._on_failure(name, error)
-            return Verdict(name, Outcome.DENY, "rule-failed", f"{type(error).__name__}: {error}")
+            return Verdict(name, Outcome.DENY, "rule-failed", reason_of(error))
         # The last look: what is no smaller positive quantity is no shrink, whatever the rule calls it.
         return Verdict(name, Outcome.DENY, "not-a-shrink", str(quantity), str(decision.quantity))
 

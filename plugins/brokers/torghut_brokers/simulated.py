@@ -39,6 +39,7 @@ from torghut_core import (
     Batch,
     Broker,
     Capabilities,
+    Decision,
     Fill,
     Intent,
     Order,
@@ -59,6 +60,7 @@ ZERO = Decimal(0)
 FLAT = Position()
 MILLISECOND = 1_000_000
 DAY = 86_400_000_000_000
+AUCTIONS = (TimeInForce.OPG, TimeInForce.CLS)
 FEW = 32
 """So many events are shown to the orders one by one; of more, those that matter are picked out first."""
 
@@ -120,7 +122,7 @@ class Simulated(Broker):
 
     capabilities = Capabilities(
         order_types=frozenset(OrderType),
-        times_in_force=frozenset(TimeInForce) - {TimeInForce.OPG, TimeInForce.CLS},  # there is no auction here
+        times_in_force=frozenset(TimeInForce) - set(AUCTIONS),
         simulated=True,
     )
 
@@ -162,6 +164,10 @@ class Simulated(Broker):
         return not self._orders
 
     # What is asked.
+
+    def objection(self, decision: Decision) -> str:
+        """Everything but auctions is taken; see `Broker.objection`."""
+        return f"time in force {decision.time_in_force}" if decision.time_in_force in AUCTIONS else ""
 
     def submit(self, intent: Intent) -> None:
         """Take an order; see `Broker.submit`."""

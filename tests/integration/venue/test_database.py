@@ -48,10 +48,10 @@ def test_a_kill_while_the_database_is_locked_stops(trader):
     assert trader.status["control"]["state"] == "halted"
 
 
-def test_a_server_that_is_gone_stops_everything_and_comes_back(make, fake, dsn, postgres_server):
-    """Postgres is stopped: the lease goes with it, so that nothing leaves; it says so; afterwards it trades on.
+def test_a_server_that_is_gone_stops_entries_and_comes_back(make, fake, dsn, postgres_server):
+    """Postgres is stopped, and the lease goes with it: only exits leave; it says so; afterwards it trades on.
 
-    An order that works goes on working, and what it fills meanwhile is found and written down.
+    An order that works goes on working, and what it fills meanwhile is found and written down, as the exit is.
     """
     trader = make(fake, DB_DSN=dsn).begin()
     trader.trade("bid", ("BTC/USD", "ETH/USD"))
@@ -66,7 +66,11 @@ def test_a_server_that_is_gone_stops_everything_and_comes_back(make, fake, dsn, 
         trader.say("bid", ("SOL/USD",))
         trader.until(lambda: trader.books)
         trader.until(lambda: trader.get("/trading/health")["checks"]["database"])
+        trader.until(
+            lambda: any("only exits leave" in reason for reason in trader.get("/trading/health")["checks"]["venue"])
+        )
         trader.say("close", ("BTC/USD",))
+        trader.until(lambda: "BTC/USD" not in trader.held)
         assert trader.ask("/readyz")[0] == 503
         assert trader.ask("/healthz")[0] == 200
     finally:
@@ -75,8 +79,9 @@ def test_a_server_that_is_gone_stops_everything_and_comes_back(make, fake, dsn, 
     trader.caught_up()
     trader.agrees()
     assert not [each for each in trader.sent if each.at > moment and "SOL/USD" in each.body]
-    trader.trade("close", ("BTC/USD",))
-    trader.until(lambda: not trader.held)
+    assert trader.books == {}
+    trader.trade("buy", ("AAVE/USD",))
+    trader.until(lambda: "AAVE/USD" in trader.held)
     trader.agrees()
     trader.send()
     assert trader.findings == []

@@ -135,7 +135,6 @@ def test_never_do_two_send_at_once(woken):
     assert len(late) <= THREADS
 
 
-@pytest.mark.xfail(reason="who has lost the lease goes on writing into the books of the other", strict=True)
 def test_who_has_lost_the_lease_writes_nothing_more(woken):
     """The books are the second's: each fill is in them once, also for whoever starts next."""
     first, second = woken

@@ -142,7 +142,6 @@ def test_a_password_of_the_database_is_not_kept(planted, dsn):
     engine.dispose()
 
 
-@pytest.mark.xfail(reason="what a plugin raises is passed on as it is", strict=True)
 def test_a_plugin_that_tells_a_key(planted):
     """What a plugin raises is logged, shown and written down, and may hold anything that it could read."""
     planted.begin().trade("fail")
