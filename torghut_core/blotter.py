@@ -551,7 +551,7 @@ class Blotter(Books):
     def _weigh(self, working: Working) -> None:
         """Keep the sums of what works up to date."""
         order = working.order
-        rest = _open_quantity(order)
+        rest = order.remaining if order.intent.side is _BUY else -order.remaining
         working.context.working += rest - working.open_quantity
         working.open_quantity = rest
         reserve = ZERO
@@ -565,10 +565,10 @@ class Blotter(Books):
         order, context = working.order, working.context
         if not apply_report(order, report):
             return False  # a fill that was seen before
-        if report.event is not _ACCEPT:
-            self._weigh(working)
         if is_done(order.state):
             self._end(working)
+        elif report.event is not _ACCEPT:
+            self._weigh(working)
         if report.fill is not None:
             report = msgspec.structs.replace(report, fill=self._fold(report.fill, context, working.price))
         elif report.event is _REJECTED:
@@ -584,6 +584,11 @@ class Blotter(Books):
         number = working.order.intent.client_order_id
         if self.working.pop(number, None) is None:
             return
+        working.context.working -= working.open_quantity
+        working.open_quantity = ZERO
+        if working.reserve:
+            self._reserved -= working.reserve
+            working.reserve = ZERO
         del self._orders[working.context.symbol][number]
         if working.order.state is _FILLED and self._is_simulated:
             return  # nothing can come of it any more
@@ -606,13 +611,6 @@ class Blotter(Books):
             return fill
         against_us = fill.price - price if fill.side is _BUY else price - fill.price
         return msgspec.structs.replace(fill, slippage=against_us)
-
-
-def _open_quantity(order: Order) -> Decimal:
-    """Signed units that an order would still add to the position."""
-    if is_done(order.state):
-        return ZERO
-    return order.remaining if order.intent.side is _BUY else -order.remaining
 
 
 def _line_of(order: Order, report: Report) -> str:

@@ -145,7 +145,8 @@ class AuditRecords(AuditStore):
         InputError : a price or quantity that is no `Decimal`, a value that JSON cannot hold.
         """
         account = decision.account
-        if self.is_known(account, decision.decision_hash):
+        known = self._hashes(account)
+        if decision.decision_hash in known:
             raise StateError(
                 f"decision {decision.decision_hash} of account {account} was recorded before"
                 " (ask `is_known` first, and send nothing for it)"
@@ -164,7 +165,7 @@ class AuditRecords(AuditStore):
         if not _SCALARS.issuperset(map(type, signal.values())):
             signal = plain(signal, "signal")
         self._labels.add(account)
-        self._known[account].add(decision.decision_hash)
+        known.add(decision.decision_hash)
         self._pending.append(("decision", self._clock(), decision, signal, verdicts, intent, inputs))
 
     def record_report(
