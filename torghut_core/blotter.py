@@ -159,6 +159,8 @@ class Blotter(Books):
         self._contexts: dict[tuple[str, str], Context] = {}
         self._views: dict[str, list[Context]] = {}
         """Contexts by symbol."""
+        self._marks: dict[str, tuple[float, Decimal]] = {}
+        """By symbol, the last price that was made a decimal of."""
         self._held: dict[tuple[str, str], Context] = {}
         """Contexts with a position."""
         self._orders: dict[str, dict[str, Working]] = {}
@@ -457,12 +459,14 @@ class Blotter(Books):
     def _price(self, symbol: str) -> Decimal:
         """The newest price that any strategy was shown of a symbol; where there was none, what was paid."""
         views = self._views[symbol]
-        if len(views) == 1 and views[0].price == views[0].price:
-            return money(views[0].price)
-        known = max((view for view in views if view.price == view.price), key=lambda view: view.now, default=None)
-        if known is not None:
-            return money(known.price)
-        return max((view.position.average_price for view in views), default=ZERO)
+        newest = views[0] if len(views) == 1 else max(views, key=lambda view: (view.price == view.price, view.now))
+        price = newest.price
+        if price != price:
+            return max((view.position.average_price for view in views), default=ZERO)
+        mark = self._marks.get(symbol)
+        if mark is None or mark[0] != price:
+            mark = self._marks[symbol] = price, money(price)
+        return mark[1]
 
     def orders_since(self, since: int) -> int:
         """How many orders were sent after a time."""

@@ -67,6 +67,9 @@ PULSE = 0.25
 HEED = 0.05
 """Seconds between two looks at the operator's control."""
 
+GATHER = 0.005
+"""Seconds in which news of orders is gathered: what comes together is written down together."""
+
 POLL = 1.0
 """Seconds between two looks at what the database says of it, and at whether it can be written."""
 
@@ -449,6 +452,8 @@ class Run:
         """Hear of orders, and heed the control, also while no market data comes in."""
         while True:
             await heard(self._news, HEED)
+            await asyncio.sleep(GATHER)
+            self._news.clear()
             control = self._heed()
             flatten = f"{control.reason} ({control.actor})" if control.flatten else ""
             self.engine.heed(flatten, time.time_ns())

@@ -146,8 +146,8 @@ class Changes:
             for key in list(rows)[-most:]:
                 known.pop(key, None)  # to the end
                 known[key] = rows[key]
-            for key in list(known)[: max(0, len(known) - most)]:
-                del known[key]
+            while len(known) > most:
+                del known[next(iter(known))]
 
     def all(self, table: str) -> list[Row]:
         """Every row of a table as it is now."""

@@ -101,7 +101,7 @@ class SqlAuditStore(AuditRecords):
         self._database = database
         self._probing = Lock()
         self._probe: Future[str] | None = None
-        self._recent: dict[str, dict[Key, Row]] = {"trade_decisions": {}, "executions": {}}
+        self._recent: dict[str, dict[Key, Row]] = {"trade_decisions": {}, "executions": {}, "trade_cursor": {}}
         """Rows that reports are likely to change: of these tables nobody else writes those of this store's accounts."""
         self.guard: Callable[[Connection], None] | None = None
         """Asked in the transaction of each commit, while nobody else can write: nothing is written where it raises."""
