@@ -377,6 +377,10 @@ class Blotter(Books):
         self.last_account = account
         return account
 
+    def refresh(self) -> None:
+        """Ask for the account for whoever looks on; between two batches."""
+        self.last_account = self._broker.account()
+
     @property
     def positions(self) -> dict[tuple[str, str], Position]:
         """What each strategy holds, by (strategy, symbol)."""

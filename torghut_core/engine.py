@@ -210,7 +210,8 @@ class Engine:
         if control in ("running", "pause_entries"):
             self._flattened.clear()
             return
-        blotter.now = max(blotter.now, now)
+        if not self._is_simulated:
+            blotter.now = max(blotter.now, now)
         blotter.cancel(but_exits=control == "reduce_only" or bool(flatten))
         if not flatten:
             return
@@ -222,16 +223,14 @@ class Engine:
             self._flattened[key] = now
             self._flatten(context, flatten, now)
 
-    def _flatten(self, context: Context, reason: str, now: int) -> None:
+    def _flatten(self, context: Context, reason: str, at: int) -> None:
         """Close what a strategy holds in a symbol, at the market, whatever gates and rules say."""
-        context.event_ts = context.now = now
+        context.event_ts, context.now = at, self._blotter.now
         proposed = context.close(because=reason)
         if proposed is None:
             return
-        key = decision_hash(self._label, context.strategy_id, context.symbol, now, proposed.action, proposed.params)
-        decision = msgspec.structs.replace(
-            proposed, decided_at=now, decision_hash=key, generation=self._generation.number
-        )
+        key = decision_hash(self._label, context.strategy_id, context.symbol, at, proposed.action, proposed.params)
+        decision = msgspec.structs.replace(proposed, decision_hash=key, generation=self._generation.number)
         intent = self._intend(decision, client_order_id(key), decision.quantity, Purpose.FLATTEN)
         verdicts = [Verdict(KERNEL, Outcome.ALLOW, "flatten", reason)]
         self.totals.strategies.setdefault(context.strategy_id, StrategyTotals())

@@ -153,10 +153,9 @@ class Lease(ABC):
         ------
         Superseded : another one has.
         """
-        from sqlalchemy import text
-
-        query = text("SELECT holder FROM leases WHERE name = :name")
-        self._require_mine(connection.execute(query, {"name": self.name}).scalar_one_or_none())
+        mark = "?" if connection.dialect.name == "sqlite" else "%s"
+        query = f"SELECT holder FROM leases WHERE name = {mark}"  # noqa: S608 - ours
+        self._require_mine(connection.exec_driver_sql(query, (self.name,)).scalar_one_or_none())
 
     def _require_mine(self, holder: str | None) -> None:
         if holder != self._me:

@@ -560,6 +560,7 @@ class Run:
         while True:
             await heard(self._woken, PULSE)
             self._note_quarantine()
+            self.engine.blotter.refresh()
             if self.engine.reverted:
                 self.reloader.go_back()
                 await self._take_up("torghut", releases=False)

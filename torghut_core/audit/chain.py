@@ -30,7 +30,7 @@ from sqlalchemy.types import NullType
 from torghut_core.audit.rows import KEYS
 from torghut_core.audit.tables import COVERED, HEAD_ROW, TRIGGERS, audit_log, controls
 from torghut_core.audit.types import Json, Money
-from torghut_core.audit.values import json_text, time_text
+from torghut_core.audit.values import json_text, json_value, time_text
 from torghut_core.errors import StateError
 from torghut_core.model.trading import canonical_json
 
@@ -138,9 +138,10 @@ class HeadFile:
 
 def read_head(connection: Connection, *, lock: bool = False) -> Head | None:
     """The head that ``controls`` keeps, locked for the transaction on request; None where it cannot be read."""
-    statement = select(controls.c.value).where(controls.c.name == HEAD_ROW)
+    is_locking = lock and connection.dialect.name == "postgresql"
+    query = f"SELECT CAST(value AS TEXT) FROM controls WHERE name = '{HEAD_ROW}'{' FOR UPDATE' if is_locking else ''}"  # noqa: S608 - ours
     try:
-        value = connection.execute(statement.with_for_update() if lock else statement).scalar_one_or_none()
+        value = json_value(connection.exec_driver_sql(query).scalar_one_or_none())  # every commit asks: in plain SQL
         return None if value is None else Head(int(value["seq"]), str(value["hash"]))
     except (KeyError, TypeError, ValueError, msgspec.MsgspecError):
         return None

@@ -40,6 +40,7 @@ from torghut_core.audit.chain import (
     read_head,
     row_hash,
     row_key,
+    stored_head,
     verify,
 )
 from torghut_core.audit.database import audit_engine, place, prepare, reading, writing
@@ -236,7 +237,7 @@ class SqlAuditStore(AuditRecords):
             self._writers[table].write(connection, action, rows)
         self._writers[audit_log.name].write(connection, "insert", log)
         head = Head(seq, digest)
-        connection.execute(update(controls).where(controls.c.name == HEAD_ROW).values(value=head._asdict()))
+        self._writers[controls.name].write(connection, "update", [stored_head(head)])
         return head
 
     def _is_used(self, account: str) -> bool:
