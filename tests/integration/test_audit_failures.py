@@ -1,5 +1,7 @@
 """Disks that are full, databases that are locked, damaged, read-only or none: the error says what to do about it."""
 
+import errno
+import os
 import resource
 import sqlite3
 import subprocess
@@ -184,14 +186,16 @@ def test_head_file_that_cannot_be_read_stops_the_commit(store):
     assert len(store.rows("controls")) == 2
 
 
-def test_head_file_that_cannot_be_written_is_told_after_the_commit(store):
+def test_head_file_that_cannot_be_written_is_told_after_the_commit(store, monkeypatch):
     """The commit is durable before its head file is written: the error says so, and nothing is written twice."""
-    path = store._file.path
-    path.unlink()
-    path.symlink_to("no/such/folder")
+
+    def full(_head):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     write(store, 1, 2)
-    with pytest.raises(StateError, match=r"everything is committed, but .*audit\.head: No such file"):
-        store.commit()
-    path.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(store._file, "write", full)
+        with pytest.raises(StateError, match=r"everything is committed, but .*audit\.head: No space left"):
+            store.commit()
     store.commit()
     assert [row["name"] for row in store.rows("controls")] == ["control-0", "control-1"]
