@@ -122,7 +122,7 @@ def main():
                 for first in range(10)  # one of them alone would be quarantined: more than 10,000 decisions in a minute
             )
             + "risk:\n  - {use: max-notional, params: {max_notional_per_trade: '1000'}}\n  - {use: no-shorts}\n"
-            f"  - {{use: symbol-allowlist, params: {{symbols: {json.dumps(SYMBOLS[: max(1, round(len(SYMBOLS) * given.share))])}}}}}\n"
+            f"  - {{use: symbol-allowlist, params: {{symbols: {json.dumps(passing(given.share))}}}}}\n"
         )
         dsn = None
         if given.postgres:
@@ -145,6 +145,11 @@ def main():
         orders = audit.orders(run.account)
         audit.close()
     report(posts, decided, orders, seconds, given)
+
+
+def passing(share):
+    """So many of the symbols, spread evenly."""
+    return [name for number, name in enumerate(SYMBOLS) if int((number + 1) * share) > int(number * share)]
 
 
 def bring(load):

@@ -178,7 +178,7 @@ class Run:
             stack.callback(self._ended.set)
             self._server.listen()
             stack.callback(self._server.stop)
-            self.audit = open_audit(self.settings, self._state)
+            self.audit = open_audit(self.settings, self._state, is_tidied=True)
             stack.callback(self.audit.close)
             self._open(stack)
             stack.enter_context(self._watchdog.installed())
@@ -438,6 +438,8 @@ class Run:
                 continue
             polled_at = time.monotonic()
             self.controls.poll()
+            with suppress(StateError):  # the next commit will tell
+                self.audit.tidy()
             if self.gates.unrecorded:
                 self._probed = self.audit.probe()
 

@@ -60,11 +60,11 @@ def audit_url(settings: Settings, directory: StateDirectory) -> str:
     return settings.db_dsn.get_secret_value() if settings.db_dsn else directory.audit_url
 
 
-def open_audit(settings: Settings, directory: StateDirectory) -> SqlAuditStore:
-    """The audit database, made or upgraded where it has to be."""
+def open_audit(settings: Settings, directory: StateDirectory, *, is_tidied: bool = False) -> SqlAuditStore:
+    """The audit database, made or upgraded where it has to be; `is_tidied` as in `SqlAuditStore`."""
     from torghut_core.audit import SqlAuditStore
 
-    return SqlAuditStore(audit_url(settings, directory))
+    return SqlAuditStore(audit_url(settings, directory), is_tidied=is_tidied)
 
 
 def open_signals(settings: Settings, directory: StateDirectory, *, is_replay: bool = True) -> SignalDatabase:

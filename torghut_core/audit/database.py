@@ -60,7 +60,11 @@ _MENDS = {
 }
 
 
-def audit_engine(database: str | Path, *, is_probe: bool = False) -> Engine:
+WAL_PAGES = 4000
+"""So many pages SQLite writes ahead before the commit that is about to write more copies them into the file."""
+
+
+def audit_engine(database: str | Path, *, is_probe: bool = False, wal_pages: int = WAL_PAGES) -> Engine:
     """An engine for a SQLite file (a path, or a URL ``sqlite:///...``) or a Postgres DSN; nothing is opened yet.
 
     SQLite writes ahead of its file (WAL), so readers and the writer do not wait for each other, and syncs at each
@@ -92,7 +96,7 @@ def audit_engine(database: str | Path, *, is_probe: bool = False) -> Engine:
         shown = url.render_as_string(hide_password=True)
         raise InputError(f"{shown} is no audit database (use sqlite:///path or postgresql://user@host/name)")
     engine = create_engine(url, **(_UNPOOLED if is_probe else _POOLED))
-    event.listen(engine, "connect", partial(_set_up_sqlite, is_probe))
+    event.listen(engine, "connect", partial(_set_up_sqlite, is_probe, wal_pages))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -111,13 +115,13 @@ def _set_up_postgres(is_probe: bool, connection: psycopg.Connection, _record: ob
     connection.commit()
 
 
-def _set_up_sqlite(is_probe: bool, connection: sqlite3.Connection, _record: object) -> None:
+def _set_up_sqlite(is_probe: bool, wal_pages: int, connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver would begin late and end early; `_begin_sqlite` does it
     connection.execute(f"PRAGMA busy_timeout = {PROBE_TIMEOUT_MS if is_probe else BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -16384")  # the indexes on hashes are written all over
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # and then a page is copied into the file less often
+    connection.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}")  # and then a page is copied into the file less often
 
 
 def _begin_sqlite(connection: Connection) -> None:

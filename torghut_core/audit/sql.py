@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -43,7 +44,7 @@ from torghut_core.audit.chain import (
     stored_head,
     verify,
 )
-from torghut_core.audit.database import audit_engine, place, prepare, reading, writing
+from torghut_core.audit.database import WAL_PAGES, audit_engine, explained, place, prepare, reading, writing
 from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Action, Changes, Key, Row
 from torghut_core.audit.store import DONE, AuditRecords, position_of
 from torghut_core.audit.tables import (
@@ -63,6 +64,9 @@ from torghut_core.audit.values import json_text, time_text
 from torghut_core.daemon_threads import DaemonThreads
 from torghut_core.errors import InputError, StateError
 from torghut_core.model.trading import Position
+
+MANY_PAGES = 65_536
+"""Pages that are written ahead where `tidy` is called, at most: 256 MiB."""
 
 RECENT_ROWS = 4096
 """So many decisions and orders are kept in memory, for the reports to come."""
@@ -86,6 +90,7 @@ class SqlAuditStore(AuditRecords):
     database : path of a SQLite file, or a URL (``sqlite:///path``, ``postgresql://user@host/name``). An empty database
         gets the tables, an older one is migrated.
     clock : wall time, ns.
+    is_tidied : somebody calls `tidy` now and then, so that no commit has to.
 
     Raises
     ------
@@ -93,9 +98,11 @@ class SqlAuditStore(AuditRecords):
     StateError : it cannot be opened, or was written by a newer version.
     """
 
-    def __init__(self, database: str | Path, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, database: str | Path, clock: Callable[[], int] = time.time_ns, *, is_tidied: bool = False
+    ) -> None:
         super().__init__(clock)
-        self._engine = audit_engine(database)
+        self._engine = audit_engine(database, wal_pages=MANY_PAGES if is_tidied else WAL_PAGES)
         dialect = self._engine.dialect
         path = self._engine.url.database
         self._file = HeadFile(Path(path).with_suffix(".head")) if dialect.name == "sqlite" and path else None
@@ -142,6 +149,25 @@ class SqlAuditStore(AuditRecords):
         self._pending = []
         self._attempt = None
         self._anchor(head)
+
+    def tidy(self) -> None:
+        """Copy what SQLite has written ahead into its file, beside whoever writes; from any thread.
+
+        A commit that has to do it takes ten milliseconds longer.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return
+        with explained(self._engine):
+            connection = self._engine.raw_connection()
+            try:
+                for _ in range(3):  # what was written meanwhile is soon copied, and then the log begins anew
+                    _, pages, copied = connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                    if pages == copied:
+                        break
+            except sqlite3.Error as error:
+                raise StateError(f"audit database {place(self._engine)}: {error}") from error
+            finally:
+                connection.close()
 
     def drop(self) -> None:
         """Forget what was recorded since the last commit."""

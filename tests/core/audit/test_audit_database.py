@@ -408,3 +408,18 @@ def test_lease_of_another_process_is_respected(database, opened, clock):
     assert not second.take_lease("trading", "second", 60)
     assert not first.take_lease("trading", "first", 0)
     assert second.take_lease("trading", "second", 60)
+
+
+def test_tidied_database_is_copied_beside_its_writer(tmp_path, make):
+    """What was written ahead reaches the file without a commit doing it, and is as it was written."""
+    store = SqlAuditStore(tmp_path / "audit.db", is_tidied=True)
+    for number in range(1, 200):
+        make.decide(store, number)
+        store.commit()
+    before = (tmp_path / "audit.db").stat().st_size
+    store.tidy()
+    assert (tmp_path / "audit.db").stat().st_size > before
+    make.decide(store, 200)
+    store.commit()
+    assert store.verify() == []
+    store.close()
