@@ -26,19 +26,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import msgspec
 
 from torghut_core.errors import InputError, StateError
+from torghut_core.model.trading import ControlState
 
 if TYPE_CHECKING:
     from torghut_core.audit.visit import ControlReader
 
-State: TypeAlias = Literal["running", "pause_entries", "reduce_only", "halted"]
-"""What may leave, from everything to nothing."""
-
-STATES: tuple[State, ...] = get_args(State)
+STATES: tuple[ControlState, ...] = get_args(ControlState)
 """The states, in order of strictness."""
 
 CONTROL_FILE = "control.json"
@@ -60,7 +58,7 @@ _LARGEST_FILE = 65536
 class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the switch stands, since when (`at`, ns), and who turned it why. `flatten` : positions are to be closed."""
 
-    state: State
+    state: ControlState
     reason: str
     actor: str
     at: int
@@ -184,7 +182,7 @@ class Controls:
         return [problem for problem in (file.problem, self._row.problem, self._silence) if problem]
 
     def turn(
-        self, state: State, *, reason: str, actor: str, flatten: bool = False, releases: int | None = None
+        self, state: ControlState, *, reason: str, actor: str, flatten: bool = False, releases: int | None = None
     ) -> Turned:
         """Turn the switch, in both places.
 

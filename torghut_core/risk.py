@@ -14,22 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from types import CodeType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import msgspec
 
 from torghut_core.errors import reason_of
-from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
+from torghut_core.model.trading import ZERO, ControlState, Decision, Outcome, Verdict
 from torghut_core.ports import Advisor, RiskContext, RiskRule
 from torghut_core.timestamps import SECOND
 from torghut_core.watchdog import FROM_PLUGINS
 
 KERNEL = "kernel"
 """The `rule` of a gate's verdict."""
-
-State: TypeAlias = Literal["running", "pause_entries", "reduce_only", "halted"]
-"""What an operator's control lets leave: everything; what closes positions (twice: `reduce_only` also takes entries back
-that work); nothing."""
 
 
 class Gates(msgspec.Struct, kw_only=True, gc=False):
@@ -53,7 +49,7 @@ class Gates(msgspec.Struct, kw_only=True, gc=False):
     mode: str = "paper"
     live_enabled: bool = False
     live_account: str = ""
-    control: State = "running"
+    control: ControlState = "running"
     control_reason: str = ""
     restriction: Literal["", "reduce_only", "halt"] = ""
     unrecorded: str = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from decimal import Decimal
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -306,6 +307,13 @@ class Account(msgspec.Struct, frozen=True, gc=False):
     currency: str = "USD"
     number: str = ""
     day_start_equity: Decimal | None = None
+
+
+ControlState: TypeAlias = Literal["running", "pause_entries", "reduce_only", "halted"]
+"""What an operator's control lets leave, from everything to nothing.
+
+`pause_entries` and `reduce_only` let exits pass; `reduce_only` also takes back entries that work.
+"""
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
