@@ -102,6 +102,8 @@ class Engine:
         self._generation = generation
         self._broker = generation.broker
         self._is_simulated = self._broker.capabilities.simulated
+        self._needs_purpose = not self._is_simulated or permits is not None
+        """Whether somebody tells exits from entries later: then the account is looked at for each decision."""
         self._label = account
         self._gates = gates
         self._audit = audit
@@ -246,7 +248,7 @@ class Engine:
             generation.advisors,
             generation.rules,
             self._note_failure,
-            needs_context=not self._is_simulated,
+            needs_context=self._needs_purpose,
             generation=generation.number,
         )
 

@@ -30,6 +30,8 @@ class Says(Strategy):
         word = self.words.pop(0) if self.words else None
         if word == "buy":
             return context.buy(2, because="in")
+        if word == "ask":
+            return context.sell(2, because="high", order_type=OrderType.LIMIT, limit_price=Decimal(1000))
         if word == "bid":
             return context.buy(1, because="low", order_type=OrderType.LIMIT, limit_price=Decimal(1))
         return None
@@ -38,7 +40,7 @@ class Says(Strategy):
 class Stream:
     """An engine on the simulated broker, and a tape that goes on."""
 
-    def __init__(self, *words, control="running"):
+    def __init__(self, *words, control="running", permits=None):
         self.gates = Gates(trading_enabled=True, control=control)
         self.audit = MemoryAuditStore()
         instance = StrategyInstance(
@@ -49,7 +51,7 @@ class Stream:
             number=1, digest="", catalog=None, plugins=(), source=None, stages=(),
             broker=Simulated(Simulated.Params()), strategies=(instance,), rules=(), advisors=(), observers=(),
         )  # fmt: skip
-        self.engine = Engine(generation, "test", self.audit, self.gates)
+        self.engine = Engine(generation, "test", self.audit, self.gates, permits=permits)
         self.rows = 0
         self.symbols = None
 
@@ -125,5 +127,18 @@ def test_pause_leaves_orders_alone():
     stream = Stream("bid")
     stream.go_on(2)
     stream.gates.control = "pause_entries"
+    stream.engine.heed("", NOW)
+    assert stream.engine.working == 1
+
+
+def test_exit_is_known_as_one_where_no_rule_looks_at_it():
+    """Without any risk rule too: the last look lets it pass, and `reduce_only` leaves it working."""
+    stream = Stream("buy", None, "ask", permits=lambda intent: "" if intent.purpose != "entry" or not full else "full")
+    full = []
+    stream.go_on(2)
+    full.append(True)
+    stream.go_on(1)
+    assert (stream.held, stream.engine.working) == (2, 1)
+    stream.gates.control = "reduce_only"
     stream.engine.heed("", NOW)
     assert stream.engine.working == 1
