@@ -115,7 +115,7 @@ class Engine:
         self.totals.strategies = {route.name: route.totals for route in self._routes}
         self._digest = hashlib.sha256()
         self._lines: list[str] = []
-        self.blotter = self._blotter = Blotter(
+        self.blotter = Blotter(
             executor or self._broker, account, audit, self.totals, self._lines, self._tell_fill, permits
         )
         self._on_trouble = on_trouble
@@ -136,35 +136,35 @@ class Engine:
     @property
     def working(self) -> int:
         """How many orders are out."""
-        return len(self._blotter.working)
+        return len(self.blotter.working)
 
     @property
     def positions(self) -> dict[tuple[str, str], Position]:
         """What each strategy holds, by (strategy, symbol)."""
-        return self._blotter.positions
+        return self.blotter.positions
 
     @property
     def holding(self) -> set[str]:
         """Strategies that hold a position or have an order out."""
-        return self._blotter.holding
+        return self.blotter.holding
 
     @property
     def now(self) -> int:
         """The loop's time, ns; 0 before the first event."""
-        return self._blotter.now
+        return self.blotter.now
 
     @property
     def last_account(self) -> Account:
         """The account when it was last asked for, which costs nothing."""
-        return self._blotter.last_account
+        return self.blotter.last_account
 
     def account(self) -> Account:
         """The account at the position that the loop has reached."""
-        return self._blotter.account()
+        return self.blotter.account()
 
     def step(self, batch: Batch) -> None:
         """Trade on one batch whose signals are filled in."""
-        totals, blotter = self.totals, self._blotter
+        totals, blotter = self.totals, self.blotter
         blotter.begin(batch)
         working = blotter.working
         totals.events += len(batch.trades) + len(batch.quotes) + len(batch.bars)
@@ -208,7 +208,7 @@ class Engine:
         flatten : why every position is to be closed; "" where none is.
         now : wall time, ns.
         """
-        control, blotter = self._gates.control, self._blotter
+        control, blotter = self._gates.control, self.blotter
         if control in ("running", "pause_entries"):
             self._flattened.clear()
             return
@@ -227,7 +227,7 @@ class Engine:
 
     def _flatten(self, context: Context, reason: str, at: int) -> None:
         """Close what a strategy holds in a symbol, at the market, whatever gates and rules say."""
-        context.event_ts, context.now = at, self._blotter.now
+        context.event_ts, context.now = at, self.blotter.now
         proposed = context.close(because=reason)
         if proposed is None:
             return
@@ -237,7 +237,7 @@ class Engine:
         verdicts = [Verdict(KERNEL, Outcome.ALLOW, "flatten", reason)]
         self.totals.strategies.setdefault(context.strategy_id, StrategyTotals())
         self._write_down(decision, decision.params, {}, verdicts, intent, None)
-        self._blotter.send(intent, context, decision.price or ZERO)
+        self.blotter.send(intent, context, decision.price or ZERO)
 
     # From one generation to the next.
 
@@ -372,7 +372,7 @@ class Engine:
             route.take(shown)
             try:
                 for batch in gone_by:
-                    route.teach(batch, self._blotter.context)
+                    route.teach(batch, self.blotter.context)
             except FROM_PLUGINS as error:  # a plugin may raise anything
                 self._quarantine(route, error)
                 return route
@@ -381,7 +381,7 @@ class Engine:
 
     def _leave(self, route: Route, symbols: list[str], on_remove: OnRemove) -> list[str]:
         """Do with positions in these symbols as `on_remove` says; tell what was done."""
-        blotter = self._blotter
+        blotter = self.blotter
         told, closing = [], []
         for symbol in symbols:
             if not blotter.holds(route.name, [symbol]):
@@ -442,9 +442,9 @@ class Engine:
         self.totals.failures.setdefault(route.name, route.totals.failure)
         logs.error("strategy quarantined", strategy=route.name, error=route.totals.failure, exc_info=error)
         on_remove = route.instance.on_remove
-        if on_remove == "flatten" and self._blotter.holds(route.name, route.symbols):
+        if on_remove == "flatten" and self.blotter.holds(route.name, route.symbols):
             for symbol in sorted(route.symbols):
-                self._blotter.cancel(route.name, symbol)
+                self.blotter.cancel(route.name, symbol)
             route.close()
         else:
             route.stop()
@@ -460,7 +460,7 @@ class Engine:
                 if len(index):
                     route.totals.rows += len(index)
                     parts.append((route, index))
-        streams = [route.stream(batch, index, self._blotter.context) for route, index in parts]
+        streams = [route.stream(batch, index, self.blotter.context) for route, index in parts]
         if len(streams) < 2:
             return streams[0] if streams else ()
         return interleave(streams, [index for _, index in parts])
@@ -488,7 +488,7 @@ class Engine:
             generation=route.number,
         )
         number = client_order_id(key)
-        if self._audit.is_known(self._label, key) or (not self._is_simulated and self._blotter.knows(number)):
+        if self._audit.is_known(self._label, key) or (not self._is_simulated and self.blotter.knows(number)):
             self.totals.repeated += 1
             return
         has_price = context.price == context.price  # NaN: no price is known
@@ -505,7 +505,7 @@ class Engine:
         self._write_down(decision, params, msgspec.structs.asdict(signal), verdicts, intent, inputs)
         if intent is not None:
             context.last_order_at = decision.decided_at
-            self._blotter.send(intent, context, decision.price or ZERO)
+            self.blotter.send(intent, context, decision.price or ZERO)
 
     def _intend(self, decision: Decision, number: str, quantity: Decimal, purpose: Purpose) -> Intent:
         return Intent(
@@ -557,7 +557,7 @@ class Engine:
             self._tell(name, observer.on_decision, decision, verdicts, intent)
 
     def _risk_context(self, instance: StrategyInstance, decision: Decision, context: Context) -> RiskContext:
-        symbol, blotter = decision.symbol, self._blotter
+        symbol, blotter = decision.symbol, self.blotter
         account = self.account()
         gross, own = blotter.exposures(decision.strategy_id)
         return RiskContext(

@@ -95,7 +95,7 @@ def test_fill_of_a_strategy_that_is_long_gone_still_counts(live):
     """An order of a strategy that left two generations ago is filled after all: its position and counts follow."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES]"))
     loop.trade(2)
-    blotter = loop.engine._blotter
+    blotter = loop.engine.blotter
     (late,) = [number for number, each in blotter.working.items() if each.context.strategy_id == "b"]
     intent = blotter.working[late].order.intent
     loop.take_up(HEAD + FLIP)

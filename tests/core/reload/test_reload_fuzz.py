@@ -52,10 +52,10 @@ def check_books(loop):
     assert {symbol: held for symbol, held in ours.items() if held} == {
         symbol: held for symbol, held in theirs.items() if held
     }
-    for working in engine._blotter.working.values():
+    for working in engine.blotter.working.values():
         key = working.context.strategy_id, working.context.symbol
         open_units[key] = open_units.get(key, Decimal(0)) + working.open_quantity
-    contexts = engine._blotter._contexts
+    contexts = engine.blotter._contexts
     assert {key: context.working for key, context in contexts.items() if context.working} == {
         key: units for key, units in open_units.items() if units
     }
