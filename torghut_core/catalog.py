@@ -378,12 +378,15 @@ class StrategyEntry(Use):
 
 
 class Pipeline(_Entry):
-    """Where events come from, what is derived from them, and where orders go."""
+    """Where events come from, what is derived from them, and where orders, or events, go."""
 
     source: Use = _field(meaning="where events come from", example={"use": "replay"})
     stages: tuple[Use, ...] = _field((), meaning="what is derived from them, in this order")
     broker: Use | SkipJsonSchema[None] = _field(
         None, meaning="where orders go; `trading` needs one", example={"use": "simulated"}
+    )
+    sink: Use | SkipJsonSchema[None] = _field(
+        None, meaning="where events, and what is derived from them, go; `forwarder` needs one", example={"use": "kafka"}
     )
 
 

@@ -67,6 +67,7 @@ _INSTANCE = Rule(Timing.HOT, "a new instance is warmed up, and takes over the po
 _LIMIT = Rule(Timing.HOT, "holds from the next decision on")
 _RULES = Rule(Timing.HOT, "the list, in its order, holds from the next decision on")
 _RISK = Rule(Timing.HOT, "a new instance meets the next decision")
+_SINK = Rule(Timing.RESTART, "a sink opens once, when its process starts")
 _ADVISOR = Rule(Timing.HOT, "a new instance reviews the next decision")
 _OBSERVER = Rule(Timing.HOT, "who is listed hears what comes next")
 
@@ -86,6 +87,9 @@ FIELDS: Mapping[str, Rule] = {
     "pipelines.NAME.broker.use": _BROKER,
     "pipelines.NAME.broker.version": _BROKER,
     "pipelines.NAME.broker.params": _BROKER,
+    "pipelines.NAME.sink.use": _SINK,
+    "pipelines.NAME.sink.version": _SINK,
+    "pipelines.NAME.sink.params": _SINK,
     "strategies[]": Rule(Timing.HOT, "added, it is warmed up and trades; removed, its positions follow `on_remove`"),
     "strategies[].use": _INSTANCE,
     "strategies[].version": _INSTANCE,
@@ -243,6 +247,7 @@ def diff(old: Catalog, new: Catalog) -> CatalogDiff:
             fields = [*_use("source.", "pipelines.NAME.source", one.source, other.source)]
             fields += _stages(one.stages, other.stages)
             fields += _use("broker.", "pipelines.NAME.broker", one.broker, other.broker)
+            fields += _use("sink.", "pipelines.NAME.sink", one.sink, other.sink)
             changes += [_changed("pipeline", name, fields)] if fields else []
         else:
             changes.append(Change("pipeline", name, "added" if other else "removed", *FIELDS["pipelines.NAME"]))

@@ -15,7 +15,7 @@ from torghut_core.errors import CatalogError, HandOverError, PluginError, Proble
 from torghut_core.model.market import TIMEFRAMES
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost, Registered
-from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Source, Strategy
+from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Sink, Source, Strategy
 from torghut_core.watchdog import FROM_PLUGINS
 
 if TYPE_CHECKING:  # who has no stages should not wait for their compiler
@@ -92,7 +92,7 @@ class Generation:
     digest : sha256 over the catalog and the plugins in use with their code: equal digests trade alike.
     catalog : what it was made from.
     plugins : the plugins in use, by kind and name.
-    source, stages, broker : the pipeline; without a broker nothing trades, and then what follows is empty.
+    source, stages, broker, sink : the pipeline; without a broker nothing trades, and then what follows is empty.
     strategies : by name.
     rules, advisors, observers : (name of the plugin, instance), in catalog order.
     made : every instance, by (kind, name, which of that name).
@@ -105,6 +105,7 @@ class Generation:
     source: Source | None
     stages: tuple[Stage, ...]
     broker: Broker | None
+    sink: Sink | None
     strategies: tuple[StrategyInstance, ...]
     rules: tuple[tuple[str, RiskRule], ...]
     advisors: tuple[tuple[str, Advisor], ...]
@@ -188,7 +189,7 @@ def build(
     CatalogError : every problem that was found, in file order.
     """
     maker = _Maker(catalog, host, defaults, previous, renewed, rejected)
-    source, stages, broker = maker.pipeline(pipeline)
+    source, stages, broker, sink = maker.pipeline(pipeline)
     parts = catalog.pipelines.get(pipeline)
     trades = pipeline == "trading" or (parts is not None and parts.broker is not None)
     strategies = maker.strategies() if trades else ()
@@ -208,6 +209,7 @@ def build(
         source=source,
         stages=stages,
         broker=broker,
+        sink=sink,
         strategies=strategies,
         rules=rules,
         advisors=advisors,
@@ -306,18 +308,19 @@ class _Maker:
         for name in self._catalog.pipelines:
             self.pipeline(name)
 
-    def pipeline(self, name: str) -> tuple[Source | None, tuple[Stage, ...], Broker | None]:
+    def pipeline(self, name: str) -> tuple[Source | None, tuple[Stage, ...], Broker | None, Sink | None]:
         parts = self._catalog.pipelines.get(name)
         key = f"pipelines.{name}"
         if parts is None:
             self._note(key, "is missing", did_you_mean(name, self._catalog.pipelines) or "add it, with a source")
-            return None, (), None
+            return None, (), None, None
         if name == "trading" and parts.broker is None:
             self._note(f"{key}.broker", "is missing", "add one, such as `broker: {use: simulated}`")
         return (
             self._instance("source", parts.source, f"{key}.source"),
             tuple(stage for _, stage in self.named("stage", parts.stages, f"{key}.stages")),
             self._instance("broker", parts.broker, f"{key}.broker") if parts.broker else None,
+            self._instance("sink", parts.sink, f"{key}.sink") if parts.sink else None,
         )
 
     def strategies(self) -> tuple[StrategyInstance, ...]:
@@ -423,7 +426,7 @@ class _Maker:
         try:
             params = found.parameters(entry.model_dump()["params"])
             plain = found.plain(params)
-            may_open = kind in ("source", "broker", "advisor", "observer")
+            may_open = kind in ("source", "sink", "broker", "advisor", "observer")
             if may_open and not self._opens:
                 return None
             terms = content_digest([kind, entry.use, plain, getattr(entry, "base_timeframe", "")])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import pluggy
 
 if TYPE_CHECKING:  # a strategy author's import should not pay for the stage compiler
-    from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Source, Strategy
+    from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Sink, Source, Strategy
     from torghut_core.stages.base import Stage
 
 hookspec = pluggy.HookspecMarker("torghut")
@@ -53,6 +53,11 @@ def register_brokers(register: Register[Broker]) -> None:
 @hookspec
 def register_sources(register: Register[Source]) -> None:
     """Bring signal sources: batches of events."""
+
+
+@hookspec
+def register_sinks(register: Register[Sink]) -> None:
+    """Bring sinks: events out, onto a bus."""
 
 
 @hookspec

@@ -39,6 +39,7 @@ from torghut_core.ports import (
     Observer,
     Plugin,
     RiskRule,
+    Sink,
     Source,
     Strategy,
 )
@@ -48,19 +49,21 @@ KINDS = {
     "risk rule": "register_risk_rules",
     "broker": "register_brokers",
     "source": "register_sources",
+    "sink": "register_sinks",
     "stage": "register_stages",
     "advisor": "register_advisors",
     "observer": "register_observers",
 }
 """Every kind of plugin, and the hook that brings it."""
 
-_NEEDS_RESTART = ("source", "stage", "broker")
+_NEEDS_RESTART = ("source", "sink", "stage", "broker")
 
 _BASES: dict[str, type[Plugin]] = {
     "strategy": Strategy,
     "risk rule": RiskRule,
     "broker": Broker,
     "source": Source,
+    "sink": Sink,
     "advisor": Advisor,
     "observer": Observer,
 }

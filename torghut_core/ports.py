@@ -8,14 +8,16 @@ instance directly.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 import pydantic
 
-from torghut_core.model.market import Batch, Signal
+from torghut_core.errors import InputError
+from torghut_core.model.market import Batch, Message, Signal
 from torghut_core.model.trading import (
     ZERO,
     Account,
@@ -34,6 +36,8 @@ from torghut_core.model.trading import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from torghut_core.context import Context
 
 API_VERSION = 1
@@ -205,17 +209,147 @@ class RiskRule(Plugin, ABC):
         """
 
 
+class Universe(ABC):
+    """The symbols that are wanted now: of the strategies, a list, or another program's; see `torghut_core.universe`."""
+
+    @property
+    @abstractmethod
+    def symbols(self) -> tuple[str, ...]:
+        """In alphabetical order; the last list that is known while nobody can say."""
+
+    @abstractmethod
+    async def changed(self) -> None:
+        """Wait until `symbols` are others than they were when this was called."""
+
+
+class SignalReader(ABC):
+    """Reads the signal store as it grows."""
+
+    @abstractmethod
+    def signals_since(
+        self,
+        event_ts: int,
+        *,
+        after: tuple[int, str, str, int] | None,
+        limit: int,
+        symbols: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Signals with their bars from `event_ts` (ns) on, each key once, the latest version of it; may wait.
+
+        Parameters
+        ----------
+        after : (event_ts, symbol, window_size, seq) of the last row that is not wanted any more; None for all.
+        limit : rows at most, in order of that key.
+        symbols : only these; all where None.
+
+        Returns
+        -------
+        Columns ``symbol, event_ts, window_size, seq, ingest_ts``, the values of ``ta_signals``, and the bar's ``o, h, l, c,
+        v, vwap, count``, null where there is no such bar.
+
+        Raises
+        ------
+        StateError : the store does not answer.
+        """
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """What a plugin that reaches out needs, and cannot have from the catalog.
+
+    `is_live` : real money: all three switches are set. Otherwise the venue's paper account, whatever the catalog says.
+    `secret` : a secret by the name of its setting, from the environment or from the file that ``NAME_FILE`` names;
+    raises `SettingsError` where neither is there. Read it when you connect, and keep it out of every message.
+    `universe` : which symbols are wanted; `signals` : the signal store; `state` : a directory to keep things in. Sources
+    and sinks have these, brokers have None.
+    """
+
+    is_live: bool
+    secret: Callable[[str], pydantic.SecretStr]
+    universe: Universe | None = None
+    signals: SignalReader | None = None
+    state: Path | None = None
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """Why a gate is closed: `reason` with its mend in words, `error_class` in one of few (``auth``, ``connection-limit``)."""
+
+    reason: str
+    error_class: str
+
+
+Metric: TypeAlias = float | Mapping[str, float]
+"""A number, or numbers by the value of the metric's one label."""
+
+
+class LaneKeeper(ABC):
+    """Keeps what was made of each lane (see `Batch.lane`), for sources whose lanes come and go."""
+
+    @abstractmethod
+    async def take(self, lane: str) -> dict[str, Any] | None:
+        """The lane will be read from now on; give the cursor that was kept with its state, None where none was."""
+
+    @abstractmethod
+    async def leave(self, lane: str) -> None:
+        """The lane will not be read any more: make durable what came of it. `Source.commit` is called before it returns."""
+
+
 class Source(Plugin, ABC):
-    """Where events come from: an asynchronous iterator of batches."""
+    """Where events come from: an asynchronous iterator of batches.
+
+    A live one may lose its connection at any time: it finds it again by itself, fills the gap, and tells meanwhile by
+    `gates` why nothing can be made of what it gives.
+    """
+
+    is_stored: ClassVar[bool] = False
+    """What it gives was derived before and comes from the signal store, so it is not written there again."""
+
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """Names of the secrets that `connect` asks for."""
+
+    keeper: LaneKeeper | None = None
+    """Set by the kernel, before `batches` is called, where it keeps the state of lanes."""
+
+    def connect(self, connection: Connection) -> None:
+        """Take what it needs; called once, before `batches` or `messages`, where it is to reach out. Does not wait.
+
+        Raises
+        ------
+        SettingsError : a setting or secret is missing or wrong.
+        """
+
+    def close(self) -> None:
+        """Let go of connections and threads; closing twice is harmless."""
 
     @abstractmethod
     def batches(self, size: int) -> AsyncIterator[Batch]:
         """Yield batches of at most `size` events, positions running from 0 (or from the cursor's) without a gap.
 
+        A live source gives a clock tick (a position without a row) when nothing comes for a while, but never while it
+        knows of a gap: time must not pass over what is still to come.
+
         Raises
         ------
         TapeError : a bad file or row, with its place and mend.
+        InputError : what the venue says for good, such as wrong keys.
         """
+
+    def messages(self, size: int) -> AsyncIterator[list[Message]]:
+        """Yield the same events as they travel, at most `size` at a time, for a pipeline that only forwards them.
+
+        Events that have no columns (statuses, corrections) are among them.
+        """
+        del size
+        raise InputError(f"{type(self).__name__} cannot be forwarded: it gives no messages (use another source)")
+
+    def history(self, symbols: Sequence[str], since: int, until: int) -> AsyncIterator[list[Message]]:
+        """Yield what happened from `since` up to, not including, `until` (ns), in order of time, for a back-fill.
+
+        Raises
+        ------
+        VenueError : the venue does not answer.
+        """
+        del symbols, since, until
+        raise InputError(f"{type(self).__name__} has no history (use another source)")
 
     def check(self) -> None:
         """Read what is recorded once, and raise as `batches` would, so that nothing is traded on a bad tape.
@@ -234,12 +368,67 @@ class Source(Plugin, ABC):
         return {}
 
     def cursor(self) -> dict[str, Any]:
-        """Plain values from which `seek` goes on after the last batch that was yielded."""
+        """Plain values from which `seek` goes on after the last batch that was yielded; by lane where there are lanes."""
         return {}
 
     def seek(self, cursor: dict[str, Any]) -> None:
         """Go on after the batch at which `cursor` was taken."""
         raise NotImplementedError(f"{type(self).__name__} cannot resume")
+
+    def commit(self, cursor: dict[str, Any]) -> None:
+        """What came before this cursor is stored for good: where the source keeps that itself, it need not give it again."""
+
+    def gates(self) -> Mapping[str, Closed | None]:
+        """What has to be so for it to make progress, by name; None where it is. Empty where nothing can be wrong."""
+        return {}
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Numbers by name without ``torghut_``; counters end in ``_total``."""
+        return {}
+
+
+class Sink(Plugin, ABC):
+    """Where events go: a bus. It takes them in order, and gives no order up."""
+
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """Names of the secrets that `connect` asks for."""
+
+    def connect(self, connection: Connection) -> None:
+        """Take what it needs; called once, before anything is sent. Does not wait.
+
+        Raises
+        ------
+        SettingsError : a setting or secret is missing or wrong.
+        """
+
+    def close(self) -> None:
+        """Let go; what was not flushed may be lost. Closing twice is harmless."""
+
+    @abstractmethod
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Take messages, in this order; waits while too much is under way, and never drops any.
+
+        Raises
+        ------
+        StateError : the bus has refused something for good; it is named.
+        """
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Wait until everything taken is acknowledged.
+
+        Raises
+        ------
+        StateError : it cannot be.
+        """
+
+    def gates(self) -> Mapping[str, Closed | None]:
+        """As `Source.gates`."""
+        return {}
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """As `Source.metrics`."""
+        return {}
 
 
 class Capabilities(msgspec.Struct, frozen=True):
@@ -252,18 +441,6 @@ class Capabilities(msgspec.Struct, frozen=True):
     shorts: bool = True
     simulated: bool = False
     """Fills come from the event stream, through `Broker.advance`, and money is not real."""
-
-
-class Connection(msgspec.Struct, frozen=True):
-    """What a broker needs to speak to its venue, and cannot have from the catalog.
-
-    `is_live` : real money: all three switches are set. Otherwise the venue's paper account, whatever the catalog says.
-    `secret` : a secret by the name of its setting, from the environment or from the file that ``NAME_FILE`` names;
-    raises `SettingsError` where neither is there. Read it when you connect, and keep it out of every message.
-    """
-
-    is_live: bool
-    secret: Callable[[str], pydantic.SecretStr]
 
 
 class Broker(Plugin, ABC):

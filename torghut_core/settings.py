@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -40,10 +40,59 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return found
 
 
-class Settings(BaseSettings):
-    """What the environment says."""
+class Environment(BaseSettings):
+    """Settings that come from environment variables of the same names: a plugin's own, by a subclass.
+
+    A field that is a `SecretStr` may also come from a file that ``NAME_FILE`` names.
+
+    Examples
+    --------
+    >>> class Sea(Environment):
+    ...     sea_depth_m: int = 11000
+    >>> Sea.read().sea_depth_m
+    11000
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True, env_ignore_empty=True)
+
+    @classmethod
+    def read(cls) -> Self:
+        """The settings of this process's environment.
+
+        Raises
+        ------
+        SettingsError : a variable that does not parse; names it, says what is allowed, and never shows a secret.
+        """
+        try:
+            settings = cls()
+        except ValidationError as error:
+            lines = [
+                f"{str(problem['loc'][0]).upper()}: {problem['msg']}"
+                for problem in error.errors(include_input=False, include_url=False)
+            ]
+            raise SettingsError("\n".join(lines)) from None
+        for name in cls.model_fields:
+            value = getattr(settings, name)
+            if isinstance(value, SecretStr):
+                for part in _parts(value.get_secret_value()):
+                    hide(part)
+        return settings
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes all five
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - see above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then secret files."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+
+class Settings(Environment):
+    """What the environment says to the kernel."""
 
     trading_enabled: bool = Field(default=False, description="whether `torghut run` may send orders at all")
     trading_mode: Literal["paper", "live"] = Field(default="paper", description="live needs the other two keys too")
@@ -130,18 +179,6 @@ class Settings(BaseSettings):
             self.trading_max_notional_per_trade, self.trading_max_position_pct_equity, self.trading_cooldown_seconds
         )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes all five
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - see above
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments first, then the environment, then secret files."""
-        return init_settings, env_settings, _SecretFiles(settings_cls)
-
 
 def secret(name: str) -> SecretStr:
     """A secret that is not a setting of the kernel's, such as a broker's key, by the name of its variable.
@@ -164,26 +201,8 @@ def secret(name: str) -> SecretStr:
 
 
 def load_settings() -> Settings:
-    """The settings of this process's environment.
-
-    Raises
-    ------
-    SettingsError : a variable that does not parse; names it, says what is allowed, and never shows a secret.
-    """
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        lines = [
-            f"{str(problem['loc'][0]).upper()}: {problem['msg']}"
-            for problem in error.errors(include_input=False, include_url=False)
-        ]
-        raise SettingsError("\n".join(lines)) from None
-    for name in Settings.model_fields:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            for part in _parts(value.get_secret_value()):
-                hide(part)
-    return settings
+    """The kernel's settings, see `Environment.read`."""
+    return Settings.read()
 
 
 def _parts(secret: str) -> list[str]:

@@ -25,7 +25,9 @@ from torghut_testing.builders import (  # noqa: E402 - see above
 )
 from torghut_testing.conformance import (  # noqa: E402 - see above
     BrokerConformance,
+    LiveSourceConformance,
     RiskRuleConformance,
+    SinkConformance,
     SourceConformance,
     StageConformance,
     StrategyConformance,
@@ -37,9 +39,11 @@ from torghut_testing.rehearsal import Rehearsal, Row  # noqa: E402 - see above
 
 __all__ = [
     "BrokerConformance",
+    "LiveSourceConformance",
     "Rehearsal",
     "RiskRuleConformance",
     "Row",
+    "SinkConformance",
     "SourceConformance",
     "StageConformance",
     "StrategyConformance",

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torghut_testing as kit
 
-from torghut_core import hookspecs
+from torghut_core import Source, hookspecs
 
 SUITES = {
     "register_strategies": (kit.StrategyConformance, "strategy"),
     "register_risk_rules": (kit.RiskRuleConformance, "rule"),
     "register_brokers": (kit.BrokerConformance, "broker"),
     "register_sources": (kit.SourceConformance, "source"),
+    "register_sinks": (kit.SinkConformance, "sink"),
     "register_stages": (kit.StageConformance, "stage"),
 }
 WITHOUT_SUITE = {"register_advisors", "register_observers"}
@@ -37,6 +38,8 @@ REGISTERED = [
 
 for hook, name, cls in REGISTERED:
     suite, attribute = SUITES[hook]
+    if hook == "register_sources" and cls.connect is not Source.connect:
+        suite = kit.LiveSourceConformance
     title = f"Test{cls.__name__}"
     globals()[title] = type(title, (suite,), {attribute: cls, **FACTS.get(name, {})})
 

@@ -15,6 +15,7 @@ from torghut_core import (
     Outcome,
     Params,
     RiskRule,
+    Sink,
     Source,
     Strategy,
     TimeInForce,
@@ -107,6 +108,11 @@ class Venue(Broker):
         return []
 
 
+class Outlet(Sink):
+    async def send(self, messages): ...
+    async def flush(self): ...
+
+
 class Pass(Stage):
     def update(self, batch):
         return batch
@@ -122,6 +128,7 @@ FAKES = {
     "register_risk_rules": dict.fromkeys(("cooldown", "max-notional", "max-position-pct-equity"), Allow),
     "register_brokers": {"simulated": Venue},
     "register_sources": {"replay": Tape},
+    "register_sinks": {"outlet": Outlet},
     "register_stages": {"microbars": Pass},
     "register_advisors": {"opinion": Opinion},
     "register_observers": {"listener": Observer},

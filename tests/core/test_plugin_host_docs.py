@@ -13,7 +13,7 @@ from torghut_core.stages import Stage
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "torghut_spec")}
-BASES = [ports.Strategy, ports.RiskRule, ports.Broker, ports.Source, Stage, ports.Advisor, ports.Observer]
+BASES = [ports.Strategy, ports.RiskRule, ports.Broker, ports.Source, ports.Sink, Stage, ports.Advisor, ports.Observer]
 
 
 def section(hook):

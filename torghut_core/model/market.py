@@ -322,6 +322,8 @@ class Batch(msgspec.Struct):
     microbars : derived bars of any step, in order of (at, event_ts, symbol name, step).
     signals : one row per bar of `bars` and `microbars`, in the same order.
     late, duplicates, excluded : trades that no microbar counts, and why.
+    lane : which independent part of its source it is of, such as a partition: each lane has positions, symbols and a
+        time of its own. "" of a source that has only one.
     """
 
     symbols: SymbolTable
@@ -335,6 +337,7 @@ class Batch(msgspec.Struct):
     late: int = 0
     duplicates: int = 0
     excluded: int = 0
+    lane: str = ""
 
     @classmethod
     def of(
@@ -385,6 +388,19 @@ NO_TRADES = Trades.empty()
 NO_QUOTES = Quotes.empty()
 NO_BARS = Bars.empty()
 NO_SIGNALS = Signals.empty()
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One event as it travels between processes: an envelope, encoded.
+
+    `channel` is the envelope's (``trades``, ``quotes``, ``bars``, ``status``, ``microbars``, ``signals``,
+    ``ta-status``) and decides the topic; `symbol` is the key, by which a topic is parted.
+    """
+
+    channel: str
+    symbol: str
+    value: bytes
+
 
 SIGNAL_COLUMNS: tuple[str, ...] = Signals.FLOAT_COLUMNS[:-1]
 """The value columns of ``ta_signals``: what a strategy may ask for in `columns`."""

@@ -70,6 +70,41 @@ class SourceConformance(PluginConformance):
             _assert_same(_events(rest), _events(batches[taken + 1 :]))
 
 
+class LiveSourceConformance(PluginConformance):
+    """Checks of a source that reaches out and has no end. What it does with its venue is for its own tests.
+
+    Attributes
+    ----------
+    source : the class under test.
+    """
+
+    source: ClassVar[type[Source]]
+
+    @property
+    def subject(self) -> type[Source]:
+        """The class under test."""
+        return self.source
+
+    def test_it_can_be_made_and_closed_without_a_connection(self) -> None:
+        """A catalog can be checked where the venue cannot be reached."""
+        source = self.make()
+        source.close()
+        source.close()
+
+    def test_it_is_not_ready_before_it_is_connected(self) -> None:
+        """Nobody trades on a source that has not said yet that it makes progress."""
+        closed = [gate for gate in self.make().gates().values() if gate is not None]
+        assert closed
+        assert all(gate.reason and gate.error_class for gate in closed)
+
+    def test_metrics_are_numbers(self) -> None:
+        """What it counts can be shown."""
+        for name, value in self.make().metrics().items():
+            numbers = [value] if isinstance(value, (int, float)) else list(value.values())
+            assert name == name.lower()
+            assert all(isinstance(number, (int, float)) for number in numbers), name
+
+
 async def _collect(source: Source, size: int) -> tuple[list[Batch], list[dict[str, Any]]]:
     """All batches, and the cursor after each."""
     batches, cursors = [], []
