@@ -14,7 +14,9 @@ from torghut_core.bus.envelope import (
     TradePayload,
     Window,
 )
+from torghut_core.bus.topics import Topics
 from torghut_core.context import Books, Context
+from torghut_core.environment import Environment
 from torghut_core.errors import (
     CatalogError,
     DuplicateOrder,
@@ -96,7 +98,6 @@ from torghut_core.ports import (
     param,
 )
 from torghut_core.positions import apply_fill, unrealized_pnl
-from torghut_core.settings import Environment
 from torghut_core.timestamps import format_timestamp, from_datetime, parse_timestamp, to_datetime
 
 __all__ = [
@@ -170,6 +171,7 @@ __all__ = [
     "TapeError",
     "Throttled",
     "TimeInForce",
+    "Topics",
     "TorghutError",
     "TradePayload",
     "Trades",

@@ -40,11 +40,13 @@ catalog_app = typer.Typer(help="The catalog: what trades, on what, within which 
 plugin_app = typer.Typer(help="Installed plugins.", no_args_is_help=True)
 audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
 db_app = typer.Typer(help="The audit database.", no_args_is_help=True)
+schema_app = typer.Typer(help="Schemas of what travels on the bus.", no_args_is_help=True)
 app.add_typer(signals_app, name="signals")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(plugin_app, name="plugin")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
+app.add_typer(schema_app, name="schema")
 
 State = Annotated[Path, typer.Option("--state", help="Directory of the embedded stores.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -55,7 +57,10 @@ Url = Annotated[
     str | None,
     typer.Option("--url", help="Admin API of a running kernel (default: of the one that runs on --state)."),
 ]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
 STATE = Path(".torghut")
+FORWARDER_STATE = STATE / "forwarder"
+TA_STATE = STATE / "ta"
 HEED_SECONDS = 3.0
 """How long `kill` and `unkill` wait for a running kernel to say that it knows."""
 
@@ -145,7 +150,7 @@ def _replay(
 def run(
     catalog: CatalogOption = None,
     state: State = STATE,
-    host: Annotated[str, typer.Option(help="Address that the admin API listens on.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the admin API; 0 takes any.")] = 8181,
 ) -> None:
     """Trade as the catalog says, watch it, and take up its changes, until SIGTERM or the end of the source.
@@ -163,6 +168,80 @@ def run(
 
     job.execute(started)
     print(job.farewell)
+
+
+@app.command()
+def forward(
+    catalog: CatalogOption = None,
+    state: Annotated[
+        Path, typer.Option("--state", help="Directory of this process.", file_okay=False)
+    ] = FORWARDER_STATE,
+    pipeline: Annotated[str, typer.Option(help="Which pipeline of the catalog.")] = "forwarder",
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of its probes; 0 takes any.")] = 8182,
+) -> None:
+    """Move market data from a source to a bus, until SIGTERM.
+
+    What the bus has acknowledged is written down: after a restart a source with a past fills what was missed. `/healthz`,
+    `/readyz` and `/metrics` answer at its port.
+    """
+    _serve(catalog, state, pipeline, host, port)
+
+
+@app.command()
+def ta(
+    catalog: CatalogOption = None,
+    state: Annotated[Path, typer.Option("--state", help="Directory of this process.", file_okay=False)] = TA_STATE,
+    pipeline: Annotated[str, typer.Option(help="Which pipeline of the catalog.")] = "ta",
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of its probes; 0 takes any.")] = 8183,
+) -> None:
+    """Derive microbars and signals from a source into the signal store, and onto a bus, until SIGTERM.
+
+    Killed anywhere it goes on from its last checkpoint, and the rows in the store are those of a run without a kill.
+    """
+    _serve(catalog, state, pipeline, host, port)
+
+
+def _serve(catalog: Path | None, state: Path, pipeline: str, host: str, port: int) -> None:
+    from torghut_core.service import Service
+
+    job = Service(_catalog_path(catalog), state, pipeline, host=host, port=port)
+    job.execute(lambda url: print(f"{pipeline}: probes at {url} (SIGTERM or Ctrl-C to stop)", flush=True))
+    print(job.farewell)
+
+
+@app.command()
+def backfill(
+    symbols: Annotated[str, typer.Option(help="Which, between commas: BTC/USD,ETH/USD.")],
+    start: Annotated[str, typer.Option(help="From when on, RFC 3339: 2026-01-05T14:30:00Z, or a day: 2026-01-05.")],
+    end: Annotated[str, typer.Option(help="Up to when, not included; now, where it is not given.")] = "",
+    out: Annotated[Path | None, typer.Option(help="The JSONL tape to write.", dir_okay=False)] = None,
+    to_store: Annotated[
+        bool, typer.Option("--to-store", help="Derive microbars and signals of it, into the signal store of --state.")
+    ] = False,
+    catalog: CatalogOption = None,
+    source: Annotated[str, typer.Option(help="Source plugin, where no catalog is given.")] = "alpaca",
+    state: Annotated[
+        Path, typer.Option("--state", help="Directory of the embedded store.", file_okay=False)
+    ] = TA_STATE,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the past of some symbols into a tape, or into the signal store, where it replaces what is there.
+
+    With --catalog the source of its pipeline `forwarder` and the stages of `ta` are used; without, those that come with
+    torghut, with their defaults.
+    """
+    from torghut_core.backfill import run_backfill
+
+    if (out is None) == (not to_store):
+        raise InputError("say where to: --out TAPE.jsonl, or --to-store")
+    names = [name for name in symbols.replace(",", " ").split() if name]
+    path = catalog or None
+    with _progress(None, "backfill") as advance:
+        done = run_backfill(names, start, end, out=out, state=state, catalog=path, source=source, on_progress=advance)
+    counts = ", ".join(f"{count:,} {channel}" for channel, count in sorted(done["events"].items())) or "nothing"
+    _say(done, f"{counts} -> {done['to']}", as_json)
 
 
 @app.command()

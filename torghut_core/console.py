@@ -184,6 +184,7 @@ class Console:
             "venue": self._venue_problems(),
             "database": [unrecorded] if unrecorded else self._run.controls.health(),  # it is asked each second
             "control": [str(control)] if control.state != "running" else [],
+            "market_data": self._run.readiness.reasons(),
             "catalog": list(self._run.reloader.status.problems),
             "quarantine": [f"{name}: {reason}" for name, reason in sorted(self._run.engine.quarantined.items())],
         }
@@ -246,7 +247,7 @@ class Console:
         """See `admin.kernel.Kernel`."""
         silent = time.monotonic() - self._run.beat_at
         if silent <= self._run.settings.trading_stalled_seconds:
-            return []
+            return self._run.readiness.health()
         return [f"the trading loop has not come back for {silent:.0f} s"]
 
     def readiness(self) -> list[str]:
@@ -255,9 +256,14 @@ class Console:
         stale = 3 * self._run.settings.trading_reconcile_ms / 1000 + 5
         reasons = self.health() + ([self._run.problem] if self._run.problem else [])
         reasons += venue.problems(stale) if venue is not None else []
+        reasons += self._run.readiness.reasons()
         if self._run.gates.unrecorded:
             reasons.append(f"the audit database cannot be written: {self._run.gates.unrecorded}")
         return reasons
+
+    def gates(self) -> dict[str, str]:
+        """See `admin.kernel.Kernel`."""
+        return {name: "" if gate is None else gate.reason for name, gate in self._run.readiness.look().items()}
 
     def validate(self, text: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
@@ -273,6 +279,9 @@ class Console:
         """See `admin.kernel.Kernel`."""
         totals, status, venue = self._run.engine.totals, self._run.reloader.status, self._run.venue
         return {
+            **self._run.source.metrics(),
+            **self._run.universe.metrics(),
+            **self._run.readiness.metrics(),
             **(venue.metrics() if venue is not None else {}),
             "control_rank": self._run.controls.current().rank,
             "audit_writable": float(not self._run.gates.unrecorded),

@@ -19,9 +19,10 @@ import msgspec
 
 from torghut_core.catalog import Catalog
 from torghut_core.controls import POLL_SECONDS, ROW, Control, Controls
+from torghut_core.environment import secret
 from torghut_core.errors import CatalogError, StateError, TorghutError
 from torghut_core.plugin_host import PluginHost
-from torghut_core.settings import Settings, load_settings, secret
+from torghut_core.settings import Settings, load_settings
 from torghut_core.state import StateDirectory
 from torghut_core.timestamps import format_timestamp
 

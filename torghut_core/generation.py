@@ -105,11 +105,11 @@ class Generation:
     source: Source | None
     stages: tuple[Stage, ...]
     broker: Broker | None
-    sink: Sink | None
     strategies: tuple[StrategyInstance, ...]
     rules: tuple[tuple[str, RiskRule], ...]
     advisors: tuple[tuple[str, Advisor], ...]
     observers: tuple[tuple[str, Observer], ...]
+    sink: Sink | None = None
     made: Mapping[tuple[str, str, int], Made] = field(default_factory=dict)
 
     def numbered(self, number: int) -> Self:

@@ -306,6 +306,9 @@ class Source(Plugin, ABC):
     secrets: ClassVar[tuple[str, ...]] = ()
     """Names of the secrets that `connect` asks for."""
 
+    has_lanes: ClassVar[bool] = False
+    """Its batches are of lanes, which it asks `keeper` for. Only pipelines without a broker take such a source."""
+
     keeper: LaneKeeper | None = None
     """Set by the kernel, before `batches` is called, where it keeps the state of lanes."""
 

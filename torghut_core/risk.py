@@ -40,6 +40,7 @@ class Gates(msgspec.Struct, kw_only=True, gc=False):
     restriction : "", `reduce_only` (a decision may only make a position smaller) or `halt`; because the catalog is wrong
         and says so in `on_invalid`.
     unrecorded : why nothing can be written down now, "" while it can: then entries wait.
+    unready : why the market data cannot be traded on now, "" while it can: then entries wait.
     unreconciled : by symbol, how our books and the venue's differ: then entries in it wait. Replaced, never changed.
     price_max_age_ns : how old the price of a decision may be, nanoseconds (``TRADING_PRICE_LOOKBACK_MINUTES``).
     """
@@ -53,6 +54,7 @@ class Gates(msgspec.Struct, kw_only=True, gc=False):
     control_reason: str = ""
     restriction: Literal["", "reduce_only", "halt"] = ""
     unrecorded: str = ""
+    unready: str = ""
     unreconciled: Mapping[str, str] = {}
     price_max_age_ns: int = 300 * SECOND
 
@@ -63,13 +65,17 @@ class Gates(msgspec.Struct, kw_only=True, gc=False):
 
     def entries_only(self, symbol: str) -> list[tuple[str, str]]:
         """What denies entries in a symbol and lets exits pass: codes, each with its reason."""
-        if self.control not in _EXITS and not (self.restriction or self.unrecorded or self.unreconciled):
+        if self.control not in _EXITS and not (
+            self.restriction or self.unrecorded or self.unready or self.unreconciled
+        ):
             return _NOTHING
         found = [(_EXITS[self.control], self.control_reason)] if self.control in _EXITS else []
         if self.restriction == "reduce_only":
             found.append(("reduce-only", "the catalog is wrong (on_invalid)"))
         if self.unrecorded:
             found.append(("unrecorded", self.unrecorded))
+        if self.unready:
+            found.append(("not-ready", self.unready))
         if symbol in self.unreconciled:
             found.append(("unreconciled", self.unreconciled[symbol]))
         return found

@@ -16,8 +16,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import ExitStack, aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -47,14 +47,15 @@ from torghut_core.generation import Generation, build, validate
 from torghut_core.lease import open_lease
 from torghut_core.model.trading import Intent, Purpose
 from torghut_core.plugin_host import PluginHost
-from torghut_core.ports import Broker
+from torghut_core.ports import Broker, Source
+from torghut_core.readiness import Readiness
 from torghut_core.reconciler import Settled
 from torghut_core.reload import Plan, Reloader, settle
 from torghut_core.risk import Gates
 from torghut_core.runner import Loop
 from torghut_core.settings import Settings, load_settings
 from torghut_core.state import StateDirectory
-from torghut_core.stores import audit_url, load_plugins, open_audit, open_signals
+from torghut_core.stores import audit_url, connection_of, load_plugins, open_audit, open_signals, universe_of
 from torghut_core.timestamps import SECOND
 from torghut_core.venue import CLOSE_LOOK, Venue, connect
 
@@ -254,7 +255,8 @@ class Run:
             self.engine.traded_to = self._traded_to = cursor.get("now", 0)
             self._note_books(venue.begin(self.engine, audit))
         self._watchdog = self.engine.watchdog(settings.trading_plugin_budget_ms / 1000)
-        self._loop = Loop(self.engine.generation, self.engine, audit, self._signals, self._watchdog.batch, self._commit)
+        self._reach_out(stack)
+        self._loop = Loop(self.engine.generation, self.engine, audit, self._signals, self._around, self._commit)
         self.reloader = Reloader(
             self.engine,
             audit,
@@ -266,6 +268,33 @@ class Run:
             commit=self._commit,
         )
         self.reloader.start(problems, actor, outcome, generation.catalog.on_invalid)
+
+    def _reach_out(self, stack: ExitStack) -> None:
+        """Give the source what it needs, and let it go on where the account was traded to."""
+        source = self.source
+        self.universe = universe_of(_symbols(self.engine.generation), self._state)
+        self.readiness = Readiness(source.gates, kill_after_s=self.settings.health_not_ready_kill_after_ms / 1000)
+        stack.callback(source.close)
+        source.connect(connection_of(self.settings, self._state, self.universe, self._signals))
+        if self.venue is not None and source.gates():
+            kept = (self.audit.cursor(self.account, CURSOR) or {}).get("source")
+            if kept:
+                source.seek(kept)
+
+    @property
+    def source(self) -> Source:
+        """Where the market data comes from."""
+        source = self.engine.generation.source
+        assert source is not None
+        return source
+
+    @contextmanager
+    def _around(self) -> Iterator[None]:
+        """Trade a batch: on market data that can be traded on, and not longer than a plugin may take."""
+        closed = {name: gate.reason for name, gate in self.source.gates().items() if gate is not None}
+        self.gates.unready = "; ".join(f"{name}: {reason}" for name, reason in closed.items())
+        with self._watchdog.batch():
+            yield
 
     def _reach(self, broker: Broker, stack: ExitStack) -> Venue:
         """Connect to a real venue, as the only one who trades that account."""
@@ -327,6 +356,11 @@ class Run:
                 continue
             if generation.source is None or generation.broker is None:
                 raise InputError("the catalog has no `trading` pipeline with a source and a broker: nothing to run")
+            if generation.source.has_lanes:
+                raise InputError(
+                    "the source of `trading` is read in lanes, each with a time of its own, and trading has one time "
+                    "(derive signals with `torghut ta`, and trade on the source `clickhouse-signals`)"
+                )
             generation.source.check()
             return generation, problems + [str(problem) for problem in draft.problems]
 
@@ -358,6 +392,7 @@ class Run:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._heard)
         server = self._server
+        self.universe.start()
         server.start()
         threading.Thread(target=self._guard, name="control", daemon=True).start()
         trading = asyncio.create_task(self._trade())
@@ -382,6 +417,7 @@ class Run:
             for task in (trading, *others):
                 task.cancel()
             ended = await asyncio.gather(trading, *others, return_exceptions=True)
+            self.universe.close()
             server.stop()
             if self._planning is not None:  # it may be reading from a store that is about to be closed
                 await asyncio.wait([self._planning], timeout=STOP_SECONDS)
@@ -538,7 +574,8 @@ class Run:
         if engine.totals.decisions == self._decided and time.monotonic() - self._written_at < POLL:
             return
         self._traded_to, self._decided, self._written_at = engine.now, engine.totals.decisions, time.monotonic()
-        self.audit.record_cursor(self.account, CURSOR, {"now": engine.now})
+        cursor = {"now": engine.now} | ({"source": self.source.cursor()} if self.source.gates() else {})
+        self.audit.record_cursor(self.account, CURSOR, cursor)
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         """SIGTERM: finish the batch and close; the second time, end at once."""
@@ -561,6 +598,7 @@ class Run:
         """See to what the engine found out: code that failed its first rows, strategies in quarantine."""
         while True:
             await heard(self._woken, PULSE)
+            self.readiness.look()
             self._note_quarantine()
             self.engine.blotter.refresh()
             if self.engine.reverted:
@@ -747,6 +785,11 @@ async def heard(event: asyncio.Event, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await event.wait()
     event.clear()
+
+
+def _symbols(generation: Generation) -> set[str]:
+    """What its strategies trade."""
+    return {symbol for each in generation.strategies for symbol in each.symbols}
 
 
 def _texts(version: Version) -> Mapping[str, str]:

@@ -102,6 +102,8 @@ class Loop:
         self._signals = signals
         self._around = around
         self._commit = commit or audit.commit
+        source = generation.source
+        self._is_derived_here = source is None or not source.is_stored
 
     async def run(
         self,
@@ -157,7 +159,8 @@ class Loop:
         """Take one batch all the way."""
         for stage in self._generation.stages:
             batch = stage.update(batch)
-        self._signals.write(batch)
+        if self._is_derived_here:
+            self._signals.write(batch)
         with self._around():
             self._engine.step(batch)
         self._commit()

@@ -1,94 +1,16 @@
-"""Settings from the environment, with the names and defaults that deployments rely on.
-
-Every setting is one environment variable of the same name. A secret may also come from a file that ``NAME_FILE``
-names; secrets are never shown, logged or written down.
-"""
+"""The kernel's settings, with the names and defaults that deployments rely on; see `environment`."""
 
 from __future__ import annotations
 
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr
 
-from torghut_core.errors import SettingsError, hide
+from torghut_core.environment import Environment
 from torghut_core.model.trading import Limits
-
-
-class _SecretFiles(PydanticBaseSettingsSource):
-    """Reads ``NAME_FILE`` for every secret."""
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        path = os.environ.get(f"{field_name.upper()}_FILE")
-        if path is None or field.annotation not in (SecretStr, SecretStr | None):
-            return None, field_name, False
-        try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
-        except OSError as error:
-            name = f"{field_name.upper()}_FILE"
-            raise SettingsError(f"{name}: {error.strerror} ({path}): mount the secret there or unset {name}") from error
-
-    def __call__(self) -> dict[str, Any]:
-        found = {}
-        for name, field in self.settings_cls.model_fields.items():
-            value, key, _ = self.get_field_value(field, name)
-            if value is not None:
-                found[key] = value
-        return found
-
-
-class Environment(BaseSettings):
-    """Settings that come from environment variables of the same names: a plugin's own, by a subclass.
-
-    A field that is a `SecretStr` may also come from a file that ``NAME_FILE`` names.
-
-    Examples
-    --------
-    >>> class Sea(Environment):
-    ...     sea_depth_m: int = 11000
-    >>> Sea.read().sea_depth_m
-    11000
-    """
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True, env_ignore_empty=True)
-
-    @classmethod
-    def read(cls) -> Self:
-        """The settings of this process's environment.
-
-        Raises
-        ------
-        SettingsError : a variable that does not parse; names it, says what is allowed, and never shows a secret.
-        """
-        try:
-            settings = cls()
-        except ValidationError as error:
-            lines = [
-                f"{str(problem['loc'][0]).upper()}: {problem['msg']}"
-                for problem in error.errors(include_input=False, include_url=False)
-            ]
-            raise SettingsError("\n".join(lines)) from None
-        for name in cls.model_fields:
-            value = getattr(settings, name)
-            if isinstance(value, SecretStr):
-                for part in _parts(value.get_secret_value()):
-                    hide(part)
-        return settings
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes all five
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - see above
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments first, then the environment, then secret files."""
-        return init_settings, env_settings, _SecretFiles(settings_cls)
 
 
 class Settings(Environment):
@@ -149,6 +71,31 @@ class Settings(Environment):
     ta_clickhouse_password: SecretStr | None = Field(default=None, description="password at TA_CLICKHOUSE_URL")
     ta_microbars_ttl_days: int = Field(default=30, ge=1, description="how long a server keeps microbars, days")
     ta_signals_ttl_days: int = Field(default=14, ge=1, description="how long a server keeps signals, days")
+    ta_clickhouse_flush_ms: int = Field(
+        default=200, ge=10, description="how long a derived row may wait for others before it is stored, milliseconds"
+    )
+    ta_clickhouse_min_free_bytes: int = Field(
+        default=1 << 30, ge=0, description="below so much free disk of the signal store nothing is written, bytes"
+    )
+    ta_clickhouse_resume_free_bytes: int | None = Field(
+        default=None, ge=0, description="from so much on it is written again, bytes; a quarter more than the minimum"
+    )
+    ta_freshness_max_seconds: float = Field(
+        default=120, gt=0, description="how old the newest stored row may be before `/readyz` says so, seconds"
+    )
+    ta_state_url: str = Field(
+        default="",
+        description="where stages keep their state: a folder or s3:// address; the state directory without it",
+    )
+    ta_checkpoint_ms: int = Field(
+        default=1000, ge=50, description="how often rows, states and offsets are made durable, milliseconds"
+    )
+    ta_status_ms: int = Field(
+        default=1000, ge=50, description="how often the TA pipeline says how far it is, milliseconds"
+    )
+    health_not_ready_kill_after_ms: int = Field(
+        default=300_000, ge=0, description="after so long not ready `/healthz` fails, milliseconds; 0 for never"
+    )
     db_dsn: SecretStr | None = Field(
         default=None, description="the audit database; a SQLite file in the state directory without it"
     )
@@ -180,34 +127,6 @@ class Settings(Environment):
         )
 
 
-def secret(name: str) -> SecretStr:
-    """A secret that is not a setting of the kernel's, such as a broker's key, by the name of its variable.
-
-    Raises
-    ------
-    SettingsError : neither the variable nor ``NAME_FILE`` is set, or the file cannot be read.
-    """
-    path = os.environ.get(f"{name}_FILE")
-    try:
-        value = os.environ.get(name) or (Path(path).read_text(encoding="utf-8").rstrip("\r\n") if path else "")
-    except OSError as error:
-        raise SettingsError(
-            f"{name}_FILE: {error.strerror} ({path}): mount the secret there or unset {name}_FILE"
-        ) from error
-    if not value:
-        raise SettingsError(f"{name} is not set (set it, or {name}_FILE to a file that holds it)")
-    hide(value)
-    return SecretStr(value)
-
-
 def load_settings() -> Settings:
     """The kernel's settings, see `Environment.read`."""
     return Settings.read()
-
-
-def _parts(secret: str) -> list[str]:
-    """What is secret in a secret: the tokens of ``ADMIN_TOKENS``, the password of a DSN, or all of it."""
-    if "://" in secret:
-        user = secret.partition("://")[2].rpartition("@")[0]
-        return [user.partition(":")[2]]
-    return [part.rpartition(":")[2] for part in secret.replace(",", " ").split()]

@@ -45,7 +45,7 @@ class StateDirectory:
     @property
     def exists(self) -> bool:
         """Whether anything was ever kept here."""
-        return (self.path / "audit.db").exists()
+        return (self.path / "audit.db").exists() or self.signals_path.exists()
 
     def acquire(self) -> None:
         """Make the directory where it is missing, and own it until `release`.

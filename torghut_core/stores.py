@@ -1,4 +1,4 @@
-"""Opens what settings and the state directory name: stores and plugins."""
+"""Opens what settings and the state directory name: stores and plugins, and what plugins need to reach out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torghut_core.environment import secret
 from torghut_core.errors import NotFoundError
 from torghut_core.plugin_host import PluginHost
+from torghut_core.ports import Connection, SignalReader, Universe
 from torghut_core.settings import Settings
 from torghut_core.state import StateDirectory
 
 if TYPE_CHECKING:
     from torghut_core.audit import SqlAuditStore
     from torghut_core.signals import SignalDatabase
+    from torghut_core.universe import JangarUniverse, StaticUniverse
 
 
 @contextmanager
@@ -87,3 +90,17 @@ def open_signals(settings: Settings, directory: StateDirectory, *, is_replay: bo
         microbars_ttl_days=None if is_kept else settings.ta_microbars_ttl_days,
         signals_ttl_days=None if is_kept else settings.ta_signals_ttl_days,
     )
+
+
+def universe_of(symbols: Iterable[str], directory: StateDirectory) -> StaticUniverse | JangarUniverse:
+    """Which symbols are wanted, as the environment says; `symbols` are the catalog's."""
+    from torghut_core.universe import UniverseSettings, open_universe
+
+    return open_universe(UniverseSettings.read(), symbols, directory.path)
+
+
+def connection_of(
+    settings: Settings, directory: StateDirectory, universe: Universe, signals: SignalReader | None = None
+) -> Connection:
+    """What a source or sink needs to reach out."""
+    return Connection(settings.is_live, secret, universe, signals, directory.path)

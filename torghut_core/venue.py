@@ -16,6 +16,7 @@ from torghut_core import logs
 from torghut_core.audit import SqlAuditStore
 from torghut_core.controls import Controls
 from torghut_core.engine import Engine
+from torghut_core.environment import secret
 from torghut_core.errors import SettingsError, StateError, Superseded, VenueError
 from torghut_core.executor import Executor
 from torghut_core.lease import Lease
@@ -23,7 +24,7 @@ from torghut_core.model.trading import Intent, Purpose
 from torghut_core.order_state import is_done
 from torghut_core.ports import Broker, Connection
 from torghut_core.reconciler import Look, Reconciler, Settled, look
-from torghut_core.settings import Settings, secret
+from torghut_core.settings import Settings
 from torghut_core.timestamps import MINUTE, SECOND, format_timestamp
 
 STAND_BY = 30.0

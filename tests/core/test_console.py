@@ -17,6 +17,7 @@ from torghut_core.console import Console
 from torghut_core.controls import Controls
 from torghut_core.errors import InputError, StateError
 from torghut_core.model.trading import Account, Position
+from torghut_core.readiness import Readiness
 from torghut_core.risk import Gates
 
 
@@ -89,6 +90,7 @@ def make_run(tmp_path, blocked):
             venue=venue if is_real else None,
             engine=engine,
             gates=Gates(trading_enabled=True, unrecorded="disk full"),
+            readiness=Readiness(),
             reloader=SimpleNamespace(status=SimpleNamespace(problems=[])),
             settings=SimpleNamespace(trading_stalled_seconds=30, trading_reconcile_ms=15000),
         )
@@ -198,6 +200,7 @@ def test_looking_needs_no_loop(make_run):
         "venue": ["ES: 5 here, 4 there"],
         "database": ["disk full"],
         "control": ["halted: fat finger (jane)"],
+        "market_data": [],
         "catalog": [],
         "quarantine": ["bad: raised"],
     }

@@ -120,6 +120,7 @@ RESTRICTED = [
     ({"control": "reduce_only", "control_reason": "jane: news"}, "reduce-only"),
     ({"restriction": "reduce_only"}, "reduce-only"),
     ({"unrecorded": "connection refused"}, "unrecorded"),
+    ({"unready": "backfill: 12 s are missing"}, "not-ready"),
     ({"unreconciled": {"BTC/USD": "5 here, 4 there"}}, "unreconciled"),
 ]
 

@@ -148,6 +148,7 @@ SITUATIONS = {
         "action": "sell",
     },
     "nothing can be written": {"gates": Gates(trading_enabled=True, unrecorded="connection refused")},
+    "market data is not ready": {"gates": Gates(trading_enabled=True, unready="backfill: 12 s are missing")},
     "books differ": {"gates": Gates(trading_enabled=True, unreconciled={"BTC/USD": "5 here, 4 there"})},
     "live without the switches": {"gates": Gates(trading_enabled=True, is_live=True, mode="live")},
     "no price": {"price": False},

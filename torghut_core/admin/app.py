@@ -30,12 +30,12 @@ from litestar.openapi.spec import (
     SecurityScheme,
 )
 from litestar.params import JSONBody, Parameter, RawBody
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from torghut_core import logs
 from torghut_core.admin.auth import Gate, Refused, Role
 from torghut_core.admin.kernel import Kernel
-from torghut_core.admin.metrics import Metrics, numbers
+from torghut_core.admin.metrics import numbers
+from torghut_core.admin.probes import probe_routes
 from torghut_core.errors import InputError, NotFoundError, StateError, TorghutError
 
 MAX_BODY = 1 << 20
@@ -47,7 +47,6 @@ MAX_PAGE = 200
 MAX_ID = 2**63 - 1
 """Greatest number that a database keeps."""
 
-_OPEN = {"role": None}
 _OPERATOR = {"role": Role.OPERATOR}
 
 
@@ -86,28 +85,12 @@ Since = Annotated[str | None, Parameter(max_length=40, description="only what ha
 
 def make_app(kernel: Kernel, gate: Gate) -> Litestar:
     """The admin API of a kernel, as an ASGI application."""
-    metrics = Metrics(kernel)
 
     def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         scope: Any = connection.scope
         headers = connection.headers
         role = handler.opt.get("role", Role.VIEWER)
         scope["user"] = gate.admit(role, scope["method"], headers.get("host", ""), headers.get("authorization", ""))
-
-    @get("/healthz", opt=_OPEN, sync_to_thread=True)
-    def healthz() -> Response[dict[str, Any]]:
-        """Whether the kernel is alive: 200, or 503 with the reasons why it is not."""
-        return _probe(kernel.health())
-
-    @get("/readyz", opt=_OPEN, sync_to_thread=True)
-    def readyz() -> Response[dict[str, Any]]:
-        """Whether the kernel is ready to trade: 200, or 503 with the reasons why it is not."""
-        return _probe(kernel.readiness())
-
-    @get("/metrics", opt=_OPEN, sync_to_thread=True, media_type=MediaType.TEXT)
-    def prometheus() -> Response[bytes]:
-        """Metrics in Prometheus' text format."""
-        return Response(metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     @get("/catalog", sync_to_thread=True)
     def catalog() -> dict[str, Any]:
@@ -206,9 +189,7 @@ def make_app(kernel: Kernel, gate: Gate) -> Litestar:
 
     app = Litestar(
         [
-            healthz,
-            readyz,
-            prometheus,
+            *probe_routes(kernel, lambda: numbers(kernel)),
             catalog,
             generations,
             schema,
@@ -279,10 +260,6 @@ def _describe(schema: OpenAPI) -> None:
 def _page(name: str, found: list[dict[str, Any]], limit: int) -> dict[str, Any]:
     page = found[:limit]
     return {name: page, "next": page[-1]["id"] if len(found) > limit else None}
-
-
-def _probe(reasons: list[str]) -> Response[dict[str, Any]]:
-    return Response({"ok": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response[dict[str, str]]:

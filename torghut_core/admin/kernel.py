@@ -48,6 +48,9 @@ class Kernel(Protocol):
     def readiness(self) -> list[str]:
         """Reasons why it is not ready; none when it is."""
 
+    def gates(self) -> dict[str, str]:
+        """What has to be so for it to make progress: by name the reason why it is not, "" where it is."""
+
     def validate(self, text: str) -> dict[str, Any]:
         """`valid`, `problems`, and the `diff` of a catalog's YAML text against what trades."""
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Metric as PrometheusMetric
 from prometheus_client.registry import Collector
 
 from torghut_core.admin.kernel import Kernel
+from torghut_core.ports import Metric
 from torghut_core.timestamps import SECOND, parse_timestamp
 
 HELP: Mapping[str, str] = {
@@ -41,21 +43,52 @@ HELP: Mapping[str, str] = {
     "order_requests_total": "Requests to the venue, by what became of them.",
     "lease_held": "1 while this process is the one that trades the account.",
     "reload_pause_seconds": "How long the loop stood still for the last reload.",
+    "ws_readyz_status": "1 while the process can make progress.",
+    "ws_readyz_gate_status": "1 for each gate that is open.",
+    "ws_readyz_error_class": "1 for the class of what closes a gate.",
+    "ws_ws_connect_success_total": "Connections to the market data that were made.",
+    "ws_ws_connect_errors_total": "Connections that failed or were lost, by class.",
+    "ws_reconnects_total": "Connections that were made again.",
+    "ws_kafka_produce_success_total": "Events that the bus has acknowledged, by topic.",
+    "ws_kafka_produce_errors_total": "Events that the bus has refused, by topic.",
+    "ws_kafka_send_latency_ms": "From taking an event to its acknowledgement, milliseconds, by quantile.",
+    "ws_lag_ms": "From an event at the venue to its arrival here, milliseconds, by quantile.",
+    "ws_dedup_drops_total": "Events that came twice and were dropped, by channel.",
+    "ws_desired_symbols_fetch_degraded": "1 while the last known list of symbols is used.",
+    "ws_desired_symbols_fetch_success_total": "Lists of symbols that were fetched.",
+    "ws_desired_symbols_fetch_failures_total": "Lists of symbols that could not be had, by reason.",
+    "ws_desired_symbols_fetch_last_success_ts_seconds": "When a list of symbols was fetched last, Unix time.",
+    "ws_desired_symbols_fetch_last_failure_ts_seconds": "When a list of symbols could not be had last, Unix time.",
 }
 """Metrics without ``torghut_``, and what they mean."""
 
+LABELS: Mapping[str, str] = {
+    "ws_readyz_gate_status": "gate",
+    "ws_readyz_error_class": "error_class",
+    "ws_ws_connect_errors_total": "error_class",
+    "ws_kafka_produce_success_total": "topic",
+    "ws_kafka_produce_errors_total": "topic",
+    "ws_kafka_send_latency_ms": "quantile",
+    "ws_lag_ms": "quantile",
+    "ws_dedup_drops_total": "channel",
+    "ws_desired_symbols_fetch_failures_total": "reason",
+    "clickhouse_guardrails_errors_total": "error_class",
+    "ta_watermark_lag_ms": "lane",
+}
+"""The label of metrics that have another one than ``name``."""
 
-class KernelCollector(Collector):
-    """Asks the kernel when it is scraped; keeps nothing."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+class NumberCollector(Collector):
+    """Asks for the numbers when it is scraped; keeps nothing."""
 
-    def collect(self) -> Iterator[Metric]:
+    def __init__(self, numbers: Callable[[], Mapping[str, Metric]]) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[PrometheusMetric]:
         """All metrics."""
-        for name, value in sorted(numbers(self._kernel).items()):
+        for name, value in sorted(self._numbers().items()):
             family_type = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            labels = ["name"] if isinstance(value, Mapping) else None
+            labels = [LABELS.get(name, "name")] if isinstance(value, Mapping) else None
             family = family_type(f"torghut_{name}", HELP.get(name, f"{name.replace('_', ' ')}."), labels=labels)
             if isinstance(value, Mapping):
                 for label, number in value.items():
@@ -66,23 +99,23 @@ class KernelCollector(Collector):
 
 
 class Metrics:
-    """The text of a kernel's metrics."""
+    """The text of numbers that are asked for again each time: name -> number, or numbers by label."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, numbers: Callable[[], Mapping[str, Metric]]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(KernelCollector(kernel))
+        self._registry.register(NumberCollector(numbers))
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format, as they are now."""
         return generate_latest(self._registry)
 
 
-def numbers(kernel: Kernel) -> dict[str, float | Mapping[str, float]]:
+def numbers(kernel: Kernel) -> dict[str, Metric]:
     """All metrics of a kernel as they are now, by name; one that the kernel counts itself is the kernel's."""
     return {**_of_status(kernel.status()), **kernel.metrics()}
 
 
-def _of_status(status: dict[str, Any]) -> dict[str, float | Mapping[str, float]]:
+def _of_status(status: dict[str, Any]) -> dict[str, Metric]:
     reload = status["last_reload"]
     # What trades was taken up successfully, so after a failure that is the last success that is known.
     success = reload["at"] if reload["successful"] else status["since"]

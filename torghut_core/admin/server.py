@@ -11,12 +11,12 @@ import secrets
 import socket
 import threading
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torghut_core.admin.auth import Gate, Role, Token
 from torghut_core.admin.client import ADMIN_FILE
-from torghut_core.admin.kernel import Kernel
 from torghut_core.daemon_threads import DaemonThreads
 from torghut_core.errors import StateError
 
@@ -39,10 +39,12 @@ class AdminServer:
 
     Parameters
     ----------
+    kernel : what is served, an `admin.kernel.Kernel`, or an `admin.probes.Probed`.
     host : address to listen on.
     port : 0 for any that is free.
     tokens : who is known, see `auth.parse_tokens`.
     state_dir : the state directory, where `ADMIN_FILE` is written.
+    is_probed_only : serve `probes.make_probe_app` of it, and not the whole API.
     hosts : names besides the address and ``localhost`` that requests may ask for on a loopback address.
 
     Attributes
@@ -52,8 +54,9 @@ class AdminServer:
 
     def __init__(
         self,
-        kernel: Kernel,
+        kernel: Any,
         *,
+        is_probed_only: bool = False,
         state_dir: Path,
         host: str = "127.0.0.1",
         port: int = 8181,
@@ -61,7 +64,7 @@ class AdminServer:
         hosts: Collection[str] = (),
     ) -> None:
         self.url = ""
-        self._kernel = kernel
+        self._make_app = partial(_make_app, kernel, is_probed_only=is_probed_only)
         self._host = host
         self._port = port
         self._tokens = tuple(tokens)
@@ -80,14 +83,12 @@ class AdminServer:
         """
         import uvicorn
 
-        from torghut_core.admin.app import make_app
-
         local = None if self._tokens else secrets.token_urlsafe(32)
         tokens = self._tokens if local is None else (Token.of(f"local:{_login()}", Role.OPERATOR, local),)
         is_loopback = _is_loopback(self._host)
         names = {self._host, "localhost", "127.0.0.1", "::1", *self._hosts}
         known = {name.lower() for name in names} if is_loopback else None
-        app = make_app(self._kernel, Gate(tokens, hosts=known, is_open=is_loopback and local is not None))
+        app = self._make_app(Gate(tokens, hosts=known, is_open=is_loopback and local is not None))
         self.listen()
         assert self._listener is not None
         listener, self._listener = self._listener, None
@@ -157,6 +158,16 @@ class AdminServer:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(content, file)
         new.replace(self._file)
+
+
+def _make_app(kernel: Any, gate: Gate, *, is_probed_only: bool) -> Any:
+    if is_probed_only:
+        from torghut_core.admin.probes import make_probe_app
+
+        return make_probe_app(kernel, gate)
+    from torghut_core.admin.app import make_app
+
+    return make_app(kernel, gate)
 
 
 async def _serve(server: Server, listener: socket.socket) -> None:

@@ -95,6 +95,9 @@ class FakeKernel:
     def health(self):
         return self.unwell
 
+    def gates(self):
+        return {"auth": "", "bus": "no broker answers"}
+
     def readiness(self):
         return self.unready
 

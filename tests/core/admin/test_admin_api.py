@@ -246,10 +246,12 @@ def test_no_token_is_ever_shown(api, tokens, ask_api, kernel, capfd):
 def test_probe_tells_reasons(api, ask_api, kernel, path, reasons):
     """A probe is 200 when all is well, and 503 with every reason when it is not."""
     url = api()
-    assert (ask_api(url, "GET", path).status, ask_api(url, "GET", path).json) == (200, {"ok": True, "reasons": []})
+    more = {"gates": kernel.gates()} if path == "/readyz" else {}
+    good = {"ok": True, "reasons": [], **more}
+    assert (ask_api(url, "GET", path).status, ask_api(url, "GET", path).json) == (200, good)
     setattr(kernel, reasons, ["the loop stands still for 12 s"])
     answer = ask_api(url, "GET", path)
-    assert (answer.status, answer.json) == (503, {"ok": False, "reasons": ["the loop stands still for 12 s"]})
+    assert (answer.status, answer.json) == (503, {"ok": False, "reasons": ["the loop stands still for 12 s"], **more})
 
 
 def test_call_that_hangs_holds_up_no_other(api, ask_api, kernel):

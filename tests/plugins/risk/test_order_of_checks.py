@@ -17,7 +17,11 @@ def test_gates_are_asked_in_the_order_of_the_page():
     rows = ROW.findall(PAGE.read_text(encoding="utf-8"))
     assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
     gates = Gates(
-        control="pause_entries", restriction="halt", unrecorded="disk full", unreconciled={"BTC/USD": "1 unit too many"}
+        control="pause_entries",
+        restriction="halt",
+        unrecorded="disk full",
+        unready="freshness: nothing for 40 s",
+        unreconciled={"BTC/USD": "1 unit too many"},
     )
     context = risk_context()
     rules = [("wash-trade", WashTrade(WashTrade.Params())), ("no-shorts", NoShorts(NoShorts.Params()))]

@@ -1,0 +1,59 @@
+"""`torghut forward` moves every event, in order, and knows how far the bus has acknowledged."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torghut_core.errors import InputError, StateError
+from torghut_core.forward import Forwarder
+from torghut_core.snapshots import SnapshotStore
+
+
+def test_every_event_is_moved_in_order(parts):
+    """What the source gives is what the bus has, and it is counted by channel."""
+    trades, sink = parts.random_trades(500), parts.Log()
+    forwarder = Forwarder(parts.Tape(trades), sink)
+    asyncio.run(forwarder.run(7))
+    assert [message.value for message in sink.sent] == [str(row).encode() for row in trades]
+    assert sink.acknowledged == 500
+    assert forwarder.metrics() == {"forwarded_total": {"trades": 500}}
+
+
+@given(cuts=st.lists(st.integers(1, 300), max_size=4), size=st.integers(1, 50), often=st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_killed_anywhere_it_loses_nothing(parts, tmp_path_factory, cuts, size, often):
+    """A restart goes on from what the bus has acknowledged: some events come twice, none is missing."""
+    trades, folder = parts.random_trades(300), str(tmp_path_factory.mktemp("cursors"))
+    sink = parts.Log()
+    for cut in [*cuts, None]:
+        tape = parts.Tape(trades, cut)
+        forwarder = Forwarder(tape, sink, SnapshotStore(folder), checkpoint_s=0 if often else 1e9)
+        try:
+            asyncio.run(forwarder.run(size))
+        except asyncio.CancelledError:
+            assert tape.cut is not None
+    assert {message.value for message in sink.sent} == {str(row).encode() for row in trades}
+
+
+def test_bus_that_refuses_stops_it(parts):
+    """An event that the bus refuses for good ends the process, loudly."""
+
+    class Broken(parts.Log):
+        async def send(self, messages):
+            raise StateError("torghut.trades.v1: message too large (raise the topic's limit)")
+
+    with pytest.raises(StateError, match="too large"):
+        asyncio.run(Forwarder(parts.Tape(parts.random_trades(9)), Broken()).run())
+
+
+def test_source_without_messages_is_told(parts):
+    """A source that cannot be forwarded says so, and what to do."""
+
+    class Silent(parts.Tape):
+        def messages(self, size):
+            return super(parts.Tape, self).messages(size)
+
+    with pytest.raises(InputError, match="use another source"):
+        asyncio.run(Forwarder(Silent([]), parts.Log()).run())

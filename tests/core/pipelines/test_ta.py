@@ -1,0 +1,216 @@
+"""`torghut ta` derives the same rows whatever happens to its process, its store and its bus."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torghut_core import Envelope
+from torghut_core.errors import StateError
+from torghut_core.snapshots import Snapshot, SnapshotStore, decode, encode
+from torghut_core.ta import Deriver
+
+TRADES = 600
+
+
+def derive(parts, trades, *, size=64, **more):
+    """The rows of one run to the end, and the deriver."""
+    store, sink = parts.Store(), parts.Log()
+    deriver = Deriver(parts.Tape(trades), parts.stages(), store, sink, **more)
+    asyncio.run(deriver.run(size))
+    return parts.rows(store), deriver, sink
+
+
+@pytest.fixture(scope="module")
+def trades(parts):
+    return parts.random_trades(TRADES)
+
+
+@pytest.fixture(scope="module")
+def whole(parts, trades):
+    """The rows of a run that nothing happens to."""
+    return derive(parts, trades)[0]
+
+
+def test_every_trade_is_accounted_for(parts, trades):
+    """Trades in are trades in bars, late, or twice; after the end no window stays open."""
+    rows, deriver, _ = derive(parts, trades)
+    totals = deriver.totals
+    assert totals.events == TRADES
+    assert sum(row["count"] for row in rows["microbars"]) + totals.late + totals.duplicates == TRADES
+    assert len(rows["signals"]) == totals.signals == totals.microbars > 100
+
+
+def test_batch_size_changes_nothing(parts, trades, whole):
+    """Rows do not depend on how the stream is cut."""
+    assert derive(parts, trades, size=1)[0] == derive(parts, trades, size=1000)[0] == whole
+
+
+@given(cuts=st.lists(st.integers(1, TRADES), min_size=1, max_size=4), size=st.integers(1, 97), often=st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_killed_anywhere_it_derives_the_same(parts, tmp_path_factory, cuts, size, often):
+    """Killed at any events, with or without a fresh checkpoint, the rows in the store are those of a run without a kill."""
+    trades = parts.random_trades(TRADES)
+    folder = str(tmp_path_factory.mktemp("snapshots"))
+    store, sink = parts.Store(), parts.Log()
+    for cut in [*cuts, None]:
+        checkpoint_s = 0 if often else 1e9
+        tape = parts.Tape(trades, cut)
+        deriver = Deriver(tape, parts.stages(), store, sink, SnapshotStore(folder), checkpoint_s=checkpoint_s)
+        try:
+            asyncio.run(deriver.run(size))
+        except asyncio.CancelledError:
+            assert tape.cut is not None
+    assert parts.rows(store) == derive(parts, trades)[0]
+
+
+def test_what_it_sends_is_what_it_stores(parts, trades):
+    """Each row of the store is on the bus, with the values that the store has, and read by the envelope's own reader."""
+    rows, _, sink = derive(parts, trades)
+    sent = [Envelope.decode(message.value) for message in sink.sent]
+    bars = {(each.symbol, each.event_ts): each for each in sent if each.channel == "microbars"}
+    assert len(bars) == len(rows["microbars"])
+    for row in rows["microbars"]:
+        bar = bars[row["symbol"], row["event_ts"].value]
+        assert (bar.payload.open, bar.payload.close, bar.payload.volume) == (row["o"], row["c"], row["v"])
+        assert (bar.seq, bar.window.size) == (row["seq"], row["window_size"])
+    signals = [each for each in sent if each.channel == "signals"]
+    warm = {(row["symbol"], row["event_ts"].value): row["rsi14"] for row in rows["signals"]}
+    assert {(each.symbol, each.event_ts): each.payload.rsi14 for each in signals} == warm
+
+
+def test_deriving_again_sends_the_same_bytes(parts, trades):
+    """A message that comes twice can be told by its bytes."""
+    first, second = (
+        [message for message in derive(parts, trades)[2].sent if message.channel != "ta-status"] for _ in range(2)
+    )
+    assert first == second
+
+
+def test_nothing_is_committed_before_it_is_stored_and_acknowledged(parts, trades):
+    """The source is told how far it was read only after the store and the bus have all of it."""
+    order = []
+
+    class Tape(parts.Tape):
+        def commit(self, cursor):
+            order.append(("commit", cursor["position"], store.flushes, sink.acknowledged == len(sink.sent)))
+
+    store, sink = parts.Store(), parts.Log()
+    asyncio.run(Deriver(Tape(trades), parts.stages(), store, sink, checkpoint_s=0).run(100))
+    assert len(order) >= 6
+    assert all(is_acknowledged for *_, is_acknowledged in order)
+    assert [flushes for _, _, flushes, _ in order] == sorted({flushes for _, _, flushes, _ in order})
+
+
+def test_store_that_refuses_is_waited_for(parts, trades, whole, monkeypatch):
+    """A full disk stops the reading, closes the gate, and loses nothing."""
+    monkeypatch.setattr("torghut_core.ta.RETRY_S", (0.001, 0.002))
+    store = parts.Store()
+    store.refusals = 3
+    deriver = Deriver(parts.Tape(trades), parts.stages(), store, checkpoint_s=0)
+    closed = []
+    asyncio.run(deriver.run(64, on_progress=lambda _events: closed.append(deriver.gates()["store"])))
+    assert parts.rows(store) == whole
+    assert store.refusals == 0
+    assert deriver.gates() == {"store": None}
+
+
+def test_gate_tells_why_the_store_refuses(parts, trades, monkeypatch):
+    """While it waits, readiness has the store's own words."""
+    monkeypatch.setattr("torghut_core.ta.RETRY_S", (0.001, 0.002))
+    store = parts.Store()
+    store.refusals = 10**9
+    deriver = Deriver(parts.Tape(trades), parts.stages(), store, checkpoint_s=0)
+
+    refused = asyncio.Event()
+
+    async def until_closed():
+        monkeypatch.setattr("torghut_core.ta.logs.error", lambda *_args, **_fields: refused.set())
+        work = asyncio.create_task(deriver.run(64))
+        async with asyncio.timeout(10):
+            await refused.wait()
+            await asyncio.sleep(0)
+        reason = deriver.gates()["store"].reason
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        return reason
+
+    assert asyncio.run(until_closed()) == "disk full"
+
+
+def test_guard_pauses_the_reading(parts, trades, whole, monkeypatch):
+    """Below the disk threshold nothing is taken from the source; above it everything goes on, and nothing is lost."""
+    monkeypatch.setattr("torghut_core.ta.RETRY_S", (0.001, 0.002))
+    asked = []
+
+    def may_write():
+        asked.append(tape.position)
+        return len(asked) > 20 or len(asked) < 5
+
+    tape, store, sink = parts.Tape(trades), parts.Store(), parts.Log()
+    asyncio.run(Deriver(tape, parts.stages(), store, sink, may_write=may_write).run(64))
+    assert len(set(asked[4:20])) == 1
+    assert parts.rows(store) == whole
+    statuses = [
+        Envelope.decode(message.value).payload.status for message in sink.sent if message.channel == "ta-status"
+    ]
+    assert "paused" in statuses
+
+
+def test_heartbeat_says_how_far_it_is(parts, trades):
+    """The status topic has the watermark's lag and the last event of each lane."""
+    sink = derive(parts, trades, status_s=0)[2]
+    beats = [Envelope.decode(message.value) for message in sink.sent if message.channel == "ta-status"]
+    assert [beat.payload.heartbeat for beat in beats] == list(range(len(beats)))
+    assert beats[-1].payload.last_event_ts == max(trade[0] for trade in trades)
+    assert all(beat.payload.watermark_lag_ms > 0 for beat in beats)
+
+
+def test_state_of_other_stages_is_refused(parts, trades, tmp_path):
+    """A catalog with other stages does not go on from a state that is none of theirs."""
+    snapshots = SnapshotStore(str(tmp_path))
+    derive(parts, trades, snapshots=snapshots)
+    deriver = Deriver(parts.Tape(trades), parts.stages()[:1], parts.Store(), snapshots=snapshots)
+    with pytest.raises(StateError, match="Microbars, Indicators"):
+        asyncio.run(deriver.run())
+
+
+# ---------------------------------------------------------------------------------------------------------- snapshots
+
+
+def snapshot(position):
+    return Snapshot([("Microbars", 1, {"rows": [1, 2]})], {"position": position}, 5)
+
+
+def test_snapshot_is_read_as_it_was_written(parts, trades):
+    """Arrays of every shape, text and numbers come back as they were."""
+    derived = derive(parts, trades)[1]
+    lane = derived.lanes[""]
+    taken = lane.snapshot({"position": 7})
+    again = decode(encode(taken))
+    assert encode(again) == encode(taken)
+    assert again.cursor == {"position": 7}
+
+
+def test_damaged_snapshot_gives_way_to_the_one_before(tmp_path):
+    """A file that was cut or changed costs the work since the one before it, and no more."""
+    store = SnapshotStore(str(tmp_path))
+    store.save("ta-0", snapshot(1))
+    store.save("ta-0", snapshot(2))
+    assert store.load("ta-0").cursor == {"position": 2}
+    file = tmp_path / "ta-0.snapshot"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert store.load("ta-0").cursor == {"position": 1}
+    file.unlink()  # killed between the two moves
+    assert store.load("ta-0").cursor == {"position": 1}
+
+
+def test_snapshots_that_are_all_damaged_stop_the_start(tmp_path):
+    """State that is there and cannot be read is told, with its file and the mend, and not taken for none."""
+    store = SnapshotStore(str(tmp_path))
+    assert store.load("ta-0") is None
+    store.save("ta-0", snapshot(1))
+    (tmp_path / "ta-0.snapshot").write_bytes(b"garbage")
+    with pytest.raises(StateError, match=r"ta-0\.snapshot.*remove them"):
+        store.load("ta-0")

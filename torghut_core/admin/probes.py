@@ -1,0 +1,80 @@
+"""What every process of ours answers: whether it lives, whether it can make progress, and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from litestar import Litestar, MediaType, Response, get
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from torghut_core.admin.auth import Gate, Refused
+from torghut_core.admin.metrics import Metrics
+from torghut_core.ports import Metric
+
+OPEN: dict[str, Any] = {"role": None}
+"""Options of a route that needs no token."""
+
+
+class Probed(Protocol):
+    """A process that is watched. Every method may be called from any thread."""
+
+    def health(self) -> list[str]:
+        """Reasons why it is not alive; none when it is."""
+
+    def readiness(self) -> list[str]:
+        """Reasons why it is not ready; none when it is."""
+
+    def gates(self) -> dict[str, str]:
+        """What has to be so for it to make progress: by name the reason why it is not, "" where it is."""
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Counters (their names end in ``_total``) and gauges by name; a mapping is by the value of its one label."""
+
+
+def probe_routes(probed: Probed, numbers: Callable[[], Mapping[str, Metric]]) -> list[HTTPRouteHandler]:
+    """The routes ``/healthz``, ``/readyz`` and ``/metrics``, which need no token."""
+    metrics = Metrics(numbers)
+
+    @get("/healthz", opt=OPEN, sync_to_thread=True)
+    def healthz() -> Response[dict[str, Any]]:
+        """Whether the process is alive: 200, or 503 with the reasons why it is not."""
+        reasons = probed.health()
+        return Response({"ok": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+    @get("/readyz", opt=OPEN, sync_to_thread=True)
+    def readyz() -> Response[dict[str, Any]]:
+        """Whether it can make progress: 200, or 503 with the reasons why it cannot, and every gate."""
+        reasons = probed.readiness()
+        content = {"ok": not reasons, "reasons": reasons, "gates": probed.gates()}
+        return Response(content, status_code=503 if reasons else 200)
+
+    @get("/metrics", opt=OPEN, sync_to_thread=True, media_type=MediaType.TEXT)
+    def prometheus() -> Response[bytes]:
+        """Metrics in Prometheus' text format."""
+        return Response(metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    return [healthz, readyz, prometheus]
+
+
+def make_probe_app(probed: Probed, gate: Gate) -> Litestar:
+    """The probes alone, as an ASGI application."""
+
+    def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        scope: Any = connection.scope
+        headers = connection.headers
+        role = handler.opt.get("role")
+        gate.admit(role, scope["method"], headers.get("host", ""), headers.get("authorization", ""))
+
+    def refused(_: Any, error: Refused) -> Response[dict[str, str]]:
+        return Response({"error": str(error)}, status_code=error.status)
+
+    return Litestar(
+        probe_routes(probed, probed.metrics),
+        guards=[admit],
+        exception_handlers={Refused: refused},
+        openapi_config=None,
+        logging_config=None,
+    )

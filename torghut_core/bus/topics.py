@@ -1,0 +1,63 @@
+"""The topic of each channel, as the environment names it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import Field, StringConstraints
+
+from torghut_core.environment import Environment
+from torghut_core.errors import InputError
+
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,200}$")]
+
+SIMULATED: Final = "sim."
+"""What the names of topics begin with on which nothing real travels."""
+
+
+class Topics(Environment):
+    """Names of topics: ``TOPIC_TRADES`` and the others.
+
+    Examples
+    --------
+    >>> topics = Topics()
+    >>> topics.of("bars"), topics.of("trades", prefix=SIMULATED)
+    ('torghut.bars.1m.v1', 'sim.torghut.trades.v1')
+    """
+
+    topic_trades: TopicName = Field(default="torghut.trades.v1", description="topic of trades")
+    topic_quotes: TopicName = Field(default="torghut.quotes.v1", description="topic of quotes")
+    topic_bars_1m: TopicName = Field(default="torghut.bars.1m.v1", description="topic of the venue's bars")
+    topic_status: TopicName = Field(default="torghut.status.v1", description="topic of halts, corrections and the like")
+    topic_trade_updates: TopicName = Field(
+        default="torghut.trade-updates.v1", description="topic of what becomes of orders"
+    )
+    topic_ta_microbars: TopicName = Field(default="torghut.ta.bars.1s.v1", description="topic of microbars")
+    topic_ta_signals: TopicName = Field(default="torghut.ta.signals.v1", description="topic of signals")
+    topic_ta_status: TopicName = Field(
+        default="torghut.ta.status.v1", description="topic of the TA pipeline's heartbeat"
+    )
+
+    def of(self, channel: str, prefix: str = "") -> str:
+        """The topic of a channel, with a prefix such as `SIMULATED`.
+
+        Raises
+        ------
+        InputError : there is no such channel.
+        """
+        field = _FIELDS.get(channel)
+        if field is None:
+            raise InputError(f"channel {channel!r} has no topic (use one of {', '.join(_FIELDS)})")
+        return f"{prefix}{getattr(self, field)}"
+
+
+_FIELDS = {
+    "trades": "topic_trades",
+    "quotes": "topic_quotes",
+    "bars": "topic_bars_1m",
+    "status": "topic_status",
+    "trade-updates": "topic_trade_updates",
+    "microbars": "topic_ta_microbars",
+    "signals": "topic_ta_signals",
+    "ta-status": "topic_ta_status",
+}

@@ -1,0 +1,315 @@
+"""What `torghut ta` does with each batch: stages, signal store, bus; and how far it got, so that a kill costs nothing.
+
+A lane of the source (a partition) has stages of its own. A checkpoint makes durable, in this order: rows in the store,
+messages on the bus, the states of the stages with the source's cursor, and last the source's own note of how far it was
+read. A process that is killed in between goes on from the state before, derives the same rows again, and they replace
+what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from torghut_core import logs
+from torghut_core.bus.derived import derived_messages, status_message
+from torghut_core.errors import StateError
+from torghut_core.model.market import Batch, SymbolTable
+from torghut_core.ports import Closed, LaneKeeper, Metric, SignalStore, Sink, Source
+from torghut_core.snapshots import Snapshot, SnapshotStore
+from torghut_core.stages.base import Stage
+
+BATCH_SIZE = 4096
+"""Events per batch at most."""
+
+RETRY_S = (0.25, 15.0)
+"""First and longest pause before the store is tried again, seconds; drawn from below it."""
+
+
+class Totals(msgspec.Struct):
+    """What happened so far, counted."""
+
+    events: int = 0
+    late: int = 0
+    duplicates: int = 0
+    excluded: int = 0
+    microbars: int = 0
+    signals: int = 0
+    checkpoints: int = 0
+    restored: int = 0
+
+
+class Lane:
+    """One lane: its stages, and how far it is.
+
+    Attributes
+    ----------
+    now : loop time of the last event or tick, ns; 0 before the first.
+    last_event_ts : largest time of an event, ns; None before the first.
+    """
+
+    def __init__(self, name: str, stages: Sequence[Stage]) -> None:
+        self.name = name
+        self.stages = [type(stage)(stage.params) for stage in stages]
+        self.now = 0
+        self.last_event_ts: int | None = None
+        self.beats = 0
+        self._symbols = SymbolTable()
+        self._stop = 0
+
+    def update(self, batch: Batch) -> Batch:
+        """Take a batch through the stages."""
+        for stage in self.stages:
+            batch = stage.update(batch)
+        self.now, self._symbols, self._stop = int(batch.now[-1]), batch.symbols, batch.stop
+        for table in (batch.trades, batch.quotes, batch.bars):
+            if len(table):
+                self.last_event_ts = max(self.last_event_ts or 0, int(table.event_ts.max()))
+        return batch
+
+    def drain(self) -> Batch:
+        """A clock tick after the last event, at which every window that is complete comes out."""
+        tick = Batch.of(self._symbols, self._stop, np.array([self.now + self._lag], np.int64))
+        tick.lane = self.name
+        return tick
+
+    @property
+    def _lag(self) -> int:
+        return max((stage.drain_ns() for stage in self.stages), default=0)
+
+    @property
+    def watermark(self) -> int:
+        """Up to where windows are closed, ns."""
+        return self.now - self._lag
+
+    def snapshot(self, cursor: dict[str, Any]) -> Snapshot:
+        """Its state, with the cursor of its source."""
+        states = [(type(stage).__name__, stage.state_version, stage.save_state()) for stage in self.stages]
+        return Snapshot(states, cursor, self.now)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot.
+
+        Raises
+        ------
+        StateError : it is of other stages.
+        """
+        names = [type(stage).__name__ for stage in self.stages]
+        kept = [name for name, _, _ in snapshot.states]
+        if kept != names:
+            raise StateError(
+                f"the state that was kept is of the stages {', '.join(kept)}, and the catalog has {', '.join(names)} "
+                "(give back those stages, or remove the snapshots to begin anew)"
+            )
+        for stage, (name, version, state) in zip(self.stages, snapshot.states, strict=True):
+            try:
+                stage.load_state(state, version)
+            except ValueError as error:
+                raise StateError(f"{name}: {error} (remove the snapshots to begin anew)") from error
+        self.now = snapshot.at
+
+
+class Deriver(LaneKeeper):
+    """Derives microbars and signals from a source until it ends.
+
+    Parameters
+    ----------
+    source, stages : of the pipeline; each lane gets stages of its own, made of the parameters of these.
+    store : where rows go.
+    sink : where they go besides; None for nowhere.
+    snapshots : where states are kept; None for nowhere: then a restart begins anew.
+    name : of the pipeline; what snapshots are called by.
+    may_write : whether the store's guard lets rows be written now.
+    checkpoint_s, status_s : seconds between two checkpoints, and two heartbeats.
+
+    Attributes
+    ----------
+    totals : what happened so far, counted.
+    lanes : by name.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        stages: Sequence[Stage],
+        store: SignalStore,
+        sink: Sink | None = None,
+        snapshots: SnapshotStore | None = None,
+        *,
+        name: str = "ta",
+        may_write: Callable[[], bool] = lambda: True,
+        checkpoint_s: float = 1.0,
+        status_s: float = 1.0,
+    ) -> None:
+        self._source = source
+        self._stages = stages
+        self._store = store
+        self._sink = sink
+        self._snapshots = snapshots
+        self._name = name
+        self._may_write = may_write
+        self._checkpoint_s = checkpoint_s
+        self._status_s = status_s
+        self._trouble: StateError | None = None
+        self._is_between = True
+        self.totals = Totals()
+        self.lanes: dict[str, Lane] = {}
+
+    async def run(
+        self, batch_size: int = BATCH_SIZE, on_progress: Callable[[int], None] = lambda _events: None
+    ) -> None:
+        """Derive until the source ends; then give out what is complete, and make all of it durable.
+
+        Raises
+        ------
+        StateError : the bus or the states' folder is broken for good. What was acknowledged is readable.
+        """
+        self._source.keeper = self
+        if not self._source.has_lanes and (cursor := await self.take("")):
+            self._source.seek(cursor)
+        due = beat_due = time.monotonic()
+        async for batch in self._source.batches(batch_size):
+            self._is_between = False
+            await self._step(batch)
+            self._is_between = True
+            on_progress(self.totals.events)
+            now = time.monotonic()
+            if now >= due:
+                await self.checkpoint()
+                due = now + self._checkpoint_s
+            if now >= beat_due:
+                await self._beat("running")
+                beat_due = now + self._status_s
+        for lane in self.lanes.values():  # a source that ends gives no ticks: close what is complete
+            if lane.now:
+                await self._step(lane.drain())
+        await self.checkpoint()
+
+    async def _step(self, batch: Batch) -> None:
+        """Take one batch all the way."""
+        await self._writable()
+        batch = self.lanes[batch.lane].update(batch)
+        totals = self.totals
+        totals.events += len(batch.trades) + len(batch.quotes) + len(batch.bars)
+        totals.late += batch.late
+        totals.duplicates += batch.duplicates
+        totals.excluded += batch.excluded
+        totals.microbars += len(batch.microbars)
+        totals.signals += len(batch.signals)
+        try:
+            self._store.write(batch)
+        except StateError as error:  # the rows are kept, and tried again
+            self._trouble = error
+            await self._stored()
+        if self._sink is not None and (messages := derived_messages(batch)):
+            await self._sink.send(messages)
+
+    async def _writable(self) -> None:
+        """Wait while the store's guard is closed; meanwhile nothing is taken from the source."""
+        was_paused = False
+        while not self._may_write():
+            if not was_paused:
+                await self._beat("paused")
+            was_paused = True
+            await asyncio.sleep(RETRY_S[0])
+
+    async def _stored(self) -> None:
+        """Wait until everything written is stored, however long that takes; meanwhile nothing is taken from the source."""
+        pause = RETRY_S[0]
+        while True:
+            try:
+                await asyncio.to_thread(self._store.flush)
+            except StateError as error:
+                if self._trouble is None or str(self._trouble) != str(error):
+                    logs.error("the signal store does not take rows: nothing is read meanwhile", reason=str(error))
+                self._trouble = error
+                await asyncio.sleep(pause * (0.5 + random.random() / 2))
+                pause = min(2 * pause, RETRY_S[1])
+                await self._writable()
+            else:
+                if self._trouble is not None:
+                    logs.warning("the signal store takes rows again")
+                self._trouble = None
+                return
+
+    async def checkpoint(self) -> None:
+        """Make durable what came of all lanes so far."""
+        cursor = self._source.cursor()
+        await self._stored()
+        if self._sink is not None:
+            await self._sink.flush()
+        if self._snapshots is not None:
+            for name, lane in self.lanes.items():
+                taken = lane.snapshot(cursor.get(name, {}) if name else cursor)
+                await asyncio.to_thread(self._snapshots.save, f"{self._name}-{name or 0}", taken)
+        self._source.commit(cursor)
+        self.totals.checkpoints += 1
+
+    async def finish(self) -> None:
+        """A checkpoint, as SIGTERM asks for; nothing amid a batch, which then is derived again."""
+        if self._is_between:
+            await self.checkpoint()
+
+    async def take(self, lane: str) -> dict[str, Any] | None:
+        """See `LaneKeeper`: load what is kept of the lane."""
+        self.lanes[lane] = made = Lane(lane, self._stages)
+        if self._snapshots is None:
+            return None
+        kept = await asyncio.to_thread(self._snapshots.load, f"{self._name}-{lane or 0}")
+        if kept is None:
+            return None
+        made.restore(kept)
+        self.totals.restored += 1
+        logs.info("lane goes on", lane=lane, at=kept.at)
+        return kept.cursor
+
+    async def leave(self, lane: str) -> None:
+        """See `LaneKeeper`."""
+        await self.checkpoint()
+        self.lanes.pop(lane, None)
+
+    async def _beat(self, status: str) -> None:
+        if self._sink is None:
+            return
+        now = time.time_ns()
+        messages = []
+        for lane in self.lanes.values():
+            messages.append(
+                status_message(
+                    lane.name,
+                    now=now,
+                    watermark=lane.watermark,
+                    last_event_ts=lane.last_event_ts,
+                    status=status,
+                    beat=lane.beats,
+                )
+            )
+            lane.beats += 1
+        await self._sink.send(messages)
+
+    def gates(self) -> Mapping[str, Closed | None]:
+        """Whether the store takes rows."""
+        trouble = self._trouble
+        error_class = getattr(trouble, "error_class", "") or "store"
+        return {"store": None if trouble is None else Closed(str(trouble), error_class)}
+
+    def metrics(self) -> dict[str, Metric]:
+        """What was counted, and how far each lane's watermark is behind the clock."""
+        totals, now = self.totals, time.time_ns()
+        lags = {name or "0": (now - lane.watermark) / 1e6 for name, lane in self.lanes.items() if lane.now}
+        return {
+            "events_total": totals.events,
+            "late_total": totals.late,
+            "duplicates_total": totals.duplicates,
+            "excluded_total": totals.excluded,
+            "microbars_total": totals.microbars,
+            "signals_total": totals.signals,
+            "ta_checkpoints_total": totals.checkpoints,
+            "ta_watermark_lag_ms": lags,
+        }
