@@ -592,6 +592,55 @@ def doctor(catalog: CatalogOption = None, state: State = STATE, as_json: AsJson 
         raise typer.Exit(1)
 
 
+@schema_app.command("check")
+def schema_check(
+    registry: Annotated[
+        str | None, typer.Option(metavar="URL", help="Registry to compare with (default: SCHEMA_REGISTRY_URL).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that every schema can take the place of the registered one, or without a registry of the last release's.
+
+    By the registry's rule BACKWARD. Exit code 1 where one cannot.
+    """
+    from torghut_core.bus.registry import Registry
+    from torghut_core.bus.schema import CHANNELS, check_schemas
+
+    found = Registry.from_environment(registry)
+    try:
+        problems = check_schemas(found)
+    finally:
+        if found is not None:
+            found.close()
+    against = "the registry" if found is not None else "the last release"
+    lines = [str(problem) for problem in problems] or [f"{len(CHANNELS)} schemas can take the place of {against}'s"]
+    value = {"ok": not problems, "against": against, "problems": [_fields(problem) for problem in problems]}
+    _say(value, "\n".join(lines), as_json)
+    if problems:
+        raise typer.Exit(1)
+
+
+@schema_app.command("register")
+def schema_register(
+    registry: Annotated[
+        str | None, typer.Option(metavar="URL", help="Registry (default: SCHEMA_REGISTRY_URL).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register every schema under its subject, `TOPIC-value`; what is there already keeps its id."""
+    from torghut_core.bus.registry import Registry
+    from torghut_core.bus.schema import register_schemas
+
+    found = Registry.from_environment(registry)
+    if found is None:
+        raise InputError("no registry given (use --registry URL, or set SCHEMA_REGISTRY_URL)")
+    try:
+        ids = register_schemas(found)
+    finally:
+        found.close()
+    _say(ids, "\n".join(f"{subject}: {number}" for subject, number in ids.items()), as_json)
+
+
 @db_app.command("upgrade")
 def db_upgrade(state: State = STATE, as_json: AsJson = False) -> None:
     """Bring the audit database to this version's tables; a new one is made where there is none."""
