@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import h11
 import msgspec
@@ -22,6 +22,22 @@ DEPRECATED = (
     '{"action": "auth", "key": "x", "secret": "x"}'
 )
 Headers = list[tuple[str, str]]
+
+
+class Answers(Protocol):
+    """What is behind an `Http` connection."""
+
+    def register(self, method: str, target: str, body: bytes) -> tuple[Request, Fault | None]:
+        """Write down a request, and draw its fault."""
+
+    def take(self, request: Request, headers: dict[str, str], body: bytes) -> tuple[int, Headers, bytes]:
+        """Status, headers and body of the answer."""
+
+    def rate_headers(self) -> Headers:
+        """What is said of the rate limit."""
+
+    def notify(self) -> None:
+        """Something happened."""
 
 
 class Connection(asyncio.Protocol):
@@ -61,7 +77,7 @@ class Connection(asyncio.Protocol):
 class Http:
     """A connection that asks and is answered, one request after the other."""
 
-    def __init__(self, server: FakeAlpaca, transport: asyncio.Transport) -> None:
+    def __init__(self, server: Answers, transport: asyncio.Transport) -> None:
         self._server = server
         self._transport = transport
         self._loop = asyncio.get_running_loop()

@@ -1,0 +1,160 @@
+"""A server on loopback in a thread of its own, whose listener and connections a test can end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from functools import partial
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+HOST = "127.0.0.1"
+T = TypeVar("T")
+
+
+class Ends(Protocol):
+    """A connection, as far as the server ends it."""
+
+    transport: asyncio.Transport
+    lost: asyncio.Future[None]
+
+
+class Loopback(ABC):
+    """Serves inside its ``with`` block.
+
+    Attributes
+    ----------
+    port : where it listens; a free one is taken for 0.
+    """
+
+    def __init__(self, port: int, name: str) -> None:
+        self.port = port
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._socket: socket.socket | None = None
+        self._listener: asyncio.Server | None = None
+        self._happened = 0
+        self._changed = threading.Condition()
+
+    @abstractmethod
+    def _accept(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+
+    @abstractmethod
+    def _connections(self) -> list[Ends]:
+        """All connections that are open."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Serve; `port` is known from here on.
+
+        Raises
+        ------
+        OSError : the port is taken.
+        """
+        self._bind()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, args=(self._loop,), name=self._name, daemon=True)
+        self._thread.start()
+        self._run(self._open_listener)
+
+    def stop(self) -> None:
+        """End everything and let go of the port; stopping twice is harmless."""
+        if self._loop is None or self._thread is None:
+            return
+        self._run(self._shut)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._loop = self._thread = None
+        if self._socket is not None:
+            self._socket.close()
+
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that are there go on. The port stays ours."""
+        self._run(self._close_listener)
+
+    def listen_again(self) -> None:
+        """Take connections again, on the same port."""
+        self._run(self._open_listener)
+
+    def wait_until(self, is_so: Callable[[], Any], timeout: float = 5.0) -> None:
+        """Wait until `is_so` gives something true; it is asked after each thing that happens here.
+
+        Raises
+        ------
+        TimeoutError : it did not, for `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        seen = self._happened
+        while not is_so():
+            with self._changed:
+                if not self._changed.wait_for(partial(self._is_past, seen), deadline - time.monotonic()):
+                    raise TimeoutError(f"what was waited for did not happen in {timeout} s")
+                seen = self._happened
+
+    def _is_past(self, seen: int) -> bool:
+        return self._happened != seen
+
+    def notify(self) -> None:
+        """Something happened: let those who wait look again."""
+        with self._changed:
+            self._happened += 1
+            self._changed.notify_all()
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function in the server's thread, and wait for it."""
+        if self._loop is None:
+            raise RuntimeError("the fake is not started (use it in a with block)")
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("the fake's own thread cannot wait for itself (call this from the test's thread)")
+        return asyncio.run_coroutine_threadsafe(work(), self._loop).result()
+
+    def _bind(self) -> None:
+        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((HOST, self.port))
+        except OSError:
+            bound.close()
+            raise
+        self._socket, self.port = bound, bound.getsockname()[1]
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+
+    async def _open_listener(self) -> None:
+        if self._listener is None:
+            assert self._loop is not None
+            assert self._socket is not None
+            self._listener = await self._loop.create_server(self._accept, sock=self._socket, backlog=1024)
+
+    async def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            self._bind()  # bound and not listening: connections are refused, and nobody else gets the port
+
+    async def _abort_connections(self) -> None:
+        ended = self._connections()
+        for connection in ended:
+            connection.transport.abort()
+        await asyncio.gather(*(connection.lost for connection in ended))
+
+    async def _shut(self) -> None:
+        await self._close_listener()
+        await self._abort_connections()

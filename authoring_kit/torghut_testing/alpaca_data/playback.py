@@ -1,0 +1,150 @@
+"""A tape as it is played: at its pace, with its faults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING
+
+from torghut_testing.alpaca.wire import SECOND
+from torghut_testing.alpaca_data.events import Event
+from torghut_testing.alpaca_data.faults import GOES_ON, Fault
+
+if TYPE_CHECKING:
+    from torghut_testing.alpaca_data.server import FakeMarketData
+
+BLOCK = 256
+"""Events that are sent between two looks at who reads; a playback keeps no more of a tape in memory."""
+
+
+class Playback:
+    """Events on their way; made by `FakeMarketData.play`.
+
+    Attributes
+    ----------
+    played : events that happened so far, whether anybody heard or not.
+    faults : what is still to go wrong; what is left at the end was beyond the tape.
+    is_done : whether it ended.
+    error : what ended it before its time, if anything did.
+    """
+
+    def __init__(
+        self,
+        market: FakeMarketData,
+        events: Iterator[Event],
+        *,
+        speed: float | None,
+        faults: Iterable[Fault],
+        wait_for: Collection[str],
+    ) -> None:
+        self.played = 0
+        self.faults = deque(sorted(faults, key=lambda fault: fault.at))
+        self.is_done = False
+        self.error: BaseException | None = None
+        self._market = market
+        self._events = events
+        self._speed = speed
+        self._wait_for = wait_for
+        self._ahead: deque[Event] = deque()
+        self._start: tuple[float, int] | None = None
+
+    def wait(self, timeout: float = 30.0) -> int:
+        """Wait until it ended; give the events that happened.
+
+        Raises
+        ------
+        TimeoutError : it did not, for `timeout` seconds.
+        RuntimeError : it was ended before its time, by an event that is none or by the end of the server.
+        """
+        self._market.wait_until(lambda: self.is_done, timeout)
+        if self.error is not None:
+            raise RuntimeError(f"the playback ended at event {self.played}") from self.error
+        return self.played
+
+    async def run(self) -> None:
+        """Play to the end, in the server's thread."""
+        try:
+            while await self._step():
+                self._market.notify()
+        except BaseException as error:  # told by `wait`: nobody awaits this task
+            self.error = error
+        finally:
+            self.is_done = True
+            self._market.notify()
+
+    async def _step(self) -> bool:
+        while self.faults and self.faults[0].at <= self.played:
+            await self._happen(self.faults.popleft())
+        if not self.played:
+            await self._listeners()  # so that a tape that begins now begins when it is heard
+        self._fill(1)
+        if not self._ahead:
+            return False
+        await self._listeners()
+        block = self._take(self.faults[0].at - self.played if self.faults else BLOCK)
+        if self._speed is not None:
+            block = await self._due(block, self._speed)
+        self._market.happen(block)
+        self._market.deliver(block)
+        self.played += len(block)
+        if self._speed is None:
+            await self._market.drained()
+        await asyncio.sleep(0)
+        return True
+
+    async def _happen(self, fault: Fault) -> None:
+        if not fault.is_armed:
+            await self._listeners()
+        if fault.kind not in GOES_ON:
+            await self._market.suffer(fault, lambda: self._lose(fault.lost))
+            self._start = None
+            return
+        block = self._take(fault.count)
+        self._market.happen(block)
+        self.played += len(block)
+        match fault.kind:
+            case "duplicate":
+                self._market.deliver([event for event in block for _ in range(2)])
+            case "reorder":
+                self._market.deliver(block[::-1])
+            case _:
+                for event in block:
+                    await self._market.trickle(event, 0.01 if fault.seconds is None else fault.seconds)
+        await self._market.drained()
+
+    def _lose(self, count: int) -> None:
+        """The next events happen, and nobody hears them."""
+        while count and (block := self._take(count)):
+            self._market.happen(block)
+            self.played += len(block)
+            count -= len(block)
+
+    async def _listeners(self) -> None:
+        """Wait for a client that hears all it is to hear."""
+        while self._wait_for and not self._market.is_heard(self._wait_for):
+            self._start = None  # time does not pass for those who wait
+            await self._market.change()
+
+    async def _due(self, block: list[Event], speed: float) -> list[Event]:
+        """Wait for the time of the first event; give it and what is due with it, the rest goes back."""
+        loop = asyncio.get_running_loop()
+        if self._start is None:
+            self._start = loop.time(), block[0].at
+        began, first = self._start
+        wait = began + (block[0].at - first) / SECOND / speed - loop.time()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        now = max(first + (loop.time() - began) * SECOND * speed, block[0].at)
+        due = list(takewhile(lambda event: event.at <= now, block))
+        self._ahead.extendleft(reversed(block[len(due) :]))
+        return due
+
+    def _fill(self, count: int) -> None:
+        self._ahead.extend(islice(self._events, max(0, count - len(self._ahead))))
+
+    def _take(self, count: int) -> list[Event]:
+        count = min(count, BLOCK)
+        self._fill(count)
+        return [self._ahead.popleft() for _ in range(min(count, len(self._ahead)))]
