@@ -226,26 +226,31 @@ class SignalReader(ABC):
     """Reads the signal store as it grows."""
 
     @abstractmethod
+    def signals_until(self) -> int | None:
+        """When the newest signal could be known, the end of its bar, ns; None where there are none; may wait.
+
+        Raises
+        ------
+        StateError : the store does not answer.
+        """
+
+    @abstractmethod
     def signals_since(
-        self,
-        event_ts: int,
-        *,
-        after: tuple[int, str, str, int] | None,
-        limit: int,
-        symbols: Sequence[str] | None = None,
+        self, since: Mapping[str, int], *, after: tuple[int, str, str, int] | None, limit: int
     ) -> pa.Table:
-        """Signals with their bars from `event_ts` (ns) on, each key once, the latest version of it; may wait.
+        """Signals with their bars, each key once, the latest version of it; may wait.
 
         Parameters
         ----------
-        after : (event_ts, symbol, window_size, seq) of the last row that is not wanted any more; None for all.
+        since : the symbols that are wanted, each with the time (ns) from which its rows are: by the end of their bars,
+            ``window_end``, so that bars of every length come when they are known.
+        after : (window_end, symbol, window_size, seq) of the last row that is not wanted any more; None for all.
         limit : rows at most, in order of that key.
-        symbols : only these; all where None.
 
         Returns
         -------
-        Columns ``symbol, event_ts, window_size, seq, ingest_ts``, the values of ``ta_signals``, and the bar's ``o, h, l, c,
-        v, vwap, count``, null where there is no such bar.
+        Columns ``symbol, event_ts, window_size, seq, window_end, ingest_ts``, the values of ``ta_signals``, and the bar's
+        ``o, h, l, c, v, vwap, count``, null where there is no such bar.
 
         Raises
         ------
@@ -673,6 +678,19 @@ class SignalStore(ABC):
     @abstractmethod
     def write(self, batch: Batch) -> None:
         """Take the derived rows of a batch; they are stored at the latest at the next `flush`."""
+
+    def mark(self, token: str) -> None:
+        """Begin a new block here; `token` names the place, such as the offsets of a checkpoint.
+
+        The same rows after the same mark are sent in the same blocks, so that a store which keeps what it knows of the
+        last blocks takes them once, also when they come again from another process after a crash. Call it at the start
+        and after each checkpoint: after a mark rows wait for a full block, for the next mark, or for `flush`.
+
+        Raises
+        ------
+        StateError : as `write`.
+        """
+        del token
 
     @abstractmethod
     def flush(self) -> None:

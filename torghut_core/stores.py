@@ -89,6 +89,8 @@ def open_signals(settings: Settings, directory: StateDirectory, *, is_replay: bo
         signal_schema=settings.trading_signal_schema,
         microbars_ttl_days=None if is_kept else settings.ta_microbars_ttl_days,
         signals_ttl_days=None if is_kept else settings.ta_signals_ttl_days,
+        apply_ttl=settings.ta_clickhouse_apply_ttl,
+        block_age_s=settings.ta_clickhouse_flush_ms / 1000,
     )
 
 

@@ -9,9 +9,10 @@ what is there.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -158,6 +159,8 @@ class Deriver(LaneKeeper):
         self._status_s = status_s
         self._trouble: StateError | None = None
         self._is_between = True
+        self._is_ahead = False
+        self._checkpointing = asyncio.Lock()
         self.totals = Totals()
         self.lanes: dict[str, Lane] = {}
 
@@ -173,19 +176,35 @@ class Deriver(LaneKeeper):
         self._source.keeper = self
         if not self._source.has_lanes and (cursor := await self.take("")):
             self._source.seek(cursor)
+        self._mark(self._source.cursor())
+        batches = self._source.batches(batch_size)
+        awaited: asyncio.Task[Batch | None] | None = None
         due = beat_due = time.monotonic()
-        async for batch in self._source.batches(batch_size):
-            self._is_between = False
-            await self._step(batch)
-            self._is_between = True
-            on_progress(self.totals.events)
-            now = time.monotonic()
-            if now >= due:
-                await self.checkpoint()
-                due = now + self._checkpoint_s
-            if now >= beat_due:
-                await self._beat("running")
-                beat_due = now + self._status_s
+        try:
+            while True:
+                if awaited is None:
+                    awaited = asyncio.create_task(_next(batches))
+                until = min(beat_due, due if self._is_ahead else beat_due)
+                await asyncio.wait([awaited], timeout=max(0.0, until - time.monotonic()))
+                if awaited.done():
+                    batch, awaited = awaited.result(), None
+                    if batch is None:
+                        break
+                    self._is_between = False
+                    await self._step(batch)
+                    self._is_between = self._is_ahead = True
+                    on_progress(self.totals.events)
+                now = time.monotonic()
+                if now >= due and self._is_ahead:
+                    await self.checkpoint()
+                    due = now + self._checkpoint_s
+                if now >= beat_due:
+                    await self._beat("running")
+                    beat_due = now + self._status_s
+        finally:
+            if awaited is not None:
+                awaited.cancel()
+                await asyncio.wait([awaited])
         for lane in self.lanes.values():  # a source that ends gives no ticks: close what is complete
             if lane.now:
                 await self._step(lane.drain())
@@ -203,7 +222,7 @@ class Deriver(LaneKeeper):
         totals.microbars += len(batch.microbars)
         totals.signals += len(batch.signals)
         try:
-            self._store.write(batch)
+            await asyncio.to_thread(self._store.write, batch)  # it may wait while the store is slow
         except StateError as error:  # the rows are kept, and tried again
             self._trouble = error
             await self._stored()
@@ -240,16 +259,26 @@ class Deriver(LaneKeeper):
 
     async def checkpoint(self) -> None:
         """Make durable what came of all lanes so far."""
-        cursor = self._source.cursor()
-        await self._stored()
-        if self._sink is not None:
-            await self._sink.flush()
-        if self._snapshots is not None:
-            for name, lane in self.lanes.items():
-                taken = lane.snapshot(cursor.get(name, {}) if name else cursor)
-                await asyncio.to_thread(self._snapshots.save, f"{self._name}-{name or 0}", taken)
-        self._source.commit(cursor)
-        self.totals.checkpoints += 1
+        cursor = self._source.cursor()  # before anything is awaited: the next batch may come meanwhile
+        async with self._checkpointing:  # a lane may be given up while the next batch is awaited, and that is one too
+            lanes = dict(self.lanes)
+            self._is_ahead = False
+            await self._stored()
+            if self._sink is not None:
+                await self._sink.flush()
+            if self._snapshots is not None:
+                for name, lane in lanes.items():
+                    if name and name not in cursor:  # just taken: what is kept of it stands
+                        continue
+                    taken = lane.snapshot(cursor[name] if name else cursor)
+                    await asyncio.to_thread(self._snapshots.save, f"{self._name}-{name or 0}", taken)
+            self._source.commit(cursor)
+            self._mark(cursor)
+            self.totals.checkpoints += 1
+
+    def _mark(self, cursor: dict[str, Any]) -> None:
+        """Name what is written from here on by where the source is: sent again after a crash it is known."""
+        self._store.mark(json.dumps([self._name, cursor], sort_keys=True, default=str))
 
     async def finish(self) -> None:
         """A checkpoint, as SIGTERM asks for; nothing amid a batch, which then is derived again."""
@@ -313,3 +342,8 @@ class Deriver(LaneKeeper):
             "ta_checkpoints_total": totals.checkpoints,
             "ta_watermark_lag_ms": lags,
         }
+
+
+async def _next(batches: AsyncIterator[Batch]) -> Batch | None:
+    """The next batch; None after the last."""
+    return await anext(batches, None)

@@ -2,7 +2,9 @@
 
 Both are reached through clickhouse-connect, so there is one store class, one SQL and one way to insert. Rows are
 inserted as Arrow in large blocks by a thread (`writer`); each block carries a deduplication token made of its content,
-so that sending it again after a lost connection adds nothing. What does get in twice (a tape replayed again, a
+and of the mark that it follows, so that sending it again after a lost connection, or after a crash, adds nothing. The
+content is in the token of a marked block too: should the same offsets ever give other rows, they must not be taken for
+those that are stored. What does get in twice (a tape replayed again, a
 back-fill) ClickHouse replaces when it merges, some time later: every reader here takes the latest of equal keys itself,
 by ``LIMIT 1 BY``, which unlike FINAL also works on a view or on a table of another engine, and measured faster.
 
@@ -12,8 +14,10 @@ import changes the working directory for a moment.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,10 +26,11 @@ from urllib.parse import urlsplit
 
 import clickhouse_connect
 import pyarrow as pa
-from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from torghut_core.errors import SettingsError, StateError
-from torghut_core.model.market import Batch
+from torghut_core.model.market import SIGNAL_COLUMNS, Batch
+from torghut_core.signals.failures import Remedy, StoreError, back_off, classify
 from torghut_core.signals.rows import Rows, arrow_table, derived_rows, digest
 from torghut_core.signals.schema import (
     KEY,
@@ -36,9 +41,18 @@ from torghut_core.signals.schema import (
     payload_expression,
     table_columns,
     table_ddl,
-    ttl_expression,
+    ttl_change,
 )
-from torghut_core.signals.store import Selection, SignalDatabase, first_row, write_parquet
+from torghut_core.signals.store import (
+    LONGEST_STEP,
+    SINCE_BAR_COLUMNS,
+    SINCE_KEY,
+    Selection,
+    SignalDatabase,
+    first_row,
+    since_schema,
+    write_parquet,
+)
 from torghut_core.signals.writer import BlockWriter
 
 if TYPE_CHECKING:
@@ -51,18 +65,8 @@ _INSERT_SETTINGS = {
     "max_partitions_per_insert_block": 0,  # a block of daily bars spans years, and a partition is a day
     "optimize_on_insert": 0,  # looking for duplicates inside the block takes half of the time, and readers do it anyway
 }
-_USER = "set TA_CLICKHOUSE_USERNAME and TA_CLICKHOUSE_PASSWORD"
-_MENDS = {
-    60: "set TRADING_SIGNAL_TABLE and TRADING_PRICE_TABLE to tables that are there",
-    81: "create the database, or take it out of TA_CLICKHOUSE_URL",
-    192: _USER,
-    193: _USER,
-    194: _USER,
-    243: "free disk space; what is not stored yet is kept and sent again",
-    497: "grant it to the user",
-    516: _USER,
-}
-"""What to do about an error code of ClickHouse."""
+_UNTOLD_WAITS = 3
+"""Attempts that a store which has too much to do is given, before the caller is told."""
 
 
 class ClickHouseSignalStore(SignalDatabase):
@@ -77,8 +81,9 @@ class ClickHouseSignalStore(SignalDatabase):
         table is only read), or ``auto`` to look.
     ttl_days : days that each table keeps its rows, None for ever.
     cluster : name of the ClickHouse cluster that replicates the tables, "" for none.
-    owned : the database is torghut's alone, so that tables that are there get these `ttl_days`; otherwise only missing
-        tables are made.
+    owned : tables that are there get these `ttl_days` too; otherwise only tables that are made here.
+    directory : where the files of an embedded store are; None of a server, which is asked for the room it has.
+    block_age_s : how long a row may wait for others to be stored with, seconds; not after a mark.
 
     Raises
     ------
@@ -95,7 +100,11 @@ class ClickHouseSignalStore(SignalDatabase):
         ttl_days: dict[str, int | None] | None = None,
         cluster: str = "",
         owned: bool = False,
+        directory: Path | None = None,
+        block_age_s: float = 1.0,
     ) -> None:
+        self._directory = directory
+        self._errors: Counter[str] = Counter()
         self._client = client
         self._place = place
         self._tables = tables
@@ -103,7 +112,7 @@ class ClickHouseSignalStore(SignalDatabase):
         for table, name in tables.items():
             self._ensure_table(table, name, (ttl_days or {}).get(table), cluster, owned)
         self._payload = self._signal_shape(signal_schema) == "envelope"
-        self._writer = BlockWriter(self._insert)
+        self._writer = BlockWriter(self._insert, block_age_s=block_age_s, retry=_retry)
 
     def write(self, batch: Batch) -> None:
         """Take the derived rows of a batch; a thread stores them when they are many or the oldest is a second old.
@@ -120,6 +129,10 @@ class ClickHouseSignalStore(SignalDatabase):
             )
         self._writer.put(rows)
 
+    def mark(self, token: str) -> None:
+        """Begin a new block here; `token` names the place, and is the same when the same rows come again."""
+        self._writer.mark(token)
+
     def flush(self) -> None:
         """Wait until everything taken is stored.
 
@@ -128,6 +141,27 @@ class ClickHouseSignalStore(SignalDatabase):
         StateError : disk full, server gone; what was stored is readable, what was not is kept and tried again.
         """
         self._writer.flush()
+
+    def pause(self, reason: StoreError) -> None:
+        """See `SignalDatabase.pause`."""
+        self._writer.pause(reason)
+
+    def resume(self) -> None:
+        """See `SignalDatabase.resume`."""
+        self._writer.resume()
+
+    @property
+    def trouble(self) -> StoreError | None:
+        """See `SignalDatabase.trouble`."""
+        error = self._writer.trouble
+        if error is None or isinstance(error, StoreError):
+            return error
+        return StoreError(str(error), "other", Remedy.STOP)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """See `SignalDatabase.errors`."""
+        return dict(self._errors)
 
     def close(self) -> None:
         """Flush and let go; closing twice is harmless."""
@@ -181,6 +215,75 @@ class ClickHouseSignalStore(SignalDatabase):
                 counts[table] = int(str(self._client.command(sql)))
         return counts
 
+    def newest_event_ts(self, table: str) -> int | None:
+        """See `SignalDatabase.newest_event_ts`."""
+        return self._largest(self._tables[table], "event_ts")
+
+    def signals_until(self) -> int | None:
+        """See `SignalReader.signals_until`."""
+        return self._largest(self._tables["signals"], "window_end")
+
+    def _largest(self, name: str, column: str) -> int | None:
+        sql = f"SELECT toUnixTimestamp64Nano(maxOrNull({column})) FROM {name}"  # noqa: S608 - a checked name
+        with self._telling(f"cannot read {name}"):
+            largest = self._client.query(sql).result_rows[0][0]
+        return None if largest is None else int(largest)
+
+    def signals_since(
+        self, since: Mapping[str, int], *, after: tuple[int, str, str, int] | None, limit: int
+    ) -> pa.Table:
+        """See `SignalReader.signals_since`."""
+        if not since:
+            return since_schema().empty_table()
+        key = ", ".join(SINCE_KEY)
+        where = [
+            "symbol IN {symbols:Array(String)}",
+            "event_ts >= fromUnixTimestamp64Nano({oldest:Int64}, 'UTC')",  # the order of the table, and its partitions
+            "toUnixTimestamp64Nano(window_end) >= transform(symbol, {symbols:Array(String)}, {since:Array(Int64)}, toInt64(0))",
+        ]
+        oldest = max(min(since.values()) - LONGEST_STEP, -(2**63))
+        values: dict[str, Any] = {"symbols": list(since), "since": list(since.values()), "oldest": oldest}
+        if after is not None:
+            where.append(
+                f"({key}) > (fromUnixTimestamp64Nano({{end:Int64}}, 'UTC'), {{symbol:String}}, {{window:String}}, {{seq:Int64}})"
+            )
+            values.update(zip(("end", "symbol", "window", "seq"), after, strict=True))
+        signals = [
+            payload_expression(each) if self._payload and each in PAYLOAD_PATHS else each for each in SIGNAL_COLUMNS
+        ]
+        columns = ", ".join(f"{value} AS {name}" for value, name in zip(signals, SIGNAL_COLUMNS, strict=True))
+        same = ", ".join(KEY)
+        read = same.replace("seq", "toInt64(seq) AS seq")  # a table of the envelope's shape may have it unsigned
+        rows = (
+            f"SELECT {read}, window_end, ingest_ts, {columns} FROM {self._tables['signals']} WHERE {' AND '.join(where)}"  # noqa: S608 - the names are ours or checked, the values are bound
+            f" ORDER BY {key}, ingest_ts DESC LIMIT 1 BY {same} LIMIT {limit}"
+        )
+        bars = (
+            f"SELECT {same}, {', '.join(SINCE_BAR_COLUMNS)} FROM {self._tables['microbars']}"  # noqa: S608 - as above
+            f" WHERE ({same}) IN (SELECT {same} FROM ({rows})) ORDER BY {same}, ingest_ts DESC LIMIT 1 BY {same}"
+        )
+        schema = since_schema()
+        sql = (
+            f"SELECT {', '.join(schema.names)} FROM ({rows}) AS signal LEFT JOIN ({bars}) AS bar USING ({same})"  # noqa: S608 - as above
+            f" ORDER BY {key} SETTINGS join_use_nulls = 1"
+        )
+        with self._telling(f"cannot read {self._tables['signals']}"):
+            return self._client.query_arrow(sql, parameters=values).cast(schema)
+
+    def free_bytes(self) -> int | None:
+        """See `SignalDatabase.free_bytes`."""
+        names = ", ".join("('{}', '{}')".format(*name.split(".")) for name in self._tables.values())
+        sql = (
+            "SELECT min(free) FROM (SELECT policy_name, max(free_space) AS free FROM system.disks AS disk"  # noqa: S608 - checked names
+            " JOIN (SELECT policy_name, arrayJoin(disks) AS name FROM system.storage_policies WHERE policy_name IN"
+            f" (SELECT storage_policy FROM system.tables WHERE (database, name) IN ({names}))) AS policy USING (name)"
+            " GROUP BY policy_name)"
+        )
+        with self._telling("cannot see what room there is"):
+            if self._directory is not None:
+                return shutil.disk_usage(self._directory).free
+            return int(str(self._client.command(sql)))
+
     def _pages(self, table: str) -> Iterator[pa.Table]:
         """All rows in order of `KEY`, a page at a time, each page beginning after the last row of the one before."""
         columns = [column.name for column in table_columns(table)]
@@ -228,33 +331,24 @@ class ClickHouseSignalStore(SignalDatabase):
         with self._telling(f"cannot read {name}"):
             return self._client.query_arrow(sql, parameters=parameters).cast(schema)
 
-    def _insert(self, table: str, rows: list[Rows]) -> None:
+    def _insert(self, table: str, rows: list[Rows], mark: str) -> None:
         """Store a block: what the writer's thread calls."""
         name = self._tables[table]
         block = arrow_table(table, rows)
-        settings = {**_INSERT_SETTINGS, "insert_deduplication_token": digest(block)}
+        token = f"{mark}/{digest(block)}" if mark else digest(block)
         with self._telling(f"cannot write {name}"):
-            for delay in _RETRY_DELAYS_S:
-                try:
-                    self._client.insert_arrow(name, block, settings=settings)
-                except OperationalError:  # the connection broke, before the block was stored or after
-                    time.sleep(delay)
-                else:
-                    return
-            self._client.insert_arrow(name, block, settings=settings)
+            self._client.insert_arrow(name, block, settings={**_INSERT_SETTINGS, "insert_deduplication_token": token})
 
     def _ensure_table(self, table: str, name: str, ttl_days: int | None, cluster: str, owned: bool) -> None:
-        """Make the table where it is missing; where it is there and ours, see to its TTL."""
-        with self._telling(f"cannot make {name}"):
+        """Make the table where it is missing; where it is there and `owned`, see to its TTL."""
+        with self._telling(f"cannot make {name}, or set its TTL"):
             if not self._client.command(f"EXISTS TABLE {name}"):
                 self._client.command(database_ddl(name, cluster))
                 self._client.command(table_ddl(table, name, ttl_days, cluster))
             elif owned:
                 made = str(self._client.command(f"SHOW CREATE TABLE {name}"))
-                if ttl_days is not None and ttl_expression(ttl_days) not in made:
-                    self._client.command(f"ALTER TABLE {name} MODIFY TTL {ttl_expression(ttl_days)}")
-                if ttl_days is None and "TTL " in made:
-                    self._client.command(f"ALTER TABLE {name} REMOVE TTL")
+                if sql := ttl_change(name, made, ttl_days, cluster):
+                    self._client.command(sql)
 
     def _signal_shape(self, signal_schema: str) -> str:
         name = self._tables["signals"]
@@ -279,7 +373,17 @@ class ClickHouseSignalStore(SignalDatabase):
         try:
             yield
         except (ClickHouseError, OSError) as error:
-            raise StateError(f"{self._place}: {failed}: {_reason(error)}") from error
+            told = _told(f"{self._place}: {failed}", error)
+            self._errors[told.error_class] += 1
+            raise told from error
+
+
+def _retry(error: Exception, failures: int) -> tuple[float, bool]:
+    """When a block is tried again, seconds, and whether the caller hears of it: see `BlockWriter`."""
+    remedy = error.remedy if isinstance(error, StoreError) else None
+    if remedy is Remedy.RETRY and failures <= len(_RETRY_DELAYS_S):
+        return _RETRY_DELAYS_S[failures - 1] * random.uniform(0.5, 1.5), False
+    return back_off(error, failures), remedy is not Remedy.WAIT or failures > _UNTOLD_WAITS
 
 
 def server_client(url: str, username: str = "default", password: str = "") -> tuple[Client, str]:
@@ -304,7 +408,7 @@ def server_client(url: str, username: str = "default", password: str = "") -> tu
             autogenerate_session_id=False,  # a session forbids reader and writer thread to ask at the same time
         )
     except ClickHouseError as error:
-        raise StateError(f"{place}: {_reason(error)}") from error
+        raise _told(place, error) from error
     return client, place
 
 
@@ -335,14 +439,8 @@ def embedded_client(directory: Path) -> tuple[Client, str]:
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def _told(failed: str, error: Exception) -> StoreError:
     """What went wrong, without version and stack, and what to do about it where that is known."""
     text = str(error).partition("\n")[0].rpartition("DB::Exception: ")[2].partition(" (version ")[0].rstrip(" .")
-    code = error.code if isinstance(error, Error) else None
-    if isinstance(error, OSError):
-        mend = _MENDS[243]
-    elif code is None:
-        mend = "check that the server is up and TA_CLICKHOUSE_URL is right"
-    else:
-        mend = _MENDS.get(code, "ClickHouse's log says more")
-    return f"{text} ({mend})"
+    error_class, remedy, mend = classify(error)
+    return StoreError(f"{failed}: {text} ({mend})", error_class, remedy)

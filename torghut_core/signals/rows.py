@@ -41,6 +41,16 @@ class Rows(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.values)
 
+    def split(self, count: int) -> tuple[Rows, Rows]:
+        """The first `count` rows and the others, without a copy."""
+        n = len(self)
+        if count >= n:
+            return self, self._rows(n, n)
+        return self._rows(0, count), self._rows(count, n)
+
+    def _rows(self, start: int, stop: int) -> Rows:
+        return Rows(self.symbols, self.values.rows(start, stop), self.ingest_ts[start:stop])
+
 
 def derived_rows(batch: Batch) -> dict[str, Rows]:
     """The rows of a batch for each table that gets any; copied where they are a part of a larger block."""
@@ -65,7 +75,8 @@ def arrow_table(table: str, rows: list[Rows]) -> pa.Table:
 
 
 def digest(block: pa.Table) -> str:
-    """A token that the same rows always have, hexadecimal."""
+    """A token that the same rows always have, in however many chunks they are, hexadecimal."""
+    block = block.combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, block.schema) as stream:
         stream.write_table(block)

@@ -153,6 +153,17 @@ def ttl_expression(days: int) -> str:
     return f"toDateTime(event_ts) + toIntervalDay({days})"
 
 
+def ttl_change(name: str, made: str, ttl_days: int | None, cluster: str = "") -> str:
+    """SQL that gives the table `name`, of which ClickHouse prints `made`, its days; "" where it has them, or can have none."""
+    has_ttl = "TTL " in made
+    if "MergeTree" not in made or (ttl_days is None and not has_ttl):
+        return ""
+    if ttl_days is None:
+        return f"ALTER TABLE {name}{_on(cluster)} REMOVE TTL"
+    expression = ttl_expression(ttl_days)
+    return "" if expression in made else f"ALTER TABLE {name}{_on(cluster)} MODIFY TTL {expression}"
+
+
 def payload_expression(column: str) -> str:
     """SQL that reads a value column of ``ta_signals`` out of an envelope's payload."""
     path = ", ".join(f"'{key}'" for key in PAYLOAD_PATHS[column])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 
 from torghut_core.errors import InputError, NotFoundError
 from torghut_core.model.market import SIGNAL_COLUMNS, Batch
-from torghut_core.ports import SignalStore
+from torghut_core.ports import SignalReader, SignalStore
+from torghut_core.signals.failures import StoreError
+from torghut_core.signals.guardrails import Guardrails
 from torghut_core.signals.rows import Rows, arrow_table, derived_rows, mask
 from torghut_core.signals.schema import (
     BAR_VALUES,
@@ -33,6 +35,23 @@ BAR_FIELDS = (*KEY, *BAR_VALUES.values(), "count")
 """Columns of what `SignalDatabase.bars` gives: the kernel's words, not the table's letters."""
 
 
+LONGEST_STEP = 86_400_000_000_000
+"""No bar is longer than a day, ns: a row that was known at a time began no earlier than that before."""
+
+SINCE_KEY = ("window_end", "symbol", "window_size", "seq")
+"""The order of `SignalReader.signals_since`: that in which rows could be known at the earliest."""
+
+SINCE_BAR_COLUMNS = (*BAR_VALUES, "count")
+"""What `SignalReader.signals_since` adds of a signal's bar."""
+
+
+def since_schema() -> pa.Schema:
+    """The columns of what `SignalReader.signals_since` gives."""
+    signals, bars = arrow_schema("signals"), arrow_schema("microbars")
+    names = (*KEY, "window_end", "ingest_ts", *SIGNAL_COLUMNS)
+    return pa.schema([*(signals.field(name) for name in names), *(bars.field(name) for name in SINCE_BAR_COLUMNS)])
+
+
 class Selection(msgspec.Struct, frozen=True):
     """Which rows are asked for; None leaves a bound open.
 
@@ -46,8 +65,8 @@ class Selection(msgspec.Struct, frozen=True):
     limit: int | None = None
 
 
-class SignalDatabase(SignalStore):
-    """A signal store with readers.
+class SignalDatabase(SignalStore, SignalReader):
+    """A signal store with readers, and with what guards it.
 
     They give each row once, the one with the latest `ingest_ts`, in order of (event_ts, symbol, window_size, seq), and
     see only what is stored: `flush` first to see what was just written. Missing values are null.
@@ -64,6 +83,37 @@ class SignalDatabase(SignalStore):
     @abstractmethod
     def counts(self) -> dict[str, int]:
         """Rows of each table, duplicates not counted."""
+
+    @abstractmethod
+    def newest_event_ts(self, table: str) -> int | None:
+        """The largest `event_ts` of ``microbars`` or ``signals``, ns; None of an empty table."""
+
+    @abstractmethod
+    def free_bytes(self) -> int | None:
+        """Room on the fullest of the disks that it writes to; None where it writes to none."""
+
+    def pause(self, reason: StoreError) -> None:
+        """Write nothing until `resume`: rows are taken as far as there is room in memory, then `reason` is raised."""
+        del reason
+
+    def resume(self) -> None:
+        """Write again, what waits first."""
+
+    @property
+    def trouble(self) -> StoreError | None:
+        """Why rows that were taken are not being stored; None while nothing is wrong."""
+        return None
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """How often it could not do what it was asked, by `StoreError.error_class`."""
+        return {}
+
+    def guard(
+        self, *, min_free_bytes: int, resume_free_bytes: int | None = None, max_age_s: float | None = None
+    ) -> Guardrails:
+        """What looks after its room and its newest rows; parameters as `Guardrails` has them."""
+        return Guardrails(self, min_free_bytes=min_free_bytes, resume_free_bytes=resume_free_bytes, max_age_s=max_age_s)
 
     def bars(
         self,
@@ -164,6 +214,44 @@ class MemorySignalStore(SignalDatabase):
         """Rows of each table, duplicates not counted."""
         return {table: self._distinct(table).num_rows for table in TABLES}
 
+    def newest_event_ts(self, table: str) -> int | None:
+        """See `SignalDatabase.newest_event_ts`."""
+        return self._largest(table, "event_ts")
+
+    def signals_until(self) -> int | None:
+        """See `SignalReader.signals_until`."""
+        return self._largest("signals", "window_end")
+
+    def _largest(self, table: str, column: str) -> int | None:
+        times = arrow_table(table, self._rows[table]).cast(arrow_schema(table))[column]
+        return pc.max(times.cast(pa.int64())).as_py() if len(times) else None
+
+    def free_bytes(self) -> int | None:
+        """None: memory is no disk."""
+        return None
+
+    def signals_since(
+        self, since: Mapping[str, int], *, after: tuple[int, str, str, int] | None, limit: int
+    ) -> pa.Table:
+        """See `SignalReader.signals_since`."""
+        rows = self._distinct("signals").select(since_schema().names[: -len(SINCE_BAR_COLUMNS)])
+        end = pc.field("window_end")
+        wanted = [
+            rows.filter((pc.field("symbol") == symbol) & (end >= pa.scalar(bound, TIMESTAMP)))
+            for symbol, bound in since.items()
+        ]
+        rows = pa.concat_tables(wanted) if wanted else rows.slice(0, 0)
+        if after is not None:
+            is_later = pc.field("seq") > after[3]
+            for name, value in reversed(list(zip(SINCE_KEY[:3], after[:3], strict=True))):
+                bound = pa.scalar(value, TIMESTAMP) if name == "window_end" else value
+                is_later = (pc.field(name) > bound) | ((pc.field(name) == bound) & is_later)
+            rows = rows.filter(is_later)
+        bars = self._distinct("microbars").select([*KEY, *SINCE_BAR_COLUMNS])
+        order = [(name, "ascending") for name in SINCE_KEY]
+        rows = rows.join(bars, list(KEY), join_type="left outer", use_threads=False).sort_by(order).slice(0, limit)
+        return rows.select(since_schema().names).cast(since_schema())
+
     def _distinct(self, table: str) -> pa.Table:
         """The rows in order of `KEY`, of equal keys the one with the latest `ingest_ts`."""
         rows = arrow_table(table, self._rows[table]).cast(arrow_schema(table))
@@ -187,6 +275,8 @@ def open_signal_store(
     microbars_ttl_days: int | None = 30,
     signals_ttl_days: int | None = 14,
     cluster: str = "",
+    apply_ttl: bool = False,
+    block_age_s: float = 1.0,
 ) -> SignalDatabase:
     """Open the signal store that the settings ask for: a server, else an embedded one, else one in memory.
 
@@ -199,6 +289,8 @@ def open_signal_store(
     signal_schema : shape of the signal table, ``auto``, ``envelope`` or ``flat``.
     microbars_ttl_days, signals_ttl_days : days that rows are kept, None for ever: replays, whose tapes are old.
     cluster : name of the ClickHouse cluster that replicates the server's tables, "" for none.
+    apply_ttl : a server's tables that are there already get these days too.
+    block_age_s : how long a row may wait for others to be stored with, seconds.
 
     Raises
     ------
@@ -225,7 +317,9 @@ def open_signal_store(
             signal_schema,
             {"microbars": microbars_ttl_days, "signals": signals_ttl_days},
             cluster if url else "",
-            owned=not url,
+            owned=not url or apply_ttl,
+            directory=None if url else directory,
+            block_age_s=block_age_s,
         )
     except BaseException:
         client.close()

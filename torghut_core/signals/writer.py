@@ -3,70 +3,122 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from threading import Condition, Thread
 
 from torghut_core.signals.rows import Rows
+
+PATIENCE_S = 5.0
+"""How long `put` and `flush` wait for an attempt that is put off; for a later one they raise what is known, seconds."""
+
+
+def _at_once(error: Exception, failures: int) -> tuple[float, bool]:
+    del error, failures
+    return 0.0, True
 
 
 class BlockWriter:
     """Collects rows and hands them to `insert` in blocks, in a thread, so that the caller need not wait.
 
     Nothing is lost silently: a block that `insert` raised on stays first in the queue; what was raised, the next
-    hand-over of a block or `flush` raises here; and the one after that tries the block again.
+    hand-over of a block or `flush` raises here; and the one after that tries the block again, but not before `retry`
+    says: however often the writer is called, attempts are as far apart as that.
 
     Parameters
     ----------
-    insert : stores the rows of one table; called with the same list again after it raised.
+    insert : stores the rows of one table, with the block's token (see `mark`, "" without one); called with the same
+        block again after it raised.
     block_rows : rows of one table that make a block.
-    block_age_s : a block is made of fewer when the oldest of them has waited so long, seconds.
+    block_age_s : a block is made of fewer when the oldest of them has waited so long, seconds; not after a mark.
     waiting_blocks : blocks that may wait; `put` waits when there are more.
+    retry : what was raised, and how often in a row -> the seconds until the next attempt, and whether the caller is told
+        meanwhile.
     """
 
     def __init__(
         self,
-        insert: Callable[[str, list[Rows]], None],
+        insert: Callable[[str, list[Rows], str], None],
         block_rows: int = 50_000,
         block_age_s: float = 1.0,
         waiting_blocks: int = 8,
+        retry: Callable[[Exception, int], tuple[float, bool]] = _at_once,
     ) -> None:
         self._insert = insert
         self._block_rows = block_rows
         self._block_age_s = block_age_s
         self._waiting_blocks = waiting_blocks
+        self._retry = retry
         self._open: dict[str, list[Rows]] = {}
-        self._open_rows = 0
+        self._open_rows: Counter[str] = Counter()
         self._open_since = 0.0
-        self._blocks: deque[tuple[str, list[Rows]]] = deque()
+        self._mark = ""
+        self._parts: Counter[str] = Counter()
+        self._blocks: deque[tuple[str, list[Rows], str]] = deque()
         self._failure: Exception | None = None
         self._is_told = False
+        self._failures = 0
+        self._last: Exception | None = None
+        self._not_before = 0.0
+        self._paused: Exception | None = None
         self._closing = False
         self._changed = Condition()
         self._thread = Thread(target=self._run, name="torghut-signal-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the rows that wait are not stored; None while nothing is wrong."""
+        with self._changed:
+            return self._paused or self._last
+
     def put(self, rows: dict[str, Rows]) -> None:
         """Take the rows of each table; raise what an earlier insert raised, with these rows taken all the same."""
         with self._changed:
-            if rows:
-                if not self._open:
-                    self._open_since = time.monotonic()
-                for table, part in rows.items():
-                    self._open.setdefault(table, []).append(part)
-                self._open_rows += max(map(len, rows.values()))
-            age = time.monotonic() - self._open_since
-            is_due = bool(self._open) and (self._open_rows >= self._block_rows or age >= self._block_age_s)
+            queued = len(self._blocks)
+            for table, part in rows.items():
+                self._take(table, part)
+            if not self._mark and self._open and time.monotonic() - self._open_since >= self._block_age_s:
+                self._cut()
+            is_due = len(self._blocks) > queued
         if is_due:
             self._hand_over(self._waiting_blocks)
 
+    def mark(self, token: str) -> None:
+        """Begin a new block: what comes from here on is cut by number of rows alone, and its blocks' tokens begin so.
+
+        The same rows after the same mark make the same blocks, in whatever parts they are put. Raises as `put` does.
+        """
+        with self._changed:
+            self._cut()
+            self._mark = token
+            self._parts.clear()
+        self._hand_over(self._waiting_blocks)
+
     def flush(self) -> None:
         """Wait until everything taken is stored, or raise why it is not; from any thread."""
+        with self._changed:
+            self._cut()
         self._hand_over(0)
+
+    def pause(self, reason: Exception) -> None:
+        """Attempt nothing until `resume`; what would wait for the store raises `reason`."""
+        with self._changed:
+            self._paused = reason
+            self._changed.notify_all()
+
+    def resume(self) -> None:
+        """Try again, now."""
+        with self._changed:
+            self._paused = None
+            self._not_before = 0.0
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Flush and end the thread, which ends also where the flush raises."""
         try:
+            with self._changed:
+                self._not_before = 0.0
             self.flush()
         finally:
             with self._changed:
@@ -74,34 +126,73 @@ class BlockWriter:
                 self._changed.notify_all()
             self._thread.join()
 
+    def _take(self, table: str, rows: Rows) -> None:
+        if not self._open:
+            self._open_since = time.monotonic()
+        while len(rows):
+            room = self._block_rows - self._open_rows[table]
+            part, rows = rows.split(room)
+            self._open.setdefault(table, []).append(part)
+            self._open_rows[table] += len(part)
+            if self._open_rows[table] == self._block_rows:
+                self._cut_table(table)
+
+    def _cut(self) -> None:
+        for table in list(self._open):
+            self._cut_table(table)
+
+    def _cut_table(self, table: str) -> None:
+        token = f"{self._mark}/{self._parts[table]}" if self._mark else ""
+        self._blocks.append((table, self._open.pop(table), token))
+        self._parts[table] += 1
+        del self._open_rows[table]
+
     def _hand_over(self, waiting_blocks: int) -> None:
-        """Queue the open rows, and wait until no more than so many blocks wait."""
+        """Wait until no more than so many blocks wait."""
         with self._changed:
-            self._blocks.extend(self._open.items())
-            self._open = {}
-            self._open_rows = 0
             if self._is_told:
                 self._failure, self._is_told = None, False
             self._changed.notify_all()
-            self._changed.wait_for(lambda: len(self._blocks) <= waiting_blocks or self._failure is not None)
+            self._changed.wait_for(lambda: len(self._blocks) <= waiting_blocks or self._why_not() is not None)
             if self._failure is not None:
                 self._is_told = True
                 raise self._failure
+            if len(self._blocks) > waiting_blocks and (reason := self._why_not()) is not None:
+                raise reason
+
+    def _why_not(self) -> Exception | None:
+        """Why no block will be stored soon."""
+        if self._failure is not None:
+            return self._failure
+        is_put_off = self._not_before - time.monotonic() > PATIENCE_S
+        return self._paused or (self._last if is_put_off else None)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closing or (self._blocks and self._failure is None))
-                if self._closing:
-                    return
-                block = self._blocks[0]
+        while (block := self._next()) is not None:
             try:
                 self._insert(*block)
             except Exception as error:  # whatever it is, it belongs to the caller of put and flush
                 with self._changed:
-                    self._failure = error
+                    self._failures += 1
+                    wait, is_told = self._retry(error, self._failures)
+                    self._last, self._not_before = error, time.monotonic() + wait
+                    if is_told:
+                        self._failure = error
                     self._changed.notify_all()
             else:
                 with self._changed:
                     self._blocks.popleft()
+                    self._failures, self._last, self._not_before = 0, None, 0.0
                     self._changed.notify_all()
+
+    def _next(self) -> tuple[str, list[Rows], str] | None:
+        """Wait for a block that may be tried; None at the end."""
+        with self._changed:
+            while not self._closing:
+                wait = None
+                if self._blocks and self._failure is None and self._paused is None:
+                    wait = self._not_before - time.monotonic()
+                    if wait <= 0:
+                        return self._blocks[0]
+                self._changed.wait(wait)
+            return None

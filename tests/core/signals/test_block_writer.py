@@ -25,7 +25,7 @@ class Shelf:
         self.gate = threading.Event()
         self.gate.set()
 
-    def insert(self, table, block):
+    def insert(self, table, block, token):
         self.gate.wait(10)
         if self.fail is not None:
             raise self.fail

@@ -371,7 +371,7 @@ print(store.counts()["microbars"])
     out, err = child(code, tmp_path / "signals").communicate(timeout=60)
     told, full, after = out.splitlines()
 
-    assert "StateError" in told, err
+    assert "StoreError" in told, err
     assert "cannot write torghut.ta_microbars: " in told
     assert (full, after) == ("1", "1001")
 

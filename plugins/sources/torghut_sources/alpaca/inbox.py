@@ -1,0 +1,108 @@
+"""Frames between the socket and whoever reads them: a bounded queue that knows where something is missing.
+
+What comes after a gap waits behind it until the gap is being filled. When the connection is lost once more before that,
+what waits is dropped: the history that will fill the gap has it too. So there is one gap at a time, and frames that are
+taken follow each other without any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Inbox:
+    """Frames in order of arrival.
+
+    Parameters
+    ----------
+    max_frames, max_bytes : when it is full: the caller then stops reading until it `has_room`. It takes what comes all the
+        same, as frames may be under way.
+    """
+
+    def __init__(self, max_frames: int, max_bytes: int) -> None:
+        self._max_frames, self._max_bytes = max_frames, max_bytes
+        self._ready: deque[bytes] = deque()
+        self._behind: deque[bytes] = deque()
+        self._bytes = 0
+        self._has_gap = False
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._ready) + len(self._behind)
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to stop reading."""
+        return self._bytes >= self._max_bytes or len(self) >= self._max_frames
+
+    @property
+    def has_room(self) -> bool:
+        """Whether to read again: it is half empty."""
+        return self._bytes * 2 <= self._max_bytes and len(self) * 2 <= self._max_frames
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether something is missing before all frames that can be taken later."""
+        return self._has_gap
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is something to be taken, before any gap."""
+        return bool(self._ready)
+
+    def put(self, frame: bytes) -> None:
+        """A frame came."""
+        (self._behind if self._has_gap else self._ready).append(frame)
+        self._bytes += len(frame)
+        self._changed.set()
+
+    def take(self, most: int) -> list[bytes]:
+        """At most so many frames, before any gap; empty where there are none."""
+        ready = self._ready
+        frames = [ready.popleft() for _ in range(min(most, len(ready)))]
+        self._bytes -= sum(map(len, frames))
+        return frames
+
+    def put_back(self, frames: list[bytes]) -> None:
+        """Frames were taken too early: they come first again."""
+        self._ready.extendleft(reversed(frames))
+        self._bytes += sum(map(len, frames))
+
+    def lose(self) -> None:
+        """Something is missing after all that has come."""
+        self._bytes -= sum(map(len, self._behind))
+        self._behind.clear()
+        self._has_gap = True
+        self._changed.set()
+
+    def miss(self) -> None:
+        """Something is missing before all that is here."""
+        self._behind.extendleft(reversed(self._ready))
+        self._ready.clear()
+        self._has_gap = True
+        self._changed.set()
+
+    def bridge(self) -> None:
+        """The gap is being filled: what waited behind it is next."""
+        self._ready.extend(self._behind)
+        self._behind.clear()
+        self._has_gap = False
+
+    def wake(self) -> None:
+        """Let `changed` return."""
+        self._changed.set()
+
+    async def changed(self, seconds: float | None) -> None:
+        """Wait for the next `put`, `lose`, `miss` or `wake` since this returned last, at most so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        self._changed.clear()

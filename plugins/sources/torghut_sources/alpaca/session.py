@@ -1,0 +1,466 @@
+"""How a connection to the stream stands: a table, the clocks, and what to do next. No IO: the caller owns the socket.
+
+The caller tells what happened (`opened`, `greeted`, ..., `lost`, and `at` when the time is `deadline`), each with the
+monotonic time in seconds; it sends the requests that `requests` gives, and lets go of the socket where `has_socket`
+became false. What is not in the table is the venue's oddity when the venue said it, and changes nothing.
+
+**Silence** has three meanings. Nothing is answered during the introduction: the connection is given up after
+`Clocks.answer_s`. Nothing at all is heard, not even a pong: half-open, given up `ping_s` after the ping. Pongs come but
+no data: mute, given up after `stale_s` while data has to come (crypto: always, equities: in regular hours), else after
+`quiet_s`. A pause that the caller itself makes (`pause`) counts for none of them.
+
+**Trying again** is one attempt at a time. After a failure the wait is drawn evenly from 0 to a ceiling that doubles
+(`base_s` up to `max_s`), so that many clients never come back at the same moment. A venue that has connections enough (406,
+also while the socket that was just lost lingers there) or requests enough (429) is left alone for `crowded_s` at least,
+up to `crowded_max_s`. Only a connection that gave data for `stable_s` makes the next wait short again.
+
+**Subscriptions** go one request at a time, since an answer does not say to which it is: what was refused for the limit of
+symbols (405) is halved until what fits is in, and the rest is told (`refused`).
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Literal
+
+import msgspec
+
+from torghut_core import Closed
+from torghut_sources.alpaca.refusals import Policy
+
+NEVER = float("inf")
+ROUNDS = 3
+"""How often symbols are asked for that the venue's list of subscriptions leaves out."""
+
+
+class State(enum.Enum):
+    """Where the connection is."""
+
+    WAITING = "waiting"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    AUTHENTICATING = "authenticating"
+    SUBSCRIBING = "subscribing"
+    FILLING = "back-filling"
+    LIVE = "live"
+    STOPPED = "stopped"
+
+
+class Event(enum.Enum):
+    """What may happen to it."""
+
+    ATTEMPT = "an attempt begins"
+    OPENED = "the socket is open"
+    GREETED = "the venue says connected"
+    AUTHENTICATED = "the venue takes the keys"
+    CONFIRMED = "every subscription is answered"
+    GAP = "data is known to be missing"
+    FILLED = "what was missed is given out"
+    LOST = "the socket is gone or given up"
+    STOPPED = "the venue has said no for good, or the caller is done"
+
+
+TABLE: dict[State, dict[Event, State]] = {
+    State.WAITING: {Event.ATTEMPT: State.CONNECTING},
+    State.CONNECTING: {Event.OPENED: State.CONNECTED, Event.LOST: State.WAITING},
+    State.CONNECTED: {Event.GREETED: State.AUTHENTICATING, Event.LOST: State.WAITING},
+    State.AUTHENTICATING: {Event.AUTHENTICATED: State.SUBSCRIBING, Event.LOST: State.WAITING},
+    State.SUBSCRIBING: {Event.CONFIRMED: State.LIVE, Event.GAP: State.FILLING, Event.LOST: State.WAITING},
+    State.FILLING: {Event.FILLED: State.LIVE, Event.LOST: State.WAITING},
+    State.LIVE: {Event.GAP: State.FILLING, Event.LOST: State.WAITING},
+    State.STOPPED: {},
+}
+"""State x event -> state. `Event.STOPPED` leads from each to `State.STOPPED`."""
+
+INTRODUCTION = {State.CONNECTING, State.CONNECTED, State.AUTHENTICATING, State.SUBSCRIBING}
+SUBSCRIBED = {State.FILLING, State.LIVE}
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Something to send: ``auth``, ``subscribe`` or ``unsubscribe`` with symbols, or ``ping``."""
+
+    kind: Literal["auth", "subscribe", "unsubscribe", "ping"]
+    symbols: tuple[str, ...] = ()
+
+
+class Clocks(msgspec.Struct, frozen=True, kw_only=True):
+    """How long things may take, seconds; see the module."""
+
+    answer_s: float = 10.0
+    ping_s: float = 10.0
+    stale_s: float = 30.0
+    quiet_s: float = 900.0
+    base_s: float = 0.5
+    max_s: float = 30.0
+    crowded_s: float = 5.0
+    crowded_max_s: float = 60.0
+    stable_s: float = 30.0
+
+
+class Session:
+    """One connection after the other to the stream, until it is stopped.
+
+    Parameters
+    ----------
+    symbols : what to subscribe.
+    batch : symbols per request at most.
+    now : the monotonic time, seconds.
+    expects_data : whether the market is such that data has to come; asked when there is silence.
+    chance : gives numbers from 0 to 1, for the waits.
+    """
+
+    def __init__(
+        self,
+        symbols: Iterable[str],
+        *,
+        batch: int,
+        now: float,
+        clocks: Clocks | None = None,
+        expects_data: Callable[[], bool] = lambda: True,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._clocks = clocks or Clocks()
+        self._batch = batch
+        self._expects_data = expects_data
+        self._chance = chance
+        self._wanted = tuple(sorted(symbols))
+        self._state = State.WAITING
+        self._problem = Closed("not connected yet", "connecting")
+        self._due = now
+        self._failures = 0
+        self._has_gap = False
+        self._missed: set[str] = set()
+        self._outbox: list[Request] = []
+        self._to_ask: deque[Request] = deque()
+        self._asked: Request | None = None
+        self._confirmed: frozenset[str] = frozenset()
+        self._refused: set[str] = set()
+        self._rounds = 0
+        self._is_paused = False
+        self._subscribed_at = self._heard_at = self._data_at = self._looked_at = now
+        self._has_data = False
+        self._pinged_at: float | None = None
+        self._ponged_at = -NEVER
+
+    @property
+    def state(self) -> State:
+        """Where the connection is."""
+        return self._state
+
+    @property
+    def problem(self) -> Closed:
+        """Why the last connection ended."""
+        return self._problem
+
+    @property
+    def has_socket(self) -> bool:
+        """Whether the caller is to keep a socket open, or to go on opening it."""
+        return self._state not in (State.WAITING, State.STOPPED)
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether all that is given now comes by the stream: the subscriptions were answered."""
+        return self._state in SUBSCRIBED
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """What is wanted, in order."""
+        return self._wanted
+
+    @property
+    def confirmed(self) -> frozenset[str]:
+        """What the venue says that it sends."""
+        return self._confirmed
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """What is wanted and the venue does not send."""
+        return frozenset(self._refused)
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether data is known to be missing."""
+        return self._has_gap
+
+    @property
+    def subscribed_at(self) -> float:
+        """Since when all that happens comes by the stream, where `is_subscribed`."""
+        return self._subscribed_at
+
+    @property
+    def missed(self) -> frozenset[str]:
+        """What the venue was sending when a gap began."""
+        return frozenset(self._missed)
+
+    @property
+    def ponged_at(self) -> float:
+        """When the last pong came: the connection was whole then."""
+        return self._ponged_at
+
+    @property
+    def deadline(self) -> float:
+        """When `at` is to be called if nothing happens before."""
+        if self._state is State.STOPPED:
+            return NEVER
+        if self._state not in SUBSCRIBED:
+            return self._due
+        if self._is_paused:
+            return NEVER
+        ping = (self._heard_at if self._pinged_at is None else self._pinged_at) + self._clocks.ping_s
+        if self._asked is not None:
+            ping = min(ping, self._due)
+        stale = self._data_at + self._clocks.stale_s
+        return min(ping, stale) if stale > self._looked_at else ping
+
+    def requests(self) -> list[Request]:
+        """What is to be sent now, each once."""
+        found = list(self._outbox)
+        self._outbox.clear()
+        return found
+
+    def attempt(self, now: float) -> None:
+        """The caller begins to open a socket; allowed while waiting, from `deadline` on."""
+        self._move(Event.ATTEMPT)
+        self._await_answer(now)
+
+    def opened(self, now: float) -> None:
+        """The socket is open."""
+        self._move(Event.OPENED)
+        self._await_answer(now)
+
+    def greeted(self, now: float) -> None:
+        """The venue said ``connected``."""
+        if self._knows(Event.GREETED):
+            self._move(Event.GREETED)
+            self._outbox.append(Request("auth"))
+            self._await_answer(now)
+
+    def authenticated(self, now: float) -> None:
+        """The venue took the keys, now or (403) before."""
+        if self._knows(Event.AUTHENTICATED):
+            self._move(Event.AUTHENTICATED)
+            self._confirmed = frozenset()
+            self._refused.clear()
+            self._rounds = 0
+            self._to_ask.clear()
+            self._asked = None
+            self._ask(now)
+
+    def subscribed(self, symbols: Collection[str], now: float) -> None:
+        """The venue listed the symbols that it sends on every channel that was asked for."""
+        if self._state is State.SUBSCRIBING or self.is_subscribed:
+            self._confirmed = frozenset(symbols)
+            self._refused -= self._confirmed
+            self._asked = None
+            self._ask(now)
+
+    def limited(self, now: float) -> None:
+        """The venue said that these are too many symbols (405): what it sends stays as it was."""
+        asked, self._asked = self._asked, None
+        if asked is None or asked.kind != "subscribe":
+            return
+        if len(asked.symbols) > 1:
+            half = len(asked.symbols) // 2
+            for part in (asked.symbols[half:], asked.symbols[:half]):
+                self._to_ask.appendleft(Request("subscribe", part))
+        else:
+            self._refused.update(asked.symbols)
+            kept = [request for request in self._to_ask if request.kind == "unsubscribe"]
+            self._refused.update(*(request.symbols for request in self._to_ask if request.kind == "subscribe"))
+            self._to_ask = deque(kept)
+        self._ask(now)
+
+    def wants(self, symbols: Iterable[str], now: float) -> None:
+        """Other symbols are wanted; they are asked for on the connection that is there."""
+        self._wanted = tuple(sorted(symbols))
+        self._refused.clear()
+        self._rounds = 0
+        if self._state is State.SUBSCRIBING or self.is_subscribed:
+            self._to_ask.clear()
+            self._ask(now)
+
+    def gap(self) -> None:
+        """Data is known to be missing, though the connection may be there."""
+        self._has_gap = True
+        self._missed |= self._confirmed
+        if self._knows(Event.GAP):
+            self._move(Event.GAP)
+
+    def filled(self) -> None:
+        """What was missed is given out, and taken."""
+        self._has_gap = False
+        self._missed.clear()
+        if self._knows(Event.FILLED):
+            self._move(Event.FILLED)
+
+    def heard(self, now: float, *, is_data: bool) -> None:
+        """A frame came."""
+        self._heard_at = now
+        self._pinged_at = None
+        if is_data:
+            self._data_at = now
+            self._has_data = True
+            if self._failures and self.is_subscribed and now - self._subscribed_at > self._clocks.stable_s:
+                self._failures = 0
+
+    def ponged(self, now: float) -> None:
+        """A pong came."""
+        self._ponged_at = now
+        self.heard(now, is_data=False)
+
+    def pause(self, is_paused: bool, now: float) -> None:
+        """The caller does not read for now, or reads again: silence means nothing."""
+        self._is_paused = is_paused
+        self._pinged_at = None
+        self._heard_at = self._data_at = now
+
+    def at(self, now: float) -> None:
+        """Look at the clocks."""
+        self._looked_at = now
+        if self._state in INTRODUCTION:
+            if now >= self._due:
+                self.lost(
+                    Closed(f"no answer within {self._clocks.answer_s:g} s while {self._state.value}", "timeout"), now
+                )
+            return
+        if not self.is_subscribed or self._is_paused:
+            return
+        if self._asked is not None and now >= self._due:
+            self.lost(Closed(f"no answer to a subscription within {self._clocks.answer_s:g} s", "timeout"), now)
+        elif self._pinged_at is not None and now >= self._pinged_at + self._clocks.ping_s:
+            self.lost(Closed(f"nothing heard, not even a pong, for {now - self._heard_at:.1f} s", "half-open"), now)
+        elif self._confirmed and self._is_mute(now):
+            self.lost(Closed(f"open, but no data for {now - self._data_at:.1f} s", "mute"), now)
+        elif self._pinged_at is None and now >= self._heard_at + self._clocks.ping_s:
+            self._pinged_at = now
+            self._outbox.append(Request("ping"))
+
+    def probe(self, now: float) -> None:
+        """Ask for a pong now, unless one is under way."""
+        if self.is_subscribed and self._pinged_at is None:
+            self._pinged_at = now
+            self._outbox.append(Request("ping"))
+
+    def lost(self, problem: Closed, now: float, policy: Policy = "retry") -> None:
+        """The socket is gone, or not worth keeping, for a reason that has a policy."""
+        if self._state is State.STOPPED:
+            return
+        if policy == "stop":
+            self.stop(problem)
+            return
+        if self._confirmed:
+            self._has_gap = True
+            self._missed |= self._confirmed
+        if self._state is not State.WAITING:
+            self._move(Event.LOST)
+        self._problem = problem
+        self._confirmed = frozenset()
+        self._asked = self._pinged_at = None
+        self._is_paused = False
+        self._outbox.clear()
+        clocks = self._clocks
+        if policy == "wait":
+            ceiling = min(clocks.crowded_max_s, clocks.crowded_s * 2.0 ** min(self._failures, 20))
+            pause = max(clocks.crowded_s, ceiling / 2)
+            pause += (max(ceiling, 1.5 * pause) - pause) * self._chance()
+        else:
+            pause = min(clocks.max_s, clocks.base_s * 2.0 ** min(self._failures, 20)) * self._chance()
+        self._failures += 1
+        self._due = now + pause
+
+    def stop(self, problem: Closed) -> None:
+        """No more attempts: the venue said no for good, or the caller is done."""
+        self._state = State.STOPPED
+        self._problem = problem
+        self._confirmed = frozenset()
+        self._outbox.clear()
+
+    def gates(self, now: float) -> dict[str, Closed | None]:
+        """What has to be so for data to come: ``auth``, ``subscription``, ``backfill``, ``freshness``."""
+        is_in = self._state is State.SUBSCRIBING or self.is_subscribed
+        auth = None if is_in else self._problem
+        backfill = None
+        if self._has_gap:
+            backfill = Closed(f"what was missed is not given out yet ({self._problem.reason})", "backfill")
+        return {
+            "auth": auth,
+            "subscription": self._subscription(),
+            "backfill": backfill,
+            "freshness": self._freshness(now),
+        }
+
+    def _subscription(self) -> Closed | None:
+        if not self._wanted:
+            return Closed("no symbol of this market is wanted (see the universe and ALPACA_MARKET_TYPE)", "universe")
+        missing = len(set(self._wanted) - self._confirmed - self._refused)
+        if missing or not self.is_subscribed:
+            return Closed(f"{missing} of {len(self._wanted)} symbols are not confirmed", "subscription")
+        if not self._confirmed:
+            return Closed(f"the venue sends none of {len(self._wanted)} symbols (see its log)", "symbol-limit")
+        return None
+
+    def _freshness(self, now: float) -> Closed | None:
+        if not self._has_data:
+            return Closed("no data yet", "stale") if self._expects_data() else None
+        age = now - self._data_at
+        if not self._is_paused and age > self._clocks.stale_s and self._expects_data():
+            return Closed(f"no data for {age:.0f} s", "stale")
+        return None
+
+    def _is_mute(self, now: float) -> bool:
+        silence = now - max(self._data_at, self._subscribed_at)
+        if silence < min(self._clocks.stale_s, self._clocks.quiet_s):
+            return False
+        return silence >= self._clocks.quiet_s or self._expects_data()
+
+    def _knows(self, event: Event) -> bool:
+        return event in TABLE[self._state]
+
+    def _move(self, event: Event) -> None:
+        """Go where the table says.
+
+        Raises
+        ------
+        RuntimeError : the caller told something that cannot be.
+        """
+        if not self._knows(event):
+            raise RuntimeError(f"{event.value!r} is not possible while {self._state.value}")
+        self._state = TABLE[self._state][event]
+
+    def _await_answer(self, now: float) -> None:
+        self._due = now + self._clocks.answer_s
+
+    def _ask(self, now: float) -> None:
+        """Send the next request, or be done with them."""
+        if self._asked is not None:
+            return
+        if not self._to_ask:
+            self._plan()
+        if self._to_ask:
+            self._asked = self._to_ask.popleft()
+            self._outbox.append(self._asked)
+            self._await_answer(now)
+        elif self._state is State.SUBSCRIBING:
+            self._subscribed_at = self._data_at = self._heard_at = now
+            self._looked_at = now
+            self._move(Event.GAP if self._has_gap else Event.CONFIRMED)
+
+    def _plan(self) -> None:
+        """Requests for the difference between what is wanted and what comes; what stays out after `ROUNDS` is refused."""
+        gone = sorted(self._confirmed.difference(self._wanted))
+        new = [symbol for symbol in self._wanted if symbol not in self._confirmed and symbol not in self._refused]
+        if not gone and not new:
+            self._rounds = 0
+            return
+        if self._rounds == ROUNDS:
+            self._refused.update(new)
+            return
+        self._rounds += 1
+        self._to_ask.extend(Request("unsubscribe", part) for part in self._parts(gone))
+        self._to_ask.extend(Request("subscribe", part) for part in self._parts(new))
+
+    def _parts(self, symbols: list[str]) -> list[tuple[str, ...]]:
+        return [tuple(symbols[start : start + self._batch]) for start in range(0, len(symbols), self._batch)]

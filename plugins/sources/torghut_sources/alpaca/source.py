@@ -1,0 +1,571 @@
+"""The source `alpaca`: one connection to the stream, kept, and history wherever it was not.
+
+Two tasks of one event loop. One keeps the connection: it turns what the socket says into calls of `session`, and puts
+frames into the `inbox` as they come. The other is whoever takes batches: it decodes frames, many at a time where many
+wait, and fills gaps.
+
+**When the consumer stops.** Frames are never dropped. A full inbox stops the reading of the socket, the venue's buffers fill
+up, and in the end it says that we are slow (407) or cuts the connection. Then it is opened again when the inbox has
+room, and what was missed comes from the history. During the introduction the socket is read whatever waits, as nothing
+could be confirmed otherwise; that lasts for some answers.
+
+**When it is silent.** The time of a silent feed is the time of its last event and what passed since. It is told (a clock
+tick) only where somebody else confirms that nothing happened: the history is asked for the symbols that were heard last
+(`LOOKED_AT`). Where it knows more than the stream told, the stream is mute, and it is opened again. Without back-fill a
+pong has to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import pydantic
+
+from torghut_core import (
+    Batch,
+    Closed,
+    Connection,
+    Message,
+    Metric,
+    SettingsError,
+    Source,
+    SymbolTable,
+    VenueError,
+    param,
+    parse_timestamp,
+)
+from torghut_sources.alpaca.gap import Once
+from torghut_sources.alpaca.history import History
+from torghut_sources.alpaca.hours import regular_hours
+from torghut_sources.alpaca.inbox import Inbox
+from torghut_sources.alpaca.session import Clocks, Session, State
+from torghut_sources.alpaca.settings import HISTORY_CHANNELS, AlpacaSettings
+from torghut_sources.alpaca.wire import Events, Trade, Wire
+
+if TYPE_CHECKING:
+    from torghut_sources.alpaca.line import Line
+
+SECOND = 1_000_000_000
+MILLISECOND = 1_000_000
+MINUTE = 60 * SECOND
+KEY_ID, SECRET_KEY = "ALPACA_KEY_ID", "ALPACA_SECRET_KEY"
+NAME = "alpaca"
+"""The envelope's `source`."""
+FRAMES = 2048
+"""Frames that are decoded at a time at most."""
+BARS_LATE = 2 * MINUTE
+"""How long after its end a bar, or its update, may come by the stream at most."""
+LOOKED_AT = 3
+"""Symbols that are looked up in the history before time is told of a silent feed: the last that were heard."""
+LONGEST_TICK_S = 60.0
+"""The longest pause between two ticks of a silent feed, seconds: each is twice as long as the one before."""
+CONNECTION_LIMIT_MAX_S = 60.0
+"""The longest wait after a connection limit, seconds."""
+GRACE_S = 0.1
+"""How much longer than the history the stream may take to tell the same, seconds."""
+LAGS = 1024
+"""Chunks of which the lag of the last event is kept for the metrics."""
+COUNTS = ("ahead_refused", "backfills", "backfill_events", "backfill_failures", "backfill_truncated", "gaps", "ticks")
+
+log = logging.getLogger(__name__)
+
+
+class Alpaca(Source):
+    """Trades, quotes, bars and statuses of Alpaca's market data stream, equities or crypto, without gaps.
+
+    ``ALPACA_MARKET_TYPE`` says which; symbols are those of the universe that have the form of its market (``BTC/USD`` of
+    crypto, ``AAPL`` of equities). What is missed while there is no connection is asked of the REST history, and given out
+    in order before anything later. Each event is given out once, as long as it comes again within the last
+    `queue_mb` of events. After `seek` events of the last `overlap_ms` may come again.
+
+    Parameters
+    ----------
+    params : see `Params`.
+    settings : where the venue is; of the environment where None.
+    clock : gives monotonic time, seconds.
+    wall : gives the time of day, ns since the epoch.
+    chance : gives numbers from 0 to 1, for waits.
+    """
+
+    secrets = (KEY_ID, SECRET_KEY)
+
+    class Params(Source.Params):
+        """Parameters of the stream."""
+
+        channels: list[Literal["trades", "quotes", "bars", "updatedBars", "statuses"]] | None = param(
+            None, help="what to subscribe; all that the market has where it is left out", min_length=1
+        )
+        encoding: Literal["json", "msgpack"] = param("json", help="how messages come")
+        backfill: bool = param(True, help="whether what was missed is asked of the history")
+        since: str | None = param(
+            None, help="ask the history for what happened from here on at the start, like 2026-01-05T14:30:00Z"
+        )
+        backfill_max_s: float = param(86_400, gt=0, help="longest gap that is filled whole, seconds; of others the end")
+        history_lag_ms: int = param(1000, ge=0, help="how far the history may be behind the stream, milliseconds")
+        overlap_ms: int = param(2000, ge=0, help="how far events may overtake each other, milliseconds")
+        max_ahead_ms: int = param(
+            10_000,
+            ge=0,
+            help="events further ahead of all clocks are refused, milliseconds: they would end all windows",
+        )
+        tick_ms: int = param(2000, ge=0, help="silence after which the time is told, milliseconds; 0 for never")
+        stale_after_s: float = param(30, gt=0, help="silence after which a feed is mute that has to give data, seconds")
+        quiet_after_s: float = param(900, gt=0, help="the same of equities outside regular hours, seconds")
+        stable_after_s: float = param(30, ge=0, help="data for so long ends the back-off of reconnects, seconds")
+        crowded_wait_s: float = param(5, gt=0, help="shortest wait after connection limit exceeded (406), seconds")
+        ping_s: float = param(10, gt=0, help="silence after which a ping is sent, and time for its pong, seconds")
+        answer_s: float = param(10, gt=0, help="time for each answer while a connection is introduced, seconds")
+        queue_mb: float = param(16, gt=0, help="bytes of frames that wait at most, MiB")
+        queue_frames: int = param(100_000, ge=1, help="frames that wait at most")
+
+        @pydantic.field_validator("since")
+        @classmethod
+        def _check_since(cls, since: str | None) -> str | None:
+            if since is not None:
+                parse_timestamp(since)
+            return since
+
+    def __init__(
+        self,
+        params: Params,
+        settings: AlpacaSettings | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], int] = time.time_ns,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(params)
+        self._given_settings = settings
+        self.clock, self._wall, self._chance = clock, wall, chance
+        self._symbols = SymbolTable()
+        self._position = self._seq = self._now = 0
+        self._latest: int | None = None if params.since is None else parse_timestamp(params.since)
+        self._latest_at: float | None = None
+        self._fill_problem: Closed | None = None
+        self._line: Line | None = None
+        self._history: History | None = None
+        self._counts: Counter[str] = Counter()
+        self._complaints: Counter[str] = Counter()
+        self._lags: deque[float] = deque(maxlen=LAGS)
+        self._heard_last: tuple[str, ...] = ()
+
+    def connect(self, connection: Connection) -> None:
+        """Take keys, universe and settings; reaches out only when batches or messages are taken.
+
+        Raises
+        ------
+        SettingsError : a key or setting is missing or wrong, a channel that the market does not have, no universe.
+        """
+        try:
+            from torghut_sources.alpaca import line  # noqa: F401 - it needs picows
+        except ImportError as error:
+            raise SettingsError(f"alpaca: {error.name} is missing (pip install 'torghut[alpaca]')") from error
+        settings = self._given_settings or AlpacaSettings.read()
+        if connection.universe is None:
+            raise SettingsError("alpaca: no universe to subscribe (set TRADING_UNIVERSE_SOURCE or strategies' symbols)")
+        channels = tuple(self.params.channels or settings.channels)
+        missing = [channel for channel in channels if channel not in settings.channels]
+        if missing:
+            raise SettingsError(
+                f"alpaca: {settings.alpaca_market_type} has no channel {', '.join(missing)} "
+                f"(leave it out of `channels`, or change ALPACA_MARKET_TYPE)"
+            )
+        key, secret = connection.secret(KEY_ID), connection.secret(SECRET_KEY)
+        self._settings, self._universe, self._channels = settings, connection.universe, channels
+        self._key, self._secret = key, secret
+        self._past = [channel for channel in HISTORY_CHANNELS if channel in channels]
+        self._wire = Wire(self.params.encoding)
+        self._once = Once(max(1 << 16, int(self.params.queue_mb * 2**20) // 64))
+        self._once.pass_on(_ANYTHING)  # compiled now, not in the loop
+        self._expects_data = (lambda: True) if settings.is_crypto else regular_hours(self._wall)
+
+    def close(self) -> None:
+        """Let go of the connection; `batches` ends."""
+        if self._line is not None:
+            self._line.close()
+
+    async def batches(self, size: int) -> AsyncIterator[Batch]:
+        """Yield batches of at most `size` events, as they come: a batch waits for nothing.
+
+        Raises
+        ------
+        InputError : the venue says no for good (keys, plan), with the mend.
+        """
+        async with aclosing(self._pieces()) as stream:
+            async for piece in stream:
+                if isinstance(piece, int):
+                    self._counts["ticks"] += 1
+                    batch = Batch.of(self._symbols, self._position, np.array([piece], np.int64))
+                else:
+                    batch = piece.batch(self._symbols, self._position, self._seq, self._now)
+                    self._seq += len(piece)
+                while len(batch):
+                    ready, batch = batch.split(batch.start + min(size, len(batch)))
+                    self._position, self._now = ready.stop, int(ready.now[-1])
+                    yield ready
+
+    async def messages(self, size: int) -> AsyncIterator[list[Message]]:
+        """Yield the same events as envelopes, statuses, corrections and cancels among them; raises as `batches`."""
+        async with aclosing(self._pieces()) as stream:
+            async for piece in stream:
+                if isinstance(piece, int):
+                    continue
+                for start in range(0, len(piece), size):
+                    part = piece if len(piece) <= size else piece.take(np.arange(start, min(start + size, len(piece))))
+                    messages = self._messages(part, self._seq)
+                    self._seq += len(part)
+                    self._now = max(self._now, int(part.known_ts().max()))
+                    yield messages
+
+    async def history(self, symbols: Sequence[str], since: int, until: int) -> AsyncIterator[list[Message]]:
+        """Yield trades, quotes and bars (of those channels that are taken), in the order in which they became known."""
+        history = self._open_history()
+        try:
+            seq = 0
+            async with aclosing(_asked(history, self._past, symbols, since, until)) as stream:
+                async for events in stream:
+                    yield self._messages(events, seq)
+                    seq += len(events)
+        finally:
+            await history.aclose()
+
+    def cursor(self) -> dict[str, Any]:
+        """Position, number and time after the last event that was given out."""
+        return {"position": self._position, "seq": self._seq, "now": self._now}
+
+    def seek(self, cursor: dict[str, Any]) -> None:
+        """Go on after `cursor`: what happened since then is asked of the history first."""
+        self._position, self._seq, self._now = int(cursor["position"]), int(cursor["seq"]), int(cursor["now"])
+        self._latest = self._now or self._latest
+
+    def gates(self) -> Mapping[str, Closed | None]:
+        """Whether keys are taken (``auth``), symbols confirmed (``subscription``), gaps filled, data fresh."""
+        if self._line is None:
+            return dict.fromkeys(
+                ("auth", "subscription", "backfill", "freshness"), Closed("not connected", "connecting")
+            )
+        gates = self._line.session.gates(self.clock())
+        if self._fill_problem is not None and gates["backfill"] is not None:
+            gates["backfill"] = self._fill_problem
+        return gates
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Counts of connections, drops, refusals and gaps, the queue, and how far events are behind."""
+        line = self._line
+        metrics: dict[str, Metric] = {f"ws_{name}_total": float(self._counts[name]) for name in COUNTS}
+        lags = sorted(self._lags)
+        metrics["ws_lag_ms"] = {} if not lags else {str(q): lags[int(q * (len(lags) - 1))] for q in (0.5, 0.99)}
+        metrics["ws_dedup_drops_total"] = {} if line is None else dict(self._once.drops)
+        metrics["ws_complaints_total"] = dict(self._complaints)
+        metrics["ws_unknown_messages_total"] = {} if line is None else dict(self._wire.unknown)
+        metrics["ws_ws_connect_success_total"] = 0.0 if line is None else line.connects
+        metrics["ws_ws_connect_errors_total"] = {} if line is None else dict(line.errors)
+        metrics["ws_reconnects_total"] = 0.0 if line is None else max(0, line.connects - 1)
+        metrics["ws_queue_frames"] = 0.0 if line is None else len(line.inbox)
+        metrics["ws_queue_bytes"] = 0.0 if line is None else line.inbox.size
+        metrics["ws_symbols_confirmed"] = 0.0 if line is None else len(line.session.confirmed)
+        metrics["ws_symbols_refused"] = 0.0 if line is None else len(line.session.refused)
+        return metrics
+
+    def _messages(self, events: Events, seq: int) -> list[Message]:
+        return events.messages(feed=self._settings.feed, source=NAME, seq=seq, ingest_ts=self._wall())
+
+    def _open_history(self) -> History:
+        return History(self._settings, self._key, self._secret)
+
+    async def _pieces(self) -> AsyncGenerator[Events | int, None]:
+        """What is to be given out, each event once: events as they come, a time where none comes."""
+        from torghut_sources.alpaca.line import Line
+
+        if self._line is not None:
+            raise RuntimeError("an alpaca source is read once: make another")
+        params, settings = self.params, self._settings
+        session = Session(
+            self.wanted(),
+            batch=settings.subscribe_batch_size,
+            now=self.clock(),
+            clocks=Clocks(
+                answer_s=params.answer_s,
+                ping_s=params.ping_s,
+                stale_s=params.stale_after_s,
+                quiet_s=max(params.quiet_after_s, params.stale_after_s),
+                base_s=settings.reconnect_base_ms / 1000,
+                max_s=settings.reconnect_max_ms / 1000,
+                crowded_s=params.crowded_wait_s,
+                crowded_max_s=max(CONNECTION_LIMIT_MAX_S, params.crowded_wait_s),
+                stable_s=params.stable_after_s,
+            ),
+            expects_data=self._expects_data,
+            chance=self._chance,
+        )
+        inbox = Inbox(params.queue_frames, int(params.queue_mb * 2**20))
+        line = self._line = Line(
+            session,
+            inbox,
+            settings=settings,
+            keys=(self._key, self._secret),
+            channels=self._channels,
+            wire=Wire(params.encoding),
+            universe=self._universe,
+            wanted=self.wanted,
+            answer_s=params.answer_s,
+            clock=self.clock,
+            wall=self._wall,
+        )
+        if params.backfill and self._latest is not None:
+            session.gap()
+            inbox.lose()
+        self._history = self._open_history()
+        line.start()
+        try:
+            async with aclosing(self._stream(line)) as stream:
+                async for piece in stream:
+                    yield piece
+        finally:
+            await line.end()
+            await self._history.aclose()
+
+    async def _stream(self, line: Line) -> AsyncGenerator[Events | int, None]:
+        inbox, silence = line.inbox, _Silence(self, line)
+        at_once = FRAMES
+        try:
+            while True:
+                frames = inbox.take(at_once)
+                if frames:
+                    silence.broken()
+                    received = self._wire.read(frames)
+                    if len(frames) > 1 and any(complaint.reason == "frame" for complaint in received.complaints):
+                        inbox.put_back(frames)  # one by one up to the frame that is none: a gap is there
+                        at_once = 1
+                        continue
+                    line.relieve()
+                    for complaint in received.complaints:
+                        self.complain(complaint.reason, complaint.text)
+                    if any(complaint.reason == "frame" for complaint in received.complaints):
+                        at_once = FRAMES
+                        line.miss(Closed("a frame could not be read", "frame"))
+                    events = self._admit(received.events)
+                    if len(events):
+                        yield events
+                elif line.is_over:
+                    return
+                elif inbox.has_gap:
+                    silence.broken()
+                    async with aclosing(self._fill(line)) as stream:
+                        async for events in stream:
+                            yield events
+                else:
+                    tick = await silence.wait()
+                    if tick is not None and tick > self._now:
+                        yield tick
+        finally:
+            silence.broken()
+
+    def _admit(self, events: Events, *, is_live: bool = True) -> Events:
+        """The events that are new and of a time that can be; the latest of them is the feed's time."""
+        if not len(events):
+            return events
+        known, wall = events.known_ts(), self._wall()
+        latest = int(known.max())
+        limit = max(wall, self._latest or 0) + self.params.max_ahead_ms * MILLISECOND
+        if latest > limit:
+            ahead = np.flatnonzero(known > limit)
+            self._counts["ahead_refused"] += len(ahead)
+            self.complain("ahead", f"{len(ahead)} events are ahead of all clocks, the first {events.items[ahead[0]]!r}")
+            events = events.take(np.flatnonzero(known <= limit))
+            if not len(events):
+                return events
+            latest = int(events.known_ts().max())
+        if is_live:
+            self._lags.append((wall - int(events.event_ts[-1])) / MILLISECOND)
+            self._heard_last = tuple(dict.fromkeys(event.symbol for event in events.items[:-9:-1]))[:LOOKED_AT]
+        if self._latest is None or latest >= self._latest:
+            self._latest, self._latest_at = latest, self.clock()
+        return self._once.pass_on(events)
+
+    async def _fill(self, line: Line) -> AsyncGenerator[Events, None]:
+        """What was missed, in order; returns when it was taken."""
+        session, inbox = line.session, line.inbox
+        params = self.params
+        found_at = self.clock()
+        self._counts["gaps"] += 1
+        while True:
+            if line.is_over:
+                return
+            due = max(found_at, session.subscribed_at) + (params.history_lag_ms / 1000 if params.backfill else 0.0)
+            wait = due - self.clock() if session.is_subscribed else None
+            if wait is not None and wait <= 0:
+                break
+            await inbox.changed(wait)
+        symbols = sorted(session.missed & session.confirmed if session.missed else session.confirmed)
+        since = self._since(line)
+        inbox.bridge()
+        pause_s = self._settings.reconnect_base_ms / 1000
+        while params.backfill and symbols and not line.is_over:
+            try:
+                async with aclosing(self._missed(symbols, since)) as stream:
+                    async for events in stream:
+                        found = self._admit(events, is_live=False)
+                        self._counts["backfill_events"] += len(found)
+                        if len(found):
+                            yield found
+                break
+            except VenueError as error:
+                self._fill_problem = Closed(f"the history does not answer, and is asked again: {error}", "history")
+                self._counts["backfill_failures"] += 1
+                log.warning("alpaca: back-fill failed, and is tried again: %s", error)
+            since = max(since, (self._latest or 0) - params.overlap_ms * MILLISECOND)
+            await asyncio.sleep(pause_s * self._chance())
+            pause_s = min(2 * pause_s, self._settings.reconnect_max_ms / 1000)
+        self._fill_problem = None
+        self._counts["backfills"] += 1
+        self._latest_at = self.clock()
+        if not inbox.has_gap:
+            session.filled()
+
+    def _since(self, line: Line) -> int:
+        """From when on events may be missing, ns."""
+        latest = self._latest
+        if latest is None:  # nothing was ever heard: since it was listened
+            latest = line.listening_since or self._wall()
+            away = 0.0
+        elif self._latest_at is None:  # of a cursor
+            away = (self._wall() - latest) / SECOND
+        else:
+            away = self.clock() - self._latest_at
+        longest: float = self.params.backfill_max_s
+        if away > longest:
+            self._counts["backfill_truncated"] += 1
+            log.error("alpaca: a gap of %.0f s is filled for its last %.0f s only (backfill_max_s)", away, longest)
+            return latest + int((away - longest) * SECOND)
+        overlap: int = self.params.overlap_ms * MILLISECOND
+        return latest - overlap
+
+    async def _missed(self, symbols: Sequence[str], since: int) -> AsyncGenerator[Events, None]:
+        """What became known from `since` up to now; what the stream may tell late is looked up from earlier on."""
+        if "bars" in self._past:
+            async with aclosing(self.asked(["bars"], symbols, since - BARS_LATE - MINUTE, since - MINUTE)) as stream:
+                async for events in stream:
+                    yield events
+            first = since - MINUTE
+        else:
+            first = since
+        async with aclosing(self.asked(self._past, symbols, first, self.until())) as stream:
+            async for events in stream:
+                yield events.take(np.flatnonzero(events.known_ts() >= since))
+
+    def asked(
+        self, channels: Sequence[str], symbols: Sequence[str], since: int, until: int
+    ) -> AsyncGenerator[Events, None]:
+        """What the history tells of [since, until), in order; raises as `History.events`."""
+        assert self._history is not None
+        return _asked(self._history, channels, symbols, since, until)
+
+    def until(self) -> int:
+        """What is past, and a second: up to then the history is asked, ns."""
+        return max(self._wall(), self._latest or 0) + SECOND
+
+    @property
+    def heard(self) -> tuple[int, float] | None:
+        """The feed's latest time, ns, and when (monotonic, seconds) it was heard."""
+        return None if self._latest is None or self._latest_at is None else (self._latest, self._latest_at)
+
+    def time_at(self, moment: float) -> int:
+        """The feed's time at a monotonic time, as far as it is known, ns."""
+        latest, heard_at = self.heard or (0, moment)
+        return latest + int(max(0.0, moment - heard_at) * SECOND)
+
+    def to_look_up(self, confirmed: frozenset[str]) -> tuple[list[str], list[str]]:
+        """Symbols and channels by which the history shows that a feed is mute; bars come late by themselves."""
+        return [symbol for symbol in self._heard_last if symbol in confirmed], [
+            channel for channel in self._past if channel != "bars"
+        ]
+
+    def wanted(self) -> list[str]:
+        """The universe's symbols of this market."""
+        return [symbol for symbol in self._universe.symbols if ("/" in symbol) == self._settings.is_crypto]
+
+    def complain(self, reason: str, text: str) -> None:
+        """Something was left out: counted, and the first and then each tenfold told."""
+        self._complaints[reason] += 1
+        count = self._complaints[reason]
+        if count == 10 ** (len(str(count)) - 1):
+            log.warning("alpaca: left out (%s, %d so far): %s", reason, count, text)
+
+
+class _Silence:
+    """Tells the time of a feed that is silent, as far as somebody confirms that nothing was missed."""
+
+    def __init__(self, source: Alpaca, line: Line) -> None:
+        self._source, self._line = source, line
+        self._look: asyncio.Task[float | None] | None = None
+        self._due = self._pause = 0.0
+        self.broken()
+
+    def broken(self) -> None:
+        """Something came."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        self._pause = self._source.params.tick_ms / 1000
+        self._due = self._source.clock() + self._pause
+
+    async def wait(self) -> int | None:
+        """Wait until something comes, or silence is confirmed; then the feed's time, ns."""
+        source, line = self._source, self._line
+        now = source.clock()
+        is_told = source.params.tick_ms and source.heard and line.session.state is State.LIVE and line.session.confirmed
+        if not is_told or now < self._due:
+            await line.inbox.changed(max(0.0, self._due - now) if is_told else None)
+            return None
+        if self._look is None:
+            self._look = asyncio.create_task(self._confirm(now))
+            self._look.add_done_callback(lambda _: line.inbox.wake())
+        if not self._look.done():
+            await line.inbox.changed(None)
+            return None
+        look, self._look = self._look, None
+        self._due, self._pause = now + self._pause, min(2 * self._pause, LONGEST_TICK_S)
+        confirmed = look.result()
+        return None if confirmed is None else source.time_at(confirmed)
+
+    async def _confirm(self, now: float) -> float | None:
+        """Until when (monotonic, seconds) nothing happened but what is known; None where nobody can say."""
+        source, line, params = self._source, self._line, self._source.params
+        symbols, channels = source.to_look_up(line.session.confirmed)
+        if not (params.backfill and symbols and channels):
+            await line.pong()
+            return now
+        latest, _ = source.heard or (0, 0.0)
+        lag_s: float = params.history_lag_ms / 1000
+        try:
+            async with aclosing(source.asked(channels, symbols, latest + 1, source.until())) as stream:
+                async for events in stream:
+                    if len(events):
+                        await asyncio.sleep(max(lag_s, GRACE_S))  # and if nothing came by then, which ends this:
+                        line.lose(
+                            Closed(f"open, but silent on what the history tells of {events.items[0].symbol}", "mute")
+                        )
+                        return None
+        except VenueError as error:
+            source.complain("history", f"nobody can say whether a silent feed is mute: {error}")
+            return None
+        return now - lag_s
+
+
+_ANYTHING = Events([Trade(symbol="A", time="", price=1.0, size=1.0)], np.zeros(1, np.int64))
+
+
+def _asked(
+    history: History, channels: Sequence[str], symbols: Sequence[str], since: int, until: int
+) -> AsyncGenerator[Events, None]:
+    """`History.events`, which is a generator, and closed as one."""
+    return cast("AsyncGenerator[Events, None]", history.events(channels, symbols, since, until))

@@ -1,0 +1,410 @@
+"""Signals that another process derives, read from the signal store as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from torghut_core import (
+    SIGNAL_COLUMNS,
+    Bars,
+    Batch,
+    Closed,
+    Connection,
+    Environment,
+    InputError,
+    Metric,
+    SettingsError,
+    SignalReader,
+    Signals,
+    Source,
+    StateError,
+    SymbolTable,
+    Universe,
+    param,
+)
+
+SECOND = 1_000_000_000
+LONGEST_WAIT_S = 30.0
+"""A store that does not answer is asked again after this time at the latest, seconds."""
+
+BAR_COLUMNS = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume", "vwap": "vwap"}
+
+
+class PollSettings(Environment):
+    """What the environment says about reading the signal store."""
+
+    trading_poll_ms: int = 5000
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """What decides on a row: its key, when it was known and stored at the earliest, and whether its bar is there."""
+
+    symbol: str
+    event_ts: int
+    window_size: str
+    seq: int
+    end: int
+    ingest_ts: int
+    is_priced: bool
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        """The row among those of its symbol."""
+        return self.event_ts, self.window_size, self.seq
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """What is kept of a row that was seen: its version, and when it may be forgotten."""
+        return self.ingest_ts, self.end
+
+
+class Track(msgspec.Struct):
+    """How far one symbol is read.
+
+    Attributes
+    ----------
+    since : rows that end before it are not looked at any more, ns.
+    newest : the latest end of a row, ns.
+    last : `event_ts` of the last row given, by window size.
+    seen : rows from `since` on that were given, late or given up: key -> `ingest_ts` and end.
+    is_wanted : whether the symbol was read the last time.
+    """
+
+    since: int
+    newest: int
+    last: dict[str, int] = {}
+    seen: dict[tuple[int, str, int], tuple[int, int]] = {}
+    is_wanted: bool = True
+
+
+class ClickHouseSignals(Source):
+    """Follow the signal store: a signal and its bar per event, in the order in which they could be known.
+
+    Every poll reads again what ended within the look-back before the newest row of each symbol, so that rows which are
+    stored late are found. Of each series (a symbol at a window size) rows are given in order of time, each once: one that
+    is not newer than the last is counted as late, one that was written again as a duplicate. Symbols do not wait for each
+    other. A signal whose bar is not there holds its series back until the bar comes, or the look-back has passed: then
+    it is left out and counted, because nothing can be decided without a price.
+
+    `now` is the largest end of a bar so far. It depends on the rows alone, until nothing has come for the look-back: then
+    a clock tick follows each poll, that far behind.
+
+    Parameters
+    ----------
+    params : see `Params`.
+    wall : the time of day, ns; `clock` : time that passes, seconds; `sleep` : how a poll is waited for, seconds.
+    """
+
+    class Params(Source.Params):
+        """Parameters of the signal store as a source."""
+
+        batch: int = param(500, ge=1, help="rows that are asked for at a time")
+        poll_ms: int | None = param(None, ge=1, help="pause between polls, milliseconds; TRADING_POLL_MS without it")
+        look_back_s: float = param(
+            30, ge=0, help="how far behind the newest row of its symbol one is still found, seconds"
+        )
+        start: Literal["newest", "earliest"] = param(
+            "newest", help="where to begin without a cursor: at the newest row less the look-back, or with the oldest"
+        )
+        fresh_after_s: float | None = param(
+            120, gt=0, help="how old the newest row may be before the gate `freshness` closes, seconds; null: any age"
+        )
+
+    is_stored: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        params: Params,
+        wall: Callable[[], int] = time.time_ns,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        super().__init__(params)
+        self._wall = wall
+        self._clock = clock
+        self._sleep = sleep
+        self._look_back = round(params.look_back_s * SECOND)
+        self._reader: SignalReader | None = None
+        self._universe: Universe | None = None
+        self._poll_s = 0.0
+        self._symbols = SymbolTable()
+        self._tracks: dict[str, Track] = {}
+        self._origin: int | None = None
+        self._position = 0
+        self._now = 0
+        self._quiet_since: tuple[float, int] | None = None
+        self._held: dict[tuple[str, str], int] = {}
+        self._waiting: dict[tuple[str, str], float] = {}
+        self._trouble: Closed | None = Closed("the signal store was not read yet (wait for the first poll)", "starting")
+        self._counted = {"rows": 0, "late": 0, "duplicates": 0, "unpriced": 0, "polls": 0, "errors": 0}
+        self._untold = {"late": 0, "duplicates": 0}
+
+    def connect(self, connection: Connection) -> None:
+        """Take the signal store and the universe; asks nothing yet.
+
+        Raises
+        ------
+        SettingsError : there is no signal store, or TRADING_POLL_MS does not parse.
+        """
+        if connection.signals is None or connection.universe is None:
+            raise SettingsError("clickhouse-signals needs a signal store (set TA_CLICKHOUSE_URL, or give --state)")
+        self._reader, self._universe = connection.signals, connection.universe
+        poll_ms = self.params.poll_ms
+        self._poll_s = (PollSettings.read().trading_poll_ms if poll_ms is None else poll_ms) / 1000
+
+    async def batches(self, size: int) -> AsyncIterator[Batch]:
+        """Yield batches of at most `size` rows, positions running from 0 (or from the cursor's); never ends.
+
+        A store that does not answer closes the gate ``store`` and is asked again, less and less often.
+
+        Raises
+        ------
+        InputError : `connect` was not called.
+        """
+        if self._reader is None or self._universe is None:
+            raise InputError("clickhouse-signals is not connected (call `connect` before `batches`)")
+        reader, universe = self._reader, self._universe
+        failures = 0
+        after: tuple[int, str, str, int] | None = None
+        while True:
+            try:
+                since = await self._wanted(reader, universe.symbols)
+                page = await asyncio.to_thread(reader.signals_since, since, after=after, limit=self.params.batch)
+            except StateError as error:
+                failures += 1
+                self._counted["errors"] += 1
+                self._trouble = Closed(str(error), getattr(error, "error_class", "store"))
+                after = None
+                await self._sleep(self._back_off(failures))
+                continue
+            failures, self._trouble = 0, None
+            if after is None:
+                self._held.clear()
+                self._counted["polls"] += 1
+            rows = _rows(page)
+            for places in self._judge(rows, size):
+                yield self._batch(page, rows, places)
+            last = rows[-1] if len(rows) == self.params.batch else None
+            after = None
+            if self._advance(None if last is None else last.end):
+                continue
+            if last is not None:
+                after = last.end, last.symbol, last.window_size, last.seq
+                continue
+            if (tick := self._tick()) is not None:
+                yield tick
+            await self._sleep(self._poll_s)
+
+    async def _wanted(self, reader: SignalReader, symbols: tuple[str, ...]) -> dict[str, int]:
+        """From when on each symbol is read; one that is new, or wanted again, like one that was read all the time."""
+        if self._origin is None and self.params.start == "earliest":
+            self._origin = 0
+        if self._origin is None:
+            until = await asyncio.to_thread(reader.signals_until)
+            self._origin = 0 if until is None else until - self._look_back
+        reached = max([self._origin, *(track.newest - self._look_back for track in self._tracks.values())])
+        for symbol, track in self._tracks.items():
+            if not track.is_wanted and symbol in symbols:
+                track.since = max(track.since, reached)
+            track.is_wanted = symbol in symbols
+        floor = reached if self._tracks and self.params.start == "newest" else self._origin
+        for symbol in symbols:
+            if symbol not in self._tracks:
+                self._tracks[symbol] = Track(floor, floor)
+        return {symbol: self._tracks[symbol].since for symbol in symbols}
+
+    def _judge(self, rows: list[Row], size: int) -> Iterator[list[int]]:
+        """The places of the rows that are to be given, at most `size` at a time; marks each as seen before it is given."""
+        for row in rows:
+            track = self._tracks[row.symbol]
+            track.newest = max(track.newest, row.end)
+        places: list[int] = []
+        for place, row in enumerate(rows):
+            if self._is_next(row, self._tracks[row.symbol]):
+                places.append(place)
+                if len(places) == size:
+                    yield places
+                    places = []
+        if places:
+            yield places
+
+    def _is_next(self, row: Row, track: Track) -> bool:
+        """Whether a row is given now."""
+        series = row.symbol, row.window_size
+        before = track.seen.get(row.key)
+        if before is not None:
+            if before != row.stored:
+                track.seen[row.key] = row.stored
+                self._count("duplicates")
+            return False
+        last = track.last.get(row.window_size)
+        if last is not None and row.event_ts <= last:
+            track.seen[row.key] = row.stored
+            self._count("late")
+            return False
+        if series in self._held:
+            return False
+        if not row.is_priced:
+            waited = self._clock() - self._waiting.setdefault(series, self._clock())
+            if row.end >= track.newest - self._look_back and waited * SECOND <= self._look_back:
+                self._held[series] = row.end
+                return False
+            self._counted["unpriced"] += 1
+        self._waiting.pop(series, None)
+        track.seen[row.key] = row.stored
+        if not row.is_priced:
+            return False
+        track.last[row.window_size] = row.event_ts
+        self._counted["rows"] += 1
+        return True
+
+    def _count(self, what: str) -> None:
+        self._counted[what] += 1
+        self._untold[what] += 1
+
+    def _advance(self, read_to: int | None) -> bool:
+        """Forget what lies behind the look-back; tell whether a row that waits for its bar lies there too.
+
+        `read_to` is how far this poll has come, ns; None where it is through. Beyond it a row may wait that is not known.
+        """
+        is_held_too_long = False
+        for symbol, track in self._tracks.items():
+            bound = track.newest - self._look_back
+            held = min((end for (name, _), end in self._held.items() if name == symbol), default=bound)
+            is_held_too_long |= held < bound
+            since = min(held, bound) if read_to is None else min(held, bound, read_to)
+            if since > track.since:
+                track.since = since
+                track.seen = {key: stored for key, stored in track.seen.items() if stored[1] >= since}
+        return is_held_too_long
+
+    def _batch(self, page: pa.Table, rows: list[Row], places: list[int]) -> Batch:
+        """Bars and signals of some rows of a page, as the next events."""
+        chosen = [rows[place] for place in places]
+        n = len(chosen)
+        number = [self._symbols.number(row.symbol) for row in chosen]
+        step = [row.end - row.event_ts for row in chosen]
+        bars = Bars.from_columns(
+            at=np.arange(self._position, self._position + n),
+            event_ts=[row.event_ts for row in chosen],
+            symbol=number,
+            seq=[row.seq for row in chosen],
+            step=step,
+            series=[self._symbols.series(*each) for each in zip(number, step, strict=True)],
+            count=_numbers(page["count"], 0)[places],
+            **{name: _numbers(page[column], np.nan)[places] for column, name in BAR_COLUMNS.items()},
+        )
+        signals = Signals.from_columns(
+            **{name: _numbers(page[name], np.nan)[places] for name in SIGNAL_COLUMNS}, close=bars.close
+        )
+        signals.ints = bars.ints
+        now = np.maximum.accumulate(np.array([self._now, *(row.end for row in chosen)], np.int64))[1:]
+        batch = Batch.of(self._symbols, self._position, now, bars=bars)
+        batch.signals = signals
+        batch.late, batch.duplicates = self._untold["late"], self._untold["duplicates"]
+        self._untold = dict.fromkeys(self._untold, 0)
+        self._position, self._now = batch.stop, int(now[-1])
+        self._quiet_since = self._clock(), self._now
+        return batch
+
+    def _tick(self) -> Batch | None:
+        """A clock tick, where nothing has come for longer than rows may be late."""
+        if not self._now or self._held:
+            return None
+        if self._quiet_since is None:
+            self._quiet_since = self._clock(), self._now
+        began, at = self._quiet_since
+        now = at + round((self._clock() - began) * SECOND) - self._look_back
+        if now <= self._now:
+            return None
+        tick = Batch.of(self._symbols, self._position, np.array([now], np.int64))
+        self._position, self._now = tick.stop, now
+        return tick
+
+    def _back_off(self, failures: int) -> float:
+        longest = min(LONGEST_WAIT_S, max(self._poll_s, 0.1) * 2.0 ** min(failures, 10))
+        return longest * random.uniform(0.5, 1.0)
+
+    def cursor(self) -> dict[str, Any]:
+        """How far each symbol is read, with the keys of the rows within the look-back."""
+        return {
+            "position": self._position,
+            "now": self._now,
+            "origin": self._origin,
+            "symbols": {
+                symbol: {
+                    "since": track.since,
+                    "newest": track.newest,
+                    "last": dict(track.last),
+                    "seen": [[*key, *stored] for key, stored in track.seen.items()],
+                    "is_wanted": track.is_wanted,
+                }
+                for symbol, track in self._tracks.items()
+            },
+        }
+
+    def seek(self, cursor: dict[str, Any]) -> None:
+        """Go on after the batch at which `cursor` was taken: no row is given twice, and none is left out."""
+        self._position, self._now, self._origin = cursor["position"], cursor["now"], cursor["origin"]
+        self._tracks = {
+            symbol: Track(
+                since=kept["since"],
+                newest=kept["newest"],
+                last=dict(kept["last"]),
+                seen={(row[0], row[1], row[2]): (row[3], row[4]) for row in kept["seen"]},
+                is_wanted=kept["is_wanted"],
+            )
+            for symbol, kept in cursor["symbols"].items()
+        }
+
+    def gates(self) -> Mapping[str, Closed | None]:
+        """``store``: it answers; ``freshness``: its newest row is not too old, where that is judged."""
+        return {"store": self._trouble, "freshness": self._staleness()}
+
+    def _staleness(self) -> Closed | None:
+        limit, age_s = self.params.fresh_after_s, self._age_s()
+        if limit is None or (age_s is not None and age_s <= limit):
+            return None
+        if age_s is None:
+            return Closed("no signal came yet (see whether the TA pipeline runs)", "no-rows")
+        told = f"the newest signal is {age_s:,.0f} s old, more than {limit:g} s (see whether the TA pipeline runs)"
+        return Closed(told, "stale")
+
+    def _age_s(self) -> float | None:
+        """Seconds since the newest row that was seen could be known."""
+        newest = max((track.newest for track in self._tracks.values() if track.last or track.seen), default=None)
+        return None if newest is None else (self._wall() - newest) / SECOND
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """What was counted, and how old the newest signal is, milliseconds."""
+        numbers: dict[str, Metric] = {
+            f"clickhouse_signals_{name}_total": count for name, count in self._counted.items()
+        }
+        if (age_s := self._age_s()) is not None:
+            numbers["clickhouse_signals_lag_ms"] = age_s * 1000
+        return numbers
+
+
+def _rows(page: pa.Table) -> list[Row]:
+    times = (page[name].cast(pa.int64()).to_pylist() for name in ("event_ts", "window_end", "ingest_ts"))
+    others = (page[name].to_pylist() for name in ("symbol", "window_size", "seq"))
+    is_priced = pc.is_valid(page["c"]).to_pylist()
+    return [
+        Row(symbol, event_ts, window, seq, end, ingest_ts, priced)
+        for event_ts, end, ingest_ts, symbol, window, seq, priced in zip(*times, *others, is_priced, strict=True)
+    ]
+
+
+def _numbers(column: pa.ChunkedArray, missing: float) -> NDArray[Any]:
+    numbers: NDArray[Any] = pc.fill_null(column, missing).to_numpy()
+    return numbers

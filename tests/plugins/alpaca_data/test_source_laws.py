@@ -1,0 +1,528 @@
+"""Whatever happens to the connection, each event is given out once, in order: on a simulated venue and clock."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from torghut_core import Envelope, InputError, format_timestamp
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD")
+FAULTS = (
+    "cut",
+    "mute",
+    "half-open",
+    "garbage",
+    "duplicate",
+    "down",
+    "rest",
+    "407",
+    "406",
+    "500",
+    "close-twice",
+    "busy",
+)
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("events"), st.integers(1, 12)),
+        st.tuples(st.just("pass"), st.integers(1, 400)),
+        st.tuples(st.sampled_from(FAULTS), st.integers(0, 6)),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+class Tape:
+    """Events in order: trades and quotes of three symbols."""
+
+    def __init__(self, kit):
+        self._kit = kit
+        self.number = 0
+        self.all = []
+
+    def next(self, count):
+        events = []
+        for _ in range(count):
+            make = self._kit.quote if self.number % 3 == 2 else self._kit.trade
+            events.append(make(self.number, SYMBOLS[self.number % 7 % 3]))
+            self.number += 1
+        self.all += events
+        return events
+
+
+async def apply(step, venue, tape):
+    kind, count = step
+    transport = venue.transport
+    if kind == "events":
+        venue.happen(*tape.next(count))
+    elif kind == "pass":
+        await asyncio.sleep(count / 100)
+    elif kind in ("cut", "close-twice"):
+        for _ in range(1 + (kind == "close-twice")):
+            if venue.transport is not None:
+                venue.transport.end()
+            venue.happen(*tape.next(count))
+            await asyncio.sleep(0.03)
+    elif kind == "busy":
+        transport.end()
+        for moment in range(40):
+            venue.happen(*tape.next(1))
+            await asyncio.sleep(0.002)
+            if moment in (count * 2, count * 7):
+                venue.transport.end()
+    elif kind == "mute" and transport is not None:
+        transport.is_mute = True
+        venue.happen(*tape.next(count))
+    elif kind == "half-open" and transport is not None:
+        transport.is_mute, transport.answers_pings = True, False
+        venue.happen(*tape.next(count))
+    elif kind == "garbage" and transport is not None:
+        venue.remember(*tape.next(count))
+        transport.give(raw=b'[{"T":"t",')
+    elif kind == "duplicate" and transport is not None and transport.subscribed:
+        transport.give(*venue.told()[-count:] or [{"T": "success", "msg": "again"}])
+    elif kind == "down":
+        venue.is_down = True
+        if transport is not None:
+            transport.end()
+        venue.happen(*tape.next(count))
+        await asyncio.sleep(0.3)
+        venue.is_down = False
+    elif kind == "rest":
+        venue.rest_faults += count
+    elif kind.isdigit() and transport is not None:
+        transport.give({"T": "error", "code": int(kind), "msg": "simulated"})
+        venue.happen(*tape.next(count))
+
+
+def given_out(batches):
+    """(time, symbol, seq) of all rows, in stream order, and the positions."""
+    rows = []
+    for batch in batches:
+        for table in (batch.trades, batch.quotes, batch.bars):
+            names = [batch.symbols.names[number] for number in table.symbol.tolist()]
+            rows += zip(table.at.tolist(), names, table.event_ts.tolist(), strict=True)
+    return sorted(rows)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(schedule=steps, size=st.sampled_from([1, 5, 1000]), tick_ms=st.sampled_from([0, 50]), small=st.booleans())
+def test_each_event_comes_once_whatever_happens(simulated, schedule, size, tick_ms, small):
+    """For any schedule of faults the events given out are the tape's, in its order, at positions without a gap."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        queue = {"queue_frames": 2} if small else {}
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS), tick_ms=tick_ms, **queue)
+        batches, history = [], []
+        first = asyncio.Event()
+
+        async def take():
+            async for batch in source.batches(size):
+                batches.append(batch)
+                history.append(source.gates()["backfill"] is None)
+                first.set()
+
+        taker = asyncio.create_task(take())
+        await venue.settled()
+        await asyncio.sleep(0.01)
+        venue.happen(*tape.next(1))
+        await first.wait()
+        for step in schedule:
+            await apply(step, venue, tape)
+        await asyncio.sleep(5)
+        while not all(gate is None for gate in source.gates().values()):
+            await asyncio.sleep(0.05)
+            venue.happen(*tape.next(1))
+        await asyncio.sleep(2)
+        source.close()
+        await taker
+        return batches, tape
+
+    async def limited():
+        async with asyncio.timeout(600):
+            return await main()
+
+    batches, tape = simulated.run(limited())
+    rows = given_out(batches)
+    assert [batch.start for batch in batches] == [0, *(batch.stop for batch in batches[:-1])]
+    now = np.concatenate([batch.now for batch in batches])
+    assert (np.diff(now) >= 0).all()
+    wanted = [(event["S"], event["t"]) for event in tape.all]
+    assert [(name, format_timestamp(ts)) for _, name, ts in rows] == wanted
+    ticks = len(now) - len(rows)
+    assert ticks >= 0
+    if not tick_ms:
+        assert ticks == 0
+
+
+def test_readiness_waits_for_the_back_fill_to_be_taken(simulated):
+    """The gate `backfill` is closed from the loss until the consumer asks for more after the last batch that filled it."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS))
+        stream = source.batches(1000)
+        pending = asyncio.ensure_future(anext(stream))
+        await venue.settled()
+        venue.happen(*tape.next(3))
+        assert len(await pending) == 3
+        assert source.gates()["backfill"] is None
+        venue.transport.end()
+        assert source.gates()["backfill"] is not None
+        venue.happen(*tape.next(4))
+        assert len(await anext(stream)) == 4
+        gates = source.gates()
+        assert gates["auth"] is None
+        assert gates["subscription"] is None
+        assert gates["backfill"] is not None
+        pending = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.5)
+        assert source.gates()["backfill"] is None
+        source.close()
+        with pytest.raises(StopAsyncIteration):
+            await pending
+
+    simulated.run(main())
+
+
+def test_history_that_fails_holds_live_data_back(simulated):
+    """While the history does not answer the gate says so, nothing later is given out, and reading stops at the bound."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS), queue_frames=4)
+        batches = []
+
+        async def take():
+            async for batch in source.batches(1000):
+                batches.append(batch)  # noqa: PERF401 - looked at meanwhile
+
+        taker = asyncio.create_task(take())
+        await venue.settled()
+        venue.happen(*tape.next(3))
+        await asyncio.sleep(0.1)
+        venue.rest_faults = 10**9
+        venue.transport.end()
+        venue.happen(*tape.next(5))
+        await asyncio.sleep(0.5)
+        for _ in range(9):
+            venue.happen(*tape.next(1))
+        await asyncio.sleep(1)
+        assert sum(map(len, batches)) == 3
+        gate = source.gates()["backfill"]
+        assert gate is not None
+        assert "the history is down" in gate.reason
+        assert not venue.transport.is_reading
+        assert source.metrics()["ws_queue_frames"] == 4
+        venue.rest_faults = 0
+        await asyncio.sleep(2)
+        assert sum(map(len, batches)) == len(tape.all)
+        assert venue.transport.is_reading
+        assert source.gates()["backfill"] is None
+        source.close()
+        await taker
+
+    simulated.run(main())
+
+
+@pytest.mark.parametrize("code", [402, 409, 410, 411])
+def test_final_refusal_ends_the_source_with_its_mend(simulated, code):
+    """What the venue says for good is raised, with what a person can do, and no second attempt is made."""
+
+    async def main():
+        venue = simulated.Venue()
+        (venue.auth_errors if code == 402 else venue.refusals).append(code)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS))
+        with pytest.raises(InputError, match=rf"{code} no \(check ALPACA_"):
+            await anext(source.batches(10))
+        assert len(venue.attempts) == 1
+
+    simulated.run(main())
+
+
+def test_connection_limit_is_waited_for(simulated):
+    """406 again and again makes attempts seconds apart, further and further, never a storm."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        venue.auth_errors = [406] * 5
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS))
+        pending = asyncio.ensure_future(anext(source.batches(10)))
+        while len(venue.attempts) < 6:
+            await asyncio.sleep(1)
+            gate = source.gates()["auth"]
+            if len(venue.attempts) in range(1, 5):
+                assert gate is not None
+                assert gate.error_class == "connection-limit"
+        await venue.settled()
+        venue.happen(*tape.next(1))
+        assert len(await pending) == 1
+        return np.diff(venue.attempts)
+
+    waits = simulated.run(main())
+    assert (waits >= 5).all()
+    assert waits.sum() > 60
+    assert (waits <= 61).all()
+
+
+def test_symbol_limit_keeps_what_fits(simulated):
+    """405: as many symbols as fit stay subscribed, the others are told, and data of the former comes."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        venue.limit = 2
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS))
+        pending = asyncio.ensure_future(anext(source.batches(10)))
+        await venue.settled()
+        await asyncio.sleep(0.1)
+        assert venue.transport.subscribed == {"BTC/USD", "ETH/USD"}
+        assert source.metrics()["ws_symbols_refused"] == 1
+        assert source.gates()["subscription"] is None
+        venue.happen(*tape.next(1))
+        assert len(await pending) == 1
+        source.close()
+
+    simulated.run(main())
+
+
+def test_universe_changes_without_a_reconnect(simulated):
+    """Symbols that come and go are subscribed and unsubscribed, in batches, on the connection that is there."""
+
+    async def main():
+        venue = simulated.Venue()
+        universe = simulated.Listed("BTC/USD", "AAPL", "ETH/USD", "SOL/USD")
+        source = simulated.source(venue, universe, batch=2)
+        pending = asyncio.ensure_future(anext(source.batches(10)))
+        await venue.settled()
+        await asyncio.sleep(0.1)
+        asked = [set(request["trades"]) for request in venue.said_by_client if request["action"] == "subscribe"]
+        assert asked == [{"BTC/USD", "ETH/USD"}, {"SOL/USD"}]
+        universe.set("ETH/USD", "DOGE/USD")
+        await asyncio.sleep(0.1)
+        assert venue.transport.subscribed == {"ETH/USD", "DOGE/USD"}
+        assert source.gates()["subscription"] is None
+        assert len(venue.attempts) == 1
+        source.close()
+        with pytest.raises(StopAsyncIteration):
+            await pending
+
+    simulated.run(main())
+
+
+def test_event_far_ahead_is_refused(simulated):
+    """An event beyond all clocks is left out and counted: it would end every window."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS))
+        stream = source.batches(10)
+        pending = asyncio.ensure_future(anext(stream))
+        await venue.settled()
+        venue.happen(simulated.trade(0, at=2 * 3600 * 10**9), *tape.next(2))
+        assert len(await pending) == 2
+        assert source.metrics()["ws_ahead_refused_total"] == 1
+        source.close()
+
+    simulated.run(main())
+
+
+def test_silent_feed_tells_the_time_its_history_confirms(simulated):
+    """A tick comes when the history has nothing either; where it has more, the stream is mute and opened again."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS), tick_ms=500, stale_after_s=60)
+        stream = source.batches(10)
+        pending = asyncio.ensure_future(anext(stream))
+        await venue.settled()
+        venue.happen(*tape.next(1))
+        first = await pending
+        tick = await anext(stream)
+        assert (len(tick), len(tick.trades)) == (1, 0)
+        assert 400_000_000 < tick.now[0] - first.now[0] < 600_000_000
+        venue.transport.is_mute = True
+        venue.happen(*tape.next(4))
+        filled = await anext(stream)
+        assert len(filled.trades) + len(filled.quotes) == 4
+        assert len(venue.attempts) == 2
+        assert source.metrics()["ws_ws_connect_errors_total"] == {"mute": 1}
+        source.close()
+
+    simulated.run(main())
+
+
+def test_bar_that_the_gap_delayed_is_found(simulated):
+    """A bar whose minute ended before the connection was lost, and that was not told yet, comes with the back-fill."""
+
+    async def main():
+        venue = simulated.Venue()
+        source = simulated.source(venue, simulated.Listed("BTC/USD"))
+        stream = source.batches(10)
+        pending = asyncio.ensure_future(anext(stream))
+        await venue.settled()
+        venue.happen(simulated.trade(0), simulated.trade(12_500))
+        assert len((await pending).trades) == 2
+        venue.transport.end()
+        venue.happen(simulated.bar(6_000), simulated.trade(12_501))
+        filled = [await anext(stream)]
+        while sum(map(len, filled)) < 2:
+            filled.append(await anext(stream))
+        assert [len(batch.bars) + 2 * len(batch.trades) for batch in filled] in ([3], [1, 2])
+        source.close()
+
+    simulated.run(main())
+
+
+def test_cursor_goes_on_where_it_was(simulated):
+    """A source that seeks a cursor gives first, from the history, what happened meanwhile; numbers go on."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        venue.past = tape.next(9)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS), overlap_ms=0)
+        last = simulated.T0 - 3600 * 10**9 + 50_000_000
+        source.seek({"position": 6, "seq": 6, "now": last})
+        stream = source.batches(100)
+        batch = await anext(stream)
+        assert batch.start == 6
+        while batch.stop < 10:  # the event of that very time comes again
+            batch = await anext(stream)
+        assert source.cursor() == {"position": 10, "seq": 10, "now": int(batch.now[-1])}
+        source.close()
+
+    simulated.run(main())
+
+
+def test_event_that_was_overtaken_before_the_cut_is_found(simulated):
+    """An event that a later one overtook, and that was lost with the connection, comes with the back-fill."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS))
+        stream = source.batches(10)
+        pending = asyncio.ensure_future(anext(stream))
+        await venue.settled()
+        early, late = tape.next(2)
+        venue.happen(late)
+        assert len(await pending) == 1
+        venue.transport.end()
+        venue.past.insert(0, early)
+        assert (await anext(stream)).trades.event_ts[0] == simulated.T0 - 3600 * 10**9
+        source.close()
+
+    simulated.run(main())
+
+
+def test_same_trade_again_is_dropped_and_counted(simulated):
+    """A trade that the venue sends twice is given out once; trades of other symbols or days may have its id."""
+
+    async def main():
+        venue = simulated.Venue()
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS))
+        pending = asyncio.ensure_future(anext(source.batches(10)))
+        await venue.settled()
+        day = -25 * 3600 * 10**9
+        venue.happen(
+            simulated.trade(1),
+            simulated.trade(1),
+            simulated.trade(1, "ETH/USD"),
+            simulated.trade(1, at=day),
+        )
+        assert len((await pending).trades) == 3
+        assert source.metrics()["ws_dedup_drops_total"] == {"trades": 1}
+        source.close()
+
+    simulated.run(main())
+
+
+def test_messages_are_the_same_events(simulated):
+    """What is forwarded are the events of `batches`, as envelopes in order, and a gap is filled there too."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS))
+        envelopes = []
+
+        async def take():
+            async for messages in source.messages(2):
+                assert 0 < len(messages) <= 2
+                envelopes.extend(Envelope.decode(message.value) for message in messages)
+
+        taker = asyncio.create_task(take())
+        await venue.settled()
+        venue.happen(*tape.next(5))
+        await asyncio.sleep(0.1)
+        venue.transport.end()
+        venue.happen(*tape.next(5))
+        await asyncio.sleep(1)
+        source.close()
+        await taker
+        assert [(each.symbol, format_timestamp(each.event_ts)) for each in envelopes] == [
+            (event["S"], event["t"]) for event in tape.all
+        ]
+        assert [each.seq for each in envelopes] == list(range(10))
+
+    simulated.run(main())
+
+
+def test_gap_longer_than_the_longest_is_filled_at_its_end(simulated, caplog):
+    """Of a gap that is too long the last part is filled, and that is said."""
+
+    async def main():
+        venue = simulated.Venue()
+        source = simulated.source(venue, simulated.Listed("BTC/USD"), backfill_max_s=10)
+        stream = source.batches(10)
+        pending = asyncio.ensure_future(anext(stream))
+        await venue.settled()
+        venue.happen(simulated.trade(0))
+        await pending
+        venue.is_down = True
+        venue.transport.end()
+        venue.happen(*(simulated.trade(100 * second) for second in range(1, 31)))
+        await asyncio.sleep(30)
+        venue.is_down = False
+        filled = await anext(stream)
+        assert 20 <= (filled.trades.event_ts[0] - (simulated.T0 - 3600 * 10**9)) / 10**9 <= 22
+        assert source.metrics()["ws_backfill_truncated_total"] == 1
+        assert "filled for its last 10 s only" in caplog.text
+        source.close()
+
+    simulated.run(main())
+
+
+def test_gap_that_opens_while_another_is_filled_keeps_the_gate_closed(simulated):
+    """When the connection is lost during a back-fill, its end is not yet readiness."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS))
+        stream = source.batches(1000)
+        pending = asyncio.ensure_future(anext(stream))
+        await venue.settled()
+        venue.happen(*tape.next(1))
+        count = len(await pending)
+        venue.transport.end()
+        venue.happen(*tape.next(20))
+        count += len(await anext(stream))
+        venue.is_down = True
+        venue.transport.end()
+        while count < 21:
+            count += len(await anext(stream))
+        pending = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(1)
+        assert source.gates()["backfill"] is not None
+        venue.is_down = False
+        await asyncio.sleep(2)
+        assert source.gates()["backfill"] is None
+        source.close()
+        with pytest.raises(StopAsyncIteration):
+            await pending
+
+    simulated.run(main())

@@ -1,0 +1,110 @@
+"""Why the signal store did not do something, in one of few classes, and what comes next."""
+
+from __future__ import annotations
+
+import errno
+import random
+from enum import Enum
+
+from torghut_core.errors import StateError
+
+
+class Remedy(Enum):
+    """What is to be done about a failure."""
+
+    RETRY = "try again soon"
+    """It passes by itself, and soon: a connection that broke, a time-out."""
+
+    WAIT = "try again later"
+    """The store has too much to do: every further attempt makes it worse."""
+
+    PAUSE = "wait for room"
+    """It cannot write until somebody makes room or lifts a lock; see `Guardrails`."""
+
+    STOP = "mend it"
+    """It will say the same every time: a wrong password, a table that is not there."""
+
+
+class StoreError(StateError):
+    """The signal store did not do what it was asked.
+
+    `error_class` is stable and one of few, for metrics and gates; `remedy` says what is to be done.
+    """
+
+    def __init__(self, message: str, error_class: str, remedy: Remedy) -> None:
+        self.error_class = error_class
+        self.remedy = remedy
+        super().__init__(message)
+
+
+_USER = "set TA_CLICKHOUSE_USERNAME and TA_CLICKHOUSE_PASSWORD"
+_ROOM = "free disk space; what is not stored yet is kept and sent again"
+_UNLOCK = "see why the server or the table only reads; what is not stored yet is kept and sent again"
+_MERGES = "send larger blocks, or see why merges are slow; what is not stored yet is kept and sent again"
+_LOAD = "the server has too much to do: what is not stored yet is kept and sent again"
+_SERVER = "check that the server is up and TA_CLICKHOUSE_URL is right"
+
+_CODES: dict[int, tuple[str, Remedy, str]] = {
+    60: ("unknown-table", Remedy.STOP, "set TRADING_SIGNAL_TABLE and TRADING_PRICE_TABLE to tables that are there"),
+    81: ("unknown-table", Remedy.STOP, "create the database, or take it out of TA_CLICKHOUSE_URL"),
+    159: ("timeout", Remedy.RETRY, _LOAD),
+    160: ("timeout", Remedy.RETRY, _LOAD),
+    164: ("read-only", Remedy.PAUSE, _UNLOCK),
+    192: ("auth", Remedy.STOP, _USER),
+    193: ("auth", Remedy.STOP, _USER),
+    194: ("auth", Remedy.STOP, _USER),
+    202: ("overload", Remedy.WAIT, _LOAD),
+    209: ("timeout", Remedy.RETRY, _LOAD),
+    210: ("connection", Remedy.RETRY, _SERVER),
+    241: ("memory-limit", Remedy.WAIT, _LOAD),
+    242: ("read-only", Remedy.PAUSE, _UNLOCK),
+    243: ("disk-full", Remedy.PAUSE, _ROOM),
+    252: ("too-many-parts", Remedy.WAIT, _MERGES),
+    319: ("timeout", Remedy.RETRY, _LOAD),
+    497: ("auth", Remedy.STOP, "grant it to the user"),
+    516: ("auth", Remedy.STOP, _USER),
+    999: ("connection", Remedy.RETRY, "check the server's Keeper"),
+}
+"""Class, remedy and mend of ClickHouse's numbers; of the rest, `classify` says."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def classify(error: Exception) -> tuple[str, Remedy, str]:
+    """Class, remedy and mend of what a ClickHouse client raised.
+
+    Examples
+    --------
+    >>> classify(OSError(28, "No space left on device"))[:2]
+    ('disk-full', <Remedy.PAUSE: 'wait for room'>)
+    """
+    if isinstance(error, TimeoutError | ConnectionError):
+        return "timeout" if isinstance(error, TimeoutError) else "connection", Remedy.RETRY, _SERVER
+    if isinstance(error, OSError):
+        return ("disk-full", Remedy.PAUSE, _ROOM) if error.errno in _FULL else ("disk", Remedy.PAUSE, _ROOM)
+    from clickhouse_connect.driver.exceptions import Error, OperationalError  # 0.2 s, paid by who opened the store
+
+    code = error.code if isinstance(error, Error) else None
+    if code in _CODES:
+        return _CODES[code]
+    if code is None and isinstance(error, OperationalError):
+        is_late = "timed out" in str(error).lower()
+        return ("timeout" if is_late else "connection"), Remedy.RETRY, _SERVER
+    return "other", Remedy.STOP, _SERVER if code is None else "ClickHouse's log says more"
+
+
+LONGEST_WAIT_S = 30.0
+"""No attempt is put off for longer than this, and a half."""
+
+_FIRST_WAIT_S = {Remedy.RETRY: 0.2, Remedy.WAIT: 2.0, Remedy.PAUSE: 1.0, Remedy.STOP: 1.0}
+
+
+def back_off(error: Exception, failures: int) -> float:
+    """Seconds to wait after so many failures in a row, before the next attempt; at random, so that many do not come at once.
+
+    Doubled from failure to failure, up to `LONGEST_WAIT_S`, times 0.5 to 1.5. What is no `StoreError` is not put off.
+    """
+    if not isinstance(error, StoreError):
+        return 0.0
+    wait = min(LONGEST_WAIT_S, _FIRST_WAIT_S[error.remedy] * 2.0 ** min(failures - 1, 10))
+    return wait * random.uniform(0.5, 1.5)
