@@ -1,10 +1,10 @@
-"""The signal sources and stages that come with Torghut."""
+"""The signal sources, sinks and stages that come with Torghut."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torghut_core import Register, Source, hookimpl
+from torghut_core import Register, Sink, Source, hookimpl
 from torghut_sources.replay import Replay
 
 if TYPE_CHECKING:  # who only reads tapes does not pay for the stage compiler
@@ -14,7 +14,24 @@ if TYPE_CHECKING:  # who only reads tapes does not pay for the stage compiler
 @hookimpl
 def register_sources(register: Register[Source]) -> None:
     """Bring every source of this package."""
+    from torghut_sources.alpaca.source import Alpaca
+    from torghut_sources.bus import KafkaSource, MemorySource
+    from torghut_sources.clickhouse_signals import ClickHouseSignals
+
     register("replay", Replay)
+    register("alpaca", Alpaca)
+    register("kafka", KafkaSource)
+    register("memory", MemorySource)
+    register("clickhouse-signals", ClickHouseSignals)
+
+
+@hookimpl
+def register_sinks(register: Register[Sink]) -> None:
+    """Bring every sink of this package."""
+    from torghut_sources.bus import KafkaSink, MemorySink
+
+    register("kafka", KafkaSink)
+    register("memory", MemorySink)
 
 
 @hookimpl

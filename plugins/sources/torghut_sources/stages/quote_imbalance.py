@@ -21,12 +21,14 @@ QUOTE = np.dtype(
         ("ask_size", np.float64),
     ]
 )
-"""State: how many quotes there were, and the last one."""
+"""State: how many quotes there were that were no older than the one before, and the last of them."""
 
 
 @kernel
 def keep(last: Any, event_ts: int, bid_price: float, bid_size: float, ask_price: float, ask_size: float) -> None:
-    """Remember a quote."""
+    """Remember a quote, unless a later one came before it."""
+    if last.seen > 0 and event_ts < last.event_ts:
+        return
     last.seen += 1
     last.event_ts = event_ts
     last.bid_price = bid_price
@@ -106,9 +108,9 @@ class QuoteImbalance(Indicator):
 
         Returns
         -------
-        Shape (5, bars): spread, bid price, ask price, bid size, ask size of the last quote at or before each bar's
-        position, where the loop's time there is at most `stale_after` past that quote's `event_ts`; else NaN. A side
-        that the quote does not have is NaN, and the spread with it.
+        Shape (5, bars): spread, bid price, ask price, bid size, ask size of the latest quote (by `event_ts`; of equal
+        ones the last) at or before each bar's position, where the loop's time there is at most `stale_after` past that
+        quote's `event_ts`; else NaN. A side that the quote does not have is NaN, and the spread with it.
 
         Raises
         ------

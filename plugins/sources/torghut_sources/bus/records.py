@@ -1,0 +1,224 @@
+"""What is in records: envelopes become rows, and what cannot become one says why.
+
+An envelope that is read here keeps its times as text: Arrow makes numbers of a whole column of them at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from torghut_core import Envelope, InputError, IntArray, SymbolTable, Table, Window
+from torghut_sources.rows import BARS, KINDS, TRADES, Columns, Kind, Rows
+
+WITHOUT_COLUMNS = frozenset({"status", "trade-updates", "microbars", "signals", "ta-status"})
+"""Channels that a batch has no table for."""
+
+P = TypeVar("P")
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Trades: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class Trade(msgspec.Struct, gc=False):
+    """Payload of a trade; see `torghut_core.TradePayload`."""
+
+    p: float
+    s: float
+    t: str
+    i: int | str | None = None
+    x: str | None = None
+    c: tuple[str, ...] | None = None
+
+
+class Quote(msgspec.Struct, gc=False, rename={"as_": "as"}):
+    """Payload of a quote; see `torghut_core.QuotePayload`."""
+
+    t: str
+    bp: float | None = None
+    bs: float | None = None
+    ap: float | None = None
+    as_: float | None = None
+
+
+class Bar(msgspec.Struct, gc=False):
+    """Payload of a bar; see `torghut_core.BarPayload`."""
+
+    o: float
+    h: float
+    l: float  # noqa: E741 - its name on the wire
+    c: float
+    v: float
+    t: str
+    vw: float | None = None
+    n: Trades | None = None
+
+
+class Size(msgspec.Struct, gc=False):
+    """What a bar's length is read of."""
+
+    size: str
+
+
+class Wire(msgspec.Struct, Generic[P], gc=False):
+    """An envelope, as far as rows are made of it; what it leaves unread is checked to be there."""
+
+    ingest_ts: str
+    event_ts: str
+    feed: str
+    channel: str
+    symbol: str
+    seq: Count
+    is_final: bool
+    source: str
+    payload: P
+    window: Size | None = None
+
+
+WIRES: dict[str, msgspec.json.Decoder[Wire[Any]]] = {
+    "trades": msgspec.json.Decoder(Wire[Trade]),
+    "quotes": msgspec.json.Decoder(Wire[Quote]),
+    "bars": msgspec.json.Decoder(Wire[Bar]),
+}
+
+
+class Decoded(NamedTuple):
+    """What was read of the records of one topic.
+
+    `table` : the rows; `at` and `Bars.series` are not set yet.
+    `places` : shape (rows,), which record each row was.
+    `poison` : record and reason, of those that cannot be used.
+    `skipped` : how many records of each channel there is no row for.
+    """
+
+    table: Table
+    places: IntArray
+    poison: list[tuple[int, str]]
+    skipped: Counter[str]
+
+
+def envelope_of(value: bytes | None) -> Envelope[Any]:
+    """The envelope in a record, whatever its channel.
+
+    Raises
+    ------
+    InputError : there is none in it.
+    """
+    if not value:
+        raise InputError("the record has no value")
+    if value[0] == 0:
+        raise InputError("the value is Avro, which this pipeline does not read (send JSON)")
+    return Envelope.decode(value)
+
+
+def read(kind: Kind, values: Sequence[bytes | None], symbols: SymbolTable) -> Decoded:
+    """The rows in the records of a topic of one kind. Bars that may still change are skipped, like foreign channels."""
+    wires: list[Wire[Any]] = []
+    places: list[int] = []
+    poison: list[tuple[int, str]] = []
+    skipped: Counter[str] = Counter()
+    name = kind.name
+    decode = WIRES[name].decode
+    for place, value in enumerate(values):
+        problem = ""
+        try:
+            wire = decode(value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            problem = str(error)
+        if problem or wire.channel != name:
+            try:
+                _judge(kind, envelope_of(value), problem, skipped)
+            except InputError as error:
+                poison.append((place, str(error)))
+        elif wire.is_final:
+            wires.append(wire)
+            places.append(place)
+        else:
+            skipped[name] += 1
+    rows = _rows(kind, wires, symbols)
+    index = np.array(places, np.int64)
+    if not rows.bad.any():
+        return Decoded(rows.table, index, poison, skipped)
+    poison += [
+        (places[row], _rows(kind, wires[row : row + 1], symbols).complaints[0].message)
+        for row in np.flatnonzero(rows.bad).tolist()
+    ]
+    good = ~rows.bad
+    return Decoded(rows.table.take(good), index[good], sorted(poison), skipped)
+
+
+def _judge(kind: Kind, envelope: Envelope[Any], problem: str, skipped: Counter[str]) -> None:
+    """An envelope that gives no row: it is counted, or an error; `problem` is what keeps one of the right channel from it."""
+    channel = envelope.channel
+    if channel in WITHOUT_COLUMNS:
+        skipped[channel] += 1
+    elif channel == kind.name:
+        raise InputError(f"not a row of {channel}: {problem}")
+    else:
+        what = "belongs on another topic" if channel in KINDS else "is not known"
+        raise InputError(f"channel {channel!r} {what}: this is one of {kind.name}")
+
+
+def _rows(kind: Kind, wires: list[Wire[Any]], symbols: SymbolTable) -> Rows:
+    return Rows(kind, np.arange(len(wires)), _columns(kind, wires), symbols)
+
+
+def _columns(kind: Kind, wires: list[Wire[Any]]) -> Columns:
+    """Columns as a tape has them, so that the same checks and the same identities hold."""
+    columns = {
+        "symbol": pa.array([wire.symbol for wire in wires], pa.string()),
+        "event_ts": pa.array([wire.event_ts for wire in wires], pa.string()),
+        "ingest_ts": pa.array([wire.ingest_ts for wire in wires], pa.string()),
+        "seq": pa.array([wire.seq for wire in wires], pa.int64()),
+    }
+    payloads = [wire.payload for wire in wires]
+    if kind is TRADES:
+        return columns | _trade_columns(payloads)
+    if kind is BARS:
+        steps = pa.array([None if wire.window is None else _length(wire.window.size) for wire in wires], pa.int64())
+        return columns | _bar_columns(payloads) | {"step": steps}
+    return columns | _quote_columns(payloads)
+
+
+def _trade_columns(trades: list[Trade]) -> dict[str, pa.Array]:
+    return {
+        "price": pa.array([trade.p for trade in trades], pa.float64()),
+        "size": pa.array([trade.s for trade in trades], pa.float64()),
+        "trade_id": pa.array([None if trade.i is None else str(trade.i) for trade in trades], pa.string()),
+        "exchange": pa.array([trade.x for trade in trades], pa.string()),
+        "conditions": pa.array([",".join(trade.c) if trade.c else None for trade in trades], pa.string()),
+    }
+
+
+def _quote_columns(quotes: list[Quote]) -> dict[str, pa.Array]:
+    return {
+        "bid_price": pa.array([quote.bp for quote in quotes], pa.float64()),
+        "bid_size": pa.array([quote.bs for quote in quotes], pa.float64()),
+        "ask_price": pa.array([quote.ap for quote in quotes], pa.float64()),
+        "ask_size": pa.array([quote.as_ for quote in quotes], pa.float64()),
+    }
+
+
+def _bar_columns(bars: list[Bar]) -> dict[str, pa.Array]:
+    return {
+        "open": pa.array([bar.o for bar in bars], pa.float64()),
+        "high": pa.array([bar.h for bar in bars], pa.float64()),
+        "low": pa.array([bar.l for bar in bars], pa.float64()),
+        "close": pa.array([bar.c for bar in bars], pa.float64()),
+        "volume": pa.array([bar.v for bar in bars], pa.float64()),
+        "vwap": pa.array([bar.vw for bar in bars], pa.float64()),
+        "trade_count": pa.array([bar.n for bar in bars], pa.float64()),
+    }
+
+
+@lru_cache(maxsize=64)
+def _length(size: str) -> int | None:
+    try:
+        return Window(size=size, step=size, start=0, end=0).length
+    except InputError:
+        return None

@@ -1,0 +1,258 @@
+"""Sources that read what was written to a bus, a lane for each partition."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pydantic
+
+from torghut_core import Batch, Closed, Connection, InputError, Metric, Source, StateError, Topics, param
+from torghut_sources.bus.contract import NOT_CONNECTED, Bus, Chunk, Offsets, Owner, Reader, Writer
+from torghut_sources.bus.kafka import KafkaBus
+from torghut_sources.bus.lanes import Lane
+from torghut_sources.bus.memory import MemoryBus
+from torghut_sources.bus.records import read
+from torghut_sources.bus.settings import PASSWORD, KafkaSettings
+from torghut_sources.rows import KINDS, Kind
+
+READ = 5_000
+"""Records that are read at a time."""
+
+
+class BusSource(Source, Owner):
+    """What sources have in common, whatever the bus.
+
+    A lane is a partition number of all topics. With a `keeper`, a lane goes on from the cursor that was kept with its
+    state; else from the cursor of `seek`; else from where the group has committed. The keeper is called only while the next
+    batch is awaited. A record that cannot be used goes to the topic ``<topic>.dlq``, with its reason and place, and the lane
+    goes on only when it is acknowledged there.
+
+    Parameters
+    ----------
+    params : see `Params`.
+    clock : what idle topics and clock ticks keep time by, seconds.
+    """
+
+    has_lanes = True
+
+    class Params(Source.Params):
+        """Parameters of a source that reads a bus."""
+
+        channels: list[Literal["trades", "quotes", "bars"]] = param(
+            ["trades", "quotes", "bars"], min_length=1, help="which topics to read"
+        )
+        start: Literal["earliest", "latest"] = param(
+            "earliest", help="where to begin a partition that is new to the group"
+        )
+        idle_ms: int = param(200, ge=0, help="how long an empty topic holds up the others, milliseconds")
+        tick_ms: int = param(
+            200, ge=0, help="how often time goes on while nothing comes, milliseconds; 0: only events move it"
+        )
+        prefix: str = param("", help="before the name of every topic, like sim. for what is not real")
+
+        @pydantic.field_validator("channels")
+        @classmethod
+        def _check_channels(cls, channels: list[str]) -> list[str]:
+            if len(set(channels)) < len(channels):
+                raise ValueError("name each channel once")
+            return channels
+
+    def __init__(self, params: pydantic.BaseModel, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(params)
+        self._clock = clock
+        self._bus: Bus | None = None
+        self._reader: Reader | None = None
+        self._dead_letters: Writer | None = None
+        self._topics: dict[str, Kind] = {}
+        self._is_closed = False
+        self._lanes: dict[int, Lane] = {}
+        self._sought: dict[str, Any] = {}
+        self._read: Counter[str] = Counter()
+        self._buried: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+
+    @abstractmethod
+    def _connect(self, connection: Connection) -> tuple[Bus, str]:
+        """The bus to read, and the group to read it in."""
+
+    def connect(self, connection: Connection) -> None:
+        """Find out what to read, and as whom.
+
+        Raises
+        ------
+        SettingsError : a setting or secret is missing or wrong.
+        InputError : two channels on one topic.
+        """
+        names = Topics.read()
+        self._topics = {names.of(channel, self.params.prefix): KINDS[channel] for channel in self.params.channels}
+        if len(self._topics) < len(self.params.channels):
+            raise InputError(
+                f"{', '.join(self.params.channels)} share a topic (give each its own by its TOPIC_ setting)"
+            )
+        self._bus, self._group = self._connect(connection)
+
+    def close(self) -> None:
+        """Leave the group without a word to the keeper: who closes has kept what is to be kept."""
+        self._is_closed = True
+        if self._reader is not None:
+            self._reader.close()
+        if self._dead_letters is not None:
+            self._dead_letters.close()
+
+    async def batches(self, size: int) -> AsyncIterator[Batch]:
+        """Yield batches of one lane each, at most `size` events, until it is closed.
+
+        Raises
+        ------
+        InputError : topics that do not fit together, or that may not be read.
+        StateError : records that were to come next are gone, or a dead letter was refused.
+        """
+        if self._bus is None:
+            raise StateError("the source is not connected (call connect before batches)")
+        if self._reader is None:
+            self._reader = self._bus.reader(self._group, tuple(self._topics), self.params.start, self)
+        wait = min(max(self.params.idle_ms / 4_000, 0.001), 0.05)
+        while not self._is_closed:
+            for chunk in await self._reader.read(READ, wait, self._paused()):
+                await self._take_in(chunk)
+            for lane in list(self._lanes.values()):
+                while (batch := lane.next(size, self._clock())) is not None:
+                    yield batch
+
+    def cursor(self) -> dict[str, Any]:
+        """By lane: the next offset of each topic that was not given out, position, time, and the lane's numbers."""
+        return {lane.name: lane.cursor() for lane in self._lanes.values()}
+
+    def seek(self, cursor: dict[str, Any]) -> None:
+        """Begin the lanes of this cursor there, whenever they are assigned; a keeper's word comes first."""
+        self._sought = dict(cursor)
+
+    def commit(self, cursor: dict[str, Any]) -> None:
+        """Let the group begin there, where no other cursor is kept. Lanes that are not read any more are passed over."""
+        for name, kept in cursor.items():
+            if self._reader is not None and int(name) in self._lanes:
+                self._reader.commit(int(name), kept["offsets"])
+
+    def gates(self) -> Mapping[str, Closed | None]:
+        """Whether the bus is there to read."""
+        if self._bus is None or self._reader is None:
+            return {"bus": NOT_CONNECTED}
+        letters = None if self._dead_letters is None else self._dead_letters.gate
+        return {"bus": self._reader.gate or (None if letters is NOT_CONNECTED else letters)}
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Records by topic, and those among them that became no events."""
+        return {
+            "bus_records_total": dict(self._read),
+            "bus_dead_letters_total": dict(self._buried),
+            "bus_skipped_total": dict(self._skipped),
+            "bus_lanes": len(self._lanes),
+        }
+
+    async def take(self, starts: Mapping[int, Offsets]) -> Mapping[int, Offsets]:
+        """See `Owner.take`."""
+        taken = {}
+        for partition, committed in starts.items():
+            name = str(partition)
+            sought = self._sought.pop(name, None)  # somebody else may be further when the lane comes back
+            kept = sought if self.keeper is None else await self.keeper.take(name)
+            offsets = committed if kept is None else {**committed, **kept["offsets"]}
+            offsets = {topic: offsets[topic] for topic in self._topics}
+            taken[partition] = offsets
+            self._lanes[partition] = Lane(
+                name,
+                self._topics,
+                offsets,
+                self._clock(),
+                idle=self.params.idle_ms / 1_000,
+                tick=self.params.tick_ms / 1_000,
+                cursor=kept,
+            )
+        return taken
+
+    async def leave(self, partitions: AbstractSet[int]) -> None:
+        """See `Owner.leave`."""
+        for partition in sorted(partitions & self._lanes.keys()):
+            if self.keeper is not None:
+                await self.keeper.leave(str(partition))
+            del self._lanes[partition]
+
+    def _paused(self) -> AbstractSet[tuple[str, int]]:
+        return {(topic, partition) for partition, lane in self._lanes.items() for topic in lane.full}
+
+    async def _take_in(self, chunk: Chunk) -> None:
+        lane = self._lanes.get(chunk.partition)
+        if lane is None:
+            return
+        if chunk.offsets:
+            self._read[chunk.topic] += len(chunk.offsets)
+            decoded = read(self._topics[chunk.topic], chunk.values, lane.symbols)
+            self._skipped += decoded.skipped
+            if decoded.poison:
+                await self._bury(chunk, decoded.poison)
+            offsets = np.array(chunk.offsets)[decoded.places]
+            lane.add(chunk.topic, decoded.table, offsets, chunk.offsets[-1] + 1, self._clock())
+        if chunk.at_end:
+            lane.end(chunk.topic)
+
+    async def _bury(self, chunk: Chunk, poison: list[tuple[int, str]]) -> None:
+        """Bring what cannot be used to the dead letters, and wait until it is there."""
+        if self._bus is None:
+            return
+        if self._dead_letters is None:
+            self._dead_letters = self._bus.writer()
+        letters = self._dead_letters
+        for number, reason in poison:
+            headers = [
+                ("reason", reason.encode()),
+                ("topic", chunk.topic.encode()),
+                ("partition", b"%d" % chunk.partition),
+                ("offset", b"%d" % chunk.offsets[number]),
+            ]
+            await letters.take(f"{chunk.topic}.dlq", chunk.keys[number], chunk.values[number], headers)
+        await letters.flush()
+        self._buried[chunk.topic] += len(poison)
+
+
+class KafkaSource(BusSource):
+    """Read topics of Kafka, sharing their partitions with the other members of a group.
+
+    Topics have to have the same number of partitions. Settings are those of `KafkaSettings`.
+    """
+
+    secrets: ClassVar[tuple[str, ...]] = (PASSWORD,)
+
+    class Params(BusSource.Params):
+        """Parameters of a source that reads Kafka."""
+
+        group: str | None = param(None, help="the group to share partitions with; KAFKA_GROUP_ID where it is not given")
+        session_ms: int = param(
+            10_000, ge=500, help="after how long of silence others take over the partitions of a member, milliseconds"
+        )
+
+    def _connect(self, connection: Connection) -> tuple[Bus, str]:
+        settings = KafkaSettings.read()
+        bus = KafkaBus(settings.client(connection.secret), settings.kafka_linger_ms, self.params.session_ms)
+        return bus, self.params.group or settings.kafka_group_id
+
+
+class MemorySource(BusSource):
+    """Read topics of a bus in this process, that a sink of the same name writes."""
+
+    class Params(BusSource.Params):
+        """Parameters of a source in this process."""
+
+        name: str = param("main", help="the bus that sink and source share")
+        group: str = param("main", help="the group to share partitions with")
+        partitions: int = param(1, ge=1, le=1024, help="partitions of each topic, where the bus is new")
+        capacity: int = param(100_000, ge=1, help="records that a partition holds, where the bus is new")
+
+    def _connect(self, connection: Connection) -> tuple[Bus, str]:
+        del connection
+        return MemoryBus.named(self.params.name, self.params.partitions, self.params.capacity), self.params.group

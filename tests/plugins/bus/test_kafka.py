@@ -1,0 +1,341 @@
+"""What Kafka may do to a sink and a source, against librdkafka's mock cluster."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from torghut_sources.bus import KafkaSink, KafkaSource
+from torghut_sources.bus.settings import KafkaSettings
+from torghut_testing.kafka import FETCH, NOT_AUTHORIZED, NOT_LEADER, PRODUCE, TIMED_OUT, MockKafka
+
+from torghut_core import Connection, InputError, Message, SettingsError, StateError
+
+from .conftest import (
+    CONNECTION,
+    QUOTES,
+    TRADES,
+    Kernel,
+    events,
+    gather,
+    on_kafka,
+    quote,
+    trade,
+    until,
+)
+
+SYMBOLS = [f"S{number}" for number in range(8)]
+
+
+@pytest.fixture
+def own(monkeypatch, opened):
+    """A pair on a cluster that may be harmed, and the cluster."""
+    with MockKafka() as cluster:
+        yield on_kafka(cluster, monkeypatch, opened), cluster
+
+
+def test_a_broker_that_is_down_is_waited_for(own):
+    """While no broker answers the gates are closed and say why; what was sent meanwhile arrives when it is back."""
+    pair, cluster = own
+    source = pair.source(channels=["trades"], tick_ms=0)
+
+    async def run():
+        await pair.sink.send([trade(0)])
+        await pair.sink.flush()
+        batches = source.batches(10)
+        async with asyncio.timeout(20):
+            assert len(await anext(batches)) == 1
+        rest = asyncio.create_task(anext(batches))
+        cluster.stop()
+        await pair.sink.send([trade(1), trade(2)])
+        await until(lambda: pair.sink.gates()["bus"] and source.gates()["bus"])
+        closed = pair.sink.gates()["bus"]
+        cluster.start()
+        await pair.sink.flush()
+        async with asyncio.timeout(20):
+            batch = await rest
+            found = events(batch)
+            while len(found) < 2:
+                found += events(await anext(batches))
+        await until(lambda: not pair.sink.gates()["bus"])
+        return closed, found
+
+    closed, found = asyncio.run(run())
+    assert closed.error_class == "unreachable"
+    assert cluster.bootstrap in closed.reason
+    assert [number for _, _, number, _ in found] == [1, 2]
+
+
+def test_errors_that_pass_are_tried_again(own):
+    """A broker that refuses for a moment loses nothing, doubles nothing and changes no order."""
+    pair, cluster = own
+    cluster.fail(PRODUCE, NOT_LEADER, TIMED_OUT, NOT_LEADER)
+    cluster.fail(FETCH, NOT_LEADER, NOT_LEADER)
+
+    async def run():
+        for number in range(20):
+            await pair.sink.send([trade(number)])
+            await asyncio.sleep(0.002)
+        await pair.sink.flush()
+        return await gather(pair.source(channels=["trades"]), 20)
+
+    assert [number for batch in asyncio.run(run()) for _, _, number, _ in events(batch)] == list(range(20))
+    assert pair.sink.metrics()["ws_kafka_produce_errors_total"] == {}
+
+
+def test_a_refusal_for_good_stops_the_sink(own):
+    """A topic that may not be written is named with its mend, the gate closes, and nothing more is taken."""
+    pair, cluster = own
+    cluster.fail(PRODUCE, NOT_AUTHORIZED)
+
+    async def run():
+        await pair.sink.send([trade(0)])
+        with pytest.raises(StateError, match=rf"topic '{TRADES}'.*KAFKA_SASL_USER"):
+            async with asyncio.timeout(20):
+                await pair.sink.flush()
+        with pytest.raises(StateError, match=TRADES):
+            await pair.sink.send([trade(1)])
+
+    asyncio.run(run())
+    assert pair.sink.gates()["bus"].error_class == "auth"
+    assert pair.sink.metrics()["ws_kafka_produce_errors_total"] == {TRADES: 1}
+
+
+def test_a_message_that_is_too_large_stops_the_sink(kafka_pair):
+    """A record beyond what the topic takes is an error and not a silence."""
+    sink = kafka_pair.sink
+    with pytest.raises(StateError, match=r"max\.message\.bytes"):
+        asyncio.run(sink.send([Message("trades", "ES", b"x" * 2_000_000)]))
+    assert sink.gates()["bus"].error_class == "msg-size-too-large"
+
+
+def test_a_dead_letter_that_is_refused_stops_the_source(own):
+    """A poison record is never passed over: where the dead letters cannot have it, the source stops."""
+    pair, cluster = own
+
+    async def run():
+        await pair.sink.send([Message("trades", "ES", b"{")])
+        await pair.sink.flush()
+        cluster.fail(PRODUCE, NOT_AUTHORIZED)
+        source = pair.source(channels=["trades"], tick_ms=0)
+        with pytest.raises(StateError, match=rf"{TRADES}\.dlq"):
+            await gather(source, 1)
+        return source.cursor()
+
+    assert all(sum(lane["offsets"].values()) == 0 for lane in asyncio.run(run()).values())
+
+
+def test_records_that_are_gone_are_told(own):
+    """Where retention was faster than the pipeline, it stops and says so, instead of going on behind a gap."""
+    pair, cluster = own
+
+    async def run():
+        await pair.sink.send([trade(number) for number in range(10)])
+        await pair.sink.flush()
+        first = pair.source(channels=["trades"], tick_ms=0)
+        await gather(first, 10)
+        cursor = first.cursor()
+        first.close()
+        (lane,) = [name for name, kept in cursor.items() if kept["position"]]
+        cluster.forget(TRADES, int(lane), 8)
+        cursor[lane]["offsets"][TRADES] = 4
+        second = pair.source(channels=["trades"], tick_ms=0)
+        second.seek(cursor)
+        with pytest.raises(StateError, match=rf"{TRADES}/{lane}.*is gone"):
+            await gather(second, 10)
+
+    asyncio.run(run())
+
+
+def test_topics_have_to_be_partitioned_alike(cluster, monkeypatch, opened):
+    """A symbol has one lane only where all topics have the same number of partitions: others are refused, with counts."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", cluster.bootstrap)
+    cluster.create(f"alike.{TRADES}", 2)
+    cluster.create(f"alike.{QUOTES}", 3)
+    source = opened(KafkaSource(KafkaSource.Params(prefix="alike.", channels=["trades", "quotes"])))
+    with pytest.raises(InputError, match=rf"alike\.{TRADES} has 2, alike\.{QUOTES} has 3"):
+        asyncio.run(gather(source, 1))
+
+
+def test_a_topic_that_is_missing_is_waited_for(cluster, monkeypatch, opened):
+    """A pipeline may start before its topics are made; the gate names them."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", cluster.bootstrap)
+    monkeypatch.setenv("KAFKA_LINGER_MS", "1")
+    source = opened(KafkaSource(KafkaSource.Params(prefix="missing.", channels=["trades"], group="m", session_ms=1200)))
+    sink = opened(KafkaSink(KafkaSink.Params(prefix="missing.")))
+
+    async def run():
+        reading = asyncio.create_task(gather(source, 1))
+        await until(
+            lambda: (source.gates()["bus"] or CONNECTION) != CONNECTION and closed().error_class != "connecting"
+        )
+        assert closed().error_class == "unknown-topic"
+        assert f"missing.{TRADES}" in closed().reason
+        cluster.create(f"missing.{TRADES}", 1)
+        await sink.send([trade(0)])
+        await reading
+
+    def closed():
+        return source.gates()["bus"]
+
+    asyncio.run(run())
+    assert closed() is None
+
+
+def test_partitions_move_without_loss(kafka_pair):
+    """Two members share the lanes; when one comes and one goes, each event is in the state of its lane once."""
+    disk, sent = {}, []
+
+    async def member():
+        kernel = Kernel(disk)
+        kernel.source = source = kafka_pair.source(channels=["trades", "quotes"], idle_ms=20, tick_ms=0)
+        source.keeper = kernel
+
+        async def run():
+            async for batch in source.batches(20):
+                kernel.update(batch)
+                kernel.keep()
+
+        return kernel, asyncio.create_task(run())
+
+    async def send(count):
+        first = len(sent)
+        new = [(trade, quote)[number % 2](number, SYMBOLS[number % 5]) for number in range(first, first + count)]
+        sent.extend(new)
+        await kafka_pair.sink.send(new)
+        await kafka_pair.sink.flush()
+
+    async def run():
+        await send(100)
+        one, reading = await member()
+        await until(lambda: sum(map(len, one.states.values())) == 100)
+        assert len(one.states) == 2
+        two, also_reading = await member()
+        await send(100)
+        await until(lambda: len(one.states) == len(two.states) == 1)
+        await send(100)
+        await until(lambda: sum(len(state) for kernel in (one, two) for state in kernel.states.values()) == 300)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        one.source.close()
+        await send(100)
+        await until(lambda: sum(len(state) for state in two.states.values()) == 400)
+        also_reading.cancel()
+        await asyncio.gather(also_reading, return_exceptions=True)
+        two.keep()
+
+    asyncio.run(run())
+    kept = [event for _, state in disk.values() for event in state]
+    assert len(kept) == len(sent)
+    assert {number for _, _, number, _ in kept} == set(range(len(sent)))
+
+
+PROCESS = """
+    import asyncio, sys
+    from torghut_core import Connection
+    from torghut_sources.bus import KafkaSource
+    from tests.plugins.bus.conftest import gather, events
+
+    async def main():
+        source = KafkaSource(KafkaSource.Params(channels=["trades"], session_ms=1200))
+        source.connect(Connection(is_live=False, secret=None))
+        for batch in await gather(source, 20):
+            print(*(number for _, _, number, _ in events(batch)), flush=True)
+        source.close()
+
+    asyncio.run(main())
+"""
+
+
+def test_cluster_serves_other_processes(monkeypatch, opened):
+    """The kit's cluster runs as a process of its own, and processes meet there."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "torghut_testing.kafka", f"{TRADES}:1"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        monkeypatch.setenv("KAFKA_BOOTSTRAP", server.stdout.readline().strip())
+        sink = opened(KafkaSink(KafkaSink.Params()))
+
+        async def run():
+            await sink.send([trade(number) for number in range(20)])
+            await sink.flush()
+
+        asyncio.run(run())
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(PROCESS)], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [str(number) for number in range(20)]
+    finally:
+        sink.close()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        server.stdout.close()
+
+
+def test_settings_are_named_where_they_are_missing(monkeypatch):
+    """Without brokers, or without a user where one is needed, the setting is named."""
+    monkeypatch.delenv("KAFKA_BOOTSTRAP", raising=False)
+    with pytest.raises(SettingsError, match="KAFKA_BOOTSTRAP is not set"):
+        KafkaSink(KafkaSink.Params()).connect(CONNECTION)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", "localhost:1")
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    with pytest.raises(SettingsError, match="KAFKA_SASL_USER is not set"):
+        KafkaSink(KafkaSink.Params()).connect(CONNECTION)
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "TELEPATHY")
+    with pytest.raises(SettingsError, match="KAFKA_SECURITY_PROTOCOL"):
+        KafkaSink(KafkaSink.Params()).connect(CONNECTION)
+
+
+def test_secret_goes_to_the_client_only(monkeypatch):
+    """The password comes from the kernel's secrets and goes into no setting that is shown."""
+
+    class Secret:
+        def get_secret_value(self):
+            return "hunter2"
+
+    asked = []
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", "localhost:1")
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
+    monkeypatch.setenv("KAFKA_SASL_USER", "torghut")
+    connection = Connection(is_live=False, secret=lambda name: asked.append(name) or Secret())
+    settings = KafkaSettings.read()
+    assert settings.client(connection.secret)["sasl.password"] == "hunter2"
+    assert asked == ["KAFKA_SASL_PASSWORD"]
+    assert "hunter2" not in repr(settings)
+
+
+def test_missing_library_is_named(monkeypatch):
+    """Without confluent-kafka the user is told what to install."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", "localhost:1")
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    with pytest.raises(SettingsError, match=r"pip install 'torghut\[kafka\]'"):
+        KafkaSink(KafkaSink.Params()).connect(CONNECTION)
+
+
+def test_full_queue_holds_up_the_sender(own, monkeypatch):
+    """While the brokers are away only so many records are under way: then `send` waits, and nothing is dropped."""
+    from torghut_sources.bus import kafka
+
+    monkeypatch.setattr(kafka, "QUEUE", 50)
+    pair, cluster = own
+    sink = KafkaSink(KafkaSink.Params())
+    sink.connect(CONNECTION)
+
+    async def run():
+        cluster.stop()
+        sending = asyncio.create_task(sink.send([trade(number) for number in range(120)]))
+        await until(lambda: len(sink._writer._producer) >= 50)
+        await asyncio.sleep(0.05)
+        assert not sending.done()
+        assert len(sink._writer._producer) <= 51
+        cluster.start()
+        async with asyncio.timeout(20):
+            await sending
+            await sink.flush()
+        return await gather(pair.source(channels=["trades"]), 120)
+
+    assert [number for batch in asyncio.run(run()) for _, _, number, _ in events(batch)] == list(range(120))
+    sink.close()
