@@ -1,6 +1,6 @@
 """Market data, live, in one process: from the socket to the broker's door, and whether memory stays flat.
 
-    .venv/bin/python benchmarks/live.py [--seconds 60] [--rate 5000] [--symbols 20]
+    .venv/bin/python benchmarks/live.py [--seconds 60] [--rate 5000] [--symbols 3]
     .venv/bin/python benchmarks/live.py --soak [--minutes 20] [--rate 20000]
 
 `torghut run` itself, with its stores on disk, watchers and admin API, on the source `alpaca` against the authoring kit's
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -119,7 +120,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--rate", type=int, help="messages a second (5,000; soak 20,000)")
-    parser.add_argument("--symbols", type=int, default=20)
+    parser.add_argument("--symbols", type=int, default=3)
     parser.add_argument("--soak", action="store_true", help="watch the memory, and trade nothing")
     given = parser.parse_args()
     rate = given.rate or (20_000 if given.soak else 5_000)
@@ -190,23 +191,24 @@ def start(stack, arguments):
 
 
 def observe(run, feed, seconds, over):
-    """Print memory and counts each minute, and stop the run soon after the last message."""
-    threading.Thread(target=feed.stdout.readline, daemon=True).start()
+    """Print memory and counts each minute; stop the run with the last message, before a tick makes decisions of its own."""
     began = time.monotonic()
+
+    def stop():
+        feed.stdout.readline()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
     while not over.wait(min(60, seconds)):
         lines = Path("/proc/self/status").read_text().splitlines()
         rss = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
         cpu = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-        events = run.engine.totals.events
         metrics = run.source.metrics()
         print(
-            f"{time.monotonic() - began:6.0f} s: {events:,} events, {rss / 1024:,.0f} MB, {cpu:,.0f} s of CPU, "
+            f"{time.monotonic() - began:6.0f} s: {run.engine.totals.events:,} events, {rss / 1024:,.0f} MB, {cpu:,.0f} s of CPU, "
             f"lag {metrics['ws_lag_ms']} ms, reconnects {metrics['ws_reconnects_total']:.0f}",
             flush=True,
         )
-        if time.monotonic() - began > seconds + 5:
-            os.kill(os.getpid(), 15)
-            return
 
 
 if __name__ == "__main__":

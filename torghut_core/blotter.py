@@ -400,6 +400,11 @@ class Blotter(Books):
         return holding | {working.context.strategy_id for working in self.working.values()}
 
     @property
+    def symbols(self) -> set[str]:
+        """Symbols in which something is held or an order is out."""
+        return {symbol for _, symbol in self._held} | {each.context.symbol for each in self.working.values()}
+
+    @property
     def held(self) -> list[Context]:
         """The views in which something is held, by strategy and symbol."""
         return [self._held[key] for key in sorted(self._held)]

@@ -7,11 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from torghut_core.bus.marks import time_message
+from torghut_core.intake import Intake
 from torghut_core.ports import Metric, Sink, Source
 from torghut_core.snapshots import Snapshot, SnapshotStore
 
 BATCH_SIZE = 4096
 """Events per hand-over at most."""
+
+MARK_S = 0.25
+"""Seconds between two time marks at least: they let windows close where nothing comes."""
 
 
 class Forwarder:
@@ -46,7 +51,8 @@ class Forwarder:
         self._snapshots = snapshots
         self._name = name
         self._checkpoint_s = checkpoint_s
-        self._is_between = True
+        self._stopped = asyncio.Event()
+        self._told, self._told_at = 0, 0.0
         self.forwarded: Counter[str] = Counter()
 
     async def run(
@@ -58,27 +64,45 @@ class Forwarder:
         ------
         StateError : the bus has refused an event for good; it is named.
         """
-        source, sink = self._source, self._sink
+        source = self._source
         kept = self._snapshots.load(self._name) if self._snapshots is not None else None
         if kept is not None:
             source.seek(kept.cursor)
+        intake = Intake(source.messages(batch_size), self._stopped)
         due = time.monotonic() + self._checkpoint_s
-        async for messages in source.messages(batch_size):
-            self._is_between = False
-            await sink.send(messages)
-            self._is_between = True
-            for message in messages:
-                self.forwarded[message.channel] += 1
-            on_progress(self.forwarded.total())
-            if time.monotonic() >= due:
-                await self.finish()
-                due = time.monotonic() + self._checkpoint_s
-        await self.finish()
+        try:
+            while True:
+                messages = await intake.take(MARK_S)
+                if messages is not None:
+                    await self._sink.send(messages)
+                    for message in messages:
+                        self.forwarded[message.channel] += 1
+                    on_progress(self.forwarded.total())
+                elif intake.is_over:
+                    break
+                if intake.is_waiting:
+                    await self._tell_time()
+                    if time.monotonic() >= due:
+                        await self.checkpoint()
+                        due = time.monotonic() + self._checkpoint_s
+        finally:
+            await intake.close()
+        await self.checkpoint()
 
-    async def finish(self) -> None:
-        """Wait until the bus has all that was moved, and write down how far that is; nothing amid a hand-over."""
-        if not self._is_between:
+    def stop(self) -> None:
+        """Take no more, and end `run` when the bus has what was taken."""
+        self._stopped.set()
+
+    async def _tell_time(self) -> None:
+        """Say up to when everything was sent, where that is known, and not too often."""
+        known, now = self._source.known_until(), time.monotonic()
+        if known is None or known <= self._told or now < self._told_at + MARK_S:
             return
+        self._told, self._told_at = known, now
+        await self._sink.send([time_message(known, time.time_ns())])
+
+    async def checkpoint(self) -> None:
+        """Wait until the bus has all that was moved, and write down how far that is."""
         cursor = self._source.cursor()
         await self._sink.flush()
         if self._snapshots is not None and cursor:

@@ -383,6 +383,14 @@ class Source(Plugin, ABC):
         """Go on after the batch at which `cursor` was taken."""
         raise NotImplementedError(f"{type(self).__name__} cannot resume")
 
+    def known_until(self) -> int | None:
+        """The time, ns, up to which every event was given out; None where that is not known, as while there is a gap.
+
+        A pipeline that forwards it tells it to those who derive: they close windows by it where nothing comes. A source that
+        says it yields an empty list of messages when only time went on.
+        """
+        return None
+
     def commit(self, cursor: dict[str, Any]) -> None:
         """What came before this cursor is stored for good: where the source keeps that itself, it need not give it again."""
 

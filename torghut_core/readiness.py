@@ -1,7 +1,8 @@
 """Whether a process can make progress: gates, each open, or closed for a reason, and since when.
 
 Source, sink, store and universe each say in `gates()` what has to be so. Ready is when all of them are open. Not ready is
-not dead: a process lives on while its venue is away, and is ended by its supervisor only when that takes too long.
+not dead: a process lives on while its venue is away, and is ended by its supervisor only when that takes too long. Data
+that is old never ends it: at night and at weekends nothing comes, and another process would hear no more.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from torghut_core import logs
 from torghut_core.ports import Closed, Metric
 
 Ask = Callable[[], Mapping[str, Closed | None]]
+
+NEVER_FATAL = frozenset({"freshness"})
+"""Gates that may be closed for as long as they like."""
 
 REMEMBERED = 1000
 """So many changes are remembered."""
@@ -39,7 +43,7 @@ class Readiness:
         self._kill_after_s = kill_after_s
         self._clock = clock
         self._lock = Lock()
-        self._not_ready_since: float | None = None
+        self._stuck_since: float | None = None
         self.history: deque[tuple[float, tuple[str, ...]]] = deque(maxlen=REMEMBERED)
 
     def look(self) -> dict[str, Closed | None]:
@@ -58,10 +62,10 @@ class Readiness:
         if tuple(closed) == before:
             return
         self.history.append((now, tuple(closed)))
-        if closed and self._not_ready_since is None:
-            self._not_ready_since = now
-        if not closed:
-            self._not_ready_since = None
+        if closed.keys() <= NEVER_FATAL:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = now
         if closed:
             logs.warning("not ready", **{name: gate.reason for name, gate in closed.items()})
         elif before:
@@ -73,7 +77,7 @@ class Readiness:
 
     def health(self) -> list[str]:
         """Why it is to be ended: not ready for too long."""
-        reasons, since = self.reasons(), self._not_ready_since
+        reasons, since = self.reasons(), self._stuck_since
         if not reasons or since is None or not self._kill_after_s:
             return []
         waited = self._clock() - since

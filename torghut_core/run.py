@@ -273,7 +273,8 @@ class Run:
         """Give the source what it needs, and let it go on where the account was traded to."""
         source = self.source
         self.universe = universe_of(_symbols(self.engine.generation), self._state)
-        self.readiness = Readiness(source.gates, kill_after_s=self.settings.health_not_ready_kill_after_ms / 1000)
+        asks = [source.gates, self.universe.gates] if source.gates() else []  # a tape needs no universe
+        self.readiness = Readiness(*asks, kill_after_s=self.settings.health_not_ready_kill_after_ms / 1000)
         stack.callback(source.close)
         source.connect(connection_of(self.settings, self._state, self.universe, self._signals))
         if self.venue is not None and source.gates():
@@ -599,6 +600,8 @@ class Run:
         while True:
             await heard(self._woken, PULSE)
             self.readiness.look()
+            self.universe.follow(_symbols(self.engine.generation))
+            self.universe.keep(self.engine.blotter.symbols)
             self._note_quarantine()
             self.engine.blotter.refresh()
             if self.engine.reverted:

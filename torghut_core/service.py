@@ -31,6 +31,9 @@ from torghut_core.state import StateDirectory
 from torghut_core.stores import connection_of, load_plugins, open_signals, universe_of
 from torghut_core.ta import Deriver
 
+STOP_SECONDS = 10.0
+"""How long a process that is told to stop tries to make durable what it has."""
+
 
 class Service:
     """One pipeline of a catalog, from its start to SIGTERM or the end of its source.
@@ -124,6 +127,14 @@ class Service:
         others = [asyncio.create_task(task) for task in (self._over.wait(), self._look())]
         try:
             await asyncio.wait([work, *others], return_when=asyncio.FIRST_COMPLETED)
+            if self._over.is_set():
+                self._work.stop()
+                await asyncio.wait([work], timeout=STOP_SECONDS)
+                if not work.done():
+                    logs.warning(
+                        "not all was made durable before the end: it is done again at the next start",
+                        **{name: reason for name, reason in self.gates().items() if reason},
+                    )
         finally:
             for task in (work, *others):
                 task.cancel()
@@ -131,8 +142,6 @@ class Service:
         for error in ended:
             if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
                 raise error
-        if self._stops:
-            await self._work.finish()
 
     def _worker(
         self, generation: Generation, source: Source, sink: Sink | None, stack: ExitStack

@@ -12,7 +12,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ import numpy as np
 from torghut_core import logs
 from torghut_core.bus.derived import derived_messages, status_message
 from torghut_core.errors import StateError
+from torghut_core.intake import Intake
 from torghut_core.model.market import Batch, SymbolTable
 from torghut_core.ports import Closed, LaneKeeper, Metric, SignalStore, Sink, Source
 from torghut_core.snapshots import Snapshot, SnapshotStore
@@ -158,8 +159,8 @@ class Deriver(LaneKeeper):
         self._checkpoint_s = checkpoint_s
         self._status_s = status_s
         self._trouble: StateError | None = None
-        self._is_between = True
         self._is_ahead = False
+        self._stopped = asyncio.Event()
         self._checkpointing = asyncio.Lock()
         self.totals = Totals()
         self.lanes: dict[str, Lane] = {}
@@ -177,38 +178,36 @@ class Deriver(LaneKeeper):
         if not self._source.has_lanes and (cursor := await self.take("")):
             self._source.seek(cursor)
         self._mark(self._source.cursor())
-        batches = self._source.batches(batch_size)
-        awaited: asyncio.Task[Batch | None] | None = None
+        intake = Intake(self._source.batches(batch_size), self._stopped)
         due = beat_due = time.monotonic()
         try:
             while True:
-                if awaited is None:
-                    awaited = asyncio.create_task(_next(batches))
-                until = min(beat_due, due if self._is_ahead else beat_due)
-                await asyncio.wait([awaited], timeout=max(0.0, until - time.monotonic()))
-                if awaited.done():
-                    batch, awaited = awaited.result(), None
-                    if batch is None:
-                        break
-                    self._is_between = False
+                until = min(beat_due, due) if self._is_ahead else beat_due
+                batch = await intake.take(until - time.monotonic())
+                if batch is not None:
                     await self._step(batch)
-                    self._is_between = self._is_ahead = True
+                    self._is_ahead = True
                     on_progress(self.totals.events)
+                elif intake.is_over:
+                    break
                 now = time.monotonic()
-                if now >= due and self._is_ahead:
+                if now >= due and self._is_ahead and intake.is_waiting:
                     await self.checkpoint()
                     due = now + self._checkpoint_s
                 if now >= beat_due:
                     await self._beat("running")
                     beat_due = now + self._status_s
         finally:
-            if awaited is not None:
-                awaited.cancel()
-                await asyncio.wait([awaited])
-        for lane in self.lanes.values():  # a source that ends gives no ticks: close what is complete
-            if lane.now:
-                await self._step(lane.drain())
+            await intake.close()
+        if not self._stopped.is_set():  # a source that ends gives no ticks: close what is complete
+            for lane in self.lanes.values():
+                if lane.now:
+                    await self._step(lane.drain())
         await self.checkpoint()
+
+    def stop(self) -> None:
+        """Take no more, and end `run` with a checkpoint."""
+        self._stopped.set()
 
     async def _step(self, batch: Batch) -> None:
         """Take one batch all the way."""
@@ -280,23 +279,17 @@ class Deriver(LaneKeeper):
         """Name what is written from here on by where the source is: sent again after a crash it is known."""
         self._store.mark(json.dumps([self._name, cursor], sort_keys=True, default=str))
 
-    async def finish(self) -> None:
-        """A checkpoint, as SIGTERM asks for; nothing amid a batch, which then is derived again."""
-        if self._is_between:
-            await self.checkpoint()
-
     async def take(self, lane: str) -> dict[str, Any] | None:
         """See `LaneKeeper`: load what is kept of the lane."""
-        self.lanes[lane] = made = Lane(lane, self._stages)
-        if self._snapshots is None:
-            return None
-        kept = await asyncio.to_thread(self._snapshots.load, f"{self._name}-{lane or 0}")
-        if kept is None:
-            return None
-        made.restore(kept)
-        self.totals.restored += 1
-        logs.info("lane goes on", lane=lane, at=kept.at)
-        return kept.cursor
+        made, name = Lane(lane, self._stages), f"{self._name}-{lane or 0}"
+        kept = None if self._snapshots is None else await asyncio.to_thread(self._snapshots.load, name)
+        if kept is not None:
+            made.restore(kept)
+            self.totals.restored += 1
+        elif self._snapshots is not None:
+            logs.warning("no state is kept of this lane: its indicators begin anew", lane=lane or "0")
+        self.lanes[lane] = made
+        return None if kept is None else kept.cursor
 
     async def leave(self, lane: str) -> None:
         """See `LaneKeeper`."""
@@ -342,8 +335,3 @@ class Deriver(LaneKeeper):
             "ta_checkpoints_total": totals.checkpoints,
             "ta_watermark_lag_ms": lags,
         }
-
-
-async def _next(batches: AsyncIterator[Batch]) -> Batch | None:
-    """The next batch; None after the last."""
-    return await anext(batches, None)

@@ -78,6 +78,8 @@ class _Base(Universe):
 
     def __init__(self, disabled: Iterable[str]) -> None:
         self._disabled = frozenset(disabled)
+        self._listed: frozenset[str] = frozenset()
+        self._held: frozenset[str] = frozenset()
         self._symbols: tuple[str, ...] = ()
         self._turn = asyncio.Event()
 
@@ -92,12 +94,23 @@ class _Base(Universe):
         while self._symbols == before:
             await self._turn.wait()
 
+    def keep(self, symbols: Iterable[str]) -> None:
+        """These stay wanted whatever the list says, and those of the last call no more: who holds something has to see it."""
+        held = frozenset(symbols)
+        if held != self._held:
+            self._held = held
+            self._want(self._listed)
+
     def _want(self, symbols: Iterable[str]) -> None:
-        wanted = tuple(sorted(set(symbols) - self._disabled))
+        self._listed = frozenset(symbols)
+        wanted = tuple(sorted((self._listed - self._disabled) | self._held))
         if wanted != self._symbols:
             self._symbols = wanted
             turn, self._turn = self._turn, asyncio.Event()
             turn.set()
+
+    def follow(self, symbols: Iterable[str]) -> None:
+        """The catalog's strategies trade these now; only a list that was theirs changes."""
 
     @abstractmethod
     def start(self) -> None:
@@ -123,11 +136,19 @@ class StaticUniverse(_Base):
     ----------
     symbols : in any order.
     disabled : symbols to leave out.
+    follows : of which market the catalog's symbols are taken over when they change; None: the list stands.
     """
 
-    def __init__(self, symbols: Iterable[str], disabled: Iterable[str] = ()) -> None:
+    def __init__(self, symbols: Iterable[str], disabled: Iterable[str] = (), follows: AssetClass | None = None) -> None:
         super().__init__(disabled)
+        self._follows = follows
         self._want(symbols)
+
+    def follow(self, symbols: Iterable[str]) -> None:
+        """See `_Base.follow`."""
+        if self._follows is not None:
+            market = self._follows
+            self._want(symbol for symbol in symbols if _is_of(symbol, market))
 
     def start(self) -> None:
         """Nothing to begin."""
@@ -340,7 +361,7 @@ def open_universe(
     if others:
         logs.info("symbols of another market are left out", market=asset_class, symbols=others[:20])
     if settings.trading_universe_source == "static":
-        return StaticUniverse(symbols, disabled)
+        return StaticUniverse(symbols, disabled, None if settings.trading_static_symbols else asset_class)
     if settings.jangar_symbols_url is None:
         raise SettingsError(
             "JANGAR_SYMBOLS_URL is not set, and TRADING_UNIVERSE_SOURCE is jangar (set it, or choose static)"

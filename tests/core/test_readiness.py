@@ -73,6 +73,19 @@ def test_another_reason_does_not_start_the_time_anew():
     assert readiness.health()
 
 
+def test_old_data_is_no_reason_to_end():
+    """A closed market makes a process not ready, and never not alive; what else is wrong counts from its own beginning."""
+    part, clock = Part(freshness=AWAY), Clock()
+    readiness = Readiness(part, kill_after_s=60, clock=clock)
+    assert readiness.reasons()
+    clock.now = 1e6
+    assert readiness.health() == []
+    part.gates["bus"] = AWAY
+    assert readiness.health() == []
+    clock.now += 60
+    assert readiness.health()
+
+
 def test_without_a_time_it_never_dies():
     """0 turns it off."""
     clock = Clock()

@@ -28,6 +28,10 @@ def random_trades(n, seed=7):
     ]
 
 
+class Killed(BaseException):
+    """Ends everything at once, amid whatever it is."""
+
+
 class Tape(Source):
     """Trades from a list, in the order of the list; remembers how far it was read as a bus does."""
 
@@ -57,7 +61,7 @@ class Tape(Source):
             self.position += len(rows)
             yield Batch.of(self._symbols, start, known.astype(np.int64), trades)
             if self.cut is not None and self.position >= self.cut:
-                raise asyncio.CancelledError  # as a kill, amid everything
+                raise Killed
             await asyncio.sleep(0)
 
     async def messages(self, size):
@@ -66,7 +70,7 @@ class Tape(Source):
             self.position += len(rows)
             yield [Message("trades", row[1], str(row).encode()) for row in rows]
             if self.cut is not None and self.position >= self.cut:
-                raise asyncio.CancelledError
+                raise Killed
             await asyncio.sleep(0)
 
     def cursor(self):
@@ -125,4 +129,6 @@ def rows(store):
 @pytest.fixture(scope="session")
 def parts():
     """The fakes of this file."""
-    return SimpleNamespace(Tape=Tape, Log=Log, Store=Store, random_trades=random_trades, stages=make_stages, rows=rows)
+    return SimpleNamespace(
+        Killed=Killed, Tape=Tape, Log=Log, Store=Store, random_trades=random_trades, stages=make_stages, rows=rows
+    )

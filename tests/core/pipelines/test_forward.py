@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torghut_core import Envelope
+from torghut_core.bus.marks import time_of
 from torghut_core.errors import InputError, StateError
 from torghut_core.forward import Forwarder
 from torghut_core.snapshots import SnapshotStore
@@ -32,7 +34,7 @@ def test_killed_anywhere_it_loses_nothing(parts, tmp_path_factory, cuts, size, o
         forwarder = Forwarder(tape, sink, SnapshotStore(folder), checkpoint_s=0 if often else 1e9)
         try:
             asyncio.run(forwarder.run(size))
-        except asyncio.CancelledError:
+        except parts.Killed:
             assert tape.cut is not None
     assert {message.value for message in sink.sent} == {str(row).encode() for row in trades}
 
@@ -57,3 +59,27 @@ def test_source_without_messages_is_told(parts):
 
     with pytest.raises(InputError, match="use another source"):
         asyncio.run(Forwarder(Silent([]), parts.Log()).run())
+
+
+def test_time_is_told_only_as_far_as_it_was_sent(parts, monkeypatch):
+    """A mark stands behind every event up to its time, and there is none while the source knows of a gap."""
+    monkeypatch.setattr("torghut_core.forward.MARK_S", 0)
+
+    class Timed(parts.Tape):
+        gap = range(20, 40)
+
+        def known_until(self):
+            return None if self.position in self.gap else self.position
+
+    trades, sink = parts.random_trades(60), parts.Log()
+    asyncio.run(Forwarder(Timed(trades), sink).run(1))
+    sent, told = 0, []
+    for message in sink.sent:
+        if message.symbol:
+            sent += 1
+        else:
+            told.append(time_of(Envelope.decode(message.value)))
+            assert told[-1] <= sent
+    assert told == sorted(set(told))
+    assert len(told) > 20
+    assert not set(told) & set(Timed.gap)

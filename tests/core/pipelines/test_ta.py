@@ -1,6 +1,7 @@
 """`torghut ta` derives the same rows whatever happens to its process, its store and its bus."""
 
 import asyncio
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -60,7 +61,7 @@ def test_killed_anywhere_it_derives_the_same(parts, tmp_path_factory, cuts, size
         deriver = Deriver(tape, parts.stages(), store, sink, SnapshotStore(folder), checkpoint_s=checkpoint_s)
         try:
             asyncio.run(deriver.run(size))
-        except asyncio.CancelledError:
+        except parts.Killed:
             assert tape.cut is not None
     assert parts.rows(store) == derive(parts, trades)[0]
 
@@ -174,6 +175,58 @@ def test_state_of_other_stages_is_refused(parts, trades, tmp_path):
     deriver = Deriver(parts.Tape(trades), parts.stages()[:1], parts.Store(), snapshots=snapshots)
     with pytest.raises(StateError, match="Microbars, Indicators"):
         asyncio.run(deriver.run())
+
+
+@given(stop=st.integers(0, TRADES), turns=st.integers(0, 3), size=st.integers(1, 50))
+@settings(deadline=None, max_examples=40)
+def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(parts, tmp_path_factory, stop, turns, size):
+    """SIGTERM at any moment, also as a batch comes, loses none: the next process goes on where this one was."""
+    trades = parts.random_trades(TRADES)
+    snapshots, store = SnapshotStore(str(tmp_path_factory.mktemp("snapshots"))), parts.Store()
+
+    async def stopped():
+        tape = parts.Tape(trades)
+        deriver = Deriver(tape, parts.stages(), store, snapshots=snapshots, checkpoint_s=1e9)
+
+        async def stop_there():
+            for turn in itertools.count():
+                if tape.position >= stop and turn >= turns:
+                    break
+                await asyncio.sleep(0)
+            deriver.stop()
+
+        async with asyncio.timeout(20):
+            await asyncio.gather(deriver.run(size), stop_there())
+
+    asyncio.run(stopped())
+    asyncio.run(Deriver(parts.Tape(trades), parts.stages(), store, snapshots=snapshots).run())
+    assert parts.rows(store) == derive(parts, trades)[0]
+
+
+def test_it_ends_with_a_checkpoint_while_nothing_comes(parts, tmp_path):
+    """A source that is silent does not keep the process from ending, and what came before is durable."""
+
+    class Silent(parts.Tape):
+        async def batches(self, size):
+            async for batch in super().batches(size):
+                yield batch
+            silent.set()
+            await asyncio.Event().wait()
+
+    silent = asyncio.Event()
+    tape = Silent(parts.random_trades(50))
+    deriver = Deriver(tape, parts.stages(), parts.Store(), snapshots=SnapshotStore(str(tmp_path)), checkpoint_s=1e9)
+
+    async def stopped():
+        work = asyncio.create_task(deriver.run())
+        async with asyncio.timeout(10):
+            await silent.wait()
+            deriver.stop()
+            await work
+
+    asyncio.run(stopped())
+    assert tape.committed == {"position": 50}
+    assert SnapshotStore(str(tmp_path)).load("ta-0").cursor == {"position": 50}
 
 
 # ---------------------------------------------------------------------------------------------------------- snapshots

@@ -614,3 +614,37 @@ def test_page_names_every_setting_reason_and_metric():
     settings = [name.upper() for name in UniverseSettings.model_fields]
     metrics = [f"torghut_{name}" for name in universe.metrics()]
     assert [name for name in (*settings, *metrics, *FAILURES) if f"`{name}`" not in page] == []
+
+
+def test_what_is_held_stays_wanted():
+    """A symbol that is taken out of the list, or disabled, is heard for as long as something is held in it."""
+    universe = StaticUniverse(["BTC/USD", "ETH/USD"], disabled=["ETH/USD"])
+    assert universe.symbols == ("BTC/USD",)
+    universe.keep(["ETH/USD", "SOL/USD"])
+    assert universe.symbols == ("BTC/USD", "ETH/USD", "SOL/USD")
+    universe.keep([])
+    assert universe.symbols == ("BTC/USD",)
+
+
+def test_the_catalogs_list_follows_the_catalog():
+    """A strategy that a reload brings gets its data, where nobody has given a list of symbols; others stand."""
+    follows = StaticUniverse(["BTC/USD"], follows="crypto")
+    follows.follow(["BTC/USD", "ETH/USD", "AAPL"])
+    assert follows.symbols == ("BTC/USD", "ETH/USD")
+    stands = StaticUniverse(["BTC/USD"])
+    stands.follow(["ETH/USD"])
+    assert stands.symbols == ("BTC/USD",)
+
+
+def test_a_change_of_the_catalog_wakes_those_who_wait():
+    """Who waits for another list is woken by it."""
+
+    async def woken():
+        universe = StaticUniverse(["BTC/USD"], follows="crypto")
+        waits = asyncio.create_task(universe.changed())
+        await asyncio.sleep(0)
+        universe.follow(["ETH/USD"])
+        async with asyncio.timeout(5):
+            await waits
+
+    asyncio.run(woken())

@@ -1,0 +1,64 @@
+"""What a source yields, one piece at a time, with a look at the clock in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Intake(Generic[T]):
+    """Waits for the next piece, but no longer than it is told, and until it is stopped.
+
+    A piece that came is always given out, also when the stop comes at the same time: whoever takes pieces knows that
+    what the source counts as given was given.
+
+    Parameters
+    ----------
+    pieces : a source's iterator.
+    stopped : set when no more is to be taken.
+    """
+
+    def __init__(self, pieces: AsyncIterator[T], stopped: asyncio.Event) -> None:
+        self._pieces = pieces
+        self._stopped = asyncio.ensure_future(stopped.wait())
+        self._next: asyncio.Task[T | None] | None = None
+        self.is_over = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether everything that the source has given was taken."""
+        return self._next is None or not self._next.done()
+
+    async def take(self, seconds: float) -> T | None:
+        """The next piece; None when it did not come in time, or when there is none any more (`is_over`)."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._step())
+        await asyncio.wait([self._next, self._stopped], timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        if self._stopped.done() and not self._next.done():
+            await self._give_up()
+        if not self._next.done():
+            return None
+        task, self._next = self._next, None
+        if task.cancelled():
+            self.is_over = True
+            return None
+        piece = task.result()
+        self.is_over = piece is None
+        return piece
+
+    async def close(self) -> None:
+        """Take no more."""
+        self._stopped.cancel()
+        if self._next is not None:
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        assert self._next is not None
+        self._next.cancel()
+        await asyncio.wait([self._next])
+
+    async def _step(self) -> T | None:
+        return await anext(self._pieces, None)
