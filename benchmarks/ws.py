@@ -4,7 +4,8 @@ Usage: python benchmarks/ws.py [--repeats 5]
 
 One JSON line per case: messages per second and nanoseconds per message, of `repeats` runs the median (and all of them).
 A child process sends prebuilt frames of 20 messages over loopback as fast as the socket takes them; all else is one
-process on one core. `ratio` is ours over the rival's of the same turn (the median of the ratios turn by turn). Times rise
+process on one core. `source` is the plugin itself (session, inbox, each event once, batches of 4,096), `socket to microbar
+column` its wire code alone. `ratio` is ours over the rival's of the same turn (the median of the ratios turn by turn). Times rise
 and ids differ, so that every trade ends in a bar, which is checked; the mix has a quote for each trade. The parts run on
 frames in memory, 64 at a time as when the socket is busy.
 """
@@ -19,14 +20,18 @@ import socket
 import statistics
 import struct
 import time
+from contextlib import aclosing
 
 import msgspec
 import numpy as np
 import picows
+from pydantic import SecretStr
+from torghut_sources.alpaca.settings import AlpacaSettings
+from torghut_sources.alpaca.source import Alpaca
 from torghut_sources.alpaca.wire import Wire
 from torghut_sources.stages.microbars import Microbars
 
-from torghut_core import Batch, SymbolTable, format_timestamp
+from torghut_core import Batch, Connection, SymbolTable, Universe, format_timestamp
 
 FRAMES, PER_FRAME, TOGETHER, SYMBOLS = 25_000, 20, 64, 100
 MESSAGES = FRAMES * PER_FRAME
@@ -70,10 +75,23 @@ def serve(ready, is_mix):
                     b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
                 )
                 try:
+                    if head.startswith(b"GET /v2/"):
+                        introduce(peer)
                     peer.sendall(blob)
                     peer.recv(4096)
                 except OSError:
                     pass
+
+
+def introduce(peer):
+    """What the venue says before data comes; what it is told (keys, symbols) is taken as it is."""
+    everything = [f"S{number}" for number in range(SYMBOLS)]
+    subscribed = {"T": "subscription"} | dict.fromkeys(("trades", "quotes"), everything)
+    for said in ({"T": "success", "msg": "connected"}, {"T": "success", "msg": "authenticated"}, subscribed):
+        frame = msgspec.json.encode([said])
+        peer.sendall(struct.pack("!BBH", 0x81, 126, len(frame)) + frame)
+        if said is not subscribed:
+            peer.recv(1 << 16)
 
 
 async def receive(port, take, finish):
@@ -116,11 +134,14 @@ class Column:
         events = self.wire.read(self.waiting).events
         self.waiting.clear()
         if len(events):
-            batch = self.stage.update(events.batch(self.symbols, self.position, self.position, self.now))
-            self.position, self.now = batch.stop, int(batch.now[-1])
-            assert not batch.late
-            assert not batch.duplicates
-            self.bars.append(batch.microbars)
+            self.add(events.batch(self.symbols, self.position, self.position, self.now))
+
+    def add(self, batch):
+        batch = self.stage.update(batch)
+        self.position, self.now, self.symbols = batch.stop, int(batch.now[-1]), batch.symbols
+        assert not batch.late
+        assert not batch.duplicates
+        self.bars.append(batch.microbars)
 
     def check(self, trades):
         """Every trade is in a bar."""
@@ -128,6 +149,35 @@ class Column:
         bars = [*self.bars, self.stage.update(tick).microbars]
         assert sum(int(each.count.sum()) for each in bars) == trades
         assert self.position == MESSAGES
+
+
+class Listed(Universe):
+    """All symbols that are sent."""
+
+    symbols = tuple(sorted(f"S{number}" for number in range(SYMBOLS)))
+
+    async def changed(self):
+        await asyncio.Event().wait()
+
+
+def source_to_microbars(port, trades):
+    """Seconds from the opening of the source to the last bar."""
+    settings = AlpacaSettings(alpaca_stream_url=f"ws://127.0.0.1:{port}", alpaca_base_url="http://127.0.0.1:1")
+    source = Alpaca(Alpaca.Params(channels=["trades", "quotes"], backfill=False, tick_ms=0), settings)
+    source.connect(Connection(False, lambda _name: SecretStr("none"), Listed()))
+    column = Column()
+
+    async def take():
+        async with asyncio.timeout(60), aclosing(source.batches(4096)) as batches:
+            began = time.perf_counter()
+            async for batch in batches:
+                column.add(batch)
+                if column.position == MESSAGES:
+                    return time.perf_counter() - began
+
+    took = asyncio.run(take())
+    column.check(trades)
+    return took
 
 
 def rival_decoder():
@@ -202,16 +252,23 @@ def main():
             port = ready.get(timeout=60)
             to_microbars(port, trades)  # compiles, and fills caches
             decode = rival_decoder()
+            source_to_microbars(port, trades)
             turns = [
-                (to_microbars(port, trades), asyncio.run(receive(port, decode, lambda: None))) for _ in range(repeats)
+                (
+                    to_microbars(port, trades),
+                    source_to_microbars(port, trades),
+                    asyncio.run(receive(port, decode, lambda: None)),
+                )
+                for _ in range(repeats)
             ]
         finally:
             sender.terminate()
             sender.join()
         rival = "socket, picows and msgspec decode alone"
-        line(f"{name}: {rival}", [theirs for _, theirs in turns])
-        ratio = round(statistics.median(theirs / ours for ours, theirs in turns), 2)
-        line(f"{name}: socket to microbar column", [ours for ours, _ in turns], rival=rival, ratio=ratio)
+        line(f"{name}: {rival}", [turn[-1] for turn in turns])
+        for place, case in enumerate(("socket to microbar column", "source to microbar column")):
+            ratio = round(statistics.median(turn[-1] / turn[place] for turn in turns), 2)
+            line(f"{name}: {case}", [turn[place] for turn in turns], rival=rival, ratio=ratio)
         some = frames(is_mix)
         runs = [parts(some) for _ in range(repeats)]
         for part in runs[0]:

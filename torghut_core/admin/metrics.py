@@ -85,7 +85,7 @@ HELP: Mapping[str, str] = {
     "clickhouse_guardrails_writes_paused": "1 while nothing is written because the disk is full.",
     "clickhouse_signals_duplicates_total": "Rows of the signal store that were seen before.",
     "clickhouse_signals_errors_total": "Times that the signal store did not answer.",
-    "clickhouse_signals_lag_ms": "From the end of a bar to its row being traded on, milliseconds, by quantile.",
+    "clickhouse_signals_lag_ms": "How old the newest row is, milliseconds.",
     "clickhouse_signals_late_total": "Rows that came behind a newer one of their series and are not traded on.",
     "clickhouse_signals_polls_total": "Times that the signal store was asked for rows.",
     "clickhouse_signals_rows_total": "Rows traded on.",
@@ -116,7 +116,6 @@ LABELS: Mapping[str, str] = {
     "bus_skipped_total": "channel",
     "forwarded_total": "channel",
     "clickhouse_guardrails_errors_total": "error_class",
-    "clickhouse_signals_lag_ms": "quantile",
     "ta_watermark_lag_ms": "lane",
 }
 """The label of metrics that have another one than ``name``."""
