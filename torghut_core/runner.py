@@ -159,11 +159,11 @@ class Loop:
         """Take one batch all the way."""
         for stage in self._generation.stages:
             batch = stage.update(batch)
-        if self._is_derived_here:
-            self._signals.write(batch)
         with self._around():
             self._engine.step(batch)
         self._commit()
+        if self._is_derived_here:  # after the orders have left: the writer's thread competes for the interpreter
+            self._signals.write(batch)
 
     def _drain(self, last: Batch) -> Batch:
         """A clock tick after the last event, at which every window that is complete comes out."""
