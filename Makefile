@@ -7,7 +7,7 @@ PROJECTS := . plugins/strategies plugins/risk plugins/brokers plugins/sources pl
 EDITABLE := $(addprefix -e ,$(PROJECTS))
 MANIFESTS := $(addsuffix /pyproject.toml,$(PROJECTS))
 
-.PHONY: help demo test check format bench lock clean
+.PHONY: help demo test check rehearsal format bench lock clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -25,12 +25,15 @@ check: .venv/dev.stamp ## what CI runs: format, lint, types, import contracts, t
 	@$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory test
 
+rehearsal: .venv/dev.stamp ## the whole live system on this machine, against stand-ins of venue, Kafka and ClickHouse
+	@$(BIN)/python -m torghut_testing.live
+
 format: .venv/dev.stamp ## format and mend what can be mended
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 bench: .venv/dev.stamp .venv-rivals/stamp ## measure; figures and commands are in benchmarks/RESULTS.md
-	@for b in "indicators.py --nautilus-python .venv-rivals/bin/python" microbars.py broker.py audit.py store.py loop.py backtest.py reload.py orders.py kill.py; do \
+	@for b in "indicators.py --nautilus-python .venv-rivals/bin/python" microbars.py broker.py audit.py store.py loop.py backtest.py reload.py orders.py kill.py ws.py forward.py live.py; do \
 		echo "benchmarks/$$b"; $(BIN)/python benchmarks/$$b || exit 1; done
 
 lock: .venv/dev.stamp ## resolve requirements/*.in anew

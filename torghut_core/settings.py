@@ -75,7 +75,7 @@ class Settings(Environment):
         default=True, description="whether tables that are there get these two numbers of days"
     )
     ta_clickhouse_flush_ms: int = Field(
-        default=200, ge=10, description="how long a derived row may wait for others before it is stored, milliseconds"
+        default=50, ge=10, description="how long a derived row may wait for others before it is stored, milliseconds"
     )
     ta_clickhouse_min_free_bytes: int = Field(
         default=1 << 30, ge=0, description="below so much free disk of the signal store nothing is written, bytes"
