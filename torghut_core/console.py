@@ -179,10 +179,12 @@ class Console:
     def trading_health(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
         control, unrecorded = self._run.controls.current(), self._run.gates.unrecorded
+        unstored = self._run.unstored
         checks = {
             "loop": self.health(),
             "venue": self._venue_problems(),
             "database": [unrecorded] if unrecorded else self._run.controls.health(),  # it is asked each second
+            "store": [unstored] if unstored else [],
             "control": [str(control)] if control.state != "running" else [],
             "market_data": self._run.readiness.reasons(),
             "catalog": list(self._run.reloader.status.problems),
@@ -259,6 +261,8 @@ class Console:
         reasons += self._run.readiness.reasons()
         if self._run.gates.unrecorded:
             reasons.append(f"the audit database cannot be written: {self._run.gates.unrecorded}")
+        if unstored := self._run.unstored:
+            reasons.append(f"store: {unstored}")
         return reasons
 
     def gates(self) -> dict[str, str]:
@@ -285,6 +289,7 @@ class Console:
             **(venue.metrics() if venue is not None else {}),
             "control_rank": self._run.controls.current().rank,
             "audit_writable": float(not self._run.gates.unrecorded),
+            "store_writable": float(not self._run.unstored),
             "events_total": totals.events,
             "late_total": totals.late,
             "duplicates_total": totals.duplicates,

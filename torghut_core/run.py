@@ -214,7 +214,9 @@ class Run:
         generation, problems = self._first_generation(host, last, problems)
         settings, audit = self.settings, self.audit
         source = generation.catalog.pipelines["trading"].source
-        self._signals = open_signals(settings, self._state, is_replay=source.use == "replay")
+        is_replay = source.use == "replay"  # a tape waits for the store, the market does not
+        self._signals = open_signals(settings, self._state, is_replay=is_replay, waits=is_replay)
+        self._is_replay = is_replay
         stack.callback(self._signals.close)
         self.controls = Controls(self._state.control_path, audit_url(settings, self._state))
         self.controls.poll()
@@ -293,9 +295,19 @@ class Run:
     def _around(self) -> Iterator[None]:
         """Trade a batch: on market data that can be traded on, and not longer than a plugin may take."""
         closed = {name: gate.reason for name, gate in self.source.gates().items() if gate is not None}
+        if unstored := self.unstored:
+            closed["store"] = unstored
         self.gates.unready = "; ".join(f"{name}: {reason}" for name, reason in closed.items())
         with self._watchdog.batch():
             yield
+
+    @property
+    def unstored(self) -> str:
+        """Why rows are not being stored, "" while they are. What is at work goes on, like exits; entries wait."""
+        if self._is_replay:  # it waits for the store
+            return ""
+        trouble = self._signals.trouble
+        return "" if trouble is None else str(trouble)
 
     def _reach(self, broker: Broker, stack: ExitStack) -> Venue:
         """Connect to a real venue, as the only one who trades that account."""
@@ -444,7 +456,6 @@ class Run:
         else:
             held = broker.positions() if broker else {}
         held = {symbol: position for symbol, position in held.items() if position.quantity}
-        self._signals.flush()
         self.audit.record_account(self.account, self.engine.account(), held, self.engine.now)
         self._keep_cursor()
         self.audit.commit()

@@ -70,10 +70,13 @@ def open_audit(settings: Settings, directory: StateDirectory, *, is_tidied: bool
     return SqlAuditStore(audit_url(settings, directory), is_tidied=is_tidied)
 
 
-def open_signals(settings: Settings, directory: StateDirectory, *, is_replay: bool = True) -> SignalDatabase:
+def open_signals(
+    settings: Settings, directory: StateDirectory, *, is_replay: bool = True, waits: bool = True
+) -> SignalDatabase:
     """The signal store: the server at ``TA_CLICKHOUSE_URL``, or embedded in the state directory.
 
-    The rows of a replay are as old as its tapes, so its embedded store keeps them for ever.
+    The rows of a replay are as old as its tapes, so its embedded store keeps them for ever. `waits` as in
+    `open_signal_store`: false for whoever has more to do than to write.
     """
     from torghut_core.signals import open_signal_store
 
@@ -91,6 +94,7 @@ def open_signals(settings: Settings, directory: StateDirectory, *, is_replay: bo
         signals_ttl_days=None if is_kept else settings.ta_signals_ttl_days,
         apply_ttl=settings.ta_clickhouse_apply_ttl,
         block_age_s=settings.ta_clickhouse_flush_ms / 1000,
+        waits=waits,
     )
 
 

@@ -24,6 +24,7 @@ from torghut_core.errors import StateError
 from torghut_core.intake import Intake
 from torghut_core.model.market import Batch, SymbolTable
 from torghut_core.ports import Closed, LaneKeeper, Metric, SignalStore, Sink, Source
+from torghut_core.signals.failures import Remedy
 from torghut_core.snapshots import Snapshot, SnapshotStore
 from torghut_core.stages.base import Stage
 
@@ -172,7 +173,7 @@ class Deriver(LaneKeeper):
 
         Raises
         ------
-        StateError : the bus or the states' folder is broken for good. What was acknowledged is readable.
+        StateError : the bus, the states' folder or the store is broken for good. What was acknowledged is readable.
         """
         self._source.keeper = self
         if not self._source.has_lanes and (cursor := await self.take("")):
@@ -244,6 +245,8 @@ class Deriver(LaneKeeper):
             try:
                 await asyncio.to_thread(self._store.flush)
             except StateError as error:
+                if getattr(error, "remedy", None) is Remedy.STOP:  # it will say the same every time
+                    raise
                 if self._trouble is None or str(self._trouble) != str(error):
                     logs.error("the signal store does not take rows: nothing is read meanwhile", reason=str(error))
                 self._trouble = error

@@ -90,6 +90,7 @@ def make_run(tmp_path, blocked):
             venue=venue if is_real else None,
             engine=engine,
             gates=Gates(trading_enabled=True, unrecorded="disk full"),
+            unstored="no room",
             readiness=Readiness(),
             reloader=SimpleNamespace(status=SimpleNamespace(problems=[])),
             settings=SimpleNamespace(trading_stalled_seconds=30, trading_reconcile_ms=15000),
@@ -199,6 +200,7 @@ def test_looking_needs_no_loop(make_run):
     assert {name: reasons for name, reasons in health["checks"].items() if name != "loop"} == {
         "venue": ["ES: 5 here, 4 there"],
         "database": ["disk full"],
+        "store": ["no room"],
         "control": ["halted: fat finger (jane)"],
         "market_data": [],
         "catalog": [],

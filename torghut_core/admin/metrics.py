@@ -34,6 +34,7 @@ HELP: Mapping[str, str] = {
     "fills_total": "Fills, partial ones too.",
     "control_rank": "How strict the operator's control is: 0 running, 1 entries paused, 2 reduce only, 3 halted.",
     "audit_writable": "0 while the audit database cannot be written, and entries wait.",
+    "store_writable": "0 while the signal store does not take rows as fast as they come, and entries wait.",
     "reconcile_updates_total": "What the venue had to tell that was not known here.",
     "reconcile_age_seconds": "How long ago our books were held against the venue's.",
     "reconcile_lag_seconds": "How long the venue took to show how it stands.",

@@ -65,6 +65,10 @@ _INSERT_SETTINGS = {
     "max_partitions_per_insert_block": 0,  # a block of daily bars spans years, and a partition is a day
     "optimize_on_insert": 0,  # looking for duplicates inside the block takes half of the time, and readers do it anyway
 }
+_CONNECT_S = 5
+_ANSWER_S = 30
+"""How long a server may take to let us in, and to say anything while it is asked something, seconds."""
+
 _UNTOLD_WAITS = 3
 """Attempts that a store which has too much to do is given, before the caller is told."""
 
@@ -84,6 +88,7 @@ class ClickHouseSignalStore(SignalDatabase):
     owned : tables that are there get these `ttl_days` too; otherwise only tables that are made here.
     directory : where the files of an embedded store are; None of a server, which is asked for the room it has.
     block_age_s : how long a row may wait for others to be stored with, seconds; not after a mark.
+    waits : whether `write` waits for a store that is slow, and raises what went wrong; see `BlockWriter`.
 
     Raises
     ------
@@ -102,6 +107,7 @@ class ClickHouseSignalStore(SignalDatabase):
         owned: bool = False,
         directory: Path | None = None,
         block_age_s: float = 1.0,
+        waits: bool = True,
     ) -> None:
         self._directory = directory
         self._errors: Counter[str] = Counter()
@@ -112,14 +118,15 @@ class ClickHouseSignalStore(SignalDatabase):
         for table, name in tables.items():
             self._ensure_table(table, name, (ttl_days or {}).get(table), cluster, owned)
         self._payload = self._signal_shape(signal_schema) == "envelope"
-        self._writer = BlockWriter(self._insert, block_age_s=block_age_s, retry=_retry)
+        self._writer = BlockWriter(self._insert, block_age_s=block_age_s, waits=waits, retry=_retry)
 
     def write(self, batch: Batch) -> None:
         """Take the derived rows of a batch; a thread stores them when they are many or the oldest is a second old.
 
         Raises
         ------
-        StateError : an earlier block could not be stored. It and these rows are kept and tried again.
+        StateError : an earlier block could not be stored. It and these rows are kept and tried again. Where `waits` is
+            false: so many rows were kept that no more can be.
         """
         rows = derived_rows(batch)
         if self._payload and "signals" in rows:
@@ -164,12 +171,20 @@ class ClickHouseSignalStore(SignalDatabase):
         return dict(self._errors)
 
     def close(self) -> None:
-        """Flush and let go; closing twice is harmless."""
+        """Flush and let go; closing twice is harmless.
+
+        Raises
+        ------
+        StateError : rows that were taken are not stored; how many, and why.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         try:
             self._writer.close()
+        except StoreError as error:
+            lost = f"{self._writer.kept:,} rows could not be stored before the end: {error}"
+            raise StoreError(lost, error.error_class, error.remedy) from error
         finally:
             self._client.close()
 
@@ -405,6 +420,8 @@ def server_client(url: str, username: str = "default", password: str = "") -> tu
             username=None if parts.username else username,  # what the URL says itself is right
             password="" if parts.password else password,
             client_name="torghut",
+            connect_timeout=_CONNECT_S,
+            send_receive_timeout=_ANSWER_S,
             autogenerate_session_id=False,  # a session forbids reader and writer thread to ask at the same time
         )
     except ClickHouseError as error:

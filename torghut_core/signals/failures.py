@@ -43,6 +43,7 @@ _UNLOCK = "see why the server or the table only reads; what is not stored yet is
 _MERGES = "send larger blocks, or see why merges are slow; what is not stored yet is kept and sent again"
 _LOAD = "the server has too much to do: what is not stored yet is kept and sent again"
 _SERVER = "check that the server is up and TA_CLICKHOUSE_URL is right"
+_KEEPER = "check the server's Keeper, and its other replicas"
 
 _CODES: dict[int, tuple[str, Remedy, str]] = {
     60: ("unknown-table", Remedy.STOP, "set TRADING_SIGNAL_TABLE and TRADING_PRICE_TABLE to tables that are there"),
@@ -54,16 +55,21 @@ _CODES: dict[int, tuple[str, Remedy, str]] = {
     193: ("auth", Remedy.STOP, _USER),
     194: ("auth", Remedy.STOP, _USER),
     202: ("overload", Remedy.WAIT, _LOAD),
+    203: ("overload", Remedy.WAIT, _LOAD),
     209: ("timeout", Remedy.RETRY, _LOAD),
     210: ("connection", Remedy.RETRY, _SERVER),
+    225: ("connection", Remedy.RETRY, _KEEPER),
+    236: ("connection", Remedy.RETRY, _SERVER),
     241: ("memory-limit", Remedy.WAIT, _LOAD),
     242: ("read-only", Remedy.PAUSE, _UNLOCK),
     243: ("disk-full", Remedy.PAUSE, _ROOM),
     252: ("too-many-parts", Remedy.WAIT, _MERGES),
+    285: ("connection", Remedy.RETRY, _KEEPER),
     319: ("timeout", Remedy.RETRY, _LOAD),
+    439: ("overload", Remedy.WAIT, _LOAD),
     497: ("auth", Remedy.STOP, "grant it to the user"),
     516: ("auth", Remedy.STOP, _USER),
-    999: ("connection", Remedy.RETRY, "check the server's Keeper"),
+    999: ("connection", Remedy.RETRY, _KEEPER),
 }
 """Class, remedy and mend of ClickHouse's numbers; of the rest, `classify` says."""
 
@@ -82,7 +88,11 @@ def classify(error: Exception) -> tuple[str, Remedy, str]:
         return "timeout" if isinstance(error, TimeoutError) else "connection", Remedy.RETRY, _SERVER
     if isinstance(error, OSError):
         return ("disk-full", Remedy.PAUSE, _ROOM) if error.errno in _FULL else ("disk", Remedy.PAUSE, _ROOM)
-    from clickhouse_connect.driver.exceptions import Error, OperationalError  # 0.2 s, paid by who opened the store
+    from clickhouse_connect.driver.exceptions import (
+        DatabaseError,
+        Error,
+        OperationalError,
+    )  # 0.2 s, paid by who opened the store
 
     code = error.code if isinstance(error, Error) else None
     if code in _CODES:
@@ -90,6 +100,8 @@ def classify(error: Exception) -> tuple[str, Remedy, str]:
     if code is None and isinstance(error, OperationalError):
         is_late = "timed out" in str(error).lower()
         return ("timeout" if is_late else "connection"), Remedy.RETRY, _SERVER
+    if code is None and type(error) is DatabaseError:  # an answer without a code is a proxy's, such as a 502
+        return "connection", Remedy.RETRY, _SERVER
     return "other", Remedy.STOP, _SERVER if code is None else "ClickHouse's log says more"
 
 

@@ -30,6 +30,9 @@ SOURCE = "ta"
 VERSION = 1
 """Version of the row format, as the envelope has it."""
 
+_OBJECTS = 600
+"""Bytes of the objects that a `Rows` is made of, measured: all that a few rows take."""
+
 
 class Rows(msgspec.Struct, frozen=True):
     """Rows of one table out of one batch, with the loop's time at which each became known (shape (n,), ns)."""
@@ -40,6 +43,11 @@ class Rows(msgspec.Struct, frozen=True):
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def memory(self) -> int:
+        """What it takes in memory, bytes, about: rows that come one at a time take most of it for the objects."""
+        return self.values.ints.nbytes + self.values.floats.nbytes + self.ingest_ts.nbytes + _OBJECTS
 
     def split(self, count: int) -> tuple[Rows, Rows]:
         """The first `count` rows and the others, without a copy."""

@@ -277,6 +277,7 @@ def open_signal_store(
     cluster: str = "",
     apply_ttl: bool = False,
     block_age_s: float = 1.0,
+    waits: bool = True,
 ) -> SignalDatabase:
     """Open the signal store that the settings ask for: a server, else an embedded one, else one in memory.
 
@@ -291,6 +292,8 @@ def open_signal_store(
     cluster : name of the ClickHouse cluster that replicates the server's tables, "" for none.
     apply_ttl : a server's tables that are there already get these days too.
     block_age_s : how long a row may wait for others to be stored with, seconds.
+    waits : whether `write` waits for a store that is slow, and raises what went wrong. Otherwise rows are kept in memory
+        meanwhile, `SignalDatabase.trouble` says why, and `write` raises only when there is no more room for them.
 
     Raises
     ------
@@ -320,6 +323,7 @@ def open_signal_store(
             owned=not url or apply_ttl,
             directory=None if url else directory,
             block_age_s=block_age_s,
+            waits=waits,
         )
     except BaseException:
         client.close()

@@ -7,10 +7,20 @@ from collections import Counter, deque
 from collections.abc import Callable
 from threading import Condition, Thread
 
+from torghut_core.signals.failures import Remedy, StoreError
 from torghut_core.signals.rows import Rows
+
+MOST_BYTES = 200_000_000
+"""What the rows may take in memory that a writer keeps which does not wait; some 600,000 bars with their signals."""
 
 PATIENCE_S = 5.0
 """How long `put` and `flush` wait for an attempt that is put off; for a later one they raise what is known, seconds."""
+
+_BEHIND = StoreError(
+    "the signal store takes rows more slowly than they come (see why it is slow; what is not stored yet is kept)",
+    "behind",
+    Remedy.WAIT,
+)
 
 
 def _at_once(error: Exception, failures: int) -> tuple[float, bool]:
@@ -25,13 +35,19 @@ class BlockWriter:
     hand-over of a block or `flush` raises here; and the one after that tries the block again, but not before `retry`
     says: however often the writer is called, attempts are as far apart as that.
 
+    One that does not wait is for a caller who has more to do than to write. Its `put` neither waits nor raises while the
+    store is slow or refuses: `trouble` tells that, blocks are tried again without being asked for, and only when more
+    than `most_bytes` are kept `put` raises.
+
     Parameters
     ----------
     insert : stores the rows of one table, with the block's token (see `mark`, "" without one); called with the same
         block again after it raised.
     block_rows : rows of one table that make a block.
     block_age_s : a block is made of fewer when the oldest of them has waited so long, seconds; not after a mark.
-    waiting_blocks : blocks that may wait; `put` waits when there are more.
+    waiting_blocks : blocks that may wait; when there are more, `put` waits, or `trouble` says that the store is behind.
+    waits : whether `put` and `mark` wait, and raise what an insert raised.
+    most_bytes : where they do not: what the rows that are kept may take in memory.
     retry : what was raised, and how often in a row -> the seconds until the next attempt, and whether the caller is told
         meanwhile.
     """
@@ -42,18 +58,23 @@ class BlockWriter:
         block_rows: int = 50_000,
         block_age_s: float = 1.0,
         waiting_blocks: int = 8,
+        waits: bool = True,
+        most_bytes: int = MOST_BYTES,
         retry: Callable[[Exception, int], tuple[float, bool]] = _at_once,
     ) -> None:
         self._insert = insert
         self._block_rows = block_rows
         self._block_age_s = block_age_s
         self._waiting_blocks = waiting_blocks
+        self._waits = waits
+        self._most_bytes = most_bytes
         self._retry = retry
         self._open: dict[str, list[Rows]] = {}
         self._open_rows: Counter[str] = Counter()
         self._open_since = 0.0
         self._mark = ""
         self._parts: Counter[str] = Counter()
+        self._kept_rows = self._kept_bytes = 0
         self._blocks: deque[tuple[str, list[Rows], str]] = deque()
         self._failure: Exception | None = None
         self._is_told = False
@@ -70,19 +91,29 @@ class BlockWriter:
     def trouble(self) -> Exception | None:
         """Why the rows that wait are not stored; None while nothing is wrong."""
         with self._changed:
-            return self._paused or self._last
+            return self._paused or self._last or (_BEHIND if self._is_behind and not self._waits else None)
+
+    @property
+    def kept(self) -> int:
+        """Rows that were taken and are not stored yet."""
+        with self._changed:
+            return self._kept_rows
 
     def put(self, rows: dict[str, Rows]) -> None:
-        """Take the rows of each table; raise what an earlier insert raised, with these rows taken all the same."""
+        """Take the rows of each table; raise what an earlier insert raised, with these rows taken all the same.
+
+        A writer that does not wait raises a `StoreError` when it keeps too much.
+        """
         with self._changed:
             queued = len(self._blocks)
             for table, part in rows.items():
                 self._take(table, part)
-            if not self._mark and self._open and time.monotonic() - self._open_since >= self._block_age_s:
+            is_old = self._open and time.monotonic() - self._open_since >= self._block_age_s
+            if is_old and not self._mark and (self._waits or not self._is_behind):  # what is behind needs large blocks
                 self._cut()
             is_due = len(self._blocks) > queued
         if is_due:
-            self._hand_over(self._waiting_blocks)
+            self._pass_on()
 
     def mark(self, token: str) -> None:
         """Begin a new block: what comes from here on is cut by number of rows alone, and its blocks' tokens begin so.
@@ -93,7 +124,7 @@ class BlockWriter:
             self._cut()
             self._mark = token
             self._parts.clear()
-        self._hand_over(self._waiting_blocks)
+        self._pass_on()
 
     def flush(self) -> None:
         """Wait until everything taken is stored, or raise why it is not; from any thread."""
@@ -119,12 +150,18 @@ class BlockWriter:
         try:
             with self._changed:
                 self._not_before = 0.0
+                if not self._waits:
+                    self._failure, self._is_told = None, False
             self.flush()
         finally:
             with self._changed:
                 self._closing = True
                 self._changed.notify_all()
             self._thread.join()
+
+    @property
+    def _is_behind(self) -> bool:
+        return len(self._blocks) > self._waiting_blocks
 
     def _take(self, table: str, rows: Rows) -> None:
         if not self._open:
@@ -133,6 +170,8 @@ class BlockWriter:
             room = self._block_rows - self._open_rows[table]
             part, rows = rows.split(room)
             self._open.setdefault(table, []).append(part)
+            self._kept_rows += len(part)
+            self._kept_bytes += part.memory
             self._open_rows[table] += len(part)
             if self._open_rows[table] == self._block_rows:
                 self._cut_table(table)
@@ -146,6 +185,21 @@ class BlockWriter:
         self._blocks.append((table, self._open.pop(table), token))
         self._parts[table] += 1
         del self._open_rows[table]
+
+    def _pass_on(self) -> None:
+        """Let the thread have what was cut, and wait for it where there is too much of it; or see that memory is not."""
+        if self._waits:
+            self._hand_over(self._waiting_blocks)
+            return
+        with self._changed:
+            self._changed.notify_all()
+            if self._kept_bytes > self._most_bytes:
+                why = self._paused or self._last or _BEHIND
+                raise StoreError(
+                    f"{self._kept_rows:,} rows wait to be stored, and no more can be kept in memory: {why}",
+                    "behind",
+                    Remedy.STOP,
+                ) from why
 
     def _hand_over(self, waiting_blocks: int) -> None:
         """Wait until no more than so many blocks wait."""
@@ -180,9 +234,14 @@ class BlockWriter:
                         self._failure = error
                     self._changed.notify_all()
             else:
+                stored = [(len(part), part.memory) for part in block[1]]
                 with self._changed:
                     self._blocks.popleft()
+                    self._kept_rows -= sum(rows for rows, _ in stored)
+                    self._kept_bytes -= sum(memory for _, memory in stored)
                     self._failures, self._last, self._not_before = 0, None, 0.0
+                    if not self._waits:
+                        self._failure, self._is_told = None, False
                     self._changed.notify_all()
 
     def _next(self) -> tuple[str, list[Rows], str] | None:
@@ -190,7 +249,8 @@ class BlockWriter:
         with self._changed:
             while not self._closing:
                 wait = None
-                if self._blocks and self._failure is None and self._paused is None:
+                is_asked_for = self._failure is None or not self._waits
+                if self._blocks and is_asked_for and self._paused is None:
                     wait = self._not_before - time.monotonic()
                     if wait <= 0:
                         return self._blocks[0]

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server.start()
         sys.stdout.write(f"{server.url}\n")
         sys.stdout.flush()
-        ended.wait()
+        while not ended.wait(0.5):  # a signal may have gone to a thread of the engine
+            pass
     except OSError as error:
         parser.error(f"--port {given.port}: {error.strerror}")
     finally:

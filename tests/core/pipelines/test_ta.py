@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from torghut_core import Envelope
 from torghut_core.errors import StateError
+from torghut_core.signals.failures import Remedy, StoreError
 from torghut_core.snapshots import Snapshot, SnapshotStore, decode, encode
 from torghut_core.ta import Deriver
 
@@ -115,6 +116,17 @@ def test_store_that_refuses_is_waited_for(parts, trades, whole, monkeypatch):
     assert parts.rows(store) == whole
     assert store.refusals == 0
     assert deriver.gates() == {"store": None}
+
+
+def test_store_that_will_never_take_rows_ends_it(parts, trades):
+    """What trying again cannot mend (a wrong password) ends the process, loudly."""
+
+    class Refusing(parts.Store):
+        def flush(self):
+            raise StoreError("wrong password (set TA_CLICKHOUSE_PASSWORD)", "auth", Remedy.STOP)
+
+    with pytest.raises(StateError, match="wrong password"):
+        asyncio.run(Deriver(parts.Tape(trades), parts.stages(), Refusing()).run())
 
 
 def test_gate_tells_why_the_store_refuses(parts, trades, monkeypatch):

@@ -1,6 +1,7 @@
 """What looks after the signal store: it pauses in time, resumes with a margin, and says why."""
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError, ProgrammingError
 
 from torghut_core.errors import StateError
 from torghut_core.signals import MemorySignalStore
@@ -184,3 +185,18 @@ def test_other_errors_are_not_classified_by_chance():
     assert classify(ConnectionResetError())[:2] == ("connection", Remedy.RETRY)
     assert classify(OSError(5, "Input/output error"))[:2] == ("disk", Remedy.PAUSE)
     assert issubclass(StoreError, StateError)
+
+
+@pytest.mark.parametrize(
+    ("error", "error_class", "remedy"),
+    [
+        (DatabaseError("<html>502 Bad Gateway</html>"), "connection", Remedy.RETRY),
+        (DatabaseError("no privilege", code=497), "auth", Remedy.STOP),
+        (DatabaseError("type mismatch", code=53), "other", Remedy.STOP),
+        (DatabaseError("the server ends", code=236), "connection", Remedy.RETRY),
+        (ProgrammingError("wrong argument"), "other", Remedy.STOP),
+    ],
+)
+def test_only_what_will_say_the_same_every_time_stops(error, error_class, remedy):
+    """An answer that is no ClickHouse's is a proxy's, and passes; `torghut ta` ends at what does not."""
+    assert classify(error)[:2] == (error_class, remedy)
