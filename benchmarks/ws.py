@@ -89,7 +89,8 @@ def introduce(peer):
     subscribed = {"T": "subscription"} | dict.fromkeys(("trades", "quotes"), everything)
     for said in ({"T": "success", "msg": "connected"}, {"T": "success", "msg": "authenticated"}, subscribed):
         frame = msgspec.json.encode([said])
-        peer.sendall(struct.pack("!BBH", 0x81, 126, len(frame)) + frame)
+        head = struct.pack("!BB", 0x81, len(frame)) if len(frame) < 126 else struct.pack("!BBH", 0x81, 126, len(frame))
+        peer.sendall(head + frame)
         if said is not subscribed:
             peer.recv(1 << 16)
 
@@ -173,7 +174,8 @@ def source_to_microbars(port, trades):
             async for batch in batches:
                 column.add(batch)
                 if column.position == MESSAGES:
-                    return time.perf_counter() - began
+                    break
+            return time.perf_counter() - began
 
     took = asyncio.run(take())
     column.check(trades)

@@ -43,8 +43,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(main):
+    """Run to the end, or fail after an hour by that clock."""
+
+    async def limited():
+        async with asyncio.timeout(3600):
+            return await main
+
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(main)
+        return runner.run(limited())
 
 
 class Listed(Universe):
@@ -241,7 +247,9 @@ class Telling(Venue):
     def __init__(self, count):
         super().__init__()
         self.tape = [
-            (bar if number == 5 else quote if number % 3 == 2 else trade)(number, ("BTC/USD", "ETH/USD")[number % 2])
+            bar(number - 6_000, "ETH/USD")
+            if number == 5
+            else (quote if number % 3 == 2 else trade)(number, ("BTC/USD", "ETH/USD")[number % 2])
             for number in range(count)
         ]
 
@@ -253,20 +261,17 @@ class Telling(Venue):
 
 
 class Recorded(SimulatedAlpaca):
-    """Closes after so many events."""
-
-    count = 0
+    """Closes after the last event of its tape."""
 
     def seek(self, cursor):
         self.venue.past = self.venue.tape
         super().seek(cursor)
 
     async def batches(self, size):
-        left = self.count - self.cursor()["seq"]
+        last = int(Wire().read([msgspec.json.encode(self.venue.tape)]).events.known_ts().max())
         async for batch in super().batches(size):
-            left -= len(batch)
             yield batch
-            if left <= 0:
+            if batch.now[-1] >= last:
                 self.close()
 
 
@@ -305,14 +310,13 @@ def simulated(monkeypatch):
 
     def recorded(count=40):
         """A source that gives a tape and closes: connected already, for a loop that is not there yet."""
-        venue = SimulatedAlpaca.venue = Telling(count)
+        SimulatedAlpaca.venue = Telling(count)
         made = Recorded(
             Alpaca.Params(tick_ms=0, history_lag_ms=0, overlap_ms=0),
             AlpacaSettings(alpaca_market_type="crypto", reconnect_base_ms=1),
             wall=lambda: T0,
         )
         made.connect(Connection(False, lambda name: SecretStr(KEYS[name]), Listed("BTC/USD", "ETH/USD")))
-        made.count = len(venue.tape)
         return made
 
     return SimpleNamespace(

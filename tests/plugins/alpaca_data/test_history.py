@@ -48,7 +48,7 @@ class Venue:
     async def open(self, **settings):
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        waits = []
+        waits, complaints = [], []
 
         async def sleep(seconds):
             waits.append(seconds)
@@ -56,9 +56,9 @@ class Venue:
         options = {name: settings.pop(name) for name in ("attempts", "answer_s") if name in settings}
         history = History(
             AlpacaSettings(alpaca_base_url=url, **settings), SecretStr("key-id"), SecretStr("secret-key"),
-            sleep=sleep, chance=lambda: 0.5, **options,
+            complain=complaints.append, sleep=sleep, chance=lambda: 0.5, **options,
         )  # fmt: skip
-        history.waits = waits
+        history.waits, history.complaints = waits, complaints
         try:
             yield history
         finally:
@@ -335,7 +335,7 @@ def test_nobody_listening_is_unanswered(open_twice):
     async def case():
         history = History(
             AlpacaSettings(alpaca_base_url="http://127.0.0.1:1"), SecretStr("k"), SecretStr("s"),
-            attempts=2 if open_twice else 1, sleep=lambda _: asyncio.sleep(0),
+            complain=lambda _: None, attempts=2 if open_twice else 1, sleep=lambda _: asyncio.sleep(0),
         )  # fmt: skip
         with pytest.raises(Unanswered, match="ConnectError"):
             await anext(history.events(("trades",), ("A",), T0, T0 + 1))

@@ -182,6 +182,7 @@ def test_mute_connection_is_given_up_though_it_answers():
     """Pongs without data are no data: after `stale_s` the connection is given up, and the gate tells before."""
     made = live()
     made.heard(1.0, is_data=True)
+    made.admitted(1.0)
     assert made.gates(20.0)["freshness"] is None
     for now in (11.0, 21.0, 30.9):
         made.at(now)
@@ -192,6 +193,27 @@ def test_mute_connection_is_given_up_though_it_answers():
     made.at(31.0)
     assert made.problem.error_class == "mute"
     assert made.gates(31.0)["backfill"] is not None
+
+
+@pytest.mark.parametrize("expects", [True, False])
+def test_data_that_cannot_be_used_is_not_fresh(expects):
+    """Frames that come keep the connection; the gate asks whether any of it was good, and tells why not."""
+    made = live(expects=lambda: expects)
+    made.heard(1.0, is_data=True)
+    made.unusable("ahead of all clocks")
+    gate = made.gates(1.0)["freshness"]
+    assert (gate.reason, gate.error_class) == ("no data yet that can be used: ahead of all clocks", "unusable")
+    made.admitted(2.0)
+    assert made.gates(32.0)["freshness"] is None
+    for now in (10.0, 20.0, 30.0, 32.0):
+        made.heard(now, is_data=True)
+        made.unusable("a price of null")
+        made.at(now)
+    assert made.has_socket
+    assert made.gates(32.0)["freshness"] is None
+    assert made.gates(32.1)["freshness"].reason == "no data for 30 s that can be used: a price of null"
+    made.admitted(33.0)
+    assert made.gates(33.0)["freshness"] is None
 
 
 def test_closed_market_may_be_silent():
@@ -232,7 +254,6 @@ def test_gap_is_open_until_it_was_filled():
         assert made.state is State.FILLING
         if now == 100:
             made.lost(GONE, now)
-    assert made.missed == {"A", "B"}
     made.filled()
     assert made.state is State.LIVE
     assert all(gate is None for name, gate in made.gates(200.0).items() if name != "freshness")

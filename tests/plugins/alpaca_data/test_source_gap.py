@@ -1,12 +1,17 @@
 """What was given out is remembered, up to a bound."""
 
 import asyncio
+import json
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from torghut_sources.alpaca.gap import SMALLEST, Recent
+from torghut_sources.alpaca.gap import SMALLEST, Once, Recent
 from torghut_sources.alpaca.inbox import Inbox
+from torghut_sources.alpaca.source import Alpaca
+from torghut_sources.alpaca.wire import Wire
+
+from torghut_core import SymbolTable
 
 
 @given(st.lists(st.lists(st.integers(1, 40)), max_size=20))
@@ -70,3 +75,39 @@ def test_inbox_says_when_it_is_full_and_when_half_empty():
             assert inbox.has_room
 
     asyncio.run(main())
+
+
+def test_events_that_differ_in_anything_are_kept():
+    """Quotes differ by symbol, time and each value, trades by symbol, exchange, id and day, or without an id by values too."""
+    quote = {"T": "q", "S": "A", "t": "2026-01-05T14:30:00Z", "bp": 1.0, "bs": 2.0, "ap": 3.0, "as": 4.0}
+    trade = {"T": "t", "S": "A", "t": "2026-01-05T14:30:00Z", "i": 1, "x": "V", "p": 1.0, "s": 2.0}
+    bare = {name: value for name, value in trade.items() if name not in "ix"}
+    others = {"S": "B", "t": "2026-01-06T14:30:00Z", "bp": None, "bs": 9.0, "ap": 9.0, "as": 9.0, "i": "a", "x": "K"}
+    values = {"p": 9.0, "s": 9.0}
+    stream = [
+        *([quote] + [quote | {name: others[name]} for name in ("S", "t", "bp", "bs", "ap", "as")]),
+        *([trade] + [trade | {name: others[name]} for name in ("S", "t", "i", "x")]),
+        *([bare] + [bare | {name: (others | values)[name]} for name in ("S", "t", "p", "s")]),
+    ]
+    events = Wire().read([json.dumps(stream).encode()]).events
+    once, symbols = Once(SMALLEST), SymbolTable()
+    assert len(once.pass_on(events, symbols)) == len(stream)
+    again = Wire("json").read([json.dumps([each]).encode() for each in reversed(stream)]).events
+    assert len(once.pass_on(again, symbols)) == 0
+    assert once.drops == {"quotes": 7, "trades": 10}
+
+
+def test_row_of_the_history_that_cannot_be_used_is_counted(simulated):
+    """What a page of the history holds and is left out stands in the source's metric, as of the stream."""
+
+    async def main():
+        source = simulated.source(simulated.Venue(), simulated.Listed("BTC/USD"))
+        history = Alpaca._open_history(source)
+        good = {"t": "2026-01-05T14:30:00Z", "p": 1.0, "s": 2.0}
+        page = {"trades": {"BTC/USD": [good, good | {"p": None}, good | {"t": "soon"}]}, "next_page_token": None}
+        events, token = history._read("trades", "BTC/USD", json.dumps(page).encode())
+        assert (len(events), token) == (1, None)
+        assert source.metrics()["ws_complaints_total"] == {"message": 1, "time": 1}
+        await history.aclose()
+
+    simulated.run(main())

@@ -394,7 +394,7 @@ def test_cursor_goes_on_where_it_was(simulated):
         assert batch.start == 6
         while batch.stop < 10:  # the event of that very time comes again
             batch = await anext(stream)
-        assert source.cursor() == {"position": 10, "seq": 10, "now": int(batch.now[-1])}
+        assert source.cursor() == {"position": 10, "seq": 10, "now": int(batch.now[-1]), "bars": {}}
         source.close()
 
     simulated.run(main())
@@ -524,5 +524,161 @@ def test_gap_that_opens_while_another_is_filled_keeps_the_gate_closed(simulated)
         source.close()
         with pytest.raises(StopAsyncIteration):
             await pending
+
+    simulated.run(main())
+
+
+def test_forwarded_feed_tells_the_time_it_is_whole_up_to(simulated):
+    """`known_until` is the latest event's time, and of a silent feed the ticks', which come as empty lists; None in a gap."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS), tick_ms=500, stale_after_s=60)
+        assert source.known_until() is None
+        stream = source.messages(10)
+        pending = asyncio.ensure_future(anext(stream))
+        await venue.settled()
+        assert source.known_until() is None
+        venue.happen(*tape.next(2))
+        last = Envelope.decode((await pending)[-1].value).event_ts
+        assert source.known_until() == last
+        assert await anext(stream) == []
+        assert 400_000_000 < source.known_until() - last < 600_000_000
+        told = source.known_until()
+        assert source.cursor()["now"] == told
+        venue.transport.end()
+        assert source.known_until() is None
+        venue.happen(*tape.next(4))
+        assert len(await anext(stream)) == 4
+        assert source.known_until() is None
+        pending = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.2)
+        assert not pending.done()
+        assert source.known_until() == told
+        source.close()
+
+    simulated.run(main())
+
+
+def test_batches_tell_the_time_they_are_whole_up_to(simulated):
+    """Of a piece that is given out in parts only the part that was given is known."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS))
+        stream = source.batches(2)
+        pending = asyncio.ensure_future(anext(stream))
+        await venue.settled()
+        venue.happen(*tape.next(4))
+        first = await pending
+        assert source.known_until() == first.now[-1]
+        second = await anext(stream)
+        assert source.known_until() == second.now[-1] > first.now[-1]
+        source.close()
+
+    simulated.run(main())
+
+
+def test_minute_is_one_row(simulated):
+    """Updated bars, and what the history tells of a minute that the stream told otherwise, are counted and no rows."""
+
+    async def main():
+        venue = simulated.Venue()
+        source = simulated.source(venue, simulated.Listed("BTC/USD"))
+        rows, cursors = [], []
+
+        async def take():
+            async for batch in source.batches(2):
+                rows.extend(batch.bars.event_ts.tolist())
+                cursors.append((source.cursor()["bars"], list(rows)))
+
+        taker = asyncio.create_task(take())
+        await venue.settled()
+        first, second = simulated.bar(6_000), simulated.bar(12_000)
+        venue.happen(first, simulated.trade(13_000), first | {"T": "u", "v": 4.0}, second, simulated.trade(19_000))
+        await asyncio.sleep(0.1)
+        venue.transport.end()
+        venue.past = [first | {"v": 4.0}, second | {"v": 5.0}, simulated.bar(18_000)]
+        await asyncio.sleep(1)
+        source.close()
+        await taker
+        assert len(rows) == len(set(rows)) == 3
+        assert source.metrics()["ws_bar_updates_total"] == 2  # the history's first is the update that was told
+        for bars, so_far in cursors:
+            assert bars == ({"BTC/USD": so_far[-1]} if so_far else {})
+        return source.cursor(), venue
+
+    cursor, venue = simulated.run(main())
+
+    async def again():
+        source = simulated.source(venue, simulated.Listed("BTC/USD"))
+        source.seek(cursor)
+        venue.past.append(simulated.trade(23_000))
+        async for batch in source.batches(10):
+            assert not len(batch.bars)
+            if batch.trades.event_ts.max(initial=0) > cursor["now"]:
+                break
+        assert source.metrics()["ws_bar_updates_total"] == 5
+        source.close()
+
+    simulated.run(again())
+
+
+@pytest.mark.parametrize("frame", ["ahead", "bad"])
+def test_feed_of_which_nothing_can_be_used_is_not_fresh(simulated, frame):
+    """Events that are all refused, and messages that cannot be read, close `freshness` with their reason."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(venue, simulated.Listed(*SYMBOLS), stale_after_s=3)
+        batches = []
+
+        async def take():
+            async for batch in source.batches(10):
+                batches.append(batch)  # noqa: PERF401 - looked at meanwhile
+
+        taker = asyncio.create_task(take())
+        await venue.settled()
+        venue.happen(*tape.next(1))
+        await asyncio.sleep(0.1)
+        assert source.gates()["freshness"] is None
+        for number in range(5):
+            ahead, bad = simulated.trade(0, at=(7200 + number) * 10**9), simulated.trade(9) | {"p": None}
+            venue.transport.give(ahead if frame == "ahead" else bad)
+            await asyncio.sleep(1)
+        gate = source.gates()["freshness"]
+        assert gate.error_class == "unusable"
+        assert ("set the clock of this machine" if frame == "ahead" else "null") in gate.reason
+        venue.happen(*tape.next(1))
+        await asyncio.sleep(0.1)
+        assert source.gates()["freshness"] is None
+        assert (len(batches), len(venue.attempts)) == (2, 1)
+        source.close()
+        await taker
+
+    simulated.run(main())
+
+
+def test_symbol_that_becomes_wanted_in_a_gap_is_filled_as_the_others(simulated):
+    """What happened to it since the gap began comes from the history."""
+
+    async def main():
+        venue = simulated.Venue()
+        universe = simulated.Listed("BTC/USD")
+        source = simulated.source(venue, universe)
+        stream = source.batches(10)
+        pending = asyncio.ensure_future(anext(stream))
+        await venue.settled()
+        venue.happen(simulated.trade(10))
+        await pending
+        venue.is_down = True
+        venue.transport.end()
+        universe.set("BTC/USD", "ETH/USD")
+        venue.happen(simulated.trade(11), simulated.trade(12, "ETH/USD"))
+        await asyncio.sleep(0.3)
+        venue.is_down = False
+        filled = await anext(stream)
+        assert [filled.symbols.names[number] for number in filled.trades.symbol] == ["BTC/USD", "ETH/USD"]
+        source.close()
 
     simulated.run(main())

@@ -269,9 +269,7 @@ def test_columns_are_those_of_a_tape_of_the_envelopes(stream):
     own = SymbolTable()
     batch = events.batch(own, 0, 7, 0)
     messages = events.messages(feed="iex", source="ws", seq=7, ingest_ts=T0)
-    rows = [
-        message.value for message in messages if message.channel != "status" and b'"is_final":true' in message.value
-    ]
+    rows = [message.value for sent, message in zip(stream, messages, strict=True) if sent["T"] in "tqb"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tape.jsonl"
         path.write_bytes(b"\n".join(rows) or b"\n ")
@@ -305,11 +303,11 @@ def test_batch_keeps_the_contract_of_sources(stream, cut, before):
     events = read(as_json(stream)).events
     symbols = SymbolTable()
     whole = events.batch(symbols, 100, 7, before)
-    with_rows = [place for place, each in enumerate(stream) if each["T"] in "tqbu"]
+    with_rows = [place for place, each in enumerate(stream) if each["T"] in "tqb"]
     assert len(whole) == len(with_rows)
     at = np.sort(np.concatenate([whole.trades.at, whole.quotes.at, whole.bars.at]))
     assert at.tolist() == list(range(100, 100 + len(with_rows)))
-    known = [stream[place]["t"] + (MINUTE if stream[place]["T"] in "bu" else 0) for place in with_rows]
+    known = [stream[place]["t"] + (MINUTE if stream[place]["T"] == "b" else 0) for place in with_rows]
     assert whole.now.tolist() == np.maximum.accumulate([before, *known])[1:].tolist()
     cut = min(cut, len(stream))
     assert events.trade_keys()[whole.trades.seq - 7].tolist() == whole.trades.trade_key.tolist()
@@ -472,12 +470,42 @@ def test_rare_events_keep_their_whole_payload():
 
 def test_daily_bar_in_progress_is_not_final():
     """A day that is not over moves no clock and is no row; its envelope says that it is not final."""
-    events = read([BAR | {"T": "d"}, BAR | {"T": "u"}]).events
-    assert [type(event) for event in events.items] == [DailyBar, UpdatedBar]
+    events = read([BAR | {"T": "d"}, BAR]).events
+    assert [type(event) for event in events.items] == [DailyBar, Bar]
     assert [envelope.is_final for envelope in envelopes(events)] == [False, True]
     batch = events.batch(SymbolTable(), 0, 3, 0)
     assert (len(batch), batch.bars.seq.tolist()) == (1, [4])
     assert batch.now.tolist() == [events.event_ts[1] + MINUTE]
+
+
+def test_updated_bar_is_a_message_and_no_row():
+    """A minute told again would count twice in columns; who reads messages gets it as a bar, known at its end."""
+    events = read([BAR, BAR | {"T": "u", "v": BAR["v"] + 5}]).events
+    assert [(each.channel, each.payload.volume) for each in envelopes(events)] == [
+        ("bars", BAR["v"]),
+        ("bars", BAR["v"] + 5),
+    ]
+    batch = events.batch(SymbolTable(), 0, 0, 0)
+    assert (len(batch), batch.bars.volume.tolist()) == (1, [BAR["v"]])
+    assert events.known_ts().tolist() == (events.event_ts + MINUTE).tolist()
+
+
+def test_bar_that_is_not_newer_is_an_update():
+    """Of a symbol's minutes each is a bar once, in order; what comes again or too late is an update, of any batch before."""
+    minutes = [("A", 1), ("A", 2), ("A", 2), ("B", 1), ("A", 1), ("A", 3), ("B", 3)]
+    sent = [BAR | {"S": symbol, "t": format_timestamp(T0 + minute * MINUTE)} for symbol, minute in minutes]
+    events = read(sent).events
+    kinds = [Bar, Bar, UpdatedBar, Bar, UpdatedBar, Bar, Bar]
+    assert [type(each) for each in events.each_minute_once({}).items] == kinds
+    latest = {"A": T0 + 2 * MINUTE}
+    once = events.each_minute_once(latest)
+    assert [type(each) for each in once.items] == [UpdatedBar, UpdatedBar, *kinds[2:]]
+    assert [message.value for message in _messages(once)] == [message.value for message in _messages(events)]
+    assert latest == {"A": T0 + 2 * MINUTE}
+
+
+def _messages(events):
+    return events.messages(feed="iex", source="ws", seq=0, ingest_ts=T0)
 
 
 @pytest.mark.parametrize(("encoding", "codec"), [("json", msgspec.json), ("msgpack", msgspec.msgpack)])

@@ -17,14 +17,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from torghut_core import IntArray
+from torghut_core import IntArray, SymbolTable
 from torghut_core.stages import kernel
 from torghut_sources.alpaca.wire import Bar, Events, Quote, Trade, UpdatedBar
 
 DAY = 86_400_000_000_000
 SMALLEST = 1 << 12
 """Places of a new table."""
-_SPREAD = np.int64(0x1E3779B97F4A7C15)
 
 
 @kernel
@@ -56,6 +55,23 @@ def admit(table: IntArray, older: IntArray, ids: IntArray, is_new: NDArray[np.bo
         else:
             is_new[here] = False
     return len(ids), count
+
+
+@kernel
+def identify(
+    keys: IntArray, symbols: IntArray, event_ts: IntArray, in_quotes: IntArray, quotes: IntArray, ids: IntArray
+) -> None:
+    """Identities of trades by key, symbol number and day, and of quotes by symbol number, time and the bits of their values."""
+    for here in range(len(keys)):
+        key = (keys[here] ^ (symbols[here] * 0x27D4EB2F165667C5)) * 0x1E3779B97F4A7C15 + event_ts[here] // DAY
+        ids[here] = key if key != 0 else 1
+    for row in range(len(in_quotes)):
+        here = in_quotes[row]
+        key = event_ts[here] ^ (symbols[here] * 0x27D4EB2F165667C5)
+        for value in range(4):
+            key = (key ^ quotes[value, row]) * 0x1E3779B97F4A7C15
+            key ^= key >> 29
+        ids[here] = key if key != 0 else 1
 
 
 class Recent:
@@ -103,12 +119,12 @@ class Once:
         self._often, self._seldom = Recent(capacity), Recent(capacity)
         self.drops: Counter[str] = Counter()
 
-    def pass_on(self, events: Events) -> Events:
-        """The events that were not there before, in their order."""
+    def pass_on(self, events: Events, symbols: SymbolTable) -> Events:
+        """The events that were not there before, in their order; `symbols` is the same each time."""
         items = events.items
         if not items:
             return events
-        ids, is_often = identities(events)
+        ids, is_often = identities(events, symbols)
         if is_often.all():
             is_new = self._often.admit(ids)
         else:
@@ -121,20 +137,20 @@ class Once:
         return events.take(np.flatnonzero(is_new))
 
 
-def identities(events: Events) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Identity of each event, never 0, good in this process; and which are trades and quotes."""
-    items, event_ts = events.items, events.event_ts
-    keys = events.trade_keys()
-    symbols = np.fromiter(map(hash, map(_SYMBOL, items)), np.int64, len(items))
-    ids = (keys ^ symbols) * _SPREAD + event_ts // DAY
+def identities(events: Events, symbols: SymbolTable) -> tuple[IntArray, NDArray[np.bool_]]:
+    """Identity of each event, never 0, good as long as `symbols`; and which are trades and quotes."""
+    items, event_ts, keys = events.items, events.event_ts, events.trade_keys()
+    ids = np.empty(len(items), np.int64)
+    is_other = keys == 0
     is_often = np.ones(len(items), np.bool_)
-    for place in np.flatnonzero(keys == 0).tolist():
+    in_quotes = events.parts[1][1]
+    identify(keys, events.numbers(symbols), event_ts, in_quotes, events.quote_values().view(np.int64), ids)
+    is_other[in_quotes] = False
+    for place in np.flatnonzero(is_other).tolist():
         item = items[place]
         kind = type(item)
-        ids[place] = hash((int(event_ts[place]), _VALUES.get(kind, repr)(item)))
-        if kind is not Quote and kind is not Trade:
-            is_often[place] = False
-    ids[ids == 0] = 1
+        ids[place] = hash((int(event_ts[place]), _VALUES.get(kind, repr)(item))) or 1
+        is_often[place] = kind is Trade
     return ids, is_often
 
 
@@ -148,6 +164,5 @@ def _values(kind: type[msgspec.Struct]) -> Callable[[Any], Any]:
     return attrgetter(*(field for field in kind.__struct_fields__ if field != "time"))
 
 
-_SYMBOL = attrgetter("symbol")
 _CHANNELS: dict[type, str] = {Trade: "trades", Quote: "quotes", Bar: "bars", UpdatedBar: "bars"}
-_VALUES: dict[type, Callable[[Any], Any]] = {kind: _values(kind) for kind in (Trade, Quote, Bar, UpdatedBar)}
+_VALUES: dict[type, Callable[[Any], Any]] = {kind: _values(kind) for kind in (Trade, Bar, UpdatedBar)}

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -91,13 +91,13 @@ class History:
     ----------
     settings : where to ask, and how long to wait before a retry.
     key, secret : the account's.
+    complain : is told of each row that cannot be used and is left out.
     attempts : how often one page is asked for.
     answer_s : how long one answer may take in all, seconds.
     sleep, chance : how waits are waited, seconds, and numbers from 0 to 1 to draw them with.
 
     Attributes
     ----------
-    complaints : rows that could not be used and were left out, since the history was made or the list last emptied.
     retries : requests that had to be made again.
     """
 
@@ -107,6 +107,7 @@ class History:
         key: SecretStr,
         secret: SecretStr,
         *,
+        complain: Callable[[Complaint], None],
         attempts: int = ATTEMPTS,
         answer_s: float = ANSWER_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -118,6 +119,7 @@ class History:
             "APCA-API-SECRET-KEY": secret.get_secret_value(),
             "Accept": "application/json",
         }
+        self._complain = complain
         self._attempts = attempts
         self._answer_s = answer_s
         self._sleep = sleep
@@ -125,7 +127,6 @@ class History:
         self._client: httpx.AsyncClient | None = None
         self._slots = asyncio.Semaphore(REQUESTS)
         self._wire = Wire()
-        self.complaints: list[Complaint] = []
         self.retries = 0
 
     async def aclose(self) -> None:
@@ -136,7 +137,7 @@ class History:
 
     async def events(
         self, channels: Sequence[str], symbols: Sequence[str], since: int, until: int
-    ) -> AsyncIterator[Events]:
+    ) -> AsyncGenerator[Events, None]:
         """Yield what has an `event_ts` from `since` up to, not including, `until` (ns), in the order in which it became known.
 
         Equals stand in the order bars, quotes, trades, then by symbol, then as the venue gives them. Every channel and
@@ -227,7 +228,11 @@ class History:
             rows = self._salvage(channel, _rows(page, channel, symbol))
         for row in rows:
             row.symbol = symbol
-        return self._wire.timed(rows, self.complaints), page.next_page_token or None
+        complaints: list[Complaint] = []
+        events = self._wire.timed(rows, complaints)
+        for complaint in complaints:
+            self._complain(complaint)
+        return events, page.next_page_token or None
 
     def _salvage(self, channel: str, raws: list[msgspec.Raw]) -> list[Any]:
         rows = []
@@ -235,7 +240,7 @@ class History:
             try:
                 rows.append(EVENTS[channel].decode(raw))
             except UNREADABLE as error:
-                self.complaints.append(Complaint("message", f"{error}: {bytes(raw)[:LONGEST_TEXT]!r}"))
+                self._complain(Complaint("message", f"{error}: {bytes(raw)[:LONGEST_TEXT]!r}"))
         return rows
 
 

@@ -169,7 +169,7 @@ class Line:
         if transport is not self._transport:
             return
         is_data = True
-        if not session.is_subscribed or any(word in payload for word in CONTROL):
+        if not session.is_subscribed or CONTROL[0] in payload or CONTROL[1] in payload:
             received = self._wire.read([payload])
             is_data = bool(len(received.events) or received.complaints)
             for message in received.control:

@@ -132,7 +132,6 @@ class Session:
         self._due = now
         self._failures = 0
         self._has_gap = False
-        self._missed: set[str] = set()
         self._outbox: list[Request] = []
         self._to_ask: deque[Request] = deque()
         self._asked: Request | None = None
@@ -141,7 +140,8 @@ class Session:
         self._rounds = 0
         self._is_paused = False
         self._subscribed_at = self._heard_at = self._data_at = self._looked_at = now
-        self._has_data = False
+        self._admitted_at: float | None = None
+        self._unusable: str | None = None
         self._pinged_at: float | None = None
         self._ponged_at = -NEVER
 
@@ -189,11 +189,6 @@ class Session:
     def subscribed_at(self) -> float:
         """Since when all that happens comes by the stream, where `is_subscribed`."""
         return self._subscribed_at
-
-    @property
-    def missed(self) -> frozenset[str]:
-        """What the venue was sending when a gap began."""
-        return frozenset(self._missed)
 
     @property
     def ponged_at(self) -> float:
@@ -285,14 +280,12 @@ class Session:
     def gap(self) -> None:
         """Data is known to be missing, though the connection may be there."""
         self._has_gap = True
-        self._missed |= self._confirmed
         if self._knows(Event.GAP):
             self._move(Event.GAP)
 
     def filled(self) -> None:
         """What was missed is given out, and taken."""
         self._has_gap = False
-        self._missed.clear()
         if self._knows(Event.FILLED):
             self._move(Event.FILLED)
 
@@ -302,9 +295,16 @@ class Session:
         self._pinged_at = None
         if is_data:
             self._data_at = now
-            self._has_data = True
             if self._failures and self.is_subscribed and now - self._subscribed_at > self._clocks.stable_s:
                 self._failures = 0
+
+    def admitted(self, now: float) -> None:
+        """Some of the data that came is good: new or not, of a time that can be."""
+        self._admitted_at, self._unusable = now, None
+
+    def unusable(self, reason: str) -> None:
+        """Data came, and none of it is good."""
+        self._unusable = reason
 
     def ponged(self, now: float) -> None:
         """A pong came."""
@@ -316,6 +316,8 @@ class Session:
         self._is_paused = is_paused
         self._pinged_at = None
         self._heard_at = self._data_at = now
+        if self._admitted_at is not None:
+            self._admitted_at = now
 
     def at(self, now: float) -> None:
         """Look at the clocks."""
@@ -353,7 +355,6 @@ class Session:
             return
         if self._confirmed:
             self._has_gap = True
-            self._missed |= self._confirmed
         if self._state is not State.WAITING:
             self._move(Event.LOST)
         self._problem = problem
@@ -403,12 +404,15 @@ class Session:
         return None
 
     def _freshness(self, now: float) -> Closed | None:
-        if not self._has_data:
-            return Closed("no data yet", "stale") if self._expects_data() else None
-        age = now - self._data_at
-        if not self._is_paused and age > self._clocks.stale_s and self._expects_data():
-            return Closed(f"no data for {age:.0f} s", "stale")
-        return None
+        if self._admitted_at is None:
+            since = "yet"
+        elif self._is_paused or now - self._admitted_at <= self._clocks.stale_s:
+            return None
+        else:
+            since = f"for {now - self._admitted_at:.0f} s"
+        if self._unusable is not None:
+            return Closed(f"no data {since} that can be used: {self._unusable}", "unusable")
+        return Closed(f"no data {since}", "stale") if self._expects_data() else None
 
     def _is_mute(self, now: float) -> bool:
         silence = now - max(self._data_at, self._subscribed_at)

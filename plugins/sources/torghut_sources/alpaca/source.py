@@ -22,9 +22,9 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pydantic
@@ -48,7 +48,7 @@ from torghut_sources.alpaca.hours import regular_hours
 from torghut_sources.alpaca.inbox import Inbox
 from torghut_sources.alpaca.session import Clocks, Session, State
 from torghut_sources.alpaca.settings import HISTORY_CHANNELS, AlpacaSettings
-from torghut_sources.alpaca.wire import Events, Trade, Wire
+from torghut_sources.alpaca.wire import Complaint, Events, Trade, Wire
 
 if TYPE_CHECKING:
     from torghut_sources.alpaca.line import Line
@@ -59,8 +59,8 @@ MINUTE = 60 * SECOND
 KEY_ID, SECRET_KEY = "ALPACA_KEY_ID", "ALPACA_SECRET_KEY"
 NAME = "alpaca"
 """The envelope's `source`."""
-FRAMES = 2048
-"""Frames that are decoded at a time at most."""
+FRAMES = 64
+"""Frames that are decoded at a time at most. Of more the structs are too many for the processor's cache: a fifth slower."""
 BARS_LATE = 2 * MINUTE
 """How long after its end a bar, or its update, may come by the stream at most."""
 LOOKED_AT = 3
@@ -73,7 +73,16 @@ GRACE_S = 0.1
 """How much longer than the history the stream may take to tell the same, seconds."""
 LAGS = 1024
 """Chunks of which the lag of the last event is kept for the metrics."""
-COUNTS = ("ahead_refused", "backfills", "backfill_events", "backfill_failures", "backfill_truncated", "gaps", "ticks")
+COUNTS = (
+    "ahead_refused",
+    "backfills",
+    "backfill_events",
+    "backfill_failures",
+    "backfill_truncated",
+    "bar_updates",
+    "gaps",
+    "ticks",
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +93,9 @@ class Alpaca(Source):
     ``ALPACA_MARKET_TYPE`` says which; symbols are those of the universe that have the form of its market (``BTC/USD`` of
     crypto, ``AAPL`` of equities). What is missed while there is no connection is asked of the REST history, and given out
     in order before anything later. Each event is given out once, as long as it comes again within the last
-    `queue_mb` of events. After `seek` events of the last `overlap_ms` may come again.
+    `queue_mb` of events. After `seek` events of the last `overlap_ms` may come again. A minute of a symbol is one row of
+    `Batch.bars` at most: what the venue says of it later (``updatedBars``, or a bar that is not newer than the last row) is
+    counted (``ws_bar_updates_total``) and travels in messages only.
 
     Parameters
     ----------
@@ -156,6 +167,7 @@ class Alpaca(Source):
         self._complaints: Counter[str] = Counter()
         self._lags: deque[float] = deque(maxlen=LAGS)
         self._heard_last: tuple[str, ...] = ()
+        self._bars: dict[str, int] = {}
 
     def connect(self, connection: Connection) -> None:
         """Take keys, universe and settings; reaches out only when batches or messages are taken.
@@ -184,7 +196,7 @@ class Alpaca(Source):
         self._past = [channel for channel in HISTORY_CHANNELS if channel in channels]
         self._wire = Wire(self.params.encoding)
         self._once = Once(max(1 << 16, int(self.params.queue_mb * 2**20) // 64))
-        self._once.pass_on(_ANYTHING)  # compiled now, not in the loop
+        self._once.pass_on(_ANYTHING, SymbolTable())  # compiled now, not in the loop
         self._expects_data = (lambda: True) if settings.is_crypto else regular_hours(self._wall)
 
     def close(self) -> None:
@@ -205,19 +217,29 @@ class Alpaca(Source):
                     self._counts["ticks"] += 1
                     batch = Batch.of(self._symbols, self._position, np.array([piece], np.int64))
                 else:
-                    batch = piece.batch(self._symbols, self._position, self._seq, self._now)
-                    self._seq += len(piece)
-                while len(batch):
-                    ready, batch = batch.split(batch.start + min(size, len(batch)))
+                    events = piece.each_minute_once(self._bars)
+                    self._counts["bar_updates"] += len(events.parts[3][0])
+                    batch = events.batch(self._symbols, self._position, self._seq, self._now)
+                    self._seq += len(events)
+                for ready in _cut(batch, size):
                     self._position, self._now = ready.stop, int(ready.now[-1])
+                    for number, start in zip(ready.bars.symbol.tolist(), ready.bars.event_ts.tolist(), strict=True):
+                        self._bars[self._symbols.names[number]] = start
                     yield ready
 
     async def messages(self, size: int) -> AsyncIterator[list[Message]]:
-        """Yield the same events as envelopes, statuses, corrections and cancels among them; raises as `batches`."""
+        """Yield the same events as envelopes, statuses, corrections, cancels and updated bars among them; raises as `batches`.
+
+        A list is empty where nothing came but time went on: see `known_until`.
+        """
         async with aclosing(self._pieces()) as stream:
             async for piece in stream:
                 if isinstance(piece, int):
+                    self._counts["ticks"] += 1
+                    self._now = piece
+                    yield []
                     continue
+                self._counts["bar_updates"] += len(piece.parts[3][0])
                 for start in range(0, len(piece), size):
                     part = piece if len(piece) <= size else piece.take(np.arange(start, min(start + size, len(piece))))
                     messages = self._messages(part, self._seq)
@@ -230,7 +252,7 @@ class Alpaca(Source):
         history = self._open_history()
         try:
             seq = 0
-            async with aclosing(_asked(history, self._past, symbols, since, until)) as stream:
+            async with aclosing(history.events(self._past, symbols, since, until)) as stream:
                 async for events in stream:
                     yield self._messages(events, seq)
                     seq += len(events)
@@ -238,13 +260,19 @@ class Alpaca(Source):
             await history.aclose()
 
     def cursor(self) -> dict[str, Any]:
-        """Position, number and time after the last event that was given out."""
-        return {"position": self._position, "seq": self._seq, "now": self._now}
+        """Position, number and time after the last event that was given out, and the last minute of each symbol's bars."""
+        return {"position": self._position, "seq": self._seq, "now": self._now, "bars": dict(self._bars)}
 
     def seek(self, cursor: dict[str, Any]) -> None:
         """Go on after `cursor`: what happened since then is asked of the history first."""
         self._position, self._seq, self._now = int(cursor["position"]), int(cursor["seq"]), int(cursor["now"])
+        self._bars = {symbol: int(start) for symbol, start in cursor.get("bars", {}).items()}
         self._latest = self._now or self._latest
+
+    def known_until(self) -> int | None:
+        """The feed's time, ns, ticks included, while it is live and no gap is known; None otherwise."""
+        is_whole = self._line is not None and self._line.session.state is State.LIVE
+        return self._now or None if is_whole else None
 
     def gates(self) -> Mapping[str, Closed | None]:
         """Whether keys are taken (``auth``), symbols confirmed (``subscription``), gaps filled, data fresh."""
@@ -279,7 +307,7 @@ class Alpaca(Source):
         return events.messages(feed=self._settings.feed, source=NAME, seq=seq, ingest_ts=self._wall())
 
     def _open_history(self) -> History:
-        return History(self._settings, self._key, self._secret)
+        return History(self._settings, self._key, self._secret, complain=self.complain)
 
     async def _pieces(self) -> AsyncGenerator[Events | int, None]:
         """What is to be given out, each event once: events as they come, a time where none comes."""
@@ -348,11 +376,19 @@ class Alpaca(Source):
                         continue
                     line.relieve()
                     for complaint in received.complaints:
-                        self.complain(complaint.reason, complaint.text)
+                        self.complain(complaint)
                     if any(complaint.reason == "frame" for complaint in received.complaints):
                         at_once = FRAMES
                         line.miss(Closed("a frame could not be read", "frame"))
-                    events = self._admit(received.events)
+                    possible = self._possible(received.events)
+                    if len(possible):
+                        line.session.admitted(self.clock())
+                        self._note_arrival(possible)
+                    elif len(received.events):
+                        line.session.unusable("it is ahead of all clocks (set the clock of this machine)")
+                    elif received.complaints:
+                        line.session.unusable(received.complaints[-1].text)
+                    events = self._once.pass_on(possible, self._symbols)
                     if len(events):
                         yield events
                 elif line.is_over:
@@ -369,8 +405,8 @@ class Alpaca(Source):
         finally:
             silence.broken()
 
-    def _admit(self, events: Events, *, is_live: bool = True) -> Events:
-        """The events that are new and of a time that can be; the latest of them is the feed's time."""
+    def _possible(self, events: Events) -> Events:
+        """The events of a time that can be; the latest of them is the feed's time."""
         if not len(events):
             return events
         known, wall = events.known_ts(), self._wall()
@@ -379,17 +415,20 @@ class Alpaca(Source):
         if latest > limit:
             ahead = np.flatnonzero(known > limit)
             self._counts["ahead_refused"] += len(ahead)
-            self.complain("ahead", f"{len(ahead)} events are ahead of all clocks, the first {events.items[ahead[0]]!r}")
+            first = f"{len(ahead)} events are ahead of all clocks, the first {events.items[ahead[0]]!r}"
+            self.complain(Complaint("ahead", first))
             events = events.take(np.flatnonzero(known <= limit))
             if not len(events):
                 return events
             latest = int(events.known_ts().max())
-        if is_live:
-            self._lags.append((wall - int(events.event_ts[-1])) / MILLISECOND)
-            self._heard_last = tuple(dict.fromkeys(event.symbol for event in events.items[:-9:-1]))[:LOOKED_AT]
         if self._latest is None or latest >= self._latest:
             self._latest, self._latest_at = latest, self.clock()
-        return self._once.pass_on(events)
+        return events
+
+    def _note_arrival(self, events: Events) -> None:
+        """How far the stream is behind, and of which symbols it tells."""
+        self._lags.append((self._wall() - int(events.event_ts[-1])) / MILLISECOND)
+        self._heard_last = tuple(dict.fromkeys(event.symbol for event in events.items[:-9:-1]))[:LOOKED_AT]
 
     async def _fill(self, line: Line) -> AsyncGenerator[Events, None]:
         """What was missed, in order; returns when it was taken."""
@@ -405,7 +444,7 @@ class Alpaca(Source):
             if wait is not None and wait <= 0:
                 break
             await inbox.changed(wait)
-        symbols = sorted(session.missed & session.confirmed if session.missed else session.confirmed)
+        symbols = sorted(session.confirmed)
         since = self._since(line)
         inbox.bridge()
         pause_s = self._settings.reconnect_base_ms / 1000
@@ -413,7 +452,7 @@ class Alpaca(Source):
             try:
                 async with aclosing(self._missed(symbols, since)) as stream:
                     async for events in stream:
-                        found = self._admit(events, is_live=False)
+                        found = self._once.pass_on(self._possible(events), self._symbols)
                         self._counts["backfill_events"] += len(found)
                         if len(found):
                             yield found
@@ -467,7 +506,7 @@ class Alpaca(Source):
     ) -> AsyncGenerator[Events, None]:
         """What the history tells of [since, until), in order; raises as `History.events`."""
         assert self._history is not None
-        return _asked(self._history, channels, symbols, since, until)
+        return self._history.events(channels, symbols, since, until)
 
     def until(self) -> int:
         """What is past, and a second: up to then the history is asked, ns."""
@@ -493,12 +532,13 @@ class Alpaca(Source):
         """The universe's symbols of this market."""
         return [symbol for symbol in self._universe.symbols if ("/" in symbol) == self._settings.is_crypto]
 
-    def complain(self, reason: str, text: str) -> None:
+    def complain(self, complaint: Complaint) -> None:
         """Something was left out: counted, and the first and then each tenfold told."""
+        reason = complaint.reason
         self._complaints[reason] += 1
         count = self._complaints[reason]
         if count == 10 ** (len(str(count)) - 1):
-            log.warning("alpaca: left out (%s, %d so far): %s", reason, count, text)
+            log.warning("alpaca: left out (%s, %d so far): %s", reason, count, complaint.text)
 
 
 class _Silence:
@@ -556,7 +596,7 @@ class _Silence:
                         )
                         return None
         except VenueError as error:
-            source.complain("history", f"nobody can say whether a silent feed is mute: {error}")
+            source.complain(Complaint("history", f"nobody can say whether a silent feed is mute: {error}"))
             return None
         return now - lag_s
 
@@ -564,8 +604,10 @@ class _Silence:
 _ANYTHING = Events([Trade(symbol="A", time="", price=1.0, size=1.0)], np.zeros(1, np.int64))
 
 
-def _asked(
-    history: History, channels: Sequence[str], symbols: Sequence[str], since: int, until: int
-) -> AsyncGenerator[Events, None]:
-    """`History.events`, which is a generator, and closed as one."""
-    return cast("AsyncGenerator[Events, None]", history.events(channels, symbols, since, until))
+def _cut(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in parts of at most `size` events; none where it has none."""
+    while len(batch) > size:
+        part, batch = batch.split(batch.start + size)
+        yield part
+    if len(batch):
+        yield batch

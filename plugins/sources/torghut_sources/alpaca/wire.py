@@ -15,7 +15,7 @@ parser of JSON would have to be right where the first is only fast.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import compress
 from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar, cast
@@ -55,6 +55,7 @@ UNKNOWN_TYPES = 32
 Positive: TypeAlias = Annotated[float, Meta(gt=0, le=LARGEST)]
 NotNegative: TypeAlias = Annotated[float, Meta(ge=0, le=LARGEST)]
 T = TypeVar("T")
+K = TypeVar("K")
 Time = TypeVar("Time")
 """How the encoding says when: text in JSON; in MessagePack bytes of a timestamp or of text, as msgspec's own reading of
 them ends at microseconds."""
@@ -118,7 +119,7 @@ class Bar(_Event[Time], Generic[Time], kw_only=True, gc=False, tag="b"):
 
 
 class UpdatedBar(Bar[Time], Generic[Time], kw_only=True, gc=False, tag="u"):
-    """A minute again, half a minute later, with trades that came late."""
+    """A minute again, half a minute later, with trades that came late: no row of a batch, where it would count twice."""
 
 
 class DailyBar(Bar[Time], Generic[Time], kw_only=True, gc=False, tag="d"):
@@ -226,12 +227,15 @@ class Events:
     event_ts : shape (n,), ns; of a bar its start.
     """
 
-    __slots__ = ("_keys", "event_ts", "items")
+    __slots__ = ("_keys", "_numbers", "_parts", "_quote_values", "event_ts", "items")
 
     def __init__(self, items: list[Event], event_ts: IntArray, keys: IntArray | None = None) -> None:
         self.items = items
         self.event_ts = event_ts
         self._keys = keys
+        self._parts: list[tuple[list[Any], IntArray]] | None = None
+        self._numbers: tuple[SymbolTable, IntArray] | None = None
+        self._quote_values: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -252,24 +256,73 @@ class Events:
         return cls([item for part in parts for item in part.items], np.concatenate([_NO_TIMES, *times]))
 
     def known_ts(self) -> IntArray:
-        """When each became known by the venue's clock, shape (n,), ns: a final bar at its end, all else when it happened."""
-        bars = _split(self.items)[2][1]
-        if not len(bars):
+        """When each became known by the venue's clock, shape (n,), ns: a minute's bar at its end, all else when it happened."""
+        _, _, (bars, in_bars), (updates, in_updates) = self.parts
+        if not (bars or updates):
             return self.event_ts
         known = self.event_ts.copy()
-        known[bars] += MINUTE
+        known[in_bars] += MINUTE
+        known[in_updates] += MINUTE
         return known
 
     def trade_keys(self) -> IntArray:
         """Identity of each trade (see `rows.trade_keys`), shape (n,); 0 of what is no trade or has no id."""
         if self._keys is None:
-            trades, places = _split(self.items)[0]
-            self._keys = np.zeros(len(self.items), np.int64)
-            self._keys[places] = _keys(trades)
+            trades, places = self.parts[0]
+            if len(trades) == len(self.items):
+                self._keys = _keys(trades)
+            else:
+                self._keys = np.zeros(len(self.items), np.int64)
+                self._keys[places] = _keys(trades)
         return self._keys
 
+    @property
+    def parts(self) -> list[tuple[list[Any], IntArray]]:
+        """The trades, the quotes, the final bars and the updated bars, each with their places."""
+        if self._parts is None:
+            self._parts = _split(self.items)
+        return self._parts
+
+    def numbers(self, symbols: SymbolTable) -> IntArray:
+        """Number of each event's symbol, shape (n,)."""
+        if self._numbers is None or self._numbers[0] is not symbols:
+            numbers = _Found(symbols.number)
+            found = [numbers[event.symbol] for event in self.items]
+            self._numbers = symbols, np.array(found, np.int64)
+        return self._numbers[1]
+
+    def quote_values(self) -> FloatArray:
+        """Bid price and size, ask price and size of the quotes, shape (4, m), NaN where there is none."""
+        if self._quote_values is None:
+            quotes = self.parts[1][0]
+            values = np.empty((4, len(quotes)))
+            values[0] = [quote.bid_price for quote in quotes]
+            values[1] = [quote.bid_size for quote in quotes]
+            values[2] = [quote.ask_price for quote in quotes]
+            values[3] = [quote.ask_size for quote in quotes]
+            self._quote_values = values
+        return self._quote_values
+
+    def each_minute_once(self, latest: Mapping[str, int]) -> Events:
+        """The events, where a bar that is not newer than the last one of its symbol is an update, and so no row.
+
+        Parameters
+        ----------
+        latest : start of the last bar before these, ns, by symbol.
+        """
+        bars, places = self.parts[2]
+        if not bars:
+            return self
+        starts, items = dict(latest), list(self.items)
+        for bar, place, start in zip(bars, places.tolist(), self.event_ts[places].tolist(), strict=True):
+            if start > starts.get(bar.symbol, -LATEST):
+                starts[bar.symbol] = start
+            else:
+                items[place] = UpdatedBar(**msgspec.structs.asdict(bar))
+        return Events(items, self.event_ts, self._keys)
+
     def batch(self, symbols: SymbolTable, start: int, seq: int, now: int) -> Batch:
-        """The trades, quotes and final bars as columns; nothing else has any.
+        """The trades, quotes and final bars as columns; nothing else has any, updated bars neither.
 
         Parameters
         ----------
@@ -277,7 +330,7 @@ class Events:
         seq : of the first event: every event counts, those without columns too, as in `messages`.
         now : the largest time that was known before, ns.
         """
-        (trades, in_trades), (quotes, in_quotes), (bars, in_bars) = _split(self.items)
+        (trades, in_trades), (quotes, in_quotes), (bars, in_bars), _ = self.parts
         known = self.event_ts
         at = np.arange(start, start + len(known))
         if len(in_trades) + len(in_quotes) < len(known):
@@ -286,14 +339,18 @@ class Events:
             known = known.copy()
             known[in_bars] += MINUTE
             known, at = known[is_row], start - 1 + np.cumsum(is_row)
-        heads = [(at[places], self.event_ts[places], seq + places) for places in (in_trades, in_quotes, in_bars)]
+        numbers = self.numbers(symbols)
+        heads = [
+            (at[places], self.event_ts[places], seq + places, numbers[places])
+            for places in (in_trades, in_quotes, in_bars)
+        ]
         return Batch.of(
             symbols,
             start,
             np.maximum(np.maximum.accumulate(known), now),
-            _trades(trades, *heads[0], symbols, self.trade_keys()[in_trades]) if trades else None,
-            _quotes(quotes, *heads[1], symbols) if quotes else None,
-            _bars(bars, *heads[2], symbols) if bars else None,
+            _trades(trades, heads[0], symbols, self.trade_keys()[in_trades]) if trades else None,
+            _quotes(self.quote_values(), heads[1]) if quotes else None,
+            _bars(bars, heads[2], symbols) if bars else None,
         )
 
     def messages(self, *, feed: str, source: str, seq: int, ingest_ts: int) -> list[Message]:
@@ -429,66 +486,64 @@ _JSON = msgspec.json.Encoder()
 _MINUTE_SIZE, _DAY_SIZE = window_size(MINUTE), window_size(DAY)
 
 
-_TABLE: dict[type, int] = {Trade: 0, Quote: 1, Bar: 2, UpdatedBar: 2, DailyBar: 3, Status: 3, Correction: 3, Cancel: 3}
-"""Which table an event is a row of: trades, quotes, bars, or none."""
+Head: TypeAlias = tuple[IntArray, IntArray, IntArray, IntArray]
+"""What all tables have: `at`, `event_ts`, `seq` and `symbol`."""
+_PARTS: tuple[type, ...] = (Trade, Quote, Bar, UpdatedBar)
+
+
+class _Found(dict[K, int]):
+    """Numbers, each looked up once."""
+
+    def __init__(self, look_up: Callable[[K], int]) -> None:
+        self._look_up = look_up
+
+    def __missing__(self, key: K) -> int:
+        number = self[key] = self._look_up(key)
+        return number
 
 
 def _split(items: list[Event]) -> list[tuple[list[Any], IntArray]]:
-    """The trades, the quotes and the final bars, each with their places."""
     types = list(map(type, items))
-    if types.count(Trade) == len(types):
-        return [(items, np.arange(len(items))), ([], _NO_TIMES), ([], _NO_TIMES)]
-    tables = np.fromiter(map(_TABLE.__getitem__, types), np.int64, len(types))
-    masks = [tables == table for table in range(3)]
-    return [(list(compress(items, mask.tolist())), np.flatnonzero(mask)) for mask in masks]
+    kinds = set(types)
+    parts: list[tuple[list[Any], IntArray]] = []
+    for part in _PARTS:
+        if part not in kinds:
+            parts.append(([], _NO_TIMES))
+        elif len(kinds) == 1:
+            parts.append((items, np.arange(len(items))))
+        else:
+            chosen = [kind is part for kind in types]
+            parts.append((list(compress(items, chosen)), np.flatnonzero(chosen)))
+    return parts
 
 
-def _trades(
-    trades: list[Trade[Any]], at: IntArray, event_ts: IntArray, seq: IntArray, symbols: SymbolTable, keys: IntArray
-) -> Trades:
+def _trades(trades: list[Trade[Any]], head: Head, symbols: SymbolTable, keys: IntArray) -> Trades:
     table = Trades.empty(len(trades))
-    table.at[:], table.event_ts[:], table.seq[:] = at, event_ts, seq
-    table.symbol[:] = _numbers([trade.symbol for trade in trades], symbols)
-    conditions = [trade.conditions for trade in trades]
-    numbers = {each: symbols.condition(",".join(each) if each else "") for each in dict.fromkeys(conditions)}
-    table.conditions[:] = [numbers[each] for each in conditions]
+    table.at[:], table.event_ts[:], table.seq[:], table.symbol[:] = head
+    numbers = _Found[tuple[str, ...] | None](lambda each: symbols.condition(",".join(each) if each else ""))
+    table.conditions[:] = [numbers[trade.conditions] for trade in trades]
     table.trade_key[:] = keys
     table.price[:] = [trade.price for trade in trades]
     table.size[:] = [trade.size for trade in trades]
     return table
 
 
-def _quotes(quotes: list[Quote[Any]], at: IntArray, event_ts: IntArray, seq: IntArray, symbols: SymbolTable) -> Quotes:
-    table = Quotes.empty(len(quotes))
-    table.at[:], table.event_ts[:], table.seq[:] = at, event_ts, seq
-    table.symbol[:] = _numbers([quote.symbol for quote in quotes], symbols)
-    table.bid_price[:] = _floats([quote.bid_price for quote in quotes])
-    table.bid_size[:] = _floats([quote.bid_size for quote in quotes])
-    table.ask_price[:] = _floats([quote.ask_price for quote in quotes])
-    table.ask_size[:] = _floats([quote.ask_size for quote in quotes])
+def _quotes(values: FloatArray, head: Head) -> Quotes:
+    table = Quotes.empty(values.shape[1])
+    table.at[:], table.event_ts[:], table.seq[:], table.symbol[:] = head
+    table.bid_price[:], table.bid_size[:], table.ask_price[:], table.ask_size[:] = values
     return table
 
 
-def _bars(bars: list[Bar[Any]], at: IntArray, event_ts: IntArray, seq: IntArray, symbols: SymbolTable) -> Bars:
+def _bars(bars: list[Bar[Any]], head: Head, symbols: SymbolTable) -> Bars:
     table = Bars.empty(len(bars))
-    table.at[:], table.event_ts[:], table.seq[:] = at, event_ts, seq
-    table.symbol[:] = _numbers([bar.symbol for bar in bars], symbols)
+    table.at[:], table.event_ts[:], table.seq[:], table.symbol[:] = head
     table.step[:] = MINUTE
     table.series[:] = [symbols.series(number, MINUTE) for number in table.symbol.tolist()]
     table.count[:] = [bar.count or 0 for bar in bars]
     for name in ("open", "high", "low", "close", "volume", "vwap"):
-        getattr(table, name)[:] = _floats([getattr(bar, name) for bar in bars])
+        getattr(table, name)[:] = [getattr(bar, name) for bar in bars]
     return table
-
-
-def _numbers(names: list[str], symbols: SymbolTable) -> list[int]:
-    numbers = {name: symbols.number(name) for name in dict.fromkeys(names)}
-    return [numbers[name] for name in names]
-
-
-def _floats(values: list[float | None]) -> FloatArray:
-    """The values, NaN for None."""
-    return np.array(values, np.float64)
 
 
 def _keys(trades: list[Trade[Any]]) -> IntArray:
@@ -506,7 +561,7 @@ def _times_of_text(texts: list[str]) -> tuple[IntArray, dict[int, str]]:
         column = pa.array(texts, pa.string()).cast(_TIMESTAMP)
     except pa.ArrowInvalid:
         return _one_by_one(texts, _time_of_text)
-    times: IntArray = np.asarray(np.from_dlpack(column.cast(pa.int64())), np.int64)
+    times: IntArray = np.asarray(np.from_dlpack(column.view(pa.int64())), np.int64)
     return times, {}
 
 
