@@ -1,0 +1,139 @@
+"""Venue, forwarder, bus, TA and store in one process: whoever is killed and whenever, the rows are the tape's."""
+
+import asyncio
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torghut_sources.bus import MemorySink, MemorySource
+from torghut_sources.bus.memory import MemoryBus
+from torghut_testing.alpaca_data import FakeMarketData, Fault
+
+from torghut_core import Connection
+from torghut_core.forward import Forwarder
+from torghut_core.signals.store import MemorySignalStore
+from torghut_core.snapshots import SnapshotStore
+from torghut_core.ta import Deriver
+
+LATENESS = 2_000_000_000
+"""What the stages allow events to be late, ns: so far behind the last event windows are closed."""
+
+
+class Chain:
+    """The parts, each of which can be killed and begun again on what it has kept."""
+
+    def __init__(self, live, venue, tape, folder):
+        self.live, self.venue, self.tape = live, venue, tape
+        self.clock = live.Clock()
+        self.store = MemorySignalStore()
+        self.forwards, self.states = SnapshotStore(str(folder / "forward")), SnapshotStore(str(folder / "ta"))
+        self.forwarder = self.deriver = None
+        self.tasks = {}
+        self.restored = 0
+
+    def begin(self, part):
+        """Start a new instance of a part."""
+        nothing = Connection(False, pytest.fail)
+        if part == "forwarder":
+            source = self.live.source_of(self.venue, self.tape.symbols, wall=self.clock)
+            sink = MemorySink(MemorySink.Params())
+            sink.connect(nothing)
+            self.forwarder = Forwarder(source, sink, self.forwards, checkpoint_s=0.01)
+            self.tasks[part] = source, asyncio.create_task(self.forwarder.run(16))
+        else:
+            source = MemorySource(MemorySource.Params(channels=["trades", "quotes"], tick_ms=0, idle_ms=20))
+            source.connect(nothing)
+            self.deriver = Deriver(source, self.live.stages(), self.store, None, self.states, checkpoint_s=0.01)
+            self.tasks[part] = source, asyncio.create_task(self.deriver.run(16))
+
+    async def kill(self, part):
+        """End a part amid whatever it does."""
+        source, task = self.tasks.pop(part)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        source.close()
+        if part == "ta":
+            self.restored += self.deriver.totals.restored
+
+    async def until(self, claim):
+        """Wait until something is so, while all parts go on."""
+        while not claim():
+            for _, task in self.tasks.values():
+                if task.done():
+                    task.result()
+            await asyncio.sleep(0.002)
+
+    def is_written(self, snapshots, name):
+        """Whether a part has something to go on from."""
+        return snapshots.load(name) is not None
+
+    async def play(self, start, stop, faults=(), *, is_heard=True):
+        """Have events happen, and wait until the bus has them where anybody hears."""
+        events = self.clock.run(self.tape.events[start:stop])
+        before = self.forwarder.forwarded.total()
+        self.venue.play(events, faults=faults, wait_for=self.tape.symbols if is_heard else ())
+        if is_heard:
+            await self.until(lambda: self.forwarder.forwarded.total() >= before + stop - start)
+
+
+async def chained(live, tape, folder, steps):
+    """Play a tape; after each of some events, parts are killed, and some more events happen before they are back."""
+    async with asyncio.timeout(30):
+        with FakeMarketData() as venue:
+            chain = Chain(live, venue, tape, folder)
+            chain.begin("ta")
+            chain.begin("forwarder")
+            await chain.play(0, 5)
+            await chain.until(lambda: chain.is_written(chain.forwards, "forwarder"))
+            at = 5
+            for heard, parts, unheard in steps:
+                await chain.play(at, at + heard)
+                at += heard
+                for part in parts:
+                    await chain.kill(part)
+                if "forwarder" in parts:
+                    await chain.play(at, at + unheard, is_heard=False)
+                    venue.wait_until(lambda: venue._playback.is_done)
+                    at += unheard
+                for part in parts:
+                    chain.begin(part)
+            await chain.play(at, len(tape), [Fault(kind="cut", at=5, lost=5)])
+            last = tape.events[-1].at
+            await chain.until(lambda: chain.deriver.lanes.get("0") and chain.deriver.lanes["0"].now == last)
+            await chain.deriver.checkpoint()
+            for part in list(chain.tasks):
+                await chain.kill(part)
+            return chain
+
+
+def expected(live, tape):
+    """What is known of the tape without a clock tick after it: the windows that its last event has closed."""
+    limit = tape.events[-1].at - LATENESS
+    return {
+        table: [row for row in rows if row["window_end"].value <= limit] for table, rows in tape.rows.items()
+    }, limit
+
+
+KILLED = st.sampled_from([("forwarder",), ("ta",), ("ta", "forwarder")])
+
+
+@settings(max_examples=settings.default.max_examples // 5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.integers(1, 40), KILLED, st.integers(1, 25)), min_size=1, max_size=4))
+def test_rows_are_those_of_the_tape_whoever_is_killed(live, tape, monkeypatch, steps):
+    """Forwarder and TA are killed at any events, and events happen meanwhile: the rows are the same as without."""
+    monkeypatch.setattr(MemoryBus, "_named", {})
+    rows, limit = expected(live, tape)
+    with tempfile.TemporaryDirectory() as folder:
+        chain = asyncio.run(chained(live, tape, Path(folder), steps))
+    assert live.rows_of(chain.store, limit) == rows
+
+
+def test_restarts_go_on_from_what_was_kept(live, tape, tmp_path, monkeypatch):
+    """The case above is one of restarts: a TA that comes back has its state, and forwards nothing twice for good."""
+    monkeypatch.setattr(MemoryBus, "_named", {})
+    chain = asyncio.run(chained(live, tape, tmp_path, [(80, ("ta", "forwarder"), 20), (60, ("ta",), 1)]))
+    assert chain.restored == 2
