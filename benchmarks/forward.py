@@ -30,7 +30,7 @@ from torghut_core import Connection, Envelope, Message, QuotePayload, TradePaylo
 MESSAGES, PER_FRAME, TOGETHER, SYMBOLS, PARTITIONS = 200_000, 20, 64, 100, 3
 T0 = 1_770_564_600_000_000_000
 CONNECTION = Connection(is_live=False, secret=None)
-TOPICS = ("torghut.trades.v1", "torghut.quotes.v1")
+TOPICS = ("torghut.trades.v1", "torghut.quotes.v1", "torghut.status.v1")
 
 
 def messages(is_mix):
@@ -67,6 +67,12 @@ def frames():
     ]
 
 
+def named(prefix):
+    """The topics of a turn."""
+    for setting, topic in zip(("TOPIC_TRADES", "TOPIC_QUOTES", "TOPIC_STATUS"), TOPICS, strict=True):
+        os.environ[setting] = f"{prefix}{topic}"
+
+
 def connected(plugin):
     plugin.connect(CONNECTION)
     return plugin
@@ -81,7 +87,8 @@ async def warm(sink, ready):
 
 
 async def produce(prefix, ready):
-    sink = connected(KafkaSink(KafkaSink.Params(prefix=prefix)))
+    named(prefix)
+    sink = connected(KafkaSink(KafkaSink.Params()))
     await warm(sink, ready)
     began = time.perf_counter()
     for first in range(0, len(ready), 1_000):
@@ -94,7 +101,8 @@ async def produce(prefix, ready):
 
 
 async def forward(prefix, raw, ready):
-    sink, wire, seq = connected(KafkaSink(KafkaSink.Params(prefix=prefix))), Wire(), 0
+    named(prefix)
+    sink, wire, seq = connected(KafkaSink(KafkaSink.Params())), Wire(), 0
     await warm(sink, ready)
     began = time.perf_counter()
     for first in range(0, len(raw), TOGETHER):
@@ -143,9 +151,8 @@ def bare(prefix, ready):
 
 
 async def consume(prefix, expected):
-    source = connected(
-        KafkaSource(KafkaSource.Params(prefix=prefix, channels=["trades", "quotes"], group=prefix, session_ms=1200))
-    )
+    named(prefix)
+    source = connected(KafkaSource(KafkaSource.Params(channels=["trades", "quotes"], group=prefix, session_ms=1200)))
     found, began, last = 0, None, 0.0
     async with asyncio.timeout(60):
         async for batch in source.batches(4_096):

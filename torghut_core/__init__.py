@@ -4,6 +4,8 @@ This module is the door for plugin authors; `torghut_core.stages` is the one for
 is the kernel's own.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from torghut_core.bus.envelope import (
     BarPayload,
     Envelope,
@@ -14,6 +16,7 @@ from torghut_core.bus.envelope import (
     TradePayload,
     Window,
 )
+from torghut_core.bus.marks import ends_of, time_message, time_of, with_ends
 from torghut_core.bus.topics import Topics
 from torghut_core.context import Books, Context
 from torghut_core.environment import Environment
@@ -100,6 +103,10 @@ from torghut_core.ports import (
 from torghut_core.positions import apply_fill, unrealized_pnl
 from torghut_core.timestamps import format_timestamp, from_datetime, parse_timestamp, to_datetime
 
+if TYPE_CHECKING:
+    from torghut_core.bus.registry import Registry, RegistryError
+    from torghut_core.bus.schema import AvroCodec
+
 __all__ = [
     "API_VERSION",
     "SIGNAL_COLUMNS",
@@ -107,6 +114,7 @@ __all__ = [
     "TIMEFRAMES",
     "Account",
     "Advisor",
+    "AvroCodec",
     "BarPayload",
     "Bars",
     "Batch",
@@ -151,6 +159,8 @@ __all__ = [
     "QuotePayload",
     "Quotes",
     "Register",
+    "Registry",
+    "RegistryError",
     "Report",
     "RiskContext",
     "RiskRule",
@@ -182,6 +192,7 @@ __all__ = [
     "Window",
     "apply_fill",
     "apply_report",
+    "ends_of",
     "format_timestamp",
     "from_datetime",
     "hookimpl",
@@ -191,7 +202,23 @@ __all__ = [
     "parse_timestamp",
     "reports_of",
     "signal_type",
+    "time_message",
+    "time_of",
     "to_datetime",
     "unrealized_pnl",
     "window_size",
+    "with_ends",
 ]
+
+_LATE = {"AvroCodec": "schema", "Registry": "registry", "RegistryError": "registry"}
+"""Names that are imported when they are first asked for: what they need costs 0.1 s, and most processes need none."""
+
+
+if not TYPE_CHECKING:  # else a type checker would take any name for one of this module
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f"torghut_core.bus.{_LATE[name]}"), name)

@@ -11,8 +11,9 @@ from torghut_core.errors import InputError
 
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,200}$")]
 
+NAMESPACE: Final = "torghut."
 SIMULATED: Final = "sim."
-"""What the names of topics begin with on which nothing real travels."""
+"""What stands after `NAMESPACE` in the name of a topic on which nothing real travels."""
 
 
 class Topics(Environment):
@@ -21,14 +22,16 @@ class Topics(Environment):
     Examples
     --------
     >>> topics = Topics()
-    >>> topics.of("bars"), topics.of("trades", prefix=SIMULATED)
-    ('torghut.bars.1m.v1', 'sim.torghut.trades.v1')
+    >>> topics.of("bars"), topics.of("trades", simulated=True)
+    ('torghut.bars.1m.v1', 'torghut.sim.trades.v1')
     """
 
     topic_trades: TopicName = Field(default="torghut.trades.v1", description="topic of trades")
     topic_quotes: TopicName = Field(default="torghut.quotes.v1", description="topic of quotes")
     topic_bars_1m: TopicName = Field(default="torghut.bars.1m.v1", description="topic of the venue's bars")
-    topic_status: TopicName = Field(default="torghut.status.v1", description="topic of halts, corrections and the like")
+    topic_status: TopicName = Field(
+        default="torghut.status.v1", description="topic of halts, corrections and the like, and of time marks"
+    )
     topic_trade_updates: TopicName = Field(
         default="torghut.trade-updates.v1", description="topic of what becomes of orders"
     )
@@ -38,8 +41,10 @@ class Topics(Environment):
         default="torghut.ta.status.v1", description="topic of the TA pipeline's heartbeat"
     )
 
-    def of(self, channel: str, prefix: str = "") -> str:
-        """The topic of a channel, with a prefix such as `SIMULATED`.
+    def of(self, channel: str, simulated: bool = False) -> str:
+        """The topic of a channel; `simulated` names another one, ``torghut.sim.`` instead of ``torghut.``.
+
+        A name that does not begin with ``torghut.`` gets ``sim.`` in front.
 
         Raises
         ------
@@ -48,7 +53,11 @@ class Topics(Environment):
         field = _FIELDS.get(channel)
         if field is None:
             raise InputError(f"channel {channel!r} has no topic (use one of {', '.join(_FIELDS)})")
-        return f"{prefix}{getattr(self, field)}"
+        name: str = getattr(self, field)
+        if not simulated:
+            return name
+        bare = name.removeprefix(NAMESPACE)
+        return f"{NAMESPACE if bare != name else ''}{SIMULATED}{bare}"
 
 
 _FIELDS = {

@@ -12,9 +12,12 @@ from torghut_core import BarPayload, Connection, Envelope, Message, QuotePayload
 
 T0 = 1_770_000_000_000_000_000
 MS = 1_000_000
-TRADES, QUOTES, BARS = "torghut.trades.v1", "torghut.quotes.v1", "torghut.bars.1m.v1"
-SESSION_MS = 1_200
-"""The mock cluster gives partitions out a second before a session would end."""
+TRADES, QUOTES, BARS, STATUS = "torghut.trades.v1", "torghut.quotes.v1", "torghut.bars.1m.v1", "torghut.status.v1"
+TOPICS = {"TOPIC_TRADES": TRADES, "TOPIC_QUOTES": QUOTES, "TOPIC_BARS_1M": BARS, "TOPIC_STATUS": STATUS}
+SESSION_MS = 1_600
+"""The mock cluster gives partitions out a second before a session would end: members who learn of it later, at their next
+heartbeat (a quarter of a session), miss that, join again, and so on for ever.
+"""
 CONNECTION = Connection(is_live=False, secret=lambda name: pytest.fail(f"{name} is not to be asked for"))
 
 
@@ -158,11 +161,12 @@ def on_kafka(cluster, monkeypatch, opened, prefix=""):
     monkeypatch.setenv("KAFKA_BOOTSTRAP", cluster.bootstrap)
     monkeypatch.setenv("KAFKA_LINGER_MS", "1")
     monkeypatch.setenv("KAFKA_GROUP_ID", f"{prefix}group")
-    for name in (TRADES, QUOTES, BARS):
+    for setting, name in TOPICS.items():
+        monkeypatch.setenv(setting, f"{prefix}{name}")
         cluster.create(f"{prefix}{name}", 2)
     return Pair(
-        opened(KafkaSink(KafkaSink.Params(prefix=prefix))),
-        lambda **params: opened(KafkaSource(KafkaSource.Params(prefix=prefix, session_ms=SESSION_MS, **params))),
+        opened(KafkaSink(KafkaSink.Params())),
+        lambda **params: opened(KafkaSource(KafkaSource.Params(session_ms=SESSION_MS, **params))),
         prefix,
     )
 

@@ -5,12 +5,22 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from torghut_sources.bus import KafkaSource
+from torghut_sources.bus import KafkaSource, MemorySink, avro
+from torghut_sources.bus.records import is_avro
 
-from torghut_core import InputError, Message
-from torghut_core.bus.topics import Topics
+from torghut_core import (
+    Envelope,
+    InputError,
+    Message,
+    Registry,
+    RegistryError,
+    SettingsError,
+    StateError,
+    time_message,
+    with_ends,
+)
 
-from .conftest import TRADES, Kernel, bar, events, gather, quote, trade, until
+from .conftest import CONNECTION, MS, STATUS, T0, TRADES, Kernel, bar, events, gather, quote, trade, until
 
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "DOGE/USD")
 
@@ -210,11 +220,288 @@ def test_time_goes_on_where_nothing_comes(pair):
     assert moments[-1] - moments[0] < 30_000_000_000
 
 
+async def ticks_and_rows(source, until):
+    """(time, rows) of each batch of the lane that has rows and of all others, until a claim of them is so."""
+    found = {}
+    async with asyncio.timeout(30):
+        async for batch in source.batches(100):
+            found.setdefault(batch.lane, []).append((int(batch.now[-1]), len(batch.trades) + len(batch.quotes)))
+            if until(found):
+                return found
+    return found
+
+
+def mark(at):
+    """The time mark of a moment, milliseconds."""
+    return time_message(T0 + at * MS, T0)
+
+
+def test_a_time_mark_reaches_every_lane(pair):
+    """A mark that is sent once moves the time of each partition, after the events before it, without a clock."""
+    sink, source = pair.sink, pair.source
+
+    async def run():
+        await sink.send([trade(0), quote(5), mark(2_000), quote(3_000), mark(4_000)])
+        await sink.flush()
+        reader = source(idle_ms=20)
+        reached = await ticks_and_rows(
+            reader, lambda found: len(found) == 2 and all(each[-1][0] == T0 + 4_000 * MS for each in found.values())
+        )
+        return reached, reader.metrics()
+
+    lanes, metrics = asyncio.run(run())
+    assert sorted(sum(rows for _, rows in each) for each in lanes.values()) == [0, 3]
+    assert sink.metrics()["ws_kafka_produce_success_total"][pair.topic(STATUS)] == 4
+    assert metrics["bus_skipped_total"] == {}
+    assert metrics["bus_dead_letters_total"] == {}
+
+
+def test_marks_are_read_again_after_a_restart(memory_pair):
+    """A lane goes on from any cursor between marks, and ends at the same time."""
+    sink, source = memory_pair.sink, memory_pair.source
+
+    async def run():
+        for number in range(10):
+            await sink.send([trade(number * 100), mark(number * 100 + 50)])
+        await sink.flush()
+        found, cursor, last = [], {}, 0
+        while last < T0 + 950 * MS:
+            reader = source(idle_ms=20, channels=["trades"])
+            reader.seek(cursor)
+            async with asyncio.timeout(30):
+                async for batch in reader.batches(3):
+                    if sum(kept["position"] for kept in cursor.values()) == 0 and not len(batch.trades):
+                        continue
+                    found += events(batch)
+                    last = max(last, int(batch.now[-1]))
+                    break
+            cursor = reader.cursor()
+            reader.close()
+        return found
+
+    assert [number for _, _, number, _ in asyncio.run(run())] == [number * 100 for number in range(10)]
+
+
+def test_statuses_that_are_no_marks_are_counted(pair):
+    """A halt travels on the topic of statuses too, and makes nothing; what is no envelope there is a dead letter."""
+    sink, source = pair.sink, pair.source
+    halt = changed(mark(1).value, payload={"type": "halt"}, symbol="BTC/USD")
+
+    async def run():
+        await sink.send([Message("status", "BTC/USD", halt), Message("status", "BTC/USD", b"{"), trade(0)])
+        await sink.flush()
+        reader = source(idle_ms=20)
+        await gather(reader, 1)
+        reading = asyncio.create_task(gather(reader, 0))
+        await until(lambda: reader.metrics()["bus_dead_letters_total"])
+        reader.close()
+        await reading
+        return reader.metrics()
+
+    metrics = asyncio.run(run())
+    assert metrics["bus_skipped_total"] == {"status": 1}
+    assert metrics["bus_dead_letters_total"] == {pair.topic(STATUS): 1}
+
+
+def changed(value, **fields):
+    """An envelope with other fields."""
+    return msgspec.json.encode({**msgspec.json.decode(value), **fields})
+
+
+def test_a_bar_that_comes_again_is_counted(pair):
+    """An updated bar of a minute is no second bar of it."""
+    sink, source = pair.sink, pair.source
+
+    async def run():
+        await sink.send([bar(0), bar(1), bar(0), bar(1), bar(2)])
+        await sink.flush()
+        reader = source(channels=["bars"])
+        return await gather(reader, 3), reader.metrics()
+
+    batches, metrics = asyncio.run(run())
+    assert [number for batch in batches for _, _, number, _ in events(batch)] == [0, 1, 2]
+    assert metrics["bus_bar_updates_total"] == 2
+
+
+def test_what_is_far_ahead_is_a_dead_letter(memory_pair):
+    """An event or a mark that is dated far ahead of all clocks is put aside with its reason, and moves no time."""
+    sink, source = memory_pair.sink, memory_pair.source(channels=["trades"], idle_ms=20, max_ahead_ms=1_000)
+    source._wall = lambda: T0
+
+    async def run():
+        await sink.send([trade(0), trade(1_001), trade(900), trade(1_800), mark(3_900), mark(2_500), trade(2_700)])
+        await sink.flush()
+        lanes = await ticks_and_rows(
+            source, lambda found: any(each[-1][0] >= T0 + 2_700 * MS for each in found.values())
+        )
+        return lanes, await gather_letters(source, TRADES), source.metrics()["bus_dead_letters_total"]
+
+    lanes, letters, buried = asyncio.run(run())
+    assert buried == {TRADES: 1, STATUS: 3}, "the last mark too in the lane that no event has moved"
+    (lane,) = [each for each in lanes.values() if any(rows for _, rows in each)]
+    assert sum(rows for _, rows in lane) == 4
+    assert lane[-1][0] == T0 + 2_700 * MS
+    assert [letter["offset"] for letter in letters] == ["1"]
+    assert "more than 1 s ahead of all clocks" in letters[0]["reason"]
+
+
+class Books:
+    """A registry in memory; it fails as often as it is told."""
+
+    def __init__(self, fails=0):
+        self.texts = []
+        self.fails = fails
+        self.is_closed = False
+
+    def find(self, subject, text):
+        if self.fails:
+            self.fails -= 1
+            raise RegistryError("unreachable", "it is away")
+        if subject.endswith("quotes.v1-value"):
+            return None
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
+
+    def schema(self, id_):
+        if id_ > len(self.texts):
+            raise RegistryError("not-found", f"no schema {id_}")
+        return self.texts[id_ - 1]
+
+    def close(self):
+        self.is_closed = True
+
+
+@pytest.fixture
+def books(monkeypatch):
+    """What SCHEMA_REGISTRY_URL leads to."""
+    made = Books()
+    monkeypatch.setattr(Registry, "from_environment", lambda: made)
+    monkeypatch.setattr(avro, "RETRY_SECONDS", (0.001, 0.001))
+    return made
+
+
+def memory_sink(opened, **params):
+    return opened(MemorySink(MemorySink.Params(partitions=2, **params)))
+
+
+def test_avro_arrives_as_json_does(memory_pair, books, opened):
+    """With a registry a sink sends Avro and a source reads both forms, marks too, to the same rows."""
+    books.fails = 3
+    sent = [trade(0), trade(7, "ETH/USD"), bar(0), mark(70_000)]
+
+    async def run(sink, name):
+        await sink.send(sent)
+        logs = sink._writer._bus.logs.values()
+        assert all(is_avro(record.value) == (name == "avro") for log in logs for record in log.records)
+        reader = memory_pair.source(channels=["trades", "bars"], idle_ms=20, name=name)
+        batches, time = [], dict.fromkeys("01", 0)
+        async with asyncio.timeout(30):
+            async for batch in reader.batches(100):
+                batches.append(batch)
+                time[batch.lane] = int(batch.now[-1])
+                if min(time.values()) == T0 + 70_000 * MS:
+                    break
+        assert reader.metrics()["bus_dead_letters_total"] == {}
+        return [(batch.lane, *each) for batch in batches for each in events(batch)]
+
+    sink = memory_sink(opened, encoding="avro", name="avro")
+    as_avro = asyncio.run(run(sink, "avro"))
+    assert sorted(as_avro) == sorted(asyncio.run(run(memory_sink(opened, name="json"), "json")))
+    assert len(as_avro) == 3
+    assert len(books.texts) == 3
+    assert sink.gates()["bus"] is None
+
+
+def test_a_schema_that_is_missing_stops_the_sink(memory_pair, books, opened):
+    """What is not registered cannot be sent: the error names the mend, and the gate closes with the class."""
+    sink = memory_sink(opened, encoding="avro")
+    with pytest.raises(StateError, match="torghut schema register"):
+        asyncio.run(sink.send([quote(0)]))
+    assert sink.gates()["bus"].error_class == "not-found"
+    sink.close()
+    assert books.is_closed
+
+
+def test_avro_needs_a_registry(memory_pair):
+    """Without SCHEMA_REGISTRY_URL a sink cannot send Avro and says so; a source says it of each such record."""
+    with pytest.raises(SettingsError, match="SCHEMA_REGISTRY_URL is not set"):
+        MemorySink(MemorySink.Params(encoding="avro")).connect(CONNECTION)
+
+
+def test_avro_that_cannot_be_read_is_a_dead_letter(memory_pair, books, opened):
+    """A record of a schema that nobody knows, or of damaged Avro, is put aside as it came; its neighbours are read."""
+    sink = memory_sink(opened, encoding="avro")
+    strange = [b"\0\0\0\0\x63abc", b"\0\0\0\0\x01"]
+
+    async def run():
+        await sink.send([trade(0)])
+        for value in strange:
+            await memory_pair.sink.send([Message("trades", "BTC/USD", value)])
+        await sink.send([trade(1)])
+        reader = memory_pair.source(idle_ms=20)
+        return await gather(reader, 2), await gather_letters(reader, TRADES)
+
+    batches, letters = asyncio.run(run())
+    assert [number for batch in batches for _, _, number, _ in events(batch)] == [0, 1]
+    assert [letter["value"] for letter in letters] == strange
+    assert "no schema 99" in letters[0]["reason"]
+
+
+def test_what_was_not_read_yet_is_counted(memory_pair):
+    """How many records a source is behind is a metric by topic."""
+    sink, source = memory_pair.sink, memory_pair.source(channels=["trades"])
+
+    async def run():
+        await sink.send([trade(0)])
+        await gather(source, 1)
+        await sink.send([trade(1), trade(2)])
+
+    asyncio.run(run())
+    assert source.metrics()["bus_lag_records"] == {TRADES: 2, STATUS: 0}
+
+
+def test_a_topic_that_lost_records_is_told(memory_pair):
+    """Where a mark tells of records that never come, the gate says which topic, instead of a lane that stands still."""
+    sink, source = memory_pair.sink, memory_pair.source(channels=["trades"], idle_ms=20)
+    now = [0.0]
+    source._clock = lambda: now[0]
+    lost = with_ends(Envelope.decode(mark(1).value), {TRADES: 2**62})
+
+    async def run():
+        await sink.send([trade(0), Message("status", "BTC/USD", lost.encode())])
+        await gather(source, 1)
+        reading = asyncio.create_task(gather(source, 0))
+        await until(lambda: source.metrics()["bus_records_total"].get(STATUS))
+        assert source.gates()["bus"] is None
+        now[0] = 60.0
+        await until(lambda: source.gates()["bus"])
+        source.close()
+        await reading
+        return source
+
+    closed = asyncio.run(run()).gates()["bus"]
+    assert closed.error_class == "missing-records"
+    assert closed.reason.startswith(TRADES)
+
+
+def test_simulation_has_topics_of_its_own(memory_pair, opened):
+    """What is simulated is sent to other topics and read from those."""
+    sink = memory_sink(opened, simulated=True)
+
+    async def run():
+        await sink.send([trade(0)])
+        await memory_pair.sink.send([trade(1)])
+        return await gather(memory_pair.source(channels=["trades"], simulated=True), 1)
+
+    assert [number for batch in asyncio.run(run()) for _, _, number, _ in events(batch)] == [0]
+    assert sink.metrics()["ws_kafka_produce_success_total"] == {"torghut.sim.trades.v1": 1}
+
+
 def test_topics_are_named_by_the_environment(pair, monkeypatch):
-    """A topic's name and its prefix are settings, and two channels may not share a topic."""
+    """A topic's name is a setting, and two channels may not share a topic."""
     source = pair.source
-    assert Topics().of("bars", "sim.") == "sim.torghut.bars.1m.v1"
-    monkeypatch.setenv("TOPIC_QUOTES", TRADES)
+    monkeypatch.setenv("TOPIC_QUOTES", pair.topic(TRADES))
     with pytest.raises(InputError, match="share a topic"):
         source()
 

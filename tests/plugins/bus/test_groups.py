@@ -127,7 +127,7 @@ def test_writer_waits_for_the_slowest_group(memory_pair):
 def test_cursor_of_an_earlier_process_begins_anew(memory_pair):
     """What an earlier process had in memory went with it: the lane begins with what there is now."""
     sink, source = memory_pair.sink, memory_pair.source(channels=["trades"], tick_ms=0)
-    old = {"offsets": {TRADES: 500}, "position": 7, "now": 0, "symbols": [], "conditions": [], "series": []}
+    old = {"offsets": {TRADES: 500}, "position": 7, "now": 0, "symbols": [], "conditions": [], "series": [], "bars": []}
     source.seek({"0": old, "1": old})
 
     async def run():
@@ -148,6 +148,18 @@ def test_cursor_before_what_is_left_is_an_error(memory_pair):
     log.forget(3)
     source = memory_pair.source(channels=["trades"])
     source._bus = bus
-    source.seek({"0": {"offsets": {TRADES: 1}, "position": 1, "now": 0, "symbols": [], "conditions": [], "series": []}})
+    source.seek(
+        {
+            "0": {
+                "offsets": {TRADES: 1},
+                "position": 1,
+                "now": 0,
+                "symbols": [],
+                "conditions": [],
+                "series": [],
+                "bars": [],
+            }
+        }
+    )
     with pytest.raises(StateError, match=r"offset 1 of .* is gone"):
         asyncio.run(gather(source, 1))

@@ -1,21 +1,28 @@
 """What Kafka may do to a sink and a source, against librdkafka's mock cluster."""
 
 import asyncio
+import logging
 import signal
 import subprocess
 import sys
 import textwrap
 
+import msgspec
 import pytest
 from torghut_sources.bus import KafkaSink, KafkaSource
+from torghut_sources.bus.contract import Owner
+from torghut_sources.bus.kafka import KafkaReader, Link, Statistics
 from torghut_sources.bus.settings import KafkaSettings
 from torghut_testing.kafka import FETCH, NOT_AUTHORIZED, NOT_LEADER, PRODUCE, TIMED_OUT, MockKafka
 
-from torghut_core import Connection, InputError, Message, SettingsError, StateError
+from torghut_core import Connection, Envelope, InputError, Message, SettingsError, StateError, ends_of, time_message
 
 from .conftest import (
     CONNECTION,
     QUOTES,
+    STATUS,
+    T0,
+    TOPICS,
     TRADES,
     Kernel,
     events,
@@ -152,10 +159,11 @@ def test_records_that_are_gone_are_told(own):
 def test_topics_have_to_be_partitioned_alike(cluster, monkeypatch, opened):
     """A symbol has one lane only where all topics have the same number of partitions: others are refused, with counts."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP", cluster.bootstrap)
-    cluster.create(f"alike.{TRADES}", 2)
-    cluster.create(f"alike.{QUOTES}", 3)
-    source = opened(KafkaSource(KafkaSource.Params(prefix="alike.", channels=["trades", "quotes"])))
-    with pytest.raises(InputError, match=rf"alike\.{TRADES} has 2, alike\.{QUOTES} has 3"):
+    for (setting, name), partitions in zip(TOPICS.items(), (2, 2, 2, 3), strict=True):
+        monkeypatch.setenv(setting, f"alike.{name}")
+        cluster.create(f"alike.{name}", partitions)
+    source = opened(KafkaSource(KafkaSource.Params(channels=["trades", "quotes"])))
+    with pytest.raises(InputError, match=rf"alike\.{QUOTES} has 2, alike\.{STATUS} has 3"):
         asyncio.run(gather(source, 1))
 
 
@@ -163,8 +171,11 @@ def test_a_topic_that_is_missing_is_waited_for(cluster, monkeypatch, opened):
     """A pipeline may start before its topics are made; the gate names them."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP", cluster.bootstrap)
     monkeypatch.setenv("KAFKA_LINGER_MS", "1")
-    source = opened(KafkaSource(KafkaSource.Params(prefix="missing.", channels=["trades"], group="m", session_ms=1200)))
-    sink = opened(KafkaSink(KafkaSink.Params(prefix="missing.")))
+    for setting, name in TOPICS.items():
+        monkeypatch.setenv(setting, f"missing.{name}")
+    cluster.create(f"missing.{STATUS}", 1)
+    source = opened(KafkaSource(KafkaSource.Params(channels=["trades"], group="m", session_ms=1200)))
+    sink = opened(KafkaSink(KafkaSink.Params()))
 
     async def run():
         reading = asyncio.create_task(gather(source, 1))
@@ -232,6 +243,184 @@ def test_partitions_move_without_loss(kafka_pair):
     assert {number for _, _, number, _ in kept} == set(range(len(sent)))
 
 
+class FakeConsumer:
+    """Gives a record, and is told to begin elsewhere before it gives the next."""
+
+    def __init__(self, between):
+        self.between = between
+        self.assigned = []
+
+    def poll(self, seconds):
+        return Fetched(5)
+
+    def consume(self, count, seconds):
+        self.between()
+        return [Fetched(6)]
+
+    def committed(self, places, seconds):
+        return places
+
+    def assign(self, places):
+        self.assigned.append([(place.topic, place.partition, place.offset) for place in places])
+
+
+class Fetched:
+    """A record of a fake consumer."""
+
+    def __init__(self, offset):
+        self.at = offset
+
+    def error(self):
+        return None
+
+    def topic(self):
+        return TRADES
+
+    def partition(self):
+        return 0
+
+    def offset(self):
+        return self.at
+
+    def key(self):
+        return b"ES"
+
+    def value(self):
+        return b"{}"
+
+
+class Elsewhere(Owner):
+    """Wants a partition from another place than the group's."""
+
+    async def take(self, starts):
+        return {partition: dict.fromkeys(offsets, 3) for partition, offsets in starts.items()}
+
+    async def leave(self, partitions):
+        pass
+
+
+def test_what_was_fetched_before_a_rebalance_is_fetched_again():
+    """A record that came just before partitions were given anew is not taken for one of after it."""
+    from confluent_kafka import TopicPartition
+
+    client = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+    reader = KafkaReader(client, "group", [TRADES], "earliest", Elsewhere())
+    real, given = reader._consumer, [TopicPartition(TRADES, 0, 5)]
+    fake = reader._consumer = FakeConsumer(lambda: given and reader._on_assign(fake, [given.pop()]))
+    reader._subscribed = True
+
+    async def run():
+        return await reader.read(10, 0, frozenset()), await reader.read(10, 0, frozenset())
+
+    before, after = asyncio.run(run())
+    reader._consumer = real
+    reader.close()
+    assert before == []
+    assert fake.assigned == [[(TRADES, 0, 3)]] * 2, "as the owner wants it, and again to drop what was fetched"
+    assert [chunk.offsets for chunk in after] == [[5, 6]]
+
+
+def test_librdkafka_is_logged_once_for_each_outage(caplog):
+    """What librdkafka says with each attempt is one line until brokers are reached again, and none on standard error."""
+    link = Link("localhost:1")
+    for attempt in range(3):
+        link.log(
+            logging.ERROR, "%s [%s] %s", "FAIL", "torghut", f"Connect failed (after {attempt} ms in state CONNECT)"
+        )
+    link.log(logging.ERROR, "%s [%s] %s", "FAIL", "torghut", "Disconnected")
+    link.opened()
+    link.log(logging.ERROR, "%s [%s] %s", "FAIL", "torghut", "Connect failed (after 9 ms in state CONNECT)")
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "FAIL [torghut] Connect failed (after 0 ms in state CONNECT)",
+        "FAIL [torghut] Disconnected",
+        "FAIL [torghut] Connect failed (after 9 ms in state CONNECT)",
+    ]
+
+
+def test_a_client_logs_through_us(own, caplog, capfd):
+    """While no broker answers, librdkafka's lines come by the log of this process, few of them."""
+    pair, cluster = own
+
+    async def run():
+        await pair.sink.send([trade(0)])
+        await pair.sink.flush()
+        cluster.stop()
+        await pair.sink.send([trade(1)])
+        await until(lambda: pair.sink.gates()["bus"] and caplog.records)
+        cluster.start()
+        await pair.sink.flush()
+
+    asyncio.run(run())
+    assert len(caplog.records) < 10
+    assert {record.name for record in caplog.records} == {"torghut_sources.bus.kafka"}
+    assert "FAIL" not in capfd.readouterr().err
+
+
+def test_a_mark_waits_for_what_was_sent_before(own):
+    """A mark goes out when everything before it is acknowledged, and says of each partition where that ends."""
+    pair, cluster = own
+    cluster.fail(PRODUCE, NOT_LEADER, TIMED_OUT)
+    count = 10
+
+    async def run():
+        await pair.sink.send(
+            [*(trade(number, SYMBOLS[number % 5]) for number in range(count)), time_message(T0 + 50, T0)]
+        )
+        ends = [pair.sink._writer.ends(partition) for partition in range(2)]
+        assert sum(each.get(TRADES, 0) for each in ends) == count, "all were acknowledged"
+        await pair.sink.flush()
+        return ends
+
+    assert all(each.keys() <= {TRADES} for each in asyncio.run(run()))
+    values = records(cluster.bootstrap, STATUS, 2)
+    assert sorted(sum(ends_of(Envelope.decode(value)).values()) for value in values) != [0, 0]
+    assert sum(ends_of(Envelope.decode(value)).get(TRADES, 0) for value in values) == count
+
+
+def records(bootstrap, topic, count):
+    """The first values of a topic."""
+    from confluent_kafka import Consumer
+
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": topic, "auto.offset.reset": "earliest"})
+    consumer.subscribe([topic])
+    values = [message.value() for message in consumer.consume(count, 20)]
+    consumer.close()
+    return values
+
+
+def test_a_mark_for_a_topic_that_may_not_be_written_stops_the_sink(own):
+    """Where the brokers do not let us see the topic of marks, that is an error and not a wait."""
+    pair, _ = own
+
+    async def run():
+        from confluent_kafka import KafkaError
+
+        pair.sink._writer._count = lambda topic: (0, KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+        async with asyncio.timeout(20):
+            with pytest.raises(StateError, match=rf"{STATUS}.*KAFKA_SASL_USER"):
+                await pair.sink.send([time_message(T0, T0)])
+
+    asyncio.run(run())
+
+
+def test_how_far_behind_a_reader_is():
+    """The lag is that of the own partitions, where their positions are known."""
+    from confluent_kafka import TopicPartition
+
+    reader = KafkaReader(
+        {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "group", [TRADES, QUOTES], "earliest", Elsewhere()
+    )
+    assert reader.lag == {TRADES: 0, QUOTES: 0}
+    places = {"0": {"app_offset": 5, "hi_offset": 9}, "1": {"app_offset": 1, "hi_offset": 90}, "-1": {"x": 1}}
+    told = {"brokers": {}, "topics": {TRADES: {"partitions": places}, QUOTES: {"partitions": {"0": {"hi_offset": 7}}}}}
+    reader._link.statistics = msgspec.convert(told, Statistics)
+    reader._owned = [TopicPartition(topic, 0) for topic in (TRADES, QUOTES)]
+    assert reader.lag == {TRADES: 4, QUOTES: 0}
+    reader._owned = []
+    reader.close()
+
+
 PROCESS = """
     import asyncio, sys
     from torghut_core import Connection
@@ -252,7 +441,7 @@ PROCESS = """
 def test_cluster_serves_other_processes(monkeypatch, opened):
     """The kit's cluster runs as a process of its own, and processes meet there."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "torghut_testing.kafka", f"{TRADES}:1"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "torghut_testing.kafka", f"{TRADES}:1", f"{STATUS}:1"], stdout=subprocess.PIPE, text=True
     )
     try:
         monkeypatch.setenv("KAFKA_BOOTSTRAP", server.stdout.readline().strip())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
@@ -41,8 +41,12 @@ class Writer(ABC):
     gate: Closed | None = NOT_CONNECTED
 
     @abstractmethod
-    def put(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> bool:
-        """Take a record; False where it was not taken, because as many are under way as may be.
+    def put(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = (), partition: int | None = None
+    ) -> bool:
+        """Take a record, for the partition of its key or for a given one.
+
+        False where it was not taken, because as many are under way as may be.
 
         Raises
         ------
@@ -62,6 +66,36 @@ class Writer(ABC):
         """`put`, waiting for room."""
         while not self.put(topic, key, value, headers):  # noqa: ASYNC110 - a bus' threads know of no event loop
             await asyncio.sleep(PAUSE)
+
+    @abstractmethod
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; waits for as long as the bus does not say.
+
+        Raises
+        ------
+        StateError : there is no such topic.
+        """
+
+    @abstractmethod
+    def ends(self, partition: int) -> Offsets:
+        """The offset after the last record that is acknowledged, of topics to which this writer has written there."""
+
+    async def everywhere(self, topic: str, value: Callable[[Offsets], bytes]) -> None:
+        """Put a record into each partition of a topic, when everything before is acknowledged.
+
+        Parameters
+        ----------
+        value : the record's, made of the partition's `ends`.
+
+        Raises
+        ------
+        StateError : as `put` and `partitions`.
+        """
+        await self.flush()
+        for partition in range(await self.partitions(topic)):
+            record = value(self.ends(partition))
+            while not self.put(topic, b"", record, partition=partition):  # noqa: ASYNC110 - see above
+                await asyncio.sleep(PAUSE)
 
     async def flush(self) -> None:
         """Wait until everything is acknowledged, for as long as it takes.
@@ -113,6 +147,11 @@ class Reader(ABC):
     """
 
     gate: Closed | None = NOT_CONNECTED
+
+    @property
+    @abstractmethod
+    def lag(self) -> Mapping[str, int]:
+        """By topic, how many records of the own partitions were not read yet, as far as that is known."""
 
     @abstractmethod
     async def read(self, limit: int, seconds: float, paused: AbstractSet[tuple[str, int]]) -> list[Chunk]:

@@ -7,6 +7,8 @@ fetches.
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import threading
 import time
 from collections import defaultdict, deque
@@ -40,6 +42,12 @@ OWNER_SECONDS = 240.0
 ANSWER_SECONDS = 10.0
 """How long one question to a broker may take."""
 RETRY_SECONDS = 0.2
+TOPIC_SECONDS = 30.0
+"""How long a topic may be unknown to the brokers before a writer calls it missing."""
+PARTITIONS_SECONDS = 300.0
+"""How long the number of a topic's partitions is believed."""
+
+log = logging.getLogger(__name__)
 
 MENDS = {
     "MSG_SIZE_TOO_LARGE": "raise `max.message.bytes` of the topic, or send less at once",
@@ -105,10 +113,24 @@ class Broker(msgspec.Struct):
     state: str
 
 
+class Place(msgspec.Struct):
+    """Where a reader is in a partition: the offset that comes next, and the end; negative where they are not known."""
+
+    app_offset: int = -1
+    hi_offset: int = -1
+
+
+class Places(msgspec.Struct):
+    """The partitions of a topic, by number."""
+
+    partitions: dict[str, Place]
+
+
 class Statistics(msgspec.Struct):
     """What is read of librdkafka's statistics."""
 
-    brokers: dict[str, Broker]
+    brokers: dict[str, Broker] = {}
+    topics: dict[str, Places] = {}
 
 
 _STATISTICS = msgspec.json.Decoder(Statistics)
@@ -119,13 +141,34 @@ class Link:
 
     def __init__(self, bootstrap: str) -> None:
         self.closed: Closed | None = NOT_CONNECTED
+        self.statistics = Statistics()
         self._bootstrap = bootstrap
         self._said = "none has answered"
+        self._logged: set[str] = set()
 
     @property
     def callbacks(self) -> dict[str, Any]:
         """What to add to the settings of the client."""
-        return {"error_cb": self._on_error, "stats_cb": self._on_statistics, "statistics.interval.ms": STATISTICS_MS}
+        return {
+            "error_cb": self._on_error,
+            "stats_cb": self._on_statistics,
+            "statistics.interval.ms": STATISTICS_MS,
+            "logger": self,
+        }
+
+    def log(self, level: int, text: str, *values: object) -> None:
+        """Log what librdkafka says, once for each time that brokers are reached again: it says it with each attempt."""
+        line = text % values
+        what = re.sub(r"\(.*\)|\d+", "", line)
+        if what not in self._logged:
+            self._logged.add(what)
+            log.log(level, "%s", line)
+
+    def opened(self) -> None:
+        """Brokers are reached."""
+        if self.closed is not None:
+            self.closed = None
+            self._logged.clear()
 
     def _on_error(self, error: confluent_kafka.KafkaError) -> None:
         self._said = error.str()
@@ -135,8 +178,9 @@ class Link:
             self._close()
 
     def _on_statistics(self, text: str) -> None:
-        if any(broker.state == "UP" for broker in _STATISTICS.decode(text).brokers.values()):
-            self.closed = None
+        self.statistics = _STATISTICS.decode(text)
+        if any(broker.state == "UP" for broker in self.statistics.brokers.values()):
+            self.opened()
         elif self.closed is None:
             self._close()
 
@@ -172,6 +216,8 @@ class KafkaWriter(Writer):
         self._delivered: defaultdict[str, int] = defaultdict(int)
         self._failed: defaultdict[str, int] = defaultdict(int)
         self._latencies: deque[float] = deque(maxlen=1_000)
+        self._ends: dict[tuple[str, int], int] = {}
+        self._partitions: dict[str, tuple[int, float]] = {}
         self._producer = Producer(
             {
                 **client,
@@ -196,12 +242,16 @@ class KafkaWriter(Writer):
         """Why nothing can be written."""
         return self._failure or self._link.closed
 
-    def put(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> bool:
+    def put(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = (), partition: int | None = None
+    ) -> bool:
         """Hand a record to librdkafka, unless its queue is full."""
         if self._failure is not None:
             raise StateError(self._failure.reason)
         try:
-            if headers:
+            if partition is not None:
+                self._producer.produce(topic, value, key, partition, headers=list(headers))
+            elif headers:
                 self._producer.produce(topic, value, key, headers=list(headers))
             else:
                 self._producer.produce(topic, value, key)
@@ -220,6 +270,34 @@ class KafkaWriter(Writer):
         if closed is not None and closed.error_class == "auth":
             raise StateError(closed.reason)
         return len(self._producer)
+
+    async def partitions(self, topic: str) -> int:
+        """Ask the brokers, every few minutes."""
+        count, until = self._partitions.get(topic, (0, 0.0))
+        missing_at = time.monotonic() + TOPIC_SECONDS
+        while time.monotonic() >= until:
+            self.pending()  # raises where the brokers have refused us
+            count, error = await asyncio.to_thread(self._count, topic)
+            if count:
+                until = time.monotonic() + PARTITIONS_SECONDS
+                self._partitions[topic] = count, until
+            elif error is not None and (error.name() in FOR_GOOD or time.monotonic() >= missing_at):
+                self._fail(error, topic)
+            else:
+                await asyncio.sleep(RETRY_SECONDS)
+        return count
+
+    def _count(self, topic: str) -> tuple[int, confluent_kafka.KafkaError | None]:
+        """How many partitions a topic has, or why it has none; neither while no broker answers."""
+        try:
+            metadata = self._producer.list_topics(topic, ANSWER_SECONDS).topics[topic]
+        except self._refused:
+            return 0, None
+        return (0, metadata.error) if metadata.error else (len(metadata.partitions), None)
+
+    def ends(self, partition: int) -> Offsets:
+        """As the reports say."""
+        return {topic: end for (topic, number), end in self._ends.items() if number == partition and end}
 
     @property
     def delivered(self) -> Mapping[str, int]:
@@ -253,8 +331,10 @@ class KafkaWriter(Writer):
     def _on_delivery(self, error: confluent_kafka.KafkaError | None, message: confluent_kafka.Message) -> None:
         topic = message.topic() or ""
         if error is None:
-            self._link.closed = None
+            self._link.opened()
             self._delivered[topic] += 1
+            offset = message.offset()
+            self._ends[topic, message.partition() or 0] = 0 if offset is None else offset + 1
             latency = message.latency()
             if latency is not None:
                 self._latencies.append(latency * 1e3)
@@ -304,6 +384,7 @@ class KafkaReader(Reader):
                 "max.poll.interval.ms": POLL_INTERVAL_MS,
                 "queued.max.messages.kbytes": QUEUE_KB,
                 "fetch.wait.max.ms": 100,
+                "fetch.queue.backoff.ms": 10,  # after the queue was full; a second without it
             }
         )
 
@@ -311,6 +392,18 @@ class KafkaReader(Reader):
     def gate(self) -> Closed | None:  # type: ignore[override]
         """Why nothing can be read."""
         return self._waits or self._link.closed
+
+    @property
+    def lag(self) -> Mapping[str, int]:
+        """By the last statistics."""
+        lag = dict.fromkeys(self._topics, 0)
+        topics = self._link.statistics.topics
+        for owned in self._owned:
+            found = topics.get(owned.topic)
+            place = None if found is None else found.partitions.get(str(owned.partition))
+            if place is not None and place.app_offset >= 0:
+                lag[owned.topic] += max(0, place.hi_offset - place.app_offset)
+        return lag
 
     async def read(self, limit: int, seconds: float, paused: AbstractSet[tuple[str, int]]) -> list[Chunk]:
         """See `Reader.read`."""
@@ -350,7 +443,7 @@ class KafkaReader(Reader):
         if first is None:
             return []
         messages = [first, *self._consumer.consume(limit - 1, 0)] if limit > 1 else [first]
-        if epoch != self._epoch:  # partitions have gone or begun anew meanwhile: these may be of before
+        if epoch != self._epoch:  # partitions have gone or begun anew between the two: the first may be of before
             self._consumer.assign(self._owned)
             self._paused = frozenset()
             return []
@@ -447,7 +540,8 @@ class KafkaReader(Reader):
             for topic, offset in offsets.items()
         ]
         consumer.assign(self._owned)
-        self._waits = self._link.closed = None
+        self._waits = None
+        self._link.opened()
 
     def _on_revoke(self, consumer: confluent_kafka.Consumer, places: list[confluent_kafka.TopicPartition]) -> None:
         del consumer

@@ -1,13 +1,19 @@
 """One lane: the topics of one partition number, as one stream of events in order of time. No IO, and no clock of its own.
 
-Every topic keeps its own order. Between them, an event is given out when each other topic has shown one that is later,
-or is idle: at its end, where nothing came for a while. So the stream of what has piled up does not depend on how it was
-fetched; what comes late after an idle while comes late in the stream.
+Every topic keeps its own order. Between them, an event is given out when nothing earlier is to come of the other topics:
+each has shown a later one, or a time mark has said so, or it is idle: at its end, where nothing came for a while after the
+event did. So the stream of what has piled up does not depend on how it was fetched; what comes late after an idle while
+comes late in the stream.
+
+A time mark ("every event up to T was sent before") becomes a position without a row. It says where the topics ended when it
+was sent, and what it says holds of a topic when that much of it was read: so nothing is late for a mark, whichever came
+first. Only a topic that is behind in marks holds up events; one at its end never does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -15,6 +21,7 @@ import numpy as np
 
 from torghut_core import Bars, Batch, IntArray, SymbolTable, Table
 from torghut_sources.bus.contract import Offsets
+from torghut_sources.bus.records import MARKS
 from torghut_sources.rows import KINDS, Kind
 
 NEVER = 2**63 - 1
@@ -22,7 +29,11 @@ SECOND = 1_000_000_000
 MOST = 20_000
 """Events of a topic that wait for the other topics; nothing more is fetched of it meanwhile."""
 
-ORDER = {name: number for number, name in enumerate(KINDS)}
+MISSED_SECONDS = 10.0
+"""How long a topic may be at its end before one that a mark told of, until that is called wrong."""
+
+ORDER = {name: number for number, name in enumerate([*KINDS, MARKS.name])}
+"""How what became known at the same time follows each other: a mark is about the events of its time, too."""
 
 
 class _Stream:
@@ -36,8 +47,12 @@ class _Stream:
         """Offset after the last event that was given out."""
         self.left = 0
         """Events that came and were not given out, merged or not."""
+        self.last = -NEVER
+        """When the last event that came became known."""
         self.until = -NEVER
         """What is still to come became known at this time or later."""
+        self.told: deque[tuple[int, int, float]] = deque()
+        """Marks whose events have not all come: where they end, the time that is told, and when it was."""
         self.heard = now
         self.at_end = False
         self.table: Table = kind.table.empty()
@@ -47,17 +62,33 @@ class _Stream:
     def __len__(self) -> int:
         return len(self.known)
 
-    def add(self, table: Table, offsets: IntArray) -> None:
-        known = table.event_ts + table.step if isinstance(table, Bars) else table.event_ts.copy()  # type: ignore[attr-defined]
-        known[0] = max(int(known[0]), self.until)
+    def read(self, stop: int, now: float) -> None:
+        """Records up to an offset have come."""
+        self.next = max(self.next, stop)
+        self.heard = now
+        self.at_end = False
+        self._believe()
+
+    def tell(self, end: int, moment: int, now: float) -> None:
+        """What comes at `end` and later became known after a moment."""
+        self.told.append((end, moment, now))
+        self._believe()
+
+    def _believe(self) -> None:
+        while self.told and self.told[0][0] <= self.next:
+            self.until = max(self.until, self.told.popleft()[1] + 1)
+
+    def add(self, table: Table, known: IntArray, offsets: IntArray) -> None:
+        known[0] = max(int(known[0]), self.last)
         np.maximum.accumulate(known, out=known)
-        self.until = int(known[-1])
+        self.last = int(known[-1])
+        self.until = max(self.until, self.last)
         self.left += len(known)
         self.table = self.kind.table.concatenate([self.table, table]) if len(self) else table
         self.known = np.concatenate((self.known, known))
         self.offsets = np.concatenate((self.offsets, offsets))
 
-    def take(self, horizon: int, *, inclusive: bool) -> tuple[Table, IntArray, IntArray]:
+    def take(self, horizon: int, inclusive: bool) -> tuple[Table, IntArray, IntArray]:
         """What became known before `horizon`, or at it too: rows, times, offsets."""
         cut = int(np.searchsorted(self.known, horizon, side="right" if inclusive else "left"))
         taken = self.table.rows(0, cut), self.known[:cut], self.offsets[:cut]
@@ -66,7 +97,7 @@ class _Stream:
         return taken
 
     def is_idle(self, now: float, idle: float) -> bool:
-        return self.at_end and now - self.heard >= idle
+        return self.at_end and not self.told and now - self.heard >= idle
 
 
 class Lane:
@@ -75,7 +106,7 @@ class Lane:
     Parameters
     ----------
     name : the partition number, as text.
-    topics : what each holds.
+    topics : what each holds; one of them may hold marks.
     offsets : where each topic is read from.
     now : monotonic time, seconds; so in all methods.
     idle : how long nothing has to come before a topic counts as idle, seconds.
@@ -97,20 +128,30 @@ class Lane:
         self.name = name
         self.symbols = SymbolTable()
         self._streams = {topic: _Stream(kind, offsets[topic], now) for topic, kind in topics.items()}
+        self._events = [stream for stream in self._streams.values() if stream.kind is not MARKS]
+        self._marks = next((stream for stream in self._streams.values() if stream.kind is MARKS), None)
         self._idle = idle
         self._tick = tick
         self._position = 0
         self._now = self._base = -NEVER
         self._base_at = now
+        self._shown: deque[tuple[float, int]] = deque()
+        """When the newest time rose lately, and to what."""
+        self._settled = -NEVER
+        """The newest time that was shown for as long as an idle topic holds others up."""
+        self._bars: dict[int, int] = {}
+        """Start of the last bar that was given out, by series; and of the last that came."""
         if cursor is not None:
             self._position = int(cursor["position"])
-            self._now = self._base = int(cursor["now"])
+            self._now = self._base = self._settled = int(cursor["now"])
             for symbol in cursor["symbols"]:
                 self.symbols.number(symbol)
             for text, suspicious in cursor["conditions"]:
                 self.symbols.condition(text, suspicious)
             for number, step in cursor["series"]:
                 self.symbols.series(number, step)
+            self._bars = dict(cursor["bars"])
+        self._bars_read = dict(self._bars)
         self._ready = Batch.of(self.symbols, self._position, np.empty(0, np.int64))
         self._topic_of: IntArray = np.empty(0, np.int64)
         self._offset_of: IntArray = np.empty(0, np.int64)
@@ -121,6 +162,11 @@ class Lane:
         return self._now
 
     @property
+    def newest(self) -> int:
+        """The latest time that an event or mark has shown, ns."""
+        return self._base
+
+    @property
     def offsets(self) -> Offsets:
         """By topic, the next record that was not given out."""
         return {topic: stream.given if stream.left else stream.next for topic, stream in self._streams.items()}
@@ -128,8 +174,15 @@ class Lane:
     @property
     def full(self) -> AbstractSet[str]:
         """Topics of which enough waits for the others."""
-        least = min(stream.until for stream in self._streams.values())
+        least = min(stream.until for stream in self._awaited())
         return {topic for topic, stream in self._streams.items() if len(stream) >= MOST and stream.until > least}
+
+    def missed(self, now: float) -> tuple[str, int, int] | None:
+        """A topic that ends before a mark says, for long: its name, its end, and what the mark says."""
+        for topic, stream in self._streams.items():
+            if stream.at_end and stream.told and now - max(stream.told[0][2], stream.heard) >= MISSED_SECONDS:
+                return topic, stream.next, stream.told[0][0]
+        return None
 
     def cursor(self) -> dict[str, Any]:
         """Plain values to go on from after the last batch that was given out."""
@@ -141,22 +194,56 @@ class Lane:
             "symbols": list(symbols.names),
             "conditions": [list(pair) for pair in symbols.conditions],
             "series": [list(pair) for pair in zip(symbols.series_symbol, symbols.series_step, strict=True)],
+            "bars": [list(pair) for pair in self._bars.items()],
         }
 
-    def add(self, topic: str, table: Table, offsets: IntArray, stop: int, now: float) -> None:
-        """Take rows of a topic and their offsets; `stop` is the offset after the last record, with a row or without."""
+    def add(self, topic: str, table: Table, offsets: IntArray, stop: int, now: float) -> int:
+        """Take rows of a topic and their offsets; `stop` is the offset after the last record, with a row or without.
+
+        Gives how many were left out: a bar that is not newer than the last one of its series is that one's update.
+        """
         stream = self._streams[topic]
-        stream.next = max(stream.next, stop)
-        stream.heard = now
-        stream.at_end = False
-        if not len(table):
-            return
+        stream.read(stop, now)
+        rows = len(table)
         if isinstance(table, Bars):
-            pairs = zip(table.symbol.tolist(), table.step.tolist(), strict=True)
-            table.series[:] = [self.symbols.series(symbol, step) for symbol, step in pairs]
-        stream.add(table, offsets)
-        if stream.until > self._base:
-            self._base, self._base_at = stream.until, now
+            is_new = self._are_new(table)
+            table, offsets = table.take(is_new), offsets[is_new]
+        if len(table):
+            known = table.event_ts + table.step if isinstance(table, Bars) else table.event_ts.copy()  # type: ignore[attr-defined]
+            stream.add(table, known, offsets)
+            self._show(stream.last, now)
+        return rows - len(table)
+
+    def add_marks(
+        self, topic: str, moments: IntArray, ends: Sequence[Offsets], offsets: IntArray, stop: int, now: float
+    ) -> None:
+        """Take time marks, what each says of where topics end, and their offsets; otherwise as `add`."""
+        stream = self._streams[topic]
+        stream.read(stop, now)
+        if not len(moments):
+            return
+        for moment, told in zip(moments.tolist(), ends, strict=True):
+            for name in told.keys() & self._streams.keys():
+                self._streams[name].tell(told[name], moment, now)
+        stream.add(Table.empty(len(moments)), moments.copy(), offsets)
+        self._show(stream.last, now)
+
+    def _are_new(self, bars: Bars) -> IntArray:
+        """Set the series of bars; the numbers of those that are not there again."""
+        found = []
+        for row, (symbol, step, start) in enumerate(
+            zip(bars.symbol.tolist(), bars.step.tolist(), bars.event_ts.tolist(), strict=True)
+        ):
+            series = bars.series[row] = self.symbols.series(symbol, step)
+            if start > self._bars_read.get(series, -NEVER):
+                self._bars_read[series] = start
+                found.append(row)
+        return np.array(found, np.int64)
+
+    def _show(self, moment: int, now: float) -> None:
+        if moment > self._base:
+            self._base, self._base_at = moment, now
+            self._shown.append((now, moment))
 
     def end(self, topic: str) -> None:
         """There is nothing more in a topic for now."""
@@ -180,6 +267,7 @@ class Lane:
 
     def _give(self, batch: Batch) -> Batch:
         batch.lane = self.name
+        self._bars.update(zip(batch.bars.series.tolist(), batch.bars.event_ts.tolist(), strict=True))
         self._position = batch.stop
         self._now = int(batch.now[-1])
         return batch
@@ -188,7 +276,9 @@ class Lane:
         """Time goes on where nothing comes and nothing is known to be missing."""
         if not self._tick or self._base == -NEVER or any(stream.left for stream in self._streams.values()):
             return None
-        if not all(stream.is_idle(now, self._idle) for stream in self._streams.values()):
+        if not all(stream.is_idle(now, self._idle) for stream in self._events):
+            return None
+        if self._marks is not None and not self._marks.at_end:
             return None
         reached = self._base + round((now - self._base_at) * SECOND)
         if reached - self._now < self._tick * SECOND:
@@ -199,8 +289,10 @@ class Lane:
         streams = list(self._streams.values())
         if not any(len(stream) for stream in streams):
             return
-        horizon, inclusive = self._horizon(streams, now)
-        parts = [stream.take(horizon, inclusive=inclusive) for stream in streams]
+        while self._shown and now - self._shown[0][0] >= self._idle:
+            self._settled = self._shown.popleft()[1]
+        events_until, marks_until = self._horizons(now)
+        parts = [stream.take(*((marks_until, False) if stream is self._marks else events_until)) for stream in streams]
         known = np.concatenate([times for _, times, _ in parts])
         if not len(known):
             return
@@ -214,8 +306,9 @@ class Lane:
         for stream, (table, _, _), rows in zip(
             streams, parts, np.split(at, np.cumsum(lengths)[:-1].tolist()), strict=True
         ):
-            table.at[:] = rows  # type: ignore[attr-defined]
-            tables[stream.kind.name] = table
+            if stream is not self._marks:
+                table.at[:] = rows  # type: ignore[attr-defined]
+                tables[stream.kind.name] = table
         times = known[order]
         times[0] = max(int(times[0]), self._now)
         np.maximum.accumulate(times, out=times)
@@ -223,18 +316,34 @@ class Lane:
         self._topic_of = topic_of[order]
         self._offset_of = np.concatenate([offsets for _, _, offsets in parts])[order]
 
-    def _horizon(self, streams: list[_Stream], now: float) -> tuple[int, bool]:
-        """Up to when everything has come, and whether that holds for the time itself."""
-        awaited = streams if len(streams) > 1 else []
-        awaited = [stream for stream in awaited if not stream.is_idle(now, self._idle)]
-        if not awaited:
-            return NEVER, True
-        horizon = min(stream.until for stream in awaited)
-        holders = [stream for stream in awaited if stream.until == horizon]
-        at_it = sum(bool(_has(stream, horizon)) for stream in streams)
+    def _awaited(self) -> list[_Stream]:
+        """The topics that hold up events: of marks, one that is behind."""
+        if self._marks is None or self._marks.at_end:
+            return self._events
+        return [*self._events, self._marks]
+
+    def _until(self, stream: _Stream, now: float) -> int:
+        """What is still to come of a topic became known at this time or later, as far as one can wait for it."""
+        if stream is self._marks:
+            return stream.until + 1  # a mark comes after the events of its time
+        return max(stream.until, self._settled + 1) if stream.is_idle(now, self._idle) else stream.until
+
+    def _horizons(self, now: float) -> tuple[tuple[int, bool], int]:
+        """Up to when all events have come, and whether that holds for the time itself; and up to when marks may be given.
+
+        A mark waits for every topic; events do not where there is nothing to wait for.
+        """
+        awaited = self._awaited()
+        bounds = [self._until(stream, now) for stream in awaited]
+        horizon, marks_until = min(bounds), min(bounds[: len(self._events)])
+        if len(awaited) == 1:
+            return (NEVER, True), marks_until
+        holders = [stream for stream, bound in zip(awaited, bounds, strict=True) if bound == horizon]
         # Who alone holds the others up has its own last events free, unless another has some of the same time. And two
         # topics that show nothing later however much comes of both have no order between them.
-        return horizon, (len(holders) == 1 and at_it <= 1) or all(len(stream) >= MOST for stream in streams)
+        is_free = len(holders) == 1 and not any(_has(each, horizon) for each in awaited if each is not holders[0])
+        is_stuck = len(self._events) > 1 and all(len(stream) >= MOST for stream in self._events)
+        return (horizon, is_free or is_stuck), marks_until
 
 
 def _has(stream: _Stream, moment: int) -> bool:

@@ -126,9 +126,12 @@ class MemoryWriter(Writer):
         self._partitions: dict[bytes | None, int] = {}
         self._delivered: defaultdict[str, int] = defaultdict(int)
 
-    def put(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> bool:
+    def put(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = (), partition: int | None = None
+    ) -> bool:
         """Take a record, unless its partition is full."""
-        partition = self._partitions.get(key)
+        if partition is None:
+            partition = self._partitions.get(key)
         if partition is None:
             partition = self._partitions[key] = crc32(key or b"") % self._bus.partitions
         log = self._bus.log(topic, partition)
@@ -142,6 +145,15 @@ class MemoryWriter(Writer):
     def pending(self) -> int:
         """Always 0."""
         return 0
+
+    async def partitions(self, topic: str) -> int:
+        """As many as all topics have."""
+        del topic
+        return self._bus.partitions
+
+    def ends(self, partition: int) -> Offsets:
+        """Where the logs of a partition end, whoever wrote there."""
+        return {topic: log.end for (topic, number), log in self._bus.logs.items() if number == partition}
 
     @property
     def delivered(self) -> Mapping[str, int]:
@@ -216,6 +228,15 @@ class MemoryReader(Reader):
         self._next: dict[int, Offsets] = {}
         group.join(self)
         bus.wake()
+
+    @property
+    def lag(self) -> Mapping[str, int]:
+        """By topic, the records after those that were read."""
+        lag = dict.fromkeys(self.topics, 0)
+        for partition, offsets in self._next.items():
+            for topic, offset in offsets.items():
+                lag[topic] += max(0, self._bus.log(topic, partition).end - offset)
+        return lag
 
     async def read(self, limit: int, seconds: float, paused: AbstractSet[tuple[str, int]]) -> list[Chunk]:
         """Take part in what the group does, then read; see `Reader.read`."""

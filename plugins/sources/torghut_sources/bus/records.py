@@ -6,7 +6,7 @@ An envelope that is read here keeps its times as text: Arrow makes numbers of a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -14,11 +14,17 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from torghut_core import Envelope, InputError, IntArray, SymbolTable, Table, Window
+from torghut_core import Envelope, InputError, IntArray, SymbolTable, Table, Window, ends_of, format_timestamp, time_of
+from torghut_sources.bus.contract import Offsets
 from torghut_sources.rows import BARS, KINDS, TRADES, Columns, Kind, Rows
+
+MARKS = Kind("status", Table, (), (), lambda _table: iter(()))
+"""What time marks become: positions without a row."""
 
 WITHOUT_COLUMNS = frozenset({"status", "trade-updates", "microbars", "signals", "ta-status"})
 """Channels that a batch has no table for."""
+
+NONE: Mapping[int, str] = {}
 
 P = TypeVar("P")
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -102,6 +108,25 @@ class Decoded(NamedTuple):
     skipped: Counter[str]
 
 
+class Marks(NamedTuple):
+    """What was read of the records of the topic of statuses; see `Decoded`.
+
+    `moments` : shape (marks,), the time of each, ns.
+    `ends` : of each, what it says of where topics end.
+    """
+
+    moments: IntArray
+    ends: list[Offsets]
+    places: IntArray
+    poison: list[tuple[int, str]]
+    skipped: Counter[str]
+
+
+def is_avro(value: bytes | None) -> bool:
+    """Whether a message is Avro, in the registry's wire format."""
+    return value is not None and value[:1] == b"\0"
+
+
 def envelope_of(value: bytes | None) -> Envelope[Any]:
     """The envelope in a record, whatever its channel.
 
@@ -111,13 +136,18 @@ def envelope_of(value: bytes | None) -> Envelope[Any]:
     """
     if not value:
         raise InputError("the record has no value")
-    if value[0] == 0:
-        raise InputError("the value is Avro, which this pipeline does not read (send JSON)")
+    if is_avro(value):
+        raise InputError("the value is Avro, and SCHEMA_REGISTRY_URL is not set (set it, or send JSON)")
     return Envelope.decode(value)
 
 
-def read(kind: Kind, values: Sequence[bytes | None], symbols: SymbolTable) -> Decoded:
-    """The rows in the records of a topic of one kind. Bars that may still change are skipped, like foreign channels."""
+def read(
+    kind: Kind, values: Sequence[bytes | None], symbols: SymbolTable, unreadable: Mapping[int, str] = NONE
+) -> Decoded:
+    """The rows in the records of a topic of one kind. Bars that may still change are skipped, like foreign channels.
+
+    `unreadable` : records that are poison for a reason that is known before.
+    """
     wires: list[Wire[Any]] = []
     places: list[int] = []
     poison: list[tuple[int, str]] = []
@@ -126,6 +156,9 @@ def read(kind: Kind, values: Sequence[bytes | None], symbols: SymbolTable) -> De
     decode = WIRES[name].decode
     for place, value in enumerate(values):
         problem = ""
+        if place in unreadable:
+            poison.append((place, unreadable[place]))
+            continue
         try:
             wire = decode(value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -150,6 +183,59 @@ def read(kind: Kind, values: Sequence[bytes | None], symbols: SymbolTable) -> De
     ]
     good = ~rows.bad
     return Decoded(rows.table.take(good), index[good], sorted(poison), skipped)
+
+
+def read_marks(values: Sequence[bytes | None], unreadable: Mapping[int, str] = NONE) -> Marks:
+    """The time marks among statuses; there is nothing to be made of the others."""
+    moments: list[int] = []
+    ends: list[Offsets] = []
+    places: list[int] = []
+    poison: list[tuple[int, str]] = []
+    skipped: Counter[str] = Counter()
+    for place, value in enumerate(values):
+        if place in unreadable:
+            poison.append((place, unreadable[place]))
+            continue
+        try:
+            envelope = envelope_of(value)
+            moment = time_of(envelope)
+            if moment is None:
+                _judge(MARKS, envelope, "", skipped)
+                continue
+        except InputError as error:
+            poison.append((place, str(error)))
+            continue
+        moments.append(moment)
+        ends.append(ends_of(envelope))
+        places.append(place)
+    return Marks(np.array(moments, np.int64), ends, np.array(places, np.int64), poison, skipped)
+
+
+A = TypeVar("A", Decoded, Marks)
+
+
+def refuse_ahead(read: A, latest: int, ahead: int) -> A:
+    """Make poison of what is dated more than `ahead` ns after `latest` and everything before it."""
+    times: IntArray = read.moments if isinstance(read, Marks) else read.table.event_ts  # type: ignore[attr-defined]
+    if not len(times) or int(times.max()) <= latest + ahead:
+        return read
+    good = np.ones(len(times), np.bool_)
+    poison = list(read.poison)
+    for row, moment in enumerate(times.tolist()):
+        if moment <= latest + ahead:
+            latest = max(latest, moment)
+            continue
+        good[row] = False
+        poison.append(
+            (
+                int(read.places[row]),
+                f"event_ts {format_timestamp(moment)} is more than {ahead / 1e9:g} s ahead of all clocks",
+            )
+        )
+    if isinstance(read, Marks):
+        ends = [each for each, is_good in zip(read.ends, good.tolist(), strict=True) if is_good]
+        return read._replace(moments=times[good], ends=ends, places=read.places[good], poison=sorted(poison))
+    return read._replace(table=read.table.take(good), places=read.places[good], poison=sorted(poison))
 
 
 def _judge(kind: Kind, envelope: Envelope[Any], problem: str, skipped: Counter[str]) -> None:

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pydantic
 
-from torghut_core import Closed, Connection, Message, Metric, Sink, StateError, Topics, param
-from torghut_sources.bus.contract import NOT_CONNECTED, Bus, Writer
+from torghut_core import (
+    Closed,
+    Connection,
+    Envelope,
+    Message,
+    Metric,
+    SettingsError,
+    Sink,
+    StateError,
+    Topics,
+    param,
+    time_of,
+    with_ends,
+)
+from torghut_sources.bus.contract import NOT_CONNECTED, Bus, Offsets, Writer
 from torghut_sources.bus.kafka import KafkaBus
 from torghut_sources.bus.memory import MemoryBus
 from torghut_sources.bus.settings import PASSWORD, KafkaSettings
+
+if TYPE_CHECKING:
+    from torghut_sources.bus.avro import Avro
 
 QUANTILES = (0.5, 0.99)
 
@@ -20,51 +36,86 @@ QUANTILES = (0.5, 0.99)
 class BusSink(Sink):
     """What sinks have in common, whatever the bus.
 
-    A record's key is its symbol, so that all topics with the same number of partitions have a symbol in the same one.
+    A record's key is its symbol, so that all topics with the same number of partitions have a symbol in the same one. A
+    message without a symbol goes to every partition of its topic, when all before it is acknowledged; a time mark also says
+    where the other topics end there.
     """
 
     class Params(Sink.Params):
         """Parameters of a sink that writes to a bus."""
 
-        prefix: str = param("", help="before the name of every topic, like sim. for what is not real")
+        simulated: bool = param(False, help="whether the topics are those of torghut.sim., for what is not real")
+        encoding: Literal["json", "avro"] = param("json", help="how messages go; avro needs SCHEMA_REGISTRY_URL")
 
     def __init__(self, params: pydantic.BaseModel) -> None:
         super().__init__(params)
         self._writer: Writer | None = None
         self._topics: dict[str, str] = {}
         self._keys: dict[str, bytes] = {}
-        self._names = Topics()
+        self._names: Callable[[str], str] = Topics().of
+        self._avro: Avro | None = None
 
     @abstractmethod
     def _bus(self, connection: Connection) -> Bus:
         """The bus to write to."""
 
     def connect(self, connection: Connection) -> None:
-        """Begin to look for the bus."""
-        self._names = Topics.read()
+        """Begin to look for the bus.
+
+        Raises
+        ------
+        SettingsError : a setting or secret is missing or wrong.
+        """
+        names = Topics.read()
+        self._names = lambda channel: names.of(channel, self.params.simulated)
+        if self.params.encoding == "avro":
+            from torghut_sources.bus.avro import avro
+
+            self._avro = avro(self._names)
+            if self._avro is None:
+                raise SettingsError("SCHEMA_REGISTRY_URL is not set, and encoding is avro (set it, or send JSON)")
         self._writer = self._bus(connection).writer()
 
     def close(self) -> None:
         """Give up what is not acknowledged."""
         if self._writer is not None:
             self._writer.close()
+        if self._avro is not None:
+            self._avro.close()
 
     async def send(self, messages: Sequence[Message]) -> None:
         """Take messages, in this order; waits while too much is under way.
 
         Raises
         ------
-        InputError : a channel that has no topic.
-        StateError : the bus has refused a record for good; nothing more is taken.
+        InputError : a channel that has no topic, or as Avro no schema.
+        StateError : the bus has refused a record for good, or the registry its schema; nothing more is taken.
         """
         writer, topics, keys = self._connected(), self._topics, self._keys
         for message in messages:
             topic = topics.get(message.channel) or self._topic(message.channel)
             key = keys.get(message.symbol)
             if key is None:
+                if not message.symbol:
+                    await self._send_everywhere(writer, topic, message)
+                    continue
                 key = keys[message.symbol] = message.symbol.encode()
-            if not writer.put(topic, key, message.value):
-                await writer.take(topic, key, message.value)
+            value = message.value if self._avro is None else await self._avro.encode(message.channel, message.value)
+            if not writer.put(topic, key, value):
+                await writer.take(topic, key, value)
+
+    async def _send_everywhere(self, writer: Writer, topic: str, message: Message) -> None:
+        envelope = Envelope.decode(message.value)
+        is_mark = time_of(envelope) is not None
+        avro = self._avro
+        if avro is not None:
+            await avro.load(message.channel)
+
+        def value(ends: Offsets) -> bytes:
+            whole = with_ends(envelope, ends) if is_mark else envelope
+            return whole.encode() if avro is None else avro.encoded(whole)
+
+        await writer.everywhere(topic, value)
 
     async def flush(self) -> None:
         """Wait until everything taken is acknowledged, for as long as it takes: `gates` tells what is wrong meanwhile.
@@ -77,7 +128,9 @@ class BusSink(Sink):
 
     def gates(self) -> Mapping[str, Closed | None]:
         """Whether the bus takes records."""
-        return {"bus": NOT_CONNECTED if self._writer is None else self._writer.gate}
+        if self._writer is None:
+            return {"bus": NOT_CONNECTED}
+        return {"bus": self._writer.gate or (None if self._avro is None else self._avro.gate)}
 
     def metrics(self) -> Mapping[str, Metric]:
         """Records by topic, and how long acknowledgements take."""
@@ -93,7 +146,7 @@ class BusSink(Sink):
         }
 
     def _topic(self, channel: str) -> str:
-        topic = self._topics[channel] = self._names.of(channel, self.params.prefix)
+        topic = self._topics[channel] = self._names(channel)
         return topic
 
     def _connected(self) -> Writer:

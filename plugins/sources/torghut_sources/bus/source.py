@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pydantic
@@ -15,11 +15,14 @@ import pydantic
 from torghut_core import Batch, Closed, Connection, InputError, Metric, Source, StateError, Topics, param
 from torghut_sources.bus.contract import NOT_CONNECTED, Bus, Chunk, Offsets, Owner, Reader, Writer
 from torghut_sources.bus.kafka import KafkaBus
-from torghut_sources.bus.lanes import Lane
+from torghut_sources.bus.lanes import MISSED_SECONDS, Lane
 from torghut_sources.bus.memory import MemoryBus
-from torghut_sources.bus.records import read
+from torghut_sources.bus.records import MARKS, NONE, is_avro, read, read_marks, refuse_ahead
 from torghut_sources.bus.settings import PASSWORD, KafkaSettings
 from torghut_sources.rows import KINDS, Kind
+
+if TYPE_CHECKING:
+    from torghut_sources.bus.avro import Avro
 
 READ = 5_000
 """Records that are read at a time."""
@@ -28,7 +31,8 @@ READ = 5_000
 class BusSource(Source, Owner):
     """What sources have in common, whatever the bus.
 
-    A lane is a partition number of all topics. With a `keeper`, a lane goes on from the cursor that was kept with its
+    A lane is a partition number of all topics, that of statuses among them: its time marks say how late it is where no
+    event does. With a `keeper`, a lane goes on from the cursor that was kept with its
     state; else from the cursor of `seek`; else from where the group has committed. The keeper is called only while the next
     batch is awaited. A record that cannot be used goes to the topic ``<topic>.dlq``, with its reason and place, and the lane
     goes on only when it is acknowledged there.
@@ -37,6 +41,7 @@ class BusSource(Source, Owner):
     ----------
     params : see `Params`.
     clock : what idle topics and clock ticks keep time by, seconds.
+    wall : the time, ns; only to refuse what is dated far ahead of it.
     """
 
     has_lanes = True
@@ -52,9 +57,16 @@ class BusSource(Source, Owner):
         )
         idle_ms: int = param(200, ge=0, help="how long an empty topic holds up the others, milliseconds")
         tick_ms: int = param(
-            200, ge=0, help="how often time goes on while nothing comes, milliseconds; 0: only events move it"
+            0,
+            ge=0,
+            help="silence after which time goes on by the clock, milliseconds; for who sends no time marks. 0: never",
         )
-        prefix: str = param("", help="before the name of every topic, like sim. for what is not real")
+        max_ahead_ms: int = param(
+            60_000,
+            ge=0,
+            help="what is dated further ahead of all clocks is a dead letter, milliseconds: it would end all windows",
+        )
+        simulated: bool = param(False, help="whether the topics are those of torghut.sim., for what is not real")
 
         @pydantic.field_validator("channels")
         @classmethod
@@ -63,9 +75,16 @@ class BusSource(Source, Owner):
                 raise ValueError("name each channel once")
             return channels
 
-    def __init__(self, params: pydantic.BaseModel, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        params: pydantic.BaseModel,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], int] = time.time_ns,
+    ) -> None:
         super().__init__(params)
         self._clock = clock
+        self._wall = wall
+        self._avro: Avro | None = None
         self._bus: Bus | None = None
         self._reader: Reader | None = None
         self._dead_letters: Writer | None = None
@@ -76,6 +95,7 @@ class BusSource(Source, Owner):
         self._read: Counter[str] = Counter()
         self._buried: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
+        self._updates = 0
 
     @abstractmethod
     def _connect(self, connection: Connection) -> tuple[Bus, str]:
@@ -89,12 +109,18 @@ class BusSource(Source, Owner):
         SettingsError : a setting or secret is missing or wrong.
         InputError : two channels on one topic.
         """
+        from torghut_sources.bus.avro import avro
+
         names = Topics.read()
-        self._topics = {names.of(channel, self.params.prefix): KINDS[channel] for channel in self.params.channels}
-        if len(self._topics) < len(self.params.channels):
-            raise InputError(
-                f"{', '.join(self.params.channels)} share a topic (give each its own by its TOPIC_ setting)"
-            )
+
+        def topic_of(channel: str) -> str:
+            return names.of(channel, self.params.simulated)
+
+        kinds = {channel: KINDS[channel] for channel in self.params.channels} | {MARKS.name: MARKS}
+        self._topics = {topic_of(channel): kind for channel, kind in kinds.items()}
+        if len(self._topics) < len(kinds):
+            raise InputError(f"{', '.join(kinds)} share a topic (give each its own by its TOPIC_ setting)")
+        self._avro = avro(topic_of)
         self._bus, self._group = self._connect(connection)
 
     def close(self) -> None:
@@ -104,6 +130,8 @@ class BusSource(Source, Owner):
             self._reader.close()
         if self._dead_letters is not None:
             self._dead_letters.close()
+        if self._avro is not None:
+            self._avro.close()
 
     async def batches(self, size: int) -> AsyncIterator[Batch]:
         """Yield batches of one lane each, at most `size` events, until it is closed.
@@ -111,7 +139,7 @@ class BusSource(Source, Owner):
         Raises
         ------
         InputError : topics that do not fit together, or that may not be read.
-        StateError : records that were to come next are gone, or a dead letter was refused.
+        StateError : records that were to come next are gone, a dead letter was refused, or the registry answers nobody.
         """
         if self._bus is None:
             raise StateError("the source is not connected (call connect before batches)")
@@ -144,7 +172,8 @@ class BusSource(Source, Owner):
         if self._bus is None or self._reader is None:
             return {"bus": NOT_CONNECTED}
         letters = None if self._dead_letters is None else self._dead_letters.gate
-        return {"bus": self._reader.gate or (None if letters is NOT_CONNECTED else letters)}
+        avro = None if self._avro is None else self._avro.gate
+        return {"bus": self._reader.gate or (None if letters is NOT_CONNECTED else letters) or avro or self._missed()}
 
     def metrics(self) -> Mapping[str, Metric]:
         """Records by topic, and those among them that became no events."""
@@ -152,6 +181,8 @@ class BusSource(Source, Owner):
             "bus_records_total": dict(self._read),
             "bus_dead_letters_total": dict(self._buried),
             "bus_skipped_total": dict(self._skipped),
+            "bus_bar_updates_total": self._updates,
+            "bus_lag_records": {} if self._reader is None else self._reader.lag,
             "bus_lanes": len(self._lanes),
         }
 
@@ -186,20 +217,50 @@ class BusSource(Source, Owner):
     def _paused(self) -> AbstractSet[tuple[str, int]]:
         return {(topic, partition) for partition, lane in self._lanes.items() for topic in lane.full}
 
+    def _missed(self) -> Closed | None:
+        for lane in self._lanes.values():
+            if (missed := lane.missed(self._clock())) is not None:
+                topic, end, told = missed
+                reason = (
+                    f"{topic}/{lane.name} ends at {end}, and for {MISSED_SECONDS:g} s a time mark says that there is more, up "
+                    f"to {told} (was the topic made anew? then make that of statuses anew too)"
+                )
+                return Closed(reason, "missing-records")
+        return None
+
     async def _take_in(self, chunk: Chunk) -> None:
         lane = self._lanes.get(chunk.partition)
         if lane is None:
             return
         if chunk.offsets:
             self._read[chunk.topic] += len(chunk.offsets)
-            decoded = read(self._topics[chunk.topic], chunk.values, lane.symbols)
-            self._skipped += decoded.skipped
-            if decoded.poison:
-                await self._bury(chunk, decoded.poison)
-            offsets = np.array(chunk.offsets)[decoded.places]
-            lane.add(chunk.topic, decoded.table, offsets, chunk.offsets[-1] + 1, self._clock())
+            values, unreadable = chunk.values, NONE
+            if any(map(is_avro, values)) and self._avro is not None:
+                values, unreadable = await self._avro.decode(values)
+            await self._sort_in(chunk, values, unreadable, lane)
         if chunk.at_end:
             lane.end(chunk.topic)
+
+    async def _sort_in(
+        self, chunk: Chunk, values: Sequence[bytes | None], unreadable: Mapping[int, str], lane: Lane
+    ) -> None:
+        """Make rows or marks of the records of a chunk, and dead letters of those that cannot be used."""
+        kind = self._topics[chunk.topic]
+        latest, ahead = max(self._wall(), lane.newest), self.params.max_ahead_ms * 1_000_000
+        offsets, stop = np.array(chunk.offsets), chunk.offsets[-1] + 1
+        if kind is MARKS:
+            marks = refuse_ahead(read_marks(values, unreadable), latest, ahead)
+            await self._set_aside(chunk, marks.poison, marks.skipped)
+            lane.add_marks(chunk.topic, marks.moments, marks.ends, offsets[marks.places], stop, self._clock())
+        else:
+            rows = refuse_ahead(read(kind, values, lane.symbols, unreadable), latest, ahead)
+            await self._set_aside(chunk, rows.poison, rows.skipped)
+            self._updates += lane.add(chunk.topic, rows.table, offsets[rows.places], stop, self._clock())
+
+    async def _set_aside(self, chunk: Chunk, poison: list[tuple[int, str]], skipped: Counter[str]) -> None:
+        self._skipped += skipped
+        if poison:
+            await self._bury(chunk, poison)
 
     async def _bury(self, chunk: Chunk, poison: list[tuple[int, str]]) -> None:
         """Bring what cannot be used to the dead letters, and wait until it is there."""
@@ -223,7 +284,7 @@ class BusSource(Source, Owner):
 class KafkaSource(BusSource):
     """Read topics of Kafka, sharing their partitions with the other members of a group.
 
-    Topics have to have the same number of partitions. Settings are those of `KafkaSettings`.
+    Topics have to have the same number of partitions, that of statuses too. Settings are those of `KafkaSettings`.
     """
 
     secrets: ClassVar[tuple[str, ...]] = (PASSWORD,)

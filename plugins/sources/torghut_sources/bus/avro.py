@@ -1,0 +1,117 @@
+"""Messages as Avro, and back, by a schema registry that may have to be waited for.
+
+Imported by who connects: an HTTP client comes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from torghut_core import AvroCodec, Closed, Envelope, InputError, Registry, RegistryError
+from torghut_sources.bus.records import is_avro
+
+T = TypeVar("T")
+
+RETRY_SECONDS = (0.25, 15.0)
+"""First and longest pause before the registry is asked again; drawn from below it."""
+
+
+class Avro:
+    """Turns JSON into Avro and Avro into JSON. The registry is asked in a thread, for as long as it takes.
+
+    Parameters
+    ----------
+    registry : has the schemas.
+    topic_of : the topic of a channel.
+
+    Attributes
+    ----------
+    gate : why the registry does not give what is needed.
+
+    Raises
+    ------
+    SettingsError : fastavro is not installed.
+    """
+
+    def __init__(self, registry: Registry, topic_of: Callable[[str], str]) -> None:
+        self._registry = registry
+        self._codec = AvroCodec(registry, topic_of)
+        self._loaded: set[str] = set()
+        self.gate: Closed | None = None
+
+    def close(self) -> None:
+        """Let go of the registry."""
+        self._registry.close()
+
+    async def encode(self, channel: str, value: bytes) -> bytes:
+        """A message of JSON as Avro.
+
+        Raises
+        ------
+        InputError : the channel has no schema, or the message does not fit it.
+        RegistryError : the schema is not registered, or may not be asked for.
+        """
+        await self.load(channel)
+        return self.encoded(Envelope.decode(value))
+
+    async def load(self, channel: str) -> None:
+        """Ask for the schema of a channel; raises as `encode`."""
+        if channel not in self._loaded:
+            await self._patiently(lambda: self._codec.load([channel]))
+            self._loaded.add(channel)
+
+    def encoded(self, envelope: Envelope[Any]) -> bytes:
+        """An envelope of a channel that was loaded; raises as `encode`."""
+        return self._codec.encode(envelope)
+
+    async def decode(self, values: Sequence[bytes | None]) -> tuple[list[bytes | None], dict[int, str]]:
+        """Messages of Avro as JSON, others as they are; and why, of those that cannot be read.
+
+        Raises
+        ------
+        RegistryError : the registry refuses to answer.
+        """
+        return await self._patiently(lambda: self._decode(values))
+
+    def _decode(self, values: Sequence[bytes | None]) -> tuple[list[bytes | None], dict[int, str]]:
+        readable, unreadable = list(values), {}
+        for place, value in enumerate(values):
+            if is_avro(value):
+                try:
+                    readable[place] = self._codec.decode(value or b"").encode()
+                except InputError as error:
+                    unreadable[place] = str(error)
+                except RegistryError as error:
+                    if error.error_class != "not-found":
+                        raise
+                    unreadable[place] = str(error)
+        return readable, unreadable
+
+    async def _patiently(self, ask: Callable[[], T]) -> T:
+        pause, longest = RETRY_SECONDS
+        while True:
+            try:
+                answer = await asyncio.to_thread(ask)
+            except RegistryError as error:
+                self.gate = Closed(str(error), error.error_class)
+                if not error.is_passing:
+                    raise
+                await asyncio.sleep(pause * random.random())
+                pause = min(2 * pause, longest)
+            else:
+                self.gate = None
+                return answer
+
+
+def avro(topic_of: Callable[[str], str]) -> Avro | None:
+    """What turns messages into Avro and back, by the registry of ``SCHEMA_REGISTRY_URL``; None where that is not set.
+
+    Raises
+    ------
+    SettingsError : a setting is wrong, or fastavro is not installed.
+    """
+    registry = Registry.from_environment()
+    return None if registry is None else Avro(registry, topic_of)
