@@ -109,16 +109,17 @@ class BlockWriter:
             for table, part in rows.items():
                 self._take(table, part)
             is_old = self._open and time.monotonic() - self._open_since >= self._block_age_s
-            if is_old and not self._mark and (self._waits or not self._is_behind):  # what is behind needs large blocks
+            if is_old and (self._waits or not self._is_behind):  # what is behind needs large blocks
                 self._cut()
             is_due = len(self._blocks) > queued
         if is_due:
             self._pass_on()
 
     def mark(self, token: str) -> None:
-        """Begin a new block: what comes from here on is cut by number of rows alone, and its blocks' tokens begin so.
+        """Begin a new block: the tokens of the blocks from here on begin so. Raises as `put` does.
 
-        The same rows after the same mark make the same blocks, in whatever parts they are put. Raises as `put` does.
+        The same rows after the same mark make the same blocks, in whatever parts they are put, but for those that were
+        cut by their age: of these the table takes care.
         """
         with self._changed:
             self._cut()

@@ -359,7 +359,9 @@ def test_every_metric_is_explained(plain):
     _, text = plain.ask("/metrics")
     given = set(re.findall(r"^# HELP torghut_(\w+)", text, re.MULTILINE))
     assert given <= HELP.keys()
-    of_live_data = {name for name in HELP if name.startswith(("ws_", "ta_", "bus_", "clickhouse_", "forwarded_", "excluded_"))}
+    of_live_data = {
+        name for name in HELP if name.startswith(("ws_", "ta_", "bus_", "clickhouse_", "forwarded_", "excluded_"))
+    }
     without_series = {"denials_total", "plugin_quarantined"}
     assert HELP.keys() - given - without_series - of_live_data == venue_metrics()
 
