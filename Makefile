@@ -23,6 +23,7 @@ check: .venv/dev.stamp ## what CI runs: format, lint, types, import contracts, t
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/torghut schema check
 	@$(MAKE) --no-print-directory test
 
 rehearsal: .venv/dev.stamp ## the whole live system on this machine, against stand-ins of venue, Kafka and ClickHouse

@@ -120,9 +120,9 @@ def test_no_answer(clickhouse, connect, client):
         except OperationalError as error:
             raised.append(error)
 
+    met = len(clickhouse.requests("INSERT"))
     waiting = threading.Thread(target=insert)
     waiting.start()
-    met = len(clickhouse.requests("INSERT"))
     clickhouse.wait_until(lambda: len(clickhouse.requests("INSERT")) > met or raised)
     clickhouse.clear()
     waiting.join(10)
