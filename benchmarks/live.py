@@ -1,6 +1,6 @@
 """Market data, live, in one process: from the socket to the broker's door, and whether memory stays flat.
 
-    .venv/bin/python benchmarks/live.py [--seconds 60] [--rate 5000] [--symbols 3]
+    .venv/bin/python benchmarks/live.py [--seconds 60] [--rate 5000] [--symbols 3] [--simulated]
     .venv/bin/python benchmarks/live.py --soak [--minutes 20] [--rate 20000]
 
 `torghut run` itself, with its stores on disk, watchers and admin API, on the source `alpaca` against the authoring kit's
@@ -29,6 +29,7 @@ from types import ModuleType
 
 import numpy as np
 from torghut_brokers.alpaca import Alpaca as AlpacaBroker
+from torghut_brokers.simulated import Simulated as SimulatedBroker
 from torghut_sources.alpaca.inbox import Inbox
 
 from torghut_core import Strategy, hookimpl
@@ -88,22 +89,34 @@ class Idle(Strategy):
         return None
 
 
-class Timed(AlpacaBroker):
-    """Alpaca, and when it was asked to submit each order."""
+class Timed:
+    """A broker, and when it was asked to submit each order."""
 
     def submit(self, intent):
         CALLED.append((time.perf_counter_ns(), intent.decision_hash))
         return super().submit(intent)
 
 
+class TimedAlpaca(Timed, AlpacaBroker):
+    """See `Timed`."""
+
+
+class TimedSimulated(Timed, SimulatedBroker):
+    """See `Timed`."""
+
+
 def plugins():
     module = ModuleType("live_benchmark")
-    module.register_brokers = hookimpl(lambda register: register("timed", Timed))
+
+    def brokers(register):
+        register("timed-alpaca", TimedAlpaca)
+        register("timed-simulated", TimedSimulated)
 
     def strategies(register):
         register("eager", Eager)
         register("idle", Idle)
 
+    module.register_brokers = hookimpl(brokers)
     module.register_strategies = hookimpl(strategies)
     return module
 
@@ -121,6 +134,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--rate", type=int, help="messages a second (5,000; soak 20,000)")
     parser.add_argument("--symbols", type=int, default=3)
+    parser.add_argument("--simulated", action="store_true", help="trade on the simulated broker")
     parser.add_argument("--soak", action="store_true", help="watch the memory, and trade nothing")
     given = parser.parse_args()
     rate = given.rate or (20_000 if given.soak else 5_000)
@@ -139,10 +153,10 @@ def main():
             "ALPACA_STREAM_URL": urls["url"],
             "ALPACA_BASE_URL": urls["rest_url"],
         }
-        broker = "{use: simulated}"
-        if not given.soak:
+        broker = "{use: timed-simulated, params: {cash: '1e12'}}"
+        if not given.soak and not given.simulated:
             venue = start(stack, ["-c", VENUE, *symbols])
-            broker = f"{{use: timed, params: {{url: '{venue.stdout.readline().strip()}'}}}}"
+            broker = f"{{use: timed-alpaca, params: {{url: '{venue.stdout.readline().strip()}'}}}}"
         use = "idle" if given.soak else "eager"
         catalog = folder / "catalog.yaml"
         catalog.write_text(

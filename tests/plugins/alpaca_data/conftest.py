@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from torghut_sources.alpaca import line as line_module
 from torghut_sources.alpaca.settings import AlpacaSettings
 from torghut_sources.alpaca.source import Alpaca
-from torghut_sources.alpaca.wire import Wire
+from torghut_sources.alpaca.wire import Events, Wire
 
 from torghut_core import Connection, Unanswered, Universe, format_timestamp
 
@@ -127,7 +127,8 @@ class Venue:
     """Plays a tape to whoever listens, and remembers it.
 
     `refusals` are the answers to the next subscriptions (error codes), `rest_faults` failures of the next requests for
-    history, `limit` the symbols of a connection at most, `attempts` when sockets were opened.
+    history, `limit` the symbols of a connection at most, `attempts` when sockets were opened, `delays` how long each channel's
+    history takes to answer, seconds; None for all at once.
     """
 
     def __init__(self):
@@ -141,6 +142,7 @@ class Venue:
         self.rest_faults = 0
         self.rest_requests = 0
         self.limit = None
+        self.delays = None
 
     def open(self, line):
         self.attempts.append(asyncio.get_running_loop().time())
@@ -232,13 +234,34 @@ class Past:
         pass
 
 
+class UnevenPast(Past):
+    """Each channel answers after a time of its own, with what it knows then."""
+
+    def __init__(self, venue, delays):
+        super().__init__(venue)
+        self._delays = delays
+
+    async def events(self, channels, symbols, since, until):
+        async def of(channel):
+            await asyncio.sleep(self._delays[channel])
+            return [part async for part in Past.events(self, [channel], symbols, since, until)]
+
+        parts = [part for answer in await asyncio.gather(*map(of, channels)) for part in answer]
+        if parts:
+            events = Events.concatenate(parts)
+            order = np.argsort(events.known_ts(), kind="stable")
+            for start in range(0, len(order), 7):
+                yield events.take(order[start : start + 7])
+                await asyncio.sleep(0.001)
+
+
 class SimulatedAlpaca(Alpaca):
     """The source, with the simulated venue's history."""
 
     venue: Venue
 
     def _open_history(self):
-        return Past(self.venue)
+        return Past(self.venue) if self.venue.delays is None else UnevenPast(self.venue, self.venue.delays)
 
 
 class Telling(Venue):
@@ -295,7 +318,7 @@ def simulated(monkeypatch):
 
     monkeypatch.setattr(line_module, "Line", SimulatedLine)
 
-    def source(venue, universe, *, batch=200, **params):
+    def source(venue, universe, *, batch=200, wall=lambda: T0, **params):
         SimulatedAlpaca.venue = venue
         loop = asyncio.get_running_loop()
         quick = {"history_lag_ms": 10, "ping_s": 1, "stale_after_s": 3, "answer_s": 1, "tick_ms": 0, "overlap_ms": 50}
@@ -303,7 +326,7 @@ def simulated(monkeypatch):
             alpaca_market_type="crypto", reconnect_base_ms=20, reconnect_max_ms=200, subscribe_batch_size=batch
         )
         made = SimulatedAlpaca(
-            Alpaca.Params(**{**quick, **params}), settings, clock=loop.time, wall=lambda: T0, chance=lambda: 0.5
+            Alpaca.Params(**{**quick, **params}), settings, clock=loop.time, wall=wall, chance=lambda: 0.5
         )
         made.connect(Connection(False, lambda name: SecretStr(KEYS[name]), universe))
         return made
@@ -330,8 +353,8 @@ def trade(number, symbol="BTC/USD", at=None):
     return {"T": "t", "S": symbol, "i": 2**60 + number, "p": 100.5, "s": 2.0, "t": format_timestamp(ts)}
 
 
-def quote(number, symbol="BTC/USD"):
-    ts = T0 - 3600 * SECOND + number * 10_000_000
+def quote(number, symbol="BTC/USD", at=None):
+    ts = T0 - 3600 * SECOND + (number * 10_000_000 if at is None else at)
     return {"T": "q", "S": symbol, "bp": 1.0, "bs": 1.0 + number, "ap": 2.0, "as": 1.0, "t": format_timestamp(ts)}
 
 

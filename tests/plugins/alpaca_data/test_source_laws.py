@@ -162,6 +162,127 @@ def test_each_event_comes_once_whatever_happens(simulated, schedule, size, tick_
         assert ticks == 0
 
 
+class PacedTape(Tape):
+    """The same, each at the time at which it happens."""
+
+    def __init__(self, kit):
+        super().__init__(kit)
+        self._start = asyncio.get_running_loop().time()
+
+    def now(self):
+        return int((asyncio.get_running_loop().time() - self._start) * 10**9)
+
+    def next(self, count):
+        events = []
+        for _ in range(count):
+            make = self._kit.quote if self.number % 3 == 2 else self._kit.trade
+            events.append(make(self.number, SYMBOLS[self.number % 7 % 3], at=self.now() + self.number))
+            self.number += 1
+        self.all += events
+        return events
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    schedule=steps,
+    ahead_s=st.floats(-9, 9),
+    delays=st.fixed_dictionaries({name: st.sampled_from([0.0, 0.02, 0.5]) for name in ("trades", "quotes", "bars")}),
+    is_cursor=st.booleans(),
+)
+def test_nothing_is_lost_or_late_by_a_clock_that_is_wrong(simulated, schedule, ahead_s, delays, is_cursor):
+    """However uneven the history and wrong the clock, each event comes once and is overtaken by `overlap_ms` at most.
+
+    Nothing happens after the last fault: a feed that is quiet then is filled and ready all the same.
+    """
+
+    async def main():
+        venue, tape = simulated.Venue(), PacedTape(simulated)
+        venue.delays = delays
+        zero = simulated.T0 - 3600 * 10**9
+        source = simulated.source(
+            venue, simulated.Listed(*SYMBOLS), wall=lambda: zero + tape.now() + int(ahead_s * 10**9)
+        )
+        batches = []
+        first = asyncio.Event()
+        await asyncio.sleep(20)
+        if is_cursor:
+            source.seek({"position": 0, "seq": 0, "now": zero + tape.now() - 1})
+            venue.happen(*tape.next(3))
+            await asyncio.sleep(6)
+            venue.happen(*tape.next(3))
+            await asyncio.sleep(1)
+
+        async def take():
+            async for batch in source.batches(1000):
+                batches.append(batch)
+                first.set()
+
+        taker = asyncio.create_task(take())
+        await venue.settled()
+        if not is_cursor:
+            await asyncio.sleep(0.01)
+            venue.happen(*tape.next(1))
+            await first.wait()
+        for step in schedule:
+            await apply(step, venue, tape)
+        await asyncio.sleep(60)
+        while any(source.gates()[name] is not None for name in ("subscription", "backfill")):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # no time at all, by this clock
+        source.close()
+        await taker
+        return batches, tape
+
+    async def limited():
+        async with asyncio.timeout(600):
+            return await main()
+
+    batches, tape = simulated.run(limited())
+    rows = given_out(batches)
+    wanted = [(event["S"], event["t"]) for event in tape.all]
+    assert sorted((name, format_timestamp(ts)) for _, name, ts in rows) == sorted(wanted)
+    times = np.array([ts for _, _, ts in rows])
+    assert (np.maximum.accumulate(times) - times).max() <= 50_000_000
+
+
+@pytest.mark.parametrize("is_quiet", [False, True])
+def test_bar_that_has_not_ended_is_left_to_the_stream(simulated, is_quiet):
+    """What the history tells of a minute that goes on still is not given out: the bar is, when the stream tells it."""
+
+    async def main():
+        venue, tape = simulated.Venue(), PacedTape(simulated)
+        zero = simulated.T0 - 3600 * 10**9
+        source = simulated.source(
+            venue, simulated.Listed("BTC/USD"), wall=lambda: zero + tape.now(), stale_after_s=60, overlap_ms=60_000
+        )
+        bars = []
+
+        async def take():
+            async for batch in source.batches(10):
+                bars.extend(zip(batch.bars.event_ts.tolist(), batch.bars.volume.tolist(), strict=True))
+
+        taker = asyncio.create_task(take())
+        await venue.settled()
+        venue.happen(simulated.trade(0, at=tape.now()))
+        await asyncio.sleep(0.1)
+        venue.transport.end()
+        whole = simulated.bar(0)
+        venue.past.append(whole | {"v": 1.0})
+        await venue.settled()
+        if not is_quiet:
+            venue.happen(simulated.trade(1, at=tape.now()))
+        await asyncio.sleep(1)
+        assert source.gates()["backfill"] is None
+        assert bars == []
+        await asyncio.sleep(45)
+        venue.happen(whole)
+        await asyncio.sleep(1)
+        source.close()
+        await taker
+        assert [volume for _, volume in bars] == [whole["v"]]
+
+    simulated.run(main())
+
+
 def test_readiness_waits_for_the_back_fill_to_be_taken(simulated):
     """The gate `backfill` is closed from the loss until the consumer asks for more after the last batch that filled it."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from itertools import islice
 
 
 class Inbox:
@@ -68,6 +70,10 @@ class Inbox:
         frames = [ready.popleft() for _ in range(min(most, len(ready)))]
         self._bytes -= sum(map(len, frames))
         return frames
+
+    def ready_from(self, place: int) -> Iterator[bytes]:
+        """What can be taken, looked at only, from that place on."""
+        return islice(self._ready, place, None)
 
     def put_back(self, frames: list[bytes]) -> None:
         """Frames were taken too early: they come first again."""

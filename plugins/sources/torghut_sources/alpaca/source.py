@@ -9,6 +9,13 @@ up, and in the end it says that we are slow (407) or cuts the connection. Then i
 room, and what was missed comes from the history. During the introduction the socket is read whatever waits, as nothing
 could be confirmed otherwise; that lasts for some answers.
 
+**What fills a gap** is the history up to the first event that the stream tells behind it, and `overlap_ms` more, as events
+overtake each other: of the rest the stream has all. Each channel of each symbol is asked at a time of its own, so beyond
+that one may have what another lacks, and it would make that late. While the stream tells nothing, the edge is how far the
+history can be known to be told: the last event's time and what passed since, less `history_lag_ms`. An answer beyond that
+shows that it is later than thought, and all are asked again up to there, until no answer goes beyond. A bar that has not ended by then is left to the stream. The time of day is
+in this only where nothing was ever heard, and then `max_ahead_ms` of error are allowed for.
+
 **When it is silent.** The time of a silent feed is the time of its last event and what passed since. It is told (a clock
 tick) only where somebody else confirms that nothing happened: the history is asked for the symbols that were heard last
 (`LOOKED_AT`). Where it knows more than the stream told, the stream is mute, and it is opened again. Without back-fill a
@@ -48,7 +55,7 @@ from torghut_sources.alpaca.hours import regular_hours
 from torghut_sources.alpaca.inbox import Inbox
 from torghut_sources.alpaca.session import Clocks, Session, State
 from torghut_sources.alpaca.settings import HISTORY_CHANNELS, AlpacaSettings
-from torghut_sources.alpaca.wire import Complaint, Events, Trade, Wire
+from torghut_sources.alpaca.wire import Complaint, Events, Quote, Trade, Wire
 
 if TYPE_CHECKING:
     from torghut_sources.alpaca.line import Line
@@ -160,6 +167,8 @@ class Alpaca(Source):
         self._position = self._seq = self._now = 0
         self._latest: int | None = None if params.since is None else parse_timestamp(params.since)
         self._latest_at: float | None = None
+        self._whole: int | None = self._latest
+        self._whole_at: float | None = None
         self._fill_problem: Closed | None = None
         self._line: Line | None = None
         self._history: History | None = None
@@ -267,7 +276,7 @@ class Alpaca(Source):
         """Go on after `cursor`: what happened since then is asked of the history first."""
         self._position, self._seq, self._now = int(cursor["position"]), int(cursor["seq"]), int(cursor["now"])
         self._bars = {symbol: int(start) for symbol, start in cursor.get("bars", {}).items()}
-        self._latest = self._now or self._latest
+        self._latest = self._whole = self._now or self._latest
 
     def known_until(self) -> int | None:
         """The feed's time, ns, ticks included, while it is live and no gap is known; None otherwise."""
@@ -383,6 +392,9 @@ class Alpaca(Source):
                     possible = self._possible(received.events)
                     if len(possible):
                         line.session.admitted(self.clock())
+                        latest = int(possible.known_ts().max())
+                        if latest >= (self._whole or 0):
+                            self._whole, self._whole_at = latest, self.clock()
                         self._note_arrival(possible)
                     elif len(received.events):
                         line.session.unusable("it is ahead of all clocks (set the clock of this machine)")
@@ -405,13 +417,13 @@ class Alpaca(Source):
         finally:
             silence.broken()
 
-    def _possible(self, events: Events) -> Events:
-        """The events of a time that can be; the latest of them is the feed's time."""
+    def _possible(self, events: Events, limit: int | None = None) -> Events:
+        """The events of a time that can be, `limit` at most; the latest of them is the feed's time."""
         if not len(events):
             return events
-        known, wall = events.known_ts(), self._wall()
+        known = events.known_ts()
         latest = int(known.max())
-        limit = max(wall, self._latest or 0) + self.params.max_ahead_ms * MILLISECOND
+        limit = self.limit() if limit is None else limit
         if latest > limit:
             ahead = np.flatnonzero(known > limit)
             self._counts["ahead_refused"] += len(ahead)
@@ -447,23 +459,50 @@ class Alpaca(Source):
         symbols = sorted(session.confirmed)
         since = self._since(line)
         inbox.bridge()
+        stream = _Behind(inbox, Wire(params.encoding))
+        overlap: int = params.overlap_ms * MILLISECOND
+        lag: int = params.history_lag_ms * MILLISECOND
         pause_s = self._settings.reconnect_base_ms / 1000
-        while params.backfill and symbols and not line.is_over:
+        told, is_filled = 0, not (params.backfill and symbols)
+        while not is_filled and not line.is_over:
+            certain = max(told, self._certain())
+            first = stream.first(self.limit())
+            until = self.limit() if first is None else max(first, certain) + overlap + 1
+            is_filled = True
             try:
-                async with aclosing(self._missed(symbols, since)) as stream:
-                    async for events in stream:
-                        found = self._once.pass_on(self._possible(events), self._symbols)
+                async with aclosing(self._missed(symbols, since, until)) as missed:
+                    async for events in missed:
+                        if not len(events):
+                            continue
+                        first = stream.first(self.limit())
+                        edge = max(first or 0, certain)
+                        known, in_bars = events.known_ts(), events.parts[2][1]
+                        ended = max(edge, certain + lag, self._wall() if first is None else 0)
+                        still_open = in_bars[known[in_bars] > ended]
+                        is_inside = known <= edge + overlap
+                        is_inside[still_open] = False
+                        inside = events.take(np.flatnonzero(is_inside))
+                        found = self._once.pass_on(self._possible(inside, edge + overlap), self._symbols)
                         self._counts["backfill_events"] += len(found)
                         if len(found):
                             yield found
-                break
+                        self._is_whole_to(min(int(known[-1]), edge))
+                        happened = known.copy()
+                        happened[still_open] -= MINUTE
+                        latest = int(happened.max())
+                        if latest > edge + overlap:
+                            told, is_filled = latest, first is not None
+                            break
+                if not is_filled:
+                    await asyncio.sleep(params.history_lag_ms / 1000)
             except VenueError as error:
+                is_filled = False
                 self._fill_problem = Closed(f"the history does not answer, and is asked again: {error}", "history")
                 self._counts["backfill_failures"] += 1
                 log.warning("alpaca: back-fill failed, and is tried again: %s", error)
-            since = max(since, (self._latest or 0) - params.overlap_ms * MILLISECOND)
-            await asyncio.sleep(pause_s * self._chance())
-            pause_s = min(2 * pause_s, self._settings.reconnect_max_ms / 1000)
+                await asyncio.sleep(pause_s * self._chance())
+                pause_s = min(2 * pause_s, self._settings.reconnect_max_ms / 1000)
+            since = max(since, (self._whole or 0) - overlap)
         self._fill_problem = None
         self._counts["backfills"] += 1
         self._latest_at = self.clock()
@@ -472,24 +511,40 @@ class Alpaca(Source):
 
     def _since(self, line: Line) -> int:
         """From when on events may be missing, ns."""
-        latest = self._latest
-        if latest is None:  # nothing was ever heard: since it was listened
-            latest = line.listening_since or self._wall()
-            away = 0.0
-        elif self._latest_at is None:  # of a cursor
-            away = (self._wall() - latest) / SECOND
-        else:
-            away = self.clock() - self._latest_at
+        overlap: int = self.params.overlap_ms * MILLISECOND
         longest: float = self.params.backfill_max_s
+        if self._whole is None:  # nothing was ever heard: since it was listened
+            self._whole = (line.listening_since or self._wall()) - self.params.max_ahead_ms * MILLISECOND
+        away = (self._wall() - self._whole) / SECOND if self._whole_at is None else self.clock() - self._whole_at
         if away > longest:
             self._counts["backfill_truncated"] += 1
             log.error("alpaca: a gap of %.0f s is filled for its last %.0f s only (backfill_max_s)", away, longest)
-            return latest + int((away - longest) * SECOND)
-        overlap: int = self.params.overlap_ms * MILLISECOND
-        return latest - overlap
+            self._is_whole_to(self._whole + int((away - longest) * SECOND) + overlap)
+        return self._whole - overlap
 
-    async def _missed(self, symbols: Sequence[str], since: int) -> AsyncGenerator[Events, None]:
-        """What became known from `since` up to now; what the stream may tell late is looked up from earlier on."""
+    def _is_whole_to(self, moment: int) -> None:
+        """All before this time, ns, was given out, whatever `overlap_ms` lets come later."""
+        passed = moment - (self._whole or 0)
+        if passed > 0:
+            self._whole = moment
+            if self._whole_at is not None:
+                self._whole_at = min(self.clock(), self._whole_at + passed / SECOND)
+
+    def _certain(self) -> int:
+        """Up to when the history tells all now, ns: it may be more."""
+        since_heard = self._since_heard()
+        now: int = self._wall() - self.params.max_ahead_ms * MILLISECOND if since_heard is None else since_heard
+        lag: int = self.params.history_lag_ms * MILLISECOND
+        return now - lag
+
+    def _since_heard(self) -> int | None:
+        """The time of the last event of the stream and what passed since, ns; None where there was none."""
+        if self._whole is None or self._whole_at is None:
+            return None
+        return self._whole + int((self.clock() - self._whole_at) * SECOND)
+
+    async def _missed(self, symbols: Sequence[str], since: int, until: int) -> AsyncGenerator[Events, None]:
+        """What became known from `since` up to `until`; what the stream may tell late is looked up from earlier on."""
         if "bars" in self._past:
             async with aclosing(self.asked(["bars"], symbols, since - BARS_LATE - MINUTE, since - MINUTE)) as stream:
                 async for events in stream:
@@ -497,7 +552,7 @@ class Alpaca(Source):
             first = since - MINUTE
         else:
             first = since
-        async with aclosing(self.asked(self._past, symbols, first, self.until())) as stream:
+        async with aclosing(self.asked(self._past, symbols, first, until)) as stream:
             async for events in stream:
                 yield events.take(np.flatnonzero(events.known_ts() >= since))
 
@@ -508,9 +563,10 @@ class Alpaca(Source):
         assert self._history is not None
         return self._history.events(channels, symbols, since, until)
 
-    def until(self) -> int:
-        """What is past, and a second: up to then the history is asked, ns."""
-        return max(self._wall(), self._latest or 0) + SECOND
+    def limit(self) -> int:
+        """The latest time that can be, ns: `max_ahead_ms` more than the clock that is furthest."""
+        ahead: int = self.params.max_ahead_ms * MILLISECOND
+        return max(self._wall(), self._latest or 0, self._since_heard() or 0) + ahead
 
     @property
     def heard(self) -> tuple[int, float] | None:
@@ -539,6 +595,30 @@ class Alpaca(Source):
         count = self._complaints[reason]
         if count == 10 ** (len(str(count)) - 1):
             log.warning("alpaca: left out (%s, %d so far): %s", reason, count, complaint.text)
+
+
+class _Behind:
+    """Looks, while a gap is filled, for the first event behind it that tells the venue's time: bars are told late."""
+
+    def __init__(self, inbox: Inbox, wire: Wire) -> None:
+        self._inbox, self._wire = inbox, wire
+        self._looked_at = 0
+        self._first: int | None = None
+
+    def first(self, limit: int) -> int | None:
+        """Its time, ns, of those up to `limit`; None while there is none."""
+        for frame in self._inbox.ready_from(self._looked_at) if self._first is None else ():
+            self._looked_at += 1
+            events = self._wire.read([frame]).events
+            times = [
+                ts
+                for ts, event in zip(events.event_ts.tolist(), events.items, strict=True)
+                if isinstance(event, Trade | Quote) and ts <= limit
+            ]
+            if times:
+                self._first = times[0]
+                break
+        return self._first
 
 
 class _Silence:
@@ -587,7 +667,7 @@ class _Silence:
         latest, _ = source.heard or (0, 0.0)
         lag_s: float = params.history_lag_ms / 1000
         try:
-            async with aclosing(source.asked(channels, symbols, latest + 1, source.until())) as stream:
+            async with aclosing(source.asked(channels, symbols, latest + 1, source.limit() + 1)) as stream:
                 async for events in stream:
                     if len(events):
                         await asyncio.sleep(max(lag_s, GRACE_S))  # and if nothing came by then, which ends this:
