@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Engine:
     """
 
     def __init__(self, path: Path) -> None:
-        import chdb  # loads 500 MB, and only who serves needs it
+        chdb: Any = import_module("chdb")  # loads 500 MB, and only who serves needs it
 
         path.mkdir(parents=True, exist_ok=True)
         directory = os.path.realpath(path)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import numpy as np
 from hypothesis import given
@@ -111,3 +112,42 @@ def test_row_of_the_history_that_cannot_be_used_is_counted(simulated):
         await history.aclose()
 
     simulated.run(main())
+
+
+def test_inbox_tells_how_long_its_oldest_frame_has_waited():
+    """Whatever was taken, dropped or waits behind a gap; nothing where nothing waits."""
+    now = [0.0]
+
+    async def wait():
+        inbox = Inbox(1000, 10**6, lambda: now[0])
+        assert inbox.age(5) == 0
+        for number in range(100):
+            now[0] = float(number)
+            inbox.put(b"x")
+        assert inbox.age(100) == 100
+        inbox.take(40)
+        assert inbox.age(100) == 60
+        inbox.lose()
+        now[0] = 150.0
+        inbox.put(b"x")
+        inbox.take(60)
+        assert inbox.age(151) == 1
+        inbox.bridge()
+        inbox.take(9)
+        assert inbox.age(1e6) == 0
+
+    asyncio.run(wait())
+
+
+def test_what_waits_too_long_closes_freshness():
+    """Nobody trades on frames that waited: the gate tells it while they wait, and opens when they were taken."""
+    made = Alpaca(Alpaca.Params(max_wait_s=10))
+    made._line = SimpleNamespace(
+        inbox=SimpleNamespace(age=lambda _now: 9.0), session=SimpleNamespace(gates=lambda _now: dict(OPEN))
+    )
+    assert made.gates() == OPEN
+    made._line.inbox.age = lambda _now: 11.0
+    assert made.gates()["freshness"].error_class == "behind"
+
+
+OPEN = dict.fromkeys(("auth", "subscription", "backfill", "freshness"))

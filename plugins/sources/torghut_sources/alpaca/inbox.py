@@ -8,9 +8,13 @@ taken follow each other without any.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
+
+MARK_S = 0.25
+"""Between two frames of which it is noted when they came, seconds at least."""
 
 
 class Inbox:
@@ -20,9 +24,14 @@ class Inbox:
     ----------
     max_frames, max_bytes : when it is full: the caller then stops reading until it `has_room`. It takes what comes all the
         same, as frames may be under way.
+    clock : monotonic time, seconds.
     """
 
-    def __init__(self, max_frames: int, max_bytes: int) -> None:
+    def __init__(self, max_frames: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._came = 0
+        self._marks: deque[tuple[int, float]] = deque()
+        """Number of a frame and when it came, for one now and then."""
         self._max_frames, self._max_bytes = max_frames, max_bytes
         self._ready: deque[bytes] = deque()
         self._behind: deque[bytes] = deque()
@@ -62,7 +71,18 @@ class Inbox:
         """A frame came."""
         (self._behind if self._has_gap else self._ready).append(frame)
         self._bytes += len(frame)
+        self._came += 1
+        at = self._clock()
+        if not self._marks or at - self._marks[-1][1] >= MARK_S:
+            self._marks.append((self._came, at))
         self._changed.set()
+
+    def age(self, now: float) -> float:
+        """How long the oldest frame has waited, give or take `MARK_S`, seconds; 0 where none waits."""
+        oldest = self._came - len(self) + 1
+        while len(self._marks) > 1 and self._marks[1][0] <= oldest:
+            self._marks.popleft()
+        return now - self._marks[0][1] if len(self) else 0.0
 
     def take(self, most: int) -> list[bytes]:
         """At most so many frames, before any gap; empty where there are none."""

@@ -136,6 +136,11 @@ class Alpaca(Source):
         )
         tick_ms: int = param(2000, ge=0, help="silence after which the time is told, milliseconds; 0 for never")
         stale_after_s: float = param(30, gt=0, help="silence after which a feed is mute that has to give data, seconds")
+        max_wait_s: float = param(
+            10,
+            gt=0,
+            help="how long frames may wait for a consumer that is slow before nothing is traded on them, seconds",
+        )
         quiet_after_s: float = param(900, gt=0, help="the same of equities outside regular hours, seconds")
         stable_after_s: float = param(30, ge=0, help="data for so long ends the back-off of reconnects, seconds")
         crowded_wait_s: float = param(5, gt=0, help="shortest wait after connection limit exceeded (406), seconds")
@@ -292,6 +297,10 @@ class Alpaca(Source):
         gates = self._line.session.gates(self.clock())
         if self._fill_problem is not None and gates["backfill"] is not None:
             gates["backfill"] = self._fill_problem
+        waited = self._line.inbox.age(self.clock())
+        if gates["freshness"] is None and waited > self.params.max_wait_s:
+            reason = f"market data waits for {waited:.0f} s before it is taken (see what takes the process so long)"
+            gates["freshness"] = Closed(reason, "behind")
         return gates
 
     def metrics(self) -> Mapping[str, Metric]:
@@ -343,7 +352,7 @@ class Alpaca(Source):
             expects_data=self._expects_data,
             chance=self._chance,
         )
-        inbox = Inbox(params.queue_frames, int(params.queue_mb * 2**20))
+        inbox = Inbox(params.queue_frames, int(params.queue_mb * 2**20), self.clock)
         line = self._line = Line(
             session,
             inbox,
