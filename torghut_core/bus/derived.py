@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torghut_core.bus.envelope import Envelope, MicrobarPayload, SignalsPayload, StatusPayload, Window
-from torghut_core.model.market import SIGNAL_COLUMNS, Batch, Message
+from torghut_core.model.market import SIGNAL_COLUMNS, Bars, Batch, Message, Signals
 
 SOURCE = "ta"
 """What the envelope's `source` and `feed` say of every event that torghut derived."""
@@ -15,52 +17,35 @@ def derived_messages(batch: Batch) -> list[Message]:
     `ingest_ts` is the loop's time at which a row became known and `seq` is made of its window, so that deriving it again
     gives the same bytes.
     """
-    names = batch.symbols.names
     messages = []
-    bars = batch.microbars
-    for row in range(len(bars)):
-        values = dict(zip(bars.FLOAT_COLUMNS, bars.floats[:, row].tolist(), strict=True))
-        start, step = bars.event_ts.item(row), bars.step.item(row)
-        envelope = Envelope(
-            ingest_ts=batch.now.item(bars.at.item(row) - batch.start),
-            event_ts=start,
-            feed=SOURCE,
-            channel="microbars",
-            symbol=names[bars.symbol.item(row)],
-            seq=bars.seq.item(row),
-            is_final=True,
-            source=SOURCE,
-            window=Window.of(start, step),
-            payload=MicrobarPayload(
-                open=values["open"],
-                high=values["high"],
-                low=values["low"],
-                close=values["close"],
-                volume=values["volume"],
-                vwap=None if values["vwap"] != values["vwap"] else values["vwap"],
-                count=bars.count.item(row),
-                event_ts=start,
-            ),
-        )
-        messages.append(Message(envelope.channel, envelope.symbol, envelope.encode()))
-    signals = batch.signals
-    width = len(SIGNAL_COLUMNS)
-    for row in range(len(signals)):
-        start, step = signals.event_ts.item(row), signals.step.item(row)
-        signal = Envelope(
-            ingest_ts=batch.now.item(signals.at.item(row) - batch.start),
-            event_ts=start,
-            feed=SOURCE,
-            channel="signals",
-            symbol=names[signals.symbol.item(row)],
-            seq=signals.seq.item(row),
-            is_final=True,
-            source=SOURCE,
-            window=Window.of(start, step),
-            payload=SignalsPayload.of(dict(zip(SIGNAL_COLUMNS, signals.floats[:width, row].tolist(), strict=True))),
-        )
-        messages.append(Message(signal.channel, signal.symbol, signal.encode()))
+    bars, signals = batch.microbars, batch.signals
+    for row, floats in enumerate(bars.floats.T.tolist()):
+        values = dict(zip(bars.FLOAT_COLUMNS, floats, strict=True))
+        if values["vwap"] != values["vwap"]:
+            values["vwap"] = None
+        bar = MicrobarPayload(**values, count=bars.count.item(row), event_ts=bars.event_ts.item(row))
+        messages.append(_message(batch, "microbars", bars, row, bar))
+    for row, floats in enumerate(signals.floats[: len(SIGNAL_COLUMNS)].T.tolist()):
+        signal = SignalsPayload.of(dict(zip(SIGNAL_COLUMNS, floats, strict=True)))
+        messages.append(_message(batch, "signals", signals, row, signal))
     return messages
+
+
+def _message(batch: Batch, channel: str, table: Bars | Signals, row: int, payload: Any) -> Message:
+    start = table.event_ts.item(row)
+    envelope = Envelope(
+        ingest_ts=batch.now.item(table.at.item(row) - batch.start),
+        event_ts=start,
+        feed=SOURCE,
+        channel=channel,
+        symbol=batch.symbols.names[table.symbol.item(row)],
+        seq=table.seq.item(row),
+        is_final=True,
+        source=SOURCE,
+        window=Window.of(start, table.step.item(row)),
+        payload=payload,
+    )
+    return Message(channel, envelope.symbol, envelope.encode())
 
 
 def status_message(
