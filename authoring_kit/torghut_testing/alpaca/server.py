@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -20,8 +17,8 @@ from torghut_testing.alpaca.control import Control
 from torghut_testing.alpaca.faults import Fault, Faults, StreamFaults
 from torghut_testing.alpaca.routes import Routes
 from torghut_testing.alpaca.venue import Event, FakeVenue
+from torghut_testing.loopback import HOST, Ends, Loopback
 
-HOST = "127.0.0.1"
 SHOWN_RATE_LIMIT = 200
 CONTROL = "/_fake/"
 
@@ -42,7 +39,7 @@ class Request(msgspec.Struct, kw_only=True):
     is_taken: bool = False
 
 
-class FakeAlpaca:
+class FakeAlpaca(Loopback):
     """Alpaca's trading API on loopback: REST and ``/stream`` on one port. Serves inside its ``with`` block.
 
     Parameters
@@ -73,8 +70,8 @@ class FakeAlpaca:
         binary: bool = True,
         rate_limit: int | None = None,
     ) -> None:
+        super().__init__(port, "fake-alpaca")
         self.venue = FakeVenue() if venue is None else venue
-        self.port = port
         self.key = key
         self.secret = secret
         self.faults = Faults()
@@ -88,24 +85,9 @@ class FakeAlpaca:
         self._minute = self._in_minute = 0
         self._routes = Routes(self.venue)
         self._control = Control(self)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._socket: socket.socket | None = None
-        self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._happened = 0
-        self._changed = threading.Condition()
 
     # Life.
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def url(self) -> str:
@@ -132,39 +114,28 @@ class FakeAlpaca:
                 raise ValueError(
                     f"{self._state_file} is no state of a fake ({error}): remove it to begin anew"
                 ) from None
-        self._bind()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, args=(self._loop,), name="fake-alpaca", daemon=True)
-        self._thread.start()
+        super().start()
         self.venue.listeners.append(self._on_event)
-        self.listen_again()
 
     def stop(self) -> None:
         """End all connections, write the state and let go of the port; stopping twice is harmless."""
-        if self._loop is None or self._thread is None:
+        if self._loop is None:
             return
-        self.stop_listening()
-        self.drop_connections()
+        super().stop()
         self.venue.listeners.remove(self._on_event)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        self._loop = self._thread = None
-        if self._socket is not None:
-            self._socket.close()
         self._save()
 
     def stop_listening(self) -> None:
         """Refuse new connections; those that are there go on. The port stays ours."""
-        self._run(self._close_listener)
+        self._soon(self._close_listener)
 
     def listen_again(self) -> None:
         """Take connections again, on the same port."""
-        self._run(self._open_listener)
+        self._soon(self._open_listener)
 
     def drop_connections(self) -> None:
         """End all connections, also in the middle of an answer."""
-        self._run(self._abort_connections)
+        self._soon(self._abort_connections)
 
     def restart(self) -> None:
         """End all connections, and come back on the same port with the state that was saved."""
@@ -181,30 +152,6 @@ class FakeAlpaca:
     def listeners(self) -> int:
         """How many connections of the stream listen to updates."""
         return len(self._streams())
-
-    def wait_until(self, is_so: Callable[[], Any], timeout: float = 5.0) -> None:
-        """Wait until `is_so` gives something true; it is asked after each request, update and change of the stream.
-
-        Raises
-        ------
-        TimeoutError : it did not, for `timeout` seconds.
-        """
-        deadline = time.monotonic() + timeout
-        seen = self._happened
-        while not is_so():  # asked without our lock: it may want the venue's, under which `notify` is called
-            with self._changed:
-                if not self._changed.wait_for(partial(self._is_past, seen), deadline - time.monotonic()):
-                    raise TimeoutError(f"what was waited for did not happen in {timeout} s")
-                seen = self._happened
-
-    def _is_past(self, seen: int) -> bool:
-        return self._happened != seen
-
-    def notify(self) -> None:
-        """Something happened: let those who wait look again."""
-        with self._changed:
-            self._happened += 1
-            self._changed.notify_all()
 
     # What connections ask; in the server's thread.
 
@@ -254,47 +201,19 @@ class FakeAlpaca:
 
     # The thread and its sockets.
 
-    def _bind(self) -> None:
-        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind((HOST, self.port))
-        except OSError:
-            bound.close()
-            raise
-        self._socket, self.port = bound, bound.getsockname()[1]
+    def _accept(self) -> Connection:
+        return Connection(self)
 
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_forever()
+    def _connections(self) -> list[Ends]:
+        return list(self.connections)
 
-    def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a coroutine function in the server's thread, and wait for it; there already, run it soon."""
-        if self._loop is None:
-            raise RuntimeError("the fake is not started (use it in a with block)")
-        if threading.current_thread() is self._thread:
+    def _soon(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """As `_run`; in the server's thread, where scripts over HTTP ask for it, do not wait."""
+        if self._loop is not None and threading.current_thread() is self._thread:
             self._tasks.add(task := self._loop.create_task(work()))
             task.add_done_callback(self._tasks.discard)
         else:
-            asyncio.run_coroutine_threadsafe(work(), self._loop).result()
-
-    async def _open_listener(self) -> None:
-        if self._listener is None:
-            assert self._loop is not None
-            assert self._socket is not None
-            self._listener = await self._loop.create_server(lambda: Connection(self), sock=self._socket, backlog=1024)
-
-    async def _close_listener(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-            self._bind()  # bound and not listening: connections are refused, and nobody else gets the port
-
-    async def _abort_connections(self) -> None:
-        ended = list(self.connections)
-        for connection in ended:
-            connection.transport.abort()
-        await asyncio.gather(*(connection.lost for connection in ended))
+            self._run(work)
 
     def _save(self) -> None:
         if self._state_file is not None:
@@ -348,4 +267,4 @@ class FakeAlpaca:
                 for stream in streams:
                     stream.mute(on=value)
 
-        self._run(work)
+        self._soon(work)

@@ -20,9 +20,9 @@ from torghut_testing.alpaca_data.connection import GRACE, Connection, Stream
 from torghut_testing.alpaca_data.events import Event, event_of
 from torghut_testing.alpaca_data.faults import GOES_ON, Fault
 from torghut_testing.alpaca_data.history import History, Unfit
-from torghut_testing.alpaca_data.loopback import HOST, Ends, Loopback
 from torghut_testing.alpaca_data.playback import Playback
 from torghut_testing.alpaca_data.tapes import messages_of
+from torghut_testing.loopback import HOST, Ends, Loopback
 
 SHOWN_RATE_LIMIT = 200
 GARBAGE = b'[{"T":"t",'
