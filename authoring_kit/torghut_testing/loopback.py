@@ -37,7 +37,8 @@ class Loopback(ABC):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
-        self._listener: asyncio.Server | None = None
+        self._is_listening = False
+        self._arriving: set[asyncio.Task[Any]] = set()
         self._happened = 0
         self._changed = threading.Condition()
 
@@ -128,6 +129,7 @@ class Loopback(ABC):
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind((HOST, self.port))
+            bound.setblocking(False)
         except OSError:
             bound.close()
             raise
@@ -137,19 +139,40 @@ class Loopback(ABC):
         asyncio.set_event_loop(loop)
         loop.run_forever()
 
+    # asyncio's own server loses a socket that it accepted just before it is closed; so this accepts by itself.
+
     async def _open_listener(self) -> None:
-        if self._listener is None:
+        if not self._is_listening:
             assert self._loop is not None
             assert self._socket is not None
-            self._listener = await self._loop.create_server(self._accept, sock=self._socket, backlog=1024)
+            self._socket.listen(1024)
+            self._loop.add_reader(self._socket, self._take_client, self._loop, self._socket)
+            self._is_listening = True
+
+    def _take_client(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # it left again
+            return
+        self._arriving.add(task := loop.create_task(self._welcome(loop, client)))
+        task.add_done_callback(self._arriving.discard)
+
+    async def _welcome(self, loop: asyncio.AbstractEventLoop, client: socket.socket) -> None:
+        client.setblocking(False)
+        await loop.connect_accepted_socket(self._accept, client)
 
     async def _close_listener(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        if self._is_listening:
+            assert self._loop is not None
+            assert self._socket is not None
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._is_listening = False
             self._bind()  # bound and not listening: connections are refused, and nobody else gets the port
 
     async def _abort_connections(self) -> None:
+        if self._arriving:
+            await asyncio.wait(self._arriving)
         ended = self._connections()
         for connection in ended:
             connection.transport.abort()

@@ -1,0 +1,67 @@
+"""What both stand-ins of Alpaca have in common: they end what they began."""
+
+import asyncio
+import socket
+import threading
+
+import pytest
+from torghut_testing.loopback import HOST, Loopback
+
+
+class Held(asyncio.Protocol):
+    def __init__(self, server):
+        self.server = server
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.lost = asyncio.get_running_loop().create_future()
+        self.server.held.add(self)
+        self.server.made += 1
+
+    def connection_lost(self, error):
+        self.server.held.discard(self)
+        self.lost.set_result(None)
+
+
+class Server(Loopback):
+    def __init__(self):
+        super().__init__(0, "held")
+        self.held = set()
+        self.made = 0
+
+    def _accept(self):
+        return Held(self)
+
+    def _connections(self):
+        return list(self.held)
+
+
+def ended(client):
+    """Whether the server is gone for a client."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("clients", [1, 20])
+def test_a_client_that_comes_while_the_server_stops_is_ended_too(clients):
+    """Its socket is accepted in the very round of the loop in which the server begins to stop."""
+    server = Server()
+    server.start()
+    reached, go = threading.Event(), threading.Event()
+    server._loop.call_soon_threadsafe(lambda: (reached.set(), go.wait(5)))
+    assert reached.wait(5)
+    sockets = [socket.create_connection((HOST, server.port)) for _ in range(clients)]
+    stopping = threading.Thread(target=server.stop)
+    scheduled = server._loop.call_soon_threadsafe
+    server._loop.call_soon_threadsafe = lambda *args, **kwargs: (scheduled(*args, **kwargs), go.set())[0]
+    stopping.start()
+    stopping.join(5)
+    assert not stopping.is_alive()
+    for each in sockets:
+        with each:
+            each.settimeout(5)
+            assert ended(each)
+    assert server.made, "the race that this is about did not happen"
+    assert server.held == set()
