@@ -58,9 +58,9 @@ def note_arrivals():
     """Let the inbox say when the oldest of the frames that are taken together was read."""
     put, take = Inbox.put, Inbox.take
 
-    def noted_put(self, frame):
+    def noted_put(self, frame, at):
         READ.append(time.perf_counter_ns())
-        put(self, frame)
+        put(self, frame, at)
 
     def noted_take(self, most):
         frames = take(self, most)

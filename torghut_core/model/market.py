@@ -13,6 +13,7 @@ nanoseconds since the epoch, UTC. NaN is "no value".
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast, overload
 
 import msgspec
@@ -110,6 +111,13 @@ class SymbolTable:
             number = self._numbers[name] = len(self.names)
             self.names.append(name)
         return number
+
+    def numbers(self, names: Sequence[str]) -> IntArray:
+        """The number of each symbol, shape (n,); raises as `number`."""
+        try:
+            return np.array([self._numbers[name] for name in names], np.int64)
+        except KeyError:
+            return np.array([self.number(name) for name in names], np.int64)
 
     def find(self, name: str) -> int | None:
         """The number of a symbol, or None where it was not seen before."""

@@ -168,7 +168,9 @@ class Rows:
         if kind is TRADES:
             values["conditions"] = self._conditions(symbols)
             if "trade_id" in columns:
-                values["trade_key"] = trade_keys(columns["trade_id"], columns.get("exchange"))
+                values["trade_key"] = trade_keys(
+                    columns["trade_id"], text_hashes(columns["exchange"]) if "exchange" in columns else None
+                )
         if kind is BARS:
             values["step"] = self._read("step", _whole_numbers, STEP) if "step" in columns else np.full(n, step)
             if "trade_count" in columns:
@@ -248,21 +250,25 @@ def bar_step(columns: Columns) -> int | None:
     return round(smallest / DAY) * DAY if smallest >= 23 * HOUR else int(np.gcd.reduce(gaps))
 
 
-def trade_keys(ids: pa.Array, exchanges: pa.Array | None = None) -> IntArray:
+def trade_keys(ids: pa.Array, exchanges: NDArray[np.uint64] | None = None) -> IntArray:
     """Identity of each trade, shape (n,): 64 bits of (exchange, trade id), 0 where there is no id.
 
     Ids are whole numbers or text; digits are the same id either way, so that a trade has one key in every format. The
     result depends on nothing but the values.
 
+    Parameters
+    ----------
+    exchanges : `text_hash` of each exchange's name.
+
     Examples
     --------
-    >>> keys = trade_keys(pa.array(["7", None, "7"]), pa.array(["D", "D", "K"]))
-    >>> keys[0] == trade_keys(pa.array([7]), pa.array(["D"]))[0], keys[1], keys[0] == keys[2]
+    >>> keys = trade_keys(pa.array(["7", None, "7"]), text_hashes(pa.array(["D", "D", "K"])))
+    >>> keys[0] == trade_keys(pa.array([7]), text_hashes(pa.array(["D"])))[0], keys[1], keys[0] == keys[2]
     (np.True_, np.int64(0), np.False_)
     """
-    missing = _is_null(ids)
-    if missing.all():
+    if ids.null_count == len(ids):
         return np.zeros(len(ids), np.int64)
+    missing = _is_null(ids)
     if not arrow.is_integer(ids.type):
         ids = ids.cast(pa.string())
         try:
@@ -271,8 +277,7 @@ def trade_keys(ids: pa.Array, exchanges: pa.Array | None = None) -> IntArray:
             ids = pa.array([_id_number(text) for text in ids.to_pylist()], pa.uint64())
     keys = filled(ids, 0).astype(np.uint64)
     if exchanges is not None:
-        index, names = _encoded(exchanges)
-        keys ^= np.array([*map(_text_hash, names), 0], np.uint64)[index]
+        keys ^= exchanges
     # splitmix64 (Steele, Lea, Flood 2014): one to one, and near ids end far apart
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
@@ -282,16 +287,23 @@ def trade_keys(ids: pa.Array, exchanges: pa.Array | None = None) -> IntArray:
     return identities
 
 
+def text_hashes(column: pa.Array) -> NDArray[np.uint64]:
+    """`text_hash` of each text of a column, 0 of null."""
+    index, names = _encoded(column)
+    return np.array([*map(text_hash, names), 0], np.uint64)[index]
+
+
+def text_hash(text: str | None) -> int:
+    """A text as 64 bits that are the same in every process; 0 where there is none."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") if text else 0
+
+
 def _id_number(text: str | None) -> int:
     if text is None:
         return 0
     if re.fullmatch(r"-?\d{1,20}", text, re.ASCII) and -(2**63) <= int(text) < 2**64:
         return int(text) % 2**64
-    return _text_hash(text)
-
-
-def _text_hash(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") if text else 0
+    return text_hash(text)
 
 
 def is_text(type_: pa.DataType) -> bool:

@@ -44,14 +44,14 @@ def test_frames_behind_a_gap_wait_for_the_bridge():
 
     async def main():
         inbox = Inbox(max_frames=4, max_bytes=100)
-        inbox.put(b"before")
+        inbox.put(b"before", 0.0)
         inbox.lose()
-        inbox.put(b"dropped")
+        inbox.put(b"dropped", 0.0)
         assert inbox.take(9) == [b"before"]
         assert inbox.take(9) == []
         inbox.lose()
         assert (len(inbox), inbox.size) == (0, 0)
-        inbox.put(b"after")
+        inbox.put(b"after", 0.0)
         assert inbox.take(9) == []
         inbox.bridge()
         assert not inbox.has_gap
@@ -69,7 +69,7 @@ def test_inbox_says_when_it_is_full_and_when_half_empty():
             inbox = Inbox(max_frames=4, max_bytes=100)
             for _ in range(count):
                 assert not inbox.is_full
-                inbox.put(frame)
+                inbox.put(frame, 0.0)
             assert inbox.is_full
             assert not inbox.has_room
             inbox.take(count // 2)
@@ -119,17 +119,17 @@ def test_inbox_tells_how_long_its_oldest_frame_has_waited():
     now = [0.0]
 
     async def wait():
-        inbox = Inbox(1000, 10**6, lambda: now[0])
+        inbox = Inbox(1000, 10**6)
         assert inbox.age(5) == 0
         for number in range(100):
             now[0] = float(number)
-            inbox.put(b"x")
+            inbox.put(b"x", now[0])
         assert inbox.age(100) == 100
         inbox.take(40)
         assert inbox.age(100) == 60
         inbox.lose()
         now[0] = 150.0
-        inbox.put(b"x")
+        inbox.put(b"x", now[0])
         inbox.take(60)
         assert inbox.age(151) == 1
         inbox.bridge()

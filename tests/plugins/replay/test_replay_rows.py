@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torghut_sources.rows import bar_step, trade_keys
+from torghut_sources.rows import bar_step, text_hashes, trade_keys
 
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND
@@ -17,7 +17,9 @@ ids = st.one_of(st.integers(0, 2**64 - 1).map(str), st.text(min_size=1, max_size
 
 
 def keys(ids, exchanges=None):
-    return trade_keys(pa.array(ids), None if exchanges is None else pa.array(exchanges, pa.string())).tolist()
+    return trade_keys(
+        pa.array(ids), None if exchanges is None else text_hashes(pa.array(exchanges, pa.string()))
+    ).tolist()
 
 
 @settings(deadline=None)
@@ -59,8 +61,8 @@ def test_key_is_never_zero_for_an_id():
 def test_keys_are_the_same_in_any_process():
     """A restart finds the trades that it has seen before: nothing depends on PYTHONHASHSEED."""
     code = (
-        "import pyarrow as pa; from torghut_sources.rows import trade_keys;"
-        "print(trade_keys(pa.array(['7', 'a-b', None]), pa.array(['D', 'K', 'D'])).tolist())"
+        "import pyarrow as pa; from torghut_sources.rows import text_hashes, trade_keys;"
+        "print(trade_keys(pa.array(['7', 'a-b', None]), text_hashes(pa.array(['D', 'K', 'D']))).tolist())"
     )
     printed = {
         subprocess.run(

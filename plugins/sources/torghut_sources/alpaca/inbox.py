@@ -8,9 +8,8 @@ taken follow each other without any.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
 MARK_S = 0.25
@@ -24,11 +23,9 @@ class Inbox:
     ----------
     max_frames, max_bytes : when it is full: the caller then stops reading until it `has_room`. It takes what comes all the
         same, as frames may be under way.
-    clock : monotonic time, seconds.
     """
 
-    def __init__(self, max_frames: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, max_frames: int, max_bytes: int) -> None:
         self._came = 0
         self._marks: deque[tuple[int, float]] = deque()
         """Number of a frame and when it came, for one now and then."""
@@ -67,12 +64,11 @@ class Inbox:
         """Whether there is something to be taken, before any gap."""
         return bool(self._ready)
 
-    def put(self, frame: bytes) -> None:
-        """A frame came."""
+    def put(self, frame: bytes, at: float) -> None:
+        """A frame came, at a monotonic time, seconds."""
         (self._behind if self._has_gap else self._ready).append(frame)
         self._bytes += len(frame)
         self._came += 1
-        at = self._clock()
         if not self._marks or at - self._marks[-1][1] >= MARK_S:
             self._marks.append((self._came, at))
         self._changed.set()

@@ -76,7 +76,7 @@ TABLE: dict[State, dict[Event, State]] = {
 """State x event -> state. `Event.STOPPED` leads from each to `State.STOPPED`."""
 
 INTRODUCTION = {State.CONNECTING, State.CONNECTED, State.AUTHENTICATING, State.SUBSCRIBING}
-SUBSCRIBED = {State.FILLING, State.LIVE}
+SUBSCRIBED = (State.FILLING, State.LIVE)
 
 
 class Request(msgspec.Struct, frozen=True):

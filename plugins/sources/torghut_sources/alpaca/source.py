@@ -114,6 +114,7 @@ class Alpaca(Source):
     """
 
     secrets = (KEY_ID, SECRET_KEY)
+    settings = (AlpacaSettings,)
 
     class Params(Source.Params):
         """Parameters of the stream."""
@@ -352,7 +353,7 @@ class Alpaca(Source):
             expects_data=self._expects_data,
             chance=self._chance,
         )
-        inbox = Inbox(params.queue_frames, int(params.queue_mb * 2**20), self.clock)
+        inbox = Inbox(params.queue_frames, int(params.queue_mb * 2**20))
         line = self._line = Line(
             session,
             inbox,

@@ -39,7 +39,7 @@ from torghut_core import (
     parse_timestamp,
     window_size,
 )
-from torghut_sources.rows import trade_keys
+from torghut_sources.rows import text_hash, trade_keys
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
@@ -286,9 +286,7 @@ class Events:
     def numbers(self, symbols: SymbolTable) -> IntArray:
         """Number of each event's symbol, shape (n,)."""
         if self._numbers is None or self._numbers[0] is not symbols:
-            numbers = _Found(symbols.number)
-            found = [numbers[event.symbol] for event in self.items]
-            self._numbers = symbols, np.array(found, np.int64)
+            self._numbers = symbols, symbols.numbers([event.symbol for event in self.items])
         return self._numbers[1]
 
     def quote_values(self) -> FloatArray:
@@ -408,7 +406,7 @@ class Wire:
 
     def timed(self, events: list[Any], complaints: list[Complaint]) -> Events:
         """Events with their times, less those (told in `complaints`) with a symbol or time that is none."""
-        if not {event.symbol for event in events} <= self._symbols:
+        if not self._symbols.issuperset([event.symbol for event in events]):
             kept = [event for event in events if self._is_symbol(event.symbol)]
             if len(kept) < len(events):
                 bad = (event for event in events if not self._is_symbol(event.symbol))
@@ -489,6 +487,10 @@ _MINUTE_SIZE, _DAY_SIZE = window_size(MINUTE), window_size(DAY)
 Head: TypeAlias = tuple[IntArray, IntArray, IntArray, IntArray]
 """What all tables have: `at`, `event_ts`, `seq` and `symbol`."""
 _PARTS: tuple[type, ...] = (Trade, Quote, Bar, UpdatedBar)
+_PART_NUMBERS = {part: number for number, part in enumerate((*_PARTS, DailyBar, Status, Correction, Cancel))}
+
+
+_exchange_hash = lru_cache(maxsize=256)(text_hash)
 
 
 class _Found(dict[K, int]):
@@ -505,15 +507,15 @@ class _Found(dict[K, int]):
 def _split(items: list[Event]) -> list[tuple[list[Any], IntArray]]:
     types = list(map(type, items))
     kinds = set(types)
+    if len(kinds) == 1:
+        return [(items, np.arange(len(items))) if part in kinds else ([], _NO_TIMES) for part in _PARTS]
+    numbers = np.frombuffer(bytes([_PART_NUMBERS[kind] for kind in types]), np.uint8)
     parts: list[tuple[list[Any], IntArray]] = []
-    for part in _PARTS:
-        if part not in kinds:
-            parts.append(([], _NO_TIMES))
-        elif len(kinds) == 1:
-            parts.append((items, np.arange(len(items))))
-        else:
-            chosen = [kind is part for kind in types]
-            parts.append((list(compress(items, chosen)), np.flatnonzero(chosen)))
+    for number, part in enumerate(_PARTS):
+        chosen = numbers == number
+        parts.append(
+            (list(compress(items, chosen.tobytes())), np.flatnonzero(chosen)) if part in kinds else ([], _NO_TIMES)
+        )
     return parts
 
 
@@ -552,7 +554,9 @@ def _keys(trades: list[Trade[Any]]) -> IntArray:
         column = pa.array(ids, pa.int64())
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         column = pa.array([None if id_ is None else str(id_) for id_ in ids], pa.string())
-    return trade_keys(column, pa.array([trade.exchange for trade in trades], pa.string()))
+    exchanges = [trade.exchange for trade in trades]
+    hashes = {exchange: _exchange_hash(exchange) for exchange in set(exchanges)}
+    return trade_keys(column, np.array([hashes[exchange] for exchange in exchanges], np.uint64))
 
 
 def _times_of_text(texts: list[str]) -> tuple[IntArray, dict[int, str]]:
