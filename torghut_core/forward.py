@@ -82,9 +82,9 @@ class Forwarder:
                     break
                 if intake.is_waiting:
                     await self._tell_time()
-                    if time.monotonic() >= due:
-                        await self.checkpoint()
-                        due = time.monotonic() + self._checkpoint_s
+                if intake.is_waiting and time.monotonic() >= due:  # a piece may have come meanwhile: it was not sent
+                    await self.checkpoint()
+                    due = time.monotonic() + self._checkpoint_s
         finally:
             await intake.close()
         await self.checkpoint()

@@ -23,6 +23,7 @@ class Intake(Generic[T]):
 
     def __init__(self, pieces: AsyncIterator[T], stopped: asyncio.Event) -> None:
         self._pieces = pieces
+        self._is_stopped = stopped.is_set
         self._stopped = asyncio.ensure_future(stopped.wait())
         self._next: asyncio.Task[T | None] | None = None
         self.is_over = False
@@ -35,6 +36,9 @@ class Intake(Generic[T]):
     async def take(self, seconds: float) -> T | None:
         """The next piece; None when it did not come in time, or when there is none any more (`is_over`)."""
         if self._next is None:
+            if self._is_stopped():
+                self.is_over = True
+                return None
             self._next = asyncio.create_task(self._step())
         await asyncio.wait([self._next, self._stopped], timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
         if self._stopped.done() and not self._next.done():

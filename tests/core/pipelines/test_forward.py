@@ -10,6 +10,7 @@ from torghut_core import Envelope
 from torghut_core.bus.marks import time_of
 from torghut_core.errors import InputError, StateError
 from torghut_core.forward import Forwarder
+from torghut_core.model.market import Message
 from torghut_core.snapshots import SnapshotStore
 
 
@@ -83,3 +84,61 @@ def test_time_is_told_only_as_far_as_it_was_sent(parts, monkeypatch):
     assert told == sorted(set(told))
     assert len(told) > 20
     assert not set(told) & set(Timed.gap)
+
+
+def test_what_comes_while_a_time_mark_is_sent_is_not_written_down_as_sent(parts, tmp_path, monkeypatch):
+    """A cursor that is kept covers what the bus was given, and nothing that the source gave meanwhile."""
+    monkeypatch.setattr("torghut_core.forward.MARK_S", 0)
+    trades, sink = parts.random_trades(6), parts.Log()
+    last = asyncio.Event()
+
+    class Timed(parts.Tape):
+        def known_until(self):
+            return self.position
+
+        async def messages(self, size):
+            async for messages in super().messages(size):
+                if self.position == len(trades):
+                    await last.wait()
+                yield messages
+
+        def commit(self, cursor):
+            assert cursor["position"] <= sum(bool(message.symbol) for message in sink.sent)
+            super().commit(cursor)
+
+    class Slow(parts.Log):
+        async def send(self, messages):
+            await super().send(messages)
+            if not messages[0].symbol and tape.position == len(trades):
+                last.set()
+                for _ in range(10):
+                    await asyncio.sleep(0)
+
+    tape, sink = Timed(trades), Slow()
+    asyncio.run(Forwarder(tape, sink, SnapshotStore(str(tmp_path)), checkpoint_s=0).run(1))
+    assert last.is_set()
+    assert tape.committed == {"position": len(trades)}
+
+
+def test_a_source_that_never_waits_is_stopped(parts):
+    """No further piece is asked for after the stop, also where there is always one."""
+    forwarder, sink = None, parts.Log()
+
+    class Endless(parts.Tape):
+        async def messages(self, size):
+            del size
+            while True:
+                self.position += 1
+                if self.position == 10:
+                    forwarder.stop()
+                yield [Message("trades", "A", b"%d" % self.position)]
+
+    async def work():
+        async with asyncio.timeout(10):
+            await forwarder.run()
+
+    tape = Endless([])
+    forwarder = Forwarder(tape, sink)
+    asyncio.run(work())
+    assert (tape.position, sink.acknowledged) == (10, 10)
+    assert tape.committed == {"position": 10}
