@@ -295,7 +295,11 @@ class LaneKeeper(ABC):
 
     @abstractmethod
     async def leave(self, lane: str) -> None:
-        """The lane will not be read any more: make durable what came of it. `Source.commit` is called before it returns."""
+        """The lane will not be read any more: make durable what came of it. `Source.commit` is called before it returns.
+
+        A lane that the source's `cursor` does not have any more is lost: of that one nothing is to be kept, as somebody
+        else may have it already.
+        """
 
 
 class Source(Plugin, ABC):

@@ -2,7 +2,8 @@
 
 A snapshot holds the states of a lane's stages and the cursor of the source at the same moment. It is written whole or
 not at all, and carries its own checksum; the one before it is kept too, so that a damaged one costs a little work and
-nothing else.
+nothing else. A lane may change hands while its old owner does not know yet: a snapshot that is further is never replaced
+by one that is behind it.
 """
 
 from __future__ import annotations
@@ -26,13 +27,19 @@ _DIGEST = 32
 class Snapshot(msgspec.Struct, frozen=True):
     """The states of a lane's stages, in order, and where its source goes on.
 
-    `states` : of each stage its class, state version and state; `cursor` : of the source for this lane; `at` : loop time
-    of the last event that is in it, ns.
+    `states` : of each stage its class, state version and state; `cursor` : of the source for this lane, where `offsets`
+    are how far each topic was read, if the source shares its lanes with others; `at` : loop time of the last event that is
+    in it, ns.
     """
 
     states: list[tuple[str, int, dict[str, Any]]]
     cursor: dict[str, Any]
     at: int
+
+    def is_behind(self, other: Snapshot) -> bool:
+        """Whether the other one has read further in a topic: whoever went on from that has read at least as far in all."""
+        mine, theirs = self.cursor.get("offsets", {}), other.cursor.get("offsets", {})
+        return any(theirs[topic] > mine[topic] for topic in mine.keys() & theirs.keys())
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -100,14 +107,19 @@ class SnapshotStore:
         except (pa.ArrowException, OSError, ValueError) as error:
             raise SettingsError(f"TA_STATE_URL: {place}: {_said(error)} (name a folder or an s3:// address)") from error
 
-    def save(self, name: str, snapshot: Snapshot) -> None:
+    def save(self, name: str, snapshot: Snapshot) -> bool:
         """Keep a snapshot under a name; the one before it stays as ``NAME.before``.
+
+        False where one is there that is further: that one stays.
 
         Raises
         ------
         StateError : it cannot be written; what was kept stays.
         """
         path, data = self._path(name), encode(snapshot)
+        kept, _ = self._newest(path)
+        if kept is not None and snapshot.is_behind(kept):
+            return False
         try:
             with self._files.open_output_stream(f"{path}.new") as file:
                 file.write(data)
@@ -116,6 +128,7 @@ class SnapshotStore:
             self._files.move(f"{path}.new", path)
         except (pa.ArrowException, OSError) as error:
             raise StateError(f"{path}: {_said(error)} (free some space, or make it writable)") from error
+        return True
 
     def load(self, name: str) -> Snapshot | None:
         """The newest snapshot of a name that can be read; None where none was ever kept.
@@ -124,18 +137,23 @@ class SnapshotStore:
         ------
         StateError : there are snapshots, and none can be read.
         """
-        path, problems = self._path(name), []
+        kept, problems = self._newest(self._path(name))
+        if kept is None and problems:
+            raise StateError(f"{'; '.join(problems)} (remove them to begin anew, with indicators that warm up again)")
+        return kept
+
+    def _newest(self, path: str) -> tuple[Snapshot | None, list[str]]:
+        """The newest that can be read, and why others could not."""
+        problems: list[str] = []
         for each in (path, f"{path}.before"):  # between two moves only the second is there
             try:
                 if self._exists(each):
                     with self._files.open_input_stream(each) as file:
-                        return decode(file.read())
+                        return decode(file.read()), problems
             except (pa.ArrowException, OSError, ValueError, msgspec.DecodeError) as error:
                 problems.append(f"{each}: {_said(error)}")
                 logs.error("snapshot cannot be read", file=each, reason=_said(error))
-        if problems:
-            raise StateError(f"{'; '.join(problems)} (remove them to begin anew, with indicators that warm up again)")
-        return None
+        return None, problems
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name.replace('/', '_')}.snapshot"

@@ -4,6 +4,9 @@ A lane of the source (a partition) has stages of its own. A checkpoint makes dur
 messages on the bus, the states of the stages with the source's cursor, and last the source's own note of how far it was
 read. A process that is killed in between goes on from the state before, derives the same rows again, and they replace
 what is there.
+
+While the store is away a lane may be lost to another process, at any await. So whatever is done for a lane is done for a
+`Lane`, and only as long as `Deriver.lanes` has this very one.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -54,6 +57,7 @@ class Lane:
     Attributes
     ----------
     now : loop time of the last event or tick, ns; 0 before the first.
+    is_overtaken : somebody else has kept a state of it that is further.
     last_event_ts : largest time of an event, ns; None before the first.
     """
 
@@ -63,6 +67,7 @@ class Lane:
         self.now = 0
         self.last_event_ts: int | None = None
         self.beats = 0
+        self.is_overtaken = False
         self._symbols = SymbolTable()
         self._stop = 0
 
@@ -179,14 +184,14 @@ class Deriver(LaneKeeper):
         if not self._source.has_lanes and (cursor := await self.take("")):
             self._source.seek(cursor)
         self._mark(self._source.cursor())
-        intake = Intake(self._source.batches(batch_size), self._stopped)
+        intake = Intake(self._given(batch_size), self._stopped)
         due = beat_due = time.monotonic()
         try:
             while True:
                 until = min(beat_due, due) if self._is_ahead else beat_due
-                batch = await intake.take(until - time.monotonic())
-                if batch is not None:
-                    await self._step(batch)
+                given = await intake.take(until - time.monotonic())
+                if given is not None:
+                    await self._step(*given)
                     self._is_ahead = True
                     on_progress(self.totals.events)
                 elif intake.is_over:
@@ -201,19 +206,29 @@ class Deriver(LaneKeeper):
         finally:
             await intake.close()
         if not self._stopped.is_set():  # a source that ends gives no ticks: close what is complete
-            for lane in self.lanes.values():
+            for lane in list(self.lanes.values()):
                 if lane.now:
-                    await self._step(lane.drain())
+                    await self._step(lane, lane.drain())
         await self.checkpoint()
 
     def stop(self) -> None:
         """Take no more, and end `run` with a checkpoint."""
         self._stopped.set()
 
-    async def _step(self, batch: Batch) -> None:
-        """Take one batch all the way."""
+    async def _given(self, batch_size: int) -> AsyncIterator[tuple[Lane, Batch]]:
+        """What the source gives, each batch with its lane as it is then: it may be another's before the batch is taken."""
+        async for batch in self._source.batches(batch_size):
+            yield self.lanes[batch.lane], batch
+
+    def _has(self, lane: Lane) -> bool:
+        return self.lanes.get(lane.name) is lane
+
+    async def _step(self, lane: Lane, batch: Batch) -> None:
+        """Take one batch all the way, as far as its lane is not lost on it."""
         await self._writable()
-        batch = self.lanes[batch.lane].update(batch)
+        if not self._has(lane):
+            return
+        batch = lane.update(batch)
         totals = self.totals
         totals.events += len(batch.trades) + len(batch.quotes) + len(batch.bars)
         totals.late += batch.late
@@ -226,7 +241,7 @@ class Deriver(LaneKeeper):
         except StateError as error:  # the rows are kept, and tried again
             self._trouble = error
             await self._stored()
-        if self._sink is not None and (messages := derived_messages(batch)):
+        if self._sink is not None and self._has(lane) and (messages := derived_messages(batch)):
             await self._sink.send(messages)
 
     async def _writable(self) -> None:
@@ -261,22 +276,34 @@ class Deriver(LaneKeeper):
 
     async def checkpoint(self) -> None:
         """Make durable what came of all lanes so far."""
-        cursor = self._source.cursor()  # before anything is awaited: the next batch may come meanwhile
+        cursor, lanes = self._source.cursor(), dict(self.lanes)  # before anything is awaited: the next batch may come
         async with self._checkpointing:  # a lane may be given up while the next batch is awaited, and that is one too
-            lanes = dict(self.lanes)
-            self._is_ahead = False
             await self._stored()
             if self._sink is not None:
                 await self._sink.flush()
-            if self._snapshots is not None:
-                for name, lane in lanes.items():
-                    if name and name not in cursor:  # just taken: what is kept of it stands
-                        continue
-                    taken = lane.snapshot(cursor[name] if name else cursor)
-                    await asyncio.to_thread(self._snapshots.save, f"{self._name}-{name or 0}", taken)
+            for name, lane in lanes.items():
+                if name and name not in cursor:  # just taken: what is kept of it stands
+                    continue
+                if not self._has(lane) or not await self._keep(lane, cursor[name] if name else cursor):
+                    cursor.pop(name, None)
             self._source.commit(cursor)
             self._mark(cursor)
+            self._is_ahead = False
             self.totals.checkpoints += 1
+
+    async def _keep(self, lane: Lane, cursor: dict[str, Any]) -> bool:
+        """Keep the state of a lane, unless somebody else has kept one that is further: then it is theirs, or was."""
+        if self._snapshots is None:
+            return True
+        is_kept = await asyncio.to_thread(self._snapshots.save, f"{self._name}-{lane.name or 0}", lane.snapshot(cursor))
+        if not is_kept and not lane.is_overtaken:
+            logs.error(
+                "somebody else has kept a state of this lane that is further: ours is not kept until it is (another "
+                "torghut ta may have the lane; do two groups share a TA_STATE_URL?)",
+                lane=lane.name,
+            )
+        lane.is_overtaken = not is_kept
+        return is_kept
 
     def _mark(self, cursor: dict[str, Any]) -> None:
         """Name what is written from here on by where the source is: sent again after a crash it is known."""
@@ -295,8 +322,11 @@ class Deriver(LaneKeeper):
         return None if kept is None else kept.cursor
 
     async def leave(self, lane: str) -> None:
-        """See `LaneKeeper`."""
-        await self.checkpoint()
+        """See `LaneKeeper`. Of a lane that is not in the source's cursor any more nothing is kept: it is lost."""
+        if lane in self._source.cursor():
+            await self.checkpoint()
+        else:
+            logs.warning("a lane is lost: whoever has it goes on from its last checkpoint", lane=lane)
         self.lanes.pop(lane, None)
 
     async def _beat(self, status: str) -> None:

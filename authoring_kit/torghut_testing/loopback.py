@@ -29,6 +29,7 @@ class Loopback(ABC):
     Attributes
     ----------
     port : where it listens; a free one is taken for 0.
+    is_listening : whether it takes connections now.
     """
 
     def __init__(self, port: int, name: str) -> None:
@@ -37,7 +38,7 @@ class Loopback(ABC):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
-        self._is_listening = False
+        self.is_listening = False
         self._arriving: set[asyncio.Task[Any]] = set()
         self._happened = 0
         self._changed = threading.Condition()
@@ -142,12 +143,12 @@ class Loopback(ABC):
     # asyncio's own server loses a socket that it accepted just before it is closed; so this accepts by itself.
 
     async def _open_listener(self) -> None:
-        if not self._is_listening:
+        if not self.is_listening:
             assert self._loop is not None
             assert self._socket is not None
             self._socket.listen(1024)
             self._loop.add_reader(self._socket, self._take_client, self._loop, self._socket)
-            self._is_listening = True
+            self.is_listening = True
 
     def _take_client(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         try:
@@ -162,12 +163,12 @@ class Loopback(ABC):
         await loop.connect_accepted_socket(self._accept, client)
 
     async def _close_listener(self) -> None:
-        if self._is_listening:
+        if self.is_listening:
             assert self._loop is not None
             assert self._socket is not None
             self._loop.remove_reader(self._socket)
             self._socket.close()
-            self._is_listening = False
+            self.is_listening = False
             self._bind()  # bound and not listening: connections are refused, and nobody else gets the port
 
     async def _abort_connections(self) -> None:

@@ -54,11 +54,12 @@ class _Series:
 
 
 class _Place(msgspec.Struct, array_like=True):
-    """Where the next page begins: after `skip` rows of `symbol` at time `at`."""
+    """Where the next page begins: after `skip` rows of `symbol` at time `at`; `empty` tells empty pages apart."""
 
     symbol: str
     at: int
     skip: int
+    empty: int = 0
 
 
 class History:
@@ -117,6 +118,7 @@ class History:
         limit = _limit(asked.get("limit", "1000"))
         place = _read_token(asked["page_token"]) if asked.get("page_token") else _Place(symbols[0], start, 0)
         if self.empty_pages:
+            place.empty = self.empty_pages
             self.empty_pages -= 1
             return {channel: {}, "next_page_token": _token(place)}
         page: dict[str, list[msgspec.Raw]] = {}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from torghut_core import Envelope
 from torghut_core.errors import StateError
+from torghut_core.ports import Source
 from torghut_core.signals.failures import Remedy, StoreError
 from torghut_core.snapshots import Snapshot, SnapshotStore, decode, encode
 from torghut_core.ta import Deriver
@@ -241,6 +242,115 @@ def test_it_ends_with_a_checkpoint_while_nothing_comes(parts, tmp_path):
     assert SnapshotStore(str(tmp_path)).load("ta-0").cursor == {"position": 50}
 
 
+class Shared(Source):
+    """A source of one lane, "7", whose owner may change."""
+
+    has_lanes = True
+
+    def __init__(self, parts):
+        super().__init__(None)
+        self.tape = parts.Tape(parts.random_trades(40))
+        self.committed = []
+        self.is_ours = True
+        self.goes_on = asyncio.Event()
+
+    async def batches(self, size):
+        await self.keeper.take("7")
+        async for batch in self.tape.batches(size):
+            batch.lane = "7"
+            yield batch
+            await self.goes_on.wait()
+
+    def cursor(self):
+        return {"7": {"offsets": {"t": self.tape.position}}} if self.is_ours else {}
+
+    def commit(self, cursor):
+        self.committed.append(cursor)
+
+    async def lose(self):
+        self.is_ours = False
+        await self.keeper.leave("7")
+
+
+def refusing(parts):
+    """A store that keeps rows which it refuses, as the real one does."""
+
+    class Refusing(parts.Store):
+        def write(self, batch):
+            super().write(batch)
+            if self.refusals:
+                raise StateError("no connection")
+
+    return Refusing()
+
+
+async def until(claim):
+    """Wait until something is so."""
+    async with asyncio.timeout(10):
+        while not claim():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("waits_for", ["room", "store"])
+def test_nothing_is_done_for_a_lane_that_was_lost(parts, tmp_path, monkeypatch, waits_for):
+    """A batch whose lane is lost while it waits makes nothing of the next one of that name, and is not sent or kept."""
+    monkeypatch.setattr("torghut_core.ta.RETRY_S", (0.001, 0.002))
+    has_room, store, sink = asyncio.Event(), refusing(parts), parts.Log()
+
+    async def lost():
+        store.refusals = 10**9 if waits_for == "store" else 0
+        if waits_for == "store":
+            has_room.set()
+        source, snapshots = Shared(parts), SnapshotStore(str(tmp_path))
+        deriver = Deriver(source, parts.stages(), store, sink, snapshots, may_write=has_room.is_set)
+        task = asyncio.create_task(deriver.run(40))
+        await until(lambda: source.tape.position and (waits_for == "room" or store.flushes))
+        await source.lose()
+        await source.keeper.take("7")
+        taken = deriver.lanes["7"]
+        store.refusals = 0
+        has_room.set()
+        await until(lambda: deriver._trouble is None and not store.refusals)
+        deriver.stop()
+        await task
+        return deriver, taken, source
+
+    deriver, taken, source = asyncio.run(lost())
+    assert deriver.lanes == {"7": taken}
+    assert taken.now == 0
+    assert deriver.totals.events == (0 if waits_for == "room" else 40)
+    assert {message.channel for message in sink.sent} <= {"ta-status"}
+    assert not any(source.committed)
+    assert SnapshotStore(str(tmp_path)).load("ta-7") is None
+
+
+def test_lane_that_another_has_kept_further_is_left_to_them(parts, tmp_path, monkeypatch):
+    """What another process has kept since stays, our offsets are not committed, and the log says it once."""
+    errors = []
+    monkeypatch.setattr("torghut_core.ta.logs.error", lambda text, **fields: errors.append((text, fields)))
+    theirs = Snapshot([], {"offsets": {"t": 1_000}}, 5)
+
+    async def overtaken():
+        source, snapshots = Shared(parts), SnapshotStore(str(tmp_path))
+        deriver = Deriver(source, parts.stages(), parts.Store(), parts.Log(), snapshots, checkpoint_s=1e9)
+        task = asyncio.create_task(deriver.run(10))
+        await until(lambda: deriver.totals.checkpoints)
+        assert snapshots.save("ta-7", theirs)
+        await deriver.checkpoint()
+        await deriver.checkpoint()
+        assert snapshots.load("ta-7") == theirs
+        for file in tmp_path.iterdir():
+            file.unlink()
+        deriver.stop()
+        await task
+        return source.committed
+
+    assert [set(cursor) for cursor in asyncio.run(overtaken())] == [{"7"}, set(), set(), {"7"}]
+    ((text, fields),) = errors
+    assert "further" in text
+    assert fields == {"lane": "7"}
+
+
 # ---------------------------------------------------------------------------------------------------------- snapshots
 
 
@@ -256,6 +366,28 @@ def test_snapshot_is_read_as_it_was_written(parts, trades):
     again = decode(encode(taken))
     assert encode(again) == encode(taken)
     assert again.cursor == {"position": 7}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8))
+def test_what_is_kept_goes_on_only(tmp_path_factory, cursors):
+    """Whoever saves in whatever order, in no topic the lane's kept state falls behind one that was kept before."""
+    store = SnapshotStore(str(tmp_path_factory.mktemp("snapshots")))
+    best = (0, 0)
+    for number, (trades, quotes) in enumerate(cursors):
+        is_kept = store.save("ta-0", Snapshot([], {"offsets": {"t": trades, "q": quotes}, "number": number}, number))
+        assert is_kept == (trades >= best[0] and quotes >= best[1])
+        if is_kept:
+            best, newest = (trades, quotes), number
+        assert store.load("ta-0").cursor["number"] == newest
+
+
+def test_damaged_snapshot_may_be_replaced(tmp_path):
+    """What cannot be read is no further than anything."""
+    store = SnapshotStore(str(tmp_path))
+    store.save("ta-0", snapshot(1))
+    (tmp_path / "ta-0.snapshot").write_bytes(b"garbage")
+    assert store.save("ta-0", snapshot(2))
+    assert store.load("ta-0").cursor == {"position": 2}
 
 
 def test_damaged_snapshot_gives_way_to_the_one_before(tmp_path):

@@ -44,7 +44,7 @@ def test_ended_connections(market, listen, trades, fault, code):
     assert ends(client, code)
     market.wait_until(lambda: playback.played == 5 and market.attempts)
     if fault.kind == "restart":
-        market.wait_until(lambda: market._listener is not None)
+        market.wait_until(lambda: market.is_listening)
     assert listen(market).numbers(3) == [5, 6, 7]
     assert playback.wait() == 8
 

@@ -210,6 +210,7 @@ def test_empty_pages(market, rest, trades):
     market.history.empty_pages = 2
     pages = rest.pages(CRYPTO, symbols="BTC/USD", limit=3)
     assert [len(page["trades"].get("BTC/USD", [])) for page in pages] == [0, 0, 3, 2]
+    assert len({page["next_page_token"] for page in pages}) == 4
 
 
 def test_history_is_bounded(trade):

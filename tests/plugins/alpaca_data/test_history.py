@@ -1,18 +1,22 @@
 """Alpaca's history: every page to the end, in order, or an error."""
 
 import asyncio
-import base64
 import json
 from contextlib import asynccontextmanager
-from urllib.parse import parse_qs, urlsplit
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from torghut_sources.alpaca.history import History
+from torghut_sources.alpaca.history import LONGEST_LIST, History
 from torghut_sources.alpaca.settings import AlpacaSettings
+from torghut_sources.alpaca.source import Alpaca
 from torghut_sources.alpaca.wire import Bar, Quote, Trade
+from torghut_testing.alpaca_data import FakeMarketData, event_of
+from torghut_testing.alpaca_data.history import History as Archive
 
 from torghut_core import (
     InputError,
@@ -24,6 +28,7 @@ from torghut_core import (
     parse_timestamp,
 )
 
+SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "alpaca" / "rest_market_data.json"
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 T0 = 1_770_564_600 * SECOND
@@ -33,16 +38,25 @@ BAR = {"o": 2, "h": 2, "l": 2, "c": 2, "v": 1, "n": 1, "vw": 2}
 
 
 class Venue:
-    """A small HTTP server with rows by (channel, symbol), that serves `faults` first, one for each request."""
+    """A small HTTP server of the kit's history, of rows by (channel, symbol), that serves `faults` first, one for each request.
+
+    `log` has what was asked, path, query and headers, with the rows that were served for it.
+    """
 
     def __init__(self, rows, faults=(), page=3):
-        self.rows = rows
+        self.past = Archive(1_000_000)
+        for (channel, symbol), found in rows.items():
+            self.past.add(event_of({"T": channel[0], "S": symbol} | row) for row in found)
         self.faults = list(faults)
         self.page = page
-        self.asked = []
+        self.log = []
         self.under_way = self.most_under_way = 0
         self.slow = asyncio.Event()
         self.served = set()
+
+    @property
+    def asked(self):
+        return [asked for asked, _ in self.log]
 
     @asynccontextmanager
     async def open(self, **settings):
@@ -53,10 +67,10 @@ class Venue:
         async def sleep(seconds):
             waits.append(seconds)
 
-        options = {name: settings.pop(name) for name in ("attempts", "answer_s") if name in settings}
+        options = {name: settings.pop(name) for name in ("attempts", "answer_s", "rows") if name in settings}
         history = History(
             AlpacaSettings(alpaca_base_url=url, **settings), SecretStr("key-id"), SecretStr("secret-key"),
-            complain=complaints.append, sleep=sleep, chance=lambda: 0.5, **options,
+            complain=complaints.append, page=self.page, sleep=sleep, chance=lambda: 0.5, **options,
         )  # fmt: skip
         history.waits, history.complaints = waits, complaints
         try:
@@ -92,7 +106,7 @@ class Venue:
         target = urlsplit(head.split(" ")[1])
         query = {name: values[0] for name, values in parse_qs(target.query).items()}
         fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
-        self.asked.append((target.path, query, fields))
+        self.log.append(((target.path, query, fields), 0))
         fault = self.faults.pop(0) if self.faults else None
         if fault == "never":
             await self.slow.wait()
@@ -102,16 +116,11 @@ class Venue:
             return http(200, fault)
         if isinstance(fault, tuple):
             return http(fault[0], b'{"message":"said"}', *fault[1:])
-        return http(200, json.dumps(self._page(target.path.rpartition("/")[2], query)).encode())
-
-    def _page(self, channel, query):
-        start, end = parse_timestamp(query["start"]), parse_timestamp(query["end"])
-        symbol = query["symbols"]
-        rows = [row for row in self.rows.get((channel, symbol), []) if start <= parse_timestamp(row["t"]) <= end]
-        first = int(base64.b64decode(query["page_token"])) if "page_token" in query else 0
-        last = first + min(self.page, int(query["limit"]))
-        token = base64.b64encode(str(last).encode()).decode() if last < len(rows) else None
-        return {channel: {symbol: rows[first:last]} if rows else None, "next_page_token": token}
+        query = urlencode(query | {"limit": min(self.page, int(query["limit"]))})
+        channel = target.path.rpartition("/")[2]
+        page = self.past.page(channel, query, is_crypto="crypto" in target.path)
+        self.log[-1] = self.log[-1][0], sum(map(len, page[channel].values()))
+        return http(200, msgspec.json.encode(page))
 
 
 def http(status, body, *headers):
@@ -148,30 +157,35 @@ def collect(venue, channels=("trades",), symbols=("AAPL",), since=T0, until=T0 +
     return run(case)
 
 
-@given(st.data())
-@settings(max_examples=25)
-def test_all_rows_come_once_and_in_order(data):
-    """Whatever the pages, symbols and channels: every row of the interval once, in the order in which it became known."""
+KINDS = {"bars": BAR, "quotes": QUOTE, "trades": TRADE}
+
+
+@given(st.data(), st.sampled_from([1, SECOND, 20 * SECOND]), st.integers(1, 4), st.integers(1, 30))
+@settings(max_examples=30)
+def test_all_rows_come_once_and_in_order(data, gap, page, held):
+    """Whatever is on a page, held, and asked: every row of the interval once, in the order in which it became known."""
+    times = st.integers(0, 9).map(lambda k: T0 + k * gap)
     names = ("AAPL", "B", "MSFT")
-    kinds = {"bars": BAR, "quotes": QUOTE, "trades": TRADE}
     tape = {
-        (channel, name): rows(base, *sorted(data.draw(st.lists(st.integers(T0, T0 + 9).map(lambda n: n), max_size=9))))
-        for channel, base in kinds.items()
+        (channel, name): rows(base, *sorted(data.draw(st.lists(times, max_size=9, unique=channel == "bars"))))
+        for channel, base in KINDS.items()
         for name in names
     }
-    since, until = sorted(data.draw(st.tuples(st.integers(T0, T0 + 10), st.integers(T0, T0 + 10))))
-    venue = Venue(tape, page=data.draw(st.integers(1, 4)))
-    got, _ = collect(venue, ("trades", "bars", "quotes"), names, since, until)
+    for name in names:
+        for number, row in enumerate(tape["trades", name]):
+            row["i"] = number
+    since, until = sorted(data.draw(st.tuples(times, times)))
+    got, _ = collect(Venue(tape, page=page), ("trades", "bars", "quotes"), names[::-1], since, until, rows=held)
     expected = [
-        (channel, name, parse_timestamp(row["t"]))
+        (channel, name, parse_timestamp(row["t"]), row.get("i"))
         for (channel, name), found in tape.items()
         for row in found
         if since <= parse_timestamp(row["t"]) < until
     ]
-    order = list(kinds)
+    order = list(KINDS)
     expected.sort(key=lambda row: (row[2] + MINUTE * (row[0] == "bars"), order.index(row[0]), row[1]))
     words = {Bar: "bars", Quote: "quotes", Trade: "trades"}
-    assert [(words[type(item)], item.symbol, ts) for ts, item in got] == expected
+    assert [(words[type(item)], item.symbol, ts, getattr(item, "trade_id", None)) for ts, item in got] == expected
 
 
 def test_nanoseconds_and_ids_are_exact():
@@ -192,10 +206,12 @@ def test_960_bars_are_960_bars():
 
 
 def test_empty_page_with_a_token_is_not_the_end():
-    """An empty page that names another is followed."""
-    empty = b'{"trades":{},"next_page_token":"MA=="}'
-    got, _ = collect(Venue(trades(5), [empty, b'{"trades":null,"next_page_token":"MQ=="}']))
-    assert [item.trade_id for _, item in got] == [1, 2, 3, 4]
+    """Empty pages that name others are followed."""
+    venue = Venue(trades(5), [b'{"trades":null,"next_page_token":"WyJBQVBMIiwwLDBd"}'])
+    venue.past.empty_pages = 2
+    got, _ = collect(venue)
+    assert [item.trade_id for _, item in got] == list(range(5))
+    assert len(venue.asked) == 5
 
 
 @pytest.mark.parametrize(
@@ -222,10 +238,11 @@ def test_back_off_doubles_up_to_the_longest():
 
 @pytest.mark.parametrize(("fault", "error"), [((500,), Unanswered), ((429,), Throttled), ("truncated", Unanswered)])
 def test_broken_chain_is_an_error_and_never_a_short_history(fault, error):
-    """A page that never comes raises, also in the middle of a chain; what came before was all in order."""
-    good = json.dumps({"trades": {"AAPL": rows(TRADE, T0, T0 + 1)}, "next_page_token": "Mg=="}).encode()
+    """A page that never comes raises, also in the middle of a slice, of which nothing is given out."""
+    venue = Venue(trades(9), [None, *[fault] * 3])
     with pytest.raises(error):
-        collect(Venue(trades(9), [good, *[fault] * 3]), attempts=3)
+        collect(venue, attempts=3)
+    assert [rows for _, rows in venue.log] == [3, 0, 0, 0]
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -245,21 +262,38 @@ def test_refused_request_stops(status):
         collect(Venue(trades(3), [(status,)]))
 
 
-def test_endless_chain_is_an_error():
-    """A page that names itself as the next is an error, not a loop."""
-    again = json.dumps({"trades": {"AAPL": rows(TRADE, T0)}, "next_page_token": "MA=="}).encode()
-    with pytest.raises(Unanswered, match="same page"):
-        collect(Venue(trades(3), [again] * 9))
+@pytest.mark.parametrize("tokens", [["A"], ["A", "B"], ["A", "B", "C"]])
+def test_endless_chain_is_an_error(tokens):
+    """A page that was named before is an error, not a loop."""
+    pages = [
+        json.dumps({"trades": {"AAPL": rows(TRADE, T0)}, "next_page_token": token}).encode() for token in tokens * 9
+    ]
+    with pytest.raises(Unanswered, match="trades of AAPL: the venue names the same page again"):
+        collect(Venue(trades(3), pages))
 
 
 def test_pages_that_go_back_in_time_are_an_error():
-    """A page with rows before what was given out already is an error, never a disorder."""
+    """A symbol that goes on before where it stopped is an error: nobody knows what is missing."""
     pages = [
         json.dumps({"trades": {"AAPL": rows(TRADE, ns)}, "next_page_token": token}).encode()
         for ns, token in ((T0 + 5, "MQ=="), (T0 + 9, "Mg=="), (T0 + 1, None))
     ]
     with pytest.raises(Unanswered, match="not in order of time"):
         collect(Venue({}, pages))
+
+
+def test_symbols_may_come_in_any_order():
+    """Equals stand by symbol, whatever order of symbols the venue has."""
+    page = {name: rows(TRADE, T0, T0 + 1) for name in ("MSFT", "AAPL", "B")}
+    body = json.dumps({"trades": page, "next_page_token": None}).encode()
+    got, _ = collect(Venue({}, [body]), symbols=tuple(page))
+    assert [(ts - T0, item.symbol) for ts, item in got] == [(ns, name) for ns in (0, 1) for name in sorted(page)]
+
+
+def test_rows_of_other_times_are_left_out():
+    """What the venue gives beyond the slice that was asked for comes with its own slice, once."""
+    beyond = json.dumps({"trades": {"AAPL": rows(TRADE, T0 - 1, T0, T0 + 9)}, "next_page_token": None}).encode()
+    assert [ts - T0 for ts, _ in collect(Venue({}, [beyond]), until=T0 + 9)[0]] == [0]
 
 
 def test_bad_row_is_told_and_the_rest_kept():
@@ -270,6 +304,8 @@ def test_bad_row_is_told_and_the_rest_kept():
     got, history = collect(Venue(tape))
     assert [item.trade_id for _, item in got] == [0, 2, 4]
     assert [complaint.reason for complaint in history.complaints] == ["message", "message"]
+    again, small = collect(Venue(tape), rows=2)
+    assert ([item.trade_id for _, item in again], len(small.complaints)) == ([0, 2, 4], 2)
 
 
 def test_crypto_and_equity_ask_different_addresses():
@@ -289,33 +325,145 @@ def test_crypto_and_equity_ask_different_addresses():
     assert (path, query["feed"], query["start"]) == ("/v2/stocks/trades", "sip", format_timestamp(T0))
 
 
-def test_many_symbols_are_asked_for_a_few_at_a_time_in_smaller_pages():
-    """Requests under way are bounded, and so are the rows of all pages together."""
-    names = [f"S{n}" for n in range(40)]
-    tape = {("trades", name): rows(TRADE, *range(T0 + n, T0 + n + 5)) for n, name in enumerate(names)}
-    venue = Venue(tape)
-    got, _ = collect(venue, symbols=names)
-    assert [ts for ts, _ in got] == sorted(ts for ts, _ in got)
-    assert len(got) == 200
+@pytest.mark.parametrize("crypto", [False, True])
+def test_many_symbols_are_asked_for_together(crypto):
+    """One request is for as many symbols as an address has room for, and few are under way at a time."""
+    names = [f"S{n:03}/USD" if crypto else f"S{n:03}" for n in range(900)]
+    tape = {(channel, name): rows(KINDS[channel], T0 + n) for channel in KINDS for n, name in enumerate(names)}
+    venue = Venue(tape, page=5000)
+    got, _ = collect(venue, KINDS, names, until=T0 + 900, alpaca_market_type="crypto" if crypto else "equity")
+    assert len(got) == 2700
+    assert len(venue.asked) == 3 * (3 if crypto else 2)
+    assert all(len(urlencode({"": query["symbols"]})) <= LONGEST_LIST for _, query, _ in venue.asked)
     assert 1 < venue.most_under_way <= 4
-    assert {int(query["limit"]) for _, query, _ in venue.asked} == {5000}
 
 
-def test_memory_holds_little_of_a_long_history():
-    """Of a long history no more than the pages in hand are loaded before the consumer takes what there is."""
-    venue = Venue(trades(3000, gap=1), page=100)
+def test_gap_of_a_minute_costs_a_handful_of_requests():
+    """Of 200 symbols with ordinary traffic: a request for each channel, and more only where a page is full."""
+    names = [f"S{n}" for n in range(200)]
+    traffic = {"t": (TRADE, 20), "q": (QUOTE, 80), "b": (BAR, 1)}
+    events = [
+        event_of({"T": kind, "S": name, **row, "t": T0 + k * MINUTE // count + n})
+        for n, name in enumerate(names)
+        for kind, (row, count) in traffic.items()
+        for k in range(count)
+    ]
+
+    async def case(market):
+        history = History(
+            AlpacaSettings(alpaca_base_url=market.rest_url), SecretStr(market.key), SecretStr(market.secret),
+            complain=pytest.fail,
+        )  # fmt: skip
+        try:
+            return [part async for part in history.events(list(KINDS), names, T0, T0 + MINUTE)]
+        finally:
+            await history.aclose()
+
+    with FakeMarketData() as market:
+        market.record(events)
+        parts = run(lambda: case(market))
+        assert len(market.requests) == 4
+    assert sum(map(len, parts)) == len(events)
+    known = [ts for part in parts for ts in part.known_ts().tolist()]
+    assert known == sorted(known)
+
+
+def loaded(log):
+    """How many rows are held after each step of a log of answers and of rows that were given out."""
+    kept, current = {}, {}
+    given = 0
+    for step, rows_of in log:
+        if step == "given":
+            given += rows_of
+            continue
+        path, query, _ = step
+        start, end, before = query["start"], query["end"], current.get(path)
+        if before and before[:2] != (start, end):
+            assert start != before[0] or parse_timestamp(end) < parse_timestamp(before[1])
+            if start != before[0]:
+                kept[path] = kept.get(path, 0) + before[2]
+            before = None
+        current[path] = (start, end, rows_of + (before[2] if before else 0))
+        yield sum(kept.values()) + sum(rows_of for _, _, rows_of in current.values()) - given
+
+
+@given(st.data(), st.integers(2, 5), st.integers(10, 60))
+@settings(max_examples=20)
+def test_memory_holds_little_of_a_long_history(data, page, held):
+    """Whatever the traffic, slices are given up before they hold much more than there is room for."""
+    bursts = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 20)), min_size=1, max_size=2)
+    tape = {
+        (channel, name): rows(
+            KINDS[channel],
+            *sorted({T0 + minute * MINUTE + SECOND * k + n for minute, size in data.draw(bursts) for k in range(size)}),
+        )
+        for channel in KINDS
+        for n, name in enumerate(("AAPL", "B", "MSFT"))
+    }
+    venue = Venue(tape, page=page)
+
+    async def case():
+        async with venue.open(rows=held) as history:
+            async for part in history.events(list(KINDS), ("AAPL", "B", "MSFT"), T0, T0 + 10 * MINUTE):
+                venue.log.append(("given", len(part)))
+
+    run(case)
+    assert sum(size for step, size in venue.log if step == "given") == sum(map(len, tape.values()))
+    assert max(loaded(venue.log)) <= held + 5 * page
+
+
+def test_long_history_costs_hardly_more_than_its_full_pages():
+    """Slices are so long that few pages are not full, whatever the traffic was before."""
+    tape = trades(20_000, "A", gap=SECOND) | trades(10_000, "B", gap=2 * SECOND) | trades(5_000, "C", gap=4 * SECOND)
+    venue = Venue(tape, page=100)
+    got, _ = collect(venue, symbols=("A", "B", "C"), rows=2000, until=T0 + 20_000 * SECOND)
+    assert len(got) == 35_000
+    assert len(venue.asked) < 350 * 1.1
+
+
+def test_pause_and_burst_cost_few_requests():
+    """A slice grows over a pause, and one that is given up tells how short it has to be."""
+    quiet = trades(10, gap=3600 * SECOND)["trades", "AAPL"]
+    burst = rows(TRADE, *range(T0 + 86_400 * SECOND, T0 + 86_401 * SECOND, SECOND // 1000))
+    venue = Venue({("trades", "AAPL"): quiet + burst}, page=10)
+    got, _ = collect(venue, until=T0 + 10 * 86_400 * SECOND, rows=200)
+    assert len(got) == 1010
+    assert len(venue.asked) < 101 * 1.6
+
+
+def test_pieces_are_bounded():
+    """Of a full slice not all is given out at a time."""
+    venue = Venue(trades(25_000, gap=1000), page=10_000)
 
     async def case():
         async with venue.open() as history:
-            stream = history.events(("trades",), ("AAPL",), T0, T0 + MINUTE)
-            first = await anext(stream)
-            asked = len(venue.asked)
-            await stream.aclose()
-            return len(first), asked
+            return [len(part) async for part in history.events(("trades",), ("AAPL",), T0, T0 + MINUTE)]
 
-    taken, asked = run(case)
-    assert asked == 1
-    assert taken == 99
+    assert run(case) == [10_000, 10_000, 5000]
+    assert len(venue.asked) == 3
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("case", "market"), [("stock_trades_page", "equity"), ("crypto_trades_page", "crypto")]
+)  # fmt: skip
+def test_recorded_pages_are_read(case, market):
+    """What the real venue answered is read, as one page of what was asked for."""
+    if not SHARED.exists():
+        pytest.skip("needs the recorded data beside the project (../shared)")
+    found = {each["name"]: each["message"] for each in json.loads(SHARED.read_text())}[case]
+    (symbol, of), *others = found["trades"].items()
+    assert not others
+    start, end = (parse_timestamp(of[place]["t"]) for place in (0, -1))
+    last = json.dumps({"trades": {}, "next_page_token": None}).encode()
+    venue = Venue({}, [json.dumps(found).encode(), last])
+    got, history = collect(venue, ("trades",), (symbol, "ZZZ"), start, end + 1, alpaca_market_type=market)
+    assert [(ts, item.trade_id, item.price) for ts, item in got] == [
+        (parse_timestamp(row["t"]), row["i"], row["p"]) for row in of
+    ]
+    assert not history.complaints
+    tokens = [query["page_token"] for _, query, _ in venue.asked[1:]]
+    assert tokens == ([found["next_page_token"]] if found["next_page_token"] else [])
 
 
 def test_nothing_to_ask_for_asks_nothing():
@@ -344,3 +492,22 @@ def test_nobody_listening_is_unanswered(open_twice):
         return history.retries
 
     assert run(case) == int(open_twice)
+
+
+def test_rows_that_cannot_be_used_are_in_the_metric_of_the_source(simulated):
+    """What the history holds and is left out is counted by the source as what the stream holds is."""
+    good = {"t": format_timestamp(T0), "p": 1.0, "s": 2.0}
+    page = {"trades": {"BTC/USD": [good, good | {"p": None}, good | {"t": "soon"}]}, "next_page_token": None}
+
+    async def main():
+        source = simulated.source(simulated.Venue(), simulated.Listed("BTC/USD"))
+        async with Venue({}, [json.dumps(page).encode()]).open() as own:
+            history = Alpaca._open_history(source)
+            history._settings = own._settings
+            try:
+                assert sum([len(part) async for part in history.events(["trades"], ["BTC/USD"], T0, T0 + 1)]) == 1
+            finally:
+                await history.aclose()
+        return source.metrics()["ws_complaints_total"]
+
+    assert run(main) == {"message": 1, "time": 1}

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import re
 
 import pytest
 from torghut_sources.bus import KafkaSink, KafkaSource, MemorySink, MemorySource
@@ -84,8 +85,9 @@ class Kernel:
         return cursor
 
     async def leave(self, lane):
-        self.keep()
-        del self.states[lane]
+        if lane in self.source.cursor():
+            self.keep()
+        self.states.pop(lane, None)
 
     def keep(self):
         """A checkpoint of all lanes."""
@@ -174,7 +176,7 @@ def on_kafka(cluster, monkeypatch, opened, prefix=""):
 @pytest.fixture
 def kafka_pair(cluster, monkeypatch, opened, request):
     """Sink and sources on Kafka."""
-    return on_kafka(cluster, monkeypatch, opened, prefix=f"{request.node.originalname}.")
+    return on_kafka(cluster, monkeypatch, opened, prefix=re.sub(r"\W+", "-", request.node.name) + ".")
 
 
 @pytest.fixture

@@ -249,6 +249,7 @@ class FakeConsumer:
     def __init__(self, between):
         self.between = between
         self.assigned = []
+        self.committed_offsets = []
 
     def poll(self, seconds):
         return Fetched(5)
@@ -259,6 +260,9 @@ class FakeConsumer:
 
     def committed(self, places, seconds):
         return places
+
+    def commit(self, offsets, asynchronous):
+        self.committed_offsets += [(place.partition, place.offset) for place in offsets]
 
     def assign(self, places):
         self.assigned.append([(place.topic, place.partition, place.offset) for place in places])
@@ -298,6 +302,9 @@ class Elsewhere(Owner):
     async def leave(self, partitions):
         pass
 
+    async def lose(self, partitions):
+        pass
+
 
 def test_what_was_fetched_before_a_rebalance_is_fetched_again():
     """A record that came just before partitions were given anew is not taken for one of after it."""
@@ -318,6 +325,31 @@ def test_what_was_fetched_before_a_rebalance_is_fetched_again():
     assert before == []
     assert fake.assigned == [[(TRADES, 0, 3)]] * 2, "as the owner wants it, and again to drop what was fetched"
     assert [chunk.offsets for chunk in after] == [[5, 6]]
+
+
+def test_what_was_noted_of_lost_partitions_is_not_committed():
+    """An offset that was to be committed is forgotten with its partition, and not said when the partition comes back."""
+    from confluent_kafka import TopicPartition
+
+    client = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+    reader = KafkaReader(client, "group", [TRADES], "earliest", Elsewhere())
+    places = [TopicPartition(TRADES, 0), TopicPartition(TRADES, 1)]
+    real, gone = reader._consumer, [places[0]]
+    fake = reader._consumer = FakeConsumer(lambda: gone and reader._on_lost(fake, [gone.pop()]))
+    reader._subscribed = True
+    reader.commit(0, {TRADES: 3})
+
+    async def run():
+        await reader.read(10, 0, frozenset())
+        reader._owned = places
+        reader.commit(1, {TRADES: 9})
+        await reader.read(10, 0, frozenset())
+
+    asyncio.run(run())
+    reader._consumer = real
+    reader._owned = []
+    reader.close()
+    assert fake.committed_offsets == [(1, 9)]
 
 
 def test_librdkafka_is_logged_once_for_each_outage(caplog):

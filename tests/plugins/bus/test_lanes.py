@@ -394,3 +394,18 @@ def test_an_event_of_the_kept_time_comes_after_a_restart():
     lane.end("q")
     feed_at(lane, "t", [5], 1, now=2.0)
     assert [number for _, _, number, _ in drain(lane, 10, now=3.0)] == [1]
+
+
+def test_time_does_not_pass_over_what_nobody_has_looked_for():
+    """A lane that was not read for a while gives no clock tick before it has seen its ends again."""
+    lane = make(topics="tq", tick=2.0)
+    feed(lane, "t", [1, 2], 0, 2)
+    for topic in "tq":
+        lane.end(topic)
+    assert len(drain(lane, 10, now=1.0)) == 2
+    lane.forget_ends()
+    assert lane.next(10, 60.0) is None
+    feed(lane, "t", [1, 2, 3], 2, 3)
+    for topic in "tq":
+        lane.end(topic)
+    assert [known for known, *_ in drain(lane, 10, now=61.0)] == [3]

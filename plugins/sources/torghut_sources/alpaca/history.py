@@ -1,14 +1,20 @@
 """What happened at Alpaca before: pages of its REST interface, as one stream of events.
 
-The venue gives at most 10,000 rows a page, symbol by symbol, and names the next page until there is none: a page may be
-short or empty and still not be the last (https://docs.alpaca.markets/reference/stocktrades, read 2026-11-21). Whoever
-takes the first answer for the whole gets 290 of 960 bars (https://github.com/alpacahq/alpaca-trade-api-python/issues/588).
-So every chain of pages is followed to its end, and one that breaks is an error, never a shorter history.
+The venue gives at most 10,000 rows a page, of many symbols in one request: all of the first symbol, then of the next. It
+names the next page until there is none: a page may be short or empty and still not be the last
+(https://docs.alpaca.markets/reference/stocktrades, read 2026-11-21). Whoever takes the first answer for the whole gets 290
+of 960 bars (https://github.com/alpacahq/alpaca-trade-api-python/issues/588). So all pages are followed to the end, and
+what breaks on the way is an error, never a shorter history.
 
-**Order.** Each channel of each symbol is a chain of its own. What is given out are the rows of all chains that became
-known before the last loaded row of every chain that goes on: nothing earlier can still come. A chain is asked for its next
-page when that row is its own, or when little of its page is left; so less than two pages of each are held, and pages are the smaller the more chains there are:
-memory holds about `ROWS` rows, whatever the interval.
+**Slices.** Requests are what is scarce (200 a minute, without a plan), so all symbols of a channel are asked for together. As
+they come one after the other, nothing of a page can be given out before the last one came: the time is cut into slices,
+and each is loaded whole. A slice is as long as to fill two thirds of the room that there is, by what the slice before it
+held. One that turns out too large is given up, and asked again up to the time that what came of it says. By then the
+symbols that had come have no more than their share of the room, so it can only be too large again for a symbol behind
+them; and one of a nanosecond is taken as it is. So memory holds about `ROWS` rows, whatever the interval and the traffic.
+
+**Order.** Each channel has slices of its own: a few of bars reach as far as many of quotes. What is given out is what became
+known before the end of every channel's slice: nothing earlier can still come.
 """
 
 from __future__ import annotations
@@ -16,8 +22,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -32,10 +39,19 @@ if TYPE_CHECKING:
     import httpx
 
 ROWS = 200_000
-"""Rows of all pages that are held, about."""
+"""Rows of all slices that are held, about."""
 LARGEST_PAGE = 10_000
-SMALLEST_PAGE = 100
-"""Rows of one page. Smaller ones would spend the venue's requests (200 a minute, without a plan) on little."""
+"""Rows of one page at most."""
+FILL = 2 / 3
+"""How full a slice is meant to be: traffic may grow by half before one has to be given up."""
+FIRST_RATE = 1e-9
+"""Rows a nanosecond of one symbol that the first slice is made for."""
+GROWTH = 8
+"""How many times as long as the slice before it one may be."""
+LONGEST_LIST = 4000
+"""Characters of symbols in one address: servers commonly refuse some 8,000 in all."""
+PIECE = 10_000
+"""Rows that are given out at a time at most."""
 REQUESTS = 4
 """Requests under way at the same time."""
 ATTEMPTS = 8
@@ -46,6 +62,7 @@ LONGEST_WAIT_S = 120.0
 """The longest wait that the venue may ask for between two attempts, seconds."""
 LONGEST_TEXT = 300
 """Characters of an answer that an error shows."""
+MINUTE = 60_000_000_000
 NEVER = 2**63 - 1
 
 
@@ -84,6 +101,14 @@ EVENTS: dict[str, Any] = {
 _RAW_PAGE = msgspec.json.Decoder(_RawPage)
 
 
+class Page(NamedTuple):
+    """An answer: rows, those that had to be left out, and the token of the next page."""
+
+    events: Events
+    complaints: list[Complaint]
+    token: str | None
+
+
 class History:
     """Asks for what is past. Use it in one event loop, and close it.
 
@@ -91,7 +116,8 @@ class History:
     ----------
     settings : where to ask, and how long to wait before a retry.
     key, secret : the account's.
-    complain : is told of each row that cannot be used and is left out.
+    complain : is told once of each row that cannot be used and is left out.
+    rows, page : how many rows are held, about, and how many one page may have.
     attempts : how often one page is asked for.
     answer_s : how long one answer may take in all, seconds.
     sleep, chance : how waits are waited, seconds, and numbers from 0 to 1 to draw them with.
@@ -108,6 +134,8 @@ class History:
         secret: SecretStr,
         *,
         complain: Callable[[Complaint], None],
+        rows: int = ROWS,
+        page: int = LARGEST_PAGE,
         attempts: int = ATTEMPTS,
         answer_s: float = ANSWER_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -119,7 +147,9 @@ class History:
             "APCA-API-SECRET-KEY": secret.get_secret_value(),
             "Accept": "application/json",
         }
-        self._complain = complain
+        self.complain = complain
+        self._rows = rows
+        self._page = page
         self._attempts = attempts
         self._answer_s = answer_s
         self._sleep = sleep
@@ -151,35 +181,34 @@ class History:
         unknown = set(channels) - set(HISTORY_CHANNELS)
         if unknown:
             raise InputError(f"no history of {', '.join(sorted(unknown))} (use {', '.join(HISTORY_CHANNELS)})")
-        wanted = [
-            (channel, symbol) for channel in HISTORY_CHANNELS if channel in channels for symbol in sorted(set(symbols))
-        ]
-        if since >= until or not wanted:
+        if since >= until or not symbols:
             return
-        limit = min(LARGEST_PAGE, max(SMALLEST_PAGE, ROWS // len(wanted)))
-        chains = [_Chain(self, channel, symbol, since, until, limit) for channel, symbol in wanted]
-        await _together([chain.load() for chain in chains])
-        while True:
-            horizon = min(chain.until for chain in chains)
-            ready = [part for chain in chains if len(part := chain.take(horizon))]
-            if ready:
-                events = Events.concatenate(ready)
-                order = np.argsort(events.known_ts(), kind="stable")
-                yield events.take(order)
-            if horizon == NEVER:
-                return
-            await _together([chain.load() for chain in chains if chain.until == horizon or chain.is_low])
+        names = sorted(set(symbols))
+        series = [_Series(self, channel, names, since, until) for channel in HISTORY_CHANNELS if channel in channels]
+        while (horizon := min((each.until for each in series), default=NEVER)) < NEVER:
+            loading = [each for each in series if each.until == horizon]
+            room = (self._rows - sum(map(len, series))) // len(loading)
+            await _together([each.load(max(room, self._page)) for each in loading])
+            for piece in _merged(series):
+                yield piece
 
-    async def page(self, channel: str, symbol: str, query: dict[str, str]) -> tuple[Events, str | None]:
-        """One page of a symbol, and the token of the next; raises as `events`."""
+    async def page(self, channel: str, symbols: Sequence[str], start: int, stop: int, token: str | None = None) -> Page:
+        """What happened from `start` up to `stop`, ns, or the next page of it; raises as `events`."""
         url, params = self._settings.history_url(channel), self._settings.history_query(channel)
-        params |= {"symbols": symbol} | query
+        params |= {
+            "symbols": ",".join(symbols),
+            "start": format_timestamp(start),
+            "end": format_timestamp(stop - 1),
+            "limit": str(self._page),
+        }
+        if token is not None:
+            params["page_token"] = token
         wait_ms = self._settings.reconnect_base_ms
         for attempt in range(1, self._attempts + 1):
             try:
                 async with self._slots:
                     body = await self._get(url, params)
-                return self._read(channel, symbol, body)
+                return self._read(channel, symbols, body)
             except (Unanswered, Throttled) as error:
                 if attempt == self._attempts:
                     raise
@@ -216,75 +245,66 @@ class History:
             raise SettingsError(f"{message} ({handshake_refusal(answer.status_code).mend}; for a feed, ALPACA_FEED)")
         raise VenueError(message)
 
-    def _read(self, channel: str, symbol: str, body: bytes) -> tuple[Events, str | None]:
+    def _read(self, channel: str, symbols: Sequence[str], body: bytes) -> Page:
+        complaints: list[Complaint] = []
         try:
             page = PAGES[channel].decode(body)
-            rows = _rows(page, channel, symbol)
+            found = _rows(page, channel, symbols)
         except UNREADABLE:
             try:
                 page = _RAW_PAGE.decode(body)
             except UNREADABLE as error:
-                raise Unanswered(f"no page of {channel} of {symbol}: {error}: {body[:LONGEST_TEXT]!r}") from None
-            rows = self._salvage(channel, _rows(page, channel, symbol))
-        for row in rows:
-            row.symbol = symbol
-        complaints: list[Complaint] = []
-        events = self._wire.timed(rows, complaints)
-        for complaint in complaints:
-            self._complain(complaint)
-        return events, page.next_page_token or None
-
-    def _salvage(self, channel: str, raws: list[msgspec.Raw]) -> list[Any]:
-        rows = []
-        for raw in raws:
-            try:
-                rows.append(EVENTS[channel].decode(raw))
-            except UNREADABLE as error:
-                self._complain(Complaint("message", f"{error}: {bytes(raw)[:LONGEST_TEXT]!r}"))
-        return rows
+                asked = _subject(channel, symbols)
+                raise Unanswered(f"no page of {asked}: {error}: {body[:LONGEST_TEXT]!r}") from None
+            raws = _rows(page, channel, symbols)
+            found = {symbol: _salvage(channel, of, complaints) for symbol, of in raws.items()}
+        for symbol, rows in found.items():
+            for row in rows:
+                row.symbol = symbol
+        events = self._wire.timed([row for rows in found.values() for row in rows], complaints)
+        return Page(events, complaints, page.next_page_token or None)
 
 
-class _Chain:
-    """The pages of one symbol in one channel; what is not loaded became known at `until` or later."""
+class _Series:
+    """A channel of some symbols, a slice at a time; what is not loaded became known at `until` or later."""
 
-    def __init__(self, history: History, channel: str, symbol: str, since: int, until: int, limit: int) -> None:
+    def __init__(self, history: History, channel: str, symbols: Sequence[str], since: int, until: int) -> None:
         self._history = history
         self._channel = channel
-        self._symbol = symbol
-        self._since = since
+        self._groups = _groups(symbols)
+        self._ranks = {symbol: rank for rank, symbol in enumerate(symbols)}
+        self._delay = MINUTE if channel == "bars" else 0
+        self._next = since
         self._end = until
-        self._query = {"start": format_timestamp(since), "end": format_timestamp(until - 1), "limit": str(limit)}
-        self._token: str | None = None
-        self._low = limit // 2
+        self._rate = FIRST_RATE * len(symbols)
+        self._longest = until - since
         self._loaded = _NOTHING
         self._known: IntArray = _NOTHING.event_ts
-        self._given = -NEVER
         self.until = -NEVER
 
-    @property
-    def is_low(self) -> bool:
-        """Whether to get the next page already, beside those of others."""
-        return self.until < NEVER and len(self._loaded) < self._low
+    def __len__(self) -> int:
+        return len(self._loaded)
 
-    async def load(self) -> None:
-        """Get pages until one has rows, or there is none."""
-        while True:
-            query = self._query if self._token is None else self._query | {"page_token": self._token}
-            events, token = await self._history.page(self._channel, self._symbol, query)
-            if token is not None and token == self._token:
-                raise Unanswered(
-                    f"{self._channel} of {self._symbol}: the venue names the same page again ({token[:40]})"
-                )
-            self._token = token
-            self._append(events)
-            if token is None:
-                self.until = NEVER
-            if token is None or len(events):
-                return
+    async def load(self, room: int) -> None:
+        """Load the next slice, of about `room` rows at most, when the one before is taken."""
+        span = min(self._longest, self._end - self._next, int(FILL * room / self._rate))
+        stop = self._next + max(1, span)
+        while isinstance(found := await self._slice(self._next, stop, room), int):
+            stop = found
+        for page in found:
+            for complaint in page.complaints:
+                self._history.complain(complaint)
+        events = Events.concatenate([page.events for page in found])
+        ranks = np.fromiter((self._ranks[event.symbol] for event in events.items), np.int64, len(events))
+        self._loaded = events.take(np.lexsort((ranks, events.event_ts)))
+        self._known = self._loaded.known_ts()
+        span = stop - self._next
+        self._rate, self._longest = max(1, len(events)) / span, GROWTH * span
+        self._next = stop
+        self.until = self._next + self._delay if self._next < self._end else NEVER
 
     def take(self, horizon: int) -> Events:
         """What became known before `horizon`."""
-        self._given = horizon
         cut = int(np.searchsorted(self._known, horizon))
         if not cut:
             return _NOTHING
@@ -293,18 +313,41 @@ class _Chain:
         self._known = self._known[cut:]
         return ready
 
-    def _append(self, events: Events) -> None:
-        known = events.known_ts()
-        if not len(known):
-            return
-        if known.min() < self._given:
-            raise Unanswered(f"{self._channel} of {self._symbol}: the venue's pages are not in order of time")
-        self.until = max(self.until, int(known.max()))
-        inside = events.take(np.flatnonzero((events.event_ts >= self._since) & (events.event_ts < self._end)))
-        loaded = Events.concatenate([self._loaded, inside])
-        known = loaded.known_ts()
-        order = np.argsort(known, kind="stable")
-        self._loaded, self._known = loaded.take(order), known[order]
+    async def _slice(self, start: int, stop: int, room: int) -> list[Page] | int:
+        """What happened from `start` up to `stop`; or, where that is more than there is room for, up to when to ask again."""
+        pages: list[Page] = []
+        rows = 0
+        last = _NOTHING
+        for group in self._groups:
+            token, named = None, set[str]()
+            while True:
+                if rows >= room and stop - start > 1:
+                    times = np.sort(np.concatenate([page.events.event_ts for page in pages]))
+                    begun = self._ranks[last.items[-1].symbol] + 1
+                    return max(start + 1, int(times[int(FILL * room * begun / len(self._ranks))]))
+                page = await self._history.page(self._channel, group, start, stop, token)
+                events = page.events
+                events = events.take(np.flatnonzero((events.event_ts >= start) & (events.event_ts < stop)))
+                pages.append(page._replace(events=events))
+                if len(events):
+                    self._check_order(last, events)
+                    last = events
+                    rows += len(events)
+                token = page.token
+                if token is None:
+                    break
+                if token in named:
+                    asked = _subject(self._channel, group)
+                    raise Unanswered(f"{asked}: the venue names the same page again ({token[:40]})")
+                named.add(token)
+        return pages
+
+    def _check_order(self, before: Events, after: Events) -> None:
+        """A symbol goes on where the page before stopped."""
+        if len(before):
+            symbol = before.items[-1].symbol
+            if symbol == after.items[0].symbol and after.event_ts[0] < before.event_ts[-1]:
+                raise Unanswered(f"{self._channel} of {symbol}: the venue's pages are not in order of time")
 
 
 _NOTHING = Events([], np.empty(0, np.int64))
@@ -320,13 +363,54 @@ async def _together(tasks: Sequence[Coroutine[Any, Any, None]]) -> None:
         raise failed.exceptions[0] from None
 
 
-def _rows(page: Any, channel: str, symbol: str) -> list[Any]:
-    """The rows of a page that holds one symbol's at most."""
-    by_symbol = getattr(page, channel) or {}
-    others = by_symbol.keys() - {symbol}
+def _merged(series: Sequence[_Series]) -> Iterator[Events]:
+    """Take what nothing earlier can come to any more, in order, in pieces."""
+    horizon = min(each.until for each in series)
+    events = Events.concatenate([each.take(horizon) for each in series])
+    order = np.argsort(events.known_ts(), kind="stable")
+    for start in range(0, len(order), PIECE):
+        yield events.take(order[start : start + PIECE])
+
+
+def _groups(symbols: Sequence[str]) -> list[list[str]]:
+    """The symbols in lists that an address has room for."""
+    groups: list[list[str]] = []
+    left = 0
+    for symbol in symbols:
+        length = len(quote(symbol, safe="")) + len("%2C")
+        if length > left:
+            groups.append([])
+            left = LONGEST_LIST
+        groups[-1].append(symbol)
+        left -= length
+    return groups
+
+
+def _salvage(channel: str, raws: list[msgspec.Raw], complaints: list[Complaint]) -> list[Any]:
+    """The rows that can be used."""
+    rows = []
+    for raw in raws:
+        try:
+            rows.append(EVENTS[channel].decode(raw))
+        except UNREADABLE as error:
+            complaints.append(Complaint("message", f"{error}: {bytes(raw)[:LONGEST_TEXT]!r}"))
+    return rows
+
+
+def _rows(page: Any, channel: str, symbols: Sequence[str]) -> dict[str, list[Any]]:
+    """The rows of a page by symbol."""
+    found = getattr(page, channel) or {}
+    others = found.keys() - set(symbols)
     if others:
-        raise Unanswered(f"{channel} of {symbol} were asked for, and of {', '.join(sorted(others))[:40]} given")
-    return by_symbol.get(symbol) or []
+        named = ", ".join(sorted(others))[:40]
+        raise Unanswered(f"{_subject(channel, symbols)} were asked for, and of {named} given")
+    return {symbol: rows or [] for symbol, rows in found.items()}
+
+
+def _subject(channel: str, symbols: Sequence[str]) -> str:
+    """What was asked for, in few words."""
+    more = f" and {len(symbols) - 3} more" if len(symbols) > 3 else ""
+    return f"{channel} of {', '.join(symbols[:3])}{more}"
 
 
 def _retry_after(headers: httpx.Headers, now: float) -> float | None:

@@ -137,13 +137,17 @@ class Owner(ABC):
 
     @abstractmethod
     async def leave(self, partitions: AbstractSet[int]) -> None:
-        """These will not be read any more; what is to be committed of them is committed before this returns."""
+        """These will not be read any more; what is to be committed of them is committed before this returns, soon."""
+
+    @abstractmethod
+    async def lose(self, partitions: AbstractSet[int]) -> None:
+        """These are not ours any more, whatever came of them: nothing is committed, and others read it again."""
 
 
 class Reader(ABC):
     """A member of a group that shares the partitions of topics.
 
-    Its owner's methods are awaited only while somebody awaits `read`.
+    Its owner's methods are awaited only while somebody awaits `read` or `stay`, one of them at a time.
     """
 
     gate: Closed | None = NOT_CONNECTED
@@ -163,6 +167,17 @@ class Reader(ABC):
         ------
         InputError : topics that do not fit together, or that this user may not read.
         StateError : records that were to come next are gone.
+        """
+
+    @abstractmethod
+    async def stay(self, seconds: float) -> None:
+        """Remain a member for so long without reading: the next `read` goes on where the last one was.
+
+        Partitions that are asked back meanwhile are lost: who cannot take records cannot say either what came of the last.
+
+        Raises
+        ------
+        InputError, StateError : as `read`.
         """
 
     @abstractmethod

@@ -36,9 +36,9 @@ QUEUE_KB = 64 * 1024
 STATISTICS_MS = 500
 """How often a client looks at which brokers it reaches, milliseconds."""
 POLL_INTERVAL_MS = 300_000
-"""How long a reader may stay away before the group takes its partitions, milliseconds."""
-OWNER_SECONDS = 240.0
-"""How long an owner may take to take or leave partitions: less than `POLL_INTERVAL_MS`."""
+"""How long a reader may neither read nor stay before the group takes its partitions, milliseconds."""
+OWNER_SHARE = 0.8
+"""How much of that an owner may take to take or leave partitions."""
 ANSWER_SECONDS = 10.0
 """How long one question to a broker may take."""
 RETRY_SECONDS = 0.2
@@ -79,13 +79,20 @@ class KafkaBus(Bus):
     client : settings of every client, in librdkafka's words; see `KafkaSettings.client`.
     linger_ms : how long a record waits for others to travel with, milliseconds.
     session_ms : after how long without a sign of life a reader's partitions are given to others, milliseconds.
+    poll_interval_ms : after how long without `read` or `stay` they are, milliseconds.
 
     Raises
     ------
     SettingsError : confluent-kafka is not installed.
     """
 
-    def __init__(self, client: Mapping[str, Any], linger_ms: int = 30, session_ms: int = 10_000) -> None:
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        linger_ms: int = 30,
+        session_ms: int = 10_000,
+        poll_interval_ms: int = POLL_INTERVAL_MS,
+    ) -> None:
         try:
             import confluent_kafka  # noqa: F401 - to say now what is missing
         except ImportError as error:
@@ -95,6 +102,7 @@ class KafkaBus(Bus):
         self._client = dict(client)
         self._linger_ms = linger_ms
         self._session_ms = session_ms
+        self._poll_interval_ms = poll_interval_ms
 
     def writer(self) -> Writer:
         """A producer that waits for all replicas, writes each record once, and keeps trying."""
@@ -103,7 +111,7 @@ class KafkaBus(Bus):
     def reader(self, group: str, topics: Sequence[str], start: str, owner: Owner) -> Reader:
         """A member of a consumer group."""
         session = {"session.timeout.ms": self._session_ms, "heartbeat.interval.ms": max(self._session_ms // 4, 1)}
-        return KafkaReader({**self._client, **session}, group, topics, start, owner)
+        return KafkaReader({**self._client, **session}, group, topics, start, owner, self._poll_interval_ms)
 
 
 class Broker(msgspec.Struct):
@@ -354,13 +362,23 @@ class KafkaReader(Reader):
     Partitions are committed where the owner says, and begin where the owner says, never where librdkafka would.
     """
 
-    def __init__(self, client: Mapping[str, Any], group: str, topics: Sequence[str], start: str, owner: Owner) -> None:
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        group: str,
+        topics: Sequence[str],
+        start: str,
+        owner: Owner,
+        poll_interval_ms: int = POLL_INTERVAL_MS,
+    ) -> None:
         from confluent_kafka import Consumer
 
         self._link = Link(client["bootstrap.servers"])
         self._topics = list(topics)
         self._start = start
         self._owner = owner
+        self._owner_seconds = OWNER_SHARE * poll_interval_ms / 1_000
+        self._is_away = False
         self._waits: Closed | None = NOT_CONNECTED
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owned: list[confluent_kafka.TopicPartition] = []
@@ -381,7 +399,7 @@ class KafkaReader(Reader):
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,
-                "max.poll.interval.ms": POLL_INTERVAL_MS,
+                "max.poll.interval.ms": poll_interval_ms,
                 "queued.max.messages.kbytes": QUEUE_KB,
                 "fetch.wait.max.ms": 100,
                 "fetch.queue.backoff.ms": 10,  # after the queue was full; a second without it
@@ -410,8 +428,13 @@ class KafkaReader(Reader):
         self._loop = asyncio.get_running_loop()
         return await self._loop.run_in_executor(self._thread, self._read, limit, seconds, paused)
 
+    async def stay(self, seconds: float) -> None:
+        """See `Reader.stay`."""
+        self._loop = asyncio.get_running_loop()
+        await self._loop.run_in_executor(self._thread, self._stay, seconds)
+
     def commit(self, partition: int, offsets: Offsets) -> None:
-        """Note it. It is committed with the next `read`, and when the partition is left."""
+        """Note it. It is committed with the next `read` or `stay`, and when the partition is left."""
         for topic, offset in offsets.items():
             self._committed[topic, partition] = offset
         self._is_noted = True
@@ -434,9 +457,8 @@ class KafkaReader(Reader):
     def _read(self, limit: int, seconds: float, paused: AbstractSet[tuple[str, int]]) -> list[Chunk]:
         if self._closing.is_set() or not (self._subscribed or self._subscribe(seconds)):
             return []
-        if self._is_noted and (places := self._places({place.partition for place in self._owned})):
-            self._consumer.commit(offsets=places, asynchronous=True)
-        self._is_noted = False
+        self._is_away = False
+        self._commit_noted()
         self._pause(paused)
         epoch = self._epoch
         first = self._consumer.poll(seconds)
@@ -444,10 +466,35 @@ class KafkaReader(Reader):
             return []
         messages = [first, *self._consumer.consume(limit - 1, 0)] if limit > 1 else [first]
         if epoch != self._epoch:  # partitions have gone or begun anew between the two: the first may be of before
-            self._consumer.assign(self._owned)
-            self._paused = frozenset()
+            self._begin_again()
             return []
         return self._sort(messages)
+
+    def _stay(self, seconds: float) -> None:
+        if self._closing.is_set() or not self._subscribed:
+            self._closing.wait(seconds)
+            return
+        self._is_away = True
+        self._commit_noted()
+        self._pause({(place.topic, place.partition) for place in self._owned})
+        epoch = self._epoch
+        message = self._consumer.poll(seconds)
+        if message is None:
+            return
+        if epoch != self._epoch:  # it is of a partition that has just been given to us, and is not paused yet
+            self._begin_again()
+        else:  # what is paused gives no records: it is an error
+            self._sort([message])
+
+    def _begin_again(self) -> None:
+        """Give out nothing of what was fetched since partitions were given anew."""
+        self._consumer.assign(self._owned)
+        self._paused = frozenset()
+
+    def _commit_noted(self) -> None:
+        if self._is_noted and (places := self._places({place.partition for place in self._owned})):
+            self._consumer.commit(offsets=places, asynchronous=True)
+        self._is_noted = False
 
     def _subscribe(self, seconds: float) -> bool:
         """Join the group, once all topics are there."""
@@ -545,18 +592,25 @@ class KafkaReader(Reader):
 
     def _on_revoke(self, consumer: confluent_kafka.Consumer, places: list[confluent_kafka.TopicPartition]) -> None:
         del consumer
-        self._give_up(places)
+        self._give_up(places, self._owner.lose if self._is_away else self._owner.leave)
         self._commit_now({place.partition for place in places})
 
     def _on_lost(self, consumer: confluent_kafka.Consumer, places: list[confluent_kafka.TopicPartition]) -> None:
         del consumer
-        self._give_up(places)
+        self._give_up(places, self._owner.lose)
+        for place in places:  # it is others who commit there now
+            self._committed.pop((place.topic, place.partition), None)
 
-    def _give_up(self, places: list[confluent_kafka.TopicPartition]) -> None:
+    def _give_up(
+        self,
+        places: list[confluent_kafka.TopicPartition],
+        farewell: Callable[[AbstractSet[int]], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._pause(frozenset())  # librdkafka would keep it, for when they come back
         self._epoch += 1
         self._owned = []
         if places and not self._closing.is_set():
-            self._ask(self._owner.leave({place.partition for place in places}))
+            self._ask(farewell({place.partition for place in places}))
 
     def _commit_now(self, partitions: AbstractSet[int]) -> None:
         """Commit what was noted of these partitions. What fails is read again, by whoever has them next."""
@@ -603,7 +657,7 @@ class KafkaReader(Reader):
         """Ask the brokers until they answer, for as long as the group waits for us."""
         from confluent_kafka import KafkaException
 
-        until = time.monotonic() + OWNER_SECONDS
+        until = time.monotonic() + self._owner_seconds
         while True:
             try:
                 return question(about)
@@ -616,7 +670,7 @@ class KafkaReader(Reader):
         if self._loop is None:
             raise RuntimeError("partitions are given out only while somebody reads")
         future: Future[T] = asyncio.run_coroutine_threadsafe(answer, self._loop)
-        until = time.monotonic() + OWNER_SECONDS
+        until = time.monotonic() + self._owner_seconds
         while time.monotonic() < until:
             try:
                 return future.result(0.05)
@@ -628,4 +682,4 @@ class KafkaReader(Reader):
         future.cancel()
         if self._closing.is_set():
             return None
-        raise StateError(f"taking or leaving partitions took more than {OWNER_SECONDS:.0f} s (look at the store)")
+        raise StateError(f"taking or leaving partitions took more than {self._owner_seconds:g} s (look at the store)")

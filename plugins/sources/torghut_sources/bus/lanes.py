@@ -249,6 +249,11 @@ class Lane:
         """There is nothing more in a topic for now."""
         self._streams[topic].at_end = True
 
+    def forget_ends(self) -> None:
+        """Nobody looks at the topics: there may be more in them, and time does not pass over it."""
+        for stream in self._streams.values():
+            stream.at_end = False
+
     def next(self, size: int, now: float) -> Batch | None:
         """At most `size` of the events that may be given out, or a clock tick; None where there is neither."""
         if not len(self._ready):

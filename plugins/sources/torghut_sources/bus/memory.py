@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -243,18 +244,24 @@ class MemoryReader(Reader):
         if self not in self._group.members:
             return []
         if self._generation != self._group.generation:
-            await self._regroup()
+            await self._regroup(self._owner.leave)
         chunks = self._fetch(limit, paused)
         if not any(chunk.offsets for chunk in chunks):
             await self._bus.changed(seconds)
             chunks = self._fetch(limit, paused) if self._generation == self._group.generation else []
         return chunks
 
-    async def _regroup(self) -> None:
+    async def stay(self, seconds: float) -> None:
+        """Take part in what the group does; see `Reader.stay`."""
+        if self in self._group.members and self._generation != self._group.generation:
+            await self._regroup(self._owner.lose)
+        await self._bus.changed(seconds)
+
+    async def _regroup(self, give_up: Callable[[AbstractSet[int]], Coroutine[Any, Any, None]]) -> None:
         group = self._group
         if self not in group.ready:
             if self._next:
-                await self._owner.leave(set(self._next))
+                await give_up(set(self._next))
                 self._next = {}
             group.ready.add(self)
             self._bus.wake()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,8 +27,18 @@ from torghut_sources.rows import KINDS, Kind
 if TYPE_CHECKING:
     from torghut_sources.bus.avro import Avro
 
+log = logging.getLogger(__name__)
+
 READ = 5_000
 """Records that are read at a time."""
+
+AWAY_SECONDS = 1.0
+"""After how long without a read the source only stays in the group; what was fetched ahead is let go of then."""
+STAY_SECONDS = 0.05
+"""How long it stays at a time: who comes back waits for that."""
+
+LEAVE_SECONDS = 10.0
+"""How long a keeper may take to make durable what came of lanes that are asked back; the whole group waits for it."""
 
 
 class BusSource(Source, Owner):
@@ -33,9 +46,12 @@ class BusSource(Source, Owner):
 
     A lane is a partition number of all topics, that of statuses among them: its time marks say how late it is where no
     event does. With a `keeper`, a lane goes on from the cursor that was kept with its
-    state; else from the cursor of `seek`; else from where the group has committed. The keeper is called only while the next
-    batch is awaited. A record that cannot be used goes to the topic ``<topic>.dlq``, with its reason and place, and the lane
+    state; else from the cursor of `seek`; else from where the group has committed. A record that cannot be used goes to the topic ``<topic>.dlq``, with its reason and place, and the lane
     goes on only when it is acknowledged there.
+
+    It stays in its group also while nobody takes batches, however long: it reads nothing more then. A lane that is asked
+    back meanwhile is lost: it is gone from `cursor` when the keeper's `leave` is called, and nothing more comes of it. So
+    is one that the keeper cannot leave in time.
 
     Parameters
     ----------
@@ -87,6 +103,9 @@ class BusSource(Source, Owner):
         self._avro: Avro | None = None
         self._bus: Bus | None = None
         self._reader: Reader | None = None
+        self._turn = asyncio.Lock()
+        self._read_at = 0.0
+        self._staying: asyncio.Task[None] | None = None
         self._dead_letters: Writer | None = None
         self._topics: dict[str, Kind] = {}
         self._is_closed = False
@@ -146,12 +165,38 @@ class BusSource(Source, Owner):
         if self._reader is None:
             self._reader = self._bus.reader(self._group, tuple(self._topics), self.params.start, self)
         wait = min(max(self.params.idle_ms / 4_000, 0.001), 0.05)
+        self._read_at = time.monotonic()
+        if self._staying is None or self._staying.cancelled():
+            self._turn, self._staying = asyncio.Lock(), asyncio.create_task(self._stay(self._reader))
         while not self._is_closed:
-            for chunk in await self._reader.read(READ, wait, self._paused()):
-                await self._take_in(chunk)
-            for lane in list(self._lanes.values()):
-                while (batch := lane.next(size, self._clock())) is not None:
+            async with self._turn:
+                if self._staying.done():
+                    self._staying.result()
+                chunks = await self._reader.read(READ, wait, self._paused())
+                # These are the lanes that were read; from here on others may take their place at every await.
+                lanes, now, self._read_at = dict(self._lanes), self._clock(), time.monotonic()
+            for chunk in chunks:
+                await self._take_in(chunk, lanes.get(chunk.partition))
+            for partition, lane in lanes.items():
+                while self._lanes.get(partition) is lane and (batch := lane.next(size, now)) is not None:
                     yield batch
+
+    async def _stay(self, reader: Reader) -> None:
+        """Stay in the group while nobody takes batches, until it is closed."""
+        pause = AWAY_SECONDS
+        while not self._is_closed:
+            await asyncio.sleep(pause)
+            async with self._turn:
+                pause = max(0.0, self._read_at + AWAY_SECONDS - time.monotonic())
+                if pause or self._is_closed:
+                    continue
+                try:
+                    await reader.stay(STAY_SECONDS)
+                except Exception as error:  # whatever it is, it is raised where batches are taken, when they are again
+                    log.error("%s", error)  # noqa: TRY400 - it names place and mend by itself
+                    raise
+                for lane in self._lanes.values():
+                    lane.forget_ends()
 
     def cursor(self) -> dict[str, Any]:
         """By lane: the next offset of each topic that was not given out, position, time, and the lane's numbers."""
@@ -209,10 +254,20 @@ class BusSource(Source, Owner):
 
     async def leave(self, partitions: AbstractSet[int]) -> None:
         """See `Owner.leave`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                for partition in sorted(partitions & self._lanes.keys()):
+                    if self.keeper is not None:
+                        await self.keeper.leave(str(partition))
+                    del self._lanes[partition]
+        await self.lose(partitions)
+
+    async def lose(self, partitions: AbstractSet[int]) -> None:
+        """See `Owner.lose`."""
         for partition in sorted(partitions & self._lanes.keys()):
+            del self._lanes[partition]
             if self.keeper is not None:
                 await self.keeper.leave(str(partition))
-            del self._lanes[partition]
 
     def _paused(self) -> AbstractSet[tuple[str, int]]:
         return {(topic, partition) for partition, lane in self._lanes.items() for topic in lane.full}
@@ -228,8 +283,7 @@ class BusSource(Source, Owner):
                 return Closed(reason, "missing-records")
         return None
 
-    async def _take_in(self, chunk: Chunk) -> None:
-        lane = self._lanes.get(chunk.partition)
+    async def _take_in(self, chunk: Chunk, lane: Lane | None) -> None:
         if lane is None:
             return
         if chunk.offsets:
@@ -288,6 +342,7 @@ class KafkaSource(BusSource):
     """
 
     secrets: ClassVar[tuple[str, ...]] = (PASSWORD,)
+    settings = (KafkaSettings, Topics)
 
     class Params(BusSource.Params):
         """Parameters of a source that reads Kafka."""
