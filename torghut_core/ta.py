@@ -16,6 +16,7 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -57,6 +58,7 @@ class Lane:
     Attributes
     ----------
     now : loop time of the last event or tick, ns; 0 before the first.
+    is_idle : nothing came since the last heartbeat.
     is_overtaken : somebody else has kept a state of it that is further.
     last_event_ts : largest time of an event, ns; None before the first.
     """
@@ -67,6 +69,7 @@ class Lane:
         self.now = 0
         self.last_event_ts: int | None = None
         self.beats = 0
+        self.is_idle = True
         self.is_overtaken = False
         self._symbols = SymbolTable()
         self._stop = 0
@@ -79,6 +82,7 @@ class Lane:
         for table in (batch.trades, batch.quotes, batch.bars):
             if len(table):
                 self.last_event_ts = max(self.last_event_ts or 0, int(table.event_ts.max()))
+                self.is_idle = False
         return batch
 
     def drain(self) -> Batch:
@@ -165,7 +169,7 @@ class Deriver(LaneKeeper):
         self._checkpoint_s = checkpoint_s
         self._status_s = status_s
         self._trouble: StateError | None = None
-        self._is_ahead = False
+        self._is_ahead = self._is_paused = False
         self._stopped = asyncio.Event()
         self._checkpointing = asyncio.Lock()
         self.totals = Totals()
@@ -180,16 +184,27 @@ class Deriver(LaneKeeper):
         ------
         StateError : the bus, the states' folder or the store is broken for good. What was acknowledged is readable.
         """
+        beats = asyncio.create_task(self._beats())
+        beats.add_done_callback(self._no_beats)
+        try:
+            await self._derive(batch_size, on_progress)
+        finally:
+            beats.cancel()
+            await asyncio.wait([beats])
+        if not beats.cancelled():
+            beats.result()
+
+    async def _derive(self, batch_size: int, on_progress: Callable[[int], None]) -> None:
         self._source.keeper = self
         if not self._source.has_lanes and (cursor := await self.take("")):
             self._source.seek(cursor)
         self._mark(self._source.cursor())
         intake = Intake(self._given(batch_size), self._stopped)
-        due = beat_due = time.monotonic()
+        due = time.monotonic()
         try:
             while True:
-                until = min(beat_due, due) if self._is_ahead else beat_due
-                given = await intake.take(until - time.monotonic())
+                wait = due - time.monotonic() if self._is_ahead else self._checkpoint_s
+                given = await intake.take(wait)
                 if given is not None:
                     await self._step(*given)
                     self._is_ahead = True
@@ -200,9 +215,6 @@ class Deriver(LaneKeeper):
                 if now >= due and self._is_ahead and intake.is_waiting:
                     await self.checkpoint()
                     due = now + self._checkpoint_s
-                if now >= beat_due:
-                    await self._beat("running")
-                    beat_due = now + self._status_s
         finally:
             await intake.close()
         if not self._stopped.is_set():  # a source that ends gives no ticks: close what is complete
@@ -246,12 +258,10 @@ class Deriver(LaneKeeper):
 
     async def _writable(self) -> None:
         """Wait while the store's guard is closed; meanwhile nothing is taken from the source."""
-        was_paused = False
         while not self._may_write():
-            if not was_paused:
-                await self._beat("paused")
-            was_paused = True
+            self._is_paused = True
             await asyncio.sleep(RETRY_S[0])
+        self._is_paused = False
 
     async def _stored(self) -> None:
         """Wait until everything written is stored, however long that takes; meanwhile nothing is taken from the source."""
@@ -307,7 +317,8 @@ class Deriver(LaneKeeper):
 
     def _mark(self, cursor: dict[str, Any]) -> None:
         """Name what is written from here on by where the source is: sent again after a crash it is known."""
-        self._store.mark(json.dumps([self._name, cursor], sort_keys=True, default=str))
+        place = json.dumps(cursor, sort_keys=True, default=str).encode()
+        self._store.mark(f"{self._name}-{blake2b(place, digest_size=16).hexdigest()}")
 
     async def take(self, lane: str) -> dict[str, Any] | None:
         """See `LaneKeeper`: load what is kept of the lane."""
@@ -329,24 +340,31 @@ class Deriver(LaneKeeper):
             logs.warning("a lane is lost: whoever has it goes on from its last checkpoint", lane=lane)
         self.lanes.pop(lane, None)
 
-    async def _beat(self, status: str) -> None:
-        if self._sink is None:
-            return
-        now = time.time_ns()
-        messages = []
-        for lane in self.lanes.values():
-            messages.append(
-                status_message(
-                    lane.name,
-                    now=now,
-                    watermark=lane.watermark,
-                    last_event_ts=lane.last_event_ts,
-                    status=status,
-                    beat=lane.beats,
+    def _no_beats(self, beats: asyncio.Task[None]) -> None:
+        """Heartbeats have ended: where the bus is broken for good, all has."""
+        if not beats.cancelled() and beats.exception() is not None:
+            self.stop()
+
+    async def _beats(self) -> None:
+        """Say of each lane how far it is, whatever else is waited for."""
+        while self._sink is not None:
+            is_waiting = self._is_paused or self._trouble is not None
+            now, messages = time.time_ns(), []
+            for lane in self.lanes.values():
+                messages.append(
+                    status_message(
+                        lane.name,
+                        now=now,
+                        watermark=lane.watermark if lane.now else None,
+                        last_event_ts=lane.last_event_ts,
+                        status="paused" if is_waiting else "idle" if lane.is_idle else "running",
+                        beat=lane.beats,
+                    )
                 )
-            )
-            lane.beats += 1
-        await self._sink.send(messages)
+                lane.beats += 1
+                lane.is_idle = True
+            await self._sink.send(messages)
+            await asyncio.sleep(self._status_s)
 
     def gates(self) -> Mapping[str, Closed | None]:
         """Whether the store takes rows."""

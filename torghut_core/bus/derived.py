@@ -49,15 +49,15 @@ def _message(batch: Batch, channel: str, table: Bars | Signals, row: int, payloa
 
 
 def status_message(
-    lane: str, *, now: int, watermark: int, last_event_ts: int | None, status: str, beat: int
+    lane: str, *, now: int, watermark: int | None, last_event_ts: int | None, status: str, beat: int
 ) -> Message:
     """The heartbeat of a lane.
 
     Parameters
     ----------
-    now, watermark : wall time and the lane's watermark, ns.
-    last_event_ts : largest time of an event so far, ns; None before the first.
-    status : ``running``, ``idle`` or ``paused``.
+    now, watermark : wall time and the lane's watermark, ns; the latter None where nothing is known of it yet.
+    last_event_ts : largest time of an event since the start, ns; None before the first.
+    status : ``running``, ``idle`` (nothing came since the heartbeat before) or ``paused`` (the store does not take rows).
     beat : how many there were before.
     """
     envelope = Envelope(
@@ -70,7 +70,7 @@ def status_message(
         is_final=True,
         source=SOURCE,
         payload=StatusPayload(
-            watermark_lag_ms=max(0, now - watermark) // 1_000_000 if last_event_ts is not None else 0,
+            watermark_lag_ms=0 if watermark is None else max(0, now - watermark) // 1_000_000,
             last_event_ts=last_event_ts,
             status=status,
             heartbeat=beat,

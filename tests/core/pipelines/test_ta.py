@@ -163,22 +163,88 @@ def test_guard_pauses_the_reading(parts, trades, whole, monkeypatch):
         return len(asked) > 20 or len(asked) < 5
 
     tape, store, sink = parts.Tape(trades), parts.Store(), parts.Log()
-    asyncio.run(Deriver(tape, parts.stages(), store, sink, may_write=may_write).run(64))
+    asyncio.run(Deriver(tape, parts.stages(), store, sink, may_write=may_write, status_s=0).run(64))
     assert len(set(asked[4:20])) == 1
     assert parts.rows(store) == whole
-    statuses = [
-        Envelope.decode(message.value).payload.status for message in sink.sent if message.channel == "ta-status"
-    ]
-    assert "paused" in statuses
+    assert "paused" in [beat.status for beat in beats_of(sink)]
+
+
+def beats_of(sink):
+    """The heartbeats that were sent."""
+    return [Envelope.decode(message.value).payload for message in sink.sent if message.channel == "ta-status"]
 
 
 def test_heartbeat_says_how_far_it_is(parts, trades):
     """The status topic has the watermark's lag and the last event of each lane."""
-    sink = derive(parts, trades, status_s=0)[2]
-    beats = [Envelope.decode(message.value) for message in sink.sent if message.channel == "ta-status"]
-    assert [beat.payload.heartbeat for beat in beats] == list(range(len(beats)))
-    assert beats[-1].payload.last_event_ts == max(trade[0] for trade in trades)
-    assert all(beat.payload.watermark_lag_ms > 0 for beat in beats)
+    beats = beats_of(derive(parts, trades, status_s=0)[2])
+    assert [beat.heartbeat for beat in beats] == list(range(len(beats)))
+    assert beats[-1].last_event_ts == max(trade[0] for trade in trades)
+    assert all(beat.watermark_lag_ms > 0 for beat in beats if beat.last_event_ts is not None)
+
+
+def test_heartbeats_go_on_while_the_store_is_away(parts, trades, monkeypatch):
+    """Whoever listens hears that nothing is derived, again and again, until it is."""
+    monkeypatch.setattr("torghut_core.ta.RETRY_S", (0.001, 0.001))
+
+    class Away(parts.Store):
+        def flush(self):
+            if [beat.status for beat in beats_of(sink)].count("paused") < 3:
+                raise StateError("connection refused")
+            super().flush()
+
+    store, sink = Away(), parts.Log()
+    asyncio.run(Deriver(parts.Tape(trades), parts.stages(), store, sink, checkpoint_s=0, status_s=0).run(64))
+    assert [beat.status for beat in beats_of(sink)].count("paused") >= 3
+    assert beats_of(sink)[-1].status != "paused"
+
+
+def test_heartbeat_after_a_restart_knows_how_far_its_lane_is(parts, trades, tmp_path):
+    """The watermark is that of the state that was kept, also while nothing new comes; a lane that nobody knows has no lag."""
+
+    class Silent(parts.Tape):
+        async def batches(self, size):
+            del size
+            await asyncio.Event().wait()
+            yield
+
+    def first_beat():
+        sink = parts.Log()
+        deriver = Deriver(Silent([]), parts.stages(), parts.Store(), sink, SnapshotStore(str(tmp_path)))
+
+        async def work():
+            running = asyncio.create_task(deriver.run())
+            await until(lambda: beats_of(sink))
+            deriver.stop()
+            await running
+
+        asyncio.run(work())
+        return beats_of(sink)[0]
+
+    assert (first_beat().status, first_beat().watermark_lag_ms) == ("idle", 0)
+    derive(parts, trades, snapshots=SnapshotStore(str(tmp_path)))
+    assert first_beat().watermark_lag_ms > 0
+
+
+def test_bus_that_refuses_a_heartbeat_ends_it(parts):
+    """It ends loudly, and not with the next event."""
+
+    class Silent(parts.Tape):
+        async def batches(self, size):
+            del size
+            await asyncio.Event().wait()
+            yield
+
+    class Broken(parts.Log):
+        async def send(self, messages):
+            if messages:
+                raise StateError("torghut.ta.status.v1: not allowed")
+
+    async def work():
+        async with asyncio.timeout(10):
+            await Deriver(Silent([]), parts.stages(), parts.Store(), Broken()).run()
+
+    with pytest.raises(StateError, match="not allowed"):
+        asyncio.run(work())
 
 
 def test_state_of_other_stages_is_refused(parts, trades, tmp_path):
