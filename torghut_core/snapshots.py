@@ -9,6 +9,7 @@ by one that is behind it.
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any
 
 import msgspec
@@ -123,9 +124,11 @@ class SnapshotStore:
         try:
             with self._files.open_output_stream(f"{path}.new") as file:
                 file.write(data)
+            self._sync(f"{path}.new")  # what a source is told to forget must not go with the power
             if self._exists(path):
                 self._files.move(path, f"{path}.before")
             self._files.move(f"{path}.new", path)
+            self._sync(self._folder)
         except (pa.ArrowException, OSError) as error:
             raise StateError(f"{path}: {_said(error)} (free some space, or make it writable)") from error
         return True
@@ -154,6 +157,15 @@ class SnapshotStore:
                 problems.append(f"{each}: {_said(error)}")
                 logs.error("snapshot cannot be read", file=each, reason=_said(error))
         return None, problems
+
+    def _sync(self, path: str) -> None:
+        """Have a local file or folder on the disk; an object store does that by itself."""
+        if isinstance(self._files, pafs.LocalFileSystem):
+            place = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(place)
+            finally:
+                os.close(place)
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name.replace('/', '_')}.snapshot"

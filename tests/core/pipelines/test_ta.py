@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -477,3 +479,17 @@ def test_snapshots_that_are_all_damaged_stop_the_start(tmp_path):
     (tmp_path / "ta-0.snapshot").write_bytes(b"garbage")
     with pytest.raises(StateError, match=r"ta-0\.snapshot.*remove them"):
         store.load("ta-0")
+
+
+def test_snapshot_is_on_the_disk_before_its_source_may_forget(tmp_path, monkeypatch):
+    """What was written is synced before it takes its name, and the name before `save` returns: a power cut empties neither."""
+    synced = []
+    sync = os.fsync
+
+    def noted(descriptor):
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    SnapshotStore(str(tmp_path)).save("ta-0", snapshot(1))
+    assert synced == [str(tmp_path / "ta-0.snapshot.new"), str(tmp_path)]

@@ -9,6 +9,7 @@ import textwrap
 
 import msgspec
 import pytest
+from confluent_kafka import KafkaError
 from torghut_sources.bus import KafkaSink, KafkaSource
 from torghut_sources.bus.contract import Owner
 from torghut_sources.bus.kafka import KafkaReader, Link, Statistics
@@ -34,6 +35,7 @@ from .conftest import (
 )
 
 SYMBOLS = [f"S{number}" for number in range(8)]
+INVALID_RECORD = 87
 
 
 @pytest.fixture
@@ -560,3 +562,74 @@ def test_full_queue_holds_up_the_sender(own, monkeypatch):
 
     assert [number for batch in asyncio.run(run()) for _, _, number, _ in events(batch)] == list(range(120))
     sink.close()
+
+
+def test_an_error_of_a_fetch_is_told_while_it_lasts(own, caplog, monkeypatch):
+    """What librdkafka tries again by itself closes the gate meanwhile, and is in the log once."""
+    monkeypatch.setattr("torghut_sources.bus.kafka.TROUBLE_SECONDS", 1)
+    pair, cluster = own
+    source = pair.source(channels=["trades"], tick_ms=0)
+
+    def closed():
+        return source.gates()["bus"]
+
+    async def run():
+        await pair.sink.send([trade(0)])
+        batches = source.batches(10)
+        async with asyncio.timeout(20):
+            assert len(await anext(batches)) == 1
+        assert closed() is None
+        cluster.fail(FETCH, *[INVALID_RECORD] * 8)
+        rest = asyncio.create_task(anext(batches))
+        await until(closed)
+        assert closed().error_class == "invalid-record"
+        await until(lambda: not closed())
+        await pair.sink.send([trade(1)])
+        async with asyncio.timeout(20):
+            assert len(await rest) == 1
+        assert closed() is None
+
+    asyncio.run(run())
+    assert len([each for each in caplog.records if "see librdkafka" in each.getMessage()]) == 1
+
+
+def test_a_topic_that_goes_away_is_told_until_it_is_back(cluster, monkeypatch):
+    """Nothing more comes, and librdkafka says so once: the gate stays closed until a record of the topic comes."""
+    reader = KafkaReader({"bootstrap.servers": cluster.bootstrap}, "g", [TRADES], "earliest", None)
+    try:
+        reader._waits = reader._link.closed = None
+        reader._sort([Told(KafkaError(KafkaError._UNKNOWN_TOPIC))])
+        assert reader.gate.error_class == "unknown-topic"
+        monkeypatch.setattr("torghut_sources.bus.kafka.time.monotonic", lambda: 1e12)
+        assert reader.gate.error_class == "unknown-topic"
+        reader._sort([Told(None)])
+        assert reader.gate is None
+        with pytest.raises(StateError, match="Fatal"):
+            reader._sort([Told(KafkaError(KafkaError._FATAL, "Fatal", True))])
+    finally:
+        reader.close()
+
+
+class Told:
+    """What librdkafka gives of a topic: a record, or an error."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def error(self):
+        return self._error
+
+    def topic(self):
+        return TRADES
+
+    def partition(self):
+        return 0
+
+    def offset(self):
+        return 0
+
+    def key(self):
+        return b""
+
+    def value(self):
+        return b""

@@ -42,6 +42,8 @@ OWNER_SHARE = 0.8
 ANSWER_SECONDS = 10.0
 """How long one question to a broker may take."""
 RETRY_SECONDS = 0.2
+TROUBLE_SECONDS = 5.0
+"""How long an error of a topic is believed that librdkafka would tell again."""
 TOPIC_SECONDS = 30.0
 """How long a topic may be unknown to the brokers before a writer calls it missing."""
 PARTITIONS_SECONDS = 300.0
@@ -380,6 +382,8 @@ class KafkaReader(Reader):
         self._owner_seconds = OWNER_SHARE * poll_interval_ms / 1_000
         self._is_away = False
         self._waits: Closed | None = NOT_CONNECTED
+        self._troubles: dict[str, tuple[Closed, float]] = {}
+        """What is wrong with a topic, and until when that is believed."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owned: list[confluent_kafka.TopicPartition] = []
         self._paused: AbstractSet[tuple[str, int]] = frozenset()
@@ -409,7 +413,7 @@ class KafkaReader(Reader):
     @property
     def gate(self) -> Closed | None:  # type: ignore[override]
         """Why nothing can be read."""
-        return self._waits or self._link.closed
+        return self._waits or next(iter(self._told), None) or self._link.closed
 
     @property
     def lag(self) -> Mapping[str, int]:
@@ -545,6 +549,7 @@ class KafkaReader(Reader):
             if error is not None and error.name() != "_PARTITION_EOF":
                 self._judge(error, place)
                 continue
+            self._troubles.pop(place[0] or "", None)
             chunk = chunks.get(place)
             if chunk is None:
                 chunk = chunks[place] = Chunk(place[0] or "", place[1] or 0, [], [], [])
@@ -556,15 +561,29 @@ class KafkaReader(Reader):
         return list(chunks.values())
 
     def _judge(self, error: confluent_kafka.KafkaError, place: tuple[str | None, int | None]) -> None:
-        """Stop at what waiting does not mend; librdkafka goes on by itself with everything else."""
+        """Stop at what waiting does not mend; librdkafka goes on by itself with everything else, which is told meanwhile."""
         where = f"{place[0]}/{place[1]}" if place[0] else ", ".join(self._topics)
         if error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"):
             raise StateError(
                 f"{where}: the record that comes next is gone: {error.str()} (retention was shorter than this pipeline "
                 "stood still, or the topic was made anew: set the group's offsets, move the lane's state away, start again)"
             )
+        told = f"{where}: {error.str()} ({_mend(error.name())})"
         if error.name() in FOR_GOOD:
-            raise InputError(f"{where}: {error.str()} ({_mend(error.name())})")
+            raise InputError(told)
+        if error.fatal():
+            raise StateError(told)
+        closed = Closed(told, error_class(error.name()))
+        if all(closed.error_class != other.error_class for other in self._told):
+            log.error("%s", told)
+        lasts = float("inf") if error.name() in MENDS else TROUBLE_SECONDS
+        self._troubles[place[0] or ""] = closed, time.monotonic() + lasts
+
+    @property
+    def _told(self) -> list[Closed]:
+        """What is wrong now with topics that are read."""
+        now = time.monotonic()
+        return [closed for closed, until in list(self._troubles.values()) if now < until]
 
     def _on_assign(self, consumer: confluent_kafka.Consumer, places: list[confluent_kafka.TopicPartition]) -> None:
         from confluent_kafka import TopicPartition
