@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,11 +19,15 @@ from torghut_core.generation import build
 from torghut_core.model.market import SYMBOL_PATTERN, Message
 from torghut_core.ports import Source
 from torghut_core.settings import load_settings
+from torghut_core.signals import SignalDatabase
+from torghut_core.signals.schema import TABLES, ttl_setting
 from torghut_core.state import StateDirectory
 from torghut_core.stores import connection_of, load_plugins, open_signals
 from torghut_core.ta import Deriver
-from torghut_core.timestamps import format_timestamp, parse_timestamp
-from torghut_core.universe import StaticUniverse
+from torghut_core.timestamps import SECOND, format_timestamp, parse_timestamp
+from torghut_core.universe import StaticUniverse, UniverseSettings, is_of
+
+DAY = 86_400 * SECOND
 
 
 class Backfill:
@@ -42,7 +46,8 @@ class Backfill:
     def __init__(self, source: Source, symbols: Sequence[str], since: int, until: int) -> None:
         if until <= since:
             raise InputError(
-                f"nothing lies between --start {format_timestamp(since)} and --end {format_timestamp(until)} (turn them round)"
+                f"nothing lies between --start {format_timestamp(since)} and --end {format_timestamp(until)} "
+                "(--start has to come first)"
             )
         self._source = source
         self._symbols = symbols
@@ -108,15 +113,21 @@ def run_backfill(
 
     Raises
     ------
-    InputError : symbols or times that are none.
+    InputError : symbols or times that are none, or times of which the store keeps nothing.
     VenueError : the source does not answer.
+    StateError : the store does not take the rows.
     """
-    settings = load_settings()
+    asked_at = time.time_ns()
+    settings, market = load_settings(), UniverseSettings.read().alpaca_market_type
+    if not symbols:
+        raise InputError("--symbols names none (write BTC/USD,ETH/USD)")
     for symbol in symbols:
         if not SYMBOL_PATTERN.fullmatch(symbol):
             raise InputError(f"--symbols: {symbol!r} is not a symbol (write BTC/USD,ETH/USD)")
+        if not is_of(symbol, market):
+            raise InputError(f"--symbols: {symbol} is not of ALPACA_MARKET_TYPE={market} (set that to its market)")
     since = _moment("--start", start)
-    until = _moment("--end", end) if end else time.time_ns()
+    until = _moment("--end", end) if end else asked_at
     parsed = _catalog(catalog, source)
     host = load_plugins(settings, parsed.plugins.allow)
     made = build(parsed, host, pipeline=_pipeline(parsed, ("forwarder", "trading"))).source
@@ -128,19 +139,20 @@ def run_backfill(
         if out is not None:
             job.to_tape(out, on_progress)
             return {"events": dict(job.events), "to": str(out)}
-        with TemporaryDirectory() as folder, directory:
+        with (
+            TemporaryDirectory() as folder,
+            directory,
+            closing(open_signals(settings, directory, is_replay=False, learned_at=asked_at)) as store,
+        ):
+            _check_kept(store, since, asked_at)
             tape = Path(folder) / "backfill.jsonl"
             if not job.to_tape(tape, on_progress):
                 return {"events": {}, "to": "the signal store", "microbars": 0, "signals": 0}
             replayed = _with_tape(parsed, tape)
             generation = build(replayed, host, pipeline="backfill")
             assert generation.source is not None
-            store = open_signals(settings, directory, is_replay=False)
-            try:
-                deriver = Deriver(generation.source, generation.stages, store)
-                asyncio.run(deriver.run())
-            finally:
-                store.close()
+            deriver = Deriver(generation.source, generation.stages, store)
+            asyncio.run(deriver.run())
         totals = deriver.totals
         return {
             "events": dict(job.events),
@@ -150,6 +162,18 @@ def run_backfill(
         }
     finally:
         made.close()
+
+
+def _check_kept(store: SignalDatabase, since: int, now: int) -> None:
+    """Refuse times of which the store would delete the rows as soon as it has them."""
+    for table in TABLES:
+        days = store.kept_days(table)
+        if days is not None and since < now - days * DAY:
+            first = format_timestamp(-(-(now - days * DAY) // DAY) * DAY)
+            raise InputError(
+                f"--start {format_timestamp(since)}: the signal store keeps {table} for {days} days, and deletes older ones "
+                f"as they come (begin at {first}, raise {ttl_setting(table)}, or write a tape with --out)"
+            )
 
 
 def _catalog(path: Path | None, source: str) -> Catalog:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -61,6 +62,8 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 STATE = Path(".torghut")
 FORWARDER_STATE = STATE / "forwarder"
 TA_STATE = STATE / "ta"
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code after Ctrl-C, of what does not end by it in good order."""
 HEED_SECONDS = 3.0
 """How long `kill` and `unkill` wait for a running kernel to say that it knows."""
 
@@ -220,7 +223,9 @@ def backfill(
     to_store: Annotated[
         bool, typer.Option("--to-store", help="Derive microbars and signals of it, into the signal store of --state.")
     ] = False,
-    catalog: CatalogOption = None,
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", help="Catalog file or folder with the source and stages.")
+    ] = None,
     source: Annotated[str, typer.Option(help="Source plugin, where no catalog is given.")] = "alpaca",
     state: Annotated[
         Path, typer.Option("--state", help="Directory of the embedded store.", file_okay=False)
@@ -237,11 +242,13 @@ def backfill(
     if (out is None) == (not to_store):
         raise InputError("say where to: --out TAPE.jsonl, or --to-store")
     names = [name for name in symbols.replace(",", " ").split() if name]
-    path = catalog or None
     with _progress(None, "backfill") as advance:
-        done = run_backfill(names, start, end, out=out, state=state, catalog=path, source=source, on_progress=advance)
+        done = run_backfill(
+            names, start, end, out=out, state=state, catalog=catalog, source=source, on_progress=advance
+        )
     counts = ", ".join(f"{count:,} {channel}" for channel, count in sorted(done["events"].items())) or "nothing"
-    _say(done, f"{counts} -> {done['to']}", as_json)
+    rows = f": {done['microbars']:,} microbars, {done['signals']:,} signals" if to_store else ""
+    _say(done, f"{counts} -> {done['to']}{rows}", as_json)
 
 
 @app.command()
@@ -572,11 +579,21 @@ def audit_verify(state: State = STATE, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def doctor(catalog: CatalogOption = None, state: State = STATE, as_json: AsJson = False) -> None:
-    """Check this installation: Python, plugins, settings, stores, catalog. Each finding comes with its mend."""
+def doctor(
+    catalog: CatalogOption = None,
+    state: State = STATE,
+    pipeline: Annotated[
+        str | None, typer.Option(help="The pipeline that this process runs (default: all of the catalog).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this installation: Python, plugins, settings, stores, catalog. Each finding comes with its mend.
+
+    Of the catalog's sources, brokers and sinks it looks whether their settings and secrets are there; no key is tried.
+    """
     from torghut_core.doctor import examine
 
-    findings = examine(catalog, state)
+    findings = examine(catalog, state, pipeline)
     is_well = all(finding.is_well for finding in findings)
     if as_json:
         print(json.dumps({"ok": is_well, "checks": [_fields(finding) for finding in findings]}, indent=2))
@@ -805,6 +822,8 @@ def _run() -> int:
     try:
         app()
     except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("stopped by Ctrl-C before it was done", file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

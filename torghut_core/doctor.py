@@ -1,15 +1,15 @@
 """Looks an installation over: what a person would check by hand before trusting it.
 
-Where a kernel runs on the state directory it is asked how it is. Besides its admin API, the audit database and the signal
-store nothing is called over a network: no key is tried at a venue, and no clock is compared with a venue's. Nothing is
-changed either, no database upgraded.
+Where a process runs on the state directory it is asked how it is. Besides it, the audit database and the signal store
+nothing is called over a network: no key is tried at a venue, no broker of Kafka is looked for, and no clock is compared
+with a venue's. Nothing is changed either, no database upgraded.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import Any
 
 import msgspec
 
-from torghut_core.catalog import Catalog
+from torghut_core.catalog import Catalog, Pipeline
 from torghut_core.controls import POLL_SECONDS, ROW, Control, Controls
-from torghut_core.environment import secret
-from torghut_core.errors import CatalogError, StateError, TorghutError
+from torghut_core.environment import Environment, secret
+from torghut_core.errors import CatalogError, NotFoundError, StateError, TorghutError
 from torghut_core.plugin_host import PluginHost
+from torghut_core.ports import Broker, Sink, Source
 from torghut_core.settings import Settings, load_settings
 from torghut_core.state import StateDirectory
 from torghut_core.timestamps import format_timestamp
@@ -37,6 +38,12 @@ MENDS: Mapping[str, str] = {
 """What to do about each check of a running kernel, see `Console.trading_health`."""
 
 
+KINDS = ("source", "broker", "sink")
+"""Plugins that read settings and secrets of their own, in the order in which they are told of."""
+
+SHOWN = 5
+"""Symbols that are named, of more the number is told."""
+
 NEVER = Control(state="running", reason="", actor="", at=0)
 """A control that was never turned."""
 
@@ -51,12 +58,13 @@ class Finding:
     mend: str = ""
 
 
-def examine(catalog: Path | None, state: Path) -> list[Finding]:
-    """Look at Python, plugins, settings, a kernel that runs, its control, stores and, where there is one, the catalog.
+def examine(catalog: Path | None, state: Path, pipeline: str | None = None) -> list[Finding]:
+    """Look at Python, plugins, settings, what runs there, its control, stores and, where there is one, the catalog.
 
     Parameters
     ----------
     catalog : the configured one where None.
+    pipeline : the one whose settings and secrets are looked at; of all where None.
     """
     findings = [_python()]
     settings, finding = _settings()
@@ -66,7 +74,8 @@ def examine(catalog: Path | None, state: Path) -> list[Finding]:
     directory = StateDirectory(state)
     kernel = list(_kernel(settings, directory))
     findings += [*_plugins(settings), _trading(settings), _admin(settings), *kernel]
-    findings += _catalog(settings, catalog or settings.trading_strategy_config_path, is_running=bool(kernel))
+    path = catalog or settings.trading_strategy_config_path
+    findings += _catalog(settings, path, pipeline, directory, is_running=bool(kernel))
     return [*findings, *_kept(settings, directory), _signals(settings, directory, is_running=bool(kernel))]
 
 
@@ -144,7 +153,7 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
 
 
 def _kernel(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
-    """What the kernel that runs there says of itself; nothing where none runs."""
+    """What runs there says of itself: a kernel, or the pipeline of a `torghut forward` or `ta`; nothing where none runs."""
     from torghut_core.admin.client import connect
 
     if not directory.path.is_dir():
@@ -157,7 +166,14 @@ def _kernel(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
     token = settings.torghut_token.get_secret_value() if settings.torghut_token else None
     try:
         client = connect(None, directory.path, token)
-        status, health = client.get("/trading/status"), client.get("/trading/health")
+        try:
+            status, health = client.get("/trading/status"), client.get("/trading/health")
+        except NotFoundError:
+            gates = client.gates()
+            yield Finding("process", True, f"at {client.url}: {occupied.partition(' (let')[0]}")
+            for name, reason in gates.items():
+                yield Finding(f"gate {name}", not reason, reason or "open")
+            return
     except TorghutError as error:
         yield Finding("kernel", False, f"{occupied}; it cannot be asked: {error}")
         return
@@ -173,8 +189,11 @@ def _kernel(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
         yield Finding(f"kernel, {name}", not reasons, "; ".join(reasons) or "well", mend)
 
 
-def _catalog(settings: Settings, path: Path | None, *, is_running: bool) -> Iterator[Finding]:
+def _catalog(
+    settings: Settings, path: Path | None, pipeline: str | None, directory: StateDirectory, *, is_running: bool
+) -> Iterator[Finding]:
     from torghut_core import catalog as catalogs
+    from torghut_core.catalog import did_you_mean
     from torghut_core.generation import validate
     from torghut_core.stores import load_plugins
 
@@ -185,6 +204,9 @@ def _catalog(settings: Settings, path: Path | None, *, is_running: bool) -> Iter
         parsed = catalogs.load(catalogs.read(path))
         host = load_plugins(settings, parsed.plugins.allow)
         problems = validate(parsed, host)
+        if pipeline is not None and pipeline not in parsed.pipelines:
+            mend = did_you_mean(pipeline, parsed.pipelines) or f"name one of {', '.join(parsed.pipelines)}"
+            problems.append(parsed.marks.problem(f"pipelines.{pipeline}", "is missing", mend))
     except CatalogError as error:
         problems = error.problems
     if problems:
@@ -192,30 +214,79 @@ def _catalog(settings: Settings, path: Path | None, *, is_running: bool) -> Iter
         yield Finding("catalog", False, f"{problems[0]}{rest}", f"torghut catalog validate {path}")
         return
     yield Finding("catalog", True, f"{path}: {len(parsed.strategies)} strategies, digest {parsed.digest[:12]}")
-    yield from _keys(parsed, host, is_running=is_running)
+    pipelines = [parts for name, parts in parsed.pipelines.items() if pipeline in (None, name)]
+    asks = list(_environment(pipelines, host))
+    if any(finding.subject.startswith("source ") for finding in asks):
+        asks.append(_universe(parsed, directory))
+    for finding in asks:
+        if is_running and not finding.is_well:
+            told = f"{finding.detail}: here, while the process that runs has an environment of its own"
+            yield Finding(finding.subject, True, told)
+        else:
+            yield finding
 
 
-def _keys(catalog: Catalog, host: PluginHost, *, is_running: bool) -> Iterator[Finding]:
-    """Whether the keys of the catalog's broker are there; they are never shown, and not tried."""
-    parts = catalog.pipelines.get("trading")
-    name = parts.broker.use if parts is not None and parts.broker is not None else ""
-    broker = host.registry["broker"].get(name)
-    keys: tuple[str, ...] = getattr(broker.cls, "secrets", ()) if broker is not None else ()
-    problems = []
+def _environment(pipelines: Iterable[Pipeline], host: PluginHost) -> Iterator[Finding]:
+    """Whether what sources, brokers and sinks ask of the environment is there, each once; only of those that ask."""
+    uses = {
+        (kind, use.use)
+        for parts in pipelines
+        for kind, use in (("source", parts.source), ("broker", parts.broker), ("sink", parts.sink))
+        if use is not None
+    }
+    for kind, name in sorted(uses, key=lambda use: (KINDS.index(use[0]), use[1])):
+        plugin = host.registry[kind][name].cls
+        assert issubclass(plugin, Source | Broker | Sink)
+        if not plugin.settings and not plugin.secrets:
+            continue
+        detail, problems = _asked(plugin.settings, plugin.secrets)
+        mend = "give this shell what the process will be given" if problems else ""
+        yield Finding(f"{kind} {name}", not problems, "; ".join(problems) or detail, mend)
+
+
+def _asked(settings: Iterable[type[Environment]], secrets: Iterable[str]) -> tuple[str, list[str]]:
+    """What is set of settings and secrets, and what is wrong with them. Secrets are never shown, and not tried."""
+    problems, read = [], []
+    for each in settings:
+        try:
+            read.append(each.read())
+        except TorghutError as error:
+            problems += str(error).splitlines()
+    if problems:
+        return "", problems  # settings say which secrets are asked for
+    keys = [key for key in secrets if all(each.asks_for(key) for each in read)]
     for key in keys:
         try:
             secret(key)
         except TorghutError as error:
             problems.append(str(error))
-    if problems:
-        told = "; ".join(problems)
-        if is_running:
-            yield Finding(f"broker {name}", True, f"{told}: here, while the kernel that runs has keys of its own")
-        else:
-            yield Finding(f"broker {name}", False, told, "give this shell what the kernel will be given")
-    elif keys:
-        named = " and ".join(keys)
-        yield Finding(f"broker {name}", True, f"{named} are set (not tried, nor its clock: doctor asks no venue)")
+    told = []
+    if keys:
+        verb = "is" if len(keys) == 1 else "are"
+        told.append(f"{' and '.join(keys)} {verb} set (not tried, nor its clock: doctor asks no venue)")
+    if read:
+        names = [name.upper() for each in read for name in type(each).model_fields]
+        named = ", ".join(name for name in names if name in os.environ)
+        told.append(f"from the environment: {named or 'none, all defaults'}")
+    return "; ".join(told), problems
+
+
+def _universe(catalog: Catalog, directory: StateDirectory) -> Finding:
+    """Which symbols live sources would ask for; Jangar is not asked."""
+    from torghut_core.stores import universe_of
+    from torghut_core.universe import JangarUniverse
+
+    try:
+        universe = universe_of({symbol for entry in catalog.strategies for symbol in entry.symbols}, directory)
+    except TorghutError as error:
+        return Finding("universe", False, "; ".join(str(error).splitlines()), "correct or unset what is named above")
+    if isinstance(universe, JangarUniverse):
+        return Finding("universe", True, "Jangar says which symbols are wanted (not asked)")
+    closed, symbols = universe.gates()["universe"], universe.symbols
+    if closed is not None:
+        return Finding("universe", False, closed.reason)
+    rest = f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else ""
+    return Finding("universe", True, f"{', '.join(symbols[:SHOWN])}{rest}")
 
 
 def _kept(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from torghut_core.errors import SettingsError, hide
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
@@ -53,6 +56,13 @@ class Environment(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True, env_ignore_empty=True)
 
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:  # it would show what was given, secrets too
+            problems = error.errors(include_input=False, include_url=False)
+            raise SettingsError("\n".join(self._told(problem) for problem in problems)) from None
+
     @classmethod
     def read(cls) -> Self:
         """The settings of this process's environment.
@@ -61,20 +71,28 @@ class Environment(BaseSettings):
         ------
         SettingsError : a variable that does not parse; names it, says what is allowed, and never shows a secret.
         """
-        try:
-            settings = cls()
-        except ValidationError as error:
-            lines = [
-                f"{str(problem['loc'][0]).upper()}: {problem['msg']}"
-                for problem in error.errors(include_input=False, include_url=False)
-            ]
-            raise SettingsError("\n".join(lines)) from None
+        settings = cls()
         for name in cls.model_fields:
             value = getattr(settings, name)
             if isinstance(value, SecretStr):
                 for part in _parts(value.get_secret_value()):
                     hide(part)
         return settings
+
+    def asks_for(self, secret: str) -> bool:
+        """Whether a plugin that reads these settings asks for this one of its `secrets`; it does, where nobody says more."""
+        del secret
+        return True
+
+    @classmethod
+    def _told(cls, problem: ErrorDetails) -> str:
+        """What is wrong, with the setting's name and meaning; of what concerns several, the validator has said it all."""
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:
+            return message
+        name = str(problem["loc"][0])
+        meaning = cls.model_fields[name].description
+        return f"{name.upper()}: {message}{f' ({meaning})' if meaning else ''}"
 
     @classmethod
     def settings_customise_sources(

@@ -316,6 +316,9 @@ class _Maker:
             return None, (), None, None
         if name == "trading" and parts.broker is None:
             self._note(f"{key}.broker", "is missing", "add one, such as `broker: {use: simulated}`")
+        if parts.broker is not None and parts.sink is not None:
+            mend = "take it out, and send what is derived with `torghut ta`"
+            self._note(f"{key}.sink", "gets nothing: what goes out of a pipeline with a broker are orders", mend)
         return (
             self._instance("source", parts.source, f"{key}.source"),
             tuple(stage for _, stage in self.named("stage", parts.stages, f"{key}.stages")),

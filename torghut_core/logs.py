@@ -1,6 +1,7 @@
 """Logging: structlog to standard error, one line per event.
 
-structlog costs 0.15 s to import and most commands log nothing, so it is imported with the first line that is logged.
+structlog costs 0.15 s to import and most commands log nothing, so it is imported with the first line that is logged. What
+plugins and libraries log by the standard library comes out the same way, without secrets; of libraries warnings only.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ from typing import Any
 
 from torghut_core.errors import without_secrets
 
+PLUGINS = ("torghut_brokers", "torghut_sources", "torghut_strategies", "torghut_risk", "torghut_advisors")
+"""Packages that log at the level of the process, not at that of libraries."""
+
+QUIET = ("clickhouse_connect", "urllib3.connectionpool")
+"""Libraries that warn of what they also raise, which is told with its mend."""
+
 _level = "warning"
 
 
@@ -19,6 +26,14 @@ def set_level(level: str) -> None:
     """Log events of `level` (``debug``, ``info``, ``warning``, ``error``) and above from now on."""
     global _level  # noqa: PLW0603 - one process logs at one level
     _level = level
+    root, threshold = logging.getLogger(), logging.getLevelNamesMapping()[level.upper()]
+    if not any(isinstance(handler, _Passed) for handler in root.handlers):
+        root.addHandler(_Passed())
+    root.setLevel(max(threshold, logging.WARNING))
+    for package in PLUGINS:
+        logging.getLogger(package).setLevel(threshold)
+    for package in QUIET:
+        logging.getLogger(package).setLevel(logging.ERROR)
 
 
 def info(event: str, **fields: Any) -> None:
@@ -39,6 +54,17 @@ def error(event: str, **fields: Any) -> None:
 def _hide(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Take secrets out of what is logged, tracebacks too."""
     return {name: without_secrets(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
+class _Passed(logging.Handler):
+    """Passes on what is logged by the standard library."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields = {"exc_info": record.exc_info} if record.exc_info else {}
+            _logger().log(record.levelno, record.getMessage(), **fields)
+        except Exception:
+            self.handleError(record)
 
 
 def _logger() -> Any:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from torghut_core.context import Context
+    from torghut_core.environment import Environment
 
 API_VERSION = 1
 """Version of everything in this file and in `hookspecs`; a plugin module may state the one that it was written for as
@@ -315,6 +316,9 @@ class Source(Plugin, ABC):
     secrets: ClassVar[tuple[str, ...]] = ()
     """Names of the secrets that `connect` asks for."""
 
+    settings: ClassVar[tuple[type[Environment], ...]] = ()
+    """What it reads of the environment; `torghut doctor` looks whether it is right."""
+
     has_lanes: ClassVar[bool] = False
     """Its batches are of lanes, which it asks `keeper` for. Only pipelines without a broker take such a source."""
 
@@ -413,6 +417,9 @@ class Sink(Plugin, ABC):
     secrets: ClassVar[tuple[str, ...]] = ()
     """Names of the secrets that `connect` asks for."""
 
+    settings: ClassVar[tuple[type[Environment], ...]] = ()
+    """What it reads of the environment; `torghut doctor` looks whether it is right."""
+
     def connect(self, connection: Connection) -> None:
         """Take what it needs; called once, before anything is sent. Does not wait.
 
@@ -477,6 +484,9 @@ class Broker(Plugin, ABC):
 
     secrets: ClassVar[tuple[str, ...]] = ()
     """Names of the secrets that `connect` asks for."""
+
+    settings: ClassVar[tuple[type[Environment], ...]] = ()
+    """What it reads of the environment; `torghut doctor` looks whether it is right."""
 
     day_zone: str = "UTC"
     """Zone (IANA name) at whose midnight the account's day begins."""

@@ -44,6 +44,7 @@ class Readiness:
         self._clock = clock
         self._lock = Lock()
         self._stuck_since: float | None = None
+        self._told: set[tuple[str, str]] = set()
         self.history: deque[tuple[float, tuple[str, ...]]] = deque(maxlen=REMEMBERED)
 
     def look(self) -> dict[str, Closed | None]:
@@ -58,7 +59,16 @@ class Readiness:
         return dict(sorted(gates.items()))
 
     def _note(self, closed: Mapping[str, Closed]) -> None:
+        """Remember and log what has changed: each class of trouble once, until all gates are open again."""
         now, before = self._clock(), self.history[-1][1] if self.history else None
+        classes = {(name, gate.error_class) for name, gate in closed.items()}
+        if tuple(closed) == before and classes <= self._told:
+            return
+        self._told = self._told | classes if closed else set()
+        if closed:
+            logs.warning("not ready", **{name: gate.reason for name, gate in closed.items()})
+        elif before:
+            logs.warning("ready again")
         if tuple(closed) == before:
             return
         self.history.append((now, tuple(closed)))
@@ -66,10 +76,6 @@ class Readiness:
             self._stuck_since = None
         elif self._stuck_since is None:
             self._stuck_since = now
-        if closed:
-            logs.warning("not ready", **{name: gate.reason for name, gate in closed.items()})
-        elif before:
-            logs.warning("ready again")
 
     def reasons(self) -> list[str]:
         """Why it is not ready; empty when it is."""

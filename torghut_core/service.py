@@ -19,7 +19,7 @@ from torghut_core import logs
 from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.server import AdminServer
 from torghut_core.daemon_threads import DaemonThreads
-from torghut_core.errors import InputError
+from torghut_core.errors import CatalogError
 from torghut_core.forward import Forwarder
 from torghut_core.generation import Generation, build
 from torghut_core.ports import Metric, Sink, Source
@@ -82,6 +82,7 @@ class Service:
         ------
         TorghutError : catalog, plugins, stores or settings do not let it start, or it broke for good.
         """
+        self._check()
         host = load_plugins(self.settings, self._catalog.plugins.allow)
         generation = build(self._catalog, host, pipeline=self.pipeline)
         source = generation.source
@@ -94,6 +95,17 @@ class Service:
             for number in (signal.SIGTERM, signal.SIGINT):
                 stack.callback(signal.signal, number, signal.getsignal(number))
             asyncio.run(self._live(generation, source, stack, on_start))
+
+    def _check(self) -> None:
+        """Refuse a pipeline of which nothing, or not all, would be done here."""
+        parts, marks = self._catalog.pipelines.get(self.pipeline), self._catalog.marks
+        key = f"pipelines.{self.pipeline}"
+        if parts is not None and parts.broker is not None:
+            told = "gets no orders from `torghut forward` and `torghut ta`"
+            raise CatalogError([marks.problem(f"{key}.broker", told, "take it out, or trade with `torghut run`")])
+        if parts is not None and not parts.stages and parts.sink is None:
+            mend = "add `sink: {use: kafka}` to forward, or stages to derive"
+            raise CatalogError([marks.problem(key, "has neither stages nor a sink: nothing to do", mend)])
 
     async def _live(
         self, generation: Generation, source: Source, stack: ExitStack, on_start: Callable[[str], None]
@@ -149,9 +161,7 @@ class Service:
         settings = self.settings
         snapshots = SnapshotStore(settings.ta_state_url or str(self._state.path / "snapshots"))
         if not generation.stages:
-            if sink is None:
-                place = f"pipelines.{self.pipeline}"
-                raise InputError(f"{place} has neither stages nor a sink: nothing to do (add `sink: {{use: kafka}}`)")
+            assert sink is not None
             return Forwarder(source, sink, snapshots, name=self.pipeline)
         store = open_signals(settings, self._state, is_replay=False)
         stack.callback(store.close)

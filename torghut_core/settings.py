@@ -71,8 +71,9 @@ class Settings(Environment):
     ta_clickhouse_password: SecretStr | None = Field(default=None, description="password at TA_CLICKHOUSE_URL")
     ta_microbars_ttl_days: int = Field(default=30, ge=1, description="how long a server keeps microbars, days")
     ta_signals_ttl_days: int = Field(default=14, ge=1, description="how long a server keeps signals, days")
-    ta_clickhouse_apply_ttl: bool = Field(
-        default=True, description="whether tables that are there get these two numbers of days"
+    ta_clickhouse_apply_ttl: bool | None = Field(
+        default=None,
+        description="whether tables that are there get these days, also where that deletes rows; unset: where it deletes none",
     )
     ta_clickhouse_flush_ms: int = Field(
         default=50, ge=10, description="how long a derived row may wait for others before it is stored, milliseconds"

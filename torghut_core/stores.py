@@ -71,17 +71,24 @@ def open_audit(settings: Settings, directory: StateDirectory, *, is_tidied: bool
 
 
 def open_signals(
-    settings: Settings, directory: StateDirectory, *, is_replay: bool = True, waits: bool = True
+    settings: Settings,
+    directory: StateDirectory,
+    *,
+    is_replay: bool | None = None,
+    waits: bool = True,
+    learned_at: int | None = None,
 ) -> SignalDatabase:
     """The signal store: the server at ``TA_CLICKHOUSE_URL``, or embedded in the state directory.
 
-    The rows of a replay are as old as its tapes, so its embedded store keeps them for ever. `waits` as in
-    `open_signal_store`: false for whoever has more to do than to write.
+    The rows of a replay are as old as its tapes, so its embedded store keeps them for ever, and goes on to when a live
+    pipeline opens it: rows that are there are deleted for nothing but ``TA_CLICKHOUSE_APPLY_TTL=true``. `is_replay` is None
+    for whoever only reads, and leaves the tables' days as they are. `waits` and `learned_at` as in `open_signal_store`.
     """
     from torghut_core.signals import open_signal_store
 
     password = settings.ta_clickhouse_password
-    is_kept = is_replay and settings.ta_clickhouse_url is None
+    is_kept = is_replay is not False and settings.ta_clickhouse_url is None
+    apply_ttl = None if is_kept else settings.ta_clickhouse_apply_ttl
     return open_signal_store(
         directory.signals_path,
         url=settings.ta_clickhouse_url,
@@ -92,9 +99,10 @@ def open_signals(
         signal_schema=settings.trading_signal_schema,
         microbars_ttl_days=None if is_kept else settings.ta_microbars_ttl_days,
         signals_ttl_days=None if is_kept else settings.ta_signals_ttl_days,
-        apply_ttl=settings.ta_clickhouse_apply_ttl,
+        apply_ttl=False if is_replay is None else apply_ttl,
         block_age_s=settings.ta_clickhouse_flush_ms / 1000,
         waits=waits,
+        learned_at=learned_at,
     )
 
 

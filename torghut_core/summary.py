@@ -20,29 +20,39 @@ if TYPE_CHECKING:
 
 
 class _Rate(TextColumn):
-    """Events per second so far."""
+    """Events so far, where nobody knows how many there are, and events per second."""
 
     def __init__(self) -> None:
         super().__init__("")
 
     def render(self, task: Any) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} events/s" if speed else "")
+        count = f"{task.completed:,.0f} events  " if task.total is None else ""
+        return Text(count + (f"{speed:,.0f} events/s" if speed else ""))
 
 
 @contextmanager
 def progress(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error; gives the function to call with the number of events so far."""
+    """A progress bar on standard error; gives the function to call with the number of events so far.
+
+    It is drawn from the first call on: what is refused before that is an error message alone.
+    """
     columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(), TimeRemainingColumn()]
-    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task(label, total=total)
+    bar = Progress(*columns, console=Console(stderr=True), transient=False)
+    task = bar.add_task(label, total=total)
 
-        def advance(done: int) -> None:
-            bar.update(task, completed=done)
+    def advance(done: int) -> None:
+        if not bar.live.is_started:
+            bar.start()
+        bar.update(task, completed=done)
 
+    try:
         yield advance
         if total is None:
             bar.update(task, total=bar.tasks[0].completed)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _money(value: Decimal) -> str:
@@ -99,8 +109,8 @@ def print_summary(console: Console, job: Replay, page: Path | None) -> None:
         console.print(f"{name} raised and was stopped: {reason}", style="red", markup=False)
     for name in job.starved:
         console.print(
-            f"{name} saw no signal: the tape has no bars of its base_timeframe for its symbols"
-            " (add the timeframe to the `resample` stage, or check `symbols`)",
+            f"{name} saw no signal: the tape has no bars of its base_timeframe for its symbols, or too few to know its columns"
+            " (add the timeframe to the `resample` stage, check `symbols`, or take a longer tape)",
             style="yellow",
             markup=False,
         )

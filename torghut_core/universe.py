@@ -148,7 +148,7 @@ class StaticUniverse(_Base):
         """See `_Base.follow`."""
         if self._follows is not None:
             market = self._follows
-            self._want(symbol for symbol in symbols if _is_of(symbol, market))
+            self._want(symbol for symbol in symbols if is_of(symbol, market))
 
     def start(self) -> None:
         """Nothing to begin."""
@@ -356,7 +356,7 @@ def open_universe(
     asset_class = asset_class or settings.alpaca_market_type
     disabled = _listed("TRADING_DISABLED_SYMBOLS", settings.trading_disabled_symbols)
     listed = _listed("TRADING_STATIC_SYMBOLS", settings.trading_static_symbols) or set(fallback)
-    symbols = sorted(symbol for symbol in listed if _is_of(symbol, asset_class))
+    symbols = sorted(symbol for symbol in listed if is_of(symbol, asset_class))
     others = sorted(listed.difference(symbols))
     if others:
         logs.info("symbols of another market are left out", market=asset_class, symbols=others[:20])
@@ -389,7 +389,8 @@ class _Entry(msgspec.Struct):
     enabled: bool = True
 
 
-def _is_of(symbol: Any, asset_class: AssetClass) -> bool:
+def is_of(symbol: Any, asset_class: AssetClass) -> bool:
+    """Whether this is a symbol of the market: crypto's have a ``/``, those of equities none."""
     return (
         isinstance(symbol, str)
         and SYMBOL_PATTERN.fullmatch(symbol) is not None
@@ -418,7 +419,7 @@ def _symbols_of(body: bytes, asset_class: AssetClass, most: int) -> tuple[tuple[
         except msgspec.ValidationError:
             bad.append(_short(item))
             continue
-        if _is_of(entry.symbol, asset_class):
+        if is_of(entry.symbol, asset_class):
             is_wanted[entry.symbol] = is_wanted.get(entry.symbol, True) and entry.enabled
         else:
             bad.append(_short(entry.symbol))
@@ -470,7 +471,7 @@ def _read(path: Path | None, asset_class: AssetClass, most: int) -> tuple[tuple[
         return None, ""
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         return None, reason_of(error)
-    if not isinstance(symbols, list) or len(symbols) > most or not all(_is_of(one, asset_class) for one in symbols):
+    if not isinstance(symbols, list) or len(symbols) > most or not all(is_of(one, asset_class) for one in symbols):
         return None, f"it is not a list of at most {most} {asset_class} symbols"
     return tuple(sorted(set(symbols))), ""
 

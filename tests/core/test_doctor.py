@@ -6,13 +6,15 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from pydantic import model_validator
 
-from torghut_core import doctor
+from torghut_core import Environment, doctor
 from torghut_core.admin.server import AdminServer
 from torghut_core.audit import SqlAuditStore, upgrade
 from torghut_core.controls import Controls
 from torghut_core.plugin_host import PluginHost
 from torghut_core.state import StateDirectory
+from torghut_core.universe import UniverseSettings
 
 CATALOG = """
 version: 1
@@ -20,6 +22,35 @@ pipelines: {trading: {source: {use: replay}, broker: {use: alpaca}}}
 strategies:
   - {name: one, use: macd-rsi, base_timeframe: 1Min, symbols: [BTC/USD]}
 """
+LIVE = CATALOG.replace(
+    "{trading: ", "{forwarder: {source: {use: feed}, sink: {use: bus}}, ta: {source: {use: feed}}, trading: "
+)
+
+
+class FeedSettings(Environment):
+    """A setting that has to make sense."""
+
+    feed_wait_ms: int = 5
+
+
+class BusSettings(Environment):
+    """A setting that has to be there, and one that says whether the secret is asked for."""
+
+    bus_address: str = ""
+    bus_is_open: bool = True
+
+    @model_validator(mode="after")
+    def _check(self):
+        if not self.bus_address:
+            raise ValueError("BUS_ADDRESS is not set (set it)")
+        return self
+
+    def asks_for(self, secret):
+        return not self.bus_is_open or secret != "BUS_PASSWORD"
+
+
+def findings_of(found, *kinds):
+    return [subject for subject in found if subject.split()[0] in kinds]
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +59,19 @@ def _bare(monkeypatch, plugin_module, fake_classes):
     for name in doctor.Settings.model_fields:
         for variable in (name.upper(), f"{name.upper()}_FILE"):
             monkeypatch.delenv(variable, raising=False)
-    for name in ("ALPACA_KEY_ID", "ALPACA_SECRET_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("ALPACA_KEY_ID", "ALPACA_SECRET_KEY", *UniverseSettings.model_fields):
+        monkeypatch.delenv(name.upper(), raising=False)
     simulated = fake_classes["register_brokers"]["simulated"]
+    tape, bus = fake_classes["register_sources"]["replay"], fake_classes["register_sinks"]["outlet"]
     keyed = type("Keyed", (simulated,), {"secrets": ("ALPACA_KEY_ID", "ALPACA_SECRET_KEY")})
-    fakes = {**fake_classes, "register_brokers": {"alpaca": keyed, "simulated": simulated}}
+    feed = type("Feed", (tape,), {"secrets": ("FEED_KEY",), "settings": (FeedSettings,)})
+    guarded = type("Guarded", (bus,), {"secrets": ("BUS_PASSWORD",), "settings": (BusSettings,)})
+    fakes = {
+        **fake_classes,
+        "register_brokers": {"alpaca": keyed, "simulated": simulated},
+        "register_sources": {"replay": tape, "feed": feed},
+        "register_sinks": {"bus": guarded},
+    }
     host = PluginHost([("fakes", plugin_module("fakes", fakes))])
     monkeypatch.setattr("torghut_core.stores.load_plugins", lambda *_: host)
 
@@ -58,8 +97,8 @@ def look(state, monkeypatch):
     """A function that looks everything over and gives the findings by subject."""
     monkeypatch.setattr(doctor, "_counts", lambda *_: "0 rows")
 
-    def examine(catalog=None, state=state):
-        findings = doctor.examine(catalog, state)
+    def examine(catalog=None, state=state, pipeline=None):
+        findings = doctor.examine(catalog, state, pipeline)
         found = {finding.subject: finding for finding in findings}
         assert len(found) == len(findings)
         return found
@@ -120,6 +159,79 @@ def test_simulated_broker_needs_no_keys(look, catalog):
     """Nothing is said about keys where none are needed."""
     catalog.write_text(CATALOG.replace(", broker: {use: alpaca}", ""))
     assert not [subject for subject in look(catalog) if subject.startswith("broker")]
+
+
+# ----------------------------------------------------------------------------------- what live sources and sinks ask for
+
+
+@pytest.fixture
+def live(catalog, monkeypatch):
+    """A catalog with sources and a sink that ask for something, and all that they ask for."""
+    catalog.write_text(LIVE)
+    for name, value in (("FEED_KEY", "planted-key"), ("BUS_ADDRESS", "here:1"), ("ALPACA_MARKET_TYPE", "crypto")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ALPACA_KEY_ID", "planted-key")
+    monkeypatch.setenv("ALPACA_SECRET_KEY", "planted-secret")
+    return catalog
+
+
+def test_source_and_sink_that_have_all_they_ask_for_are_well(look, live):
+    """What is set is named, each plugin once however many pipelines use it; what a key is stands nowhere."""
+    found = look(live)
+    assert unwell(found) == []
+    assert findings_of(found, "source", "sink", "broker") == ["source feed", "broker alpaca", "sink bus"]
+    assert "FEED_KEY is set (not tried" in found["source feed"].detail
+    assert "from the environment: BUS_ADDRESS" in found["sink bus"].detail
+    assert "BUS_PASSWORD" not in found["sink bus"].detail
+    assert found["universe"].detail == "BTC/USD"
+    assert "planted" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "subject", "told"),
+    [
+        ("FEED_KEY", "", "source feed", "FEED_KEY is not set"),
+        ("FEED_WAIT_MS", "soon", "source feed", "FEED_WAIT_MS: "),
+        ("BUS_ADDRESS", "", "sink bus", "BUS_ADDRESS is not set (set it)"),
+        ("BUS_IS_OPEN", "false", "sink bus", "BUS_PASSWORD is not set"),
+        ("TRADING_UNIVERSE_SOURCE", "jangar", "universe", "JANGAR_SYMBOLS_URL is not set"),
+        ("TRADING_UNIVERSE_SOURCE", "mars", "universe", "TRADING_UNIVERSE_SOURCE: "),
+        ("ALPACA_MARKET_TYPE", "equity", "universe", "no symbol is wanted"),
+    ],
+)
+def test_what_a_source_or_sink_lacks_is_told(look, live, monkeypatch, name, value, subject, told):
+    """A setting that is missing or wrong, a secret, and a market without symbols, each by the name of its setting."""
+    monkeypatch.setenv(name, value)
+    found = look(live)
+    assert unwell(found) == [subject]
+    assert found[subject].detail.startswith(told)
+    assert "planted" not in str(found)
+
+
+def test_one_pipeline_asks_for_its_own(look, live, monkeypatch):
+    """Who runs one of the pipelines needs the settings of that one; a name that no pipeline has is told."""
+    monkeypatch.delenv("ALPACA_KEY_ID")
+    monkeypatch.delenv("BUS_ADDRESS")
+    assert unwell(look(live)) == ["broker alpaca", "sink bus"]
+    assert unwell(look(live, pipeline="ta")) == []
+    assert unwell(look(live, pipeline="trading")) == ["broker alpaca"]
+    missing = look(live, pipeline="forwardr")["catalog"]
+    assert not missing.is_well
+    assert "did you mean 'forwarder'" in missing.detail
+
+
+def test_universe_of_jangar_is_not_asked(look, live, monkeypatch):
+    """Doctor reaches nobody but what runs here, and shows no password of an address."""
+    monkeypatch.setenv("TRADING_UNIVERSE_SOURCE", "jangar")
+    monkeypatch.setenv("JANGAR_SYMBOLS_URL", "http://ann:planted@127.0.0.1:1/symbols")
+    found = look(live)
+    assert unwell(found) == []
+    assert "planted" not in str(found)
+
+
+def test_tapes_need_no_universe(look, catalog):
+    """Nothing is said of symbols where no source asks for any."""
+    assert findings_of(look(catalog), "universe", "source", "sink") == []
 
 
 # ------------------------------------------------------------------------------------------------------------- the control
@@ -234,9 +346,11 @@ def kernel(state):
         server.stop()
 
 
-def test_kernel_that_runs_is_asked(look, kernel, catalog):
+def test_kernel_that_runs_is_asked(look, kernel, live, monkeypatch):
     """Each of its checks is a finding; its signal store is left alone, and its keys are its own."""
-    found = look(catalog)
+    monkeypatch.delenv("ALPACA_KEY_ID")
+    monkeypatch.setenv("ALPACA_MARKET_TYPE", "equity")
+    found = look(live)
     assert unwell(found) == []
     assert "account paper-PA1, broker paper, generation 7; orders may leave, 2 work" in found["kernel"].detail
     assert {subject for subject in found if subject.startswith("kernel, ")} == {
@@ -245,7 +359,8 @@ def test_kernel_that_runs_is_asked(look, kernel, catalog):
     assert kernel.checks.keys() == doctor.MENDS.keys()
     assert found["signal store"].detail == "in use: left alone"
     assert "the hash chain is intact" in found["audit"].detail
-    assert "keys of its own" in found["broker alpaca"].detail
+    assert "an environment of its own" in found["broker alpaca"].detail
+    assert "an environment of its own" in found["universe"].detail
 
 
 def test_what_is_wrong_with_it_is_told_with_a_mend(look, kernel):
@@ -264,6 +379,37 @@ def test_kernel_that_does_not_let_us_in(look, kernel, state):
     found = look()
     assert unwell(found) == ["kernel"]
     assert "TORGHUT_TOKEN" in found["kernel"].detail
+
+
+class Pipe:
+    """As much of `torghut forward` or `ta` as doctor asks."""
+
+    def health(self):
+        return []
+
+    def readiness(self):
+        return ["bus: gone"]
+
+    def gates(self):
+        return {"auth": "", "bus": "no broker answers (look at Kafka)"}
+
+    def metrics(self):
+        return {}
+
+
+def test_pipeline_without_trading_that_runs_is_asked(look, state):
+    """Each of its gates is a finding, with the reason where it is closed."""
+    server = AdminServer(Pipe(), is_probed_only=True, state_dir=state, port=0)
+    with StateDirectory(state):
+        server.start()
+        try:
+            found = look()
+        finally:
+            server.stop()
+    assert unwell(found) == ["gate bus"]
+    assert found["gate auth"].detail == "open"
+    assert found["gate bus"].detail == "no broker answers (look at Kafka)"
+    assert "in use by process" in found["process"].detail
 
 
 def test_other_process_that_has_the_directory(look, state):

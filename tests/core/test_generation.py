@@ -349,3 +349,11 @@ def test_warmup_that_is_no_number_of_rows_is_told(fakes, monkeypatch, fake_class
     monkeypatch.setattr(momentum, "warmup", warmup, raising=False)
     with pytest.raises(CatalogError, match=f"`warmup` of strategy 'macd-rsi': {reason}"):
         build(catalog(HEAD + STRATEGIES), fakes)
+
+
+def test_sink_beside_a_broker_is_refused(fakes):
+    """A pipeline that trades sends nothing to a bus, and who wrote a sink there is told so, with its place."""
+    text = HEAD.replace("cash: 2500.50}}", "cash: 2500.50}}\n    sink: {use: outlet}", 1)
+    [problem] = told(text, fakes)
+    assert problem.startswith("c.yaml:7:11: pipelines.trading.sink: gets nothing")
+    assert "torghut ta" in problem

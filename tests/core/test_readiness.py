@@ -166,3 +166,23 @@ def test_probes_are_served_without_a_kernel(url):
     assert 'torghut_ws_readyz_gate_status{gate="bus"} 0.0' in text
     assert 'torghut_ws_readyz_error_class{error_class="connection"} 1.0' in text
     assert "torghut_ws_reconnects_total 3.0" in text
+
+
+def test_each_class_of_trouble_is_logged_once(monkeypatch):
+    """The log tells why a gate stays closed when the reason becomes another one, and is not filled by two that take turns."""
+    told = []
+    monkeypatch.setattr("torghut_core.readiness.logs.warning", lambda event, **fields: told.append((event, fields)))
+    starting = Closed("not connected yet", "connecting")
+    part = Part(bus=starting)
+    readiness = Readiness(part)
+    for gate in (starting, AWAY, starting, AWAY, None, AWAY):
+        part.gates["bus"] = gate
+        readiness.look()
+        readiness.look()
+    assert told == [
+        ("not ready", {"bus": starting.reason}),
+        ("not ready", {"bus": AWAY.reason}),
+        ("ready again", {}),
+        ("not ready", {"bus": AWAY.reason}),
+    ]
+    assert [names for _, names in readiness.history] == [("bus",), (), ("bus",)]

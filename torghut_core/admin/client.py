@@ -72,7 +72,14 @@ class AdminClient:
         """What the API answers to a ``POST`` of a JSON value; raises as `get` does."""
         return self._ask("POST", path, json.dumps(value).encode(), CHANGE_SECONDS)
 
-    def _ask(self, method: str, path: str, body: bytes | None, seconds: float) -> dict[str, Any]:
+    def gates(self) -> dict[str, str]:
+        """By name, why what runs there makes no progress, "" where it does: also of `torghut forward` and `torghut ta`."""
+        gates: dict[str, str] = self._ask("GET", "/readyz", None, READ_SECONDS, (200, 503))["gates"]
+        return gates
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None, seconds: float, answers: tuple[int, ...] = (200,)
+    ) -> dict[str, Any]:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -96,11 +103,13 @@ class AdminClient:
             answer = json.loads(text)
         except ValueError:
             answer = None
-        if not isinstance(answer, dict) or (status != 200 and "error" not in answer):
-            raise StateError(f"{self.url} answers {status} and no JSON (give the --url of a running torghut)")
-        if status != 200:
+        if isinstance(answer, dict) and status in answers:
+            return answer
+        if isinstance(answer, dict) and "error" in answer:
             raise self._error(status, str(answer["error"]))
-        return answer
+        if status == 404:
+            raise NotFoundError(f"{self.url} has no {path}: nothing trades there (give the --url of a `torghut run`)")
+        raise StateError(f"{self.url} answers {status} and no JSON (give the --url of a running torghut)")
 
     def _error(self, status: int, message: str) -> TorghutError:
         if status == 404:

@@ -147,7 +147,7 @@ class AdminServer:
         except OSError as error:
             reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
             raise StateError(
-                f"the admin API cannot listen on {self._host}:{self._port}: {reason} "
+                f"cannot listen on {self._host}:{self._port}: {reason} "
                 "(stop what listens there, or give another --port)"
             ) from error
 

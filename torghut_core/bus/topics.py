@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from torghut_core.environment import Environment
 from torghut_core.errors import InputError
@@ -40,6 +40,17 @@ class Topics(Environment):
     topic_ta_status: TopicName = Field(
         default="torghut.ta.status.v1", description="topic of the TA pipeline's heartbeat"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        settings: dict[str, str] = {}
+        for setting in _FIELDS.values():
+            name = getattr(self, setting)
+            other = settings.setdefault(name, setting)
+            if other != setting:
+                both = f"{other.upper()} and {setting.upper()}"
+                raise ValueError(f"{both} share a topic, {name} (give each its own)")
+        return self
 
     def of(self, channel: str, simulated: bool = False) -> str:
         """The topic of a channel; `simulated` names another one, ``torghut.sim.`` instead of ``torghut.``.

@@ -28,6 +28,7 @@ import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from torghut_core import logs
 from torghut_core.errors import SettingsError, StateError
 from torghut_core.model.market import SIGNAL_COLUMNS, Batch
 from torghut_core.signals.failures import Remedy, StoreError, back_off, classify
@@ -38,10 +39,12 @@ from torghut_core.signals.schema import (
     TIME_ORDER,
     arrow_schema,
     database_ddl,
+    kept_days,
     payload_expression,
     table_columns,
     table_ddl,
     ttl_change,
+    ttl_setting,
 )
 from torghut_core.signals.store import (
     LONGEST_STEP,
@@ -85,10 +88,11 @@ class ClickHouseSignalStore(SignalDatabase):
         table is only read), or ``auto`` to look.
     ttl_days : days that each table keeps its rows, None for ever.
     cluster : name of the ClickHouse cluster that replicates the tables, "" for none.
-    owned : tables that are there get these `ttl_days` too; otherwise only tables that are made here.
+    apply_ttl : whether tables that are there get these `ttl_days` too; None: where that deletes no row.
     directory : where the files of an embedded store are; None of a server, which is asked for the room it has.
     block_age_s : how long a row may wait for others to be stored with, seconds; not after a mark.
     waits : whether `write` waits for a store that is slow, and raises what went wrong; see `BlockWriter`.
+    learned_at : see `open_signal_store`.
 
     Raises
     ------
@@ -104,11 +108,13 @@ class ClickHouseSignalStore(SignalDatabase):
         signal_schema: str = "auto",
         ttl_days: dict[str, int | None] | None = None,
         cluster: str = "",
-        owned: bool = False,
+        apply_ttl: bool | None = None,
         directory: Path | None = None,
         block_age_s: float = 1.0,
         waits: bool = True,
+        learned_at: int | None = None,
     ) -> None:
+        self._learned_at = learned_at
         self._directory = directory
         self._errors: Counter[str] = Counter()
         self._client = client
@@ -116,7 +122,7 @@ class ClickHouseSignalStore(SignalDatabase):
         self._tables = tables
         self._is_closed = False
         for table, name in tables.items():
-            self._ensure_table(table, name, (ttl_days or {}).get(table), cluster, owned)
+            self._ensure_table(table, name, (ttl_days or {}).get(table), cluster, apply_ttl)
         self._payload = self._signal_shape(signal_schema) == "envelope"
         self._writer = BlockWriter(self._insert, block_age_s=block_age_s, waits=waits, retry=_retry)
 
@@ -128,7 +134,7 @@ class ClickHouseSignalStore(SignalDatabase):
         StateError : an earlier block could not be stored. It and these rows are kept and tried again. Where `waits` is
             false: so many rows were kept that no more can be.
         """
-        rows = derived_rows(batch)
+        rows = derived_rows(batch, self._learned_at)
         if self._payload and "signals" in rows:
             raise SettingsError(
                 f"{self._tables['signals']} has the envelope shape, which torghut reads and does not write "
@@ -289,7 +295,7 @@ class ClickHouseSignalStore(SignalDatabase):
         """See `SignalDatabase.free_bytes`."""
         names = ", ".join("('{}', '{}')".format(*name.split(".")) for name in self._tables.values())
         sql = (
-            "SELECT min(free) FROM (SELECT policy_name, max(free_space) AS free FROM system.disks AS disk"  # noqa: S608 - checked names
+            "SELECT minOrNull(free) FROM (SELECT policy_name, max(free_space) AS free FROM system.disks AS disk"  # noqa: S608 - checked names
             " JOIN (SELECT policy_name, arrayJoin(disks) AS name FROM system.storage_policies WHERE policy_name IN"
             f" (SELECT storage_policy FROM system.tables WHERE (database, name) IN ({names}))) AS policy USING (name)"
             " GROUP BY policy_name)"
@@ -297,7 +303,14 @@ class ClickHouseSignalStore(SignalDatabase):
         with self._telling("cannot see what room there is"):
             if self._directory is not None:
                 return shutil.disk_usage(self._directory).free
-            return int(str(self._client.command(sql)))
+            room = self._client.query(sql).result_rows[0][0]
+            return None if room is None else int(room)
+
+    def kept_days(self, table: str) -> int | None:
+        """See `SignalDatabase.kept_days`."""
+        name = self._tables[table]
+        with self._telling(f"cannot describe {name}"):
+            return kept_days(str(self._client.command(f"SHOW CREATE TABLE {name}")))
 
     def _pages(self, table: str) -> Iterator[pa.Table]:
         """All rows in order of `KEY`, a page at a time, each page beginning after the last row of the one before."""
@@ -354,16 +367,30 @@ class ClickHouseSignalStore(SignalDatabase):
         with self._telling(f"cannot write {name}"):
             self._client.insert_arrow(name, block, settings={**_INSERT_SETTINGS, "insert_deduplication_token": token})
 
-    def _ensure_table(self, table: str, name: str, ttl_days: int | None, cluster: str, owned: bool) -> None:
-        """Make the table where it is missing; where it is there and `owned`, see to its TTL."""
+    def _ensure_table(self, table: str, name: str, days: int | None, cluster: str, apply_ttl: bool | None) -> None:
+        """Make the table where it is missing; where it is there, see to its TTL."""
         with self._telling(f"cannot make {name}, or set its TTL"):
             if not self._client.command(f"EXISTS TABLE {name}"):
                 self._client.command(database_ddl(name, cluster))
-                self._client.command(table_ddl(table, name, ttl_days, cluster))
-            elif owned:
-                made = str(self._client.command(f"SHOW CREATE TABLE {name}"))
-                if sql := ttl_change(name, made, ttl_days, cluster):
-                    self._client.command(sql)
+                self._client.command(table_ddl(table, name, days, cluster))
+                return
+            if apply_ttl is False:
+                return
+            sql = ttl_change(name, str(self._client.command(f"SHOW CREATE TABLE {name}")), days, cluster)
+            if not sql:
+                return
+            if days is None or apply_ttl or not self._has_rows_before(name, days):
+                self._client.command(sql)
+                return
+        logs.warning(
+            f"{name} has rows older than {ttl_setting(table)}={days}: they are kept, and its TTL stays as it is "
+            "(TA_CLICKHOUSE_APPLY_TTL=true deletes them; false keeps them without this word)"
+        )
+
+    def _has_rows_before(self, name: str, days: int) -> bool:
+        """Whether a TTL of so many days would delete anything at once."""
+        sql = f"SELECT count() FROM (SELECT 1 FROM {name} WHERE event_ts < now() - toIntervalDay({days}) LIMIT 1)"  # noqa: S608 - a checked name
+        return int(str(self._client.command(sql))) > 0
 
     def _signal_shape(self, signal_schema: str) -> str:
         name = self._tables["signals"]
@@ -459,5 +486,10 @@ def embedded_client(directory: Path) -> tuple[Client, str]:
 def _told(failed: str, error: Exception) -> StoreError:
     """What went wrong, without version and stack, and what to do about it where that is known."""
     text = str(error).partition("\n")[0].rpartition("DB::Exception: ")[2].partition(" (version ")[0].rstrip(" .")
+    root: BaseException = error
+    while (cause := root.__cause__ or root.__context__) is not None:
+        root = cause
+    if isinstance(root, OSError) and root.strerror:  # a client's story of its retries has it at the end
+        text = root.strerror
     error_class, remedy, mend = classify(error)
     return StoreError(f"{failed}: {text} ({mend})", error_class, remedy)

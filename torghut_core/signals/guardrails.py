@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from torghut_core import logs
 from torghut_core.errors import StateError
 from torghut_core.ports import Closed, Metric
 from torghut_core.signals.failures import Remedy, StoreError
@@ -57,6 +58,7 @@ class Guardrails:
         self._checking = Lock()
         self._next = clock()
         self._free: int | None = None
+        self._is_told = False
         self._newest: dict[str, int | None] = {}
         self._paused: StoreError | None = None
         self._failed: Closed | None = None
@@ -109,12 +111,18 @@ class Guardrails:
     def _judge(self) -> None:
         free = self._free
         if free is None:
+            if not self._is_told:
+                logs.warning(
+                    "what room the signal store has is not known: writing is not paused for want of it (its tables are of "
+                    "an engine that does not say on which disks they are, such as Distributed; watch those yourself)"
+                )
+            self._is_told = True
             return
         if self._paused is None and free < self._min_free:
             self._paused = StoreError(
                 f"writing to the signal store is paused: {free:,} bytes are free, less than {self._min_free:,} "
-                f"(free disk space, shorten TA_SIGNALS_TTL_DAYS or TA_MICROBARS_TTL_DAYS; it goes on by itself at "
-                f"{self._resume_free:,})",
+                f"(free disk space, or shorten TA_SIGNALS_TTL_DAYS or TA_MICROBARS_TTL_DAYS with "
+                f"TA_CLICKHOUSE_APPLY_TTL=true; it goes on by itself at {self._resume_free:,})",
                 "disk-full",
                 Remedy.PAUSE,
             )

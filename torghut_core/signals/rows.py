@@ -35,7 +35,7 @@ _OBJECTS = 600
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """Rows of one table out of one batch, with the loop's time at which each became known (shape (n,), ns)."""
+    """Rows of one table out of one batch, with the time at which each became known, the loop's (shape (n,), ns)."""
 
     symbols: SymbolTable
     values: Bars | Signals
@@ -60,14 +60,18 @@ class Rows(msgspec.Struct, frozen=True):
         return Rows(self.symbols, self.values.rows(start, stop), self.ingest_ts[start:stop])
 
 
-def derived_rows(batch: Batch) -> dict[str, Rows]:
-    """The rows of a batch for each table that gets any; copied where they are a part of a larger block."""
+def derived_rows(batch: Batch, learned_at: int | None = None) -> dict[str, Rows]:
+    """The rows of a batch for each table that gets any; copied where they are a part of a larger block.
+
+    `learned_at` is the time, ns, before which none of them was known here, whatever the loop's time was; None: as that says.
+    """
+    known = batch.now if learned_at is None else np.maximum(batch.now, learned_at)
     tables: dict[str, Bars | Signals] = {"microbars": batch.microbars, "signals": batch.signals}
     return {
         table: Rows(
             batch.symbols,
             type(values)(np.ascontiguousarray(values.ints), np.ascontiguousarray(values.floats)),
-            batch.now[values.at - batch.start],
+            known[values.at - batch.start],
         )
         for table, values in tables.items()
         if len(values)

@@ -77,6 +77,7 @@ KEY = ("symbol", "event_ts", "window_size", "seq")
 TIME_ORDER = ("event_ts", "symbol", "window_size", "seq")
 """The order in which readers give rows."""
 
+_TTL = re.compile(r"TTL toDateTime\(event_ts\) \+ toIntervalDay\((\d+)\)(?! TO |,)")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -151,6 +152,23 @@ def table_ddl(table: str, name: str, ttl_days: int | None = None, cluster: str =
 def ttl_expression(days: int) -> str:
     """The TTL of a table, written as ClickHouse prints it back."""
     return f"toDateTime(event_ts) + toIntervalDay({days})"
+
+
+def ttl_setting(table: str) -> str:
+    """The setting that says for how many days ``microbars`` or ``signals`` are kept."""
+    return f"TA_{table.upper()}_TTL_DAYS"
+
+
+def kept_days(made: str) -> int | None:
+    """Days that a table, of which ClickHouse prints `made`, keeps its rows; None for ever, or by a rule that is not ours.
+
+    Examples
+    --------
+    >>> kept_days(f"... TTL {ttl_expression(14)} SETTINGS ...")
+    14
+    """
+    found = _TTL.search(made)
+    return None if found is None else int(found[1])
 
 
 def ttl_change(name: str, made: str, ttl_days: int | None, cluster: str = "") -> str:

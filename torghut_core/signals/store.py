@@ -18,7 +18,6 @@ from torghut_core.errors import InputError, NotFoundError
 from torghut_core.model.market import SIGNAL_COLUMNS, Batch
 from torghut_core.ports import SignalReader, SignalStore
 from torghut_core.signals.failures import StoreError
-from torghut_core.signals.guardrails import Guardrails
 from torghut_core.signals.rows import Rows, arrow_table, derived_rows, mask
 from torghut_core.signals.schema import (
     BAR_VALUES,
@@ -66,7 +65,7 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class SignalDatabase(SignalStore, SignalReader):
-    """A signal store with readers, and with what guards it.
+    """A signal store with readers, and with what `Guardrails` asks it.
 
     They give each row once, the one with the latest `ingest_ts`, in order of (event_ts, symbol, window_size, seq), and
     see only what is stored: `flush` first to see what was just written. Missing values are null.
@@ -90,7 +89,12 @@ class SignalDatabase(SignalStore, SignalReader):
 
     @abstractmethod
     def free_bytes(self) -> int | None:
-        """Room on the fullest of the disks that it writes to; None where it writes to none."""
+        """Room on the fullest of the disks that it writes to; None where it writes to none, or nobody knows to which."""
+
+    def kept_days(self, table: str) -> int | None:
+        """Days after their `event_ts` for which ``microbars`` or ``signals`` are kept; None for ever, as far as is known."""
+        del table
+        return None
 
     def pause(self, reason: StoreError) -> None:
         """Write nothing until `resume`: rows are taken as far as there is room in memory, then `reason` is raised."""
@@ -108,12 +112,6 @@ class SignalDatabase(SignalStore, SignalReader):
     def errors(self) -> dict[str, int]:
         """How often it could not do what it was asked, by `StoreError.error_class`."""
         return {}
-
-    def guard(
-        self, *, min_free_bytes: int, resume_free_bytes: int | None = None, max_age_s: float | None = None
-    ) -> Guardrails:
-        """What looks after its room and its newest rows; parameters as `Guardrails` has them."""
-        return Guardrails(self, min_free_bytes=min_free_bytes, resume_free_bytes=resume_free_bytes, max_age_s=max_age_s)
 
     def bars(
         self,
@@ -160,18 +158,23 @@ class SignalDatabase(SignalStore, SignalReader):
 class MemorySignalStore(SignalDatabase):
     """A signal store that is gone when the process ends: for tests, and for runs that keep nothing.
 
+    Parameters
+    ----------
+    learned_at : see `open_signal_store`.
+
     Examples
     --------
     >>> MemorySignalStore().counts()
     {'microbars': 0, 'signals': 0}
     """
 
-    def __init__(self) -> None:
+    def __init__(self, learned_at: int | None = None) -> None:
+        self._learned_at = learned_at
         self._rows: dict[str, list[Rows]] = {table: [] for table in TABLES}
 
     def write(self, batch: Batch) -> None:
         """Keep the derived rows of a batch."""
-        for table, rows in derived_rows(batch).items():
+        for table, rows in derived_rows(batch, self._learned_at).items():
             self._rows[table].append(rows)
 
     def flush(self) -> None:
@@ -275,9 +278,10 @@ def open_signal_store(
     microbars_ttl_days: int | None = 30,
     signals_ttl_days: int | None = 14,
     cluster: str = "",
-    apply_ttl: bool = False,
+    apply_ttl: bool | None = None,
     block_age_s: float = 1.0,
     waits: bool = True,
+    learned_at: int | None = None,
 ) -> SignalDatabase:
     """Open the signal store that the settings ask for: a server, else an embedded one, else one in memory.
 
@@ -290,10 +294,12 @@ def open_signal_store(
     signal_schema : shape of the signal table, ``auto``, ``envelope`` or ``flat``.
     microbars_ttl_days, signals_ttl_days : days that rows are kept, None for ever: replays, whose tapes are old.
     cluster : name of the ClickHouse cluster that replicates the server's tables, "" for none.
-    apply_ttl : a server's tables that are there already get these days too.
+    apply_ttl : whether tables that are there get these days too, which may delete rows; None: where it deletes none.
     block_age_s : how long a row may wait for others to be stored with, seconds.
     waits : whether `write` waits for a store that is slow, and raises what went wrong. Otherwise rows are kept in memory
         meanwhile, `SignalDatabase.trouble` says why, and `write` raises only when there is no more room for them.
+    learned_at : the time, ns, that `ingest_ts` of no row is before: rows of a back-fill have to replace what is there. None:
+        it is the loop's time, so that deriving the same again gives the same rows.
 
     Raises
     ------
@@ -305,7 +311,7 @@ def open_signal_store(
         "signals": qualified_name("TRADING_SIGNAL_TABLE", signal_table),
     }
     if not url and directory is None:
-        return MemorySignalStore()
+        return MemorySignalStore(learned_at)
     from torghut_core.signals import clickhouse  # the client costs 0.2 s to import, the embedded engine as much again
 
     if url or directory is None:
@@ -320,10 +326,11 @@ def open_signal_store(
             signal_schema,
             {"microbars": microbars_ttl_days, "signals": signals_ttl_days},
             cluster if url else "",
-            owned=not url or apply_ttl,
+            apply_ttl=apply_ttl,
             directory=None if url else directory,
             block_age_s=block_age_s,
             waits=waits,
+            learned_at=learned_at,
         )
     except BaseException:
         client.close()

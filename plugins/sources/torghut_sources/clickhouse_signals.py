@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import Field
 
 from torghut_core import (
     SIGNAL_COLUMNS,
@@ -43,7 +44,9 @@ BAR_COLUMNS = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"
 class PollSettings(Environment):
     """What the environment says about reading the signal store."""
 
-    trading_poll_ms: int = 5000
+    trading_poll_ms: int = Field(
+        default=5000, ge=1, description="pause between two looks at the signal store, milliseconds"
+    )
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -96,6 +99,10 @@ class ClickHouseSignals(Source):
     other. A signal whose bar is not there holds its series back until the bar comes, or the look-back has passed: then
     it is left out and counted, because nothing can be decided without a price.
 
+    How old a row is, the wall clock says. While a batch is given that has one older than `fresh_after_s`, the gate
+    ``freshness`` is closed, and a batch has no fresh row behind one that is not: of what is caught up with, after a restart
+    or because TA was away, nothing is traded as if it were of now.
+
     `now` is the largest end of a bar so far. It depends on the rows alone, until nothing has come for the look-back: then
     a clock tick follows each poll, that far behind.
 
@@ -117,10 +124,11 @@ class ClickHouseSignals(Source):
             "newest", help="where to begin without a cursor: at the newest row less the look-back, or with the oldest"
         )
         fresh_after_s: float | None = param(
-            120, gt=0, help="how old the newest row may be before the gate `freshness` closes, seconds; null: any age"
+            120, gt=0, help="how old a row may be before it closes the gate `freshness`, seconds; null: any age"
         )
 
     is_stored: ClassVar[bool] = True
+    settings = (PollSettings,)
 
     def __init__(
         self,
@@ -143,6 +151,8 @@ class ClickHouseSignals(Source):
         self._position = 0
         self._now = 0
         self._quiet_since: tuple[float, int] | None = None
+        self._given: int | None = None
+        self._fresh_since = 0
         self._held: dict[tuple[str, str], int] = {}
         self._waiting: dict[tuple[str, str], float] = {}
         self._trouble: Closed | None = Closed("the signal store was not read yet (wait for the first poll)", "starting")
@@ -193,7 +203,9 @@ class ClickHouseSignals(Source):
                 self._counted["polls"] += 1
             rows = _rows(page)
             for places in self._judge(rows, size):
+                self._given = rows[places[0]].end
                 yield self._batch(page, rows, places)
+                self._given = None
             last = rows[-1] if len(rows) == self.params.batch else None
             after = None
             if self._advance(None if last is None else last.end):
@@ -224,17 +236,23 @@ class ClickHouseSignals(Source):
         return {symbol: self._tracks[symbol].since for symbol in symbols}
 
     def _judge(self, rows: list[Row], size: int) -> Iterator[list[int]]:
-        """The places of the rows that are to be given, at most `size` at a time; marks each as seen before it is given."""
+        """The places of the rows that are to be given, at most `size` at a time; marks each as seen before it is given.
+
+        What is fresh is judged once, when a batch is begun, for those before it took their time.
+        """
+        limit = self.params.fresh_after_s
         for row in rows:
             track = self._tracks[row.symbol]
             track.newest = max(track.newest, row.end)
         places: list[int] = []
         for place, row in enumerate(rows):
+            if places and (len(places) == size or rows[places[0]].end < self._fresh_since <= row.end):
+                yield places
+                places = []
             if self._is_next(row, self._tracks[row.symbol]):
+                if not places and limit is not None:
+                    self._fresh_since = self._wall() - round(limit * SECOND)
                 places.append(place)
-                if len(places) == size:
-                    yield places
-                    places = []
         if places:
             yield places
 
@@ -368,17 +386,26 @@ class ClickHouseSignals(Source):
         }
 
     def gates(self) -> Mapping[str, Closed | None]:
-        """``store``: it answers; ``freshness``: its newest row is not too old, where that is judged."""
+        """``store``: it answers; ``freshness``: neither its newest row nor one that is being given is too old."""
         return {"store": self._trouble, "freshness": self._staleness()}
 
     def _staleness(self) -> Closed | None:
         limit, age_s = self.params.fresh_after_s, self._age_s()
-        if limit is None or (age_s is not None and age_s <= limit):
+        if limit is None:
             return None
         if age_s is None:
             return Closed("no signal came yet (see whether the TA pipeline runs)", "no-rows")
-        told = f"the newest signal is {age_s:,.0f} s old, more than {limit:g} s (see whether the TA pipeline runs)"
-        return Closed(told, "stale")
+        if age_s > limit:
+            told = f"the newest signal is {age_s:,.0f} s old, more than {limit:g} s (see whether the TA pipeline runs)"
+            return Closed(told, "stale")
+        if age_s < -limit:
+            told = f"the newest signal is {-age_s:,.0f} s ahead of this machine's clock (set the clock)"
+            return Closed(told, "ahead")
+        if self._given is not None and self._given < self._fresh_since:
+            age_s = (self._wall() - self._given) / SECOND
+            told = f"signals are caught up with: one is {age_s:,.0f} s old, more than {limit:g} s (wait; it opens by itself)"
+            return Closed(told, "stale")
+        return None
 
     def _age_s(self) -> float | None:
         """Seconds since the newest row that was seen could be known."""

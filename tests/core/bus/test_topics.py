@@ -3,6 +3,7 @@
 import pytest
 
 from torghut_core.bus.topics import Topics
+from torghut_core.errors import SettingsError
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,10 @@ def test_simulated_topics_are_others(monkeypatch, name, simulated):
     monkeypatch.setenv("TOPIC_TRADES", name)
     assert Topics.read().of("trades") == name
     assert Topics.read().of("trades", simulated=True) == simulated
+
+
+def test_two_channels_on_one_topic_are_refused(monkeypatch):
+    """A slip in a name is told by both settings, before anything is written where it does not belong."""
+    monkeypatch.setenv("TOPIC_QUOTES", "torghut.trades.v1")
+    with pytest.raises(SettingsError, match=r"TOPIC_TRADES and TOPIC_QUOTES share a topic, torghut\.trades\.v1"):
+        Topics.read()

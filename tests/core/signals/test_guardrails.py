@@ -163,10 +163,27 @@ def test_metrics_are_the_user_s(store):
 
 def test_a_store_in_memory_has_room():
     """It writes to no disk, so nothing is paused."""
-    guarded = MemorySignalStore().guard(min_free_bytes=GIB)
+    guarded = Guardrails(MemorySignalStore(), min_free_bytes=GIB)
     guarded.check()
     assert guarded.may_write
     assert guarded.gates() == {"store": None}
+
+
+def test_room_that_nobody_knows_pauses_nothing_and_is_told_once(store, monkeypatch):
+    """Tables of an engine without disks of its own: not to know is not to have none, and an operator learns of it."""
+    told = []
+    monkeypatch.setattr("torghut_core.signals.guardrails.logs.warning", told.append)
+    store.free = None
+    guarded = guard(store)
+    guarded.check()
+    guarded.check()
+
+    assert guarded.may_write
+    assert store.done == []
+    assert guarded.gates()["store"] is None
+    assert "clickhouse_guardrails_disk_free_bytes" not in guarded.metrics()
+    (text,) = told
+    assert "not known" in text
 
 
 @pytest.mark.parametrize("remedy", Remedy)

@@ -59,6 +59,14 @@ def test_ingest_ts_is_the_loop_s_time_at_the_row():
     assert stored("signals", batch)["ingest_ts"].cast(pa.int64()).to_pylist() == batch.now.tolist()
 
 
+def test_rows_that_were_learned_later_say_so():
+    """What is fetched after the fact is newer than what the loop made of it then, and never older than the loop's time."""
+    batch = batch_of([1.0, 2.0, 3.0])
+    rows = arrow_table("signals", [derived_rows(batch, T0 + 2 * SECOND)["signals"]])
+
+    assert rows["ingest_ts"].cast(pa.int64()).to_pylist() == [T0 + n * SECOND for n in (2, 2, 3)]
+
+
 def test_no_value_is_null():
     """NaN becomes null, in a column that has some values and in one that has none; the close is not stored."""
     table = stored("signals", batch_of([math.nan, 31.5]))

@@ -6,7 +6,15 @@ import pytest
 
 from torghut_core.errors import NotFoundError, SettingsError
 from torghut_core.model.market import SIGNAL_COLUMNS
-from torghut_core.signals.schema import PAYLOAD_PATHS, TABLES, database_ddl, qualified_name, table_columns, table_ddl
+from torghut_core.signals.schema import (
+    PAYLOAD_PATHS,
+    TABLES,
+    database_ddl,
+    kept_days,
+    qualified_name,
+    table_columns,
+    table_ddl,
+)
 
 HEAD = [
     *("symbol", "event_ts", "seq", "ingest_ts", "is_final", "source"),
@@ -36,6 +44,24 @@ def test_ddl_has_the_contract_s_engine_partition_order_and_ttl():
 def test_ddl_without_days_keeps_rows_for_ever():
     """The tapes of replays are old: their state has no TTL."""
     assert "TTL" not in table_ddl("microbars", "torghut.ta_microbars")
+
+
+@pytest.mark.parametrize(
+    ("ttl", "days"),
+    [
+        ("TTL toDateTime(event_ts) + toIntervalDay(14)\nSETTINGS index_granularity = 8192", 14),
+        ("TTL toDateTime(event_ts) + toIntervalDay(90)", 90),
+        (
+            "TTL toDateTime(event_ts) + toIntervalDay(7) TO VOLUME 'cold', toDateTime(event_ts) + toIntervalDay(90)",
+            None,
+        ),
+        ("TTL toDateTime(ingest_ts) + toIntervalDay(7)", None),
+        ("SETTINGS index_granularity = 8192", None),
+    ],
+)
+def test_days_are_known_where_the_rule_is_ours(ttl, days):
+    """A TTL that moves rows, or goes by another column, says nothing of the days after `event_ts`."""
+    assert kept_days(f"CREATE TABLE torghut.ta_signals (...) ORDER BY (symbol)\n{ttl}") == days
 
 
 def test_ddl_on_a_cluster_is_replicated():

@@ -16,6 +16,7 @@ from torghut_core.signals import clickhouse as clickhouse_module
 from torghut_core.signals import failures as failures_module
 from torghut_core.signals import writer as writer_module
 from torghut_core.signals.failures import Remedy, StoreError
+from torghut_core.signals.guardrails import Guardrails
 from torghut_core.timestamps import SECOND
 
 KEPT = {"microbars_ttl_days": None, "signals_ttl_days": None}
@@ -172,8 +173,7 @@ def test_a_server_that_comes_back_gets_what_it_missed(tmp_path, derived_batch, q
 
 def test_a_full_disk_pauses_writing_until_there_is_room(clickhouse, store, derived_batch):
     """Below the threshold not one insert leaves; above it, with the margin, everything that waited is stored."""
-    guard = store.guard(min_free_bytes=1000)
-    guard._every_s = 0
+    guard = Guardrails(store, min_free_bytes=1000, every_s=0)
     clickhouse.set_disks(default=(999, 10_000))
     guard.check()
     before = time.time_ns()
@@ -198,6 +198,19 @@ def test_disks_that_the_tables_do_not_use_do_not_count(clickhouse, store):
     """A server's other disk may be full, or as large as an object store says."""
     clickhouse.set_disks(default=(500, 1000), backup=(1, 1000), s3=(2**64 - 1, 2**64 - 1))
     assert store.free_bytes() == 500
+
+
+def test_room_of_tables_without_disks_is_not_known(clickhouse, store):
+    """A Buffer or Distributed table has no storage policy: that is no full disk."""
+    names = {"price_table": "torghut.ta_microbars_buffer", "signal_table": "torghut.ta_signals_buffer"}
+    for name in store._tables.values():
+        engine = f"Buffer('torghut', '{name.partition('.')[2]}', 1, 1, 1, 1, 1, 1, 1)"
+        store._client.command(f"CREATE TABLE {name}_buffer AS {name} ENGINE = {engine}")
+    with closing(open_signal_store(url=clickhouse.url, **names)) as buffered:
+        assert buffered.free_bytes() is None
+    for name in names.values():
+        store._client.command(f"DROP TABLE {name}")
+    assert store.free_bytes() > 0
 
 
 def test_room_of_an_embedded_store(embedded):
@@ -260,12 +273,12 @@ def test_a_mark_cuts_blocks(store, derived_batch, clickhouse):
 
 
 def test_days_of_a_server_s_tables_follow_the_settings_where_they_may(clickhouse, store):
-    """With `apply_ttl` a table that is there gets the days of the settings, once; without it, it keeps its own."""
+    """With `apply_ttl` a table that is there gets the days of the settings, once; with False it keeps its own."""
 
     def ttl():
         return str(store._client.command("SHOW CREATE TABLE torghut.ta_signals"))
 
-    open_signal_store(url=clickhouse.url, signals_ttl_days=7).close()
+    open_signal_store(url=clickhouse.url, signals_ttl_days=7, apply_ttl=False).close()
     assert "TTL" not in ttl()
     for days in (7, 7, 9):
         open_signal_store(url=clickhouse.url, signals_ttl_days=days, apply_ttl=True).close()

@@ -18,10 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from torghut_core.errors import SettingsError, StateError
+from torghut_core.settings import load_settings
 from torghut_core.signals import MemorySignalStore, open_signal_store
 from torghut_core.signals import clickhouse as clickhouse_module
 from torghut_core.signals.clickhouse import ClickHouseSignalStore
 from torghut_core.signals.schema import HEAD, TABLES
+from torghut_core.state import StateDirectory
+from torghut_core.stores import open_signals
 from torghut_core.timestamps import SECOND
 
 pytest.importorskip("chdb", reason="the embedded ClickHouse is torghut[embedded]")
@@ -132,6 +135,64 @@ def test_rows_past_their_days_are_dropped(tmp_path, derived_batch):
             store._client.command(f"OPTIMIZE TABLE {name} FINAL")
         assert store.bars()["close"].to_pylist() == [20.0, 1.0]
         assert store.signals()["macd"].to_pylist() == [1.0]
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the store warned of."""
+    told = []
+    monkeypatch.setattr("torghut_core.signals.clickhouse.logs.warning", told.append)
+    return told
+
+
+def merged(store):
+    """What is there when ClickHouse has done what it would do some time."""
+    for name in store._tables.values():
+        store._client.command(f"OPTIMIZE TABLE {name} FINAL")
+    return store.counts()
+
+
+def test_a_live_run_deletes_no_row_of_a_replay(tmp_path, derived_batch, told, monkeypatch):
+    """`torghut run` in the state of a replay deleted all of its rows at once, without a word.
+
+    They are kept, new ones with them, and the log says so, until somebody asks for the days that the settings say.
+    """
+    monkeypatch.delenv("TA_CLICKHOUSE_URL", raising=False)
+    state = StateDirectory(tmp_path)
+    with closing(open_signals(load_settings(), state, is_replay=True)) as store:
+        store.write(derived_batch([1.0]))
+    with closing(open_signals(load_settings(), state, is_replay=False)) as store:
+        store.write(derived_batch([2.0], first=T0 + SECOND))
+        store.flush()
+        assert merged(store) == {"microbars": 2, "signals": 2}
+        assert store.kept_days("signals") is None
+    assert [text.partition(":")[0] for text in told] == [
+        "torghut.ta_microbars has rows older than TA_MICROBARS_TTL_DAYS=30",
+        "torghut.ta_signals has rows older than TA_SIGNALS_TTL_DAYS=14",
+    ]
+    monkeypatch.setenv("TA_CLICKHOUSE_APPLY_TTL", "true")
+    with closing(open_signals(load_settings(), state, is_replay=False)) as store:
+        assert merged(store) == {"microbars": 0, "signals": 0}
+        assert store.kept_days("signals") == 14
+
+
+def test_days_are_made_fewer_only_where_that_deletes_nothing(tmp_path, derived_batch, told):
+    """Young rows lose nothing by a shorter TTL; rows of the day before yesterday would, and so it is not set."""
+    for days, kept, words in ((9, 9, 0), (3, 3, 0), (1, 3, 1), (30, 30, 1)):
+        with closing(open_signal_store(tmp_path, microbars_ttl_days=None, signals_ttl_days=days)) as store:
+            store.write(derived_batch([1.0], first=time.time_ns() - 2 * DAY))
+            store.flush()
+            assert (store.kept_days("signals"), len(told)) == (kept, words)
+    with closing(open_signal_store(tmp_path, signals_ttl_days=1, apply_ttl=False)) as store:
+        assert (store.kept_days("signals"), len(told)) == (30, 1)
+
+
+def test_who_only_reads_changes_no_days(tmp_path):
+    """`torghut signals export` and `doctor` took the TTL off an embedded store."""
+    state = StateDirectory(tmp_path)
+    open_signals(load_settings(), state, is_replay=False).close()
+    with closing(open_signals(load_settings(), state)) as store:
+        assert (store.kept_days("microbars"), store.kept_days("signals")) == (30, 14)
 
 
 def test_a_block_may_span_years(embedded, derived_batch):

@@ -84,6 +84,18 @@ def test_of_equal_keys_the_row_known_last_is_read(store, derived_batch, delays, 
     assert pq.read_table(tmp_path / "signals.parquet")["macd"].to_pylist() == [105.0]
 
 
+def test_a_back_fill_replaces_rows_that_the_loop_knew_later(store, derived_batch):
+    """When the loop closes a window depends on what other symbols bring: rows that are fetched later win all the same."""
+    store.write(derived_batch([100.0], delay=9 * SECOND))
+    store.flush()
+    store._learned_at = T0 + 3600 * SECOND
+    store.write(derived_batch([150.0]))
+    store.flush()
+
+    assert store.bars()["close"].to_pylist() == [150.0]
+    assert store.signals()["macd"].to_pylist() == [150.0]
+
+
 def test_a_span_is_half_open(store, derived_batch):
     """`since` is in, `until` is out, to the nanosecond: spans side by side share no row and leave none out."""
     store.write(derived_batch([1.0, 2.0, 3.0, 4.0]))

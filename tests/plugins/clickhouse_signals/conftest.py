@@ -85,10 +85,21 @@ class Story:
     """Polls of a store to which something is added between them.
 
     `deliveries` are the rows (or an error that the next poll meets, or a call) that come before each poll; `restarts`
-    the numbers of yielded batches after which the source is replaced by a new one that seeks the cursor.
+    the numbers of yielded batches after which the source is replaced by a new one that seeks the cursor; `trade` is called
+    with each batch while it is being given.
     """
 
-    def __init__(self, deliveries: Sequence, *, size=1000, restarts=(), symbols=("ES", "NQ"), cursor=None, **params):
+    def __init__(
+        self,
+        deliveries: Sequence,
+        *,
+        size=1000,
+        restarts=(),
+        symbols=("ES", "NQ"),
+        cursor=None,
+        trade=lambda _batch: None,
+        **params,
+    ):
         self.store = MemorySignalStore()
         self.universe = Wanted(*symbols)
         self.batches: list[Batch] = []
@@ -102,6 +113,7 @@ class Story:
         self._restarts = set(restarts)
         self._params = {"start": "earliest", "poll_ms": 1, "look_back_s": 10} | params
         self._cursor = cursor
+        self._trade = trade
         self._error = None
         self._ended = []
         self.source = self._make()
@@ -157,6 +169,7 @@ class Story:
             async for batch in stream:
                 self.batches.append(batch)
                 self.cursors.append(self.source.cursor())
+                self._trade(batch)
                 if len(self.batches) in self._restarts:
                     kept = json.loads(json.dumps(self.source.cursor()))
                     self._ended.append(self.source)

@@ -175,6 +175,60 @@ def test_old_rows_close_the_freshness_gate():
     assert Story([[], later], fresh_after_s=None).run().gates[-1]["freshness"] is None
 
 
+def test_old_rows_are_never_given_with_the_gate_open():
+    """After a restart, or when TA catches up, a page holds hours: nothing of it is traded as if it were of now.
+
+    The newest row of the page is fresh, and that says nothing of those before it: they come in batches of their own.
+    """
+    given = []
+
+    def catch_up(story):
+        story.wall = T0 + 480 * MINUTE + 30 * SECOND
+        store_rows(story.store, es(*range(480), step=MINUTE))
+
+    def trade(batch):
+        closed = told.source.gates()["freshness"]
+        given.append((len(batch), closed and closed.error_class, closed.reason if closed else ""))
+
+    told = Story([catch_up, []], trade=trade)
+    told.run()
+
+    assert [(rows, error_class) for rows, error_class, _ in given] == [(478, "stale"), (2, None)]
+    assert "28,770 s old, more than 120 s" in given[0][2]
+    assert told.gates[-1]["freshness"] is None
+
+
+def test_a_symbol_that_lags_closes_the_gate_for_its_own_rows_alone():
+    """Old rows of one symbol are behind the fresh ones of the other; when they are given, the gate is open again."""
+    is_open = []
+
+    def begin(story):
+        story.wall = T0 + 601 * SECOND
+        store_rows(story.store, es(600))
+
+    def trade(batch):
+        is_open.append((batch.symbols.names[batch.bars.symbol[0]], told.source.gates()["freshness"] is None))
+
+    told = Story([begin, [Stored("NQ", 0), Stored("NQ", 1)], es(601), []], trade=trade)
+    told.run()
+
+    assert is_open == [("ES", True), ("NQ", False), ("ES", True)]
+    assert [gates["freshness"] for gates in told.gates] == [None, None, None, None]
+
+
+def test_a_clock_that_is_slow_makes_nothing_fresh():
+    """How old a row is cannot be told where the newest is ahead of this machine's clock: the gate says which to mend."""
+
+    def behind(story):
+        story.wall -= 3600 * SECOND
+        store_rows(story.store, es(0, 3599))
+
+    told = Story([behind, []]).run()
+    closed = told.gates[-1]["freshness"]
+    assert closed.error_class == "ahead"
+    assert "7,200 s ahead" in closed.reason
+
+
 def test_time_goes_on_when_nothing_comes():
     """After the look-back a tick follows each poll, as far behind as rows may be late; a row in time is never overtaken."""
 
@@ -211,9 +265,10 @@ def test_the_environment_says_how_often_to_poll(monkeypatch):
     """TRADING_POLL_MS holds where the catalog says nothing; nonsense is told at once."""
     monkeypatch.setenv("TRADING_POLL_MS", "250")
     assert Story([[]], poll_ms=None).run().slept == [0.25]
-    monkeypatch.setenv("TRADING_POLL_MS", "often")
-    with pytest.raises(SettingsError, match="TRADING_POLL_MS"):
-        Story([[]], poll_ms=None)
+    for nonsense in ("often", "0", "-3"):
+        monkeypatch.setenv("TRADING_POLL_MS", nonsense)
+        with pytest.raises(SettingsError, match="TRADING_POLL_MS"):
+            Story([[]], poll_ms=None)
 
 
 def test_it_needs_a_store_and_a_connection():

@@ -54,6 +54,27 @@ def test_each_row_is_given_once_and_series_never_run_back(story):
 
 
 @few
+@given(deliveries, st.integers(1, 7), st.lists(st.integers(0, 3)), st.integers(1, 5))
+def test_the_gate_is_open_for_a_batch_if_all_of_it_is_fresh(story, size, waits, fresh_after_s):
+    """However slowly batches are traded meanwhile, none has a row that is too old with the gate open, or closed without."""
+    limit = fresh_after_s * SECOND
+
+    def trade(batch):
+        if len(batch.bars):
+            oldest = int((batch.bars.event_ts + batch.bars.step).min())
+            is_open = told.source.gates()["freshness"] is None
+            is_fresh = told.wall - oldest <= limit and newest() - told.wall <= limit
+            assert is_open == is_fresh
+        told.wall += (waits.pop() if waits else 0) * SECOND
+
+    def newest():
+        return max(track.newest for track in told.source._tracks.values() if track.seen)
+
+    told = Story(story, size=size, fresh_after_s=fresh_after_s, trade=trade)
+    told.run()
+
+
+@few
 @given(deliveries)
 def test_no_row_is_lost_without_a_count(story):
     """Every row that has a bar is given, or counted as late; the rest waits for its bar, and what came after it."""

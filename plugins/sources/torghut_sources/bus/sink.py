@@ -52,7 +52,7 @@ class BusSink(Sink):
         self._writer: Writer | None = None
         self._topics: dict[str, str] = {}
         self._keys: dict[str, bytes] = {}
-        self._names: Callable[[str], str] = Topics().of
+        self._names: Callable[[str], str] | None = None
         self._avro: Avro | None = None
 
     @abstractmethod
@@ -66,12 +66,16 @@ class BusSink(Sink):
         ------
         SettingsError : a setting or secret is missing or wrong.
         """
-        names = Topics.read()
-        self._names = lambda channel: names.of(channel, self.params.simulated)
+        topics = Topics.read()
+
+        def names(channel: str) -> str:
+            return topics.of(channel, self.params.simulated)
+
+        self._names = names
         if self.params.encoding == "avro":
             from torghut_sources.bus.avro import avro
 
-            self._avro = avro(self._names)
+            self._avro = avro(names)
             if self._avro is None:
                 raise SettingsError("SCHEMA_REGISTRY_URL is not set, and encoding is avro (set it, or send JSON)")
         self._writer = self._bus(connection).writer()
@@ -146,6 +150,7 @@ class BusSink(Sink):
         }
 
     def _topic(self, channel: str) -> str:
+        assert self._names is not None, "`send` looks whether it is connected"
         topic = self._topics[channel] = self._names(channel)
         return topic
 
@@ -159,6 +164,7 @@ class KafkaSink(BusSink):
     """Write messages to Kafka, with `KafkaSettings`."""
 
     secrets: ClassVar[tuple[str, ...]] = (PASSWORD,)
+    settings = (KafkaSettings, Topics)
 
     def _bus(self, connection: Connection) -> Bus:
         settings = KafkaSettings.read()
