@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from torghut_core.bus.marks import time_message
 from torghut_core.intake import Intake
-from torghut_core.ports import Metric, Sink, Source
+from torghut_core.ports import Closed, Metric, Sink, Source
 from torghut_core.snapshots import Snapshot, SnapshotStore
 
 BATCH_SIZE = 4096
@@ -108,6 +108,10 @@ class Forwarder:
         if self._snapshots is not None and cursor:
             await asyncio.to_thread(self._snapshots.save, self._name, Snapshot([], cursor, 0))
         self._source.commit(cursor)
+
+    def gates(self) -> dict[str, Closed | None]:
+        """None of its own: source and sink have them."""
+        return {}
 
     def metrics(self) -> dict[str, Metric]:
         """Events by channel."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Protocol
 
 from torghut_core import catalog as catalogs
 from torghut_core import logs
@@ -22,7 +22,7 @@ from torghut_core.daemon_threads import DaemonThreads
 from torghut_core.errors import CatalogError
 from torghut_core.forward import Forwarder
 from torghut_core.generation import Generation, build
-from torghut_core.ports import Metric, Sink, Source
+from torghut_core.ports import Closed, Metric, Sink, Source
 from torghut_core.readiness import Readiness
 from torghut_core.settings import Settings, load_settings
 from torghut_core.signals.guardrails import Guardrails
@@ -33,6 +33,18 @@ from torghut_core.ta import Deriver
 
 STOP_SECONDS = 10.0
 """How long a process that is told to stop tries to make durable what it has."""
+
+
+class Part(Protocol):
+    """What tells of itself in the probes."""
+
+    def gates(self) -> Mapping[str, Closed | None]:
+        """By name, why it makes no progress."""
+        ...
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Numbers by name."""
+        ...
 
 
 class Service:
@@ -120,9 +132,10 @@ class Service:
         universe = universe_of(symbols, self._state)
         connection = connection_of(settings, self._state, universe)
         self._work: Forwarder | Deriver = self._worker(generation, source, sink, stack)
-        self._parts: list[Any] = [universe, source, *([sink] if sink else [])]
+        parts: list[Part | None] = [universe, source, sink, self._guard, self._work]
+        self._parts = [part for part in parts if part is not None]
         self._readiness = Readiness(
-            *(part.gates for part in (*self._parts, self._guard, self._work) if hasattr(part, "gates")),
+            *(part.gates for part in self._parts),
             kill_after_s=settings.health_not_ready_kill_after_ms / 1000,
         )
         universe.start()
@@ -229,6 +242,6 @@ class Service:
     def metrics(self) -> Mapping[str, Metric]:
         """See `admin.probes.Probed`."""
         numbers: dict[str, Metric] = {}
-        for part in (*self._parts, *([self._guard] if self._guard else []), self._work, self._readiness):
+        for part in self._parts:
             numbers |= part.metrics()
-        return numbers
+        return numbers | self._readiness.metrics()
