@@ -230,6 +230,32 @@ def test_closed_market_may_be_silent():
     assert made.problem.error_class == "mute"
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_silence_before_the_opening_bell_does_not_count(answers):
+    """From the open on a feed has `stale_s` to give data, however long it was silent before; then it is mute."""
+    is_open = False
+    made = live(expects=lambda: is_open)
+    now = 0.0
+    while now < 300:
+        now = made.deadline
+        made.at(now)
+        made.ponged(now)
+        made.requests()
+    is_open, opened = True, now
+    while made.has_socket:
+        now = made.deadline
+        if answers and now >= opened + 25:
+            made.heard(now, is_data=True)
+            break
+        made.at(now)
+        made.ponged(now)
+        made.requests()
+    assert made.has_socket == answers
+    if not answers:
+        assert made.problem.error_class == "mute"
+        assert 30 <= now - opened <= 40  # the bell is noticed at the next look at the clocks
+
+
 def test_own_pause_is_no_silence():
     """While the caller does not read nothing is overdue, and after that all clocks begin anew."""
     made = live()

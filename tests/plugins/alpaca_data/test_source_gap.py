@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torghut_sources.alpaca.gap import SMALLEST, Once, Recent
-from torghut_sources.alpaca.inbox import Inbox
+from torghut_sources.alpaca.inbox import MARK_S, Inbox
 from torghut_sources.alpaca.source import Alpaca
 from torghut_sources.alpaca.wire import Wire
 
@@ -98,22 +100,6 @@ def test_events_that_differ_in_anything_are_kept():
     assert once.drops == {"quotes": 7, "trades": 10}
 
 
-def test_row_of_the_history_that_cannot_be_used_is_counted(simulated):
-    """What a page of the history holds and is left out stands in the source's metric, as of the stream."""
-
-    async def main():
-        source = simulated.source(simulated.Venue(), simulated.Listed("BTC/USD"))
-        history = Alpaca._open_history(source)
-        good = {"t": "2026-01-05T14:30:00Z", "p": 1.0, "s": 2.0}
-        page = {"trades": {"BTC/USD": [good, good | {"p": None}, good | {"t": "soon"}]}, "next_page_token": None}
-        events, token = history._read("trades", "BTC/USD", json.dumps(page).encode())
-        assert (len(events), token) == (1, None)
-        assert source.metrics()["ws_complaints_total"] == {"message": 1, "time": 1}
-        await history.aclose()
-
-    simulated.run(main())
-
-
 def test_inbox_tells_how_long_its_oldest_frame_has_waited():
     """Whatever was taken, dropped or waits behind a gap; nothing where nothing waits."""
     now = [0.0]
@@ -137,6 +123,104 @@ def test_inbox_tells_how_long_its_oldest_frame_has_waited():
         assert inbox.age(1e6) == 0
 
     asyncio.run(wait())
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.sampled_from([0.0, 0.01, 0.2, 0.25, 3.0])),
+        st.tuples(st.just("take"), st.integers(1, 5)),
+        st.tuples(st.sampled_from(["lose", "miss", "bridge", "pass"]), st.just(1)),
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+@example([("lose", 1), ("put", 0.0), ("put", 3.0), ("lose", 1), ("put", 0.01)])
+def test_age_and_arrival_are_known_whatever_happens(steps):
+    """What waits, is taken or is dropped: of the oldest frame to `MARK_S`, and what was taken had come by then."""
+
+    async def main():
+        inbox, now = Inbox(1000, 10**6), 0.0
+        ready, behind = [], []
+        for step, size in steps:
+            if step == "put":
+                now += size
+                inbox.put(b"x", now)
+                (behind if inbox.has_gap else ready).append(now)
+            elif step == "take":
+                taken, ready = ready[:size], ready[size:]
+                assert len(inbox.take(size)) == len(taken)
+                if taken:
+                    assert taken[-1] <= inbox.came_by(now) <= min(now, taken[-1] + MARK_S)
+            elif step == "lose":
+                inbox.lose()
+                behind = []
+            elif step == "miss":
+                ready, behind = [], behind if inbox.has_gap else ready
+                inbox.miss()
+            elif step == "bridge":
+                inbox.bridge()
+                ready, behind = ready + behind, []
+            else:
+                now += 7
+            waits = ready + behind
+            assert len(inbox) == inbox.size == len(waits)
+            age = inbox.age(now)
+            assert abs(age - (now - waits[0])) <= MARK_S if waits else age == 0
+
+    asyncio.run(main())
+
+
+def test_any_thread_may_ask_for_the_age():
+    """While frames come and are taken and dropped, an asker in another thread always gets an answer that can be."""
+    inbox, wrong, is_over = Inbox(10**6, 10**9), [], threading.Event()
+
+    def ask():
+        while not is_over.is_set():
+            try:
+                if not 0 <= inbox.age(1e6) <= 1e6:
+                    wrong.append("age")
+            except Exception as error:
+                wrong.append(error)
+
+    askers = [threading.Thread(target=ask) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for asker in askers:
+            asker.start()
+        for number in range(10_000):
+            inbox.put(b"x", float(number))
+            if number % 1000 == 500:
+                inbox.lose()
+            if number % 1000 > 900:
+                inbox.take(20)
+            if number % 2000 == 1999:
+                inbox.bridge()
+    finally:
+        is_over.set()
+        for asker in askers:
+            asker.join()
+        sys.setswitchinterval(interval)
+    assert wrong == []
+
+
+def test_two_gaps_are_one():
+    """Where something is missing before a gap too, what waits between the two is dropped: the history has all of it."""
+
+    async def main():
+        inbox = Inbox(max_frames=4, max_bytes=100)
+        inbox.put(b"between", 0.0)
+        inbox.lose()
+        inbox.put(b"after", 0.0)
+        inbox.miss()
+        assert (len(inbox), inbox.size) == (1, 5)
+        assert inbox.take(9) == []
+        inbox.bridge()
+        assert inbox.take(9) == [b"after"]
+
+    asyncio.run(main())
 
 
 def test_what_waits_too_long_closes_freshness():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torghut_sources.alpaca.gap import Once
 
 from torghut_core import Envelope, InputError, format_timestamp
 
@@ -244,15 +245,24 @@ def test_nothing_is_lost_or_late_by_a_clock_that_is_wrong(simulated, schedule, a
     assert (np.maximum.accumulate(times) - times).max() <= 50_000_000
 
 
+@pytest.mark.parametrize("ahead_s", [0, 40, -40])
 @pytest.mark.parametrize("is_quiet", [False, True])
-def test_bar_that_has_not_ended_is_left_to_the_stream(simulated, is_quiet):
-    """What the history tells of a minute that goes on still is not given out: the bar is, when the stream tells it."""
+def test_bar_that_has_not_ended_is_left_to_the_stream(simulated, is_quiet, ahead_s):
+    """What the history tells of a minute that goes on still is not given out: the bar is, when the stream tells it.
+
+    The clock of this machine is of no matter.
+    """
 
     async def main():
         venue, tape = simulated.Venue(), PacedTape(simulated)
         zero = simulated.T0 - 3600 * 10**9
         source = simulated.source(
-            venue, simulated.Listed("BTC/USD"), wall=lambda: zero + tape.now(), stale_after_s=60, overlap_ms=60_000
+            venue,
+            simulated.Listed("BTC/USD"),
+            wall=lambda: zero + tape.now() + ahead_s * 10**9,
+            stale_after_s=60,
+            overlap_ms=60_000,
+            max_ahead_ms=60_000,
         )
         bars = []
 
@@ -720,6 +730,8 @@ def test_minute_is_one_row(simulated):
         await asyncio.sleep(0.1)
         venue.transport.end()
         venue.past = [first | {"v": 4.0}, second | {"v": 5.0}, simulated.bar(18_000)]
+        await venue.settled()
+        venue.happen(simulated.trade(22_000))  # the third minute is over
         await asyncio.sleep(1)
         source.close()
         await taker
@@ -743,6 +755,23 @@ def test_minute_is_one_row(simulated):
         source.close()
 
     simulated.run(again())
+
+
+def test_lag_of_a_bar_counts_from_its_end(simulated):
+    """A bar is not late by the minute that it is about."""
+
+    async def main():
+        venue = simulated.Venue()
+        source = simulated.source(venue, simulated.Listed("BTC/USD"))
+        pending = asyncio.ensure_future(anext(source.batches(10)))
+        await venue.settled()
+        venue.happen(simulated.bar(0))
+        known = int((await pending).now[-1])
+        lag_ms = (simulated.T0 - known) / 10**6
+        assert source.metrics()["ws_lag_ms"] == {"0.5": lag_ms, "0.99": lag_ms}
+        source.close()
+
+    simulated.run(main())
 
 
 @pytest.mark.parametrize("frame", ["ahead", "bad"])
@@ -801,5 +830,296 @@ def test_symbol_that_becomes_wanted_in_a_gap_is_filled_as_the_others(simulated):
         filled = await anext(stream)
         assert [filled.symbols.names[number] for number in filled.trades.symbol] == ["BTC/USD", "ETH/USD"]
         source.close()
+
+    simulated.run(main())
+
+
+class Paced:
+    """A source that is read, on a clock that is right, and a venue that tells a trade of each symbol now and then."""
+
+    def __init__(self, kit, *symbols, ahead_s=0, **params):
+        self._kit, self._symbols, self._ahead = kit, symbols, ahead_s * 10**9
+        self._start = asyncio.get_running_loop().time()
+        self.venue = kit.Venue()
+        quick = {"overlap_ms": 50, "history_lag_ms": 200, "stale_after_s": 600, "ping_s": 300}
+        self.source = kit.source(self.venue, kit.Listed(*symbols), wall=self.wall, **{**quick, **params})
+        self.sent, self.given, self.bars = [], [], []
+        self.may_take = asyncio.Event()
+        self.may_take.set()
+        self._number = 0
+
+    def now(self):
+        return int((asyncio.get_running_loop().time() - self._start) * 10**9)
+
+    def time(self):
+        """The feed's, ns."""
+        return self._kit.T0 - 3600 * 10**9 + self.now()
+
+    def wall(self):
+        return self.time() + self._ahead
+
+    def begin(self):
+        self._taker = asyncio.create_task(self._take())
+
+    async def _take(self):
+        async for batch in self.source.batches(1000):
+            names = [batch.symbols.names[number] for number in batch.trades.symbol.tolist()]
+            self.given += zip(names, batch.trades.event_ts.tolist(), strict=True)
+            self.bars += zip(batch.bars.event_ts.tolist(), batch.bars.volume.tolist(), strict=True)
+            await self.may_take.wait()
+
+    async def flow(self, seconds, at_once=1):
+        """Trades of all symbols, ten times a second."""
+        for _ in range(int(seconds * 10)):
+            told = []
+            for number in range(at_once):
+                for symbol in self._symbols:
+                    self._number += 1
+                    told.append(self._kit.trade(self._number, symbol, at=self.now() + number))
+            self.sent += [(message["S"], message["t"]) for message in told]
+            self.venue.happen(*told)
+            await asyncio.sleep(0.1)
+
+    async def end(self):
+        self.source.close()
+        await self._taker
+
+    def told(self):
+        """What was given out, as it was sent."""
+        return [(name, format_timestamp(ts)) for name, ts in self.given]
+
+
+def late_subscriptions(kit, seconds):
+    """A venue that answers each subscription but the first so much later."""
+
+    class Late(kit.Venue):
+        def said(self, transport, request):
+            wait = seconds if request["action"] == "subscribe" and transport.subscribed else 0
+            asyncio.get_running_loop().call_later(wait, super().said, transport, request)
+
+    return Late
+
+
+@pytest.mark.parametrize("is_restart", [False, True])
+def test_gap_lasts_until_all_symbols_are_subscribed(simulated, is_restart):
+    """What happens to a symbol while another one is told already comes from the history, after a restart too."""
+
+    async def main():
+        simulated.Venue = late_subscriptions(simulated, 3)
+        rig = Paced(simulated, "BTC/USD", "ETH/USD", batch=1, answer_s=10)
+        if is_restart:
+            rig.source.seek({"position": 0, "seq": 0, "now": rig.time() - 1})
+        rig.begin()
+        if not is_restart:
+            await asyncio.sleep(4)
+        await rig.flow(8)
+        if not is_restart:
+            rig.venue.transport.end()
+        await rig.flow(8)
+        await asyncio.sleep(5)
+        await rig.end()
+        assert sorted(rig.told()) == sorted(rig.sent)
+
+    simulated.run(main())
+
+
+@pytest.mark.parametrize("queue_frames", [100_000, 60])
+def test_gap_before_a_gap_is_filled_with_it(simulated, queue_frames):
+    """A frame that cannot be read, found after the connection was lost behind it: both gaps are filled, as one.
+
+    Also where the frames between them had stopped the reading.
+    """
+
+    async def main():
+        rig = Paced(simulated, "BTC/USD", queue_frames=queue_frames)
+        rig.begin()
+        await rig.venue.settled()
+        await rig.flow(2)
+        rig.may_take.clear()
+        await rig.flow(0.2)
+        rig.venue.transport.give(raw=b'[{"T":"t",')
+        await rig.flow(6)
+        rig.venue.is_down = True
+        rig.venue.transport.end()
+        await rig.flow(3)
+        rig.venue.is_down = False
+        await rig.flow(2)
+        rig.may_take.set()
+        await rig.flow(5)
+        await asyncio.sleep(2)
+        assert rig.source.gates()["backfill"] is None
+        await rig.end()
+        assert rig.told() == rig.sent
+
+    simulated.run(main())
+
+
+def test_history_that_was_away_is_not_asked_up_to_now(simulated):
+    """However long it did not answer, nothing is given twice or out of order, also where little can be remembered."""
+
+    async def main():
+        rig = Paced(simulated, "BTC/USD")
+        rig.source._once = Once(1)
+        rig.begin()
+        await rig.venue.settled()
+        await rig.flow(1)
+        rig.venue.rest_faults = 60
+        rig.venue.transport.end()
+        await rig.flow(15, at_once=100)
+        await asyncio.sleep(5)
+        await rig.end()
+        assert rig.told() == rig.sent
+
+    simulated.run(main())
+
+
+@pytest.mark.parametrize("why", ["cut", "cut-within", "unread", "restart"])
+def test_gap_is_filled_though_the_stream_begins_with_something_old(simulated, why):
+    """A trade that is reported late, told first behind a gap, is no end of it, be it from before the gap or from within."""
+
+    async def main():
+        rig = Paced(simulated, "BTC/USD")
+        late = simulated.trade(10**6, at=rig.now())
+        if why == "restart":
+            rig.source.seek({"position": 0, "seq": 0, "now": rig.time() + 1})
+            await rig.flow(3)
+            rig.begin()
+            await rig.venue.settled()
+        else:
+            rig.begin()
+            await rig.venue.settled()
+            await rig.flow(2)
+            rig.sent.append((late["S"], late["t"]))
+        if why == "unread":
+            rig.venue.transport.is_mute = True
+            await rig.flow(0.1)
+            rig.venue.transport.is_mute = False
+            rig.venue.transport.give(raw=b'[{"T":"t",')
+        elif why != "restart":
+            rig.venue.is_down = True
+            rig.venue.transport.end()
+            await rig.flow(1)
+            if why == "cut-within":
+                late |= {"t": format_timestamp(rig.time())}
+                rig.sent[20] = (late["S"], late["t"])
+            await rig.flow(2)
+            rig.venue.is_down = False
+            await rig.venue.settled()
+        rig.venue.transport.give(late)
+        await rig.flow(3)
+        await asyncio.sleep(2)
+        await rig.end()
+        assert sorted(set(rig.told())) == sorted(set(rig.sent))
+
+    simulated.run(main())
+
+
+def test_fill_that_the_next_gap_overtakes_ends(simulated):
+    """A stream that is mute behind a gap, and lost again, leaves no fill that waits for what it tells: both are one gap."""
+
+    async def main():
+        rig = Paced(simulated, "BTC/USD", history_lag_ms=500)
+        rig.begin()
+        await rig.venue.settled()
+        await rig.flow(1)
+        rig.venue.transport.end()
+        await rig.venue.settled()
+        rig.venue.transport.is_mute = True
+        await rig.flow(1)
+        rig.venue.transport.end()
+        await rig.flow(5)
+        assert rig.source.gates()["backfill"] is None
+        await asyncio.sleep(1)
+        await rig.end()
+        assert rig.told() == rig.sent
+
+    simulated.run(main())
+
+
+@pytest.mark.parametrize("why", ["late", "slow", "unread"])
+def test_bar_that_ended_unheard_is_found(simulated, why):
+    """Its minute ended in a gap of a market that is quiet: also where events take a while to come, or waited to be taken."""
+
+    async def main():
+        rig = Paced(simulated, "BTC/USD")
+        whole, ends_s, delay_s = simulated.bar(0), 40, 0.15
+        rig.begin()
+        await asyncio.sleep(ends_s - 5)
+        if why == "slow":
+            rig.may_take.clear()
+            rig.venue.happen(simulated.trade(0, at=rig.now()))
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(4)
+        rig.venue.happen(simulated.trade(1, at=rig.now() - int(delay_s * 10**9)))
+        if why == "unread":
+            await asyncio.sleep(1.01 - (why == "slow") * 0.1)
+            rig.venue.remember(whole)
+            rig.venue.transport.give(raw=b'[{"T":"b",')
+        else:
+            rig.venue.is_down = True
+            rig.venue.transport.end()
+            await asyncio.sleep(0.9)
+            rig.venue.happen(whole)
+            rig.venue.is_down = False
+            await rig.venue.settled()
+        await asyncio.sleep(20)
+        rig.may_take.set()
+        await asyncio.sleep(5)
+        assert rig.source.gates()["backfill"] is None
+        await rig.end()
+        assert [volume for _, volume in rig.bars] == [whole["v"]]
+
+    simulated.run(main())
+
+
+def test_feed_that_has_told_nothing_yet_has_no_time(simulated):
+    """At a first start nothing is given out before the first event, however long that takes."""
+
+    async def main():
+        rig = Paced(simulated, "BTC/USD", tick_ms=500)
+        pending = asyncio.ensure_future(anext(rig.source.batches(10)))
+        await asyncio.sleep(60)
+        assert not pending.done()
+        rig.venue.happen(simulated.trade(0, at=rig.now()))
+        assert len((await pending).trades) == 1
+        rig.source.close()
+
+    simulated.run(main())
+
+
+def test_quiet_feed_has_a_time_after_a_restart(simulated):
+    """When its past is known time is told though nothing comes."""
+
+    async def main():
+        rig = Paced(simulated, "BTC/USD", tick_ms=500)
+        start = rig.time()
+        rig.source.seek({"position": 0, "seq": 0, "now": start})
+        batch = await anext(rig.source.batches(10))
+        assert len(batch.trades) == len(batch.bars) == 0
+        assert start < batch.now[0] <= rig.time()
+        rig.source.close()
+
+    simulated.run(main())
+
+
+@pytest.mark.parametrize("ahead_s", [-8, 0, 8])
+@pytest.mark.parametrize("after_s", [-20, -2, 2, 20])
+def test_bar_of_a_restart_is_whole(simulated, ahead_s, after_s):
+    """A quiet market, a restart before or after a minute's end, a clock that is wrong: its bar comes once, with all its trades."""
+
+    async def main():
+        rig = Paced(simulated, "BTC/USD", ahead_s=ahead_s)
+        whole, ends_s = simulated.bar(0), 40
+        so_far = whole | {"v": 1.0}
+        rig.venue.past = [simulated.trade(0), so_far]
+        rig.source.seek({"position": 0, "seq": 0, "now": rig.time()})
+        asyncio.get_running_loop().call_later(ends_s + after_s, rig.begin)
+        await asyncio.sleep(ends_s)
+        rig.venue.past.remove(so_far)
+        rig.venue.happen(whole)
+        await asyncio.sleep(40)
+        assert rig.source.gates()["backfill"] is None
+        await rig.end()
+        assert rig.bars == [(simulated.T0 - 3620 * 10**9, whole["v"])]
 
     simulated.run(main())

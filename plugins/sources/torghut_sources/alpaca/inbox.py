@@ -1,8 +1,8 @@
 """Frames between the socket and whoever reads them: a bounded queue that knows where something is missing.
 
-What comes after a gap waits behind it until the gap is being filled. When the connection is lost once more before that,
-what waits is dropped: the history that will fill the gap has it too. So there is one gap at a time, and frames that are
-taken follow each other without any.
+What comes after a gap waits behind it until the gap is being filled. When something is lost once more before that, behind
+it or before it, what waits between the two is dropped: the history that will fill the gap has it too. So there is one gap
+at a time, and frames that are taken follow each other without any.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
+NEVER = float("inf")
 MARK_S = 0.25
 """Between two frames of which it is noted when they came, seconds at least."""
 
@@ -28,7 +29,8 @@ class Inbox:
     def __init__(self, max_frames: int, max_bytes: int) -> None:
         self._came = 0
         self._marks: deque[tuple[int, float]] = deque()
-        """Number of a frame and when it came, for one now and then."""
+        """Number of a frame and when it came, for one now and then; once there is one, there is always one."""
+        self._marked_at = -NEVER
         self._max_frames, self._max_bytes = max_frames, max_bytes
         self._ready: deque[bytes] = deque()
         self._behind: deque[bytes] = deque()
@@ -59,32 +61,35 @@ class Inbox:
         """Whether something is missing before all frames that can be taken later."""
         return self._has_gap
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether there is something to be taken, before any gap."""
-        return bool(self._ready)
-
     def put(self, frame: bytes, at: float) -> None:
         """A frame came, at a monotonic time, seconds."""
+        self._came += 1
+        if at - self._marked_at >= MARK_S:
+            self._mark(at)
         (self._behind if self._has_gap else self._ready).append(frame)
         self._bytes += len(frame)
-        self._came += 1
-        if not self._marks or at - self._marks[-1][1] >= MARK_S:
-            self._marks.append((self._came, at))
         self._changed.set()
 
     def age(self, now: float) -> float:
-        """How long the oldest frame has waited, give or take `MARK_S`, seconds; 0 where none waits."""
-        oldest = self._came - len(self) + 1
-        while len(self._marks) > 1 and self._marks[1][0] <= oldest:
-            self._marks.popleft()
-        return now - self._marks[0][1] if len(self) else 0.0
+        """How long the oldest frame has waited, give or take `MARK_S`, seconds; 0 where none waits. Any thread may ask."""
+        waiting = len(self)
+        if not waiting:
+            return 0.0
+        marks = self._marks.copy()  # the loop changes them meanwhile
+        is_own = len(marks) > 1 and marks[1][0] <= self._came - waiting + 1
+        return now - marks[is_own][1]
+
+    def came_by(self, now: float) -> float:
+        """When all that was taken had come at the latest: right to `MARK_S`, and never later than `now`; -inf before."""
+        return min(now, self._marks[0][1] + MARK_S) if self._marks else -NEVER
 
     def take(self, most: int) -> list[bytes]:
         """At most so many frames, before any gap; empty where there are none."""
         ready = self._ready
         frames = [ready.popleft() for _ in range(min(most, len(ready)))]
         self._bytes -= sum(map(len, frames))
+        if len(self._marks) > 1:
+            self._forget_marks()
         return frames
 
     def ready_from(self, place: int) -> Iterator[bytes]:
@@ -98,15 +103,17 @@ class Inbox:
 
     def lose(self) -> None:
         """Something is missing after all that has come."""
-        self._bytes -= sum(map(len, self._behind))
-        self._behind.clear()
+        self._came -= len(self._behind)
+        self._drop(self._behind)
         self._has_gap = True
         self._changed.set()
 
     def miss(self) -> None:
         """Something is missing before all that is here."""
-        self._behind.extendleft(reversed(self._ready))
-        self._ready.clear()
+        if self._has_gap:
+            self._drop(self._ready)
+        else:
+            self._behind, self._ready = self._ready, self._behind
         self._has_gap = True
         self._changed.set()
 
@@ -128,3 +135,26 @@ class Inbox:
         except TimeoutError:
             return
         self._changed.clear()
+
+    def _drop(self, frames: deque[bytes]) -> None:
+        """The history that fills the gap has these too."""
+        self._bytes -= sum(map(len, frames))
+        frames.clear()
+        while len(self._marks) > 1 and self._marks[-1][0] > self._came:
+            self._marks.pop()
+        self._forget_marks()
+        self._marked_at = -NEVER
+
+    def _mark(self, at: float) -> None:
+        """The frame that comes now has a mark."""
+        if len(self):
+            self._marks.append((self._came, at))
+        else:
+            self._marks = deque([(self._came, at)])
+        self._marked_at = at
+
+    def _forget_marks(self) -> None:
+        """Those of frames that do not wait any more, but for the last."""
+        taken = self._came - len(self)
+        while len(self._marks) > 1 and self._marks[1][0] <= taken:
+            self._marks.popleft()

@@ -140,6 +140,7 @@ class Line:
         log.error("alpaca: %s; what was missed is asked of the history", problem.reason)
         self.session.gap()
         self.inbox.miss()
+        self.relieve()
 
     def lose(self, problem: Closed, policy: Policy = "retry") -> None:
         """Give the connection up."""
@@ -226,6 +227,8 @@ class Line:
             if self.listening_since is None:
                 self.listening_since = self._wall()
             log.info("alpaca: %d symbols are subscribed", len(session.confirmed))
+            if session.has_gap:
+                self.inbox.lose()  # what came while others were not subscribed yet is no end of it
             self.inbox.wake()
         self._send()
 

@@ -6,8 +6,8 @@ became false. What is not in the table is the venue's oddity when the venue said
 
 **Silence** has three meanings. Nothing is answered during the introduction: the connection is given up after
 `Clocks.answer_s`. Nothing at all is heard, not even a pong: half-open, given up `ping_s` after the ping. Pongs come but
-no data: mute, given up after `stale_s` while data has to come (crypto: always, equities: in regular hours), else after
-`quiet_s`. A pause that the caller itself makes (`pause`) counts for none of them.
+no data: mute, given up when data has had to come for `stale_s` (crypto: always, equities: in regular hours, so not at the
+opening bell), else after `quiet_s`. A pause that the caller itself makes (`pause`) counts for none of them.
 
 **Trying again** is one attempt at a time. After a failure the wait is drawn evenly from 0 to a ceiling that doubles
 (`base_s` up to `max_s`), so that many clients never come back at the same moment. A venue that has connections enough (406,
@@ -108,7 +108,7 @@ class Session:
     symbols : what to subscribe.
     batch : symbols per request at most.
     now : the monotonic time, seconds.
-    expects_data : whether the market is such that data has to come; asked when there is silence.
+    expects_data : whether the market is such that data has to come; asked at each look at the clocks.
     chance : gives numbers from 0 to 1, for the waits.
     """
 
@@ -143,7 +143,7 @@ class Session:
         self._admitted_at: float | None = None
         self._unusable: str | None = None
         self._pinged_at: float | None = None
-        self._ponged_at = -NEVER
+        self._expected_at = now if expects_data() else None
 
     @property
     def state(self) -> State:
@@ -191,11 +191,6 @@ class Session:
         return self._subscribed_at
 
     @property
-    def ponged_at(self) -> float:
-        """When the last pong came: the connection was whole then."""
-        return self._ponged_at
-
-    @property
     def deadline(self) -> float:
         """When `at` is to be called if nothing happens before."""
         if self._state is State.STOPPED:
@@ -207,7 +202,7 @@ class Session:
         ping = (self._heard_at if self._pinged_at is None else self._pinged_at) + self._clocks.ping_s
         if self._asked is not None:
             ping = min(ping, self._due)
-        stale = self._data_at + self._clocks.stale_s
+        stale = max(self._data_at, self._expected_at or 0.0) + self._clocks.stale_s
         return min(ping, stale) if stale > self._looked_at else ping
 
     def requests(self) -> list[Request]:
@@ -308,7 +303,6 @@ class Session:
 
     def ponged(self, now: float) -> None:
         """A pong came."""
-        self._ponged_at = now
         self.heard(now, is_data=False)
 
     def pause(self, is_paused: bool, now: float) -> None:
@@ -322,6 +316,10 @@ class Session:
     def at(self, now: float) -> None:
         """Look at the clocks."""
         self._looked_at = now
+        if not self._expects_data():
+            self._expected_at = None
+        elif self._expected_at is None:
+            self._expected_at = now
         if self._state in INTRODUCTION:
             if now >= self._due:
                 self.lost(
@@ -415,10 +413,10 @@ class Session:
         return Closed(f"no data {since}", "stale") if self._expects_data() else None
 
     def _is_mute(self, now: float) -> bool:
-        silence = now - max(self._data_at, self._subscribed_at)
-        if silence < min(self._clocks.stale_s, self._clocks.quiet_s):
-            return False
-        return silence >= self._clocks.quiet_s or self._expects_data()
+        since = max(self._data_at, self._subscribed_at)
+        if now - since >= self._clocks.quiet_s:
+            return True
+        return self._expected_at is not None and now - max(since, self._expected_at) >= self._clocks.stale_s
 
     def _knows(self, event: Event) -> bool:
         return event in TABLE[self._state]

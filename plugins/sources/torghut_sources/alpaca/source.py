@@ -9,17 +9,9 @@ up, and in the end it says that we are slow (407) or cuts the connection. Then i
 room, and what was missed comes from the history. During the introduction the socket is read whatever waits, as nothing
 could be confirmed otherwise; that lasts for some answers.
 
-**What fills a gap** is the history up to the first event that the stream tells behind it, and `overlap_ms` more, as events
-overtake each other: of the rest the stream has all. Each channel of each symbol is asked at a time of its own, so beyond
-that one may have what another lacks, and it would make that late. While the stream tells nothing, the edge is how far the
-history can be known to be told: the last event's time and what passed since, less `history_lag_ms`. An answer beyond that
-shows that it is later than thought, and all are asked again up to there, until no answer goes beyond. A bar that has not ended by then is left to the stream. The time of day is
-in this only where nothing was ever heard, and then `max_ahead_ms` of error are allowed for.
-
-**When it is silent.** The time of a silent feed is the time of its last event and what passed since. It is told (a clock
-tick) only where somebody else confirms that nothing happened: the history is asked for the symbols that were heard last
-(`LOOKED_AT`). Where it knows more than the stream told, the stream is mute, and it is opened again. Without back-fill a
-pong has to do.
+**What is missing** is asked of the history, up to the first event that the stream tells behind it: see `gap`. How far the
+history can be known to be told is a matter of the feed's own time: see `feed`. The time of day is in this only where the
+stream has told nothing yet, and then `max_ahead_ms` of error are allowed for. While nothing comes: see `silence`.
 """
 
 from __future__ import annotations
@@ -31,6 +23,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -49,20 +42,20 @@ from torghut_core import (
     param,
     parse_timestamp,
 )
-from torghut_sources.alpaca.gap import Once
+from torghut_sources.alpaca.feed import SECOND, FeedClock
+from torghut_sources.alpaca.gap import MINUTE, Gap, Once
 from torghut_sources.alpaca.history import History
 from torghut_sources.alpaca.hours import regular_hours
 from torghut_sources.alpaca.inbox import Inbox
 from torghut_sources.alpaca.session import Clocks, Session, State
 from torghut_sources.alpaca.settings import HISTORY_CHANNELS, AlpacaSettings
+from torghut_sources.alpaca.silence import Silence
 from torghut_sources.alpaca.wire import Complaint, Events, Quote, Trade, Wire
 
 if TYPE_CHECKING:
     from torghut_sources.alpaca.line import Line
 
-SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
-MINUTE = 60 * SECOND
 KEY_ID, SECRET_KEY = "ALPACA_KEY_ID", "ALPACA_SECRET_KEY"
 NAME = "alpaca"
 """The envelope's `source`."""
@@ -76,8 +69,6 @@ LONGEST_TICK_S = 60.0
 """The longest pause between two ticks of a silent feed, seconds: each is twice as long as the one before."""
 CONNECTION_LIMIT_MAX_S = 60.0
 """The longest wait after a connection limit, seconds."""
-GRACE_S = 0.1
-"""How much longer than the history the stream may take to tell the same, seconds."""
 LAGS = 1024
 """Chunks of which the lag of the last event is kept for the metrics."""
 COUNTS = (
@@ -168,13 +159,10 @@ class Alpaca(Source):
     ) -> None:
         super().__init__(params)
         self._given_settings = settings
-        self.clock, self._wall, self._chance = clock, wall, chance
+        self._clock, self._wall, self._chance = clock, wall, chance
         self._symbols = SymbolTable()
         self._position = self._seq = self._now = 0
-        self._latest: int | None = None if params.since is None else parse_timestamp(params.since)
-        self._latest_at: float | None = None
-        self._whole: int | None = self._latest
-        self._whole_at: float | None = None
+        self._feed = self._feed_from(None if params.since is None else parse_timestamp(params.since))
         self._fill_problem: Closed | None = None
         self._line: Line | None = None
         self._history: History | None = None
@@ -282,7 +270,8 @@ class Alpaca(Source):
         """Go on after `cursor`: what happened since then is asked of the history first."""
         self._position, self._seq, self._now = int(cursor["position"]), int(cursor["seq"]), int(cursor["now"])
         self._bars = {symbol: int(start) for symbol, start in cursor.get("bars", {}).items()}
-        self._latest = self._whole = self._now or self._latest
+        if self._now:
+            self._feed = self._feed_from(self._now)
 
     def known_until(self) -> int | None:
         """The feed's time, ns, ticks included, while it is live and no gap is known; None otherwise."""
@@ -295,10 +284,10 @@ class Alpaca(Source):
             return dict.fromkeys(
                 ("auth", "subscription", "backfill", "freshness"), Closed("not connected", "connecting")
             )
-        gates = self._line.session.gates(self.clock())
+        gates = self._line.session.gates(self._clock())
         if self._fill_problem is not None and gates["backfill"] is not None:
             gates["backfill"] = self._fill_problem
-        waited = self._line.inbox.age(self.clock())
+        waited = self._line.inbox.age(self._clock())
         if gates["freshness"] is None and waited > self.params.max_wait_s:
             reason = f"market data waits for {waited:.0f} s before it is taken (see what takes the process so long)"
             gates["freshness"] = Closed(reason, "behind")
@@ -322,11 +311,14 @@ class Alpaca(Source):
         metrics["ws_symbols_refused"] = 0.0 if line is None else len(line.session.refused)
         return metrics
 
+    def _feed_from(self, known: int | None) -> FeedClock:
+        return FeedClock(known, self.params.max_ahead_ms * MILLISECOND)
+
     def _messages(self, events: Events, seq: int) -> list[Message]:
         return events.messages(feed=self._settings.feed, source=NAME, seq=seq, ingest_ts=self._wall())
 
     def _open_history(self) -> History:
-        return History(self._settings, self._key, self._secret, complain=self.complain)
+        return History(self._settings, self._key, self._secret, complain=self._complain)
 
     async def _pieces(self) -> AsyncGenerator[Events | int, None]:
         """What is to be given out, each event once: events as they come, a time where none comes."""
@@ -336,9 +328,9 @@ class Alpaca(Source):
             raise RuntimeError("an alpaca source is read once: make another")
         params, settings = self.params, self._settings
         session = Session(
-            self.wanted(),
+            self._wanted(),
             batch=settings.subscribe_batch_size,
-            now=self.clock(),
+            now=self._clock(),
             clocks=Clocks(
                 answer_s=params.answer_s,
                 ping_s=params.ping_s,
@@ -362,12 +354,12 @@ class Alpaca(Source):
             channels=self._channels,
             wire=Wire(params.encoding),
             universe=self._universe,
-            wanted=self.wanted,
+            wanted=self._wanted,
             answer_s=params.answer_s,
-            clock=self.clock,
+            clock=self._clock,
             wall=self._wall,
         )
-        if params.backfill and self._latest is not None:
+        if params.backfill and self._feed.whole is not None:
             session.gap()
             inbox.lose()
         self._history = self._open_history()
@@ -381,7 +373,17 @@ class Alpaca(Source):
             await self._history.aclose()
 
     async def _stream(self, line: Line) -> AsyncGenerator[Events | int, None]:
-        inbox, silence = line.inbox, _Silence(self, line)
+        inbox = line.inbox
+        silence = Silence(
+            line,
+            self._feed,
+            look_up=partial(self._looked_up, line),
+            complain=self._complain,
+            clock=self._clock,
+            tick_s=self.params.tick_ms / 1000,
+            longest_tick_s=LONGEST_TICK_S,
+            lag_s=self.params.history_lag_ms / 1000,
+        )
         at_once = FRAMES
         try:
             while True:
@@ -395,17 +397,15 @@ class Alpaca(Source):
                         continue
                     line.relieve()
                     for complaint in received.complaints:
-                        self.complain(complaint)
+                        self._complain(complaint)
                     if any(complaint.reason == "frame" for complaint in received.complaints):
                         at_once = FRAMES
                         line.miss(Closed("a frame could not be read", "frame"))
                     possible = self._possible(received.events)
                     if len(possible):
-                        line.session.admitted(self.clock())
-                        latest = int(possible.known_ts().max())
-                        if latest >= (self._whole or 0):
-                            self._whole, self._whole_at = latest, self.clock()
-                        self._note_arrival(possible)
+                        now = self._clock()
+                        line.session.admitted(now)
+                        self._note_arrival(possible, inbox.came_by(now))
                     elif len(received.events):
                         line.session.unusable("it is ahead of all clocks (set the clock of this machine)")
                     elif received.complaints:
@@ -427,178 +427,154 @@ class Alpaca(Source):
         finally:
             silence.broken()
 
-    def _possible(self, events: Events, limit: int | None = None) -> Events:
-        """The events of a time that can be, `limit` at most; the latest of them is the feed's time."""
+    def _possible(self, events: Events) -> Events:
+        """The events of a time that can be."""
         if not len(events):
             return events
-        known = events.known_ts()
-        latest = int(known.max())
-        limit = self.limit() if limit is None else limit
-        if latest > limit:
-            ahead = np.flatnonzero(known > limit)
-            self._counts["ahead_refused"] += len(ahead)
-            first = f"{len(ahead)} events are ahead of all clocks, the first {events.items[ahead[0]]!r}"
-            self.complain(Complaint("ahead", first))
-            events = events.take(np.flatnonzero(known <= limit))
-            if not len(events):
-                return events
-            latest = int(events.known_ts().max())
-        if self._latest is None or latest >= self._latest:
-            self._latest, self._latest_at = latest, self.clock()
-        return events
+        known, limit = events.known_ts(), self._limit()
+        if int(known.max()) <= limit:
+            return events
+        ahead = np.flatnonzero(known > limit)
+        self._counts["ahead_refused"] += len(ahead)
+        first = f"{len(ahead)} events are ahead of all clocks, the first {events.items[ahead[0]]!r}"
+        self._complain(Complaint("ahead", first))
+        return events.take(np.flatnonzero(known <= limit))
 
-    def _note_arrival(self, events: Events) -> None:
-        """How far the stream is behind, and of which symbols it tells."""
-        self._lags.append((self._wall() - int(events.event_ts[-1])) / MILLISECOND)
+    def _note_arrival(self, events: Events, moment: float) -> None:
+        """What time it is, how far the stream is behind, and of which symbols it tells."""
+        known = events.known_ts()
+        self._feed.hear(int(known.max()), moment)
+        self._lags.append((self._wall() - int(known[-1])) / MILLISECOND)
         self._heard_last = tuple(dict.fromkeys(event.symbol for event in events.items[:-9:-1]))[:LOOKED_AT]
 
     async def _fill(self, line: Line) -> AsyncGenerator[Events, None]:
         """What was missed, in order; returns when it was taken."""
-        session, inbox = line.session, line.inbox
-        params = self.params
-        found_at = self.clock()
-        self._counts["gaps"] += 1
-        while True:
+        inbox, found_at = line.inbox, line.inbox.came_by(self._clock())
+        is_filled, gaps = False, 0
+        while not is_filled:
+            gaps += 1
+            self._counts["gaps"] += 1
+            await self._listened(line, found_at)
             if line.is_over:
                 return
-            due = max(found_at, session.subscribed_at) + (params.history_lag_ms / 1000 if params.backfill else 0.0)
-            wait = due - self.clock() if session.is_subscribed else None
-            if wait is not None and wait <= 0:
-                break
-            await inbox.changed(wait)
-        symbols = sorted(session.confirmed)
-        since = self._since(line)
-        inbox.bridge()
-        stream = _Behind(inbox, Wire(params.encoding))
-        overlap: int = params.overlap_ms * MILLISECOND
-        lag: int = params.history_lag_ms * MILLISECOND
-        pause_s = self._settings.reconnect_base_ms / 1000
-        told, is_filled = 0, not (params.backfill and symbols)
-        while not is_filled and not line.is_over:
-            certain = max(told, self._certain())
-            first = stream.first(self.limit())
-            until = self.limit() if first is None else max(first, certain) + overlap + 1
-            is_filled = True
-            try:
-                async with aclosing(self._missed(symbols, since, until)) as missed:
-                    async for events in missed:
-                        if not len(events):
-                            continue
-                        first = stream.first(self.limit())
-                        edge = max(first or 0, certain)
-                        known, in_bars = events.known_ts(), events.parts[2][1]
-                        ended = max(edge, certain + lag, self._wall() if first is None else 0)
-                        still_open = in_bars[known[in_bars] > ended]
-                        is_inside = known <= edge + overlap
-                        is_inside[still_open] = False
-                        inside = events.take(np.flatnonzero(is_inside))
-                        found = self._once.pass_on(self._possible(inside, edge + overlap), self._symbols)
-                        self._counts["backfill_events"] += len(found)
-                        if len(found):
-                            yield found
-                        self._is_whole_to(min(int(known[-1]), edge))
-                        happened = known.copy()
-                        happened[still_open] -= MINUTE
-                        latest = int(happened.max())
-                        if latest > edge + overlap:
-                            told, is_filled = latest, first is not None
-                            break
-                if not is_filled:
-                    await asyncio.sleep(params.history_lag_ms / 1000)
-            except VenueError as error:
-                is_filled = False
-                self._fill_problem = Closed(f"the history does not answer, and is asked again: {error}", "history")
-                self._counts["backfill_failures"] += 1
-                log.warning("alpaca: back-fill failed, and is tried again: %s", error)
-                await asyncio.sleep(pause_s * self._chance())
-                pause_s = min(2 * pause_s, self._settings.reconnect_max_ms / 1000)
-            since = max(since, (self._whole or 0) - overlap)
+            gap = self._gap(line, found_at)
+            inbox.bridge()
+            async with aclosing(self._found(line, gap)) as found:
+                async for events in found:
+                    yield events
+            is_filled = gap.is_filled
         self._fill_problem = None
-        self._counts["backfills"] += 1
-        self._latest_at = self.clock()
+        self._counts["backfills"] += gaps
+        self._feed.go_on(self._clock())
         if not inbox.has_gap:
-            session.filled()
+            line.session.filled()
 
-    def _since(self, line: Line) -> int:
-        """From when on events may be missing, ns."""
-        overlap: int = self.params.overlap_ms * MILLISECOND
-        longest: float = self.params.backfill_max_s
-        if self._whole is None:  # nothing was ever heard: since it was listened
-            self._whole = (line.listening_since or self._wall()) - self.params.max_ahead_ms * MILLISECOND
-        away = (self._wall() - self._whole) / SECOND if self._whole_at is None else self.clock() - self._whole_at
+    async def _found(self, line: Line, gap: Gap) -> AsyncGenerator[Events, None]:
+        """What the history tells of a gap; returns when it is filled, or a part of a longer one, or it is over."""
+        inbox, feed, symbols = line.inbox, self._feed, sorted(line.session.confirmed)
+        behind = _Behind(inbox, Wire(self.params.encoding), feed.whole or 0)
+        patience = _Patience(self._settings, self._chance, self._tell_unanswered)
+        if not (self.params.backfill and symbols):
+            gap.answered()
+        while not gap.is_filled and not line.is_over:
+            limit = self._limit()
+            first = behind.first(limit)
+            if first is None and inbox.has_gap and line.session.is_subscribed:
+                inbox.miss()  # the stream goes on behind a later gap, and tells no end of this one: both are one
+                return
+            since, until = gap.aim(first, self._certain(), limit)
+            async with patience, aclosing(self._missed(symbols, since, until)) as missed:
+                async for events in missed:
+                    found = self._once.pass_on(gap.take(events), self._symbols)
+                    if len(found):
+                        self._counts["backfill_events"] += len(found)
+                        feed.learn(int(found.known_ts().max()), self._clock())
+                        yield found
+                    feed.fill(gap.whole, self._clock())
+                    if gap.goes_beyond:
+                        break
+                gap.answered()
+                if not gap.is_filled:
+                    await asyncio.sleep(self.params.history_lag_ms / 1000)
+
+    async def _listened(self, line: Line, found_at: float) -> None:
+        """Wait until the stream was listened to for so long that the history tells all before, or it is over."""
+        lag_s = self.params.history_lag_ms / 1000 if self.params.backfill else 0.0
+        while not line.is_over:
+            wait = None
+            if line.session.is_subscribed:
+                wait = max(found_at, line.session.subscribed_at) + lag_s - self._clock()
+                if wait <= 0:
+                    return
+            await line.inbox.changed(wait)
+
+    def _gap(self, line: Line, found_at: float) -> Gap:
+        """From when on events may be missing, and from when on the stream has all."""
+        feed, now = self._feed, self._clock()
+        overlap, lag = self.params.overlap_ms * MILLISECOND, self.params.history_lag_ms * MILLISECOND
+        whole, longest = feed.whole, self.params.backfill_max_s
+        if whole is None:  # nothing was ever heard: since it was listened
+            whole = (line.listening_since or self._wall()) - self.params.max_ahead_ms * MILLISECOND
+        away = (self._feed_at(now)[0] - whole) / SECOND
         if away > longest:
             self._counts["backfill_truncated"] += 1
             log.error("alpaca: a gap of %.0f s is filled for its last %.0f s only (backfill_max_s)", away, longest)
-            self._is_whole_to(self._whole + int((away - longest) * SECOND) + overlap)
-        return self._whole - overlap
+            whole += int((away - longest) * SECOND) + overlap
+        feed.fill(whole, now)
+        earliest, latest = self._feed_at(max(found_at, line.session.subscribed_at))
+        return Gap(whole - overlap, (earliest, latest + lag), overlap)
 
-    def _is_whole_to(self, moment: int) -> None:
-        """All before this time, ns, was given out, whatever `overlap_ms` lets come later."""
-        passed = moment - (self._whole or 0)
-        if passed > 0:
-            self._whole = moment
-            if self._whole_at is not None:
-                self._whole_at = min(self.clock(), self._whole_at + passed / SECOND)
+    def _feed_at(self, moment: float) -> tuple[int, int]:
+        """The feed's time at a moment, monotonic, seconds: the earliest and the latest that it can be, ns."""
+        return self._feed.at(moment, self._wall() - int((self._clock() - moment) * SECOND))
 
     def _certain(self) -> int:
         """Up to when the history tells all now, ns: it may be more."""
-        since_heard = self._since_heard()
-        now: int = self._wall() - self.params.max_ahead_ms * MILLISECOND if since_heard is None else since_heard
         lag: int = self.params.history_lag_ms * MILLISECOND
-        return now - lag
+        return self._feed_at(self._clock())[0] - lag
 
-    def _since_heard(self) -> int | None:
-        """The time of the last event of the stream and what passed since, ns; None where there was none."""
-        if self._whole is None or self._whole_at is None:
-            return None
-        return self._whole + int((self.clock() - self._whole_at) * SECOND)
+    def _limit(self) -> int:
+        """The latest time that can be, ns."""
+        return self._feed.limit(self._clock(), self._wall())
 
     async def _missed(self, symbols: Sequence[str], since: int, until: int) -> AsyncGenerator[Events, None]:
         """What became known from `since` up to `until`; what the stream may tell late is looked up from earlier on."""
         if "bars" in self._past:
-            async with aclosing(self.asked(["bars"], symbols, since - BARS_LATE - MINUTE, since - MINUTE)) as stream:
+            async with aclosing(self._asked(["bars"], symbols, since - BARS_LATE - MINUTE, since - MINUTE)) as stream:
                 async for events in stream:
                     yield events
             first = since - MINUTE
         else:
             first = since
-        async with aclosing(self.asked(self._past, symbols, first, until)) as stream:
+        async with aclosing(self._asked(self._past, symbols, first, until)) as stream:
             async for events in stream:
                 yield events.take(np.flatnonzero(events.known_ts() >= since))
 
-    def asked(
+    def _tell_unanswered(self, error: VenueError) -> None:
+        self._fill_problem = Closed(f"the history does not answer, and is asked again: {error}", "history")
+        self._counts["backfill_failures"] += 1
+        log.warning("alpaca: back-fill failed, and is tried again: %s", error)
+
+    def _looked_up(self, line: Line, latest: int) -> AsyncGenerator[Events, None] | None:
+        """What the history tells after `latest` of what was heard last; bars come late by themselves."""
+        symbols = [symbol for symbol in self._heard_last if symbol in line.session.confirmed]
+        channels = [channel for channel in self._past if channel != "bars"]
+        if not (self.params.backfill and symbols and channels):
+            return None
+        return self._asked(channels, symbols, latest + 1, self._limit() + 1)
+
+    def _asked(
         self, channels: Sequence[str], symbols: Sequence[str], since: int, until: int
     ) -> AsyncGenerator[Events, None]:
         """What the history tells of [since, until), in order; raises as `History.events`."""
         assert self._history is not None
         return self._history.events(channels, symbols, since, until)
 
-    def limit(self) -> int:
-        """The latest time that can be, ns: `max_ahead_ms` more than the clock that is furthest."""
-        ahead: int = self.params.max_ahead_ms * MILLISECOND
-        return max(self._wall(), self._latest or 0, self._since_heard() or 0) + ahead
-
-    @property
-    def heard(self) -> tuple[int, float] | None:
-        """The feed's latest time, ns, and when (monotonic, seconds) it was heard."""
-        return None if self._latest is None or self._latest_at is None else (self._latest, self._latest_at)
-
-    def time_at(self, moment: float) -> int:
-        """The feed's time at a monotonic time, as far as it is known, ns."""
-        latest, heard_at = self.heard or (0, moment)
-        return latest + int(max(0.0, moment - heard_at) * SECOND)
-
-    def to_look_up(self, confirmed: frozenset[str]) -> tuple[list[str], list[str]]:
-        """Symbols and channels by which the history shows that a feed is mute; bars come late by themselves."""
-        return [symbol for symbol in self._heard_last if symbol in confirmed], [
-            channel for channel in self._past if channel != "bars"
-        ]
-
-    def wanted(self) -> list[str]:
+    def _wanted(self) -> list[str]:
         """The universe's symbols of this market."""
         return [symbol for symbol in self._universe.symbols if ("/" in symbol) == self._settings.is_crypto]
 
-    def complain(self, complaint: Complaint) -> None:
+    def _complain(self, complaint: Complaint) -> None:
         """Something was left out: counted, and the first and then each tenfold told."""
         reason = complaint.reason
         self._complaints[reason] += 1
@@ -608,10 +584,13 @@ class Alpaca(Source):
 
 
 class _Behind:
-    """Looks, while a gap is filled, for the first event behind it that tells the venue's time: bars are told late."""
+    """Looks, while a gap is filled, for the first event behind it that tells the venue's time.
 
-    def __init__(self, inbox: Inbox, wire: Wire) -> None:
-        self._inbox, self._wire = inbox, wire
+    Bars are told late, and what is older than `whole`, up to when all was given out before the gap, is told again or late.
+    """
+
+    def __init__(self, inbox: Inbox, wire: Wire, whole: int) -> None:
+        self._inbox, self._wire, self._whole = inbox, wire, whole
         self._looked_at = 0
         self._first: int | None = None
 
@@ -623,7 +602,7 @@ class _Behind:
             times = [
                 ts
                 for ts, event in zip(events.event_ts.tolist(), events.items, strict=True)
-                if isinstance(event, Trade | Quote) and ts <= limit
+                if isinstance(event, Trade | Quote) and self._whole <= ts <= limit
             ]
             if times:
                 self._first = times[0]
@@ -631,64 +610,25 @@ class _Behind:
         return self._first
 
 
-class _Silence:
-    """Tells the time of a feed that is silent, as far as somebody confirms that nothing was missed."""
+class _Patience:
+    """Takes it when the history does not answer: tells it, and waits, longer each time."""
 
-    def __init__(self, source: Alpaca, line: Line) -> None:
-        self._source, self._line = source, line
-        self._look: asyncio.Task[float | None] | None = None
-        self._due = self._pause = 0.0
-        self.broken()
+    def __init__(
+        self, settings: AlpacaSettings, chance: Callable[[], float], tell: Callable[[VenueError], None]
+    ) -> None:
+        self._pause_s, self._longest_s = settings.reconnect_base_ms / 1000, settings.reconnect_max_ms / 1000
+        self._chance, self._tell = chance, tell
 
-    def broken(self) -> None:
-        """Something came."""
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
-        self._pause = self._source.params.tick_ms / 1000
-        self._due = self._source.clock() + self._pause
+    async def __aenter__(self) -> None:
+        pass
 
-    async def wait(self) -> int | None:
-        """Wait until something comes, or silence is confirmed; then the feed's time, ns."""
-        source, line = self._source, self._line
-        now = source.clock()
-        is_told = source.params.tick_ms and source.heard and line.session.state is State.LIVE and line.session.confirmed
-        if not is_told or now < self._due:
-            await line.inbox.changed(max(0.0, self._due - now) if is_told else None)
-            return None
-        if self._look is None:
-            self._look = asyncio.create_task(self._confirm(now))
-            self._look.add_done_callback(lambda _: line.inbox.wake())
-        if not self._look.done():
-            await line.inbox.changed(None)
-            return None
-        look, self._look = self._look, None
-        self._due, self._pause = now + self._pause, min(2 * self._pause, LONGEST_TICK_S)
-        confirmed = look.result()
-        return None if confirmed is None else source.time_at(confirmed)
-
-    async def _confirm(self, now: float) -> float | None:
-        """Until when (monotonic, seconds) nothing happened but what is known; None where nobody can say."""
-        source, line, params = self._source, self._line, self._source.params
-        symbols, channels = source.to_look_up(line.session.confirmed)
-        if not (params.backfill and symbols and channels):
-            await line.pong()
-            return now
-        latest, _ = source.heard or (0, 0.0)
-        lag_s: float = params.history_lag_ms / 1000
-        try:
-            async with aclosing(source.asked(channels, symbols, latest + 1, source.limit() + 1)) as stream:
-                async for events in stream:
-                    if len(events):
-                        await asyncio.sleep(max(lag_s, GRACE_S))  # and if nothing came by then, which ends this:
-                        line.lose(
-                            Closed(f"open, but silent on what the history tells of {events.items[0].symbol}", "mute")
-                        )
-                        return None
-        except VenueError as error:
-            source.complain(Complaint("history", f"nobody can say whether a silent feed is mute: {error}"))
-            return None
-        return now - lag_s
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, VenueError):
+            return False
+        self._tell(error)
+        await asyncio.sleep(self._pause_s * self._chance())
+        self._pause_s = min(2 * self._pause_s, self._longest_s)
+        return True
 
 
 _ANYTHING = Events([Trade(symbol="A", time="", price=1.0, size=1.0)], np.zeros(1, np.int64))
