@@ -115,9 +115,10 @@ class SymbolTable:
     def numbers(self, names: Sequence[str]) -> IntArray:
         """The number of each symbol, shape (n,); raises as `number`."""
         try:
-            return np.array([self._numbers[name] for name in names], np.int64)
+            found = [self._numbers[name] for name in names]
         except KeyError:
-            return np.array([self.number(name) for name in names], np.int64)
+            found = [self.number(name) for name in names]
+        return np.array(found, np.int64)
 
     def find(self, name: str) -> int | None:
         """The number of a symbol, or None where it was not seen before."""

@@ -106,12 +106,17 @@ def admit(table: IntArray, older: IntArray, ids: IntArray, is_new: NDArray[np.bo
 
     Returns
     -------
-    Where it stopped, as the table is full or all are done, and how many the table holds now.
+    Where it stopped, as the table is full or all are done, how many the table holds now, and nothing of use.
     """
     mask, older_mask = len(table) - 1, len(older) - 1
+    touched = 0
+    for here in range(start, len(ids)):  # fetches all places at once, so that what follows waits for memory less often
+        mixed = ids[here] * 0x27D4EB2F165667C5
+        mixed ^= mixed >> 32
+        touched ^= table[mixed & mask] ^ older[mixed & older_mask]
     for here in range(start, len(ids)):
         if 2 * count >= len(table):
-            return here, count
+            return here, count, touched
         key = ids[here]
         mixed = key * 0x27D4EB2F165667C5
         mixed ^= mixed >> 32
@@ -128,7 +133,7 @@ def admit(table: IntArray, older: IntArray, ids: IntArray, is_new: NDArray[np.bo
             is_new[here] = not is_known
         else:
             is_new[here] = False
-    return len(ids), count
+    return len(ids), count, touched
 
 
 @kernel
@@ -163,10 +168,10 @@ class Recent:
     def admit(self, ids: IntArray) -> NDArray[np.bool_]:
         """Which of the identities (none is 0) are new; all are kept now."""
         is_new = np.empty(len(ids), np.bool_)
-        done, self._count = admit(self._table, self._older, ids, is_new, 0, self._count)
+        done, self._count, _ = admit(self._table, self._older, ids, is_new, 0, self._count)
         while done < len(ids):
             self._make_room()
-            done, self._count = admit(self._table, self._older, ids, is_new, done, self._count)
+            done, self._count, _ = admit(self._table, self._older, ids, is_new, done, self._count)
         return is_new
 
     def _make_room(self) -> None:
@@ -176,7 +181,7 @@ class Recent:
             return
         kept = self._table[self._table != 0]
         self._table = np.zeros(2 * size, np.int64)
-        _, self._count = admit(self._table, np.zeros(1, np.int64), kept, np.empty(len(kept), np.bool_), 0, 0)
+        _, self._count, _ = admit(self._table, np.zeros(1, np.int64), kept, np.empty(len(kept), np.bool_), 0, 0)
 
 
 class Once:

@@ -49,7 +49,7 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """Whether to stop reading."""
-        return self._bytes >= self._max_bytes or len(self) >= self._max_frames
+        return self._bytes >= self._max_bytes or len(self._ready) + len(self._behind) >= self._max_frames
 
     @property
     def has_room(self) -> bool:

@@ -14,6 +14,7 @@ parser of JSON would have to be right where the first is only fast.
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -294,10 +295,10 @@ class Events:
         if self._quote_values is None:
             quotes = self.parts[1][0]
             values = np.empty((4, len(quotes)))
-            values[0] = [quote.bid_price for quote in quotes]
-            values[1] = [quote.bid_size for quote in quotes]
-            values[2] = [quote.ask_price for quote in quotes]
-            values[3] = [quote.ask_size for quote in quotes]
+            values[0] = _floats([quote.bid_price for quote in quotes])
+            values[1] = _floats([quote.bid_size for quote in quotes])
+            values[2] = _floats([quote.ask_price for quote in quotes])
+            values[3] = _floats([quote.ask_size for quote in quotes])
             self._quote_values = values
         return self._quote_values
 
@@ -525,8 +526,8 @@ def _trades(trades: list[Trade[Any]], head: Head, symbols: SymbolTable, keys: In
     numbers = _Found[tuple[str, ...] | None](lambda each: symbols.condition(",".join(each) if each else ""))
     table.conditions[:] = [numbers[trade.conditions] for trade in trades]
     table.trade_key[:] = keys
-    table.price[:] = [trade.price for trade in trades]
-    table.size[:] = [trade.size for trade in trades]
+    table.price[:] = _floats([trade.price for trade in trades])
+    table.size[:] = _floats([trade.size for trade in trades])
     return table
 
 
@@ -546,6 +547,14 @@ def _bars(bars: list[Bar[Any]], head: Head, symbols: SymbolTable) -> Bars:
     for name in ("open", "high", "low", "close", "volume", "vwap"):
         getattr(table, name)[:] = [getattr(bar, name) for bar in bars]
     return table
+
+
+def _floats(values: list[float | None]) -> FloatArray:
+    """A column, NaN where there is none; numpy's own conversion looks at each value, which takes three times as long."""
+    try:
+        return np.frombuffer(struct.pack(f"{len(values)}d", *values))
+    except struct.error:
+        return np.array(values, np.float64)
 
 
 def _keys(trades: list[Trade[Any]]) -> IntArray:
