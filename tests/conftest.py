@@ -4,9 +4,13 @@ The examples are the same on every run, so that a change is judged by what it do
 for new ones, ten times as hard.
 """
 
+import logging
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from torghut_core import logs
 
 settings.register_profile(
     "steady",
@@ -17,3 +21,15 @@ settings.register_profile(
 )
 settings.register_profile("hunt", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    """A command that a test calls sets up the logging of its process; the next test is another's."""
+    loggers = [logging.getLogger(name) for name in (None, *logs.PLUGINS, *logs.QUIET)]
+    levels = [logger.level for logger in loggers]
+    yield
+    root = loggers[0]
+    root.handlers[:] = [handler for handler in root.handlers if type(handler).__module__ != logs.__name__]
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

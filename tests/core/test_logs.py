@@ -10,18 +10,11 @@ from torghut_core import errors, logs
 
 @pytest.fixture(autouse=True)
 def _as_in_a_new_process(monkeypatch):
-    """No handler, level or configuration of another test, and none left for the next."""
-    root, names = logging.getLogger(), (*logs.PLUGINS, *logs.QUIET)
-    levels = {name: logging.getLogger(name).level for name in names}
-    kept, level = list(root.handlers), root.level
+    """No secret or configuration of another test, and none left for the next."""
     monkeypatch.setattr(logs, "_level", "warning")
     monkeypatch.setattr(errors, "_secrets", {"planted"})
     structlog.reset_defaults()
     yield
-    root.handlers[:] = kept
-    root.setLevel(level)
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
     structlog.reset_defaults()
 
 
