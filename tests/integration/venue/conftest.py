@@ -263,6 +263,8 @@ class Trader:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+        except urllib.error.URLError as error:
+            raise AssertionError(f"{error} (exit code {self.process and self.process.poll()})\n{self.log}") from error
 
     def get(self, path):
         """An answer that is well."""

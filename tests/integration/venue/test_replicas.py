@@ -77,17 +77,12 @@ def test_a_lost_lease_stops_sends_until_it_is_had_again(make, fake, dsn, server)
     Soon after it has the lease again, has looked at the venue, and trades on.
     """
     trader = make(fake, DB_DSN=dsn).begin()
-    blocker = sqlalchemy.create_engine(dsn, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
-    ((pid, classid, objid),) = server(
-        "SELECT pid, classid, objid FROM pg_locks WHERE locktype = 'advisory' AND granted"
-    )
-    key = (classid << 32) | objid
-    key -= (1 << 64) if key >= 1 << 63 else 0
-    with blocker.connect() as other:  # another one gets it: it is not just taken again
-        server(f"SELECT pg_terminate_backend({pid})")
+    blocker = sqlalchemy.create_engine(dsn, poolclass=sqlalchemy.NullPool)
+    ((pid,),) = server("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
+    with blocker.begin() as other:  # whoever takes the lease writes it down, and waits for its row
+        other.exec_driver_sql("SELECT FROM leases FOR UPDATE")
         cut = time.monotonic()
-        while not other.exec_driver_sql(f"SELECT pg_try_advisory_lock({key})").scalar():
-            assert time.monotonic() - cut < 5
+        server(f"SELECT pg_terminate_backend({pid})")
         trader.until(lambda: trader.metric("lease_held") == 0)
         took = time.monotonic() - cut
         moment = time.time_ns()
