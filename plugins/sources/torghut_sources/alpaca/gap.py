@@ -106,7 +106,8 @@ def admit(table: IntArray, older: IntArray, ids: IntArray, is_new: NDArray[np.bo
 
     Returns
     -------
-    Where it stopped, as the table is full or all are done, how many the table holds now, and nothing of use.
+    Where it stopped, as the table is full or all are done, how many the table holds now, and what was fetched ahead: given
+    out only so that the compiler does not leave the fetching out.
     """
     mask, older_mask = len(table) - 1, len(older) - 1
     touched = 0
