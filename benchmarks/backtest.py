@@ -62,12 +62,12 @@ def write_tape(path, ohlcv):
 def run_torghut(tape):
     from torghut_core import catalog as catalogs
     from torghut_core.audit import MemoryAuditStore
-    from torghut_core.engine import Engine
     from torghut_core.generation import build
     from torghut_core.plugin_host import PluginHost
-    from torghut_core.risk import Gates
-    from torghut_core.runner import Loop
     from torghut_core.signals import MemorySignalStore
+    from torghut_core.trading.engine import Engine
+    from torghut_core.trading.loop import Loop
+    from torghut_core.trading.risk_engine import Gates
 
     catalog = catalogs.load({"bench.yaml": CATALOG % json.dumps(str(tape))})
     generation = build(catalog, PluginHost.load(catalog.plugins.allow))

@@ -33,9 +33,9 @@ from torghut_brokers.simulated import Simulated as SimulatedBroker
 from torghut_sources.alpaca.inbox import Inbox
 
 from torghut_core import Strategy, hookimpl
+from torghut_core.installation.settings import Settings
 from torghut_core.plugin_host import PluginHost
-from torghut_core.run import Run
-from torghut_core.settings import Settings
+from torghut_core.runtime.run import Run
 
 VENUE = """
 import sys

@@ -25,9 +25,9 @@ import numpy as np
 
 from torghut_core import Bars, Batch, Source, Strategy, SymbolTable, hookimpl, param
 from torghut_core.audit import SqlAuditStore
+from torghut_core.installation.settings import Settings
 from torghut_core.plugin_host import PluginHost
-from torghut_core.run import Run
-from torghut_core.settings import Settings
+from torghut_core.runtime.run import Run
 
 SECOND = 1_000_000_000
 TICK = 0.01

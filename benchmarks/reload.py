@@ -27,9 +27,9 @@ from types import ModuleType
 import numpy as np
 
 from torghut_core import Batch, Source, SymbolTable, Trades, hookimpl, param
+from torghut_core.installation.settings import Settings
 from torghut_core.plugin_host import PluginHost
-from torghut_core.run import Run
-from torghut_core.settings import Settings
+from torghut_core.runtime.run import Run
 
 SECOND = 1_000_000_000
 SYMBOLS = [f"S{number:03}" for number in range(500)]

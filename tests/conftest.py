@@ -10,7 +10,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from torghut_core import logs
+from torghut_core.telemetry import logs
 
 settings.register_profile(
     "steady",

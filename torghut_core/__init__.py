@@ -18,7 +18,6 @@ from torghut_core.bus.envelope import (
 )
 from torghut_core.bus.marks import ends_of, time_message, time_of, with_ends
 from torghut_core.bus.topics import Topics
-from torghut_core.context import Books, Context
 from torghut_core.environment import Environment
 from torghut_core.errors import (
     CatalogError,
@@ -58,6 +57,8 @@ from torghut_core.model.market import (
     signal_type,
     window_size,
 )
+from torghut_core.model.order_state import apply_report, is_done, reports_of
+from torghut_core.model.positions import apply_fill, unrealized_pnl
 from torghut_core.model.trading import (
     Account,
     Decision,
@@ -77,7 +78,6 @@ from torghut_core.model.trading import (
     Verdict,
     money,
 )
-from torghut_core.order_state import apply_report, is_done, reports_of
 from torghut_core.ports import (
     API_VERSION,
     Advisor,
@@ -100,7 +100,7 @@ from torghut_core.ports import (
     Universe,
     param,
 )
-from torghut_core.positions import apply_fill, unrealized_pnl
+from torghut_core.ports.context import Books, Context
 from torghut_core.timestamps import format_timestamp, from_datetime, parse_timestamp, to_datetime
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from torghut_testing.conformance import (  # noqa: E402 - see above
 from torghut_testing.generators import decisions, exits, random_batch, random_rows, risk_contexts  # noqa: E402 - see above
 from torghut_testing.plain import plain_copy  # noqa: E402 - see above
 from torghut_testing.registration import registered  # noqa: E402 - see above
-from torghut_testing.rehearsal import Rehearsal, Row  # noqa: E402 - see above
+from torghut_testing.strategy_loop import Rehearsal, Row  # noqa: E402 - see above
 
 __all__ = [
     "BrokerConformance",

@@ -24,7 +24,7 @@ from torghut_core import (
     Trades,
 )
 from torghut_testing.builders import EVENT_TS, NOW, OTHER_STRATEGY, STRATEGY, decision, risk_context, signal
-from torghut_testing.rehearsal import Row
+from torghut_testing.strategy_loop import Row
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND

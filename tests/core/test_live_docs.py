@@ -16,18 +16,22 @@ from torghut_sources.alpaca.settings import AlpacaSettings
 from torghut_sources.alpaca.source import CONNECTION_LIMIT_MAX_S, LONGEST_TICK_S, LOOKED_AT, Alpaca
 from torghut_sources.bus import KafkaSink, KafkaSource, kafka, lanes
 from torghut_sources.bus.settings import KafkaSettings
-from torghut_sources.clickhouse_signals import ClickHouseSignals, PollSettings
+from torghut_sources.signal_store import ClickHouseSignals, PollSettings
 
-from torghut_core import cli, forward, run, ta, universe
+from torghut_core import cli
 from torghut_core.admin.metrics import HELP
 from torghut_core.bus.topics import Topics
 from torghut_core.catalog import load, read
 from torghut_core.generation import validate
+from torghut_core.installation.settings import Settings
+from torghut_core.market_data import deriver as ta
+from torghut_core.market_data import forwarder as forward
+from torghut_core.market_data import universe
+from torghut_core.market_data.universe import FAILURES, StaticUniverse, UniverseSettings
 from torghut_core.plugin_host import PluginHost
-from torghut_core.settings import Settings
+from torghut_core.runtime import run
 from torghut_core.signals import failures, guardrails
 from torghut_core.signals.writer import BlockWriter
-from torghut_core.universe import FAILURES, StaticUniverse, UniverseSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -11,7 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from torghut_core.catalog import load, read
-from torghut_core.catalog_watch import CatalogWatch
+from torghut_core.catalog.watch import CatalogWatch
 from torghut_core.errors import CatalogError
 
 SOON = 5.0

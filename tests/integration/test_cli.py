@@ -20,7 +20,7 @@ import typer
 import yaml
 
 from torghut_core.cli import app
-from torghut_core.controls import Controls
+from torghut_core.execution.controls import Controls
 
 ROOT = Path(__file__).resolve().parents[2]
 TAPE = ROOT / "catalog" / "tapes" / "es_20130901_20130903.parquet"
@@ -273,7 +273,7 @@ def test_bad_setting_is_named(tmp_path):
 
 def test_second_process_is_kept_out_of_a_state_directory(tape, tmp_path):
     """Two processes never share a state directory; the second is told who has it."""
-    from torghut_core.state import StateDirectory
+    from torghut_core.installation.state_directory import StateDirectory
 
     with StateDirectory(tmp_path / "s"):
         done = torghut("replay", tape, "--catalog", CATALOG, "--state", tmp_path / "s")
@@ -523,7 +523,7 @@ def test_on_call_page_has_a_command_in_each_section():
 
 def test_mends_of_doctor_exist():
     """What doctor says to type can be typed."""
-    from torghut_core.doctor import MENDS
+    from torghut_core.cli.doctor import MENDS
 
     verbs = [verb for mend in MENDS.values() for verb in re.findall(r"torghut ([a-z]+)", mend)]
     assert len(verbs) >= 5

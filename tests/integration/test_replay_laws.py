@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from torghut_core import catalog as catalogs
 from torghut_core.audit import MemoryAuditStore
-from torghut_core.engine import Engine
 from torghut_core.generation import build
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost
 from torghut_core.reload import Reloader
-from torghut_core.risk import Gates
-from torghut_core.runner import Loop
 from torghut_core.signals import MemorySignalStore
 from torghut_core.timestamps import SECOND, format_timestamp
+from torghut_core.trading.engine import Engine
+from torghut_core.trading.loop import Loop
+from torghut_core.trading.risk_engine import Gates
 
 START = 1_767_623_400 * SECOND
 CATALOG = """

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from torghut_core.report import write_page
+from torghut_core.research.page import write_page
 from torghut_core.timestamps import SECOND
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

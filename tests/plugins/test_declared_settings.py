@@ -2,8 +2,8 @@
 
 import pytest
 
+from torghut_core.installation.settings import Settings
 from torghut_core.plugin_host import PluginHost
-from torghut_core.settings import Settings
 
 
 @pytest.mark.parametrize(

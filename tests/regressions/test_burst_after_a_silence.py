@@ -6,7 +6,7 @@ windows of what the other brought a moment later: its trades were late.
 
 import numpy as np
 from torghut_sources.bus.lanes import Lane
-from torghut_sources.rows import QUOTES, TRADES
+from torghut_sources.tape.rows import QUOTES, TRADES
 
 from torghut_core import Quotes, Trades
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from torghut_core.run import heard
+from torghut_core.runtime.run import heard
 
 
 def test_cancellation_that_comes_with_the_event_is_kept():

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from torghut_sources.stages.microbars import Microbars
 
+from torghut_core.market_data.deriver import Deriver
+from torghut_core.market_data.snapshots import SnapshotStore
 from torghut_core.model.market import Batch, SymbolTable, Trades
 from torghut_core.ports import Sink, Source
 from torghut_core.signals import MemorySignalStore
-from torghut_core.snapshots import SnapshotStore
-from torghut_core.ta import Deriver
 from torghut_core.timestamps import SECOND
 
 

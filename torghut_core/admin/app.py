@@ -31,12 +31,12 @@ from litestar.openapi.spec import (
 )
 from litestar.params import JSONBody, Parameter, RawBody
 
-from torghut_core import logs
 from torghut_core.admin.auth import Gate, Refused, Role
 from torghut_core.admin.kernel import Kernel
 from torghut_core.admin.metrics import numbers
-from torghut_core.admin.probes import probe_routes
+from torghut_core.admin.routes.probes import probe_routes
 from torghut_core.errors import InputError, NotFoundError, StateError, TorghutError
+from torghut_core.telemetry import logs
 
 MAX_BODY = 1 << 20
 """Largest body of a request, bytes."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from torghut_core.admin.auth import Gate, Role, Token
 from torghut_core.admin.client import ADMIN_FILE
-from torghut_core.daemon_threads import DaemonThreads
+from torghut_core.concurrency import DaemonThreads
 from torghut_core.errors import StateError
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class AdminServer:
 
 def _make_app(kernel: Any, gate: Gate, *, is_probed_only: bool) -> Any:
     if is_probed_only:
-        from torghut_core.admin.probes import make_probe_app
+        from torghut_core.admin.routes.probes import make_probe_app
 
         return make_probe_app(kernel, gate)
     from torghut_core.admin.app import make_app

@@ -61,7 +61,7 @@ from torghut_core.audit.tables import (
 )
 from torghut_core.audit.types import Json
 from torghut_core.audit.values import json_text, time_text
-from torghut_core.daemon_threads import DaemonThreads
+from torghut_core.concurrency import DaemonThreads
 from torghut_core.errors import InputError, StateError
 from torghut_core.model.trading import Position
 

@@ -15,6 +15,7 @@ from torghut_core.audit.explain import explain_decision
 from torghut_core.audit.rows import NUMBERED, Record, Row
 from torghut_core.audit.values import plain
 from torghut_core.errors import InputError, StateError
+from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import (
     Account,
     Decision,
@@ -31,7 +32,6 @@ from torghut_core.model.trading import (
     Verdict,
     client_order_id,
 )
-from torghut_core.order_state import is_done
 from torghut_core.ports import AuditStore
 from torghut_core.timestamps import SECOND
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, make_url, select
 from torghut_core.audit.database import audit_engine, reading
 from torghut_core.audit.sql import SqlAuditStore
 from torghut_core.audit.tables import controls
-from torghut_core.daemon_threads import DaemonThreads
+from torghut_core.concurrency import DaemonThreads
 from torghut_core.errors import StateError
 
 VISIT_SECONDS = 8.0

@@ -28,7 +28,6 @@ import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from torghut_core import logs
 from torghut_core.errors import SettingsError, StateError
 from torghut_core.model.market import SIGNAL_COLUMNS, Batch
 from torghut_core.signals.failures import Remedy, StoreError, back_off, classify
@@ -57,6 +56,7 @@ from torghut_core.signals.store import (
     write_parquet,
 )
 from torghut_core.signals.writer import BlockWriter
+from torghut_core.telemetry import logs
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from torghut_core import logs
 from torghut_core.errors import StateError
 from torghut_core.ports import Closed, Metric
 from torghut_core.signals.failures import Remedy, StoreError
 from torghut_core.signals.schema import TABLES
+from torghut_core.telemetry import logs
 from torghut_core.timestamps import SECOND
 
 if TYPE_CHECKING:

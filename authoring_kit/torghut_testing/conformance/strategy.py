@@ -11,7 +11,7 @@ from torghut_core import SIGNAL_COLUMNS, Decision, Strategy
 from torghut_testing.conformance.plugin import PluginConformance
 from torghut_testing.generators import random_rows
 from torghut_testing.plain import plain_copy
-from torghut_testing.rehearsal import Rehearsal, Row
+from torghut_testing.strategy_loop import Rehearsal, Row
 
 
 class StrategyConformance(PluginConformance):

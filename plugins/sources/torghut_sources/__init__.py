@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torghut_core import Register, Sink, Source, hookimpl
-from torghut_sources.replay import Replay
+from torghut_sources.tape.source import Replay
 
 if TYPE_CHECKING:  # who only reads tapes does not pay for the stage compiler
     from torghut_core.stages import Stage
@@ -16,7 +16,7 @@ def register_sources(register: Register[Source]) -> None:
     """Bring every source of this package."""
     from torghut_sources.alpaca.source import Alpaca
     from torghut_sources.bus import KafkaSource, MemorySource
-    from torghut_sources.clickhouse_signals import ClickHouseSignals
+    from torghut_sources.signal_store import ClickHouseSignals
 
     register("replay", Replay)
     register("alpaca", Alpaca)

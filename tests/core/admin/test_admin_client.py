@@ -12,9 +12,9 @@ from torghut_core import cli
 from torghut_core.admin.client import AdminClient, NothingRuns, connect
 from torghut_core.audit import SqlAuditStore
 from torghut_core.catalog import load
-from torghut_core.catalog_diff import diff
+from torghut_core.catalog.diff import diff
 from torghut_core.errors import InputError, NotFoundError, StateError
-from torghut_core.state import StateDirectory
+from torghut_core.installation.state_directory import StateDirectory
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from torghut_core.admin.app import make_app
 from torghut_core.admin.auth import Gate, Role
 from torghut_core.admin.metrics import HELP
-from torghut_core.settings import Settings
+from torghut_core.installation.settings import Settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "admin-api.md"
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

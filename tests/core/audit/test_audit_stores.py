@@ -13,6 +13,7 @@ import pytest
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.audit.rows import KEYS
 from torghut_core.errors import InputError, NotFoundError, StateError
+from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import (
     Order,
     OrderEvent,
@@ -23,7 +24,6 @@ from torghut_core.model.trading import (
     Side,
     Verdict,
 )
-from torghut_core.order_state import is_done
 from torghut_core.ports import RiskContext
 
 

@@ -10,16 +10,16 @@ from torghut_testing import bar_batch
 from torghut_core import Strategy, param
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.catalog import load, load_draft
-from torghut_core.engine import Engine
 from torghut_core.errors import CatalogError
 from torghut_core.generation import build
 from torghut_core.model.market import Signals
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost
 from torghut_core.reload import Reloader
-from torghut_core.risk import Gates
 from torghut_core.signals import MemorySignalStore
 from torghut_core.timestamps import MINUTE
+from torghut_core.trading.engine import Engine
+from torghut_core.trading.risk_engine import Gates
 
 START = 1_767_623_400_000_000_000
 SYMBOLS = ("ES", "BTC/USD")

@@ -191,7 +191,7 @@ def test_code_that_gives_nonsense_in_its_first_rows_is_taken_back(coded, flip_ho
 
 def test_code_that_fails_after_its_trial_is_quarantined(coded, flip_host, monkeypatch):
     """The old code is gone by then."""
-    monkeypatch.setattr("torghut_core.routes.TRIAL_ROWS", 2)
+    monkeypatch.setattr("torghut_core.trading.subscription.TRIAL_ROWS", 2)
 
     class New(flip(flip_host)):
         def on_signal(self, signal, context):

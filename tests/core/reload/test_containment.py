@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from torghut_core.watchdog import Overrun
+from torghut_core.plugin_host.watchdog import Overrun
 
 HEAD = """
 version: 1
@@ -47,7 +47,7 @@ def test_strategy_is_quarantined_by_name_and_the_others_decide_the_same(live, ho
 
 def test_million_decisions_are_too_many(live, monkeypatch):
     """A strategy that decides more often within a minute than anybody could mean is quarantined."""
-    monkeypatch.setattr("torghut_core.engine.MAX_DECISIONS", 3)
+    monkeypatch.setattr("torghut_core.trading.engine.MAX_DECISIONS", 3)
     loop = live(BAD % ("always", "freeze"), HEAD)
     loop.trade(5)
     assert not loop.engine.quarantined

@@ -11,7 +11,7 @@ import pytest
 
 from torghut_core.catalog import load_draft
 from torghut_core.plugin_host import KINDS, PluginHost
-from torghut_core.routes import TRIAL_ROWS
+from torghut_core.trading.subscription import TRIAL_ROWS
 
 PIPELINE = """
 version: 1

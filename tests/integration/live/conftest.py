@@ -13,20 +13,20 @@ import pytest
 from pydantic import SecretStr
 from torghut_sources.alpaca.settings import AlpacaSettings
 from torghut_sources.alpaca.source import Alpaca
-from torghut_sources.replay import Replay
 from torghut_sources.stages.indicators import Indicators
 from torghut_sources.stages.microbars import Microbars
+from torghut_sources.tape.source import Replay
 from torghut_testing.alpaca_data import event_of, synthetic
 from torghut_testing.live import Process
 from torghut_testing.live.system import TORGHUT
 
 from torghut_core import Connection, parse_timestamp
+from torghut_core.admin.readiness import Readiness
 from torghut_core.audit import SqlAuditStore
-from torghut_core.readiness import Readiness
+from torghut_core.market_data.deriver import Deriver
+from torghut_core.market_data.universe import StaticUniverse
 from torghut_core.signals.rows import arrow_schema
 from torghut_core.signals.store import MemorySignalStore, Selection
-from torghut_core.ta import Deriver
-from torghut_core.universe import StaticUniverse
 
 PRICES = {"BTC/USD": 60_000.0, "ETH/USD": 3_000.0}
 T0 = 1_760_000_000_000_000_000

@@ -13,10 +13,10 @@ from torghut_sources.bus.memory import MemoryBus
 from torghut_testing.alpaca_data import FakeMarketData, Fault
 
 from torghut_core import Connection
-from torghut_core.forward import Forwarder
+from torghut_core.market_data.deriver import Deriver
+from torghut_core.market_data.forwarder import Forwarder
+from torghut_core.market_data.snapshots import SnapshotStore
 from torghut_core.signals.store import MemorySignalStore
-from torghut_core.snapshots import SnapshotStore
-from torghut_core.ta import Deriver
 
 LATENESS = 2_000_000_000
 """What the stages allow events to be late, ns: so far behind the last event windows are closed."""

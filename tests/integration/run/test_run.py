@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from torghut_core.admin.metrics import HELP
-from torghut_core.reconciler import Settled
-from torghut_core.state import StateDirectory
-from torghut_core.venue import Venue
+from torghut_core.execution.reconciler import Settled
+from torghut_core.execution.venue import Venue
+from torghut_core.installation.state_directory import StateDirectory
 
 WRONG = "version: 1\nmode: snyc\n"
 """A catalog that is wrong as a whole."""

@@ -15,7 +15,7 @@ INSERT = "INSERT INTO torghut"
 LIVE = '''
 """A source that is no tape to the kernel: it cannot be told to wait."""
 from torghut_core import hookimpl
-from torghut_sources.replay import Replay
+from torghut_sources.tape.source import Replay
 
 
 class Live(Replay):

@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from torghut_core.errors import SettingsError, StateError
-from torghut_core.settings import load_settings
+from torghut_core.installation.open import open_signals
+from torghut_core.installation.settings import load_settings
+from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.signals import MemorySignalStore, open_signal_store
 from torghut_core.signals import clickhouse as clickhouse_module
 from torghut_core.signals.clickhouse import ClickHouseSignalStore
 from torghut_core.signals.schema import HEAD, TABLES
-from torghut_core.state import StateDirectory
-from torghut_core.stores import open_signals
 from torghut_core.timestamps import SECOND
 
 pytest.importorskip("chdb", reason="the embedded ClickHouse is torghut[embedded]")

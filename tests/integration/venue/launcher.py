@@ -9,7 +9,10 @@ import os
 import signal
 import threading
 
-WAITS = {"torghut_core.reconciler": {"SETTLING": 500_000_000}, "torghut_core.lease": {"VALID_SECONDS": 1.0}}
+WAITS = {
+    "torghut_core.execution.reconciler": {"SETTLING": 500_000_000},
+    "torghut_core.execution.lease": {"VALID_SECONDS": 1.0},
+}
 """Shorter than anything that the tests let go wrong at the venue, and longer than what they let take time."""
 
 
@@ -63,7 +66,7 @@ def main():
     for module, values in WAITS.items():
         for name, value in values.items():
             setattr(importlib.import_module(module), name, value)
-    importlib.import_module("torghut_core.venue").Venue.take_lease.__defaults__ = (STAND_BY,)
+    importlib.import_module("torghut_core.execution.venue").Venue.take_lease.__defaults__ = (STAND_BY,)
     if text := os.environ.get("TORGHUT_KILL_AT"):
         Plant(text)
     from torghut_core.cli import main as torghut

@@ -158,7 +158,7 @@ class TestKill:
     @pytest.mark.parametrize("way", ["file", "database"])
     def test_either_of_the_two_places_stops(self, trader, way):
         """A stop in the file alone, or in the database alone, holds within two seconds."""
-        from torghut_core.controls import Controls
+        from torghut_core.execution.controls import Controls
 
         trader.begin().trade("bid", ("ETH/USD",))
         trader.until(lambda: trader.working)

@@ -7,9 +7,9 @@ import pytest
 from pydantic import SecretStr
 from torghut_brokers.alpaca import Alpaca
 
-from torghut_core import venue
 from torghut_core.errors import SettingsError, VenueError
-from torghut_core.settings import Settings
+from torghut_core.execution import venue
+from torghut_core.installation.settings import Settings
 
 LIVE, PAPER = "api.alpaca.markets", "paper-api.alpaca.markets"
 SWITCHES = {"TRADING_MODE": "live", "TRADING_LIVE_ENABLED": "true", "TRADING_LIVE_ACCOUNT": "A1"}

@@ -7,8 +7,8 @@ from decimal import Decimal
 import pytest
 import sqlalchemy
 
-from torghut_core.executor import THREADS
-from torghut_core.lease import INTERVAL_SECONDS, VALID_SECONDS
+from torghut_core.execution.executor import THREADS
+from torghut_core.execution.lease import INTERVAL_SECONDS, VALID_SECONDS
 
 
 @pytest.fixture

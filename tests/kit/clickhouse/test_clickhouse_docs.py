@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
-from torghut_sources.clickhouse_signals import ClickHouseSignals
+from torghut_sources.signal_store import ClickHouseSignals
 from torghut_testing.clickhouse import Fault
 
 from torghut_core.signals.failures import _CODES

@@ -14,9 +14,9 @@ from torghut_sources.stages.microbars import Microbars
 
 from torghut_core import Message
 from torghut_core.errors import StateError
+from torghut_core.market_data.deriver import Deriver
+from torghut_core.market_data.snapshots import SnapshotStore
 from torghut_core.signals import MemorySignalStore
-from torghut_core.snapshots import SnapshotStore
-from torghut_core.ta import Deriver
 
 from .conftest import CONNECTION, SESSION_MS, STATUS, T0, TRADES, events, trade, until
 
@@ -30,7 +30,7 @@ POLL_INTERVAL_MS = SESSION_MS
 def _quick(monkeypatch):
     monkeypatch.setattr(bus_source, "AWAY_SECONDS", 0.1)
     monkeypatch.setattr(bus_source, "LEAVE_SECONDS", 0.2)
-    monkeypatch.setattr("torghut_core.ta.RETRY_S", (0.01, 0.02))
+    monkeypatch.setattr("torghut_core.market_data.deriver.RETRY_S", (0.01, 0.02))
 
 
 def stages():

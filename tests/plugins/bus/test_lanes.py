@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torghut_sources.bus import lanes
 from torghut_sources.bus.lanes import MISSED_SECONDS, Lane
 from torghut_sources.bus.records import MARKS
-from torghut_sources.rows import BARS, QUOTES, TRADES
+from torghut_sources.tape.rows import BARS, QUOTES, TRADES
 
 from torghut_core import Bars, Quotes, Trades
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.bus.records import read
-from torghut_sources.replay import Replay
-from torghut_sources.rows import BARS, KINDS, QUOTES, TRADES
+from torghut_sources.tape.rows import BARS, KINDS, QUOTES, TRADES
+from torghut_sources.tape.source import Replay
 
 from torghut_core import BarPayload, Envelope, SymbolTable, TradePayload, Window
 

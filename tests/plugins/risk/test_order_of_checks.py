@@ -6,7 +6,7 @@ from pathlib import Path
 from torghut_risk import NoShorts, WashTrade
 from torghut_testing import decision, risk_context
 
-from torghut_core.risk import Desk, Gates
+from torghut_core.trading.risk_engine import Desk, Gates
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "risk.md"
 ROW = re.compile(r"^\| (\d+) \| `([a-z-]+)`", re.MULTILINE)

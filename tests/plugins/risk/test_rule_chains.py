@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torghut_testing import decision, decisions, registered, risk_context, risk_contexts
 
 from torghut_core import Decision, Outcome, RiskContext, Verdict
-from torghut_core.risk import Desk, Gates
+from torghut_core.trading.risk_engine import Desk, Gates
 
 RULES = registered(torghut_risk, "register_risk_rules")
 OPEN = Gates(trading_enabled=True, price_max_age_ns=2**62)

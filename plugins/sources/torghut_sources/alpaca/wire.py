@@ -40,7 +40,7 @@ from torghut_core import (
     parse_timestamp,
     window_size,
 )
-from torghut_sources.rows import text_hash, trade_keys
+from torghut_sources.tape.rows import text_hash, trade_keys
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND

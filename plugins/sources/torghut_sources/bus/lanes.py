@@ -22,7 +22,7 @@ import numpy as np
 from torghut_core import Bars, Batch, IntArray, SymbolTable, Table
 from torghut_sources.bus.contract import Offsets
 from torghut_sources.bus.records import MARKS
-from torghut_sources.rows import KINDS, Kind
+from torghut_sources.tape.rows import KINDS, Kind
 
 NEVER = 2**63 - 1
 SECOND = 1_000_000_000

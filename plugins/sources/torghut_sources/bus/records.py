@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from torghut_core import Envelope, InputError, IntArray, SymbolTable, Table, Window, ends_of, format_timestamp, time_of
 from torghut_sources.bus.contract import Offsets
-from torghut_sources.rows import BARS, KINDS, TRADES, Columns, Kind, Rows
+from torghut_sources.tape.rows import BARS, KINDS, TRADES, Columns, Kind, Rows
 
 MARKS = Kind("status", Table, (), (), lambda _table: iter(()))
 """What time marks become: positions without a row."""

@@ -22,7 +22,7 @@ from torghut_sources.bus.lanes import MISSED_SECONDS, Lane
 from torghut_sources.bus.memory import MemoryBus
 from torghut_sources.bus.records import MARKS, NONE, is_avro, read, read_marks, refuse_ahead
 from torghut_sources.bus.settings import PASSWORD, KafkaSettings
-from torghut_sources.rows import KINDS, Kind
+from torghut_sources.tape.rows import KINDS, Kind
 
 if TYPE_CHECKING:
     from torghut_sources.bus.avro import Avro

@@ -1,0 +1,1 @@
+"""Recorded tapes, and the source `replay` that plays them."""

@@ -1,0 +1,222 @@
+"""A tape: one file of recorded market data, checked row by row and given out as batches.
+
+A tape is a recording, so its rows keep their order. Without a column `ingest_ts` they have to be in order of
+`event_ts`; with one, which every JSONL envelope has, in order of that, and `event_ts` may fall: that is what late
+events are. What shows without reading all rows is checked before the first event, each row as it comes by. A file may
+be larger than memory.
+
+A tape that is followed has no end. Where it ends for now its streams give an empty batch, and being asked again they look
+again: who reads them waits as he likes. Nothing that is said about a row depends on when it was written.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from torghut_core import Bars, Batch, IntArray, SymbolTable, TapeError
+from torghut_sources.tape.rows import BARS, KINDS, Columns, Complaint, Kind, Rows, bar_step
+
+Block: TypeAlias = tuple[list[Rows], list[Complaint]]
+"""A part of a tape: its rows by kind, and what is wrong with lines that are no rows."""
+
+EARLIEST = -(2**63)
+
+MENDS: dict[type[OSError], str] = {
+    FileNotFoundError: "check the path, which counts from the working directory",
+    PermissionError: "give the user that runs torghut the right to read it",
+    IsADirectoryError: "name the files in it",
+}
+
+
+class Skipped(NamedTuple):
+    """How many rows were left out for one reason, and the place of the first."""
+
+    rows: int
+    first: int
+
+
+class Tape(ABC):
+    """One file of market data.
+
+    Parameters
+    ----------
+    path : the file.
+    skip : leave bad rows out and count them, instead of stopping at the first.
+    step : length of its bars in nanoseconds, where the file shall not be asked.
+    follow : go on at its end with what is written later.
+
+    Attributes
+    ----------
+    total : rows in it; None before `check`, and where only reading would tell.
+    skipped : rows left out since `streams` was called, by reason.
+    """
+
+    UNIT: ClassVar[str] = "row"
+
+    def __init__(self, path: Path, *, skip: bool = False, step: int | None = None, follow: bool = False) -> None:
+        self.path = path
+        self.total: int | None = None
+        self.skipped: dict[str, Skipped] = {}
+        self._skip = skip
+        self._step = step
+        self._follow = follow
+
+    def check(self) -> None:
+        """Look at what shows without reading all rows: the file, its columns, their types.
+
+        Raises
+        ------
+        TapeError : it cannot be replayed.
+        """
+        try:
+            with self.path.open("rb") as file:
+                is_empty = not file.read(1)
+        except OSError as error:
+            raise self._error(f"cannot be read: {error.strerror}", MENDS.get(type(error), "check the file")) from error
+        if is_empty and not self._follow:
+            raise self._error("is empty", "name a file with rows in it")
+        self._check_content()
+
+    def streams(self, symbols: SymbolTable) -> list[Iterator[Batch]]:
+        """The tape as streams of batches, each with positions from 0: one, or one for each symbol.
+
+        They raise `TapeError` at the first bad row, unless such rows are skipped. Only those of a followed tape have empty
+        batches: each says that there is no more for now.
+        """
+        self.skipped = {}
+        return [self._stream(blocks, symbols) for blocks in self._blocks(symbols)]
+
+    @abstractmethod
+    def _check_content(self) -> None:
+        """Check what is particular to the format; the file is there, and not empty unless it is followed."""
+
+    @abstractmethod
+    def _blocks(self, symbols: SymbolTable) -> Sequence[Iterator[Block | None]]:
+        """The rows in file order, a part at a time, for each stream; None where a followed tape ends for now."""
+
+    def _stream(self, blocks: Iterable[Block | None], symbols: SymbolTable) -> Iterator[Batch]:
+        """Check the order of the rows, leave out bad ones, and give the others their positions."""
+        start = 0
+        arrived = now = EARLIEST
+        for block in blocks:
+            if block is None:
+                yield Batch.of(symbols, start, np.empty(0, np.int64))
+                continue
+            parts, complaints = block
+            if parts:
+                order = np.argsort(np.concatenate([part.places for part in parts]), kind="stable")
+                arrived = _check_order(parts, order, arrived)
+            self._judge([*complaints, *(complaint for part in parts for complaint in part.complaints)])
+            if not parts or all(part.bad.all() for part in parts):
+                continue
+            good = ~np.concatenate([part.bad for part in parts])
+            at = np.empty(len(good), np.int64)
+            at[order] = np.cumsum(good[order]) - 1
+            known = np.empty(np.count_nonzero(good), np.int64)
+            tables: dict[str, Any] = {}
+            for part, ranks in zip(parts, _split(at, parts), strict=True):
+                table: Any = part.table.take(~part.bad) if part.bad.any() else part.table
+                rank = ranks[~part.bad]
+                table.at[:] = start + rank
+                known[rank] = table.event_ts
+                if part.kind is BARS:
+                    known[rank] += table.step
+                    _number_series(table, symbols)
+                tables[part.kind.name] = table
+            known[0] = max(int(known[0]), now)
+            np.maximum.accumulate(known, out=known)
+            now = int(known[-1])
+            yield Batch.of(symbols, start, known, **tables)
+            start += len(known)
+        if not start and not self.skipped:
+            raise self._error("has nothing to replay", "name a file with trades, quotes or bars in it")
+
+    def _judge(self, complaints: list[Complaint]) -> None:
+        """Stop at the first bad row, or count them."""
+        if complaints and not self._skip:
+            first = min(complaints, key=lambda complaint: complaint.place)
+            raise self._error(first.message, first.mend, first.place)
+        for complaint in complaints:
+            before = self.skipped.get(complaint.reason, Skipped(0, complaint.place))
+            self.skipped[complaint.reason] = Skipped(before.rows + complaint.rows, min(before.first, complaint.place))
+
+    def _error(self, message: str, mend: str, place: int | None = None) -> TapeError:
+        return TapeError(self.path, message, mend, place, self.UNIT)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Tell in our words what the libraries below say of a file that is damaged."""
+        try:
+            yield
+        except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+            said = str(error).partition("\n")[0]
+            raise self._error(f"cannot be read: {said}", "the file is damaged or cut off: write it again") from error
+
+    def _kind(self, names: list[str]) -> Kind:
+        """What the columns are those of."""
+        if "bid_open" in names or "ask_open" in names:
+            raise self._error(
+                "holds quote bars, which are not replayed",
+                "replay its quotes, or rename bid_close and ask_close to bid_price and ask_price and set event_ts to "
+                "the end of each interval",
+            )
+
+        def fit(kind: Kind) -> tuple[bool, float]:
+            """Whether the columns that only this kind has are all there, and the share of them that at least resembles one."""
+            own = [name for name in kind.required if name not in ("symbol", "event_ts")]
+            return set(own) <= set(names), sum(bool(get_close_matches(name, names, 1)) for name in own) / len(own)
+
+        kind = max(KINDS.values(), key=fit)
+        wanted = f"{kind.name} have {', '.join(kind.required)}"
+        if not any(fit(kind)):
+            raise self._error(f"holds no trades, quotes or bars, but {', '.join(names)}", f"for example, {wanted}")
+        for name in kind.required:
+            if name not in names:
+                close = get_close_matches(name, set(names) - {*kind.required, *kind.optional}, 1)
+                mend = f"rename {close[0]!r} to {name!r}" if close else wanted
+                raise self._error(f"column {name!r} is missing", mend)
+        return kind
+
+    def _bar_step(self, columns: Columns) -> int:
+        """How long the bars are, from the first of them."""
+        step = bar_step(columns)
+        if step is None:
+            raise self._error("does not show how long its bars are", "say it, like bar_step: 1Min")
+        return step
+
+
+def _check_order(parts: list[Rows], order: IntArray, arrived: int) -> int:
+    """Reject rows that arrived before a row above them; return the last arrival.
+
+    `order` sorts the rows of all parts by their place; `arrived` is the last arrival before them.
+    """
+    arrival = np.concatenate([np.where(part.bad, EARLIEST, part.arrival) for part in parts])
+    latest = np.empty(len(order), np.int64)
+    latest[order] = np.maximum.accumulate(np.maximum(arrival[order], arrived))
+    for part, own in zip(parts, _split(latest, parts), strict=True):
+        part.reject_before(own)
+    return int(latest[order[-1]])
+
+
+def _split(values: IntArray, parts: list[Rows]) -> list[IntArray]:
+    """The values of each part, of `values` for all."""
+    return np.split(values, np.cumsum([len(part.places) for part in parts])[:-1])
+
+
+def _number_series(bars: Bars, symbols: SymbolTable) -> None:
+    for step in np.unique(bars.step).tolist():
+        rows = bars.step == step
+        own = bars.symbol[rows]
+        numbers = np.zeros(len(symbols), np.int64)
+        for symbol in np.flatnonzero(np.bincount(own)).tolist():
+            numbers[symbol] = symbols.series(symbol, step)
+        bars.series[rows] = numbers[own]

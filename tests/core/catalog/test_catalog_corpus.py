@@ -1,0 +1,33 @@
+"""Every broken catalog in `tests/corpus/catalogs` is told in the words that stand beside it."""
+
+from pathlib import Path
+
+import pytest
+
+from torghut_core import catalog as catalogs
+from torghut_core.errors import CatalogError
+from torghut_core.generation import validate
+
+CORPUS = Path(__file__).parents[2] / "corpus" / "catalogs"
+CASES = sorted(path for path in CORPUS.iterdir() if path.is_dir() or path.suffix == ".yaml")
+
+
+def told(path, host):
+    """What `torghut catalog validate` says of a catalog."""
+    try:
+        problems = validate(catalogs.load(catalogs.read(path)), host)
+    except CatalogError as error:
+        problems = error.problems
+    return "".join(f"{problem}\n" for problem in problems)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_broken_catalog_is_told_in_these_words(case, fakes, monkeypatch):
+    """File, line, column, key, what is wrong and how to mend it, for all that is wrong, and nothing else."""
+    monkeypatch.chdir(CORPUS)
+    assert told(case.name, fakes) == (CORPUS / f"{case.stem}.txt").read_text(encoding="utf-8")
+
+
+def test_every_expectation_has_its_catalog():
+    """No expected text is left behind by a case that is gone."""
+    assert {path.stem for path in CORPUS.glob("*.txt")} == {path.stem for path in CASES}

@@ -1,0 +1,488 @@
+"""Two replicas never both trade: who has the lease, who gets it next, and when the last holder knows that it is over."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from torghut_core.audit import SqlAuditStore
+from torghut_core.errors import InputError, StateError
+from torghut_core.execution import lease as module
+from torghut_core.execution.lease import Lease, open_lease
+
+NAME = "alpaca/paper-1"
+REPLICA = """
+import sys
+from pathlib import Path
+from torghut_core import lease
+lease.VALID_SECONDS, lease.INTERVAL_SECONDS = 1.0, 0.2
+mine = lease.open_lease(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+print("ready", flush=True)
+for line in sys.stdin:
+    command = line.strip()
+    print(mine.is_held if command == "held" else getattr(mine, command)(), flush=True)
+"""
+
+
+class Replica:
+    """A lease in a process of its own."""
+
+    def __init__(self, database, tmp_path):
+        command = [sys.executable, "-c", REPLICA, database, NAME, str(tmp_path)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def say(self, command):
+        self.process.stdin.write(f"{command}\n")
+
+    def hear(self):
+        return self.process.stdout.readline().strip()
+
+    def ask(self, command):
+        self.say(command)
+        return self.hear()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+
+@pytest.fixture
+def replicas(tmp_path):
+    """Starts replicas, and ends them."""
+    there = []
+
+    def start(database, number):
+        there.extend(Replica(database, tmp_path) for _ in range(number))
+        assert [replica.hear() for replica in there[-number:]] == ["ready"] * number
+        return there[-number:]
+
+    yield start
+    for replica in there:
+        replica.process.kill()
+        replica.process.communicate()
+
+
+@pytest.fixture
+def brisk(monkeypatch):
+    """A lease with short times."""
+    monkeypatch.setattr(module, "VALID_SECONDS", 1.0)
+    monkeypatch.setattr(module, "INTERVAL_SECONDS", 0.1)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Opens leases as replicas would; ends them, given back or not."""
+    there = []
+
+    def open_one(database, name=NAME):
+        there.append(open_lease(database, name, tmp_path))
+        return there[-1]
+
+    yield open_one
+    for lease in there:
+        with suppress(StateError):
+            lease.release()
+
+
+def abandon(lease):
+    """What the end of its process is to a lease."""
+    lease._end_thread()
+    lease._let_go()
+    lease._valid_until = module._LOST
+
+
+def run_sql(url, statement):
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        return connection.exec_driver_sql(statement).scalars().all()
+
+
+BACKENDS = "(SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
+
+
+def wait_until(claim, seconds=10):
+    """How long it took until a claim was true."""
+    started = time.monotonic()
+    while not claim():
+        assert time.monotonic() - started < seconds
+        time.sleep(0.002)
+    return time.monotonic() - started
+
+
+@contextmanager
+def never_both(*leases):
+    """Ask all leases all the time whether they are held: at no moment may two say so."""
+    is_over, doubles, samples = threading.Event(), [], [0]
+
+    def sample():
+        while not is_over.is_set():
+            samples[0] += 1
+            # Each is asked twice: who said yes before and after the other did was held in between.
+            answers = [lease.is_held for lease in (*leases, *leases)]
+            if all(answers):
+                doubles.append(time.monotonic())
+            time.sleep(0.001)  # the leases' threads have to come to their turn
+
+    threads = [threading.Thread(target=sample) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    yield
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert doubles == []
+    assert samples[0] > 100
+
+
+# Who has it
+
+
+def test_one_of_two_has_it_and_gives_it_on(opened, database):
+    """The second gets nothing while the first has it, and has it at once when the first gave it back."""
+    first, second = opened(database), opened(database)
+    assert first.acquire()
+    assert first.acquire()
+    assert not second.acquire()
+    assert (first.is_held, second.is_held) == (True, False)
+    assert second.holder == first.holder
+    assert f"process {os.getpid()} (" in first.holder
+    first.release()
+    first.release()
+    assert (first.is_held, first.holder) == (False, "")
+    started = time.monotonic()
+    assert second.acquire()
+    assert time.monotonic() - started < module.VALID_SECONDS
+    assert (first.is_held, second.is_held) == (False, True)
+
+
+def test_each_name_has_a_lease(opened, database):
+    """Two accounts are traded by two replicas."""
+    first, second = opened(database, "one"), opened(database, "two")
+    assert first.acquire()
+    assert second.acquire()
+
+
+def test_lease_is_in_the_audit_log(opened, database):
+    """Taking it and giving it back is written down, what lies between is not; the chain is whole."""
+    lease = opened(database)
+
+    def entries():
+        query = "SELECT count(*) FROM audit_log WHERE table_name = 'leases'"
+        return run_sql(database, query)[0]
+
+    before = entries()
+    lease.acquire()
+    for _ in range(5):
+        assert lease._objection(1.0) == ""
+    assert entries() == before + 1
+    lease.release()
+    assert entries() == before + 2
+    with closing(SqlAuditStore(database)) as store:
+        assert store.verify() == []
+
+
+def test_held_lease_stays_held(opened, postgres, brisk):
+    """A lease that is confirmed goes on past the time for which one confirmation holds."""
+    lease = opened(postgres)
+    assert lease.acquire()
+    started = time.monotonic()
+    while time.monotonic() - started < 1.5:
+        assert lease.is_held
+        time.sleep(0.01)
+
+
+def test_abandoned_lease_is_taken_over_after_a_wait(opened, database, brisk):
+    """Who follows one that did not give it back waits as long as that one may still believe to have it."""
+    first, second = opened(database), opened(database)
+    first.acquire()
+    abandon(first)
+    started = time.monotonic()
+    assert second.acquire()
+    assert time.monotonic() - started > module.VALID_SECONDS
+
+
+def test_processes_race_and_one_wins(replicas, database):
+    """Of four processes that grasp at once exactly one has it, again and again."""
+    crowd = replicas(database, 4)
+    for _ in range(3):
+        for replica in crowd:
+            replica.say("acquire")
+        answers = [replica.hear() for replica in crowd]
+        assert sorted(answers) == ["False", "False", "False", "True"]
+        assert [replica.ask("held") for replica in crowd] == answers
+        crowd[answers.index("True")].ask("release")
+
+
+def test_killed_holder_is_followed(replicas, opened, database, brisk):
+    """After SIGKILL another process gets it, with a wait and no hand."""
+    (victim,) = replicas(database, 1)
+    assert victim.ask("acquire") == "True"
+    lease = opened(database)
+    assert not lease.acquire()
+    assert f"process {victim.process.pid} (" in lease.holder
+    victim.signal(signal.SIGKILL)
+    victim.process.wait()
+    started = time.monotonic()
+    wait_until(lease.acquire)
+    assert time.monotonic() - started > module.VALID_SECONDS
+
+
+def test_frozen_holder_wakes_up_without_it(replicas, postgres):
+    """A process that was frozen for longer than a confirmation holds says no as its first word, and keeps to it."""
+    (holder,) = replicas(postgres, 1)
+    assert holder.ask("acquire") == "True"
+    holder.signal(signal.SIGSTOP)
+    holder.say("held")
+    time.sleep(1.1)  # what passes is the promise
+    holder.signal(signal.SIGCONT)
+    assert holder.hear() == "False"
+    time.sleep(0.5)
+    assert holder.ask("held") == "False"
+    assert holder.ask("acquire") == "True"
+
+
+# When it is lost
+
+
+def test_terminated_session_is_noticed_and_never_two_hold(opened, postgres):
+    """The server ends the holder's session: it says no within 3 s, and the next one not before, at full times."""
+    first, second = opened(postgres), opened(postgres)
+    first.acquire()
+    with never_both(first, second):
+        run_sql(postgres, f"SELECT pg_terminate_backend(pid) FROM {BACKENDS} AS backends")
+        started = time.monotonic()
+        taking = threading.Thread(target=second.acquire)
+        taking.start()
+        lost_after = wait_until(lambda: not first.is_held)
+        taking.join()
+        assert second.is_held
+        held_after = time.monotonic() - started
+    assert lost_after < 3
+    assert held_after > module.VALID_SECONDS
+    first._thread.join(10)
+    assert first.problem
+    assert not first.acquire()
+
+
+def test_frozen_session_is_noticed(opened, postgres, brisk):
+    """A server that does not answer, and does not hang up either, ends it as surely."""
+    lease = opened(postgres)
+    lease.acquire()
+    (backend,) = run_sql(postgres, f"SELECT pid FROM {BACKENDS} AS backends")
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        assert wait_until(lambda: not lease.is_held) < 3
+        lease._thread.join()
+        assert "does not answer" in lease.problem
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    wait_until(lease.acquire)
+
+
+def test_stopped_server_is_noticed(opened, make_server, url_of, brisk):
+    """Without the server nobody has it; with it, who had it gets it again."""
+    server = make_server()
+    lease = opened(url_of(server))
+    lease.acquire()
+    server.stop()
+    assert wait_until(lambda: not lease.is_held) < 3
+    with pytest.raises(StateError, match="audit database"):
+        lease.acquire()
+    assert not lease.is_held
+    server.ensure_postgres_running()
+    assert lease.acquire()
+
+
+def test_row_with_another_name_ends_it(opened, postgres, brisk):
+    """A pooler may give two replicas one session, and so both the lock: the row has the name of one."""
+    lease = opened(postgres)
+    lease.acquire()
+    with closing(SqlAuditStore(postgres)) as store:
+        store.take_lease(NAME, lease.holder, 0)
+        assert store.take_lease(NAME, "another", 60)
+    assert wait_until(lambda: not lease.is_held) < 3
+    lease._thread.join()
+    assert lease.problem == "another session has it now"
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_file_that_is_taken_away_ends_it(opened, sqlite, brisk, is_replaced):
+    """A lock file that somebody removes or replaces locks nobody out: its holder notices before the next one holds."""
+    first, second = opened(sqlite), opened(sqlite)
+    first.acquire()
+    with never_both(first, second):
+        first.path.unlink()
+        if is_replaced:
+            first.path.write_text("")
+        assert second.acquire()
+        assert not first.is_held
+    assert first.problem.startswith(str(first.path))
+    assert second.is_held
+
+
+def test_lock_file_lies_beside_the_database(opened, sqlite):
+    """Its name says which database and whose account, whatever is in the account's name."""
+    lease = opened(sqlite)
+    lease.acquire()
+    assert lease.path == Path(sqlite.removeprefix("sqlite:///")).with_name("audit.db.trader-alpaca%2Fpaper-1.lock")
+    assert lease.path.exists()
+
+
+class Scripted(Lease):
+    """A lease whose lock says what it is told to, when it is told to."""
+
+    def __init__(self, database, tmp_path):
+        super().__init__(database, NAME, tmp_path)
+        self.gate = threading.Semaphore(0)
+        self.asked = threading.Semaphore(0)
+        self.answer = ""
+        self.is_begun = False
+
+    def _take(self):
+        self.is_begun = False
+        return True
+
+    def _objection(self, seconds):
+        if not self.is_begun:
+            self.is_begun = True
+            return ""
+        self.asked.release()
+        self.gate.acquire()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def _let_go(self):
+        pass
+
+
+@pytest.fixture
+def hand_clock(monkeypatch):
+    """The clock by which a lease is valid, set by hand."""
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "clock_gettime", lambda _clock: now[0])
+    monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(module, "INTERVAL_SECONDS", 0.001)
+    return now
+
+
+@pytest.fixture
+def scripted(sqlite, tmp_path, hand_clock):
+    lease = Scripted(sqlite, tmp_path)
+    assert lease.acquire()
+    lease.asked.acquire()
+    yield lease
+    lease._stop.set()
+    lease.gate.release()
+    lease._thread.join(10)
+
+
+def test_confirmation_counts_from_when_it_was_asked_for(scripted, hand_clock):
+    """An answer that takes its time is as old as its question."""
+    hand_clock[0] += 1.9
+    scripted.gate.release()
+    scripted.asked.acquire()
+    assert scripted.is_held
+    assert scripted._valid_until == 1002.0
+    hand_clock[0] += 0.2
+    assert not scripted.is_held
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_late_confirmation_is_none(scripted, hand_clock, is_noticed):
+    """An answer that comes when it is over changes nothing, whether anybody has asked meanwhile or not."""
+    hand_clock[0] += 2.0
+    if is_noticed:
+        assert not scripted.is_held
+    scripted.gate.release()
+    scripted._thread.join(10)
+    assert not scripted.is_held
+    assert scripted.problem == "confirmed later than after 2 s"
+
+
+def test_lost_is_lost_until_it_is_taken_again(scripted, hand_clock):
+    """Once it has said no it says no, also where the clock goes back."""
+    hand_clock[0] += 2.0
+    assert not scripted.is_held
+    hand_clock[0] -= 1.0
+    assert not scripted.is_held
+    scripted.gate.release()
+    scripted._thread.join(10)
+    assert scripted.acquire()
+    assert scripted.is_held
+
+
+@pytest.mark.parametrize("answer", ["another session has it now", StateError("gone")])
+def test_objection_ends_it_at_once(scripted, answer):
+    """An objection, or no answer, is the end, however much time is left."""
+    scripted.answer = answer
+    scripted.gate.release()
+    scripted._thread.join(10)
+    assert not scripted.is_held
+    assert scripted.problem == str(answer)
+
+
+def test_lost_while_it_was_waited_for_is_not_held(opened, sqlite, monkeypatch):
+    """Whose lock is gone after the wait for the last holder has not got it."""
+    first, second = opened(sqlite), opened(sqlite)
+    first.acquire()
+    abandon(first)
+    monkeypatch.setattr(module.time, "sleep", lambda _seconds: second.path.unlink())
+    assert not second.acquire()
+    assert not second.is_held
+
+
+def test_release_that_cannot_be_written_frees_it(opened, sqlite, monkeypatch):
+    """Where the row cannot be written the lease is free all the same, and the next one waits."""
+    first, second = opened(sqlite), opened(sqlite)
+    first.acquire()
+    with monkeypatch.context() as broken:
+        broken.setattr(Lease, "_visit", lambda *_: (_ for _ in ()).throw(StateError("disk full")))
+        with pytest.raises(StateError, match="disk full"):
+            first.release()
+    assert not first.is_held
+    waits = []
+    monkeypatch.setattr(module.time, "sleep", waits.append)
+    assert second.acquire()
+    assert waits == [module.VALID_SECONDS + module.MARGIN_SECONDS]
+
+
+def test_unwritable_row_takes_nothing(opened, sqlite, monkeypatch):
+    """Who cannot write down that they have it have not got it, and leave it to others."""
+    first, second = opened(sqlite), opened(sqlite)
+    with monkeypatch.context() as broken:
+        broken.setattr(Lease, "_visit", lambda *_: (_ for _ in ()).throw(StateError("disk full")))
+        with pytest.raises(StateError, match="disk full"):
+            first.acquire()
+    assert not first.is_held
+    assert second.acquire()
+
+
+def test_no_database_is_an_error(tmp_path):
+    """An address that is no database, a folder that is a file and a server that is away are said with their place."""
+    with pytest.raises(InputError, match="is no audit database"):
+        open_lease("mysql://x/y", NAME, tmp_path)
+    with pytest.raises(StateError, match=r"the audit database: .*\(see that it runs and can be reached\)"):
+        open_lease("postgresql+psycopg://me:s3cret@127.0.0.1:1/none", NAME, tmp_path).acquire()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match=r"trader-.*\(make it and its folder writable\)"):
+        open_lease(f"sqlite:///{tmp_path}/file/audit.db", NAME, tmp_path).acquire()
+
+
+def test_asking_is_cheap(opened, sqlite):
+    """It is asked before each broker call: under a microsecond, here with room for a busy machine."""
+    lease = opened(sqlite)
+    lease.acquire()
+    best = []
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(1000):
+            _ = lease.is_held
+        best.append((time.perf_counter() - started) / 1000)
+    assert min(best) < 10e-6

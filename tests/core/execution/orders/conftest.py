@@ -1,0 +1,336 @@
+"""A venue in memory that does what it is told to do wrong, and a time that passes when it is told to."""
+
+import itertools
+from collections import Counter, deque
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from torghut_core import (
+    Account,
+    Broker,
+    Capabilities,
+    DuplicateOrder,
+    Intent,
+    NotSent,
+    OrderRefused,
+    OrderType,
+    Side,
+    Throttled,
+    TimeInForce,
+    Unanswered,
+    is_done,
+)
+from torghut_core.audit import MemoryAuditStore
+from torghut_core.execution import executor as executor_module
+from torghut_core.execution import reconciler as reconciler_module
+from torghut_core.execution.executor import Executor
+from torghut_core.execution.reconciler import Reconciler, look
+from torghut_core.model.trading import Decision, Order, OrderState, OrderStatus, Position
+from torghut_core.timestamps import SECOND
+from torghut_core.trading.books import Blotter, Totals
+
+S = OrderState
+ACCOUNT = "test"
+LONG_AGO = -(2**62)
+
+
+class MemoryVenue(Broker):
+    """A venue that fills what it is told to fill.
+
+    `script` has, by the kind of request, what goes wrong with the next ones:
+
+    accepted    nothing
+    refused     no, with a code
+    throttled   too many requests; a number says after how many seconds to come again
+    not_sent    it does not get there
+    taken       it is done, and the answer is lost
+    lost        it is not done, and nobody says so
+    late        like lost, but it is under way, and done at the next `land`
+    broken      the plugin has a defect, and raises before anything is done
+    broken_after the same, after it is done
+    unseen      of a look-up: it is there, and is not shown yet
+    """
+
+    capabilities = Capabilities(frozenset(OrderType), frozenset(TimeInForce))
+
+    def __init__(self):
+        super().__init__(self.Params())
+        self.book = {}
+        self.placed = Counter()
+        self.calls = []
+        self.script = {"submit": deque(), "find": deque(), "cancel": deque(), "replace": deque(), "orders": deque()}
+        self.under_way = []
+        self.news = deque()
+        self.refuses_duplicates = True
+        self.held = {}
+        self.cash = Decimal(100_000)
+        ticks = itertools.count(1)
+        self.now = lambda: next(ticks)
+        self.before = lambda _kind, _number: None
+        self.after = lambda _kind, _number: None
+
+    # What the executor and the reconciler ask.
+
+    def submit(self, intent):
+        return self._do("submit", intent.client_order_id, lambda: self._take(intent))
+
+    def cancel(self, client_order_id):
+        self._do("cancel", client_order_id, lambda: self.end(client_order_id, S.CANCELED))
+
+    def replace(self, client_order_id, quantity=None, limit_price=None, stop_price=None):
+        terms = {"quantity": quantity, "limit_price": limit_price, "stop_price": stop_price}
+        given = {name: value for name, value in terms.items() if value is not None}
+        self._do("replace", client_order_id, lambda: self.restate(client_order_id, given))
+
+    def find(self, client_order_id):
+        return self._do("find", client_order_id, lambda: self._shown(client_order_id))
+
+    def orders(self):
+        def listed():
+            return [msgspec.structs.replace(order) for order in self.book.values() if not is_done(order.state)]
+
+        return self._do("orders", "", listed)
+
+    def done_since(self, since):
+        return [
+            msgspec.structs.replace(order)
+            for order in self.book.values()
+            if is_done(order.state) and order.updated_at > since
+        ]
+
+    def positions(self):
+        return {symbol: Position(quantity, Decimal(100)) for symbol, quantity in self.held.items() if quantity}
+
+    def account(self):
+        return Account(self.cash, self.cash, self.cash, "USD", "1")
+
+    def updates(self):
+        news = list(self.news)
+        self.news.clear()
+        return news
+
+    # What happens there.
+
+    def fill(self, number, quantity, price="100"):
+        """Fill some of an order, whatever its state but refused."""
+        order = self.book[number]
+        quantity = min(Decimal(quantity), order.remaining)
+        cost = order.average_price * order.filled_quantity + quantity * Decimal(price)
+        order.filled_quantity += quantity
+        order.average_price = cost / order.filled_quantity
+        signed = quantity if order.intent.side is Side.BUY else -quantity
+        self.held[order.intent.symbol] = self.held.get(order.intent.symbol, Decimal(0)) + signed
+        self.cash -= signed * Decimal(price)
+        if not order.remaining:
+            order.state = S.FILLED
+        elif not is_done(order.state):
+            order.state = S.PARTIALLY_FILLED
+        self._tell(number)
+
+    def end(self, number, state):
+        """Let an order that works be done; another one stays as it is."""
+        order = self.book.get(number)
+        if order is not None and not is_done(order.state):
+            order.state = state
+            self._tell(number)
+
+    def restate(self, number, terms):
+        """Change the terms of an order that works, unless less than is filled would be ordered."""
+        order = self.book.get(number)
+        if (
+            order is None
+            or is_done(order.state)
+            or terms.get("quantity", order.intent.quantity) <= order.filled_quantity
+        ):
+            raise OrderRefused("not-replaceable", "no such working order")
+        order.intent = msgspec.structs.replace(order.intent, **terms)
+        order.venue_order_id += "'"
+        self._tell(number)
+
+    def land(self):
+        """Let requests arrive that were under way when somebody stopped waiting for them."""
+        requests, self.under_way = self.under_way, []
+        for request in requests:
+            try:
+                request()
+            except DuplicateOrder:
+                continue
+
+    # How requests go.
+
+    def _do(self, kind, number, act):
+        self.calls.append((kind, number))
+        self.before(kind, number)
+        outcome = self.script[kind].popleft() if self.script[kind] else "accepted"
+        if outcome == "refused":
+            raise OrderRefused("buying-power", "insufficient buying power")
+        if outcome == "throttled" or isinstance(outcome, int | float):
+            raise Throttled("too many requests", None if outcome == "throttled" else outcome)
+        if outcome == "not_sent":
+            raise NotSent("no route")
+        if outcome == "lost":
+            raise Unanswered("timed out")
+        if outcome == "late":
+            self.under_way.append(act)
+            raise Unanswered("timed out")
+        if outcome == "broken":
+            raise RuntimeError("a defect")
+        if outcome == "unseen":
+            return None
+        answer = act()
+        self.after(kind, number)
+        if outcome == "taken":
+            raise Unanswered("cut")
+        if outcome == "broken_after":
+            raise KeyError("status")
+        return answer
+
+    def _take(self, intent):
+        number = intent.client_order_id
+        if number in self.book and self.refuses_duplicates:
+            raise DuplicateOrder("client_order_id must be unique")
+        self.placed[number] += 1
+        name = f"venue-{number}-{self.placed[number]}"
+        self.book[number] = Order(intent=intent, state=S.ACCEPTED, venue_order_id=name, updated_at=self.now())
+        self._tell(number)
+        return self._shown(number)
+
+    def _shown(self, number):
+        order = self.book.get(number)
+        return None if order is None else OrderStatus(order=msgspec.structs.replace(order))
+
+    def _tell(self, number):
+        self.book[number].updated_at = self.now()
+        self.news.append(self._shown(number))
+
+
+class Clock:
+    """Wall and monotonic time, which pass when they are told to."""
+
+    def __init__(self):
+        self.now = 1_767_623_401 * SECOND
+
+    def time_ns(self):
+        return self.now
+
+    def monotonic(self):
+        return self.now / SECOND
+
+    def pass_(self, seconds):
+        self.now += max(1, round(seconds * SECOND))
+
+
+class Desk:
+    """One process that trades one account: its books, its executor without threads, its reconciler."""
+
+    def __init__(self, venue, clock, audit=None, permits=lambda _: ""):
+        self.venue, self.clock = venue, clock
+        self.audit = audit or MemoryAuditStore(clock.time_ns)
+        self.totals = Totals()
+        self.executor = Executor(venue, permits, threads=0)
+        self.executor._random.seed(0)
+        self.blotter = Blotter(self.executor, ACCOUNT, self.audit, self.totals, [], lambda *_: None)
+        self.reconciler = Reconciler(self.blotter, self.executor, self.audit, ACCOUNT)
+
+    def send(self, intent):
+        """Decide, write down and hand over; it leaves when `run` is called."""
+        decision = Decision(
+            account=ACCOUNT,
+            strategy_id=intent.strategy_id,
+            symbol=intent.symbol,
+            event_ts=0,
+            decided_at=intent.decided_at,
+            action=intent.side,
+            quantity=intent.quantity,
+            because="",
+            decision_hash=intent.client_order_id,
+        )
+        self.audit.record_decision(decision, {}, [], intent)
+        self.blotter.send(intent, self.blotter.context(intent.strategy_id, intent.symbol), Decimal(0))
+
+    def run(self):
+        """Let everything leave that is to leave, and hear of it."""
+        self.audit.commit()
+        self.blotter.dispatch()
+        while self.executor._queue:
+            if not self.executor.run_one():
+                self.clock.pass_(self.executor._queue[0][0] - self.clock.monotonic())
+        self.blotter.hear()
+
+    def look(self, since=None):
+        return look(self.venue, self.reconciler.ours, dict(self.blotter.moves), self.blotter.spent, since)
+
+    def settle(self, *, is_start=False, since=None):
+        return self.reconciler.settle(self.look(since), is_start=is_start)
+
+    def again(self, since=LONG_AGO):
+        """The process after this one, which knows what is written down."""
+        self.audit.commit()
+        desk = type(self)(self.venue, self.clock, self.audit)
+        orders = self.audit.recent_orders(ACCOUNT, since)
+        desk.blotter.restore(self.audit.positions(ACCOUNT), orders)
+        desk.executor.resume([order for order in orders if not is_done(order.state)])
+        return desk
+
+    def books(self):
+        """All that may not change when nothing is new."""
+        blotter, executor = self.blotter, self.executor
+        self.audit.commit()
+        return msgspec.to_builtins(
+            [
+                {number: working.order for number, working in blotter.working.items()},
+                {number: working.order for number, working in blotter._ended.items()},
+                {str(key): position for key, position in blotter.positions.items()},
+                blotter.nets,
+                blotter.strangers,
+                self.reconciler.blocked,
+                executor.unresolved,
+                executor._out,
+                [task for _, _, task in executor._queue],
+                [self.audit.rows(table) for table in ("trade_decisions", "executions", "execution_events")],
+                self.audit.rows("position_snapshots"),
+            ],
+            enc_hook=str,
+        )
+
+
+@pytest.fixture(scope="session")
+def desk_type():
+    return Desk
+
+
+@pytest.fixture
+def desk(venue, clock):
+    return Desk(venue, clock)
+
+
+@pytest.fixture(scope="session")
+def venue_type():
+    return MemoryVenue
+
+
+@pytest.fixture
+def venue():
+    return MemoryVenue()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time by which executor and reconciler go."""
+    clock = Clock()
+    monkeypatch.setattr(executor_module, "time", clock)
+    monkeypatch.setattr(reconciler_module, "time", clock)
+    return clock
+
+
+def make_intent(number="tg-1", symbol="ES", side=Side.BUY, quantity="10", **fields):
+    given = {"decision_hash": number, "account": "test", "strategy_id": "one", "decided_at": 0, **fields}
+    return Intent(client_order_id=number, symbol=symbol, side=side, quantity=Decimal(quantity), **given)
+
+
+@pytest.fixture(scope="session")
+def intent():
+    """A function that makes an intent."""
+    return make_intent

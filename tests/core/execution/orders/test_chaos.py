@@ -1,0 +1,615 @@
+"""The order path while everything goes wrong, and its process is killed at any point between two effects.
+
+Books, executor, reconciler and audit are the real ones. Their steps are taken one by one in one thread, so that anything
+may come between any two of them; a crash throws all of them away but the committed part of the database and the venue.
+``TORGHUT_CHAOS=10000`` runs so many cases.
+"""
+
+import os
+import random
+import shutil
+from collections import deque
+from decimal import Decimal
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from torghut_core import Position, Side, StateError, VenueError, is_done
+from torghut_core.audit import MemoryAuditStore, SqlAuditStore
+from torghut_core.execution.reconciler import SETTLING, look
+from torghut_core.execution.venue import RECENT
+from torghut_core.model.trading import OrderState, Purpose
+from torghut_core.telemetry import logs
+from torghut_core.timestamps import MINUTE, SECOND
+
+S = OrderState
+ACCOUNT = "test"
+CASES = int(os.environ.get("TORGHUT_CHAOS", "0"))
+LANDS_WITHIN = 5.0
+"""A request that nobody waits for any more reaches the venue so soon, or never, seconds."""
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class MemoryDatabase:
+    """What a memory store has committed outlives the process that wrote it."""
+
+    def __init__(self, world):
+        class Store(MemoryAuditStore):
+            def commit(self):
+                world.around_commit(super().commit)
+
+            def _stored_hashes(self, account):
+                return {row["decision_hash"] for row in self.rows("trade_decisions", account=account)}
+
+        self._store = Store(world.clock.time_ns)
+
+    def open(self):
+        """The store as a new process finds it."""
+        self._store._pending.clear()
+        self._store._known.clear()
+        return self._store
+
+    def close(self):
+        pass
+
+
+class SqliteDatabase:
+    """A file; a process that is killed leaves it as it is."""
+
+    def __init__(self, world, path):
+        class Store(SqlAuditStore):
+            def commit(self):
+                world.around_commit(super().commit)
+
+        self._make = lambda: Store(path, world.clock.time_ns)
+        self._store = None
+
+    def open(self):
+        self.close()
+        self._store = self._make()
+        return self._store
+
+    def close(self):
+        if self._store is not None:
+            self._store._pending.clear()
+            self._store._engine.dispose()
+
+
+class World:
+    """One account at one venue, and the processes that trade it one after the other.
+
+    `is_strict`: the venue takes an order of the same id twice, so that nothing may ever be sent twice; then no request
+    arrives late, look-ups show what is there, and the database can be written. `is_slow`: what nobody waits for any more
+    may still arrive after it was given up.
+    """
+
+    def __init__(self, venue, clock, desk_type, intent, database, *, is_strict=False, is_slow=False):
+        self.venue, self.clock, self._desk_type, self._intent = venue, clock, desk_type, intent
+        self.is_strict, self.is_slow = is_strict, is_slow
+        self.fuse = None
+        self.is_halted = False
+        self.is_down = False
+        self.is_answer_lost = False
+        self.unrecorded = ""
+        self.looked = None
+        self.decided = []
+        self.unwritten = set()
+        self.excused = set()
+        self.withdrawn = set()
+        self.left_after_halt = []
+        self.illegal = 0
+        self.crashes = 0
+        self.late = deque()
+        self.desk = None
+        venue.refuses_duplicates = not is_strict
+        venue.now = lambda: self.clock.now - 3 * SECOND  # its clock is behind
+        venue.before, venue.after = self._before_request, lambda _kind, _number: self.point()
+        self.database = database(self)
+        self.boot()
+
+    # Where it may end.
+
+    def point(self):
+        """A place between two effects: the process may be killed here."""
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0:
+                self.fuse = None
+                raise Crash
+
+    def _before_request(self, kind, number):
+        self.point()
+        if kind == "submit" and self.is_halted:
+            self.left_after_halt.append(number)
+
+    def around_commit(self, commit):
+        self.point()
+        if self.is_down:
+            raise StateError("the disk is full")
+        commit()
+        self.point()
+        if self.is_answer_lost:
+            self.is_answer_lost = False
+            raise StateError("the connection broke")
+
+    def permits(self, intent):
+        self.point()
+        return "halted" if self.is_halted else ""
+
+    # A process, as `Run` and `Venue` lead it.
+
+    def boot(self):
+        """Begin, again and again until the venue answers and nothing kills it."""
+        while True:
+            try:
+                self._begin()
+            except Crash:
+                self.crashes += 1
+            except (StateError, VenueError):
+                continue
+            else:
+                return
+
+    def _begin(self):
+        self._bury()
+        self.is_down = self.is_answer_lost = False
+        self.unrecorded, self.looked = "", None
+        desk = self.desk = self._desk_type(self.venue, self.clock, self.database.open(), self.permits)
+        now = self.clock.time_ns()
+        orders = desk.audit.recent_orders(ACCOUNT, now - RECENT)
+        self.withdrawn = {number for number in self.withdrawn if desk.audit.is_known(ACCOUNT, number)}
+        desk.blotter.restore(desk.audit.positions(ACCOUNT), orders)
+        desk.executor.resume([order for order in orders if not is_done(order.state)])
+        since = max((order.updated_at for order in orders), default=now) - MINUTE
+        desk.settle(is_start=True, since=since)
+        self.commit()
+
+    def _bury(self):
+        if self.desk is not None:
+            self.illegal += self.desk.totals.illegal_reports
+            self.desk.totals.illegal_reports = 0
+        self.desk = None
+        self.venue.news.clear()  # nobody listened
+
+    def do(self, name, *choices):
+        """Take one step; where it kills the process, begin anew."""
+        try:
+            getattr(self, name)(*choices)
+        except Crash:
+            self.crashes += 1
+            self.boot()
+
+    def commit(self):
+        desk = self.desk
+        try:
+            desk.audit.commit()
+            self.unrecorded = ""
+        except StateError as error:
+            self.unrecorded = str(error)
+
+        def refusal(intent):
+            if intent.purpose is Purpose.ENTRY:
+                return self.unrecorded
+            if self.unrecorded:
+                self.unwritten.add(intent.client_order_id)
+            return ""
+
+        desk.blotter.dispatch(refusal)
+
+    # The steps.
+
+    def decide(self, strategy, symbol, side, purpose):
+        """Trade something new; an exit closes what is held."""
+        desk = self.desk
+        context = desk.blotter.context(strategy, symbol)
+        quantity = Decimal(10)
+        if purpose is Purpose.EXIT:
+            held = context.position.quantity
+            if not held:
+                return
+            side, quantity = Side.SELL if held > 0 else Side.BUY, abs(held)
+        elif self.unrecorded or symbol in desk.reconciler.blocked:
+            return
+        number = f"tg-{len(self.decided)}"
+        terms = {"strategy_id": strategy, "decided_at": self.clock.time_ns(), "purpose": purpose}
+        self.decided.append(self._intent(number, symbol, side, quantity, **terms))
+        self._decide(self.decided[-1])
+
+    def decide_again(self, back):
+        """The same signal comes a second time."""
+        if len(self.decided) > back:
+            self._decide(self.decided[-1 - back])
+
+    def _decide(self, intent):
+        desk = self.desk
+        if self.is_halted or desk.audit.is_known(ACCOUNT, intent.client_order_id):
+            return
+        if desk.blotter.knows(intent.client_order_id):  # taken in from the venue
+            return
+        desk.send(intent)
+
+    def hear(self):
+        self.desk.blotter.hear()
+        self.commit()
+
+    def work(self, times):
+        """Let the executor do what is due."""
+        for _ in range(times):
+            self.desk.executor.run_one()
+
+    def see(self):
+        """Look at the venue; what is seen is settled some time later."""
+        desk = self.desk
+        try:
+            self.looked = look(self.venue, desk.reconciler.ours, dict(desk.blotter.moves), desk.blotter.spent)
+        except VenueError:
+            self.looked = None
+
+    def settle(self):
+        if self.looked is not None:
+            self.desk.reconciler.settle(self.looked)
+            self.looked = None
+            self.commit()
+
+    def cancel(self, strategy, symbol):
+        blotter = self.desk.blotter
+        blotter.cancel(strategy, symbol)
+        waiting = {intent.client_order_id for intent in blotter.outbox}
+        self.withdrawn |= waiting - blotter.working.keys()
+        for number in waiting & blotter.working.keys():
+            intent = blotter.working[number].order.intent
+            assert (intent.strategy_id, intent.symbol) != (strategy, symbol), "it still waits to be sent"
+
+    def hand_over(self, symbol):
+        self.desk.blotter.hand_over("one", "two", symbol)
+        self.commit()
+
+    def halt(self):
+        self.is_halted = True
+        self.desk.executor.cancel_all()
+
+    def heed(self):
+        """What the loop does while it is halted."""
+        if self.is_halted:
+            self.desk.blotter.cancel()
+
+    def release(self):
+        self.is_halted = False
+
+    def pass_time(self, seconds):
+        """Let time go by; what is under way to the venue arrives in time, or never."""
+        until = self.clock.now + round(seconds * SECOND)
+        if self.venue.under_way and not self.is_slow:
+            self.clock.now = min(until, self.clock.now + round(LANDS_WITHIN * SECOND))
+            self.venue.land()
+        self.clock.now = max(self.clock.now, until)
+
+    def land(self):
+        self.venue.land()
+
+    def crash(self):
+        raise Crash
+
+    def arm(self, fuse):
+        """Kill the process at the so-manieth point from here."""
+        self.fuse = fuse
+
+    def fault(self, kind, outcome):
+        """Let one of the next requests go wrong."""
+        harmless = ("accepted", "refused", "throttled", 7, "not_sent", "taken", "lost", "broken", "broken_after")
+        if not self.is_strict or outcome in harmless:
+            self.venue.script[kind].append(outcome)
+
+    def break_database(self, how):
+        if not self.is_strict:
+            self.is_down, self.is_answer_lost = how == "down", how == "answer"
+
+    # What happens at the venue.
+
+    def _ours(self, which, states):
+        numbers = [number for number, order in self.venue.book.items() if order.state in states]
+        return numbers[which % len(numbers)] if numbers else None
+
+    def fill(self, which, quantity):
+        number = self._ours(which, (S.ACCEPTED, S.PARTIALLY_FILLED))
+        if number is not None:
+            self.venue.fill(number, quantity)
+
+    def fill_late(self, which):
+        """What had filled before the order was taken off is told after it."""
+        number = self._ours(which, (S.CANCELED, S.EXPIRED))
+        if number is not None:
+            self.venue.fill(number, 3)
+            self.excused.add(self.venue.book[number].intent.symbol)
+
+    def end(self, which, state):
+        number = self._ours(which, (S.ACCEPTED,) if state is S.REJECTED else (S.ACCEPTED, S.PARTIALLY_FILLED))
+        if number is not None:
+            self.venue.end(number, state)
+
+    def somebody(self):
+        """Somebody else trades the account."""
+        self.venue.script["submit"].clear()
+        self.venue.before, before = lambda _kind, _number: None, self.venue.before
+        self.venue.after, after = lambda _kind, _number: None, self.venue.after
+        number = f"x-{len(self.venue.book)}"
+        if number not in self.venue.book:
+            self.venue.submit(self._intent(number, "GC"))
+        self.venue.before, self.venue.after = before, after
+
+    def disturb(self, how):
+        """What the stream tells is lost, repeated, turned round or held up."""
+        news = self.venue.news
+        if how == "lose" and news:
+            news.pop()
+        elif how == "lose all":
+            news.clear()
+        elif how == "repeat":
+            news.extend(list(news))
+        elif how == "reverse":
+            news.reverse()
+        elif how == "hold up":
+            self.late.extend(news)
+            news.clear()
+        elif how == "deliver":
+            news.extend(self.late)
+            self.late.clear()
+
+    # The end.
+
+    def come_to_rest(self):
+        """The venue answers, the database can be written, and time goes by."""
+        self.fuse = None
+        self.is_down = self.is_answer_lost = False
+        for script in self.venue.script.values():
+            script.clear()
+        self.venue.land()
+        self.venue.news.extend(self.late)
+        quiet = 0
+        for _ in range(40):
+            calls = len(self.venue.calls)
+            self.desk.blotter.hear()
+            self.commit()
+            self.desk.run()
+            asked = len(self.venue.calls) - calls
+            done = self.desk.settle()
+            self.commit()
+            quiet = 0 if done.news or done.suspects or asked or self.desk.executor.unresolved else quiet + 1
+            if quiet > 1:
+                return
+            self.pass_time(SETTLING / SECOND + 1)
+        raise AssertionError("it does not come to rest")
+
+    def check(self):
+        """What has to hold when everything is at rest."""
+        desk, venue = self.desk, self.venue
+        assert self.illegal + desk.totals.illegal_reports == 0, "illegal reports"
+        assert all(count == 1 for count in venue.placed.values()), "an order was doubled"
+        assert not self.left_after_halt
+        assert not self.withdrawn & venue.placed.keys(), "an order left that had been canceled before"
+        theirs = {number: order for number, order in venue.book.items() if number.startswith("tg-")}
+        ours = {row["client_order_id"]: row for row in desk.audit.orders(ACCOUNT)}
+        fills = {number: Decimal(0) for number in ours}
+        seen = set()
+        for fill in desk.audit.fills(ACCOUNT):
+            fills[fill["client_order_id"]] += fill["quantity"]
+            assert (fill["client_order_id"], fill["fill_id"]) not in seen
+            seen.add((fill["client_order_id"], fill["fill_id"]))
+        lost = set(self.excused)
+        for number, order in theirs.items():
+            if number not in ours:  # it left without a database, and was done before anybody looked
+                assert number in self.unwritten, f"{number} is not written down"
+                assert is_done(order.state), f"{number} was not taken in"
+                lost.add(order.intent.symbol)
+        for number, row in ours.items():
+            order = theirs.get(number)
+            state = S(row["state"])
+            assert fills[number] == row["filled_quantity"]
+            if order is None:
+                assert state in (S.CANCELED, S.REJECTED), f"{number} never arrived, and is {state}"
+                assert not row["filled_quantity"]
+                continue
+            assert self.is_slow or not row["reason"].startswith("not sent"), f"{number} was sent"
+            assert is_done(state) == is_done(order.state), f"{number} is {state} here and {order.state} there"
+            if row["filled_quantity"] != order.filled_quantity:
+                assert row["symbol"] in self.excused
+                assert row["filled_quantity"] < order.filled_quantity
+        held = {symbol: quantity for symbol, quantity in venue.held.items() if quantity}
+        nets = desk.blotter.nets
+        differ = {symbol for symbol in held.keys() | nets.keys() if held.get(symbol) != nets.get(symbol)}
+        assert set(desk.reconciler.blocked) == differ
+        assert differ <= lost | {"GC"}, f"{differ} differ"
+        assert not [call for call in venue.calls if call[0] == "cancel" and call[1].startswith("x-")]
+        positions = {key: each for key, each in desk.blotter.positions.items() if each != Position()}
+        assert {key: each for key, each in desk.audit.positions(ACCOUNT).items() if each != Position()} == positions
+        assert {order.intent.client_order_id for order in desk.audit.open_orders(ACCOUNT)} == set(desk.blotter.working)
+
+    def close(self):
+        self.database.close()
+
+
+STRATEGIES, SYMBOLS = ("one", "two"), ("ES", "CL")
+OUTCOMES = ("refused", "throttled", 7, "not_sent", "taken", "lost", "late", "broken", "broken_after", "unseen")
+WHICH = (0, 1, 2)
+STEPS = {
+    # how often; what it chooses from
+    "decide": (12, STRATEGIES, SYMBOLS, tuple(Side), (Purpose.ENTRY, Purpose.ENTRY, Purpose.EXIT)),
+    "decide_again": (2, (0, 1)),
+    "commit": (10,),
+    "work": (16, (1, 1, 1, 5)),
+    "hear": (10,),
+    "see": (3,),
+    "settle": (4,),
+    "cancel": (2, STRATEGIES, SYMBOLS),
+    "hand_over": (1, SYMBOLS),
+    "halt": (1,),
+    "heed": (2,),
+    "release": (2,),
+    "pass_time": (8, (0.1, 1, 4, 11)),
+    "land": (1,),
+    "crash": (1,),
+    "arm": (2, tuple(range(12))),
+    "fault": (8, ("submit", "submit", "find", "cancel"), OUTCOMES),
+    "break_database": (2, ("down", "answer", "mended")),
+    "fill": (12, WHICH, (3, 10)),
+    "fill_late": (1, WHICH),
+    "end": (2, WHICH, (S.CANCELED, S.EXPIRED, S.REJECTED)),
+    "somebody": (1,),
+    "disturb": (4, ("lose", "lose all", "repeat", "reverse", "hold up", "deliver")),
+}
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A function that gives an audit database without rows."""
+    folder = tmp_path_factory.mktemp("chaos")
+    template = folder / "template.db"
+    SqlAuditStore(template).close()
+    numbers = iter(range(1_000_000))
+
+    def fresh():
+        place = folder / str(next(numbers))
+        place.mkdir()
+        for file in folder.glob("template.*"):
+            shutil.copy(file, place / file.name.replace("template", "audit"))
+        return place / "audit.db"
+
+    return fresh
+
+
+@pytest.fixture
+def make_world(venue_type, clock, desk_type, intent, empty_database, monkeypatch):
+    """A function that makes a world; `on_disk` with SQLite."""
+    for level in ("info", "warning", "error"):
+        monkeypatch.setattr(logs, level, lambda *_told, **_fields: None)  # there is a lot to tell
+
+    def make(*, on_disk=False, **kind):
+        path = empty_database() if on_disk else None
+        database = (lambda world: SqliteDatabase(world, path)) if on_disk else MemoryDatabase
+        return World(venue_type(), clock, desk_type, intent, database, **kind)
+
+    return make
+
+
+STORY = (
+    ("decide", "one", "ES", Side.BUY, Purpose.ENTRY),
+    ("commit",),
+    ("work", 1),
+    ("hear",),
+    ("pass_time", 1),
+    ("work", 5),
+    ("see",),
+    ("hear",),
+    ("fill", 0, 3),
+    ("settle",),
+    ("hear",),
+    ("decide", "one", "ES", Side.SELL, Purpose.EXIT),
+    ("commit",),
+    ("work", 1),
+    ("cancel", "one", "ES"),
+    ("pass_time", 1),
+    ("work", 5),
+    ("hear",),
+    ("fill", 0, 10),
+    ("see",),
+    ("settle",),
+)
+"""An entry that fills in part, an exit, and both are canceled; with two looks at the venue."""
+
+
+@pytest.mark.parametrize("outcome", ["accepted", *OUTCOMES])
+@pytest.mark.parametrize("kind", ["submit", "find", "cancel", "orders"])
+def test_killed_at_every_point_with_every_fault(make_world, kind, outcome):
+    """One story, killed at its first point, at its second, and so on, with each thing that can go wrong on the way."""
+    for fuse in range(1_000):
+        world = make_world()
+        world.do("fault", kind, outcome)
+        if not live_through(world, [(name, choices) for name, *choices in (("arm", fuse), *STORY)]):
+            break
+    assert fuse > 20
+
+
+def steps_of(rng, length):
+    """A story by chance."""
+    names = list(STEPS)
+    weights = [STEPS[name][0] for name in names]
+    for name in rng.choices(names, weights, k=length):
+        yield name, [rng.choice(choices) for choices in STEPS[name][1:]]
+
+
+def live_through(world, steps):
+    """Tell what had happened where something is wrong in the end."""
+    told = []
+    try:
+        for name, choices in steps:
+            told.append((name, *choices))
+            world.do(name, *choices)
+        world.come_to_rest()
+        world.check()
+    except BaseException as error:
+        error.add_note("\n".join(str(step) for step in told))
+        raise
+    finally:
+        world.close()
+    return world.crashes
+
+
+KINDS = ({}, {"is_strict": True}, {"is_slow": True})
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["usual", "strict", "slow"])
+def test_any_story_ends_well(make_world, kind):
+    """However things go wrong: each intent is one order or none, fills count once, positions agree or are blocked."""
+    steps = st.one_of(
+        *(
+            st.tuples(st.just(name), *(st.sampled_from(choices) for choices in spec[1:]))
+            for name, spec in STEPS.items()
+            for _ in range(spec[0])
+        )
+    )
+
+    class Story(RuleBasedStateMachine):
+        def __init__(self):
+            super().__init__()
+            self.world = make_world(**kind)
+
+        @rule(step=steps)
+        def go_on(self, step):
+            self.world.do(*step)
+
+        @precondition(lambda self: self.world.desk is not None)
+        @invariant()
+        def nothing_is_doubled(self):
+            assert all(count == 1 for count in self.world.venue.placed.values())
+            assert self.world.desk.totals.illegal_reports == 0
+
+        def teardown(self):
+            try:
+                self.world.come_to_rest()
+                self.world.check()
+            finally:
+                self.world.close()
+
+    cases = max(250, CASES // 3)
+    run_state_machine_as_test(Story, settings=settings(max_examples=cases, stateful_step_count=50, deadline=None))
+
+
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "sqlite"])
+def test_stories_by_chance(make_world, on_disk):
+    """The same, for as many seeds as there is time for."""
+    cases = (CASES or 2_000) // (50 if on_disk else 1)
+    crashes = 0
+    for seed in range(cases):
+        rng = random.Random(seed)
+        world = make_world(on_disk=on_disk, **KINDS[seed % 3])
+        try:
+            crashes += live_through(world, steps_of(rng, rng.choice((20, 80, 240))))
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+    assert crashes > cases / 2

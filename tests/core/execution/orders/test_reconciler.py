@@ -1,0 +1,375 @@
+"""Our books and the venue's, however they differ, come to agree, or say where they do not."""
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from torghut_core import Side, is_done
+from torghut_core.errors import InputError, StateError, VenueError
+from torghut_core.execution.reconciler import SETTLING, Look
+from torghut_core.model.order_state import reports_of
+from torghut_core.model.trading import Fill, Order, OrderEvent, OrderState, Position, Report
+from torghut_core.timestamps import SECOND
+
+S, E = OrderState, OrderEvent
+LONG_AGO = -(2**62)
+
+
+def told(number, event, quantity=None, venue="venue-1"):
+    fill = None
+    if quantity is not None:
+        fill = Fill(
+            client_order_id=number,
+            fill_id=f"early-{number}",
+            symbol="",
+            side=Side.BUY,
+            quantity=quantity,
+            price=Decimal(100),
+            fee=Decimal(0),
+            event_ts=1,
+        )
+    return Report(client_order_id=number, event=event, event_ts=1, venue_order_id=venue, fill=fill)
+
+
+class Pair:
+    """One order, as it is here and as it is at the venue; either may know nothing of it."""
+
+    def __init__(self, draw, number, intent):
+        self.number = f"tg-{number}"
+        self.intent = intent(
+            self.number,
+            draw(st.sampled_from(["ES", "CL"])),
+            draw(st.sampled_from(Side)),
+            "10",
+            strategy_id=draw(st.sampled_from(["one", "two"])),
+        )
+        self.here = draw(st.sampled_from([None, "unsent", "sent", "works", "canceling", "replacing", "lost", "done"]))
+        may_fill = self.here in ("works", "canceling", "replacing", "done")
+        self.filled_here = draw(st.sampled_from([0, 4, 10] if self.here == "done" else [0, 4])) if may_fill else 0
+        least = [each for each in (0, 4, 7, 10) if each >= self.filled_here]
+        self.filled_there = draw(st.sampled_from(least))
+        ends = [S.CANCELED, S.EXPIRED] + ([] if self.filled_there else [S.REJECTED])
+        live = [None, S.ACCEPTED, *ends] if self.here != "done" else [None, *(end for end in ends if end != S.REJECTED)]
+        self.there = draw(st.sampled_from(live))
+
+    def set_up(self, desk):
+        """Make it so on both sides."""
+        number, blotter, venue = self.number, desk.blotter, desk.venue
+        signed = 1 if self.intent.side is Side.BUY else -1
+        if self.here is not None:
+            desk.send(self.intent)
+            blotter.outbox.clear()
+            if self.here == "sent":
+                blotter.tell(told(number, E.SUBMIT, venue=""))
+            elif self.here == "lost":
+                blotter.tell(told(number, E.CANCELED, venue=""))
+            elif self.here != "unsent":
+                blotter.tell(told(number, E.ACCEPT))
+                if self.filled_here:
+                    fill = told(number, E.FILL, Decimal(self.filled_here))
+                    fill = msgspec.structs.replace(
+                        fill, fill=msgspec.structs.replace(fill.fill, symbol=self.intent.symbol, side=self.intent.side)
+                    )
+                    blotter.tell(fill)
+                last = {"canceling": E.CANCEL, "replacing": E.REPLACE, "done": E.CANCELED}.get(self.here)
+                if last and self.filled_here < 10:
+                    blotter.tell(told(number, last))
+        filled = self.filled_here
+        if self.there is not None:
+            filled = self.filled_there
+            order = Order(intent=self.intent, state=S.ACCEPTED, venue_order_id="venue-1", updated_at=5)
+            venue.book[number] = order
+            if filled:
+                venue.fill(number, filled, "101")
+                venue.held[self.intent.symbol] -= signed * filled
+            venue.end(number, self.there)
+        held = venue.held
+        held[self.intent.symbol] = held.get(self.intent.symbol, Decimal(0)) + signed * filled
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_books_converge(venue_type, desk_type, clock, intent, data):
+    """From any pair of books: what orders explain agrees, the rest is blocked, nobody else's is touched, nothing is sent."""
+    venue = venue_type()
+    desk = desk_type(venue, clock)
+    pairs = [Pair(data.draw, number, intent) for number in range(data.draw(st.integers(0, 5), "orders"))]
+    for pair in pairs:
+        pair.set_up(desk)
+    for symbol in data.draw(st.lists(st.sampled_from(["ES", "CL", "GC"]), max_size=2), "outside"):
+        venue.held[symbol] = venue.held.get(symbol, Decimal(0)) + 3
+    foreign = {f"x-{number}" for number in range(data.draw(st.integers(0, 2), "foreign"))}
+    for number in foreign:
+        venue.submit(intent(number))
+    theirs = {number: msgspec.structs.replace(venue.book[number]) for number in foreign}
+    venue.calls.clear()
+    if data.draw(st.booleans(), "news is heard"):
+        desk.blotter.hear()
+    venue.news.clear()
+    is_restart = data.draw(st.booleans(), "restart")
+    since = data.draw(st.sampled_from([None, LONG_AGO]), "done since") if is_restart else None
+    if is_restart:
+        desk = desk.again(data.draw(st.sampled_from([2**62, LONG_AGO]), "orders since"))
+
+    for turn in range(12):
+        done = desk.settle(is_start=is_restart and not turn, since=since if not turn else None)
+        asked = len(venue.calls)
+        desk.run()
+        if not done.news and not done.suspects and len(venue.calls) == asked and not venue.under_way and turn > 2:
+            break
+        clock.pass_(SETTLING / SECOND + 1)
+    else:
+        pytest.fail("the books do not come to rest")
+
+    blotter = desk.blotter
+    for pair in pairs:
+        order, working = venue.book.get(pair.number), blotter.working.get(pair.number)
+        if order is None:
+            assert working is None or working.order.intent.symbol in desk.reconciler.blocked
+        elif not is_done(order.state):
+            assert reports_of(working.order, desk.venue.find(pair.number)) == []
+            assert working.order.filled_quantity == order.filled_quantity
+        else:
+            assert working is None
+    gone = {working.order.intent.symbol for number, working in blotter.working.items() if number not in venue.book}
+    differ = {
+        symbol for symbol in venue.held.keys() | blotter.nets.keys() if venue.held.get(symbol, 0) != blotter.net(symbol)
+    }
+    assert set(desk.reconciler.blocked) == gone | differ
+    for symbol in differ:  # only what no order explains
+        explained = all(
+            pair.there is None or pair.here not in (None, "lost", "done")
+            for pair in pairs
+            if pair.intent.symbol == symbol and pair.filled_there != pair.filled_here
+        )
+        assert not explained or venue.held[symbol] - blotter.net(symbol) in (3, 6)
+    assert {number: venue.book[number] for number in foreign} == theirs
+    assert not [
+        call for call in venue.calls if call[0] in ("submit", "replace") or (call[0] == "cancel" and call[1] in foreign)
+    ]
+    assert set(desk.reconciler.last.foreign) == foreign
+    assert desk.totals.illegal_reports == 0
+
+    seen = desk.look()
+    desk.reconciler.settle(seen)
+    before = desk.books()
+    assert desk.reconciler.settle(seen).news == 0
+    assert desk.books() == before
+
+    for symbol in list(desk.reconciler.blocked):
+        desk.reconciler.accept(symbol, "it was me", "ops")
+    assert blotter.nets == {symbol: quantity for symbol, quantity in venue.held.items() if quantity}
+    desk.audit.commit()
+    after = desk.again()
+    assert (
+        after.blotter.positions.items()
+        >= {key: position for key, position in blotter.positions.items() if position != Position()}.items()
+    )
+    assert set(after.blotter.working) == set(blotter.working)
+    assert not after.settle(is_start=True).differences
+
+
+def test_same_look_twice_does_not_confirm_itself(desk):
+    """A difference counts when it is seen again; the same look does not see it again."""
+    desk.venue.held["ES"] = Decimal(3)
+    seen = desk.look()
+    assert desk.reconciler.settle(seen).suspects == {"ES": "0 here, 3 at the venue"}
+    desk.reconciler.settle(seen)
+    assert desk.reconciler.blocked == {}
+    desk.clock.pass_(1)
+    assert desk.settle().differences == {"ES": "0 here, 3 at the venue"}
+
+
+def test_order_that_was_accepted_during_the_look_is_not_gone(desk, intent):
+    """What the venue did not have when it was asked, and has taken since, is not taken for gone."""
+    desk.send(intent())
+    seen = desk.look()
+    desk.run()
+    done = desk.reconciler.settle(seen)
+    assert desk.reconciler.blocked == {}
+    desk.clock.pass_(1)
+    assert desk.settle().differences == done.differences == {}
+
+
+def test_what_the_executor_told_comes_before_what_the_look_missed(desk, intent):
+    """An order that ended while the look went on is not ended twice."""
+    desk.venue.script["submit"].append("refused")
+    desk.send(intent())
+    seen = desk.look()
+    desk.audit.commit()
+    desk.blotter.dispatch()
+    desk.executor.run_one()
+    desk.reconciler.settle(seen)
+    desk.blotter.hear()
+    assert desk.totals.illegal_reports == 0
+    assert desk.totals.rejected == 1
+
+
+def test_position_that_moved_during_the_look_is_not_compared(desk, intent):
+    """A fill between the look and its settling makes no difference, not even a suspected one."""
+    desk.send(intent())
+    desk.run()
+    seen = desk.look()
+    desk.venue.fill("tg-1", 4)
+    desk.blotter.hear()
+    assert desk.reconciler.settle(seen).suspects == {}
+    desk.clock.pass_(1)
+    assert desk.settle().suspects == {}
+
+
+def test_order_of_ours_that_is_not_written_down_is_taken_in(desk, intent):
+    """An exit that left without a database is adopted as the holder's, fills and all; it is in the database then."""
+    desk.send(intent(strategy_id="two"))
+    desk.run()
+    desk.venue.fill("tg-1", 10)
+    desk.blotter.hear()
+    desk.audit.commit()
+    desk.venue.submit(intent("tg-9", side=Side.SELL, strategy_id="?"))
+    desk.venue.fill("tg-9", 4)
+    later = desk.again()
+    assert later.settle(is_start=True).adopted == ["tg-9"]
+    assert later.blotter.working["tg-9"].context.strategy_id == "two"
+    assert later.blotter.net("ES") == 6
+    later.audit.commit()
+    assert later.audit.find_order("test", "tg-9").filled_quantity == 4
+
+
+def test_order_of_somebody_else_is_told_of_and_left_alone(desk, intent):
+    """A foreign order is listed as long as it works, and nothing is asked of it."""
+    desk.venue.submit(intent("x-1"))
+    desk.venue.calls.clear()
+    assert desk.settle().foreign == ["x-1"]
+    desk.venue.end("x-1", S.CANCELED)
+    desk.blotter.hear()
+    assert desk.settle().foreign == []
+    assert {kind for kind, _ in desk.venue.calls} == {"orders"}
+
+
+def test_plugin_that_fails_in_a_look_is_a_venue_that_does_not_answer(desk):
+    """Whatever a broker raises, a look raises `VenueError`, which the loop expects."""
+    desk.venue.script["orders"].append("broken")
+    with pytest.raises(VenueError, match="a defect"):
+        desk.look()
+
+
+def test_order_that_only_the_database_knows_waits_for_it(desk, intent, monkeypatch):
+    """While the database cannot be read an unknown order of ours is left as it is, and everything else is settled."""
+
+    def fail(account, number):
+        raise StateError("the database is gone")
+
+    desk.venue.submit(intent("tg-9"))
+    desk.venue.news.clear()
+    with monkeypatch.context() as down:
+        down.setattr(desk.audit, "find_order", fail)
+        assert desk.settle().adopted == []
+    assert desk.settle().adopted == ["tg-9"]
+
+
+def lose(desk, intent):
+    """An order that timed out under way, was given up, and arrives all the same."""
+    desk.venue.script["submit"].extend(["late"] + ["lost"] * 99)
+    desk.send(intent)
+    desk.run()
+    desk.clock.pass_(SETTLING / SECOND)
+    assert desk.settle().lost == ["tg-1"]
+    desk.venue.land()
+
+
+def test_order_that_was_given_up_is_canceled_also_when_it_fills(desk, intent):
+    """A fill of what was taken for lost counts, and the rest of it is canceled."""
+    lose(desk, intent())
+    desk.venue.fill("tg-1", 4)
+    desk.settle()
+    desk.run()
+    assert desk.venue.book["tg-1"].state is S.CANCELED
+    desk.settle()
+    assert desk.blotter.net("ES") == 4
+    assert desk.totals.illegal_reports == 0
+
+
+@pytest.mark.parametrize("since", [2**62, LONG_AGO])
+def test_order_that_was_given_up_before_a_restart_is_known(desk, intent, since):
+    """What is done in the database and works at the venue is canceled, and its fills count, however old it is."""
+    lose(desk, intent())
+    desk.audit.commit()
+    desk.venue.news.clear()
+    desk.venue.fill("tg-1", 4)
+    desk.venue.news.clear()
+    later = desk.again(since)
+    later.settle(is_start=True)
+    later.run()
+    later.settle()
+    assert desk.venue.book["tg-1"].state is S.CANCELED
+    assert later.blotter.net("ES") == 4
+    assert later.reconciler.blocked == {}
+
+
+def test_fill_while_nobody_was_there_counts(desk, intent):
+    """An order that was done when the process ended, and filled more as it was canceled, is asked for at the start."""
+    desk.send(intent())
+    desk.run()
+    desk.venue.end("tg-1", S.CANCELED)
+    desk.blotter.hear()
+    desk.audit.commit()
+    desk.venue.fill("tg-1", 4)
+    desk.venue.news.clear()
+    later = desk.again()
+    assert later.settle(is_start=True, since=LONG_AGO).differences == {}
+    assert later.blotter.net("ES") == 4
+
+
+def test_order_that_is_gone_can_be_accepted(desk, intent):
+    """An order that the venue forgot blocks its symbol until an operator takes it for ended."""
+    desk.send(intent())
+    desk.run()
+    desk.venue.book.clear()
+    for _ in range(2):
+        desk.clock.pass_(1)
+        desk.settle()
+    assert desk.reconciler.blocked == {"ES": "order tg-1 is gone from the venue"}
+    assert desk.reconciler.accept("ES", "the venue lost it", "ops") == 0
+    desk.clock.pass_(1)
+    assert desk.settle().differences == {}
+    assert desk.blotter.working == {}
+
+
+def test_difference_is_accepted_as_it_was_seen(desk, intent):
+    """What is accepted is the difference, whatever has filled since it was seen."""
+    desk.venue.held["ES"] = Decimal(3)
+    desk.send(intent())
+    desk.run()
+    for _ in range(2):
+        desk.clock.pass_(1)
+        desk.settle()
+    desk.venue.fill("tg-1", 4)
+    desk.blotter.hear()
+    assert desk.reconciler.accept("ES", "it was me", "ops") == 3
+    assert desk.blotter.net("ES") == desk.venue.held["ES"] == 7
+
+
+def test_nothing_to_accept(desk):
+    """Where the books agree there is nothing to accept."""
+    with pytest.raises(InputError, match="ES"):
+        desk.reconciler.accept("ES", "", "ops")
+
+
+def test_done_orders_are_not_under_the_executors_care(desk, intent):
+    """An order that the venue shows as done is forgotten: a halt has nothing to cancel."""
+    desk.send(intent())
+    desk.run()
+    desk.venue.end("tg-1", S.EXPIRED)
+    desk.venue.news.clear()
+    desk.settle()
+    desk.venue.calls.clear()
+    desk.executor.cancel_all()
+    desk.run()
+    assert desk.venue.calls == []
+
+
+def test_look_has_defaults():
+    """A look that says only how the account stands is a look."""
+    assert Look(orders=[], positions={}, account=None).found == {}

@@ -1,0 +1,247 @@
+"""`torghut explain --verify`: what was said to a decision is found again, or the difference is told."""
+
+from contextlib import closing
+from decimal import Decimal
+
+import msgspec
+import pytest
+from torghut_testing import decision, risk_context
+
+from torghut_core import (
+    Advisor,
+    Capabilities,
+    Limits,
+    OrderType,
+    Outcome,
+    RiskRule,
+    TimeInForce,
+    Verdict,
+    param,
+)
+from torghut_core.audit import SqlAuditStore
+from torghut_core.catalog import load
+from torghut_core.errors import CatalogError, NotFoundError
+from torghut_core.generation import build
+from torghut_core.model.trading import decision_hash
+from torghut_core.plugin_host import PluginHost
+from torghut_core.ports import Broker
+from torghut_core.research.verify import verify_decision
+from torghut_core.trading.risk_engine import Desk, Gates
+
+CATALOG = """
+version: 1
+pipelines: {trading: {source: {use: replay}, broker: {use: simulated}}}
+risk:
+  - {use: at-most, params: {units: 5}}
+advisors:
+  - {use: adviser}
+strategies:
+  - {name: one, use: macd-rsi, base_timeframe: 1Min, symbols: [BTC/USD]}
+"""
+
+
+class Adviser(Advisor):
+    """Says something else whenever it is asked."""
+
+    asked = 0
+
+    def review(self, decision, context):
+        Adviser.asked += 1
+        return Verdict(
+            "adviser", Outcome.SHRINK, "advice", str(Adviser.asked), "", Decimal(f"{7 - Adviser.asked % 2}.50")
+        )
+
+
+def at_most(less=0):
+    """A rule that shrinks to its limit, less what somebody has written into its code."""
+
+    class AtMost(RiskRule):
+        class Params(RiskRule.Params):
+            units: Decimal = param("5", gt=0, help="most units of an order")
+
+        def check(self, decision, context):
+            units = self.params.units - less
+            outcome = Outcome.SHRINK if decision.quantity > units else Outcome.ALLOW
+            return Verdict("at-most", outcome, "at-most", str(decision.quantity), str(units), units)
+
+    return AtMost
+
+
+class Able:
+    capabilities = Capabilities(frozenset(OrderType), frozenset(TimeInForce))
+
+
+@pytest.fixture
+def host(plugin_module, fake_classes):
+    """A function that makes a host in which `at-most` is this class; by default the one that decided."""
+
+    def make(rule=None):
+        brought = {
+            **fake_classes,
+            "register_risk_rules": {**fake_classes["register_risk_rules"], "at-most": rule or at_most()},
+            "register_advisors": {"adviser": Adviser},
+        }
+        return PluginHost([("fakes", plugin_module("fakes", brought))])
+
+    return make
+
+
+@pytest.fixture
+def audit(tmp_path):
+    with closing(SqlAuditStore(tmp_path / "audit.db")) as store:
+        yield store
+
+
+@pytest.fixture
+def decide(audit, host):
+    """A function that has a decision judged and written down, read back from the file; gives its hash."""
+
+    def make(gates=None, context=None, catalog=CATALOG, defaults=None, price=True, inputs=True, digest="", **fields):
+        generation = build(load({"catalog.yaml": catalog}), host(), defaults=defaults or Limits())
+        record = generation.to_record()
+        for plugin in record["plugins"]:
+            plugin["code_digest"] = digest or plugin["code_digest"]
+        number = audit.record_generation(record, "test", "started")
+        context = context or risk_context()
+        proposed = decision(**{"quantity": "7.50", "generation": number, "strategy_id": "one"} | fields)
+        key = decision_hash("test", "one", proposed.symbol, proposed.event_ts, proposed.action, proposed.params)
+        desk = Desk(
+            gates or Gates(trading_enabled=True),
+            lambda asked: Broker.objection(Able(), asked),
+            generation.advisors,
+            generation.rules,
+            lambda *_: None,
+            generation=number,
+        )
+        proposed = msgspec.structs.replace(proposed, decision_hash=key)
+        said, _, judged_by = desk.judge(
+            proposed, context.price_ts if price else None, lambda: context, is_enabled=True, is_allowed=True
+        )
+        audit.record_decision(proposed, {}, said, None, judged_by if inputs else None)
+        audit.commit()
+        return key
+
+    return make
+
+
+def verdicts(audit, key):
+    return [verdict["code"] for verdict in audit.find_decision(key)["verdicts"]]
+
+
+def test_same_code_says_the_same(audit, host, decide):
+    """After the way through the database and back, each verdict is the one of then, to the last digit."""
+    key = decide()
+    assert audit.find_decision(key)["verdicts"][-1]["quantity"] == "5"
+    for name in (key, key[:12]):
+        found = verify_decision(audit, name, host())
+        assert (found.is_same, found.differences, found.notes) == (True, [], [])
+
+
+SITUATIONS = {
+    "not enabled": {"gates": Gates()},
+    "halted": {"gates": Gates(trading_enabled=True, control="halted", control_reason="halted: fat finger (jane)")},
+    "halted by the catalog": {"gates": Gates(trading_enabled=True, restriction="halt")},
+    "entries paused": {"gates": Gates(trading_enabled=True, control="pause_entries", control_reason="news (jane)")},
+    "an exit while entries pause": {
+        "gates": Gates(trading_enabled=True, control="pause_entries", control_reason="news (jane)"),
+        "context": risk_context(position=10),
+        "action": "sell",
+    },
+    "nothing can be written": {"gates": Gates(trading_enabled=True, unrecorded="connection refused")},
+    "market data is not ready": {"gates": Gates(trading_enabled=True, unready="backfill: 12 s are missing")},
+    "books differ": {"gates": Gates(trading_enabled=True, unreconciled={"BTC/USD": "5 here, 4 there"})},
+    "live without the switches": {"gates": Gates(trading_enabled=True, is_live=True, mode="live")},
+    "no price": {"price": False},
+    "old price": {"context": risk_context(price_ts=0)},
+    "no quantity": {"quantity": "0"},
+    "limit order": {"order_type": OrderType.LIMIT, "limit_price": Decimal("99.50")},
+    "odd text": {"because": 'null "1" \u2028 größer'},
+    "busy account": {
+        "context": risk_context(position=3, working=-1, account_working=2, limits=Limits(Decimal("1e3"), None, 60))
+    },
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_verdicts_are_found_again_in_every_situation(audit, host, decide, situation):
+    """What was stopped or restricted then is so again, whatever holds now."""
+    found = verify_decision(audit, decide(**SITUATIONS[situation]), host())
+    assert (found.is_same, found.differences, found.notes) == (True, [], [])
+
+
+def test_gates_of_then_denied(audit, decide):
+    """The situations above are what they are called: a gate speaks in each of these."""
+    for situation, code in [
+        ("halted", "kill-switch"),
+        ("entries paused", "pause-entries"),
+        ("books differ", "unreconciled"),
+    ]:
+        key = decide(**SITUATIONS[situation], event_ts=len(situation))
+        denied = [each["code"] for each in audit.find_decision(key)["verdicts"] if each["outcome"] == "deny"]
+        assert denied == [code]
+
+
+def test_advisor_is_not_asked_again(audit, host, decide):
+    """An advisor's model may say something else each time, so what it said counts, and what rules made of that."""
+    key, asked = decide(), Adviser.asked
+    said = audit.find_decision(key)["verdicts"]
+    assert [verdict["code"] for verdict in said][-2:] == ["advice", "at-most"]
+    assert said[-1]["value"] == said[-2]["quantity"]  # the rule saw what the advisor left
+    assert verify_decision(audit, key, host()).is_same
+    assert Adviser.asked == asked
+
+
+def test_edited_rule_is_told_line_by_line(audit, host, decide):
+    """A rule that says something else now is named, with what it said then and says now."""
+    key = decide()
+    quantity = audit.find_decision(key)["verdicts"][-1]["value"]
+    found = verify_decision(audit, key, host(at_most(less=1)))
+    assert not found.is_same
+    assert found.differences == [
+        f"at-most: at-most: shrink to 5 ({quantity} against 5) then, at-most: shrink to 4 ({quantity} against 4) now"
+    ]
+
+
+def test_rule_that_fails_now_is_a_difference_and_says_how(audit, host, decide):
+    """Code that raises today denied nothing then: both are told."""
+    broken = at_most()
+    broken.check = lambda *_: {}["gone"]
+    found = verify_decision(audit, decide(), host(broken))
+    assert not found.is_same
+    assert "rule-failed: deny" in found.differences[0]
+    assert found.notes == ["at-most raised KeyError: 'gone'"]
+
+
+def test_newer_code_is_noted_also_where_it_says_the_same(audit, host, decide):
+    """Whoever reads the answer knows that it is not the code of then that gave it."""
+    found = verify_decision(audit, decide(digest="0" * 64), host())
+    assert found.is_same
+    assert [note for note in found.notes if "risk rule at-most has changed since: 000000000000 then" in note]
+
+
+def test_rule_that_is_gone_is_an_error_that_names_it(audit, decide, fakes):
+    """Without the rule nothing can be found again."""
+    with pytest.raises(CatalogError, match="at-most"):
+        verify_decision(audit, decide(), fakes)
+
+
+def test_defaults_of_the_machine_do_not_matter(audit, host, decide):
+    """Rules that a default limit had added are asked again, and none is added because this machine has one."""
+    key = decide(defaults=Limits(Decimal(100), None, 60))
+    assert verdicts(audit, key)[-3:] == ["at-most", "allow", "allow"]
+    assert verify_decision(audit, key, host()).is_same
+    other = decide(event_ts=1)
+    assert verdicts(audit, other)[-1] == "at-most"
+    assert verify_decision(audit, other, host()).is_same
+
+
+def test_decision_of_an_older_version_is_a_clear_error(audit, host, decide):
+    """What it was judged by was not written down then, and no verdict is made up."""
+    with pytest.raises(NotFoundError, match="what this decision was judged by is not written down"):
+        verify_decision(audit, decide(inputs=False), host())
+
+
+def test_decision_that_there_is_not(audit, host):
+    """A name that nothing has is told as such."""
+    with pytest.raises(NotFoundError, match="no decision is called 'abc'"):
+        verify_decision(audit, "abc", host())

@@ -1,0 +1,50 @@
+"""What plugins and libraries log comes out like what the kernel logs."""
+
+import logging
+
+import pytest
+import structlog
+
+from torghut_core import errors
+from torghut_core.telemetry import logs
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_new_process(monkeypatch):
+    """No secret or configuration of another test, and none left for the next."""
+    monkeypatch.setattr(logs, "_level", "warning")
+    monkeypatch.setattr(errors, "_secrets", {"planted"})
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+def test_plugin_logs_with_time_and_level_and_without_secrets(capsys):
+    """One line for each event, also where it is logged from the standard library, tracebacks among it."""
+    logs.set_level("warning")
+    logs.set_level("warning")
+    log = logging.getLogger("torghut_sources.sea")
+    log.warning("high %s", "tide")
+    log.info("low tide")
+    log.warning("no tide", exc_info=ValueError("the key is planted"))
+    told = capsys.readouterr().err
+    assert told.count("high tide") == 1
+    assert told.splitlines()[0].startswith("2")
+    assert "[warning" in told.splitlines()[0]
+    assert "low tide" not in told
+    assert "ValueError: the key is" in told
+    assert "planted" not in told
+
+
+def test_verbose_is_for_what_is_ours(capsys):
+    """With `-v` plugins tell more; libraries warn as before, but for what they also raise."""
+    logs.set_level("info")
+    logging.getLogger("torghut_sources.sea").info("low tide")
+    logging.getLogger("httpx").info("asked")
+    logging.getLogger("httpx").warning("odd answer")
+    logging.getLogger("urllib3.connectionpool").warning("Retrying")
+    told = capsys.readouterr().err
+    assert "low tide" in told
+    assert "odd answer" in told
+    assert "asked" not in told
+    assert "Retrying" not in told

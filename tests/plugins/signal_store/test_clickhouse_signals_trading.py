@@ -1,0 +1,69 @@
+"""What the loop trades on while the signal store is caught up with."""
+
+from contextlib import nullcontext
+from decimal import Decimal
+from types import SimpleNamespace
+
+from torghut_brokers.simulated import Simulated
+
+from tests.plugins.signal_store.conftest import SECOND, T0, Stored, Story, store_rows
+from torghut_core import Strategy
+from torghut_core.audit import MemoryAuditStore
+from torghut_core.generation import Generation, StrategyInstance
+from torghut_core.model.trading import Limits
+from torghut_core.runtime.run import Run
+from torghut_core.signals import MemorySignalStore
+from torghut_core.trading.engine import Engine
+from torghut_core.trading.loop import Loop
+from torghut_core.trading.risk_engine import Gates
+
+MINUTE = 60 * SECOND
+
+
+class Flip(Strategy):
+    """Buys when flat, closes when long."""
+
+    def on_signal(self, signal, context):
+        del signal
+        return context.buy(1, because="flat") if context.is_flat else context.close(because="long")
+
+
+def trades_of(told):
+    """Trade a story as `torghut run` does, to its end; the minute and side of every order, and the denials by code."""
+    flip = StrategyInstance(
+        name="flip", use="flip", strategy=Flip(Flip.Params()), columns=(), step_ns=MINUTE, symbols=("ES",),
+        limits=Limits(), enabled=True, on_remove="freeze", digest="", params={}, plugin=None, warmup=0,
+    )  # fmt: skip
+    generation = Generation(
+        number=1, digest="", catalog=None, plugins=(), source=told.source, stages=(),
+        broker=Simulated(Simulated.Params(cash=Decimal(100_000))), strategies=(flip,), rules=(), advisors=(), observers=(),
+    )  # fmt: skip
+    audit, gates = MemoryAuditStore(), Gates(trading_enabled=True)
+    engine = Engine(generation, "test-1", audit, gates)
+    kernel = SimpleNamespace(source=told.source, unstored="", gates=gates, _watchdog=SimpleNamespace(batch=nullcontext))
+    loop = Loop(generation, engine, audit, MemorySignalStore(), lambda: Run._around(kernel))
+    told._trade = loop.step
+    told.run()
+    allowed = {row["decision_hash"] for row in audit.orders("test-1")}
+    orders = [
+        ((row["event_ts"] - T0) // MINUTE, row["action"])
+        for row in audit.decisions("test-1")
+        if row["decision_hash"] in allowed
+    ]
+    return orders, engine.totals.denials
+
+
+def test_old_rows_make_no_entry_and_fresh_ones_do():
+    """TA was away for four hours and catches up: what is held is sold at once, and bought again only on rows of now."""
+
+    def deliver(*minutes):
+        def add(story):
+            story.wall = T0 + (minutes[-1] + 1) * MINUTE + 10 * SECOND
+            store_rows(story.store, [Stored("ES", minute, step=MINUTE) for minute in minutes])
+
+        return add
+
+    orders, denials = trades_of(Story([deliver(0), deliver(*range(1, 241)), []]))
+
+    assert orders == [(0, "buy"), (1, "sell"), (239, "buy"), (240, "sell")]
+    assert denials == {"not-ready": 237}

@@ -1,0 +1,439 @@
+"""Looks an installation over: what a person would check by hand before trusting it.
+
+Where a process runs on the state directory it is asked how it is. Besides it, the audit database and the signal store
+nothing is called over a network: no key is tried at a venue, no broker of Kafka is looked for, and no clock is compared
+with a venue's. Nothing is changed either, no database upgraded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from torghut_core.catalog import Catalog, Pipeline
+from torghut_core.environment import Environment, secret
+from torghut_core.errors import CatalogError, NotFoundError, StateError, TorghutError
+from torghut_core.execution.controls import POLL_SECONDS, ROW, Control, Controls
+from torghut_core.installation.settings import Settings, load_settings
+from torghut_core.installation.state_directory import StateDirectory
+from torghut_core.plugin_host import PluginHost
+from torghut_core.ports import Broker, Sink, Source
+from torghut_core.timestamps import format_timestamp
+
+MENDS: Mapping[str, str] = {
+    "loop": "torghut kill stops trading all the same; then start the kernel anew",
+    "venue": "torghut reconcile; what each reason means is in docs/on-call.md",
+    "database": "mend the database: the kernel goes on by itself",
+    "control": "torghut unkill --reason WHY, once it is safe",
+    "catalog": "torghut catalog status",
+    "quarantine": "torghut catalog status; mended code trades after the next reload",
+}
+"""What to do about each check of a running kernel, see `Console.trading_health`."""
+
+
+KINDS = ("source", "broker", "sink")
+"""Plugins that read settings and secrets of their own, in the order in which they are told of."""
+
+SHOWN = 5
+"""Symbols that are named, of more the number is told."""
+
+NEVER = Control(state="running", reason="", actor="", at=0)
+"""A control that was never turned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: whether it is well, what was seen, and what to do about it."""
+
+    subject: str
+    is_well: bool
+    detail: str
+    mend: str = ""
+
+
+def examine(catalog: Path | None, state: Path, pipeline: str | None = None) -> list[Finding]:
+    """Look at Python, plugins, settings, what runs there, its control, stores and, where there is one, the catalog.
+
+    Parameters
+    ----------
+    catalog : the configured one where None.
+    pipeline : the one whose settings and secrets are looked at; of all where None.
+    """
+    findings = [_python()]
+    settings, finding = _settings()
+    findings.append(finding)
+    if settings is None:
+        return findings
+    directory = StateDirectory(state)
+    kernel = list(_kernel(settings, directory))
+    findings += [*_plugins(settings), _trading(settings), _admin(settings), *kernel]
+    path = catalog or settings.trading_strategy_config_path
+    findings += _catalog(settings, path, pipeline, directory, is_running=bool(kernel))
+    return [*findings, *_kept(settings, directory), _signals(settings, directory, is_running=bool(kernel))]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", sys.version_info >= (3, 11), version, "")
+
+
+def _settings() -> tuple[Settings | None, Finding]:
+    try:
+        settings = load_settings()
+    except TorghutError as error:
+        return None, Finding("settings", False, str(error), "correct or unset the variables named above")
+    named = [name.upper() for name in Settings.model_fields if name.upper() in os.environ]
+    return settings, Finding("settings", True, f"from the environment: {', '.join(named) or 'none, all defaults'}")
+
+
+def _trading(settings: Settings) -> Finding:
+    switches = {
+        "TRADING_MODE=live": settings.trading_mode == "live",
+        "TRADING_LIVE_ENABLED=true": settings.trading_live_enabled,
+        "TRADING_LIVE_ACCOUNT=NUMBER": bool(settings.trading_live_account),
+    }
+    missing = " and ".join(switch for switch, is_set in switches.items() if not is_set)
+    orders = (
+        "orders may leave"
+        if settings.trading_enabled
+        else "not enabled: no order leaves `torghut run` without TRADING_ENABLED=true (replays trade all the same)"
+    )
+    if settings.is_live:
+        return Finding(
+            "trading", True, f"LIVE, with the real money of account {settings.trading_live_account}; {orders}"
+        )
+    if settings.trading_mode == "live":
+        return Finding(
+            "trading",
+            False,
+            f"PAPER, NOT LIVE: TRADING_MODE=live means paper without {missing}",
+            f"set {missing} if you mean real money, else TRADING_MODE=paper",
+        )
+    return Finding("trading", True, f"paper; {orders}; live trading would need {missing}")
+
+
+def _admin(settings: Settings) -> Finding:
+    from torghut_core.admin.auth import parse_tokens
+
+    try:
+        tokens = parse_tokens(settings.admin_tokens)
+    except TorghutError as error:
+        return Finding("admin API", False, str(error), "correct ADMIN_TOKENS")
+    actors = ", ".join(sorted({token.actor for token in tokens}))
+    return Finding(
+        "admin API", True, f"tokens of {actors}" if tokens else "no tokens: for this machine's operator only"
+    )
+
+
+def _plugins(settings: Settings) -> Iterator[Finding]:
+    from torghut_core.installation.open import load_plugins
+
+    host = load_plugins(settings, ("*",))
+    plugins = host.plugins()
+    yield Finding(
+        "plugins",
+        bool(plugins),
+        f"{len(plugins)} from {', '.join(sorted({plugin.distribution for plugin in plugins})) or 'nowhere'}",
+        "" if plugins else "pip install 'torghut[standard]'",
+    )
+    for failure in host.failures:
+        yield Finding(
+            f"plugin {failure.plugin}",
+            False,
+            failure.reason,
+            f"mend or uninstall {failure.distribution or failure.plugin}",
+        )
+
+
+def _kernel(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
+    """What runs there says of itself: a kernel, or the pipeline of a `torghut forward` or `ta`; nothing where none runs."""
+    from torghut_core.admin.client import connect
+
+    if not directory.path.is_dir():
+        return
+    try:
+        with directory:
+            return
+    except StateError as error:
+        occupied = str(error)
+    token = settings.torghut_token.get_secret_value() if settings.torghut_token else None
+    try:
+        client = connect(None, directory.path, token)
+        try:
+            status, health = client.get("/trading/status"), client.get("/trading/health")
+        except NotFoundError:
+            gates = client.gates()
+            yield Finding("process", True, f"at {client.url}: {occupied.partition(' (let')[0]}")
+            for name, reason in gates.items():
+                yield Finding(f"gate {name}", not reason, reason or "open")
+            return
+    except TorghutError as error:
+        yield Finding("kernel", False, f"{occupied}; it cannot be asked: {error}")
+        return
+    orders = "orders may leave" if status["enabled"] else "no order leaves: TRADING_ENABLED is not true there"
+    yield Finding(
+        "kernel",
+        True,
+        f"at {client.url}: account {status['account']}, broker {status['broker']}, generation {status['generation']};"
+        f" {orders}, {status['orders_working']} work",
+    )
+    for name, reasons in health["checks"].items():
+        mend = MENDS.get(name, "") if reasons else ""
+        yield Finding(f"kernel, {name}", not reasons, "; ".join(reasons) or "well", mend)
+
+
+def _catalog(
+    settings: Settings, path: Path | None, pipeline: str | None, directory: StateDirectory, *, is_running: bool
+) -> Iterator[Finding]:
+    from torghut_core import catalog as catalogs
+    from torghut_core.catalog import did_you_mean
+    from torghut_core.generation import validate
+    from torghut_core.installation.open import load_plugins
+
+    if path is None:
+        yield Finding("catalog", True, "none given (--catalog PATH checks one)")
+        return
+    try:
+        parsed = catalogs.load(catalogs.read(path))
+        host = load_plugins(settings, parsed.plugins.allow)
+        problems = validate(parsed, host)
+        if pipeline is not None and pipeline not in parsed.pipelines:
+            mend = did_you_mean(pipeline, parsed.pipelines) or f"name one of {', '.join(parsed.pipelines)}"
+            problems.append(parsed.marks.problem(f"pipelines.{pipeline}", "is missing", mend))
+    except CatalogError as error:
+        problems = error.problems
+    if problems:
+        rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        yield Finding("catalog", False, f"{problems[0]}{rest}", f"torghut catalog validate {path}")
+        return
+    yield Finding("catalog", True, f"{path}: {len(parsed.strategies)} strategies, digest {parsed.digest[:12]}")
+    pipelines = [parts for name, parts in parsed.pipelines.items() if pipeline in (None, name)]
+    asks = list(_environment(pipelines, host))
+    if any(finding.subject.startswith("source ") for finding in asks):
+        asks.append(_universe(parsed, directory))
+    for finding in asks:
+        if is_running and not finding.is_well:
+            told = f"{finding.detail}: here, while the process that runs has an environment of its own"
+            yield Finding(finding.subject, True, told)
+        else:
+            yield finding
+
+
+def _environment(pipelines: Iterable[Pipeline], host: PluginHost) -> Iterator[Finding]:
+    """Whether what sources, brokers and sinks ask of the environment is there, each once; only of those that ask."""
+    uses = {
+        (kind, use.use)
+        for parts in pipelines
+        for kind, use in (("source", parts.source), ("broker", parts.broker), ("sink", parts.sink))
+        if use is not None
+    }
+    for kind, name in sorted(uses, key=lambda use: (KINDS.index(use[0]), use[1])):
+        plugin = host.registry[kind][name].cls
+        assert issubclass(plugin, Source | Broker | Sink)
+        if not plugin.settings and not plugin.secrets:
+            continue
+        detail, problems = _asked(plugin.settings, plugin.secrets)
+        mend = "give this shell what the process will be given" if problems else ""
+        yield Finding(f"{kind} {name}", not problems, "; ".join(problems) or detail, mend)
+
+
+def _asked(settings: Iterable[type[Environment]], secrets: Iterable[str]) -> tuple[str, list[str]]:
+    """What is set of settings and secrets, and what is wrong with them. Secrets are never shown, and not tried."""
+    problems, read = [], []
+    for each in settings:
+        try:
+            read.append(each.read())
+        except TorghutError as error:
+            problems += str(error).splitlines()
+    if problems:
+        return "", problems  # settings say which secrets are asked for
+    keys = [key for key in secrets if all(each.asks_for(key) for each in read)]
+    for key in keys:
+        try:
+            secret(key)
+        except TorghutError as error:
+            problems.append(str(error))
+    told = []
+    if keys:
+        verb = "is" if len(keys) == 1 else "are"
+        told.append(f"{' and '.join(keys)} {verb} set (not tried, nor its clock: doctor asks no venue)")
+    if read:
+        names = [name.upper() for each in read for name in type(each).model_fields]
+        named = ", ".join(name for name in names if name in os.environ)
+        told.append(f"from the environment: {named or 'none, all defaults'}")
+    return "; ".join(told), problems
+
+
+def _universe(catalog: Catalog, directory: StateDirectory) -> Finding:
+    """Which symbols live sources would ask for; Jangar is not asked."""
+    from torghut_core.installation.open import universe_of
+    from torghut_core.market_data.universe import JangarUniverse
+
+    try:
+        universe = universe_of({symbol for entry in catalog.strategies for symbol in entry.symbols}, directory)
+    except TorghutError as error:
+        return Finding("universe", False, "; ".join(str(error).splitlines()), "correct or unset what is named above")
+    if isinstance(universe, JangarUniverse):
+        return Finding("universe", True, "Jangar says which symbols are wanted (not asked)")
+    closed, symbols = universe.gates()["universe"], universe.symbols
+    if closed is not None:
+        return Finding("universe", False, closed.reason)
+    rest = f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else ""
+    return Finding("universe", True, f"{', '.join(symbols[:SHOWN])}{rest}")
+
+
+def _kept(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
+    """The operator's control, and the audit database that one of its two places is in."""
+    from torghut_core.installation.open import audit_url
+
+    where, version, problem = "", None, ""
+    if settings.db_dsn is not None or directory.exists:
+        try:
+            where, version = _version(audit_url(settings, directory))
+        except TorghutError as error:
+            problem = str(error)
+    yield _control(settings, directory, problem, has_row=version is not None)
+    if problem:
+        yield Finding("audit", False, problem)
+    elif version is not None:
+        yield _audit(settings, directory, where, version)
+    elif where:
+        yield Finding("audit", True, f"{where}: no tables yet (a start makes them)")
+    else:
+        yield _look("audit", lambda: _writable(directory.path))
+
+
+def _control(settings: Settings, directory: StateDirectory, problem: str, *, has_row: bool) -> Finding:
+    """How the operator's control stands in its two places, of which the stricter holds."""
+    controls = Controls(directory.control_path, None)
+    problems, file, row = controls.health(), controls.current(), NEVER
+    if problem:
+        problems.append(problem)
+    elif has_row:
+        try:
+            row = _row(settings, directory)
+        except (TorghutError, ValueError, msgspec.MsgspecError) as error:
+            problems.append(f"the audit database's is no control: {error}")
+    if problems:
+        return Finding(
+            "control",
+            False,
+            f"in the file {_since(file)}; what cannot be read holds as halted: {'; '.join(problems)}",
+            "mend that place, then turn the control: torghut kill or torghut unkill",
+        )
+    if file != row and (file.rank or row.rank):
+        return Finding(
+            "control",
+            False,
+            f"in the file {_since(file)}; in the database {_since(row)}: the stricter holds",
+            "turn it once more, which writes both: torghut kill or torghut unkill",
+        )
+    is_well = file.state == "running"
+    return Finding("control", is_well, _since(file), "" if is_well else MENDS["control"])
+
+
+def _row(settings: Settings, directory: StateDirectory) -> Control:
+    from torghut_core.audit.visit import ControlReader
+    from torghut_core.installation.open import audit_url
+
+    reader = ControlReader(audit_url(settings, directory), ROW)
+    try:
+        value = reader.read(POLL_SECONDS)
+    finally:
+        reader.close()
+    return NEVER if value is None else msgspec.convert(value, Control)
+
+
+def _since(control: Control) -> str:
+    return f"{control} since {format_timestamp(control.at)}" if control.at else f"{control.state}, never turned"
+
+
+def _audit(settings: Settings, directory: StateDirectory, where: str, version: str) -> Finding:
+    from torghut_core.audit.tables import REVISIONS
+    from torghut_core.installation.open import existing_audit
+
+    if version != REVISIONS[-1]:
+        mend = "torghut db upgrade" if version in REVISIONS else "install the torghut that wrote it"
+        return Finding("audit", False, f"{where}: version {version}, and this torghut has {REVISIONS[-1]}", mend)
+    try:
+        with existing_audit(settings, directory.path) as audit:
+            findings = audit.verify()
+    except TorghutError as error:
+        return Finding("audit", False, str(error))
+    if findings:
+        return Finding("audit", False, f"{len(findings)} findings; first: {findings[0]}", "torghut audit verify")
+    return Finding("audit", True, f"{where}: version {version}, the hash chain is intact")
+
+
+def _version(url: str) -> tuple[str, str | None]:
+    """Where the audit database is, and the version of its tables, None where there are none; looked at within seconds.
+
+    Raises
+    ------
+    StateError : it cannot be reached, or does not answer.
+    """
+    from sqlalchemy import inspect, select
+
+    from torghut_core.audit.database import audit_engine, place, reading
+    from torghut_core.audit.tables import alembic_version
+    from torghut_core.audit.visit import VISIT_SECONDS, bounded
+    from torghut_core.concurrency import DaemonThreads
+
+    engine = audit_engine(bounded(url), is_probe=True)
+
+    def look() -> Any:
+        with reading(engine) as connection:
+            if not inspect(connection).has_table(alembic_version.name):
+                return None
+            return connection.execute(select(alembic_version)).scalar()
+
+    try:
+        return str(place(engine)), DaemonThreads().submit(look).result(VISIT_SECONDS)
+    except TimeoutError:
+        raise StateError(f"audit database {place(engine)}: it does not answer (see that it runs)") from None
+    finally:
+        engine.dispose()
+
+
+def _writable(path: Path) -> str:
+    parent = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise StateError(f"{path}: nothing kept yet, and nothing can be (make {parent} writable)")
+    return f"{path}: nothing kept yet"
+
+
+def _look(subject: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, True, look())
+    except TorghutError as error:
+        return Finding(subject, False, str(error))
+
+
+def _signals(settings: Settings, directory: StateDirectory, *, is_running: bool) -> Finding:
+    if settings.ta_clickhouse_url is None and find_spec("chdb") is None:
+        mend = "pip install 'torghut[embedded]', or set TA_CLICKHOUSE_URL"
+        return Finding("signal store", False, "chdb is not installed", mend)
+    if is_running:
+        return Finding("signal store", True, "in use: left alone")
+    if not directory.exists:
+        return Finding("signal store", True, "nothing kept yet")
+    return _look("signal store", lambda: _counts(settings, directory))
+
+
+def _counts(settings: Settings, directory: StateDirectory) -> str:
+    from torghut_core.installation.open import open_signals
+
+    with directory:
+        store = open_signals(settings, directory)
+        try:
+            counts = store.counts()
+        finally:
+            store.close()
+    return ", ".join(f"{rows:,} rows in {table}" for table, rows in counts.items())

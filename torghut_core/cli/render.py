@@ -1,0 +1,182 @@
+"""What a person reads in a terminal: progress, the summary of a run, the story of a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from torghut_core.model.trading import ZERO
+
+if TYPE_CHECKING:
+    from torghut_core.research.replay import Replay
+
+
+class _Rate(TextColumn):
+    """Events so far, where nobody knows how many there are, and events per second."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Any) -> Text:
+        speed = task.finished_speed or task.speed
+        count = f"{task.completed:,.0f} events  " if task.total is None else ""
+        return Text(count + (f"{speed:,.0f} events/s" if speed else ""))
+
+
+@contextmanager
+def progress(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error; gives the function to call with the number of events so far.
+
+    It is drawn from the first call on: what is refused before that is an error message alone.
+    """
+    columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(), TimeRemainingColumn()]
+    bar = Progress(*columns, console=Console(stderr=True), transient=False)
+    task = bar.add_task(label, total=total)
+
+    def advance(done: int) -> None:
+        if not bar.live.is_started:
+            bar.start()
+        bar.update(task, completed=done)
+
+    try:
+        yield advance
+        if total is None:
+            bar.update(task, total=bar.tasks[0].completed)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _money(value: Decimal) -> str:
+    return f"{value:,.2f}"
+
+
+def _plain_table(*columns: str, text: int = 1) -> Table:
+    """A table without lines; the first `text` columns are text, the others numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < text else "right", no_wrap=True)
+    return table
+
+
+def print_summary(console: Console, job: Replay, page: Path | None) -> None:
+    """What was decided, denied and why, filled, and what it came to."""
+    result, totals = job.result(), job.totals
+    console.print()
+    console.print(
+        f"[bold]{result.events:,}[/] events -> {result.microbars:,} bars, {result.signals:,} signals"
+        f" in {result.seconds:.2f} s ([bold]{result.events_per_second:,.0f}[/] events/s)"
+    )
+    for count, what in (
+        (totals.late, "late trades dropped"),
+        (totals.duplicates, "duplicate trades dropped"),
+        (totals.excluded, "trades excluded by their conditions"),
+    ):
+        if count:
+            console.print(f"{count:,} {what}")
+    for reason, count in job.skipped.items():
+        console.print(f"{count:,} rows skipped: {reason}", style="yellow", markup=False)
+    console.print()
+    table = _plain_table("strategy", "signals", "decided", "denied", "shrunk", "fills", "position", "realized", "fees")
+    for name, strategy in sorted(totals.strategies.items()):
+        held = [position for (owner, _), position in job.positions.items() if owner == name]
+        holding = ", ".join(
+            f"{position.quantity.normalize():f} {symbol}"
+            for (owner, symbol), position in sorted(job.positions.items())
+            if owner == name and position.quantity
+        )
+        table.add_row(
+            name,
+            f"{strategy.rows:,}",
+            f"{strategy.decisions:,}",
+            f"{strategy.denied:,}",
+            f"{strategy.shrunk:,}",
+            f"{strategy.fills:,}",
+            holding or "flat",
+            _money(sum((position.realized_pnl for position in held), ZERO)),
+            _money(sum((position.fees for position in held), ZERO)),
+        )
+    console.print(table)
+    for name, reason in totals.failures.items():
+        console.print(f"{name} raised and was stopped: {reason}", style="red", markup=False)
+    for name in job.starved:
+        console.print(
+            f"{name} saw no signal: the tape has no bars of its base_timeframe for its symbols, or too few to know its columns"
+            " (add the timeframe to the `resample` stage, check `symbols`, or take a longer tape)",
+            style="yellow",
+            markup=False,
+        )
+    if totals.denials:
+        console.print()
+        table = _plain_table("denied because of", "times")
+        for code, count in sorted(totals.denials.items(), key=lambda item: (-item[1], item[0])):
+            table.add_row(code, f"{count:,}")
+        console.print(table)
+    console.print()
+    gain = result.final_equity - job.starting_cash
+    share = gain / job.starting_cash * 100 if job.starting_cash else ZERO
+    console.print(
+        f"equity [bold]{_money(result.final_equity)}[/] ({'+' if gain >= 0 else ''}{_money(gain)}, {share:+.3f} %)"
+        f" from {_money(job.starting_cash)}, fees {_money(totals.fees)},"
+        f" {result.orders:,} orders, {result.fills:,} fills, {job.working} still working"
+    )
+    console.print(f"account {job.account}, generation {result.generation}, digest {result.digest[:16]}", style="dim")
+    example = job.example()
+    if example:
+        console.print(f"why:  torghut explain {example} --state {job.state}", style="dim", markup=False)
+    if page is not None:
+        console.print(f"page: {page}", markup=False)
+
+
+def print_explanation(console: Console, found: dict[str, Any]) -> None:
+    """The story of one decision, in the order in which it happened."""
+    decision = found["decision"]
+    console.print(
+        f"[bold]{decision['strategy_id']}[/] proposed to {decision['action']} {decision['params']['quantity']}"
+        f" {decision['symbol']} at {decision['decided_at']}"
+    )
+    _pairs(console, "because", {"": decision["rationale"]})
+    _pairs(console, "signal", found["signal"])
+    generation = found.get("generation") or {}
+    strategy = generation.get("strategy") or {}
+    if strategy:
+        _pairs(
+            console,
+            "strategy",
+            {k: strategy[k] for k in ("use", "distribution", "version", "code_digest") if k in strategy},
+        )
+        _pairs(console, "parameters", strategy.get("params") or {})
+    table = _plain_table("asked", "code", "said", "value", "limit", text=3)
+    for verdict in found["verdicts"]:
+        said = {"allow": "[green]allow[/]", "deny": "[red]deny[/]", "shrink": "[yellow]shrink[/]"}[verdict["outcome"]]
+        table.add_row(verdict["rule"], verdict["code"], said, str(verdict["value"]), str(verdict["limit"]))
+    console.print(table)
+    checked = found.get("verification")
+    if checked is not None:
+        lines = checked["differences"] or ["asked again: the same verdicts"]
+        for line in lines + checked["notes"]:
+            console.print(line, style="" if checked["is_same"] else "red", markup=False)
+    execution = found.get("execution")
+    if not execution:
+        console.print(f"[red]{decision['status']}[/]: no order was sent")
+        return
+    console.print(
+        f"order {execution['client_order_id']}: {execution['side']} {execution['quantity']} {execution['order_type']}"
+        f" {execution['time_in_force']} -> [bold]{execution['state']}[/]"
+    )
+    for event in found["events"]:
+        fill = f" {event['quantity']} at {event['price']}, fee {event['fee']}" if event.get("fill_id") else ""
+        console.print(f"  {event['event_ts']}  {event['event']}{fill}", markup=False)
+
+
+def _pairs(console: Console, label: str, values: dict[str, Any]) -> None:
+    text = ", ".join(f"{key} {value}" if key else str(value) for key, value in values.items())
+    console.print(f"{label}: {text}", markup=False)

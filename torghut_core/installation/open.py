@@ -1,0 +1,120 @@
+"""Opens what settings and the state directory name: stores and plugins, and what plugins need to reach out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torghut_core.environment import secret
+from torghut_core.errors import NotFoundError
+from torghut_core.installation.settings import Settings
+from torghut_core.installation.state_directory import StateDirectory
+from torghut_core.plugin_host import PluginHost
+from torghut_core.ports import Connection, SignalReader, Universe
+
+if TYPE_CHECKING:
+    from torghut_core.audit import SqlAuditStore
+    from torghut_core.market_data.universe import JangarUniverse, StaticUniverse
+    from torghut_core.signals import SignalDatabase
+
+
+@contextmanager
+def existing_state(path: Path) -> Iterator[StateDirectory]:
+    """Own a state directory that something was kept in.
+
+    Raises
+    ------
+    NotFoundError : nothing was ever kept there.
+    """
+    directory = StateDirectory(path)
+    if not directory.exists:
+        raise NotFoundError(f"nothing is kept in {path} (run `torghut demo`, or give --state DIR)")
+    with directory:
+        yield directory
+
+
+@contextmanager
+def existing_audit(settings: Settings, path: Path) -> Iterator[SqlAuditStore]:
+    """Read the audit database of a state directory, or of ``DB_DSN``; also beside a kernel that writes it.
+
+    Raises
+    ------
+    NotFoundError : nothing was ever kept there.
+    """
+    directory = StateDirectory(path)
+    if settings.db_dsn is None and not directory.exists:
+        raise NotFoundError(f"nothing is kept in {path} (run `torghut demo`, or give --state DIR)")
+    audit = open_audit(settings, directory)
+    try:
+        yield audit
+    finally:
+        audit.close()
+
+
+def load_plugins(settings: Settings, allow: Iterable[str], previous: PluginHost | None = None) -> PluginHost:
+    """The plugins that are installed and allowed, and those in the folders of ``TORGHUT_PLUGIN_PATH``."""
+    return PluginHost.load(allow, folders=settings.plugin_folders, previous=previous)
+
+
+def audit_url(settings: Settings, directory: StateDirectory) -> str:
+    """SQLAlchemy URL of the audit database: ``DB_DSN``, or a file in the state directory."""
+    return settings.db_dsn.get_secret_value() if settings.db_dsn else directory.audit_url
+
+
+def open_audit(settings: Settings, directory: StateDirectory, *, is_tidied: bool = False) -> SqlAuditStore:
+    """The audit database, made or upgraded where it has to be; `is_tidied` as in `SqlAuditStore`."""
+    from torghut_core.audit import SqlAuditStore
+
+    return SqlAuditStore(audit_url(settings, directory), is_tidied=is_tidied)
+
+
+def open_signals(
+    settings: Settings,
+    directory: StateDirectory,
+    *,
+    is_replay: bool | None = None,
+    waits: bool = True,
+    learned_at: int | None = None,
+) -> SignalDatabase:
+    """The signal store: the server at ``TA_CLICKHOUSE_URL``, or embedded in the state directory.
+
+    The rows of a replay are as old as its tapes, so its embedded store keeps them for ever, and goes on to when a live
+    pipeline opens it: rows that are there are deleted for nothing but ``TA_CLICKHOUSE_APPLY_TTL=true``. `is_replay` is None
+    for whoever only reads, and leaves the tables' days as they are. `waits` and `learned_at` as in `open_signal_store`.
+    """
+    from torghut_core.signals import open_signal_store
+
+    password = settings.ta_clickhouse_password
+    is_kept = is_replay is not False and settings.ta_clickhouse_url is None
+    apply_ttl = None if is_kept else settings.ta_clickhouse_apply_ttl
+    return open_signal_store(
+        directory.signals_path,
+        url=settings.ta_clickhouse_url,
+        username=settings.ta_clickhouse_username,
+        password=password.get_secret_value() if password else "",
+        price_table=settings.trading_price_table,
+        signal_table=settings.trading_signal_table,
+        signal_schema=settings.trading_signal_schema,
+        microbars_ttl_days=None if is_kept else settings.ta_microbars_ttl_days,
+        signals_ttl_days=None if is_kept else settings.ta_signals_ttl_days,
+        apply_ttl=False if is_replay is None else apply_ttl,
+        block_age_s=settings.ta_clickhouse_flush_ms / 1000,
+        waits=waits,
+        learned_at=learned_at,
+    )
+
+
+def universe_of(symbols: Iterable[str], directory: StateDirectory) -> StaticUniverse | JangarUniverse:
+    """Which symbols are wanted, as the environment says; `symbols` are the catalog's."""
+    from torghut_core.market_data.universe import UniverseSettings, open_universe
+
+    return open_universe(UniverseSettings.read(), symbols, directory.path)
+
+
+def connection_of(
+    settings: Settings, directory: StateDirectory, universe: Universe, signals: SignalReader | None = None
+) -> Connection:
+    """What a source or sink needs to reach out."""
+    return Connection(settings.is_live, secret, universe, signals, directory.path)

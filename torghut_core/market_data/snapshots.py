@@ -1,0 +1,178 @@
+"""What stages know, written down: so that a process that was killed goes on as if it had not been.
+
+A snapshot holds the states of a lane's stages and the cursor of the source at the same moment. It is written whole or
+not at all, and carries its own checksum; the one before it is kept too, so that a damaged one costs a little work and
+nothing else. A lane may change hands while its old owner does not know yet: a snapshot that is further is never replaced
+by one that is behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from torghut_core.errors import SettingsError, StateError
+from torghut_core.telemetry import logs
+
+FORMAT = b"torghut-snapshot-1\n"
+_ARRAY = 1
+_DIGEST = 32
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The states of a lane's stages, in order, and where its source goes on.
+
+    `states` : of each stage its class, state version and state; `cursor` : of the source for this lane, where `offsets`
+    are how far each topic was read, if the source shares its lanes with others; `at` : loop time of the last event that is
+    in it, ns.
+    """
+
+    states: list[tuple[str, int, dict[str, Any]]]
+    cursor: dict[str, Any]
+    at: int
+
+    def is_behind(self, other: Snapshot) -> bool:
+        """Whether the other one has read further in a topic: whoever went on from that has read at least as far in all."""
+        mine, theirs = self.cursor.get("offsets", {}), other.cursor.get("offsets", {})
+        return any(theirs[topic] > mine[topic] for topic in mine.keys() & theirs.keys())
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """A snapshot as bytes: MessagePack with a checksum.
+
+    Raises
+    ------
+    TypeError : a state holds something that is no plain value.
+    """
+    content = msgspec.msgpack.Encoder(enc_hook=_write_array).encode(snapshot)
+    return FORMAT + hashlib.sha256(content).digest() + content
+
+
+def decode(data: bytes) -> Snapshot:
+    """What `encode` was given.
+
+    Raises
+    ------
+    ValueError : it is no snapshot, or damaged.
+    """
+    content = data[len(FORMAT) + _DIGEST :]
+    if not data.startswith(FORMAT) or hashlib.sha256(content).digest() != data[len(FORMAT) : len(FORMAT) + _DIGEST]:
+        raise ValueError("it is no snapshot, or it is damaged")
+    return msgspec.msgpack.Decoder(Snapshot, ext_hook=_read_array).decode(content)
+
+
+def _write_array(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype.fields is None and value.dtype.kind in "biuf":
+        array = np.ascontiguousarray(value)
+        head = msgspec.msgpack.encode((array.dtype.str, array.shape))
+        return msgspec.msgpack.Ext(_ARRAY, len(head).to_bytes(2, "little") + head + array.tobytes())
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} in the state of a stage is no plain value")
+
+
+def _read_array(code: int, data: memoryview) -> Any:
+    if code != _ARRAY:
+        raise ValueError(f"unknown value of code {code}")
+    length = int.from_bytes(data[:2], "little")
+    dtype, shape = msgspec.msgpack.decode(data[2 : 2 + length])
+    return np.frombuffer(data[2 + length :], dtype).reshape(shape).copy()
+
+
+class SnapshotStore:
+    """Where snapshots are kept: a folder, or an object store by URI.
+
+    Parameters
+    ----------
+    place : a path, or a URI that Arrow knows (``s3://bucket/folder``).
+
+    Raises
+    ------
+    SettingsError : no such place, or one that cannot be reached.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        try:
+            if "://" in place:
+                self._files, self._folder = pafs.FileSystem.from_uri(place)
+            else:
+                self._files, self._folder = pafs.LocalFileSystem(), place
+            self._files.create_dir(self._folder, recursive=True)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise SettingsError(f"TA_STATE_URL: {place}: {_said(error)} (name a folder or an s3:// address)") from error
+
+    def save(self, name: str, snapshot: Snapshot) -> bool:
+        """Keep a snapshot under a name; the one before it stays as ``NAME.before``.
+
+        False where one is there that is further: that one stays.
+
+        Raises
+        ------
+        StateError : it cannot be written; what was kept stays.
+        """
+        path, data = self._path(name), encode(snapshot)
+        kept, _ = self._newest(path)
+        if kept is not None and snapshot.is_behind(kept):
+            return False
+        try:
+            with self._files.open_output_stream(f"{path}.new") as file:
+                file.write(data)
+            self._sync(f"{path}.new")  # what a source is told to forget must not go with the power
+            if self._exists(path):
+                self._files.move(path, f"{path}.before")
+            self._files.move(f"{path}.new", path)
+            self._sync(self._folder)
+        except (pa.ArrowException, OSError) as error:
+            raise StateError(f"{path}: {_said(error)} (free some space, or make it writable)") from error
+        return True
+
+    def load(self, name: str) -> Snapshot | None:
+        """The newest snapshot of a name that can be read; None where none was ever kept.
+
+        Raises
+        ------
+        StateError : there are snapshots, and none can be read.
+        """
+        kept, problems = self._newest(self._path(name))
+        if kept is None and problems:
+            raise StateError(f"{'; '.join(problems)} (remove them to begin anew, with indicators that warm up again)")
+        return kept
+
+    def _newest(self, path: str) -> tuple[Snapshot | None, list[str]]:
+        """The newest that can be read, and why others could not."""
+        problems: list[str] = []
+        for each in (path, f"{path}.before"):  # between two moves only the second is there
+            try:
+                if self._exists(each):
+                    with self._files.open_input_stream(each) as file:
+                        return decode(file.read()), problems
+            except (pa.ArrowException, OSError, ValueError, msgspec.DecodeError) as error:
+                problems.append(f"{each}: {_said(error)}")
+                logs.error("snapshot cannot be read", file=each, reason=_said(error))
+        return None, problems
+
+    def _sync(self, path: str) -> None:
+        """Have a local file or folder on the disk; an object store does that by itself."""
+        if isinstance(self._files, pafs.LocalFileSystem):
+            place = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(place)
+            finally:
+                os.close(place)
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name.replace('/', '_')}.snapshot"
+
+    def _exists(self, path: str) -> bool:
+        return bool(self._files.get_file_info(path).type == pafs.FileType.File)
+
+
+def _said(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,569 @@
+"""The page of a run: one HTML file that needs nothing but a browser.
+
+Plotly's script comes out of its wheel and is written into the page, so the page works without a network; a content
+security policy in it forbids any request. Figures are written as plotly's own JSON, columns as base64 of their bytes;
+plotly's Python classes, and pandas, are not imported for it.
+
+Long runs are drawn in longer bars (one-second bars become one-minute bars, and so on), and nothing else changes: the
+equity curve, the drawdown and all numbers come from the bars as they were given.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import jinja2
+import msgspec
+import numpy as np
+import pyarrow as pa
+from markupsafe import Markup
+
+from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
+from torghut_core.model.positions import apply_fill
+from torghut_core.model.trading import ZERO, Fill, Position, Side
+from torghut_core.signals.rows import mask
+from torghut_core.timestamps import MILLISECOND, SECOND, format_timestamp
+
+Row: TypeAlias = Mapping[str, Any]
+Figure: TypeAlias = dict[str, Any]
+
+_STEPS = sorted(TIMEFRAMES.values())
+_STEP_OF = {window_size(step): step for step in _STEPS}
+_DRAWN = ("ema12", "ema26", "boll_upper", "boll_lower", "rsi14", "macd", "macd_signal", "macd_hist")
+_MAX_BARS = 5_000
+"""Bars drawn per symbol; more are joined to longer ones."""
+_MAX_BARS_OF_ALL = 20_000
+_MAX_SYMBOLS = 25
+_MAX_MARKERS = 5_000
+_MAX_TABLE_ROWS = 100
+
+# Colours that hold on white and on near-black; up and down differ in lightness as well as in hue.
+_UP, _DOWN = "#26a269", "#d64550"
+_BLUE, _AMBER, _GREY, _VIOLET = "#4285d6", "#d1900f", "#8d97a5", "#9b6fd3"
+
+
+class BarSeries(msgspec.Struct):
+    """The bars of one symbol, oldest first; times in ns, `step` the length of a bar."""
+
+    step: int
+    event_ts: IntArray
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.event_ts)
+
+
+class Curve(msgspec.Struct):
+    """The account at the end of each bar: times in ns, equity, and how far it is below its highest so far (<= 0)."""
+
+    event_ts: IntArray
+    equity: FloatArray
+    drawdown: FloatArray
+
+
+class Card(msgspec.Struct, frozen=True):
+    """One number of the summary; `tone` colours it (``good``, ``bad`` or neither)."""
+
+    label: str
+    value: str
+    note: str = ""
+    tone: str = ""
+
+
+def write_page(
+    path: Path,
+    *,
+    title: str,
+    summary: Row,
+    bars: pa.Table,
+    cash: Decimal,
+    signals: pa.Table | None = None,
+    fills: Sequence[Row] = (),
+    denied: Sequence[Row] = (),
+) -> Path:
+    """Write the page of a run and give its path.
+
+    Parameters
+    ----------
+    path : of the HTML file; its folder has to be there.
+    title : what was run.
+    summary : the run in numbers, as ``--json`` prints it; `decisions`, `denied`, `orders` and `final_equity` get a card,
+        `denials` (how often by code) says more than `denied` below may, and everything is listed at the end.
+    bars : columns symbol, event_ts (ns), open, high, low, close, volume, and window_size where there are several.
+    cash : of the account when the run began.
+    signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` that are to be drawn.
+    fills : event_ts, symbol, strategy_id, side, quantity, price, fee, and why in `because`; in order of time.
+    denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
+
+    Raises
+    ------
+    OSError : the file cannot be written.
+    """
+    series = _series(bars)
+    curve = _curve(float(cash), series, fills)
+    traded = Counter(fill["symbol"] for fill in fills)
+    drawn = sorted(series, key=lambda symbol: (-traded[symbol], symbol))[:_MAX_SYMBOLS]
+    most = max(250, min(_MAX_BARS, _MAX_BARS_OF_ALL // max(1, len(drawn))))
+    computed = {} if signals is None else _by(signals, "symbol")
+    reasons = _reasons(summary, denied)
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+        files("torghut_core").joinpath("report.html").read_text(encoding="utf-8")
+    )
+    page = template.render(
+        title=title,
+        cards=_cards(summary, cash, fills, denied, reasons, curve),
+        markets=[_market(symbol, series[symbol], computed.get(symbol), fills, most) for symbol in drawn],
+        outlines=[_outline(symbol, bars) for symbol, bars in series.items()],
+        account=_account(curve) if len(curve.event_ts) else None,
+        fills=[
+            {
+                **fill,
+                "time": _moment(fill["event_ts"]),
+                **{name: _number(fill[name]) for name in ("quantity", "price", "fee")},
+            }
+            for fill in fills[-_MAX_TABLE_ROWS:][::-1]
+        ],
+        fill_count=len(fills),
+        denied=[{**row, "time": _moment(row["event_ts"])} for row in denied[-_MAX_TABLE_ROWS:][::-1]],
+        denied_count=max(len(denied), sum(reasons.values())),
+        reasons=reasons,
+        summary={name: _text(value) for name, value in summary.items()},
+        plotly=Markup(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),  # noqa: S704 - plotly's own script, out of its wheel
+    )
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+# Columns
+
+
+def _ints(column: pa.ChunkedArray) -> IntArray:
+    return cast("IntArray", np.from_dlpack(column.cast(pa.int64()).combine_chunks()))
+
+
+def _floats(column: pa.ChunkedArray) -> FloatArray:
+    """The column, NaN where it is null, which Arrow's own conversion would import pandas for."""
+    array = column.cast(pa.float64()).combine_chunks()
+    if not len(array):
+        return np.empty(0)
+    valid, data = array.buffers()
+    here = slice(array.offset, array.offset + len(array))
+    values = np.frombuffer(data, np.float64)[here].copy()
+    if array.null_count:
+        values[np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[here] == 0] = np.nan
+    return values
+
+
+def _by(table: pa.Table, column: str) -> dict[str, pa.Table]:
+    """The rows of each value of a column of text, in order of the values."""
+    encoded = table[column].combine_chunks().dictionary_encode()
+    codes = np.from_dlpack(encoded.indices)
+    names = encoded.dictionary.to_pylist()
+    return {
+        name: table.filter(mask(codes == code)) for name, code in sorted(zip(names, range(len(names)), strict=True))
+    }
+
+
+def _at_one_step(rows: pa.Table, step: int | None = None) -> tuple[int, pa.Table]:
+    """The rows of one length of bars, oldest first, and that length: `step` where there are such, else the shortest."""
+    if "window_size" in rows.column_names:
+        sizes = _by(rows, "window_size")
+        wanted = window_size(step) if step else ""
+        size = wanted if wanted in sizes else min(sizes, key=lambda size: _STEP_OF.get(size, 0))
+        if size in _STEP_OF:
+            return _STEP_OF[size], sizes[size].sort_by("event_ts")
+        rows = sizes[size]
+    rows = rows.sort_by("event_ts")
+    apart = np.diff(_ints(rows["event_ts"]))
+    return int(apart[apart > 0].min(initial=_STEPS[-1])), rows
+
+
+def _series(bars: pa.Table) -> dict[str, BarSeries]:
+    """The bars of each symbol at its shortest step, by name."""
+    found = {}
+    for symbol, own in _by(bars, "symbol").items():
+        step, rows = _at_one_step(own)
+        columns = [_floats(rows[name]) for name in ("open", "high", "low", "close", "volume")]
+        found[symbol] = BarSeries(step, _ints(rows["event_ts"]), *columns)
+    return found
+
+
+def _joined(bars: BarSeries, most: int) -> BarSeries:
+    """At most so many bars: these, or longer ones made of them (days at the longest)."""
+    longer = [step for step in _STEPS if step > bars.step]
+    while len(bars) > most and longer:
+        bars = _join(bars, longer.pop(0))
+    return bars
+
+
+def _join(bars: BarSeries, step: int) -> BarSeries:
+    window = bars.event_ts // step
+    first = np.flatnonzero(np.diff(window, prepend=-1))
+    last = np.append(first[1:], len(bars)) - 1
+    return BarSeries(
+        step,
+        window[first] * step,
+        bars.open[first],
+        np.fmax.reduceat(bars.high, first),
+        np.fmin.reduceat(bars.low, first),
+        bars.close[last],
+        np.add.reduceat(np.nan_to_num(bars.volume), first),
+    )
+
+
+def _signed(fill: Row) -> float:
+    return float(fill["quantity"]) * (1 if fill["side"] == Side.BUY else -1)
+
+
+def _curve(cash: float, series: Mapping[str, BarSeries], fills: Sequence[Row]) -> Curve:
+    """Cash and positions at the close of each bar and at each fill.
+
+    A position counts at the last close before, and at its last fill where there was none.
+    """
+    own: dict[str, list[Row]] = defaultdict(list)
+    for fill in fills:
+        own[fill["symbol"]].append(fill)
+    moments = [bars.event_ts + bars.step for bars in series.values()]
+    starts = [bars.event_ts[:1] for bars in series.values()]
+    times = np.unique(np.concatenate([*moments, *starts, np.array([fill["event_ts"] for fill in fills], np.int64)]))
+    equity = np.full(len(times), cash)
+    for symbol, done in own.items():
+        price = np.array([0.0, *(float(fill["price"]) for fill in done)])
+        signed = np.array([0.0, *map(_signed, done)])
+        fees = np.array([0.0, *(float(fill["fee"]) for fill in done)])
+        count = np.searchsorted([fill["event_ts"] for fill in done], times, side="right")
+        mark = price[count]
+        bars = series.get(symbol)
+        if bars is not None:
+            there = ~np.isnan(bars.close)
+            known = np.searchsorted(bars.event_ts[there] + bars.step, times, side="right")
+            mark = np.where(known > 0, np.append(np.nan, bars.close[there])[known], mark)
+        equity += np.cumsum(-signed * price - fees)[count] + np.cumsum(signed)[count] * mark
+    highest = np.maximum.accumulate(np.maximum(equity, cash))
+    return Curve(times, equity, equity / highest - 1 if cash > 0 else equity * 0)
+
+
+def _thinned(curve: Curve, most: int = 4_000) -> Curve:
+    """The first, last, highest and lowest point of each of so many stretches: on a screen, the same line."""
+    n = len(curve.event_ts)
+    if n <= most:
+        return curve
+    edges = np.linspace(0, n, most // 4 + 1).astype(np.int64)
+    keep = {int(np.argmin(curve.drawdown))}
+    for start, stop in pairwise(edges):
+        stretch = curve.equity[start:stop]
+        keep |= {int(start), int(stop) - 1, int(start + stretch.argmin()), int(start + stretch.argmax())}
+    index = np.array(sorted(keep))
+    return Curve(curve.event_ts[index], curve.equity[index], curve.drawdown[index])
+
+
+def _values_at(bars: BarSeries, event_ts: IntArray, values: FloatArray) -> FloatArray:
+    """The last value in each bar, NaN where there is none; there is at least one value."""
+    last = np.searchsorted(event_ts, bars.event_ts + bars.step) - 1
+    return np.where((last >= 0) & (event_ts[last] >= bars.event_ts), values[last], np.nan)
+
+
+# Charts
+
+
+class Chart:
+    """Panels over one time axis, from the top down, written as plotly's JSON.
+
+    `event_ts` are the times of every line, bar and candle, `step` what lies between two of them as a rule, 0 where there
+    is no rule. A line breaks where 60 steps are missing.
+    """
+
+    def __init__(self, event_ts: IntArray, step: int = 0) -> None:
+        self._span = [event_ts[0] / MILLISECOND, (event_ts[-1] + step) / MILLISECOND] if len(event_ts) else None
+        self._breaks = np.flatnonzero(np.diff(event_ts) > 60 * step) + 1 if step else np.empty(0, np.int64)
+        self._x = _time(event_ts)
+        self._x_of_lines = _time(np.insert(event_ts, self._breaks, event_ts[self._breaks - 1] + step))
+        self._panels: list[tuple[str, int, Figure]] = []
+        self._data: list[Figure] = []
+        self._shapes: list[Figure] = []
+
+    def panel(self, title: str, height: int, **axis: Any) -> None:
+        """Begin a panel under the ones before, `height` pixels high; what is drawn next is drawn in it."""
+        self._panels.append((title, height, axis))
+
+    def draw(self, kind: str, name: str, **trace: Any) -> None:
+        """Draw a trace of plotly's in the panel."""
+        trace.setdefault("x", self._x)
+        self._data.append({"type": kind, "name": name, "yaxis": self._axis, **trace})
+
+    def line(self, name: str, y: FloatArray, color: str, **trace: Any) -> None:
+        """Draw a line."""
+        trace.setdefault("line", {"color": color, "width": 1.4})
+        broken = _column(np.insert(y, self._breaks, np.nan))
+        self.draw("scatter", name, mode="lines", x=self._x_of_lines, y=broken, **trace)
+
+    def level(self, value: float) -> None:
+        """Draw a dotted line across the panel."""
+        place = {"xref": "paper", "x0": 0, "x1": 1, "yref": self._axis, "y0": value, "y1": value}
+        self._shapes.append({"type": "line", "line": {"color": _GREY, "width": 1, "dash": "dot"}, **place})
+
+    def figure(self) -> Figure:
+        """Data and layout. Colours of text, grid and ground are the page's, which knows light from dark."""
+        has_legend = any(trace.get("showlegend", True) for trace in self._data)
+        gap, above, below = 30, 68 if has_legend else 44, 52
+        inside = sum(height for _, height, _ in self._panels) + gap * (len(self._panels) - 1)
+        layout: Figure = {
+            "height": inside + above + below,
+            "margin": {"l": 68, "r": 14, "t": above, "b": below},
+            "shapes": self._shapes,
+            "showlegend": has_legend,
+            "legend": {"orientation": "h", "x": 0, "y": 1 + 20 / inside, "yanchor": "bottom"},
+            "bargap": 0.1,
+            "xaxis": {
+                "type": "date",
+                "title": {"text": "time, UTC", "font": {"size": 12}},
+                "anchor": self._axis,
+                "range": self._span,
+                "hoverformat": "%Y-%m-%d %H:%M:%S",
+                "rangeslider": {"visible": False},
+            },
+            "annotations": [],
+        }
+        top = inside
+        for number, (title, height, axis) in enumerate(self._panels, start=1):
+            layout["yaxis" if number == 1 else f"yaxis{number}"] = {
+                "domain": [max(0, (top - height) / inside), top / inside],
+                "tickformat": ",",
+                "hoverformat": ",.7~g",
+                "zeroline": False,
+                "nticks": max(4, height // 28),
+                **axis,
+            }
+            corner = {
+                "xref": "paper",
+                "x": 0,
+                "xanchor": "left",
+                "yref": "paper",
+                "y": top / inside,
+                "yanchor": "bottom",
+            }
+            layout["annotations"].append({"text": title, "showarrow": False, **corner})
+            top -= height + gap
+        return {"data": self._data, "layout": layout}
+
+    @property
+    def _axis(self) -> str:
+        return f"y{len(self._panels)}" if len(self._panels) > 1 else "y"
+
+
+def _column(values: FloatArray) -> dict[str, str]:
+    """A typed array."""
+    return {"dtype": "f8", "bdata": base64.b64encode(values.astype("<f8").tobytes()).decode()}
+
+
+def _time(event_ts: IntArray) -> dict[str, str]:
+    """Milliseconds since the epoch, which a date axis takes."""
+    return _column(event_ts / MILLISECOND)
+
+
+def _market(symbol: str, bars: BarSeries, signals: pa.Table | None, fills: Sequence[Row], most: int) -> Row:
+    """Price with its overlays and fills, volume, and those indicators that have values."""
+    bars = _joined(bars, most)
+    of_bars, values = _indicators(bars, signals)
+    chart = Chart(bars.event_ts, bars.step)
+    chart.panel("price, quote currency per unit", 380)
+    if values.keys() >= {"boll_upper", "boll_lower"}:
+        edge = {"line": {"color": _GREY, "width": 1, "dash": "dot"}, "hoverinfo": "skip", "legendgroup": "bollinger"}
+        chart.line(f"Bollinger 20, 2{of_bars}", values["boll_upper"], _GREY, **edge)
+        chart.line("lower", values["boll_lower"], _GREY, showlegend=False, **edge)
+    chart.draw(
+        "candlestick",
+        symbol,
+        **{name: _column(getattr(bars, name)) for name in ("open", "high", "low", "close")},
+        increasing={"line": {"color": _UP, "width": 1}, "fillcolor": _UP},
+        decreasing={"line": {"color": _DOWN, "width": 1}, "fillcolor": _DOWN},
+        showlegend=False,
+    )
+    for name, label, color in (("ema12", "EMA 12", _AMBER), ("ema26", "EMA 26", _BLUE)):
+        if name in values:
+            chart.line(label + of_bars, values[name], color)
+    for side, shape, color in ((Side.BUY, "triangle-up", _UP), (Side.SELL, "triangle-down", _DOWN)):
+        _draw_fills(chart, side, shape, color, [fill for fill in fills if fill["symbol"] == symbol])
+    chart.panel("volume, units", 70)
+    chart.draw("bar", "volume", y=_column(bars.volume), marker={"color": _GREY, "line": {"width": 0}}, showlegend=False)
+    if "rsi14" in values:
+        chart.panel(f"RSI 14{of_bars}, points", 90, range=[0, 100], tickvals=[0, 30, 50, 70, 100])
+        chart.line("RSI 14", values["rsi14"], _VIOLET, showlegend=False)
+        chart.level(30)
+        chart.level(70)
+    if values.keys() >= {"macd", "macd_signal", "macd_hist"}:
+        chart.panel(f"MACD 12, 26, 9{of_bars}, quote currency", 90)
+        hist = values["macd_hist"]
+        marker = {"color": [_UP if value > 0 else _DOWN for value in hist], "opacity": 0.6, "line": {"width": 0}}
+        chart.draw("bar", "histogram", y=_column(hist), marker=marker, showlegend=False)
+        chart.line("MACD", values["macd"], _BLUE, showlegend=False)
+        chart.line("signal", values["macd_signal"], _AMBER, showlegend=False)
+    return {"symbol": symbol, "bars": f"{len(bars):,} bars of {_step_name(bars.step)}", **chart.figure()}
+
+
+def _indicators(bars: BarSeries, signals: pa.Table | None) -> tuple[str, dict[str, FloatArray]]:
+    """The columns that have values, at the end of each bar; and of which bars they are, where those are shorter ones."""
+    if signals is None:
+        return "", {}
+    step, rows = _at_one_step(signals, bars.step)
+    event_ts = _ints(rows["event_ts"])
+    found = {name: _values_at(bars, event_ts, _floats(rows[name])) for name in rows.column_names if name in _DRAWN}
+    values = {name: column for name, column in found.items() if not np.isnan(column).all()}
+    return "" if step == bars.step else f" of {_step_name(step)} bars", values
+
+
+def _draw_fills(chart: Chart, side: Side, shape: str, color: str, fills: Sequence[Row]) -> None:
+    """Mark where it bought or sold: at the fill's own time and price, with who and why."""
+    own = [fill for fill in fills if fill["side"] == side]
+    if not own:
+        return
+    shown = own[-_MAX_MARKERS:]
+    chart.draw(
+        "scatter",
+        f"{side} ({len(own):,})",
+        mode="markers",
+        x=_time(np.array([fill["event_ts"] for fill in shown], np.int64)),
+        y=_column(np.array([float(fill["price"]) for fill in shown])),
+        text=[
+            f"{side} {_number(fill['quantity'])} at {_number(fill['price'])}<br>{html.escape(str(fill['strategy_id']))}"
+            f"<br>{html.escape(str(fill.get('because', '')))}"
+            for fill in shown
+        ],
+        hovertemplate="%{text}<extra></extra>",
+        marker={"symbol": shape, "size": 10, "color": color, "line": {"width": 1, "color": "#ffffff"}},
+    )
+
+
+def _account(curve: Curve) -> Figure:
+    """Equity, and below it how far it is under its highest."""
+    thin = _thinned(curve)
+    chart = Chart(thin.event_ts)
+    chart.panel("equity, account currency", 220)
+    chart.line("equity", thin.equity, _BLUE, hovertemplate="%{y:,.2f}", showlegend=False)
+    chart.panel("drawdown from the highest equity so far", 90, tickformat=".2%")
+    fill = {"fill": "tozeroy", "fillcolor": "rgba(214,69,80,0.2)"}
+    chart.line("drawdown", thin.drawdown, _DOWN, hovertemplate="%{y:.3%}", showlegend=False, **fill)
+    return chart.figure()
+
+
+# Words and numbers
+
+
+def _cards(
+    summary: Row, cash: Decimal, fills: Sequence[Row], denied: Sequence[Row], reasons: Mapping[str, int], curve: Curve
+) -> list[Card]:
+    """The run as a trader asks for it."""
+    equity = Decimal(str(summary.get("final_equity", curve.equity[-1] if len(curve.equity) else cash)))
+    gain = equity - cash
+    tone = "good" if gain > 0 else "bad" if gain < 0 else ""
+    cards = [Card("Final equity", f"{equity:,.2f}", f"began with {cash:,.2f}")]
+    if cash > 0:
+        cards.append(Card("Return", f"{gain / cash * 100:+.3f} %", f"{gain:+,.2f}", tone))
+    if len(curve.drawdown):
+        worst = int(np.argmin(curve.drawdown))
+        when = _moment(int(curve.event_ts[worst]))
+        cards.append(
+            Card("Max drawdown", f"{100 * curve.drawdown[worst]:.3f} %", when if curve.drawdown[worst] else "")
+        )
+    cards.append(
+        Card("Fees paid", f"{sum((_decimal(fill['fee']) for fill in fills), ZERO):,.2f}", "in the equity above")
+    )
+    trips = _round_trips(fills)
+    won = sum(profit > 0 for profit in trips)
+    share = f"{100 * won / len(trips):.0f} %" if trips else "none"
+    cards.append(
+        Card("Round trips won", share, f"{won:,} of {len(trips):,}, after fees" if trips else "nothing was closed")
+    )
+    if "decisions" in summary:
+        cards.append(Card("Decisions", f"{summary['decisions']:,}"))
+    worst_reasons = ", ".join(f"{code} {count:,}" for code, count in list(reasons.items())[:3])
+    cards.append(Card("Denied by risk", f"{summary.get('denied', len(denied)):,}", worst_reasons))
+    orders = summary.get("orders")
+    cards.append(Card("Fills", f"{len(fills):,}", "" if orders is None else f"of {orders:,} orders"))
+    return cards
+
+
+def _round_trips(fills: Sequence[Row]) -> list[Decimal]:
+    """Profit, fees taken off, of each way of a strategy's position from flat to flat (or through zero)."""
+    positions: dict[tuple[str, str], Position] = {}
+    begun: dict[tuple[str, str], Decimal] = {}
+    profits = []
+    for row in fills:
+        key = (row["strategy_id"], row["symbol"])
+        before = positions.get(key, Position())
+        fill = Fill(
+            client_order_id="",
+            fill_id="",
+            symbol=row["symbol"],
+            side=Side(row["side"]),
+            quantity=_decimal(row["quantity"]),
+            price=_decimal(row["price"]),
+            fee=_decimal(row["fee"]),
+            event_ts=row["event_ts"],
+        )
+        after = positions[key] = apply_fill(before, fill)
+        if before.quantity and before.quantity * after.quantity <= 0:
+            net = after.realized_pnl - after.fees
+            profits.append(net - begun.get(key, ZERO))
+            begun[key] = net
+    return profits
+
+
+def _reasons(summary: Row, denied: Sequence[Row]) -> dict[str, int]:
+    """How often each rule denied, the most frequent first."""
+    counts = summary.get("denials") or Counter(str(row.get("code", "")) for row in denied)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _outline(symbol: str, bars: BarSeries) -> dict[str, str]:
+    """What a chart would show, in one row, for a browser that draws none."""
+    close = bars.close[~np.isnan(bars.close)]
+    prices = {
+        "first": close[:1],
+        "last": close[-1:],
+        "high": np.fmax.reduce(bars.high, keepdims=True),
+        "low": np.fmin.reduce(bars.low, keepdims=True),
+    }
+    return {
+        "symbol": symbol,
+        "from": _moment(int(bars.event_ts[0])),
+        "to": _moment(int(bars.event_ts[-1]) + bars.step),
+        "bars": f"{len(bars):,} of {_step_name(bars.step)}",
+        **{name: f"{price[0]:,.10g}" if len(price) else "" for name, price in prices.items()},
+        "volume": f"{np.nansum(bars.volume):,.10g}",
+    }
+
+
+def _decimal(value: Any) -> Decimal:
+    return value if isinstance(value, Decimal) else Decimal(str(value))
+
+
+def _number(value: Any) -> str:
+    """A decimal as a person writes it: no exponent, no zeros at the end."""
+    text = f"{_decimal(value):,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _text(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else str(value)
+
+
+def _moment(ns: int) -> str:
+    return format_timestamp(ns // SECOND * SECOND).replace("T", " ").removesuffix("Z")
+
+
+def _step_name(step: int) -> str:
+    names = {length: name for name, length in TIMEFRAMES.items()}
+    return names.get(step, window_size(step))

@@ -1,0 +1,132 @@
+"""Finds the verdicts on a decision again, from what was written down with it: they must be the same on any machine."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from torghut_core.audit.rows import Row
+from torghut_core.catalog import Catalog
+from torghut_core.errors import NotFoundError, reason_of
+from torghut_core.generation import LIMIT_RULES, risk_rules
+from torghut_core.model.trading import Decision, Limits, OrderType, Side, TimeInForce, Verdict
+from torghut_core.ports import Advisor, RiskContext
+from torghut_core.trading.risk_engine import KERNEL, Desk, Inputs
+
+if TYPE_CHECKING:
+    from torghut_core.audit import SqlAuditStore
+    from torghut_core.plugin_host import PluginHost
+
+
+class Verification(msgspec.Struct):
+    """What came of asking again: `is_same`; `differences`, a line each; `notes`, why they may be, such as newer code."""
+
+    is_same: bool
+    differences: list[str]
+    notes: list[str]
+
+
+class _Said(Advisor):
+    """An advisor that says what it said: its model is not asked twice."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(None)
+        self._verdict = verdict
+
+    def review(self, decision: Decision, context: RiskContext) -> Verdict:  # noqa: ARG002 - it is known
+        return self._verdict
+
+
+def verify_decision(audit: SqlAuditStore, text: str, host: PluginHost) -> Verification:
+    """Ask gates and rules again about a decision that was written down, and hold the verdicts against those of then.
+
+    Parameters
+    ----------
+    text : as `AuditRecords.find_decision` takes it.
+    host : whose rules are asked; where their code is not the one of then, that is noted.
+
+    Raises
+    ------
+    NotFoundError : no such decision, or what it was judged by is not written down.
+    CatalogError : a rule of then cannot be made any more.
+    """
+    found = audit.find_decision(text)
+    row = audit.rows("trade_decisions", id=int(found["decision"]["id"]))[0]
+    inputs = None if row["inputs"] is None else msgspec.convert(row["inputs"], Inputs)
+    generations = [] if inputs is None else audit.rows("catalog_generations", number=inputs.generation)
+    if inputs is None or not generations:
+        raise NotFoundError(f"{text}: what this decision was judged by is not written down (it is of an older version)")
+    content = generations[0]["content"]
+    catalog = Catalog.from_record(content)
+    recorded = [msgspec.convert(verdict, Verdict, strict=False) for verdict in row["verdicts"]]
+    gates = sum(verdict.rule == KERNEL for verdict in recorded)
+    advisors = [(entry.use, _Said(verdict)) for entry, verdict in zip(catalog.advisors, recorded[gates:], strict=False)]
+    notes: list[str] = []
+    desk = Desk(
+        inputs.gates,
+        lambda _decision: "",
+        advisors,
+        risk_rules(catalog, host, _added(content)),
+        lambda name, error: notes.append(f"{name} raised {reason_of(error)}"),
+    )
+    again, _ = desk.weigh(_decision(row), inputs)
+    differences = [
+        f"{then.rule}: {_text(then)} then, {_text(now)} now"
+        for then, now in zip(recorded, again, strict=False)
+        if then != now
+    ]
+    if len(recorded) != len(again):
+        differences.append(f"{len(recorded)} verdicts then, {len(again)} now")
+    notes += _changes(content.get("plugins", []), host)
+    return Verification(not differences, differences, notes)
+
+
+def _decision(row: Row) -> Decision:
+    params = row["params"]
+    prices = {
+        name: Decimal(params[name])
+        for name in ("limit_price", "stop_price", "trail_price", "trail_pct")
+        if name in params
+    }
+    return Decision(
+        account=row["account"],
+        strategy_id=row["strategy_id"],
+        symbol=row["symbol"],
+        event_ts=row["event_ts"],
+        decided_at=row["decided_at"],
+        action=Side(row["action"]),
+        quantity=Decimal(params["quantity"]),
+        because=row["rationale"],
+        order_type=OrderType(params["order_type"]),
+        time_in_force=TimeInForce(params["time_in_force"]),
+        price=row["price"],
+        decision_hash=row["decision_hash"],
+        generation=row["generation"],
+        **prices,
+    )
+
+
+def _added(content: Row) -> Limits:
+    """Limits for which the same rules are added to the catalog's as were then, whatever this machine's defaults are."""
+    used = {plugin["name"] for plugin in content.get("plugins", []) if plugin["kind"] == "risk rule"}
+    some: dict[str, Any] = {limit: 1 for limit, rule in LIMIT_RULES.items() if rule in used}
+    return Limits(**some)
+
+
+def _changes(plugins: list[Row], host: PluginHost) -> list[str]:
+    """Rules whose code is not the one of then."""
+    now = {(plugin.kind, plugin.name): plugin.code_digest for plugin in host.plugins()}
+    return [
+        f"the code of risk rule {then['name']} has changed since: {then['code_digest'][:12]} then,"
+        f" {now.get(('risk rule', then['name']), 'not installed')[:12]} now"
+        for then in plugins
+        if then["kind"] == "risk rule" and now.get(("risk rule", then["name"])) != then["code_digest"]
+    ]
+
+
+def _text(verdict: Verdict) -> str:
+    quantity = "" if verdict.quantity is None else f" to {verdict.quantity}"
+    measured = f" ({verdict.value} against {verdict.limit})" if verdict.value or verdict.limit else ""
+    return f"{verdict.code}: {verdict.outcome}{quantity}{measured}"

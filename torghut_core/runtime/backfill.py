@@ -1,0 +1,206 @@
+"""What `torghut backfill` does: the past of some symbols from a source, into a tape or the signal store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torghut_core import catalog as catalogs
+from torghut_core.catalog import Catalog
+from torghut_core.errors import InputError
+from torghut_core.generation import build
+from torghut_core.installation.open import connection_of, load_plugins, open_signals
+from torghut_core.installation.settings import load_settings
+from torghut_core.installation.state_directory import StateDirectory
+from torghut_core.market_data.deriver import Deriver
+from torghut_core.market_data.universe import StaticUniverse, UniverseSettings, is_of
+from torghut_core.model.market import SYMBOL_PATTERN, Message
+from torghut_core.ports import Source
+from torghut_core.signals import SignalDatabase
+from torghut_core.signals.schema import TABLES, ttl_setting
+from torghut_core.timestamps import SECOND, format_timestamp, parse_timestamp
+
+DAY = 86_400 * SECOND
+
+
+class Backfill:
+    """Fetches what happened in ``[since, until)``, ns, in order of time.
+
+    Parameters
+    ----------
+    source : one with a `history`, connected.
+    symbols : which.
+
+    Attributes
+    ----------
+    events : what came, by channel.
+    """
+
+    def __init__(self, source: Source, symbols: Sequence[str], since: int, until: int) -> None:
+        if until <= since:
+            raise InputError(
+                f"nothing lies between --start {format_timestamp(since)} and --end {format_timestamp(until)} "
+                "(--start has to come first)"
+            )
+        self._source = source
+        self._symbols = symbols
+        self._since = since
+        self._until = until
+        self.events: Counter[str] = Counter()
+
+    def to_tape(self, path: Path, on_progress: Callable[[int], None] = lambda _events: None) -> int:
+        """Write a JSONL tape of envelopes, which appears whole or not at all; return its events.
+
+        Raises
+        ------
+        InputError : the file cannot be written.
+        VenueError : the source does not answer.
+        """
+        return asyncio.run(self._write(path, on_progress))
+
+    async def _write(self, path: Path, on_progress: Callable[[int], None]) -> int:
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            try:
+                with part.open("wb") as file:
+                    async with aclosing(self._messages()) as pages:
+                        async for messages in pages:
+                            file.writelines(message.value + b"\n" for message in messages)
+                            on_progress(self.events.total())
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error} (choose another file)") from error
+        return self.events.total()
+
+    async def _messages(self) -> AsyncGenerator[list[Message], None]:
+        async for messages in self._source.history(self._symbols, self._since, self._until):
+            for message in messages:
+                self.events[message.channel] += 1
+            yield messages
+
+
+DEFAULT_STAGES = [{"use": "microbars"}, {"use": "indicators"}]
+"""What the rows of the store are made with where no catalog says it."""
+
+
+def run_backfill(
+    symbols: Sequence[str],
+    start: str,
+    end: str = "",
+    *,
+    out: Path | None,
+    state: Path,
+    catalog: Path | None = None,
+    source: str = "alpaca",
+    on_progress: Callable[[int], None] = lambda _events: None,
+) -> dict[str, Any]:
+    """Do what the command line asks for: into the tape `out`, or, where that is None, into the signal store.
+
+    Returns
+    -------
+    `events` by channel, and `to`; into the store also `microbars` and `signals`.
+
+    Raises
+    ------
+    InputError : symbols or times that are none, or times of which the store keeps nothing.
+    VenueError : the source does not answer.
+    StateError : the store does not take the rows.
+    """
+    asked_at = time.time_ns()
+    settings, market = load_settings(), UniverseSettings.read().alpaca_market_type
+    if not symbols:
+        raise InputError("--symbols names none (write BTC/USD,ETH/USD)")
+    for symbol in symbols:
+        if not SYMBOL_PATTERN.fullmatch(symbol):
+            raise InputError(f"--symbols: {symbol!r} is not a symbol (write BTC/USD,ETH/USD)")
+        if not is_of(symbol, market):
+            raise InputError(f"--symbols: {symbol} is not of ALPACA_MARKET_TYPE={market} (set that to its market)")
+    since = _moment("--start", start)
+    until = _moment("--end", end) if end else asked_at
+    parsed = _catalog(catalog, source)
+    host = load_plugins(settings, parsed.plugins.allow)
+    made = build(parsed, host, pipeline=_pipeline(parsed, ("forwarder", "trading"))).source
+    assert made is not None
+    directory = StateDirectory(state)
+    made.connect(connection_of(settings, directory, StaticUniverse(symbols)))
+    try:
+        job = Backfill(made, symbols, since, until)
+        if out is not None:
+            job.to_tape(out, on_progress)
+            return {"events": dict(job.events), "to": str(out)}
+        with (
+            TemporaryDirectory() as folder,
+            directory,
+            closing(open_signals(settings, directory, is_replay=False, learned_at=asked_at)) as store,
+        ):
+            _check_kept(store, since, asked_at)
+            tape = Path(folder) / "backfill.jsonl"
+            if not job.to_tape(tape, on_progress):
+                return {"events": {}, "to": "the signal store", "microbars": 0, "signals": 0}
+            replayed = _with_tape(parsed, tape)
+            generation = build(replayed, host, pipeline="backfill")
+            assert generation.source is not None
+            deriver = Deriver(generation.source, generation.stages, store)
+            asyncio.run(deriver.run())
+        totals = deriver.totals
+        return {
+            "events": dict(job.events),
+            "to": "the signal store",
+            "microbars": totals.microbars,
+            "signals": totals.signals,
+        }
+    finally:
+        made.close()
+
+
+def _check_kept(store: SignalDatabase, since: int, now: int) -> None:
+    """Refuse times of which the store would delete the rows as soon as it has them."""
+    for table in TABLES:
+        days = store.kept_days(table)
+        if days is not None and since < now - days * DAY:
+            first = format_timestamp(-(-(now - days * DAY) // DAY) * DAY)
+            raise InputError(
+                f"--start {format_timestamp(since)}: the signal store keeps {table} for {days} days, and deletes older ones "
+                f"as they come (begin at {first}, raise {ttl_setting(table)}, or write a tape with --out)"
+            )
+
+
+def _catalog(path: Path | None, source: str) -> Catalog:
+    if path is not None:
+        return catalogs.load(catalogs.read(path))
+    pipelines = {"forwarder": {"source": {"use": source}}, "ta": {"source": {"use": source}, "stages": DEFAULT_STAGES}}
+    return Catalog.model_validate({"version": 1, "pipelines": pipelines})
+
+
+def _pipeline(catalog: Catalog, names: Sequence[str]) -> str:
+    found = next((name for name in names if name in catalog.pipelines), None)
+    if found is None:
+        raise InputError(f"the catalog has none of the pipelines {', '.join(names)} (add one, or leave out --catalog)")
+    return found
+
+
+def _with_tape(catalog: Catalog, tape: Path) -> Catalog:
+    """The catalog with a pipeline that takes a tape through the stages of `ta`, or else of `trading`."""
+    stages = catalog.model_dump()["pipelines"][_pipeline(catalog, ("ta", "trading"))]["stages"]
+    source = {"use": "replay", "params": {"paths": [str(tape)]}}
+    pipelines = {"backfill": {"source": source, "stages": stages}}
+    return catalog.with_(pipelines=Catalog.model_validate({"version": 1, "pipelines": pipelines}).pipelines)
+
+
+def _moment(option: str, text: str) -> int:
+    """Nanoseconds of a time or a day."""
+    try:
+        return parse_timestamp(f"{text}T00:00:00Z" if len(text) == 10 else text)
+    except ValueError as error:
+        raise InputError(f"{option} {text}: {error} (write 2026-01-05T14:30:00Z, or 2026-01-05)") from None

@@ -1,0 +1,189 @@
+"""The loop: takes batches from the source, runs the stages, trades, writes down. One loop for replay and live."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from decimal import Decimal
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+
+from torghut_core.generation import Generation
+from torghut_core.model.market import Batch
+from torghut_core.ports import AuditStore, SignalStore
+from torghut_core.trading.engine import Engine
+
+BATCH_SIZE = 65_536
+"""Events per batch where nobody says otherwise. Any size gives the same result; this one is fast."""
+
+
+TURN = 0.005
+"""After so many seconds others of the event loop get a turn, also where the source never waits."""
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What a run came to: the object that ``--json`` prints."""
+
+    events: int
+    late: int
+    duplicates: int
+    microbars: int
+    signals: int
+    decisions: int
+    denied: int
+    orders: int
+    fills: int
+    final_equity: Decimal
+    digest: str
+    seconds: float
+    events_per_second: int
+    generation: int
+
+    @classmethod
+    def of(cls, engine: Engine, generation: int, seconds: float) -> Self:
+        """What `engine` came to in `seconds`."""
+        totals = engine.totals
+        return cls(
+            events=totals.events,
+            late=totals.late,
+            duplicates=totals.duplicates,
+            microbars=totals.microbars,
+            signals=totals.signals,
+            decisions=totals.decisions,
+            denied=totals.denied,
+            orders=totals.orders,
+            fills=totals.fills,
+            final_equity=engine.account().equity,
+            digest=engine.digest,
+            seconds=round(seconds, 3),
+            events_per_second=round(totals.events / seconds) if seconds else 0,
+            generation=generation,
+        )
+
+
+class Loop:
+    """Moves one generation over its source.
+
+    Parameters
+    ----------
+    generation : source and stages.
+    engine : trades on each batch.
+    audit, signals : where everything is written down.
+    around : what each batch is traded inside of, such as a watchdog.
+    commit : makes durable what a batch came to, and lets its orders leave; `AuditStore.commit` where None.
+
+    Attributes
+    ----------
+    seconds : time from asking for the first batch to the last row stored.
+    began_at, ended_at : the loop's time at the first and the last event, ns; 0 before the first.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        engine: Engine,
+        audit: AuditStore,
+        signals: SignalStore,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+        commit: Callable[[], None] | None = None,
+    ) -> None:
+        self.seconds = 0.0
+        self.began_at = 0
+        self.ended_at = 0
+        self._generation = generation
+        self._engine = engine
+        self._audit = audit
+        self._signals = signals
+        self._around = around
+        self._commit = commit or audit.commit
+        source = generation.source
+        self._is_derived_here = source is None or not source.is_stored
+
+    async def run(
+        self,
+        batch_size: int = BATCH_SIZE,
+        on_progress: Callable[[int], None] = lambda _events: None,
+        stops: Sequence[tuple[int, Callable[[], None]]] = (),
+    ) -> None:
+        """Trade until the source ends; then let the stages give out what is complete, and store everything.
+
+        Parameters
+        ----------
+        on_progress : called after each batch with the number of events so far.
+        stops : positions in rising order, and what is called before the event there; behind the last event, after it.
+
+        Raises
+        ------
+        TapeError, StateError : from the source and the stores; what was committed is kept and readable.
+        """
+        source = self._generation.source
+        if source is None:
+            raise ValueError("a generation without a source cannot run")
+        began = time.perf_counter()
+        turn = began
+        waiting = deque(stops)
+        last: Batch | None = None
+        with _rare_collections():
+            async for rest in source.batches(batch_size):
+                if last is None:
+                    self.began_at = int(rest.now[0])
+                batch = rest
+                while waiting and waiting[0][0] < batch.stop:
+                    position, call = waiting.popleft()
+                    if position > batch.start:
+                        before, batch = batch.split(position)
+                        self.step(before)
+                    call()
+                self.step(batch)
+                last = batch
+                self.ended_at = int(batch.now[-1])
+                on_progress(self._engine.totals.events)
+                if time.perf_counter() - turn > TURN:
+                    await asyncio.sleep(0)
+                    turn = time.perf_counter()
+        for _, call in waiting:
+            call()
+        if last is not None:
+            self.step(self._drain(last))
+        self._signals.flush()
+        self._commit()
+        self.seconds = time.perf_counter() - began
+
+    def step(self, batch: Batch) -> None:
+        """Take one batch all the way."""
+        for stage in self._generation.stages:
+            batch = stage.update(batch)
+        with self._around():
+            self._engine.step(batch)
+        self._commit()
+        if self._is_derived_here:  # after the orders have left: the writer's thread competes for the interpreter
+            self._signals.write(batch)
+
+    def _drain(self, last: Batch) -> Batch:
+        """A clock tick after the last event, at which every window that is complete comes out."""
+        wait = max((stage.drain_ns() for stage in self._generation.stages), default=0)
+        return Batch.of(last.symbols, last.stop, np.array([last.now[-1] + wait], np.int64))
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Let the cycle collector look only now and then: a row makes many objects, and hardly ever a cycle."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def to_json(value: Any) -> str:
+    """JSON of a result or a report, money as numbers with all their digits."""
+    return msgspec.json.Encoder(decimal_format="number", order="deterministic").encode(value).decode()
