@@ -29,7 +29,7 @@ check: .venv/dev.stamp ## what CI runs: format, lint, types, import contracts, t
 rehearsal: .venv/dev.stamp ## the whole live system on this machine, against stand-ins of venue, Kafka and ClickHouse
 	@$(BIN)/python -m torghut_testing.live
 
-format: .venv/dev.stamp ## format and mend what can be mended
+format: .venv/dev.stamp ## format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 

@@ -141,7 +141,7 @@ class Measured(Run):
     def _open(self, stack):
         super()._open(stack)
         self.steps = []  # of each batch: first tick, ticks, when its step began and ended, ns
-        self.calls = {"begin": [], "plan": [], "take_up": []}  # when each ended and what it took, ns
+        self.calls = {"begin": [], "plan": [], "apply": []}  # when each ended and what it took, ns
         self.gaps = self.bars = 0
         self.stored = None
         self._stop = 0
@@ -248,9 +248,9 @@ def lateness(run):
     return late, took
 
 
-def pauses(begin, take_up, **_):
+def pauses(begin, apply, **_):
     """Of each reload, what it took of the loop's thread in all: `take_up`, and the `begin` that its plan began with."""
-    return [ns + next((took for begun, took in reversed(begin) if begun < at), 0) for at, ns in take_up]
+    return [ns + next((took for begun, took in reversed(begin) if begun < at), 0) for at, ns in apply]
 
 
 def measure(seconds, folder):
@@ -302,8 +302,8 @@ def report(run, seen, collections, seconds):
         print(json.dumps({
             "case": name, "seconds": seconds, "events_per_second": TRADES * second,
             "late_ms": spread(late[part]), "excess_ms": spread(late[part] - np.tile(usual, seconds)),
-            "pause_ms": spread(pauses(**calls)), "step_ms": spread(took[part]), "begin_ms": spread(during["begin"]), "take_up_ms": spread(during["take_up"]),
-            "plan_ms": spread(during["plan"]), "reloads": len(during["take_up"]),
+            "pause_ms": spread(pauses(**calls)), "step_ms": spread(took[part]), "begin_ms": spread(during["begin"]), "apply_ms": spread(during["apply"]),
+            "plan_ms": spread(during["plan"]), "reloads": len(during["apply"]),
             "gc_ms": spread([ns for at, ns in collections if first <= at < last]),
         }))  # fmt: skip
     numbers = [row["outcome"] for row in run.outcomes]

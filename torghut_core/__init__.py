@@ -100,7 +100,7 @@ from torghut_core.ports import (
     Universe,
     param,
 )
-from torghut_core.ports.context import Books, Context
+from torghut_core.ports.context import AccountView, Context
 from torghut_core.timestamps import format_timestamp, from_datetime, parse_timestamp, to_datetime
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ __all__ = [
     "SYMBOL_PATTERN",
     "TIMEFRAMES",
     "Account",
+    "AccountView",
     "Advisor",
     "AvroCodec",
     "BarPayload",
@@ -209,6 +210,9 @@ __all__ = [
     "window_size",
     "with_ends",
 ]
+
+Books = AccountView
+"""The name of `AccountView` before 0.2; strategies that were published with it still import."""
 
 _LATE = {"AvroCodec": "schema", "Registry": "registry", "RegistryError": "registry"}
 """Names that are imported when they are first asked for: what they need costs 0.1 s, and most processes need none."""

@@ -2,7 +2,7 @@
 
 TorghutError                    the root; carries its ids as attributes and builds its own message
 ├── InputError                  what the user gave is wrong: the command line exits with 2
-│   ├── CatalogError            one or more problems, each with file, line, column and mend
+│   ├── CatalogError            one or more problems, each with file, line, column and fix
 │   ├── TapeError               a bad file or row of market data
 │   ├── SettingsError           an environment variable that does not parse
 │   └── NotFoundError           a decision, table or file that is not there
@@ -61,7 +61,7 @@ class TorghutError(Exception):
 
 
 class InputError(TorghutError):
-    """What the user gave is wrong; the message says where and how to mend it."""
+    """What the user gave is wrong; the message says where and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Problem:
     """One thing wrong with a catalog, at its place.
 
     `line` and `column` are 1-based; 0 where the problem has no place in the file (a missing file).
-    `key` is the dotted path of the value (``strategies[0].params.rsi_buy``); `mend` says what to write instead.
+    `key` is the dotted path of the value (``strategies[0].params.rsi_buy``); `fix` says what to write instead.
     """
 
     file: str
@@ -77,13 +77,13 @@ class Problem:
     column: int
     key: str
     message: str
-    mend: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         key = f"{self.key}: " if self.key else ""
-        mend = f" ({self.mend})" if self.mend else ""
-        return f"{place}: {key}{self.message}{mend}"
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{place}: {key}{self.message}{hint}"
 
 
 class CatalogError(InputError):
@@ -100,13 +100,13 @@ class TapeError(InputError):
     `row` is the 0-based row of a Parquet file, or the 1-based line of a CSV or JSONL file; None for the whole file.
     """
 
-    def __init__(self, path: str | Path, message: str, mend: str, row: int | None = None, unit: str = "row") -> None:
+    def __init__(self, path: str | Path, message: str, hint: str, row: int | None = None, unit: str = "row") -> None:
         self.path = str(path)
         self.message = message
-        self.mend = mend
+        self.hint = hint
         self.row = row
         place = self.path if row is None else f"{self.path}: {unit} {row}"
-        super().__init__(f"{place}: {message} ({mend})")
+        super().__init__(f"{place}: {message} ({hint})")
 
 
 class SettingsError(InputError):

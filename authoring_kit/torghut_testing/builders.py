@@ -12,9 +12,9 @@ from torghut_core import (
     SIGNAL_COLUMNS,
     TIMEFRAMES,
     Account,
+    AccountView,
     Bars,
     Batch,
-    Books,
     Context,
     Decision,
     Intent,
@@ -59,7 +59,7 @@ def signal(symbol: str = SYMBOL, event_ts: int = EVENT_TS, **columns: float) -> 
     return signal_type(tuple(columns))(symbol, event_ts, **columns)
 
 
-class FixedBooks(Books):
+class FixedBooks(AccountView):
     """Books whose account never changes."""
 
     def __init__(self, account: Account) -> None:

@@ -44,7 +44,7 @@ POLICIES = {
     "wait": "the same, but not before {crowded:g} s, then up to {crowded_max:g} s: one attempt at a time, never a storm",
     "degrade": "goes on with what is subscribed, and says what is not",
     "ignore": "nothing is wrong: the keys were taken before",
-    "stop": "ends with exit code 2 and the mend: it would be the same again",
+    "stop": "ends with exit code 2 and the fix: it would be the same again",
 }
 
 
@@ -91,7 +91,7 @@ def markets():
 
 
 def refusals(codes, first):
-    rows = [(str(code), f"`{each.error_class}`", each.policy, each.mend or "-") for code, each in codes.items()]
+    rows = [(str(code), f"`{each.error_class}`", each.policy, each.hint or "-") for code, each in codes.items()]
     rows.append(("others", f"`{UNKNOWN.error_class}`", UNKNOWN.policy, "-"))
     return table((first, "class", "what torghut does", "what to do"), *rows)
 
@@ -288,7 +288,7 @@ def test_runbook_has_every_error_class():
     classes = {
         *closed_as(),
         *(each.error_class for each in (*REFUSALS.values(), *HANDSHAKES.values(), UNKNOWN)),
-        *(kafka.error_class(name) for name in kafka.MENDS),
+        *(kafka.error_class(name) for name in kafka.HINTS),
         *(error_class for error_class, *_ in failures._CODES.values()),
         failures.classify(OSError(5, "gone"))[0],
         *FAILURES,
@@ -308,7 +308,7 @@ def test_every_policy_is_explained():
     "code", [code for code, each in REFUSALS.items() if each.policy in ("stop", "wait", "degrade")]
 )
 def test_runbook_tells_what_to_do_about_a_code(code):
-    """What waiting alone does not mend is in a sentence, not in the table alone."""
+    """What waiting alone does not fix is in a sentence, not in the table alone."""
     assert re.search(rf"^- .*{code}", text(RUNBOOK), re.MULTILINE)
 
 

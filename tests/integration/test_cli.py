@@ -205,7 +205,7 @@ def test_quotes_trades_and_bars_are_merged(tmp_path):
 
 
 def test_bad_row_stops_before_anything_is_written(tape, tmp_path):
-    """A tape that is bad far inside changes nothing, and the error names file, row and mend."""
+    """A tape that is bad far inside changes nothing, and the error names file, row and fix."""
     table = pq.read_table(tape)
     prices = table["price"].to_pylist()
     prices[39_000] = -1.0
@@ -523,9 +523,9 @@ def test_on_call_page_has_a_command_in_each_section():
 
 def test_mends_of_doctor_exist():
     """What doctor says to type can be typed."""
-    from torghut_core.cli.doctor import MENDS
+    from torghut_core.cli.doctor import HINTS
 
-    verbs = [verb for mend in MENDS.values() for verb in re.findall(r"torghut ([a-z]+)", mend)]
+    verbs = [verb for hint in HINTS.values() for verb in re.findall(r"torghut ([a-z]+)", hint)]
     assert len(verbs) >= 5
     assert set(verbs) <= typer.main.get_command(app).commands.keys()
 

@@ -92,7 +92,7 @@ def run(host, folder, lines, size, text=CATALOG, swaps=()):
     def swap(text, host):
         hosts.append(host)
         plan = reloader.plan(catalogs.load_draft({"laws.yaml": text % paths}), reloader.begin(), releases=True)
-        assert reloader.take_up(plan, "law")
+        assert reloader.apply(plan, "law")
         assert not reloader.status.problems
 
     stops = [(event, partial(swap, text, host)) for event, text, host in sorted(swaps, key=itemgetter(0))]

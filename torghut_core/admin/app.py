@@ -238,9 +238,7 @@ def _describe(schema: OpenAPI) -> None:
     """Put into the published description what the web framework cannot know: error bodies, probes, the YAML body."""
     text = Schema(type=OpenAPIType.STRING)
     error = Schema(type=OpenAPIType.OBJECT, properties={"error": text}, required=["error"])
-    failed = OpenAPIResponse(
-        "What is wrong, and how to mend it.", content={"application/json": OpenAPIMediaType(error)}
-    )
+    failed = OpenAPIResponse("What is wrong, and how to fix it.", content={"application/json": OpenAPIMediaType(error)})
     paths = schema.paths or {}
     for path, item in paths.items():
         for operation in filter(None, (item.get, item.post)):

@@ -16,7 +16,7 @@ from torghut_core.audit.rows import as_json
 from torghut_core.catalog import json_schema
 from torghut_core.catalog.diff import diff
 from torghut_core.errors import CatalogError, InputError, StateError
-from torghut_core.execution.controls import STATES, Control, Turned
+from torghut_core.execution.controls import STATES, Control, ControlChange
 from torghut_core.generation import Generation, validate
 from torghut_core.timestamps import SECOND, format_timestamp, parse_timestamp
 from torghut_core.trading.subscription import StrategyTotals
@@ -121,7 +121,7 @@ class Console:
             raise InputError(f"state {state!r} is not one of {', '.join(STATES)}")
         return self._turned(self._run.controls.turn(state, reason=reason, actor=actor))
 
-    def _turned(self, turned: Turned) -> dict[str, Any]:
+    def _turned(self, turned: ControlChange) -> dict[str, Any]:
         return {
             "control": self._control(turned.control),
             "written": turned.written,

@@ -157,7 +157,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def explained(engine: Engine) -> Iterator[None]:
-    """Turn what the database raises into `StateError`, with its place and its mend."""
+    """Turn what the database raises into `StateError`, with its place and its fix."""
     try:
         yield
     except SQLAlchemyError as error:

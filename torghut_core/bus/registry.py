@@ -32,7 +32,7 @@ class RegistrySettings(Environment):
 
 
 class RegistryError(StateError):
-    """The registry did not do what it was asked; the message has the mend.
+    """The registry did not do what it was asked; the message has the fix.
 
     `error_class` is one of ``unreachable``, ``timeout``, ``auth``, ``not-found``, ``incompatible``, ``invalid-schema``,
     ``server``, ``nonsense``. Worth another try are `is_passing` ones.
@@ -44,7 +44,7 @@ class RegistryError(StateError):
 
     @property
     def is_passing(self) -> bool:
-        """Whether the same request may succeed later, without anybody mending something."""
+        """Whether the same request may succeed later, without anybody fixing something."""
         return self.error_class in ("unreachable", "timeout", "server")
 
 
@@ -209,16 +209,16 @@ class Registry:
             problem = msgspec.json.decode(body, type=_Problem)
         except (msgspec.DecodeError, UnicodeDecodeError):
             problem = _Problem()
-        error_class, mend = "nonsense", "check SCHEMA_REGISTRY_URL"
+        error_class, hint = "nonsense", "check SCHEMA_REGISTRY_URL"
         if status in (401, 403):
-            error_class, mend = "auth", "check SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD and what they may do"
+            error_class, hint = "auth", "check SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD and what they may do"
         elif status == 404 and problem.error_code // 100 == 404:  # 40401 to 40403; a bare 404 is no registry's
-            error_class, mend = "not-found", "register it by `torghut schema register`"
+            error_class, hint = "not-found", "register it by `torghut schema register`"
         elif status == 409:
-            error_class, mend = "incompatible", "see `torghut schema check`"
+            error_class, hint = "incompatible", "see `torghut schema check`"
         elif status == 422:
-            error_class, mend = "invalid-schema", "see `torghut schema check`"
+            error_class, hint = "invalid-schema", "see `torghut schema check`"
         elif status >= 500 or status in (408, 429):
-            error_class, mend = "server", "look at its log, or try again"
+            error_class, hint = "server", "look at its log, or try again"
         said = f": {problem.message}" if problem.message else ""
-        raise RegistryError(error_class, f"{self.url}{path} answers {status}{said} ({mend})")
+        raise RegistryError(error_class, f"{self.url}{path} answers {status}{said} ({hint})")

@@ -224,11 +224,11 @@ class SchemaProblem:
     field: str
     code: str
     message: str
-    mend: str
+    hint: str
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.field}" if self.field else self.file
-        return f"{place}: {self.message}, against {self.against} ({self.mend})"
+        return f"{place}: {self.message}, against {self.against} ({self.hint})"
 
 
 def check_schemas(
@@ -301,7 +301,7 @@ def register_schemas(registry: Registry, topic_of: Callable[[str], str] | None =
 def compare(file: str, new: str, against: str, old: str | None) -> list[SchemaProblem]:
     """Why the schema text `new` cannot take the place of `old` (None: there is none); see `check_schemas`."""
     schemas = []
-    for text, what, mend in (
+    for text, what, hint in (
         (new, "it", "write Avro's JSON"),
         (old, against, "somebody else writes there: choose another topic"),
     ):
@@ -309,7 +309,7 @@ def compare(file: str, new: str, against: str, old: str | None) -> list[SchemaPr
             try:
                 schemas.append(_parse(text))
             except ValueError as error:
-                return [SchemaProblem(file, against, "", "unreadable", f"{what} is no Avro schema: {error}", mend)]
+                return [SchemaProblem(file, against, "", "unreadable", f"{what} is no Avro schema: {error}", hint)]
     if len(schemas) < 2:
         return []
     found = list(_differences(schemas[0], schemas[1], ""))
@@ -338,7 +338,7 @@ def _parse(text: str) -> Schema:
 
 
 _Difference = tuple[str, str, str, str]
-"""Field, code, message, mend."""
+"""Field, code, message, fix."""
 
 
 def _differences(new: Any, old: Any, path: str) -> Iterator[_Difference]:
@@ -364,11 +364,11 @@ def _differences(new: Any, old: Any, path: str) -> Iterator[_Difference]:
         kind = _verdict(new, old)
         if kind == "missing_enum_symbols":
             gone = ", ".join(symbol for symbol in old.symbols if symbol not in new.symbols)
-            mend = "keep it, or give the enum a default"
-            yield path, "enum-symbol-removed", f"{gone} is no longer among its symbols", mend
+            hint = "keep it, or give the enum a default"
+            yield path, "enum-symbol-removed", f"{gone} is no longer among its symbols", hint
         elif kind == "name_mismatch":
-            mend = f"keep the name, or give it the alias {old.fullname}"
-            yield path, "name-changed", f"is named {new.fullname}, and was {old.fullname}", mend
+            hint = f"keep the name, or give it the alias {old.fullname}"
+            yield path, "name-changed", f"is named {new.fullname}, and was {old.fullname}", hint
         elif kind:
             yield path, "type-changed", f"is {_word(new)}, and was {_word(old)}", _KEEP_TYPE
 

@@ -69,13 +69,13 @@ class Marks:
 
     of: Mapping[str, Mark]
 
-    def problem(self, key: str, message: str, mend: str = "", *, at_key: bool = False) -> Problem:
+    def problem(self, key: str, message: str, hint: str = "", *, at_key: bool = False) -> Problem:
         """A problem with the value of `key`, or with the key itself, or with the nearest part above that has a place."""
         above = key
         while above not in self.of and above:
             above = above[: max(above.rfind("."), above.rfind("["), 0)]
         mark = self.of.get(above, _NOWHERE)
-        return Problem(*(mark.key if at_key and above == key else mark.value), key, message, mend)
+        return Problem(*(mark.key if at_key and above == key else mark.value), key, message, hint)
 
     def problems(
         self, error: ValidationError, model: type[BaseModel], key: str = "", noun: str = "key"
@@ -96,9 +96,9 @@ class Marks:
             if path not in told:
                 told.add(path)
                 mark = self.of.get(path)
-                message, mend = _explain(details, location, model, noun, mark.text if mark else "")
+                message, hint = _explain(details, location, model, noun, mark.text if mark else "")
                 at_key = details["type"] == "extra_forbidden" or details["loc"][-1:] == ("[key]",)
-                yield self.problem(path, message, mend, at_key=at_key)
+                yield self.problem(path, message, hint, at_key=at_key)
 
     def _known(self, key: str, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
         """The steps that lead to something in the file; the others are pydantic's, such as the member of a union."""
@@ -178,7 +178,7 @@ _BOUNDS = {
 def _explain(
     details: ErrorDetails, location: tuple[int | str, ...], model: type[BaseModel], noun: str, text: str
 ) -> tuple[str, str]:
-    """Message and mend for one finding of pydantic at a location."""
+    """Message and fix for one finding of pydantic at a location."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     shown = _shown(value, text)
     names = [number for number, step in enumerate(location) if isinstance(step, str)]
@@ -186,7 +186,7 @@ def _explain(
     known = owner.model_fields.get(str(location[names[-1]])) if names else None
     meaning = (known.description if known else None) or ""
     if kind == "torghut":
-        return context["message"], context["mend"]
+        return context["message"], context["hint"]
     if kind == "extra_forbidden":
         fields = [known.alias or name for name, known in owner.model_fields.items()]
         return f"unknown {noun}", did_you_mean(str(location[-1]), fields) or "it takes none"
@@ -227,8 +227,8 @@ def _shown(value: Any, text: str = "") -> str:
 # ---------------------------------------------------------------------------------------------------------- the model
 
 
-def _complaint(message: str, mend: str) -> PydanticCustomError:
-    return PydanticCustomError("torghut", "{message} ({mend})", {"message": message, "mend": mend})
+def _complaint(message: str, hint: str) -> PydanticCustomError:
+    return PydanticCustomError("torghut", "{message} ({fix})", {"message": message, "hint": hint})
 
 
 def _name(text: str) -> str:
@@ -240,8 +240,8 @@ def _name(text: str) -> str:
 def _symbol(text: str) -> str:
     if not SYMBOL_PATTERN.fullmatch(text):
         is_near = SYMBOL_PATTERN.fullmatch(text.upper())
-        mend = f"did you mean {text.upper()!r}?" if is_near else "use A-Z, 0-9 and . _ / -, at most 32"
-        raise _complaint(f"{_shown(text)} is not a symbol", mend)
+        hint = f"did you mean {text.upper()!r}?" if is_near else "use A-Z, 0-9 and . _ / -, at most 32"
+        raise _complaint(f"{_shown(text)} is not a symbol", hint)
     return text
 
 
@@ -262,8 +262,8 @@ def _version_range(text: str) -> str:
     try:
         SpecifierSet(text)
     except InvalidSpecifier:
-        mend = f"did you mean '=={text}'?" if re.fullmatch(r"[0-9][0-9.]*", text) else "write one like '>=1.2,<2'"
-        raise _complaint(f"{_shown(text)} is not a version range", mend) from None
+        hint = f"did you mean '=={text}'?" if re.fullmatch(r"[0-9][0-9.]*", text) else "write one like '>=1.2,<2'"
+        raise _complaint(f"{_shown(text)} is not a version range", hint) from None
     return text
 
 
@@ -577,8 +577,8 @@ def read(path: str | Path) -> dict[str, str]:
     return texts
 
 
-def _unreadable(path: str | Path, message: str, mend: str) -> CatalogError:
-    return CatalogError([Problem(str(path), 0, 0, "", message, mend)])
+def _unreadable(path: str | Path, message: str, hint: str) -> CatalogError:
+    return CatalogError([Problem(str(path), 0, 0, "", message, hint)])
 
 
 def load(files: Mapping[str, str]) -> Catalog:
@@ -795,10 +795,10 @@ def _flatten(node: Node, path: str, of: dict[str, Mark], problems: list[Problem]
         below = _path(path, key)
         plain[key] = _flatten(inner, below, of, problems, is_free=is_free)
         if _SECRET.fullmatch(key):
-            mend = "give it by an environment variable, and change it if this file was shared"
-            problems.append(Problem(*of[below].key, below, "a secret does not belong in the catalog", mend))
+            hint = "give it by an environment variable, and change it if this file was shared"
+            problems.append(Problem(*of[below].key, below, "a secret does not belong in the catalog", hint))
     return plain
 
 
-def _problem(place: Place, key: str, message: str, mend: str) -> Problem:
-    return Problem(*place, key, message, mend)
+def _problem(place: Place, key: str, message: str, hint: str) -> Problem:
+    return Problem(*place, key, message, hint)

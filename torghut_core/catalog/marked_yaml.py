@@ -54,8 +54,8 @@ class Node:
     value : text, whole number, `Decimal`, boolean, None, a list of nodes, or nodes by key.
     key : where its key begins; None for what has none.
     text : a number or boolean as it is written.
-    complaint : message and mend, where it is no value that a file may hold.
-    key_complaints : key, its place, message and mend, of keys that this map may not have.
+    complaint : message and fix, where it is no value that a file may hold.
+    key_complaints : key, its place, message and fix, of keys that this map may not have.
     """
 
     place: Place
@@ -165,34 +165,34 @@ class _Reader:
     def _place(self, event: Any) -> Place:
         return Place(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
 
-    def _error(self, place: Place, message: str, mend: str) -> CatalogError:
-        return CatalogError([Problem(*place, "", message, mend)])
+    def _error(self, place: Place, message: str, hint: str) -> CatalogError:
+        return CatalogError([Problem(*place, "", message, hint)])
 
     def _syntax_error(self, error: Any) -> CatalogError:
         """What the parser could not take, in the operator's words."""
         problem, mark = error.problem, error.problem_mark
         line = self.lines[mark.line]
         if "\t" in line[: len(line) - len(line.lstrip())]:
-            message, mend = "the line begins with a tab", "indent with spaces"
+            message, hint = "the line begins with a tab", "indent with spaces"
         elif problem.startswith("mapping values are not allowed"):
-            message, mend = "a colon where none can be", "quote a value that holds `: `, or mend the indentation"
+            message, hint = "a colon where none can be", "quote a value that holds `: `, or fix the indentation"
         elif problem.endswith("cannot start any token"):
-            message, mend = f"a value cannot begin with {line[mark.column]!a}", "quote it, or remove that"
+            message, hint = f"a value cannot begin with {line[mark.column]!a}", "quote it, or remove that"
         elif problem.startswith(("expected ',' or ']'", "expected ',' or '}'")):
             mark = error.context_mark
-            message, mend = "the bracket that begins here is not closed", f"close it with {problem[17]}"
+            message, hint = "the bracket that begins here is not closed", f"close it with {problem[17]}"
         elif "quoted scalar" in (error.context or ""):
             mark = error.context_mark
-            message, mend = "the quote that begins here is not closed", "close it"
+            message, hint = "the quote that begins here is not closed", "close it"
         elif problem.startswith("expected <block end>"):
-            message, mend = "the line does not belong to what stands above it", "indent it as the lines beside it"
+            message, hint = "the line does not belong to what stands above it", "indent it as the lines beside it"
         elif problem.startswith("expected the node content"):
-            message, mend = "a value is missing", "write it, or close the bracket before it"
+            message, hint = "a value is missing", "write it, or close the bracket before it"
         elif problem == "could not find expected ':'":
-            message, mend = "a key without its colon", "write `key: value`"
+            message, hint = "a key without its colon", "write `key: value`"
         else:
-            message, mend = f"is not YAML: {ascii(problem)[1:-1]}", "quote the value if it is text"
-        return self._error(Place(self.file, mark.line + 1, mark.column + 1), message, mend)
+            message, hint = f"is not YAML: {ascii(problem)[1:-1]}", "quote the value if it is text"
+        return self._error(Place(self.file, mark.line + 1, mark.column + 1), message, hint)
 
 
 def _hidden(text: str) -> tuple[str, str] | None:

@@ -587,7 +587,7 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check this installation: Python, plugins, settings, stores, catalog. Each finding comes with its mend.
+    """Check this installation: Python, plugins, settings, stores, catalog. Each finding comes with its fix.
 
     Of the catalog's sources, brokers and sinks it looks whether their settings and secrets are there; no key is tried.
     """
@@ -603,8 +603,8 @@ def doctor(
             mark = "[green]ok[/]  " if finding.is_well else "[red]FAIL[/]"
             console.print(f"{mark} [bold]{finding.subject}[/]", end=" ")
             console.print(finding.detail, markup=False, highlight=False)
-            if finding.mend:
-                console.print(f"     -> {finding.mend}", markup=False, highlight=False)
+            if finding.hint:
+                console.print(f"     -> {finding.hint}", markup=False, highlight=False)
     if not is_well:
         raise typer.Exit(1)
 
@@ -755,8 +755,8 @@ def _live_catalog(url: str | None, state: Path) -> Catalog:
     try:
         return Catalog.model_validate(content)
     except ValidationError as error:
-        mend = "use the torghut of the version that runs there"
-        raise StateError(f"{client.url} trades a catalog of another format ({mend})") from error
+        hint = "use the torghut of the version that runs there"
+        raise StateError(f"{client.url} trades a catalog of another format ({hint})") from error
 
 
 def _last_generation(state: Path) -> dict[str, Any]:

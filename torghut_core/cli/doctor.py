@@ -27,13 +27,13 @@ from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Broker, Sink, Source
 from torghut_core.timestamps import format_timestamp
 
-MENDS: Mapping[str, str] = {
+HINTS: Mapping[str, str] = {
     "loop": "torghut kill stops trading all the same; then start the kernel anew",
     "venue": "torghut reconcile; what each reason means is in docs/on-call.md",
-    "database": "mend the database: the kernel goes on by itself",
+    "database": "fix the database: the kernel goes on by itself",
     "control": "torghut unkill --reason WHY, once it is safe",
     "catalog": "torghut catalog status",
-    "quarantine": "torghut catalog status; mended code trades after the next reload",
+    "quarantine": "torghut catalog status; fixed code trades after the next reload",
 }
 """What to do about each check of a running kernel, see `Console.trading_health`."""
 
@@ -55,7 +55,7 @@ class Finding:
     subject: str
     is_well: bool
     detail: str
-    mend: str = ""
+    hint: str = ""
 
 
 def examine(catalog: Path | None, state: Path, pipeline: str | None = None) -> list[Finding]:
@@ -148,7 +148,7 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
             f"plugin {failure.plugin}",
             False,
             failure.reason,
-            f"mend or uninstall {failure.distribution or failure.plugin}",
+            f"fix or uninstall {failure.distribution or failure.plugin}",
         )
 
 
@@ -185,8 +185,8 @@ def _kernel(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
         f" {orders}, {status['orders_working']} work",
     )
     for name, reasons in health["checks"].items():
-        mend = MENDS.get(name, "") if reasons else ""
-        yield Finding(f"kernel, {name}", not reasons, "; ".join(reasons) or "well", mend)
+        hint = HINTS.get(name, "") if reasons else ""
+        yield Finding(f"kernel, {name}", not reasons, "; ".join(reasons) or "well", hint)
 
 
 def _catalog(
@@ -205,8 +205,8 @@ def _catalog(
         host = load_plugins(settings, parsed.plugins.allow)
         problems = validate(parsed, host)
         if pipeline is not None and pipeline not in parsed.pipelines:
-            mend = did_you_mean(pipeline, parsed.pipelines) or f"name one of {', '.join(parsed.pipelines)}"
-            problems.append(parsed.marks.problem(f"pipelines.{pipeline}", "is missing", mend))
+            hint = did_you_mean(pipeline, parsed.pipelines) or f"name one of {', '.join(parsed.pipelines)}"
+            problems.append(parsed.marks.problem(f"pipelines.{pipeline}", "is missing", hint))
     except CatalogError as error:
         problems = error.problems
     if problems:
@@ -240,8 +240,8 @@ def _environment(pipelines: Iterable[Pipeline], host: PluginHost) -> Iterator[Fi
         if not plugin.settings and not plugin.secrets:
             continue
         detail, problems = _asked(plugin.settings, plugin.secrets)
-        mend = "give this shell what the process will be given" if problems else ""
-        yield Finding(f"{kind} {name}", not problems, "; ".join(problems) or detail, mend)
+        hint = "give this shell what the process will be given" if problems else ""
+        yield Finding(f"{kind} {name}", not problems, "; ".join(problems) or detail, hint)
 
 
 def _asked(settings: Iterable[type[Environment]], secrets: Iterable[str]) -> tuple[str, list[str]]:
@@ -326,7 +326,7 @@ def _control(settings: Settings, directory: StateDirectory, problem: str, *, has
             "control",
             False,
             f"in the file {_since(file)}; what cannot be read holds as halted: {'; '.join(problems)}",
-            "mend that place, then turn the control: torghut kill or torghut unkill",
+            "fix that place, then turn the control: torghut kill or torghut unkill",
         )
     if file != row and (file.rank or row.rank):
         return Finding(
@@ -336,7 +336,7 @@ def _control(settings: Settings, directory: StateDirectory, problem: str, *, has
             "turn it once more, which writes both: torghut kill or torghut unkill",
         )
     is_well = file.state == "running"
-    return Finding("control", is_well, _since(file), "" if is_well else MENDS["control"])
+    return Finding("control", is_well, _since(file), "" if is_well else HINTS["control"])
 
 
 def _row(settings: Settings, directory: StateDirectory) -> Control:
@@ -360,8 +360,8 @@ def _audit(settings: Settings, directory: StateDirectory, where: str, version: s
     from torghut_core.installation.open import existing_audit
 
     if version != REVISIONS[-1]:
-        mend = "torghut db upgrade" if version in REVISIONS else "install the torghut that wrote it"
-        return Finding("audit", False, f"{where}: version {version}, and this torghut has {REVISIONS[-1]}", mend)
+        hint = "torghut db upgrade" if version in REVISIONS else "install the torghut that wrote it"
+        return Finding("audit", False, f"{where}: version {version}, and this torghut has {REVISIONS[-1]}", hint)
     try:
         with existing_audit(settings, directory.path) as audit:
             findings = audit.verify()
@@ -418,8 +418,8 @@ def _look(subject: str, look: Callable[[], str]) -> Finding:
 
 def _signals(settings: Settings, directory: StateDirectory, *, is_running: bool) -> Finding:
     if settings.ta_clickhouse_url is None and find_spec("chdb") is None:
-        mend = "pip install 'torghut[embedded]', or set TA_CLICKHOUSE_URL"
-        return Finding("signal store", False, "chdb is not installed", mend)
+        hint = "pip install 'torghut[embedded]', or set TA_CLICKHOUSE_URL"
+        return Finding("signal store", False, "chdb is not installed", hint)
     if is_running:
         return Finding("signal store", True, "in use: left alone")
     if not directory.exists:

@@ -79,7 +79,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return f"{text} ({self.actor})" if self.actor else text
 
 
-class Turned(NamedTuple):
+class ControlChange(NamedTuple):
     """What came of a turn: the control that holds now, where the wanted one was written, and why not elsewhere."""
 
     control: Control
@@ -183,7 +183,7 @@ class Controls:
 
     def turn(
         self, state: ControlState, *, reason: str, actor: str, flatten: bool = False, releases: int | None = None
-    ) -> Turned:
+    ) -> ControlChange:
         """Turn the switch, in both places.
 
         A stricter state is reached when one place took it. A less strict one needs both, a reason and an actor, and
@@ -229,7 +229,7 @@ class Controls:
         if self._reader is not None:
             self._reader.close()
 
-    def _tighten(self, control: Control) -> Turned:
+    def _tighten(self, control: Control) -> ControlChange:
         written, problems = [], []
         for place, write in self._places():
             try:
@@ -241,9 +241,9 @@ class Controls:
                 problems.append(f"{place}: {problem}")
         if not written:
             raise StateError(f"{control.state} is written nowhere: {'; '.join(problems)}")
-        return Turned(self.current(), written, problems)
+        return ControlChange(self.current(), written, problems)
 
-    def _release(self, control: Control, file: _Seen, row: _Seen) -> Turned:
+    def _release(self, control: Control, file: _Seen, row: _Seen) -> ControlChange:
         written: list[str] = []
         there = {"file": file, "database": row}
         places = sorted(self._places(), key=lambda place: (there[place[0]].control.rank, place[0] == "file"))
@@ -254,7 +254,7 @@ class Controls:
                 what = f"{control.state} is written to the {written[0]} only, so" if written else "nothing is released,"
                 raise StateError(f"{what} this holds still: {self.current()}; {place}: {error}") from error
             written.append(place)
-        return Turned(self.current(), written, [])
+        return ControlChange(self.current(), written, [])
 
     def _places(self) -> list[tuple[str, Callable[[Control, _Seen | None], str]]]:
         places: list[tuple[str, Callable[[Control, _Seen | None], str]]] = [("file", self._write_file)]

@@ -42,7 +42,7 @@ from torghut_core.model.trading import (
 from torghut_core.ports import AuditStore, Broker
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import SECOND
-from torghut_core.trading.books import Blotter
+from torghut_core.trading.books import Books
 
 OURS = "tg-"
 """How the client order ids begin that torghut makes, see `client_order_id`."""
@@ -91,8 +91,8 @@ def look(
 ) -> Look:
     """Ask the venue for everything; with `since`, ns, also for orders that were done after that.
 
-    `ours` are the client order ids of our orders that are not done, `moves` a copy of `Blotter.moves`, `spent` what
-    `Blotter.spent` is: all as they were before.
+    `ours` are the client order ids of our orders that are not done, `moves` a copy of `Books.moves`, `spent` what
+    `Books.spent` is: all as they were before.
 
     Raises
     ------
@@ -139,10 +139,10 @@ class Reconciler:
     blocked : by symbol, how the books differ: entries in it wait.
     """
 
-    def __init__(self, blotter: Blotter, executor: Executor, audit: AuditStore, account: str) -> None:
+    def __init__(self, books: Books, executor: Executor, audit: AuditStore, account: str) -> None:
         self.last = Settled()
         self.blocked: dict[str, str] = {}
-        self._blotter = blotter
+        self._books = books
         self._executor = executor
         self._audit = audit
         self._account = account
@@ -157,7 +157,7 @@ class Reconciler:
     @property
     def ours(self) -> list[str]:
         """Client order ids of our orders that are not done."""
-        return list(self._blotter.working)
+        return list(self._books.working)
 
     def settle(self, seen: Look, *, is_start: bool = False) -> Settled:
         """Take in what the venue showed; at the start, when nothing moves, a difference counts at once."""
@@ -166,13 +166,13 @@ class Reconciler:
             self._suspects = {}  # the same look does not see anything again
         self._gone = []
         self._executor.note(seen.account, seen.positions)
-        self._blotter.spent_before = seen.spent
+        self._books.spent_before = seen.spent
         for order in seen.orders:
             with self._readable(order):
                 self._see(order, done)
         for order in seen.done:
             with self._readable(order):
-                if not self._take_in(order, done) and self._blotter.knows(order.intent.client_order_id):
+                if not self._take_in(order, done) and self._books.knows(order.intent.client_order_id):
                     done.news += self._learn(OrderStatus(order=order))
         for number, status in seen.found.items():
             if status is not None:
@@ -180,9 +180,9 @@ class Reconciler:
             else:
                 self._miss(number, seen, done, is_start=is_start)
         listed = {order.intent.client_order_id for order in seen.orders}
-        for number in [number for number in self._blotter.strangers if number not in listed]:
-            del self._blotter.strangers[number]
-        done.foreign = sorted(number for number in self._blotter.strangers if not number.startswith(OURS))
+        for number in [number for number in self._books.foreign if number not in listed]:
+            del self._books.foreign[number]
+        done.foreign = sorted(number for number in self._books.foreign if not number.startswith(OURS))
         self._compare(seen, done, is_start=is_start)
         self.last = done
         return done
@@ -203,9 +203,9 @@ class Reconciler:
         quantity = self._gaps.pop(symbol, ZERO)
         told = f"accepted by {actor}: {reason}"
         if quantity:
-            self._blotter.adjust("", symbol, quantity, told)
+            self._books.adjust("", symbol, quantity, told)
         for number in self._gone:
-            working = self._blotter.working.get(number)
+            working = self._books.working.get(number)
             if working is not None and working.order.intent.symbol == symbol:
                 self._lose(number, self.last.at, told)
         self.blocked = {name: said for name, said in self.blocked.items() if name != symbol}
@@ -222,12 +222,12 @@ class Reconciler:
     def _see(self, order: Order, done: Settled) -> None:
         """One of the venue's open orders."""
         number = order.intent.client_order_id
-        blotter = self._blotter
-        if blotter.knows(number) or self._recall(number):
+        books = self._books
+        if books.knows(number) or self._recall(number):
             done.news += self._learn(OrderStatus(order=order))
-            working = blotter.working.get(number)
+            working = books.working.get(number)
             is_unwanted = (
-                blotter.was_given_up(number) if working is None else working.order.state is OrderState.PENDING_CANCEL
+                books.was_given_up(number) if working is None else working.order.state is OrderState.PENDING_CANCEL
             )
             if is_unwanted and not self._executor.is_under_way(order.intent.symbol):
                 logs.warning("order works that should not: canceling it", client_order_id=number)
@@ -235,9 +235,9 @@ class Reconciler:
         elif self._take_in(order, done):
             self._executor.resume([order])
         else:
-            if number not in blotter.strangers:
+            if number not in books.foreign:
                 logs.warning("order of somebody else", client_order_id=number, symbol=order.intent.symbol)
-            blotter.learn(OrderStatus(order=order))
+            books.apply_status(OrderStatus(order=order))
 
     def _learn(self, status: OrderStatus) -> int:
         """What the venue says of an order of ours."""
@@ -246,21 +246,21 @@ class Reconciler:
             self._executor.forget(number)
         else:
             self._executor.unresolved.pop(number, None)
-        return self._blotter.learn(status)
+        return self._books.apply_status(status)
 
     def _recall(self, number: str) -> bool:
         """Whether an order is written down here; then it is known again."""
         found = self._audit.find_order(self._account, number) if number.startswith(OURS) else None
         if found is not None:
-            self._blotter.restore({}, [found])
+            self._books.restore({}, [found])
         return found is not None
 
     def _take_in(self, order: Order, done: Settled) -> bool:
         """Take in an order under an id of ours, where it is not written down; whether it was."""
-        number, blotter = order.intent.client_order_id, self._blotter
-        if not number.startswith(OURS) or blotter.knows(number) or self._recall(number):
+        number, books = order.intent.client_order_id, self._books
+        if not number.startswith(OURS) or books.knows(number) or self._recall(number):
             return False
-        blotter.adopt(order, self._owner(order))
+        books.adopt(order, self._owner(order))
         logs.error("order taken in that was not written down", client_order_id=number, symbol=order.intent.symbol)
         done.adopted.append(number)
         done.news += 1
@@ -271,21 +271,21 @@ class Reconciler:
         intent = order.intent
         holders = [
             context.strategy_id
-            for context in self._blotter.held
+            for context in self._books.held
             if context.symbol == intent.symbol and (context.position.quantity > 0) == (intent.side is Side.SELL)
         ]
         return holders[0] if len(holders) == 1 else ""
 
     def _miss(self, number: str, seen: Look, done: Settled, *, is_start: bool) -> None:
         """One of our orders that the venue does not have."""
-        working = self._blotter.working.get(number)
+        working = self._books.working.get(number)
         if working is None:
             return
         intent, unresolved = working.order.intent, self._executor.unresolved
         if number not in unresolved and self._executor.is_under_way(intent.symbol):
             return
-        self._blotter.hear()  # what came of it may be told already
-        if number not in self._blotter.working:
+        self._books.apply_updates()  # what came of it may be told already
+        if number not in self._books.working:
             return
         if working.order.venue_order_id:
             self._gone.append(number)
@@ -296,7 +296,9 @@ class Reconciler:
 
     def _lose(self, number: str, at: int, reason: str) -> int:
         self._executor.forget(number)
-        return self._blotter.tell(Report(client_order_id=number, event=OrderEvent.CANCELED, event_ts=at, reason=reason))
+        return self._books.apply_report(
+            Report(client_order_id=number, event=OrderEvent.CANCELED, event_ts=at, reason=reason)
+        )
 
     def _differ(self, symbol: str, told: str, done: Settled, *, is_start: bool) -> None:
         """A difference counts when it is seen again."""
@@ -307,19 +309,19 @@ class Reconciler:
 
     def _is_fee(self, symbol: str, missing: Decimal) -> bool:
         """Whether units are missing that the venue kept as its fee for what was bought; then they are taken off."""
-        bought = sum(self._blotter.bought.get(symbol, {}).values(), ZERO)
+        bought = sum(self._books.bought.get(symbol, {}).values(), ZERO)
         rate = self._executor.fee_in_kind(symbol)
         if not ZERO < missing <= bought * rate:
             return False
-        self._blotter.charge(symbol, missing, rate)
+        self._books.charge(symbol, missing, rate)
         return True
 
     def _compare(self, seen: Look, done: Settled, *, is_start: bool) -> None:
         """Hold positions and cash against the venue's."""
-        blotter = self._blotter
-        ours, gaps = blotter.nets, {}
+        books = self._books
+        ours, gaps = books.nets, {}
         for symbol in sorted(ours.keys() | seen.positions.keys()):
-            if blotter.moves.get(symbol, 0) != seen.moves.get(symbol, 0) or self._executor.is_under_way(symbol):
+            if books.moves.get(symbol, 0) != seen.moves.get(symbol, 0) or self._executor.is_under_way(symbol):
                 if symbol in self.blocked:
                     done.differences.setdefault(symbol, self.blocked[symbol])
                     gaps[symbol] = self._gaps.get(symbol, ZERO)
@@ -334,6 +336,6 @@ class Reconciler:
             logs.error("books differ, entries wait", symbol=symbol, difference=done.differences[symbol])
         self.blocked = dict(done.differences)
         before, self._cash = self._cash, seen.account.cash
-        spent, self._spent = self._spent, blotter.spent
+        spent, self._spent = self._spent, books.spent
         if before is not None:
-            done.cash_difference = seen.account.cash - before + (blotter.spent - spent)
+            done.cash_difference = seen.account.cash - before + (books.spent - spent)

@@ -95,12 +95,12 @@ class Venue:
         """
         now = time.time_ns()
         orders = audit.recent_orders(self.account, now - RECENT)
-        engine.blotter.restore(audit.positions(self.account), orders)
+        engine.books.restore(audit.positions(self.account), orders)
         self.executor.resume([order for order in orders if not is_done(order.state)])
-        self.reconciler = Reconciler(engine.blotter, self.executor, audit, self.account)
+        self.reconciler = Reconciler(engine.books, self.executor, audit, self.account)
         last = max((order.updated_at for order in orders), default=now)
         return self.settle(
-            self.ask(self.reconciler.ours, dict(engine.blotter.moves), engine.blotter.spent, last - MINUTE),
+            self.ask(self.reconciler.ours, dict(engine.books.moves), engine.books.spent, last - MINUTE),
             is_start=True,
         )
 

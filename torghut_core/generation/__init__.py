@@ -317,8 +317,8 @@ class _Maker:
         if name == "trading" and parts.broker is None:
             self._note(f"{key}.broker", "is missing", "add one, such as `broker: {use: simulated}`")
         if parts.broker is not None and parts.sink is not None:
-            mend = "take it out, and send what is derived with `torghut ta`"
-            self._note(f"{key}.sink", "gets nothing: what goes out of a pipeline with a broker are orders", mend)
+            hint = "take it out, and send what is derived with `torghut ta`"
+            self._note(f"{key}.sink", "gets nothing: what goes out of a pipeline with a broker are orders", hint)
         return (
             self._instance("source", parts.source, f"{key}.source"),
             tuple(stage for _, stage in self.named("stage", parts.stages, f"{key}.stages")),
@@ -362,7 +362,7 @@ class _Maker:
             reason = f"{warmup!r} is no number of rows"
         except Exception as error:  # a property of the plugin's may raise anything
             reason = reason_of(error)
-        self._note(f"{key}.use", f"`warmup` of strategy {made.plugin.name!r}: {reason}", "mend the plugin")
+        self._note(f"{key}.use", f"`warmup` of strategy {made.plugin.name!r}: {reason}", "fix the plugin")
         return None
 
     def rules(self) -> tuple[tuple[str, RiskRule], ...]:
@@ -423,7 +423,7 @@ class _Maker:
                 found = before.plugin if is_rejected else found
         if isinstance(found, Problem):
             is_known = entry.use in self._host.registry[kind]
-            self._note(f"{key}.version" if is_known else f"{key}.use", found.message, found.mend)
+            self._note(f"{key}.version" if is_known else f"{key}.use", found.message, found.hint)
             return None
         self.used[kind, entry.use] = found
         try:
@@ -446,5 +446,5 @@ class _Maker:
             self._note(f"{key}.use", f"{kind} {entry.use!r} cannot be made: {error.reason}", "change its params")
         return None
 
-    def _note(self, key: str, message: str, mend: str) -> None:
-        self.problems.append(self._catalog.marks.problem(key, message, mend))
+    def _note(self, key: str, message: str, hint: str) -> None:
+        self.problems.append(self._catalog.marks.problem(key, message, hint))

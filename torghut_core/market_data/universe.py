@@ -158,8 +158,8 @@ class StaticUniverse(_Base):
 
     def gates(self) -> dict[str, Closed | None]:
         """Gate ``universe``: closed where the list is empty."""
-        mend = "no symbol is wanted (set TRADING_STATIC_SYMBOLS, or list symbols of ALPACA_MARKET_TYPE in the catalog)"
-        return {"universe": None if self._symbols else Closed(mend, "no-symbols")}
+        hint = "no symbol is wanted (set TRADING_STATIC_SYMBOLS, or list symbols of ALPACA_MARKET_TYPE in the catalog)"
+        return {"universe": None if self._symbols else Closed(hint, "no-symbols")}
 
     def metrics(self) -> Mapping[str, Metric]:
         """None: nothing is fetched."""

@@ -277,7 +277,7 @@ class Connection(msgspec.Struct, frozen=True):
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """Why a gate is closed: `reason` with its mend in words, `error_class` in one of few (``auth``, ``connection-limit``)."""
+    """Why a gate is closed: `reason` with its fix in words, `error_class` in one of few (``auth``, ``connection-limit``)."""
 
     reason: str
     error_class: str
@@ -345,7 +345,7 @@ class Source(Plugin, ABC):
 
         Raises
         ------
-        TapeError : a bad file or row, with its place and mend.
+        TapeError : a bad file or row, with its place and fix.
         InputError : what the venue says for good, such as wrong keys.
         """
 

@@ -40,7 +40,7 @@ class Context:
         strategy_id: str,
         symbol: str,
         account_label: str,
-        books: Books,
+        books: AccountView,
         time_in_force: TimeInForce = TimeInForce.DAY,
     ) -> None:
         self.strategy_id = strategy_id
@@ -122,7 +122,7 @@ class Context:
         )
 
 
-class Books:
+class AccountView:
     """Where a context asks for the account: the engine, or a test's stand-in."""
 
     def account(self) -> Account:

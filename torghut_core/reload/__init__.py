@@ -27,7 +27,7 @@ from torghut_core.model.trading import Account, Limits, Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.plugin_host.watchdog import FROM_PLUGINS
 from torghut_core.ports import AuditStore
-from torghut_core.ports.context import Books, Context
+from torghut_core.ports.context import AccountView, Context
 from torghut_core.signals.schema import KEY
 from torghut_core.signals.store import Selection, SignalDatabase
 from torghut_core.telemetry import logs
@@ -43,7 +43,7 @@ ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
-class Moment(Books):
+class Moment(AccountView):
     """What a plan has to know of the loop, as it was between two batches."""
 
     running: Generation
@@ -222,7 +222,7 @@ class Reloader:
             )
         raise CatalogError(draft.problems)
 
-    def take_up(self, plan: Plan, actor: str) -> bool:
+    def apply(self, plan: Plan, actor: str) -> bool:
         """Let the plan's generation trade from the next event on; in the loop's thread, between two batches.
 
         Returns
@@ -352,7 +352,7 @@ class Reloader:
             except FROM_PLUGINS as error:  # a plugin may raise anything
                 entry = next(each for each in generation.catalog.strategies if each.name == instance.name)
                 message = f"strategy {instance.use!r} cannot be warmed up: {reason_of(error)}"
-                problem = generation.catalog.marks.problem(f"{entry.place}.use", message, "mend the plugin")
+                problem = generation.catalog.marks.problem(f"{entry.place}.use", message, "fix the plugin")
                 raise CatalogError([problem]) from error
         return warmed
 

@@ -152,7 +152,7 @@ class Replay:
         plan = self._reloader.plan(draft, self._reloader.begin(), releases=True)
         if plan.problems:
             raise CatalogError(plan.draft.problems)
-        while not self._reloader.take_up(plan, "replay"):
+        while not self._reloader.apply(plan, "replay"):
             plan = self._reloader.plan(draft, self._reloader.begin(), releases=True)
 
     @property

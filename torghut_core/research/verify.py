@@ -13,7 +13,7 @@ from torghut_core.errors import NotFoundError, reason_of
 from torghut_core.generation import LIMIT_RULES, risk_rules
 from torghut_core.model.trading import Decision, Limits, OrderType, Side, TimeInForce, Verdict
 from torghut_core.ports import Advisor, RiskContext
-from torghut_core.trading.risk_engine import KERNEL, Desk, Inputs
+from torghut_core.trading.risk_engine import KERNEL, Inputs, RiskEngine
 
 if TYPE_CHECKING:
     from torghut_core.audit import SqlAuditStore
@@ -64,7 +64,7 @@ def verify_decision(audit: SqlAuditStore, text: str, host: PluginHost) -> Verifi
     gates = sum(verdict.rule == KERNEL for verdict in recorded)
     advisors = [(entry.use, _Said(verdict)) for entry, verdict in zip(catalog.advisors, recorded[gates:], strict=False)]
     notes: list[str] = []
-    desk = Desk(
+    desk = RiskEngine(
         inputs.gates,
         lambda _decision: "",
         advisors,

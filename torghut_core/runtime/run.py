@@ -251,7 +251,7 @@ class Run:
             allow_shorts=settings.trading_allow_shorts,
             on_trouble=self._trouble,
         )
-        self._heed()
+        self._apply_control()
         if venue is not None:
             cursor = audit.cursor(self.account, CURSOR) or {}
             self.engine.traded_to = self._traded_to = cursor.get("now", 0)
@@ -451,7 +451,7 @@ class Run:
         venue, broker = self.venue, self.engine.generation.broker
         if venue is not None:
             venue.executor.close()
-            self.engine.blotter.hear()
+            self.engine.books.apply_updates()
             held = venue.executor.positions()
         else:
             held = broker.positions() if broker else {}
@@ -466,7 +466,7 @@ class Run:
         """The last look before a simulated broker: why an order may not leave."""
         return self.controls.refusal(intent.purpose is not Purpose.ENTRY, intent.purpose is Purpose.FLATTEN)
 
-    def _heed(self) -> Control:
+    def _apply_control(self) -> Control:
         """Let the gates be as the operator's control wants them."""
         control = self.controls.current()
         self.gates.control = control.state
@@ -504,10 +504,10 @@ class Run:
             await heard(self._news, HEED)
             await asyncio.sleep(GATHER)
             self._news.clear()
-            control = self._heed()
+            control = self._apply_control()
             flatten = f"{control.reason} ({control.actor})" if control.flatten else ""
-            self.engine.heed(flatten, time.time_ns())
-            if self.engine.blotter.hear():
+            self.engine.apply_control(flatten, time.time_ns())
+            if self.engine.books.apply_updates():
                 self._soon.set()
             self._commit()
 
@@ -538,8 +538,8 @@ class Run:
         venue = self.venue
         assert venue is not None
         for _ in range(2):
-            blotter = self.engine.blotter
-            ours, moves, spent = venue.reconciler.ours, dict(blotter.moves), blotter.spent
+            books = self.engine.books
+            ours, moves, spent = venue.reconciler.ours, dict(books.moves), books.spent
             done = venue.settle(await asyncio.to_thread(venue.ask, ours, moves, spent))
             self._note_books(done)
             if not done.suspects:
@@ -557,7 +557,7 @@ class Run:
 
     def _commit(self) -> None:
         """Make durable what was recorded, then let orders leave; without a database only exits do."""
-        gates, blotter = self.gates, self.engine.blotter
+        gates, books = self.gates, self.engine.books
         if gates.unrecorded and self._probed:
             gates.unrecorded = self._probed
         else:
@@ -576,7 +576,7 @@ class Run:
                 gates.unrecorded = self._probed = str(error)
         if self.venue is not None:
             gates.unreconciled = self.venue.differences
-        blotter.dispatch(lambda intent: gates.unrecorded if intent.purpose is Purpose.ENTRY else "")
+        books.dispatch(lambda intent: gates.unrecorded if intent.purpose is Purpose.ENTRY else "")
 
     def _keep_cursor(self) -> None:
         """Say how far the account was traded: with every decision, and now and then."""
@@ -612,14 +612,14 @@ class Run:
             await heard(self._woken, PULSE)
             self.readiness.look()
             self.universe.follow(_symbols(self.engine.generation))
-            self.universe.keep(self.engine.blotter.symbols)
+            self.universe.keep(self.engine.books.symbols)
             self._note_quarantine()
-            self.engine.blotter.refresh()
+            self.engine.books.refresh()
             if self.engine.reverted:
                 self.reloader.go_back()
-                await self._take_up("torghut", releases=False)
+                await self._apply("torghut", releases=False)
             elif self.reloader.is_waiting:
-                await self._take_up(self.reloader.status.actor, releases=False)
+                await self._apply(self.reloader.status.actor, releases=False)
 
     def _note_quarantine(self) -> None:
         """Write down who has come into quarantine, and who has left it."""
@@ -641,7 +641,7 @@ class Run:
         """Look whether plugins have changed on disk: at once in plugin folders, and now and then in any case."""
         async with aclosing(self._hints()) as hints:
             async for _ in hints:
-                await self._take_up("plugins", releases=False, is_quiet=True)
+                await self._apply("plugins", releases=False, is_quiet=True)
 
     async def _hints(self) -> AsyncGenerator[None, None]:
         """Something whenever code may have changed; one watch for all of it, so that no change falls between two."""
@@ -674,9 +674,9 @@ class Run:
             self.reloader.refuse(error)
             return
         self._refused = None
-        await self._take_up(actor, releases=True)
+        await self._apply(actor, releases=True)
 
-    async def _take_up(self, actor: str, *, releases: bool, is_quiet: bool = False) -> None:
+    async def _apply(self, actor: str, *, releases: bool, is_quiet: bool = False) -> None:
         """Plan and swap, until a plan still holds when it is made. `is_quiet`: where nothing differs, say nothing."""
         async with self._lock:
             try:
@@ -700,7 +700,7 @@ class Run:
         told = plan.problems if refused is None else [str(problem) for problem in refused.problems]
         if is_quiet and is_same and told == reloader.status.problems:
             return True
-        if not reloader.take_up(plan, actor):
+        if not reloader.apply(plan, actor):
             return False
         self._note_quarantine()
         if refused is not None:  # the files are as wrong as they were, whatever else was taken up
@@ -714,7 +714,7 @@ class Run:
         if not done:
             self.reloader.end()
             message = f"the next generation is not made after {seconds:g} s: a plugin hangs when it is imported or made"
-            self.reloader.refuse(CatalogError([self._problem_of(message, "mend it, and start torghut anew")]))
+            self.reloader.refuse(CatalogError([self._problem_of(message, "fix it, and start torghut anew")]))
         try:
             return await asyncio.shield(planning)
         except CatalogError:
@@ -724,8 +724,8 @@ class Run:
             message = f"the next generation cannot be made: {reason_of(error)}"
             raise CatalogError([self._problem_of(message, "see the log")]) from error
 
-    def _problem_of(self, message: str, mend: str) -> Problem:
-        return Problem(str(self.path), 0, 0, "", message, mend)
+    def _problem_of(self, message: str, hint: str) -> Problem:
+        return Problem(str(self.path), 0, 0, "", message, hint)
 
     # What an operator asks for; in the loop's thread.
 
@@ -746,7 +746,7 @@ class Run:
         if content is None:
             raise NotFoundError(f"there is no generation {number} (see `torghut catalog status`)")
         self._draft, self._refused = _recorded(Catalog.from_record(content)), None
-        await self._take_up(actor, releases=True)
+        await self._apply(actor, releases=True)
         self._pin(number, actor)
         return self._outcome()
 

@@ -116,8 +116,8 @@ class Service:
             told = "gets no orders from `torghut forward` and `torghut ta`"
             raise CatalogError([marks.problem(f"{key}.broker", told, "take it out, or trade with `torghut run`")])
         if parts is not None and not parts.stages and parts.sink is None:
-            mend = "add `sink: {use: kafka}` to forward, or stages to derive"
-            raise CatalogError([marks.problem(key, "has neither stages nor a sink: nothing to do", mend)])
+            hint = "add `sink: {use: kafka}` to forward, or stages to derive"
+            raise CatalogError([marks.problem(key, "has neither stages nor a sink: nothing to do", hint)])
 
     async def _live(
         self, generation: Generation, source: Source, stack: ExitStack, on_start: Callable[[str], None]

@@ -411,7 +411,7 @@ class ClickHouseSignalStore(SignalDatabase):
 
     @contextmanager
     def _telling(self, failed: str) -> Iterator[None]:
-        """Turn what the client raises into a `StateError` with the place and the mend."""
+        """Turn what the client raises into a `StateError` with the place and the fix."""
         try:
             yield
         except (ClickHouseError, OSError) as error:
@@ -491,5 +491,5 @@ def _told(failed: str, error: Exception) -> StoreError:
         root = cause
     if isinstance(root, OSError) and root.strerror:  # a client's story of its retries has it at the end
         text = root.strerror
-    error_class, remedy, mend = classify(error)
-    return StoreError(f"{failed}: {text} ({mend})", error_class, remedy)
+    error_class, remedy, hint = classify(error)
+    return StoreError(f"{failed}: {text} ({hint})", error_class, remedy)

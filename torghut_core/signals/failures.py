@@ -21,7 +21,7 @@ class Remedy(Enum):
     PAUSE = "wait for room"
     """It cannot write until somebody makes room or lifts a lock; see `Guardrails`."""
 
-    STOP = "mend it"
+    STOP = "fix it"
     """It will say the same every time: a wrong password, a table that is not there."""
 
 
@@ -71,13 +71,13 @@ _CODES: dict[int, tuple[str, Remedy, str]] = {
     516: ("auth", Remedy.STOP, _USER),
     999: ("connection", Remedy.RETRY, _KEEPER),
 }
-"""Class, remedy and mend of ClickHouse's numbers; of the rest, `classify` says."""
+"""Class, remedy and fix of ClickHouse's numbers; of the rest, `classify` says."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def classify(error: Exception) -> tuple[str, Remedy, str]:
-    """Class, remedy and mend of what a ClickHouse client raised.
+    """Class, remedy and fix of what a ClickHouse client raised.
 
     Examples
     --------

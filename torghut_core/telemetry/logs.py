@@ -17,7 +17,7 @@ PLUGINS = ("torghut_brokers", "torghut_sources", "torghut_strategies", "torghut_
 """Packages that log at the level of the process, not at that of libraries."""
 
 QUIET = ("clickhouse_connect", "urllib3.connectionpool")
-"""Libraries that warn of what they also raise, which is told with its mend."""
+"""Libraries that warn of what they also raise, which is told with its fix."""
 
 _level = "warning"
 

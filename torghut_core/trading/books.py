@@ -37,7 +37,7 @@ from torghut_core.model.trading import (
     money,
 )
 from torghut_core.ports import AuditStore, Broker, OpenOrder
-from torghut_core.ports.context import Books, Context
+from torghut_core.ports.context import AccountView, Context
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE, from_datetime, to_datetime
 from torghut_core.trading.subscription import StrategyTotals
@@ -99,7 +99,7 @@ _OUR_ACTS = (OrderEvent.SUBMIT, OrderEvent.CANCEL_REJECTED, OrderEvent.REPLACE_R
 """What an executor tells of its own requests: no news where the order has meanwhile gone on."""
 
 
-class Blotter(Books):
+class Books(AccountView):
     """Orders and positions on one account.
 
     Parameters
@@ -139,7 +139,7 @@ class Blotter(Books):
     ) -> None:
         self.working: dict[str, Working] = {}
         self.outbox: list[Intent] = []
-        self.strangers: dict[str, Order] = {}
+        self.foreign: dict[str, Order] = {}
         self.moves: dict[str, int] = {}
         self.spent = self.spent_before = ZERO
         self.position = 0
@@ -211,16 +211,16 @@ class Blotter(Books):
         if not self._day_ends:
             self._day_ends = self._midnight(int(batch.now[0]))
 
-    def meet(self, stop: int) -> None:
+    def advance_to(self, stop: int) -> None:
         """Let orders meet the events before `stop`, and take in what the broker reports."""
         self._show(stop)
-        self.hear()
+        self.apply_updates()
 
     def finish(self, batch: Batch) -> None:
         """Let orders meet the rest of the batch."""
         self.position = batch.stop - 1
         self.now = int(batch.now[-1])
-        self.meet(batch.stop)
+        self.advance_to(batch.stop)
         self._batch = None
 
     def _show(self, stop: int) -> None:
@@ -267,7 +267,7 @@ class Blotter(Books):
             self._take_back(number, refusal)
             return
         self._broker.submit(intent)
-        self.hear()
+        self.apply_updates()
 
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
         """Let what is in the outbox go, but what `refusal` gives a reason for: that is taken back."""
@@ -301,16 +301,16 @@ class Blotter(Books):
             if not self._is_simulated:
                 self._take(working, Report(client_order_id=number, event=OrderEvent.CANCEL, event_ts=self.now))
             self._broker.cancel(number)
-        self.hear()
+        self.apply_updates()
 
     # What is told.
 
-    def hear(self) -> int:
+    def apply_updates(self) -> int:
         """Take in what the broker tells; give how much of it was news."""
         heard = 0
         for news in self._broker.updates():
             if not isinstance(news, Report):
-                heard += self.learn(news)
+                heard += self.apply_status(news)
                 continue
             working = self.working.get(news.client_order_id) or self._ended.get(news.client_order_id)
             if working is None:
@@ -319,19 +319,19 @@ class Blotter(Books):
                 heard += self._try(working, news)
         return heard
 
-    def learn(self, status: OrderStatus) -> int:
+    def apply_status(self, status: OrderStatus) -> int:
         """Take in how the venue shows an order; give how much of it was news. Orders of others are kept as strangers."""
         number = status.order.intent.client_order_id
         working = self._known(number)
         if working is None:
             if is_done(status.order.state):
-                self.strangers.pop(number, None)
+                self.foreign.pop(number, None)
             else:
-                self.strangers[number] = status.order
+                self.foreign[number] = status.order
             return 0
         return sum(self._try(working, report) for report in reports_of(working.order, status))
 
-    def tell(self, report: Report) -> int:
+    def apply_report(self, report: Report) -> int:
         """Take in what is certain by other means than the venue's word, such as that an order never reached it."""
         working = self._known(report.client_order_id)
         return 0 if working is None else self._try(working, report)
@@ -339,9 +339,9 @@ class Blotter(Books):
     def adopt(self, order: Order, strategy: str) -> None:
         """Take in an order that the venue has under an id of ours, and that is not written down here."""
         intent = msgspec.structs.replace(order.intent, account=self._label, strategy_id=strategy)
-        self.strangers.pop(intent.client_order_id, None)
+        self.foreign.pop(intent.client_order_id, None)
         self._add(Working(Order(intent=intent), self.context(strategy, intent.symbol), ZERO))
-        self.learn(OrderStatus(order=order))
+        self.apply_status(OrderStatus(order=order))
 
     def knows(self, number: str) -> bool:
         """Whether an order, working or just done, is one of ours."""

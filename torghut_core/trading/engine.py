@@ -47,9 +47,9 @@ from torghut_core.ports import AuditStore, Broker, RiskContext
 from torghut_core.ports.context import Context
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE, SECOND
-from torghut_core.trading.books import Blotter, Totals
-from torghut_core.trading.risk_engine import KERNEL, Desk, Gates, Inputs
-from torghut_core.trading.subscription import Closing, Route, Row, StrategyTotals, interleave
+from torghut_core.trading.books import Books, Totals
+from torghut_core.trading.risk_engine import KERNEL, Gates, Inputs, RiskEngine
+from torghut_core.trading.subscription import Closing, Row, StrategyTotals, Subscription, interleave
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -72,7 +72,7 @@ class Engine:
     audit : where it is written down.
     gates : the kernel's switches.
     executor : what stands before a real venue; the generation's broker itself where None.
-    permits : the last look, right before an order goes to a simulated broker; see `Blotter`.
+    permits : the last look, right before an order goes to a simulated broker; see `Books`.
     allow_shorts : ``TRADING_ALLOW_SHORTS``.
     on_trouble : called when a strategy was quarantined, or went back to its old code.
 
@@ -109,15 +109,13 @@ class Engine:
         self._audit = audit
         self._allow_shorts = allow_shorts
         self._desk = self._desk_of(generation)
-        self._routes = [Route(instance, generation.number) for instance in generation.strategies]
-        self._closing: list[Route] = []
+        self._routes = [Subscription(instance, generation.number) for instance in generation.strategies]
+        self._closing: list[Subscription] = []
         self._gone_by: list[Batch] | None = None
         self.totals.strategies = {route.name: route.totals for route in self._routes}
         self._digest = hashlib.sha256()
         self._lines: list[str] = []
-        self.blotter = Blotter(
-            executor or self._broker, account, audit, self.totals, self._lines, self._tell_fill, permits
-        )
+        self.books = Books(executor or self._broker, account, audit, self.totals, self._lines, self._tell_fill, permits)
         self._on_trouble = on_trouble
         self._flattened: dict[tuple[str, str], int] = {}
         self.reverted: dict[str, tuple[str, str]] = {}
@@ -136,37 +134,37 @@ class Engine:
     @property
     def working(self) -> int:
         """How many orders are out."""
-        return len(self.blotter.working)
+        return len(self.books.working)
 
     @property
     def positions(self) -> dict[tuple[str, str], Position]:
         """What each strategy holds, by (strategy, symbol)."""
-        return self.blotter.positions
+        return self.books.positions
 
     @property
     def holding(self) -> set[str]:
         """Strategies that hold a position or have an order out."""
-        return self.blotter.holding
+        return self.books.holding
 
     @property
     def now(self) -> int:
         """The loop's time, ns; 0 before the first event."""
-        return self.blotter.now
+        return self.books.now
 
     @property
     def last_account(self) -> Account:
         """The account when it was last asked for, which costs nothing."""
-        return self.blotter.last_account
+        return self.books.last_account
 
     def account(self) -> Account:
         """The account at the position that the loop has reached."""
-        return self.blotter.account()
+        return self.books.account()
 
     def step(self, batch: Batch) -> None:
         """Trade on one batch whose signals are filled in."""
-        totals, blotter = self.totals, self.blotter
-        blotter.begin(batch)
-        working = blotter.working
+        totals, books = self.totals, self.books
+        books.begin(batch)
+        working = books.working
         totals.events += len(batch.trades) + len(batch.quotes) + len(batch.bars)
         totals.late += batch.late
         totals.duplicates += batch.duplicates
@@ -174,9 +172,9 @@ class Engine:
         totals.microbars += len(batch.microbars)
         totals.signals += len(batch.signals)
         for route, signal, context, at, now, close in self._rows(batch):
-            blotter.position = at
+            books.position = at
             if working:
-                blotter.meet(at + 1)
+                books.advance_to(at + 1)
             context.event_ts = signal.event_ts
             context.now = now
             context.price = close
@@ -187,18 +185,18 @@ class Engine:
                 continue
             if decision is not None and now > self.traded_to:
                 self._decide(route, decision, signal, context)
-        blotter.finish(batch)
+        books.finish(batch)
         _ = self.digest  # take the batch's lines in
         if self._gone_by is not None and len(batch.signals):
             rows = Batch.of(batch.symbols, batch.start, batch.now)
             rows.signals = batch.signals
             self._gone_by.append(rows)
         if self._closing:
-            self._closing = [route for route in self._closing if blotter.holds(route.name, route.symbols)]
+            self._closing = [route for route in self._closing if books.holds(route.name, route.symbols)]
 
     # What an operator's control asks for.
 
-    def heed(self, flatten: str, now: int) -> None:
+    def apply_control(self, flatten: str, now: int) -> None:
         """Take orders back that the control does not let work, and close positions where it says so.
 
         Called again and again while the control is in force: between batches, and while nothing comes in.
@@ -208,17 +206,17 @@ class Engine:
         flatten : why every position is to be closed; "" where none is.
         now : wall time, ns.
         """
-        control, blotter = self._gates.control, self.blotter
+        control, books = self._gates.control, self.books
         if control in ("running", "pause_entries"):
             self._flattened.clear()
             return
         if not self._is_simulated:
-            blotter.now = max(blotter.now, now)
-        blotter.cancel(but_exits=control == "reduce_only" or bool(flatten))
+            books.now = max(books.now, now)
+        books.cancel(but_exits=control == "reduce_only" or bool(flatten))
         if not flatten:
             return
-        working = {(each.context.strategy_id, each.context.symbol) for each in blotter.working.values()}
-        for context in blotter.held:
+        working = {(each.context.strategy_id, each.context.symbol) for each in books.working.values()}
+        for context in books.held:
             key = (context.strategy_id, context.symbol)
             if key in working or now - self._flattened.get(key, -FLATTEN_AGAIN) < FLATTEN_AGAIN:
                 continue
@@ -227,7 +225,7 @@ class Engine:
 
     def _flatten(self, context: Context, reason: str, at: int) -> None:
         """Close what a strategy holds in a symbol, at the market, whatever gates and rules say."""
-        context.event_ts, context.now = at, self.blotter.now
+        context.event_ts, context.now = at, self.books.now
         proposed = context.close(because=reason)
         if proposed is None:
             return
@@ -237,12 +235,12 @@ class Engine:
         verdicts = [Verdict(KERNEL, Outcome.ALLOW, "flatten", reason)]
         self.totals.strategies.setdefault(context.strategy_id, StrategyTotals())
         self._write_down(decision, decision.params, {}, verdicts, intent, None)
-        self.blotter.send(intent, context, decision.price or ZERO)
+        self.books.send(intent, context, decision.price or ZERO)
 
     # From one generation to the next.
 
-    def _desk_of(self, generation: Generation) -> Desk:
-        return Desk(
+    def _desk_of(self, generation: Generation) -> RiskEngine:
+        return RiskEngine(
             self._gates,
             self._broker.objection,
             generation.advisors,
@@ -354,13 +352,13 @@ class Engine:
     def _route(
         self,
         instance: StrategyInstance,
-        before: Route | None,
+        before: Subscription | None,
         shown: Mapping[str, tuple[int, int]],
         gone_by: list[Batch],
         is_fresh: bool,
-    ) -> Route:
+    ) -> Subscription:
         totals = before.totals if before else self.totals.strategies.get(instance.name)
-        route = Route(instance, self._generation.number, totals)
+        route = Subscription(instance, self._generation.number, totals)
         if before is not None and before.instance.strategy is instance.strategy:
             route.succeed(before)
             if route.totals.failure:
@@ -372,27 +370,27 @@ class Engine:
             route.take(shown)
             try:
                 for batch in gone_by:
-                    route.teach(batch, self.blotter.context)
+                    route.teach(batch, self.books.context)
             except FROM_PLUGINS as error:  # a plugin may raise anything
                 self._quarantine(route, error)
                 return route
         route.totals.failure = ""
         return route
 
-    def _leave(self, route: Route, symbols: list[str], on_remove: OnRemove) -> list[str]:
+    def _leave(self, route: Subscription, symbols: list[str], on_remove: OnRemove) -> list[str]:
         """Do with positions in these symbols as `on_remove` says; tell what was done."""
-        blotter = self.blotter
+        books = self.books
         told, closing = [], []
         for symbol in symbols:
-            if not blotter.holds(route.name, [symbol]):
+            if not books.holds(route.name, [symbol]):
                 continue
-            held = f"{route.name} {symbol} {blotter.context(route.name, symbol).position.quantity}"
+            held = f"{route.name} {symbol} {books.context(route.name, symbol).position.quantity}"
             heir = self._heir(route.name, symbol) if on_remove == "handover" else None
             if heir is not None:
-                blotter.hand_over(route.name, heir, symbol)
+                books.hand_over(route.name, heir, symbol)
                 told.append(f"{held}: handed over to {heir}")
                 continue
-            blotter.cancel(route.name, symbol)
+            books.cancel(route.name, symbol)
             if on_remove == "flatten":
                 closing.append(symbol)
                 told.append(f"{held}: being closed")
@@ -402,7 +400,7 @@ class Engine:
             instance = replace(
                 route.instance, strategy=Closing(), columns=(), warmup=0, symbols=tuple(closing), enabled=True
             )
-            self._closing.append(Route(instance, self._generation.number, route.totals))
+            self._closing.append(Subscription(instance, self._generation.number, route.totals))
         return told
 
     def _heir(self, name: str, symbol: str) -> str | None:
@@ -418,7 +416,7 @@ class Engine:
 
     # What plugins do wrong.
 
-    def _contain(self, route: Route, error: BaseException, signal: Signal, context: Context) -> None:
+    def _contain(self, route: Subscription, error: BaseException, signal: Signal, context: Context) -> None:
         """Go back to the old code where new code has failed in its first rows; else ask the strategy nothing more."""
         try:
             answer = route.go_back()
@@ -436,15 +434,15 @@ class Engine:
         if answer is not None:
             self._decide(route, answer, signal, context)
 
-    def _quarantine(self, route: Route, error: BaseException) -> None:
+    def _quarantine(self, route: Subscription, error: BaseException) -> None:
         """Ask a strategy nothing more, and do with its positions as its `on_remove` says."""
         route.totals.failure = reason_of(error)
         self.totals.failures.setdefault(route.name, route.totals.failure)
         logs.error("strategy quarantined", strategy=route.name, error=route.totals.failure, exc_info=error)
         on_remove = route.instance.on_remove
-        if on_remove == "flatten" and self.blotter.holds(route.name, route.symbols):
+        if on_remove == "flatten" and self.books.holds(route.name, route.symbols):
             for symbol in sorted(route.symbols):
-                self.blotter.cancel(route.name, symbol)
+                self.books.cancel(route.name, symbol)
             route.close()
         else:
             route.stop()
@@ -460,12 +458,12 @@ class Engine:
                 if len(index):
                     route.totals.rows += len(index)
                     parts.append((route, index))
-        streams = [route.stream(batch, index, self.blotter.context) for route, index in parts]
+        streams = [route.stream(batch, index, self.books.context) for route, index in parts]
         if len(streams) < 2:
             return streams[0] if streams else ()
         return interleave(streams, [index for _, index in parts])
 
-    def _decide(self, route: Route, proposed: Any, signal: Signal, context: Context) -> None:
+    def _decide(self, route: Subscription, proposed: Any, signal: Signal, context: Context) -> None:
         complaint = _complaint(proposed, signal.symbol)
         if complaint:
             self._contain(route, TypeError(complaint), signal, context)
@@ -488,7 +486,7 @@ class Engine:
             generation=route.number,
         )
         number = client_order_id(key)
-        if self._audit.is_known(self._label, key) or (not self._is_simulated and self.blotter.knows(number)):
+        if self._audit.is_known(self._label, key) or (not self._is_simulated and self.books.knows(number)):
             self.totals.repeated += 1
             return
         has_price = context.price == context.price  # NaN: no price is known
@@ -505,7 +503,7 @@ class Engine:
         self._write_down(decision, params, msgspec.structs.asdict(signal), verdicts, intent, inputs)
         if intent is not None:
             context.last_order_at = decision.decided_at
-            self.blotter.send(intent, context, decision.price or ZERO)
+            self.books.send(intent, context, decision.price or ZERO)
 
     def _intend(self, decision: Decision, number: str, quantity: Decimal, purpose: Purpose) -> Intent:
         return Intent(
@@ -557,28 +555,28 @@ class Engine:
             self._tell(name, observer.on_decision, decision, verdicts, intent)
 
     def _risk_context(self, instance: StrategyInstance, decision: Decision, context: Context) -> RiskContext:
-        symbol, blotter = decision.symbol, self.blotter
+        symbol, books = decision.symbol, self.books
         account = self.account()
-        gross, own = blotter.exposures(decision.strategy_id)
+        gross, own = books.exposures(decision.strategy_id)
         return RiskContext(
             now=context.now,
             strategy_id=decision.strategy_id,
             price=money(context.price),
             price_ts=context.event_ts + instance.step_ns,
-            position=blotter.net(symbol),
+            position=books.net(symbol),
             strategy_position=context.position.quantity,
-            reserved_cash=blotter.reserved,
+            reserved_cash=books.reserved,
             account=account,
             limits=instance.limits,
             allow_shorts=self._allow_shorts,
             last_order_at=context.last_order_at,
-            orders=blotter.open_orders(symbol),
-            day_start_equity=blotter.day_start_equity,
-            day_low_equity=blotter.day_low_equity,
+            orders=books.open_orders(symbol),
+            day_start_equity=books.day_start_equity,
+            day_low_equity=books.day_low_equity,
             gross_exposure=gross,
             strategy_exposure=own,
-            open_orders=len(blotter.working),
-            orders_last_minute=blotter.orders_since(context.now - MINUTE),
+            open_orders=len(books.working),
+            orders_last_minute=books.orders_since(context.now - MINUTE),
         )
 
     def _note_failure(self, name: str, error: BaseException) -> None:

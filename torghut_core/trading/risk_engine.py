@@ -108,7 +108,7 @@ def _gate(code: str, is_open: bool, value: str = "", limit: str = "") -> Verdict
     return Verdict(KERNEL, Outcome.ALLOW if is_open else Outcome.DENY, code, value, limit)
 
 
-class Desk:
+class RiskEngine:
     """Asks gates, advisors and rules about decisions.
 
     Parameters

@@ -25,7 +25,7 @@ TRIAL_ROWS = 100
 """So many rows new code is on trial for."""
 
 Ask: TypeAlias = Callable[[Signal, Context], Any]
-Row: TypeAlias = "tuple[Route, Signal, Context, int, int, float]"
+Row: TypeAlias = "tuple[Subscription, Signal, Context, int, int, float]"
 """A signal row on its way to a strategy: with position, loop time and close."""
 
 
@@ -45,11 +45,11 @@ class StrategyTotals(msgspec.Struct):
 class Trial(msgspec.Struct):
     """The first rows of new code, and the route with the old code, as it was before them."""
 
-    before: Route
+    before: Subscription
     seen: list[tuple[Signal, Context, int, float]] = []
 
 
-class Route:
+class Subscription:
     """One strategy of a generation at the stream.
 
     Parameters
@@ -85,7 +85,7 @@ class Route:
         self._wanted = np.zeros(0, bool)
         self._settle()
 
-    def succeed(self, before: Route, *, is_on_trial: bool = False) -> None:
+    def succeed(self, before: Subscription, *, is_on_trial: bool = False) -> None:
         """Go on where the route of the generation before is: with the same strategy, or with new code on trial."""
         known = self.symbols & before.symbols
         self.left = {symbol: rows for symbol, rows in (self.left | before.left).items() if symbol in self.symbols}

@@ -378,7 +378,7 @@ def test_rows_out_of_bounds_are_bad_input(api, ask_api, kernel, query):
 
 
 def test_time_that_is_none_is_bad_input(api, ask_api, kernel):
-    """The kernel's complaint about `since`, with the mend, is the answer."""
+    """The kernel's complaint about `since`, with the fix, is the answer."""
     kernel.raises["rows"] = InputError("since=today: is no time (write it as 2026-01-05T14:30:00Z)")
     answer = ask_api(api(), "GET", "/trading/decisions?since=today")
     assert (answer.status, answer.json) == (400, {"error": str(kernel.raises["rows"])})

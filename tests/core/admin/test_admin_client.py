@@ -160,7 +160,7 @@ def test_refusal_becomes_the_fitting_error(api, kernel, tokens):
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"url": 3}', '{"url": "http://'])
 def test_broken_state_file_is_told(tmp_path, content):
-    """A file that torghut cannot have written is an error with its mend."""
+    """A file that torghut cannot have written is an error with its fix."""
     (tmp_path / "admin.json").write_text(content)
     with pytest.raises(StateError, match=r"admin\.json is not what torghut wrote .*--url"):
         connect(None, tmp_path, None)

@@ -257,7 +257,7 @@ def test_last_entry_with_a_fitting_hash_is_not_the_head(written, tamper):
 
 
 def cut(store, seq):
-    """Statements that cut the log behind an entry, and the lease that its tail is about, and mend the head."""
+    """Statements that cut the log behind an entry, and the lease that its tail is about, and fix the head."""
     value = canonical_json(Head(seq, store_hash(store, seq))._asdict()).decode()
     return (
         f"DELETE FROM audit_log WHERE seq > {seq}",

@@ -1,4 +1,4 @@
-"""A schema that would lock somebody out is found before it is released, and told by file, field and mend."""
+"""A schema that would lock somebody out is found before it is released, and told by file, field and fix."""
 
 import copy
 import json
@@ -196,7 +196,7 @@ def folder(tmp_path):
 
 
 def test_a_change_of_ours_is_told_with_file_field_and_mend(folder):
-    """The message is enough to mend it."""
+    """The message is enough to fix it."""
     path = folder / "trades.avsc"
     path.write_text(path.read_text().replace('{"name": "p", "type": "double"', '{"name": "p", "type": "float"'))
     (problem,) = check_schemas(folder=folder)

@@ -159,7 +159,7 @@ def test_user_and_password_are_sent_and_never_shown(server):
     ],
 )
 def test_every_refusal_has_its_class_and_mend(server, registry, answer, error_class, is_passing):
-    """A caller knows whether to try again, and a reader what to mend."""
+    """A caller knows whether to try again, and a reader what to fix."""
     server.answer = answer
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1.* \(|bytes") as caught:
         registry.register("x", '"string"')

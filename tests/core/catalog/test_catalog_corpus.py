@@ -23,7 +23,7 @@ def told(path, host):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_broken_catalog_is_told_in_these_words(case, fakes, monkeypatch):
-    """File, line, column, key, what is wrong and how to mend it, for all that is wrong, and nothing else."""
+    """File, line, column, key, what is wrong and how to fix it, for all that is wrong, and nothing else."""
     monkeypatch.chdir(CORPUS)
     assert told(case.name, fakes) == (CORPUS / f"{case.stem}.txt").read_text(encoding="utf-8")
 

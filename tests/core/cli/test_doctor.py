@@ -1,4 +1,4 @@
-"""`torghut doctor`: what is unsafe is told, with its mend; what is not is not; and nothing is changed by looking."""
+"""`torghut doctor`: what is unsafe is told, with its fix; what is not is not; and nothing is changed by looking."""
 
 import itertools
 import json
@@ -256,7 +256,7 @@ def test_control_that_is_not_running_is_not_well(look, state, to):
         found = look()
         assert unwell(found) == ["control"]
         assert f"{to.replace('_', '-')}: fat finger (jane) since 20" in found["control"].detail
-        assert "torghut unkill" in found["control"].mend
+        assert "torghut unkill" in found["control"].hint
         controls.turn("running", reason="all well", actor="ann")
     assert "running: all well (ann) since 20" in look()["control"].detail
 
@@ -295,7 +295,7 @@ def test_database_of_an_older_version_is_left_as_it_is(look, state):
     found = look()
     assert unwell(found) == ["audit"]
     assert "version 0001" in found["audit"].detail
-    assert found["audit"].mend == "torghut db upgrade"
+    assert found["audit"].hint == "torghut db upgrade"
     with closing(sqlite3.connect(state / "audit.db")) as database:
         assert database.execute("select version_num from alembic_version").fetchall() == [("0001",)]
 
@@ -359,7 +359,7 @@ def test_kernel_that_runs_is_asked(look, kernel, live, monkeypatch):
     assert {subject for subject in found if subject.startswith("kernel, ")} == {
         f"kernel, {name}" for name in kernel.checks
     }
-    assert kernel.checks.keys() == doctor.MENDS.keys()
+    assert kernel.checks.keys() == doctor.HINTS.keys()
     assert found["signal store"].detail == "in use: left alone"
     assert "the hash chain is intact" in found["audit"].detail
     assert "an environment of its own" in found["broker alpaca"].detail
@@ -372,7 +372,7 @@ def test_what_is_wrong_with_it_is_told_with_a_mend(look, kernel):
     found = look()
     assert unwell(found) == ["kernel, venue"]
     assert found["kernel, venue"].detail == "ES: 5 here, 4 there; NQ: 1 here, 0 there"
-    assert found["kernel, venue"].mend.startswith("torghut reconcile")
+    assert found["kernel, venue"].hint.startswith("torghut reconcile")
 
 
 def test_kernel_that_does_not_let_us_in(look, kernel, state):

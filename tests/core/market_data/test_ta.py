@@ -122,7 +122,7 @@ def test_store_that_refuses_is_waited_for(parts, trades, whole, monkeypatch):
 
 
 def test_store_that_will_never_take_rows_ends_it(parts, trades):
-    """What trying again cannot mend (a wrong password) ends the process, loudly."""
+    """What trying again cannot fix (a wrong password) ends the process, loudly."""
 
     class Refusing(parts.Store):
         def flush(self):
@@ -474,7 +474,7 @@ def test_damaged_snapshot_gives_way_to_the_one_before(tmp_path):
 
 
 def test_snapshots_that_are_all_damaged_stop_the_start(tmp_path):
-    """State that is there and cannot be read is told, with its file and the mend, and not taken for none."""
+    """State that is there and cannot be read is told, with its file and the fix, and not taken for none."""
     store = SnapshotStore(str(tmp_path))
     assert store.load("ta-0") is None
     store.save("ta-0", snapshot(1))

@@ -363,7 +363,7 @@ def test_a_disk_that_takes_nothing_degrades_and_the_list_holds(tmp_path, log):
 
 
 def test_entries_that_are_no_symbols_are_left_out_and_named(log):
-    """One misspelt pair does not keep the others from being changed; it is named, and the gauge is up until it is mended."""
+    """One misspelt pair does not keep the others from being changed; it is named, and the gauge is up until it is fixed."""
 
     async def run():
         async with jangar() as server:
@@ -522,7 +522,7 @@ def test_static_list_stands():
 
 
 def test_static_list_without_symbols_closes_the_gate():
-    """An empty list is said, with the setting to mend it."""
+    """An empty list is said, with the setting to fix it."""
     gate = StaticUniverse([]).gates()["universe"]
     assert (gate.error_class, "TRADING_STATIC_SYMBOLS" in gate.reason) == ("no-symbols", True)
 

@@ -258,7 +258,7 @@ def test_random_reports_keep_the_order_sound(events):
 
 
 def test_picture_in_the_docs_is_the_table():
-    """docs/order-lifecycle.md shows the table as it is; to mend it, paste what `diagram()` gives."""
+    """docs/order-lifecycle.md shows the table as it is; to fix it, paste what `diagram()` gives."""
     page = Path(__file__).resolve().parents[3] / "docs" / "order-lifecycle.md"
     shown = re.search(r"```mermaid\n(.*?)\n```", page.read_text(encoding="utf-8"), re.DOTALL)
     assert shown is not None

@@ -385,7 +385,7 @@ def test_params_that_cannot_be_described_are_left_out(plugin_module):
 
 
 def test_all_reasons_of_a_module_are_told_at_once(plugin_module):
-    """An author mends everything in one go."""
+    """An author fixes everything in one go."""
     reason = left_out(plugin_module, **strategy(columns=("rsi41",), state=(1,)))
     assert reason.count("; ") == 1
 

@@ -147,14 +147,14 @@ class Live:
         self.audit.commit()
         return self.engine.totals.decisions - before
 
-    def take_up(self, files, actor="me", releases=True):
+    def apply(self, files, actor="me", releases=True):
         """What a watcher does: the texts of the files, or one text."""
         files = {"trading.yaml": files} if isinstance(files, str) else files
         try:
             draft = load_draft(files)
             for _ in range(10):
                 plan = self.reloader.plan(draft, self.reloader.begin(), releases=releases)
-                if self.reloader.take_up(plan, actor):
+                if self.reloader.apply(plan, actor):
                     return self.status
         except CatalogError as error:
             self.reloader.refuse(error)

@@ -56,7 +56,7 @@ def test_new_code_goes_on_with_the_state_of_the_old(coded, flip_host):
     loop.trade(3)
     old = strategy(loop)
     edit("new", New)
-    assert loop.take_up(HEAD + ONE).outcome == "taken up"
+    assert loop.apply(HEAD + ONE).outcome == "taken up"
     assert type(strategy(loop)) is New
     loop.trade(2)
     assert (strategy(loop).rows, old.rows) == ({"ES": 5}, {"ES": 3})
@@ -69,7 +69,7 @@ def test_same_decisions_by_reinstalled_code(coded):
         plain.trade(3)
         swapped.trade(3)
         edit(f"build {number}")
-        assert swapped.take_up(HEAD + TWO).is_good
+        assert swapped.apply(HEAD + TWO).is_good
     assert [plain.decisions(name) for name in "ab"] == [swapped.decisions(name) for name in "ab"]
 
 
@@ -93,7 +93,7 @@ def test_state_that_is_not_taken_leaves_the_old_code(coded, flip_host):
     loop.trade(3)
     old = strategy(loop)
     edit("new", New)
-    status = loop.take_up(HEAD + TWO.replace("every: 2", "every: 3"))
+    status = loop.apply(HEAD + TWO.replace("every: 2", "every: 3"))
     assert strategy(loop) is old
     assert type(strategy(loop, "b")) is New
     assert status.problems == [
@@ -107,8 +107,8 @@ def test_state_that_is_not_taken_leaves_the_old_code(coded, flip_host):
         def load_state(self, state, version):
             self.rows = state["rows"]
 
-    edit("mended", Mended)
-    assert loop.take_up(HEAD + TWO.replace("every: 2", "every: 3")).is_good
+    edit("fixed", Mended)
+    assert loop.apply(HEAD + TWO.replace("every: 2", "every: 3")).is_good
     assert strategy(loop) is not old
 
 
@@ -119,7 +119,7 @@ def test_state_that_is_not_given_leaves_the_old_code(coded):
     old = strategy(loop)
     old.save_state = Refuses.save_state.__get__(old)
     edit("new")
-    assert "no state for you" in loop.take_up(HEAD + ONE).problems[0]
+    assert "no state for you" in loop.apply(HEAD + ONE).problems[0]
     assert strategy(loop) is old
     assert loop.trade(3)
 
@@ -138,7 +138,7 @@ def test_state_version_lets_new_code_read_old_state(coded, flip_host):
     loop, edit = coded(ONE)
     loop.trade(3)
     edit("new", New)
-    loop.take_up(HEAD + ONE)
+    loop.apply(HEAD + ONE)
     assert (versions, strategy(loop).rows) == ([1], {"ES": 103})
 
 
@@ -157,14 +157,14 @@ def test_code_that_fails_in_its_first_rows_is_taken_back(coded, flip_host, after
     loop.trade(3)
     old = strategy(loop)
     edit("new", New)
-    loop.take_up(HEAD + TWO)
+    loop.apply(HEAD + TWO)
     number = loop.engine.generation.number
     plain.trade(5)
     loop.trade(5)
     assert loop.engine.reverted["a"] == ("new", "RuntimeError: first rows")
     assert not loop.engine.quarantined
     loop.reloader.go_back()
-    status = loop.take_up(HEAD + TWO)
+    status = loop.apply(HEAD + TWO)
     assert "strategy 'a': its first rows failed: RuntimeError: first rows" in status.problems[0]
     assert strategy(loop) is old
     plain.trade(3)
@@ -184,7 +184,7 @@ def test_code_that_gives_nonsense_in_its_first_rows_is_taken_back(coded, flip_ho
     loop, edit = coded(ONE)
     loop.trade(3)
     edit("new", New)
-    loop.take_up(HEAD + ONE)
+    loop.apply(HEAD + ONE)
     assert loop.trade(3)
     assert list(loop.engine.reverted) == ["a"]
 
@@ -202,7 +202,7 @@ def test_code_that_fails_after_its_trial_is_quarantined(coded, flip_host, monkey
     loop, edit = coded(ONE)
     loop.trade(3)
     edit("new", New)
-    loop.take_up(HEAD + ONE)
+    loop.apply(HEAD + ONE)
     loop.trade(6)
     assert list(loop.engine.quarantined) == ["a"]
 
@@ -212,7 +212,7 @@ def test_changed_parameters_with_new_code_begin_anew(coded):
     loop, edit = coded(ONE)
     loop.trade(3)
     edit("new")
-    loop.take_up(HEAD + ONE.replace("[ES]}", "[ES], params: {every: 2}}"))
+    loop.apply(HEAD + ONE.replace("[ES]}", "[ES], params: {every: 2}}"))
     assert strategy(loop).rows == {}
 
 
@@ -233,10 +233,10 @@ def test_rules_hand_their_state_over_too(coded):
     loop, edit = coded(ONE + "risk: [{use: cooldown}]\n")
     edit("counting", Counts, "risk rule", "cooldown")
     text = HEAD + ONE + "risk: [{use: cooldown, params: {}}]\n"
-    loop.take_up(text)
+    loop.apply(text)
     loop.trade(3)
     edit("counting on", Counts, "risk rule", "cooldown")
-    loop.take_up(text)
+    loop.apply(text)
     loop.trade(3)
     ((_, rule),) = loop.engine.generation.rules
     assert rule.seen == 6
@@ -262,16 +262,16 @@ def test_code_that_reads_other_columns_and_fails_is_taken_back(coded, flip_host)
 
     loop, edit = coded(ONE)
     edit("old", Old)
-    loop.take_up(HEAD + ONE.replace("[ES]}", "[ES], enabled: true}"))
+    loop.apply(HEAD + ONE.replace("[ES]}", "[ES], enabled: true}"))
     loop.trade(3)
     edit("new", New)
-    loop.take_up(HEAD + ONE)
+    loop.apply(HEAD + ONE)
     loop.trade(3)
     assert list(loop.engine.reverted) == ["a"]
     assert not loop.engine.quarantined
     assert loop.trade(3)
     loop.reloader.go_back()
-    assert "first rows" in loop.take_up(HEAD + ONE).problems[0]
+    assert "first rows" in loop.apply(HEAD + ONE).problems[0]
     assert loop.trade(3)
 
 
@@ -285,7 +285,7 @@ def test_limits_that_came_with_failing_code_stay(coded, flip_host):
     loop, edit = coded(ONE)
     loop.trade(3)
     edit("new", New)
-    loop.take_up(HEAD + ONE.replace("[ES]}", "[ES], cooldown_seconds: 7}"))
+    loop.apply(HEAD + ONE.replace("[ES]}", "[ES], cooldown_seconds: 7}"))
     loop.trade(1)
     (instance,) = loop.engine.generation.strategies
     assert (instance.limits.cooldown_seconds, type(instance.strategy)) == (7, flip(flip_host))

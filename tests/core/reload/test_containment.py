@@ -78,10 +78,10 @@ def test_position_of_a_quarantined_strategy_is_handed_over(live):
 
 
 def test_next_good_generation_ends_the_quarantine(live):
-    """With its parameters mended it trades again, by a new instance."""
+    """With its parameters fixed it trades again, by a new instance."""
     loop = live(GOOD + BAD % ("raise", "freeze"), HEAD)
     loop.trade()
-    loop.take_up(HEAD + GOOD + (BAD % ('""', "freeze")))
+    loop.apply(HEAD + GOOD + (BAD % ('""', "freeze")))
     assert loop.engine.states() == {"bad": "trading", "good": "trading"}
     loop.trade()
     assert loop.decisions("bad")
@@ -93,9 +93,9 @@ def test_operators_reload_ends_the_quarantine(live):
     loop.trade(1)
     loop.engine.generation.strategies[0].strategy.rows = None
     loop.trade(1)
-    loop.take_up(HEAD + GOOD, releases=False)
+    loop.apply(HEAD + GOOD, releases=False)
     assert loop.engine.states() == {"good": "quarantined"}
-    loop.take_up(HEAD + GOOD, releases=True)
+    loop.apply(HEAD + GOOD, releases=True)
     assert loop.engine.states() == {"good": "trading"}
 
 
@@ -103,7 +103,7 @@ def test_quarantine_stays_over_changes_of_others(live):
     """A reload that nobody asked for, for another strategy's sake, leaves it where it is."""
     loop = live(GOOD + BAD % ("raise", "freeze"), HEAD)
     loop.trade()
-    loop.take_up(HEAD + GOOD.replace("every: 2", "every: 3") + BAD % ("raise", "freeze"), releases=False)
+    loop.apply(HEAD + GOOD.replace("every: 2", "every: 3") + BAD % ("raise", "freeze"), releases=False)
     assert loop.engine.states()["bad"] == "quarantined"
     rows = loop.engine.totals.strategies["bad"].rows
     loop.trade()
@@ -150,7 +150,7 @@ def test_strategy_that_does_not_come_back_is_interrupted(watched, hang):
     """After its budget it is quarantined, whatever it catches; the others trade on."""
     strategy = next(each.strategy for each in watched.engine.generation.strategies if each.name == "bad")
     strategy.on_signal = hang
-    watched.take_up(HEAD + GOOD + BAD.replace("symbols", "cooldown_seconds: 1, symbols") % ('""', "freeze"))
+    watched.apply(HEAD + GOOD + BAD.replace("symbols", "cooldown_seconds: 1, symbols") % ('""', "freeze"))
     watched.trade()
     assert watched.engine.quarantined == {"bad": "Overrun: it took more than 0.05 s of one batch"}
     assert watched.decisions("good")
@@ -158,7 +158,7 @@ def test_strategy_that_does_not_come_back_is_interrupted(watched, hang):
 
 def test_rule_that_does_not_come_back_denies(watched):
     """A rule that cannot answer in time says no, and the loop goes on."""
-    watched.take_up(HEAD + GOOD + "risk: [{use: cooldown}]\n")
+    watched.apply(HEAD + GOOD + "risk: [{use: cooldown}]\n")
     ((_, rule),) = watched.engine.generation.rules
     rule.check = spin
     watched.engine._desk._plugins = [("cooldown", rule.check)]

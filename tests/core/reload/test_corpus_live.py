@@ -19,7 +19,7 @@ def test_corpus_is_large_enough():
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_trading_goes_on_and_the_next_good_catalog_is_taken(case, live, monkeypatch):
-    """The status tells each problem in the expected words; what trades is right; the mended catalog clears it."""
+    """The status tells each problem in the expected words; what trades is right; the fixed catalog clears it."""
     monkeypatch.chdir(CORPUS)
     loop = live(FLIP)
     assert loop.trade(3)
@@ -28,7 +28,7 @@ def test_trading_goes_on_and_the_next_good_catalog_is_taken(case, live, monkeypa
     except CatalogError as error:
         loop.reloader.refuse(error)
     else:
-        loop.take_up(dict(files))
+        loop.apply(dict(files))
     expected = (CORPUS / f"{case.stem}.txt").read_text(encoding="utf-8").splitlines()
     assert set(expected) <= set("\n".join(loop.status.problems).splitlines())
     assert not loop.status.is_good
@@ -36,7 +36,7 @@ def test_trading_goes_on_and_the_next_good_catalog_is_taken(case, live, monkeypa
     loop.trade(3)
     assert not loop.engine.quarantined
     good = {"trading.yaml": live_text()}
-    assert loop.take_up(good).is_good
+    assert loop.apply(good).is_good
     assert loop.trade(3)
     assert kept or "flip" in loop.engine.states()
 

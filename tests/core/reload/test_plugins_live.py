@@ -117,7 +117,7 @@ def register_sources(register):
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_old_code_trades_on_and_the_next_good_code_is_taken(case, site, live, flip_module):
-    """The status says why, the other strategy does not notice, and the mended code takes over."""
+    """The status says why, the other strategy does not notice, and the fixed code takes over."""
     code, helper, reason = BROKEN[case]
 
     def load(_allow, before):
@@ -130,11 +130,11 @@ def test_old_code_trades_on_and_the_next_good_code_is_taken(case, site, live, fl
     assert made
 
     site.write(code, helper)
-    loop.take_up(TEXT)
+    loop.apply(TEXT)
     loop.trade(3)
     if loop.engine.reverted:
         loop.reloader.go_back()
-        loop.take_up(TEXT, releases=False)
+        loop.apply(TEXT, releases=False)
     assert reason in " ".join(loop.status.problems)
     assert not loop.status.is_good
     assert not loop.engine.quarantined
@@ -144,7 +144,7 @@ def test_old_code_trades_on_and_the_next_good_code_is_taken(case, site, live, fl
     assert [because for *_, because, _ in loop.decisions("mine")].count("version 1")
 
     site.write(helper="WHY = 'version 2'\n")
-    assert loop.take_up(TEXT).problems == []
+    assert loop.apply(TEXT).problems == []
     loop.trade(4)
     assert "version 2" in [because for *_, because, _ in loop.decisions("mine")]
     assert loop.decisions("other")

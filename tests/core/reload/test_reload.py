@@ -29,7 +29,7 @@ def test_equivalent_catalog_is_no_new_generation(live):
     loop.trade()
     _, a, b = TWO.splitlines()
     other = "\n".join(["# edited", "strategies:", b.replace("BTC/USD", "'BTC/USD'"), a, ""])
-    status = loop.take_up("mode: sync\n" + HEAD + other)
+    status = loop.apply("mode: sync\n" + HEAD + other)
     assert (status.outcome, status.problems, loop.engine.generation.number) == ("unchanged", [], 1)
 
 
@@ -38,7 +38,7 @@ def test_unchanged_entries_keep_instance_and_state(live):
     loop = live(TWO)
     loop.trade(3)
     a, b = (each.strategy for each in loop.engine.generation.strategies)
-    loop.take_up(HEAD + TWO.replace("every: 2", "every: 3"))
+    loop.apply(HEAD + TWO.replace("every: 2", "every: 3"))
     after = {each.name: each.strategy for each in loop.engine.generation.strategies}
     assert after["a"] is a
     assert after["b"] is not b
@@ -51,7 +51,7 @@ def test_unrelated_change_leaves_the_others_decisions(live):
     alone, beside = live(FLIP), live(FLIP)
     for other in (TWO, TWO.replace("every: 2", "every: 1"), FLIP):
         alone.trade(4), beside.trade(4)
-        beside.take_up(HEAD + other)
+        beside.apply(HEAD + other)
     alone.trade(4), beside.trade(4)
     assert alone.decisions("a") == beside.decisions("a")
     assert beside.decisions("b")
@@ -61,7 +61,7 @@ def test_decisions_carry_the_generation_that_made_them(live):
     """From the swap on decisions carry the new number; its row in the audit has diff, actor, outcome and code."""
     loop = live(FLIP)
     loop.trade(2)
-    loop.take_up(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"), actor="alice")
+    loop.apply(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"), actor="alice")
     loop.trade(2)
     assert [row["generation"] for row in loop.audit.decisions(loop.account)] == [1, 1, 2, 2]
     _, row = loop.audit.rows("catalog_generations")
@@ -81,7 +81,7 @@ def test_removed_strategy_follows_on_remove(live, on_remove, left, working):
     loop = live(TWO.replace("[ES, BTC/USD]", f"[ES], on_remove: {on_remove}"))
     loop.trade(3)
     assert loop.held("b") == 1
-    loop.take_up(HEAD + FLIP)
+    loop.apply(HEAD + FLIP)
     assert loop.engine.states().get("b") == ("closing" if on_remove == "flatten" else None)
     loop.trade(4)
     assert loop.held("b") == left
@@ -95,18 +95,18 @@ def test_fill_of_a_strategy_that_is_long_gone_still_counts(live):
     """An order of a strategy that left two generations ago is filled after all: its position and counts follow."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES]"))
     loop.trade(2)
-    blotter = loop.engine.blotter
-    (late,) = [number for number, each in blotter.working.items() if each.context.strategy_id == "b"]
-    intent = blotter.working[late].order.intent
-    loop.take_up(HEAD + FLIP)
-    loop.take_up(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"))
+    books = loop.engine.books
+    (late,) = [number for number, each in books.working.items() if each.context.strategy_id == "b"]
+    intent = books.working[late].order.intent
+    loop.apply(HEAD + FLIP)
+    loop.apply(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"))
     fill = Fill(
         client_order_id=late, fill_id="late", symbol="ES", side=intent.side, quantity=intent.quantity,
         price=Decimal(100), fee=Decimal(0), event_ts=loop.engine.now,
     )  # fmt: skip
     said = [Report(client_order_id=late, event=OrderEvent.FILL, event_ts=loop.engine.now, fill=fill)]
-    blotter._broker.updates = lambda: [said.pop()] if said else []
-    blotter.hear()
+    books._broker.updates = lambda: [said.pop()] if said else []
+    books.apply_updates()
     assert loop.held("b") == 1
     assert loop.engine.totals.strategies["b"].fills == 1
 
@@ -117,7 +117,7 @@ def test_position_is_handed_over(live):
     loop.trade(3)
     mine, theirs = loop.engine.positions["a", "ES"], loop.engine.positions["b", "ES"]
     assert theirs.quantity == 3
-    loop.take_up(HEAD + FLIP)
+    loop.apply(HEAD + FLIP)
     assert (loop.held("b"), loop.held("a")) == (0, mine.quantity + 3)
     loop.trade(2)
     assert sum(position.quantity for position in loop.engine.generation.broker.positions().values()) == loop.held("a")
@@ -127,7 +127,7 @@ def test_handover_without_an_heir_keeps_the_position(live):
     """Nobody else trades the symbol: the position is kept."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[BTC/USD], on_remove: handover"))
     loop.trade(3)
-    loop.take_up(HEAD + FLIP)
+    loop.apply(HEAD + FLIP)
     loop.trade(3)
     assert loop.held("b", "BTC/USD") == 1
 
@@ -137,7 +137,7 @@ def test_symbol_taken_out_follows_on_remove_of_the_entry_that_stays(live):
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES, BTC/USD], on_remove: flatten"))
     loop.trade(3)
     assert loop.held("b", "BTC/USD") == 1
-    loop.take_up(HEAD + TWO.replace("[ES, BTC/USD]", "[ES], on_remove: flatten"))
+    loop.apply(HEAD + TWO.replace("[ES, BTC/USD]", "[ES], on_remove: flatten"))
     loop.trade(3)
     assert loop.held("b", "BTC/USD") == 0
     assert loop.engine.states()["b"] == "trading"
@@ -147,10 +147,10 @@ def test_removed_and_listed_again_goes_on_with_its_position(live):
     """A frozen position is the strategy's again when it comes back."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES]"))
     loop.trade(3)
-    loop.take_up(HEAD + FLIP)
+    loop.apply(HEAD + FLIP)
     loop.trade(2)
     assert loop.held("b") == 1
-    loop.take_up(HEAD + TWO.replace("[ES, BTC/USD]", "[ES]"))
+    loop.apply(HEAD + TWO.replace("[ES, BTC/USD]", "[ES]"))
     loop.trade(3)
     assert loop.held("b") == 0
 
@@ -159,7 +159,7 @@ def test_merge_leaves_what_is_no_longer_listed(live):
     """Under `mode: merge` an unlisted strategy trades on."""
     loop = live(TWO)
     loop.trade(2)
-    loop.take_up("mode: merge\n" + HEAD + FLIP)
+    loop.apply("mode: merge\n" + HEAD + FLIP)
     assert loop.engine.states() == {"a": "trading", "b": "trading"}
     assert "b" in [entry.name for entry in loop.engine.generation.catalog.strategies]
 
@@ -168,7 +168,7 @@ def test_restart_fields_stay_and_are_pending(live):
     """Source, stages and broker stay as they are; the status says what waits for a restart."""
     loop = live(FLIP)
     broker = loop.engine.generation.broker
-    status = loop.take_up(HEAD.replace("params: {}", "params: {cash: 5}") + FLIP)
+    status = loop.apply(HEAD.replace("params: {}", "params: {cash: 5}") + FLIP)
     (change,) = status.pending
     assert (change["kind"], change["timing"], change["fields"][0]["key"]) == (
         "pipeline",
@@ -186,14 +186,14 @@ def test_bars_change_when_the_strategy_is_flat(live):
     loop.trade(4)
     assert "a" in loop.engine.holding
     five = HEAD + text.replace("1Min", "5Min")
-    status = loop.take_up(five)
+    status = loop.apply(five)
     assert [change["timing"] for change in status.pending] == ["when_flat"]
     assert loop.engine.generation.strategies[0].step_ns == 60 * 10**9
     assert not loop.reloader.is_waiting
     loop.trade(3)
     assert "a" not in loop.engine.holding
     assert loop.reloader.is_waiting
-    status = loop.take_up(five)
+    status = loop.apply(five)
     assert not status.pending
     assert loop.engine.generation.strategies[0].step_ns == 300 * 10**9
 
@@ -205,7 +205,7 @@ def test_plan_that_a_new_position_has_overtaken_is_made_anew(live):
     plan = loop.reloader.plan(draft, loop.reloader.begin())
     loop.trade(3)
     assert "a" in loop.engine.holding
-    assert not loop.reloader.take_up(plan, "me")
+    assert not loop.reloader.apply(plan, "me")
 
 
 def test_changed_parameters_warm_up_from_the_signal_store(live):
@@ -213,7 +213,7 @@ def test_changed_parameters_warm_up_from_the_signal_store(live):
     loop = live(FLIP)
     loop.trade(10)
     made = len(loop.decisions("a"))
-    loop.take_up(HEAD + FLIP.replace("[ES]}", "[ES], params: {warmup: 4}}"))
+    loop.apply(HEAD + FLIP.replace("[ES]}", "[ES], params: {warmup: 4}}"))
     (instance,) = loop.engine.generation.strategies
     assert instance.strategy.rows == {"ES": 5}
     assert len(loop.decisions("a")) == made
@@ -225,7 +225,7 @@ def test_strategy_does_not_trade_before_it_is_warm(live):
     """With too little history it is shown rows until it has seen enough, and its answers are dropped."""
     loop = live(FLIP)
     loop.trade(2)
-    loop.take_up(HEAD + TWO.replace("every: 2", "every: 1, warmup: 5"))
+    loop.apply(HEAD + TWO.replace("every: 2", "every: 1, warmup: 5"))
     assert loop.engine.states()["b"] == "warming"
     loop.trade(3)
     assert loop.engine.states()["b"] == "trading"
@@ -241,7 +241,7 @@ def test_rows_that_went_by_during_the_warm_up_are_shown(live):
     draft = load_draft({"t": HEAD + FLIP.replace("[ES]}", "[ES], params: {warmup: 2}}")})
     plan = loop.reloader.plan(draft, loop.reloader.begin())
     loop.trade(3)
-    assert loop.reloader.take_up(plan, "me")
+    assert loop.reloader.apply(plan, "me")
     (instance,) = loop.engine.generation.strategies
     assert instance.strategy.rows == {"ES": 3 + 3}
 
@@ -251,7 +251,7 @@ def test_added_symbol_is_warmed_by_its_own_rows(live):
     text = FLIP.replace("[ES]}", "[ES], params: {warmup: 2}}")
     loop = live(text)
     loop.trade(6)
-    loop.take_up(HEAD + text.replace("[ES]", "[ES, BTC/USD]"))
+    loop.apply(HEAD + text.replace("[ES]", "[ES, BTC/USD]"))
     loop.trade(2)
     assert {symbol for symbol, *_ in loop.decisions("a")} == {"ES"}
     loop.trade(1)
@@ -263,7 +263,7 @@ def test_single_bad_entry_keeps_its_last_good_version(live):
     loop = live(TWO)
     loop.trade(2)
     bad = TWO.replace("every: 2", "evry: 2").replace("[ES]}", "[ES], params: {quantity: 2}}")
-    status = loop.take_up(HEAD + bad)
+    status = loop.apply(HEAD + bad)
     assert problems(loop) == [
         "trading.yaml:10:81: strategies[1].params.evry: unknown parameter of strategy 'flip' (did you mean 'every'?)"
     ]
@@ -271,13 +271,13 @@ def test_single_bad_entry_keeps_its_last_good_version(live):
     a, b = loop.engine.generation.strategies
     assert (a.params["quantity"], b.params["every"]) == ("2", 2)
     assert loop.trade(4)
-    assert loop.take_up(HEAD + TWO).is_good
+    assert loop.apply(HEAD + TWO).is_good
 
 
 def test_bad_new_entry_stays_out(live):
     """There is no last good version of it."""
     loop = live(FLIP)
-    loop.take_up(
+    loop.apply(
         HEAD
         + TWO.replace(
             "use: flip, base_timeframe: 1Min, symbols: [ES, BTC", "use: flop, base_timeframe: 1Min, symbols: [ES, BTC"
@@ -291,7 +291,7 @@ def test_entry_whose_name_cannot_be_read_takes_nobody_out(live):
     """A slip in a name must not look like a removal, which would close positions."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES], on_remove: flatten"))
     loop.trade(3)
-    loop.take_up(HEAD + TWO.replace("name: b", "nam: b"))
+    loop.apply(HEAD + TWO.replace("name: b", "nam: b"))
     assert loop.engine.states() == {"a": "trading", "b": "trading"}
     assert loop.held("b") == 1
 
@@ -299,7 +299,7 @@ def test_entry_whose_name_cannot_be_read_takes_nobody_out(live):
 def test_two_entries_of_one_name_are_both_left_as_they_were(live):
     """Nobody can say which one was meant."""
     loop = live(TWO)
-    loop.take_up(HEAD + TWO.replace("name: b", "name: a"))
+    loop.apply(HEAD + TWO.replace("name: b", "name: a"))
     a, b = loop.engine.generation.strategies
     assert (a.params["every"], b.params["every"]) == (1, 2)
     assert "stands at" in problems(loop)[0]
@@ -309,7 +309,7 @@ def test_bad_rule_keeps_its_last_good_version_and_place(live):
     """A rule that is written wrongly goes on as it was, in its place in the order."""
     risk = "risk: [{use: cooldown}, {use: max-notional, params: {quantity_step: 2}}]\n"
     loop = live(FLIP + risk)
-    loop.take_up(HEAD + FLIP + risk.replace("use: cooldown", "use: cooldown, params: {quantity_step: -1}"))
+    loop.apply(HEAD + FLIP + risk.replace("use: cooldown", "use: cooldown, params: {quantity_step: -1}"))
     assert [name for name, _ in loop.engine.generation.rules] == ["cooldown", "max-notional"]
     assert "strategies" not in problems(loop)[0]
     assert "risk[0].params.quantity_step" in problems(loop)[0]
@@ -319,7 +319,7 @@ def test_rule_whose_name_cannot_be_read_takes_no_rule_out(live):
     """A slip in a rule loosens nothing."""
     risk = "risk: [{use: cooldown}, {use: max-notional}]\n"
     loop = live(FLIP + risk)
-    loop.take_up(HEAD + FLIP + risk.replace("use: cooldown", "uses: cooldown"))
+    loop.apply(HEAD + FLIP + risk.replace("use: cooldown", "uses: cooldown"))
     assert sorted(name for name, _ in loop.engine.generation.rules) == ["cooldown", "max-notional"]
 
 
@@ -327,7 +327,7 @@ def test_file_that_is_no_catalog_changes_nothing(live):
     """The running generation goes on, and the status says why."""
     loop = live(FLIP)
     number = loop.engine.generation.number
-    status = loop.take_up("version: 1\nstrategies: [\n")
+    status = loop.apply("version: 1\nstrategies: [\n")
     assert (status.outcome, loop.engine.generation.number) == ("refused", number)
     assert loop.trade(4)
 
@@ -341,12 +341,12 @@ def test_on_invalid_says_what_may_trade(live, on_invalid, codes):
     loop.trade(2)
     for _ in range(0 if loop.held("a") else 1):
         loop.trade(1)
-    loop.take_up("version: 2\n")
+    loop.apply("version: 2\n")
     assert loop.trade(4)
     denied = set(loop.audit.denials(loop.account)) & {"reduce-only", "halted"}
     assert denied == codes
     assert (loop.held("a") == 0) or on_invalid != "reduce_only"
-    loop.take_up(HEAD + f"on_invalid: {on_invalid}\n" + FLIP)
+    loop.apply(HEAD + f"on_invalid: {on_invalid}\n" + FLIP)
     assert loop.gates.restriction == ""
 
 
@@ -355,10 +355,10 @@ def test_rollback_is_a_reload_of_what_was_written_down(live):
     from torghut_core.catalog import Catalog, Draft
 
     loop = live(TWO)
-    loop.take_up(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"))
+    loop.apply(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"))
     first = loop.audit.rows("catalog_generations")[0]["content"]
     draft = Draft(Catalog.from_record(first), [], {})
-    assert loop.reloader.take_up(loop.reloader.plan(draft, loop.reloader.begin()), "bob")
+    assert loop.reloader.apply(loop.reloader.plan(draft, loop.reloader.begin()), "bob")
     assert loop.engine.generation.catalog.digest == first["catalog_digest"]
     assert [each.params["every"] for each in loop.engine.generation.strategies] == [1, 2]
 
@@ -368,11 +368,11 @@ def test_strategy_that_was_disabled_and_remembers_something_is_warmed_up_again(l
     text = FLIP.replace("[ES]}", "[ES], params: {warmup: 2}%s}")
     loop = live(text % "")
     loop.trade(4)
-    loop.take_up(HEAD + text % ", enabled: false")
+    loop.apply(HEAD + text % ", enabled: false")
     (asleep,) = (each.strategy for each in loop.engine.generation.strategies)
     loop.trade(6)
     assert asleep.rows == {"ES": 4}
-    loop.take_up(HEAD + text % "")
+    loop.apply(HEAD + text % "")
     (awake,) = (each.strategy for each in loop.engine.generation.strategies)
     assert awake is not asleep
     assert awake.rows == {"ES": 3}
@@ -387,7 +387,7 @@ def test_plan_that_was_given_up_is_not_taken_up(live):
     plan = loop.reloader.plan(draft, loop.reloader.begin())
     loop.reloader.end()
     assert not loop.engine.keeps_signals
-    assert not loop.reloader.take_up(plan, "me")
+    assert not loop.reloader.apply(plan, "me")
     assert loop.engine.generation.number == 1
 
 
@@ -396,6 +396,6 @@ def test_wrong_entry_of_a_disabled_strategy_is_no_generation(live):
     text = FLIP.replace("[ES]}", "[ES], params: {warmup: %s}, enabled: %s}")
     loop = live(text % (2, "false"))
     loop.trade(3)
-    status = loop.take_up(HEAD + text % (-1, "true"))
+    status = loop.apply(HEAD + text % (-1, "true"))
     assert len(status.problems) == 1
     assert (loop.engine.generation.number, loop.engine.states()) == (1, {"a": "disabled"})

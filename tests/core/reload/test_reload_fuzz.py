@@ -52,10 +52,10 @@ def check_books(loop):
     assert {symbol: held for symbol, held in ours.items() if held} == {
         symbol: held for symbol, held in theirs.items() if held
     }
-    for working in engine.blotter.working.values():
+    for working in engine.books.working.values():
         key = working.context.strategy_id, working.context.symbol
         open_units[key] = open_units.get(key, Decimal(0)) + working.open_quantity
-    contexts = engine.blotter._contexts
+    contexts = engine.books._contexts
     assert {key: context.working for key, context in contexts.items() if context.working} == {
         key: units for key, units in open_units.items() if units
     }
@@ -71,7 +71,7 @@ def test_books_add_up_whatever_is_taken_up(live_of, first, steps, latency):
     loop = live_of(text_of(first, latency))
     loop.trade(2)
     for catalog, minutes, releases, mode in steps:
-        status = loop.take_up(text_of(catalog, latency, mode), releases=releases)
+        status = loop.apply(text_of(catalog, latency, mode), releases=releases)
         assert status.is_good == ("{evry: 1}" not in [entry["params"] for entry in catalog.values()])
         check_books(loop)
         if minutes:

@@ -105,7 +105,7 @@ def swap(loop, folder, number):
         write_version(folder, number)
     before = loop.engine.generation
     plan = loop.reloader.plan(DRAFTS[number % len(DRAFTS)], loop.reloader.begin())
-    assert (loop.reloader.take_up(plan, "me"), loop.status.problems) == (True, [])
+    assert (loop.reloader.apply(plan, "me"), loop.status.problems) == (True, [])
     assert loop.engine.generation is not before
     if number % 25 == 0:
         loop.trade(1)

@@ -26,7 +26,7 @@ from torghut_core.model.trading import decision_hash
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Broker
 from torghut_core.research.verify import verify_decision
-from torghut_core.trading.risk_engine import Desk, Gates
+from torghut_core.trading.risk_engine import Gates, RiskEngine
 
 CATALOG = """
 version: 1
@@ -105,7 +105,7 @@ def decide(audit, host):
         context = context or risk_context()
         proposed = decision(**{"quantity": "7.50", "generation": number, "strategy_id": "one"} | fields)
         key = decision_hash("test", "one", proposed.symbol, proposed.event_ts, proposed.action, proposed.params)
-        desk = Desk(
+        desk = RiskEngine(
             gates or Gates(trading_enabled=True),
             lambda asked: Broker.objection(Able(), asked),
             generation.advisors,

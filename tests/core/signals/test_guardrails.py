@@ -197,7 +197,7 @@ def test_attempts_are_spread_and_bounded(remedy):
 
 
 def test_other_errors_are_not_classified_by_chance():
-    """What nobody knows is an operator's to mend; a `StoreError` is a `StateError`."""
+    """What nobody knows is an operator's to fix; a `StoreError` is a `StateError`."""
     assert classify(RuntimeError("x"))[:2] == ("other", Remedy.STOP)
     assert classify(ConnectionResetError())[:2] == ("connection", Remedy.RETRY)
     assert classify(OSError(5, "Input/output error"))[:2] == ("disk", Remedy.PAUSE)

@@ -11,7 +11,7 @@ from torghut_testing import decision, risk_context
 from torghut_core.model.trading import OrderType, Outcome, TimeInForce, Verdict
 from torghut_core.ports import Broker, Capabilities, RiskRule
 from torghut_core.timestamps import SECOND
-from torghut_core.trading.risk_engine import Desk, Gates, Inputs
+from torghut_core.trading.risk_engine import Gates, Inputs, RiskEngine
 
 
 class Wholes:
@@ -54,7 +54,9 @@ DENY = Verdict("rule", Outcome.DENY, "rule")
 def judge(*said, gates=None, proposed=None, context=None, failures=None, **flags):
     rules = [(f"rule-{number}", Says(verdict)) for number, verdict in enumerate(said)]
     noted = failures if failures is not None else {}
-    desk = Desk(gates or Gates(trading_enabled=True), ABLE, [], rules, lambda name, error: noted.update({name: error}))
+    desk = RiskEngine(
+        gates or Gates(trading_enabled=True), ABLE, [], rules, lambda name, error: noted.update({name: error})
+    )
     context = context or risk_context()
     proposed = proposed or decision(quantity=10, decided_at=context.now)
     verdicts, quantity, _ = desk.judge(
@@ -100,7 +102,7 @@ def test_closed_gate_denies_whatever_rules_say(code, change):
 
 def test_decision_without_a_price_is_denied_and_no_rule_is_asked():
     """Nothing can be measured without a price, so nothing is sent."""
-    desk = Desk(Gates(trading_enabled=True), ABLE, [], [("rule", says := Says(ALLOW))], lambda *_: None)
+    desk = RiskEngine(Gates(trading_enabled=True), ABLE, [], [("rule", says := Says(ALLOW))], lambda *_: None)
     verdicts, quantity, _ = desk.judge(decision(), None, risk_context, is_enabled=True, is_allowed=True)
     assert (denials(verdicts), quantity, says.asked) == (["price-present"], 0, [])
 
@@ -154,7 +156,7 @@ def test_catalog_that_halts_stops_exits_too():
 def test_broker_that_cannot_answer_gets_no_order():
     """A broker plugin that raises when it is asked what it takes is no permission, and is named."""
     failures = {}
-    desk = Desk(
+    desk = RiskEngine(
         Gates(trading_enabled=True), lambda _: 1 / 0, [], [], lambda name, error: failures.update({name: error})
     )
     verdicts, quantity, _ = desk.judge(
@@ -168,11 +170,11 @@ def test_verdicts_are_found_again_from_what_is_written_down(gates):
     """Inputs survive JSON, and the same inputs give the same verdicts from another desk."""
     shown = risk_context(position=3, working=-1)
     rules = [("rule", Says(shrink(Decimal(2))))]
-    desk = Desk(Gates(trading_enabled=True, **gates), ABLE, [], rules, lambda *_: None)
+    desk = RiskEngine(Gates(trading_enabled=True, **gates), ABLE, [], rules, lambda *_: None)
     proposed = decision("sell", 3, decided_at=shown.now)
     verdicts, quantity, inputs = desk.judge(proposed, shown.price_ts, lambda: shown, is_enabled=True, is_allowed=True)
     again = msgspec.convert(json.loads(msgspec.json.encode(inputs)), Inputs)
-    other = Desk(Gates(), lambda _: "nothing at all", [], rules, lambda *_: None)
+    other = RiskEngine(Gates(), lambda _: "nothing at all", [], rules, lambda *_: None)
     assert other.weigh(proposed, again) == (verdicts, quantity)
 
 
@@ -207,7 +209,7 @@ def test_rule_that_raises_or_babbles_denies_and_is_named(said):
 def test_inputs_are_those_of_the_moment():
     """A gate that is turned later changes nothing of what was judged before."""
     gates = Gates(trading_enabled=True)
-    desk = Desk(gates, ABLE, [], [], lambda *_: None)
+    desk = RiskEngine(gates, ABLE, [], [], lambda *_: None)
     proposed = decision()
     verdicts, _, inputs = desk.judge(proposed, proposed.decided_at, risk_context, is_enabled=True, is_allowed=True)
     gates.control = "halted"

@@ -81,7 +81,7 @@ def test_halt_takes_back_what_works_and_keeps_what_is_held():
     stream.go_on(3)
     assert (stream.held, stream.engine.working) == (2, 1)
     stream.gates.control = "halted"
-    stream.engine.heed("", NOW)
+    stream.engine.apply_control("", NOW)
     stream.go_on(3)
     assert (stream.held, stream.engine.working) == (2, 0)
     assert stream.orders()[-1] == ("buy", 1, OrderState.CANCELED)
@@ -94,7 +94,7 @@ def test_flatten_closes_what_is_held_once(pulses):
     stream.go_on(3)
     stream.gates.control = "halted"
     for pulse in range(pulses):
-        stream.engine.heed("enough (jane)", NOW + pulse)
+        stream.engine.apply_control("enough (jane)", NOW + pulse)
     stream.go_on(2)
     assert (stream.held, stream.engine.working) == (0, 0)
     assert [order[:2] for order in stream.orders() if order[0] == "sell"] == [("sell", 2)]
@@ -108,8 +108,8 @@ def test_flatten_is_tried_again_where_the_order_came_to_nothing():
     stream.go_on(2)
     stream.gates.control = "halted"
     for seconds in (0, FLATTEN_AGAIN - 1, FLATTEN_AGAIN):
-        stream.engine.heed("enough", NOW + seconds)
-        stream.engine.blotter.cancel()
+        stream.engine.apply_control("enough", NOW + seconds)
+        stream.engine.books.cancel()
     assert [order[0] for order in stream.orders()] == ["buy", "sell", "sell"]
 
 
@@ -118,7 +118,7 @@ def test_reduce_only_takes_entries_back_and_leaves_exits_working():
     stream = Stream("bid")
     stream.go_on(2)
     stream.gates.control = "reduce_only"
-    stream.engine.heed("", NOW)
+    stream.engine.apply_control("", NOW)
     assert stream.engine.working == 0
 
 
@@ -127,7 +127,7 @@ def test_pause_leaves_orders_alone():
     stream = Stream("bid")
     stream.go_on(2)
     stream.gates.control = "pause_entries"
-    stream.engine.heed("", NOW)
+    stream.engine.apply_control("", NOW)
     assert stream.engine.working == 1
 
 
@@ -140,5 +140,5 @@ def test_exit_is_known_as_one_where_no_rule_looks_at_it():
     stream.go_on(1)
     assert (stream.held, stream.engine.working) == (2, 1)
     stream.gates.control = "reduce_only"
-    stream.engine.heed("", NOW)
+    stream.engine.apply_control("", NOW)
     assert stream.engine.working == 1

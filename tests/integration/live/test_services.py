@@ -136,7 +136,7 @@ def test_not_ready_is_not_dead_before_its_time(live, forwarder, kafka):
 
 
 def test_wrong_keys_end_it_with_what_to_check(forwarder, kafka):
-    """Keys that the venue refuses (402) end the process with exit code 2 and the mend, after one attempt."""
+    """Keys that the venue refuses (402) end the process with exit code 2 and the fix, after one attempt."""
     with FakeMarketData() as market:
         forward = forwarder(market, kafka, ALPACA_SECRET_KEY="planted-secret")
         forward.start()

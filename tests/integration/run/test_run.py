@@ -371,7 +371,7 @@ def test_every_metric_is_explained(plain):
 
 @pytest.mark.parametrize(("hang", "release"), [("a loop", "operator"), ("a sleep", "catalog")])
 def test_strategy_that_hangs_is_quarantined_until_it_is_mended(kernel, hang, release):
-    """It is taken out by name and the other trades on; mended code trades after a reload or the next good catalog."""
+    """It is taken out by name and the other trades on; fixed code trades after a reload or the next good catalog."""
     kernel.env["TRADING_PLUGIN_BUDGET_MS"] = "200"
     kernel.write_plugin("hang", broken(kernel.FLIP, "hang", HANGS[hang]))
     kernel.write({"one": 1, "bad": {"use": "hang"}})

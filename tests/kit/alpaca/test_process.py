@@ -45,7 +45,7 @@ def test_process_keeps_its_state(process):
     ("option", "said"), [("BTC/USD", "write SYMBOL=PRICE"), ("BTC/USD=much", "'much' is no number")]
 )
 def test_wrong_options(option, said, capsys):
-    """An option that cannot be read is named, with the mend."""
+    """An option that cannot be read is named, with the fix."""
     with pytest.raises(SystemExit):
         main(["--price", option])
     assert said in capsys.readouterr().err

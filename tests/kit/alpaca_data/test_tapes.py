@@ -98,7 +98,7 @@ def test_parquet(tmp_path):
 
 
 def test_unknown_format():
-    """A name that ends otherwise is refused, with the mend."""
+    """A name that ends otherwise is refused, with the fix."""
     with pytest.raises(ValueError, match=r"use a file that ends in \.parquet"):
         read_tape("tape.xlsx")
 

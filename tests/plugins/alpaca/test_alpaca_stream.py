@@ -1,4 +1,4 @@
-"""The stream of trade updates: what it tells, and that it notices, says and mends when it does not."""
+"""The stream of trade updates: what it tells, and that it notices, says and fixes when it does not."""
 
 import logging
 import time
@@ -162,7 +162,7 @@ def test_quiet_connection_stays(fake, kit):
 
 
 def test_refused_stream_says_so(fake, kit):
-    """Health names the reason and the mend, and gets clean when the venue relents."""
+    """Health names the reason and the fix, and gets clean when the venue relents."""
     fake.stream.refuse_auth(2)
     broker = kit.make()
     broker.connect(kit.connection())

@@ -43,7 +43,7 @@ def test_addresses_may_end_in_a_slash(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "mend"),
+    ("name", "value", "hint"),
     [
         ("ALPACA_MARKET_TYPE", "futures", "equity"),
         ("ALPACA_FEED", "../sip", "match"),
@@ -57,8 +57,8 @@ def test_addresses_may_end_in_a_slash(monkeypatch):
         ("RECONNECT_MAX_MS", "soon", "integer"),
     ],
 )
-def test_wrong_setting_is_named_with_its_mend(monkeypatch, name, value, mend):
+def test_wrong_setting_is_named_with_its_mend(monkeypatch, name, value, hint):
     """A value that cannot be is an error that names the variable and what to write."""
     with pytest.raises(SettingsError, match=name) as caught:
         read(monkeypatch, **{name: value})
-    assert mend in str(caught.value)
+    assert hint in str(caught.value)

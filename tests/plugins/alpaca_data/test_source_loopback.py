@@ -188,7 +188,7 @@ def test_market_type_alone_leads_back_to_equities(listed, monkeypatch):
 
 
 def test_what_is_missing_is_told_before_anything_is_opened(listed):
-    """No universe, or a channel that the market has not, is an error with its mend."""
+    """No universe, or a channel that the market has not, is an error with its fix."""
     settings = AlpacaSettings(alpaca_market_type="crypto")
     secret = SecretStr("planted")
     with pytest.raises(SettingsError, match="no universe"):

@@ -536,7 +536,7 @@ def test_policy_of_each_error(code, error_class, policy):
 
 
 def test_refused_keys_stop_at_the_handshake_and_whoever_stops_says_how_to_mend():
-    """401 and 403 at the handshake stop, 429 waits, and everything that stops or waits has a mend."""
+    """401 and 403 at the handshake stop, 429 waits, and everything that stops or waits has a fix."""
     assert [handshake_refusal(status).policy for status in (401, 403, 429, 502)] == ["stop", "stop", "wait", "retry"]
     for refusal in (*REFUSALS.values(), *HANDSHAKES.values()):
-        assert refusal.mend or refusal.policy in ("retry", "ignore")
+        assert refusal.hint or refusal.policy in ("retry", "ignore")

@@ -414,7 +414,7 @@ def test_avro_arrives_as_json_does(memory_pair, books, opened):
 
 
 def test_a_schema_that_is_missing_stops_the_sink(memory_pair, books, opened):
-    """What is not registered cannot be sent: the error names the mend, and the gate closes with the class."""
+    """What is not registered cannot be sent: the error names the fix, and the gate closes with the class."""
     sink = memory_sink(opened, encoding="avro")
     with pytest.raises(StateError, match="torghut schema register"):
         asyncio.run(sink.send([quote(0)]))

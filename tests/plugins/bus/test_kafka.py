@@ -95,7 +95,7 @@ def test_errors_that_pass_are_tried_again(own):
 
 
 def test_a_refusal_for_good_stops_the_sink(own):
-    """A topic that may not be written is named with its mend, the gate closes, and nothing more is taken."""
+    """A topic that may not be written is named with its fix, the gate closes, and nothing more is taken."""
     pair, cluster = own
     cluster.fail(PRODUCE, NOT_AUTHORIZED)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from torghut_risk import NoShorts, WashTrade
 from torghut_testing import decision, risk_context
 
-from torghut_core.trading.risk_engine import Desk, Gates
+from torghut_core.trading.risk_engine import Gates, RiskEngine
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "risk.md"
 ROW = re.compile(r"^\| (\d+) \| `([a-z-]+)`", re.MULTILINE)
@@ -25,6 +25,6 @@ def test_gates_are_asked_in_the_order_of_the_page():
     )
     context = risk_context()
     rules = [("wash-trade", WashTrade(WashTrade.Params())), ("no-shorts", NoShorts(NoShorts.Params()))]
-    desk = Desk(gates, lambda _: "", [], rules, lambda *_: None)
+    desk = RiskEngine(gates, lambda _: "", [], rules, lambda *_: None)
     verdicts, *_ = desk.judge(decision(), context.price_ts, lambda: context, is_enabled=True, is_allowed=True)
     assert [verdict.code for verdict in verdicts] == [*(code for _, code in rows), "wash-trade", "no-shorts"]

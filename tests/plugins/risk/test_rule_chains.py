@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torghut_testing import decision, decisions, registered, risk_context, risk_contexts
 
 from torghut_core import Decision, Outcome, RiskContext, Verdict
-from torghut_core.trading.risk_engine import Desk, Gates
+from torghut_core.trading.risk_engine import Gates, RiskEngine
 
 RULES = registered(torghut_risk, "register_risk_rules")
 OPEN = Gates(trading_enabled=True, price_max_age_ns=2**62)
@@ -84,7 +84,7 @@ def judge(catalog, proposed, context):
         raise AssertionError(f"{name} raised") from error
 
     rules = [(name, RULES[name](RULES[name].Params(**params))) for name, params in catalog]
-    desk = Desk(OPEN, lambda _: "", [], rules, fail)
+    desk = RiskEngine(OPEN, lambda _: "", [], rules, fail)
     verdicts, quantity, *_ = desk.judge(proposed, context.price_ts, lambda: context, is_enabled=True, is_allowed=True)
     return [verdict for verdict in verdicts if verdict.rule != "kernel"], quantity
 

@@ -132,12 +132,12 @@ def test_a_restart_reads_on_where_it_was():
 
 def test_a_store_that_fails_closes_a_gate_and_is_asked_again():
     """It never ends: the gate says why, pauses grow, and rows that came meanwhile are given afterwards."""
-    failures = [StateError("ClickHouse at x: cannot read (mend it)") for _ in range(4)]
+    failures = [StateError("ClickHouse at x: cannot read (fix it)") for _ in range(4)]
     told = Story([es(0), *failures, es(1), []], poll_ms=1000).run()
 
     assert told.given == keys(*es(0, 1))
     reasons = [gates["store"].reason if gates["store"] else "" for gates in told.gates]
-    assert reasons == ["", *["ClickHouse at x: cannot read (mend it)"] * 4, "", ""]
+    assert reasons == ["", *["ClickHouse at x: cannot read (fix it)"] * 4, "", ""]
     assert told.slept[1] < 2 < told.slept[3]
     assert max(told.slept) <= 30
     assert told.counted["clickhouse_signals_errors_total"] == 4
@@ -217,7 +217,7 @@ def test_a_symbol_that_lags_closes_the_gate_for_its_own_rows_alone():
 
 
 def test_a_clock_that_is_slow_makes_nothing_fresh():
-    """How old a row is cannot be told where the newest is ahead of this machine's clock: the gate says which to mend."""
+    """How old a row is cannot be told where the newest is ahead of this machine's clock: the gate says which to fix."""
 
     def behind(story):
         story.wall -= 3600 * SECOND

@@ -239,7 +239,7 @@ def test_quote_of_a_symbol_that_is_not_in_the_table_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("params", "mend"),
+    ("params", "hint"),
     [
         ({"columns": ["rsi"]}, "'rsi14'"),
         ({"columns": ["bol"]}, "'boll'"),
@@ -249,9 +249,9 @@ def test_quote_of_a_symbol_that_is_not_in_the_table_is_an_error():
         ({"alpha": 1}, "alpha"),
     ],
 )
-def test_bad_parameter_names_its_mend(params, mend):
+def test_bad_parameter_names_its_mend(params, hint):
     """What is not a parameter's value is refused with what was meant."""
-    with pytest.raises(ValueError, match=mend):
+    with pytest.raises(ValueError, match=hint):
         Indicators.Params(**params)
 
 

@@ -182,7 +182,7 @@ def test_all_timeframes_come_in_one_order():
 
 
 def test_watermark_ahead_of_the_microbars_is_an_error():
-    """Windows that would lose their last seconds are refused with the mend, not silently short."""
+    """Windows that would lose their last seconds are refused with the fix, not silently short."""
     batch = bars([(0, 1.0), (59, 1.0), (70, 1.0)])
     micro = bars([(0, 1.0), (58, 1.0)])
     micro.bars.ints[Bars.at.row] = [0, 2]

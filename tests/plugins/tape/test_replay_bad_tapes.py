@@ -1,4 +1,4 @@
-"""Every way in which a tape can be bad has a message that names the file, the row, the value and the mend."""
+"""Every way in which a tape can be bad has a message that names the file, the row, the value and the fix."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from torghut_sources.tape.source import Replay
 
 from torghut_core import InputError, TapeError
 
-ROW = "mend or remove the row, or replay with --on-bad-row skip"
+ROW = "fix or remove the row, or replay with --on-bad-row skip"
 MINUTE = 60_000_000_000
 HEADER = "symbol,event_ts,price,size\n"
 GOOD = "ES,2026-01-05T14:30:00Z,1,1\n"
@@ -81,7 +81,7 @@ def damaged(kit, path):
     path.write_bytes(data)
 
 
-# Found when the tape is looked at, before the first event: (case, file, how it is made, message, mend)
+# Found when the tape is looked at, before the first event: (case, file, how it is made, message, fix)
 UP_FRONT = [
     ("missing file", "a.csv", lambda kit, path: None, "cannot be read: No such file or directory",
      "check the path, which counts from the working directory"),
@@ -160,7 +160,7 @@ UP_FRONT = [
      "say it, like bar_step: 1Min"),
 ]  # fmt: skip
 
-# Found when the row comes by: (case, file, how it is made, place, message, mend)
+# Found when the row comes by: (case, file, how it is made, place, message, fix)
 ROWS = [
     ("null price", "a.parquet", with_rows("trade", {}, {"price": None}), 1, "price is missing", ROW),
     ("NaN price", "a.parquet", with_rows("trade", {"price": float("nan")}), 0,
@@ -264,8 +264,8 @@ def unit(path):
 @by_case(UP_FRONT)
 @pytest.mark.parametrize("on_bad_row", ["fail", "skip"])
 def test_tape_that_cannot_be_replayed_is_refused_before_the_first_event(kit, tmp_path, case, on_bad_row):
-    """`check` finds it, whatever is done with bad rows, and says how to mend it."""
-    _, name, write, message, mend = case
+    """`check` finds it, whatever is done with bad rows, and says how to fix it."""
+    _, name, write, message, hint = case
     path = tmp_path / name
     write(kit, path)
     source = Replay(Replay.Params(paths=[str(path)], on_bad_row=on_bad_row))
@@ -273,13 +273,13 @@ def test_tape_that_cannot_be_replayed_is_refused_before_the_first_event(kit, tmp
         source.check()
     error = caught.value
     place = "" if error.row is None else f": {unit(path)} {error.row}"
-    assert str(error) == f"{path}{place}: {message} ({mend})"
+    assert str(error) == f"{path}{place}: {message} ({hint})"
 
 
 @by_case(ROWS)
 def test_bad_row_stops_the_replay_at_its_place(kit, tmp_path, case):
-    """`check` raises before the first event, and `batches` at the row; file, row, value and mend are in the message."""
-    _, name, write, place, message, mend = case
+    """`check` raises before the first event, and `batches` at the row; file, row, value and fix are in the message."""
+    _, name, write, place, message, hint = case
     path = tmp_path / name
     write(kit, path)
     where = "" if place is None else f": {unit(path)} {place}"
@@ -287,7 +287,7 @@ def test_bad_row_stops_the_replay_at_its_place(kit, tmp_path, case):
         Replay(Replay.Params(paths=[str(path)])).check()
     with pytest.raises(TapeError) as played:
         kit.play(path)
-    assert str(checked.value) == str(played.value) == f"{path}{where}: {message} ({mend})"
+    assert str(checked.value) == str(played.value) == f"{path}{where}: {message} ({hint})"
 
 
 @by_case([case for case in ROWS if case[3] is not None])
@@ -435,7 +435,7 @@ def test_cut_off_gzip_is_reported(kit, tmp_path):
 
 
 def test_file_without_permission_is_reported(kit, tmp_path, monkeypatch):
-    """The mend is a right, not a path."""
+    """The fix is a right, not a path."""
     kit.write_parquet(tmp_path / "a.parquet", [kit.trade()])
 
     def refuse(self, *args, **kwargs):

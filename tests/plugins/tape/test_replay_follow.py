@@ -297,13 +297,13 @@ def replace(path):
     [(truncate, "was truncated"), (remove, "was replaced or removed"), (replace, "was replaced or removed")],
 )
 def test_tape_that_does_more_than_grow_is_an_error(tmp_path, change, said):
-    """What was read is not what is there any more; the message names the file and the mend."""
+    """What was read is not what is there any more; the message names the file and the fix."""
     path = tmp_path / "tape.csv"
     path.write_bytes(HEADER + line(0) + line(1))
     with pytest.raises(TapeError) as caught:
         Followed(path, [line(2), change])
-    mend = "append to a followed tape and nothing else, and start again for another file"
-    assert str(caught.value) == f"{path}: {said} while it was followed ({mend})"
+    hint = "append to a followed tape and nothing else, and start again for another file"
+    assert str(caught.value) == f"{path}: {said} while it was followed ({hint})"
 
 
 def test_tape_that_is_moved_away_is_read_to_its_end_first(tmp_path):

@@ -161,7 +161,7 @@ def test_symbols_that_follow_one_another_leave_no_file_behind(kit, tmp_path, mon
 
 
 def test_symbols_that_follow_one_another_without_room_to_merge_them_are_reported(kit, tmp_path, monkeypatch):
-    """The mend is a sorted file, or room."""
+    """The fix is a sorted file, or room."""
     kit.write_parquet(tmp_path / "a.parquet", [kit.trade(i, symbol=s) for s in ("A", "B") for i in range(9)])
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(TapeError, match="sort the file by event_ts, or free room in the folder for temporary files"):

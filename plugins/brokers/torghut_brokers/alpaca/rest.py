@@ -1,6 +1,6 @@
 """Requests to the venue through alpaca-py, bounded in time, and each failure told for what it is.
 
-alpaca-py makes the requests and the addresses; what is wrong with it for orders is mended below it, in the transport:
+alpaca-py makes the requests and the addresses; what is wrong with it for orders is fixed below it, in the transport:
 it has no time limit, and repeats a POST by itself after a 429 or 504. `Transport` ends every request by a deadline, and
 raises what an answer other than 2xx means, so that alpaca-py sees nothing that it would repeat.
 

@@ -242,7 +242,7 @@ class History:
         if answer.status_code >= 500 or answer.status_code == 408:
             raise Unanswered(message)
         if answer.status_code in (401, 403):
-            raise SettingsError(f"{message} ({handshake_refusal(answer.status_code).mend}; for a feed, ALPACA_FEED)")
+            raise SettingsError(f"{message} ({handshake_refusal(answer.status_code).hint}; for a feed, ALPACA_FEED)")
         raise VenueError(message)
 
     def _read(self, channel: str, symbols: Sequence[str], body: bytes) -> Page:

@@ -176,7 +176,7 @@ class Line:
             received = self._wire.read([payload])
             is_data = bool(len(received.events) or received.complaints)
             for message in received.control:
-                self._heed(message)
+                self._apply_control(message)
             if not session.has_socket:
                 return
         now = self._clock()
@@ -201,7 +201,7 @@ class Line:
         if transport is self._transport:
             self.lose(Closed(f"the connection ended ({reason})", "disconnected"))
 
-    def _heed(self, message: Success | StreamError | Subscription) -> None:
+    def _apply_control(self, message: Success | StreamError | Subscription) -> None:
         """Take what the venue says of the connection."""
         session, now = self.session, self._clock()
         was_subscribed = session.is_subscribed
@@ -236,7 +236,7 @@ class Line:
         refused = self.session.refused
         if refused - self._refused:
             some = ", ".join(sorted(refused)[:10])
-            log.error("alpaca: %d symbols are NOT sent by the venue: %s (%s)", len(refused), some, refusal_of(405).mend)
+            log.error("alpaca: %d symbols are NOT sent by the venue: %s (%s)", len(refused), some, refusal_of(405).hint)
         self._refused = refused
 
     # What is done about it.
@@ -386,4 +386,4 @@ class _Listener(picows.WSListener):
 
 
 def _closed(refusal: Refusal, reason: str) -> Closed:
-    return Closed(f"{reason} ({refusal.mend})" if refusal.mend else reason, refusal.error_class)
+    return Closed(f"{reason} ({refusal.hint})" if refusal.hint else reason, refusal.error_class)

@@ -14,11 +14,11 @@ there is, and say so. ``ignore``: nothing is wrong. ``stop``: it would be the sa
 
 
 class Refusal(NamedTuple):
-    """What an error is, in one of few words, what to do, and how a person mends it."""
+    """What an error is, in one of few words, what to do, and how a person fixes it."""
 
     error_class: str
     policy: Policy
-    mend: str
+    hint: str
 
 
 KEYS = "check ALPACA_KEY_ID and ALPACA_SECRET_KEY"

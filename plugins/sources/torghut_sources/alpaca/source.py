@@ -212,7 +212,7 @@ class Alpaca(Source):
 
         Raises
         ------
-        InputError : the venue says no for good (keys, plan), with the mend.
+        InputError : the venue says no for good (keys, plan), with the fix.
         """
         async with aclosing(self._pieces()) as stream:
             async for piece in stream:

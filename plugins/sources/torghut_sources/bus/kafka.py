@@ -51,15 +51,15 @@ PARTITIONS_SECONDS = 300.0
 
 log = logging.getLogger(__name__)
 
-MENDS = {
+HINTS = {
     "MSG_SIZE_TOO_LARGE": "raise `max.message.bytes` of the topic, or send less at once",
     "TOPIC_AUTHORIZATION_FAILED": "allow the user of KAFKA_SASL_USER to use the topic",
     "GROUP_AUTHORIZATION_FAILED": "allow the user of KAFKA_SASL_USER to use the group of KAFKA_GROUP_ID",
     "CLUSTER_AUTHORIZATION_FAILED": "allow the user of KAFKA_SASL_USER to write idempotently",
-    "UNKNOWN_TOPIC_OR_PART": "make the topic, or mend its TOPIC_ setting",
-    "_UNKNOWN_TOPIC": "make the topic, or mend its TOPIC_ setting",
+    "UNKNOWN_TOPIC_OR_PART": "make the topic, or fix its TOPIC_ setting",
+    "_UNKNOWN_TOPIC": "make the topic, or fix its TOPIC_ setting",
     "_UNKNOWN_PARTITION": "start again: the topic has other partitions now",
-    "_AUTHENTICATION": "mend KAFKA_SASL_USER, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECH",
+    "_AUTHENTICATION": "fix KAFKA_SASL_USER, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECH",
 }
 FOR_GOOD = frozenset(
     {
@@ -70,7 +70,7 @@ FOR_GOOD = frozenset(
         "UNSUPPORTED_SASL_MECHANISM",
     }
 )
-"""Errors of a reader that waiting does not mend."""
+"""Errors of a reader that waiting does not fix."""
 
 
 class KafkaBus(Bus):
@@ -183,7 +183,7 @@ class Link:
     def _on_error(self, error: confluent_kafka.KafkaError) -> None:
         self._said = error.str()
         if error.name() in FOR_GOOD:
-            self.closed = Closed(f"{error.str()} ({_mend(error.name())})", error_class(error.name()))
+            self.closed = Closed(f"{error.str()} ({_hint(error.name())})", error_class(error.name()))
         elif error.name() == "_ALL_BROKERS_DOWN":
             self._close()
 
@@ -195,7 +195,7 @@ class Link:
             self._close()
 
     def _close(self) -> None:
-        reason = f"no broker of {self._bootstrap} answers: {self._said} (look at Kafka, or mend KAFKA_BOOTSTRAP)"
+        reason = f"no broker of {self._bootstrap} answers: {self._said} (look at Kafka, or fix KAFKA_BOOTSTRAP)"
         self.closed = Closed(reason, "unreachable")
 
 
@@ -210,8 +210,8 @@ def error_class(name: str) -> str:
     return "auth" if "AUTH" in name else name.strip("_").lower().replace("_", "-")
 
 
-def _mend(name: str) -> str:
-    return MENDS.get(name, "see librdkafka's documentation of this error")
+def _hint(name: str) -> str:
+    return HINTS.get(name, "see librdkafka's documentation of this error")
 
 
 class KafkaWriter(Writer):
@@ -354,7 +354,7 @@ class KafkaWriter(Writer):
     def _fail(self, error: confluent_kafka.KafkaError, topic: str) -> None:
         self._failed[topic] += 1
         if self._failure is None:
-            reason = f"Kafka refuses a record for topic {topic!r}: {error.str()} ({_mend(error.name())})"
+            reason = f"Kafka refuses a record for topic {topic!r}: {error.str()} ({_hint(error.name())})"
             self._failure = Closed(reason, error_class(error.name()))
 
 
@@ -515,7 +515,7 @@ class KafkaReader(Reader):
             return False
         missing = [topic for topic, partitions in found.items() if not partitions]
         if missing:
-            self._waits = Closed(f"no such topic: {', '.join(missing)} (make it, or mend its setting)", "unknown-topic")
+            self._waits = Closed(f"no such topic: {', '.join(missing)} (make it, or fix its setting)", "unknown-topic")
             self._closing.wait(max(seconds, RETRY_SECONDS))
             return False
         if len(set(found.values())) > 1:
@@ -561,14 +561,14 @@ class KafkaReader(Reader):
         return list(chunks.values())
 
     def _judge(self, error: confluent_kafka.KafkaError, place: tuple[str | None, int | None]) -> None:
-        """Stop at what waiting does not mend; librdkafka goes on by itself with everything else, which is told meanwhile."""
+        """Stop at what waiting does not fix; librdkafka goes on by itself with everything else, which is told meanwhile."""
         where = f"{place[0]}/{place[1]}" if place[0] else ", ".join(self._topics)
         if error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"):
             raise StateError(
                 f"{where}: the record that comes next is gone: {error.str()} (retention was shorter than this pipeline "
                 "stood still, or the topic was made anew: set the group's offsets, move the lane's state away, start again)"
             )
-        told = f"{where}: {error.str()} ({_mend(error.name())})"
+        told = f"{where}: {error.str()} ({_hint(error.name())})"
         if error.name() in FOR_GOOD:
             raise InputError(told)
         if error.fatal():
@@ -576,7 +576,7 @@ class KafkaReader(Reader):
         closed = Closed(told, error_class(error.name()))
         if all(closed.error_class != other.error_class for other in self._told):
             log.error("%s", told)
-        lasts = float("inf") if error.name() in MENDS else TROUBLE_SECONDS
+        lasts = float("inf") if error.name() in HINTS else TROUBLE_SECONDS
         self._troubles[place[0] or ""] = closed, time.monotonic() + lasts
 
     @property

@@ -193,7 +193,7 @@ class BusSource(Source, Owner):
                 try:
                     await reader.stay(STAY_SECONDS)
                 except Exception as error:  # whatever it is, it is raised where batches are taken, when they are again
-                    log.error("%s", error)  # noqa: TRY400 - it names place and mend by itself
+                    log.error("%s", error)  # noqa: TRY400 - it names place and fix by itself
                     raise
                 for lane in self._lanes.values():
                     lane.forget_ends()

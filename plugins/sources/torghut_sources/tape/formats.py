@@ -54,8 +54,8 @@ def open_tape(path: Path, *, skip: bool = False, step: int | None = None, follow
     for suffix, format_ in FORMATS.items():
         if path.name.lower().endswith(suffix):
             if follow and suffix not in GROWING:
-                mend = f"follow a file that ends in {' or '.join(GROWING)}, or leave out follow"
-                raise TapeError(path, f"cannot be followed: a {suffix} file does not grow line by line", mend)
+                hint = f"follow a file that ends in {' or '.join(GROWING)}, or leave out follow"
+                raise TapeError(path, f"cannot be followed: a {suffix} file does not grow line by line", hint)
             return format_(path, skip=skip, step=step, follow=follow)
     raise TapeError(path, "is of an unknown format", f"use a file that ends in {', '.join(FORMATS)}")
 
@@ -87,20 +87,20 @@ class ParquetTape(Tape):
         if name in ("event_ts", "ingest_ts"):
             if arrow.is_timestamp(type_) and type_.tz is None:
                 raise self._error(f"column {name!r} has no time zone", "write it as timestamp[ns, UTC]")
-            fits, mend = arrow.is_timestamp(type_), "timestamp[ns, UTC], converting whole seconds or milliseconds"
+            fits, hint = arrow.is_timestamp(type_), "timestamp[ns, UTC], converting whole seconds or milliseconds"
         elif name in ("symbol", "exchange", "conditions"):
-            fits, mend = is_text(type_), "text"
+            fits, hint = is_text(type_), "text"
         elif name == "trade_id":
-            fits, mend = is_text(type_) or arrow.is_integer(type_), "int64 or text, which lose no digit"
+            fits, hint = is_text(type_) or arrow.is_integer(type_), "int64 or text, which lose no digit"
         elif name == "seq":
-            fits, mend = arrow.is_integer(type_), "int64"
+            fits, hint = arrow.is_integer(type_), "int64"
         elif name == "suspicious":
-            fits, mend = arrow.is_boolean(type_), "bool"
+            fits, hint = arrow.is_boolean(type_), "bool"
         else:
             fits = arrow.is_integer(type_) or arrow.is_floating(type_) or arrow.is_decimal(type_)
-            mend = "float64"
+            hint = "float64"
         if not fits:
-            raise self._error(f"column {name!r} is of type {type_}", f"write it as {mend}")
+            raise self._error(f"column {name!r} is of type {type_}", f"write it as {hint}")
 
     def _blocks(self, symbols: SymbolTable) -> list[Iterator[Block]]:
         starts = self._starts()
@@ -160,8 +160,8 @@ class ParquetTape(Tape):
                             first, count = until, count + 1
                 reader = pa.ipc.open_file(pa.memory_map(file.name))
         except OSError as error:
-            mend = "sort the file by event_ts, or free room in the folder for temporary files"
-            raise self._error(f"has its symbols one after the other and cannot be merged: {error}", mend) from error
+            hint = "sort the file by event_ts, or free room in the folder for temporary files"
+            raise self._error(f"has its symbols one after the other and cannot be merged: {error}", hint) from error
         return [((row, reader.get_batch(number)) for row, number in stream) for stream in pieces]
 
     def _open(self) -> pyarrow.parquet.ParquetFile:
@@ -205,16 +205,16 @@ class TextTape(Tape):
     def _check_growth(self, file: IO[bytes], size: int, *, is_at_end: bool) -> int:
         """See that a followed file had only lines added to it since it was of `size`; return its size."""
         status = os.fstat(file.fileno())
-        mend = "append to a followed tape and nothing else, and start again for another file"
+        hint = "append to a followed tape and nothing else, and start again for another file"
         if status.st_size < size:
-            raise self._error("was truncated while it was followed", mend)
+            raise self._error("was truncated while it was followed", hint)
         if is_at_end:  # a file that was moved away is read to its end first
             try:
                 is_same = os.path.samestat(status, self.path.stat())
             except FileNotFoundError:
                 is_same = False
             if not is_same:
-                raise self._error("was replaced or removed while it was followed", mend)
+                raise self._error("was replaced or removed while it was followed", hint)
         return status.st_size
 
     def _open(self) -> IO[bytes]:
@@ -400,8 +400,8 @@ GROWING = (".csv", ".jsonl")
 
 def _unknown_channel(place: int, channel: str) -> Complaint:
     near = get_close_matches(channel, KINDS, 1)
-    mend = f"write {near[0]!r}" if near else f"use {', '.join(KINDS)}"
-    return Complaint(place, "unknown channel", f"unknown channel {channel!r}", mend)
+    hint = f"write {near[0]!r}" if near else f"use {', '.join(KINDS)}"
+    return Complaint(place, "unknown channel", f"unknown channel {channel!r}", hint)
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:

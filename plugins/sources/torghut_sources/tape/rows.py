@@ -43,7 +43,7 @@ WHOLE = "must be a whole number"
 STEP = "must be told by window.size, like PT1M, or by bar_step"
 POSITIVE = "must be a positive number"
 NOT_NEGATIVE = "must be zero or a positive number"
-MEND = "mend or remove the row, or replay with --on-bad-row skip"
+HINT = "fix or remove the row, or replay with --on-bad-row skip"
 
 
 class Complaint(NamedTuple):
@@ -52,7 +52,7 @@ class Complaint(NamedTuple):
     place: int
     reason: str
     message: str
-    mend: str = MEND
+    hint: str = HINT
     rows: int = 1
 
 
@@ -206,9 +206,9 @@ class Rows:
         if new.any():
             self._complain(new, f"{column} {must}", self._describe(int(new.argmax()), column, must))
 
-    def _complain(self, bad: BoolArray, reason: str, message: str, mend: str = MEND) -> None:
+    def _complain(self, bad: BoolArray, reason: str, message: str, hint: str = HINT) -> None:
         place = int(self.places[bad.argmax()])
-        self.complaints.append(Complaint(place, reason, message, mend, int(np.count_nonzero(bad))))
+        self.complaints.append(Complaint(place, reason, message, hint, int(np.count_nonzero(bad))))
         self.bad |= bad
 
     def _describe(self, index: int, column: str, must: str) -> str:

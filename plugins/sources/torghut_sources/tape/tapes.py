@@ -30,7 +30,7 @@ Block: TypeAlias = tuple[list[Rows], list[Complaint]]
 
 EARLIEST = -(2**63)
 
-MENDS: dict[type[OSError], str] = {
+HINTS: dict[type[OSError], str] = {
     FileNotFoundError: "check the path, which counts from the working directory",
     PermissionError: "give the user that runs torghut the right to read it",
     IsADirectoryError: "name the files in it",
@@ -81,7 +81,7 @@ class Tape(ABC):
             with self.path.open("rb") as file:
                 is_empty = not file.read(1)
         except OSError as error:
-            raise self._error(f"cannot be read: {error.strerror}", MENDS.get(type(error), "check the file")) from error
+            raise self._error(f"cannot be read: {error.strerror}", HINTS.get(type(error), "check the file")) from error
         if is_empty and not self._follow:
             raise self._error("is empty", "name a file with rows in it")
         self._check_content()
@@ -144,13 +144,13 @@ class Tape(ABC):
         """Stop at the first bad row, or count them."""
         if complaints and not self._skip:
             first = min(complaints, key=lambda complaint: complaint.place)
-            raise self._error(first.message, first.mend, first.place)
+            raise self._error(first.message, first.hint, first.place)
         for complaint in complaints:
             before = self.skipped.get(complaint.reason, Skipped(0, complaint.place))
             self.skipped[complaint.reason] = Skipped(before.rows + complaint.rows, min(before.first, complaint.place))
 
-    def _error(self, message: str, mend: str, place: int | None = None) -> TapeError:
-        return TapeError(self.path, message, mend, place, self.UNIT)
+    def _error(self, message: str, hint: str, place: int | None = None) -> TapeError:
+        return TapeError(self.path, message, hint, place, self.UNIT)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -182,8 +182,8 @@ class Tape(ABC):
         for name in kind.required:
             if name not in names:
                 close = get_close_matches(name, set(names) - {*kind.required, *kind.optional}, 1)
-                mend = f"rename {close[0]!r} to {name!r}" if close else wanted
-                raise self._error(f"column {name!r} is missing", mend)
+                hint = f"rename {close[0]!r} to {name!r}" if close else wanted
+                raise self._error(f"column {name!r} is missing", hint)
         return kind
 
     def _bar_step(self, columns: Columns) -> int:

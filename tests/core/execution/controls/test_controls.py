@@ -227,7 +227,7 @@ def test_times_go_up(path, sqlite):
     "content", [b"", b"stop", b"{", b'{"state": "running"}', b"\x00" * 10, b" " * 100_000, b'{"state": "on"}', b"null"]
 )
 def test_file_of_nonsense_halts(controls, path, content):
-    """A file that is no control stops everything, says so, and a new turn mends it."""
+    """A file that is no control stops everything, says so, and a new turn fixes it."""
     path.parent.mkdir()
     path.write_bytes(content)
     assert controls.refusal(is_exit=True, is_flattening=True).startswith(f"halted: {path} cannot be read")
@@ -325,7 +325,7 @@ def test_full_disk_releases_nothing(controls, path, sqlite, monkeypatch):
 
 @pytest.mark.parametrize("value", ["stop", {"state": "on"}, {"state": "running"}, [], 7])
 def test_row_of_nonsense_halts(controls, path, sqlite, value):
-    """A row that is no control stops everything, and a new turn mends it."""
+    """A row that is no control stops everything, and a new turn fixes it."""
     write_row(sqlite, value)
     controls.poll()
     assert controls.refusal(is_exit=True, is_flattening=True).startswith(f"halted: the row {ROW}")

@@ -21,7 +21,7 @@ NAME = "alpaca/paper-1"
 REPLICA = """
 import sys
 from pathlib import Path
-from torghut_core import lease
+from torghut_core.execution import lease
 lease.VALID_SECONDS, lease.INTERVAL_SECONDS = 1.0, 0.2
 mine = lease.open_lease(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
 print("ready", flush=True)

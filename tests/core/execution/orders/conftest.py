@@ -29,7 +29,7 @@ from torghut_core.execution.executor import Executor
 from torghut_core.execution.reconciler import Reconciler, look
 from torghut_core.model.trading import Decision, Order, OrderState, OrderStatus, Position
 from torghut_core.timestamps import SECOND
-from torghut_core.trading.books import Blotter, Totals
+from torghut_core.trading.books import Books, Totals
 
 S = OrderState
 ACCOUNT = "test"
@@ -231,8 +231,8 @@ class Desk:
         self.totals = Totals()
         self.executor = Executor(venue, permits, threads=0)
         self.executor._random.seed(0)
-        self.blotter = Blotter(self.executor, ACCOUNT, self.audit, self.totals, [], lambda *_: None)
-        self.reconciler = Reconciler(self.blotter, self.executor, self.audit, ACCOUNT)
+        self.books = Books(self.executor, ACCOUNT, self.audit, self.totals, [], lambda *_: None)
+        self.reconciler = Reconciler(self.books, self.executor, self.audit, ACCOUNT)
 
     def send(self, intent):
         """Decide, write down and hand over; it leaves when `run` is called."""
@@ -248,19 +248,19 @@ class Desk:
             decision_hash=intent.client_order_id,
         )
         self.audit.record_decision(decision, {}, [], intent)
-        self.blotter.send(intent, self.blotter.context(intent.strategy_id, intent.symbol), Decimal(0))
+        self.books.send(intent, self.books.context(intent.strategy_id, intent.symbol), Decimal(0))
 
     def run(self):
         """Let everything leave that is to leave, and hear of it."""
         self.audit.commit()
-        self.blotter.dispatch()
+        self.books.dispatch()
         while self.executor._queue:
             if not self.executor.run_one():
                 self.clock.pass_(self.executor._queue[0][0] - self.clock.monotonic())
-        self.blotter.hear()
+        self.books.apply_updates()
 
     def look(self, since=None):
-        return look(self.venue, self.reconciler.ours, dict(self.blotter.moves), self.blotter.spent, since)
+        return look(self.venue, self.reconciler.ours, dict(self.books.moves), self.books.spent, since)
 
     def settle(self, *, is_start=False, since=None):
         return self.reconciler.settle(self.look(since), is_start=is_start)
@@ -270,21 +270,21 @@ class Desk:
         self.audit.commit()
         desk = type(self)(self.venue, self.clock, self.audit)
         orders = self.audit.recent_orders(ACCOUNT, since)
-        desk.blotter.restore(self.audit.positions(ACCOUNT), orders)
+        desk.books.restore(self.audit.positions(ACCOUNT), orders)
         desk.executor.resume([order for order in orders if not is_done(order.state)])
         return desk
 
-    def books(self):
+    def state(self):
         """All that may not change when nothing is new."""
-        blotter, executor = self.blotter, self.executor
+        books, executor = self.books, self.executor
         self.audit.commit()
         return msgspec.to_builtins(
             [
-                {number: working.order for number, working in blotter.working.items()},
-                {number: working.order for number, working in blotter._ended.items()},
-                {str(key): position for key, position in blotter.positions.items()},
-                blotter.nets,
-                blotter.strangers,
+                {number: working.order for number, working in books.working.items()},
+                {number: working.order for number, working in books._ended.items()},
+                {str(key): position for key, position in books.positions.items()},
+                books.nets,
+                books.foreign,
                 self.reconciler.blocked,
                 executor.unresolved,
                 executor._out,

@@ -26,13 +26,13 @@ def buy(desk, venue, intent):
         desk.send(intent(number, symbol, Side.BUY, quantity, strategy_id=strategy))
         desk.run()
         venue.fill(number, quantity)
-        desk.blotter.hear()
+        desk.books.apply_updates()
 
     return bought
 
 
 def held(desk, symbol=COIN):
-    positions = desk.blotter.positions
+    positions = desk.books.positions
     return {strategy: position.quantity for (strategy, name), position in positions.items() if name == symbol}
 
 
@@ -50,7 +50,7 @@ def test_fee_in_kind_is_taken_off_the_position(desk, venue, buy):
     done = desk.settle()
     assert (done.differences, done.suspects, desk.reconciler.blocked) == ({}, {}, {})
     assert held(desk) == {"one": Decimal("0.9975")}
-    assert desk.blotter.positions["one", COIN].fees == Decimal("0.2500")
+    assert desk.books.positions["one", COIN].fees == Decimal("0.2500")
 
 
 def test_fee_that_comes_days_later_and_in_parts_is_a_fee_still(desk, venue, buy):
@@ -101,11 +101,11 @@ def test_fee_is_known_after_a_restart(desk, venue, buy):
 
 def test_purchase_lowers_the_buying_power_at_once(desk, venue, buy):
     """What the venue said of the account is older than the fill, and money is not spent twice."""
-    before = desk.blotter.account().buying_power
+    before = desk.books.account().buying_power
     buy("10")
-    assert desk.blotter.account().buying_power == before - 1000
+    assert desk.books.account().buying_power == before - 1000
     desk.settle()
-    assert desk.blotter.account().buying_power == before - 1000 == venue.cash
+    assert desk.books.account().buying_power == before - 1000 == venue.cash
 
 
 def test_look_that_began_before_a_purchase_does_not_hide_it(desk, buy):
@@ -114,16 +114,16 @@ def test_look_that_began_before_a_purchase_does_not_hide_it(desk, buy):
     before = seen.account.buying_power
     buy("10")
     desk.reconciler.settle(seen)
-    assert desk.blotter.account().buying_power == before - 1000
+    assert desk.books.account().buying_power == before - 1000
 
 
 def test_sale_does_not_raise_the_buying_power_before_the_venue_says_so(desk, venue, buy, intent):
     """Proceeds may have to settle first."""
     buy("10")
     desk.settle()
-    before = desk.blotter.account().buying_power
+    before = desk.books.account().buying_power
     desk.send(intent("tg-sale", COIN, Side.SELL, "10"))
     desk.run()
     venue.fill("tg-sale", "10")
-    desk.blotter.hear()
-    assert desk.blotter.account().buying_power == before
+    desk.books.apply_updates()
+    assert desk.books.account().buying_power == before

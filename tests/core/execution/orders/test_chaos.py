@@ -163,7 +163,7 @@ class World:
         now = self.clock.time_ns()
         orders = desk.audit.recent_orders(ACCOUNT, now - RECENT)
         self.withdrawn = {number for number in self.withdrawn if desk.audit.is_known(ACCOUNT, number)}
-        desk.blotter.restore(desk.audit.positions(ACCOUNT), orders)
+        desk.books.restore(desk.audit.positions(ACCOUNT), orders)
         desk.executor.resume([order for order in orders if not is_done(order.state)])
         since = max((order.updated_at for order in orders), default=now) - MINUTE
         desk.settle(is_start=True, since=since)
@@ -199,14 +199,14 @@ class World:
                 self.unwritten.add(intent.client_order_id)
             return ""
 
-        desk.blotter.dispatch(refusal)
+        desk.books.dispatch(refusal)
 
     # The steps.
 
     def decide(self, strategy, symbol, side, purpose):
         """Trade something new; an exit closes what is held."""
         desk = self.desk
-        context = desk.blotter.context(strategy, symbol)
+        context = desk.books.context(strategy, symbol)
         quantity = Decimal(10)
         if purpose is Purpose.EXIT:
             held = context.position.quantity
@@ -229,12 +229,12 @@ class World:
         desk = self.desk
         if self.is_halted or desk.audit.is_known(ACCOUNT, intent.client_order_id):
             return
-        if desk.blotter.knows(intent.client_order_id):  # taken in from the venue
+        if desk.books.knows(intent.client_order_id):  # taken in from the venue
             return
         desk.send(intent)
 
     def hear(self):
-        self.desk.blotter.hear()
+        self.desk.books.apply_updates()
         self.commit()
 
     def work(self, times):
@@ -246,7 +246,7 @@ class World:
         """Look at the venue; what is seen is settled some time later."""
         desk = self.desk
         try:
-            self.looked = look(self.venue, desk.reconciler.ours, dict(desk.blotter.moves), desk.blotter.spent)
+            self.looked = look(self.venue, desk.reconciler.ours, dict(desk.books.moves), desk.books.spent)
         except VenueError:
             self.looked = None
 
@@ -257,26 +257,26 @@ class World:
             self.commit()
 
     def cancel(self, strategy, symbol):
-        blotter = self.desk.blotter
-        blotter.cancel(strategy, symbol)
-        waiting = {intent.client_order_id for intent in blotter.outbox}
-        self.withdrawn |= waiting - blotter.working.keys()
-        for number in waiting & blotter.working.keys():
-            intent = blotter.working[number].order.intent
+        books = self.desk.books
+        books.cancel(strategy, symbol)
+        waiting = {intent.client_order_id for intent in books.outbox}
+        self.withdrawn |= waiting - books.working.keys()
+        for number in waiting & books.working.keys():
+            intent = books.working[number].order.intent
             assert (intent.strategy_id, intent.symbol) != (strategy, symbol), "it still waits to be sent"
 
     def hand_over(self, symbol):
-        self.desk.blotter.hand_over("one", "two", symbol)
+        self.desk.books.hand_over("one", "two", symbol)
         self.commit()
 
     def halt(self):
         self.is_halted = True
         self.desk.executor.cancel_all()
 
-    def heed(self):
+    def apply_control(self):
         """What the loop does while it is halted."""
         if self.is_halted:
-            self.desk.blotter.cancel()
+            self.desk.books.cancel()
 
     def release(self):
         self.is_halted = False
@@ -373,7 +373,7 @@ class World:
         quiet = 0
         for _ in range(40):
             calls = len(self.venue.calls)
-            self.desk.blotter.hear()
+            self.desk.books.apply_updates()
             self.commit()
             self.desk.run()
             asked = len(self.venue.calls) - calls
@@ -420,14 +420,14 @@ class World:
                 assert row["symbol"] in self.excused
                 assert row["filled_quantity"] < order.filled_quantity
         held = {symbol: quantity for symbol, quantity in venue.held.items() if quantity}
-        nets = desk.blotter.nets
+        nets = desk.books.nets
         differ = {symbol for symbol in held.keys() | nets.keys() if held.get(symbol) != nets.get(symbol)}
         assert set(desk.reconciler.blocked) == differ
         assert differ <= lost | {"GC"}, f"{differ} differ"
         assert not [call for call in venue.calls if call[0] == "cancel" and call[1].startswith("x-")]
-        positions = {key: each for key, each in desk.blotter.positions.items() if each != Position()}
+        positions = {key: each for key, each in desk.books.positions.items() if each != Position()}
         assert {key: each for key, each in desk.audit.positions(ACCOUNT).items() if each != Position()} == positions
-        assert {order.intent.client_order_id for order in desk.audit.open_orders(ACCOUNT)} == set(desk.blotter.working)
+        assert {order.intent.client_order_id for order in desk.audit.open_orders(ACCOUNT)} == set(desk.books.working)
 
     def close(self):
         self.database.close()
@@ -448,14 +448,14 @@ STEPS = {
     "cancel": (2, STRATEGIES, SYMBOLS),
     "hand_over": (1, SYMBOLS),
     "halt": (1,),
-    "heed": (2,),
+    "apply_control": (2,),
     "release": (2,),
     "pass_time": (8, (0.1, 1, 4, 11)),
     "land": (1,),
     "crash": (1,),
     "arm": (2, tuple(range(12))),
     "fault": (8, ("submit", "submit", "find", "cancel"), OUTCOMES),
-    "break_database": (2, ("down", "answer", "mended")),
+    "break_database": (2, ("down", "answer", "fixed")),
     "fill": (12, WHICH, (3, 10)),
     "fill_late": (1, WHICH),
     "end": (2, WHICH, (S.CANCELED, S.EXPIRED, S.REJECTED)),

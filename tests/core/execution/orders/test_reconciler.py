@@ -57,26 +57,26 @@ class Pair:
 
     def set_up(self, desk):
         """Make it so on both sides."""
-        number, blotter, venue = self.number, desk.blotter, desk.venue
+        number, books, venue = self.number, desk.books, desk.venue
         signed = 1 if self.intent.side is Side.BUY else -1
         if self.here is not None:
             desk.send(self.intent)
-            blotter.outbox.clear()
+            books.outbox.clear()
             if self.here == "sent":
-                blotter.tell(told(number, E.SUBMIT, venue=""))
+                books.apply_report(told(number, E.SUBMIT, venue=""))
             elif self.here == "lost":
-                blotter.tell(told(number, E.CANCELED, venue=""))
+                books.apply_report(told(number, E.CANCELED, venue=""))
             elif self.here != "unsent":
-                blotter.tell(told(number, E.ACCEPT))
+                books.apply_report(told(number, E.ACCEPT))
                 if self.filled_here:
                     fill = told(number, E.FILL, Decimal(self.filled_here))
                     fill = msgspec.structs.replace(
                         fill, fill=msgspec.structs.replace(fill.fill, symbol=self.intent.symbol, side=self.intent.side)
                     )
-                    blotter.tell(fill)
+                    books.apply_report(fill)
                 last = {"canceling": E.CANCEL, "replacing": E.REPLACE, "done": E.CANCELED}.get(self.here)
                 if last and self.filled_here < 10:
-                    blotter.tell(told(number, last))
+                    books.apply_report(told(number, last))
         filled = self.filled_here
         if self.there is not None:
             filled = self.filled_there
@@ -107,7 +107,7 @@ def test_books_converge(venue_type, desk_type, clock, intent, data):
     theirs = {number: msgspec.structs.replace(venue.book[number]) for number in foreign}
     venue.calls.clear()
     if data.draw(st.booleans(), "news is heard"):
-        desk.blotter.hear()
+        desk.books.apply_updates()
     venue.news.clear()
     is_restart = data.draw(st.booleans(), "restart")
     since = data.draw(st.sampled_from([None, LONG_AGO]), "done since") if is_restart else None
@@ -124,9 +124,9 @@ def test_books_converge(venue_type, desk_type, clock, intent, data):
     else:
         pytest.fail("the books do not come to rest")
 
-    blotter = desk.blotter
+    books = desk.books
     for pair in pairs:
-        order, working = venue.book.get(pair.number), blotter.working.get(pair.number)
+        order, working = venue.book.get(pair.number), books.working.get(pair.number)
         if order is None:
             assert working is None or working.order.intent.symbol in desk.reconciler.blocked
         elif not is_done(order.state):
@@ -134,9 +134,9 @@ def test_books_converge(venue_type, desk_type, clock, intent, data):
             assert working.order.filled_quantity == order.filled_quantity
         else:
             assert working is None
-    gone = {working.order.intent.symbol for number, working in blotter.working.items() if number not in venue.book}
+    gone = {working.order.intent.symbol for number, working in books.working.items() if number not in venue.book}
     differ = {
-        symbol for symbol in venue.held.keys() | blotter.nets.keys() if venue.held.get(symbol, 0) != blotter.net(symbol)
+        symbol for symbol in venue.held.keys() | books.nets.keys() if venue.held.get(symbol, 0) != books.net(symbol)
     }
     assert set(desk.reconciler.blocked) == gone | differ
     for symbol in differ:  # only what no order explains
@@ -145,7 +145,7 @@ def test_books_converge(venue_type, desk_type, clock, intent, data):
             for pair in pairs
             if pair.intent.symbol == symbol and pair.filled_there != pair.filled_here
         )
-        assert not explained or venue.held[symbol] - blotter.net(symbol) in (3, 6)
+        assert not explained or venue.held[symbol] - books.net(symbol) in (3, 6)
     assert {number: venue.book[number] for number in foreign} == theirs
     assert not [
         call for call in venue.calls if call[0] in ("submit", "replace") or (call[0] == "cancel" and call[1] in foreign)
@@ -155,20 +155,20 @@ def test_books_converge(venue_type, desk_type, clock, intent, data):
 
     seen = desk.look()
     desk.reconciler.settle(seen)
-    before = desk.books()
+    before = desk.state()
     assert desk.reconciler.settle(seen).news == 0
-    assert desk.books() == before
+    assert desk.state() == before
 
     for symbol in list(desk.reconciler.blocked):
         desk.reconciler.accept(symbol, "it was me", "ops")
-    assert blotter.nets == {symbol: quantity for symbol, quantity in venue.held.items() if quantity}
+    assert books.nets == {symbol: quantity for symbol, quantity in venue.held.items() if quantity}
     desk.audit.commit()
     after = desk.again()
     assert (
-        after.blotter.positions.items()
-        >= {key: position for key, position in blotter.positions.items() if position != Position()}.items()
+        after.books.positions.items()
+        >= {key: position for key, position in books.positions.items() if position != Position()}.items()
     )
-    assert set(after.blotter.working) == set(blotter.working)
+    assert set(after.books.working) == set(books.working)
     assert not after.settle(is_start=True).differences
 
 
@@ -200,10 +200,10 @@ def test_what_the_executor_told_comes_before_what_the_look_missed(desk, intent):
     desk.send(intent())
     seen = desk.look()
     desk.audit.commit()
-    desk.blotter.dispatch()
+    desk.books.dispatch()
     desk.executor.run_one()
     desk.reconciler.settle(seen)
-    desk.blotter.hear()
+    desk.books.apply_updates()
     assert desk.totals.illegal_reports == 0
     assert desk.totals.rejected == 1
 
@@ -214,7 +214,7 @@ def test_position_that_moved_during_the_look_is_not_compared(desk, intent):
     desk.run()
     seen = desk.look()
     desk.venue.fill("tg-1", 4)
-    desk.blotter.hear()
+    desk.books.apply_updates()
     assert desk.reconciler.settle(seen).suspects == {}
     desk.clock.pass_(1)
     assert desk.settle().suspects == {}
@@ -225,14 +225,14 @@ def test_order_of_ours_that_is_not_written_down_is_taken_in(desk, intent):
     desk.send(intent(strategy_id="two"))
     desk.run()
     desk.venue.fill("tg-1", 10)
-    desk.blotter.hear()
+    desk.books.apply_updates()
     desk.audit.commit()
     desk.venue.submit(intent("tg-9", side=Side.SELL, strategy_id="?"))
     desk.venue.fill("tg-9", 4)
     later = desk.again()
     assert later.settle(is_start=True).adopted == ["tg-9"]
-    assert later.blotter.working["tg-9"].context.strategy_id == "two"
-    assert later.blotter.net("ES") == 6
+    assert later.books.working["tg-9"].context.strategy_id == "two"
+    assert later.books.net("ES") == 6
     later.audit.commit()
     assert later.audit.find_order("test", "tg-9").filled_quantity == 4
 
@@ -243,7 +243,7 @@ def test_order_of_somebody_else_is_told_of_and_left_alone(desk, intent):
     desk.venue.calls.clear()
     assert desk.settle().foreign == ["x-1"]
     desk.venue.end("x-1", S.CANCELED)
-    desk.blotter.hear()
+    desk.books.apply_updates()
     assert desk.settle().foreign == []
     assert {kind for kind, _ in desk.venue.calls} == {"orders"}
 
@@ -287,7 +287,7 @@ def test_order_that_was_given_up_is_canceled_also_when_it_fills(desk, intent):
     desk.run()
     assert desk.venue.book["tg-1"].state is S.CANCELED
     desk.settle()
-    assert desk.blotter.net("ES") == 4
+    assert desk.books.net("ES") == 4
     assert desk.totals.illegal_reports == 0
 
 
@@ -304,7 +304,7 @@ def test_order_that_was_given_up_before_a_restart_is_known(desk, intent, since):
     later.run()
     later.settle()
     assert desk.venue.book["tg-1"].state is S.CANCELED
-    assert later.blotter.net("ES") == 4
+    assert later.books.net("ES") == 4
     assert later.reconciler.blocked == {}
 
 
@@ -313,13 +313,13 @@ def test_fill_while_nobody_was_there_counts(desk, intent):
     desk.send(intent())
     desk.run()
     desk.venue.end("tg-1", S.CANCELED)
-    desk.blotter.hear()
+    desk.books.apply_updates()
     desk.audit.commit()
     desk.venue.fill("tg-1", 4)
     desk.venue.news.clear()
     later = desk.again()
     assert later.settle(is_start=True, since=LONG_AGO).differences == {}
-    assert later.blotter.net("ES") == 4
+    assert later.books.net("ES") == 4
 
 
 def test_order_that_is_gone_can_be_accepted(desk, intent):
@@ -334,7 +334,7 @@ def test_order_that_is_gone_can_be_accepted(desk, intent):
     assert desk.reconciler.accept("ES", "the venue lost it", "ops") == 0
     desk.clock.pass_(1)
     assert desk.settle().differences == {}
-    assert desk.blotter.working == {}
+    assert desk.books.working == {}
 
 
 def test_difference_is_accepted_as_it_was_seen(desk, intent):
@@ -346,9 +346,9 @@ def test_difference_is_accepted_as_it_was_seen(desk, intent):
         desk.clock.pass_(1)
         desk.settle()
     desk.venue.fill("tg-1", 4)
-    desk.blotter.hear()
+    desk.books.apply_updates()
     assert desk.reconciler.accept("ES", "it was me", "ops") == 3
-    assert desk.blotter.net("ES") == desk.venue.held["ES"] == 7
+    assert desk.books.net("ES") == desk.venue.held["ES"] == 7
 
 
 def test_nothing_to_accept(desk):
