@@ -6,7 +6,7 @@ import time
 import pytest
 from torghut_sources.bus import KafkaSource, MemorySource
 from torghut_sources.bus import source as bus_source
-from torghut_sources.bus.kafka import KafkaBus
+from torghut_sources.bus.kafka.bus import KafkaBus
 from torghut_sources.bus.memory import MemoryBus
 from torghut_sources.bus.settings import KafkaSettings
 from torghut_sources.stages.indicators import Indicators

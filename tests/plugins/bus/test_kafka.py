@@ -12,7 +12,8 @@ import pytest
 from confluent_kafka import KafkaError
 from torghut_sources.bus import KafkaSink, KafkaSource
 from torghut_sources.bus.contract import Owner
-from torghut_sources.bus.kafka import KafkaReader, Link, Statistics
+from torghut_sources.bus.kafka.link import Link, Statistics
+from torghut_sources.bus.kafka.reader import KafkaReader
 from torghut_sources.bus.settings import KafkaSettings
 from torghut_testing.kafka import FETCH, NOT_AUTHORIZED, NOT_LEADER, PRODUCE, TIMED_OUT, MockKafka
 
@@ -387,7 +388,7 @@ def test_a_client_logs_through_us(own, caplog, capfd):
 
     asyncio.run(run())
     assert len(caplog.records) < 10
-    assert {record.name for record in caplog.records} == {"torghut_sources.bus.kafka"}
+    assert {record.name for record in caplog.records} == {"torghut_sources.bus.kafka.link"}
     assert "|FAIL|" not in capfd.readouterr().err  # as librdkafka prints it by itself
 
 
@@ -540,9 +541,9 @@ def test_missing_library_is_named(monkeypatch):
 
 def test_full_queue_holds_up_the_sender(own, monkeypatch):
     """While the brokers are away only so many records are under way: then `send` waits, and nothing is dropped."""
-    from torghut_sources.bus import kafka
+    from torghut_sources.bus.kafka import writer
 
-    monkeypatch.setattr(kafka, "QUEUE", 50)
+    monkeypatch.setattr(writer, "QUEUE", 50)
     pair, cluster = own
     sink = KafkaSink(KafkaSink.Params())
     sink.connect(CONNECTION)
@@ -566,7 +567,7 @@ def test_full_queue_holds_up_the_sender(own, monkeypatch):
 
 def test_an_error_of_a_fetch_is_told_while_it_lasts(own, caplog, monkeypatch):
     """What librdkafka tries again by itself closes the gate meanwhile, and is in the log once."""
-    monkeypatch.setattr("torghut_sources.bus.kafka.TROUBLE_SECONDS", 1)
+    monkeypatch.setattr("torghut_sources.bus.kafka.reader.TROUBLE_SECONDS", 1)
     pair, cluster = own
     source = pair.source(channels=["trades"], tick_ms=0)
 
@@ -600,7 +601,7 @@ def test_a_topic_that_goes_away_is_told_until_it_is_back(cluster, monkeypatch):
         reader._waits = reader._link.closed = None
         reader._sort([Told(KafkaError(KafkaError._UNKNOWN_TOPIC))])
         assert reader.gate.error_class == "unknown-topic"
-        monkeypatch.setattr("torghut_sources.bus.kafka.time.monotonic", lambda: 1e12)
+        monkeypatch.setattr("torghut_sources.bus.kafka.reader.time.monotonic", lambda: 1e12)
         assert reader.gate.error_class == "unknown-topic"
         reader._sort([Told(None)])
         assert reader.gate is None

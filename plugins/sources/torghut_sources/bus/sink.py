@@ -23,7 +23,7 @@ from torghut_core import (
     with_ends,
 )
 from torghut_sources.bus.contract import NOT_CONNECTED, Bus, Offsets, Writer
-from torghut_sources.bus.kafka import KafkaBus
+from torghut_sources.bus.kafka.bus import KafkaBus
 from torghut_sources.bus.memory import MemoryBus
 from torghut_sources.bus.settings import PASSWORD, KafkaSettings
 

@@ -17,7 +17,7 @@ import pydantic
 
 from torghut_core import Batch, Closed, Connection, InputError, Metric, Source, StateError, Topics, param
 from torghut_sources.bus.contract import NOT_CONNECTED, Bus, Chunk, Offsets, Owner, Reader, Writer
-from torghut_sources.bus.kafka import KafkaBus
+from torghut_sources.bus.kafka.bus import KafkaBus
 from torghut_sources.bus.lanes import MISSED_SECONDS, Lane
 from torghut_sources.bus.memory import MemoryBus
 from torghut_sources.bus.records import MARKS, NONE, is_avro, read, read_marks, refuse_ahead

@@ -1,17 +1,12 @@
-"""Kafka as a bus, on librdkafka.
-
-Each client has one thread of its own, in which all its callbacks run: a writer's does nothing else, a reader's also
-fetches.
-"""
+"""A member of a consumer group, whose partitions begin and are committed where their owner says."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,10 +14,18 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
-from torghut_core import Closed, InputError, SettingsError, StateError
-from torghut_sources.bus.contract import NOT_CONNECTED, Bus, Chunk, Headers, Offsets, Owner, Reader, Writer
+from torghut_core import Closed, InputError, StateError
+from torghut_sources.bus.contract import NOT_CONNECTED, Chunk, Offsets, Owner, Reader
+from torghut_sources.bus.kafka.link import (
+    ANSWER_SECONDS,
+    FOR_GOOD,
+    HINTS,
+    QUEUE_KB,
+    RETRY_SECONDS,
+    Link,
+    error_class,
+    hint,
+)
 
 if TYPE_CHECKING:
     import confluent_kafka
@@ -30,332 +33,14 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 T = TypeVar("T")
 
-QUEUE = 100_000
-"""Records under way at most; and `QUEUE_KB` of them."""
-QUEUE_KB = 64 * 1024
-STATISTICS_MS = 500
-"""How often a client looks at which brokers it reaches, milliseconds."""
 POLL_INTERVAL_MS = 300_000
 """How long a reader may neither read nor stay before the group takes its partitions, milliseconds."""
 OWNER_SHARE = 0.8
 """How much of that an owner may take to take or leave partitions."""
-ANSWER_SECONDS = 10.0
-"""How long one question to a broker may take."""
-RETRY_SECONDS = 0.2
 TROUBLE_SECONDS = 5.0
 """How long an error of a topic is believed that librdkafka would tell again."""
-TOPIC_SECONDS = 30.0
-"""How long a topic may be unknown to the brokers before a writer calls it missing."""
-PARTITIONS_SECONDS = 300.0
-"""How long the number of a topic's partitions is believed."""
 
 log = logging.getLogger(__name__)
-
-HINTS = {
-    "MSG_SIZE_TOO_LARGE": "raise `max.message.bytes` of the topic, or send less at once",
-    "TOPIC_AUTHORIZATION_FAILED": "allow the user of KAFKA_SASL_USER to use the topic",
-    "GROUP_AUTHORIZATION_FAILED": "allow the user of KAFKA_SASL_USER to use the group of KAFKA_GROUP_ID",
-    "CLUSTER_AUTHORIZATION_FAILED": "allow the user of KAFKA_SASL_USER to write idempotently",
-    "UNKNOWN_TOPIC_OR_PART": "make the topic, or fix its TOPIC_ setting",
-    "_UNKNOWN_TOPIC": "make the topic, or fix its TOPIC_ setting",
-    "_UNKNOWN_PARTITION": "start again: the topic has other partitions now",
-    "_AUTHENTICATION": "fix KAFKA_SASL_USER, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECH",
-}
-FOR_GOOD = frozenset(
-    {
-        "TOPIC_AUTHORIZATION_FAILED",
-        "GROUP_AUTHORIZATION_FAILED",
-        "SASL_AUTHENTICATION_FAILED",
-        "_AUTHENTICATION",
-        "UNSUPPORTED_SASL_MECHANISM",
-    }
-)
-"""Errors of a reader that waiting does not fix."""
-
-
-class KafkaBus(Bus):
-    """The topics of a Kafka cluster.
-
-    Parameters
-    ----------
-    client : settings of every client, in librdkafka's words; see `KafkaSettings.client`.
-    linger_ms : how long a record waits for others to travel with, milliseconds.
-    session_ms : after how long without a sign of life a reader's partitions are given to others, milliseconds.
-    poll_interval_ms : after how long without `read` or `stay` they are, milliseconds.
-
-    Raises
-    ------
-    SettingsError : confluent-kafka is not installed.
-    """
-
-    def __init__(
-        self,
-        client: Mapping[str, Any],
-        linger_ms: int = 30,
-        session_ms: int = 10_000,
-        poll_interval_ms: int = POLL_INTERVAL_MS,
-    ) -> None:
-        try:
-            import confluent_kafka  # noqa: F401 - to say now what is missing
-        except ImportError as error:
-            raise SettingsError(
-                "Kafka needs confluent-kafka, which is not installed (pip install 'torghut[kafka]')"
-            ) from error
-        self._client = dict(client)
-        self._linger_ms = linger_ms
-        self._session_ms = session_ms
-        self._poll_interval_ms = poll_interval_ms
-
-    def writer(self) -> Writer:
-        """A producer that waits for all replicas, writes each record once, and keeps trying."""
-        return KafkaWriter(self._client, self._linger_ms)
-
-    def reader(self, group: str, topics: Sequence[str], start: str, owner: Owner) -> Reader:
-        """A member of a consumer group."""
-        session = {"session.timeout.ms": self._session_ms, "heartbeat.interval.ms": max(self._session_ms // 4, 1)}
-        return KafkaReader({**self._client, **session}, group, topics, start, owner, self._poll_interval_ms)
-
-
-class Broker(msgspec.Struct):
-    """What the statistics say of a broker; `nodeid` is negative of what is only an address to begin with."""
-
-    nodeid: int
-    state: str
-
-
-class Place(msgspec.Struct):
-    """Where a reader is in a partition: the offset that comes next, and the end; negative where they are not known."""
-
-    app_offset: int = -1
-    hi_offset: int = -1
-
-
-class Places(msgspec.Struct):
-    """The partitions of a topic, by number."""
-
-    partitions: dict[str, Place]
-
-
-class Statistics(msgspec.Struct):
-    """What is read of librdkafka's statistics."""
-
-    brokers: dict[str, Broker] = {}
-    topics: dict[str, Places] = {}
-
-
-_STATISTICS = msgspec.json.Decoder(Statistics)
-
-
-class Link:
-    """Whether brokers are reached, as the callbacks of a client tell."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self.closed: Closed | None = NOT_CONNECTED
-        self.statistics = Statistics()
-        self._bootstrap = bootstrap
-        self._said = "none has answered"
-        self._logged: set[str] = set()
-
-    @property
-    def callbacks(self) -> dict[str, Any]:
-        """What to add to the settings of the client."""
-        return {
-            "error_cb": self._on_error,
-            "stats_cb": self._on_statistics,
-            "statistics.interval.ms": STATISTICS_MS,
-            "logger": self,
-        }
-
-    def log(self, level: int, text: str, *values: object) -> None:
-        """Log what librdkafka says, once for each time that brokers are reached again: it says it with each attempt."""
-        line = text % values
-        what = re.sub(r"\(.*\)|\d+", "", line)
-        if what not in self._logged:
-            self._logged.add(what)
-            log.log(level, "%s", line)
-
-    def opened(self) -> None:
-        """Brokers are reached."""
-        if self.closed is not None:
-            self.closed = None
-            self._logged.clear()
-
-    def _on_error(self, error: confluent_kafka.KafkaError) -> None:
-        self._said = error.str()
-        if error.name() in FOR_GOOD:
-            self.closed = Closed(f"{error.str()} ({_hint(error.name())})", error_class(error.name()))
-        elif error.name() == "_ALL_BROKERS_DOWN":
-            self._close()
-
-    def _on_statistics(self, text: str) -> None:
-        self.statistics = _STATISTICS.decode(text)
-        if any(broker.state == "UP" for broker in self.statistics.brokers.values()):
-            self.opened()
-        elif self.closed is None:
-            self._close()
-
-    def _close(self) -> None:
-        reason = f"no broker of {self._bootstrap} answers: {self._said} (look at Kafka, or fix KAFKA_BOOTSTRAP)"
-        self.closed = Closed(reason, "unreachable")
-
-
-def error_class(name: str) -> str:
-    """The word for an error, of librdkafka's name for it.
-
-    Examples
-    --------
-    >>> error_class("MSG_SIZE_TOO_LARGE"), error_class("_AUTHENTICATION")
-    ('msg-size-too-large', 'auth')
-    """
-    return "auth" if "AUTH" in name else name.strip("_").lower().replace("_", "-")
-
-
-def _hint(name: str) -> str:
-    return HINTS.get(name, "see librdkafka's documentation of this error")
-
-
-class KafkaWriter(Writer):
-    """A producer. Its thread serves delivery reports, and says by `failure` what was refused for good."""
-
-    def __init__(self, client: Mapping[str, Any], linger_ms: int) -> None:
-        from confluent_kafka import KafkaException, Producer
-
-        self._link = Link(client["bootstrap.servers"])
-        self._refused = KafkaException
-        self._failure: Closed | None = None
-        self._delivered: defaultdict[str, int] = defaultdict(int)
-        self._failed: defaultdict[str, int] = defaultdict(int)
-        self._latencies: deque[float] = deque(maxlen=1_000)
-        self._ends: dict[tuple[str, int], int] = {}
-        self._partitions: dict[str, tuple[int, float]] = {}
-        self._producer = Producer(
-            {
-                **client,
-                **self._link.callbacks,
-                "acks": "all",
-                "enable.idempotence": True,
-                "compression.type": "lz4",
-                "linger.ms": linger_ms,
-                "partitioner": "murmur2_random",
-                "queue.buffering.max.messages": QUEUE,
-                "queue.buffering.max.kbytes": QUEUE_KB,
-                "message.timeout.ms": 0,  # for ever: an outage is waited for, and the full queue stops who sends
-                "on_delivery": self._on_delivery,
-            }
-        )
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._serve, name="torghut-kafka-writer", daemon=True)
-        self._thread.start()
-
-    @property
-    def gate(self) -> Closed | None:  # type: ignore[override]
-        """Why nothing can be written."""
-        return self._failure or self._link.closed
-
-    def put(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = (), partition: int | None = None
-    ) -> bool:
-        """Hand a record to librdkafka, unless its queue is full."""
-        if self._failure is not None:
-            raise StateError(self._failure.reason)
-        try:
-            if partition is not None:
-                self._producer.produce(topic, value, key, partition, headers=list(headers))
-            elif headers:
-                self._producer.produce(topic, value, key, headers=list(headers))
-            else:
-                self._producer.produce(topic, value, key)
-        except BufferError:
-            return False
-        except self._refused as error:
-            self._fail(error.args[0], topic)
-            raise StateError(self._failure.reason if self._failure else str(error)) from error
-        return True
-
-    def pending(self) -> int:
-        """Records and their reports under way."""
-        if self._failure is not None:
-            raise StateError(self._failure.reason)
-        closed = self._link.closed
-        if closed is not None and closed.error_class == "auth":
-            raise StateError(closed.reason)
-        return len(self._producer)
-
-    async def partitions(self, topic: str) -> int:
-        """Ask the brokers, every few minutes."""
-        count, until = self._partitions.get(topic, (0, 0.0))
-        missing_at = time.monotonic() + TOPIC_SECONDS
-        while time.monotonic() >= until:
-            self.pending()  # raises where the brokers have refused us
-            count, error = await asyncio.to_thread(self._count, topic)
-            if count:
-                until = time.monotonic() + PARTITIONS_SECONDS
-                self._partitions[topic] = count, until
-            elif error is not None and (error.name() in FOR_GOOD or time.monotonic() >= missing_at):
-                self._fail(error, topic)
-            else:
-                await asyncio.sleep(RETRY_SECONDS)
-        return count
-
-    def _count(self, topic: str) -> tuple[int, confluent_kafka.KafkaError | None]:
-        """How many partitions a topic has, or why it has none; neither while no broker answers."""
-        try:
-            metadata = self._producer.list_topics(topic, ANSWER_SECONDS).topics[topic]
-        except self._refused:
-            return 0, None
-        return (0, metadata.error) if metadata.error else (len(metadata.partitions), None)
-
-    def ends(self, partition: int) -> Offsets:
-        """As the reports say."""
-        return {topic: end for (topic, number), end in self._ends.items() if number == partition and end}
-
-    @property
-    def delivered(self) -> Mapping[str, int]:
-        """Acknowledged records by topic."""
-        return dict(self._delivered)
-
-    @property
-    def failed(self) -> Mapping[str, int]:
-        """Refused records by topic."""
-        return dict(self._failed)
-
-    @property
-    def latencies(self) -> Sequence[float]:
-        """Milliseconds from `put` to the report, of the last thousand records."""
-        return list(self._latencies)
-
-    def close(self) -> None:
-        """Give up what is under way and end the thread."""
-        if not self._is_closed:
-            self._failure = self._failure or Closed("the writer is closed", "closed")
-            self._is_closed = True
-            self._thread.join(ANSWER_SECONDS)
-
-    def _serve(self) -> None:
-        while not self._is_closed:
-            self._producer.poll(0.1)
-        self._producer.purge()
-        self._producer.flush(1)
-        del self._producer  # which ends librdkafka's threads
-
-    def _on_delivery(self, error: confluent_kafka.KafkaError | None, message: confluent_kafka.Message) -> None:
-        topic = message.topic() or ""
-        if error is None:
-            self._link.opened()
-            self._delivered[topic] += 1
-            offset = message.offset()
-            self._ends[topic, message.partition() or 0] = 0 if offset is None else offset + 1
-            latency = message.latency()
-            if latency is not None:
-                self._latencies.append(latency * 1e3)
-        elif not self._is_closed:
-            self._fail(error, topic)
-
-    def _fail(self, error: confluent_kafka.KafkaError, topic: str) -> None:
-        self._failed[topic] += 1
-        if self._failure is None:
-            reason = f"Kafka refuses a record for topic {topic!r}: {error.str()} ({_hint(error.name())})"
-            self._failure = Closed(reason, error_class(error.name()))
 
 
 class KafkaReader(Reader):
@@ -568,7 +253,7 @@ class KafkaReader(Reader):
                 f"{where}: the record that comes next is gone: {error.str()} (retention was shorter than this pipeline "
                 "stood still, or the topic was made anew: set the group's offsets, move the lane's state away, start again)"
             )
-        told = f"{where}: {error.str()} ({_hint(error.name())})"
+        told = f"{where}: {error.str()} ({hint(error.name())})"
         if error.name() in FOR_GOOD:
             raise InputError(told)
         if error.fatal():
