@@ -80,11 +80,13 @@ from torghut_core.model.trading import (
 )
 from torghut_core.ports import (
     API_VERSION,
+    AccountView,
     Advisor,
     Broker,
     Capabilities,
     Closed,
     Connection,
+    Context,
     LaneKeeper,
     Metric,
     Observer,
@@ -100,7 +102,6 @@ from torghut_core.ports import (
     Universe,
     param,
 )
-from torghut_core.ports.context import AccountView, Context
 from torghut_core.timestamps import format_timestamp, from_datetime, parse_timestamp, to_datetime
 
 if TYPE_CHECKING:

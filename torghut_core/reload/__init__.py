@@ -26,8 +26,7 @@ from torghut_core.model.market import signal_type, window_size
 from torghut_core.model.trading import Account, Limits, Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.plugin_host.watchdog import FROM_PLUGINS
-from torghut_core.ports import AuditStore
-from torghut_core.ports.context import AccountView, Context
+from torghut_core.ports import AccountView, AuditStore, Context
 from torghut_core.signals.schema import KEY
 from torghut_core.signals.store import Selection, SignalDatabase
 from torghut_core.telemetry import logs

@@ -36,8 +36,7 @@ from torghut_core.model.trading import (
     Side,
     money,
 )
-from torghut_core.ports import AuditStore, Broker, OpenOrder
-from torghut_core.ports.context import AccountView, Context
+from torghut_core.ports import AccountView, AuditStore, Broker, Context, OpenOrder
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE, from_datetime, to_datetime
 from torghut_core.trading.subscription import StrategyTotals

@@ -43,8 +43,7 @@ from torghut_core.model.trading import (
     money,
 )
 from torghut_core.plugin_host.watchdog import FROM_PLUGINS, Watchdog
-from torghut_core.ports import AuditStore, Broker, RiskContext
-from torghut_core.ports.context import Context
+from torghut_core.ports import AuditStore, Broker, Context, RiskContext
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE, SECOND
 from torghut_core.trading.books import Books, Totals

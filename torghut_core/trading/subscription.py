@@ -18,8 +18,7 @@ import numpy as np
 from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Signal, signal_type
 from torghut_core.model.trading import Decision
-from torghut_core.ports import Strategy
-from torghut_core.ports.context import Context
+from torghut_core.ports import Context, Strategy
 
 TRIAL_ROWS = 100
 """So many rows new code is on trial for."""

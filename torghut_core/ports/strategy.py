@@ -1,17 +1,38 @@
-"""What a strategy sees besides its signal: the time, the price, its own position and the account. Read-only."""
+"""Strategies: signals in, decisions out. And what a strategy sees besides its signal, which is read-only."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
-from torghut_core.model.trading import ZERO, Decision, Position, Side, TimeInForce, money
-
-if TYPE_CHECKING:
-    from torghut_core.model.trading import Account
-
+from torghut_core.model.market import Signal
+from torghut_core.model.trading import ZERO, Account, Decision, Position, Side, TimeInForce, money
+from torghut_core.ports.plugin import Plugin
 
 _DAY = TimeInForce.DAY
+
+
+class Strategy(Plugin, ABC):
+    """Signals in, decisions out.
+
+    `columns` names the columns of ``ta_signals`` that it reads; a row is handed over when all of them have a value. An
+    instance serves all symbols of its catalog entry, so state is kept per symbol (a dict by `signal.symbol`).
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def warmup(self) -> int:
+        """Rows of a symbol that it has to have seen before its decisions count; 0 when it keeps nothing between rows.
+
+        A strategy that a reload adds or changes is shown so many from the signal store first.
+        """
+        return 0
+
+    @abstractmethod
+    def on_signal(self, signal: Signal, context: Context) -> Decision | None:
+        """Look at one row; propose a decision (made by `context.buy`, `sell`, `close` or `target`), or None."""
 
 
 class Context:

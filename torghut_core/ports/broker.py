@@ -1,0 +1,164 @@
+"""Brokers: orders out, reports in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from torghut_core.model.market import Batch
+from torghut_core.model.trading import (
+    ZERO,
+    Account,
+    Decision,
+    Intent,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    Report,
+    TimeInForce,
+)
+from torghut_core.ports.connection import Connection
+from torghut_core.ports.plugin import Plugin
+
+if TYPE_CHECKING:
+    from torghut_core.environment import Environment
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a broker can do. A decision that needs more (`Broker.objection`) is denied, not sent."""
+
+    order_types: frozenset[OrderType]
+    times_in_force: frozenset[TimeInForce]
+    replace: bool = True
+    fractional: bool = True
+    shorts: bool = True
+    simulated: bool = False
+    """Fills come from the event stream, through `Broker.advance`, and money is not real."""
+
+
+class Broker(Plugin, ABC):
+    """Orders out, news in. The truth about orders is here; the audit database only knows what was intended.
+
+    A simulated broker (`Capabilities.simulated`) lives in the loop's thread and takes what is asked at once. A real
+    venue is called by the kernel's executor, in threads of its own and from several at a time: a method may wait for the
+    venue, a few seconds at most, and says by its error what is known: `OrderRefused`, `DuplicateOrder`, `Throttled`,
+    `NotSent`, or `Unanswered` (also for an answer that makes no sense). It never tries again by itself: the executor
+    does, having looked the order up by its client order id.
+    """
+
+    capabilities: ClassVar[Capabilities]
+
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """Names of the secrets that `connect` asks for."""
+
+    settings: ClassVar[tuple[type[Environment], ...]] = ()
+    """What it reads of the environment; `torghut doctor` looks whether it is right."""
+
+    day_zone: str = "UTC"
+    """Zone (IANA name) at whose midnight the account's day begins."""
+
+    def connect(self, connection: Connection) -> None:
+        """Reach the venue and begin to listen; called once, before anything else is asked. Simulated ones need nothing.
+
+        Raises
+        ------
+        SettingsError : a secret is missing.
+        VenueError : the venue cannot be reached, or refuses the keys.
+        """
+
+    def close(self) -> None:
+        """Let go of connections and threads; closing twice is harmless."""
+
+    def objection(self, decision: Decision) -> str:
+        """Why the venue does not take such an order, before it is asked; "" when it does.
+
+        Looks at the terms alone (type, time in force, fractions), never at the account, and gives the same answer every
+        time.
+        """
+        able = self.capabilities
+        if decision.order_type not in able.order_types:
+            return f"order type {decision.order_type}"
+        if decision.time_in_force not in able.times_in_force:
+            return f"time in force {decision.time_in_force}"
+        if not able.fractional and decision.quantity != decision.quantity.to_integral_value():
+            return f"fraction {decision.quantity}"
+        return ""
+
+    def usual_time_in_force(self, symbol: str) -> TimeInForce:
+        """How long an order in a symbol works where its strategy does not say."""
+        del symbol
+        return TimeInForce.DAY
+
+    def fee_in_kind(self, symbol: str) -> Decimal:
+        """The largest share of the units bought that the venue keeps as its fee; 0 where fees are paid in money."""
+        del symbol
+        return ZERO
+
+    @abstractmethod
+    def submit(self, intent: Intent) -> OrderStatus | None:
+        """Place an order, and give what the venue answers. The same `client_order_id` again makes no second order.
+
+        A simulated broker answers in `updates`, takes the same order again in silence, and returns None.
+        """
+
+    @abstractmethod
+    def cancel(self, client_order_id: str) -> None:
+        """Ask that an order be canceled; one that is unknown or done changes nothing. The outcome is an update."""
+
+    @abstractmethod
+    def replace(
+        self,
+        client_order_id: str,
+        quantity: Decimal | None = None,
+        limit_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+    ) -> None:
+        """Ask that a working order be changed; None leaves a value as it is. The outcome is an update."""
+
+    @abstractmethod
+    def orders(self) -> Sequence[Order]:
+        """All orders that are not done, oldest first, those of others too."""
+
+    def done_since(self, since: int) -> Sequence[Order]:
+        """Orders that were done after a time, ns, oldest first, those of others too; none where the venue keeps none."""
+        del since
+        return ()
+
+    def find(self, client_order_id: str) -> OrderStatus | None:
+        """The order of this client order id, working or done; None where the venue has none, as far as it knows now."""
+        found = (order for order in self.orders() if order.intent.client_order_id == client_order_id)
+        return next((OrderStatus(order=order) for order in found), None)
+
+    @abstractmethod
+    def positions(self) -> dict[str, Position]:
+        """Position by symbol; flat ones may be left out."""
+
+    @abstractmethod
+    def account(self) -> Account:
+        """The account now."""
+
+    def clock(self) -> int | None:
+        """The venue's time, ns; None where it has none of its own."""
+        return None
+
+    @abstractmethod
+    def updates(self) -> Sequence[Report | OrderStatus]:
+        """What became known since the last call, oldest first; empty when nothing happened. Never waits.
+
+        A real venue gives statuses: they may come twice, late or not at all.
+        """
+
+    def health(self) -> list[str]:
+        """Why it may not hear of what happens at the venue; empty when it does."""
+        return []
+
+    def advance(self, batch: Batch, first: int, stop: int) -> None:
+        """Show a simulated broker the events at positions `first` to `stop` - 1, once and in order.
+
+        Orders submitted before the call meet these events, and no earlier one. Does nothing for a real venue.
+        """

@@ -1,0 +1,107 @@
+"""Risk rules and advisors: a decision in, a verdict out; and what they may look at."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from decimal import Decimal
+
+import msgspec
+
+from torghut_core.model.trading import ZERO, Account, Decision, Limits, OrderType, Side, Verdict
+from torghut_core.ports.plugin import Plugin
+
+
+class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An order that works, as a rule sees it; `quantity` is what is not filled, unsigned units."""
+
+    strategy_id: str
+    side: Side
+    quantity: Decimal
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+
+
+class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a rule may look at: the account and the market when the decision was made. It is written down with the decision.
+
+    Quantities are signed units, money is in the account's currency. `position` is the account's net position in the
+    symbol, `strategy_position` the part of it that this strategy made; `orders` are the account's working orders in the
+    symbol, and `reserved_cash` what working buys of all symbols may cost.
+    """
+
+    now: int
+    strategy_id: str
+    price: Decimal
+    price_ts: int
+    position: Decimal
+    strategy_position: Decimal
+    reserved_cash: Decimal
+    account: Account
+    limits: Limits
+    allow_shorts: bool
+    last_order_at: int | None
+    """When this strategy last had an order allowed in this symbol, None where it never had."""
+    orders: tuple[OpenOrder, ...] = ()
+    day_start_equity: Decimal = ZERO
+    """Equity at the beginning of the account's day (`Broker.day_zone`)."""
+    day_low_equity: Decimal = ZERO
+    """The least equity since then that any decision was judged by, this one's too."""
+    gross_exposure: Decimal = ZERO
+    """Notional of the account's positions and working orders, all symbols, each unsigned, at the last prices."""
+    strategy_exposure: Decimal = ZERO
+    """The same of this strategy's own."""
+    open_orders: int = 0
+    """Working orders of the account, all symbols."""
+    orders_last_minute: int = 0
+    """Orders that the account was sent within the 60 s up to `now`."""
+
+    @property
+    def working(self) -> Decimal:
+        """Signed units that this strategy's working orders in the symbol would still add."""
+        return sum((_signed(order) for order in self.orders if order.strategy_id == self.strategy_id), ZERO)
+
+    @property
+    def account_working(self) -> Decimal:
+        """Signed units that all working orders of the account in the symbol would still add."""
+        return sum(map(_signed, self.orders), ZERO)
+
+    def closable(self, action: Side) -> Decimal:
+        """How many units an order with this action would only take off the book: what is held (SELL) or owed (BUY).
+
+        The smaller of the strategy's and the account's position counts, less the working orders that go the same way: an
+        exit in flight is gone already, an entry in flight is not there yet. So exits that overlap never turn a position
+        round.
+        """
+        sign = 1 if action is Side.SELL else -1
+        strategy, account = self.strategy_position * sign, self.position * sign
+        for order in self.orders:
+            if order.side is action:
+                account -= order.quantity
+                if order.strategy_id == self.strategy_id:
+                    strategy -= order.quantity
+        return max(ZERO, min(strategy, account))
+
+
+def _signed(order: OpenOrder) -> Decimal:
+    return order.quantity if order.side is Side.BUY else -order.quantity
+
+
+class RiskRule(Plugin, ABC):
+    """One deterministic rule. It can only tighten: the kernel's own gates run before and after it."""
+
+    @abstractmethod
+    def check(self, decision: Decision, context: RiskContext) -> Verdict:
+        """Allow, shrink to a smaller quantity, or deny, with code, value and limit.
+
+        The decision's quantity is what earlier rules have left. Rules run in catalog order, all of them, also after a
+        denial (then with the quantity as it was): an operator sees every reason at once.
+        """
+
+
+class Advisor(Plugin, ABC):
+    """A second opinion that may veto or shrink a decision, never enlarge it."""
+
+    @abstractmethod
+    def review(self, decision: Decision, context: RiskContext) -> Verdict:
+        """Allow, shrink or deny; the risk rules come after and have the last word."""

@@ -1,0 +1,130 @@
+"""What the kernel writes to: the audit of decisions and orders, and the signal store."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from torghut_core.model.market import Batch
+from torghut_core.model.trading import Account, Decision, Intent, Order, Position, Report, Verdict
+
+
+class AuditStore(ABC):
+    """What was decided, ordered and done, for good. Append-only for the log; `commit` is the only thing that waits.
+
+    What is recorded is kept in the order of the calls and becomes durable, all or nothing, at `commit`. The kernel's
+    discipline: decision, verdicts and intent are committed before the order leaves for a real venue; a report is
+    recorded before anything is decided on it. All rows of one run belong to one `account` label.
+    """
+
+    @abstractmethod
+    def new_account(self, prefix: str) -> str:
+        """A label ``prefix-N`` that no row uses yet: each replay is an account of its own."""
+
+    @abstractmethod
+    def is_known(self, account: str, decision_hash: str) -> bool:
+        """Whether the decision was recorded before (committed or not): then nothing may be sent for it again."""
+
+    @abstractmethod
+    def find_order(self, account: str, client_order_id: str) -> Order | None:
+        """The order of this id as it was last written down; None where it never was."""
+
+    @abstractmethod
+    def record_strategies(self, entries: Sequence[dict[str, Any]], mode: str) -> None:
+        """Upsert the catalog's strategies (JSON values); mode ``sync`` disables those that are not listed."""
+
+    @abstractmethod
+    def record_generation(self, generation: dict[str, Any], actor: str, outcome: str) -> int:
+        """Write down a generation (catalog digest, diff, plugins with versions and code digests, as JSON values).
+
+        Returns
+        -------
+        Its number: 1 for the first that this database has seen, then counting up.
+        """
+
+    @abstractmethod
+    def record_decision(
+        self,
+        decision: Decision,
+        signal: dict[str, Any],
+        verdicts: Sequence[Verdict],
+        intent: Intent | None,
+        inputs: msgspec.Struct | None = None,
+    ) -> None:
+        """Write down a decision with the signal row and all verdicts; with an intent when it was allowed.
+
+        `inputs` is what risk judged it by, from which the verdicts can be found again.
+        """
+
+    @abstractmethod
+    def record_report(
+        self, account: str, order: Order, report: Report, position: Position, strategy_id: str | None = None
+    ) -> None:
+        """Write down a report, with the order and the strategy's position as they are after it.
+
+        `strategy_id` is who holds that position; the order's strategy where None.
+        """
+
+    @abstractmethod
+    def record_position(
+        self, account: str, strategy_id: str, symbol: str, position: Position, at: int, reason: str
+    ) -> None:
+        """Write down a strategy's position that changed otherwise than by a fill: handed over, or adjusted."""
+
+    @abstractmethod
+    def record_account(self, account: str, account_state: Account, positions: dict[str, Position], at: int) -> None:
+        """Write down the books at a moment of loop time: a position snapshot per symbol, and cash and equity."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make durable what was recorded since the last commit.
+
+        Raises
+        ------
+        StateError : disk full, database locked or gone; nothing of this commit was written, and what was is readable.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Commit and let go; closing twice is harmless."""
+
+
+class SignalStore(ABC):
+    """Microbars and signals, written in batches and read without duplicates."""
+
+    @abstractmethod
+    def write(self, batch: Batch) -> None:
+        """Take the derived rows of a batch; they are stored at the latest at the next `flush`."""
+
+    def mark(self, token: str) -> None:
+        """Begin a new block here; `token` names the place, such as the offsets of a checkpoint.
+
+        The same rows after the same mark are sent in the same blocks, so that a store which keeps what it knows of the
+        last blocks takes them once, also when they come again from another process after a crash. Call it at the start
+        and after each checkpoint: after a mark rows wait for a full block, for the next mark, or for `flush`.
+
+        Raises
+        ------
+        StateError : as `write`.
+        """
+        del token
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Wait until everything taken is stored; may be called from another thread than the one that writes.
+
+        Raises
+        ------
+        StateError : disk full, server gone; what was stored before is readable.
+        """
+
+    @abstractmethod
+    def export(self, table: str, path: str) -> int:
+        """Write ``microbars`` or ``signals`` to a Parquet file, without duplicates, in order; return the rows."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Flush and let go; closing twice is harmless."""
