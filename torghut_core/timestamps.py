@@ -1,12 +1,16 @@
 """Time as torghut keeps it: integers, nanoseconds since 1970-01-01T00:00:00Z.
 
 `datetime` stops at microseconds and venues print nanoseconds, so time is an `int` everywhere and becomes text
-(RFC 3339, UTC, "Z") at the edges, here.
+(RFC 3339, UTC, "Z") at the edges, here. Whoever asks for the time is given a `Clock` when it is made, so that a test can
+set it; nobody calls `time.time_ns` or `time.monotonic` directly.
 """
 
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -14,6 +18,30 @@ MINUTE = 60_000_000_000
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 MICROSECOND = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where a part of the kernel asks for the time. The default is the machine's.
+
+    Attributes
+    ----------
+    wall : the time of day, ns since 1970; it jumps when the machine's clock is set.
+    monotonic : seconds that only grow, for waits and ages; meaningless outside this process.
+
+    Examples
+    --------
+    >>> stopped = Clock(wall=lambda: 5 * SECOND, monotonic=lambda: 0.0)
+    >>> stopped.wall(), stopped.monotonic()
+    (5000000000, 0.0)
+    """
+
+    wall: Callable[[], int] = time.time_ns
+    monotonic: Callable[[], float] = time.monotonic
+
+
+SYSTEM_CLOCK = Clock()
+"""The machine's clock: the default of every `clock` parameter."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|z|[+-]\d\d:\d\d)", re.ASCII)
