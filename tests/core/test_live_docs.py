@@ -14,7 +14,9 @@ from torghut_sources.alpaca import history
 from torghut_sources.alpaca.refusals import HANDSHAKES, REFUSALS, UNKNOWN
 from torghut_sources.alpaca.settings import AlpacaSettings
 from torghut_sources.alpaca.source import CONNECTION_LIMIT_MAX_S, LONGEST_TICK_S, LOOKED_AT, Alpaca
-from torghut_sources.bus import KafkaSink, KafkaSource, kafka, lanes
+from torghut_sources.bus import KafkaSink, KafkaSource, lanes
+from torghut_sources.bus.kafka.link import HINTS, QUEUE_KB, error_class
+from torghut_sources.bus.kafka.writer import QUEUE
 from torghut_sources.bus.settings import KafkaSettings
 from torghut_sources.signal_store import ClickHouseSignals, PollSettings
 
@@ -127,12 +129,12 @@ def queues():
         ("source and stages, or sink", f"{ta.BATCH_SIZE:,} events", "the source waits"),
         (
             "sink and Kafka's brokers",
-            f"{kafka.QUEUE:,} records and {kafka.QUEUE_KB // 1024} MiB",
+            f"{QUEUE:,} records and {QUEUE_KB // 1024} MiB",
             "the sink waits, and nothing is taken from the source",
         ),
         (
             "Kafka's brokers and the source",
-            f"{kafka.QUEUE_KB // 1024} MiB that are fetched ahead",
+            f"{QUEUE_KB // 1024} MiB that are fetched ahead",
             "nothing is fetched",
         ),
         (
@@ -288,7 +290,7 @@ def test_runbook_has_every_error_class():
     classes = {
         *closed_as(),
         *(each.error_class for each in (*REFUSALS.values(), *HANDSHAKES.values(), UNKNOWN)),
-        *(kafka.error_class(name) for name in kafka.HINTS),
+        *(error_class(name) for name in HINTS),
         *(error_class for error_class, *_ in failures._CODES.values()),
         failures.classify(OSError(5, "gone"))[0],
         *FAILURES,

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 from torghut_sources.alpaca import line as line_module
+from torghut_sources.alpaca.events import Events
 from torghut_sources.alpaca.settings import AlpacaSettings
 from torghut_sources.alpaca.source import Alpaca
-from torghut_sources.alpaca.wire import Events, Wire
+from torghut_sources.alpaca.wire import Wire
 
 from torghut_core import Connection, Unanswered, Universe, format_timestamp
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torghut_sources.alpaca.gap import MINUTE, Gap
+from torghut_sources.alpaca.gap import Gap
+from torghut_sources.alpaca.messages import MINUTE
 from torghut_sources.alpaca.wire import Wire
 
 from torghut_core import format_timestamp

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from torghut_sources.alpaca.history import LONGEST_LIST, History
+from torghut_sources.alpaca.messages import Bar, Quote, Trade
 from torghut_sources.alpaca.settings import AlpacaSettings
 from torghut_sources.alpaca.source import Alpaca
-from torghut_sources.alpaca.wire import Bar, Quote, Trade
 from torghut_testing.alpaca_data import FakeMarketData, event_of
 from torghut_testing.alpaca_data.history import History as Archive
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
-from torghut_sources.alpaca.gap import SMALLEST, Once, Recent
+from torghut_sources.alpaca.dedup import SMALLEST, Once, Recent
 from torghut_sources.alpaca.inbox import MARK_S, Inbox
 from torghut_sources.alpaca.source import Alpaca
 from torghut_sources.alpaca.wire import Wire

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torghut_sources.alpaca.gap import Once
+from torghut_sources.alpaca.dedup import Once
 
 from torghut_core import Envelope, InputError, format_timestamp
 

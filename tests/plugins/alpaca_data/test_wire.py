@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources import Replay
 from torghut_sources.alpaca import wire
+from torghut_sources.alpaca.messages import Bar, Cancel, Correction, DailyBar, Quote, Status, Trade, UpdatedBar
 from torghut_sources.alpaca.refusals import HANDSHAKES, REFUSALS, handshake_refusal, refusal_of
-from torghut_sources.alpaca.wire import Bar, Cancel, Correction, DailyBar, Quote, Status, Trade, UpdatedBar, Wire
+from torghut_sources.alpaca.wire import Wire
 
 from torghut_core import Envelope, SymbolTable, format_timestamp
 

@@ -31,9 +31,11 @@ import numpy as np
 from pydantic import SecretStr
 
 from torghut_core import InputError, IntArray, SettingsError, Throttled, Unanswered, VenueError, format_timestamp
+from torghut_sources.alpaca.events import Events
+from torghut_sources.alpaca.messages import Bar, Quote, Trade
 from torghut_sources.alpaca.refusals import handshake_refusal
 from torghut_sources.alpaca.settings import HISTORY_CHANNELS, AlpacaSettings
-from torghut_sources.alpaca.wire import UNREADABLE, Bar, Complaint, Events, Quote, Trade, Wire
+from torghut_sources.alpaca.wire import UNREADABLE, Complaint, Wire
 
 if TYPE_CHECKING:
     import httpx

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import picows
 
 from torghut_core import Closed, InputError, Universe
+from torghut_sources.alpaca.messages import StreamError, Subscription, Success
 from torghut_sources.alpaca.refusals import Policy, Refusal, handshake_refusal, refusal_of
 from torghut_sources.alpaca.session import NEVER, Session, State
-from torghut_sources.alpaca.wire import StreamError, Subscription, Success, Wire
+from torghut_sources.alpaca.wire import Wire
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

@@ -13,8 +13,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from torghut_core import Closed, VenueError
+from torghut_sources.alpaca.events import Events
 from torghut_sources.alpaca.session import State
-from torghut_sources.alpaca.wire import Complaint, Events
+from torghut_sources.alpaca.wire import Complaint
 
 if TYPE_CHECKING:
     from torghut_sources.alpaca.feed import FeedClock

@@ -42,15 +42,18 @@ from torghut_core import (
     param,
     parse_timestamp,
 )
+from torghut_sources.alpaca.dedup import Once
+from torghut_sources.alpaca.events import Events
 from torghut_sources.alpaca.feed import SECOND, FeedClock
-from torghut_sources.alpaca.gap import MINUTE, Gap, Once
+from torghut_sources.alpaca.gap import Gap
 from torghut_sources.alpaca.history import History
 from torghut_sources.alpaca.hours import regular_hours
 from torghut_sources.alpaca.inbox import Inbox
+from torghut_sources.alpaca.messages import MINUTE, Quote, Trade
 from torghut_sources.alpaca.session import Clocks, Session, State
 from torghut_sources.alpaca.settings import HISTORY_CHANNELS, AlpacaSettings
 from torghut_sources.alpaca.silence import Silence
-from torghut_sources.alpaca.wire import Complaint, Events, Quote, Trade, Wire
+from torghut_sources.alpaca.wire import Complaint, Wire
 
 if TYPE_CHECKING:
     from torghut_sources.alpaca.line import Line
