@@ -73,3 +73,16 @@ def register_advisors(register: Register[Advisor]) -> None:
 @hookspec
 def register_observers(register: Register[Observer]) -> None:
     """Bring observers: they hear of decisions, fills and generations."""
+
+
+KINDS = {
+    "strategy": "register_strategies",
+    "risk rule": "register_risk_rules",
+    "broker": "register_brokers",
+    "source": "register_sources",
+    "sink": "register_sinks",
+    "stage": "register_stages",
+    "advisor": "register_advisors",
+    "observer": "register_observers",
+}
+"""Every kind of plugin, and the hook that registers it."""

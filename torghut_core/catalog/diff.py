@@ -17,7 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic_core import to_jsonable_python
 
-from torghut_core.catalog import Catalog, OnRemove, StrategyEntry, Use, content_digest
+from torghut_core.catalog.digest import content_digest
+from torghut_core.catalog.entries import Catalog, OnRemove, StrategyEntry, Use
 
 MAX_SHOWN = 60
 """How much of a value the text of a difference shows."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from torghut_core import catalog
+from torghut_core.catalog.loading import read
 from torghut_core.errors import CatalogError
 from torghut_core.telemetry import logs
 
@@ -61,7 +61,7 @@ class CatalogWatch:
         poll_seconds: float = 10.0,
         settle_seconds: float = 0.05,
         changes: Callable[[Path], AsyncIterable[object]] = directory_changes,
-        read: Callable[[Path], Mapping[str, str]] = catalog.read,
+        read: Callable[[Path], Mapping[str, str]] = read,
     ) -> None:
         self.is_polling = False
         self._path = Path(path)
@@ -139,14 +139,14 @@ class CatalogWatch:
     async def _reading(self) -> tuple[Version, list[int]]:
         """What the catalog holds, and when each of its files was written; a slow disk does not hold up the loop."""
 
-        def read() -> tuple[Version, list[int]]:
+        def read_now() -> tuple[Version, list[int]]:
             try:
                 texts = self._read(self._path)
             except CatalogError as error:
                 return error, []
             return texts, [_written(file) for file in texts]
 
-        return await asyncio.to_thread(read)
+        return await asyncio.to_thread(read_now)
 
 
 def _written(file: str) -> int:

@@ -1,13 +1,4 @@
-"""What a plugin's code is made of on disk, and importing it afresh.
-
-Code is imported a distribution or a plugin folder at a time, never a module: a module by itself would keep its helpers
-and parent classes of before. What was imported before lives on in the objects made of it.
-
-Two traps. An import inside a function of the old code finds the *new* module, because it looks the name up when it runs
-(and may find it half made while it is being imported): plugins import at the top of their modules. And Python takes
-bytecode for fresh when size and whole second of the source agree, so that two edits within a second could run stale
-code: what was imported afresh once never uses the bytecode cache again.
-"""
+"""What a plugin's code is made of on disk: its files, what it depends on, and a digest of all that."""
 
 from __future__ import annotations
 
@@ -15,27 +6,28 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import HeaderParser
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, SourceFileLoader
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from torghut_core.plugin_host.fresh_import import NEVER_FRESH, find
+
 GROUP = "torghut"
 """Entry-point group in which packages name their plugin modules."""
 
-_NEVER_FRESH = sys.stdlib_module_names | {"torghut_core", "__main__"}
+
 _COMPILED = (*EXTENSION_SUFFIXES, ".so", ".pyd")
 _RECORDED = re.compile(r"^([^,\n]+\.(?:py|so|pyd)),(sha256=[^,\n]*)", re.MULTILINE)
-
 _IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t].*", re.MULTILINE)
 _WORD = re.compile(rb"[A-Za-z_0-9]+")
 
@@ -156,7 +148,7 @@ class Disk:
         sources = self._sources(str(folder), files)
         roots = {name.partition("/")[0].partition(".")[0] for name in files}
         # What another module has taken the name of is not this folder's to import afresh.
-        roots = {root for root in roots - _NEVER_FRESH if lies_in(folder, find(root))}
+        roots = {root for root in roots - NEVER_FRESH if lies_in(folder, find(root))}
         named = {name: code for name, code in plugins.items() if code.roots & sources.imports}
         dependencies = {name: (code.digest, code.roots) for name, code in named.items()}
         for code in named.values():
@@ -227,15 +219,6 @@ def read_head(found: Distribution) -> Message:
     return HeaderParser().parsestr(text.partition("\n\n")[0])
 
 
-def find(name: str) -> ModuleSpec | None:
-    """Where a top-level module would be imported from now, whatever was imported under that name before."""
-    for finder in sys.meta_path:
-        # Finders of before Python 3.4 may have no `find_spec`.
-        if finder is not _fresh and (look := getattr(finder, "find_spec", None)) and (spec := look(name, None)):
-            return spec  # type: ignore[no-any-return]  # what any finder gives
-    return None
-
-
 def path_stamp() -> list[int]:
     """What changes when something is installed: times of the folders on ``sys.path``."""
     times = []
@@ -251,67 +234,6 @@ def lies_in(folder: str | Path, spec: ModuleSpec | None) -> bool:
         return False
     places = spec.submodule_search_locations or ([spec.origin] if spec.has_location and spec.origin else [])
     return any(Path(place).absolute().parent.samefile(folder) for place in places)
-
-
-class Swap:
-    """Modules taken out of ``sys.modules``, so that the next import of them is a fresh one.
-
-    From here on until they are imported again ``sys.modules`` lacks them; make it short.
-
-    Parameters
-    ----------
-    roots : top-level modules, taken out with all that is in them.
-    """
-
-    def __init__(self, roots: Iterable[str]) -> None:
-        self._roots = frozenset(roots) - _NEVER_FRESH
-        _fresh.roots |= self._roots
-        if _fresh not in sys.meta_path:
-            sys.meta_path.insert(0, _fresh)
-        self._old = self._take_out()
-
-    def undo(self) -> None:
-        """Put the old modules back, in place of what was imported since; a second time does nothing."""
-        self._take_out()
-        sys.modules.update(self._old)
-        self._roots, self._old = frozenset(), {}
-
-    def _take_out(self) -> dict[str, ModuleType]:
-        names = [name for name in list(sys.modules) if name.partition(".")[0] in self._roots]
-        taken = {name: sys.modules.pop(name, None) for name in names}
-        return {name: module for name, module in taken.items() if module is not None}
-
-
-class _FreshFinder:
-    """Finds what was imported afresh once as the other finders do, and compiles it from its source."""
-
-    def __init__(self) -> None:
-        self.roots: frozenset[str] = frozenset()
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name.partition(".")[0] not in self.roots:
-            return None
-        for finder in sys.meta_path:
-            look = getattr(finder, "find_spec", None)
-            if finder is self or look is None or (spec := look(name, path, target)) is None:
-                continue
-            if type(spec.loader) is SourceFileLoader:
-                spec.loader = _Uncached(spec.loader.name, spec.loader.path)
-            return spec  # type: ignore[no-any-return]  # what any finder gives
-        return None
-
-
-class _Uncached(SourceFileLoader):
-    """Neither reads bytecode nor writes it."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
-
-
-_fresh = _FreshFinder()
 
 
 @cache
@@ -357,7 +279,7 @@ def _roots(found: Distribution, name: str) -> frozenset[str]:
     }
     tops = {re.split(r"[./]", root)[0] for root in roots}
     tops = {top for top in tops if top.isidentifier()} or {re.sub(r"[-.]", "_", name)}
-    return frozenset(tops) - _NEVER_FRESH
+    return frozenset(tops) - NEVER_FRESH
 
 
 def _files_of(root: str) -> dict[str, str]:

@@ -12,7 +12,8 @@ import pytest
 from torghut_core import API_VERSION, RiskRule, Strategy, hookimpl, param
 from torghut_core.catalog import json_schema
 from torghut_core.errors import PluginError, Problem
-from torghut_core.plugin_host import KINDS, PluginHost
+from torghut_core.hookspecs import KINDS
+from torghut_core.plugin_host import PluginHost
 
 GOOD = """
 from torghut_core import Strategy, hookimpl

@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 
 from torghut_core import hookspecs, ports
-from torghut_core.plugin_host import KINDS, PluginHost
+from torghut_core.hookspecs import KINDS
+from torghut_core.plugin_host import PluginHost
 from torghut_core.stages import Stage
 
 PAGE = (Path(__file__).parents[3] / "docs" / "plugins.md").read_text(encoding="utf-8")

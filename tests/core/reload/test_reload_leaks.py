@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from torghut_core.catalog import load_draft
-from torghut_core.plugin_host import KINDS, PluginHost
+from torghut_core.hookspecs import KINDS
+from torghut_core.plugin_host import PluginHost
 from torghut_core.trading.subscription import TRIAL_ROWS
 
 PIPELINE = """

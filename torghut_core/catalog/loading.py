@@ -1,0 +1,299 @@
+"""From the texts of a catalog's files to a `Catalog`, or to what of it can be used and every problem at its place.
+
+Text becomes a tree of nodes that know their place (`marked_yaml`), the trees of a folder become one, pydantic checks the
+plain values, and what it finds is explained at the node's place (`problems`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+
+from torghut_core.catalog.entries import Catalog, Use
+from torghut_core.catalog.marked_yaml import Node, Place, parse, place_after
+from torghut_core.catalog.problems import Mark, Marks, key_below, quoted
+from torghut_core.errors import CatalogError, Problem
+
+ENTRY_LISTS = ("strategies", "risk", "advisors", "observers")
+"""The keys of a catalog that hold a list of entries; the lists of several files are joined."""
+
+_SECRET = re.compile(
+    r"(.*[_-])?(api_?key(_?id)?|secret(_?key)?|password|passwd|token|credentials?|private_?key)", re.IGNORECASE
+)
+
+
+def read(path: str | Path) -> dict[str, str]:
+    """The texts of a catalog by file: of one file, or of the ``*.yaml`` and ``*.yml`` in a folder.
+
+    Names that begin with a dot are left out: a mounted ConfigMap keeps its revisions there.
+
+    Raises
+    ------
+    CatalogError : nothing there, not readable, not UTF-8, or a folder without such a file.
+    """
+    path = Path(path)
+    try:
+        files = [path]
+        if path.is_dir():
+            files = [file for file in sorted(path.iterdir()) if re.fullmatch(r"[^.].*\.ya?ml", file.name)]
+        contents = {str(file): file.read_bytes() for file in files}
+    except FileNotFoundError as error:
+        raise _unreadable(error.filename, "there is no such file or folder", "give the path of a catalog") from None
+    except OSError as error:
+        raise _unreadable(
+            error.filename, f"cannot be read: {error.strerror}", "give a readable file or folder"
+        ) from None
+    if not contents:
+        raise _unreadable(path, "holds no catalog file", "put a file there whose name ends in .yaml")
+    texts: dict[str, str] = {}
+    problems = []
+    for name, content in contents.items():
+        try:
+            texts[name] = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            before = content[: error.start].decode(errors="replace")
+            message = f"is not UTF-8: byte 0x{content[error.start]:02x}"
+            problems.append(Problem(*place_after(name, before), "", message, "save the file as UTF-8"))
+    if problems:
+        raise CatalogError(problems)
+    return texts
+
+
+def _unreadable(path: str | Path, message: str, hint: str) -> CatalogError:
+    return CatalogError([Problem(str(path), 0, 0, "", message, hint)])
+
+
+def load(files: Mapping[str, str]) -> Catalog:
+    """The catalog that texts of files, by name, make together.
+
+    Keys of several files are merged, and their lists of strategies, risk rules, advisors and observers put one after
+    the other in order of the file names. `version` may stand in each file, every other key in one only.
+
+    Raises
+    ------
+    CatalogError : every problem that was found, in file order.
+    """
+    draft = load_draft(files)
+    if draft.problems:
+        raise CatalogError(draft.problems)
+    return draft.catalog
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What of a catalog can be used: the entries that are right, and what is wrong with the others.
+
+    Attributes
+    ----------
+    catalog : the entries that are right.
+    problems : in file order.
+    left_out : place of each entry that was left out (``strategies[2]``, ``pipelines``) and its name, a strategy's own
+        or its plugin's; None where that cannot be read.
+    """
+
+    catalog: Catalog
+    problems: list[Problem]
+    left_out: Mapping[str, str | None]
+
+    def without(self, problems: Iterable[Problem]) -> Draft:
+        """The same without the entries that these problems are about.
+
+        Raises
+        ------
+        CatalogError : one of them is about no entry.
+        """
+        problems = list(problems)
+        places = {entry_place(problem.key) for problem in problems}
+        if None in places:
+            raise CatalogError(sorted([*self.problems, *problems], key=_where))
+        names = {entry.name for entry in self.catalog.strategies if entry.place in places}
+
+        def is_bad(entry: Use) -> bool:
+            return entry.place in places or getattr(entry, "name", None) in names
+
+        left_out = dict(self.left_out)
+        lists: dict[str, Any] = {}
+        for key in ENTRY_LISTS:
+            entries: tuple[Use, ...] = getattr(self.catalog, key)
+            left_out |= {entry.place: getattr(entry, "name", entry.use) for entry in entries if is_bad(entry)}
+            lists[key] = tuple(entry for entry in entries if not is_bad(entry))
+        if "pipelines" in places:
+            left_out["pipelines"] = None
+            lists["pipelines"] = MappingProxyType({})
+        return Draft(self.catalog.with_(**lists), sorted([*self.problems, *problems], key=_where), left_out)
+
+
+def entry_place(key: str) -> str | None:
+    """The entry that a dotted key is in; the pipelines count as one. None for the keys of the catalog itself.
+
+    Examples
+    --------
+    >>> entry_place("strategies[2].params.rsi_buy"), entry_place("pipelines.trading.broker"), entry_place("mode")
+    ('strategies[2]', 'pipelines', None)
+    """
+    match = re.match(rf"(?:{'|'.join(ENTRY_LISTS)})\[\d+\]|pipelines(?=\.|$)", key)
+    return match[0] if match else None
+
+
+def load_draft(files: Mapping[str, str]) -> Draft:
+    """What of the catalog in these texts can be used; see `load`.
+
+    Raises
+    ------
+    CatalogError : every problem, where one is with a file as a whole or with a key of the catalog itself.
+    """
+    problems: list[Problem] = []
+    trees = list(_trees(files, problems))
+    is_whole = not problems
+    of: dict[str, Mark] = {}
+    content = _flatten(_merge(trees), "", of, problems)
+    marks = Marks(of)
+    problems += _namesakes(content, marks)
+    places = {_where(problem) for problem in problems}
+    # The `version` that seems to be missing may be in a file that could not be read.
+    problems += (
+        problem
+        for problem in _invalid(content, marks)
+        if _where(problem) not in places and (is_whole or problem.key != "version")
+    )
+    problems.sort(key=_where)
+    if not is_whole or any(entry_place(problem.key) is None for problem in problems):
+        raise CatalogError(problems)
+    kept, left_out = _take_out(content, problems)
+    return Draft(Catalog.model_validate(content).placed(marks, kept), problems, left_out)
+
+
+def _trees(files: Mapping[str, str], problems: list[Problem]) -> Iterator[Node]:
+    """The map that each file holds; one that holds none is a problem."""
+    for file in sorted(files):
+        try:
+            tree = parse(file, files[file])
+        except CatalogError as error:
+            problems += error.problems
+            continue
+        if isinstance(tree.value, dict):
+            yield tree
+        else:
+            what = "is empty" if tree.value is None else f"is {quoted(tree.value, tree.text)}, not a map of keys"
+            problems.append(Problem(*tree.place, "", what, "begin with `version: 1`"))
+
+
+def _invalid(content: dict[str, Any], marks: Marks) -> Iterator[Problem]:
+    try:
+        Catalog.model_validate(content)
+    except ValidationError as error:
+        yield from marks.problems(error, Catalog)
+
+
+def _take_out(
+    content: dict[str, Any], problems: Iterable[Problem]
+) -> tuple[dict[str, list[str]], dict[str, str | None]]:
+    """Take the entries with problems out of `content`; give the places of those that stay, and what `Draft.left_out` says.
+
+    Two strategies of one name both go: which of them is meant cannot be known.
+    """
+    keys = [problem.key for problem in problems]
+    bad = {entry_place(key) for key in keys}
+    names = {_name_at(content, place) for place in bad if place and place.startswith("strategies")} - {None}
+    left_out: dict[str, str | None] = {}
+    if "pipelines" in bad:
+        left_out["pipelines"] = None
+        del content["pipelines"]
+    kept: dict[str, list[str]] = {}
+    for key in ENTRY_LISTS:
+        entries = content.get(key, ())
+        for number in range(len(entries)):
+            place = f"{key}[{number}]"
+            name = _name_at(content, place)
+            if place in bad or (key == "strategies" and name in names):
+                left_out[place] = None if f"{place}.name" in keys else name
+            else:
+                kept.setdefault(key, []).append(place)
+        if entries:
+            content[key] = [entries[_number(place)] for place in kept.get(key, ())]
+    return kept, left_out
+
+
+def _name_at(content: Any, place: str) -> str | None:
+    """The name of the entry at a place: of a strategy its own, of another its plugin's."""
+    key = place.partition("[")[0]
+    entry = content[key][_number(place)] if key != place else None
+    name = entry.get("name" if key == "strategies" else "use") if isinstance(entry, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _number(place: str) -> int:
+    return int(place[place.index("[") + 1 : -1])
+
+
+def _where(problem: Problem) -> tuple[str, int, int, str]:
+    return problem.file, problem.line, problem.column, problem.key
+
+
+def _namesakes(content: Any, marks: Marks) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    strategies = content.get("strategies")
+    for index, entry in enumerate(strategies if isinstance(strategies, list) else ()):
+        name = entry.get("name") if isinstance(entry, Mapping) else None
+        key = f"strategies[{index}].name"
+        if isinstance(name, str) and first.setdefault(name, key) != key:
+            place = marks.of[first[name]].value
+            yield marks.problem(key, f"a strategy named {quoted(name)} stands at {place} already", "rename one")
+
+
+def _merge(trees: list[Node]) -> Node:
+    """The maps of several files as one."""
+    merged = Node(Place("catalog"), {})
+    for tree in trees:
+        if not merged.value:
+            merged.place = tree.place
+        merged.key_complaints += tree.key_complaints
+        for key, node in tree.value.items():
+            mine = merged.value.get(key)
+            if mine is None or type(mine.value) is not type(node.value):
+                merged.add(key, node)
+            elif key in ENTRY_LISTS and isinstance(node.value, list):
+                mine.value += node.value
+            elif key == "pipelines" and isinstance(node.value, dict):
+                mine.key_complaints += node.key_complaints
+                for name, pipeline in node.value.items():
+                    mine.add(name, pipeline)
+            elif key != "version" or mine.value != node.value:
+                merged.add(key, node)
+    return merged
+
+
+def _flatten(node: Node, path: str, of: dict[str, Mark], problems: list[Problem], *, is_free: bool = False) -> Any:
+    """The plain value of a node; on the way, note the places and what is wrong whatever the key means.
+
+    `is_free` below `params`, where null is a value like any other.
+    """
+    of[path] = Mark(node.key or node.place, node.place, node.text)
+    complaint = node.complaint
+    if node.value is None and not is_free:
+        complaint = complaint or ("has no value", "give it one, or leave the key out")
+    if complaint:
+        problems.append(Problem(*node.place, path, *complaint))
+    problems += (Problem(*place, key_below(path, key), *complaint) for key, place, *complaint in node.key_complaints)
+    is_free = is_free or path.endswith(".params")
+    if isinstance(node.value, list):
+        return [
+            _flatten(inner, key_below(path, number), of, problems, is_free=is_free)
+            for number, inner in enumerate(node.value)
+        ]
+    if not isinstance(node.value, dict):
+        return node.value
+    plain = {}
+    for key, inner in node.value.items():
+        below = key_below(path, key)
+        plain[key] = _flatten(inner, below, of, problems, is_free=is_free)
+        if _SECRET.fullmatch(key):
+            hint = "give it by an environment variable, and change it if this file was shared"
+            problems.append(Problem(*of[below].key, below, "a secret does not belong in the catalog", hint))
+    return plain

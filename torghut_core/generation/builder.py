@@ -1,0 +1,294 @@
+"""Building a generation: every plugin that a catalog uses, made once, or every problem at its place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from torghut_core.catalog import Catalog, StrategyEntry, Use, content_digest, did_you_mean
+from torghut_core.errors import CatalogError, PluginError, Problem, reason_of
+from torghut_core.model.market import TIMEFRAMES
+from torghut_core.model.trading import Limits
+from torghut_core.plugin_host import PluginHost, Registered
+from torghut_core.ports import Broker, RiskRule, Sink, Source
+
+if TYPE_CHECKING:  # who has no stages should not wait for their compiler
+    from torghut_core.stages.base import Stage
+from torghut_core.generation.generation import Generation, Made, StrategyInstance
+
+NO_LIMITS = Limits()
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+LIMIT_RULES = {
+    "max_notional_per_trade": "max-notional",
+    "max_position_pct_equity": "max-position-pct-equity",
+    "cooldown_seconds": "cooldown",
+}
+"""The risk rule that enforces each limit of a strategy, also where the catalog's `risk` does not list it."""
+
+
+def build(
+    catalog: Catalog,
+    host: PluginHost,
+    *,
+    pipeline: str = "trading",
+    number: int = 0,
+    defaults: Limits = NO_LIMITS,
+    previous: Generation | None = None,
+    renewed: Collection[str] = (),
+    rejected: Mapping[tuple[str, str], str] = NOTHING,
+) -> Generation:
+    """Make one pipeline of the catalog, and all that trades on it when it has a broker.
+
+    What `previous` made of the same plugin, code and parameters for the same entry is taken over, with its state. An
+    entry that stands in no file is one of `previous` that is kept, with its plugin and code. Rules that enforce the
+    limits of enabled strategies are added behind those that the catalog lists, where it does not list them.
+
+    Parameters
+    ----------
+    defaults : limits of strategies that state none (``TRADING_MAX_NOTIONAL_PER_TRADE`` and the like).
+    renewed : strategies that get a new instance in any case.
+    rejected : by kind and name (a strategy's own), the digest of code that must not be used: `previous`'s is.
+
+    Raises
+    ------
+    CatalogError : every problem that was found, in file order.
+    """
+    builder = _Builder(catalog, host, defaults, previous, renewed, rejected)
+    source, stages, broker, sink = builder.pipeline(pipeline)
+    parts = catalog.pipelines.get(pipeline)
+    trades = pipeline == "trading" or (parts is not None and parts.broker is not None)
+    strategies = builder.strategies() if trades else ()
+    rules = builder.rules() if trades else ()
+    advisors = builder.named("advisor", catalog.advisors, "advisors") if trades else ()
+    observers = builder.named("observer", catalog.observers, "observers") if trades else ()
+    if builder.problems:
+        raise CatalogError(builder.problems_in_order())
+    plugins = tuple(builder.used[key] for key in sorted(builder.used))
+    code = [[plugin.kind, plugin.name, plugin.version, plugin.code_digest] for plugin in plugins]
+    made = [[*place, each.digest] for place, each in sorted(builder.made.items())]
+    return Generation(
+        number=number,
+        digest=content_digest([catalog.digest, pipeline, code, made]),
+        catalog=catalog,
+        plugins=plugins,
+        source=source,
+        stages=stages,
+        broker=broker,
+        sink=sink,
+        strategies=strategies,
+        rules=rules,
+        advisors=advisors,
+        observers=observers,
+        made=builder.made,
+    )
+
+
+def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
+    """What is wrong with a catalog and the plugins that it names, in file order; nothing when all of it can be built.
+
+    Of sources, brokers, advisors and observers, which may open files and connections, only the parameters are checked.
+    """
+    builder = _Builder(catalog, host, opens=False)
+    builder.pipelines()
+    builder.strategies()
+    builder.rules()
+    builder.named("advisor", catalog.advisors, "advisors")
+    builder.named("observer", catalog.observers, "observers")
+    return builder.problems_in_order()
+
+
+def validate_pipelines(catalog: Catalog, host: PluginHost) -> list[Problem]:
+    """What is wrong with the pipelines of a catalog; see `validate`."""
+    builder = _Builder(catalog, host, opens=False)
+    builder.pipelines()
+    return builder.problems_in_order()
+
+
+def risk_rules(catalog: Catalog, host: PluginHost, defaults: Limits = NO_LIMITS) -> tuple[tuple[str, RiskRule], ...]:
+    """The risk rules of a catalog alone, as `build` makes them.
+
+    Raises
+    ------
+    CatalogError : one that cannot be made.
+    """
+    builder = _Builder(catalog, host, defaults, opens=False)
+    rules = builder.rules()
+    if builder.problems:
+        raise CatalogError(builder.problems_in_order())
+    return rules
+
+
+class _Builder:
+    """Makes plugins where the catalog uses them; notes what is wrong and goes on."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        host: PluginHost,
+        defaults: Limits = NO_LIMITS,
+        previous: Generation | None = None,
+        renewed: Collection[str] = (),
+        rejected: Mapping[tuple[str, str], str] = NOTHING,
+        *,
+        opens: bool = True,
+    ) -> None:
+        self.made: dict[tuple[str, str, int], Made] = {}
+        self.problems: list[Problem] = []
+        self.used: dict[tuple[str, str], Registered] = {}
+        self._catalog = catalog
+        self._host = host
+        self._opens = opens
+        self._defaults = defaults
+        self._previous = previous.made if previous else {}
+        self._renewed = renewed
+        self._rejected = rejected
+
+    def pipelines(self) -> None:
+        for name in self._catalog.pipelines:
+            self.pipeline(name)
+
+    def pipeline(self, name: str) -> tuple[Source | None, tuple[Stage, ...], Broker | None, Sink | None]:
+        parts = self._catalog.pipelines.get(name)
+        key = f"pipelines.{name}"
+        if parts is None:
+            self._note(key, "is missing", did_you_mean(name, self._catalog.pipelines) or "add it, with a source")
+            return None, (), None, None
+        if name == "trading" and parts.broker is None:
+            self._note(f"{key}.broker", "is missing", "add one, such as `broker: {use: simulated}`")
+        if parts.broker is not None and parts.sink is not None:
+            hint = "take it out, and send what is derived with `torghut ta`"
+            self._note(f"{key}.sink", "gets nothing: what goes out of a pipeline with a broker are orders", hint)
+        return (
+            self._instance("source", parts.source, f"{key}.source"),
+            tuple(stage for _, stage in self.named("stage", parts.stages, f"{key}.stages")),
+            self._instance("broker", parts.broker, f"{key}.broker") if parts.broker else None,
+            self._instance("sink", parts.sink, f"{key}.sink") if parts.sink else None,
+        )
+
+    def strategies(self) -> tuple[StrategyInstance, ...]:
+        made = []
+        for index, entry in enumerate(self._catalog.strategies):
+            key = entry.place or f"strategies[{index}]"
+            found = self._make("strategy", entry, key, entry.name)
+            warmup = None if found is None else self._warmup(found, key)
+            if found is None or warmup is None:
+                continue
+            made.append(
+                StrategyInstance(
+                    name=entry.name,
+                    use=entry.use,
+                    strategy=found.instance,
+                    plugin=found.plugin,
+                    params=found.params,
+                    columns=tuple(found.instance.columns),
+                    warmup=warmup,
+                    step_ns=TIMEFRAMES[entry.base_timeframe],
+                    symbols=entry.symbols,
+                    limits=self._limits(entry),
+                    enabled=entry.enabled,
+                    on_remove=entry.on_remove,
+                    digest=found.digest,
+                )
+            )
+        return tuple(sorted(made, key=lambda instance: instance.name))
+
+    def _warmup(self, made: Made, key: str) -> int | None:
+        """The rows that a strategy says it needs; None, and a note, where it does not."""
+        try:
+            warmup = made.instance.warmup
+            if isinstance(warmup, int) and warmup >= 0:
+                return warmup
+            reason = f"{warmup!r} is no number of rows"
+        except Exception as error:  # a property of the plugin's may raise anything
+            reason = reason_of(error)
+        self._note(f"{key}.use", f"`warmup` of strategy {made.plugin.name!r}: {reason}", "fix the plugin")
+        return None
+
+    def rules(self) -> tuple[tuple[str, RiskRule], ...]:
+        rules = self.named("risk rule", self._catalog.risk, "risk")
+        listed = {entry.use for entry in self._catalog.risk}
+        for limit, rule in LIMIT_RULES.items():
+            stating = [
+                f"{entry.place or f'strategies[{index}]'}.{limit}"
+                for index, entry in enumerate(self._catalog.strategies)
+                if entry.enabled and getattr(self._limits(entry), limit)
+            ]
+            if not stating or rule in listed:
+                continue
+            if rule in self._host.registry["risk rule"]:
+                rules += ((rule, self._instance("risk rule", Use(use=rule).moved(stating[0]), stating[0])),)
+            else:
+                self._note(stating[0], f"needs the risk rule {rule!r}, and none is loaded", "install torghut-risk")
+        return rules
+
+    def _limits(self, entry: StrategyEntry) -> Limits:
+        """The entry's limits, and the defaults where it states none."""
+        defaults = self._defaults
+        return Limits(
+            entry.max_notional_per_trade or defaults.max_notional_per_trade,
+            entry.max_position_pct_equity or defaults.max_position_pct_equity,
+            entry.cooldown_seconds or defaults.cooldown_seconds,
+        )
+
+    def named(self, kind: str, entries: Sequence[Use], key: str) -> tuple[tuple[str, Any], ...]:
+        made = [
+            (entry.use, self._instance(kind, entry, entry.place or f"{key}[{index}]"))
+            for index, entry in enumerate(entries)
+        ]
+        return tuple((use, plugin) for use, plugin in made if plugin is not None)
+
+    def problems_in_order(self) -> list[Problem]:
+        return sorted(self.problems, key=lambda problem: (problem.file, problem.line, problem.column))
+
+    def _instance(self, kind: str, entry: Use, key: str) -> Any:
+        made = self._make(kind, entry, key)
+        return None if made is None else made.instance
+
+    def _make(self, kind: str, entry: Use, key: str, name: str = "") -> Made | None:
+        """The plugin that an entry uses; None where it cannot be made, or need not.
+
+        `name` tells entries of one plugin apart; without it their order does.
+        """
+        place = (kind, name or entry.use, 0)
+        while place in self.made:
+            place = (*place[:2], place[2] + 1)
+        before = self._previous.get(place)
+        if before is not None and not entry.place and before.plugin.name == entry.use:
+            found: Registered | Problem = before.plugin
+        else:
+            found = self._host.resolve(kind, entry.use, entry.version)
+            if before is not None and isinstance(found, Registered) and before.plugin.name == entry.use:
+                is_rejected = self._rejected.get((kind, name or entry.use)) == found.code_digest
+                found = before.plugin if is_rejected else found
+        if isinstance(found, Problem):
+            is_known = entry.use in self._host.registry[kind]
+            self._note(f"{key}.version" if is_known else f"{key}.use", found.message, found.hint)
+            return None
+        self.used[kind, entry.use] = found
+        try:
+            params = found.parameters(entry.model_dump()["params"])
+            plain = found.plain(params)
+            may_open = kind in ("source", "sink", "broker", "advisor", "observer")
+            if may_open and not self._opens:
+                return None
+            terms = content_digest([kind, entry.use, plain, getattr(entry, "base_timeframe", "")])
+            digest = content_digest([terms, found.code_digest])
+            is_same = before is not None and before.digest == digest and not (name and name in self._renewed)
+            self.made[place] = Made(
+                before.instance if before and is_same else found.create(params), found, plain, digest, terms
+            )
+            return self.made[place]
+        except pydantic.ValidationError as error:
+            noun = f"parameter of {kind} {entry.use!r}"
+            self.problems += self._catalog.marks.problems(error, found.cls.Params, f"{key}.params", noun)
+        except PluginError as error:
+            self._note(f"{key}.use", f"{kind} {entry.use!r} cannot be made: {error.reason}", "change its params")
+        return None
+
+    def _note(self, key: str, message: str, hint: str) -> None:
+        self.problems.append(self._catalog.marks.problem(key, message, hint))

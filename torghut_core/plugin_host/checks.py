@@ -1,0 +1,126 @@
+"""What is wrong with a plugin module or class, found before any of it is used."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pluggy
+import pydantic
+
+from torghut_core.catalog import did_you_mean
+from torghut_core.hookspecs import KINDS
+from torghut_core.model.market import SIGNAL_COLUMNS
+from torghut_core.plugin_host.registered import reason_and_place
+from torghut_core.ports import (
+    API_VERSION,
+    Advisor,
+    Broker,
+    Capabilities,
+    Observer,
+    Plugin,
+    RiskRule,
+    Sink,
+    Source,
+    Strategy,
+)
+
+_BASES: dict[str, type[Plugin]] = {
+    "strategy": Strategy,
+    "risk rule": RiskRule,
+    "broker": Broker,
+    "source": Source,
+    "sink": Sink,
+    "advisor": Advisor,
+    "observer": Observer,
+}
+
+
+def _base(kind: str) -> type[Plugin]:
+    if kind == "stage":
+        from torghut_core.stages.base import Stage  # it brings the compiler, and only who has stages waits for that
+
+        return Stage
+    return _BASES[kind]
+
+
+def check_module(module: Any) -> list[str]:
+    """What is wrong with a module before any of its hooks is called."""
+    api = getattr(module, "torghut_api", API_VERSION)
+    if not isinstance(api, int) or api > API_VERSION:
+        return [
+            f"it is written for version {api!r} of the plugin API, and this torghut has {API_VERSION}: upgrade torghut"
+        ]
+    reader = pluggy.PluginManager("torghut")
+    hooks = set(KINDS.values())
+    reasons = []
+    marked = set()
+    for name in dir(module):
+        options = reader.parse_hookimpl_opts(module, name)
+        if options is None:
+            if name in hooks:
+                reasons.append(f"{name} lacks its @hookimpl")
+            continue
+        marked.add(name)
+        parameters = inspect.signature(getattr(module, name)).parameters.values()
+        arguments = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
+        if name not in hooks and not options["optionalhook"]:
+            reasons.append(f"there is no hook {name} ({did_you_mean(name, sorted(hooks))})")
+        elif name in hooks and arguments != ["register"]:
+            reasons.append(f"{name} takes ({', '.join(arguments)}), and has to take (register)")
+    if not marked and not reasons:
+        reasons.append("it has no hook: mark a function such as register_strategies(register) with @hookimpl")
+    return reasons
+
+
+def has_hooks(module: Any) -> bool:
+    """Whether a module of a folder is meant as a plugin, be it a wrong one."""
+    reader = pluggy.PluginManager("torghut")
+    return any(name in KINDS.values() or reader.parse_hookimpl_opts(module, name) is not None for name in dir(module))
+
+
+def check_class(kind: str, cls: Any) -> list[str]:
+    """What is wrong with a plugin class."""
+    base = _base(kind)
+    if not isinstance(cls, type) or not issubclass(cls, base):
+        return [f"{getattr(cls, '__name__', cls)!s:.60} is not a subclass of {base.__name__}"]
+    reasons = []
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        reasons.append(f"{cls.__name__} leaves out {', '.join(missing)}")
+    if not _is_names(cls.state):
+        reasons.append("`state` has to be a tuple of attribute names")
+    if not _is_names(getattr(cls, "columns", ())):
+        reasons.append("`columns` has to be a tuple of names")
+    elif issubclass(cls, Strategy):
+        unknown = [column for column in cls.columns if column not in SIGNAL_COLUMNS]
+        reasons += [f"there is no column {column!r} ({did_you_mean(column, SIGNAL_COLUMNS)})" for column in unknown]
+        if len(set(cls.columns)) < len(cls.columns):
+            reasons.append("`columns` names one twice")
+    if issubclass(cls, Broker) and not isinstance(getattr(cls, "capabilities", None), Capabilities):
+        reasons.append("`capabilities` has to say what the broker can do")
+    return reasons + _check_params(cls.Params)
+
+
+def _is_names(names: Any) -> bool:
+    return isinstance(names, tuple | list) and all(isinstance(name, str) for name in names)
+
+
+def _check_params(params: Any) -> list[str]:
+    if not isinstance(params, type) or not issubclass(params, pydantic.BaseModel):
+        return ["`Params` has to be a pydantic model"]
+    if params.model_config.get("extra") != "forbid":
+        return ["`Params` would take unknown keys in silence: derive it from the Params of its base class"]
+    try:
+        params.model_json_schema()
+        params()
+    except pydantic.ValidationError as error:
+        # What has no default is for the catalog to give, and so is what only fits together with it.
+        return [
+            f"`Params`: the default of {details['loc'][0]} will not do: {details['msg']}"
+            for details in error.errors(include_url=False)
+            if details["loc"] and details["type"] != "missing"
+        ]
+    except Exception as error:  # a model may be half-defined, without a schema, or raise in its validators
+        return [f"`Params`: {reason_and_place(error)}"]
+    return []

@@ -1,0 +1,82 @@
+"""A plugin that may be used, and what its own code may raise."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pydantic
+
+from torghut_core.errors import PluginError, reason_of
+from torghut_core.ports import Plugin
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A plugin that may be used.
+
+    `distribution` and `version` are of the package that it came from, "" for a module that was given directly or lies
+    in a plugin folder; `code_digest` is the sha256 of that package's or folder's sources, and of those that it depends
+    on.
+    """
+
+    kind: str
+    name: str
+    cls: type[Plugin]
+    distribution: str
+    version: str
+    code_digest: str
+
+    def parameters(self, values: Mapping[str, Any]) -> pydantic.BaseModel:
+        """The plugin's `Params` with these values.
+
+        Raises
+        ------
+        pydantic.ValidationError : values that the plugin does not take.
+        PluginError : the plugin's own checks broke.
+        """
+        try:
+            return self.cls.Params.model_validate(values)
+        except pydantic.ValidationError:
+            raise
+        except Exception as error:  # validators are the plugin's code and may raise anything
+            raise PluginError(self.name, reason_and_place(error), self.distribution) from error
+
+    def plain(self, params: pydantic.BaseModel) -> Mapping[str, Any]:
+        """These parameters, with their defaults, as JSON values.
+
+        Raises
+        ------
+        PluginError : the plugin's own serializers broke.
+        """
+        try:
+            return MappingProxyType(params.model_dump(mode="json"))
+        except Exception as error:  # serializers are the plugin's code and may raise anything
+            raise PluginError(self.name, reason_and_place(error), self.distribution) from error
+
+    def create(self, params: pydantic.BaseModel) -> Any:
+        """An instance with these parameters.
+
+        Raises
+        ------
+        PluginError : the constructor raised; a `ValueError` is its word on the parameters.
+        """
+        try:
+            return self.cls(params)
+        except ValueError as error:
+            raise PluginError(self.name, str(error), self.distribution) from error
+        except Exception as error:  # constructors are the plugin's code and may raise anything
+            raise PluginError(self.name, reason_and_place(error), self.distribution) from error
+
+
+def reason_and_place(error: BaseException) -> str:
+    """What a plugin raised, on one line, and the line of its code that did."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    file = Path(frame.filename)
+    if isinstance(error, SyntaxError) or file.parent == Path(__file__).parent or "importlib" in frame.filename:
+        return reason_of(error)
+    return f"{reason_of(error)} ({file.name}:{frame.lineno})"
