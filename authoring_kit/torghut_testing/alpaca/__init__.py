@@ -10,9 +10,11 @@
 ``python -m torghut_testing.alpaca`` is the same as a process of its own.
 """
 
-from torghut_testing.alpaca.faults import Fault, Faults, StreamFaults
+from torghut_testing.alpaca.faults import Fault, StreamFaults
 from torghut_testing.alpaca.rules import Refusal
-from torghut_testing.alpaca.server import FakeAlpaca, Request
+from torghut_testing.alpaca.server import FakeAlpaca
 from torghut_testing.alpaca.venue import FakeVenue
+from torghut_testing.loopback.faults import Faults
+from torghut_testing.loopback.request import Request
 
 __all__ = ["FakeAlpaca", "FakeVenue", "Fault", "Faults", "Refusal", "Request", "StreamFaults"]

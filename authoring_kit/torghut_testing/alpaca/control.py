@@ -1,17 +1,17 @@
-"""The script of a fake in another process: JSON over HTTP, under ``/_fake/``."""
+"""How a script controls a fake in another process: JSON over HTTP, under ``/_fake/``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
-from torghut_testing.alpaca.faults import Fault
+from torghut_testing.alpaca.faults import Fault, StreamFaults
 from torghut_testing.alpaca.rules import Refusal
-
-if TYPE_CHECKING:
-    from torghut_testing.alpaca.server import FakeAlpaca
+from torghut_testing.alpaca.venue import FakeVenue
+from torghut_testing.loopback.faults import Faults
+from torghut_testing.loopback.request import Request
 
 VENUE_VERBS = {
     "price": "set_price",
@@ -38,10 +38,35 @@ STREAM_VERBS = frozenset(
 SETTINGS = frozenset({"skew_ns", "is_open", "blocks_wash_trades", "suspended_by_user", "slow_cancels", "slow_replaces"})
 
 
-class Control:
-    """The routes of a script: a body's keys are the arguments of the method that is called like the route."""
+class Controlled(Protocol):
+    """The server that a script controls."""
 
-    def __init__(self, server: FakeAlpaca) -> None:
+    venue: FakeVenue
+    faults: Faults[Fault]
+    stream: StreamFaults
+    requests: list[Request]
+
+    @property
+    def listeners(self) -> int:
+        """How many connections of the stream listen to updates."""
+
+    def restart(self) -> None:
+        """End all connections, and come back on the same port with the state that was saved."""
+
+    def stop_listening(self) -> None:
+        """Refuse new connections."""
+
+    def listen_again(self) -> None:
+        """Accept connections again."""
+
+    def drop_connections(self) -> None:
+        """End all connections."""
+
+
+class Control:
+    """The routes of a script: the body's keys are the arguments of the method that has the route's name."""
+
+    def __init__(self, server: Controlled) -> None:
         self._server = server
 
     def answer(self, method: str, name: str, body: bytes) -> tuple[int, Any]:

@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from torghut_testing.alpaca.connection import Connection, Headers, Stream
 from torghut_testing.alpaca.control import Control
-from torghut_testing.alpaca.faults import Fault, Faults, StreamFaults
+from torghut_testing.alpaca.faults import Fault, StreamFaults
 from torghut_testing.alpaca.routes import Routes
+from torghut_testing.alpaca.stream import Stream
 from torghut_testing.alpaca.venue import Event, FakeVenue
-from torghut_testing.loopback import HOST, Ends, Loopback
+from torghut_testing.loopback import faults
+from torghut_testing.loopback.faults import Faults
+from torghut_testing.loopback.http import JSON, Exchange, Headers, Http, Reply
+from torghut_testing.loopback.request import Request
+from torghut_testing.loopback.server import HOST, Loopback
 
 SHOWN_RATE_LIMIT = 200
 CONTROL = "/_fake/"
-
-
-class Request(msgspec.Struct, kw_only=True):
-    """A request that came: its path with the query, its body, when (nanoseconds since the epoch), what it met.
-
-    `status` is what was answered, None while there is no answer; `fault` the kind of the fault that it met.
-    `is_taken` tells whether the venue got to see it.
-    """
-
-    method: str
-    path: str
-    body: str
-    at: int
-    status: int | None = None
-    fault: str | None = None
-    is_taken: bool = False
 
 
 class FakeAlpaca(Loopback):
@@ -74,10 +59,9 @@ class FakeAlpaca(Loopback):
         self.venue = FakeVenue() if venue is None else venue
         self.key = key
         self.secret = secret
-        self.faults = Faults()
-        self.stream = StreamFaults(self._command)
+        self.faults: Faults[Fault] = Faults()
+        self.stream = StreamFaults(self._send, self._cut, self._mute)
         self.requests: list[Request] = []
-        self.connections: set[Connection] = set()
         self.is_binary = binary
         self.is_muted = False
         self._state_file = None if state_file is None else Path(state_file)
@@ -85,14 +69,8 @@ class FakeAlpaca(Loopback):
         self._minute = self._in_minute = 0
         self._routes = Routes(self.venue)
         self._control = Control(self)
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # Life.
-
-    @property
-    def url(self) -> str:
-        """Where the REST API is."""
-        return f"http://{HOST}:{self.port}"
 
     @property
     def stream_url(self) -> str:
@@ -125,18 +103,6 @@ class FakeAlpaca(Loopback):
         self.venue.listeners.remove(self._on_event)
         self._save()
 
-    def stop_listening(self) -> None:
-        """Refuse new connections; those that are there go on. The port stays ours."""
-        self._soon(self._close_listener)
-
-    def listen_again(self) -> None:
-        """Take connections again, on the same port."""
-        self._soon(self._open_listener)
-
-    def drop_connections(self) -> None:
-        """End all connections, also in the middle of an answer."""
-        self._soon(self._abort_connections)
-
     def restart(self) -> None:
         """End all connections, and come back on the same port with the state that was saved."""
         self.stop_listening()
@@ -151,41 +117,54 @@ class FakeAlpaca(Loopback):
     @property
     def listeners(self) -> int:
         """How many connections of the stream listen to updates."""
-        return len(self._streams())
+        return len(self._listeners())
 
-    # What connections ask; in the server's thread.
+    # Called by connections, in the server's thread.
 
-    def register(self, method: str, target: str, body: bytes) -> tuple[Request, Fault | None]:
-        """Write down a request, and draw its fault."""
+    def talk(self, head: bytes, transport: asyncio.Transport) -> asyncio.Protocol:
+        """See `Loopback`."""
+        return (Stream if head.startswith(b"GET /stream") else Http)(self, transport)
+
+    def register(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Exchange:
+        """Note a request and draw its fault; scripts have neither."""
         request = Request(method=method, path=target, body=body.decode(errors="replace"), at=time.time_ns())
-        if target.startswith(CONTROL):
-            return request, None
+        path = target.partition("?")[0]
+        if path.startswith(CONTROL):
+            return Exchange(request, None, lambda reply: reply(self._obey(request, body)))
         self.requests.append(request)
-        fault = self.faults.draw(method, target.partition("?")[0], body)
+        fault = self.faults.draw(lambda fault: fault.matches(method, path, body))
         request.fault = None if fault is None else fault.kind
         self.notify()
-        return request, fault
+        return Exchange(request, fault, lambda reply: reply(self._reply(request, headers, body)))
 
-    def take(self, request: Request, headers: dict[str, str], body: bytes) -> tuple[int, Headers, bytes]:
-        """Let the venue have a request; give status, headers and body of its answer."""
+    def refuse(self, fault: faults.Fault) -> Reply:
+        """The answer that a fault is."""
+        assert isinstance(fault, Fault)
+        return fault.reply(self.rate_limit())
+
+    def _obey(self, request: Request, body: bytes) -> Reply:
+        """Do what a script asks for."""
+        name = request.path.partition("?")[0].removeprefix(CONTROL)
+        status, value = self._control.answer(request.method, name, body)
+        return Reply(status, [JSON], msgspec.json.encode(value))
+
+    def _reply(self, request: Request, headers: dict[str, str], body: bytes) -> Reply:
+        """Have the venue answer a request."""
         path, _, query = request.path.partition("?")
-        if path.startswith(CONTROL):
-            status, value = self._control.answer(request.method, path.removeprefix(CONTROL), body)
-            return status, [("Content-Type", "application/json")], msgspec.json.encode(value)
         if (headers.get("apca-api-key-id"), headers.get("apca-api-secret-key")) != (self.key, self.secret):
-            return 401, [("Content-Type", "application/json")], b'{"message": "unauthorized"}'
+            return Reply(401, [JSON], b'{"message": "unauthorized"}')
         self._count()
-        shown = self.rate_headers()
+        limit = self.rate_limit()
         if self._rate_limit is not None and self._in_minute > self._rate_limit:
-            return 429, [*shown, ("Content-Type", "application/json")], b'{"message":"too many requests."}'
+            return Reply(429, [*limit, JSON], b'{"message":"too many requests."}')
         request.is_taken = True
         status, value = self._routes.answer(request.method, path, query, body)
         if value is None:
-            return status, shown, b""
-        return status, [*shown, ("Content-Type", "application/json; charset=UTF-8")], msgspec.json.encode(value)
+            return Reply(status, limit, b"")
+        return Reply(status, [*limit, ("Content-Type", "application/json; charset=UTF-8")], msgspec.json.encode(value))
 
-    def rate_headers(self) -> Headers:
-        """What the venue says of its limit with each answer."""
+    def rate_limit(self) -> Headers:
+        """The headers about the rate limit, which come with each answer."""
         limit = SHOWN_RATE_LIMIT if self._rate_limit is None else self._rate_limit
         return [
             ("X-Ratelimit-Limit", str(limit)),
@@ -199,22 +178,6 @@ class FakeAlpaca(Loopback):
             self._minute, self._in_minute = minute, 0
         self._in_minute += 1
 
-    # The thread and its sockets.
-
-    def _accept(self) -> Connection:
-        return Connection(self)
-
-    def _connections(self) -> list[Ends]:
-        return list(self.connections)
-
-    def _soon(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """As `_run`; in the server's thread, where scripts over HTTP ask for it, do not wait."""
-        if self._loop is not None and threading.current_thread() is self._thread:
-            self._tasks.add(task := self._loop.create_task(work()))
-            task.add_done_callback(self._tasks.discard)
-        else:
-            self._run(work)
-
     def _save(self) -> None:
         if self._state_file is not None:
             written = self._state_file.with_name(f"{self._state_file.name}.new")
@@ -223,9 +186,8 @@ class FakeAlpaca(Loopback):
 
     # The stream.
 
-    def _streams(self) -> list[Stream]:
-        talks = [connection.talk for connection in list(self.connections)]
-        return [talk for talk in talks if isinstance(talk, Stream) and talk.is_listening]
+    def _listeners(self) -> list[Stream]:
+        return [stream for stream in self.talks(Stream) if stream.is_listening]
 
     def _on_event(self, update: Event) -> None:
         loop = self._loop
@@ -237,7 +199,7 @@ class FakeAlpaca(Loopback):
             loop.call_soon_threadsafe(self._publish, frame)
 
     def _publish(self, frame: bytes) -> None:
-        if self._streams():
+        if self._listeners():
             assert self._loop is not None
             for seconds, sent in self.stream.apply(frame):
                 if seconds:
@@ -248,23 +210,25 @@ class FakeAlpaca(Loopback):
 
     def _broadcast(self, frame: bytes) -> None:
         if not self.is_muted:
-            for stream in self._streams():
+            for stream in self._listeners():
                 stream.send(frame)
 
-    def _command(self, name: str, value: Any) -> None:
-        """What `StreamFaults` wants done with the connections."""
+    # What `StreamFaults` does with the connections.
 
-        async def work() -> None:
-            talks = [connection.talk for connection in list(self.connections)]
-            streams = [talk for talk in talks if isinstance(talk, Stream)]
-            if name == "send":
-                self._broadcast(value)
-            elif name == "cut":
-                for stream in streams:
-                    stream.cut()
-            else:
-                self.is_muted = value
-                for stream in streams:
-                    stream.mute(on=value)
+    def _send(self, frame: bytes) -> None:
+        self._do(lambda: self._broadcast(frame))
 
-        self._soon(work)
+    def _cut(self) -> None:
+        self._do(self._cut_streams)
+
+    def _cut_streams(self) -> None:
+        for stream in self.talks(Stream):
+            stream.cut()
+
+    def _mute(self, on: bool) -> None:
+        self._do(lambda: self._mute_streams(on))
+
+    def _mute_streams(self, on: bool) -> None:
+        self.is_muted = on
+        for stream in self.talks(Stream):
+            stream.mute(on=on)

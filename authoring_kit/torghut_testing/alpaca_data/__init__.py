@@ -11,10 +11,11 @@ What is played is what happened, and so what REST history tells::
 """
 
 from torghut_testing.alpaca.faults import Fault as RestFault
+from torghut_testing.alpaca_data.attempt import Attempt
 from torghut_testing.alpaca_data.events import Event, event_of
 from torghut_testing.alpaca_data.faults import ERRORS, Fault
 from torghut_testing.alpaca_data.playback import Playback
-from torghut_testing.alpaca_data.server import Attempt, FakeMarketData
+from torghut_testing.alpaca_data.server import FakeMarketData
 from torghut_testing.alpaca_data.tapes import messages_of, read_tape, synthetic
 
 __all__ = [

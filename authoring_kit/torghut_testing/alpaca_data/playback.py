@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from torghut_testing.alpaca.wire import SECOND
 from torghut_testing.alpaca_data.events import Event
 from torghut_testing.alpaca_data.faults import GOES_ON, Fault
 
-if TYPE_CHECKING:
-    from torghut_testing.alpaca_data.server import FakeMarketData
-
 BLOCK = 256
 """Events that are sent between two looks at who reads; a playback keeps no more of a tape in memory."""
+
+
+class Market(Protocol):
+    """What a playback needs of its market; but for `wait_until`, in the server's thread."""
+
+    def wait_until(self, is_so: Callable[[], Any], timeout: float) -> None:
+        """Wait until `is_so` returns something true."""
+
+    def happen(self, events: Iterable[Event]) -> None:
+        """Add events to the history."""
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        """Send events to the clients that are subscribed to them."""
+
+    async def trickle(self, event: Event, seconds: float) -> None:
+        """Send one event in two pieces, with a pause between them."""
+
+    async def drained(self) -> None:
+        """Wait until every client has taken most of what it was sent."""
+
+    async def suffer(self, fault: Fault, meanwhile: Callable[[], None]) -> None:
+        """Have a fault happen; `meanwhile` is called while no client is subscribed."""
+
+    def is_heard(self, symbols: Collection[str]) -> bool:
+        """Whether a client is subscribed to all of these symbols."""
+
+    async def change(self) -> None:
+        """Wait for a change."""
+
+    def notify(self) -> None:
+        """Wake those who wait for a change."""
 
 
 class Playback:
@@ -32,7 +60,7 @@ class Playback:
 
     def __init__(
         self,
-        market: FakeMarketData,
+        market: Market,
         events: Iterator[Event],
         *,
         speed: float | None,

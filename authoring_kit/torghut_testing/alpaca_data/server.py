@@ -12,43 +12,25 @@ from typing import Any, cast
 import msgspec
 import pyarrow as pa
 
-from torghut_testing.alpaca.connection import Headers
 from torghut_testing.alpaca.faults import Fault as RestFault
-from torghut_testing.alpaca.faults import Faults
-from torghut_testing.alpaca.server import Request
-from torghut_testing.alpaca_data.connection import GRACE, Connection, Stream
+from torghut_testing.alpaca_data.attempt import Attempt
 from torghut_testing.alpaca_data.events import Event, event_of
 from torghut_testing.alpaca_data.faults import GOES_ON, Fault
 from torghut_testing.alpaca_data.history import History, Unfit
 from torghut_testing.alpaca_data.playback import Playback
+from torghut_testing.alpaca_data.stream import GRACE, Stream
 from torghut_testing.alpaca_data.tapes import messages_of
-from torghut_testing.loopback import HOST, Ends, Loopback
+from torghut_testing.loopback import faults
+from torghut_testing.loopback.faults import Faults
+from torghut_testing.loopback.http import Exchange, Headers, Http, Reply
+from torghut_testing.loopback.request import Request
+from torghut_testing.loopback.server import HOST, Loopback
 
 SHOWN_RATE_LIMIT = 200
 GARBAGE = b'[{"T":"t",'
 """Neither JSON nor, with its bytes left over, MessagePack."""
 
 _REST = re.compile(r"/v2/(?P<stocks>stocks)/(trades|quotes|bars)|/v1beta3/crypto/[a-z0-9-]+/(trades|quotes|bars)")
-
-
-class Attempt(msgspec.Struct, kw_only=True):
-    """A connection of the stream that a client asked for.
-
-    Attributes
-    ----------
-    path : which feed.
-    at : when, seconds of the monotonic clock.
-    status : what the handshake was answered.
-    errors : codes that it was told, in order.
-    said : what the client said, without secrets.
-    """
-
-    path: str
-    at: float
-    is_msgpack: bool
-    status: int = 101
-    errors: list[int]
-    said: list[dict[str, Any]]
 
 
 class FakeMarketData(Loopback):
@@ -103,9 +85,8 @@ class FakeMarketData(Loopback):
         self.entitled = entitled
         self.attempts: list[Attempt] = []
         self.requests: list[Request] = []
-        self.rest_faults = Faults()
+        self.rest_faults: Faults[RestFault] = Faults()
         self.history = History(history_limit)
-        self.connections: set[Connection] = set()
         self._armed: list[tuple[str, Fault]] = []
         self._admitted: list[Stream] = []
         self._playback: Playback | None = None
@@ -194,23 +175,19 @@ class FakeMarketData(Loopback):
         """Send a message of one's own to everybody who is logged in."""
 
         async def work() -> None:
-            for stream in self._streams():
+            for stream in self.talks(Stream):
                 stream.send(message=message)
 
         self._run(work)
 
-    def drop_connections(self) -> None:
-        """End all connections, also in the middle of an answer."""
-        self._run(self._abort_connections)
-
     @property
     def listeners(self) -> int:
         """How many clients are logged in and hear something."""
-        return sum(stream.is_authorized and not stream.is_deaf for stream in self._streams())
+        return sum(stream.is_authorized and not stream.is_deaf for stream in self.talks(Stream))
 
     def is_heard(self, symbols: Collection[str]) -> bool:
         """Whether a client is subscribed to all of these symbols, each in some channel, and hears."""
-        return any(stream.hears(symbols) for stream in self._streams())
+        return any(stream.hears(symbols) for stream in self.talks(Stream))
 
     # What a playback asks; in the server's thread.
 
@@ -220,16 +197,16 @@ class FakeMarketData(Loopback):
 
     def deliver(self, events: Sequence[Event]) -> None:
         """Send events to who wants them."""
-        for stream in self._streams():
+        for stream in self.talks(Stream):
             stream.deliver(events)
 
     async def trickle(self, event: Event, seconds: float) -> None:
         """Send one event in two pieces."""
-        await asyncio.gather(*(stream.trickle(event, seconds) for stream in self._streams()))
+        await asyncio.gather(*(stream.trickle(event, seconds) for stream in self.talks(Stream)))
 
     async def drained(self) -> None:
         """Wait until every client has taken most of what it was sent."""
-        for stream in self._streams():
+        for stream in self.talks(Stream):
             await stream.has_room.wait()
 
     async def change(self) -> None:
@@ -246,12 +223,12 @@ class FakeMarketData(Loopback):
         if fault.deafens:
             await self._emptied()
         if fault.kind == "restart":
-            await self._close_listener()
+            self._close_listener()
             ended = self._abort_connections()
         elif fault.kind == "cut":
             ended = self._abort_streams()
         else:
-            for stream in self._streams():
+            for stream in self.talks(Stream):
                 _strike(stream, fault)
             ended = None
         task = None if ended is None else asyncio.ensure_future(ended)
@@ -262,7 +239,7 @@ class FakeMarketData(Loopback):
             await task
         if fault.kind == "restart":
             await asyncio.sleep(0.1 if fault.seconds is None else fault.seconds)
-            await self._open_listener()
+            self._open_listener()
         self.notify()
 
     # What connections ask; in the server's thread.
@@ -314,18 +291,26 @@ class FakeMarketData(Loopback):
         self._admitted.remove(stream)
         self.notify()
 
-    def register(self, method: str, target: str, body: bytes) -> tuple[Request, RestFault | None]:
-        """Write down a REST request, and draw its fault."""
+    def talk(self, head: bytes, transport: asyncio.Transport) -> asyncio.Protocol:
+        """See `Loopback`."""
+        return (Stream if b"\r\nupgrade: websocket" in head.lower() else Http)(self, transport)
+
+    def register(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Exchange:
+        """Note a REST request and draw its fault."""
         request = Request(method=method, path=target, body=body.decode(errors="replace"), at=time.time_ns())
         self.requests.append(request)
-        fault = self.rest_faults.draw(method, target.partition("?")[0], body)
+        path = target.partition("?")[0]
+        fault = self.rest_faults.draw(lambda fault: fault.matches(method, path, body))
         request.fault = None if fault is None else fault.kind
         self.notify()
-        return request, fault
+        return Exchange(request, fault, lambda reply: reply(self._reply(request, headers)))
 
-    def take(self, request: Request, headers: dict[str, str], body: bytes) -> tuple[int, Headers, bytes]:
-        """Status, headers and body of an answer."""
-        del body
+    def refuse(self, fault: faults.Fault) -> Reply:
+        """The answer that a fault is."""
+        assert isinstance(fault, RestFault)
+        return fault.reply(self.rate_limit())
+
+    def _reply(self, request: Request, headers: dict[str, str]) -> Reply:
         path, _, query = request.path.partition("?")
         status: int
         answer: dict[str, Any]
@@ -335,7 +320,7 @@ class FakeMarketData(Loopback):
         except Unfit as unfit:
             status, answer = unfit.status, {"message": str(unfit)}
         content = ("Content-Type", "application/json; charset=UTF-8")
-        return status, [*self.rate_headers(), content], msgspec.json.encode(answer)
+        return Reply(status, [*self.rate_limit(), content], msgspec.json.encode(answer))
 
     def _answer(self, method: str, path: str, query: str, headers: dict[str, str]) -> dict[str, Any]:
         shown = headers.get("apca-api-key-id"), headers.get("apca-api-secret-key")
@@ -349,29 +334,19 @@ class FakeMarketData(Loopback):
             raise Unfit(403, f"subscription does not permit querying {feed[1]} data")
         return self.history.page(path.rpartition("/")[2], query, is_crypto=not found["stocks"])
 
-    def rate_headers(self) -> Headers:
-        """What is said of the rate limit, which is none."""
+    def rate_limit(self) -> Headers:
+        """The headers about the rate limit, which is never reached."""
         minute = str((int(time.time()) // 60 + 1) * 60)
         limit = str(SHOWN_RATE_LIMIT)
         return [("X-Ratelimit-Limit", limit), ("X-Ratelimit-Remaining", limit), ("X-Ratelimit-Reset", minute)]
 
     # Connections.
 
-    def _accept(self) -> asyncio.Protocol:
-        return Connection(self)
-
-    def _connections(self) -> list[Ends]:
-        return list(self.connections)
-
-    def _streams(self) -> list[Stream]:
-        talks = [connection.talk for connection in list(self.connections)]
-        return [talk for talk in talks if isinstance(talk, Stream)]
-
     async def _emptied(self) -> None:
         """Let what was sent before leave, so that a fault comes just where it is asked for; not for ever."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
-                while any(stream.is_behind for stream in self._streams()):  # noqa: ASYNC110 - a transport tells of less, not of none
+                while any(stream.is_behind for stream in self.talks(Stream)):  # noqa: ASYNC110 - a transport tells of less, not of none
                     await asyncio.sleep(0.001)
 
     async def _abort_streams(self) -> None:

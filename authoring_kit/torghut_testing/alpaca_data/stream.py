@@ -1,4 +1,4 @@
-"""One connection of a client: REST, or the stream where its first request asks for an upgrade."""
+"""A client's connection of the market's stream."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 from websockets.frames import Frame, Opcode
@@ -14,12 +14,9 @@ from websockets.http11 import Request as Handshake
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from torghut_testing.alpaca.connection import Http
+from torghut_testing.alpaca_data.attempt import Attempt
 from torghut_testing.alpaca_data.events import CHANNELS, Event, frame
 from torghut_testing.alpaca_data.faults import CLOSING, ERRORS, Fault
-
-if TYPE_CHECKING:
-    from torghut_testing.alpaca_data.server import Attempt, FakeMarketData
 
 STOCKS = ("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "corrections", "cancelErrors")
 CRYPTO = ("trades", "quotes", "orderbooks", "bars", "updatedBars", "dailyBars")
@@ -33,58 +30,39 @@ _PATH = re.compile(r"/v2/(?P<feed>iex|sip|test)|/v1beta3/crypto/(?P<location>[a-
 _LETTERS = {channel: letter for letter, channel in CHANNELS.items()}
 
 
-class Connection(asyncio.Protocol):
-    """A TCP connection; once its head has come, what it carries is known."""
+class StreamServer(Protocol):
+    """What a connection of the stream needs of its server."""
 
-    transport: asyncio.Transport
+    key: str
+    secret: str
+    per_frame: int
+    symbol_limit: int | None
+    buffer_limit: int
+    auth_timeout: float
 
-    def __init__(self, server: FakeMarketData) -> None:
-        self.server = server
-        self.talk: Http | Stream | None = None
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._head = b""
+    def note(self, path: str, *, is_msgpack: bool) -> Attempt:
+        """Note that a client asks for a stream."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.server.connections.add(self)
+    def draw(self, name: str) -> Fault | None:
+        """What goes wrong with this handshake, login or subscription, if anything does."""
 
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        if self.talk is None:
-            self._head += data
-            head, is_whole, _ = self._head.partition(b"\r\n\r\n")
-            if not is_whole:
-                return
-            is_stream = b"\r\nupgrade: websocket" in head.lower()
-            self.talk = (Stream if is_stream else Http)(self.server, self.transport)
-            data = self._head
-        self.talk.receive(data)
+    def is_entitled(self, path: str) -> bool:
+        """Whether the account has the feed of a path."""
 
-    def pause_writing(self) -> None:
-        """See `asyncio.Protocol`."""
-        if isinstance(self.talk, Stream):
-            self.talk.has_room.clear()
+    def admit(self, stream: Stream) -> bool:
+        """Whether one more connection of its path may log in."""
 
-    def resume_writing(self) -> None:
-        """See `asyncio.Protocol`."""
-        if isinstance(self.talk, Stream):
-            self.talk.has_room.set()
+    def leave(self, stream: Stream) -> None:
+        """A connection ended."""
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's argument
-        """See `asyncio.Protocol`."""
-        self.server.connections.discard(self)
-        if isinstance(self.talk, Stream):
-            self.talk.end()
-        self.lost.set_result(None)
-        self.server.notify()
+    def notify(self) -> None:
+        """Wake those who wait for a change."""
 
 
-class Stream:
+class Stream(asyncio.Protocol):
     """A connection of the stream."""
 
-    def __init__(self, server: FakeMarketData, transport: asyncio.Transport) -> None:
+    def __init__(self, server: StreamServer, transport: asyncio.Transport) -> None:
         self.has_room = asyncio.Event()
         self.has_room.set()
         self.attempt: Attempt | None = None
@@ -102,10 +80,10 @@ class Stream:
         self._in_pieces = False
         self._timers: list[asyncio.TimerHandle] = []
 
-    # What the client says.
+    # From the client.
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes from the client, and answer."""
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
         if self._silence is not None and not self._silence.pings:
             self._unread.append(data)
             return
@@ -118,7 +96,7 @@ class Stream:
                 if event.fin:
                     message, self._parts = b"".join(self._parts), []
                     if self._silence is None:
-                        self._hear(message)
+                        self._handle(message)
         self._flush()
         self._server.notify()
 
@@ -135,7 +113,7 @@ class Stream:
         self._is_crypto = found["feed"] is None
         self._wanted = {channel: set() for channel in (CRYPTO if self._is_crypto else STOCKS)}
         self._protocol.send_response(self._protocol.accept(handshake))
-        self._say({"T": "success", "msg": "connected"})
+        self._send({"T": "success", "msg": "connected"})
         key, secret = handshake.headers.get("APCA-API-KEY-ID"), handshake.headers.get("APCA-API-SECRET-KEY")
         if key is not None or secret is not None:
             self._authorize(key, secret)
@@ -146,19 +124,19 @@ class Stream:
         if not self.is_authorized:
             self.error(404)
 
-    def _hear(self, message: bytes) -> None:
+    def _handle(self, message: bytes) -> None:
         try:
-            said = (msgspec.msgpack if self._is_binary else msgspec.json).decode(message)
+            request = (msgspec.msgpack if self._is_binary else msgspec.json).decode(message)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            said = None
-        if not isinstance(said, dict):
+            request = None
+        if not isinstance(request, dict):
             self.error(400)
             return
         assert self.attempt is not None
-        self.attempt.said.append({name: value for name, value in said.items() if name != "secret"})
-        action = said.pop("action", None)
+        self.attempt.said.append({name: value for name, value in request.items() if name != "secret"})
+        action = request.pop("action", None)
         if action == "auth":
-            self._authorize(said.get("key"), said.get("secret"))
+            self._authorize(request.get("key"), request.get("secret"))
         elif action not in ("subscribe", "unsubscribe"):
             self.error(400)
         elif not self.is_authorized:
@@ -166,7 +144,7 @@ class Stream:
         elif (fault := self._server.draw("subscribe")) is not None:
             self.error(fault.code)
         else:
-            self._subscribe(said, removes=action == "unsubscribe")
+            self._subscribe(request, removes=action == "unsubscribe")
 
     def _authorize(self, key: Any, secret: Any) -> None:
         assert self.attempt is not None
@@ -182,12 +160,12 @@ class Stream:
             self.error(406)
         else:
             self.is_authorized = True
-            self._say({"T": "success", "msg": "authenticated"})
+            self._send({"T": "success", "msg": "authenticated"})
 
-    def _subscribe(self, said: dict[str, Any], *, removes: bool) -> None:
-        """Change the subscriptions as asked, all or nothing, and tell the whole list."""
+    def _subscribe(self, request: dict[str, Any], *, removes: bool) -> None:
+        """Change the subscriptions as asked, all or nothing, and answer with the whole list."""
         wanted = {channel: set(symbols) for channel, symbols in self._wanted.items()}
-        for channel, symbols in said.items():
+        for channel, symbols in request.items():
             is_list = isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols)
             if channel not in _LETTERS or not is_list:
                 self.error(400)
@@ -204,9 +182,9 @@ class Stream:
             self.error(405)
             return
         self._wanted = wanted
-        self._say({"T": "subscription"} | {channel: sorted(symbols) for channel, symbols in wanted.items()})
+        self._send({"T": "subscription"} | {channel: sorted(symbols) for channel, symbols in wanted.items()})
 
-    # What is said to it.
+    # To the client.
 
     @property
     def is_deaf(self) -> bool:
@@ -259,7 +237,7 @@ class Stream:
         if self.is_deaf or not self.is_authorized:
             return
         if payload is None:
-            self._say(message)
+            self._send(message)
         else:
             self._put(payload)
         self._flush()
@@ -270,7 +248,7 @@ class Stream:
             return
         assert self.attempt is not None
         self.attempt.errors.append(code)
-        self._say({"T": "error", "code": code, "msg": ERRORS[code]})
+        self._send({"T": "error", "code": code, "msg": ERRORS[code]})
         self._flush()
         if code in CLOSING if closes is None else closes:
             self.close(1000)
@@ -301,22 +279,26 @@ class Stream:
         self._silence = None
         unread, self._unread = b"".join(self._unread), []
         if unread:
-            self.receive(unread)
+            self.data_received(unread)
         self._flush()
         self._server.notify()
 
-    def abort(self) -> None:
-        """End the connection without a word."""
-        self._transport.abort()
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.has_room.clear()
 
-    def end(self) -> None:
-        """The connection is lost."""
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.has_room.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's argument
+        """See `asyncio.Protocol`."""
         self.has_room.set()
         for timer in self._timers:
             timer.cancel()
         self._server.leave(self)
 
-    def _say(self, message: Any) -> None:
+    def _send(self, message: Any) -> None:
         self._put((msgspec.msgpack if self._is_binary else msgspec.json).encode([message]))
 
     def _put(self, payload: bytes) -> None:

@@ -1,4 +1,7 @@
-"""A server on loopback in a thread of its own, whose listener and connections a test can end."""
+"""A server on loopback in a thread of its own, whose listener and connections a test can end.
+
+It accepts by itself: asyncio's own server loses a socket that it accepted just before it is closed.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
+
+from torghut_testing.loopback.connection import Connection
 
 HOST = "127.0.0.1"
 T = TypeVar("T")
-
-
-class Ends(Protocol):
-    """A connection, as far as the server ends it."""
-
-    transport: asyncio.Transport
-    lost: asyncio.Future[None]
+Talk = TypeVar("Talk", bound=asyncio.Protocol)
 
 
 class Loopback(ABC):
@@ -28,8 +27,9 @@ class Loopback(ABC):
 
     Attributes
     ----------
-    port : where it listens; a free one is taken for 0.
-    is_listening : whether it takes connections now.
+    port : where it listens; 0 takes a free one.
+    is_listening : whether it accepts connections now.
+    connections : those that are open.
     """
 
     def __init__(self, port: int, name: str) -> None:
@@ -39,17 +39,20 @@ class Loopback(ABC):
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
         self.is_listening = False
+        self.connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._arriving: set[asyncio.Task[Any]] = set()
         self._happened = 0
         self._changed = threading.Condition()
 
     @abstractmethod
-    def _accept(self) -> asyncio.Protocol:
-        """The protocol of a new connection."""
+    def talk(self, head: bytes, transport: asyncio.Transport) -> asyncio.Protocol:
+        """What takes the bytes of a connection whose first request has this head: HTTP, or a stream."""
 
-    @abstractmethod
-    def _connections(self) -> list[Ends]:
-        """All connections that are open."""
+    @property
+    def url(self) -> str:
+        """Where HTTP is served."""
+        return f"http://{HOST}:{self.port}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -71,10 +74,10 @@ class Loopback(ABC):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, args=(self._loop,), name=self._name, daemon=True)
         self._thread.start()
-        self._run(self._open_listener)
+        self._do(self._open_listener)
 
     def stop(self) -> None:
-        """End everything and let go of the port; stopping twice is harmless."""
+        """End all connections and free the port; stopping twice is harmless."""
         if self._loop is None or self._thread is None:
             return
         self._run(self._shut)
@@ -86,36 +89,48 @@ class Loopback(ABC):
             self._socket.close()
 
     def stop_listening(self) -> None:
-        """Refuse new connections; those that are there go on. The port stays ours."""
-        self._run(self._close_listener)
+        """Refuse new connections; open ones stay, and the port stays ours."""
+        self._do(self._close_listener)
 
     def listen_again(self) -> None:
-        """Take connections again, on the same port."""
-        self._run(self._open_listener)
+        """Accept connections again, on the same port."""
+        self._do(self._open_listener)
+
+    def drop_connections(self) -> None:
+        """End all connections, also in the middle of an answer."""
+        if threading.current_thread() is self._thread:  # a script asks for it over HTTP, and hears the answer first
+            self._tasks.add(task := asyncio.ensure_future(self._abort_connections()))
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._run(self._abort_connections)
 
     def wait_until(self, is_so: Callable[[], Any], timeout: float = 5.0) -> None:
-        """Wait until `is_so` gives something true; it is asked after each thing that happens here.
+        """Wait until `is_so` returns something true; it is called after each change here.
 
         Raises
         ------
-        TimeoutError : it did not, for `timeout` seconds.
+        TimeoutError : it did not within `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         seen = self._happened
         while not is_so():
             with self._changed:
                 if not self._changed.wait_for(partial(self._is_past, seen), deadline - time.monotonic()):
-                    raise TimeoutError(f"what was waited for did not happen in {timeout} s")
+                    raise TimeoutError(f"the awaited condition did not happen in {timeout} s")
                 seen = self._happened
 
     def _is_past(self, seen: int) -> bool:
         return self._happened != seen
 
     def notify(self) -> None:
-        """Something happened: let those who wait look again."""
+        """Wake those who wait for a change."""
         with self._changed:
             self._happened += 1
             self._changed.notify_all()
+
+    def talks(self, kind: type[Talk]) -> list[Talk]:
+        """What is spoken on the open connections, as far as it is of a kind."""
+        return [each.talk for each in list(self.connections) if isinstance(each.talk, kind)]
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine function in the server's thread, and wait for it."""
@@ -124,6 +139,17 @@ class Loopback(ABC):
         if threading.current_thread() is self._thread:
             raise RuntimeError("the fake's own thread cannot wait for itself (call this from the test's thread)")
         return asyncio.run_coroutine_threadsafe(work(), self._loop).result()
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """Call a function in the server's thread, and wait for it; callable from there too."""
+
+        async def call() -> None:
+            work()
+
+        if threading.current_thread() is self._thread:
+            work()
+        else:
+            self._run(call)
 
     def _bind(self) -> None:
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -140,9 +166,7 @@ class Loopback(ABC):
         asyncio.set_event_loop(loop)
         loop.run_forever()
 
-    # asyncio's own server loses a socket that it accepted just before it is closed; so this accepts by itself.
-
-    async def _open_listener(self) -> None:
+    def _open_listener(self) -> None:
         if not self.is_listening:
             assert self._loop is not None
             assert self._socket is not None
@@ -153,32 +177,35 @@ class Loopback(ABC):
     def _take_client(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         try:
             client, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):  # it left again
+        except (BlockingIOError, ConnectionAbortedError):  # the client is gone again
             return
         self._arriving.add(task := loop.create_task(self._welcome(loop, client)))
         task.add_done_callback(self._arriving.discard)
 
     async def _welcome(self, loop: asyncio.AbstractEventLoop, client: socket.socket) -> None:
         client.setblocking(False)
-        await loop.connect_accepted_socket(self._accept, client)
+        await loop.connect_accepted_socket(self._connect, client)
 
-    async def _close_listener(self) -> None:
+    def _connect(self) -> Connection:
+        return Connection(self)
+
+    def _close_listener(self) -> None:
         if self.is_listening:
             assert self._loop is not None
             assert self._socket is not None
             self._loop.remove_reader(self._socket)
             self._socket.close()
             self.is_listening = False
-            self._bind()  # bound and not listening: connections are refused, and nobody else gets the port
+            self._bind()  # bound and not listening: connections are refused, and no other process gets the port
 
     async def _abort_connections(self) -> None:
         if self._arriving:
             await asyncio.wait(self._arriving)
-        ended = self._connections()
+        ended = list(self.connections)
         for connection in ended:
             connection.transport.abort()
         await asyncio.gather(*(connection.lost for connection in ended))
 
     async def _shut(self) -> None:
-        await self._close_listener()
+        self._close_listener()
         await self._abort_connections()
