@@ -16,7 +16,7 @@ from torghut_core.audit import MemoryAuditStore
 from torghut_core.generation import build
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost
-from torghut_core.reload import Reloader
+from torghut_core.reload.reloader import Reloader
 from torghut_core.signals import MemorySignalStore
 from torghut_core.timestamps import SECOND, format_timestamp
 from torghut_core.trading.engine import Engine

@@ -24,7 +24,8 @@ from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.model.market import Bars, window_size
 from torghut_core.model.trading import Position
-from torghut_core.reload import Reloader
+from torghut_core.reload.plan import ReloadOutcome
+from torghut_core.reload.reloader import Reloader
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.books import Totals
 from torghut_core.trading.engine import Engine
@@ -124,7 +125,7 @@ class Replay:
     def _begin(self, generation: Generation) -> None:
         settings, audit = self._settings, self._audit
         self.account = audit.new_account("replay")
-        number = audit.record_generation(generation.to_record(), actor="replay", outcome="replayed")
+        number = audit.record_generation(generation.to_record(), actor="replay", outcome=ReloadOutcome.REPLAYED)
         audit.record_strategies(generation.strategy_rows(), self._catalog.mode)
         self._generation = generation.numbered(number)
         gates = Gates(trading_enabled=True, price_max_age_ns=settings.trading_price_lookback_minutes * 60 * SECOND)

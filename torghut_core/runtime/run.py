@@ -52,7 +52,9 @@ from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.model.trading import Intent, Purpose
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Broker, Source
-from torghut_core.reload import Plan, Reloader, settle
+from torghut_core.reload.plan import Plan, ReloadOutcome
+from torghut_core.reload.reloader import Reloader
+from torghut_core.reload.settle import settle
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.engine import Engine
@@ -85,9 +87,6 @@ TURN = 0.0005
 
 ACCOUNT = "paper"
 """Label under which a run is written down."""
-
-REPLAYED = "replayed"
-"""Outcome of the generations that replays write down, which no run goes back to."""
 
 PINNED = "catalog.pinned"
 """The control that holds a rollback: which generation trades while the catalog's files hold what they did."""
@@ -228,7 +227,7 @@ class Run:
             self.venue = self._reach(broker, stack)
             self.account = self.venue.account
         actor = "start"
-        outcome = "degraded" if problems else "started"
+        outcome = ReloadOutcome.DEGRADED if problems else ReloadOutcome.STARTED
         number = audit.record_generation(generation.to_record() | {"problems": problems}, actor, outcome)
         audit.record_strategies(generation.strategy_rows(), "sync")
         audit.commit()
@@ -267,9 +266,10 @@ class Run:
             host,
             self._load,
             defaults=settings.limits,
+            actor=actor,
+            problems=problems,
             commit=self._commit,
         )
-        self.reloader.start(problems, actor, outcome, generation.catalog.on_invalid)
 
     def _reach_out(self, stack: ExitStack) -> None:
         """Give the source what it needs, and let it go on where the account was traded to."""
@@ -380,7 +380,7 @@ class Run:
     def _last_good(self) -> Catalog | None:
         """The catalog of the last generation that traded here, None before the first."""
         for row in self.audit.rows("catalog_generations", newest_first=True, limit=100):
-            if row["outcome"] != REPLAYED:
+            if row["outcome"] != ReloadOutcome.REPLAYED:
                 return Catalog.from_record(row["content"])
         return None
 
@@ -616,9 +616,9 @@ class Run:
             self._note_quarantine()
             self.engine.books.refresh()
             if self.engine.reverted:
-                self.reloader.go_back()
+                self.reloader.reject_reverted()
                 await self._apply("torghut", releases=False)
-            elif self.reloader.is_waiting:
+            elif self.reloader.can_resume:
                 await self._apply(self.reloader.status.actor, releases=False)
 
     def _note_quarantine(self) -> None:

@@ -51,7 +51,7 @@ class FakeKernel:
             "pinned": False,
             "path": "catalog.yaml",
             "is_polling": False,
-            "last_reload": {"at": "2026-01-05T15:00:00Z", "outcome": "taken up", "successful": True, "pause_ms": 0.4},
+            "last_reload": {"at": "2026-01-05T15:00:00Z", "outcome": "applied", "successful": True, "pause_ms": 0.4},
             "strategies": [
                 {
                     "name": "macd-rsi-es",
@@ -108,7 +108,7 @@ class FakeKernel:
     def reload(self, actor):
         self._asked("reload")
         self.calls.append(("reload", actor))
-        return {"generation": 8, "outcome": "taken up", "problems": []}
+        return {"generation": 8, "outcome": "applied", "problems": []}
 
     def rollback(self, to, actor):
         self._asked("rollback")

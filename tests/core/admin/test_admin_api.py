@@ -53,7 +53,7 @@ def test_roles(api, tokens, ask_api, role):
 def test_change_names_its_actor(api, tokens, ask_api, kernel):
     """The kernel hears who asked for a change, by the name that the token belongs to."""
     url = api(tokens=tokens.known)
-    assert ask_api(url, "POST", "/catalog/reload", token=tokens.operator).json["outcome"] == "taken up"
+    assert ask_api(url, "POST", "/catalog/reload", token=tokens.operator).json["outcome"] == "applied"
     ask_api(url, "POST", "/catalog/rollback", b'{"to": 3}', tokens.admin)
     ask_api(url, "POST", "/catalog/rollback", b"{}", tokens.admin)
     ask_api(url, "POST", "/catalog/rollback", None, tokens.admin)

@@ -71,7 +71,7 @@ def record_generation(state):
     with StateDirectory(state) as directory:
         audit = SqlAuditStore(directory.audit_url)
         audit.record_generation({"digest": "a" * 64, "diff": None}, "start", "started")
-        audit.record_generation({"digest": "b" * 64, "diff": None}, "ann", "taken up")
+        audit.record_generation({"digest": "b" * 64, "diff": None}, "ann", "applied")
         audit.commit()
         audit.close()
 
@@ -247,11 +247,11 @@ def test_status_of_what_does_not_run_is_the_last_generation(torghut, tmp_path, i
     code, out, err = torghut("catalog", "status", "--state", tmp_path)
     assert (code, err) == (0, "")
     assert out.startswith(f"nothing runs on {tmp_path}; generation 2 traded last, digest bbbbbbbbbbbb, since 20")
-    assert out.endswith("brought by ann: taken up\n")
+    assert out.endswith("brought by ann: applied\n")
     _, out, _ = torghut("catalog", "status", "--state", tmp_path, "--json")
     told = json.loads(out)
     assert told.pop("since").endswith("Z")
-    assert told == {"running": False, "generation": 2, "digest": "b" * 64, "actor": "ann", "outcome": "taken up"}
+    assert told == {"running": False, "generation": 2, "digest": "b" * 64, "actor": "ann", "outcome": "applied"}
 
 
 def test_status_of_unused_state_is_not_found(torghut, tmp_path):

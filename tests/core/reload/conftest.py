@@ -15,7 +15,7 @@ from torghut_core.generation import build
 from torghut_core.model.market import Signals
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost
-from torghut_core.reload import Reloader
+from torghut_core.reload.reloader import Reloader
 from torghut_core.signals import MemorySignalStore
 from torghut_core.timestamps import MINUTE
 from torghut_core.trading.engine import Engine
@@ -103,9 +103,8 @@ class Live:
         )
         self.reloader = Reloader(
             self.engine, self.audit, self.signals, self.gates, host,
-            load_host or (lambda allow, before: before), defaults=Limits(),
+            load_host or (lambda allow, before: before), defaults=Limits(), actor="start",
         )  # fmt: skip
-        self.reloader.start([], "start", "started", generation.catalog.on_invalid)
         self._minute = 0
         self._symbols = None
         self._position = 0

@@ -56,7 +56,7 @@ def test_new_code_goes_on_with_the_state_of_the_old(coded, flip_host):
     loop.trade(3)
     old = strategy(loop)
     edit("new", New)
-    assert loop.apply(HEAD + ONE).outcome == "taken up"
+    assert loop.apply(HEAD + ONE).outcome == "applied"
     assert type(strategy(loop)) is New
     loop.trade(2)
     assert (strategy(loop).rows, old.rows) == ({"ES": 5}, {"ES": 3})
@@ -99,7 +99,7 @@ def test_state_that_is_not_taken_leaves_the_old_code(coded, flip_host):
     assert status.problems == [
         (
             "strategy 'a': the state of the old code was not taken over: ValueError: New reads state version 2, not 1"
-            " (the old code goes on; edit the plugin)"
+            " (the old code stays in use; edit the plugin)"
         )
     ]
 
@@ -163,7 +163,7 @@ def test_code_that_fails_in_its_first_rows_is_taken_back(coded, flip_host, after
     loop.trade(5)
     assert loop.engine.reverted["a"] == ("new", "RuntimeError: first rows")
     assert not loop.engine.quarantined
-    loop.reloader.go_back()
+    loop.reloader.reject_reverted()
     status = loop.apply(HEAD + TWO)
     assert "strategy 'a': its first rows failed: RuntimeError: first rows" in status.problems[0]
     assert strategy(loop) is old
@@ -270,7 +270,7 @@ def test_code_that_reads_other_columns_and_fails_is_taken_back(coded, flip_host)
     assert list(loop.engine.reverted) == ["a"]
     assert not loop.engine.quarantined
     assert loop.trade(3)
-    loop.reloader.go_back()
+    loop.reloader.reject_reverted()
     assert "first rows" in loop.apply(HEAD + ONE).problems[0]
     assert loop.trade(3)
 

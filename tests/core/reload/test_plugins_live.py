@@ -133,7 +133,7 @@ def test_old_code_trades_on_and_the_next_good_code_is_taken(case, site, live, fl
     loop.apply(TEXT)
     loop.trade(3)
     if loop.engine.reverted:
-        loop.reloader.go_back()
+        loop.reloader.reject_reverted()
         loop.apply(TEXT, releases=False)
     assert reason in " ".join(loop.status.problems)
     assert not loop.status.is_good

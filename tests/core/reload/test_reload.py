@@ -65,7 +65,7 @@ def test_decisions_carry_the_generation_that_made_them(live):
     loop.trade(2)
     assert [row["generation"] for row in loop.audit.decisions(loop.account)] == [1, 1, 2, 2]
     _, row = loop.audit.rows("catalog_generations")
-    assert (row["actor"], row["outcome"]) == ("alice", "taken up")
+    assert (row["actor"], row["outcome"]) == ("alice", "applied")
     (change,) = row["diff"]["changes"]
     assert change["name"] == "a"
     assert change["fields"][0]["key"] == "params.quantity"
@@ -189,10 +189,10 @@ def test_bars_change_when_the_strategy_is_flat(live):
     status = loop.apply(five)
     assert [change["timing"] for change in status.pending] == ["when_flat"]
     assert loop.engine.generation.strategies[0].step_ns == 60 * 10**9
-    assert not loop.reloader.is_waiting
+    assert not loop.reloader.can_resume
     loop.trade(3)
     assert "a" not in loop.engine.holding
-    assert loop.reloader.is_waiting
+    assert loop.reloader.can_resume
     status = loop.apply(five)
     assert not status.pending
     assert loop.engine.generation.strategies[0].step_ns == 300 * 10**9

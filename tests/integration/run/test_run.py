@@ -330,7 +330,7 @@ def test_reload_ends_a_rollback_for_good(kernel):
     kernel.post("/catalog/rollback", {"to": 1})
     assert kernel.quantities == {"one": 1, "two": 2}
     done = kernel.post("/catalog/reload")
-    assert (done["outcome"], done["problems"]) == ("taken up", [])
+    assert (done["outcome"], done["problems"]) == ("applied", [])
     assert kernel.quantities == {"one": 5}
     assert kernel.send() == 0
     kernel.begin()
