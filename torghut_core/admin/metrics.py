@@ -22,7 +22,7 @@ HELP: Mapping[str, str] = {
     "plugin_quarantined": "1 for each strategy that was taken out because it failed.",
     "events_total": "Events traded on.",
     "event_lag_seconds": "How far the loop's time is behind the clock.",
-    "late_total": "Trades that came after their microbar was closed.",
+    "late_total": "Trades that came after their microbar was closed; also second copies of trades that are in it.",
     "duplicates_total": "Trades that came twice.",
     "microbars_total": "Bars derived.",
     "signals_total": "Signal rows derived.",

@@ -162,6 +162,19 @@ def test_after_a_crash_events_may_be_in_kafka_twice():
     assert counts(trades_in_microbars=5).disagreements(is_crashed=True)
 
 
+def test_after_a_crash_a_second_copy_may_be_late():
+    """A trade that the forwarder sends again after its window was closed is counted as late, though it is in a microbar.
+
+    The rehearsal once added it to the trades in microbars, and took it for one that was stored twice.
+    """
+    copied = counts(trades_in_kafka=8, duplicates=1, late=1)
+    assert copied.disagreements(is_crashed=True) == []
+    for stored in (5, 7):
+        assert counts(trades_in_kafka=8, duplicates=1, late=1, trades_in_microbars=stored).disagreements(
+            is_crashed=True
+        ) == [f"trades in microbars: {stored}, trades sent: 6"]
+
+
 @pytest.mark.parametrize("disagreements", [[], ["signals stored: 2, microbars stored: 3"]])
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_exit_code_and_the_line_that_disagrees(monkeypatch, capsys, disagreements, options):
