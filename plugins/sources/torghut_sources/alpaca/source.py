@@ -9,14 +9,11 @@ up, and in the end it says that we are slow (407) or cuts the connection. Then i
 room, and what was missed comes from the history. During the introduction the socket is read whatever waits, as nothing
 could be confirmed otherwise; that lasts for some answers.
 
-**What is missing** is asked of the history, up to the first event that the stream tells behind it: see `gap`. How far the
-history can be known to be told is a matter of the feed's own time: see `feed`. The time of day is in this only where the
-stream has told nothing yet, and then `max_ahead_ms` of error are allowed for. While nothing comes: see `silence`.
+**What is missing** is asked of the history: see `filling`. While nothing comes: see `silence`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
@@ -38,18 +35,17 @@ from torghut_core import (
     SettingsError,
     Source,
     SymbolTable,
-    VenueError,
     param,
     parse_timestamp,
 )
 from torghut_sources.alpaca.dedup import Once
 from torghut_sources.alpaca.events import Events
-from torghut_sources.alpaca.feed import SECOND, FeedClock
-from torghut_sources.alpaca.gap import Gap
+from torghut_sources.alpaca.feed import FeedClock
+from torghut_sources.alpaca.filling import Filling, GapFiller
 from torghut_sources.alpaca.history import History
 from torghut_sources.alpaca.hours import regular_hours
 from torghut_sources.alpaca.inbox import Inbox
-from torghut_sources.alpaca.messages import MINUTE, Quote, Trade
+from torghut_sources.alpaca.messages import Trade
 from torghut_sources.alpaca.session import Clocks, Session, State
 from torghut_sources.alpaca.settings import HISTORY_CHANNELS, AlpacaSettings
 from torghut_sources.alpaca.silence import Silence
@@ -64,8 +60,6 @@ NAME = "alpaca"
 """The envelope's `source`."""
 FRAMES = 96
 """Frames that are decoded at a time at most. Of twice as many the structs are too many for the processor's cache."""
-BARS_LATE = 2 * MINUTE
-"""How long after its end a bar, or its update, may come by the stream at most."""
 LOOKED_AT = 3
 """Symbols that are looked up in the history before time is told of a silent feed: the last that were heard."""
 LONGEST_TICK_S = 60.0
@@ -166,9 +160,8 @@ class Alpaca(Source):
         self._symbols = SymbolTable()
         self._position = self._seq = self._now = 0
         self._feed = self._feed_from(None if params.since is None else parse_timestamp(params.since))
-        self._fill_problem: Closed | None = None
         self._line: Line | None = None
-        self._history: History | None = None
+        self._filler: GapFiller | None = None
         self._counts: Counter[str] = Counter()
         self._complaints: Counter[str] = Counter()
         self._lags: deque[float] = deque(maxlen=LAGS)
@@ -199,7 +192,7 @@ class Alpaca(Source):
         key, secret = connection.secret(KEY_ID), connection.secret(SECRET_KEY)
         self._settings, self._universe, self._channels = settings, connection.universe, channels
         self._key, self._secret = key, secret
-        self._past = [channel for channel in HISTORY_CHANNELS if channel in channels]
+        self._past = tuple(channel for channel in HISTORY_CHANNELS if channel in channels)
         self._wire = Wire(self.params.encoding)
         self._once = Once(max(1 << 16, int(self.params.queue_mb * 2**20) // 64))
         self._once.pass_on(_ANYTHING, SymbolTable())  # compiled now, not in the loop
@@ -288,8 +281,8 @@ class Alpaca(Source):
                 ("auth", "subscription", "backfill", "freshness"), Closed("not connected", "connecting")
             )
         gates = self._line.session.gates(self._clock())
-        if self._fill_problem is not None and gates["backfill"] is not None:
-            gates["backfill"] = self._fill_problem
+        if self._filler is not None and self._filler.problem is not None and gates["backfill"] is not None:
+            gates["backfill"] = self._filler.problem
         waited = self._line.inbox.age(self._clock())
         if gates["freshness"] is None and waited > self.params.max_wait_s:
             reason = f"market data waits for {waited:.0f} s before it is taken (see what takes the process so long)"
@@ -365,22 +358,43 @@ class Alpaca(Source):
         if params.backfill and self._feed.whole is not None:
             session.gap()
             inbox.lose()
-        self._history = self._open_history()
+        history = self._open_history()
+        filler = self._filler = GapFiller(
+            line,
+            self._feed,
+            history,
+            Filling(
+                is_on=params.backfill,
+                channels=self._past,
+                encoding=params.encoding,
+                lag=params.history_lag_ms * MILLISECOND,
+                overlap=params.overlap_ms * MILLISECOND,
+                ahead=params.max_ahead_ms * MILLISECOND,
+                longest_s=params.backfill_max_s,
+                pause_s=settings.reconnect_base_ms / 1000,
+                longest_pause_s=settings.reconnect_max_ms / 1000,
+            ),
+            admit=partial(self._once.pass_on, symbols=self._symbols),
+            counts=self._counts,
+            clock=self._clock,
+            wall=self._wall,
+            chance=self._chance,
+        )
         line.start()
         try:
-            async with aclosing(self._stream(line)) as stream:
+            async with aclosing(self._stream(line, filler)) as stream:
                 async for piece in stream:
                     yield piece
         finally:
             await line.end()
-            await self._history.aclose()
+            await history.aclose()
 
-    async def _stream(self, line: Line) -> AsyncGenerator[Events | int, None]:
+    async def _stream(self, line: Line, filler: GapFiller) -> AsyncGenerator[Events | int, None]:
         inbox = line.inbox
         silence = Silence(
             line,
             self._feed,
-            look_up=partial(self._looked_up, line),
+            look_up=lambda latest: filler.look_up(self._heard_last, latest),
             complain=self._complain,
             clock=self._clock,
             tick_s=self.params.tick_ms / 1000,
@@ -404,7 +418,7 @@ class Alpaca(Source):
                     if any(complaint.reason == "frame" for complaint in received.complaints):
                         at_once = FRAMES
                         line.miss(Closed("a frame could not be read", "frame"))
-                    possible = self._possible(received.events)
+                    possible = self._possible(received.events, filler.limit())
                     if len(possible):
                         now = self._clock()
                         line.session.admitted(now)
@@ -420,7 +434,7 @@ class Alpaca(Source):
                     return
                 elif inbox.has_gap:
                     silence.broken()
-                    async with aclosing(self._fill(line)) as stream:
+                    async with aclosing(filler.fill()) as stream:
                         async for events in stream:
                             yield events
                 else:
@@ -430,11 +444,11 @@ class Alpaca(Source):
         finally:
             silence.broken()
 
-    def _possible(self, events: Events) -> Events:
-        """The events of a time that can be."""
+    def _possible(self, events: Events, limit: int) -> Events:
+        """The events of a time that can be: up to `limit`, ns."""
         if not len(events):
             return events
-        known, limit = events.known_ts(), self._limit()
+        known = events.known_ts()
         if int(known.max()) <= limit:
             return events
         ahead = np.flatnonzero(known > limit)
@@ -450,129 +464,6 @@ class Alpaca(Source):
         self._lags.append((self._wall() - int(known[-1])) / MILLISECOND)
         self._heard_last = tuple(dict.fromkeys(event.symbol for event in events.items[:-9:-1]))[:LOOKED_AT]
 
-    async def _fill(self, line: Line) -> AsyncGenerator[Events, None]:
-        """What was missed, in order; returns when it was taken."""
-        inbox, found_at = line.inbox, line.inbox.came_by(self._clock())
-        is_filled, gaps = False, 0
-        while not is_filled:
-            gaps += 1
-            self._counts["gaps"] += 1
-            await self._listened(line, found_at)
-            if line.is_over:
-                return
-            gap = self._gap(line, found_at)
-            inbox.bridge()
-            async with aclosing(self._found(line, gap)) as found:
-                async for events in found:
-                    yield events
-            is_filled = gap.is_filled
-        self._fill_problem = None
-        self._counts["backfills"] += gaps
-        self._feed.go_on(self._clock())
-        if not inbox.has_gap:
-            line.session.filled()
-
-    async def _found(self, line: Line, gap: Gap) -> AsyncGenerator[Events, None]:
-        """What the history tells of a gap; returns when it is filled, or a part of a longer one, or it is over."""
-        inbox, feed, symbols = line.inbox, self._feed, sorted(line.session.confirmed)
-        behind = _Behind(inbox, Wire(self.params.encoding), feed.whole or 0)
-        patience = _Patience(self._settings, self._chance, self._tell_unanswered)
-        if not (self.params.backfill and symbols):
-            gap.answered()
-        while not gap.is_filled and not line.is_over:
-            limit = self._limit()
-            first = behind.first(limit)
-            if first is None and inbox.has_gap and line.session.is_subscribed:
-                inbox.miss()  # the stream goes on behind a later gap, and tells no end of this one: both are one
-                return
-            since, until = gap.aim(first, self._certain(), limit)
-            async with patience, aclosing(self._missed(symbols, since, until)) as missed:
-                async for events in missed:
-                    found = self._once.pass_on(gap.take(events), self._symbols)
-                    if len(found):
-                        self._counts["backfill_events"] += len(found)
-                        feed.learn(int(found.known_ts().max()), self._clock())
-                        yield found
-                    feed.fill(gap.whole, self._clock())
-                    if gap.goes_beyond:
-                        break
-                gap.answered()
-                if not gap.is_filled:
-                    await asyncio.sleep(self.params.history_lag_ms / 1000)
-
-    async def _listened(self, line: Line, found_at: float) -> None:
-        """Wait until the stream was listened to for so long that the history tells all before, or it is over."""
-        lag_s = self.params.history_lag_ms / 1000 if self.params.backfill else 0.0
-        while not line.is_over:
-            wait = None
-            if line.session.is_subscribed:
-                wait = max(found_at, line.session.subscribed_at) + lag_s - self._clock()
-                if wait <= 0:
-                    return
-            await line.inbox.changed(wait)
-
-    def _gap(self, line: Line, found_at: float) -> Gap:
-        """From when on events may be missing, and from when on the stream has all."""
-        feed, now = self._feed, self._clock()
-        overlap, lag = self.params.overlap_ms * MILLISECOND, self.params.history_lag_ms * MILLISECOND
-        whole, longest = feed.whole, self.params.backfill_max_s
-        if whole is None:  # nothing was ever heard: since it was listened
-            whole = (line.listening_since or self._wall()) - self.params.max_ahead_ms * MILLISECOND
-        away = (self._feed_at(now)[0] - whole) / SECOND
-        if away > longest:
-            self._counts["backfill_truncated"] += 1
-            log.error("alpaca: a gap of %.0f s is filled for its last %.0f s only (backfill_max_s)", away, longest)
-            whole += int((away - longest) * SECOND) + overlap
-        feed.fill(whole, now)
-        earliest, latest = self._feed_at(max(found_at, line.session.subscribed_at))
-        return Gap(whole - overlap, (earliest, latest + lag), overlap)
-
-    def _feed_at(self, moment: float) -> tuple[int, int]:
-        """The feed's time at a moment, monotonic, seconds: the earliest and the latest that it can be, ns."""
-        return self._feed.at(moment, self._wall() - int((self._clock() - moment) * SECOND))
-
-    def _certain(self) -> int:
-        """Up to when the history tells all now, ns: it may be more."""
-        lag: int = self.params.history_lag_ms * MILLISECOND
-        return self._feed_at(self._clock())[0] - lag
-
-    def _limit(self) -> int:
-        """The latest time that can be, ns."""
-        return self._feed.limit(self._clock(), self._wall())
-
-    async def _missed(self, symbols: Sequence[str], since: int, until: int) -> AsyncGenerator[Events, None]:
-        """What became known from `since` up to `until`; what the stream may tell late is looked up from earlier on."""
-        if "bars" in self._past:
-            async with aclosing(self._asked(["bars"], symbols, since - BARS_LATE - MINUTE, since - MINUTE)) as stream:
-                async for events in stream:
-                    yield events
-            first = since - MINUTE
-        else:
-            first = since
-        async with aclosing(self._asked(self._past, symbols, first, until)) as stream:
-            async for events in stream:
-                yield events.take(np.flatnonzero(events.known_ts() >= since))
-
-    def _tell_unanswered(self, error: VenueError) -> None:
-        self._fill_problem = Closed(f"the history does not answer, and is asked again: {error}", "history")
-        self._counts["backfill_failures"] += 1
-        log.warning("alpaca: back-fill failed, and is tried again: %s", error)
-
-    def _looked_up(self, line: Line, latest: int) -> AsyncGenerator[Events, None] | None:
-        """What the history tells after `latest` of what was heard last; bars come late by themselves."""
-        symbols = [symbol for symbol in self._heard_last if symbol in line.session.confirmed]
-        channels = [channel for channel in self._past if channel != "bars"]
-        if not (self.params.backfill and symbols and channels):
-            return None
-        return self._asked(channels, symbols, latest + 1, self._limit() + 1)
-
-    def _asked(
-        self, channels: Sequence[str], symbols: Sequence[str], since: int, until: int
-    ) -> AsyncGenerator[Events, None]:
-        """What the history tells of [since, until), in order; raises as `History.events`."""
-        assert self._history is not None
-        return self._history.events(channels, symbols, since, until)
-
     def _wanted(self) -> list[str]:
         """The universe's symbols of this market."""
         return [symbol for symbol in self._universe.symbols if ("/" in symbol) == self._settings.is_crypto]
@@ -584,54 +475,6 @@ class Alpaca(Source):
         count = self._complaints[reason]
         if count == 10 ** (len(str(count)) - 1):
             log.warning("alpaca: left out (%s, %d so far): %s", reason, count, complaint.text)
-
-
-class _Behind:
-    """Looks, while a gap is filled, for the first event behind it that tells the venue's time.
-
-    Bars are told late, and what is older than `whole`, up to when all was given out before the gap, is told again or late.
-    """
-
-    def __init__(self, inbox: Inbox, wire: Wire, whole: int) -> None:
-        self._inbox, self._wire, self._whole = inbox, wire, whole
-        self._looked_at = 0
-        self._first: int | None = None
-
-    def first(self, limit: int) -> int | None:
-        """Its time, ns, of those up to `limit`; None while there is none."""
-        for frame in self._inbox.ready_from(self._looked_at) if self._first is None else ():
-            self._looked_at += 1
-            events = self._wire.read([frame]).events
-            times = [
-                ts
-                for ts, event in zip(events.event_ts.tolist(), events.items, strict=True)
-                if isinstance(event, Trade | Quote) and self._whole <= ts <= limit
-            ]
-            if times:
-                self._first = times[0]
-                break
-        return self._first
-
-
-class _Patience:
-    """Takes it when the history does not answer: tells it, and waits, longer each time."""
-
-    def __init__(
-        self, settings: AlpacaSettings, chance: Callable[[], float], tell: Callable[[VenueError], None]
-    ) -> None:
-        self._pause_s, self._longest_s = settings.reconnect_base_ms / 1000, settings.reconnect_max_ms / 1000
-        self._chance, self._tell = chance, tell
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, VenueError):
-            return False
-        self._tell(error)
-        await asyncio.sleep(self._pause_s * self._chance())
-        self._pause_s = min(2 * self._pause_s, self._longest_s)
-        return True
 
 
 _ANYTHING = Events([Trade(symbol="A", time="", price=1.0, size=1.0)], np.zeros(1, np.int64))
