@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -16,7 +18,14 @@ from rich.text import Text
 from torghut_core.model.trading import ZERO
 
 if TYPE_CHECKING:
+    from torghut_core.cli.doctor import Finding
     from torghut_core.research.replay import Replay
+
+
+def _console() -> Console:
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=120, soft_wrap=True)  # a pipe has no width: tables fit, lines stay whole
 
 
 class _Rate(TextColumn):
@@ -67,8 +76,9 @@ def _plain_table(*columns: str, text: int = 1) -> Table:
     return table
 
 
-def print_summary(console: Console, job: Replay, page: Path | None) -> None:
+def print_summary(job: Replay, page: Path | None) -> None:
     """What was decided, denied and why, filled, and what it came to."""
+    console = _console()
     result, totals = job.result(), job.totals
     console.print()
     console.print(
@@ -136,8 +146,9 @@ def print_summary(console: Console, job: Replay, page: Path | None) -> None:
         console.print(f"page: {page}", markup=False)
 
 
-def print_explanation(console: Console, found: dict[str, Any]) -> None:
+def print_explanation(found: dict[str, Any]) -> None:
     """The story of one decision, in the order in which it happened."""
+    console = _console()
     decision = found["decision"]
     console.print(
         f"[bold]{decision['strategy_id']}[/] proposed to {decision['action']} {decision['params']['quantity']}"
@@ -180,3 +191,86 @@ def print_explanation(console: Console, found: dict[str, Any]) -> None:
 def _pairs(console: Console, label: str, values: dict[str, Any]) -> None:
     text = ", ".join(f"{key} {value}" if key else str(value) for key, value in values.items())
     console.print(f"{label}: {text}", markup=False)
+
+
+def print_status(status: dict[str, Any], url: str) -> None:
+    """Print what `Kernel.status` returns: what trades, what is wrong, what waits, then each strategy."""
+    console = _console()
+
+    def say(text: str, style: str = "") -> None:
+        console.print(text, style=style, markup=False)
+
+    say(
+        f"generation {status['generation']}, digest {status['digest'][:12]}, "
+        f"trades since {status['since']}, brought by {status['actor']}"
+    )
+    say(f"catalog {status['path']}, at {url}")
+    reload = status["last_reload"]
+    say(f"last reload {reload['at']}: {reload['outcome']}, the loop stood still for {reload['pause_ms']:.1f} ms")
+    if status["restriction"]:
+        say(f"restricted: {status['restriction']}, until the catalog is right again", "red")
+    if status["pinned"]:
+        say("rolled back: stays so until the catalog's file changes", "yellow")
+    if status["is_polling"]:
+        say("the catalog's watcher does not work: changes are seen by polling", "yellow")
+    if status["degraded"]:
+        say("degraded: not all of the catalog could be taken up", "red")
+    for problem in status["problems"]:
+        say(f"  {problem}")
+    for change in status["pending"]:
+        old, new = (json.dumps(change[key]) if key in change else "not given" for key in ("old", "new"))
+        say(f"waits: {change['key']}: {old} -> {new}; {change['timing']}: {change['effect']}", "yellow")
+    for name, reason in status["quarantined"].items():
+        say(f"quarantined: {name}: {reason}", "red")
+    if status["strategies"]:
+        table = Table("strategy", "use", "version", "state", "symbols", box=None, pad_edge=False)
+        for count in ("rows", "decisions", "fills"):
+            table.add_column(count, justify="right")
+        for entry in status["strategies"]:
+            texts = (entry["name"], entry["use"], entry["version"], entry["state"], ", ".join(entry["symbols"]))
+            table.add_row(*texts, *(f"{entry[count]:,}" for count in ("rows", "decisions", "fills")))
+        console.print()
+        console.print(table, markup=False)
+
+
+def print_plugins(plugins: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:
+    """The plugins that a catalog can use, then those that could not be loaded, and why."""
+    console = _console()
+    table = Table("kind", "name", "distribution", "version", box=None, pad_edge=False)
+    for plugin in plugins:
+        table.add_row(plugin["kind"], plugin["name"], plugin["distribution"], plugin["version"])
+    console.print(table)
+    for failure in failures:
+        console.print(
+            f"left out: {failure['name']} ({failure['distribution']}): {failure['reason']}", style="red", markup=False
+        )
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """What `torghut doctor` found, a line each, with the fix where something is wrong."""
+    console = _console()
+    for finding in findings:
+        mark = "[green]ok[/]  " if finding.is_well else "[red]FAIL[/]"
+        console.print(f"{mark} [bold]{finding.subject}[/]", end=" ")
+        console.print(finding.detail, markup=False, highlight=False)
+        if finding.hint:
+            console.print(f"     -> {finding.hint}", markup=False, highlight=False)
+
+
+def control_text(done: dict[str, Any]) -> str:
+    """What `kill` and `unkill` print: the control, where it was written, and what the kernel says."""
+    control = done["control"]
+    lines = [
+        f"{control['state']}: {control['reason']} ({control['actor']}), written to {' and '.join(done['written'])}"
+    ]
+    lines += [f"problem: {problem}" for problem in done["problems"]]
+    if done.get("running") is False:
+        lines.append("nothing runs here; the next start will heed it")
+    elif "orders_working" in done:
+        held = "".join(
+            f"\n  {each['strategy']} {each['symbol']} {each['quantity']}" for each in done.get("positions", [])
+        )
+        lines.append(
+            f"the kernel knows; {done['orders_working']} orders still work" + (f"; held:{held}" if held else "")
+        )
+    return "\n".join(lines)

@@ -4,7 +4,6 @@ import itertools
 import json
 import sqlite3
 from contextlib import closing
-from importlib import import_module
 
 import pytest
 from pydantic import model_validator
@@ -12,12 +11,11 @@ from pydantic import model_validator
 from torghut_core import Environment
 from torghut_core.admin.server import AdminServer
 from torghut_core.audit import SqlAuditStore, upgrade
+from torghut_core.cli import doctor
 from torghut_core.execution.controls import Controls
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.market_data.universe import UniverseSettings
 from torghut_core.plugin_host import PluginHost
-
-doctor = import_module("torghut_core.cli.doctor")  # the command has its name
 
 CATALOG = """
 version: 1

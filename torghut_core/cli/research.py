@@ -1,0 +1,93 @@
+"""Verbs that replay recorded tapes: `demo` and `replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from torghut_core.cli.options import STATE, AsJson, CatalogOption, State, catalog_path
+from torghut_core.errors import InputError
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    state: State = STATE, open_page: Annotated[bool, typer.Option("--open", help="Open the page.")] = False
+) -> None:
+    """Replay the tape that comes with torghut through the example catalog, and draw the page."""
+    from torghut_core.research.replay import demo_files
+
+    catalog, tape = demo_files()
+    page = state / "report.html"
+    _replay([tape], catalog, state, page=page)
+    if open_page:
+        typer.launch(str(page))
+
+
+@app.command()
+def replay(
+    tapes: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Parquet, CSV or JSONL tapes (default: the catalog's).", show_default=False),
+    ] = None,
+    catalog: CatalogOption = None,
+    state: State = STATE,
+    batch_size: Annotated[int, typer.Option(min=1, help="Events per batch; any size gives the same result.")] = 65_536,
+    speed: Annotated[str, typer.Option(help="'max', or a multiple of the recorded pace: 1x, 60x.")] = "max",
+    on_bad_row: Annotated[
+        Literal["fail", "skip"], typer.Option(help="Stop at a bad row, or leave it out and say so.")
+    ] = "fail",
+    swap_at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N:CATALOG", help="Take up another catalog before event N, counted from 0; may be given repeatedly."
+        ),
+    ] = None,
+    page: Annotated[Path | None, typer.Option("--page", help="Write the HTML page there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Trade recorded tapes on the simulated broker.
+
+    Several tapes are merged in the order in which their events became known. A tape is checked whole before the first
+    event is traded, so a bad one changes nothing.
+    """
+    swaps = [_swap(text) for text in swap_at or []]
+    path = catalog_path(catalog)
+    _replay(tapes or [], path, state, batch_size, speed, on_bad_row, swaps=swaps, page=page, as_json=as_json)
+
+
+def _swap(text: str) -> tuple[int, Path]:
+    event, colon, path = text.partition(":")
+    if not (event.isascii() and event.isdigit() and colon and path):
+        raise InputError(f"--swap-at {text}: is not of the form N:CATALOG (as in 250000:other.yaml)")
+    return int(event), Path(path)
+
+
+def _replay(
+    tapes: list[Path],
+    catalog: Path,
+    state: Path,
+    batch_size: int = 65_536,
+    speed: str = "max",
+    on_bad_row: str = "fail",
+    *,
+    swaps: list[tuple[int, Path]] | None = None,
+    page: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    from torghut_core.cli.render import print_summary, progress
+    from torghut_core.research.replay import Replay
+    from torghut_core.trading.loop import to_json
+
+    with Replay(catalog, tapes, state, speed=speed, on_bad_row=on_bad_row, swaps=swaps or ()) as job:
+        with progress(job.total, "replay") as advance:
+            job.run(batch_size, advance)
+        if page is not None:
+            job.write_page(page)
+        if as_json:
+            print(to_json(job.result()))
+        else:
+            print_summary(job, page)
