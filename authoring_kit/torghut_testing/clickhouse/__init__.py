@@ -11,6 +11,7 @@ Several processes can share one store on a machine without a ClickHouse server, 
 """
 
 from torghut_testing.clickhouse.faults import Fault
-from torghut_testing.clickhouse.process import ClickHouseProcess, Request
+from torghut_testing.clickhouse.process import ClickHouseProcess
+from torghut_testing.clickhouse.request import Request
 
 __all__ = ["ClickHouseProcess", "Fault", "Request"]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import threading
 from typing import Any, Literal
 
-import msgspec
+from torghut_testing.loopback import faults
 
 Kind = Literal["error", "timeout", "cut", "delay"]
 
 
-class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class Fault(faults.Fault, kw_only=True, forbid_unknown_fields=True):
     """One thing that goes wrong with statements that match; made by the class methods, or from JSON with these fields.
 
     Parameters
@@ -19,31 +18,21 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     kind : what happens; see the class methods.
     statement : a regular expression that is found in the statement, such as ``INSERT INTO torghut.ta_signals``; None
         matches all.
-    nth : from which matching statement on.
+    nth : the first matching statement that has the fault, counted from 1.
     times : for how many statements; None for all.
-    after : the statement is done first, and only then goes wrong.
-    code, message : ClickHouse's number of an error, and what it says.
+    after : the statement is executed first, and only then goes wrong.
+    code, message : ClickHouse's number of an error, and its text.
     seconds : of a delay.
     """
 
     kind: Kind
     statement: str | None = None
-    nth: int = 1
-    times: int | None = 1
-    after: bool = False
     code: int = 0
     message: str = ""
-    seconds: float = 0.0
-    seen: int = 0
-    """How many statements matched so far."""
-    fired: int = 0
-    """How many it happened to."""
 
     def __post_init__(self) -> None:
-        try:
-            re.compile(self.statement or "")
-        except re.error as error:
-            raise ValueError(f"{self.statement!r} is no regular expression: {error}") from None
+        super().__post_init__()
+        faults.require_pattern(self.statement)
 
     @classmethod
     def error(cls, code: int, message: str, **match: Any) -> Fault:
@@ -82,52 +71,10 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return cls.error(159, "Timeout exceeded: elapsed 30 seconds. (TIMEOUT_EXCEEDED)", **match)
 
     @classmethod
-    def timeout(cls, **match: Any) -> Fault:
-        """Never answer; the connection ends when faults are cleared."""
-        return cls(kind="timeout", **match)
-
-    @classmethod
-    def cut(cls, **match: Any) -> Fault:
-        """Close the connection without an answer."""
-        return cls(kind="cut", **match)
-
-    @classmethod
     def delay(cls, seconds: float, **match: Any) -> Fault:
-        """Answer so many seconds late."""
+        """Answer `seconds` late."""
         return cls(kind="delay", seconds=seconds, **match)
 
     def matches(self, statement: str) -> bool:
-        """Whether it is about a statement."""
+        """Whether a statement can have this fault."""
         return self.statement is None or re.search(self.statement, statement) is not None
-
-
-class Faults:
-    """The faults in the order in which they were added; one statement meets one at most."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._faults: list[Fault] = []
-
-    def add(self, fault: Fault) -> None:
-        """Have `fault` happen."""
-        with self._lock:
-            self._faults.append(fault)
-
-    def clear(self) -> None:
-        """Nothing goes wrong any more."""
-        with self._lock:
-            self._faults.clear()
-
-    def draw(self, statement: str) -> Fault | None:
-        """What happens to a statement; counts it."""
-        drawn = None
-        with self._lock:
-            for fault in self._faults:
-                if not fault.matches(statement):
-                    continue
-                fault.seen += 1
-                is_due = fault.seen >= fault.nth and (fault.times is None or fault.fired < fault.times)
-                if drawn is None and is_due:
-                    fault.fired += 1
-                    drawn = fault
-        return drawn

@@ -14,19 +14,7 @@ from typing import Any, Self
 import msgspec
 
 from torghut_testing.clickhouse.faults import Fault
-
-
-class Request(msgspec.Struct, frozen=True):
-    """A statement that came: its first line or so, the options of its URL, when (ns since the epoch), what it met.
-
-    `done` tells whether the engine has done it, `fault` the kind of the fault that it met.
-    """
-
-    statement: str
-    options: dict[str, str]
-    at: int
-    done: bool
-    fault: str | None
+from torghut_testing.clickhouse.request import Request
 
 
 class ClickHouseProcess:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import re
-import socket
-import sys
 import threading
 import time
 from collections import deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,90 +17,75 @@ import msgspec
 import pyarrow as pa
 
 from torghut_testing.clickhouse.engine import Engine, EngineError
-from torghut_testing.clickhouse.faults import Fault, Faults
+from torghut_testing.clickhouse.faults import Fault
+from torghut_testing.clickhouse.request import Request
+from torghut_testing.loopback import faults
+from torghut_testing.loopback.faults import Faults
+from torghut_testing.loopback.http import JSON, Exchange, Http, Reply
+from torghut_testing.loopback.server import Loopback
 
-HOST = "127.0.0.1"
 CONTROL = "/_fake/"
 KEPT_REQUESTS = 1000
 _SHOWN = 500
 
 
-class ClickHouseServer:
+class ClickHouseServer(Loopback):
     """Serves an engine from `start` to `stop`.
 
     Parameters
     ----------
-    engine : what answers; `stop` does not close it.
+    engine : executes the statements, each in a thread of its own; `stop` does not close it.
     port : 0 takes a free one.
     user, password : what a client has to show.
     """
 
     def __init__(self, engine: Engine, port: int = 0, user: str = "default", password: str = "") -> None:
+        super().__init__(port, "fake-clickhouse")
         self.engine = engine
-        self.port = port
-        self.faults = Faults()
-        self.requests: deque[dict[str, Any]] = deque(maxlen=KEPT_REQUESTS)
-        self.released = threading.Event()
+        self.faults: Faults[Fault] = Faults()
+        self.requests: deque[Request] = deque(maxlen=KEPT_REQUESTS)
         self.authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        self._holder: socket.socket | None = None
-        self._listener: _Listener | None = None
-        self._thread: threading.Thread | None = None
 
-    @property
-    def url(self) -> str:
-        """Where the HTTP interface is."""
-        return f"http://{HOST}:{self.port}"
+    def talk(self, head: bytes, transport: asyncio.Transport) -> asyncio.Protocol:
+        """See `Loopback`."""
+        del head
+        return Http(self, transport)
 
-    def start(self) -> None:
-        """Serve; `url` is known from here on.
+    def register(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Exchange:
+        """Note a statement and draw its fault; other requests have neither."""
+        path, query = urlsplit(target)[2:4]
+        body = _decompressed(body, headers.get("content-encoding", "identity"))
+        if path.startswith(CONTROL):
+            return _at_once(self._obey(method, path.removeprefix(CONTROL), body))
+        if path in ("/ping", "/replicas_status"):
+            return _at_once(_answer(b"Ok.\n"))
+        if headers.get("authorization", self.authorization) != self.authorization:
+            refusal = "Authentication failed: password is incorrect, or there is no user with such name."
+            return _at_once(self._error(516, refusal, 403))
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        statement, data = (options["query"].encode(), body) if options.get("query") else (body, b"")
+        request = Request(statement=_text_of(statement, data), options=options, at=time.time_ns())
+        fault = self.faults.draw(lambda fault: fault.matches(request.statement))
+        request.fault = None if fault is None else fault.kind
+        self.requests.append(request)
+        return Exchange(request, fault, lambda reply: self._start(request, statement, data, reply))
 
-        Raises
-        ------
-        OSError : the port is taken.
-        """
-        self._holder = socket.socket()  # bound and never listening: the port stays ours while nobody listens
-        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._holder.bind((HOST, self.port))
-        self.port = self._holder.getsockname()[1]
-        self.listen_again()
+    def refuse(self, fault: faults.Fault) -> Reply:
+        """The answer that a fault is."""
+        assert isinstance(fault, Fault)
+        return self._error(fault.code, fault.message)
 
-    def stop(self) -> None:
-        """Take no more connections, and let go of the port; stopping twice is harmless."""
-        self.stop_listening()
-        self.release()
-        if self._holder is not None:
-            self._holder.close()
-            self._holder = None
-
-    def stop_listening(self) -> None:
-        """Refuse new connections; those that are there go on."""
-        listener, self._listener = self._listener, None
-        if listener is not None and self._thread is not None:
-            listener.shutdown()
-            listener.server_close()
-            self._thread.join()
-
-    def listen_again(self) -> None:
-        """Take connections again, on the same port."""
-        if self._listener is None:
-            self._listener = _Listener(self)
-            self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.02,), daemon=True)
-            self._thread.start()
-
-    def release(self) -> None:
-        """End the connections that a time-out keeps waiting."""
-        self.released.set()
-        self.released = threading.Event()
-
-    def control(self, method: str, name: str, body: bytes) -> tuple[int, Any]:
-        """Status and JSON value for a request of a script; 422 says what is wrong with it."""
+    def _obey(self, method: str, name: str, body: bytes) -> Reply:
+        """Do what a script asks for; 422 says what is wrong with it."""
+        status = 200
+        value: Any = {}
         try:
             match method, name:
                 case "POST", "faults":
                     self.faults.add(msgspec.json.decode(body, type=Fault))
                 case "DELETE", "faults":
                     self.faults.clear()
-                    self.release()
+                    self._release()
                 case "POST", "disks":
                     self.engine.disks = msgspec.json.decode(body, type=dict[str, tuple[int, int]])
                 case "POST", "stop_listening":
@@ -109,128 +93,70 @@ class ClickHouseServer:
                 case "POST", "listen_again":
                     self.listen_again()
                 case "GET", "requests":
-                    return 200, list(self.requests)
+                    value = list(self.requests)
                 case _:
-                    return 404, {"message": f"no route of a script: {method} {CONTROL}{name}"}
+                    status, value = 404, {"message": f"no route of a script: {method} {CONTROL}{name}"}
         except (msgspec.DecodeError, OSError, ValueError) as error:
-            return 422, {"message": f"{name}: {error}"}
-        return 200, {}
+            status, value = 422, {"message": f"{name}: {error}"}
+        return Reply(status, [JSON], msgspec.json.encode(value))
 
+    def _release(self) -> None:
+        """Close the connections whose answer was held back by a ``timeout``."""
+        for connection in list(self.connections):
+            if isinstance(connection.talk, Http) and connection.talk.is_stalled:
+                connection.transport.close()
 
-class _Listener(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
+    def _start(self, request: Request, statement: bytes, data: bytes, reply: Callable[[Reply], None]) -> None:
+        """Execute a statement beside the server's loop, which other connections need meanwhile."""
+        loop = asyncio.get_running_loop()
 
-    def __init__(self, owner: ClickHouseServer) -> None:
-        self.owner = owner
-        super().__init__((HOST, owner.port), _Handler)
+        def work() -> None:
+            answer = self._execute(request, statement, data)
+            with contextlib.suppress(RuntimeError):  # the server was stopped meanwhile
+                loop.call_soon_threadsafe(reply, answer)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that went away."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
+        threading.Thread(target=work, name="fake-clickhouse-statement", daemon=True).start()
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Listener
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_DELETE(self) -> None:
-        self._answer()
-
-    def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
-
-    def _answer(self) -> None:
-        body = self._body()
-        owner = self.server.owner
-        path, query = urlsplit(self.path)[2:4]
-        if path.startswith(CONTROL):
-            status, value = owner.control(self.command, path.removeprefix(CONTROL), body)
-            self._reply(status, msgspec.json.encode(value), {"Content-Type": "application/json"})
-        elif path in ("/ping", "/replicas_status"):
-            self._reply(200, b"Ok.\n")
-        elif self.headers.get("Authorization", owner.authorization) != owner.authorization:
-            self._fail(516, "Authentication failed: password is incorrect, or there is no user with such name.", 403)
-        else:
-            self._statement(dict(parse_qsl(query, keep_blank_values=True)), body)
-
-    def _body(self) -> bytes:
-        body, encoding = self._raw_body(), self.headers.get("Content-Encoding", "identity")
-        if encoding == "identity" or not body:
-            return body
-        with pa.input_stream(pa.py_buffer(body), compression=encoding) as stream:
-            plain: bytes = stream.read()
-        return plain
-
-    def _raw_body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        parts = []
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
-
-    def _statement(self, options: dict[str, str], body: bytes) -> None:
-        owner = self.server.owner
-        statement, data = (options["query"].encode(), body) if options.get("query") else (body, b"")
-        shown = statement[: statement.find(b"\n")] if b"\n" in statement[:_SHOWN] and not data else statement
-        text = (shown if re.match(rb"\s*INSERT", statement) else statement)[:_SHOWN].decode(errors="replace")
-        fault = owner.faults.draw(text)
-        request: dict[str, Any] = {"statement": text, "options": options, "at": time.time_ns(), "done": False}
-        request["fault"] = None if fault is None else fault.kind
-        owner.requests.append(request)
-        if fault is not None and not fault.after and self._suffer(fault):
-            return
+    def _execute(self, request: Request, statement: bytes, data: bytes) -> Reply:
         try:
-            form, answer = owner.engine.run(statement, data, options)
+            form, answer = self.engine.run(statement, data, request.options)
         except EngineError as error:
-            self._fail(error.code, str(error))
-            return
-        request["done"] = True
-        if fault is not None and fault.after and self._suffer(fault):
-            return
-        headers = {"X-ClickHouse-Timezone": owner.engine.zone, "X-ClickHouse-Summary": "{}"}
+            return self._error(error.code, str(error))
+        except Exception as error:  # whatever it is, the client waits for an answer
+            return self._error(1002, repr(error))
+        request.done = True
+        headers = {"X-ClickHouse-Timezone": self.engine.zone, "X-ClickHouse-Summary": "{}"}
         if form:
             headers["X-ClickHouse-Format"] = form
-        self._reply(200, answer, headers)
+        return _answer(answer, headers)
 
-    def _suffer(self, fault: Fault) -> bool:
-        """Have the fault happen; tell whether the statement has its answer with that, or has lost it."""
-        if fault.kind == "delay":
-            time.sleep(fault.seconds)
-            return False
-        if fault.kind == "error":
-            self._fail(fault.code, fault.message)
-            return True
-        if fault.kind == "timeout":
-            self.server.owner.released.wait()
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-        return True
-
-    def _fail(self, code: int, message: str, status: int = 500) -> None:
+    def _error(self, code: int, message: str, status: int = 500) -> Reply:
         text = message if message.startswith("Code: ") else f"Code: {code}. DB::Exception: {message}"
         if "(version " not in text:
-            text += f" (version {self.server.owner.engine.version} (official build))"
-        self._reply(status, text.encode() + b"\n", {"X-ClickHouse-Exception-Code": str(code)})
+            text += f" (version {self.engine.version} (official build))"
+        return _answer(text.encode() + b"\n", {"X-ClickHouse-Exception-Code": str(code)}, status)
 
-    def _reply(self, status: int, answer: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("X-ClickHouse-Server-Display-Name", "fake")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
+
+def _answer(body: bytes, headers: dict[str, str] | None = None, status: int = 200) -> Reply:
+    return Reply(status, [*(headers or {}).items(), ("X-ClickHouse-Server-Display-Name", "fake")], body)
+
+
+def _at_once(reply: Reply) -> Exchange:
+    """A request that is no statement: not noted, and never faulty."""
+    return Exchange(Request(statement="", options={}, at=0), None, lambda send: send(reply))
+
+
+def _decompressed(body: bytes, encoding: str) -> bytes:
+    if encoding == "identity" or not body:
+        return body
+    with pa.input_stream(pa.py_buffer(body), compression=encoding) as stream:
+        plain: bytes = stream.read()
+    return plain
+
+
+def _text_of(statement: bytes, data: bytes) -> str:
+    """A statement as it is noted: its start, of an insert that has its rows with it the first line."""
+    end = statement.find(b"\n", 0, _SHOWN)
+    if end >= 0 and not data and re.match(rb"\s*INSERT", statement):
+        statement = statement[:end]
+    return statement[:_SHOWN].decode(errors="replace")

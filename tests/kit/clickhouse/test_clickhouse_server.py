@@ -164,7 +164,7 @@ def test_wrong_scripts(clickhouse):
     for verb, value, said in (
         ("nothing", None, "no route of a script: POST /_fake/nothing"),
         ("faults", {"kind": "cut", "colour": "red"}, "colour"),
-        ("faults", {"kind": "cut", "statement": "("}, "no regular expression"),
+        ("faults", {"kind": "cut", "statement": "("}, "not a regular expression"),
     ):
         with pytest.raises(ValueError, match=said):
             clickhouse._ask("POST", verb, value)
