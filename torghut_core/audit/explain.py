@@ -1,20 +1,34 @@
-"""Why a decision was made, and what became of it: everything that was written down about it, put together."""
+"""Why a decision was made, and its result: everything that was recorded about it, put together."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torghut_core.audit.rows import Row, as_json
+from torghut_core.audit.store import AuditRecords
 from torghut_core.errors import NotFoundError
-
-if TYPE_CHECKING:
-    from torghut_core.audit.store import AuditRecords
 
 _NAMED = 5  # candidates that an error names
 
 
-def explain_decision(store: AuditRecords, text: str) -> dict[str, Any]:
-    """See `AuditRecords.find_decision`, which is this."""
+def find_decision(store: AuditRecords, text: str) -> dict[str, Any]:
+    """Everything about one decision, as JSON values.
+
+    Parameters
+    ----------
+    text : its `id`, its hash, its order's `client_order_id`, or the beginning of one of the latter two.
+
+    Returns
+    -------
+    `decision`, `signal`, `verdicts`, `inputs` (what risk judged by; None where it was not recorded), `reviews`,
+    `execution` (None when it was denied), `events` (its order's, in order; a fill has `fill_id`) and `generation`
+    (`number`, `digest`, `actor`, `outcome`, `created_at`, `plugins` with versions and code digests, the `strategy`'s
+    entry and the entries of `risk`, each with parameters, version and code digest; None where it is not there).
+
+    Raises
+    ------
+    NotFoundError : no decision matches `text`, or several do; the error lists them.
+    """
     decision = _find(store, text.strip())
     key = {"account": decision["account"], "decision_hash": decision["decision_hash"]}
     orders = store.rows("executions", **key)

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from torghut_core.audit.explain import explain_decision
 from torghut_core.audit.rows import NUMBERED, Record, Row
 from torghut_core.audit.values import plain
 from torghut_core.errors import InputError, StateError
@@ -112,7 +111,7 @@ class AuditRecords(AuditStore):
     def record_generation(self, generation: dict[str, Any], actor: str, outcome: str) -> int:
         """Write down a generation: `digest` and `diff` in columns, everything else in `content`.
 
-        `find_decision` shows ``content["plugins"]`` (`kind`, `name`, `distribution`, `version`, `code_digest`), and of
+        `explain.find_decision` shows ``content["plugins"]`` (`kind`, `name`, `distribution`, `version`, `code_digest`), and of
         ``content["strategies"]`` the one whose `name` is the decision's `strategy_id`.
 
         Returns
@@ -136,7 +135,7 @@ class AuditRecords(AuditStore):
     ) -> None:
         """Write down a decision with the signal row and all verdicts; with an intent when it was allowed.
 
-        `inputs` is what risk judged it by: `find_decision` gives it as JSON values, money and enums as text, from which
+        `inputs` is what risk judged it by: `explain.find_decision` gives it as JSON values, money and enums as text, from which
         `msgspec.convert` makes it again.
 
         Raises
@@ -380,26 +379,6 @@ class AuditRecords(AuditStore):
         """Where a source goes on; None where it begins."""
         found = self.rows("trade_cursor", account=account, source=source)
         return found[0]["cursor"] if found else None
-
-    def find_decision(self, text: str) -> dict[str, Any]:
-        """Everything about one decision, as JSON values.
-
-        Parameters
-        ----------
-        text : its `id`, its hash, its order's `client_order_id`, or the beginning of one of the latter two.
-
-        Returns
-        -------
-        `decision`, `signal`, `verdicts`, `inputs` (what risk judged by; None where it was not recorded), `reviews`,
-        `execution` (None when it was denied), `events` (its order's, in order; a fill has `fill_id`) and `generation`
-        (`number`, `digest`, `actor`, `outcome`, `created_at`, `plugins` with versions and code digests, the `strategy`'s
-        entry and the entries of `risk`, each with parameters, version and code digest; None where it is not there).
-
-        Raises
-        ------
-        NotFoundError : no decision is called that, or several are; then they are named.
-        """
-        return explain_decision(self, text)
 
     def probe(self) -> str:
         """Why nothing could be written now; "" when it could. Answers within 3 s, and leaves what is recorded alone."""

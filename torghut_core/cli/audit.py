@@ -24,12 +24,13 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Tell why a decision was made and what became of it."""
+    from torghut_core.audit import find_decision
     from torghut_core.installation.open import existing_audit
     from torghut_core.installation.settings import load_settings
 
     settings = load_settings()
     with existing_audit(settings, state) as audit:
-        found = audit.find_decision(decision)
+        found = find_decision(audit, decision)
         if verify:
             from torghut_core.research.verify import verify_decision
 

@@ -17,7 +17,7 @@ from torghut_core.ports import AuditStore
 from torghut_core.reload.plan import Moment, Plan, ReloadOutcome, Status, waiting
 from torghut_core.reload.settle import changed_rows, settle, unsettled
 from torghut_core.reload.warm_up import enabled_again, warm_up
-from torghut_core.signals.store import SignalDatabase
+from torghut_core.signals import SignalDatabase
 from torghut_core.telemetry import logs
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.risk_engine import Gates

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from torghut_core.audit import find_decision
 from torghut_core.audit.rows import Row
 from torghut_core.catalog import Catalog
 from torghut_core.errors import NotFoundError, reason_of
@@ -44,7 +45,7 @@ def verify_decision(audit: SqlAuditStore, text: str, host: PluginHost) -> Verifi
 
     Parameters
     ----------
-    text : as `AuditRecords.find_decision` takes it.
+    text : as `find_decision` takes it.
     host : whose rules are asked; where their code is not the one of then, that is noted.
 
     Raises
@@ -52,7 +53,7 @@ def verify_decision(audit: SqlAuditStore, text: str, host: PluginHost) -> Verifi
     NotFoundError : no such decision, or what it was judged by is not written down.
     CatalogError : a rule of then cannot be made any more.
     """
-    found = audit.find_decision(text)
+    found = find_decision(audit, text)
     row = audit.rows("trade_decisions", id=int(found["decision"]["id"]))[0]
     inputs = None if row["inputs"] is None else msgspec.convert(row["inputs"], Inputs)
     generations = [] if inputs is None else audit.rows("catalog_generations", number=inputs.generation)

@@ -30,6 +30,16 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from torghut_core.errors import SettingsError, StateError
 from torghut_core.model.market import SIGNAL_COLUMNS, Batch
+from torghut_core.signals.database import (
+    LONGEST_STEP,
+    SINCE_BAR_COLUMNS,
+    SINCE_KEY,
+    Selection,
+    SignalDatabase,
+    first_row,
+    since_schema,
+    write_parquet,
+)
 from torghut_core.signals.failures import Remedy, StoreError, back_off, classify
 from torghut_core.signals.rows import Rows, arrow_table, derived_rows, digest
 from torghut_core.signals.schema import (
@@ -44,16 +54,6 @@ from torghut_core.signals.schema import (
     table_ddl,
     ttl_change,
     ttl_setting,
-)
-from torghut_core.signals.store import (
-    LONGEST_STEP,
-    SINCE_BAR_COLUMNS,
-    SINCE_KEY,
-    Selection,
-    SignalDatabase,
-    first_row,
-    since_schema,
-    write_parquet,
 )
 from torghut_core.signals.writer import BlockWriter
 from torghut_core.telemetry import logs

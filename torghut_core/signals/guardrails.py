@@ -19,7 +19,7 @@ from torghut_core.telemetry import logs
 from torghut_core.timestamps import SECOND
 
 if TYPE_CHECKING:
-    from torghut_core.signals.store import SignalDatabase
+    from torghut_core.signals.database import SignalDatabase
 
 _MARGIN = 1.25
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from torghut_core.audit import SqlAuditStore, migration, sql, upgrade
+from torghut_core.audit import SqlAuditStore, find_decision, migration, sql, upgrade
 from torghut_core.audit import database as database_module
 from torghut_core.audit.database import audit_engine, prepare, writing
 from torghut_core.audit.rows import KEYS, NUMBERED
@@ -242,7 +242,7 @@ def test_database_of_the_first_version_is_brought_up(first_version, make):
         assert [text for text in findings if "a cut end may not show" not in text] == []  # its head file is not here
         filled, working, _ = store.decisions()
         assert [filled["inputs"], working["inputs"]] == [None, None]
-        assert store.find_decision(filled["decision_hash"])["inputs"] is None
+        assert find_decision(store, filled["decision_hash"])["inputs"] is None
         (order,) = store.open_orders("paper-1")
         assert order.intent == make.intent(make.decision(2))
         ((key, position),) = store.positions("paper-1").items()

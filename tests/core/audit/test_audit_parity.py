@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from torghut_core.audit import MemoryAuditStore, SqlAuditStore
+from torghut_core.audit import MemoryAuditStore, SqlAuditStore, find_decision
 from torghut_core.audit.chain import ENTRY, entry_hash
 from torghut_core.audit.rows import KEYS, NUMBERED
 from torghut_core.audit.tables import COVERED, audit_log
@@ -108,7 +108,7 @@ def answers(store):
     decisions = tables["trade_decisions"]
     return {
         "tables": tables,
-        "explained": [store.find_decision(row["decision_hash"]) for row in decisions],
+        "explained": [find_decision(store, row["decision_hash"]) for row in decisions],
         "called": store.decisions_called("tg-", 100),
         "fills": store.fills(),
         "denials": store.denials(),

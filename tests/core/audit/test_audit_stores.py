@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from torghut_core.audit import MemoryAuditStore
+from torghut_core.audit import MemoryAuditStore, find_decision
 from torghut_core.audit.rows import KEYS
 from torghut_core.errors import InputError, NotFoundError, StateError
 from torghut_core.model.order_state import is_done
@@ -81,7 +81,7 @@ def test_inputs_are_explained_as_they_were_judged(store, make):
     """What risk judged by is given back with the decision: equal, and to the digit, once it is converted."""
     decision, _ = make.decide(store, denied=["max-notional"])
     store.commit()
-    found = store.find_decision(decision.decision_hash)
+    found = find_decision(store, decision.decision_hash)
     assert "inputs" not in found["decision"]
     assert found["inputs"]["limits"] == {
         "max_notional_per_trade": "1000.0",
@@ -347,7 +347,7 @@ def test_readers_in_other_threads_see_whole_commits(store, make):
             seen = len(rows)
             if rows:
                 assert decisions[0]["executed_at"] is not None
-                assert store.find_decision(rows[0]["decision_hash"])["execution"]["state"] == "filled"
+                assert find_decision(store, rows[0]["decision_hash"])["execution"]["state"] == "filled"
                 assert positions.keys() == {KEY}
             if is_last:
                 return seen
@@ -562,7 +562,7 @@ def test_review_is_kept_with_its_decision(store, make):
     verdict = Verdict("llm", Outcome.SHRINK, "shrink", "0.5", "", Decimal("0.75"))
     store.record_review("paper-1", decision.decision_hash, "llm", verdict, {"model": "m", "request": UUID(int=1)})
     store.commit()
-    (review,) = store.find_decision(decision.decision_hash)["reviews"]
+    (review,) = find_decision(store, decision.decision_hash)["reviews"]
     assert (review["advisor"], review["outcome"], review["quantity"]) == ("llm", "shrink", "0.75")
     assert review["details"] == {"model": "m", "request": "00000000-0000-0000-0000-000000000001"}
 
@@ -668,7 +668,7 @@ def test_money_keeps_its_value_and_digits(store, make, text):
     store.record_decision(decision, {}, [], None)
     store.commit()
     assert store.decisions()[0]["price"] == Decimal(text)
-    assert store.find_decision("1")["decision"]["price"] == f"{Decimal(text):f}".removeprefix("-")
+    assert find_decision(store, "1")["decision"]["price"] == f"{Decimal(text):f}".removeprefix("-")
 
 
 def test_fills_carry_their_order(store, make):
@@ -776,7 +776,7 @@ def test_decision_is_found_by_all_its_names(store, make):
         intent.client_order_id[:11],
         f" {intent.client_order_id}-2"[:-2],
     ):
-        assert store.find_decision(name)["decision"]["decision_hash"] == decision.decision_hash
+        assert find_decision(store, name)["decision"]["decision_hash"] == decision.decision_hash
 
 
 def test_explanation_tells_everything_as_json(store, make):
@@ -791,7 +791,7 @@ def test_explanation_tells_everything_as_json(store, make):
     store.record_generation(content, "ops", "applied")
     decision, intent = make.trade(store)
     store.commit()
-    found = store.find_decision(decision.decision_hash)
+    found = find_decision(store, decision.decision_hash)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["decision"]["decided_at"] == "2026-01-05T14:30:02.000000001Z"
     assert found["decision"]["price"] == "25741.02"
@@ -814,7 +814,7 @@ def test_explanation_of_a_denied_decision_has_no_order(store, make):
     """A denial is explained by its verdicts; a generation that nobody wrote down is none."""
     decision, _ = make.decide(store, denied=["max-notional"])
     store.commit()
-    found = store.find_decision(decision.decision_hash)
+    found = find_decision(store, decision.decision_hash)
     assert (found["execution"], found["events"], found["generation"]) == (None, [], None)
     assert [verdict["code"] for verdict in found["verdicts"] if verdict["outcome"] == "deny"] == ["max-notional"]
 
@@ -825,7 +825,7 @@ def test_decision_that_is_not_there_is_not_found(store, make, name):
     make.decide(store)
     store.commit()
     with pytest.raises(NotFoundError, match=f"no decision is called '{name}'"):
-        store.find_decision(name)
+        find_decision(store, name)
 
 
 def test_ambiguous_name_tells_the_candidates(store, make):
@@ -834,7 +834,7 @@ def test_ambiguous_name_tells_the_candidates(store, make):
         make.decide(store, n)
     store.commit()
     with pytest.raises(NotFoundError, match=r"'tg-' is the beginning of several decisions: .*, and more") as caught:
-        store.find_decision("tg-")
+        find_decision(store, "tg-")
     assert str(caught.value).count("macd-rsi-default") == 5
 
 
@@ -843,4 +843,4 @@ def test_order_of_the_venue_alone_does_not_disturb_the_search(store, make):
     make.execute(store, make.intent(make.decision()))
     store.commit()
     with pytest.raises(NotFoundError):
-        store.find_decision("tg-")
+        find_decision(store, "tg-")

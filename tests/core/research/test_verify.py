@@ -18,7 +18,7 @@ from torghut_core import (
     Verdict,
     param,
 )
-from torghut_core.audit import SqlAuditStore
+from torghut_core.audit import SqlAuditStore, find_decision
 from torghut_core.catalog import load
 from torghut_core.errors import CatalogError, NotFoundError
 from torghut_core.generation import build
@@ -125,13 +125,13 @@ def decide(audit, host):
 
 
 def verdicts(audit, key):
-    return [verdict["code"] for verdict in audit.find_decision(key)["verdicts"]]
+    return [verdict["code"] for verdict in find_decision(audit, key)["verdicts"]]
 
 
 def test_same_code_says_the_same(audit, host, decide):
     """After the way through the database and back, each verdict is the one of then, to the last digit."""
     key = decide()
-    assert audit.find_decision(key)["verdicts"][-1]["quantity"] == "5"
+    assert find_decision(audit, key)["verdicts"][-1]["quantity"] == "5"
     for name in (key, key[:12]):
         found = verify_decision(audit, name, host())
         assert (found.is_same, found.differences, found.notes) == (True, [], [])
@@ -177,14 +177,14 @@ def test_gates_of_then_denied(audit, decide):
         ("books differ", "unreconciled"),
     ]:
         key = decide(**SITUATIONS[situation], event_ts=len(situation))
-        denied = [each["code"] for each in audit.find_decision(key)["verdicts"] if each["outcome"] == "deny"]
+        denied = [each["code"] for each in find_decision(audit, key)["verdicts"] if each["outcome"] == "deny"]
         assert denied == [code]
 
 
 def test_advisor_is_not_asked_again(audit, host, decide):
     """An advisor's model may say something else each time, so what it said counts, and what rules made of that."""
     key, asked = decide(), Adviser.asked
-    said = audit.find_decision(key)["verdicts"]
+    said = find_decision(audit, key)["verdicts"]
     assert [verdict["code"] for verdict in said][-2:] == ["advice", "at-most"]
     assert said[-1]["value"] == said[-2]["quantity"]  # the rule saw what the advisor left
     assert verify_decision(audit, key, host()).is_same
@@ -194,7 +194,7 @@ def test_advisor_is_not_asked_again(audit, host, decide):
 def test_edited_rule_is_told_line_by_line(audit, host, decide):
     """A rule that says something else now is named, with what it said then and says now."""
     key = decide()
-    quantity = audit.find_decision(key)["verdicts"][-1]["value"]
+    quantity = find_decision(audit, key)["verdicts"][-1]["value"]
     found = verify_decision(audit, key, host(at_most(less=1)))
     assert not found.is_same
     assert found.differences == [

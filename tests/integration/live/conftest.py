@@ -25,8 +25,8 @@ from torghut_core.admin.readiness import Readiness
 from torghut_core.audit import SqlAuditStore
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.universe import StaticUniverse
+from torghut_core.signals import MemorySignalStore, Selection
 from torghut_core.signals.rows import arrow_schema
-from torghut_core.signals.store import MemorySignalStore, Selection
 
 PRICES = {"BTC/USD": 60_000.0, "ETH/USD": 3_000.0}
 T0 = 1_760_000_000_000_000_000

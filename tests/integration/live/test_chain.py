@@ -16,7 +16,7 @@ from torghut_core import Connection
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.forwarder import Forwarder
 from torghut_core.market_data.snapshots import SnapshotStore
-from torghut_core.signals.store import MemorySignalStore
+from torghut_core.signals import MemorySignalStore
 
 LATENESS = 2_000_000_000
 """What the stages allow events to be late, ns: so far behind the last event windows are closed."""

@@ -15,7 +15,7 @@ from torghut_testing.alpaca_data import FakeMarketData, Fault, synthetic
 from torghut_testing.clickhouse import ClickHouseProcess
 
 from torghut_core.market_data.deriver import Deriver
-from torghut_core.signals.store import open_signal_store
+from torghut_core.signals import open_signal_store
 
 PAIRS = {"BTC/USD": 60_000.0, "ETH/USD": 3_000.0, "SOL/USD": 150.0}
 EQUITIES = {"AAPL": 230.0, "NVDA": 180.0}

@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from torghut_core import parse_timestamp
 from torghut_core.bus.marks import EVERYWHERE
 from torghut_core.installation.state_directory import StateDirectory
-from torghut_core.signals.store import open_signal_store
+from torghut_core.signals import open_signal_store
 
 CHANNELS = ("trades", "quotes", "bars_1m", "status")
 LATENESS = 2_000_000_000

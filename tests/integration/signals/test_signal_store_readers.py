@@ -8,8 +8,8 @@ import pytest
 
 from torghut_core.errors import InputError, NotFoundError
 from torghut_core.model.market import SIGNAL_COLUMNS
+from torghut_core.signals import Selection
 from torghut_core.signals.schema import TABLES, arrow_schema
-from torghut_core.signals.store import Selection
 from torghut_core.timestamps import SECOND
 
 T0 = 1_767_623_400_000_000_001
