@@ -11,10 +11,15 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import sha256
 from hmac import compare_digest
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from torghut_core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from litestar.connection import ASGIConnection
+    from litestar.handlers import BaseRouteHandler
 
 MIN_TOKEN_LENGTH = 16
 
@@ -24,11 +29,21 @@ _FORM = "write actor:role:token"
 
 
 class Role(IntEnum):
-    """What an actor may do; each role may do what those before it may."""
+    """What an actor may do; each role may do what those before it may.
+
+    No route needs `ADMIN` yet: tokens may have it already, so that they keep it when the routes that edit the catalog come.
+    """
 
     VIEWER = 1
     OPERATOR = 2
     ADMIN = 3
+
+
+OPEN: dict[str, Any] = {"role": None}
+"""Options of a route that needs no token."""
+
+OPERATOR: dict[str, Any] = {"role": Role.OPERATOR}
+"""Options of a route that changes how the kernel trades."""
 
 
 class Refused(Exception):
@@ -97,7 +112,7 @@ def _complaint(actor: str, role: str, text: str) -> str:
     return ""
 
 
-class Gate:
+class Guard:
     """Decides on requests by their ``Host`` and ``Authorization``.
 
     Parameters
@@ -139,6 +154,18 @@ class Gate:
             has, needs = token.role.name.lower(), role.name.lower()
             raise Refused(403, f"{token.actor} is {has}, and this needs {needs}")
         return token.actor
+
+    def admit_to_route(self, connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
+        """Admit a request to a route as its `opt["role"]` says (viewer where it says nothing), and note the actor.
+
+        Raises
+        ------
+        Refused : it may not.
+        """
+        scope: Any = connection.scope
+        headers = connection.headers
+        role = route.opt.get("role", Role.VIEWER)
+        scope["user"] = self.admit(role, scope["method"], headers.get("host", ""), headers.get("authorization", ""))
 
     def _known(self, authorization: str) -> Token | None:
         scheme, _, text = authorization.partition(" ")

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torghut_core.admin.auth import Gate, Role, Token
+from torghut_core.admin.auth import Guard, Role, Token
 from torghut_core.admin.client import ADMIN_FILE
 from torghut_core.concurrency import DaemonThreads
 from torghut_core.errors import StateError
@@ -39,12 +39,12 @@ class AdminServer:
 
     Parameters
     ----------
-    kernel : what is served, an `admin.kernel.Kernel`, or an `admin.probes.Probed`.
+    kernel : what is served, an `admin.kernel.Kernel`, or an `admin.routes.probes.Probed`.
     host : address to listen on.
     port : 0 for any that is free.
     tokens : who is known, see `auth.parse_tokens`.
     state_dir : the state directory, where `ADMIN_FILE` is written.
-    is_probed_only : serve `probes.make_probe_app` of it, and not the whole API.
+    is_probed_only : serve `routes.probes.make_probe_app` of it, and not the whole API.
     hosts : names besides the address and ``localhost`` that requests may ask for on a loopback address.
 
     Attributes
@@ -88,7 +88,7 @@ class AdminServer:
         is_loopback = _is_loopback(self._host)
         names = {self._host, "localhost", "127.0.0.1", "::1", *self._hosts}
         known = {name.lower() for name in names} if is_loopback else None
-        app = self._make_app(Gate(tokens, hosts=known, is_open=is_loopback and local is not None))
+        app = self._make_app(Guard(tokens, hosts=known, is_open=is_loopback and local is not None))
         self.listen()
         assert self._listener is not None
         listener, self._listener = self._listener, None
@@ -160,14 +160,14 @@ class AdminServer:
         new.replace(self._file)
 
 
-def _make_app(kernel: Any, gate: Gate, *, is_probed_only: bool) -> Any:
+def _make_app(kernel: Any, guard: Guard, *, is_probed_only: bool) -> Any:
     if is_probed_only:
         from torghut_core.admin.routes.probes import make_probe_app
 
-        return make_probe_app(kernel, gate)
+        return make_probe_app(kernel, guard)
     from torghut_core.admin.app import make_app
 
-    return make_app(kernel, gate)
+    return make_app(kernel, guard)
 
 
 async def _serve(server: Server, listener: socket.socket) -> None:

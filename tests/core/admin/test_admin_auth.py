@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from torghut_core.admin.auth import Gate, Refused, Role, Token, parse_tokens
+from torghut_core.admin.auth import Guard, Refused, Role, Token, parse_tokens
 from torghut_core.errors import SettingsError
 
 SECRET = "correct-horse-battery"
@@ -66,47 +66,47 @@ def test_token_shows_no_secret():
 
 def test_role_may_what_lower_roles_may():
     """Each role is admitted to what is its own or of a lower role, and to nothing above."""
-    gate = Gate([Token.of(role.name, role, role.name * 9) for role in Role], hosts=None, is_open=False)
+    guard = Guard([Token.of(role.name, role, role.name * 9) for role in Role], hosts=None, is_open=False)
     for has in Role:
         for needs in Role:
             authorization = f"Bearer {has.name * 9}"
             if has >= needs:
-                assert gate.admit(needs, "POST", "", authorization) == has.name
+                assert guard.admit(needs, "POST", "", authorization) == has.name
             else:
                 with pytest.raises(Refused, match=f"{has.name} is {has.name.lower()}") as caught:
-                    gate.admit(needs, "POST", "", authorization)
+                    guard.admit(needs, "POST", "", authorization)
                 assert caught.value.status == 403
 
 
 @given(st.text().filter(lambda text: text.strip() != SECRET))
 def test_only_the_token_is_known(text):
     """No other text is taken for the token, whatever letters are in it."""
-    gate = Gate([Token.of("ann", Role.ADMIN, SECRET)], hosts=None, is_open=True)
+    guard = Guard([Token.of("ann", Role.ADMIN, SECRET)], hosts=None, is_open=True)
     with pytest.raises(Refused) as caught:
-        gate.admit(Role.VIEWER, "GET", "", f"Bearer {text}")
+        guard.admit(Role.VIEWER, "GET", "", f"Bearer {text}")
     assert caught.value.status == 401
 
 
 @pytest.mark.parametrize("authorization", ["", f"Basic {SECRET}", SECRET, "Bearer"])
 def test_other_authorization_is_refused(authorization):
     """Only the bearer scheme is known."""
-    gate = Gate([Token.of("ann", Role.ADMIN, SECRET)], hosts=None, is_open=False)
+    guard = Guard([Token.of("ann", Role.ADMIN, SECRET)], hosts=None, is_open=False)
     with pytest.raises(Refused) as caught:
-        gate.admit(Role.VIEWER, "GET", "", authorization)
+        guard.admit(Role.VIEWER, "GET", "", authorization)
     assert caught.value.status == 401
 
 
 def test_open_reading_opens_no_change():
     """Where everybody may read, a change and a wrong token are refused all the same."""
-    gate = Gate([Token.of("ann", Role.ADMIN, SECRET)], hosts=None, is_open=True)
-    assert gate.admit(Role.VIEWER, "GET", "", "") == ""
+    guard = Guard([Token.of("ann", Role.ADMIN, SECRET)], hosts=None, is_open=True)
+    assert guard.admit(Role.VIEWER, "GET", "", "") == ""
     for role, method, authorization in (
         (Role.OPERATOR, "GET", ""),
         (Role.VIEWER, "POST", ""),
         (Role.VIEWER, "GET", "Bearer guess-guess-guess"),
     ):
         with pytest.raises(Refused):
-            gate.admit(role, method, "", authorization)
+            guard.admit(role, method, "", authorization)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +124,11 @@ def test_open_reading_opens_no_change():
 )
 def test_host_is_compared_without_port_and_case(host, is_known):
     """A name is known or it is not; what else stands in the header does not matter. Probes are no exception."""
-    gate = Gate([], hosts={"localhost", "::1"}, is_open=True)
+    guard = Guard([], hosts={"localhost", "::1"}, is_open=True)
     for role in (None, Role.VIEWER):
         if is_known:
-            assert gate.admit(role, "GET", host, "") == ""
+            assert guard.admit(role, "GET", host, "") == ""
         else:
             with pytest.raises(Refused, match="ADMIN_HOSTS") as caught:
-                gate.admit(role, "GET", host, "")
+                guard.admit(role, "GET", host, "")
             assert caught.value.status == 403

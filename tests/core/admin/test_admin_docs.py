@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from torghut_core.admin.app import make_app
-from torghut_core.admin.auth import Gate, Role
+from torghut_core.admin.auth import Guard, Role
 from torghut_core.admin.metrics import HELP
 from torghut_core.installation.settings import Settings
 
@@ -25,7 +25,7 @@ def table(*rows):
 
 def routes():
     """Every route with its role, and what its handler and the published description say of it."""
-    app = make_app(None, Gate([], hosts=None, is_open=False))
+    app = make_app(None, Guard([], hosts=None, is_open=False))
     described = app.openapi_schema.to_schema()["paths"]
     for route in app.routes:
         for handler in route.route_handlers:

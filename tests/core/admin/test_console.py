@@ -11,9 +11,9 @@ import pytest
 from torghut_testing import decision
 
 from torghut_core.admin import console as module
-from torghut_core.admin.app import MAX_ID
 from torghut_core.admin.console import Console
 from torghut_core.admin.readiness import Readiness
+from torghut_core.admin.routes.paging import MAX_ID
 from torghut_core.audit import SqlAuditStore
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution.controls import Controls

@@ -6,16 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from litestar import Litestar, MediaType, Response, get
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.handlers import HTTPRouteHandler
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from torghut_core.admin.auth import Gate, Refused
+from torghut_core.admin.auth import OPEN, Guard, Refused
+from torghut_core.admin.http_errors import refused
 from torghut_core.admin.metrics import Metrics
 from torghut_core.ports import Metric
-
-OPEN: dict[str, Any] = {"role": None}
-"""Options of a route that needs no token."""
 
 
 class Probed(Protocol):
@@ -59,21 +56,12 @@ def probe_routes(probed: Probed, numbers: Callable[[], Mapping[str, Metric]]) ->
     return [healthz, readyz, prometheus]
 
 
-def make_probe_app(probed: Probed, gate: Gate) -> Litestar:
-    """The probes alone, as an ASGI application."""
-
-    def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        scope: Any = connection.scope
-        headers = connection.headers
-        role = handler.opt.get("role")
-        gate.admit(role, scope["method"], headers.get("host", ""), headers.get("authorization", ""))
-
-    def refused(_: Any, error: Refused) -> Response[dict[str, str]]:
-        return Response({"error": str(error)}, status_code=error.status)
-
+def make_probe_app(probed: Probed, guard: Guard) -> Litestar:
+    """Make the probes alone, an ASGI application."""
     return Litestar(
         probe_routes(probed, probed.metrics),
-        guards=[admit],
+        guards=[guard.admit_to_route],
+        opt=OPEN,
         exception_handlers={Refused: refused},
         openapi_config=None,
         logging_config=None,

@@ -1,0 +1,71 @@
+"""Routes about what trades: the catalog, its generations, and the plugins."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import JSONBody, Parameter, RawBody
+
+from torghut_core.admin.auth import OPERATOR
+from torghut_core.admin.kernel import Kernel
+from torghut_core.admin.routes.paging import MAX_ID, Limit, page
+from torghut_core.errors import InputError
+
+
+class Rollback(msgspec.Struct, forbid_unknown_fields=True):
+    """Which generation shall trade again; the one before where `to` is not given."""
+
+    to: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+def catalog_routes(kernel: Kernel) -> list[HTTPRouteHandler]:
+    """Make the routes ``/catalog...`` and ``/plugins``."""
+
+    @get("/catalog", sync_to_thread=True)
+    def catalog() -> dict[str, Any]:
+        """What trades now: its status, and the content of its catalog."""
+        return {"status": kernel.status(), "content": kernel.catalog()}
+
+    @get("/catalog/generations", sync_to_thread=True)
+    def generations(
+        limit: Limit = 50,
+        before: Annotated[
+            int | None, Parameter(ge=1, le=MAX_ID, description="only generations with a lower number")
+        ] = None,
+    ) -> dict[str, Any]:
+        """Generations, newest first; `next` is the `before` of the next page, null after the last one."""
+        return page("generations", kernel.generations(limit + 1, before), limit, "number")
+
+    @get("/catalog/schema", sync_to_thread=True)
+    def schema() -> dict[str, Any]:
+        """JSON Schema of a catalog, with the parameters of the plugins that may be used."""
+        return kernel.schema()
+
+    @get("/plugins", sync_to_thread=True)
+    def plugins() -> dict[str, Any]:
+        """Plugins that may be used, and those that could not be loaded, and why."""
+        return kernel.plugins()
+
+    @post("/catalog/validate", status_code=200, sync_to_thread=True)
+    def validate(body: RawBody) -> dict[str, Any]:
+        """Check a catalog, the body as YAML text, and tell what it would change; changes nothing."""
+        try:
+            text = body.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"the catalog is not UTF-8: byte 0x{body[error.start]:02x} (save it as UTF-8)") from None
+        return kernel.validate(text)
+
+    @post("/catalog/reload", status_code=200, sync_to_thread=True, opt=OPERATOR)
+    def reload(request: Request[str, Any, Any]) -> dict[str, Any]:
+        """Read the catalog again and take it up; releases quarantined strategies. Answers when that is done."""
+        return kernel.reload(request.user)
+
+    @post("/catalog/rollback", status_code=200, sync_to_thread=True, opt=OPERATOR)
+    def rollback(request: Request[str, Any, Any], data: JSONBody[Rollback | None] = None) -> dict[str, Any]:
+        """Trade an earlier generation again, until the catalog's file changes. Answers when that is done."""
+        return kernel.rollback(data.to if data else None, request.user)
+
+    return [catalog, generations, schema, plugins, validate, reload, rollback]
