@@ -48,7 +48,7 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
         return "crypto" if self.is_crypto else "us_equity"
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     """An order's body, read and found to be in order; quantities in units, prices in dollars per unit."""
 
     symbol: str
@@ -85,14 +85,14 @@ def not_found(message: str) -> Refusal:
     return Refusal(404, NOT_FOUND, message)
 
 
-def read(body: dict[str, Any], asset: Asset) -> Request:
+def read(body: dict[str, Any], asset: Asset) -> OrderRequest:
     """Read the body of an order for `asset`, and check that its values fit each other and the asset's class.
 
     Raises
     ------
     Refusal : 422, with what is not allowed.
     """
-    request = Request(
+    request = OrderRequest(
         symbol=asset.symbol,
         side=_choice(body, "side", SIDES),
         type=_choice(body, "type", TYPES),
@@ -170,7 +170,7 @@ def _choice(body: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
     return str(given)
 
 
-def _check_size(request: Request) -> None:
+def _check_size(request: OrderRequest) -> None:
     if request.qty is None and request.notional is None:
         raise malformed("qty or notional is required")
     if request.qty is not None and request.notional is not None:
@@ -179,7 +179,7 @@ def _check_size(request: Request) -> None:
         raise unprocessable("notional orders must be market orders")
 
 
-def _check_prices(request: Request) -> None:
+def _check_prices(request: OrderRequest) -> None:
     wanted = {
         "limit_price": request.type in ("limit", "stop_limit"),
         "stop_price": request.type in ("stop", "stop_limit"),
@@ -194,7 +194,7 @@ def _check_prices(request: Request) -> None:
         raise malformed("trailing_stop orders, and only they, require one of trail_price and trail_percent")
 
 
-def _check_crypto(request: Request) -> None:
+def _check_crypto(request: OrderRequest) -> None:
     if request.type not in CRYPTO_TYPES:
         raise unprocessable("invalid order type for crypto order")
     if request.time_in_force not in CRYPTO_TIMES_IN_FORCE:
@@ -203,7 +203,7 @@ def _check_crypto(request: Request) -> None:
         raise unprocessable("extended hours order must be DAY limit orders")
 
 
-def _check_equity(request: Request, asset: Asset) -> None:
+def _check_equity(request: OrderRequest, asset: Asset) -> None:
     is_fractional = request.notional is not None or (request.qty is not None and request.qty % 1 != 0)
     if is_fractional and not asset.fractionable:
         raise forbidden(f'asset "{asset.symbol}" is not fractionable')

@@ -1,4 +1,4 @@
-"""The exchange as plain objects: orders, fills, positions and money, without any IO."""
+"""The exchange as plain objects: what a script does with it, what the API asks of it, and how orders fill. No IO."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from torghut_testing.alpaca import rules, wire
+from torghut_testing.alpaca.book import SYMBOLS, Book, State, asset_wire
 from torghut_testing.alpaca.orders import MATCHABLE, STATUSES, ZERO, Holding, Order
 from torghut_testing.alpaca.rules import Asset, Refusal
 from torghut_testing.alpaca.sessions import Sessions
@@ -21,40 +22,8 @@ from torghut_testing.alpaca.wire import SECOND, number
 Number = Decimal | int | str
 Event = dict[str, Any]
 T = TypeVar("T")
-SYMBOLS = (
-    *("AAVE/USD", "BTC/USD", "DOGE/USD", "ETH/USD", "LTC/USD", "SOL/USD"),
-    *("AAPL", "AMZN", "MSFT", "NVDA", "QQQ", "SPY", "TSLA"),
-)
-"""What is listed from the start; `FakeVenue.set_price` and `FakeVenue.list_asset` list more."""
 EVENTS_KEPT = 10_000
-SHORT_MARGIN = Decimal("1.03")
-LONGEST_GTC_DAYS = 89
 REPLACEABLE = ("qty", "limit_price", "stop_price", "time_in_force", "client_order_id")
-
-
-class State(msgspec.Struct, kw_only=True):
-    """Everything that a restart must not lose."""
-
-    cash: Decimal
-    multiplier: Decimal
-    shorting: bool
-    crypto_fee_bps: Decimal
-    blocks_wash_trades: bool = True
-    suspended_by_user: bool = False
-    slow_cancels: bool = False
-    slow_replaces: bool = False
-    is_open: bool | None = True
-    skew_ns: int = 0
-    last_event_id: str = "0"
-    account_id: str
-    created_at: int
-    last_equity: Decimal
-    assets: dict[str, Asset] = {}
-    prices: dict[str, Decimal] = {}
-    held: dict[str, str] = {}
-    holdings: dict[str, Holding] = {}
-    orders: list[Order] = []
-    activities: list[dict[str, Any]] = []
 
 
 class _Kept(Generic[T]):
@@ -64,10 +33,10 @@ class _Kept(Generic[T]):
         self._name = name
 
     def __get__(self, venue: FakeVenue, owner: type | None = None) -> T:
-        return getattr(venue._state, self._name)  # type: ignore[no-any-return]  # noqa: SLF001 - the venue's own part
+        return getattr(venue._book.state, self._name)  # type: ignore[no-any-return]  # noqa: SLF001 - the venue's own part
 
     def __set__(self, venue: FakeVenue, value: T) -> None:
-        setattr(venue._state, self._name, value)  # noqa: SLF001 - as above
+        setattr(venue._book.state, self._name, value)  # noqa: SLF001 - as above
 
 
 class FakeVenue:
@@ -126,7 +95,7 @@ class FakeVenue:
         self.listeners: list[Callable[[Event], None]] = []
         self._clock = clock
         self._event_ids = wire.EventIds()
-        self._state = State(
+        state = State(
             cash=Decimal(cash),
             multiplier=Decimal(multiplier),
             shorting=shorting,
@@ -136,9 +105,13 @@ class FakeVenue:
             last_equity=Decimal(cash),
             assets={symbol: Asset(symbol=symbol, shortable="/" not in symbol) for symbol in SYMBOLS},
         )
-        self._index()
+        self._book = Book(state, clock)
 
     # What a script does.
+
+    def now(self) -> int:
+        """The venue's time, nanoseconds since the epoch."""
+        return self._book.now()
 
     @property
     def events(self) -> list[Event]:
@@ -146,16 +119,12 @@ class FakeVenue:
         with self.lock:
             return list(self._events)
 
-    def now(self) -> int:
-        """The venue's time, nanoseconds since the epoch."""
-        return self._clock() + self._state.skew_ns
-
     def list_asset(
         self, symbol: str, *, tradable: bool = True, fractionable: bool = True, shortable: bool = True
     ) -> None:
         """List a symbol, or list it anew; one with a slash is crypto, which is never shortable."""
         with self.lock:
-            self._state.assets[symbol] = Asset(
+            self._book.state.assets[symbol] = Asset(
                 symbol=symbol,
                 tradable=tradable,
                 fractionable=fractionable,
@@ -166,11 +135,11 @@ class FakeVenue:
         """Move the market of a symbol, dollars per unit; what becomes marketable fills, and stops trigger."""
         with self.lock:
             try:
-                listed = self._asset(symbol).symbol
+                listed = self._book.asset(symbol).symbol
             except Refusal:
                 self.list_asset(symbol)
                 listed = symbol
-            self._state.prices[listed] = Decimal(price)
+            self._book.state.prices[listed] = Decimal(price)
             self._match_symbol(listed)
 
     def hold(self, symbol: str, at: str = "new") -> None:
@@ -178,15 +147,15 @@ class FakeVenue:
         if at not in ("new", "accepted", "pending_new"):
             raise ValueError(f"an order cannot be held at {at!r} (use new, accepted or pending_new)")
         with self.lock:
-            listed = self._asset(symbol).symbol
-            self._state.held[listed] = at
+            listed = self._book.asset(symbol).symbol
+            self._book.state.held[listed] = at
             self._match_symbol(listed)  # what waited before that state goes on to it
 
     def release(self, symbol: str) -> None:
         """Undo `hold`: what waited goes on."""
         with self.lock:
-            listed = self._asset(symbol).symbol
-            self._state.held.pop(listed, None)
+            listed = self._book.asset(symbol).symbol
+            self._book.state.held.pop(listed, None)
             self._match_symbol(listed)
 
     def fill(
@@ -204,10 +173,10 @@ class FakeVenue:
         ValueError : more than is left, an order that is done, or no price at all.
         """
         with self.lock:
-            order = self._at_work(key)
+            order = self._book.find_active(key)
             if order.status in ("filled", "rejected") or (order.is_done and not late):
                 raise ValueError(f"order {key} is {order.status} and cannot be filled")
-            at = self._state.prices.get(order.symbol, order.limit_price) if price is None else Decimal(price)
+            at = self._book.state.prices.get(order.symbol, order.limit_price) if price is None else Decimal(price)
             if at is None:
                 raise ValueError(f"order {key} has no price to fill at (give one, or set_price({order.symbol!r}, ...))")
             left = order.left(at)
@@ -232,22 +201,22 @@ class FakeVenue:
     def reject_cancel(self, key: str) -> Event:
         """Refuse a pending cancel: the order works on."""
         with self.lock:
-            order = self._pending(key, "pending_cancel")
+            order = self._book.find_pending(key, "pending_cancel")
             self._return(order, "order_cancel_rejected")
             return order.wire()
 
     def confirm_replace(self, key: str) -> Event:
         """Let the pending replacement of an order, named by the old one, take its place; gives the new order."""
         with self.lock:
-            old = self._pending(key, "pending_replace")
-            new = self._replacement(old)
+            old = self._book.find_pending(key, "pending_replace")
+            new = self._book.replacement(old)
             self._succeed(old, new)
             return new.wire()
 
     def reject_replace(self, key: str) -> Event:
         """Refuse the pending replacement of an order, named by the old one: that works on."""
         with self.lock:
-            old = self._pending(key, "pending_replace")
+            old = self._book.find_pending(key, "pending_replace")
             self._refuse_replacement(old)
             return old.wire()
 
@@ -257,11 +226,11 @@ class FakeVenue:
         The order takes the state `status`; left out, the one that is called like the event, if there is one.
         """
         with self.lock:
-            order = self._at_work(key)
+            order = self._book.find_active(key)
             becomes = status or (event if event in STATUSES else order.status)
             if becomes not in STATUSES:
                 raise ValueError(f"{becomes!r} is no state of an order (there are {', '.join(sorted(STATUSES))})")
-            self._become(order, becomes)
+            self._book.set_status(order, becomes)
             self._emit(event, order)
             return order.wire()
 
@@ -287,36 +256,36 @@ class FakeVenue:
     def set_position(self, symbol: str, qty: Number, price: Number | None = None) -> None:
         """Have a position of signed units as if somebody moved it by hand: no order, no fill, no cash."""
         with self.lock:
-            listed = self._asset(symbol).symbol
-            cost = self._state.prices.get(listed, ZERO) if price is None else Decimal(price)
-            self._state.holdings[listed] = Holding(Decimal(qty), cost)
+            listed = self._book.asset(symbol).symbol
+            cost = self._book.state.prices.get(listed, ZERO) if price is None else Decimal(price)
+            self._book.state.holdings[listed] = Holding(Decimal(qty), cost)
             if not Decimal(qty):
-                del self._state.holdings[listed]
+                del self._book.state.holdings[listed]
 
     def set_cash(self, cash: Number) -> None:
         """Have so many dollars."""
         with self.lock:
-            self._state.cash = Decimal(cash)
+            self._book.state.cash = Decimal(cash)
 
     def open_market(self) -> None:
         """Open the session: what was accepted works, auction orders for the open fill."""
         with self.lock:
-            self._state.is_open = True
-            for order in list(self._working.values()):
+            self._book.state.is_open = True
+            for order in list(self._book.open_orders.values()):
                 if order.time_in_force == "opg":
                     self._auction(order)
-            for symbol in list(self._state.assets):
+            for symbol in list(self._book.state.assets):
                 self._match_symbol(symbol)
 
     def close_market(self) -> None:
         """Close the session: auction orders for the close fill, equity orders for the day expire."""
         with self.lock:
-            for order in list(self._working.values()):
+            for order in list(self._book.open_orders.values()):
                 if order.time_in_force == "cls":
                     self._auction(order)
                 elif order.asset_class == "us_equity" and order.time_in_force in ("day", "opg"):
                     self._finish(order, "expired")
-            self._state.is_open = False
+            self._book.state.is_open = False
 
     # What the API asks.
 
@@ -331,16 +300,14 @@ class FakeVenue:
             symbol = body.get("symbol")
             if not isinstance(symbol, str) or not symbol:
                 raise rules.malformed("symbol is required")
-            asset = self._asset(symbol)
+            asset = self._book.asset(symbol)
             request = rules.read(body, asset)
-            self._require_unique(request.client_order_id)
-            if self._state.suspended_by_user:
+            self._book.require_unique(request.client_order_id)
+            if self._book.state.suspended_by_user:
                 raise rules.forbidden("new orders are rejected by user request")
-            order = self._make(request, asset)
-            self._check_units(order, asset)
-            self._check_wash(order)
-            self._check_money(order)
-            self._add(order)
+            order = self._book.make(request, asset)
+            self._book.check(order, asset)
+            self._book.add(order)
             self._emit("pending_new", order)
             answer = order.wire()
             self._accept(order)
@@ -356,7 +323,7 @@ class FakeVenue:
         Refusal : not taken, and why.
         """
         with self.lock:
-            old = self._by_id(order_id)
+            old = self._book.by_id(order_id)
             if old.is_done:
                 raise rules.unprocessable(f'order is already in "{old.status}" state')
             if old.status not in MATCHABLE or old.status.startswith("pending"):
@@ -364,10 +331,10 @@ class FakeVenue:
             new = self._changed(old, changes)
             old.status_before = old.status
             old.replaced_by = new.id
-            self._add(new)
+            self._book.add(new)
             answer = new.wire()
-            self._become(old, "pending_replace")
-            if self._state.slow_replaces:
+            self._book.set_status(old, "pending_replace")
+            if self._book.state.slow_replaces:
                 self._emit("pending_replace", old)
             else:
                 self._succeed(old, new)
@@ -381,19 +348,19 @@ class FakeVenue:
         Refusal : 404 unknown, 422 done or pending already.
         """
         with self.lock:
-            order = self._by_id(order_id)
+            order = self._book.by_id(order_id)
             if order.is_done:
                 raise rules.unprocessable(f'order is already in "{order.status}" state')
             if order.status == "pending_cancel":
                 raise rules.unprocessable("order pending cancel")
-            if self._waits_to_replace(order):
+            if self._book.waits_to_replace(order):
                 raise rules.unprocessable("order chain not fully replaced")
             if order.status == "pending_replace":
                 self._refuse_replacement(order)
             order.cancel_requested_at = self.now()
-            if self._state.slow_cancels:
+            if self._book.state.slow_cancels:
                 order.status_before = order.status
-                self._become(order, "pending_cancel")
+                self._book.set_status(order, "pending_cancel")
                 self._emit("pending_cancel", order)
             else:
                 self._finish(order, "canceled")
@@ -406,7 +373,7 @@ class FakeVenue:
         LookupError : no such order.
         """
         with self.lock:
-            return self._find(key).wire()
+            return self._book.find(key).wire()
 
     def orders(
         self,
@@ -426,7 +393,9 @@ class FakeVenue:
         wanted = {symbol.replace("/", "") for symbol in symbols} if symbols else None
         found = []
         with self.lock:
-            candidates: list[Order] = list(self._working.values()) if status == "open" else self._state.orders
+            candidates: list[Order] = (
+                list(self._book.open_orders.values()) if status == "open" else self._book.state.orders
+            )
             for order in candidates if ascending else reversed(candidates):
                 if (
                     (status != "closed" or order.is_done)
@@ -448,18 +417,18 @@ class FakeVenue:
         Refusal : 404, flat.
         """
         with self.lock:
-            listed = self._asset(symbol).symbol
-            if listed not in self._state.holdings:
+            listed = self._book.asset(symbol).symbol
+            if listed not in self._book.state.holdings:
                 raise rules.not_found("position does not exist")
-            holding = self._state.holdings[listed]
+            holding = self._book.state.holdings[listed]
             opposite = "sell" if holding.qty > 0 else "buy"
-            free = abs(holding.qty) - self._committed(listed, opposite)
-            return holding.wire(listed, free if holding.qty > 0 else -free, self._mark(listed))
+            free = abs(holding.qty) - self._book.committed(listed, opposite)
+            return holding.wire(listed, free if holding.qty > 0 else -free, self._book.mark(listed))
 
     def positions(self) -> list[Event]:
         """All positions that are not flat, by symbol."""
         with self.lock:
-            return [self.position(symbol) for symbol in sorted(self._state.holdings)]
+            return [self.position(symbol) for symbol in sorted(self._book.state.holdings)]
 
     def close_position(self, symbol: str, qty: Decimal | None = None, percentage: Decimal | None = None) -> Event:
         """Send the market order that closes a position, or a part of it; give the order as it was taken.
@@ -469,8 +438,8 @@ class FakeVenue:
         Refusal : 404 flat; otherwise as for any order.
         """
         with self.lock:
-            listed = self._asset(symbol).symbol
-            held = self._state.holdings.get(listed)
+            listed = self._book.asset(symbol).symbol
+            held = self._book.state.holdings.get(listed)
             if held is None:
                 raise rules.not_found("position does not exist")
             if qty is None:
@@ -488,44 +457,7 @@ class FakeVenue:
     def account(self) -> dict[str, Any]:
         """The account."""
         with self.lock:
-            state = self._state
-            values = [holding.qty * self._mark(symbol) for symbol, holding in state.holdings.items()]
-            long, short = sum((v for v in values if v > 0), ZERO), sum((v for v in values if v < 0), ZERO)
-            equity = number(state.cash + long + short)
-            power = number(max(ZERO, self._buying_power("us_equity")))
-            return {
-                "id": state.account_id,
-                "account_number": f"PA{state.account_id[:8].upper()}",
-                "status": "ACTIVE",
-                "crypto_status": "ACTIVE",
-                "currency": "USD",
-                "cash": number(state.cash),
-                "buying_power": power,
-                "regt_buying_power": power,
-                "daytrading_buying_power": "0",
-                "non_marginable_buying_power": number(max(ZERO, self._buying_power("crypto"))),
-                "accrued_fees": "0",
-                "pending_transfer_in": "0",
-                "pending_transfer_out": "0",
-                "daytrade_count": "0",
-                "equity": equity,
-                "portfolio_value": equity,
-                "last_equity": number(state.last_equity),
-                "long_market_value": number(long),
-                "short_market_value": number(short),
-                "initial_margin": number((long - short) / state.multiplier),
-                "maintenance_margin": number((long - short) * Decimal("0.3")),
-                "last_maintenance_margin": "0",
-                "multiplier": number(state.multiplier),
-                "sma": "0",
-                "pattern_day_trader": False,
-                "trading_blocked": False,
-                "transfers_blocked": False,
-                "account_blocked": False,
-                "trade_suspended_by_user": state.suspended_by_user,
-                "shorting_enabled": state.shorting,
-                "created_at": wire.timestamp(state.created_at, micros=True),
-            }
+            return self._book.account()
 
     def asset(self, symbol: str) -> dict[str, Any]:
         """What is known of a symbol.
@@ -536,28 +468,21 @@ class FakeVenue:
         """
         with self.lock:
             try:
-                asset = self._asset(symbol)
+                asset = self._book.asset(symbol)
             except Refusal:
                 raise rules.not_found(f"asset not found for {symbol}") from None
-            return _asset_wire(asset)
+            return asset_wire(asset)
 
     def assets(self, asset_class: str | None = None) -> list[dict[str, Any]]:
         """All that is listed, by symbol; of one class where it is given."""
         with self.lock:
-            listed = [asset for _, asset in sorted(self._state.assets.items())]
-            return [_asset_wire(asset) for asset in listed if asset_class in (None, asset.asset_class)]
+            listed = [asset for _, asset in sorted(self._book.state.assets.items())]
+            return [asset_wire(asset) for asset in listed if asset_class in (None, asset.asset_class)]
 
     def activities(self, after: int | None = None, until: int | None = None) -> list[dict[str, Any]]:
         """Fills, oldest first, strictly between two times, nanoseconds since the epoch."""
         with self.lock:
-            rows = self._state.activities
-            if after is None and until is None:
-                return list(rows)
-            return [
-                row
-                for row, at in zip(rows, self._fill_times, strict=True)
-                if (after is None or at > after) and (until is None or at < until)
-            ]
+            return self._book.activities(after, until)
 
     def clock(self) -> dict[str, Any]:
         """The venue's time, and whether equities trade."""
@@ -569,8 +494,8 @@ class FakeVenue:
     def dump(self) -> bytes:
         """All state, as JSON: what `load` takes."""
         with self.lock:
-            self._state.last_event_id = str(self._event_ids.last)
-            return msgspec.json.encode(self._state)
+            self._book.state.last_event_id = str(self._event_ids.last)
+            return msgspec.json.encode(self._book.state)
 
     def load(self, dumped: bytes) -> None:
         """Go on from what `dump` gave, also that of another venue.
@@ -580,213 +505,33 @@ class FakeVenue:
         msgspec.ValidationError : no state of a venue.
         """
         with self.lock:
-            self._state = msgspec.json.decode(dumped, type=State)
-            self._event_ids = wire.EventIds(int(self._state.last_event_id))
-            self._index()
+            self._book = Book(msgspec.json.decode(dumped, type=State), self._clock)
+            self._event_ids = wire.EventIds(int(self._book.state.last_event_id))
 
     # How it works inside; the lock is held.
 
-    def _index(self) -> None:
-        self._ids = {order.id: order for order in self._state.orders}
-        self._client_ids = {order.client_order_id: order for order in self._state.orders}
-        self._working = {order.id: order for order in self._state.orders if not order.is_done}
-        self._open: dict[str, dict[str, Order]] = {}
-        self._reserved = ZERO
-        for order in self._working.values():
-            self._open.setdefault(order.symbol, {})[order.id] = order
-            self._reserved += order.reserved
-        self._fill_times = [wire.read_timestamp(row["transaction_time"]) for row in self._state.activities]
-
-    def _asset(self, symbol: str) -> Asset:
-        assets = self._state.assets
-        found = assets.get(symbol) or next((a for s, a in assets.items() if s.replace("/", "") == symbol), None)
-        if found is None:
-            raise rules.unprocessable(f'asset "{symbol}" not found')
-        return found
-
-    def _by_id(self, order_id: str) -> Order:
-        if order_id not in self._ids:
-            raise rules.not_found(f"order not found for {order_id}")
-        return self._ids[order_id]
-
-    def _find(self, key: str) -> Order:
-        found = self._ids.get(key) or self._client_ids.get(key)
-        if found is None:
-            raise LookupError(f"no order has the id or client_order_id {key!r}")
-        return found
-
-    def _waits_to_replace(self, order: Order) -> bool:
-        return order.replaces is not None and self._ids[order.replaces].status == "pending_replace"
-
-    def _at_work(self, key: str) -> Order:
-        """The order, unless it is a replacement that is not in its place yet."""
-        order = self._find(key)
-        if self._waits_to_replace(order):
-            raise ValueError(f"order {key} waits to replace {order.replaces} (confirm_replace or reject_replace that)")
-        return order
-
-    def _pending(self, key: str, status: str) -> Order:
-        order = self._find(key)
-        if order.status != status:
-            raise ValueError(f"order {key} is {order.status}, not {status}")
-        return order
-
-    def _mark(self, symbol: str) -> Decimal:
-        price = self._state.prices.get(symbol)
-        return self._state.holdings[symbol].price if price is None else price
-
     def _is_open(self) -> bool:
-        return self.sessions.is_open(self.now()) if self._state.is_open is None else self._state.is_open
+        return self.sessions.is_open(self.now()) if self._book.state.is_open is None else self._book.state.is_open
 
     def _trades_now(self, order: Order) -> bool:
         return order.asset_class == "crypto" or order.extended_hours or self._is_open()
 
-    def _require_unique(self, client_order_id: str | None) -> None:
-        if client_order_id in self._client_ids:
-            raise rules.malformed("client_order_id must be unique")
-
-    def _make(self, request: rules.Request, asset: Asset) -> Order:
-        now = self.now()
-        held = self._state.holdings.get(asset.symbol, Holding()).qty
-        closes = held < 0 if request.side == "buy" else held > 0
-        return Order(
-            id=wire.new_id(),
-            client_order_id=request.client_order_id or wire.new_id(),
-            symbol=asset.symbol,
-            asset_class=asset.asset_class,
-            side=request.side,
-            type=request.type,
-            time_in_force=request.time_in_force,
-            position_intent=f"{request.side}_to_{'close' if closes else 'open'}",
-            qty=request.qty,
-            notional=request.notional,
-            limit_price=request.limit_price,
-            stop_price=request.stop_price,
-            trail_price=request.trail_price,
-            trail_percent=request.trail_percent,
-            extended_hours=request.extended_hours,
-            is_in_new_york=len(self._state.orders) % 2 == 1,
-            created_at=now,
-            updated_at=now,
-            expires_at=_expiry(now, request.time_in_force),
-        )
-
-    def _committed(self, symbol: str, side: str, but: str | None = None) -> Decimal:
-        """Units that open orders on a side still take, but for the order with the id `but`."""
-        price = self._state.prices.get(symbol) or Decimal(1)
-        return sum((o.left(price) for o in self._open.get(symbol, {}).values() if o.side == side and o.id != but), ZERO)
-
-    def _check_units(self, order: Order, asset: Asset, but: str | None = None) -> None:
-        price = self._state.prices.get(order.symbol)
-        if order.qty is None and price is None:
-            return
-        wanted = order.left(price or ZERO)
-        held = self._state.holdings.get(order.symbol, Holding()).qty
-        if not order.opens or (asset.is_crypto and not order.is_buy):
-            committed = self._committed(order.symbol, order.side, but)
-            available = max(ZERO, abs(held) - committed)
-            if wanted <= available:
-                return
-            if asset.is_crypto:
-                raise rules.forbidden(
-                    f"insufficient balance for {order.symbol.partition('/')[0]} "
-                    f"(requested: {number(wanted)}, available: {number(available)})",
-                    available=number(available),
-                    balance=number(held),
-                    symbol=order.symbol,
-                )
-            raise rules.forbidden(
-                f"insufficient qty available for order (requested: {number(wanted)}, available: {number(available)})",
-                available=number(available),
-                existing_qty=number(abs(held)),
-                held_for_orders=number(committed),
-                symbol=order.symbol,
-            )
-        if not order.is_buy:
-            if not self._state.shorting:
-                raise rules.forbidden("account is not allowed to short")
-            if not asset.shortable:
-                raise rules.unprocessable(f'asset "{asset.symbol}" cannot be sold short')
-            if order.notional is not None or wanted % 1:
-                raise rules.unprocessable("fractional orders cannot be sold short")
-
-    def _check_wash(self, order: Order, but: str | None = None) -> None:
-        if not self._state.blocks_wash_trades:
-            return
-        for other in self._open.get(order.symbol, {}).values():
-            if other.side == order.side or other.id == but:
-                continue
-            buy, sell = (order, other) if order.is_buy else (other, order)
-            if buy.limit_price is None or sell.limit_price is None or buy.limit_price >= sell.limit_price:
-                raise rules.forbidden("potential wash trade detected. use complex orders")
-
-    def _check_money(self, order: Order, freed: Decimal = ZERO) -> None:
-        order.reserved = self._reserve(order)
-        available = self._buying_power(order.asset_class) + freed
-        if order.reserved > available:
-            raise rules.forbidden(
-                "insufficient buying power",
-                buying_power=number(max(ZERO, available)),
-                cost_basis=number(order.reserved),
-            )
-
-    def _reserve(self, order: Order) -> Decimal:
-        """Dollars of buying power that the rest of an order takes; none where there is no price to say it."""
-        if order.is_done or not order.opens:
-            return ZERO
-        if order.notional is not None:
-            return max(ZERO, order.notional - order.filled_value)
-        prices = (order.limit_price, order.stop_price, self._state.prices.get(order.symbol))
-        if order.is_buy:
-            price = next((p for p in prices if p is not None), ZERO)
-        else:
-            price = max((p for p in prices if p is not None), default=ZERO) * SHORT_MARGIN
-        return order.left(price) * price
-
-    def _buying_power(self, asset_class: str) -> Decimal:
-        """Dollars, after what open orders take; may be negative."""
-        state = self._state
-        if asset_class == "crypto":
-            return state.cash - self._reserved
-        values = [holding.qty * self._mark(symbol) for symbol, holding in state.holdings.items()]
-        equity, gross = state.cash + sum(values, ZERO), sum(map(abs, values), ZERO)
-        return state.multiplier * equity - gross - self._reserved
-
-    def _add(self, order: Order) -> None:
-        self._state.orders.append(order)
-        self._ids[order.id] = order
-        self._client_ids[order.client_order_id] = order
-        self._working[order.id] = order
-        self._open.setdefault(order.symbol, {})[order.id] = order
-        self._reserved += order.reserved
-
-    def _become(self, order: Order, status: str) -> None:
-        """Put an order into a state, and free what it no longer takes."""
-        order.status = status
-        order.updated_at = self.now()
-        reserved = self._reserve(order)
-        if order.is_done:
-            self._working.pop(order.id, None)
-            self._open.get(order.symbol, {}).pop(order.id, None)
-        self._reserved += reserved - order.reserved
-        order.reserved = reserved
-
     def _accept(self, order: Order) -> None:
-        held = self._state.held.get(order.symbol)
+        held = self._book.state.held.get(order.symbol)
         if held == "pending_new":
             return
         if held == "accepted" or not self._trades_now(order):
             if order.status != "accepted":
-                self._become(order, "accepted")
+                self._book.set_status(order, "accepted")
                 self._emit("accepted", order)
             return
-        self._become(order, "new")
+        self._book.set_status(order, "new")
         self._emit("new", order)
         self._match(order)
 
     def _match_symbol(self, symbol: str) -> None:
-        for order in list(self._open.get(symbol, {}).values()):
-            if self._waits_to_replace(order):
+        for order in self._book.open_in(symbol):
+            if self._book.waits_to_replace(order):
                 continue
             if order.status in ("pending_new", "accepted"):
                 self._accept(order)
@@ -795,8 +540,8 @@ class FakeVenue:
 
     def _match(self, order: Order) -> None:
         """Fill what the market would, and end what wanted that at once or never."""
-        price = self._state.prices.get(order.symbol)
-        if order.symbol in self._state.held or order.status not in MATCHABLE or not self._trades_now(order):
+        price = self._book.state.prices.get(order.symbol)
+        if order.symbol in self._book.state.held or order.status not in MATCHABLE or not self._trades_now(order):
             return
         if order.time_in_force in rules.AUCTION:
             return
@@ -806,7 +551,7 @@ class FakeVenue:
             self._finish(order, "canceled")
 
     def _auction(self, order: Order) -> None:
-        price = self._state.prices.get(order.symbol)
+        price = self._book.state.prices.get(order.symbol)
         if price is not None and order.is_marketable(price):
             self._fill(order, order.left(price), price)
         else:
@@ -818,58 +563,26 @@ class FakeVenue:
         order.filled_qty += quantity
         order.filled_value += quantity * price
         order.filled_at = now
-        position = self._settle(order, quantity, price)
+        position = self._book.settle(order, quantity, price)
         if is_whole:
             replaced = order.status == "pending_replace"
-            self._become(order, "filled")
+            self._book.set_status(order, "filled")
             if replaced:
                 self._refuse_replacement(order)
         else:  # a pending or canceled order is that still
             waits = order.status.startswith("pending_") and order.status != "pending_new"
-            self._become(order, order.status if waits or order.is_done else "partially_filled")
+            self._book.set_status(order, order.status if waits or order.is_done else "partially_filled")
         kind = "fill" if is_whole else "partial_fill"
-        self._state.activities.append(self._activity(order, kind, quantity, price, now))
-        self._fill_times.append(now - now % 1000)  # as it is told: to the microsecond
+        self._book.add_fill(order, kind, quantity, price, now)
         fields = {"price": number(price), "qty": number(quantity), "position_qty": number(position)}
         if order.asset_class == "crypto":
             day = datetime.fromtimestamp(now // SECOND, wire.NEW_YORK)
             fields |= {"swap_rate": "1", "settle_date": f"{day:%Y-%m-%d}"}
         self._emit(kind, order, **fields)
 
-    def _settle(self, order: Order, quantity: Decimal, price: Decimal) -> Decimal:
-        """Move money and units, less the fee; give the position after it."""
-        fee = self._state.crypto_fee_bps / 10_000 if order.asset_class == "crypto" else ZERO
-        holding = self._state.holdings.setdefault(order.symbol, Holding())
-        if order.is_buy:
-            self._state.cash -= quantity * price
-            holding.add(quantity * (1 - fee), price)
-        else:
-            self._state.cash += quantity * price * (1 - fee)
-            holding.add(-quantity, price)
-        if not holding.qty:
-            del self._state.holdings[order.symbol]
-        return holding.qty
-
-    def _activity(self, order: Order, kind: str, quantity: Decimal, price: Decimal, now: int) -> dict[str, Any]:
-        return {
-            "id": wire.activity_id(now),
-            "activity_type": "FILL",
-            "transaction_time": wire.timestamp(now, micros=True),
-            "type": kind,
-            "price": number(price),
-            "qty": number(quantity),
-            "side": order.side,
-            "symbol": order.symbol,
-            "leaves_qty": number(ZERO if kind == "fill" else order.left(price)),
-            "order_id": order.id,
-            "cum_qty": number(order.filled_qty),
-            "order_status": order.status,
-            "swap_rate": "1",
-        }
-
     def _end(self, key: str, status: str, **fields: str) -> Event:
         with self.lock:
-            order = self._at_work(key)
+            order = self._book.find_active(key)
             if order.is_done:
                 raise ValueError(f"order {key} is {order.status} and cannot become {status}")
             if order.status == "pending_replace":
@@ -879,18 +592,20 @@ class FakeVenue:
 
     def _finish(self, order: Order, status: str, **fields: str) -> None:
         setattr(order, {"rejected": "failed_at"}.get(status, f"{status}_at"), self.now())
-        self._become(order, status)
+        self._book.set_status(order, status)
         self._emit(status, order, **fields)
 
     def _return(self, order: Order, event: str) -> None:
-        self._become(order, "partially_filled" if order.filled_qty else order.status_before)
+        self._book.set_status(order, "partially_filled" if order.filled_qty else order.status_before)
         self._emit(event, order)
         self._match(order)
 
     def _changed(self, old: Order, changes: dict[str, Any]) -> Order:
         """The order that is to take the place of `old`, checked and not known to the venue yet."""
-        asset = self._asset(old.symbol)
-        body = {field: getattr(old, field) for field in rules.Request.__struct_fields__} | {"client_order_id": None}
+        asset = self._book.asset(old.symbol)
+        body = {field: getattr(old, field) for field in rules.OrderRequest.__struct_fields__} | {
+            "client_order_id": None
+        }
         if old.type == "trailing_stop":
             body["stop_price"] = None  # follows from the trail
         trail = "trail_percent" if old.trail_price is None else "trail_price"
@@ -903,18 +618,12 @@ class FakeVenue:
             raise rules.unprocessable("qty must be > filled_qty")
         left = None if wanted.qty is None else wanted.qty - old.filled_qty
         request = msgspec.structs.replace(wanted, qty=left)
-        self._require_unique(request.client_order_id)
-        new = self._make(request, asset)
+        self._book.require_unique(request.client_order_id)
+        new = self._book.make(request, asset)
         new.replaces, new.hwm, new.position_intent = old.id, old.hwm, old.position_intent
-        self._check_units(new, asset, but=old.id)
-        self._check_wash(new, but=old.id)
-        self._check_money(new, freed=old.reserved)
+        self._book.check(new, asset, replaces=old)
         new.reserved = max(ZERO, new.reserved - old.reserved)  # on top of what the old order still takes
         return new
-
-    def _replacement(self, old: Order) -> Order:
-        assert old.replaced_by is not None
-        return self._ids[old.replaced_by]
 
     def _succeed(self, old: Order, new: Order) -> None:
         self._finish(old, "replaced")
@@ -922,7 +631,7 @@ class FakeVenue:
 
     def _refuse_replacement(self, old: Order) -> None:
         """The old order stays what it is, or goes back to what it was; the new one is rejected."""
-        new = self._replacement(old)
+        new = self._book.replacement(old)
         old.replaced_by = None
         if old.is_done:
             self._emit("order_replace_rejected", old)
@@ -945,34 +654,3 @@ class FakeVenue:
         self._events.append(update)
         for listener in self.listeners:
             listener(update)
-
-
-def _expiry(now: int, time_in_force: str) -> int:
-    """Nanoseconds since the epoch: 21:00 UTC of the day, or of the last day that an order may work."""
-    day = datetime.fromtimestamp(now // SECOND, wire.NEW_YORK)
-    last = day + timedelta(days=LONGEST_GTC_DAYS if time_in_force == "gtc" else 0)
-    return wire.read_timestamp(f"{last:%Y-%m-%d}T21:00:00Z")
-
-
-def _asset_wire(asset: Asset) -> dict[str, Any]:
-    crypto = asset.is_crypto
-    margin = "100" if crypto else "30"
-    sizes = {"min_order_size": "0.000000001", "min_trade_increment": "0.000000001", "price_increment": "0.01"}
-    return {
-        "id": wire.asset_id(asset.symbol),
-        "class": asset.asset_class,
-        "exchange": "CRYPTO" if crypto else "NASDAQ",
-        "symbol": asset.symbol,
-        "name": asset.symbol.replace("/USD", " / US Dollar"),
-        "status": "active" if asset.tradable else "inactive",
-        "tradable": asset.tradable,
-        "marginable": not crypto,
-        "maintenance_margin_requirement": int(margin),
-        "margin_requirement_long": margin,
-        "margin_requirement_short": margin,
-        "shortable": asset.shortable,
-        "easy_to_borrow": asset.shortable,
-        "fractionable": asset.fractionable,
-        "attributes": [],
-        **(sizes if crypto else {}),
-    }
