@@ -1,15 +1,20 @@
-"""Calls in threads that nobody has to wait for: what asyncio hands its blocking work to, in the loop and the admin API."""
+"""Threads and waits of asyncio: calls that nobody has to wait for, and waiting for an event with a limit."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 
 class DaemonThreads(ThreadPoolExecutor):
-    """Makes each call in a daemon thread of its own: one that hangs holds up no other, and not the process' end."""
+    """What asyncio hands its blocking calls to, in the loop and the admin API: a daemon thread for each call.
+
+    One that hangs holds up no other call, nor the end of the process.
+    """
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """See `concurrent.futures.Executor.submit`."""
@@ -25,3 +30,14 @@ class DaemonThreads(ThreadPoolExecutor):
 
         threading.Thread(target=work, name="torghut-call", daemon=True).start()
         return future
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event is set, at most so many seconds, and clear it.
+
+    (`asyncio.wait_for` of Python 3.11 drops a cancellation that comes together with the event.)
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    event.clear()

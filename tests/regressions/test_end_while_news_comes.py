@@ -1,18 +1,18 @@
-"""A run whose orders came to something at the moment of its end never ended: the news ate the cancellation."""
+"""A run that received news of orders at the moment of its end never ended: the news swallowed the cancellation."""
 
 import asyncio
 
 import pytest
 
-from torghut_core.runtime.run import heard
+from torghut_core.concurrency import wait_for
 
 
 def test_cancellation_that_comes_with_the_event_is_kept():
-    """Who waits for news is canceled all the same when the news comes at that very moment."""
+    """A wait for an event is canceled all the same when the event is set at that very moment."""
 
     async def both():
         event = asyncio.Event()
-        waiting = asyncio.create_task(heard(event, 60))
+        waiting = asyncio.create_task(wait_for(event, 60))
         await asyncio.sleep(0)
         event.set()
         waiting.cancel()
@@ -22,14 +22,14 @@ def test_cancellation_that_comes_with_the_event_is_kept():
     asyncio.run(both())
 
 
-def test_what_is_not_heard_is_not_waited_for():
-    """After the time the caller goes on, and an event that came is taken."""
+def test_the_wait_ends_with_the_time_or_the_event():
+    """After the time the caller continues, and an event that was set is cleared."""
 
     async def none_and_one():
         event = asyncio.Event()
-        await heard(event, 0.001)
+        await wait_for(event, 0.001)
         event.set()
-        await heard(event, 60)
+        await wait_for(event, 60)
         return event.is_set()
 
     assert asyncio.run(none_and_one()) is False

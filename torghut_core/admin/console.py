@@ -267,7 +267,7 @@ class Console:
 
     def gates(self) -> dict[str, str]:
         """See `admin.kernel.Kernel`."""
-        return {name: "" if gate is None else gate.reason for name, gate in self._run.readiness.look().items()}
+        return {name: "" if gate is None else gate.reason for name, gate in self._run.readiness.poll().items()}
 
     def validate(self, text: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""

@@ -11,7 +11,6 @@ import secrets
 import socket
 import threading
 from collections.abc import Collection, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +31,17 @@ STOP_SECONDS = 3.0
 
 
 class AdminServer:
-    """Serves the admin API of a kernel until it is stopped.
+    """Serves the admin API of a kernel, once it is started with one, until it is stopped.
 
     Without tokens one is made for this machine's operator, and written where only the owner of the state directory can
     read it. Reading is then open to everybody who can connect, but only on a loopback address.
 
     Parameters
     ----------
-    kernel : what is served, an `admin.kernel.Kernel`, or an `admin.routes.probes.Probed`.
     host : address to listen on.
     port : 0 for any that is free.
     tokens : who is known, see `auth.parse_tokens`.
     state_dir : the state directory, where `ADMIN_FILE` is written.
-    is_probed_only : serve `routes.probes.make_probe_app` of it, and not the whole API.
     hosts : names besides the address and ``localhost`` that requests may ask for on a loopback address.
 
     Attributes
@@ -54,9 +51,7 @@ class AdminServer:
 
     def __init__(
         self,
-        kernel: Any,
         *,
-        is_probed_only: bool = False,
         state_dir: Path,
         host: str = "127.0.0.1",
         port: int = 8181,
@@ -64,7 +59,6 @@ class AdminServer:
         hosts: Collection[str] = (),
     ) -> None:
         self.url = ""
-        self._make_app = partial(_make_app, kernel, is_probed_only=is_probed_only)
         self._host = host
         self._port = port
         self._tokens = tuple(tokens)
@@ -74,8 +68,13 @@ class AdminServer:
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
+    def start(self, kernel: Any, *, is_probed_only: bool = False) -> None:
         """Listen; from here on requests are answered.
+
+        Parameters
+        ----------
+        kernel : what is served, an `admin.kernel.Kernel`, or a `routes.probes.Probed`.
+        is_probed_only : serve `routes.probes.make_probe_app` of it, and not the whole API.
 
         Raises
         ------
@@ -88,7 +87,8 @@ class AdminServer:
         is_loopback = _is_loopback(self._host)
         names = {self._host, "localhost", "127.0.0.1", "::1", *self._hosts}
         known = {name.lower() for name in names} if is_loopback else None
-        app = self._make_app(Guard(tokens, hosts=known, is_open=is_loopback and local is not None))
+        guard = Guard(tokens, hosts=known, is_open=is_loopback and local is not None)
+        app = _make_app(kernel, guard, is_probed_only=is_probed_only)
         self.listen()
         assert self._listener is not None
         listener, self._listener = self._listener, None

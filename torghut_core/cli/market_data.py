@@ -62,11 +62,11 @@ def ta(
 
 
 def _serve(catalog: Path | None, state: Path, pipeline: str, host: str, port: int) -> None:
-    from torghut_core.runtime.service import Service
+    from torghut_core.runtime.service import open_service
 
-    job = Service(catalog_path(catalog), state, pipeline, host=host, port=port)
-    job.execute(lambda url: print(f"{pipeline}: probes at {url} (SIGTERM or Ctrl-C to stop)", flush=True))
-    print(job.farewell)
+    with open_service(catalog_path(catalog), state, pipeline, host=host, port=port) as service:
+        service.execute(lambda url: print(f"{pipeline}: probes at {url} (SIGTERM or Ctrl-C to stop)", flush=True))
+    print(service.summary)
 
 
 @app.command()

@@ -30,7 +30,7 @@ from torghut_core.admin.server import STOP_SECONDS, AdminServer
 from torghut_core.audit import SqlAuditStore
 from torghut_core.catalog import Catalog, Draft, content_digest, load_draft
 from torghut_core.catalog.watch import CatalogWatch, Version
-from torghut_core.concurrency import DaemonThreads
+from torghut_core.concurrency import DaemonThreads, wait_for
 from torghut_core.errors import (
     CatalogError,
     InputError,
@@ -137,7 +137,6 @@ class Run:
         self.settings = settings or load_settings()
         self._state = StateDirectory(state)
         self._server = AdminServer(
-            Console(self),
             state_dir=state,
             host=host,
             port=port,
@@ -406,7 +405,7 @@ class Run:
             signal.signal(number, self._heard)
         server = self._server
         self.universe.start()
-        server.start()
+        server.start(Console(self))
         threading.Thread(target=self._guard, name="control", daemon=True).start()
         trading = asyncio.create_task(self._trade())
         others = [
@@ -501,7 +500,7 @@ class Run:
     async def _mind_orders(self) -> None:
         """Hear of orders, and heed the control, also while no market data comes in."""
         while True:
-            await heard(self._news, HEED)
+            await wait_for(self._news, HEED)
             await asyncio.sleep(GATHER)
             self._news.clear()
             control = self._apply_control()
@@ -517,7 +516,7 @@ class Run:
         while self.venue is not None:
             pause = min(LOOK_SOON, seconds)
             await asyncio.sleep(pause)
-            await heard(self._soon, seconds - pause)  # what orders have come to changes the account, too
+            await wait_for(self._soon, seconds - pause)  # what orders have come to changes the account, too
             with suppress(VenueError):  # it is told of in `problem`, until it answers again
                 await self._reconcile()
         await self._over.wait()
@@ -609,8 +608,8 @@ class Run:
     async def _look_after(self) -> None:
         """See to what the engine found out: code that failed its first rows, strategies in quarantine."""
         while True:
-            await heard(self._woken, PULSE)
-            self.readiness.look()
+            await wait_for(self._woken, PULSE)
+            self.readiness.poll()
             self.universe.follow(_symbols(self.engine.generation))
             self.universe.keep(self.engine.books.symbols)
             self._note_quarantine()
@@ -788,17 +787,6 @@ class Run:
             "outcome": status.outcome,
             "problems": list(status.problems),
         }
-
-
-async def heard(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, so long at most, and clear it.
-
-    (`asyncio.wait_for` of Python 3.11 drops a cancellation that comes together with the event.)
-    """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    event.clear()
 
 
 def _symbols(generation: Generation) -> set[str]:

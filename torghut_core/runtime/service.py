@@ -6,28 +6,29 @@ It has probes and metrics of its own, ends with SIGTERM, and needs no audit data
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 from torghut_core import catalog as catalogs
 from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.readiness import Readiness
 from torghut_core.admin.server import AdminServer
-from torghut_core.concurrency import DaemonThreads
+from torghut_core.catalog import Catalog
 from torghut_core.errors import CatalogError
-from torghut_core.generation import Generation, build
+from torghut_core.generation import build
 from torghut_core.installation.open import connection_of, load_plugins, open_signals, universe_of
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.forwarder import Forwarder
 from torghut_core.market_data.snapshots import SnapshotStore
-from torghut_core.ports import Closed, Metric, Sink, Source
+from torghut_core.market_data.universe import JangarUniverse, StaticUniverse
+from torghut_core.ports import Closed, Connection, Metric, Sink, Source
+from torghut_core.runtime.life import Life, run_until_first_ends
+from torghut_core.signals import SignalDatabase
 from torghut_core.signals.guardrails import Guardrails
 from torghut_core.telemetry import logs
 
@@ -36,7 +37,7 @@ STOP_SECONDS = 10.0
 
 
 class Part(Protocol):
-    """What tells of itself in the probes."""
+    """A part of a service whose checks and numbers the probes show."""
 
     def gates(self) -> Mapping[str, Closed | None]:
         """By name, why it makes no progress."""
@@ -47,8 +48,17 @@ class Part(Protocol):
         ...
 
 
-class Service:
-    """One pipeline of a catalog, from its start to SIGTERM or the end of its source.
+@contextmanager
+def open_service(
+    catalog: Path,
+    state: Path,
+    pipeline: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    settings: Settings | None = None,
+) -> Iterator[Service]:
+    """Make a service of one pipeline of a catalog, and close all that it opened.
 
     Parameters
     ----------
@@ -57,191 +67,195 @@ class Service:
     pipeline : name in the catalog.
     host, port : where its probes listen; port 0 takes any.
     settings : of the environment where None.
+
+    Raises
+    ------
+    TorghutError : catalog, plugins, stores or settings do not let it start.
+    """
+    settings = settings or load_settings()
+    parsed = catalogs.load(catalogs.read(catalog))
+    directory = StateDirectory(state)
+    server = AdminServer(
+        state_dir=state,
+        host=host,
+        port=port,
+        tokens=parse_tokens(settings.admin_tokens),
+        hosts=settings.admin_hosts.replace(",", " ").split(),
+    )
+    _check(parsed, pipeline)
+    generation = build(parsed, load_plugins(settings, parsed.plugins.allow), pipeline=pipeline)
+    source, sink = generation.source, generation.sink
+    assert source is not None
+    source.check()
+    with ExitStack() as stack:
+        stack.enter_context(directory)
+        server.listen()
+        stack.callback(server.stop)
+        life = stack.enter_context(Life())
+        stack.enter_context(life.signals())
+        universe = universe_of({symbol for each in parsed.strategies for symbol in each.symbols}, directory)
+        snapshots = SnapshotStore(settings.ta_state_url or str(directory.path / "snapshots"))
+        work: Forwarder | Deriver
+        if generation.stages:
+            store = open_signals(settings, directory, is_replay=False)
+            stack.callback(store.close)
+            guard = _guard(store, settings)
+            guard.check()
+            work = Deriver(
+                source,
+                generation.stages,
+                store,
+                sink,
+                snapshots,
+                name=pipeline,
+                may_write=lambda: guard.may_write,
+                checkpoint_s=settings.ta_checkpoint_ms / 1000,
+                status_s=settings.ta_status_ms / 1000,
+            )
+            guards = [guard]
+        else:
+            assert sink is not None
+            work, guards = Forwarder(source, sink, snapshots, name=pipeline), []
+        sinks = [] if sink is None else [sink]
+        parts: list[Part] = [universe, source, *sinks, *guards, work]
+        readiness = Readiness(
+            *(part.gates for part in parts), kill_after_s=settings.health_not_ready_kill_after_ms / 1000
+        )
+        stack.callback(universe.close)
+        stack.callback(source.close)
+        for each in sinks:
+            stack.callback(each.close)
+        yield Service(
+            pipeline=pipeline,
+            life=life,
+            server=server,
+            connection=connection_of(settings, directory, universe),
+            universe=universe,
+            source=source,
+            sinks=sinks,
+            guards=guards,
+            work=work,
+            parts=parts,
+            checks=readiness,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One pipeline of a catalog, from its start to SIGTERM or the end of its source; `open_service` makes it.
+
+    Attributes
+    ----------
+    pipeline : its name in the catalog.
+    life, server : the process, and its probes.
+    connection, universe, source, sinks : where data comes from and goes to; connected by `execute`.
+    guards : watch the signal store of a pipeline that derives; none in one that forwards.
+    work : moves or derives the data.
+    parts, checks : whose numbers `metrics` gives, and whose gates say whether it can make progress.
     """
 
-    def __init__(
-        self,
-        catalog: Path,
-        state: Path,
-        pipeline: str,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        settings: Settings | None = None,
-    ) -> None:
-        self.settings = settings or load_settings()
-        self.pipeline = pipeline
-        self._catalog = catalogs.load(catalogs.read(catalog))
-        self._state = StateDirectory(state)
-        self._server = AdminServer(
-            self,
-            is_probed_only=True,
-            state_dir=state,
-            host=host,
-            port=port,
-            tokens=parse_tokens(self.settings.admin_tokens),
-            hosts=self.settings.admin_hosts.replace(",", " ").split(),
-        )
-        self._stops = 0
-        self._guard: Guardrails | None = None
+    pipeline: str
+    life: Life
+    server: AdminServer
+    connection: Connection
+    universe: StaticUniverse | JangarUniverse
+    source: Source
+    sinks: list[Sink]
+    guards: list[Guardrails]
+    work: Forwarder | Deriver
+    parts: list[Part]
+    checks: Readiness
 
     def execute(self, on_start: Callable[[str], None] = lambda _url: None) -> None:
-        """Work until the source ends or the process is told to stop; then make everything durable and close.
+        """Work until the source ends or the process is told to stop, and make everything durable.
 
         `on_start` is called with the address of the probes once they listen.
 
         Raises
         ------
-        TorghutError : catalog, plugins, stores or settings do not let it start, or it broke for good.
+        TorghutError : source or sink cannot be connected, or it broke for good.
         """
-        self._check()
-        host = load_plugins(self.settings, self._catalog.plugins.allow)
-        generation = build(self._catalog, host, pipeline=self.pipeline)
-        source = generation.source
-        assert source is not None
-        source.check()
-        with ExitStack() as stack:
-            stack.enter_context(self._state)
-            self._server.listen()
-            stack.callback(self._server.stop)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                stack.callback(signal.signal, number, signal.getsignal(number))
-            asyncio.run(self._live(generation, source, stack, on_start))
+        self.life.run(self._live(on_start))
 
-    def _check(self) -> None:
-        """Refuse a pipeline of which nothing, or not all, would be done here."""
-        parts, marks = self._catalog.pipelines.get(self.pipeline), self._catalog.marks
-        key = f"pipelines.{self.pipeline}"
-        if parts is not None and parts.broker is not None:
-            told = "gets no orders from `torghut forward` and `torghut ta`"
-            raise CatalogError([marks.problem(f"{key}.broker", told, "take it out, or trade with `torghut run`")])
-        if parts is not None and not parts.stages and parts.sink is None:
-            hint = "add `sink: {use: kafka}` to forward, or stages to derive"
-            raise CatalogError([marks.problem(key, "has neither stages nor a sink: nothing to do", hint)])
+    async def _live(self, on_start: Callable[[str], None]) -> None:
+        self.universe.start()
+        self.source.connect(self.connection)
+        for sink in self.sinks:
+            sink.connect(self.connection)
+        self.server.start(self, is_probed_only=True)
+        on_start(self.server.url)
+        logs.info("working", pipeline=self.pipeline, probes=self.server.url)
+        await run_until_first_ends(self.work.run(), self._finish(), self._poll_checks())
 
-    async def _live(
-        self, generation: Generation, source: Source, stack: ExitStack, on_start: Callable[[str], None]
-    ) -> None:
-        self._events = asyncio.get_running_loop()
-        self._events.set_default_executor(DaemonThreads())
-        self._over = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._heard)
-        settings, sink = self.settings, generation.sink
-        symbols = {symbol for each in self._catalog.strategies for symbol in each.symbols}
-        universe = universe_of(symbols, self._state)
-        connection = connection_of(settings, self._state, universe)
-        self._work: Forwarder | Deriver = self._worker(generation, source, sink, stack)
-        parts: list[Part | None] = [universe, source, sink, self._guard, self._work]
-        self._parts = [part for part in parts if part is not None]
-        self._readiness = Readiness(
-            *(part.gates for part in self._parts),
-            kill_after_s=settings.health_not_ready_kill_after_ms / 1000,
-        )
-        universe.start()
-        stack.callback(universe.close)
-        stack.callback(source.close)
-        source.connect(connection)
-        if sink is not None:
-            stack.callback(sink.close)
-            sink.connect(connection)
-        self._server.start()
-        on_start(self._server.url)
-        logs.info("working", pipeline=self.pipeline, probes=self._server.url)
-        work = asyncio.create_task(self._work.run())
-        others = [asyncio.create_task(task) for task in (self._over.wait(), self._look())]
-        try:
-            await asyncio.wait([work, *others], return_when=asyncio.FIRST_COMPLETED)
-            if self._over.is_set():
-                self._work.stop()
-                await asyncio.wait([work], timeout=STOP_SECONDS)
-                if not work.done():
-                    logs.warning(
-                        "not all was made durable before the end: it is done again at the next start",
-                        **{name: reason for name, reason in self.gates().items() if reason},
-                    )
-        finally:
-            for task in (work, *others):
-                task.cancel()
-            ended = await asyncio.gather(work, *others, return_exceptions=True)
-        for error in ended:
-            if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
-                raise error
-
-    def _worker(
-        self, generation: Generation, source: Source, sink: Sink | None, stack: ExitStack
-    ) -> Forwarder | Deriver:
-        settings = self.settings
-        snapshots = SnapshotStore(settings.ta_state_url or str(self._state.path / "snapshots"))
-        if not generation.stages:
-            assert sink is not None
-            return Forwarder(source, sink, snapshots, name=self.pipeline)
-        store = open_signals(settings, self._state, is_replay=False)
-        stack.callback(store.close)
-        self._guard = Guardrails(
-            store,
-            min_free_bytes=settings.ta_clickhouse_min_free_bytes,
-            resume_free_bytes=settings.ta_clickhouse_resume_free_bytes,
-            max_age_s=settings.ta_freshness_max_seconds,
-        )
-        self._guard.check()
-        return Deriver(
-            source,
-            generation.stages,
-            store,
-            sink,
-            snapshots,
-            name=self.pipeline,
-            may_write=lambda: self._guard is None or self._guard.may_write,
-            checkpoint_s=settings.ta_checkpoint_ms / 1000,
-            status_s=settings.ta_status_ms / 1000,
+    async def _finish(self) -> None:
+        """Wait for the signal to stop, then for the work to make durable what it has."""
+        await self.life.stopping()
+        self.work.stop()
+        await asyncio.sleep(STOP_SECONDS)
+        logs.warning(
+            "not all was made durable before the end: it is done again at the next start",
+            **{name: reason for name, reason in self.gates().items() if reason},
         )
 
-    async def _look(self) -> None:
-        """Look at the gates each second, so that their history is known also when nobody asks."""
+    async def _poll_checks(self) -> None:
+        """Poll the checks each second, so that their history is known also without a request."""
         while True:
-            self._readiness.look()
-            if self._guard is not None:
-                await asyncio.to_thread(self._guard.check)
+            self.checks.poll()
+            for guard in self.guards:
+                await asyncio.to_thread(guard.check)
             await asyncio.sleep(1)
 
-    def _heard(self, number: int, _frame: FrameType | None) -> None:
-        """SIGTERM: make durable what was done, and close; the second time, end at once."""
-        self._stops += 1
-        if self._stops > 1:
-            os._exit(128 + number)
-        self._events.call_soon_threadsafe(self._over.set)
-
     @property
-    def farewell(self) -> str:
-        """What came of it, in a line."""
-        why = "stopped" if self._stops else "the source has ended"
-        if isinstance(self._work, Forwarder):
-            counts = ", ".join(f"{count:,} {channel}" for channel, count in sorted(self._work.forwarded.items()))
+    def summary(self) -> str:
+        """What it did, in a line."""
+        why = "stopped" if self.life.is_stopping else "the source has ended"
+        if isinstance(self.work, Forwarder):
+            counts = ", ".join(f"{count:,} {channel}" for channel, count in sorted(self.work.forwarded.items()))
             return f"{why}: forwarded {counts or 'nothing'}"
-        totals = self._work.totals
+        totals = self.work.totals
         return (
             f"{why}: {totals.events:,} events ({totals.late:,} late, {totals.duplicates:,} twice), "
             f"{totals.microbars:,} microbars, {totals.signals:,} signals"
         )
 
-    # What the probes ask; from threads of theirs.
+    # What the probes ask; from threads of the admin server.
 
     def health(self) -> list[str]:
-        """See `admin.probes.Probed`."""
-        return self._readiness.health()
+        """See `admin.routes.probes.Probed`."""
+        return self.checks.health()
 
     def readiness(self) -> list[str]:
-        """See `admin.probes.Probed`."""
-        return ["stopping"] if self._stops else self._readiness.reasons()
+        """See `admin.routes.probes.Probed`."""
+        return ["stopping"] if self.life.is_stopping else self.checks.reasons()
 
     def gates(self) -> dict[str, str]:
-        """See `admin.probes.Probed`."""
-        return {name: "" if gate is None else gate.reason for name, gate in self._readiness.look().items()}
+        """See `admin.routes.probes.Probed`."""
+        return {name: "" if gate is None else gate.reason for name, gate in self.checks.poll().items()}
 
     def metrics(self) -> Mapping[str, Metric]:
-        """See `admin.probes.Probed`."""
+        """See `admin.routes.probes.Probed`."""
         numbers: dict[str, Metric] = {}
-        for part in self._parts:
+        for part in self.parts:
             numbers |= part.metrics()
-        return numbers | self._readiness.metrics()
+        return numbers | self.checks.metrics()
+
+
+def _guard(store: SignalDatabase, settings: Settings) -> Guardrails:
+    return Guardrails(
+        store,
+        min_free_bytes=settings.ta_clickhouse_min_free_bytes,
+        resume_free_bytes=settings.ta_clickhouse_resume_free_bytes,
+        max_age_s=settings.ta_freshness_max_seconds,
+    )
+
+
+def _check(catalog: Catalog, pipeline: str) -> None:
+    """Refuse a pipeline of which nothing, or not all, would be done here."""
+    parts, marks = catalog.pipelines.get(pipeline), catalog.marks
+    key = f"pipelines.{pipeline}"
+    if parts is not None and parts.broker is not None:
+        problem = "gets no orders from `torghut forward` and `torghut ta`"
+        raise CatalogError([marks.problem(f"{key}.broker", problem, "take it out, or trade with `torghut run`")])
+    if parts is not None and not parts.stages and parts.sink is None:
+        hint = "add `sink: {use: kafka}` to forward, or stages to derive"
+        raise CatalogError([marks.problem(key, "has neither stages nor a sink: nothing to do", hint)])

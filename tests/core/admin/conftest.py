@@ -186,9 +186,9 @@ def serve(kernel, tmp_path):
     started = []
 
     def start(**settings):
-        server = AdminServer(kernel, **({"port": 0, "state_dir": tmp_path} | settings))
+        server = AdminServer(**({"port": 0, "state_dir": tmp_path} | settings))
         started.append(server)
-        server.start()
+        server.start(kernel)
         return server
 
     yield start
@@ -213,8 +213,8 @@ def _servers(tmp_path_factory):
         stand.kernel = kernel
         key = repr(settings)
         if key not in servers:
-            servers[key] = AdminServer(stand, port=0, state_dir=tmp_path_factory.mktemp("state"), **settings)
-            servers[key].start()
+            servers[key] = AdminServer(port=0, state_dir=tmp_path_factory.mktemp("state"), **settings)
+            servers[key].start(stand)
         return servers[key].url
 
     yield url

@@ -68,9 +68,9 @@ def test_port_taken_is_told_with_its_mend(kernel, tmp_path, new_threads):
     """A port that another process has is named, and what to do; nothing is left behind."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        server = AdminServer(kernel, port=port, state_dir=tmp_path)
+        server = AdminServer(port=port, state_dir=tmp_path)
         with pytest.raises(StateError, match=rf"127\.0\.0\.1:{port}: Address already in use .*--port"):
-            server.start()
+            server.start(kernel)
     server.stop()
     assert list(tmp_path.iterdir()) == []
     assert new_threads() == []
@@ -80,14 +80,14 @@ def test_port_taken_is_told_with_its_mend(kernel, tmp_path, new_threads):
 def test_address_that_cannot_be_had_is_told(kernel, tmp_path, host):
     """An address of another machine, and what is none at all, is named."""
     with pytest.raises(StateError, match=f"cannot listen on {host}:0: "):
-        AdminServer(kernel, host=host, port=0, state_dir=tmp_path).start()
+        AdminServer(host=host, port=0, state_dir=tmp_path).start(kernel)
 
 
 def test_state_directory_that_cannot_be_written_is_told(kernel, tmp_path):
     """A server that could not say where it is does not start, and gives its port back."""
-    server = AdminServer(kernel, port=0, state_dir=tmp_path / "nowhere")
+    server = AdminServer(port=0, state_dir=tmp_path / "nowhere")
     with pytest.raises(StateError, match=r"admin\.json: No such file"):
-        server.start()
+        server.start(kernel)
     with socket.create_server(("127.0.0.1", int(server.url.rpartition(":")[2]))):
         pass
 
@@ -144,8 +144,8 @@ class Kernel:
         self.entered.set()
         threading.Event().wait()
 
-server = AdminServer(Kernel(), port=0, state_dir=Path(sys.argv[1]))
-server.start()
+server = AdminServer(port=0, state_dir=Path(sys.argv[1]))
+server.start(Kernel())
 connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
 connection.request("GET", "/healthz")
 assert Kernel.entered.wait(10)

@@ -24,7 +24,7 @@ class Part:
 class Clock:
     now = 0.0
 
-    def __call__(self):
+    def monotonic(self):
         return self.now
 
 
@@ -33,7 +33,7 @@ def test_all_gates_have_to_be_open():
     part = Part(auth=None, bus=AWAY)
     readiness = Readiness(part, Part(store=None))
     assert readiness.reasons() == ["bus: no broker answers (start it)"]
-    assert list(readiness.look()) == ["auth", "bus", "store"]
+    assert list(readiness.poll()) == ["auth", "bus", "store"]
     part.gates["bus"] = None
     assert readiness.reasons() == []
 
@@ -65,10 +65,10 @@ def test_another_reason_does_not_start_the_time_anew():
     """A process that is never ready is ended, though what closes its gates changes."""
     part, clock = Part(bus=AWAY), Clock()
     readiness = Readiness(part, kill_after_s=60, clock=clock)
-    readiness.look()
+    readiness.poll()
     clock.now = 40
     part.gates = {"auth": AWAY}
-    readiness.look()
+    readiness.poll()
     clock.now = 60
     assert readiness.health()
 
@@ -90,7 +90,7 @@ def test_without_a_time_it_never_dies():
     """0 turns it off."""
     clock = Clock()
     readiness = Readiness(Part(bus=AWAY), clock=clock)
-    readiness.look()
+    readiness.poll()
     clock.now = 1e9
     assert readiness.health() == []
 
@@ -99,11 +99,11 @@ def test_history_tells_when_which_gates_were_closed():
     """Each change is remembered once."""
     part, clock = Part(bus=AWAY), Clock()
     readiness = Readiness(part, clock=clock)
-    readiness.look()
-    readiness.look()
+    readiness.poll()
+    readiness.poll()
     clock.now = 3
     part.gates["bus"] = None
-    readiness.look()
+    readiness.poll()
     assert list(readiness.history) == [(0, ("bus",)), (3, ())]
 
 
@@ -128,7 +128,7 @@ class Forwarder:
         return self.readiness_of.reasons()
 
     def gates(self):
-        return {name: gate.reason if gate else "" for name, gate in self.readiness_of.look().items()}
+        return {name: gate.reason if gate else "" for name, gate in self.readiness_of.poll().items()}
 
     def metrics(self):
         return self.readiness_of.metrics() | {"ws_reconnects_total": 3}
@@ -136,8 +136,8 @@ class Forwarder:
 
 @pytest.fixture
 def url(tmp_path):
-    server = AdminServer(Forwarder(), is_probed_only=True, state_dir=tmp_path, port=0)
-    server.start()
+    server = AdminServer(state_dir=tmp_path, port=0)
+    server.start(Forwarder(), is_probed_only=True)
     yield server.url
     server.stop()
 
@@ -179,8 +179,8 @@ def test_each_class_of_trouble_is_logged_once(monkeypatch):
     readiness = Readiness(part)
     for gate in (starting, AWAY, starting, AWAY, None, AWAY):
         part.gates["bus"] = gate
-        readiness.look()
-        readiness.look()
+        readiness.poll()
+        readiness.poll()
     assert told == [
         ("not ready", {"bus": starting.reason}),
         ("not ready", {"bus": AWAY.reason}),

@@ -340,9 +340,9 @@ class Running:
 def kernel(state):
     """A kernel that runs on the state directory."""
     fake = Running()
-    server = AdminServer(fake, state_dir=state, port=0)
+    server = AdminServer(state_dir=state, port=0)
     with StateDirectory(state):
-        server.start()
+        server.start(fake)
         yield fake
         server.stop()
 
@@ -400,9 +400,9 @@ class Pipe:
 
 def test_pipeline_without_trading_that_runs_is_asked(look, state):
     """Each of its gates is a finding, with the reason where it is closed."""
-    server = AdminServer(Pipe(), is_probed_only=True, state_dir=state, port=0)
+    server = AdminServer(state_dir=state, port=0)
     with StateDirectory(state):
-        server.start()
+        server.start(Pipe(), is_probed_only=True)
         try:
             found = look()
         finally:

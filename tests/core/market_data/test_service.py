@@ -3,7 +3,7 @@
 import pytest
 
 from torghut_core.errors import CatalogError
-from torghut_core.runtime.service import Service
+from torghut_core.runtime.service import open_service
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,6 @@ def test_pipeline_that_would_do_less_than_it_says_is_refused(tmp_path, parts, sa
     """Where nothing would come out, or nobody would trade, the place is told before anything is opened."""
     catalog = tmp_path / "c.yaml"
     catalog.write_text(f"version: 1\npipelines:\n  one: {{{parts}}}\n")
-    with pytest.raises(CatalogError, match=says):
-        Service(catalog, tmp_path / "state", "one").execute()
+    with pytest.raises(CatalogError, match=says), open_service(catalog, tmp_path / "state", "one"):
+        pass
     assert not (tmp_path / "state").exists()

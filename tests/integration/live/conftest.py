@@ -113,11 +113,11 @@ class Looked(Alpaca):
     async def batches(self, size):
         async with aclosing(super().batches(size)) as stream:
             async for batch in stream:
-                closed = tuple(name for name, gate in self.readiness.look().items() if gate is not None)
+                closed = tuple(name for name, gate in self.readiness.poll().items() if gate is not None)
                 self.given.append((batch.start, batch.stop, closed))
                 yield batch
                 if not self._is_over:
-                    self.readiness.look()
+                    self.readiness.poll()
 
     def close(self):
         """It is enough; what the gates say of that is of no interest."""
@@ -127,7 +127,7 @@ class Looked(Alpaca):
     @property
     def is_filled(self):
         """Whether every gate is open but that of freshness, which closes when a tape is over."""
-        return all(gate is None for name, gate in self.readiness.look().items() if name != "freshness")
+        return all(gate is None for name, gate in self.readiness.poll().items() if name != "freshness")
 
 
 class Clock:

@@ -1,0 +1,112 @@
+"""A process's life, shared by `torghut run` and the services: its event loop, its signals, its tasks and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from torghut_core.concurrency import DaemonThreads
+from torghut_core.timestamps import SYSTEM_CLOCK, Clock
+
+HEARTBEAT_S = 0.25
+"""Seconds between two signs of life of the event loop."""
+
+
+class Life:
+    """The event loop of a process, and the signals that end it.
+
+    SIGTERM or SIGINT asks it to end in good order; a second one ends it at once.
+
+    Attributes
+    ----------
+    events : the event loop of the thread that runs it; there before it runs.
+    is_stopping : whether a signal has asked it to end.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.is_stopping = False
+        self._clock = clock
+        self._alive_at = clock.monotonic()
+        self._runner = asyncio.Runner()
+        self.events = self._runner.get_loop()
+        self.events.set_default_executor(DaemonThreads())
+        self._stopping = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._runner.close()
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Let the signals end it, and put the handlers back that were there before."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number in before:
+            signal.signal(number, self._stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run it in this thread to its end; the event loop is closed then."""
+        with self._runner:
+            self._runner.run(main)
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Have something called in the loop's thread; from any thread, and without effect once the loop is closed."""
+        with suppress(RuntimeError):
+            self.events.call_soon_threadsafe(callback)
+
+    async def stopping(self) -> None:
+        """Wait until a signal asks it to end."""
+        await self._stopping.wait()
+
+    async def heartbeat(self) -> None:
+        """Note again and again that the loop runs."""
+        while True:
+            self._alive_at = self._clock.monotonic()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last heartbeat."""
+        return self._clock.monotonic() - self._alive_at
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self.is_stopping:
+            os._exit(128 + number)
+        self.is_stopping = True
+        self.call_soon(self._stopping.set)
+
+
+async def run_until_first_ends(
+    *works: Coroutine[Any, Any, object],
+    at_end: Callable[[list[BaseException]], Awaitable[None]] | None = None,
+) -> None:
+    """Run all of these until the first ends, cancel the others, and raise the first error in their order.
+
+    `at_end` is awaited once all have ended, with their errors, before one is raised.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [each for each in ended if isinstance(each, BaseException)]
+        errors = [error for error in errors if not isinstance(error, asyncio.CancelledError)]
+        if at_end is not None:
+            await at_end(errors)
+    if errors:
+        raise errors[0]
