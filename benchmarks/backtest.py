@@ -66,8 +66,8 @@ def run_torghut(tape):
     from torghut_core.plugin_host import PluginHost
     from torghut_core.signals import MemorySignalStore
     from torghut_core.trading.engine import Engine
+    from torghut_core.trading.gates import Gates
     from torghut_core.trading.loop import Loop
-    from torghut_core.trading.risk_engine import Gates
 
     catalog = catalogs.load({"bench.yaml": CATALOG % json.dumps(str(tape))})
     generation = build(catalog, PluginHost.load(catalog.plugins.allow))

@@ -20,8 +20,8 @@ from torghut_core.reload.reloader import Reloader
 from torghut_core.signals import MemorySignalStore
 from torghut_core.timestamps import SECOND, format_timestamp
 from torghut_core.trading.engine import Engine
+from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import Loop
-from torghut_core.trading.risk_engine import Gates
 
 START = 1_767_623_400 * SECOND
 CATALOG = """

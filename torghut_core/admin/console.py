@@ -19,7 +19,8 @@ from torghut_core.errors import CatalogError, InputError, StateError
 from torghut_core.execution.controls import STATES, Control, ControlChange
 from torghut_core.generation import Generation, validate
 from torghut_core.timestamps import SECOND, format_timestamp, parse_timestamp
-from torghut_core.trading.subscription import StrategyTotals
+from torghut_core.trading.roster import StrategyState
+from torghut_core.trading.totals import StrategyTotals
 
 if TYPE_CHECKING:
     from torghut_core.runtime.run import Run
@@ -67,7 +68,7 @@ class Console:
             "degraded": bool(status.problems),
             "problems": list(status.problems),
             "pending": _fields(status.pending),
-            "quarantined": self._run.engine.quarantined,
+            "quarantined": self._run.engine.roster.quarantined,
             "restriction": self._run.gates.restriction,
             "pinned": self._run.is_pinned,
             "is_polling": self._run.watch.is_polling,
@@ -83,7 +84,7 @@ class Console:
 
     def _strategies(self, generation: Generation) -> list[dict[str, Any]]:
         engine = self._run.engine
-        states = engine.states()
+        states = engine.roster.states()
         nothing = StrategyTotals()
         return [
             {
@@ -92,7 +93,7 @@ class Console:
                 "version": each.plugin.version,
                 "code_digest": each.plugin.code_digest,
                 "enabled": each.enabled,
-                "state": states.get(each.name, "trading"),
+                "state": states.get(each.name, StrategyState.TRADING),
                 "symbols": list(each.symbols),
                 "params": dict(each.params),
                 "on_remove": each.on_remove,
@@ -100,7 +101,7 @@ class Console:
                 "decisions": totals.decisions,
                 "fills": totals.fills,
             }
-            for each in (*generation.strategies, *engine.closing)
+            for each in (*generation.strategies, *engine.roster.closing)
             for totals in (engine.totals.strategies.get(each.name, nothing),)
         ]
 
@@ -188,7 +189,7 @@ class Console:
             "control": [str(control)] if control.state != "running" else [],
             "market_data": self._run.readiness.reasons(),
             "catalog": list(self._run.reloader.status.problems),
-            "quarantine": [f"{name}: {reason}" for name, reason in sorted(self._run.engine.quarantined.items())],
+            "quarantine": [f"{name}: {reason}" for name, reason in sorted(self._run.engine.roster.quarantined.items())],
         }
         return {"ok": not any(checks.values()), "checks": checks}
 

@@ -80,7 +80,7 @@ def _replay(
 ) -> None:
     from torghut_core.cli.render import print_summary, progress
     from torghut_core.research.replay import Replay
-    from torghut_core.trading.loop import to_json
+    from torghut_core.trading.totals import to_json
 
     with Replay(catalog, tapes, state, speed=speed, on_bad_row=on_bad_row, swaps=swaps or ()) as job:
         with progress(job.total, "replay") as advance:

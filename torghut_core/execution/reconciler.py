@@ -42,7 +42,7 @@ from torghut_core.model.trading import (
 from torghut_core.ports import AuditStore, Broker
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import SECOND
-from torghut_core.trading.books import Books
+from torghut_core.trading.gateway import Gateway
 
 OURS = "tg-"
 """How the client order ids begin that torghut makes, see `client_order_id`."""
@@ -129,7 +129,7 @@ class Reconciler:
 
     Parameters
     ----------
-    blotter : our books.
+    gateway : our way to the venue, with our books.
     executor : knows what is under way.
     audit, account : where it is written down, and under which label.
 
@@ -139,10 +139,11 @@ class Reconciler:
     blocked : by symbol, how the books differ: entries in it wait.
     """
 
-    def __init__(self, books: Books, executor: Executor, audit: AuditStore, account: str) -> None:
+    def __init__(self, gateway: Gateway, executor: Executor, audit: AuditStore, account: str) -> None:
         self.last = Settled()
         self.blocked: dict[str, str] = {}
-        self._books = books
+        self._gateway = gateway
+        self._books = gateway.books
         self._executor = executor
         self._audit = audit
         self._account = account
@@ -172,7 +173,7 @@ class Reconciler:
                 self._see(order, done)
         for order in seen.done:
             with self._readable(order):
-                if not self._take_in(order, done) and self._books.knows(order.intent.client_order_id):
+                if not self._take_in(order, done) and self._books.find(order.intent.client_order_id) is not None:
                     done.news += self._learn(OrderStatus(order=order))
         for number, status in seen.found.items():
             if status is not None:
@@ -223,7 +224,7 @@ class Reconciler:
         """One of the venue's open orders."""
         number = order.intent.client_order_id
         books = self._books
-        if books.knows(number) or self._recall(number):
+        if books.find(number) is not None or self._recall(number):
             done.news += self._learn(OrderStatus(order=order))
             working = books.working.get(number)
             is_unwanted = (
@@ -258,7 +259,7 @@ class Reconciler:
     def _take_in(self, order: Order, done: Settled) -> bool:
         """Take in an order under an id of ours, where it is not written down; whether it was."""
         number, books = order.intent.client_order_id, self._books
-        if not number.startswith(OURS) or books.knows(number) or self._recall(number):
+        if not number.startswith(OURS) or books.find(number) is not None or self._recall(number):
             return False
         books.adopt(order, self._owner(order))
         logs.error("order taken in that was not written down", client_order_id=number, symbol=order.intent.symbol)
@@ -284,7 +285,7 @@ class Reconciler:
         intent, unresolved = working.order.intent, self._executor.unresolved
         if number not in unresolved and self._executor.is_under_way(intent.symbol):
             return
-        self._books.apply_updates()  # what came of it may be told already
+        self._gateway.apply_updates()  # what came of it may be told already
         if number not in self._books.working:
             return
         if working.order.venue_order_id:

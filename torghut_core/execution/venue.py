@@ -97,7 +97,7 @@ class Venue:
         orders = audit.recent_orders(self.account, now - RECENT)
         engine.books.restore(audit.positions(self.account), orders)
         self.executor.resume([order for order in orders if not is_done(order.state)])
-        self.reconciler = Reconciler(engine.books, self.executor, audit, self.account)
+        self.reconciler = Reconciler(engine.gateway, self.executor, audit, self.account)
         last = max((order.updated_at for order in orders), default=now)
         return self.settle(
             self.ask(self.reconciler.ours, dict(engine.books.moves), engine.books.spent, last - MINUTE),

@@ -1,8 +1,11 @@
-"""Interrupts plugin code that does not come back, so that one strategy cannot stop the others.
+"""Interrupts plugin code that does not return, so that one strategy cannot stop the others.
 
-While a batch is traded an alarm goes off every tenth of the budget and looks at what the loop's thread is doing. A
-plugin that is seen at work ten times in one batch has used up its budget, and `Overrun` is raised inside it. Nothing is
-measured per row: who is within the budget pays nothing.
+While a batch is traded an alarm goes off every tenth of the budget and reads from the stack what the loop's thread is
+doing. A plugin that is seen at work ten times in one batch has used up its budget, and `Overrun` is raised inside it.
+Nothing is measured per row: a plugin within its budget costs nothing.
+
+The plugin's name comes from a local variable of the kernel's function that called it. Where that function is not calling
+a plugin, or has not set the variable yet, no plugin is named and nothing is raised.
 
 Code that never returns to the interpreter (a loop inside a compiled extension) cannot be interrupted this way. The
 admin API's ``/healthz`` sees the loop stall then, or does not answer at all where that code keeps the interpreter's lock,
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import CodeType, FrameType
 
@@ -38,22 +41,30 @@ class Watchdog:
     Parameters
     ----------
     seconds : what a plugin may take of one batch.
-    callers : functions of the kernel that call a plugin, by their code: from their local variables, the plugin's name.
-    kernel : files whose functions are never interrupted, also where they work for a caller.
+    callers : functions of the kernel that call a plugin, by their code: the local variable that is the plugin's name, or
+        has it as its `name`.
+    kernel : folder of the kernel's code: a caller that calls into it is not calling a plugin.
+    uninterrupted : folder in it whose functions are never interrupted, also where a plugin has called them.
+
+    Raises
+    ------
+    ValueError : a caller has no such variable.
     """
 
-    def __init__(
-        self, seconds: float, callers: Mapping[CodeType, Callable[[Mapping[str, object]], str]], kernel: frozenset[str]
-    ) -> None:
+    def __init__(self, seconds: float, callers: Mapping[CodeType, str], *, kernel: str, uninterrupted: str) -> None:
+        for code, variable in callers.items():
+            if variable not in code.co_varnames:
+                raise ValueError(f"{code.co_qualname} has no local variable {variable!r} that names the plugin")
         self._seconds = seconds
         self._callers = callers
         self._kernel = kernel
+        self._uninterrupted = uninterrupted
         self._seen: Counter[str] = Counter()
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Take the alarm signal; give it back at the end."""
-        before = signal.signal(signal.SIGALRM, self._look)
+        before = signal.signal(signal.SIGALRM, self._check)
         try:
             yield
         finally:
@@ -70,7 +81,7 @@ class Watchdog:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _look(self, _signal: int, frame: FrameType | None) -> None:
+    def _check(self, _signal: int, frame: FrameType | None) -> None:
         name = self._at_work(frame)
         if name is not None:
             self._seen[name] += 1
@@ -80,12 +91,16 @@ class Watchdog:
 
     def _at_work(self, frame: FrameType | None) -> str | None:
         """The plugin that the interrupted code belongs to; None where it is the kernel's own."""
-        inner = None
+        called: FrameType | None = None
         while frame is not None:
-            naming = self._callers.get(frame.f_code)
-            if naming is not None:
-                return None if inner is None else naming(frame.f_locals)
-            if frame.f_code.co_filename in self._kernel:
+            variable = self._callers.get(frame.f_code)
+            if variable is not None:
+                if called is None or called.f_code.co_filename.startswith(self._kernel):
+                    return None
+                value = frame.f_locals.get(variable)
+                name = value if isinstance(value, str) else getattr(value, "name", None)
+                return name if isinstance(name, str) else None
+            if frame.f_code.co_filename.startswith(self._uninterrupted):
                 return None
-            inner, frame = frame, frame.f_back
+            called, frame = frame, frame.f_back
         return None

@@ -20,7 +20,7 @@ from torghut_core.reload.warm_up import enabled_again, warm_up
 from torghut_core.signals import SignalDatabase
 from torghut_core.telemetry import logs
 from torghut_core.trading.engine import Engine
-from torghut_core.trading.risk_engine import Gates
+from torghut_core.trading.gates import Gates
 
 ATTEMPTS = 20
 """How often a plan is made anew, each time without what was wrong with it."""
@@ -73,11 +73,11 @@ class Reloader:
     def begin(self) -> Moment:
         """What `plan` starts from; in the loop's thread, between two batches."""
         engine = self._engine
-        engine.keep_signals()
+        engine.roster.keep_signals()
         return Moment(
             engine.generation,
             frozenset(engine.holding),
-            frozenset(engine.quarantined),
+            frozenset(engine.roster.quarantined),
             engine.now,
             engine.positions,
             engine.last_account,
@@ -141,7 +141,7 @@ class Reloader:
         does not take over the state of the old, or the plan was given up.
         """
         engine = self._engine
-        if not engine.keeps_signals:
+        if not engine.roster.keeps_signals:
             return False
         if plan.waiting - engine.holding or self._changes_bars(plan, engine.holding - plan.moment.holding):
             return False
@@ -157,7 +157,7 @@ class Reloader:
             outcome = ReloadOutcome.DEGRADED if plan.problems else ReloadOutcome.APPLIED
             self._swap(plan, actor, outcome)
             changes = {"actor": actor, "since": time.time_ns()}
-        engine.forget_signals()
+        engine.roster.forget_signals()
         pause_s = time.perf_counter() - began
         on_invalid = plan.draft.catalog.on_invalid
         self._set_status(plan.problems, plan.pending, on_invalid, outcome, pause_s=pause_s, **changes)
@@ -165,7 +165,7 @@ class Reloader:
 
     def end(self) -> None:
         """No plan is under way any more, or the one that is takes too long to be waited for; in the loop's thread."""
-        self._engine.forget_signals()
+        self._engine.roster.forget_signals()
 
     def refuse(self, error: CatalogError) -> None:
         """Change nothing, and say why in the status; in the loop's thread."""

@@ -17,7 +17,7 @@ from torghut_core.reload.plan import Moment, Warmth
 from torghut_core.signals import Selection, SignalDatabase
 from torghut_core.signals.schema import KEY
 from torghut_core.telemetry import logs
-from torghut_core.trading.engine import EMPTY
+from torghut_core.trading.roster import EMPTY
 
 
 def warm_up(

@@ -27,10 +27,10 @@ from torghut_core.model.trading import Position
 from torghut_core.reload.plan import ReloadOutcome
 from torghut_core.reload.reloader import Reloader
 from torghut_core.timestamps import SECOND
-from torghut_core.trading.books import Totals
 from torghut_core.trading.engine import Engine
-from torghut_core.trading.loop import BATCH_SIZE, Loop, Result, to_json
-from torghut_core.trading.risk_engine import Gates
+from torghut_core.trading.gates import Gates
+from torghut_core.trading.loop import BATCH_SIZE, Loop
+from torghut_core.trading.totals import Result, Totals, to_json
 
 DAY = 86_400 * SECOND
 
@@ -198,7 +198,14 @@ class Replay:
 
     def result(self) -> Result:
         """The run in numbers."""
-        return Result.of(self._engine, self._engine.generation.number, self._loop.seconds)
+        engine = self._engine
+        return Result.of(
+            engine.totals,
+            final_equity=engine.account().equity,
+            digest=engine.digest,
+            generation=engine.generation.number,
+            seconds=self._loop.seconds,
+        )
 
     def example(self) -> str:
         """A decision worth explaining: the first that was denied or shrunk, else the first; "" without any."""

@@ -14,7 +14,8 @@ from torghut_core.errors import NotFoundError, reason_of
 from torghut_core.generation import LIMIT_RULES, risk_rules
 from torghut_core.model.trading import Decision, Limits, OrderType, Side, TimeInForce, Verdict
 from torghut_core.ports import Advisor, RiskContext
-from torghut_core.trading.risk_engine import KERNEL, Inputs, RiskEngine
+from torghut_core.trading.gates import KERNEL, Inputs
+from torghut_core.trading.risk_engine import RiskEngine
 
 if TYPE_CHECKING:
     from torghut_core.audit import SqlAuditStore
@@ -72,7 +73,7 @@ def verify_decision(audit: SqlAuditStore, text: str, host: PluginHost) -> Verifi
         risk_rules(catalog, host, _added(content)),
         lambda name, error: notes.append(f"{name} raised {reason_of(error)}"),
     )
-    again, _ = desk.weigh(_decision(row), inputs)
+    again, _ = desk.evaluate(_decision(row), inputs)
     differences = [
         f"{then.rule}: {_text(then)} then, {_text(now)} now"
         for then, now in zip(recorded, again, strict=False)

@@ -58,8 +58,8 @@ from torghut_core.reload.settle import settle
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.engine import Engine
+from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import Loop
-from torghut_core.trading.risk_engine import Gates
 
 BATCH_SIZE = 4096
 """Events per batch at most: a reload waits for one batch."""
@@ -450,7 +450,7 @@ class Run:
         venue, broker = self.venue, self.engine.generation.broker
         if venue is not None:
             venue.executor.close()
-            self.engine.books.apply_updates()
+            self.engine.gateway.apply_updates()
             held = venue.executor.positions()
         else:
             held = broker.positions() if broker else {}
@@ -506,7 +506,7 @@ class Run:
             control = self._apply_control()
             flatten = f"{control.reason} ({control.actor})" if control.flatten else ""
             self.engine.apply_control(flatten, time.time_ns())
-            if self.engine.books.apply_updates():
+            if self.engine.gateway.apply_updates():
                 self._soon.set()
             self._commit()
 
@@ -556,7 +556,7 @@ class Run:
 
     def _commit(self) -> None:
         """Make durable what was recorded, then let orders leave; without a database only exits do."""
-        gates, books = self.gates, self.engine.books
+        gates = self.gates
         if gates.unrecorded and self._probed:
             gates.unrecorded = self._probed
         else:
@@ -575,7 +575,7 @@ class Run:
                 gates.unrecorded = self._probed = str(error)
         if self.venue is not None:
             gates.unreconciled = self.venue.differences
-        books.dispatch(lambda intent: gates.unrecorded if intent.purpose is Purpose.ENTRY else "")
+        self.engine.gateway.dispatch(lambda intent: gates.unrecorded if intent.purpose is Purpose.ENTRY else "")
 
     def _keep_cursor(self) -> None:
         """Say how far the account was traded: with every decision, and now and then."""
@@ -613,7 +613,7 @@ class Run:
             self.universe.follow(_symbols(self.engine.generation))
             self.universe.keep(self.engine.books.symbols)
             self._note_quarantine()
-            self.engine.books.refresh()
+            self.engine.gateway.refresh()
             if self.engine.reverted:
                 self.reloader.reject_reverted()
                 await self._apply("torghut", releases=False)
@@ -622,7 +622,7 @@ class Run:
 
     def _note_quarantine(self) -> None:
         """Write down who has come into quarantine, and who has left it."""
-        known, self._quarantined = self._quarantined, self.engine.quarantined
+        known, self._quarantined = self._quarantined, self.engine.roster.quarantined
         for name in sorted(known.keys() | self._quarantined.keys()):
             reason = self._quarantined.get(name)
             if known.get(name) != reason:

@@ -8,10 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from decimal import Decimal
-from typing import Any, Self
 
-import msgspec
 import numpy as np
 
 from torghut_core.generation import Generation
@@ -25,46 +22,6 @@ BATCH_SIZE = 65_536
 
 TURN = 0.005
 """After so many seconds others of the event loop get a turn, also where the source never waits."""
-
-
-class Result(msgspec.Struct, kw_only=True):
-    """What a run came to: the object that ``--json`` prints."""
-
-    events: int
-    late: int
-    duplicates: int
-    microbars: int
-    signals: int
-    decisions: int
-    denied: int
-    orders: int
-    fills: int
-    final_equity: Decimal
-    digest: str
-    seconds: float
-    events_per_second: int
-    generation: int
-
-    @classmethod
-    def of(cls, engine: Engine, generation: int, seconds: float) -> Self:
-        """What `engine` came to in `seconds`."""
-        totals = engine.totals
-        return cls(
-            events=totals.events,
-            late=totals.late,
-            duplicates=totals.duplicates,
-            microbars=totals.microbars,
-            signals=totals.signals,
-            decisions=totals.decisions,
-            denied=totals.denied,
-            orders=totals.orders,
-            fills=totals.fills,
-            final_equity=engine.account().equity,
-            digest=engine.digest,
-            seconds=round(seconds, 3),
-            events_per_second=round(totals.events / seconds) if seconds else 0,
-            generation=generation,
-        )
 
 
 class Loop:
@@ -182,8 +139,3 @@ def _rare_collections() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-def to_json(value: Any) -> str:
-    """JSON of a result or a report, money as numbers with all their digits."""
-    return msgspec.json.Encoder(decimal_format="number", order="deterministic").encode(value).decode()

@@ -1,6 +1,6 @@
-"""Which signal rows a strategy is shown, as what, and whether its answer counts.
+"""Which signal rows a strategy is shown, and whether its answer to them counts.
 
-A route is where a generation's strategy meets the stream. What has just come in does not trade at once: a strategy
+A subscription is where a generation's strategy meets the stream. What has just come in does not trade at once: a strategy
 that is not warm is shown its rows and its answers are dropped, and new code is on trial for its first rows, with the
 old code at hand.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import repeat
-from typing import Any, TypeAlias
+from types import CodeType
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 import numpy as np
@@ -19,30 +20,18 @@ from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Signal, signal_type
 from torghut_core.model.trading import Decision
 from torghut_core.ports import Context, Strategy
+from torghut_core.trading.totals import StrategyTotals
 
 TRIAL_ROWS = 100
 """So many rows new code is on trial for."""
 
-Ask: TypeAlias = Callable[[Signal, Context], Any]
+OnSignal: TypeAlias = Callable[[Signal, Context], Any]
 Row: TypeAlias = "tuple[Subscription, Signal, Context, int, int, float]"
-"""A signal row on its way to a strategy: with position, loop time and close."""
-
-
-class StrategyTotals(msgspec.Struct):
-    """What one strategy did so far, counted."""
-
-    rows: int = 0
-    """Signal rows that it was shown."""
-    decisions: int = 0
-    denied: int = 0
-    shrunk: int = 0
-    fills: int = 0
-    failure: str = ""
-    """Why it is quarantined: it is not asked then. "" while it trades."""
+"""A signal row on its way to a strategy: with its position in the stream, the loop's time and the close."""
 
 
 class Trial(msgspec.Struct):
-    """The first rows of new code, and the route with the old code, as it was before them."""
+    """The first rows of new code, and the subscription with the old code, as it was before them."""
 
     before: Subscription
     seen: list[tuple[Signal, Context, int, float]] = []
@@ -54,62 +43,71 @@ class Subscription:
     Parameters
     ----------
     instance : the strategy with its entry.
-    number : the generation that its decisions carry.
-    totals : where its doings are counted.
+    generation : number of the generation that its decisions carry.
+    totals : where its rows and decisions are counted.
 
     Attributes
     ----------
-    on_signal : what a row is handed to.
+    on_signal : what the next row is handed to, see there.
     is_running : whether rows are selected for it.
     is_closing : it only closes what its strategy held.
-    left : rows that it has to see before its answers count, by symbol; warm symbols are not in it.
+    rows_to_warm : rows that it has to see before its answers count, by symbol; warm symbols are not in it.
+    minute, decided : decisions in this minute of the loop's time.
     """
 
-    def __init__(self, instance: StrategyInstance, number: int = 0, totals: StrategyTotals | None = None) -> None:
+    def __init__(self, instance: StrategyInstance, generation: int = 0, totals: StrategyTotals | None = None) -> None:
         self.instance = instance
         self.name = instance.name
-        self.number = number
+        self.generation = generation
         self.symbols = frozenset(instance.symbols)
         self.is_running = instance.enabled
         self.is_closing = isinstance(instance.strategy, Closing)
         self.totals = totals or StrategyTotals()
-        self.left = dict.fromkeys(self.symbols, instance.warmup) if instance.warmup else {}
+        self.rows_to_warm = dict.fromkeys(self.symbols, instance.warmup) if instance.warmup else {}
         self.minute = self.decided = 0
-        """Decisions in this minute of the loop's time."""
-        self.on_signal: Ask
-        self._until: dict[str, int] = {}
+        self.on_signal: OnSignal
+        """Swapped, not asked about for each row, because it is on the path of every row. One of five:
+
+        - the strategy's own `on_signal`: it is warm and not on trial;
+        - `_on_warm_up_signal`: until every symbol is warm and is past the rows that were shown beforehand;
+        - `_on_trial_signal`: the first `TRIAL_ROWS` rows of new code;
+        - `Closing().on_signal`: after `close`;
+        - `_ignore`: after `stop`; and after `revert` to code that reads other columns, until the next batch.
+        """
+        self._shown_until: dict[str, int] = {}
         """By symbol, the `event_ts` of the last row that was shown beforehand."""
         self._trial: Trial | None = None
         self._row = signal_type(instance.columns)
         self._wanted = np.zeros(0, bool)
-        self._settle()
+        self._choose()
 
-    def succeed(self, before: Subscription, *, is_on_trial: bool = False) -> None:
-        """Go on where the route of the generation before is: with the same strategy, or with new code on trial."""
+    def resume(self, before: Subscription, *, is_on_trial: bool = False) -> None:
+        """Resume where the subscription of the generation before is: with the same strategy, or with new code on trial."""
         known = self.symbols & before.symbols
-        self.left = {symbol: rows for symbol, rows in (self.left | before.left).items() if symbol in self.symbols}
-        for symbol in known - before.left.keys():
-            self.left.pop(symbol, None)
-        self._until = dict(before._until)
+        rows_to_warm = self.rows_to_warm | before.rows_to_warm
+        self.rows_to_warm = {symbol: rows for symbol, rows in rows_to_warm.items() if symbol in self.symbols}
+        for symbol in known - before.rows_to_warm.keys():
+            self.rows_to_warm.pop(symbol, None)
+        self._shown_until = dict(before._shown_until)
         self.minute, self.decided = before.minute, before.decided
         before_trial, before._trial = before._trial, None
         self._trial = Trial(before) if is_on_trial else before_trial
-        self._settle()
+        self._choose()
 
-    def take(self, shown: Mapping[str, tuple[int, int]]) -> None:
-        """So many rows of each symbol were shown beforehand, the last of them with this `event_ts`."""
+    def skip(self, shown: Mapping[str, tuple[int, int]]) -> None:
+        """Skip what was shown beforehand: by symbol, so many rows, and the `event_ts` of the last of them."""
         for symbol, (rows, event_ts) in shown.items():
-            self.left[symbol] = self.left.get(symbol, 0) - rows
-            self._until[symbol] = event_ts
-        self.left = {symbol: rows for symbol, rows in self.left.items() if rows > 0}
-        self._settle()
+            self.rows_to_warm[symbol] = self.rows_to_warm.get(symbol, 0) - rows
+            self._shown_until[symbol] = event_ts
+        self.rows_to_warm = {symbol: rows for symbol, rows in self.rows_to_warm.items() if rows > 0}
+        self._choose()
 
-    def go_back(self) -> Any:
-        """Leave new code that failed on trial: show the old code what it has missed, give its answer to the last row.
+    def revert(self) -> Any:
+        """Go back to the old code after new code has failed on trial: show it the rows that it has missed.
 
         Returns
         -------
-        The answer; `NotImplemented` where nothing is on trial.
+        Its answer to the last row; `NotImplemented` where nothing is on trial.
         """
         trial, self._trial = self._trial, None
         if trial is None:
@@ -118,13 +116,13 @@ class Subscription:
         self.instance = replace(
             new, strategy=old.strategy, plugin=old.plugin, columns=old.columns, warmup=old.warmup, digest=old.digest
         )
-        self.number = trial.before.number
-        self.left, self._until = trial.before.left, trial.before._until  # noqa: SLF001 - its own class
-        if old.columns != new.columns:  # these rows lack what it reads: it goes on with the next batch
+        self.generation = trial.before.generation
+        self.rows_to_warm, self._shown_until = trial.before.rows_to_warm, trial.before._shown_until  # noqa: SLF001
+        if old.columns != new.columns:  # these rows lack what it reads: it resumes with the next batch
             self._row = signal_type(old.columns)
-            self.on_signal = _nothing
+            self.on_signal = _ignore
             return None
-        self._settle()
+        self._choose()
         answer = None
         for signal, context, now, price in trial.seen:
             context.event_ts, context.now, context.price = signal.event_ts, now, price
@@ -132,56 +130,60 @@ class Subscription:
         return answer
 
     def stop(self) -> None:
-        """Ask the strategy nothing more, from this row on."""
+        """Show the strategy nothing more, from this row on."""
         self.is_running = False
-        self.on_signal = _nothing
+        self.on_signal = _ignore
 
     def close(self) -> None:
         """Only close what is held, from this row on."""
         self.is_closing = True
         self.on_signal = Closing().on_signal
 
-    def teach(self, batch: Batch, context: Callable[[str, str], Context]) -> None:
-        """Show a new strategy a batch that has gone by; nothing comes of it."""
+    def warm_up(self, batch: Batch, context: Callable[[str, str], Context]) -> None:
+        """Show a new strategy a batch that was traded before it came; its answers are dropped."""
         index = self.select(batch)
         for _, signal, view, _, now, close in self.stream(batch, index, context) if len(index) else ():
             view.event_ts, view.now, view.price = signal.event_ts, now, close
-            self._learn(signal, view)
+            self._on_warm_up_signal(signal, view)
 
-    def _settle(self) -> None:
-        """Take the shortest way for the rows to come."""
-        ask: Ask = self._learn if self.left or self._until else self.instance.strategy.on_signal
-        self.on_signal = ask if self._trial is None else self._try
+    def _choose(self) -> None:
+        """Set `on_signal` to the shortest way for the rows to come."""
+        on_signal: OnSignal = (
+            self._on_warm_up_signal if self.rows_to_warm or self._shown_until else self.instance.strategy.on_signal
+        )
+        self.on_signal = on_signal if self._trial is None else self._on_trial_signal
 
-    def _learn(self, signal: Signal, context: Context) -> Any:
-        """Show a row; the answer counts when the symbol is warm. Rows that were shown before are passed over."""
+    def _on_warm_up_signal(self, signal: Signal, context: Context) -> Any:
+        """Show a row; the answer counts when the symbol is warm. Rows that were shown before are skipped."""
         symbol = signal.symbol
-        if signal.event_ts <= self._until.get(symbol, -1):
+        if signal.event_ts <= self._shown_until.get(symbol, -1):
             return None
         answer = self.instance.strategy.on_signal(signal, context)
-        self._until.pop(symbol, None)
-        left = self.left.pop(symbol, 0)
+        self._shown_until.pop(symbol, None)
+        left = self.rows_to_warm.pop(symbol, 0)
         if left > 1:
-            self.left[symbol] = left - 1
-        if not self.left and not self._until:
-            self._settle()
+            self.rows_to_warm[symbol] = left - 1
+        if not self.rows_to_warm and not self._shown_until:
+            self._choose()
         return None if left else answer
 
-    def _try(self, signal: Signal, context: Context) -> Any:
+    def _on_trial_signal(self, signal: Signal, context: Context) -> Any:
         """Show a row to new code, and keep it for the old code."""
         trial = self._trial
         if trial is None or len(trial.seen) == TRIAL_ROWS:
             self._trial = None
-            self._settle()
+            self._choose()
             return self.on_signal(signal, context)
         trial.seen.append((signal, context, context.now, context.price))
-        ask = self._learn if self.left or self._until else self.instance.strategy.on_signal
-        return ask(signal, context)
+        on_signal = (
+            self._on_warm_up_signal if self.rows_to_warm or self._shown_until else self.instance.strategy.on_signal
+        )
+        return on_signal(signal, context)
 
     def select(self, batch: Batch) -> IntArray:
-        """Numbers of the rows at this timeframe, of these symbols, in which every column has a value."""
-        if self.on_signal is _nothing:
-            self._settle()
+        """Indices of the rows at this timeframe, of these symbols, in which every column has a value."""
+        if self.on_signal is _ignore:
+            self._choose()
         signals = batch.signals
         names = batch.symbols.names
         if len(self._wanted) != len(names):
@@ -193,7 +195,7 @@ class Subscription:
         return np.flatnonzero(mask)
 
     def stream(self, batch: Batch, index: IntArray, context: Callable[[str, str], Context]) -> Iterable[Row]:
-        """These rows, each with the strategy's view of its symbol, the position, the loop's time and the close."""
+        """These rows, each with the strategy's view of its symbol, its position, the loop's time and the close."""
         signals = batch.signals
         names = batch.symbols.names
         numbers = signals.symbol[index].tolist()
@@ -216,9 +218,16 @@ class Subscription:
             strict=False,  # `repeat` has no end
         )
 
+    CALLERS: ClassVar[dict[CodeType, str]] = {
+        _on_warm_up_signal.__code__: "self",
+        _on_trial_signal.__code__: "self",
+        revert.__code__: "self",
+    }
+    """The functions here that call a strategy, each with the local variable that names it; see `Watchdog`."""
+
 
 def interleave(streams: list[Any], indices: list[IntArray]) -> Iterator[Any]:
-    """Rows of several streams in order of their row number, streams in the order given where they share one."""
+    """Rows of several streams in order of their row index, streams in the order given where they share one."""
     iterators = [iter(stream) for stream in streams]
     rows = np.concatenate(indices)
     owner = np.repeat(np.arange(len(indices)), [len(index) for index in indices])
@@ -227,15 +236,15 @@ def interleave(streams: list[Any], indices: list[IntArray]) -> Iterator[Any]:
 
 
 class Closing(Strategy):
-    """What stands in for a strategy that is gone and whose positions are to be closed."""
+    """Stands in for a strategy that is gone and whose positions are to be closed."""
 
     def __init__(self) -> None:
         super().__init__(None)
 
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:  # noqa: ARG002 - every row will do
-        """Close what is held, once nothing works any more."""
+        """Close what is held, once no order works any more."""
         return None if context.working else context.close(because="its strategy is gone (on_remove: flatten)")
 
 
-def _nothing(_signal: Signal, _context: Context) -> None:
+def _ignore(_signal: Signal, _context: Context) -> None:
     return None

@@ -18,7 +18,7 @@ from torghut_core.audit import SqlAuditStore
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution.controls import Controls
 from torghut_core.model.trading import Account, Position
-from torghut_core.trading.risk_engine import Gates
+from torghut_core.trading.gates import Gates
 
 
 class Executor:
@@ -75,7 +75,7 @@ def make_run(tmp_path, blocked):
         )
         engine = SimpleNamespace(
             working=2,
-            quarantined={"bad": "raised"},
+            roster=SimpleNamespace(quarantined={"bad": "raised"}),
             positions={("one", "ES"): Position(quantity=3), ("two", "NQ"): Position()},
             last_account=Account(cash=1, equity=1, buying_power=1),
             generation=SimpleNamespace(number=7),

@@ -19,7 +19,7 @@ from torghut_core.reload.reloader import Reloader
 from torghut_core.signals import MemorySignalStore
 from torghut_core.timestamps import MINUTE
 from torghut_core.trading.engine import Engine
-from torghut_core.trading.risk_engine import Gates
+from torghut_core.trading.gates import Gates
 
 START = 1_767_623_400_000_000_000
 SYMBOLS = ("ES", "BTC/USD")

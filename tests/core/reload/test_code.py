@@ -162,7 +162,7 @@ def test_code_that_fails_in_its_first_rows_is_taken_back(coded, flip_host, after
     plain.trade(5)
     loop.trade(5)
     assert loop.engine.reverted["a"] == ("new", "RuntimeError: first rows")
-    assert not loop.engine.quarantined
+    assert not loop.engine.roster.quarantined
     loop.reloader.reject_reverted()
     status = loop.apply(HEAD + TWO)
     assert "strategy 'a': its first rows failed: RuntimeError: first rows" in status.problems[0]
@@ -204,7 +204,7 @@ def test_code_that_fails_after_its_trial_is_quarantined(coded, flip_host, monkey
     edit("new", New)
     loop.apply(HEAD + ONE)
     loop.trade(6)
-    assert list(loop.engine.quarantined) == ["a"]
+    assert list(loop.engine.roster.quarantined) == ["a"]
 
 
 def test_changed_parameters_with_new_code_begin_anew(coded):
@@ -268,7 +268,7 @@ def test_code_that_reads_other_columns_and_fails_is_taken_back(coded, flip_host)
     loop.apply(HEAD + ONE)
     loop.trade(3)
     assert list(loop.engine.reverted) == ["a"]
-    assert not loop.engine.quarantined
+    assert not loop.engine.roster.quarantined
     assert loop.trade(3)
     loop.reloader.reject_reverted()
     assert "first rows" in loop.apply(HEAD + ONE).problems[0]

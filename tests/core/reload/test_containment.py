@@ -38,9 +38,9 @@ def test_strategy_is_quarantined_by_name_and_the_others_decide_the_same(live, ho
     for _ in range(3):
         alone.trade()
         beside.trade()
-    assert list(beside.engine.quarantined) == ["bad"]
-    assert beside.engine.quarantined["bad"].startswith(REASONS[how])
-    assert beside.engine.states() == {"bad": "quarantined", "good": "trading"}
+    assert list(beside.engine.roster.quarantined) == ["bad"]
+    assert beside.engine.roster.quarantined["bad"].startswith(REASONS[how])
+    assert beside.engine.roster.states() == {"bad": "quarantined", "good": "trading"}
     assert alone.decisions("good") == beside.decisions("good")
     assert beside.troubles == 1
 
@@ -50,9 +50,9 @@ def test_million_decisions_are_too_many(live, monkeypatch):
     monkeypatch.setattr("torghut_core.trading.engine.MAX_DECISIONS", 3)
     loop = live(BAD % ("always", "freeze"), HEAD)
     loop.trade(5)
-    assert not loop.engine.quarantined
+    assert not loop.engine.roster.quarantined
     loop.engine.step(loop.batch(1, symbols=["ES"] * 4))
-    assert loop.engine.quarantined == {"bad": "ValueError: more than 3 decisions within a minute"}
+    assert loop.engine.roster.quarantined == {"bad": "ValueError: more than 3 decisions within a minute"}
 
 
 @pytest.mark.parametrize(("on_remove", "left"), [("freeze", 1), ("flatten", 0)])
@@ -63,7 +63,7 @@ def test_positions_of_a_quarantined_strategy_follow_on_remove(live, on_remove, l
     assert loop.held("good") == 1
     loop.engine.generation.strategies[0].strategy.rows = None  # the next row raises
     loop.trade(4)
-    assert "good" in loop.engine.quarantined
+    assert "good" in loop.engine.roster.quarantined
     assert loop.held("good") == left
 
 
@@ -82,7 +82,7 @@ def test_next_good_generation_ends_the_quarantine(live):
     loop = live(GOOD + BAD % ("raise", "freeze"), HEAD)
     loop.trade()
     loop.apply(HEAD + GOOD + (BAD % ('""', "freeze")))
-    assert loop.engine.states() == {"bad": "trading", "good": "trading"}
+    assert loop.engine.roster.states() == {"bad": "trading", "good": "trading"}
     loop.trade()
     assert loop.decisions("bad")
 
@@ -94,9 +94,9 @@ def test_operators_reload_ends_the_quarantine(live):
     loop.engine.generation.strategies[0].strategy.rows = None
     loop.trade(1)
     loop.apply(HEAD + GOOD, releases=False)
-    assert loop.engine.states() == {"good": "quarantined"}
+    assert loop.engine.roster.states() == {"good": "quarantined"}
     loop.apply(HEAD + GOOD, releases=True)
-    assert loop.engine.states() == {"good": "trading"}
+    assert loop.engine.roster.states() == {"good": "trading"}
 
 
 def test_quarantine_stays_over_changes_of_others(live):
@@ -104,7 +104,7 @@ def test_quarantine_stays_over_changes_of_others(live):
     loop = live(GOOD + BAD % ("raise", "freeze"), HEAD)
     loop.trade()
     loop.apply(HEAD + GOOD.replace("every: 2", "every: 3") + BAD % ("raise", "freeze"), releases=False)
-    assert loop.engine.states()["bad"] == "quarantined"
+    assert loop.engine.roster.states()["bad"] == "quarantined"
     rows = loop.engine.totals.strategies["bad"].rows
     loop.trade()
     assert loop.engine.totals.strategies["bad"].rows == rows
@@ -152,7 +152,7 @@ def test_strategy_that_does_not_come_back_is_interrupted(watched, hang):
     strategy.on_signal = hang
     watched.apply(HEAD + GOOD + BAD.replace("symbols", "cooldown_seconds: 1, symbols") % ('""', "freeze"))
     watched.trade()
-    assert watched.engine.quarantined == {"bad": "Overrun: it took more than 0.05 s of one batch"}
+    assert watched.engine.roster.quarantined == {"bad": "Overrun: it took more than 0.05 s of one batch"}
     assert watched.decisions("good")
 
 
@@ -161,7 +161,7 @@ def test_rule_that_does_not_come_back_denies(watched):
     watched.apply(HEAD + GOOD + "risk: [{use: cooldown}]\n")
     ((_, rule),) = watched.engine.generation.rules
     rule.check = spin
-    watched.engine._desk._plugins = [("cooldown", rule.check)]
+    watched.engine._risk_engine._plugins = [("cooldown", rule.check)]
     watched.trade(2)
     assert watched.audit.denials(watched.account)["rule-failed"] >= 1
 
@@ -171,21 +171,40 @@ def test_kernel_is_never_interrupted(watched):
     dog = watched.engine.watchdog(0.05)
     frame = sys._getframe()
     for _ in range(100):
-        dog._look(signal.SIGALRM, frame)
+        dog._check(signal.SIGALRM, frame)
     broker = watched.engine.generation.broker
     submit = broker.submit
     looks = []
 
     def slow_submit(intent):
         for _ in range(20):
-            dog._look(signal.SIGALRM, sys._getframe())
+            dog._check(signal.SIGALRM, sys._getframe())
         looks.append(intent)
         submit(intent)
 
     broker.submit = slow_submit
     watched.trade(3)
     assert looks
-    assert not watched.engine.quarantined
+    assert not watched.engine.roster.quarantined
+
+
+def test_time_of_the_broker_is_charged_to_no_strategy(watched):
+    """An open order's broker takes longer than a plugin's budget: the loop waits, and nobody is interrupted."""
+    dog = watched.engine.watchdog(0.05)
+    broker = watched.engine.generation.broker
+    advance = broker.advance
+    shown = []
+
+    def slow_advance(batch, first, stop):
+        for _ in range(20):
+            dog._check(signal.SIGALRM, sys._getframe())
+        shown.append(stop)
+        advance(batch, first, stop)
+
+    broker.advance = slow_advance
+    watched.trade(3)
+    assert len(shown) > 1
+    assert not watched.engine.roster.quarantined
 
 
 def test_overrun_is_nothing_that_a_plugin_catches():
@@ -203,6 +222,6 @@ def test_quarantine_does_not_depend_on_the_batch_size(live, on_remove):
     whole.trade(20)
     for _ in range(20):
         parts.trade(1)
-    assert whole.engine.quarantined == parts.engine.quarantined != {}
+    assert whole.engine.roster.quarantined == parts.engine.roster.quarantined != {}
     assert whole.engine.digest == parts.engine.digest
     assert whole.engine.positions == parts.engine.positions

@@ -32,13 +32,13 @@ def test_trading_goes_on_and_the_next_good_catalog_is_taken(case, live, monkeypa
     expected = (CORPUS / f"{case.stem}.txt").read_text(encoding="utf-8").splitlines()
     assert set(expected) <= set("\n".join(loop.status.problems).splitlines())
     assert not loop.status.is_good
-    kept = "flip" in loop.engine.states()
+    kept = "flip" in loop.engine.roster.states()
     loop.trade(3)
-    assert not loop.engine.quarantined
+    assert not loop.engine.roster.quarantined
     good = {"trading.yaml": live_text()}
     assert loop.apply(good).is_good
     assert loop.trade(3)
-    assert kept or "flip" in loop.engine.states()
+    assert kept or "flip" in loop.engine.roster.states()
 
 
 def live_text():

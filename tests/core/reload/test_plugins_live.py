@@ -137,7 +137,7 @@ def test_old_code_trades_on_and_the_next_good_code_is_taken(case, site, live, fl
         loop.apply(TEXT, releases=False)
     assert reason in " ".join(loop.status.problems)
     assert not loop.status.is_good
-    assert not loop.engine.quarantined
+    assert not loop.engine.roster.quarantined
     now = next(each for each in loop.engine.generation.strategies if each.name == "mine").strategy
     assert now is old
     assert len(loop.decisions("mine")) > made

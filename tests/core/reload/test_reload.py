@@ -82,10 +82,10 @@ def test_removed_strategy_follows_on_remove(live, on_remove, left, working):
     loop.trade(3)
     assert loop.held("b") == 1
     loop.apply(HEAD + FLIP)
-    assert loop.engine.states().get("b") == ("closing" if on_remove == "flatten" else None)
+    assert loop.engine.roster.states().get("b") == ("closing" if on_remove == "flatten" else None)
     loop.trade(4)
     assert loop.held("b") == left
-    assert "b" not in loop.engine.states()
+    assert "b" not in loop.engine.roster.states()
     assert [reason for *_, reason, _ in loop.decisions("b")][1:] == (
         ["its strategy is gone (on_remove: flatten)"] if on_remove == "flatten" else []
     )
@@ -105,8 +105,9 @@ def test_fill_of_a_strategy_that_is_long_gone_still_counts(live):
         price=Decimal(100), fee=Decimal(0), event_ts=loop.engine.now,
     )  # fmt: skip
     said = [Report(client_order_id=late, event=OrderEvent.FILL, event_ts=loop.engine.now, fill=fill)]
-    books._broker.updates = lambda: [said.pop()] if said else []
-    books.apply_updates()
+    gateway = loop.engine.gateway
+    gateway._broker.updates = lambda: [said.pop()] if said else []
+    gateway.apply_updates()
     assert loop.held("b") == 1
     assert loop.engine.totals.strategies["b"].fills == 1
 
@@ -140,7 +141,7 @@ def test_symbol_taken_out_follows_on_remove_of_the_entry_that_stays(live):
     loop.apply(HEAD + TWO.replace("[ES, BTC/USD]", "[ES], on_remove: flatten"))
     loop.trade(3)
     assert loop.held("b", "BTC/USD") == 0
-    assert loop.engine.states()["b"] == "trading"
+    assert loop.engine.roster.states()["b"] == "trading"
 
 
 def test_removed_and_listed_again_goes_on_with_its_position(live):
@@ -160,7 +161,7 @@ def test_merge_leaves_what_is_no_longer_listed(live):
     loop = live(TWO)
     loop.trade(2)
     loop.apply("mode: merge\n" + HEAD + FLIP)
-    assert loop.engine.states() == {"a": "trading", "b": "trading"}
+    assert loop.engine.roster.states() == {"a": "trading", "b": "trading"}
     assert "b" in [entry.name for entry in loop.engine.generation.catalog.strategies]
 
 
@@ -217,7 +218,7 @@ def test_changed_parameters_warm_up_from_the_signal_store(live):
     (instance,) = loop.engine.generation.strategies
     assert instance.strategy.rows == {"ES": 5}
     assert len(loop.decisions("a")) == made
-    assert loop.engine.states() == {"a": "trading"}
+    assert loop.engine.roster.states() == {"a": "trading"}
     assert loop.trade(2)
 
 
@@ -226,9 +227,9 @@ def test_strategy_does_not_trade_before_it_is_warm(live):
     loop = live(FLIP)
     loop.trade(2)
     loop.apply(HEAD + TWO.replace("every: 2", "every: 1, warmup: 5"))
-    assert loop.engine.states()["b"] == "warming"
+    assert loop.engine.roster.states()["b"] == "warming"
     loop.trade(3)
-    assert loop.engine.states()["b"] == "trading"
+    assert loop.engine.roster.states()["b"] == "trading"
     assert loop.decisions("b") == []
     loop.trade(1)
     assert len(loop.decisions("b")) == 2
@@ -292,7 +293,7 @@ def test_entry_whose_name_cannot_be_read_takes_nobody_out(live):
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES], on_remove: flatten"))
     loop.trade(3)
     loop.apply(HEAD + TWO.replace("name: b", "nam: b"))
-    assert loop.engine.states() == {"a": "trading", "b": "trading"}
+    assert loop.engine.roster.states() == {"a": "trading", "b": "trading"}
     assert loop.held("b") == 1
 
 
@@ -386,7 +387,7 @@ def test_plan_that_was_given_up_is_not_taken_up(live):
     draft = load_draft({"t": HEAD + FLIP.replace("[ES]}", "[ES], params: {warmup: 2}}")})
     plan = loop.reloader.plan(draft, loop.reloader.begin())
     loop.reloader.end()
-    assert not loop.engine.keeps_signals
+    assert not loop.engine.roster.keeps_signals
     assert not loop.reloader.apply(plan, "me")
     assert loop.engine.generation.number == 1
 
@@ -398,4 +399,4 @@ def test_wrong_entry_of_a_disabled_strategy_is_no_generation(live):
     loop.trade(3)
     status = loop.apply(HEAD + text % (-1, "true"))
     assert len(status.problems) == 1
-    assert (loop.engine.generation.number, loop.engine.states()) == (1, {"a": "disabled"})
+    assert (loop.engine.generation.number, loop.engine.roster.states()) == (1, {"a": "disabled"})

@@ -59,8 +59,8 @@ def check_books(loop):
     assert {key: context.working for key, context in contexts.items() if context.working} == {
         key: units for key, units in open_units.items() if units
     }
-    for name, state in engine.states().items():
-        assert (state == "quarantined") == (name in engine.quarantined)
+    for name, state in engine.roster.states().items():
+        assert (state == "quarantined") == (name in engine.roster.quarantined)
 
 
 @settings(max_examples=150)
@@ -78,4 +78,4 @@ def test_books_add_up_whatever_is_taken_up(live_of, first, steps, latency):
             loop.trade(minutes)
         check_books(loop)
         if mode == "sync" and status.is_good:
-            assert {name for name, state in loop.engine.states().items() if state != "closing"} == set(catalog)
+            assert {name for name, state in loop.engine.roster.states().items() if state != "closing"} == set(catalog)

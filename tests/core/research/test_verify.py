@@ -26,7 +26,8 @@ from torghut_core.model.trading import decision_hash
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Broker
 from torghut_core.research.verify import verify_decision
-from torghut_core.trading.risk_engine import Gates, RiskEngine
+from torghut_core.trading.gates import Gates
+from torghut_core.trading.risk_engine import RiskEngine
 
 CATALOG = """
 version: 1

@@ -14,7 +14,7 @@ from torghut_core.model.market import Signals
 from torghut_core.model.trading import Limits, Outcome, Verdict
 from torghut_core.ports import RiskRule, Strategy
 from torghut_core.trading.engine import Engine
-from torghut_core.trading.risk_engine import Gates
+from torghut_core.trading.gates import Gates
 
 HOUR = 3_600_000_000_000
 START = 1_767_614_400_000_000_000  # 2026-01-05T12:00Z

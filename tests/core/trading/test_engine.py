@@ -16,7 +16,7 @@ from torghut_core.model.trading import Limits, OrderEvent, Report, Side
 from torghut_core.ports import Strategy
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.engine import Engine
-from torghut_core.trading.risk_engine import Gates
+from torghut_core.trading.gates import Gates
 
 MINUTE = 60 * SECOND
 START = 1_767_571_200 * SECOND
@@ -309,7 +309,7 @@ def test_order_to_a_venue_leaves_only_when_it_is_let_go():
     engine.step(batch_of([100.0]))
     assert venue.sent == []
     audit.commit()
-    engine.books.dispatch()
+    engine.gateway.dispatch()
     (order,) = audit.orders("test-1")
     assert [intent.client_order_id for intent in venue.sent] == [order["client_order_id"]]
 
@@ -319,7 +319,7 @@ def test_order_that_may_not_leave_is_taken_back():
     venue = Venue()
     engine, audit = engine_of(instance("buyer", Scripted(flip)), broker=venue)
     engine.step(batch_of([100.0]))
-    engine.books.dispatch(lambda intent: f"no {intent.purpose}")
+    engine.gateway.dispatch(lambda intent: f"no {intent.purpose}")
     audit.commit()
     (order,) = audit.orders("test-1")
     assert (venue.sent, engine.working, order["state"], order["reason"]) == ([], 0, "canceled", "not sent: no entry")
@@ -332,7 +332,7 @@ def bought(quantity=1):
         instance("buyer", Scripted(lambda s, c: c.buy(quantity, because="x") if c.is_flat else None)), broker=venue
     )
     engine.step(batch_of([100.0]))
-    engine.books.dispatch()
+    engine.gateway.dispatch()
     return engine, venue, venue.sent[0], audit
 
 

@@ -11,7 +11,8 @@ from torghut_testing import decision, risk_context
 from torghut_core.model.trading import OrderType, Outcome, TimeInForce, Verdict
 from torghut_core.ports import Broker, Capabilities, RiskRule
 from torghut_core.timestamps import SECOND
-from torghut_core.trading.risk_engine import Gates, Inputs, RiskEngine
+from torghut_core.trading.gates import Gates, Inputs
+from torghut_core.trading.risk_engine import RiskEngine
 
 
 class Wholes:
@@ -175,7 +176,7 @@ def test_verdicts_are_found_again_from_what_is_written_down(gates):
     verdicts, quantity, inputs = desk.judge(proposed, shown.price_ts, lambda: shown, is_enabled=True, is_allowed=True)
     again = msgspec.convert(json.loads(msgspec.json.encode(inputs)), Inputs)
     other = RiskEngine(Gates(), lambda _: "nothing at all", [], rules, lambda *_: None)
-    assert other.weigh(proposed, again) == (verdicts, quantity)
+    assert other.evaluate(proposed, again) == (verdicts, quantity)
 
 
 def test_every_rule_is_asked_after_a_denial():
@@ -214,7 +215,7 @@ def test_inputs_are_those_of_the_moment():
     verdicts, _, inputs = desk.judge(proposed, proposed.decided_at, risk_context, is_enabled=True, is_allowed=True)
     gates.control = "halted"
     assert inputs.gates.control == "running"
-    assert desk.weigh(proposed, inputs)[0] == verdicts
+    assert desk.evaluate(proposed, inputs)[0] == verdicts
 
 
 def test_no_rule_speaks_as_the_kernel():

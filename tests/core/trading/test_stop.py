@@ -12,7 +12,7 @@ from torghut_core.model.market import Signals
 from torghut_core.model.trading import Limits, OrderState, OrderType
 from torghut_core.ports import Strategy
 from torghut_core.trading.engine import FLATTEN_AGAIN, Engine
-from torghut_core.trading.risk_engine import Gates
+from torghut_core.trading.gates import Gates
 
 MINUTE = 60_000_000_000
 START = 1_378_000_800_000_000_000  # 2013: a tape of long ago
@@ -109,7 +109,7 @@ def test_flatten_is_tried_again_where_the_order_came_to_nothing():
     stream.gates.control = "halted"
     for seconds in (0, FLATTEN_AGAIN - 1, FLATTEN_AGAIN):
         stream.engine.apply_control("enough", NOW + seconds)
-        stream.engine.books.cancel()
+        stream.engine.gateway.cancel()
     assert [order[0] for order in stream.orders()] == ["buy", "sell", "sell"]
 
 

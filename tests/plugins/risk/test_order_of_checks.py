@@ -6,7 +6,8 @@ from pathlib import Path
 from torghut_risk import NoShorts, WashTrade
 from torghut_testing import decision, risk_context
 
-from torghut_core.trading.risk_engine import Gates, RiskEngine
+from torghut_core.trading.gates import Gates
+from torghut_core.trading.risk_engine import RiskEngine
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "risk.md"
 ROW = re.compile(r"^\| (\d+) \| `([a-z-]+)`", re.MULTILINE)

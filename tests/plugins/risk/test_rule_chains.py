@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torghut_testing import decision, decisions, registered, risk_context, risk_contexts
 
 from torghut_core import Decision, Outcome, RiskContext, Verdict
-from torghut_core.trading.risk_engine import Gates, RiskEngine
+from torghut_core.trading.gates import Gates
+from torghut_core.trading.risk_engine import RiskEngine
 
 RULES = registered(torghut_risk, "register_risk_rules")
 OPEN = Gates(trading_enabled=True, price_max_age_ns=2**62)

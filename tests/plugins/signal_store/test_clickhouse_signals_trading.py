@@ -14,8 +14,8 @@ from torghut_core.model.trading import Limits
 from torghut_core.runtime.run import Run
 from torghut_core.signals import MemorySignalStore
 from torghut_core.trading.engine import Engine
+from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import Loop
-from torghut_core.trading.risk_engine import Gates
 
 MINUTE = 60 * SECOND
 

@@ -29,7 +29,9 @@ from torghut_core.execution.executor import Executor
 from torghut_core.execution.reconciler import Reconciler, look
 from torghut_core.model.trading import Decision, Order, OrderState, OrderStatus, Position
 from torghut_core.timestamps import SECOND
-from torghut_core.trading.books import Books, Totals
+from torghut_core.trading.books import Books
+from torghut_core.trading.gateway import VenueGateway
+from torghut_core.trading.totals import Totals
 
 S = OrderState
 ACCOUNT = "test"
@@ -231,8 +233,15 @@ class Desk:
         self.totals = Totals()
         self.executor = Executor(venue, permits, threads=0)
         self.executor._random.seed(0)
-        self.books = Books(self.executor, ACCOUNT, self.audit, self.totals, [], lambda *_: None)
-        self.reconciler = Reconciler(self.books, self.executor, self.audit, ACCOUNT)
+        self.books = Books(
+            ACCOUNT, self.audit, self.totals, [], lambda *_: None, self, venue.usual_time_in_force, is_simulated=False
+        )
+        self.gateway = VenueGateway(self.executor, self.books)
+        self.reconciler = Reconciler(self.gateway, self.executor, self.audit, ACCOUNT)
+
+    def account(self):
+        """What a context sees of the account."""
+        return self.gateway.account()
 
     def send(self, intent):
         """Decide, write down and hand over; it leaves when `run` is called."""
@@ -248,16 +257,16 @@ class Desk:
             decision_hash=intent.client_order_id,
         )
         self.audit.record_decision(decision, {}, [], intent)
-        self.books.send(intent, self.books.context(intent.strategy_id, intent.symbol), Decimal(0))
+        self.gateway.send(intent, self.books.context(intent.strategy_id, intent.symbol), Decimal(0))
 
     def run(self):
         """Let everything leave that is to leave, and hear of it."""
         self.audit.commit()
-        self.books.dispatch()
+        self.gateway.dispatch()
         while self.executor._queue:
             if not self.executor.run_one():
                 self.clock.pass_(self.executor._queue[0][0] - self.clock.monotonic())
-        self.books.apply_updates()
+        self.gateway.apply_updates()
 
     def look(self, since=None):
         return look(self.venue, self.reconciler.ours, dict(self.books.moves), self.books.spent, since)
@@ -281,7 +290,7 @@ class Desk:
         return msgspec.to_builtins(
             [
                 {number: working.order for number, working in books.working.items()},
-                {number: working.order for number, working in books._ended.items()},
+                {number: working.order for number, working in books._done.items()},
                 {str(key): position for key, position in books.positions.items()},
                 books.nets,
                 books.foreign,

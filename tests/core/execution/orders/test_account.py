@@ -26,7 +26,7 @@ def buy(desk, venue, intent):
         desk.send(intent(number, symbol, Side.BUY, quantity, strategy_id=strategy))
         desk.run()
         venue.fill(number, quantity)
-        desk.books.apply_updates()
+        desk.gateway.apply_updates()
 
     return bought
 
@@ -101,11 +101,11 @@ def test_fee_is_known_after_a_restart(desk, venue, buy):
 
 def test_purchase_lowers_the_buying_power_at_once(desk, venue, buy):
     """What the venue said of the account is older than the fill, and money is not spent twice."""
-    before = desk.books.account().buying_power
+    before = desk.gateway.account().buying_power
     buy("10")
-    assert desk.books.account().buying_power == before - 1000
+    assert desk.gateway.account().buying_power == before - 1000
     desk.settle()
-    assert desk.books.account().buying_power == before - 1000 == venue.cash
+    assert desk.gateway.account().buying_power == before - 1000 == venue.cash
 
 
 def test_look_that_began_before_a_purchase_does_not_hide_it(desk, buy):
@@ -114,16 +114,16 @@ def test_look_that_began_before_a_purchase_does_not_hide_it(desk, buy):
     before = seen.account.buying_power
     buy("10")
     desk.reconciler.settle(seen)
-    assert desk.books.account().buying_power == before - 1000
+    assert desk.gateway.account().buying_power == before - 1000
 
 
 def test_sale_does_not_raise_the_buying_power_before_the_venue_says_so(desk, venue, buy, intent):
     """Proceeds may have to settle first."""
     buy("10")
     desk.settle()
-    before = desk.books.account().buying_power
+    before = desk.gateway.account().buying_power
     desk.send(intent("tg-sale", COIN, Side.SELL, "10"))
     desk.run()
     venue.fill("tg-sale", "10")
-    desk.books.apply_updates()
-    assert desk.books.account().buying_power == before
+    desk.gateway.apply_updates()
+    assert desk.gateway.account().buying_power == before

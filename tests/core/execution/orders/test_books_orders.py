@@ -22,18 +22,18 @@ def test_nothing_leaves_before_it_is_dispatched(desk, intent):
 def test_order_that_is_canceled_in_the_outbox_never_leaves(desk, intent):
     """A cancel before the order left takes it back; the venue hears of neither."""
     desk.send(intent())
-    desk.books.cancel()
+    desk.gateway.cancel()
     desk.run()
     assert desk.venue.calls == []
     assert desk.books.working == {}
-    assert desk.audit.find_order("test", "tg-1").reason == "not sent: canceled before it left"
+    assert desk.audit.find_order("test", "tg-1").reason == "not sent: canceled before it was sent"
 
 
 def test_what_may_not_leave_is_taken_back_and_the_rest_goes(desk, intent):
     """Only what is refused stays, and it is written down why."""
     desk.send(intent())
     desk.send(intent("tg-2"))
-    desk.books.dispatch(lambda each: "no database" if each.client_order_id == "tg-1" else "")
+    desk.gateway.dispatch(lambda each: "no database" if each.client_order_id == "tg-1" else "")
     desk.run()
     assert desk.venue.placed == {"tg-2": 1}
     assert desk.audit.find_order("test", "tg-1").reason == "not sent: no database"
@@ -44,10 +44,10 @@ def test_that_it_was_sent_is_no_news_of_an_order_that_has_gone_on(desk, intent, 
     """A cancel that was asked for, or a look that was settled, before SUBMIT is heard makes nothing illegal."""
     desk.send(intent())
     desk.audit.commit()
-    desk.books.dispatch()
+    desk.gateway.dispatch()
     desk.executor.run_one()
     if act == "cancel":
-        desk.books.cancel()
+        desk.gateway.cancel()
     else:
         desk.settle()
     desk.run()
@@ -70,10 +70,10 @@ def test_refused_cancel_that_was_asked_for_lets_the_order_work_on(desk, intent):
     desk.send(intent())
     desk.run()
     desk.venue.script["cancel"].append("refused")
-    desk.books.cancel()
+    desk.gateway.cancel()
     desk.run()
     assert desk.books.working["tg-1"].order.state is S.ACCEPTED
-    desk.books.cancel()
+    desk.gateway.cancel()
     desk.run()
     assert desk.venue.book["tg-1"].state is S.CANCELED
 
@@ -92,10 +92,10 @@ def test_position_that_was_handed_over_is_the_heirs_after_a_restart(desk, intent
     desk.send(intent(strategy_id="one"))
     desk.run()
     desk.venue.fill("tg-1", 4)
-    desk.books.apply_updates()
+    desk.gateway.apply_updates()
     desk.books.hand_over("one", "two", "ES")
     desk.venue.fill("tg-1", 3)
-    desk.books.apply_updates()
+    desk.gateway.apply_updates()
     later = desk.again()
     held = {key: position.quantity for key, position in later.books.positions.items() if position.quantity}
     assert held == {("two", "ES"): Decimal(7)}
@@ -106,10 +106,10 @@ def test_fill_of_an_exit_closes_what_is_held(desk, intent):
     desk.send(intent())
     desk.run()
     desk.venue.fill("tg-1", 10)
-    desk.books.apply_updates()
+    desk.gateway.apply_updates()
     desk.send(intent("tg-2", side=Side.SELL))
     desk.run()
     desk.venue.fill("tg-2", 10)
-    desk.books.apply_updates()
+    desk.gateway.apply_updates()
     assert desk.books.nets == {}
     assert desk.books.working == {}

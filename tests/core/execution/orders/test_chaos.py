@@ -199,7 +199,7 @@ class World:
                 self.unwritten.add(intent.client_order_id)
             return ""
 
-        desk.books.dispatch(refusal)
+        desk.gateway.dispatch(refusal)
 
     # The steps.
 
@@ -229,12 +229,12 @@ class World:
         desk = self.desk
         if self.is_halted or desk.audit.is_known(ACCOUNT, intent.client_order_id):
             return
-        if desk.books.knows(intent.client_order_id):  # taken in from the venue
+        if desk.books.find(intent.client_order_id):  # taken in from the venue
             return
         desk.send(intent)
 
     def hear(self):
-        self.desk.books.apply_updates()
+        self.desk.gateway.apply_updates()
         self.commit()
 
     def work(self, times):
@@ -257,9 +257,9 @@ class World:
             self.commit()
 
     def cancel(self, strategy, symbol):
-        books = self.desk.books
-        books.cancel(strategy, symbol)
-        waiting = {intent.client_order_id for intent in books.outbox}
+        books, gateway = self.desk.books, self.desk.gateway
+        gateway.cancel(strategy, symbol)
+        waiting = {intent.client_order_id for intent in gateway.outbox}
         self.withdrawn |= waiting - books.working.keys()
         for number in waiting & books.working.keys():
             intent = books.working[number].order.intent
@@ -276,7 +276,7 @@ class World:
     def apply_control(self):
         """What the loop does while it is halted."""
         if self.is_halted:
-            self.desk.books.cancel()
+            self.desk.gateway.cancel()
 
     def release(self):
         self.is_halted = False
@@ -373,7 +373,7 @@ class World:
         quiet = 0
         for _ in range(40):
             calls = len(self.venue.calls)
-            self.desk.books.apply_updates()
+            self.desk.gateway.apply_updates()
             self.commit()
             self.desk.run()
             asked = len(self.venue.calls) - calls

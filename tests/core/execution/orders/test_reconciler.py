@@ -61,7 +61,7 @@ class Pair:
         signed = 1 if self.intent.side is Side.BUY else -1
         if self.here is not None:
             desk.send(self.intent)
-            books.outbox.clear()
+            desk.gateway.outbox.clear()
             if self.here == "sent":
                 books.apply_report(told(number, E.SUBMIT, venue=""))
             elif self.here == "lost":
@@ -107,7 +107,7 @@ def test_books_converge(venue_type, desk_type, clock, intent, data):
     theirs = {number: msgspec.structs.replace(venue.book[number]) for number in foreign}
     venue.calls.clear()
     if data.draw(st.booleans(), "news is heard"):
-        desk.books.apply_updates()
+        desk.gateway.apply_updates()
     venue.news.clear()
     is_restart = data.draw(st.booleans(), "restart")
     since = data.draw(st.sampled_from([None, LONG_AGO]), "done since") if is_restart else None
@@ -200,10 +200,10 @@ def test_what_the_executor_told_comes_before_what_the_look_missed(desk, intent):
     desk.send(intent())
     seen = desk.look()
     desk.audit.commit()
-    desk.books.dispatch()
+    desk.gateway.dispatch()
     desk.executor.run_one()
     desk.reconciler.settle(seen)
-    desk.books.apply_updates()
+    desk.gateway.apply_updates()
     assert desk.totals.illegal_reports == 0
     assert desk.totals.rejected == 1
 
@@ -214,7 +214,7 @@ def test_position_that_moved_during_the_look_is_not_compared(desk, intent):
     desk.run()
     seen = desk.look()
     desk.venue.fill("tg-1", 4)
-    desk.books.apply_updates()
+    desk.gateway.apply_updates()
     assert desk.reconciler.settle(seen).suspects == {}
     desk.clock.pass_(1)
     assert desk.settle().suspects == {}
@@ -225,7 +225,7 @@ def test_order_of_ours_that_is_not_written_down_is_taken_in(desk, intent):
     desk.send(intent(strategy_id="two"))
     desk.run()
     desk.venue.fill("tg-1", 10)
-    desk.books.apply_updates()
+    desk.gateway.apply_updates()
     desk.audit.commit()
     desk.venue.submit(intent("tg-9", side=Side.SELL, strategy_id="?"))
     desk.venue.fill("tg-9", 4)
@@ -243,7 +243,7 @@ def test_order_of_somebody_else_is_told_of_and_left_alone(desk, intent):
     desk.venue.calls.clear()
     assert desk.settle().foreign == ["x-1"]
     desk.venue.end("x-1", S.CANCELED)
-    desk.books.apply_updates()
+    desk.gateway.apply_updates()
     assert desk.settle().foreign == []
     assert {kind for kind, _ in desk.venue.calls} == {"orders"}
 
@@ -313,7 +313,7 @@ def test_fill_while_nobody_was_there_counts(desk, intent):
     desk.send(intent())
     desk.run()
     desk.venue.end("tg-1", S.CANCELED)
-    desk.books.apply_updates()
+    desk.gateway.apply_updates()
     desk.audit.commit()
     desk.venue.fill("tg-1", 4)
     desk.venue.news.clear()
@@ -346,7 +346,7 @@ def test_difference_is_accepted_as_it_was_seen(desk, intent):
         desk.clock.pass_(1)
         desk.settle()
     desk.venue.fill("tg-1", 4)
-    desk.books.apply_updates()
+    desk.gateway.apply_updates()
     assert desk.reconciler.accept("ES", "it was me", "ops") == 3
     assert desk.books.net("ES") == desk.venue.held["ES"] == 7
 

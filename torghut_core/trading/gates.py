@@ -1,0 +1,134 @@
+"""The kernel's own gates: what has to be true for any order to be sent. No plugin can open one.
+
+The verdicts depend on the decision and on `Inputs`, and on nothing else; the order of the gates is fixed (``docs/risk.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Literal
+
+import msgspec
+
+from torghut_core.model.trading import ZERO, ControlState, Decision, Outcome, Verdict
+from torghut_core.ports import RiskContext
+from torghut_core.timestamps import SECOND
+
+KERNEL = "kernel"
+"""The `rule` of a gate's verdict."""
+
+
+class Gates(msgspec.Struct, kw_only=True, gc=False):
+    """The state of the gates. Changed by an operator or the kernel, never by a plugin.
+
+    Attributes
+    ----------
+    trading_enabled : ``TRADING_ENABLED``, or a replay.
+    is_live : orders go to real money; needs `mode` live, `live_enabled` and `live_account`, the three switches.
+    mode, live_enabled, live_account : ``TRADING_MODE``, ``TRADING_LIVE_ENABLED`` and ``TRADING_LIVE_ACCOUNT``.
+    control, control_reason : the operator's control, see `controls`.
+    restriction : "", `reduce_only` (a decision may only make a position smaller) or `halt`; because the catalog is wrong
+        and says so in `on_invalid`.
+    unrecorded : why the audit database cannot be written now, "" while it can: until then entries are denied.
+    unready : why the market data cannot be traded on now, "" while it can: until then entries are denied.
+    unreconciled : by symbol, how our books and the venue's differ: entries in it are denied. Replaced, never changed.
+    price_max_age_ns : how old the price of a decision may be, nanoseconds (``TRADING_PRICE_LOOKBACK_MINUTES``).
+    """
+
+    trading_enabled: bool = False
+    is_live: bool = False
+    mode: str = "paper"
+    live_enabled: bool = False
+    live_account: str = ""
+    control: ControlState = "running"
+    control_reason: str = ""
+    restriction: Literal["", "reduce_only", "halt"] = ""
+    unrecorded: str = ""
+    unready: str = ""
+    unreconciled: Mapping[str, str] = {}
+    price_max_age_ns: int = 300 * SECOND
+
+    @property
+    def has_switches(self) -> bool:
+        """Whether all three switches of live trading are set."""
+        return self.mode == "live" and self.live_enabled and bool(self.live_account)
+
+    def exits_only(self, symbol: str) -> list[tuple[str, str]]:
+        """What denies entries in a symbol and lets exits pass: codes, each with its reason."""
+        if self.control not in _EXITS_ONLY and not (
+            self.restriction or self.unrecorded or self.unready or self.unreconciled
+        ):
+            return _NOTHING
+        found = [(_EXITS_ONLY[self.control], self.control_reason)] if self.control in _EXITS_ONLY else []
+        if self.restriction == "reduce_only":
+            found.append(("reduce-only", "the catalog is wrong (on_invalid)"))
+        if self.unrecorded:
+            found.append(("unrecorded", self.unrecorded))
+        if self.unready:
+            found.append(("not-ready", self.unready))
+        if symbol in self.unreconciled:
+            found.append(("unreconciled", self.unreconciled[symbol]))
+        return found
+
+
+_NOTHING: list[tuple[str, str]] = []
+_EXITS_ONLY = {"pause_entries": "pause-entries", "reduce_only": "reduce-only"}
+
+
+class Inputs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """All that the verdicts on a decision depend on, besides the decision and the rules' code.
+
+    `is_enabled`, `is_allowed`: whether the strategy is enabled, and whether the symbol is one of its own. `objection`:
+    why the broker would not take the order (`Broker.objection`). `price_ts`: when its price was known, ns; None when no
+    price is known, and then no plugin is asked. `context` is None where neither a gate nor a plugin needed it.
+    `generation`: whose advisors and rules were asked.
+    """
+
+    gates: Gates
+    is_enabled: bool
+    is_allowed: bool
+    objection: str
+    price_ts: int | None
+    context: RiskContext | None = None
+    generation: int = 0
+
+
+def has_valid_quantity(decision: Decision) -> bool:
+    """Whether the quantity is a number above zero."""
+    return decision.quantity.is_finite() and decision.quantity > 0
+
+
+def gate_verdicts(decision: Decision, inputs: Inputs, is_valid: bool) -> list[Verdict]:
+    """The gates' verdicts: first those that deny everything, then those that only exits pass."""
+    gates, price_ts = inputs.gates, inputs.price_ts
+    verdicts = [
+        _verdict("trading-enabled", gates.trading_enabled, "", "" if gates.trading_enabled else "true"),
+        _verdict("mode", True, "paper") if not gates.is_live else _verdict("mode", gates.has_switches, "live"),
+        _verdict("kill-switch", True)
+        if gates.control != "halted"
+        else _verdict("kill-switch", False, gates.control_reason),
+        _verdict("strategy-enabled", inputs.is_enabled),
+        _verdict("symbol-allowed", inputs.is_allowed, decision.symbol),
+        _verdict("broker-capable", not inputs.objection, inputs.objection),
+        _verdict("price-present", price_ts is not None),
+    ]
+    if price_ts is not None:
+        age, limit = decision.decided_at - price_ts, gates.price_max_age_ns
+        verdicts.append(_verdict("price-fresh", age <= limit, f"{age // SECOND} s", f"{limit // SECOND} s"))
+    verdicts.append(_verdict("quantity-valid", is_valid, str(decision.quantity), "> 0"))
+    if gates.restriction == "halt":
+        verdicts.append(_verdict("halted", False))
+    closed = gates.exits_only(decision.symbol)
+    if closed:
+        closable = ZERO if inputs.context is None else inputs.context.closable(decision.action)
+        is_exit = decision.quantity <= closable
+        verdicts += [
+            _verdict(code, is_exit, reason, "" if is_exit else f"exits: {closable}") for code, reason in closed
+        ]
+    return verdicts
+
+
+@lru_cache(maxsize=4096)  # most decisions pass the same gates in the same way
+def _verdict(code: str, is_open: bool, value: str = "", limit: str = "") -> Verdict:
+    return Verdict(KERNEL, Outcome.ALLOW if is_open else Outcome.DENY, code, value, limit)

@@ -1,0 +1,236 @@
+"""The strategies that are subscribed to the stream: those of the generation, and those gone that still close positions.
+
+Also what happens to positions when a strategy, or a symbol of it, goes: kept, closed or handed over, as its `on_remove`
+says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from enum import StrEnum
+from itertools import chain
+from types import MappingProxyType
+from typing import Any
+
+from torghut_core.catalog import OnRemove
+from torghut_core.errors import reason_of
+from torghut_core.generation import Generation, StrategyInstance, has_same_terms
+from torghut_core.model.market import Batch
+from torghut_core.plugin_host.watchdog import FROM_PLUGINS
+from torghut_core.telemetry import logs
+from torghut_core.trading.gateway import Gateway
+from torghut_core.trading.subscription import Closing, Row, Subscription, interleave
+from torghut_core.trading.totals import Totals
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class StrategyState(StrEnum):
+    """What a strategy does."""
+
+    TRADING = "trading"
+    WARMING = "warming"
+    """It is shown rows, and its answers do not count in every symbol yet."""
+    DISABLED = "disabled"
+    QUARANTINED = "quarantined"
+    CLOSING = "closing"
+    """It is gone from the catalog, and its positions are being closed."""
+
+
+class Roster:
+    """The subscriptions of one generation after the other.
+
+    Parameters
+    ----------
+    generation : the first one.
+    gateway : cancels the orders of strategies that go; its books say what they hold.
+    totals : counts rows and decisions of each strategy.
+    on_trouble : called when a strategy was quarantined.
+    """
+
+    def __init__(
+        self, generation: Generation, gateway: Gateway, totals: Totals, on_trouble: Callable[[], None]
+    ) -> None:
+        self._generation = generation.number
+        self._gateway = gateway
+        self._books = gateway.books
+        self._totals = totals
+        self._on_trouble = on_trouble
+        self._subscriptions = [Subscription(instance, generation.number) for instance in generation.strategies]
+        self._closing: list[Subscription] = []
+        self._past: list[Batch] | None = None
+        """Batches traded since `keep_signals`."""
+        totals.strategies = {subscription.name: subscription.totals for subscription in self._subscriptions}
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Strategies that are shown no more rows because they failed, with the reason."""
+        return {each.name: each.totals.failure for each in self._subscriptions if each.totals.failure}
+
+    @property
+    def closing(self) -> list[StrategyInstance]:
+        """What stands in for strategies that are gone, until their positions are closed."""
+        names = {subscription.name for subscription in self._subscriptions}
+        return [subscription.instance for subscription in self._closing if subscription.name not in names]
+
+    def states(self) -> dict[str, StrategyState]:
+        """What each strategy does: those of the generation, and those that are being closed."""
+        states = dict.fromkeys((subscription.name for subscription in self._closing), StrategyState.CLOSING)
+        for subscription in self._subscriptions:
+            if subscription.totals.failure:
+                state = StrategyState.QUARANTINED
+            elif not subscription.instance.enabled:
+                state = StrategyState.DISABLED
+            else:
+                state = StrategyState.WARMING if subscription.rows_to_warm else StrategyState.TRADING
+            states[subscription.name] = state
+        return states
+
+    # The rows of a batch.
+
+    def rows(self, batch: Batch) -> Iterable[Row]:
+        """The rows that strategies are shown, in stream order; strategies by name where they share a row."""
+        parts = []
+        for subscription in chain(self._subscriptions, self._closing):
+            if subscription.is_running and len(batch.signals):
+                index = subscription.select(batch)
+                if len(index):
+                    subscription.totals.rows += len(index)
+                    parts.append((subscription, index))
+        streams = [subscription.stream(batch, index, self._books.context) for subscription, index in parts]
+        if len(streams) < 2:
+            return streams[0] if streams else ()
+        return interleave(streams, [index for _, index in parts])
+
+    def finish(self, batch: Batch) -> None:
+        """Keep the batch's signals where the next generation needs them; drop stand-ins that have closed everything."""
+        if self._past is not None and len(batch.signals):
+            rows = Batch.of(batch.symbols, batch.start, batch.now)
+            rows.signals = batch.signals
+            self._past.append(rows)
+        if self._closing:
+            self._closing = [each for each in self._closing if self._books.holds(each.name, each.symbols)]
+
+    def keep_signals(self) -> None:
+        """Keep the signals of the batches to come: strategies that are new in the next generation are shown them too."""
+        self._past = []
+
+    def forget_signals(self) -> None:
+        """Keep no signals any more."""
+        self._past = None
+
+    @property
+    def keeps_signals(self) -> bool:
+        """Whether signals are kept."""
+        return self._past is not None
+
+    # From one generation to the next.
+
+    def adopt(
+        self,
+        generation: Generation,
+        warmed: Mapping[str, Mapping[str, tuple[int, int]]],
+        fresh: Collection[str],
+    ) -> list[str]:
+        """Subscribe the strategies of another generation; see `Engine.adopt`."""
+        before = {subscription.name: subscription for subscription in self._subscriptions}
+        past, self._past = self._past or [], None
+        self._generation = generation.number
+        self._subscriptions = [
+            self._subscribe(
+                instance, before.get(instance.name), warmed.get(instance.name, {}), past, instance.name in fresh
+            )
+            for instance in generation.strategies
+        ]
+        self._totals.strategies |= {each.name: each.totals for each in self._subscriptions}
+        traded = {(each.name, symbol) for each in self._subscriptions for symbol in each.symbols}
+        for subscription in self._closing:
+            subscription.symbols -= {symbol for symbol in subscription.symbols if (subscription.name, symbol) in traded}
+        self._closing = [subscription for subscription in self._closing if subscription.symbols]
+        changes = []
+        for subscription in before.values():
+            gone = [symbol for symbol in sorted(subscription.symbols) if (subscription.name, symbol) not in traded]
+            now = next((each for each in self._subscriptions if each.name == subscription.name), subscription)
+            changes += self._leave(subscription, gone, now.instance.on_remove)
+        return changes
+
+    def _subscribe(
+        self,
+        instance: StrategyInstance,
+        before: Subscription | None,
+        shown: Mapping[str, tuple[int, int]],
+        past: list[Batch],
+        is_fresh: bool,
+    ) -> Subscription:
+        totals = before.totals if before else self._totals.strategies.get(instance.name)
+        subscription = Subscription(instance, self._generation, totals)
+        if before is not None and before.instance.strategy is instance.strategy:
+            subscription.resume(before)
+            if subscription.totals.failure:
+                subscription.close() if before.is_closing else subscription.stop()
+            return subscription
+        if before is not None and has_same_terms(before.instance, instance) and not is_fresh:
+            subscription.resume(before, is_on_trial=True)
+        elif instance.warmup:
+            subscription.skip(shown)
+            try:
+                for batch in past:
+                    subscription.warm_up(batch, self._books.context)
+            except FROM_PLUGINS as error:  # a plugin may raise anything
+                self.quarantine(subscription, error)
+                return subscription
+        subscription.totals.failure = ""
+        return subscription
+
+    def quarantine(self, subscription: Subscription, error: BaseException) -> None:
+        """Show a strategy nothing more, and do with its positions as its `on_remove` says."""
+        subscription.totals.failure = reason = reason_of(error)
+        self._totals.failures.setdefault(subscription.name, reason)
+        logs.error("strategy quarantined", strategy=subscription.name, error=reason, exc_info=error)
+        on_remove = subscription.instance.on_remove
+        if on_remove == "flatten" and self._books.holds(subscription.name, subscription.symbols):
+            for symbol in sorted(subscription.symbols):
+                self._gateway.cancel(subscription.name, symbol)
+            subscription.close()
+        else:
+            subscription.stop()
+            self._leave(subscription, sorted(subscription.symbols), on_remove)
+        self._on_trouble()
+
+    def _leave(self, subscription: Subscription, symbols: list[str], on_remove: OnRemove) -> list[str]:
+        """Do with positions in these symbols as `on_remove` says; return a line for each."""
+        books, name = self._books, subscription.name
+        changes, closing = [], []
+        for symbol in symbols:
+            if not books.holds(name, [symbol]):
+                continue
+            held = f"{name} {symbol} {books.context(name, symbol).position.quantity}"
+            heir = self._heir(name, symbol) if on_remove == "handover" else None
+            if heir is not None:
+                books.hand_over(name, heir, symbol)
+                changes.append(f"{held}: handed over to {heir}")
+                continue
+            self._gateway.cancel(name, symbol)
+            if on_remove == "flatten":
+                closing.append(symbol)
+                changes.append(f"{held}: being closed")
+            else:
+                changes.append(f"{held}: kept, and nothing trades it")
+        if closing:
+            instance = replace(
+                subscription.instance, strategy=Closing(), columns=(), warmup=0, symbols=tuple(closing), enabled=True
+            )
+            self._closing.append(Subscription(instance, self._generation, subscription.totals))
+        return changes
+
+    def _heir(self, name: str, symbol: str) -> str | None:
+        """The first other strategy by name that trades the symbol."""
+        return next(
+            (
+                each.name
+                for each in self._subscriptions
+                if each.is_running and symbol in each.symbols and each.name != name and not each.is_closing
+            ),
+            None,
+        )
