@@ -5,20 +5,19 @@ security policy in it forbids any request. Figures are written as plotly's own J
 plotly's Python classes, and pandas, are not imported for it.
 
 Long runs are drawn in longer bars (one-second bars become one-minute bars, and so on), and nothing else changes: the
-equity curve, the drawdown and all numbers come from the bars as they were given.
+equity curve, the drawdown and all numbers (`performance`) come from the bars as they were given.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import jinja2
 import msgspec
@@ -27,16 +26,27 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
-from torghut_core.model.positions import apply_fill
-from torghut_core.model.trading import ZERO, Fill, Position, Side
-from torghut_core.signals.rows import mask
+from torghut_core.model.trading import ZERO, Side
+from torghut_core.research.performance import (
+    BarSeries,
+    Curve,
+    Row,
+    account_curve,
+    at_one_step,
+    bar_series,
+    decimal,
+    floats,
+    ints,
+    joined,
+    round_trips,
+    rows_by,
+    thinned,
+    values_at,
+)
 from torghut_core.timestamps import MILLISECOND, SECOND, format_timestamp
 
-Row: TypeAlias = Mapping[str, Any]
 Figure: TypeAlias = dict[str, Any]
 
-_STEPS = sorted(TIMEFRAMES.values())
-_STEP_OF = {window_size(step): step for step in _STEPS}
 _DRAWN = ("ema12", "ema26", "boll_upper", "boll_lower", "rsi14", "macd", "macd_signal", "macd_hist")
 _MAX_BARS = 5_000
 """Bars drawn per symbol; more are joined to longer ones."""
@@ -48,29 +58,6 @@ _MAX_TABLE_ROWS = 100
 # Colours that hold on white and on near-black; up and down differ in lightness as well as in hue.
 _UP, _DOWN = "#26a269", "#d64550"
 _BLUE, _AMBER, _GREY, _VIOLET = "#4285d6", "#d1900f", "#8d97a5", "#9b6fd3"
-
-
-class BarSeries(msgspec.Struct):
-    """The bars of one symbol, oldest first; times in ns, `step` the length of a bar."""
-
-    step: int
-    event_ts: IntArray
-    open: FloatArray
-    high: FloatArray
-    low: FloatArray
-    close: FloatArray
-    volume: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.event_ts)
-
-
-class Curve(msgspec.Struct):
-    """The account at the end of each bar: times in ns, equity, and how far it is below its highest so far (<= 0)."""
-
-    event_ts: IntArray
-    equity: FloatArray
-    drawdown: FloatArray
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -111,15 +98,15 @@ def write_page(
     ------
     OSError : the file cannot be written.
     """
-    series = _series(bars)
-    curve = _curve(float(cash), series, fills)
+    series = bar_series(bars)
+    curve = account_curve(float(cash), series, fills)
     traded = Counter(fill["symbol"] for fill in fills)
     drawn = sorted(series, key=lambda symbol: (-traded[symbol], symbol))[:_MAX_SYMBOLS]
     most = max(250, min(_MAX_BARS, _MAX_BARS_OF_ALL // max(1, len(drawn))))
-    computed = {} if signals is None else _by(signals, "symbol")
+    computed = {} if signals is None else rows_by(signals, "symbol")
     reasons = _reasons(summary, denied)
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        files("torghut_core").joinpath("report.html").read_text(encoding="utf-8")
+        files("torghut_core.research").joinpath("page.html").read_text(encoding="utf-8")
     )
     page = template.render(
         title=title,
@@ -144,135 +131,6 @@ def write_page(
     )
     path.write_text(page, encoding="utf-8")
     return path
-
-
-# Columns
-
-
-def _ints(column: pa.ChunkedArray) -> IntArray:
-    return cast("IntArray", np.from_dlpack(column.cast(pa.int64()).combine_chunks()))
-
-
-def _floats(column: pa.ChunkedArray) -> FloatArray:
-    """The column, NaN where it is null, which Arrow's own conversion would import pandas for."""
-    array = column.cast(pa.float64()).combine_chunks()
-    if not len(array):
-        return np.empty(0)
-    valid, data = array.buffers()
-    here = slice(array.offset, array.offset + len(array))
-    values = np.frombuffer(data, np.float64)[here].copy()
-    if array.null_count:
-        values[np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[here] == 0] = np.nan
-    return values
-
-
-def _by(table: pa.Table, column: str) -> dict[str, pa.Table]:
-    """The rows of each value of a column of text, in order of the values."""
-    encoded = table[column].combine_chunks().dictionary_encode()
-    codes = np.from_dlpack(encoded.indices)
-    names = encoded.dictionary.to_pylist()
-    return {
-        name: table.filter(mask(codes == code)) for name, code in sorted(zip(names, range(len(names)), strict=True))
-    }
-
-
-def _at_one_step(rows: pa.Table, step: int | None = None) -> tuple[int, pa.Table]:
-    """The rows of one length of bars, oldest first, and that length: `step` where there are such, else the shortest."""
-    if "window_size" in rows.column_names:
-        sizes = _by(rows, "window_size")
-        wanted = window_size(step) if step else ""
-        size = wanted if wanted in sizes else min(sizes, key=lambda size: _STEP_OF.get(size, 0))
-        if size in _STEP_OF:
-            return _STEP_OF[size], sizes[size].sort_by("event_ts")
-        rows = sizes[size]
-    rows = rows.sort_by("event_ts")
-    apart = np.diff(_ints(rows["event_ts"]))
-    return int(apart[apart > 0].min(initial=_STEPS[-1])), rows
-
-
-def _series(bars: pa.Table) -> dict[str, BarSeries]:
-    """The bars of each symbol at its shortest step, by name."""
-    found = {}
-    for symbol, own in _by(bars, "symbol").items():
-        step, rows = _at_one_step(own)
-        columns = [_floats(rows[name]) for name in ("open", "high", "low", "close", "volume")]
-        found[symbol] = BarSeries(step, _ints(rows["event_ts"]), *columns)
-    return found
-
-
-def _joined(bars: BarSeries, most: int) -> BarSeries:
-    """At most so many bars: these, or longer ones made of them (days at the longest)."""
-    longer = [step for step in _STEPS if step > bars.step]
-    while len(bars) > most and longer:
-        bars = _join(bars, longer.pop(0))
-    return bars
-
-
-def _join(bars: BarSeries, step: int) -> BarSeries:
-    window = bars.event_ts // step
-    first = np.flatnonzero(np.diff(window, prepend=-1))
-    last = np.append(first[1:], len(bars)) - 1
-    return BarSeries(
-        step,
-        window[first] * step,
-        bars.open[first],
-        np.fmax.reduceat(bars.high, first),
-        np.fmin.reduceat(bars.low, first),
-        bars.close[last],
-        np.add.reduceat(np.nan_to_num(bars.volume), first),
-    )
-
-
-def _signed(fill: Row) -> float:
-    return float(fill["quantity"]) * (1 if fill["side"] == Side.BUY else -1)
-
-
-def _curve(cash: float, series: Mapping[str, BarSeries], fills: Sequence[Row]) -> Curve:
-    """Cash and positions at the close of each bar and at each fill.
-
-    A position counts at the last close before, and at its last fill where there was none.
-    """
-    own: dict[str, list[Row]] = defaultdict(list)
-    for fill in fills:
-        own[fill["symbol"]].append(fill)
-    moments = [bars.event_ts + bars.step for bars in series.values()]
-    starts = [bars.event_ts[:1] for bars in series.values()]
-    times = np.unique(np.concatenate([*moments, *starts, np.array([fill["event_ts"] for fill in fills], np.int64)]))
-    equity = np.full(len(times), cash)
-    for symbol, done in own.items():
-        price = np.array([0.0, *(float(fill["price"]) for fill in done)])
-        signed = np.array([0.0, *map(_signed, done)])
-        fees = np.array([0.0, *(float(fill["fee"]) for fill in done)])
-        count = np.searchsorted([fill["event_ts"] for fill in done], times, side="right")
-        mark = price[count]
-        bars = series.get(symbol)
-        if bars is not None:
-            there = ~np.isnan(bars.close)
-            known = np.searchsorted(bars.event_ts[there] + bars.step, times, side="right")
-            mark = np.where(known > 0, np.append(np.nan, bars.close[there])[known], mark)
-        equity += np.cumsum(-signed * price - fees)[count] + np.cumsum(signed)[count] * mark
-    highest = np.maximum.accumulate(np.maximum(equity, cash))
-    return Curve(times, equity, equity / highest - 1 if cash > 0 else equity * 0)
-
-
-def _thinned(curve: Curve, most: int = 4_000) -> Curve:
-    """The first, last, highest and lowest point of each of so many stretches: on a screen, the same line."""
-    n = len(curve.event_ts)
-    if n <= most:
-        return curve
-    edges = np.linspace(0, n, most // 4 + 1).astype(np.int64)
-    keep = {int(np.argmin(curve.drawdown))}
-    for start, stop in pairwise(edges):
-        stretch = curve.equity[start:stop]
-        keep |= {int(start), int(stop) - 1, int(start + stretch.argmin()), int(start + stretch.argmax())}
-    index = np.array(sorted(keep))
-    return Curve(curve.event_ts[index], curve.equity[index], curve.drawdown[index])
-
-
-def _values_at(bars: BarSeries, event_ts: IntArray, values: FloatArray) -> FloatArray:
-    """The last value in each bar, NaN where there is none; there is at least one value."""
-    last = np.searchsorted(event_ts, bars.event_ts + bars.step) - 1
-    return np.where((last >= 0) & (event_ts[last] >= bars.event_ts), values[last], np.nan)
 
 
 # Charts
@@ -375,7 +233,7 @@ def _time(event_ts: IntArray) -> dict[str, str]:
 
 def _market(symbol: str, bars: BarSeries, signals: pa.Table | None, fills: Sequence[Row], most: int) -> Row:
     """Price with its overlays and fills, volume, and those indicators that have values."""
-    bars = _joined(bars, most)
+    bars = joined(bars, most)
     of_bars, values = _indicators(bars, signals)
     chart = Chart(bars.event_ts, bars.step)
     chart.panel("price, quote currency per unit", 380)
@@ -417,9 +275,9 @@ def _indicators(bars: BarSeries, signals: pa.Table | None) -> tuple[str, dict[st
     """The columns that have values, at the end of each bar; and of which bars they are, where those are shorter ones."""
     if signals is None:
         return "", {}
-    step, rows = _at_one_step(signals, bars.step)
-    event_ts = _ints(rows["event_ts"])
-    found = {name: _values_at(bars, event_ts, _floats(rows[name])) for name in rows.column_names if name in _DRAWN}
+    step, rows = at_one_step(signals, bars.step)
+    event_ts = ints(rows["event_ts"])
+    found = {name: values_at(bars, event_ts, floats(rows[name])) for name in rows.column_names if name in _DRAWN}
     values = {name: column for name, column in found.items() if not np.isnan(column).all()}
     return "" if step == bars.step else f" of {_step_name(step)} bars", values
 
@@ -448,7 +306,7 @@ def _draw_fills(chart: Chart, side: Side, shape: str, color: str, fills: Sequenc
 
 def _account(curve: Curve) -> Figure:
     """Equity, and below it how far it is under its highest."""
-    thin = _thinned(curve)
+    thin = thinned(curve)
     chart = Chart(thin.event_ts)
     chart.panel("equity, account currency", 220)
     chart.line("equity", thin.equity, _BLUE, hovertemplate="%{y:,.2f}", showlegend=False)
@@ -478,9 +336,9 @@ def _cards(
             Card("Max drawdown", f"{100 * curve.drawdown[worst]:.3f} %", when if curve.drawdown[worst] else "")
         )
     cards.append(
-        Card("Fees paid", f"{sum((_decimal(fill['fee']) for fill in fills), ZERO):,.2f}", "in the equity above")
+        Card("Fees paid", f"{sum((decimal(fill['fee']) for fill in fills), ZERO):,.2f}", "in the equity above")
     )
-    trips = _round_trips(fills)
+    trips = round_trips(fills)
     won = sum(profit > 0 for profit in trips)
     share = f"{100 * won / len(trips):.0f} %" if trips else "none"
     cards.append(
@@ -493,32 +351,6 @@ def _cards(
     orders = summary.get("orders")
     cards.append(Card("Fills", f"{len(fills):,}", "" if orders is None else f"of {orders:,} orders"))
     return cards
-
-
-def _round_trips(fills: Sequence[Row]) -> list[Decimal]:
-    """Profit, fees taken off, of each way of a strategy's position from flat to flat (or through zero)."""
-    positions: dict[tuple[str, str], Position] = {}
-    begun: dict[tuple[str, str], Decimal] = {}
-    profits = []
-    for row in fills:
-        key = (row["strategy_id"], row["symbol"])
-        before = positions.get(key, Position())
-        fill = Fill(
-            client_order_id="",
-            fill_id="",
-            symbol=row["symbol"],
-            side=Side(row["side"]),
-            quantity=_decimal(row["quantity"]),
-            price=_decimal(row["price"]),
-            fee=_decimal(row["fee"]),
-            event_ts=row["event_ts"],
-        )
-        after = positions[key] = apply_fill(before, fill)
-        if before.quantity and before.quantity * after.quantity <= 0:
-            net = after.realized_pnl - after.fees
-            profits.append(net - begun.get(key, ZERO))
-            begun[key] = net
-    return profits
 
 
 def _reasons(summary: Row, denied: Sequence[Row]) -> dict[str, int]:
@@ -546,13 +378,9 @@ def _outline(symbol: str, bars: BarSeries) -> dict[str, str]:
     }
 
 
-def _decimal(value: Any) -> Decimal:
-    return value if isinstance(value, Decimal) else Decimal(str(value))
-
-
 def _number(value: Any) -> str:
     """A decimal as a person writes it: no exponent, no zeros at the end."""
-    text = f"{_decimal(value):,f}"
+    text = f"{decimal(value):,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -13,10 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from torghut_core.research import page as report
+from torghut_core.research import page as pages
 from torghut_core.research.page import write_page
 from torghut_core.timestamps import SECOND
 
@@ -125,34 +123,6 @@ def test_equity_follows_fills_and_closes(page):
     assert column(equity["y"]).tolist() == [1000.0, 999.0, 1001.0, 1003.0, 1012.0, 1011.0]
 
 
-@given(
-    moves=st.lists(
-        st.tuples(st.integers(0, 12), st.sampled_from(["buy", "sell"]), st.integers(1, 5), st.integers(90, 110)),
-        max_size=12,
-    ),
-    closes=st.lists(st.integers(90, 110) | st.none(), min_size=1, max_size=10),
-)
-def test_equity_is_the_fold_of_the_fills(moves, closes):
-    """Whatever was traded, at each moment the curve is what adding up one fill after the other gives."""
-    fills = [
-        fill(at * SECOND, side, str(quantity), str(price), fee="0.25", symbol="ES" if price % 3 else "NQ")
-        for at, side, quantity, price in sorted(moves)
-    ]
-    bars = bar_table([math.nan if close is None else close for close in closes])
-    curve = report._curve(1000.0, report._series(bars), fills)
-
-    for event_ts, equity in zip(curve.event_ts.tolist(), curve.equity, strict=True):
-        expected = Decimal(1000)
-        for symbol in ("ES", "NQ"):
-            own = [row for row in fills if row["symbol"] == symbol and row["event_ts"] <= event_ts]
-            known = [close for k, close in enumerate(closes) if close is not None and T0 + (k + 1) * SECOND <= event_ts]
-            mark = known[-1] if known and symbol == "ES" else own[-1]["price"] if own else 0
-            for row in own:
-                signed = row["quantity"] if row["side"] == "buy" else -row["quantity"]
-                expected += signed * (mark - row["price"]) - row["fee"]
-        assert equity == pytest.approx(float(expected))
-
-
 def test_the_numbers_of_a_run_are_on_the_page(page):
     """What a trader asks first: equity, return, drawdown, fees, round trips, decisions, denials and why."""
     fills = [
@@ -176,26 +146,6 @@ def test_the_numbers_of_a_run_are_on_the_page(page):
     assert "of 4 orders" in run.words
 
 
-@pytest.mark.parametrize(
-    ("trades", "profits"),
-    [
-        ([("buy", "2", "10"), ("sell", "1", "11")], []),
-        ([("buy", "2", "10"), ("sell", "1", "11"), ("sell", "1", "12")], ["2.70"]),
-        ([("sell", "1", "10"), ("buy", "3", "8"), ("sell", "2", "7")], ["1.80", "-2.10"]),
-    ],
-)
-def test_a_round_trip_is_from_flat_to_flat_after_all_its_fees(trades, profits):
-    """Half closed is no trip yet; a fill through zero ends one and begins the next; the fee of 0.1 a fill counts."""
-    fills = [fill(k, *trade, fee="0.1") for k, trade in enumerate(trades)]
-
-    assert report._round_trips(fills) == [Decimal(profit) for profit in profits]
-
-
-def test_strategies_have_round_trips_each_for_itself():
-    """One strategy's buy and another's sell of the same symbol close nothing."""
-    assert report._round_trips([fill(0), fill(1, "sell", strategy_id="two")]) == []
-
-
 def test_a_run_without_bars_or_fills_is_a_page_too(page):
     """Nothing happened: the page says so, and draws nothing."""
     run = page(bars=bar_table([]))
@@ -208,25 +158,9 @@ def test_a_run_without_bars_or_fills_is_a_page_too(page):
 # The market
 
 
-@given(st.lists(st.integers(0, 400), min_size=3, max_size=60, unique=True), st.integers(1, 20))
-def test_longer_bars_are_made_of_the_shorter_ones(seconds, most):
-    """Joining bars keeps first open, last close, highest high, lowest low and all volume, window by window."""
-    ts = T0 // MINUTE * MINUTE + np.sort(np.array(seconds)) * SECOND
-    close = 100 + np.array(seconds, np.float64)
-    bars = report.BarSeries(SECOND, ts, close - 1, close + 2, close - 2, close, np.ones(len(ts)))
-    joined = report._joined(bars, most)
-
-    assert len(joined) <= most
-    assert joined.volume.sum() == len(ts)
-    for k, start in enumerate(joined.event_ts):
-        inside = (ts >= start) & (ts < start + joined.step)
-        assert (joined.open[k], joined.close[k]) == (bars.open[inside][0], bars.close[inside][-1])
-        assert (joined.high[k], joined.low[k]) == (bars.high[inside].max(), bars.low[inside].min())
-
-
 def test_indicators_are_those_of_the_bars_that_are_drawn(page, monkeypatch):
     """Signals of the drawn bars' own step are taken; where there are none, shorter ones, and the page says which."""
-    monkeypatch.setattr(report, "_MAX_BARS", 250)
+    monkeypatch.setattr(pages, "_MAX_BARS", 250)
     closes = [100.0 + k for k in range(300)]
     seconds, minutes = bar_table(closes), bar_table([1.0, 2.0, 3.0, 4.0, 5.0], step=MINUTE, size="PT1M")
     signals = {
@@ -263,7 +197,7 @@ def test_fills_are_marked_at_their_own_time_and_price(page):
 
 def test_too_many_fills_are_counted_and_the_last_marked(page, monkeypatch):
     """A browser draws thousands of markers and not millions: the legend has the count of all."""
-    monkeypatch.setattr(report, "_MAX_MARKERS", 2)
+    monkeypatch.setattr(pages, "_MAX_MARKERS", 2)
     market = page(fills=[fill(k * SECOND) for k in range(3)]).figures("markets")[0]
 
     assert (column(trace(market, "buy (3)")["x"]) - T0 / 1e6).tolist() == [1000.0, 2000.0]
@@ -277,20 +211,6 @@ def test_each_symbol_has_its_chart_and_the_traded_ones_come_first(page):
     assert [market["symbol"] for market in run.figures("markets")] == ["NQ", "AAPL"]
     options = [word for word, tag in zip(run.words, run.parents, strict=True) if tag == "option"]
     assert options == ["NQ", "AAPL"]
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(8, 60))
-@example([0, -5, 100, 90, 95, 95, 95, 95, 95, 95], 8)  # the deepest drawdown is no end and no extreme of its stretch
-def test_a_thinned_curve_keeps_its_ends_and_its_extremes(values, most):
-    """What is left out is not seen on a screen: first, last, highest, lowest and the deepest drawdown stay."""
-    equity = np.array(values)
-    drawdown = equity - np.maximum.accumulate(equity)
-    thin = report._thinned(report.Curve(np.arange(len(values)), equity, drawdown), most)
-
-    assert len(thin.event_ts) <= most + 1
-    assert {0, len(values) - 1} <= set(thin.event_ts.tolist())
-    assert (thin.equity.min(), thin.equity.max()) == (equity.min(), equity.max())
-    assert thin.drawdown.min() == drawdown.min()
 
 
 # The file
@@ -347,7 +267,7 @@ def test_a_long_run_of_many_symbols_stays_small(page):
     names = [f"S{k:02}" for k in range(30)]
     many = pa.concat_tables([bars.set_column(0, "symbol", pa.array([name] * len(closes))) for name in names])
     signals = many.select(["symbol", "event_ts", "window_size"])
-    for name in report._DRAWN:
+    for name in pages._DRAWN:
         signals = signals.append_column(name, many["close"])
     fills = [fill(k * SECOND, symbol=names[k % 30], because="momentum up from weakness") for k in range(6_000)]
     run = page(many, signals=signals, fills=fills)

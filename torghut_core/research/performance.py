@@ -1,0 +1,207 @@
+"""The figures of a run: bars as arrays, the account over time, its drawdown, and profits by round trip.
+
+Everything here is computed from what a run wrote down, after it; nothing that a decision reads comes from here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, TypeAlias, cast
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
+from torghut_core.model.positions import apply_fill
+from torghut_core.model.trading import ZERO, Fill, Position, Side
+from torghut_core.signals.rows import mask
+
+Row: TypeAlias = Mapping[str, Any]
+
+_STEPS = sorted(TIMEFRAMES.values())
+_STEP_OF = {window_size(step): step for step in _STEPS}
+
+
+class BarSeries(msgspec.Struct):
+    """The bars of one symbol, oldest first; times in ns, `step` the length of a bar."""
+
+    step: int
+    event_ts: IntArray
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.event_ts)
+
+
+class Curve(msgspec.Struct):
+    """The account at the end of each bar: times in ns, equity, and how far it is below its highest so far (<= 0)."""
+
+    event_ts: IntArray
+    equity: FloatArray
+    drawdown: FloatArray
+
+
+def ints(column: pa.ChunkedArray) -> IntArray:
+    """The column as integers."""
+    return cast("IntArray", np.from_dlpack(column.cast(pa.int64()).combine_chunks()))
+
+
+def floats(column: pa.ChunkedArray) -> FloatArray:
+    """The column as floats, NaN where it is null; Arrow's own conversion of nulls imports pandas."""
+    array = column.cast(pa.float64()).combine_chunks()
+    if not len(array):
+        return np.empty(0)
+    valid, data = array.buffers()
+    here = slice(array.offset, array.offset + len(array))
+    values = np.frombuffer(data, np.float64)[here].copy()
+    if array.null_count:
+        values[np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[here] == 0] = np.nan
+    return values
+
+
+def rows_by(table: pa.Table, column: str) -> dict[str, pa.Table]:
+    """The rows of each value of a column of text, in order of the values."""
+    encoded = table[column].combine_chunks().dictionary_encode()
+    codes = np.from_dlpack(encoded.indices)
+    names = encoded.dictionary.to_pylist()
+    return {
+        name: table.filter(mask(codes == code)) for name, code in sorted(zip(names, range(len(names)), strict=True))
+    }
+
+
+def at_one_step(rows: pa.Table, step: int | None = None) -> tuple[int, pa.Table]:
+    """The rows of one bar length, oldest first, and that length, ns: `step` if there are such rows, else the shortest."""
+    if "window_size" in rows.column_names:
+        sizes = rows_by(rows, "window_size")
+        wanted = window_size(step) if step else ""
+        size = wanted if wanted in sizes else min(sizes, key=lambda size: _STEP_OF.get(size, 0))
+        if size in _STEP_OF:
+            return _STEP_OF[size], sizes[size].sort_by("event_ts")
+        rows = sizes[size]
+    rows = rows.sort_by("event_ts")
+    apart = np.diff(ints(rows["event_ts"]))
+    return int(apart[apart > 0].min(initial=_STEPS[-1])), rows
+
+
+def bar_series(bars: pa.Table) -> dict[str, BarSeries]:
+    """The bars of each symbol at its shortest step, by name."""
+    found = {}
+    for symbol, own in rows_by(bars, "symbol").items():
+        step, rows = at_one_step(own)
+        columns = [floats(rows[name]) for name in ("open", "high", "low", "close", "volume")]
+        found[symbol] = BarSeries(step, ints(rows["event_ts"]), *columns)
+    return found
+
+
+def joined(bars: BarSeries, most: int) -> BarSeries:
+    """The bars, or longer ones made of them (days at the longest), so that there are at most `most`."""
+    longer = [step for step in _STEPS if step > bars.step]
+    while len(bars) > most and longer:
+        bars = _join(bars, longer.pop(0))
+    return bars
+
+
+def _join(bars: BarSeries, step: int) -> BarSeries:
+    window = bars.event_ts // step
+    first = np.flatnonzero(np.diff(window, prepend=-1))
+    last = np.append(first[1:], len(bars)) - 1
+    return BarSeries(
+        step,
+        window[first] * step,
+        bars.open[first],
+        np.fmax.reduceat(bars.high, first),
+        np.fmin.reduceat(bars.low, first),
+        bars.close[last],
+        np.add.reduceat(np.nan_to_num(bars.volume), first),
+    )
+
+
+def _signed(fill: Row) -> float:
+    return float(fill["quantity"]) * (1 if fill["side"] == Side.BUY else -1)
+
+
+def account_curve(cash: float, series: Mapping[str, BarSeries], fills: Sequence[Row]) -> Curve:
+    """Cash and positions at the close of each bar and at each fill.
+
+    A position is valued at the last close before, and at its last fill where there was none.
+    """
+    own: dict[str, list[Row]] = defaultdict(list)
+    for fill in fills:
+        own[fill["symbol"]].append(fill)
+    moments = [bars.event_ts + bars.step for bars in series.values()]
+    starts = [bars.event_ts[:1] for bars in series.values()]
+    times = np.unique(np.concatenate([*moments, *starts, np.array([fill["event_ts"] for fill in fills], np.int64)]))
+    equity = np.full(len(times), cash)
+    for symbol, done in own.items():
+        price = np.array([0.0, *(float(fill["price"]) for fill in done)])
+        signed = np.array([0.0, *map(_signed, done)])
+        fees = np.array([0.0, *(float(fill["fee"]) for fill in done)])
+        count = np.searchsorted([fill["event_ts"] for fill in done], times, side="right")
+        mark = price[count]
+        bars = series.get(symbol)
+        if bars is not None:
+            there = ~np.isnan(bars.close)
+            known = np.searchsorted(bars.event_ts[there] + bars.step, times, side="right")
+            mark = np.where(known > 0, np.append(np.nan, bars.close[there])[known], mark)
+        equity += np.cumsum(-signed * price - fees)[count] + np.cumsum(signed)[count] * mark
+    highest = np.maximum.accumulate(np.maximum(equity, cash))
+    return Curve(times, equity, equity / highest - 1 if cash > 0 else equity * 0)
+
+
+def thinned(curve: Curve, most: int = 4_000) -> Curve:
+    """About `most` points of a curve: the first, last, highest and lowest of each stretch. On a screen, the same line."""
+    n = len(curve.event_ts)
+    if n <= most:
+        return curve
+    edges = np.linspace(0, n, most // 4 + 1).astype(np.int64)
+    keep = {int(np.argmin(curve.drawdown))}
+    for start, stop in pairwise(edges):
+        stretch = curve.equity[start:stop]
+        keep |= {int(start), int(stop) - 1, int(start + stretch.argmin()), int(start + stretch.argmax())}
+    index = np.array(sorted(keep))
+    return Curve(curve.event_ts[index], curve.equity[index], curve.drawdown[index])
+
+
+def values_at(bars: BarSeries, event_ts: IntArray, values: FloatArray) -> FloatArray:
+    """The last value in each bar, NaN where there is none; there is at least one value."""
+    last = np.searchsorted(event_ts, bars.event_ts + bars.step) - 1
+    return np.where((last >= 0) & (event_ts[last] >= bars.event_ts), values[last], np.nan)
+
+
+def round_trips(fills: Sequence[Row]) -> list[Decimal]:
+    """Profit after fees of each round trip: a strategy's position from flat to flat, or through zero."""
+    positions: dict[tuple[str, str], Position] = {}
+    begun: dict[tuple[str, str], Decimal] = {}
+    profits = []
+    for row in fills:
+        key = (row["strategy_id"], row["symbol"])
+        before = positions.get(key, Position())
+        fill = Fill(
+            client_order_id="",
+            fill_id="",
+            symbol=row["symbol"],
+            side=Side(row["side"]),
+            quantity=decimal(row["quantity"]),
+            price=decimal(row["price"]),
+            fee=decimal(row["fee"]),
+            event_ts=row["event_ts"],
+        )
+        after = positions[key] = apply_fill(before, fill)
+        if before.quantity and before.quantity * after.quantity <= 0:
+            net = after.realized_pnl - after.fees
+            profits.append(net - begun.get(key, ZERO))
+            begun[key] = net
+    return profits
+
+
+def decimal(value: Any) -> Decimal:
+    """The value as a decimal."""
+    return value if isinstance(value, Decimal) else Decimal(str(value))
