@@ -26,10 +26,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 @pytest.fixture(autouse=True)
 def _logging_as_before():
     """A command that a test calls sets up the logging of its process; the next test is another's."""
-    loggers = [logging.getLogger(name) for name in (None, *logs.PLUGINS, *logs.QUIET)]
-    levels = [logger.level for logger in loggers]
+    root = logging.getLogger()
+    levels = {logger: logger.level for logger in (root, *map(logging.getLogger, root.manager.loggerDict))}
+    level, packages = logs._level, set(logs._plugin_packages)
     yield
-    root = loggers[0]
     root.handlers[:] = [handler for handler in root.handlers if type(handler).__module__ != logs.__name__]
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+    for logger in (root, *map(logging.getLogger, list(root.manager.loggerDict))):
+        logger.setLevel(levels.get(logger, logging.NOTSET))
+    logs._level, logs._plugin_packages = level, packages

@@ -68,8 +68,22 @@ class Allow(RiskRule):
         return Verdict("allow", Outcome.ALLOW, "allow")
 
 
+class CapNotional(Allow):
+    limit = "max_notional_per_trade"
+
+
+class CapPosition(Allow):
+    limit = "max_position_pct_equity"
+
+
+class Pause(Allow):
+    limit = "cooldown_seconds"
+
+
 class Tape(Source):
     """Opens what it is given, as a real source may."""
+
+    is_recorded = True
 
     class Params(Source.Params):
         paths: tuple[str, ...] = param((), help="tapes to replay")
@@ -125,7 +139,7 @@ class Opinion(Advisor):
 
 FAKES = {
     "register_strategies": {"macd-rsi": Momentum, "pair": Pair},
-    "register_risk_rules": dict.fromkeys(("cooldown", "max-notional", "max-position-pct-equity"), Allow),
+    "register_risk_rules": {"cooldown": Pause, "max-notional": CapNotional, "max-position-pct-equity": CapPosition},
     "register_brokers": {"simulated": Venue},
     "register_sources": {"replay": Tape},
     "register_sinks": {"outlet": Outlet},

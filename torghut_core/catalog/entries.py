@@ -249,21 +249,6 @@ class Catalog(_Entry):
         content["strategies"] = sorted(content["strategies"], key=lambda entry: str(entry["name"]))
         return content_digest(content)
 
-    def for_replay(self, params: Mapping[str, Any]) -> Catalog:
-        """The catalog with its `trading` pipeline on recorded tapes and the simulated broker, whatever it says.
-
-        `params` of the `replay` source come before those that the catalog gives it.
-        """
-        content = self.model_dump()
-        pipeline = content["pipelines"].get("trading")
-        if pipeline is not None:
-            if pipeline["source"]["use"] != "replay":
-                pipeline["source"] = {"use": "replay", "params": {}}
-            pipeline["source"]["params"] |= params
-            if pipeline["broker"] and pipeline["broker"]["use"] != "simulated":
-                pipeline["broker"] = {"use": "simulated"}
-        return self.with_(pipelines=Catalog.model_validate(content).pipelines)
-
     def with_(self, **values: Any) -> Catalog:
         """The catalog with other values in some of its fields; they are not checked again."""
         catalog = Catalog.model_construct(**{name: getattr(self, name) for name in Catalog.model_fields} | values)

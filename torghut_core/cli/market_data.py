@@ -81,7 +81,9 @@ def backfill(
     catalog: Annotated[
         Path | None, typer.Option("--catalog", help="Catalog file or folder with the source and stages.")
     ] = None,
-    source: Annotated[str, typer.Option(help="Source plugin, where no catalog is given.")] = "alpaca",
+    source: Annotated[
+        str, typer.Option(help="Source plugin, where no catalog is given; default: the only one that has a history.")
+    ] = "",
     state: Annotated[
         Path, typer.Option("--state", help="Directory of the embedded store.", file_okay=False)
     ] = TA_STATE,

@@ -3,7 +3,7 @@
 Building opens nothing and starts nothing: sources and brokers are made here, and connected by those who run them.
 """
 
-from torghut_core.generation.builder import LIMIT_RULES, build, risk_rules, validate, validate_pipelines
+from torghut_core.generation.builder import build, risk_rules, rules_for, validate, validate_pipelines
 from torghut_core.generation.generation import (
     Generation,
     Made,
@@ -12,9 +12,9 @@ from torghut_core.generation.generation import (
     has_same_terms,
     strategy_row,
 )
+from torghut_core.generation.recorded import tape_source, use_tapes
 
 __all__ = [
-    "LIMIT_RULES",
     "Generation",
     "Made",
     "StrategyInstance",
@@ -22,7 +22,10 @@ __all__ = [
     "hand_over",
     "has_same_terms",
     "risk_rules",
+    "rules_for",
     "strategy_row",
+    "tape_source",
+    "use_tapes",
     "validate",
     "validate_pipelines",
 ]

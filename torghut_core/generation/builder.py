@@ -10,25 +10,17 @@ import pydantic
 
 from torghut_core.catalog import Catalog, StrategyEntry, Use, content_digest, did_you_mean
 from torghut_core.errors import CatalogError, PluginError, Problem, reason_of
+from torghut_core.generation.generation import Generation, Made, StrategyInstance
 from torghut_core.model.market import TIMEFRAMES
-from torghut_core.model.trading import Limits
+from torghut_core.model.trading import LIMITS, Limits
 from torghut_core.plugin_host import PluginHost, Registered
 from torghut_core.ports import Broker, RiskRule, Sink, Source
 
-if TYPE_CHECKING:  # who has no stages should not wait for their compiler
+if TYPE_CHECKING:  # a process without stages should not wait for their compiler
     from torghut_core.stages.base import Stage
-from torghut_core.generation.generation import Generation, Made, StrategyInstance
 
 NO_LIMITS = Limits()
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
-
-
-LIMIT_RULES = {
-    "max_notional_per_trade": "max-notional",
-    "max_position_pct_equity": "max-position-pct-equity",
-    "cooldown_seconds": "cooldown",
-}
-"""The risk rule that enforces each limit of a strategy, also where the catalog's `risk` does not list it."""
 
 
 def build(
@@ -100,6 +92,11 @@ def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
     builder.named("advisor", catalog.advisors, "advisors")
     builder.named("observer", catalog.observers, "observers")
     return builder.problems_in_order()
+
+
+def rules_for(limit: str, host: PluginHost) -> list[str]:
+    """The risk rules that enforce a limit (see `RiskRule.limit`); the first is added where the catalog lists none."""
+    return host.names_where("risk rule", lambda rule: rule.limit == limit)
 
 
 def validate_pipelines(catalog: Catalog, host: PluginHost) -> list[Problem]:
@@ -212,18 +209,20 @@ class _Builder:
     def rules(self) -> tuple[tuple[str, RiskRule], ...]:
         rules = self.named("risk rule", self._catalog.risk, "risk")
         listed = {entry.use for entry in self._catalog.risk}
-        for limit, rule in LIMIT_RULES.items():
+        for limit in LIMITS:
+            names = rules_for(limit, self._host)
             stating = [
                 f"{entry.place or f'strategies[{index}]'}.{limit}"
                 for index, entry in enumerate(self._catalog.strategies)
                 if entry.enabled and getattr(self._limits(entry), limit)
             ]
-            if not stating or rule in listed:
+            if not stating or listed.intersection(names):
                 continue
-            if rule in self._host.registry["risk rule"]:
-                rules += ((rule, self._instance("risk rule", Use(use=rule).moved(stating[0]), stating[0])),)
+            if names:
+                rules += ((names[0], self._instance("risk rule", Use(use=names[0]).moved(stating[0]), stating[0])),)
             else:
-                self._note(stating[0], f"needs the risk rule {rule!r}, and none is loaded", "install torghut-risk")
+                hint = "install or allow a plugin that has such a rule, or leave the limit out"
+                self._note(stating[0], "no loaded risk rule enforces this limit", hint)
         return rules
 
     def _limits(self, entry: StrategyEntry) -> Limits:

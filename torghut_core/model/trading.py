@@ -322,3 +322,7 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     max_notional_per_trade: Decimal | None = None
     max_position_pct_equity: Decimal | None = None
     cooldown_seconds: int = 0
+
+
+LIMITS: tuple[str, ...] = Limits.__struct_fields__
+"""The names of the limits, in the order in which the rules that enforce them are added."""

@@ -11,6 +11,7 @@ import pydantic
 from torghut_core.catalog import did_you_mean
 from torghut_core.hookspecs import KINDS
 from torghut_core.model.market import SIGNAL_COLUMNS
+from torghut_core.model.trading import LIMITS
 from torghut_core.plugin_host.registered import reason_and_place
 from torghut_core.ports import (
     API_VERSION,
@@ -99,6 +100,9 @@ def check_class(kind: str, cls: Any) -> list[str]:
             reasons.append("`columns` names one twice")
     if issubclass(cls, Broker) and not isinstance(getattr(cls, "capabilities", None), Capabilities):
         reasons.append("`capabilities` has to say what the broker can do")
+    limit = getattr(cls, "limit", "")
+    if issubclass(cls, RiskRule) and limit and limit not in LIMITS:
+        reasons.append(f"`limit`: there is no limit {limit!r} ({did_you_mean(str(limit), LIMITS)})")
     return reasons + _check_params(cls.Params)
 
 

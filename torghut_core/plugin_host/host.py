@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -40,9 +40,8 @@ from torghut_core.plugin_host.code import (
 )
 from torghut_core.plugin_host.fresh_import import Swap
 from torghut_core.plugin_host.registered import Registered, reason_and_place
-from torghut_core.ports import (
-    Plugin,
-)
+from torghut_core.ports import Plugin
+from torghut_core.telemetry import logs
 
 _NEEDS_RESTART = ("source", "sink", "stage", "broker")
 
@@ -150,6 +149,7 @@ class PluginHost:
             importlib.invalidate_caches()
         disk = Disk(before.sources if before else {})
         units = host._find(disk, allow, folders)
+        logs.add_plugin_packages(root for unit in units.values() for root in unit.code.roots)
         host._loaded.sources = disk.sources
         host._loaded.seen = {key: unit.stamp for key, unit in units.items()}, path_stamp()
         if previous is None or before is None:
@@ -184,6 +184,10 @@ class PluginHost:
         return {
             kind: {name: plugin.cls.Params for name, plugin in named.items()} for kind, named in self.registry.items()
         }
+
+    def names_where(self, kind: str, is_wanted: Callable[[Any], bool]) -> list[str]:
+        """Names of the plugins of a kind whose class is wanted, those of the distribution that is allowed first in front."""
+        return [name for name, plugin in self.registry[kind].items() if is_wanted(plugin.cls)]
 
     def resolve(self, kind: str, use: str, version: str | None = None) -> Registered | Problem:
         """The plugin that a catalog entry means, or what is wrong with it (without a place: the caller knows that)."""
@@ -266,6 +270,8 @@ class PluginHost:
             if new.left_out and old.plugins:
                 held[key] = old
                 self.kept.append(_kept(new))
+        for named in self.registry.values():
+            named.clear()  # and filled again in the order of `allow`, whichever was imported last
         for key in units:
             self._hold(key, held[key])
 
@@ -332,6 +338,8 @@ class PluginHost:
         brought: list[tuple[str, str, type[Plugin]]] = []
         distribution, version = (unit.distribution, unit.version) if unit else ("", "")
         try:
+            if unit is None:
+                logs.add_plugin_packages([module.__name__.partition(".")[0]])
             folder = ""
             if isinstance(module, EntryPoint):
                 folder = module.group if module.group != GROUP else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from decimal import Decimal
+from typing import ClassVar
 
 import msgspec
 
@@ -89,6 +90,10 @@ def _signed(order: OpenOrder) -> Decimal:
 
 class RiskRule(Plugin, ABC):
     """One deterministic rule. It can only tighten: the kernel's own gates run before and after it."""
+
+    limit: ClassVar[str] = ""
+    """The field of `Limits` that it enforces: where a strategy states that limit and the catalog lists no rule for it, the
+    kernel adds this rule with its default parameters. "" for a rule that runs only where the catalog lists it."""
 
     @abstractmethod
     def check(self, decision: Decision, context: RiskContext) -> Verdict:

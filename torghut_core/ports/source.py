@@ -41,6 +41,10 @@ class Source(Plugin, ABC):
     is_stored: ClassVar[bool] = False
     """What it gives was derived before and comes from the signal store, so it is not written there again."""
 
+    is_recorded: ClassVar[bool] = False
+    """It reads tapes: `torghut replay` uses it and sets its parameters `paths`, `speed`, `on_bad_row` and `follow`. It can
+    wait, so the loop waits for the signal store and never skips a row that could not be stored."""
+
     secrets: ClassVar[tuple[str, ...]] = ()
     """Names of the secrets that `connect` asks for."""
 

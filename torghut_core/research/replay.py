@@ -18,7 +18,7 @@ import pyarrow as pa
 from torghut_core import catalog as catalogs
 from torghut_core.catalog import Draft
 from torghut_core.errors import CatalogError, InputError, StateError
-from torghut_core.generation import Generation, build
+from torghut_core.generation import Generation, build, use_tapes
 from torghut_core.installation.open import load_plugins, open_audit, open_signals
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
@@ -58,9 +58,9 @@ class Replay:
     Parameters
     ----------
     catalog : catalog file or folder.
-    tapes : what to replay; empty for what the catalog's own `replay` source names.
+    tapes : what to replay; empty for those that the catalog's own source names.
     state : directory of the embedded stores.
-    speed, on_bad_row : parameters of the `replay` source.
+    speed, on_bad_row : parameters of the source that reads the tapes.
     swaps : (event, catalog): before which event, counted from 0, what other catalog is taken up, as a reload would.
     settings : of the environment where None.
 
@@ -92,12 +92,12 @@ class Replay:
         params: dict[str, Any] = {"speed": speed, "on_bad_row": on_bad_row, "follow": False}
         if tapes:
             params["paths"] = self._tapes
-        self._catalog = parsed.for_replay(params)
+        self._host = load_plugins(self._settings, parsed.plugins.allow)
+        self._catalog = use_tapes(parsed, self._host, params)
         self._swaps = [
-            (event, Draft(catalogs.load(catalogs.read(path)).for_replay(params), [], {}))
+            (event, Draft(use_tapes(catalogs.load(catalogs.read(path)), self._host, params), [], {}))
             for event, path in sorted(swaps, key=itemgetter(0))
         ]
-        self._host = load_plugins(self._settings, parsed.plugins.allow)
 
     def __enter__(self) -> Self:
         generation = build(self._catalog, self._host, defaults=self._settings.limits)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from torghut_core.audit import find_decision
 from torghut_core.audit.rows import Row
-from torghut_core.catalog import Catalog
+from torghut_core.catalog import Catalog, Use
 from torghut_core.errors import NotFoundError, reason_of
-from torghut_core.generation import LIMIT_RULES, risk_rules
-from torghut_core.model.trading import Decision, Limits, OrderType, Side, TimeInForce, Verdict
+from torghut_core.generation import risk_rules, rules_for
+from torghut_core.model.trading import LIMITS, Decision, OrderType, Side, TimeInForce, Verdict
 from torghut_core.ports import Advisor, RiskContext
 from torghut_core.trading.gates import KERNEL, Inputs
 from torghut_core.trading.risk_engine import RiskEngine
@@ -70,7 +70,7 @@ def verify_decision(audit: SqlAuditStore, text: str, host: PluginHost) -> Verifi
         inputs.gates,
         lambda _decision: "",
         advisors,
-        risk_rules(catalog, host, _added(content)),
+        risk_rules(_with_rules_of_then(catalog, content, host), host),
         lambda name, error: notes.append(f"{name} raised {reason_of(error)}"),
     )
     again, _ = desk.evaluate(_decision(row), inputs)
@@ -110,11 +110,13 @@ def _decision(row: Row) -> Decision:
     )
 
 
-def _added(content: Row) -> Limits:
-    """Limits for which the same rules are added to the catalog's as were then, whatever this machine's defaults are."""
-    used = {plugin["name"] for plugin in content.get("plugins", []) if plugin["kind"] == "risk rule"}
-    some: dict[str, Any] = {limit: 1 for limit, rule in LIMIT_RULES.items() if rule in used}
-    return Limits(**some)
+def _with_rules_of_then(catalog: Catalog, content: Row, host: PluginHost) -> Catalog:
+    """The catalog listing the rules that limits added then as well, whatever limits this machine's settings state."""
+    listed = {entry.use for entry in catalog.risk}
+    used = [plugin["name"] for plugin in content.get("plugins", []) if plugin["kind"] == "risk rule"]
+    order = [name for limit in LIMITS for name in rules_for(limit, host)]
+    added = sorted(set(used) - listed, key=lambda name: (order.index(name) if name in order else len(order), name))
+    return catalog.with_(risk=(*catalog.risk, *(Use(use=name) for name in added)))
 
 
 def _changes(plugins: list[Row], host: PluginHost) -> list[str]:

@@ -8,24 +8,29 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torghut_core import catalog as catalogs
-from torghut_core.catalog import Catalog
+from torghut_core.catalog import DEFAULT_ALLOW, Catalog
 from torghut_core.errors import InputError
-from torghut_core.generation import build
+from torghut_core.generation import build, tape_source
 from torghut_core.installation.open import connection_of, load_plugins, open_signals
 from torghut_core.installation.settings import load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.universe import StaticUniverse, UniverseSettings, is_of
 from torghut_core.model.market import SYMBOL_PATTERN, Message
+from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.signals import SignalDatabase
 from torghut_core.signals.schema import TABLES, ttl_setting
 from torghut_core.timestamps import SECOND, format_timestamp, parse_timestamp
+
+if TYPE_CHECKING:  # a process without stages should not wait for their compiler
+    from torghut_core.stages.base import Stage
 
 DAY = 86_400 * SECOND
 
@@ -90,10 +95,6 @@ class Backfill:
             yield messages
 
 
-DEFAULT_STAGES = [{"use": "microbars"}, {"use": "indicators"}]
-"""What the rows of the store are made with where no catalog says it."""
-
-
 def run_backfill(
     symbols: Sequence[str],
     start: str,
@@ -102,10 +103,15 @@ def run_backfill(
     out: Path | None,
     state: Path,
     catalog: Path | None = None,
-    source: str = "alpaca",
+    source: str = "",
     on_progress: Callable[[int], None] = lambda _events: None,
 ) -> dict[str, Any]:
     """Do what the command line asks for: into the tape `out`, or, where that is None, into the signal store.
+
+    Parameters
+    ----------
+    catalog : where the source and the stages come from; without it they are loaded plugins with their defaults.
+    source : name of that plugin; "" for the only one that has a history.
 
     Returns
     -------
@@ -128,8 +134,9 @@ def run_backfill(
             raise InputError(f"--symbols: {symbol} is not of ALPACA_MARKET_TYPE={market} (set that to its market)")
     since = _moment("--start", start)
     until = _moment("--end", end) if end else asked_at
-    parsed = _catalog(catalog, source)
-    host = load_plugins(settings, parsed.plugins.allow)
+    given = None if catalog is None else catalogs.load(catalogs.read(catalog))
+    host = load_plugins(settings, given.plugins.allow if given else DEFAULT_ALLOW)
+    parsed = given or _default_catalog(host, source, tuple(TABLES) if out is None else ())
     made = build(parsed, host, pipeline=_pipeline(parsed, ("forwarder", "trading"))).source
     assert made is not None
     directory = StateDirectory(state)
@@ -148,7 +155,7 @@ def run_backfill(
             tape = Path(folder) / "backfill.jsonl"
             if not job.to_tape(tape, on_progress):
                 return {"events": {}, "to": "the signal store", "microbars": 0, "signals": 0}
-            replayed = _with_tape(parsed, tape)
+            replayed = _with_tape(parsed, tape_source(host), tape)
             generation = build(replayed, host, pipeline="backfill")
             assert generation.source is not None
             deriver = Deriver(generation.source, generation.stages, store)
@@ -176,11 +183,26 @@ def _check_kept(store: SignalDatabase, since: int, now: int) -> None:
             )
 
 
-def _catalog(path: Path | None, source: str) -> Catalog:
-    if path is not None:
-        return catalogs.load(catalogs.read(path))
-    pipelines = {"forwarder": {"source": {"use": source}}, "ta": {"source": {"use": source}, "stages": DEFAULT_STAGES}}
-    return Catalog.model_validate({"version": 1, "pipelines": pipelines})
+def _default_catalog(host: PluginHost, source: str, tables: Sequence[str]) -> Catalog:
+    """A source that has a history, and the stages that make the rows of these tables of the store."""
+    sources = [source] if source else host.names_where("source", lambda cls: cls.history is not Source.history)
+    if len(sources) != 1:
+        found = f"are {', '.join(sources)}: choose one" if sources else "is none: install one"
+        raise InputError(f"--source: of loaded sources with a history there {found}, or give a --catalog")
+    stages = []
+    for table in tables:
+        names = host.names_where("stage", partial(_makes, table))
+        if not names:
+            raise InputError(f"no loaded stage makes the rows of {table} (install one, or give a --catalog)")
+        stages.append({"use": names[0]})
+    fetched = {"source": {"use": sources[0]}}
+    return Catalog.model_validate(
+        {"version": 1, "pipelines": {"forwarder": fetched, "ta": fetched | {"stages": stages}}}
+    )
+
+
+def _makes(table: str, stage: type[Stage]) -> bool:
+    return stage.derives == table
 
 
 def _pipeline(catalog: Catalog, names: Sequence[str]) -> str:
@@ -190,10 +212,10 @@ def _pipeline(catalog: Catalog, names: Sequence[str]) -> str:
     return found
 
 
-def _with_tape(catalog: Catalog, tape: Path) -> Catalog:
+def _with_tape(catalog: Catalog, use: str, tape: Path) -> Catalog:
     """The catalog with a pipeline that takes a tape through the stages of `ta`, or else of `trading`."""
     stages = catalog.model_dump()["pipelines"][_pipeline(catalog, ("ta", "trading"))]["stages"]
-    source = {"use": "replay", "params": {"paths": [str(tape)]}}
+    source = {"use": use, "params": {"paths": [str(tape)]}}
     pipelines = {"backfill": {"source": source, "stages": stages}}
     return catalog.with_(pipelines=Catalog.model_validate({"version": 1, "pipelines": pipelines}).pipelines)
 

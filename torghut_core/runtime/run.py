@@ -211,8 +211,8 @@ class Run:
         host = self._load(self._draft.catalog.plugins.allow, None)
         generation, problems = self._first_generation(host, last, problems)
         settings, audit = self.settings, self.audit
-        source = generation.catalog.pipelines["trading"].source
-        is_replay = source.use == "replay"  # a tape waits for the store, the market does not
+        assert generation.source is not None
+        is_replay = generation.source.is_recorded  # a tape waits for the store, the market does not
         self._signals = open_signals(settings, self._state, is_replay=is_replay, waits=is_replay)
         self._is_replay = is_replay
         stack.callback(self._signals.close)

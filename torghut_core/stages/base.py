@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from numba import njit
 
@@ -44,6 +44,9 @@ class Stage(Plugin, ABC):
     batches, the output is the same to the bit; saving and restoring in between changes nothing; later events change no
     earlier output.
     """
+
+    derives: ClassVar[str] = ""
+    """The table of the signal store whose rows it makes, ``microbars`` or ``signals``; "" for none."""
 
     @abstractmethod
     def update(self, batch: Batch) -> Batch:

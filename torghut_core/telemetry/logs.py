@@ -2,38 +2,44 @@
 
 structlog costs 0.15 s to import and most commands log nothing, so it is imported with the first line that is logged. What
 plugins and libraries log by the standard library comes out the same way, without secrets; of libraries warnings only.
+The plugin host says which packages are plugins': a third party's logs like ours.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 from torghut_core.errors import without_secrets
 
-PLUGINS = ("torghut_brokers", "torghut_sources", "torghut_strategies", "torghut_risk", "torghut_advisors")
-"""Packages that log at the level of the process, not at that of libraries."""
-
 QUIET = ("clickhouse_connect", "urllib3.connectionpool")
-"""Libraries that warn of what they also raise, which is told with its fix."""
+"""Libraries that warn of what they also raise; the error is reported with its fix."""
 
-_level = "warning"
+_level = ""
+_plugin_packages: set[str] = set()
 
 
 def set_level(level: str) -> None:
     """Log events of `level` (``debug``, ``info``, ``warning``, ``error``) and above from now on."""
     global _level  # noqa: PLW0603 - one process logs at one level
     _level = level
-    root, threshold = logging.getLogger(), logging.getLevelNamesMapping()[level.upper()]
-    if not any(isinstance(handler, _Passed) for handler in root.handlers):
-        root.addHandler(_Passed())
-    root.setLevel(max(threshold, logging.WARNING))
-    for package in PLUGINS:
-        logging.getLogger(package).setLevel(threshold)
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Forwarder) for handler in root.handlers):
+        root.addHandler(_Forwarder())
+    root.setLevel(max(_threshold(), logging.WARNING))
     for package in QUIET:
         logging.getLogger(package).setLevel(logging.ERROR)
+    add_plugin_packages(())
+
+
+def add_plugin_packages(packages: Iterable[str]) -> None:
+    """Log what these top-level packages log at the level of the process, not at that of libraries."""
+    _plugin_packages.update(packages)
+    if _level:
+        for package in _plugin_packages:
+            logging.getLogger(package).setLevel(_threshold())
 
 
 def info(event: str, **fields: Any) -> None:
@@ -56,8 +62,12 @@ def _hide(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Mappi
     return {name: without_secrets(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
-class _Passed(logging.Handler):
-    """Passes on what is logged by the standard library."""
+def _threshold() -> int:
+    return logging.getLevelNamesMapping()[(_level or "warning").upper()]
+
+
+class _Forwarder(logging.Handler):
+    """Forwards to structlog what is logged by the standard library."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -79,7 +89,7 @@ def _logger() -> Any:
                 _hide,
                 structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
             ],
-            wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[_level.upper()]),
+            wrapper_class=structlog.make_filtering_bound_logger(_threshold()),
             logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is when a line is logged
         )
     return structlog.get_logger()

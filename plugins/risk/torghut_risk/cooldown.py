@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import ClassVar
 
 from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
 from torghut_risk.sizing import entry_verdict
@@ -14,6 +15,8 @@ class Cooldown(RiskRule):
     Value: seconds since that order, none before the first. Limit: the larger of this rule's and the strategy's own
     `cooldown_seconds`. Exits never wait: while they do, money is at stake that the strategy wants back.
     """
+
+    limit: ClassVar[str] = "cooldown_seconds"
 
     class Params(RiskRule.Params):
         """Parameters of `Cooldown`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import ClassVar
 
 from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
 from torghut_risk.sizing import STEP_HELP, tighter, units, verdict, worst_price
@@ -14,6 +15,8 @@ class MaxNotional(RiskRule):
     Value: the order's quantity x the worst price it may get, quote currency. Limit: the lower of this rule's and the
     strategy's own `max_notional_per_trade`, quote currency. What only closes a position passes.
     """
+
+    limit: ClassVar[str] = "max_notional_per_trade"
 
     class Params(RiskRule.Params):
         """Parameters of `MaxNotional`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import ClassVar
 
 from torghut_core import Decision, RiskContext, RiskRule, Side, Verdict, param
 from torghut_risk.sizing import STEP_HELP, ZERO, tighter, units, verdict, worst_price
@@ -15,6 +16,8 @@ class MaxPositionPctEquity(RiskRule):
     work the same way count as filled, those that work against it as not. Limit: the lower of this rule's and the
     strategy's own `max_position_pct_equity`, times equity, quote currency. What only closes a position passes.
     """
+
+    limit: ClassVar[str] = "max_position_pct_equity"
 
     class Params(RiskRule.Params):
         """Parameters of `MaxPositionPctEquity`."""

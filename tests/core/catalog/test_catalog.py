@@ -200,27 +200,7 @@ def test_number_counts_as_its_shortest_text(number, zeros):
     assert content_digest([number]) != content_digest([number + Decimal("0.0001")])
 
 
-# -------------------------------------------------------------------------------------------------- replay, and places
-
-
-def test_for_replay_puts_tapes_and_simulated_broker_in_place():
-    """Whatever source and broker a catalog names, a replay reads tapes and trades on the simulated broker."""
-    text = FULL.replace("use: replay, params: {paths: [tape.parquet], speed: max}", "use: alpaca, params: {feed: sip}")
-    catalog = load({"c.yaml": text.replace("use: simulated, params", "use: alpaca, params")})
-    pipeline = catalog.for_replay({"paths": ["a.parquet"]}).pipelines["trading"]
-    assert (pipeline.source.use, pipeline.source.params) == ("replay", {"paths": ("a.parquet",)})
-    assert (pipeline.broker.use, pipeline.broker.params) == ("simulated", {})
-    assert catalog.pipelines["trading"].source.use == "alpaca"
-
-
-def test_for_replay_keeps_what_is_not_given():
-    """Parameters of the replay source that the command does not give stay as the catalog has them."""
-    catalog = load({"c.yaml": FULL})
-    replayed = catalog.for_replay({"speed": "1"})
-    assert replayed.pipelines["trading"].source.params == {"paths": ("tape.parquet",), "speed": "1"}
-    assert replayed.pipelines["trading"].broker == catalog.pipelines["trading"].broker
-    assert replayed.digest != catalog.digest
-    assert replayed.marks is catalog.marks
+# ------------------------------------------------------------------------------------------------------------- places
 
 
 @pytest.mark.parametrize(

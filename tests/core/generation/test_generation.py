@@ -8,7 +8,7 @@ import pytest
 
 from torghut_core.catalog import Catalog, load
 from torghut_core.errors import CatalogError
-from torghut_core.generation import LIMIT_RULES, build, strategy_row, validate
+from torghut_core.generation import build, strategy_row, use_tapes, validate
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost
 
@@ -199,19 +199,30 @@ def test_no_rule_is_added_where_no_enabled_strategy_states_a_limit(fakes, limit)
     assert build(catalog(limited(limit)), fakes).rules == ()
 
 
-@pytest.mark.parametrize("rule", LIMIT_RULES.values())
-def test_limit_without_its_rule_installed_is_a_problem(plugin_module, fake_classes, rule):
-    """A limit that nobody would enforce stops the generation instead of being forgotten."""
+def test_listed_rule_of_another_plugin_stands_for_the_limit(plugin_module, fake_classes):
+    """A rule says which limit it enforces, and no name counts: with a third party's listed, nothing is added."""
+    rules = fake_classes["register_risk_rules"]
+    hooks = fake_classes | {"register_risk_rules": {**rules, "a-cap": rules["max-notional"]}}
+    host = PluginHost([("fakes", plugin_module("fakes", hooks))])
+    text = limited("max_notional_per_trade: 100")
+    assert [name for name, _ in build(catalog(text), host).rules] == ["max-notional"]
+    assert [name for name, _ in build(catalog(f"{text}risk: [{{use: a-cap}}]\n"), host).rules] == ["a-cap"]
+
+
+@pytest.mark.parametrize("rule", ["max-notional", "max-position-pct-equity", "cooldown"])
+def test_limit_without_a_rule_that_enforces_it_is_a_problem(plugin_module, fake_classes, rule):
+    """A limit that no rule would enforce stops the generation instead of being forgotten."""
     hooks = fake_classes | {
         "register_risk_rules": {name: cls for name, cls in fake_classes["register_risk_rules"].items() if name != rule}
     }
     host = PluginHost([("fakes", plugin_module("fakes", hooks))])
     text = limited("max_notional_per_trade: 100, max_position_pct_equity: 0.1, cooldown_seconds: 60")
-    limit = {name: limit for limit, name in LIMIT_RULES.items()}[rule]
+    limit = fake_classes["register_risk_rules"][rule].limit
     [problem] = told(text, host)
     assert problem.startswith("c.yaml:11:")
     assert problem.endswith(
-        f"strategies[0].{limit}: needs the risk rule {rule!r}, and none is loaded (install torghut-risk)"
+        f"strategies[0].{limit}: no loaded risk rule enforces this limit"
+        " (install or allow a plugin that has such a rule, or leave the limit out)"
     )
     assert [str(problem) for problem in validate(catalog(text), host)] == [problem]
 
@@ -275,7 +286,7 @@ def test_pipeline_that_cannot_trade_is_told(fakes, text, pipeline, problem):
 
 def test_parameter_of_the_command_line_is_told_at_the_part_it_is_for(fakes):
     """What a command adds stands in no file, so its problem is placed at the nearest part that does."""
-    replayed = catalog(HEAD).for_replay({"spede": "max"})
+    replayed = use_tapes(catalog(HEAD), fakes, {"spede": "max"})
     with pytest.raises(CatalogError) as caught:
         build(replayed, fakes)
     assert str(caught.value) == (

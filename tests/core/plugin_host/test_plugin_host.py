@@ -358,6 +358,17 @@ def test_class_that_cannot_work_is_left_out(plugin_module, hooks, reason):
     assert left_out(plugin_module, **hooks) == f"{kind} 'wrong': {reason}"
 
 
+def test_rule_for_a_limit_that_does_not_exist_is_left_out(plugin_module, fake_classes):
+    """A misspelt limit would never be enforced, and nothing would say so."""
+    rule = fake_classes["register_risk_rules"]["cooldown"]
+    reason = left_out(
+        plugin_module, register_risk_rules={"pause": type("Pause", (rule,), {"limit": "cooldown_second"})}
+    )
+    assert reason == (
+        "risk rule 'pause': `limit`: there is no limit 'cooldown_second' (did you mean 'cooldown_seconds'?)"
+    )
+
+
 def test_broker_without_capabilities_is_left_out(plugin_module, fake_classes):
     """The kernel asks what a broker can do before it sends."""
     venue = fake_classes["register_brokers"]["simulated"]

@@ -6,13 +6,15 @@ import pytest
 import structlog
 
 from torghut_core import errors
+from torghut_core.plugin_host import PluginHost
 from torghut_core.telemetry import logs
 
 
 @pytest.fixture(autouse=True)
 def _as_in_a_new_process(monkeypatch):
     """No secret or configuration of another test, and none left for the next."""
-    monkeypatch.setattr(logs, "_level", "warning")
+    monkeypatch.setattr(logs, "_level", "")
+    monkeypatch.setattr(logs, "_plugin_packages", {"torghut_sources"})
     monkeypatch.setattr(errors, "_secrets", {"planted"})
     structlog.reset_defaults()
     yield
@@ -34,6 +36,21 @@ def test_plugin_logs_with_time_and_level_and_without_secrets(capsys):
     assert "low tide" not in told
     assert "ValueError: the key is" in told
     assert "planted" not in told
+
+
+@pytest.mark.parametrize("is_loaded_first", [True, False])
+def test_third_party_plugin_logs_like_ours(capsys, plugin_module, is_loaded_first):
+    """Its package is known from the plugin host, whether it is loaded before or after the level is set."""
+    if not is_loaded_first:
+        logs.set_level("info")
+    PluginHost([("acme", plugin_module("acme_alpha", {}))])
+    if is_loaded_first:
+        logs.set_level("info")
+    logging.getLogger("acme_alpha.sea").info("low tide")
+    logging.getLogger("acme_beta.sea").info("ebb")
+    logged = capsys.readouterr().err
+    assert "low tide" in logged
+    assert "ebb" not in logged
 
 
 def test_verbose_is_for_what_is_ours(capsys):

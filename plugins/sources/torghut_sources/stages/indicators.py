@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import field_validator
@@ -164,6 +164,8 @@ class Indicators(Stage):
     bars, macd for 26, macd_signal and macd_hist for 34, rsi14 for 15, boll for 20; vol_realized_w60s with fewer than two
     returns in its window; the averages by volume without volume; what is made of quotes without a fresh quote.
     """
+
+    derives: ClassVar[str] = "signals"
 
     class Params(Params):
         """Parameters of `Indicators`."""

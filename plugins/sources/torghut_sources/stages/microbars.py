@@ -8,7 +8,7 @@ still open, or part of a bar. So trades in = trades in bars + late + duplicates 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,6 +159,8 @@ class Microbars(Stage):
     and close are its first and last trade by (event_ts, seq), whatever the order of arrival. A second without a trade
     has no bar. Memory is bounded by the windows that can be open at once.
     """
+
+    derives: ClassVar[str] = "microbars"
 
     class Params(Params):
         """Parameters of `Microbars`."""

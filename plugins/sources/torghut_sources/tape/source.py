@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pydantic
@@ -40,6 +40,8 @@ class Replay(Source):
     params : see `Params`.
     clock, sleep : what a paced replay keeps time by, and how a followed tape is waited for, seconds.
     """
+
+    is_recorded: ClassVar[bool] = True
 
     class Params(Source.Params):
         """Parameters of a replay."""
