@@ -102,7 +102,17 @@ from torghut_core.ports import (
     Universe,
     param,
 )
-from torghut_core.timestamps import format_timestamp, from_datetime, parse_timestamp, to_datetime
+from torghut_core.timestamps import (
+    DAY,
+    HOUR,
+    MILLISECOND,
+    MINUTE,
+    SECOND,
+    format_timestamp,
+    from_datetime,
+    parse_timestamp,
+    to_datetime,
+)
 
 if TYPE_CHECKING:
     from torghut_core.bus.registry import Registry, RegistryError
@@ -110,6 +120,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "DAY",
+    "HOUR",
+    "MILLISECOND",
+    "MINUTE",
+    "SECOND",
     "SIGNAL_COLUMNS",
     "SYMBOL_PATTERN",
     "TIMEFRAMES",

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-MINUTE = 60_000_000_000
-SECOND = 1_000_000_000
-MILLISECOND = 1_000_000
 MICROSECOND = 1_000
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def format_timestamp(ns: int) -> str:
     '2026-01-05T14:30:00.500Z'
     """
     seconds, fraction = divmod(ns, SECOND)
-    day, second = divmod(seconds, 86400)
+    day, second = divmod(seconds, DAY // SECOND)
     text = f"{_date(day)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
     if not fraction:
         return text + "Z"

@@ -11,6 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from torghut_core import (
+    DAY,
+    SECOND,
     Bars,
     Batch,
     Decision,
@@ -26,8 +28,6 @@ from torghut_core import (
 from torghut_testing.builders import EVENT_TS, NOW, OTHER_STRATEGY, STRATEGY, decision, risk_context, signal
 from torghut_testing.strategy_loop import Row
 
-SECOND = 1_000_000_000
-DAY = 86_400 * SECOND
 SYMBOLS = ("BTC/USD", "ETH/USD")
 BAR_STEP = 5 * SECOND
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
-from torghut_core import Context, Decision, Fill, Side, Signal, Strategy, apply_fill, money
+from torghut_core import SECOND, Context, Decision, Fill, Side, Signal, Strategy, apply_fill, money
 from torghut_testing.builders import context
 
 ZERO = Decimal(0)
@@ -58,7 +58,7 @@ class Rehearsal:
             seen.position = apply_fill(seen.position, _fill(order, row))
             seen.working = ZERO
         seen.event_ts = signal.event_ts
-        seen.now = signal.event_ts + 1_000_000_000
+        seen.now = signal.event_ts + SECOND
         seen.price = price
         proposed = self.strategy.on_signal(signal, seen)
         if proposed is not None:

@@ -19,9 +19,8 @@ import numpy as np
 
 from torghut_core.errors import InputError
 from torghut_core.model.trading import canonical_json
-from torghut_core.timestamps import SECOND, format_timestamp, from_datetime, parse_timestamp
+from torghut_core.timestamps import MINUTE, format_timestamp, from_datetime, parse_timestamp
 
-_MINUTE = 60 * SECOND
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,8 +45,8 @@ def time_text(ns: int | None) -> str | None:
     """
     if ns is None:
         return None
-    rest = f"{ns % _MINUTE:011d}"
-    return f"{_minute_text(ns // _MINUTE)}{rest[:2]}.{rest[2:]}Z"
+    rest = f"{ns % MINUTE:011d}"
+    return f"{_minute_text(ns // MINUTE)}{rest[:2]}.{rest[2:]}Z"
 
 
 def time_ns(text: str | None) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torghut_core.bus.envelope import Envelope, MicrobarPayload, SignalsPayload, StatusPayload, Window
 from torghut_core.model.market import SIGNAL_COLUMNS, Bars, Batch, Message, Signals
+from torghut_core.timestamps import MILLISECOND
 
 SOURCE = "ta"
 """What the envelope's `source` and `feed` say of every event that torghut derived."""
@@ -70,7 +71,7 @@ def status_message(
         is_final=True,
         source=SOURCE,
         payload=StatusPayload(
-            watermark_lag_ms=0 if watermark is None else max(0, now - watermark) // 1_000_000,
+            watermark_lag_ms=0 if watermark is None else max(0, now - watermark) // MILLISECOND,
             last_event_ts=last_event_ts,
             status=status,
             heartbeat=beat,

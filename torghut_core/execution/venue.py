@@ -24,13 +24,13 @@ from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import Intent, Purpose
 from torghut_core.ports import Broker, Connection
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import MINUTE, SECOND, format_timestamp
+from torghut_core.timestamps import DAY, MINUTE, SECOND, format_timestamp
 from torghut_core.trading.engine import Engine
 
 STAND_BY = 30.0
 """How long a start waits for another trader of the account to end, seconds."""
 
-RECENT = 86_400 * SECOND
+RECENT = DAY
 """Orders that were done so lately are remembered at a start, ns."""
 
 CLOSE_LOOK = 1.0

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torghut_core.errors import InputError, ShapeError
-from torghut_core.timestamps import SECOND
+from torghut_core.timestamps import DAY, HOUR, MINUTE, SECOND
 
 IntArray: TypeAlias = NDArray[np.int64]
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -31,11 +31,11 @@ SYMBOL_PATTERN = re.compile(r"[A-Z0-9._/-]{1,32}", re.ASCII)
 
 TIMEFRAMES: dict[str, int] = {
     "1Sec": SECOND,
-    "1Min": 60 * SECOND,
-    "5Min": 300 * SECOND,
-    "15Min": 900 * SECOND,
-    "1Hour": 3600 * SECOND,
-    "1Day": 86400 * SECOND,
+    "1Min": MINUTE,
+    "5Min": 5 * MINUTE,
+    "15Min": 15 * MINUTE,
+    "1Hour": HOUR,
+    "1Day": DAY,
 }
 """The timeframes a catalog may name, with their step in nanoseconds."""
 

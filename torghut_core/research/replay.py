@@ -26,13 +26,11 @@ from torghut_core.model.market import Bars, window_size
 from torghut_core.model.trading import Position
 from torghut_core.reload.plan import ReloadOutcome
 from torghut_core.reload.reloader import Reloader
-from torghut_core.timestamps import SECOND
+from torghut_core.timestamps import DAY, MINUTE
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import BATCH_SIZE, Loop
 from torghut_core.trading.totals import Result, Totals, to_json
-
-DAY = 86_400 * SECOND
 
 
 def demo_files() -> tuple[Path, Path]:
@@ -128,7 +126,7 @@ class Replay:
         number = audit.record_generation(generation.to_record(), actor="replay", outcome=ReloadOutcome.REPLAYED)
         audit.record_strategies(generation.strategy_rows(), self._catalog.mode)
         self._generation = generation.numbered(number)
-        gates = Gates(trading_enabled=True, price_max_age_ns=settings.trading_price_lookback_minutes * 60 * SECOND)
+        gates = Gates(trading_enabled=True, price_max_age_ns=settings.trading_price_lookback_minutes * MINUTE)
         self._engine = Engine(self._generation, self.account, audit, gates, allow_shorts=settings.trading_allow_shorts)
         self.starting_cash = self._broker.account().cash
         self._loop = Loop(self._generation, self._engine, audit, self._signals)

@@ -27,12 +27,10 @@ from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.signals import SignalDatabase
 from torghut_core.signals.schema import TABLES, ttl_setting
-from torghut_core.timestamps import SECOND, format_timestamp, parse_timestamp
+from torghut_core.timestamps import DAY, format_timestamp, parse_timestamp
 
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler
     from torghut_core.stages.base import Stage
-
-DAY = 86_400 * SECOND
 
 
 class Backfill:

@@ -56,7 +56,7 @@ from torghut_core.reload.plan import Plan, ReloadOutcome
 from torghut_core.reload.reloader import Reloader
 from torghut_core.reload.settle import settle
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import SECOND
+from torghut_core.timestamps import MINUTE
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import Loop
@@ -237,7 +237,7 @@ class Run:
             mode=settings.trading_mode,
             live_enabled=settings.trading_live_enabled,
             live_account=settings.trading_live_account,
-            price_max_age_ns=settings.trading_price_lookback_minutes * 60 * SECOND,
+            price_max_age_ns=settings.trading_price_lookback_minutes * MINUTE,
         )
         self.engine = Engine(
             generation.numbered(number),

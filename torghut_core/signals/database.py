@@ -17,12 +17,13 @@ from torghut_core.model.market import SIGNAL_COLUMNS
 from torghut_core.ports import SignalReader, SignalStore
 from torghut_core.signals.failures import StoreError
 from torghut_core.signals.schema import BAR_VALUES, KEY, arrow_schema
+from torghut_core.timestamps import DAY
 
 BAR_FIELDS = (*KEY, *BAR_VALUES.values(), "count")
 """Columns of what `SignalDatabase.bars` gives: the kernel's words, not the table's letters."""
 
 
-LONGEST_STEP = 86_400_000_000_000
+LONGEST_STEP = DAY
 """No bar is longer than a day, ns: a row that was known at a time began no earlier than that before."""
 
 SINCE_KEY = ("window_end", "symbol", "window_size", "seq")

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
+from torghut_core import SECOND
 from torghut_testing.alpaca import rules, wire
 from torghut_testing.alpaca.orders import ZERO, Holding, Order
 from torghut_testing.alpaca.rules import Asset
-from torghut_testing.alpaca.wire import SECOND, number
+from torghut_testing.alpaca.wire import number
 
 SYMBOLS = (
     *("AAVE/USD", "BTC/USD", "DOGE/USD", "ETH/USD", "LTC/USD", "SOL/USD"),

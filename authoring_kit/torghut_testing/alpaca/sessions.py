@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 
-from torghut_testing.alpaca.wire import NEW_YORK, SECOND, timestamp
+from torghut_core import SECOND
+from torghut_testing.alpaca.wire import NEW_YORK, timestamp
 
 OPEN = time(9, 30)
 CLOSE = time(16)

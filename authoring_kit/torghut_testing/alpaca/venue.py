@@ -12,12 +12,13 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from torghut_core import SECOND
 from torghut_testing.alpaca import rules, wire
 from torghut_testing.alpaca.book import SYMBOLS, Book, State, asset_wire
 from torghut_testing.alpaca.orders import MATCHABLE, STATUSES, ZERO, Holding, Order
 from torghut_testing.alpaca.rules import Asset, Refusal
 from torghut_testing.alpaca.sessions import Sessions
-from torghut_testing.alpaca.wire import SECOND, number
+from torghut_testing.alpaca.wire import number
 
 Number = Decimal | int | str
 Event = dict[str, Any]

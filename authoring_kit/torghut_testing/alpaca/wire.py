@@ -10,7 +10,8 @@ from decimal import Decimal
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-SECOND = 1_000_000_000
+from torghut_core import SECOND
+
 NEW_YORK = ZoneInfo("America/New_York")
 _SUMMER_OFFSET = 4 * 3600
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

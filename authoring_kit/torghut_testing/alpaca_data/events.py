@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from torghut_core import parse_timestamp
-from torghut_testing.alpaca.wire import SECOND, timestamp
+from torghut_core import DAY, MINUTE, SECOND, parse_timestamp
+from torghut_testing.alpaca.wire import timestamp
 
 CHANNELS = {
     "t": "trades",
@@ -25,7 +25,7 @@ CHANNELS = {
 }
 """Channel by the letter that a message of it has in ``T``."""
 
-_STEPS = {"b": 60 * SECOND, "u": 60 * SECOND, "d": 86_400 * SECOND}
+_STEPS = {"b": MINUTE, "u": MINUTE, "d": DAY}
 _TIMESTAMP = -1
 _AFTER_SYMBOL = len('{"T":"t","S":"",')
 _TO_JSON = msgspec.json.Encoder()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 from typing import Any, Protocol
 
-from torghut_testing.alpaca.wire import SECOND
+from torghut_core import SECOND
 from torghut_testing.alpaca_data.events import Event
 from torghut_testing.alpaca_data.faults import GOES_ON, Fault
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from torghut_core import Envelope
-from torghut_testing.alpaca.wire import SECOND, timestamp
+from torghut_core import SECOND, Envelope
+from torghut_testing.alpaca.wire import timestamp
 
 Message = dict[str, Any]
 FIRST_ID = 1 << 60

@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from torghut_core import Envelope
+from torghut_core import MILLISECOND, Envelope
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
-MILLISECOND = 1_000_000
 _KEY = "symbol, event_ts, window_size, seq"
 _CHUNK = 5000
 

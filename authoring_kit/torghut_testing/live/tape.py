@@ -16,13 +16,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from torghut_core import parse_timestamp
+from torghut_core import MINUTE, SECOND, parse_timestamp
 from torghut_testing.alpaca_data import messages_of, synthetic
 
 MADE_UP = {"BTC/USD": 25_750.0, "ETH/USD": 1_630.0, "SOL/USD": 19.5}
 """First prices of pairs that no tape has."""
 
-SECOND = 1_000_000_000
 TAIL = 3_500_000_000
 """How long after the last trade each pair has a quote, ns: more than a window and the watermark's lag, so that the last
 bars are closed by events and nobody has to wait for a clock."""
@@ -103,7 +102,7 @@ def _pressed(path: Path, minutes: float, speed: float) -> Iterator[dict[str, Any
     for message in messages_of(table):
         first = message["t"] if first is None else first
         past = message["t"] - first
-        if past > minutes * 60 * SECOND:
+        if past > minutes * MINUTE:
             return
         yield _row(message | {"t": first + round(past / speed)})
 

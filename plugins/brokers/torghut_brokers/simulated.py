@@ -35,6 +35,8 @@ from torghut_brokers.events import Levels, Touch, View
 from torghut_brokers.market import Market
 from torghut_brokers.matching import AT_ONCE, NEVER, Working, offer, problem
 from torghut_core import (
+    DAY,
+    MILLISECOND,
     Account,
     Batch,
     Broker,
@@ -58,8 +60,6 @@ from torghut_core import (
 
 ZERO = Decimal(0)
 FLAT = Position()
-MILLISECOND = 1_000_000
-DAY = 86_400_000_000_000
 AUCTIONS = (TimeInForce.OPG, TimeInForce.CLS)
 FEW = 32
 """So many events are shown to the orders one by one; of more, those that matter are picked out first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import ClassVar
 
-from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
+from torghut_core import SECOND, Decision, RiskContext, RiskRule, Verdict, param
 from torghut_risk.sizing import entry_verdict
 
 
@@ -26,6 +26,6 @@ class Cooldown(RiskRule):
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow after the pause; see the class."""
         pause = Decimal(max(self.params.cooldown_seconds, context.limits.cooldown_seconds))
-        passed = None if context.last_order_at is None else Decimal(context.now - context.last_order_at) / 10**9
+        passed = None if context.last_order_at is None else Decimal(context.now - context.last_order_at) / SECOND
         is_over = passed is None or passed >= pause
         return entry_verdict("cooldown", decision, context, may_enter=is_over, value=passed, limit=pause)

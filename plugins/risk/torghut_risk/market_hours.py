@@ -7,11 +7,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from torghut_core import Decision, RiskContext, RiskRule, Verdict, format_timestamp, param
+from torghut_core import SECOND, Decision, RiskContext, RiskRule, Verdict, format_timestamp, param
 from torghut_risk.sessions import ROUND_THE_CLOCK, check_calendar, load_bounds, sessions
 from torghut_risk.sizing import entry_verdict
 
-SECOND = 1_000_000_000
 PAIR = "*/*"
 """Symbols of crypto pairs."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
+from torghut_core import MILLISECOND, Decision, RiskContext, RiskRule, Verdict, param
 from torghut_risk.sizing import entry_verdict
 
 
@@ -23,6 +23,6 @@ class StalePrice(RiskRule):
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow while the price is fresh; see the class."""
-        age = Decimal(context.now - context.price_ts) / 10**6
+        age = Decimal(context.now - context.price_ts) / MILLISECOND
         limit = Decimal(self.params.max_age_ms)
         return entry_verdict("stale-price", decision, context, may_enter=age <= limit, value=age, limit=limit)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from torghut_core import (
+    SECOND,
     SIGNAL_COLUMNS,
     Bars,
     Batch,
@@ -34,7 +35,6 @@ from torghut_core import (
     param,
 )
 
-SECOND = 1_000_000_000
 LONGEST_WAIT_S = 30.0
 """A store that does not answer is asked again after this time at the latest, seconds."""
 

@@ -2,7 +2,9 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from torghut_sources.alpaca.feed import SECOND, FeedClock
+from torghut_sources.alpaca.feed import FeedClock
+
+from torghut_core import SECOND
 
 AHEAD = 10 * SECOND
 WALL = 1_000_000 * SECOND

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.alpaca.gap import Gap
-from torghut_sources.alpaca.messages import MINUTE
 from torghut_sources.alpaca.wire import Wire
 
-from torghut_core import format_timestamp
+from torghut_core import MINUTE, format_timestamp
 
 T0 = 1_760_000_040_000_000_000
 """A whole minute."""

@@ -15,6 +15,7 @@ from torghut_brokers.alpaca import terms, wire
 from torghut_brokers.alpaca.refusals import NOT_FOUND
 from torghut_brokers.alpaca.wire import TradeUpdate, WireOrder
 from torghut_core import (
+    DAY,
     Account,
     Broker,
     Capabilities,
@@ -59,7 +60,6 @@ CRYPTO_FEE = Decimal("0.0026")
 
 Source: https://alpaca.markets/docs/crypto/activities/, read 2026-11-21.
 """
-DAY = 86_400_000_000_000
 MOST_LEGS = 32
 """Orders that are followed from one to the next, and so one more than the changes that one order may have."""
 NEW_YORK = ZoneInfo("America/New_York")

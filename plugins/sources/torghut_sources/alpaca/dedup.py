@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from torghut_core import IntArray, SymbolTable
+from torghut_core import DAY, IntArray, SymbolTable
 from torghut_core.stages import kernel
 from torghut_sources.alpaca.events import Events
-from torghut_sources.alpaca.messages import DAY, Bar, Quote, Trade, UpdatedBar
+from torghut_sources.alpaca.messages import Bar, Quote, Trade, UpdatedBar
 
 SMALLEST = 1 << 12
 """Places of a new table."""

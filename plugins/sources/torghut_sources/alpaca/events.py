@@ -16,6 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from torghut_core import (
+    DAY,
+    MINUTE,
+    SECOND,
     Bars,
     Batch,
     FloatArray,
@@ -28,10 +31,7 @@ from torghut_core import (
     window_size,
 )
 from torghut_sources.alpaca.messages import (
-    DAY,
     LATEST,
-    MINUTE,
-    SECOND,
     Bar,
     Cancel,
     Correction,

@@ -6,7 +6,7 @@ since; how much more cannot be known, and does not have to be. Times are the fee
 
 from __future__ import annotations
 
-SECOND = 1_000_000_000
+from torghut_core import SECOND
 
 
 class FeedClock:

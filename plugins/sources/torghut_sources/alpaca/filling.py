@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from torghut_core import Closed, VenueError
+from torghut_core import MINUTE, SECOND, Closed, VenueError
 from torghut_sources.alpaca.events import Events
 from torghut_sources.alpaca.gap import Gap
-from torghut_sources.alpaca.messages import MINUTE, Quote, Trade
+from torghut_sources.alpaca.messages import Quote, Trade
 from torghut_sources.alpaca.wire import Encoding, Wire
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from torghut_sources.alpaca.inbox import Inbox
     from torghut_sources.alpaca.line import Line
 
-SECOND = 1_000_000_000
 BARS_LATE = 2 * MINUTE
 """How long after its end a bar, or its update, may come by the stream at most."""
 

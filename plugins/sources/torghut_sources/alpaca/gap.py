@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from torghut_core import MINUTE
 from torghut_sources.alpaca.events import Events
-from torghut_sources.alpaca.messages import MINUTE
 
 
 class Gap:

@@ -30,7 +30,16 @@ import msgspec
 import numpy as np
 from pydantic import SecretStr
 
-from torghut_core import InputError, IntArray, SettingsError, Throttled, Unanswered, VenueError, format_timestamp
+from torghut_core import (
+    MINUTE,
+    InputError,
+    IntArray,
+    SettingsError,
+    Throttled,
+    Unanswered,
+    VenueError,
+    format_timestamp,
+)
 from torghut_sources.alpaca.events import Events
 from torghut_sources.alpaca.messages import Bar, Quote, Trade
 from torghut_sources.alpaca.refusals import handshake_refusal
@@ -64,7 +73,6 @@ LONGEST_WAIT_S = 120.0
 """The longest wait that the venue may ask for between two attempts, seconds."""
 LONGEST_TEXT = 300
 """Characters of an answer that an error shows."""
-MINUTE = 60_000_000_000
 NEVER = 2**63 - 1
 
 

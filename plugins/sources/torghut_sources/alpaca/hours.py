@@ -6,9 +6,8 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable
 
-from torghut_core import to_datetime
+from torghut_core import DAY, to_datetime
 
-DAY = 86_400_000_000_000
 AHEAD = 370 * DAY
 
 

@@ -7,9 +7,6 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, field
 
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
-DAY = 86_400 * SECOND
 LATEST = 2**63 - 1
 LARGEST = 1.7976931348623157e308
 """Of a float64: MessagePack can say infinity."""

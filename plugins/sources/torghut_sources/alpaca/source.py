@@ -27,6 +27,7 @@ import numpy as np
 import pydantic
 
 from torghut_core import (
+    MILLISECOND,
     Batch,
     Closed,
     Connection,
@@ -54,7 +55,6 @@ from torghut_sources.alpaca.wire import Complaint, Wire
 if TYPE_CHECKING:
     from torghut_sources.alpaca.line import Line
 
-MILLISECOND = 1_000_000
 KEY_ID, SECRET_KEY = "ALPACA_KEY_ID", "ALPACA_SECRET_KEY"
 NAME = "alpaca"
 """The envelope's `source`."""

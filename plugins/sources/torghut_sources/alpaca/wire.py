@@ -23,18 +23,9 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Raw
 
-from torghut_core import SYMBOL_PATTERN, IntArray, parse_timestamp
+from torghut_core import SECOND, SYMBOL_PATTERN, IntArray, parse_timestamp
 from torghut_sources.alpaca.events import Events
-from torghut_sources.alpaca.messages import (
-    LATEST,
-    SECOND,
-    AnyMessage,
-    Control,
-    Event,
-    StreamError,
-    Subscription,
-    Success,
-)
+from torghut_sources.alpaca.messages import LATEST, AnyMessage, Control, Event, StreamError, Subscription, Success
 
 LONGEST = 200
 """Characters of a message that a complaint shows."""

@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from torghut_core import Bars, Batch, IntArray, SymbolTable, Table
+from torghut_core import SECOND, Bars, Batch, IntArray, SymbolTable, Table
 from torghut_sources.bus.contract import Offsets
 from torghut_sources.bus.records import MARKS
 from torghut_sources.tape.rows import KINDS, Kind
 
 NEVER = 2**63 - 1
-SECOND = 1_000_000_000
 MOST = 20_000
 """Events of a topic that wait for the other topics; nothing more is fetched of it meanwhile."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import pydantic
 
-from torghut_core import Batch, Closed, Connection, InputError, Metric, Source, StateError, Topics, param
+from torghut_core import MILLISECOND, Batch, Closed, Connection, InputError, Metric, Source, StateError, Topics, param
 from torghut_sources.bus.contract import NOT_CONNECTED, Bus, Chunk, Offsets, Owner, Reader, Writer
 from torghut_sources.bus.kafka.bus import KafkaBus
 from torghut_sources.bus.lanes import MISSED_SECONDS, Lane
@@ -300,7 +300,7 @@ class BusSource(Source, Owner):
     ) -> None:
         """Make rows or marks of the records of a chunk, and dead letters of those that cannot be used."""
         kind = self._topics[chunk.topic]
-        latest, ahead = max(self._wall(), lane.newest), self.params.max_ahead_ms * 1_000_000
+        latest, ahead = max(self._wall(), lane.newest), self.params.max_ahead_ms * MILLISECOND
         offsets, stop = np.array(chunk.offsets), chunk.offsets[-1] + 1
         if kind is MARKS:
             marks = refuse_ahead(read_marks(values, unreadable), latest, ahead)

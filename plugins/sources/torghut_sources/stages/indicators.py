@@ -16,6 +16,8 @@ import numpy as np
 from pydantic import field_validator
 
 from torghut_core import (
+    MILLISECOND,
+    MINUTE,
     SIGNAL_COLUMNS,
     Bars,
     Batch,
@@ -45,8 +47,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """What a name in the parameter `columns` stands for, where that is not just the column of that name."""
 
-MILLISECOND = 1_000_000
-MINUTE = 60_000_000_000
 
 CLOSES = np.dtype([("macd", macd.MACD), ("rsi", rsi.RSI), ("bollinger", last_values(20))])
 SESSION = np.dtype([("span", SPAN), ("vwap", vwap.SESSION)])

@@ -14,16 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
 
-from torghut_core import Batch, FloatArray, IntArray, Params, ShapeError, SymbolTable, Trades, param
+from torghut_core import (
+    MILLISECOND,
+    SECOND,
+    Batch,
+    FloatArray,
+    IntArray,
+    Params,
+    ShapeError,
+    SymbolTable,
+    Trades,
+    param,
+)
 from torghut_core.stages import Stage, kernel
 from torghut_sources.stages.conditions import Exclusion, check_condition
 from torghut_sources.stages.native import COLUMN, FLAGS, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
 from torghut_sources.stages.order import merge
 from torghut_sources.stages.state import from_words
 from torghut_sources.stages.tumbling import FIRST_OPEN, OWN, ROW, STARTED, WINDOW, Tumbling, close_until
-
-SECOND = 1_000_000_000
-MILLISECOND = 1_000_000
 
 AT, TS, SYMBOL, SEQ = Trades.at.row, Trades.event_ts.row, Trades.symbol.row, Trades.seq.row
 TRADE_KEY, CONDITIONS = Trades.trade_key.row, Trades.conditions.row

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torghut_core import (
+    MILLISECOND,
+    SECOND,
     TIMEFRAMES,
     Bars,
     Batch,
@@ -56,9 +58,6 @@ from torghut_sources.stages.tumbling import (
     emit,
 )
 from torghut_sources.stages.vwap import price_of
-
-SECOND = 1_000_000_000
-MILLISECOND = 1_000_000
 
 NEVER = -(2**63)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from torghut_core import IntArray, to_datetime
+from torghut_core import DAY, IntArray, to_datetime
 from torghut_core.stages import kernel
 
 ROUND_THE_CLOCK = "24/7"
@@ -25,7 +25,6 @@ ROUND_THE_CLOCK = "24/7"
 SPAN = np.dtype([("calendar", np.int64), ("open", np.int64), ("next", np.int64)])
 """State: the number of a calendar, and its session that was found last, from its open to the next one, ns."""
 
-DAY = 86_400_000_000_000
 YEAR = 366 * DAY
 NEVER = -(2**63)
 ALWAYS = 2**63 - 1

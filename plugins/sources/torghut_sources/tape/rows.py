@@ -17,6 +17,10 @@ import pyarrow.types as arrow
 from numpy.typing import NDArray
 
 from torghut_core import (
+    DAY,
+    HOUR,
+    MILLISECOND,
+    SECOND,
     Bars,
     FloatArray,
     InputError,
@@ -33,9 +37,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 Rule: TypeAlias = tuple[BoolArray, str, str]
 Columns: TypeAlias = Mapping[str, pa.Array]
 
-DAY = 86_400_000_000_000
-HOUR = DAY // 24
-UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+UNITS = {"s": SECOND, "ms": MILLISECOND, "us": 1_000, "ns": 1}
 
 SYMBOL = "must be a symbol of A-Z, 0-9 and . _ / -, at most 32 long"
 TIME = "must be a time with its zone, from 1677 to 2262, like 2026-01-05T14:30:00.123Z"

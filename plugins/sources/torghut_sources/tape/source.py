@@ -12,12 +12,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pydantic
 
-from torghut_core import TIMEFRAMES, Batch, InputError, Source, SymbolTable, param
+from torghut_core import SECOND, TIMEFRAMES, Batch, InputError, Source, SymbolTable, param
 from torghut_sources.tape.formats import open_tape
 from torghut_sources.tape.merge import merge
 from torghut_sources.tape.tapes import Tape
 
-SECOND = 1_000_000_000
 TICK = 0.001
 """Shortest pause of a paced replay, seconds: what is due within it comes together."""
 POLL = 0.02
