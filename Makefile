@@ -3,11 +3,12 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+WORKERS := 4 # of the tests; they wait for other processes half of the time
 PROJECTS := . plugins/strategies plugins/risk plugins/brokers plugins/sources plugins/advisors authoring_kit
 EDITABLE := $(addprefix -e ,$(PROJECTS))
 MANIFESTS := $(addsuffix /pyproject.toml,$(PROJECTS))
 
-.PHONY: help demo test check rehearsal format bench lock clean
+.PHONY: help demo test proof check rehearsal format bench lock clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -15,10 +16,13 @@ help: ## show this
 demo: .venv/runtime.stamp ## replay the project's tape and draw the page
 	@$(BIN)/torghut demo
 
-test: .venv/dev.stamp ## run all tests
-	@$(BIN)/pytest -q -n 2
+test: .venv/dev.stamp ## run the tests: every promise, in a few minutes
+	@$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 
-check: .venv/dev.stamp ## what CI runs: format, lint, types, import contracts, tests
+proof: .venv/dev.stamp ## run the long proofs: thousands of stories, real kills, soaks
+	@TORGHUT_EFFORT=proof $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "proof or examples"
+
+check: .venv/dev.stamp ## format, lint, types, import contracts, schemas, and `make test`
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy

@@ -1,26 +1,30 @@
-"""What all tests share: how hard hypothesis looks.
-
-The examples are the same on every run, so that a change is judged by what it does. ``HYPOTHESIS_PROFILE=hunt`` looks
-for new ones, ten times as hard.
-"""
+"""What all tests share: how hard they look (see `support.effort`), and which of them are proofs."""
 
 import logging
-import os
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from support.effort import EFFORT, many
 from torghut_core.telemetry import logs
 
 settings.register_profile(
     "steady",
     derandomize=True,
     deadline=None,
+    max_examples=many(100),
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("hunt", deadline=None, max_examples=1000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+settings.register_profile("hunt", deadline=None, max_examples=many(100))
+settings.load_profile("hunt" if EFFORT == "hunt" else "steady")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of properties: `make proof` runs them too, with more examples."""
+    for item in items:
+        if getattr(getattr(item, "function", None), "is_hypothesis_test", False):
+            item.add_marker("examples")
 
 
 @pytest.fixture(autouse=True)

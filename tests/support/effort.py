@@ -1,0 +1,25 @@
+"""How hard a test looks: `make test` tries a part of what `make proof` tries.
+
+``TORGHUT_EFFORT`` is ``quick`` (where it is not set), ``proof``, or ``hunt``, which looks for examples that nobody has
+seen, ten times as many as a proof. All others try the same examples on every run, so that a change is judged by what it
+does.
+"""
+
+import os
+from typing import Any
+
+from hypothesis import settings
+
+EFFORTS = {"quick": 0.2, "proof": 1.0, "hunt": 10.0}
+EFFORT = os.environ.get("TORGHUT_EFFORT", "quick")
+IS_PROOF = EFFORT != "quick"
+
+
+def many(of_proof: int, at_least: int = 1) -> int:
+    """How many of what a proof tries `of_proof` times are tried now."""
+    return max(at_least, round(of_proof * EFFORTS[EFFORT]))
+
+
+def examples(of_proof: int, **others: Any) -> settings:
+    """As hypothesis' ``settings(max_examples=of_proof)``, scaled by the effort."""
+    return settings(max_examples=many(of_proof), **others)

@@ -1,0 +1,45 @@
+"""Waiting for what happens elsewhere, in another thread, task or process.
+
+There is one deadline for all tests. It only has to be longer than anything takes on the slowest machine while other
+programs keep its cores busy: a test that passes never waits for it. Never sleep for a time that "is enough" instead.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 60.0
+"""Seconds after which something that has not happened never will."""
+
+POLL = 0.005
+"""Seconds between two looks."""
+
+
+def nothing() -> str:
+    return "it did not happen"
+
+
+def until(is_so: Callable[[], Any], problem: Callable[[], object] = nothing, seconds: float = PATIENCE) -> Any:
+    """Wait until `is_so` gives something true, and give that.
+
+    Parameters
+    ----------
+    problem : what to show where it never does: a log, a status.
+    """
+    end = time.monotonic() + seconds
+    while not (found := is_so()):
+        assert time.monotonic() < end, f"not within {seconds:g} s: {problem()}"
+        time.sleep(POLL)
+    return found
+
+
+async def until_async(
+    is_so: Callable[[], Any], problem: Callable[[], object] = nothing, seconds: float = PATIENCE
+) -> Any:
+    """As `until`, while the tasks of this event loop go on."""
+    end = time.monotonic() + seconds
+    while not (found := is_so()):
+        assert time.monotonic() < end, f"not within {seconds:g} s: {problem()}"
+        await asyncio.sleep(POLL)
+    return found
