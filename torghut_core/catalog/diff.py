@@ -1,8 +1,8 @@
-"""What differs between two catalogs, and when a running kernel can take each difference up.
+"""What differs between two catalogs, and when a running kernel can apply each difference.
 
 Two catalogs are laid out as entries (a strategy, a risk rule, a pipeline) of fields, and compared field by field as
-their digests compare them: without a difference the digests are equal, and the other way round. `FIELDS` has the answer
-for every field; nothing else here, and nothing in the documentation, knows one.
+their digests compare them: there is no difference exactly where the digests are equal. `FIELDS` has the answer for every
+field; it is stated nowhere else, and the documentation is made from it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic_core import to_jsonable_python
 
@@ -21,7 +21,7 @@ from torghut_core.catalog.digest import content_digest
 from torghut_core.catalog.entries import Catalog, OnRemove, StrategyEntry, Use
 
 MAX_SHOWN = 60
-"""How much of a value the text of a difference shows."""
+"""Characters of a value that the text of a difference shows."""
 
 
 class Timing(StrEnum):
@@ -33,7 +33,7 @@ class Timing(StrEnum):
 
 
 class Absent(Enum):
-    """The value of a field that is not there."""
+    """The value of a missing field."""
 
     ABSENT = "absent"
 
@@ -43,7 +43,13 @@ class Absent(Enum):
 
 ABSENT = Absent.ABSENT
 
-Action = Literal["added", "removed", "changed"]
+
+class Action(StrEnum):
+    """What happened to an entry."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
 
 
 class Rule(NamedTuple):
@@ -62,22 +68,22 @@ ON_REMOVE: Mapping[OnRemove, str] = {
 
 _MODE = Rule(Timing.HOT, "holds from this reload on")
 _SOURCE = Rule(Timing.RESTART, "the source is opened when the process starts")
-_STAGE = Rule(Timing.RESTART, "a stage holds open windows and averages, which another one cannot take over")
+_STAGE = Rule(Timing.RESTART, "a stage holds open windows and averages that another one cannot continue")
 _BROKER = Rule(Timing.RESTART, "the broker never changes under open orders")
 _INSTANCE = Rule(Timing.HOT, "a new instance is warmed up, and takes over the position")
 _LIMIT = Rule(Timing.HOT, "holds from the next decision on")
 _RULES = Rule(Timing.HOT, "the list, in its order, holds from the next decision on")
-_RISK = Rule(Timing.HOT, "a new instance meets the next decision")
-_SINK = Rule(Timing.RESTART, "a sink opens once, when its process starts")
+_RISK = Rule(Timing.HOT, "a new instance checks the next decision")
+_SINK = Rule(Timing.RESTART, "a sink is opened when its process starts")
 _ADVISOR = Rule(Timing.HOT, "a new instance reviews the next decision")
-_OBSERVER = Rule(Timing.HOT, "who is listed hears what comes next")
+_OBSERVER = Rule(Timing.HOT, "the listed observers are notified from now on")
 
 FIELDS: Mapping[str, Rule] = {
-    "version": Rule(Timing.RESTART, "another format comes with another version of torghut"),
+    "version": Rule(Timing.RESTART, "another format needs another version of torghut"),
     "mode": _MODE,
     "on_invalid": _MODE,
-    "plugins.allow": Rule(Timing.HOT, "plugins are looked up anew"),
-    "pipelines.NAME": Rule(Timing.RESTART, "a pipeline begins and ends with its process"),
+    "plugins.allow": Rule(Timing.HOT, "plugins are looked up again"),
+    "pipelines.NAME": Rule(Timing.RESTART, "a pipeline starts and ends with its process"),
     "pipelines.NAME.source.use": _SOURCE,
     "pipelines.NAME.source.version": _SOURCE,
     "pipelines.NAME.source.params": _SOURCE,
@@ -116,18 +122,18 @@ FIELDS: Mapping[str, Rule] = {
     "observers[].version": _OBSERVER,
     "observers[].params": _OBSERVER,
 }
-"""The one table: every field of the catalog, ``[]`` and ``NAME`` for an entry as a whole, and when it may change."""
+"""Every field of the catalog and when it may change; ``[]`` and ``NAME`` are an entry as a whole."""
 
 
-_SIGNS: Mapping[Action, str] = {"added": "+", "removed": "-", "changed": "~"}
+_SIGNS = {Action.ADDED: "+", Action.REMOVED: "-", Action.CHANGED: "~"}
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
     """One field of an entry that has another value.
 
-    `key` is counted from the entry (``params.rsi_buy``); `old` and `new` are the catalog's values, `ABSENT` where there
-    is none; `effect` says how it takes effect, in words.
+    `key` is relative to the entry (``params.rsi_buy``); `old` and `new` are the catalog's values, `ABSENT` where there is
+    none; `effect` says in words how the change takes effect.
     """
 
     key: str
@@ -144,11 +150,11 @@ class Change:
     Attributes
     ----------
     kind : ``catalog`` (its own keys), ``pipeline``, ``strategy``, ``risk rule``, ``advisor`` or ``observer``.
-    name : its name; of a rule, advisor or observer that of its plugin, with its number where that is listed again.
+    name : its name; of a rule, advisor or observer that of its plugin, with a number where it is listed more than once.
     action : what happened to it.
     timing : when that takes effect; of a changed entry, when the last of its fields does.
-    effect : how, in words; of a changed entry the fields say so.
-    fields : what changed in it.
+    effect : how, in words; "" for a changed entry, whose fields say it.
+    fields : the changed fields of a changed entry.
     """
 
     kind: str
@@ -169,12 +175,12 @@ class CatalogDiff:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing differs; the digests are equal."""
+        """Whether nothing differs; then the digests are equal."""
         return not self.changes
 
     @property
     def timing(self) -> Timing | None:
-        """When all of it has taken effect; None where nothing differs."""
+        """When all of it will have taken effect; None if nothing differs."""
         return _latest(change.timing for change in self.changes) if self.changes else None
 
     def named(self, kind: str, action: Action) -> tuple[str, ...]:
@@ -182,7 +188,7 @@ class CatalogDiff:
         return tuple(change.name for change in self.changes if (change.kind, change.action) == (kind, action))
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values; a field that is not there has no `old` or no `new`."""
+        """The difference as JSON values; a missing field has no `old` or no `new`."""
         return {
             "old": self.old,
             "new": self.new,
@@ -191,7 +197,7 @@ class CatalogDiff:
                 {
                     "kind": change.kind,
                     "name": change.name,
-                    "action": change.action,
+                    "action": change.action.value,
                     "timing": change.timing.value,
                     "effect": change.effect,
                     "fields": [_json(field) for field in change.fields],
@@ -201,7 +207,7 @@ class CatalogDiff:
         }
 
     def to_text(self) -> str:
-        """What an operator reads: a line that sums up, and a line for each entry or field, with when and how.
+        """The difference for an operator: a summary line, then a line for each entry or field, with when and how.
 
         Examples
         --------
@@ -209,7 +215,7 @@ class CatalogDiff:
         >>> new = Catalog(version=1, risk=[Use(use="stale-price", params={"max_age_ms": 500}), Use(use="no-shorts")])
         >>> print(diff(old, new).to_text())
         2 changes: 1 added, 1 changed; 2 hot
-        ~ risk rule stale-price params.max_age_ms: 60000 -> 500; hot: a new instance meets the next decision
+        ~ risk rule stale-price params.max_age_ms: 60000 -> 500; hot: a new instance checks the next decision
         + risk rule no-shorts; hot: the list, in its order, holds from the next decision on
         """
         if self.is_empty:
@@ -224,11 +230,11 @@ class CatalogDiff:
 
 
 def diff(old: Catalog, new: Catalog) -> CatalogDiff:
-    """What differs between two catalogs; nothing exactly where their digests are equal.
+    """Compare two catalogs; nothing differs exactly where their digests are equal.
 
     Comments, order of keys and of strategies, quotes around numbers and the split into files make no difference.
-    Strategies and pipelines are the same where their names are; rules, advisors, observers and stages where their
-    plugins are, the first of a plugin with the first, the second with the second.
+    Strategies and pipelines are compared by name; rules, advisors, observers and stages by plugin, the first of a plugin
+    with the first, the second with the second.
     """
     changes: list[Change] = []
     fields = [
@@ -251,7 +257,9 @@ def diff(old: Catalog, new: Catalog) -> CatalogDiff:
             fields += _use("sink.", "pipelines.NAME.sink", one.sink, other.sink)
             changes += [_changed("pipeline", name, fields)] if fields else []
         else:
-            changes.append(Change("pipeline", name, "added" if other else "removed", *FIELDS["pipelines.NAME"]))
+            changes.append(
+                Change("pipeline", name, Action.ADDED if other else Action.REMOVED, *FIELDS["pipelines.NAME"])
+            )
 
     old_strategies = {entry.name: entry for entry in old.strategies}
     new_strategies = {entry.name: entry for entry in new.strategies}
@@ -266,7 +274,9 @@ def diff(old: Catalog, new: Catalog) -> CatalogDiff:
                 fields = [*_use("", f"{key}[]", ones[use], others[use])]
                 changes += [_changed(kind, name, fields)] if fields else []
             else:
-                changes.append(Change(kind, name, "added" if use in others else "removed", *FIELDS[f"{key}[]"]))
+                changes.append(
+                    Change(kind, name, Action.ADDED if use in others else Action.REMOVED, *FIELDS[f"{key}[]"])
+                )
     return CatalogDiff(old.digest, new.digest, tuple(changes))
 
 
@@ -281,12 +291,12 @@ def _strategy(name: str, old: StrategyEntry | None, new: StrategyEntry | None, m
         if fields:
             yield _changed("strategy", name, fields)
     elif new:
-        yield Change("strategy", name, "added", timing, "warmed up, then it trades")
+        yield Change("strategy", name, Action.ADDED, timing, "warmed up, then it trades")
     elif old:
         effect = f"its positions are {ON_REMOVE[old.on_remove]} (on_remove: {old.on_remove})"
         if mode == "merge":
             effect = "left as it was (mode: merge)"
-        yield Change("strategy", name, "removed", timing, effect)
+        yield Change("strategy", name, Action.REMOVED, timing, effect)
 
 
 def _symbols_change(change: FieldChange, on_remove: OnRemove) -> FieldChange:
@@ -351,7 +361,7 @@ def _numbered_name(use: tuple[str, int]) -> str:
 
 
 def _order(key: str, pattern: str, old: Sequence[Use], new: Sequence[Use]) -> Iterator[FieldChange]:
-    """Whether what is in both lists is in another order there."""
+    """A change where the entries in both lists are in another order."""
     ones, others = _numbered(old), _numbered(new)
     yield from _field_change(
         key,
@@ -368,7 +378,7 @@ def _field_change(key: str, pattern: str, old: Any, new: Any) -> Iterator[FieldC
 
 
 def _changed(kind: str, name: str, fields: Sequence[FieldChange]) -> Change:
-    return Change(kind, name, "changed", _latest(field.timing for field in fields), fields=tuple(fields))
+    return Change(kind, name, Action.CHANGED, _latest(field.timing for field in fields), fields=tuple(fields))
 
 
 def _latest(timings: Iterable[Timing]) -> Timing:
@@ -385,7 +395,7 @@ def _json(field: FieldChange) -> dict[str, Any]:
 def _lines(change: Change) -> Iterator[tuple[Action, Timing, str]]:
     """A line for the entry, or for each field of it that changed."""
     entry = f"{_SIGNS[change.action]} {change.kind} {change.name}".rstrip()
-    if change.action != "changed":
+    if change.action is not Action.CHANGED:
         yield change.action, change.timing, f"{entry}; {change.timing}: {change.effect}"
     for field in change.fields:
         values = f"{_shown(field.old)} -> {_shown(field.new)}"

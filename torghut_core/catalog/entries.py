@@ -30,11 +30,11 @@ from torghut_core.catalog.problems import Marks, quoted
 from torghut_core.model.market import SYMBOL_PATTERN
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
-"""What the names of strategies, pipelines and plugins look like."""
+"""The form of the names of strategies, pipelines and plugins."""
 
 
 DEFAULT_ALLOW = ("torghut-*",)
-"""The distributions that may be loaded when the catalog does not say."""
+"""The distributions that may be loaded when the catalog has no `plugins.allow`."""
 
 
 def _complaint(message: str, hint: str) -> PydanticCustomError:
@@ -78,11 +78,11 @@ def _version_range(text: str) -> str:
 
 
 def allow_rule(text: str) -> tuple[str, SpecifierSet]:
-    """The two halves of a `plugins.allow` rule: a pattern over normalized distribution names, and the versions.
+    """Parse a `plugins.allow` rule: a pattern over normalized distribution names, and the versions.
 
     Raises
     ------
-    ValueError : not such a rule.
+    ValueError : it is not such a rule.
 
     Examples
     --------
@@ -140,11 +140,11 @@ class _Entry(BaseModel):
 
 
 class Use(_Entry):
-    """One plugin in its place: which, in which versions, with which parameters."""
+    """One use of a plugin: its name, accepted versions and parameters."""
 
     use: str = _field(meaning="name that the plugin is registered under", example="macd-rsi")
     version: VersionRange | SkipJsonSchema[None] = _field(
-        None, meaning="versions of its distribution that will do, such as '>=1.2,<2'; any, where it is left out"
+        None, meaning="accepted versions of its distribution, such as '>=1.2,<2'; any if left out"
     )
     params: Annotated[Mapping[str, Any], AfterValidator(_freeze), PlainSerializer(_thaw)] = _field(
         {}, meaning="parameters of the plugin"
@@ -154,7 +154,7 @@ class Use(_Entry):
 
     @property
     def place(self) -> str:
-        """The key under which it stands in the files (``strategies[0]``); "" where it comes from no file."""
+        """Its key in the files (``strategies[0]``); "" for an entry that comes from no file."""
         return self._place
 
     def moved(self, place: str) -> Self:
@@ -182,7 +182,7 @@ class StrategyEntry(Use):
     cooldown_seconds: int = _field(0, meaning="pause after an order before the next in that symbol, seconds", ge=0)
     on_remove: OnRemove = _field(
         "freeze",
-        meaning="its position, once it is no longer listed: freeze keeps it, flatten closes it, "
+        meaning="what happens to its position when it is no longer listed: freeze keeps it, flatten closes it, "
         "handover gives it to another strategy",
     )
 
@@ -205,8 +205,8 @@ class Plugins(_Entry):
 
     allow: tuple[AllowRule, ...] = _field(
         DEFAULT_ALLOW,
-        meaning="distributions that may be loaded: a name, where * is any text, and perhaps versions, as in "
-        "'acme-alpha>=1.2,<2'; of two that bring the same plugin, the one allowed first wins",
+        meaning="distributions that may be loaded: names, in which * is any text, with optional versions, as in "
+        "'acme-alpha>=1.2,<2'; of two that register the same plugin, the one listed first is used",
     )
 
 
@@ -218,7 +218,7 @@ class Catalog(_Entry):
         "sync", meaning="sync disables the strategies that are no longer listed, merge leaves them"
     )
     on_invalid: Literal["keep_last_good", "reduce_only", "halt"] = _field(
-        "keep_last_good", meaning="what a running kernel does when the catalog has become wrong"
+        "keep_last_good", meaning="what a running kernel does when the catalog becomes invalid"
     )
     plugins: Plugins = _field(Plugins(), meaning="which installed plugins may be loaded")
     pipelines: Annotated[Mapping[Name, Pipeline], AfterValidator(MappingProxyType), PlainSerializer(dict)] = _field(
@@ -226,16 +226,18 @@ class Catalog(_Entry):
         meaning="pipelines by name; `trading` is the one that trades",
         json_schema_extra={"additionalProperties": False},
     )
-    strategies: tuple[StrategyEntry, ...] = _field((), meaning="who proposes decisions, in order of their names")
-    risk: tuple[Use, ...] = _field((), meaning="rules that every decision meets, in this order")
+    strategies: tuple[StrategyEntry, ...] = _field(
+        (), meaning="what proposes decisions; called in order of their names"
+    )
+    risk: tuple[Use, ...] = _field((), meaning="rules that check every decision, in this order")
     advisors: tuple[Use, ...] = _field((), meaning="second opinions that may veto or shrink, in this order")
-    observers: tuple[Use, ...] = _field((), meaning="who hears of decisions, fills and generations")
+    observers: tuple[Use, ...] = _field((), meaning="plugins that are notified of decisions, fills and generations")
 
     _marks: Marks = PrivateAttr(default=Marks({}))
 
     @property
     def marks(self) -> Marks:
-        """Where in the files each key and value stands."""
+        """Where in the files each key and value is."""
         return self._marks
 
     @cached_property
@@ -243,20 +245,20 @@ class Catalog(_Entry):
         """sha256 of the content, hexadecimal.
 
         The order of keys and of strategies, comments, quotes around numbers, the split into files and defaults that are
-        spelled out make no difference.
+        written out make no difference.
         """
         content = self.model_dump()
         content["strategies"] = sorted(content["strategies"], key=lambda entry: str(entry["name"]))
         return content_digest(content)
 
     def with_(self, **values: Any) -> Catalog:
-        """The catalog with other values in some of its fields; they are not checked again."""
+        """The catalog with other values in some of its fields; they are not validated again."""
         catalog = Catalog.model_construct(**{name: getattr(self, name) for name in Catalog.model_fields} | values)
         catalog._marks = self._marks  # noqa: SLF001 (its own class)
         return catalog
 
     def placed(self, marks: Marks, places: Mapping[str, Sequence[str]]) -> Catalog:
-        """The same catalog, which knows where in the files it stands: `places` are those of the entries in each list."""
+        """The same catalog with its marks, and the entries of each list with their `places` in the files."""
         lists = {
             key: tuple(entry.moved(place) for entry, place in zip(getattr(self, key), of_list, strict=True))
             for key, of_list in places.items()
@@ -267,7 +269,7 @@ class Catalog(_Entry):
 
     @classmethod
     def from_record(cls, content: Mapping[str, Any]) -> Catalog:
-        """The catalog of a generation that was written down, from what the audit database keeps of it."""
+        """The catalog of a recorded generation, from its row in the audit database."""
         strategies = [
             {name: entry[name] for name in StrategyEntry.model_fields} | {"params": entry["given"]}
             for entry in content["strategies"]

@@ -1,7 +1,7 @@
-"""From the texts of a catalog's files to a `Catalog`, or to what of it can be used and every problem at its place.
+"""Loading a catalog: from the texts of its files to a `Catalog`, or to the entries that are valid and every problem.
 
-Text becomes a tree of nodes that know their place (`marked_yaml`), the trees of a folder become one, pydantic checks the
-plain values, and what it finds is explained at the node's place (`problems`).
+Text becomes a tree of nodes with their places (`marked_yaml`), the trees of a folder become one, pydantic checks the
+plain values, and its errors are explained at the node's place (`problems`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _SECRET = re.compile(
 
 
 def read(path: str | Path) -> dict[str, str]:
-    """The texts of a catalog by file: of one file, or of the ``*.yaml`` and ``*.yml`` in a folder.
+    """Read the texts of a catalog by file: one file, or the ``*.yaml`` and ``*.yml`` in a folder.
 
     Names that begin with a dot are left out: a mounted ConfigMap keeps its revisions there.
 
     Raises
     ------
-    CatalogError : nothing there, not readable, not UTF-8, or a folder without such a file.
+    CatalogError : there is no file, one cannot be read or is not UTF-8, or the folder has no catalog file.
     """
     path = Path(path)
     try:
@@ -70,14 +70,14 @@ def _unreadable(path: str | Path, message: str, hint: str) -> CatalogError:
 
 
 def load(files: Mapping[str, str]) -> Catalog:
-    """The catalog that texts of files, by name, make together.
+    """Make the catalog from texts of files, by name.
 
-    Keys of several files are merged, and their lists of strategies, risk rules, advisors and observers put one after
-    the other in order of the file names. `version` may stand in each file, every other key in one only.
+    Keys of several files are merged, and their lists of strategies, risk rules, advisors and observers joined in order of
+    the file names. `version` may be in each file, every other key in one only.
 
     Raises
     ------
-    CatalogError : every problem that was found, in file order.
+    CatalogError : every problem, in file order.
     """
     draft = load_draft(files)
     if draft.problems:
@@ -87,14 +87,14 @@ def load(files: Mapping[str, str]) -> Catalog:
 
 @dataclass(frozen=True)
 class Draft:
-    """What of a catalog can be used: the entries that are right, and what is wrong with the others.
+    """The valid entries of a catalog, and what is wrong with the others.
 
     Attributes
     ----------
-    catalog : the entries that are right.
+    catalog : the valid entries.
     problems : in file order.
     left_out : place of each entry that was left out (``strategies[2]``, ``pipelines``) and its name, a strategy's own
-        or its plugin's; None where that cannot be read.
+        or its plugin's; None where the name cannot be read.
     """
 
     catalog: Catalog
@@ -102,7 +102,7 @@ class Draft:
     left_out: Mapping[str, str | None]
 
     def without(self, problems: Iterable[Problem]) -> Draft:
-        """The same without the entries that these problems are about.
+        """The draft without the entries that these problems are about.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class Draft:
 
 
 def entry_place(key: str) -> str | None:
-    """The entry that a dotted key is in; the pipelines count as one. None for the keys of the catalog itself.
+    """The entry that a dotted key belongs to; all pipelines count as one. None for keys of the catalog itself.
 
     Examples
     --------
@@ -142,11 +142,11 @@ def entry_place(key: str) -> str | None:
 
 
 def load_draft(files: Mapping[str, str]) -> Draft:
-    """What of the catalog in these texts can be used; see `load`.
+    """Make what can be used of the catalog in these texts; see `load`.
 
     Raises
     ------
-    CatalogError : every problem, where one is with a file as a whole or with a key of the catalog itself.
+    CatalogError : every problem, if one of them concerns a whole file or a key of the catalog itself.
     """
     problems: list[Problem] = []
     trees = list(_trees(files, problems))
@@ -156,7 +156,7 @@ def load_draft(files: Mapping[str, str]) -> Draft:
     marks = Marks(of)
     problems += _namesakes(content, marks)
     places = {_where(problem) for problem in problems}
-    # The `version` that seems to be missing may be in a file that could not be read.
+    # A `version` that seems to be missing may be in a file that could not be parsed.
     problems += (
         problem
         for problem in _invalid(content, marks)
@@ -170,7 +170,7 @@ def load_draft(files: Mapping[str, str]) -> Draft:
 
 
 def _trees(files: Mapping[str, str], problems: list[Problem]) -> Iterator[Node]:
-    """The map that each file holds; one that holds none is a problem."""
+    """The map in each file; a file without one is a problem."""
     for file in sorted(files):
         try:
             tree = parse(file, files[file])
@@ -194,9 +194,9 @@ def _invalid(content: dict[str, Any], marks: Marks) -> Iterator[Problem]:
 def _take_out(
     content: dict[str, Any], problems: Iterable[Problem]
 ) -> tuple[dict[str, list[str]], dict[str, str | None]]:
-    """Take the entries with problems out of `content`; give the places of those that stay, and what `Draft.left_out` says.
+    """Take the entries with problems out of `content`; return the places of those kept, by list, and `Draft.left_out`.
 
-    Two strategies of one name both go: which of them is meant cannot be known.
+    Strategies that share the name of one with a problem go too: which of them is meant cannot be known.
     """
     keys = [problem.key for problem in problems]
     bad = {entry_place(key) for key in keys}
@@ -244,7 +244,7 @@ def _namesakes(content: Any, marks: Marks) -> Iterator[Problem]:
         key = f"strategies[{index}].name"
         if isinstance(name, str) and first.setdefault(name, key) != key:
             place = marks.of[first[name]].value
-            yield marks.problem(key, f"a strategy named {quoted(name)} stands at {place} already", "rename one")
+            yield marks.problem(key, f"another strategy is named {quoted(name)}, at {place}", "rename one")
 
 
 def _merge(trees: list[Node]) -> Node:
@@ -270,7 +270,7 @@ def _merge(trees: list[Node]) -> Node:
 
 
 def _flatten(node: Node, path: str, of: dict[str, Mark], problems: list[Problem], *, is_free: bool = False) -> Any:
-    """The plain value of a node; on the way, note the places and what is wrong whatever the key means.
+    """The plain value of a node; fills in `of`, and adds the problems that do not depend on what the key means.
 
     `is_free` below `params`, where null is a value like any other.
     """

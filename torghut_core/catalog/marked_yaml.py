@@ -1,8 +1,8 @@
-"""YAML text to a tree of nodes that know where they stand.
+"""YAML text to a tree of nodes, each with its place in the file.
 
-Made from the parser's events and not by PyYAML's composer: that takes the last of two equal keys in silence, makes a
-float of ``0.1``, and follows references, so that a few lines become a billion. What is odd but harmless to the tree is
-noted at its node, so that one reading finds all of it.
+Made from the parser's events and not by PyYAML's composer: that silently takes the last of two equal keys, makes a
+float of ``0.1``, and follows references, so that a few lines become a billion. What is wrong with a single node is noted
+there and parsing continues, so that one reading finds every problem.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import yaml
 from torghut_core.errors import CatalogError, Problem
 
 MAX_DEPTH = 32
-"""How deep lists and maps may nest."""
+"""Levels to which lists and maps may nest."""
 
 MAX_DIGITS = 30
-"""How long a number may be."""
+"""Characters of a number at most."""
 
 
 _LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")  # as YAML counts lines
@@ -39,23 +39,23 @@ class Place(NamedTuple):
 
 
 def place_after(file: str, text: str) -> Place:
-    """The place behind the first part, `text`, of a file."""
+    """The place after the first part, `text`, of a file."""
     lines = _LINE_END.split(text)
     return Place(file, len(lines), len(lines[-1]) + 1)
 
 
 @dataclass(slots=True)
 class Node:
-    """A value of a file.
+    """A value in a file.
 
     Attributes
     ----------
     place : where it begins.
     value : text, whole number, `Decimal`, boolean, None, a list of nodes, or nodes by key.
-    key : where its key begins; None for what has none.
+    key : where its key begins; None for a value without one.
     text : a number or boolean as it is written.
-    complaint : message and fix, where it is no value that a file may hold.
-    key_complaints : key, its place, message and fix, of keys that this map may not have.
+    complaint : message and hint, for a value that a catalog may not have.
+    key_complaints : key, its place, message and hint, of keys that this map may not have.
     """
 
     place: Place
@@ -66,21 +66,21 @@ class Node:
     key_complaints: list[tuple[str, Place, str, str]] = field(default_factory=list)
 
     def add(self, key: str, node: Node) -> bool:
-        """Put a value into this map; where the key is there already, note that instead, and return False."""
+        """Put a value into this map; if it has the key already, add a complaint instead and return False."""
         mine = self.value.setdefault(key, node)
         if mine is not node:
             self.key_complaints.append(
-                (key, node.key or node.place, f"stands at {mine.key} already", "keep one of them")
+                (key, node.key or node.place, f"is given twice, first at {mine.key}", "keep one of them")
             )
         return mine is node
 
 
 def parse(file: str, text: str) -> Node:
-    """The value that a file holds; None where it holds nothing.
+    """Parse a file into its value; None for an empty file.
 
     Raises
     ------
-    CatalogError : the one thing that kept it from being read to its end.
+    CatalogError : the syntax error at which parsing stopped.
     """
     return _Reader(file, text).document()
 
@@ -169,7 +169,7 @@ class _Reader:
         return CatalogError([Problem(*place, "", message, hint)])
 
     def _syntax_error(self, error: Any) -> CatalogError:
-        """What the parser could not take, in the operator's words."""
+        """The parser's error in the operator's words."""
         problem, mark = error.problem, error.problem_mark
         line = self.lines[mark.line]
         if "\t" in line[: len(line) - len(line.lstrip())]:
@@ -185,7 +185,7 @@ class _Reader:
             mark = error.context_mark
             message, hint = "the quote that begins here is not closed", "close it"
         elif problem.startswith("expected <block end>"):
-            message, hint = "the line does not belong to what stands above it", "indent it as the lines beside it"
+            message, hint = "the line does not belong to the lines above it", "indent it like its neighbours"
         elif problem.startswith("expected the node content"):
             message, hint = "a value is missing", "write it, or close the bracket before it"
         elif problem == "could not find expected ':'":
@@ -196,7 +196,7 @@ class _Reader:
 
 
 def _hidden(text: str) -> tuple[str, str] | None:
-    """What is wrong with text that holds something nobody can see."""
+    """Message and hint for text with an invisible character; None for other text."""
     for letter in text:
         if unicodedata.category(letter) in ("Cc", "Cf", "Cs") and letter not in "\n\t":
             return f"holds the character U+{ord(letter):04X}", "remove it"

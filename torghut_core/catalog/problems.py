@@ -1,6 +1,6 @@
-"""What is wrong with a catalog, at its place and in the operator's words.
+"""What is wrong with a catalog, at its place in the files and in the operator's words.
 
-The pieces of a file know where they stand (`Marks`); what pydantic finds in the plain values is explained here.
+`Marks` know where in the files each key is; what pydantic finds in the plain values is explained here.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 MAX_SHOWN = 60
-"""How much of a wrong value an error quotes."""
+"""Characters of a wrong value that an error quotes."""
 
 
 class Mark(NamedTuple):
-    """Where a key of the catalog stands, where its value does, and a number or boolean as it is written there."""
+    """The places of a key and of its value in the files, and a number or boolean as it is written there."""
 
     key: Place
     value: Place
@@ -35,12 +35,12 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Marks:
-    """Where everything stands: `of` maps a dotted key (``strategies[0].params.rsi_buy``) to its mark."""
+    """Where everything is in the files: `of` maps a dotted key (``strategies[0].params.rsi_buy``) to its mark."""
 
     of: Mapping[str, Mark]
 
     def problem(self, key: str, message: str, hint: str = "", *, at_key: bool = False) -> Problem:
-        """A problem with the value of `key`, or with the key itself, or with the nearest part above that has a place."""
+        """A problem with the value of `key` (or the key itself), at its place or that of the nearest key above it."""
         above = key
         while above not in self.of and above:
             above = above[: max(above.rfind("."), above.rfind("["), 0)]
@@ -71,7 +71,7 @@ class Marks:
                 yield self.problem(path, message, hint, at_key=at_key)
 
     def _known(self, key: str, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-        """The steps that lead to something in the file; the others are pydantic's, such as the member of a union."""
+        """The steps that lead to a key in the files; the rest are pydantic's own, such as the member of a union."""
         for number, step in enumerate(location):
             key = key_below(key, step)
             if self.of and key not in self.of:
@@ -83,7 +83,7 @@ _NOWHERE = Mark(Place("catalog"), Place("catalog"))
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """What to write instead of `word`: the nearest of `names`, or any of them.
+    """Suggest what to write instead of `word`: the nearest of `names`, or all of them.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def key_below(path: str, step: int | str) -> str:
 
 
 def _inside(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    """The model of the map that `location` leads to; an index or a free key leads nowhere else."""
+    """The model of the map at `location`; an index or a free key stays in the model above it."""
     for step in location:
         known = model.model_fields.get(step) if isinstance(step, str) else None
         if known is not None:
@@ -155,7 +155,7 @@ _BOUNDS = {
 def _explain(
     details: ErrorDetails, location: tuple[int | str, ...], model: type[BaseModel], noun: str, text: str
 ) -> tuple[str, str]:
-    """Message and fix for one finding of pydantic at a location."""
+    """Message and hint for one error of pydantic."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     shown = quoted(value, text)
     names = [number for number, step in enumerate(location) if isinstance(step, str)]
@@ -190,7 +190,7 @@ def _explain(
 
 
 def quoted(value: Any, text: str = "") -> str:
-    """A value as an error may quote it: short, on one line, and with nothing that a terminal obeys."""
+    """A value as an error may quote it: short, on one line, without control characters."""
     if isinstance(value, Mapping):
         return "a map"
     if isinstance(value, list | tuple):

@@ -25,8 +25,8 @@ _SCHEMA_PLACES = {
 def json_schema(params: Mapping[str, Mapping[str, type[BaseModel]]] = MappingProxyType({})) -> dict[str, Any]:
     """JSON Schema of a catalog file, for editors.
 
-    `params` holds the parameter models of installed plugins, by kind (as in `hookspecs.KINDS`) and name; with them
-    the schema knows what may stand in `params` for what stands in `use`.
+    `params` holds the parameter models of installed plugins, by kind (as in `hookspecs.KINDS`) and name: the schema
+    then checks the `params` of each entry by its `use`.
     """
     models = [(model, "validation") for named in params.values() for model in named.values()]
     references, schema = models_json_schema([(Catalog, "validation"), *dict.fromkeys(models)])  # type: ignore[list-item]  # the mode is a literal there

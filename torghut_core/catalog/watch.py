@@ -1,9 +1,9 @@
-"""Watching a catalog: each of its contents once, soon after it has come to rest.
+"""Watching a catalog: each new content once, soon after the files stop changing.
 
-What the operating system says about files is a hint and no more: an update of a mounted ConfigMap never names the
-catalog's file, an editor's save is two changes, and a watch goes deaf without a word when its directory is replaced. So
-every hint means "read again", what was read counts and not what happened, and the catalog is read every `poll_seconds`
-as well. The hint only makes it quick.
+What the operating system reports about files is only a hint: an update of a mounted ConfigMap never names the catalog's
+file, an editor's save is two changes, and a watch silently reports nothing any more when its directory is replaced. So
+every report means "read again", only the content that was read counts, and the catalog is also read every
+`poll_seconds`. The watcher only makes it quick.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torghut_core.errors import CatalogError
 from torghut_core.telemetry import logs
 
 Version: TypeAlias = Mapping[str, str] | CatalogError
-"""What was read: the texts of the catalog by file, as `catalog.load` takes them, or why they cannot be read."""
+"""The texts of the catalog by file, as `catalog.load` takes them, or why they cannot be read."""
 
 PATIENCE = 40
-"""A catalog that is written without end is taken as it is after so many times `settle_seconds`."""
+"""A catalog that never stops changing is used as it is after so many times `settle_seconds`."""
 
 
 def directory_changes(path: Path) -> AsyncIterable[object]:
-    """Something whenever anything changes in the directory of a catalog, as the operating system tells it.
+    """Yield whenever the operating system reports a change in the directory of a catalog.
 
-    The directory and not the file: of a mounted ConfigMap the link ``..data`` is exchanged, and a watch of the file
-    dies with the first one.
+    The directory and not the file: an update of a mounted ConfigMap exchanges its link ``..data``, and a watch of the
+    file would end with the first one.
     """
     from watchfiles import awatch
 
@@ -38,20 +38,20 @@ def directory_changes(path: Path) -> AsyncIterable[object]:
 
 
 class CatalogWatch:
-    """Tells what a catalog holds now, and whenever it holds something else.
+    """Yields the content of a catalog, and again whenever it changes.
 
     Parameters
     ----------
     path : the catalog: a file, or a folder of them.
-    poll_seconds : how often it is read, whatever the watcher says.
-    settle_seconds : how long a new content must have stayed the same before it counts.
-    changes : the watcher: from a path, something for every time when the catalog may have changed.
+    poll_seconds : seconds between two readings that do not wait for the watcher.
+    settle_seconds : seconds for which a new content must have stayed the same.
+    changes : the watcher: yields for a path whenever the catalog may have changed.
     read : the texts of the catalog at a path; raises `CatalogError`.
 
     Attributes
     ----------
-    is_polling : the watcher is missing, has died or has missed a change; changes are found every `poll_seconds`. It is
-        started anew, and this is False again when it has reported something.
+    is_polling : whether the watcher is missing, failed or missed a change, so that changes are found every
+        `poll_seconds`. It is started again, and this is False once it has reported something.
     """
 
     def __init__(
@@ -71,24 +71,24 @@ class CatalogWatch:
         self._read = read
 
     async def versions(self) -> AsyncGenerator[Version, None]:
-        """Yield what the catalog holds, at once, and again whenever that is not what was yielded last.
+        """Yield the content of the catalog at once, and again whenever it is not what was yielded last.
 
-        A catalog that cannot be read is a `CatalogError`, once for each reason; readable again, it is yielded also
-        where it is what it was before. Writes in quick succession are one version, the last; a touch or a new mount of
-        the same content is none. Ends when its task is canceled or the iterator is closed (`contextlib.aclosing`).
+        A catalog that cannot be read is a `CatalogError`, once for each reason; once readable again it is yielded, even if
+        it has not changed. Writes in quick succession are one version, the last; a touch or a new mount of the same
+        content is none. Ends when its task is canceled or the iterator is closed (`contextlib.aclosing`).
         """
         woken = asyncio.Event()
-        listener = asyncio.create_task(self._listen(woken))
+        listener = asyncio.create_task(self._watch(woken))
         is_poll = False
         last: object = None
         try:
             while True:
                 version = await self._settled(last)
                 if _content(version) != last:
-                    if is_poll and not woken.is_set():  # the watcher is deaf, perhaps to a directory that is no more
-                        self._note_polling("it missed a change")
+                    if is_poll and not woken.is_set():  # perhaps it watches a directory that was replaced
+                        self._fall_back_to_polling("it missed a change")
                         await _end(listener)
-                        listener = asyncio.create_task(self._listen(woken))
+                        listener = asyncio.create_task(self._watch(woken))
                     last = _content(version)
                     yield version
                 try:
@@ -102,7 +102,7 @@ class CatalogWatch:
         finally:
             await _end(listener)
 
-    async def _listen(self, woken: asyncio.Event) -> None:
+    async def _watch(self, woken: asyncio.Event) -> None:
         while True:
             try:
                 async for _ in self._changes(self._path):
@@ -111,12 +111,12 @@ class CatalogWatch:
                         logs.info("catalog watcher reports again", path=str(self._path))
                     woken.set()
                 reason = "it ended"
-            except Exception as error:  # whatever the watcher died of: the catalog is still read every `poll_seconds`
+            except Exception as error:  # whatever the watcher raised: the catalog is still read every `poll_seconds`
                 reason = f"{type(error).__name__}: {error}"
-            self._note_polling(reason)
+            self._fall_back_to_polling(reason)
             await asyncio.sleep(self._poll_seconds)
 
-    def _note_polling(self, reason: str) -> None:
+    def _fall_back_to_polling(self, reason: str) -> None:
         if not self.is_polling:
             self.is_polling = True
             logs.warning(
@@ -124,20 +124,20 @@ class CatalogWatch:
             )
 
     async def _settled(self, last: object) -> Version:
-        """What the catalog holds, once two readings agree with no write between them, or it is what it was."""
-        version, written = await self._reading()
+        """The content of the catalog, once two readings agree with no write between them, or it equals `last`."""
+        version, written = await self._read_files()
         for _ in range(PATIENCE):
             if _content(version) == last:
                 break
             await asyncio.sleep(self._settle_seconds)
             before = _content(version), written
-            version, written = await self._reading()
+            version, written = await self._read_files()
             if before == (_content(version), written):
                 break
         return version
 
-    async def _reading(self) -> tuple[Version, list[int]]:
-        """What the catalog holds, and when each of its files was written; a slow disk does not hold up the loop."""
+    async def _read_files(self) -> tuple[Version, list[int]]:
+        """Read the content and when each file was written, in a thread: a slow disk does not block the loop."""
 
         def read_now() -> tuple[Version, list[int]]:
             try:

@@ -303,7 +303,7 @@ def test_two_entries_of_one_name_are_both_left_as_they_were(live):
     loop.apply(HEAD + TWO.replace("name: b", "name: a"))
     a, b = loop.engine.generation.strategies
     assert (a.params["every"], b.params["every"]) == (1, 2)
-    assert "stands at" in problems(loop)[0]
+    assert "another strategy is named" in problems(loop)[0]
 
 
 def test_bad_rule_keeps_its_last_good_version_and_place(live):
