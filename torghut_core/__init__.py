@@ -18,6 +18,13 @@ from torghut_core.bus.envelope import (
 )
 from torghut_core.bus.marks import ends_of, time_message, time_of, with_ends
 from torghut_core.bus.topics import Topics
+from torghut_core.calendars import (
+    ROUND_THE_CLOCK,
+    ExchangeSessions,
+    calendar_bounds,
+    check_calendar,
+    exchange_sessions,
+)
 from torghut_core.environment import Environment
 from torghut_core.errors import (
     CatalogError,
@@ -124,6 +131,7 @@ __all__ = [
     "HOUR",
     "MILLISECOND",
     "MINUTE",
+    "ROUND_THE_CLOCK",
     "SECOND",
     "SIGNAL_COLUMNS",
     "SYMBOL_PATTERN",
@@ -146,6 +154,7 @@ __all__ = [
     "DuplicateOrder",
     "Envelope",
     "Environment",
+    "ExchangeSessions",
     "Fill",
     "FloatArray",
     "IllegalTransition",
@@ -209,7 +218,10 @@ __all__ = [
     "Window",
     "apply_fill",
     "apply_report",
+    "calendar_bounds",
+    "check_calendar",
     "ends_of",
+    "exchange_sessions",
     "format_timestamp",
     "from_datetime",
     "hookimpl",

@@ -7,8 +7,19 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from torghut_core import SECOND, Decision, RiskContext, RiskRule, Verdict, format_timestamp, param
-from torghut_risk.sessions import ROUND_THE_CLOCK, check_calendar, load_bounds, sessions
+from torghut_core import (
+    ROUND_THE_CLOCK,
+    SECOND,
+    Decision,
+    RiskContext,
+    RiskRule,
+    Verdict,
+    calendar_bounds,
+    check_calendar,
+    format_timestamp,
+    param,
+)
+from torghut_risk.sessions import sessions
 from torghut_risk.sizing import entry_verdict
 
 PAIR = "*/*"
@@ -42,7 +53,7 @@ class MarketHours(RiskRule):
         super().__init__(params)
         for name in params.calendars.values():  # these will be needed: rather now than at a decision
             if name != ROUND_THE_CLOCK:
-                load_bounds(name)
+                calendar_bounds(name)
         self._patterns = [*params.calendars.items(), (PAIR, ROUND_THE_CLOCK), ("*", params.calendar)]
         self._graces = params.open_grace_seconds * SECOND, params.close_grace_seconds * SECOND
 

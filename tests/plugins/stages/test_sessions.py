@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from torghut_sources.stages.sessions import NEVER, SPAN, Sessions, check_calendar, session_open
+from torghut_sources.stages.sessions import NEVER, SPAN, Sessions, session_open
 
-from torghut_core import format_timestamp, parse_timestamp
+from torghut_core import check_calendar, format_timestamp, parse_timestamp
 
 
 def opened(calendar, *moments):

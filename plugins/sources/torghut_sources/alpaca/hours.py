@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from bisect import bisect_right
 from collections.abc import Callable
 
-from torghut_core import DAY, to_datetime
+from torghut_core import DAY, exchange_sessions, to_datetime
 
 AHEAD = 370 * DAY
 
@@ -28,10 +27,6 @@ def regular_hours(wall: Callable[[], int]) -> Callable[[], bool]:
 
 def _sessions(now: int) -> tuple[list[int], list[int], int]:
     """Opens and closes from a week before `now` on, and the time until which there are any."""
-    from exchange_calendars import get_calendar
-
     start, end = (to_datetime(ts).date().isoformat() for ts in (now - 7 * DAY, now + AHEAD))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # exchange_calendars 4.13 does what pandas 3.1 deprecates
-        calendar = get_calendar("XNYS", start=start, end=end)
-    return calendar.opens_nanos.tolist(), calendar.closes_nanos.tolist(), now + AHEAD - 7 * DAY
+    known = exchange_sessions("XNYS", start, end)
+    return known.opens.tolist(), known.closes.tolist(), now + AHEAD - 7 * DAY

@@ -27,13 +27,14 @@ from torghut_core import (
     ShapeError,
     Signals,
     SymbolTable,
+    check_calendar,
     param,
 )
 from torghut_core.stages import Stage, kernel
 from torghut_sources.stages import bollinger, macd, quote_imbalance, realized_volatility, rsi, vwap
 from torghut_sources.stages.native import COLUMN, FLAG, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
 from torghut_sources.stages.order import merge
-from torghut_sources.stages.sessions import SPAN, Sessions, check_calendar, session_open
+from torghut_sources.stages.sessions import SPAN, Sessions, session_open
 from torghut_sources.stages.state import from_words, grown, to_words
 from torghut_sources.stages.window import last_seconds, last_values
 

@@ -1,26 +1,19 @@
 """When trading sessions open: 00:00 UTC for what trades round the clock, else by an exchange's calendar.
 
-The calendars come from exchange_calendars, with their holidays, half days and changes of the clock. Its import takes a
-second, so it happens only when a symbol needs it. A calendar that knows its holidays up to some year has no sessions
-after that: an open that would have to be guessed is none.
+A calendar is loaded when a symbol needs it, as its import takes a second. One that knows its holidays up to some year has
+no sessions after that: an open that would have to be guessed is none.
 """
 
 from __future__ import annotations
 
-import difflib
-import warnings
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from torghut_core import DAY, IntArray, to_datetime
+from torghut_core import DAY, ROUND_THE_CLOCK, IntArray, exchange_sessions, to_datetime
 from torghut_core.stages import kernel
-
-ROUND_THE_CLOCK = "24/7"
-"""The calendar whose sessions are the days of UTC."""
 
 SPAN = np.dtype([("calendar", np.int64), ("open", np.int64), ("next", np.int64)])
 """State: the number of a calendar, and its session that was found last, from its open to the next one, ns."""
@@ -59,23 +52,6 @@ def session_open(span: Any, opens: IntArray, ends: IntArray, ts: int) -> int:
         if low < opens.shape[1]:
             span.next = min(span.next, opens[exchange, low])
     return int(span.open)
-
-
-def check_calendar(name: str) -> str:
-    """The name of a calendar that exists.
-
-    Raises
-    ------
-    ValueError : it does not; the message has the nearest name.
-    """
-    if name not in (ROUND_THE_CLOCK, "XNYS"):  # these are known without the slow import
-        from exchange_calendars import get_calendar_names
-
-        names = get_calendar_names()
-        if name not in names:
-            nearest = difflib.get_close_matches(name, names, 1, 0)
-            raise ValueError(f"{name!r} is no calendar of exchange_calendars (the nearest is {nearest[0]!r})")
-    return name
 
 
 class Sessions:
@@ -124,20 +100,7 @@ class Sessions:
             row[: len(opens)] = opens
 
 
-@cache
 def _opens(name: str, first: int, until: int) -> tuple[IntArray, int]:
     """Opens of a calendar between two times, and the time from which it does not know them."""
-    from exchange_calendars import get_calendar
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # exchange_calendars 4.13 does what pandas 3.1 deprecates
-        low, high = get_calendar(name).bound_min(), get_calendar(name).bound_max()
-        start, end, unknown = to_datetime(first).date().isoformat(), to_datetime(until).date().isoformat(), ALWAYS
-        if low is not None:
-            start = max(start, low.date().isoformat())
-        if high is not None and high.date().isoformat() < end:
-            end, unknown = high.date().isoformat(), high.value + DAY
-        if start >= end:
-            return np.empty(0, np.int64), unknown
-        opens: IntArray = get_calendar(name, start=start, end=end).opens_nanos
-    return opens, unknown
+    known = exchange_sessions(name, to_datetime(first).date().isoformat(), to_datetime(until).date().isoformat())
+    return known.opens, known.until
