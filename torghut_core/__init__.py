@@ -44,6 +44,7 @@ from torghut_core.errors import (
     TorghutError,
     Unanswered,
     VenueError,
+    retry_after,
 )
 from torghut_core.hookspecs import Register, hookimpl
 from torghut_core.model.market import (
@@ -230,6 +231,7 @@ __all__ = [
     "param",
     "parse_timestamp",
     "reports_of",
+    "retry_after",
     "signal_type",
     "time_message",
     "time_of",

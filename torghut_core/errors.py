@@ -22,6 +22,7 @@ TorghutError                    the root; carries its ids as attributes and buil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,6 +179,27 @@ class Throttled(VenueError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return how many seconds the headers of a 429 ask to wait, at least 0; None where they do not say.
+
+    ``Retry-After`` in seconds counts first, then ``X-Ratelimit-Reset``, the epoch second at which the venue counts anew
+    (https://forum.alpaca.markets/t/12029, read 2026-11-21). `now` is the time of day, seconds since the epoch.
+
+    Examples
+    --------
+    >>> retry_after({"Retry-After": "3"}, now=100.0), retry_after({"X-Ratelimit-Reset": "160"}, now=100.0)
+    (3.0, 60.0)
+    """
+    for name, start in (("Retry-After", 0.0), ("X-Ratelimit-Reset", now)):
+        try:
+            wait = float(headers.get(name, "")) - start
+        except ValueError:
+            continue
+        if wait == wait and wait < float("inf"):
+            return max(0.0, wait)
+    return None
 
 
 class NotSent(VenueError):

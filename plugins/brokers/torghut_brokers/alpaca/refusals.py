@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from torghut_core import DuplicateOrder, OrderRefused, Throttled, Unanswered, VenueError
+from torghut_core import DuplicateOrder, OrderRefused, Throttled, Unanswered, VenueError, retry_after
 
 NOT_FOUND = "not-found"
 NOT_WORKING = "not-working"
@@ -80,22 +80,6 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, now: float) -
             return DuplicateOrder(message)
         return OrderRefused(NOT_WORKING if any(words in said for words in _NOT_WORKING) else "invalid-order", message)
     return OrderRefused("bad-request", message)
-
-
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait as the headers of a 429 say it, at least 0; None where they do not.
-
-    ``Retry-After`` in seconds counts first, then ``X-Ratelimit-Reset``, which is the epoch second at which the venue
-    counts anew (https://forum.alpaca.markets/t/12029, read 2026-11-21).
-    """
-    for name, start in (("Retry-After", 0.0), ("X-Ratelimit-Reset", now)):
-        try:
-            wait = float(headers.get(name, "")) - start
-        except ValueError:
-            continue
-        if wait == wait and wait < float("inf"):
-            return max(0.0, wait)
-    return None
 
 
 def _fields(body: bytes) -> dict[str, Any] | None:

@@ -39,6 +39,7 @@ from torghut_core import (
     Unanswered,
     VenueError,
     format_timestamp,
+    retry_after,
 )
 from torghut_sources.alpaca.events import Events
 from torghut_sources.alpaca.messages import Bar, Quote, Trade
@@ -248,7 +249,7 @@ class History:
         said = " ".join(answer.text.split())[:LONGEST_TEXT]
         message = f"{url} answered HTTP {answer.status_code}: {said}"
         if answer.status_code == 429:
-            raise Throttled(message, _retry_after(answer.headers, time.time()))
+            raise Throttled(message, retry_after(answer.headers, time.time()))
         if answer.status_code >= 500 or answer.status_code == 408:
             raise Unanswered(message)
         if answer.status_code in (401, 403):
@@ -421,15 +422,3 @@ def _subject(channel: str, symbols: Sequence[str]) -> str:
     """What was asked for, in few words."""
     more = f" and {len(symbols) - 3} more" if len(symbols) > 3 else ""
     return f"{channel} of {', '.join(symbols[:3])}{more}"
-
-
-def _retry_after(headers: httpx.Headers, now: float) -> float | None:
-    """Seconds to wait, at least 0: of ``Retry-After``, or until ``X-Ratelimit-Reset``, an epoch second; None where neither."""
-    for name, start in (("Retry-After", 0.0), ("X-Ratelimit-Reset", now)):
-        try:
-            wait = float(headers.get(name, "")) - start
-        except ValueError:
-            continue
-        if wait == wait and wait < float("inf"):
-            return max(0.0, wait)
-    return None
