@@ -99,7 +99,7 @@ def measure():
         assert store.counts() == {"microbars": ROWS, "signals": ROWS}
         rows = timed("read 5 min", lambda: store.bars("ES", "PT1S", FIRST, FIRST + 300 * SECOND)).num_rows
         assert rows == 300
-        timed("latest", lambda: store.latest("ES"))
+        timed("latest", lambda: (store.bars("ES", limit=1), store.signals("ES", limit=1)))
         assert timed("export", lambda: store.export("signals", f"{folder}/signals.parquet")) == ROWS
         timed("close", store.close)
         timed("open again", lambda: open_signal_store(directory, microbars_ttl_days=None)).close()

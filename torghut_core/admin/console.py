@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torghut_core import catalog as catalogs
-from torghut_core.audit.rows import as_json
+from torghut_core.audit import as_json
 from torghut_core.catalog import json_schema
 from torghut_core.catalog.diff import diff
 from torghut_core.errors import CatalogError, InputError, StateError

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from torghut_core.audit.records import Records
 from torghut_core.audit.rows import Row, as_json
-from torghut_core.audit.store import AuditRecords
 from torghut_core.errors import NotFoundError
 
 _NAMED = 5  # candidates that an error names
 
 
-def find_decision(store: AuditRecords, text: str) -> dict[str, Any]:
+def find_decision(records: Records, text: str) -> dict[str, Any]:
     """Everything about one decision, as JSON values.
 
     Parameters
@@ -29,32 +29,32 @@ def find_decision(store: AuditRecords, text: str) -> dict[str, Any]:
     ------
     NotFoundError : no decision matches `text`, or several do; the error lists them.
     """
-    decision = _find(store, text.strip())
+    decision = _find(records, text.strip())
     key = {"account": decision["account"], "decision_hash": decision["decision_hash"]}
-    orders = store.rows("executions", **key)
-    events = [event for order in orders for event in store.rows("execution_events", execution_id=order["id"])]
+    orders = records.rows("executions", **key)
+    events = [event for order in orders for event in records.rows("execution_events", execution_id=order["id"])]
     return {
         "decision": {k: v for k, v in as_json(decision).items() if k not in ("signal", "verdicts", "inputs")},
         "signal": decision["signal"],
         "verdicts": decision["verdicts"],
         "inputs": decision["inputs"],
-        "reviews": [as_json(review) for review in store.rows("llm_decision_reviews", **key)],
+        "reviews": [as_json(review) for review in records.rows("llm_decision_reviews", **key)],
         "execution": as_json(orders[0]) if orders else None,
         "events": [as_json(event) for event in sorted(events, key=lambda event: int(event["id"]))],
-        "generation": _generation(store, decision),
+        "generation": _generation(records, decision),
     }
 
 
-def _find(store: AuditRecords, text: str) -> Row:
+def _find(records: Records, text: str) -> Row:
     if text.isdecimal() and len(text) < 19:  # an id; a hash's beginning may look like one, and is asked for next
-        found = store.rows("trade_decisions", id=int(text))
+        found = records.rows("trade_decisions", id=int(text))
         if found:
             return found[0]
-    called = store.decisions_called(text, _NAMED + 1) if text else []
+    called = records.decisions_called(text, _NAMED + 1) if text else []
     decisions = [
         row
         for account, decision_hash in called
-        for row in store.rows("trade_decisions", account=account, decision_hash=decision_hash)
+        for row in records.rows("trade_decisions", account=account, decision_hash=decision_hash)
     ]
     if not decisions:
         raise NotFoundError(f"no decision is called {text!r} (give its id, its hash or its client order id)")
@@ -68,8 +68,8 @@ def _find(store: AuditRecords, text: str) -> Row:
     return decisions[0]
 
 
-def _generation(store: AuditRecords, decision: Row) -> dict[str, Any] | None:
-    found = store.rows("catalog_generations", number=decision["generation"])
+def _generation(records: Records, decision: Row) -> dict[str, Any] | None:
+    found = records.rows("catalog_generations", number=decision["generation"])
     if not found:
         return None
     row = as_json(found[0])

@@ -1,22 +1,22 @@
-"""The audit in memory: for tests, and for runs whose trace is thrown away."""
+"""The audit in memory: for tests, and for runs whose records are thrown away."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
 import msgspec
 
+from torghut_core.audit.records import DONE, RowsQuery, position_of
 from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Changes, Key, Record, Row
-from torghut_core.audit.store import DONE, AuditRecords, position_of
-from torghut_core.errors import InputError
+from torghut_core.audit.store import AuditStore
 from torghut_core.model.trading import Position
+from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 
-class MemoryAuditStore(AuditRecords):
+class MemoryAuditStore(AuditStore):
     """Keeps the same rows as a database does, in dicts, and makes them when they are first read.
 
     There is no ``audit_log``: nobody else can write here.
@@ -31,7 +31,7 @@ class MemoryAuditStore(AuditRecords):
     True
     """
 
-    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__(clock)
         self._reading = RLock()
         self._commits: list[list[Record]] = []
@@ -48,45 +48,35 @@ class MemoryAuditStore(AuditRecords):
         """Commit; closing twice is harmless."""
         self.commit()
 
-    def _is_used(self, account: str) -> bool:
-        return account in self._labels
+    def _is_used(self, account_label: str) -> bool:
+        return account_label in self._labels
 
-    def _stored_hashes(self, account: str) -> set[str]:  # noqa: ARG002 - nothing was here before this object
+    def _stored_hashes(self, account_label: str) -> set[str]:  # noqa: ARG002 - nothing was here before this object
         return set()
 
-    def _stored_orphans(self, account: str) -> set[str]:  # noqa: ARG002 - nor any order
+    def _stored_orphans(self, account_label: str) -> set[str]:  # noqa: ARG002 - nor any order
         return set()
 
     def _last_generation(self) -> int:
         return 0
 
-    def rows(
-        self,
-        table: str,
-        *,
-        since: int | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        newest_first: bool = False,
-        **equal: Any,
-    ) -> list[Row]:
-        """See `AuditRecords.rows`."""
-        if table not in KEYS:
-            raise InputError(f"no table is called {table!r} (there are {', '.join(KEYS)})")
+    def _read(self, query: RowsQuery) -> list[Row]:
+        """See `Records._read`."""
+        table, after, since = query.table, query.after, query.since
         with self._folded():
-            found = self._select(table, **equal)
+            found = self._select(table, **query.equal)
         if table not in NUMBERED:
             found.sort(key=lambda row: [row[column] for column in KEYS[table]])
-        if newest_first:
+        if query.newest_first:
             found.reverse()
         if after:
-            found = [row for row in found if (row["id"] < after if newest_first else row["id"] > after)]
+            found = [row for row in found if (row["id"] < after if query.newest_first else row["id"] > after)]
         if since is not None:
             found = [row for row in found if row[MOMENTS[table]] >= since]
-        return [dict(row) for row in found[:limit]]
+        return [dict(row) for row in found[: query.limit]]
 
     def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
-        """See `AuditRecords.decisions_called`."""
+        """See `Records.decisions_called`."""
         with self._folded():
             called = {
                 (row["account"], row["decision_hash"])
@@ -96,33 +86,26 @@ class MemoryAuditStore(AuditRecords):
             }
         return sorted(called)[:limit]
 
-    def positions(self, account: str) -> dict[tuple[str, str], Position]:
-        """See `AuditRecords.positions`."""
+    def positions(self, account_label: str) -> dict[tuple[str, str], Position]:
+        """See `Records.positions`."""
         with self._folded():
             held = {}
-            for fill in self._select("execution_events", account=account, event="fill"):
-                order = self._tables["executions"][account, fill["client_order_id"]]
+            for fill in self._select("execution_events", account=account_label, event="fill"):
+                order = self._tables["executions"][account_label, fill["client_order_id"]]
                 holder = order["strategy_id"] if fill["strategy_id"] is None else fill["strategy_id"]
                 held[holder, order["symbol"]] = fill["id"], msgspec.convert(fill["payload"]["position"], Position)
-            for row in self._select("position_snapshots", account=account):
+            for row in self._select("position_snapshots", account=account_label):
                 key = row["strategy_id"], row["symbol"]
                 if row["strategy_id"] is not None and (key not in held or held[key][0] < row["id"]):
                     held[key] = row["id"], position_of(row)
         return {key: position for key, (_, position) in held.items()}
 
-    def _orders(
-        self, *, is_working: bool = False, or_updated_since: int | None = None, **choice: Any
-    ) -> list[tuple[Row, list[str]]]:
-        """See `AuditRecords._orders`."""
+    def _orders(self, *, open_or_since: int | None = None, **equal: Any) -> list[tuple[Row, list[str]]]:
+        """See `Records._orders`."""
         with self._reading:
-            rows = self.rows("executions", **choice)
-            if is_working:
-                since = or_updated_since
-                rows = [
-                    row
-                    for row in rows
-                    if row["state"] not in DONE or (since is not None and row["last_update_at"] >= since)
-                ]
+            rows = self.rows("executions", **equal)
+            if open_or_since is not None:
+                rows = [row for row in rows if row["state"] not in DONE or row["last_update_at"] >= open_or_since]
             fills: dict[int, list[str]] = {row["id"]: [] for row in rows}
             for event in self.rows("execution_events", event="fill"):
                 fills.get(event["execution_id"], []).append(event["fill_id"])

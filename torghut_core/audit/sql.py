@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -45,8 +44,9 @@ from torghut_core.audit.chain import (
     verify,
 )
 from torghut_core.audit.database import WAL_PAGES, audit_engine, explained, place, prepare, reading, writing
+from torghut_core.audit.records import DONE, RowsQuery, position_of
 from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Action, Changes, Key, Row
-from torghut_core.audit.store import DONE, AuditRecords, position_of
+from torghut_core.audit.store import AuditStore
 from torghut_core.audit.tables import (
     COVERED,
     HEAD_ROW,
@@ -62,8 +62,9 @@ from torghut_core.audit.tables import (
 from torghut_core.audit.types import Json
 from torghut_core.audit.values import json_text, time_text
 from torghut_core.concurrency import DaemonThreads
-from torghut_core.errors import InputError, StateError
+from torghut_core.errors import StateError
 from torghut_core.model.trading import Position
+from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 MANY_PAGES = 65_536
 """Pages that are written ahead where `tidy` is called, at most: 256 MiB."""
@@ -80,7 +81,7 @@ PROBE_SECONDS = 2.5
 _AT_ONCE = 1000  # orders whose fills one query asks for
 
 
-class SqlAuditStore(AuditRecords):
+class SqlAuditStore(AuditStore):
     """Keeps the audit in a database, every version of every row in the hash chain (see `chain`).
 
     A commit that fails writes nothing and keeps what was recorded: the next commit tries again.
@@ -89,8 +90,8 @@ class SqlAuditStore(AuditRecords):
     ----------
     database : path of a SQLite file, or a URL (``sqlite:///path``, ``postgresql://user@host/name``). An empty database
         gets the tables, an older one is migrated.
-    clock : wall time, ns.
-    is_tidied : somebody calls `tidy` now and then, so that no commit has to.
+    clock : for the columns that say when a row was written.
+    is_tidied : the caller calls `tidy` now and then, so that no commit has to do its work.
 
     Raises
     ------
@@ -98,9 +99,7 @@ class SqlAuditStore(AuditRecords):
     StateError : it cannot be opened, or was written by a newer version.
     """
 
-    def __init__(
-        self, database: str | Path, clock: Callable[[], int] = time.time_ns, *, is_tidied: bool = False
-    ) -> None:
+    def __init__(self, database: str | Path, clock: Clock = SYSTEM_CLOCK, *, is_tidied: bool = False) -> None:
         super().__init__(clock)
         self._engine = audit_engine(database, wal_pages=MANY_PAGES if is_tidied else WAL_PAGES)
         dialect = self._engine.dialect
@@ -111,8 +110,6 @@ class SqlAuditStore(AuditRecords):
         self._probe: Future[str] | None = None
         self._recent: dict[str, dict[Key, Row]] = {"trade_decisions": {}, "executions": {}, "trade_cursor": {}}
         """Rows that reports are likely to change: of these tables nobody else writes those of this store's accounts."""
-        self.guard: Callable[[Connection], None] | None = None
-        """Asked in the transaction of each commit, while nobody else can write: nothing is written where it raises."""
         self._attempt: Head | None = None
         self._attempted = 0
         self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
@@ -141,7 +138,7 @@ class SqlAuditStore(AuditRecords):
             if self._attempt is not None and is_entry(connection, self._attempt):
                 # The last commit failed, and yet it is there, perhaps with others' behind it: the connection broke at its end.
                 del self._pending[: self._attempted]
-            changes = Changes(partial(self._select, connection), self._recent)
+            changes = Changes(partial(_select_equal, connection), self._recent)
             changes.fold(self._pending)
             head = self._write(connection, changes, head)
             self._attempt, self._attempted = head, len(self._pending)
@@ -169,10 +166,6 @@ class SqlAuditStore(AuditRecords):
             finally:
                 connection.close()
 
-    def drop(self) -> None:
-        """Forget what was recorded since the last commit."""
-        self._pending = []
-
     def close(self) -> None:
         """Commit and let go; closing twice is harmless."""
         try:
@@ -181,7 +174,7 @@ class SqlAuditStore(AuditRecords):
             self._engine.dispose()
 
     def probe(self) -> str:
-        """See `AuditRecords.probe`.
+        """See `AuditStore.probe`.
 
         It writes: the row that every commit begins and ends with is written as it is. A probe that hangs is left
         behind, in a thread of its own, and no other is begun beside it.
@@ -245,7 +238,7 @@ class SqlAuditStore(AuditRecords):
     def _write(self, connection: Connection, changes: Changes, head: Head) -> Head:
         """Write the rows, then their log entries, then the new head."""
         seq, digest = head
-        at = time_text(self._clock())
+        at = time_text(self._now())
         batches: dict[tuple[str, Action], list[Stored]] = {}
         log: list[Stored] = []
         for seq, action, table, row in changes.versions(head.seq):
@@ -266,23 +259,23 @@ class SqlAuditStore(AuditRecords):
         self._writers[controls.name].write(connection, "update", [stored_head(head)])
         return head
 
-    def _is_used(self, account: str) -> bool:
-        if account in self._labels:
+    def _is_used(self, account_label: str) -> bool:
+        if account_label in self._labels:
             return True
         with reading(self._engine) as connection:
-            rows = (exists().where(table.c.account == account) for table in COVERED if "account" in table.c)
+            rows = (exists().where(table.c.account == account_label) for table in COVERED if "account" in table.c)
             return bool(connection.execute(select(or_(*rows))).scalar_one())
 
-    def _stored_hashes(self, account: str) -> set[str]:
+    def _stored_hashes(self, account_label: str) -> set[str]:
         column = trade_decisions.c.decision_hash
         with reading(self._engine) as connection:
-            return set(connection.execute(select(column).where(trade_decisions.c.account == account)).scalars())
+            return set(connection.execute(select(column).where(trade_decisions.c.account == account_label)).scalars())
 
-    def _stored_orphans(self, account: str) -> set[str]:
+    def _stored_orphans(self, account_label: str) -> set[str]:
         decided = exists().where(
-            trade_decisions.c.account == account, trade_decisions.c.decision_hash == executions.c.decision_hash
+            trade_decisions.c.account == account_label, trade_decisions.c.decision_hash == executions.c.decision_hash
         )
-        statement = select(executions.c.client_order_id).where(executions.c.account == account, ~decided)
+        statement = select(executions.c.client_order_id).where(executions.c.account == account_label, ~decided)
         with reading(self._engine) as connection:
             return set(connection.execute(statement).scalars())
 
@@ -290,62 +283,19 @@ class SqlAuditStore(AuditRecords):
         with reading(self._engine) as connection:
             return connection.execute(select(func.max(catalog_generations.c.number))).scalar_one() or 0
 
-    def rows(
-        self,
-        table: str,
-        *,
-        since: int | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        newest_first: bool = False,
-        **equal: Any,
-    ) -> list[Row]:
-        """See `AuditRecords.rows`."""
-        if table not in KEYS:
-            raise InputError(f"no table is called {table!r} (there are {', '.join(KEYS)})")
+    def _read(self, query: RowsQuery) -> list[Row]:
+        """See `Records._read`."""
         with reading(self._engine) as connection:
-            return self._select(
-                connection, table, since=since, after=after, limit=limit, newest_first=newest_first, **equal
-            )
+            return select_rows(connection, query)
 
-    def _select(
-        self,
-        connection: Connection,
-        table: str,
-        *conditions: ColumnElement[bool],
-        since: int | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        newest_first: bool = False,
-        **equal: Any,
-    ) -> list[Row]:
-        source = metadata.tables[table]
-        order = [source.c.id] if table in NUMBERED else [source.c[column] for column in KEYS[table]]
-        statement = select(source).where(*conditions)
-        statement = statement.order_by(*(column.desc() if newest_first else column for column in order))
-        for name, value in equal.items():
-            statement = statement.where(source.c[name] == value)
-        if after:
-            statement = statement.where(source.c.id < after if newest_first else source.c.id > after)
-        if since is not None:
-            statement = statement.where(source.c[MOMENTS[table]] >= since)
-        if source is controls:
-            statement = statement.where(controls.c.name != HEAD_ROW)
-        with _readable(table):
-            return [dict(row) for row in connection.execute(statement.limit(limit)).mappings()]
-
-    def _orders(
-        self, *, is_working: bool = False, or_updated_since: int | None = None, **choice: Any
-    ) -> list[tuple[Row, list[str]]]:
-        """See `AuditRecords._orders`."""
+    def _orders(self, *, open_or_since: int | None = None, **equal: Any) -> list[tuple[Row, list[str]]]:
+        """See `Records._orders`."""
         conditions: list[ColumnElement[bool]] = []
-        if is_working:
-            conditions.append(executions.c.state.not_in(DONE))
-            if or_updated_since is not None:
-                conditions = [or_(*conditions, executions.c.last_update_at >= or_updated_since)]
+        if open_or_since is not None:
+            conditions = [or_(executions.c.state.not_in(DONE), executions.c.last_update_at >= open_or_since)]
         order, fill_id = execution_events.c.execution_id, execution_events.c.fill_id
         with reading(self._engine) as connection:
-            rows = self._select(connection, executions.name, *conditions, **choice)
+            rows = select_rows(connection, RowsQuery(executions.name, equal=equal), *conditions)
             fills: dict[int, list[str]] = {row["id"]: [] for row in rows}
             numbers = list(fills)
             for first in range(0, len(numbers), _AT_ONCE):
@@ -358,21 +308,21 @@ class SqlAuditStore(AuditRecords):
                     fills[number].append(fill)
         return [(row, fills[row["id"]]) for row in rows]
 
-    def positions(self, account: str) -> dict[tuple[str, str], Position]:
-        """See `AuditRecords.positions`."""
+    def positions(self, account_label: str) -> dict[tuple[str, str], Position]:
+        """See `Records.positions`."""
         events, snapshots = execution_events.c, position_snapshots.c
         holder = func.coalesce(events.strategy_id, executions.c.strategy_id).label("strategy_id")
         newest = (
             select(holder, executions.c.symbol, func.max(events.id).label("id"))
             .join(executions, executions.c.id == events.execution_id)
-            .where(events.account == account, events.event == "fill")
+            .where(events.account == account_label, events.event == "fill")
             .group_by(holder, executions.c.symbol)
             .subquery()
         )
         fills = select(newest, events.payload).join(execution_events, events.id == newest.c.id)
         moved = (
             select(func.max(snapshots.id))
-            .where(snapshots.account == account, snapshots.strategy_id.is_not(None))
+            .where(snapshots.account == account_label, snapshots.strategy_id.is_not(None))
             .group_by(snapshots.strategy_id, snapshots.symbol)
         )
         held: dict[tuple[str, str], tuple[int, Position]] = {}
@@ -386,7 +336,7 @@ class SqlAuditStore(AuditRecords):
         return {key: position for key, (_, position) in held.items()}
 
     def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
-        """See `AuditRecords.decisions_called`."""
+        """See `Records.decisions_called`."""
         called = union(
             *(
                 select(column.table.c.account, column.table.c.decision_hash).where(
@@ -398,6 +348,29 @@ class SqlAuditStore(AuditRecords):
         with reading(self._engine) as connection:
             rows = connection.execute(called.order_by("account", "decision_hash").limit(limit))
             return [(account, decision_hash) for account, decision_hash in rows]
+
+
+def select_rows(connection: Connection, query: RowsQuery, *conditions: ColumnElement[bool]) -> list[Row]:
+    """The rows that a query asks for, and that meet the conditions."""
+    table = query.table
+    source = metadata.tables[table]
+    order = [source.c.id] if table in NUMBERED else [source.c[column] for column in KEYS[table]]
+    statement = select(source).where(*conditions)
+    statement = statement.order_by(*(column.desc() if query.newest_first else column for column in order))
+    for name, value in query.equal.items():
+        statement = statement.where(source.c[name] == value)
+    if query.after:
+        statement = statement.where(source.c.id < query.after if query.newest_first else source.c.id > query.after)
+    if query.since is not None:
+        statement = statement.where(source.c[MOMENTS[table]] >= query.since)
+    if source is controls:
+        statement = statement.where(controls.c.name != HEAD_ROW)
+    with _readable(table):
+        return [dict(row) for row in connection.execute(statement.limit(query.limit)).mappings()]
+
+
+def _select_equal(connection: Connection, table: str, **equal: Any) -> list[Row]:
+    return select_rows(connection, RowsQuery(table, equal=equal))
 
 
 @contextmanager

@@ -15,7 +15,8 @@ import msgspec
 from sqlalchemy import Connection, Engine, make_url, select
 
 from torghut_core.audit.database import audit_engine, reading
-from torghut_core.audit.sql import SqlAuditStore
+from torghut_core.audit.records import RowsQuery
+from torghut_core.audit.sql import SqlAuditStore, select_rows
 from torghut_core.audit.tables import controls
 from torghut_core.concurrency import DaemonThreads
 from torghut_core.errors import StateError
@@ -40,7 +41,7 @@ class Visitor(SqlAuditStore):
         """
 
         def guard(connection: Connection) -> None:
-            found = self._select(connection, "controls", name=name)
+            found = select_rows(connection, RowsQuery("controls", equal={"name": name}))
             allow(found[0]["value"] if found else None)
 
         self.guard = guard

@@ -176,7 +176,7 @@ def _live_catalog(url: str | None, state: Path) -> Catalog:
 
 
 def _last_generation(state: Path) -> dict[str, Any]:
-    from torghut_core.audit.rows import as_json
+    from torghut_core.audit import as_json
     from torghut_core.installation.open import existing_audit
     from torghut_core.installation.settings import load_settings
 

@@ -25,6 +25,7 @@ from decimal import Decimal
 
 import msgspec
 
+from torghut_core.audit import Records
 from torghut_core.errors import InputError, StateError, Unanswered, VenueError, reason_of
 from torghut_core.execution.executor import Executor
 from torghut_core.model.order_state import is_done
@@ -39,7 +40,7 @@ from torghut_core.model.trading import (
     Report,
     Side,
 )
-from torghut_core.ports import AuditStore, Broker
+from torghut_core.ports import Broker
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.gateway import Gateway
@@ -139,7 +140,7 @@ class Reconciler:
     blocked : by symbol, how the books differ: entries in it wait.
     """
 
-    def __init__(self, gateway: Gateway, executor: Executor, audit: AuditStore, account: str) -> None:
+    def __init__(self, gateway: Gateway, executor: Executor, audit: Records, account: str) -> None:
         self.last = Settled()
         self.blocked: dict[str, str] = {}
         self._gateway = gateway

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from torghut_core.audit import SqlAuditStore
+from torghut_core.audit import Records
 from torghut_core.environment import secret
 from torghut_core.errors import SettingsError, StateError, Superseded, VenueError
 from torghut_core.execution.controls import Controls
@@ -86,7 +86,7 @@ class Venue:
         self.executor = Executor(broker, self.permits, on_news)
         self.reconciler: Reconciler
 
-    def begin(self, engine: Engine, audit: SqlAuditStore) -> Settled:
+    def begin(self, engine: Engine, audit: Records) -> Settled:
         """Go on where the process before was, and hold the books against the venue's before anything is traded.
 
         Raises

@@ -11,19 +11,19 @@ from torghut_core.ports.observer import Observer
 from torghut_core.ports.plugin import API_VERSION, Params, Plugin, param
 from torghut_core.ports.risk import Advisor, OpenOrder, RiskContext, RiskRule
 from torghut_core.ports.source import LaneKeeper, Sink, Source
-from torghut_core.ports.stores import AuditStore, SignalStore
+from torghut_core.ports.stores import Journal, SignalStore
 from torghut_core.ports.strategy import AccountView, Context, Strategy
 
 __all__ = [
     "API_VERSION",
     "AccountView",
     "Advisor",
-    "AuditStore",
     "Broker",
     "Capabilities",
     "Closed",
     "Connection",
     "Context",
+    "Journal",
     "LaneKeeper",
     "Metric",
     "Observer",

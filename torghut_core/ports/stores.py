@@ -1,4 +1,4 @@
-"""What the kernel writes to: the audit of decisions and orders, and the signal store."""
+"""What the trading loop writes to: the journal of decisions and orders, and the signal store."""
 
 from __future__ import annotations
 
@@ -12,25 +12,17 @@ from torghut_core.model.market import Batch
 from torghut_core.model.trading import Account, Decision, Intent, Order, Position, Report, Verdict
 
 
-class AuditStore(ABC):
-    """What was decided, ordered and done, for good. Append-only for the log; `commit` is the only thing that waits.
+class Journal(ABC):
+    """Where decisions, orders and fills are recorded as they happen; `commit` is the only thing that waits.
 
     What is recorded is kept in the order of the calls and becomes durable, all or nothing, at `commit`. The kernel's
-    discipline: decision, verdicts and intent are committed before the order leaves for a real venue; a report is
-    recorded before anything is decided on it. All rows of one run belong to one `account` label.
+    discipline: decision, verdicts and intent are committed before the order is sent to a real venue; a report is
+    recorded before anything is decided on it. All rows of one run have one account label.
     """
 
     @abstractmethod
-    def new_account(self, prefix: str) -> str:
-        """A label ``prefix-N`` that no row uses yet: each replay is an account of its own."""
-
-    @abstractmethod
-    def is_known(self, account: str, decision_hash: str) -> bool:
+    def is_known(self, account_label: str, decision_hash: str) -> bool:
         """Whether the decision was recorded before (committed or not): then nothing may be sent for it again."""
-
-    @abstractmethod
-    def find_order(self, account: str, client_order_id: str) -> Order | None:
-        """The order of this id as it was last written down; None where it never was."""
 
     @abstractmethod
     def record_strategies(self, entries: Sequence[dict[str, Any]], mode: str) -> None:
@@ -38,7 +30,7 @@ class AuditStore(ABC):
 
     @abstractmethod
     def record_generation(self, generation: dict[str, Any], actor: str, outcome: str) -> int:
-        """Write down a generation (catalog digest, diff, plugins with versions and code digests, as JSON values).
+        """Record a generation (catalog digest, diff, plugins with versions and code digests, as JSON values).
 
         Returns
         -------
@@ -54,29 +46,43 @@ class AuditStore(ABC):
         intent: Intent | None,
         inputs: msgspec.Struct | None = None,
     ) -> None:
-        """Write down a decision with the signal row and all verdicts; with an intent when it was allowed.
+        """Record a decision with the signal row and all verdicts; with an intent when it was allowed.
 
-        `inputs` is what risk judged it by, from which the verdicts can be found again.
+        `inputs` is what risk judged it by, from which the verdicts can be computed again.
+
+        Raises
+        ------
+        StateError : the decision is known already (see `is_known`).
+        InputError : a price or quantity that is no `Decimal`, a value that JSON cannot hold.
         """
 
     @abstractmethod
     def record_report(
-        self, account: str, order: Order, report: Report, position: Position, strategy_id: str | None = None
+        self, account_label: str, order: Order, report: Report, position: Position, strategy_id: str | None = None
     ) -> None:
-        """Write down a report, with the order and the strategy's position as they are after it.
+        """Record a report, with the order and the strategy's position as they are after it.
 
-        `strategy_id` is who holds that position; the order's strategy where None.
+        `strategy_id` is whose position that is; the order's strategy where None.
+
+        Raises
+        ------
+        InputError : a price, quantity or fee that is no `Decimal`.
         """
 
     @abstractmethod
     def record_position(
-        self, account: str, strategy_id: str, symbol: str, position: Position, at: int, reason: str
+        self, account_label: str, strategy_id: str, symbol: str, position: Position, at: int, reason: str
     ) -> None:
-        """Write down a strategy's position that changed otherwise than by a fill: handed over, or adjusted."""
+        """Record a strategy's position that changed otherwise than by a fill: handed over, or adjusted.
+
+        Raises
+        ------
+        InputError : a quantity, price or amount that is no `Decimal`.
+        """
 
     @abstractmethod
-    def record_account(self, account: str, account_state: Account, positions: dict[str, Position], at: int) -> None:
-        """Write down the books at a moment of loop time: a position snapshot per symbol, and cash and equity."""
+    def record_account(self, account_label: str, account: Account, positions: dict[str, Position], at: int) -> None:
+        """Record the books at a moment of loop time, ns: a position snapshot per symbol, and cash and equity."""
 
     @abstractmethod
     def commit(self) -> None:
@@ -86,10 +92,6 @@ class AuditStore(ABC):
         ------
         StateError : disk full, database locked or gone; nothing of this commit was written, and what was is readable.
         """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Commit and let go; closing twice is harmless."""
 
 
 class SignalStore(ABC):

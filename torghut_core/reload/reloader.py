@@ -13,7 +13,7 @@ from torghut_core.errors import CatalogError, HandOverError
 from torghut_core.generation import Generation, build, hand_over, validate_pipelines
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost
-from torghut_core.ports import AuditStore
+from torghut_core.ports import Journal
 from torghut_core.reload.plan import Moment, Plan, ReloadOutcome, Status, waiting
 from torghut_core.reload.settle import changed_rows, settle, unsettled
 from torghut_core.reload.warm_up import enabled_again, warm_up
@@ -37,13 +37,13 @@ class Reloader:
     defaults : limits of strategies that state none.
     actor, problems : who started the engine's generation, and why not all of its catalog trades.
     since : gives the earliest time from which rows of the signal store are this run's, ns; None for all of them.
-    commit : makes durable what was recorded; `AuditStore.commit` where None.
+    commit : makes durable what was recorded; `Journal.commit` where None.
     """
 
     def __init__(
         self,
         engine: Engine,
-        audit: AuditStore,
+        audit: Journal,
         signals: SignalDatabase,
         gates: Gates,
         host: PluginHost,

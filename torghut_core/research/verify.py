@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from torghut_core.audit import find_decision
-from torghut_core.audit.rows import Row
+from torghut_core.audit import Records, Row, find_decision
 from torghut_core.catalog import Catalog, Use
 from torghut_core.errors import NotFoundError, reason_of
 from torghut_core.generation import risk_rules, rules_for
@@ -18,7 +17,6 @@ from torghut_core.trading.gates import KERNEL, Inputs
 from torghut_core.trading.risk_engine import RiskEngine
 
 if TYPE_CHECKING:
-    from torghut_core.audit import SqlAuditStore
     from torghut_core.plugin_host import PluginHost
 
 
@@ -41,7 +39,7 @@ class _Said(Advisor):
         return self._verdict
 
 
-def verify_decision(audit: SqlAuditStore, text: str, host: PluginHost) -> Verification:
+def verify_decision(audit: Records, text: str, host: PluginHost) -> Verification:
     """Ask gates and rules again about a decision that was written down, and hold the verdicts against those of then.
 
     Parameters

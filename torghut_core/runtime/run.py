@@ -27,7 +27,7 @@ from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.console import Console
 from torghut_core.admin.readiness import Readiness
 from torghut_core.admin.server import STOP_SECONDS, AdminServer
-from torghut_core.audit import SqlAuditStore
+from torghut_core.audit import AuditStore
 from torghut_core.catalog import Catalog, Draft, content_digest, load_draft
 from torghut_core.catalog.watch import CatalogWatch, Version
 from torghut_core.concurrency import DaemonThreads, wait_for
@@ -118,7 +118,7 @@ class Run:
     account: str
     engine: Engine
     gates: Gates
-    audit: SqlAuditStore
+    audit: AuditStore
     controls: Controls
     reloader: Reloader
     watch: CatalogWatch

@@ -36,7 +36,6 @@ from torghut_core.signals.database import (
     SINCE_KEY,
     Selection,
     SignalDatabase,
-    first_row,
     since_schema,
     write_parquet,
 )
@@ -328,7 +327,7 @@ class ClickHouseSignalStore(SignalDatabase):
             if page.num_rows < _PAGE_ROWS:
                 return
             where = later
-            last = first_row(page.slice(page.num_rows - 1).select(KEY)) or {}
+            last = _first_row(page.slice(page.num_rows - 1).select(KEY)) or {}
 
     def _rows(
         self,
@@ -418,6 +417,15 @@ class ClickHouseSignalStore(SignalDatabase):
             told = _told(f"{self._place}: {failed}", error)
             self._errors[told.error_class] += 1
             raise told from error
+
+
+def _first_row(table: pa.Table) -> dict[str, Any] | None:
+    """The first row with `event_ts` as nanoseconds, None of an empty table."""
+    if not table.num_rows:
+        return None
+    column = table.schema.get_field_index("event_ts")
+    row: dict[str, Any] = table.set_column(column, "event_ts", table["event_ts"].cast(pa.int64())).to_pylist()[0]
+    return row
 
 
 def _retry(error: Exception, failures: int) -> tuple[float, bool]:

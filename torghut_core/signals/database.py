@@ -6,7 +6,6 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -135,14 +134,6 @@ class SignalDatabase(SignalStore, SignalReader):
             raise NotFoundError(f"ta_signals has no column {', '.join(unknown)} (use {', '.join(SIGNAL_COLUMNS)})")
         return self.select("signals", (*KEY, *columns), Selection(symbol, window_size, since, until, limit))
 
-    def latest(self, symbol: str, window_size: str | None = None) -> dict[str, dict[str, Any] | None]:
-        """The newest bar and signal of a symbol, as ``bar`` and ``signal``, times as integers; None where none is."""
-        newest = {
-            "bar": self.bars(symbol, window_size, limit=1),
-            "signal": self.signals(symbol, window_size, limit=1),
-        }
-        return {name: first_row(table) for name, table in newest.items()}
-
 
 def write_parquet(path: str, table: str, pages: Iterable[pa.Table]) -> int:
     """Write pages of a table's rows to a Parquet file, which appears whole or not at all; return the rows.
@@ -167,12 +158,3 @@ def write_parquet(path: str, table: str, pages: Iterable[pa.Table]) -> int:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error} (choose another file)") from error
     return rows
-
-
-def first_row(table: pa.Table) -> dict[str, Any] | None:
-    """The first row with `event_ts` as nanoseconds, None of an empty table."""
-    if not table.num_rows:
-        return None
-    column = table.schema.get_field_index("event_ts")
-    row: dict[str, Any] = table.set_column(column, "event_ts", table["event_ts"].cast(pa.int64())).to_pylist()[0]
-    return row

@@ -31,7 +31,7 @@ from torghut_core.model.trading import (
     TimeInForce,
     money,
 )
-from torghut_core.ports import AccountView, AuditStore, Context, OpenOrder
+from torghut_core.ports import AccountView, Context, Journal, OpenOrder
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE
 from torghut_core.trading.totals import StrategyTotals, Totals
@@ -94,7 +94,7 @@ class Books:
     def __init__(
         self,
         account_label: str,
-        audit: AuditStore,
+        audit: Journal,
         totals: Totals,
         lines: list[str],
         on_fill: Callable[[Fill, Position], None],

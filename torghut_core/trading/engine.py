@@ -42,7 +42,7 @@ from torghut_core.model.trading import (
     money,
 )
 from torghut_core.plugin_host.watchdog import FROM_PLUGINS, Watchdog
-from torghut_core.ports import AccountView, AuditStore, Broker, Context, RiskContext
+from torghut_core.ports import AccountView, Broker, Context, Journal, RiskContext
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE, SECOND
 from torghut_core.trading.books import Books
@@ -89,7 +89,7 @@ class Engine(AccountView):
         self,
         generation: Generation,
         account_label: str,
-        audit: AuditStore,
+        audit: Journal,
         gates: Gates,
         *,
         executor: Broker | None = None,

@@ -13,7 +13,7 @@ import numpy as np
 
 from torghut_core.generation import Generation
 from torghut_core.model.market import Batch
-from torghut_core.ports import AuditStore, SignalStore
+from torghut_core.ports import Journal, SignalStore
 from torghut_core.trading.engine import Engine
 
 BATCH_SIZE = 65_536
@@ -33,7 +33,7 @@ class Loop:
     engine : trades on each batch.
     audit, signals : where everything is written down.
     around : what each batch is traded inside of, such as a watchdog.
-    commit : makes durable what a batch came to, and lets its orders leave; `AuditStore.commit` where None.
+    commit : makes durable what a batch came to, and lets its orders leave; `Journal.commit` where None.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Loop:
         self,
         generation: Generation,
         engine: Engine,
-        audit: AuditStore,
+        audit: Journal,
         signals: SignalStore,
         around: Callable[[], AbstractContextManager[None]] = nullcontext,
         commit: Callable[[], None] | None = None,

@@ -37,6 +37,8 @@ from torghut_core.model.trading import (
 from torghut_core.ports import OpenOrder, RiskContext
 
 START = 1_767_623_400_000_000_000  # 2026-01-05T14:30:00Z
+LATER = START + 10**18
+"""After everything that a test does: of `recent_orders` since then only open orders are left."""
 
 
 class Clock:
@@ -45,7 +47,7 @@ class Clock:
     def __init__(self):
         self.now = START
 
-    def __call__(self):
+    def wall(self):
         self.now += 1_000_000
         return self.now
 
@@ -54,6 +56,7 @@ class Maker:
     """Makes the trader's words, the n-th always the same."""
 
     START = START
+    LATER = LATER
 
     def decision(self, n=1, account="paper-1", **changes):
         fields = {

@@ -243,7 +243,7 @@ def test_database_of_the_first_version_is_brought_up(first_version, make):
         filled, working, _ = store.decisions()
         assert [filled["inputs"], working["inputs"]] == [None, None]
         assert find_decision(store, filled["decision_hash"])["inputs"] is None
-        (order,) = store.open_orders("paper-1")
+        (order,) = store.recent_orders("paper-1", make.LATER)
         assert order.intent == make.intent(make.decision(2))
         ((key, position),) = store.positions("paper-1").items()
         assert (key, position.quantity) == (("macd-rsi-default", "BTC/USD"), make.fill(order.intent).quantity)

@@ -169,6 +169,13 @@ class Live:
             if row["strategy_id"] == strategy
         ]
 
+    @property
+    def denied(self):
+        """Codes of the verdicts that denied decisions so far."""
+        self.audit.commit()
+        rows = self.audit.decisions(self.account, status="denied")
+        return {verdict["code"] for row in rows for verdict in row["verdicts"] if verdict["outcome"] == "deny"}
+
     def held(self, strategy, symbol="ES"):
         """Units that a strategy holds."""
         return self.engine.positions[strategy, symbol].quantity

@@ -163,7 +163,7 @@ def test_rule_that_does_not_come_back_denies(watched):
     rule.check = spin
     watched.engine._risk_engine._plugins = [("cooldown", rule.check)]
     watched.trade(2)
-    assert watched.audit.denials(watched.account)["rule-failed"] >= 1
+    assert "rule-failed" in watched.denied
 
 
 def test_kernel_is_never_interrupted(watched):

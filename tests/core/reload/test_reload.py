@@ -344,7 +344,7 @@ def test_on_invalid_says_what_may_trade(live, on_invalid, codes):
         loop.trade(1)
     loop.apply("version: 2\n")
     assert loop.trade(4)
-    denied = set(loop.audit.denials(loop.account)) & {"reduce-only", "halted"}
+    denied = loop.denied & {"reduce-only", "halted"}
     assert denied == codes
     assert (loop.held("a") == 0) or on_invalid != "reduce_only"
     loop.apply(HEAD + f"on_invalid: {on_invalid}\n" + FLIP)

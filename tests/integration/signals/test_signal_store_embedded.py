@@ -207,7 +207,7 @@ def test_pandas_is_not_imported(tmp_path):
     """Arrow imports pandas, 0.7 s of it, at many a turn; storing and reading take none of them."""
     code = (
         "store = open_signal_store(Path(sys.argv[1]), **kept); store.write(derived([1.0, float('nan')])); store.flush()\n"
-        "store.bars(limit=1), store.latest('ES'), store.export('signals', sys.argv[1] + '.parquet'); store.close()\n"
+        "store.bars(limit=1), store.signals(limit=1), store.export('signals', sys.argv[1] + '.parquet'); store.close()\n"
         "print('pandas' in sys.modules)"
     )
     out, err = child(code, tmp_path / "signals").communicate(timeout=60)

@@ -126,15 +126,15 @@ def test_window_sizes_are_told_apart(store, derived_batch):
     assert store.bars("ES")["window_size"].to_pylist() == ["PT1M", "PT1S", "PT1S"]
 
 
-def test_latest_is_the_newest_row_of_a_symbol(store, derived_batch):
-    """The newest bar and signal, as plain values; of a symbol that was never seen, nothing."""
+def test_newest_row_of_a_symbol(store, derived_batch):
+    """The newest bar and signal; of a symbol that was never seen, nothing."""
     store.write(derived_batch([1.0, 2.0]))
     store.flush()
-    latest = store.latest("ES")
+    bars, signals = store.bars("ES", limit=1), store.signals("ES", limit=1)
 
-    assert (latest["bar"]["close"], latest["bar"]["event_ts"]) == (2.0, T0 + SECOND)
-    assert (latest["signal"]["macd"], latest["signal"]["event_ts"]) == (2.0, T0 + SECOND)
-    assert store.latest("NQ") == {"bar": None, "signal": None}
+    assert (bars["close"].to_pylist(), bars["event_ts"].cast("int64").to_pylist()) == ([2.0], [T0 + SECOND])
+    assert (signals["macd"].to_pylist(), signals["event_ts"].cast("int64").to_pylist()) == ([2.0], [T0 + SECOND])
+    assert store.bars("NQ", limit=1).num_rows == store.signals("NQ", limit=1).num_rows == 0
 
 
 def test_an_export_has_the_table_s_columns_in_order_of_the_key(store, derived_batch, tmp_path):

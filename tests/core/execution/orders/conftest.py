@@ -21,6 +21,7 @@ from torghut_core import (
     TimeInForce,
     Unanswered,
     is_done,
+    timestamps,
 )
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.execution import executor as executor_module
@@ -229,7 +230,7 @@ class Desk:
 
     def __init__(self, venue, clock, audit=None, permits=lambda _: ""):
         self.venue, self.clock = venue, clock
-        self.audit = audit or MemoryAuditStore(clock.time_ns)
+        self.audit = audit or MemoryAuditStore(timestamps.Clock(wall=clock.time_ns))
         self.totals = Totals()
         self.executor = Executor(venue, permits, threads=0)
         self.executor._random.seed(0)

@@ -22,7 +22,7 @@ from torghut_core.execution.reconciler import SETTLING, look
 from torghut_core.execution.venue import RECENT
 from torghut_core.model.trading import OrderState, Purpose
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import MINUTE, SECOND
+from torghut_core.timestamps import MINUTE, SECOND, Clock
 
 S = OrderState
 ACCOUNT = "test"
@@ -46,7 +46,7 @@ class MemoryDatabase:
             def _stored_hashes(self, account):
                 return {row["decision_hash"] for row in self.rows("trade_decisions", account=account)}
 
-        self._store = Store(world.clock.time_ns)
+        self._store = Store(Clock(wall=world.clock.time_ns))
 
     def open(self):
         """The store as a new process finds it."""
@@ -66,7 +66,7 @@ class SqliteDatabase:
             def commit(self):
                 world.around_commit(super().commit)
 
-        self._make = lambda: Store(path, world.clock.time_ns)
+        self._make = lambda: Store(path, Clock(wall=world.clock.time_ns))
         self._store = None
 
     def open(self):
@@ -427,7 +427,9 @@ class World:
         assert not [call for call in venue.calls if call[0] == "cancel" and call[1].startswith("x-")]
         positions = {key: each for key, each in desk.books.positions.items() if each != Position()}
         assert {key: each for key, each in desk.audit.positions(ACCOUNT).items() if each != Position()} == positions
-        assert {order.intent.client_order_id for order in desk.audit.open_orders(ACCOUNT)} == set(desk.books.working)
+        assert {order.intent.client_order_id for order in desk.audit.recent_orders(ACCOUNT, 2**62)} == set(
+            desk.books.working
+        )
 
     def close(self):
         self.database.close()
