@@ -39,7 +39,9 @@ _BASES: dict[str, type[Plugin]] = {
 
 def _base(kind: str) -> type[Plugin]:
     if kind == "stage":
-        from torghut_core.stages.base import Stage  # it brings the compiler, and only who has stages waits for that
+        from torghut_core.stages.base import (
+            Stage,
+        )  # it imports the compiler: a process without stages should not wait for that
 
         return Stage
     return _BASES[kind]
@@ -60,7 +62,7 @@ def check_module(module: Any) -> list[str]:
         options = reader.parse_hookimpl_opts(module, name)
         if options is None:
             if name in hooks:
-                reasons.append(f"{name} lacks its @hookimpl")
+                reasons.append(f"{name} has no @hookimpl")
             continue
         marked.add(name)
         parameters = inspect.signature(getattr(module, name)).parameters.values()
@@ -68,14 +70,14 @@ def check_module(module: Any) -> list[str]:
         if name not in hooks and not options["optionalhook"]:
             reasons.append(f"there is no hook {name} ({did_you_mean(name, sorted(hooks))})")
         elif name in hooks and arguments != ["register"]:
-            reasons.append(f"{name} takes ({', '.join(arguments)}), and has to take (register)")
+            reasons.append(f"{name} takes ({', '.join(arguments)}), and must take (register)")
     if not marked and not reasons:
         reasons.append("it has no hook: mark a function such as register_strategies(register) with @hookimpl")
     return reasons
 
 
 def has_hooks(module: Any) -> bool:
-    """Whether a module of a folder is meant as a plugin, be it a wrong one."""
+    """Whether a module of a plugin folder is meant as a plugin module, even a wrong one."""
     reader = pluggy.PluginManager("torghut")
     return any(name in KINDS.values() or reader.parse_hookimpl_opts(module, name) is not None for name in dir(module))
 
@@ -88,18 +90,18 @@ def check_class(kind: str, cls: Any) -> list[str]:
     reasons = []
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
-        reasons.append(f"{cls.__name__} leaves out {', '.join(missing)}")
+        reasons.append(f"{cls.__name__} does not implement {', '.join(missing)}")
     if not _is_names(cls.state):
-        reasons.append("`state` has to be a tuple of attribute names")
+        reasons.append("`state` must be a tuple of attribute names")
     if not _is_names(getattr(cls, "columns", ())):
-        reasons.append("`columns` has to be a tuple of names")
+        reasons.append("`columns` must be a tuple of names")
     elif issubclass(cls, Strategy):
         unknown = [column for column in cls.columns if column not in SIGNAL_COLUMNS]
         reasons += [f"there is no column {column!r} ({did_you_mean(column, SIGNAL_COLUMNS)})" for column in unknown]
         if len(set(cls.columns)) < len(cls.columns):
-            reasons.append("`columns` names one twice")
+            reasons.append("`columns` has a name twice")
     if issubclass(cls, Broker) and not isinstance(getattr(cls, "capabilities", None), Capabilities):
-        reasons.append("`capabilities` has to say what the broker can do")
+        reasons.append("`capabilities` must be a `Capabilities`: what the broker can do")
     limit = getattr(cls, "limit", "")
     if issubclass(cls, RiskRule) and limit and limit not in LIMITS:
         reasons.append(f"`limit`: there is no limit {limit!r} ({did_you_mean(str(limit), LIMITS)})")
@@ -112,16 +114,16 @@ def _is_names(names: Any) -> bool:
 
 def _check_params(params: Any) -> list[str]:
     if not isinstance(params, type) or not issubclass(params, pydantic.BaseModel):
-        return ["`Params` has to be a pydantic model"]
+        return ["`Params` must be a pydantic model"]
     if params.model_config.get("extra") != "forbid":
-        return ["`Params` would take unknown keys in silence: derive it from the Params of its base class"]
+        return ["`Params` would silently accept unknown keys: derive it from the Params of its base class"]
     try:
         params.model_json_schema()
         params()
     except pydantic.ValidationError as error:
-        # What has no default is for the catalog to give, and so is what only fits together with it.
+        # A parameter without a default comes from the catalog, and a check of several may need it.
         return [
-            f"`Params`: the default of {details['loc'][0]} will not do: {details['msg']}"
+            f"`Params`: the default of {details['loc'][0]} is not valid: {details['msg']}"
             for details in error.errors(include_url=False)
             if details["loc"] and details["type"] != "missing"
         ]

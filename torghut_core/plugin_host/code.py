@@ -1,4 +1,4 @@
-"""What a plugin's code is made of on disk: its files, what it depends on, and a digest of all that."""
+"""The code of plugins on disk: their files, what they depend on, and a digest of all that."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _WORD = re.compile(rb"[A-Za-z_0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The code of one distribution or plugin folder, as a look at the disk found it.
+    """The code of one distribution or plugin folder, as it was on disk.
 
     Attributes
     ----------
     digest : sha256 over names and bytes of its sources and of those that it depends on; "" where it has none. The
-        kernel and what that depends on is left out: it stays what it is while the process runs.
+        kernel and its own dependencies are left out: they do not change while the process runs.
     roots : its own top-level modules.
     dependencies : digest and top-level modules of each distribution that it depends on.
-    compiled : a compiled extension among all these, "" where there is none; it could not be imported twice.
+    compiled : a compiled extension among all these, "" for none; it cannot be imported twice.
     trouble : why the code cannot be read, "" where it can.
     """
 
@@ -60,7 +60,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Some files, known by a stamp (what `os.stat` says of each) and by a digest of what is in them.
+    """Some files, identified by a stamp (from `os.stat` of each) and by a digest of their content.
 
     `imports` are all words of a folder's import lines: more than it imports, and quick to find.
     """
@@ -73,7 +73,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A distribution without those that it depends on; `digests` by top-level module."""
+    """A distribution without its dependencies; `digests` by top-level module."""
 
     roots: frozenset[str]
     digests: Mapping[str, str]
@@ -82,15 +82,15 @@ class _Part:
 
 
 class Disk:
-    """One look at the sources on disk.
+    """The sources on disk, each file read once.
 
     Parameters
     ----------
-    known : `sources` of an earlier look; files that have not changed since are not read again.
+    known : `sources` of an earlier `Disk`; files that have not changed since are not read again.
 
     Attributes
     ----------
-    sources : what was found, by top-level module or folder.
+    sources : the files found, by top-level module or folder.
     """
 
     def __init__(self, known: Mapping[str, Sources]) -> None:
@@ -115,10 +115,10 @@ class Disk:
             return Code(trouble=f"{type(error).__name__}: {error}")
 
     def folder(self, folder: Path, plugins: Mapping[str, Code]) -> tuple[Code, list[str]]:
-        """The code of a plugin folder, and those of its modules that may have hooks.
+        """The code of a plugin folder, and its modules that may have hooks.
 
-        What an installed distribution brought there is that distribution's and is left out. A folder has no metadata:
-        it depends on those of `plugins`, by name of the distribution, that its import lines name.
+        Modules that an installed distribution put there belong to that distribution and are left out. A folder has no
+        metadata: it depends on those of `plugins` (code by distribution) that its import lines name.
         """
         if not folder.is_dir():
             return Code(trouble="there is no such folder: make it, or take it out of TORGHUT_PLUGIN_PATH"), []
@@ -147,7 +147,7 @@ class Disk:
                 candidates.append(root)
         sources = self._sources(str(folder), files)
         roots = {name.partition("/")[0].partition(".")[0] for name in files}
-        # What another module has taken the name of is not this folder's to import afresh.
+        # A name that another module has taken must not be imported afresh for this folder.
         roots = {root for root in roots - NEVER_FRESH if lies_in(folder, find(root))}
         named = {name: code for name, code in plugins.items() if code.roots & sources.imports}
         dependencies = {name: (code.digest, code.roots) for name, code in named.items()}
@@ -171,7 +171,7 @@ class Disk:
             if required not in self._parts:
                 try:
                     found = distribution(required)
-                except PackageNotFoundError:  # the import will tell, if it matters
+                except PackageNotFoundError:  # the import will fail, if it matters
                     continue
                 self._parts[required] = self._part(found, required, read_head(found), extras)
             names.add(required)
@@ -183,7 +183,7 @@ class Disk:
         recorded = sorted(_RECORDED.findall(found.read_text("RECORD") or ""))
         compiled = next((file for file, _ in recorded if file.endswith(_COMPILED)), "")
         is_plugin = bool(found.entry_points.select(group=GROUP))
-        if compiled and not is_plugin:  # large, as a rule, and not imported afresh: what its installer noted will do
+        if compiled and not is_plugin:  # usually large, and not imported afresh: its installer's digests are enough
             content = "".join(f"{file}\0{noted}\n" for file, noted in recorded)
             return _Part(frozenset(), {name: hashlib.sha256(content.encode()).hexdigest()}, compiled, requires)
         roots = _roots(found, name)
@@ -192,7 +192,7 @@ class Disk:
         return _Part(roots, {root: of.digest for root, of in sources.items()}, compiled, requires)
 
     def _sources(self, key: str, files: Mapping[str, str]) -> Sources:
-        """Files by their relative name, read only where something about them is new."""
+        """Files by their relative name, read only if one of their stamps has changed."""
         if key in self.sources:
             return self.sources[key]
         stats = [(name, Path(files[name]).stat()) for name in sorted(files)]
@@ -220,7 +220,7 @@ def read_head(found: Distribution) -> Message:
 
 
 def path_stamp() -> list[int]:
-    """What changes when something is installed: times of the folders on ``sys.path``."""
+    """Modification times of the folders on ``sys.path``, which change when something is installed."""
     times = []
     for folder in sys.path:
         with suppress(OSError):
@@ -257,7 +257,7 @@ def _kernel() -> frozenset[str]:
 
 
 def _requires(head: Message, extras: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What a distribution asks for on this machine: names, and the extras asked of each."""
+    """The requirements of a distribution on this machine: names, and the extras of each."""
     for line in head.get_all("Requires-Dist", []):
         if not extras and re.search(r";.*\bextra\b", line):  # most lines, and slow to parse
             continue
@@ -271,7 +271,7 @@ def _requires(head: Message, extras: tuple[str, ...]) -> Iterator[tuple[str, tup
 
 
 def _roots(found: Distribution, name: str) -> frozenset[str]:
-    """Top-level modules of a distribution; an editable install says little of them."""
+    """Top-level modules of a distribution; the metadata of an editable install names few of them."""
     roots = {entry_point.module for entry_point in found.entry_points.select(group=GROUP)}
     roots |= set((found.read_text("top_level.txt") or "").split())
     roots |= {
@@ -305,7 +305,7 @@ def _files(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _combined(digests: Mapping[str, str]) -> str:
-    """One digest of several; of one its own."""
+    """One digest of several; a single one stays as it is."""
     if len(digests) < 2:
         return next(iter(digests.values()), "")
     return hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()

@@ -1,7 +1,6 @@
-"""Importing code afresh: a distribution or a plugin folder at a time, never a module.
+"""Importing code afresh: a distribution or a plugin folder at a time, never a single module.
 
-A module by itself would keep its helpers and parent classes of before. What was imported before lives on in the objects
-made of it.
+A single module would keep the old helpers and parent classes. Objects that were made of the old code keep it.
 
 Two traps. An import inside a function of the old code finds the *new* module, because it looks the name up when it runs
 (and may find it half made while it is being imported): plugins import at the top of their modules. And Python takes
@@ -20,22 +19,26 @@ NEVER_FRESH = sys.stdlib_module_names | {"torghut_core", "__main__"}
 
 
 def find(name: str) -> ModuleSpec | None:
-    """Where a top-level module would be imported from now, whatever was imported under that name before."""
+    """Find where a top-level module would be imported from now, whatever was imported under that name before."""
     for finder in sys.meta_path:
         # Finders of before Python 3.4 may have no `find_spec`.
-        if finder is not _fresh and (look := getattr(finder, "find_spec", None)) and (spec := look(name, None)):
+        if (
+            finder is not _fresh
+            and (find_spec := getattr(finder, "find_spec", None))
+            and (spec := find_spec(name, None))
+        ):
             return spec  # type: ignore[no-any-return]  # what any finder gives
     return None
 
 
 class Swap:
-    """Modules taken out of ``sys.modules``, so that the next import of them is a fresh one.
+    """Modules taken out of ``sys.modules``, so that the next import of them reads their files again.
 
-    From here on until they are imported again ``sys.modules`` lacks them; make it short.
+    Until they are imported again ``sys.modules`` lacks them; keep that short.
 
     Parameters
     ----------
-    roots : top-level modules, taken out with all that is in them.
+    roots : top-level modules, taken out with their submodules.
     """
 
     def __init__(self, roots: Iterable[str]) -> None:
@@ -46,7 +49,7 @@ class Swap:
         self._old = self._take_out()
 
     def undo(self) -> None:
-        """Put the old modules back, in place of what was imported since; a second time does nothing."""
+        """Put the old modules back in place of those imported since; a second call does nothing."""
         self._take_out()
         sys.modules.update(self._old)
         self._roots, self._old = frozenset(), {}
@@ -58,7 +61,7 @@ class Swap:
 
 
 class _FreshFinder:
-    """Finds what was imported afresh once as the other finders do, and compiles it from its source."""
+    """Finds modules that were imported afresh once with the other finders, and compiles them from source."""
 
     def __init__(self) -> None:
         self.roots: frozenset[str] = frozenset()
@@ -69,8 +72,8 @@ class _FreshFinder:
         if name.partition(".")[0] not in self.roots:
             return None
         for finder in sys.meta_path:
-            look = getattr(finder, "find_spec", None)
-            if finder is self or look is None or (spec := look(name, path, target)) is None:
+            find_spec = getattr(finder, "find_spec", None)
+            if finder is self or find_spec is None or (spec := find_spec(name, path, target)) is None:
                 continue
             if type(spec.loader) is SourceFileLoader:
                 spec.loader = _Uncached(spec.loader.name, spec.loader.path)
@@ -79,7 +82,7 @@ class _FreshFinder:
 
 
 class _Uncached(SourceFileLoader):
-    """Neither reads bytecode nor writes it."""
+    """Loads a module without reading or writing bytecode."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)

@@ -1,4 +1,4 @@
-"""A plugin that may be used, and what its own code may raise."""
+"""A registered plugin: its class, where it came from, and its code contained where it may raise anything."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from torghut_core.ports import Plugin
 class Registered:
     """A plugin that may be used.
 
-    `distribution` and `version` are of the package that it came from, "" for a module that was given directly or lies
-    in a plugin folder; `code_digest` is the sha256 of that package's or folder's sources, and of those that it depends
-    on.
+    `distribution` and `version` are of the package that it came from, "" for a module that was given directly or is in a
+    plugin folder; `code_digest` is the sha256 of the sources of that package or folder and of those that it depends on.
     """
 
     kind: str
@@ -32,12 +31,12 @@ class Registered:
     code_digest: str
 
     def parameters(self, values: Mapping[str, Any]) -> pydantic.BaseModel:
-        """The plugin's `Params` with these values.
+        """Validate values as the plugin's `Params`.
 
         Raises
         ------
-        pydantic.ValidationError : values that the plugin does not take.
-        PluginError : the plugin's own checks broke.
+        pydantic.ValidationError : the plugin does not accept the values.
+        PluginError : the plugin's own validators raised something else.
         """
         try:
             return self.cls.Params.model_validate(values)
@@ -47,11 +46,11 @@ class Registered:
             raise PluginError(self.name, reason_and_place(error), self.distribution) from error
 
     def plain(self, params: pydantic.BaseModel) -> Mapping[str, Any]:
-        """These parameters, with their defaults, as JSON values.
+        """Parameters with their defaults, as JSON values.
 
         Raises
         ------
-        PluginError : the plugin's own serializers broke.
+        PluginError : the plugin's own serializers raised.
         """
         try:
             return MappingProxyType(params.model_dump(mode="json"))
@@ -59,11 +58,11 @@ class Registered:
             raise PluginError(self.name, reason_and_place(error), self.distribution) from error
 
     def create(self, params: pydantic.BaseModel) -> Any:
-        """An instance with these parameters.
+        """Make an instance with these parameters.
 
         Raises
         ------
-        PluginError : the constructor raised; a `ValueError` is its word on the parameters.
+        PluginError : the constructor raised; the text of a `ValueError` is shown as it is.
         """
         try:
             return self.cls(params)

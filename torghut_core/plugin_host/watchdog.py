@@ -9,7 +9,7 @@ a plugin, or has not set the variable yet, no plugin is named and nothing is rai
 
 Code that never returns to the interpreter (a loop inside a compiled extension) cannot be interrupted this way. The
 admin API's ``/healthz`` sees the loop stall then, or does not answer at all where that code keeps the interpreter's lock,
-and whoever runs the process restarts it: it does not hear SIGTERM either.
+and the supervisor of the process restarts it: it does not react to SIGTERM either.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from contextlib import contextmanager
 from types import CodeType, FrameType
 
 TICKS = 10
-"""So often within its budget a plugin may be seen at work."""
+"""How often a plugin may be seen at work within its budget."""
 
 
 class Overrun(BaseException):
-    """A plugin has used up its time; raised inside it, and no plugin's ``except Exception`` keeps it."""
+    """A plugin has used up its time; raised inside it, and not caught by its own ``except Exception``."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"it took more than {seconds:g} s of one batch")
@@ -40,7 +40,7 @@ class Watchdog:
 
     Parameters
     ----------
-    seconds : what a plugin may take of one batch.
+    seconds : how long a plugin may take within one batch.
     callers : functions of the kernel that call a plugin, by their code: the local variable that is the plugin's name, or
         has it as its `name`.
     kernel : folder of the kernel's code: a caller that calls into it is not calling a plugin.
@@ -63,7 +63,7 @@ class Watchdog:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Take the alarm signal; give it back at the end."""
+        """Handle the alarm signal; restore the handler of before at the end."""
         before = signal.signal(signal.SIGALRM, self._check)
         try:
             yield

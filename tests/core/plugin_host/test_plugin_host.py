@@ -253,13 +253,13 @@ def test_hook_with_other_arguments_is_told(plugin_module):
         raise AssertionError
 
     reason = left_out(plugin_module, register_strategies=hook)
-    assert reason == "register_strategies takes (registry, extra), and has to take (register)"
+    assert reason == "register_strategies takes (registry, extra), and must take (register)"
 
 
 def test_hook_without_its_mark_is_told(plugin_module):
     """A function that is named like a hook and not marked would never be called."""
     reason = left_out(plugin_module, register_strategies=lambda register: None)
-    assert reason == "register_strategies lacks its @hookimpl"
+    assert reason == "register_strategies has no @hookimpl"
 
 
 def test_module_without_hooks_is_told(plugin_module):
@@ -302,7 +302,7 @@ def test_stated_api_of_today_is_fine(plugin_module):
 def test_bad_name_is_left_out(plugin_module, name):
     """A name that no catalog could hold is refused at load."""
     reason = left_out(plugin_module, register_strategies={name: Good})
-    assert reason == f"strategy {name!r}: the name has to be of a-z, 0-9 and . _ -, at most 63"
+    assert reason == f"strategy {name!r}: the name must be of a-z, 0-9 and . _ -, at most 63 characters"
 
 
 def test_name_of_another_plugin_is_left_out(plugin_module):
@@ -339,16 +339,16 @@ def test_names_of_different_kinds_do_not_meet(plugin_module):
         ({"register_strategies": {"wrong": object}}, "object is not a subclass of Strategy"),
         ({"register_risk_rules": {"wrong": Good}}, "Good is not a subclass of RiskRule"),
         ({"register_stages": {"wrong": Good}}, "Good is not a subclass of Stage"),
-        ({"register_strategies": {"wrong": Strategy}}, "Strategy leaves out on_signal"),
-        (strategy(state=("seen", 7)), "`state` has to be a tuple of attribute names"),
-        (strategy(state="seen"), "`state` has to be a tuple of attribute names"),
-        (strategy(columns="rsi14"), "`columns` has to be a tuple of names"),
+        ({"register_strategies": {"wrong": Strategy}}, "Strategy does not implement on_signal"),
+        (strategy(state=("seen", 7)), "`state` must be a tuple of attribute names"),
+        (strategy(state="seen"), "`state` must be a tuple of attribute names"),
+        (strategy(columns="rsi14"), "`columns` must be a tuple of names"),
         (strategy(columns=("rsi41",)), "there is no column 'rsi41' (did you mean 'rsi14'?)"),
-        (strategy(columns=("rsi14", "rsi14")), "`columns` names one twice"),
-        (strategy(Params=dict), "`Params` has to be a pydantic model"),
+        (strategy(columns=("rsi14", "rsi14")), "`columns` has a name twice"),
+        (strategy(Params=dict), "`Params` must be a pydantic model"),
         (
             strategy(Params=pydantic.BaseModel),
-            "`Params` would take unknown keys in silence: derive it from the Params of its base class",
+            "`Params` would silently accept unknown keys: derive it from the Params of its base class",
         ),
     ],
 )
@@ -373,7 +373,7 @@ def test_broker_without_capabilities_is_left_out(plugin_module, fake_classes):
     """The kernel asks what a broker can do before it sends."""
     venue = fake_classes["register_brokers"]["simulated"]
     reason = left_out(plugin_module, register_brokers={"mute": type("Mute", (venue,), {"capabilities": None})})
-    assert reason == "broker 'mute': `capabilities` has to say what the broker can do"
+    assert reason == "broker 'mute': `capabilities` must be a `Capabilities`: what the broker can do"
 
 
 def test_default_that_breaks_its_own_bounds_is_left_out(plugin_module):
@@ -384,7 +384,7 @@ def test_default_that_breaks_its_own_bounds_is_left_out(plugin_module):
         quantity: Decimal = param("-1", gt=0, help="units per entry")
 
     reason = left_out(plugin_module, **strategy(Params=Params))
-    assert reason == "strategy 'wrong': `Params`: the default of quantity will not do: Input should be greater than 0"
+    assert reason == "strategy 'wrong': `Params`: the default of quantity is not valid: Input should be greater than 0"
 
 
 def test_params_that_cannot_be_described_are_left_out(plugin_module):

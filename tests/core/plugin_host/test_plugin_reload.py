@@ -1,4 +1,4 @@
-"""Changed plugin code is imported afresh, and the old code goes on where that fails."""
+"""Changed plugin code is imported afresh, and the old code stays in use where that fails."""
 
 import gc
 import importlib
@@ -494,16 +494,16 @@ BROKEN = {
     "raises at import": ({ALPHA: "\n1 / 0"}, r"ZeroDivisionError: division by zero \(__init__.py:2\)"),
     "exits at import": ({ALPHA: "raise SystemExit(3)"}, r"SystemExit: 3 \(__init__.py:1\)"),
     "raises in hook": ({ALPHA: plugin().replace("    register(", "    1 / 0 #")}, "ZeroDivisionError"),
-    "hook without mark": ({ALPHA: plugin().replace("@hookimpl", "")}, "register_strategies lacks its @hookimpl"),
+    "hook without mark": ({ALPHA: plugin().replace("@hookimpl", "")}, "register_strategies has no @hookimpl"),
     "unknown hook": ({ALPHA: plugin().replace("register_strategies", "register_tactics")}, "no hook register_tactics"),
     "no hook": ({ALPHA: ""}, "it has no hook"),
     "wrong base class": ({ALPHA: plugin(base="object")}, "Good is not a subclass of Strategy"),
-    "params broken": ({ALPHA: plugin().replace("columns =", "Params = dict\n    columns =")}, "`Params` has to be"),
+    "params broken": ({ALPHA: plugin().replace("columns =", "Params = dict\n    columns =")}, "`Params` must be"),
     "newer api": ({ALPHA: "torghut_api = 99\n" + plugin()}, "written for version 99"),
     "unknown column": ({ALPHA: plugin().replace("rsi14", "rsi41")}, r"no column 'rsi41' \(did you mean 'rsi14'"),
-    "method left out": ({ALPHA: plugin().replace("on_signal", "on_noise")}, "Good leaves out on_signal"),
+    "method left out": ({ALPHA: plugin().replace("on_signal", "on_noise")}, "Good does not implement on_signal"),
     "name of another": ({ALPHA: plugin(name="other")}, "acme-beta has a strategy of that name"),
-    "bad name": ({ALPHA: plugin(name="Not Good")}, "the name has to be of a-z"),
+    "bad name": ({ALPHA: plugin(name="Not Good")}, "the name must be of a-z"),
     "compiled extension": ({FAST: "", ALPHA: plugin("'two'")}, "restart required: .*_fast"),
     "source added": ({ALPHA: plugin("'two'") + SOURCE}, "restart required: it has the source 'tape'"),
     "module removed": ({ALPHA: None}, "it has no hook|ModuleNotFoundError"),
@@ -532,7 +532,7 @@ def test_broken_plugin_keeps_its_old_code(site, files, reason):
     assert isinstance(error, PluginError)
     assert (error.plugin, error.distribution) == ("acme-alpha", "acme-alpha")
     assert re.search(reason, error.reason), error.reason
-    assert error.reason.endswith("; the old code goes on")
+    assert error.reason.endswith("; the old code stays in use")
     assert "\n" not in error.reason
     assert second.failures == []
     assert second.changed == ("acme-beta",)
@@ -594,7 +594,7 @@ def test_package_with_a_source_waits_for_a_restart(site):
     second = load(first)
     assert second.plugins()[0] is first.plugins()[0]
     assert [error.reason for error in second.kept] == [
-        "restart required: it has the source 'tape'; the old code goes on"
+        "restart required: it has the source 'tape'; the old code stays in use"
     ]
 
 
@@ -607,8 +607,8 @@ def test_package_whose_parent_could_not_be_taken_is_kept(site):
     second = load(first)
     assert [new is old for new, old in zip(second.plugins(), first.plugins(), strict=True)] == [True, True]
     assert [error.reason for error in second.kept] == [
-        "ZeroDivisionError: division by zero (acme_zeta.py:1); the old code goes on",
-        "acme-zeta, which it depends on, could not be taken; the old code goes on",
+        "ZeroDivisionError: division by zero (acme_zeta.py:1); the old code stays in use",
+        "acme-zeta, which it depends on, could not be loaded; the old code stays in use",
     ]
 
 
