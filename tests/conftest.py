@@ -35,6 +35,7 @@ def _logging_as_before():
     level, packages = logs._level, set(logs._plugin_packages)
     yield
     root.handlers[:] = [handler for handler in root.handlers if type(handler).__module__ != logs.__name__]
-    for logger in (root, *map(logging.getLogger, list(root.manager.loggerDict))):
+    # only those that `logs` sets: a module that is imported in a test may silence a logger of its own for good
+    for logger in (root, *map(logging.getLogger, (*logs.QUIET, *logs._plugin_packages))):
         logger.setLevel(levels.get(logger, logging.NOTSET))
     logs._level, logs._plugin_packages = level, packages

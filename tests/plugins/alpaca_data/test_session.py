@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torghut_sources.alpaca.refusals import Policy
 from torghut_sources.alpaca.session import NEVER, TABLE, Clocks, Event, Session, State
 
 from torghut_core import Closed
@@ -125,7 +126,7 @@ def test_connection_limit_is_never_a_storm(failures, chance):
     made, now = session(chance=chance), 0.0
     for number in range(failures):
         made.attempt(now)
-        made.lost(Closed("406", "connection-limit"), now, "wait")
+        made.lost(Closed("406", "connection-limit"), now, Policy.WAIT)
         wait = made.deadline - now
         assert 5 <= wait <= 60
         assert wait >= 30 or number < 4
@@ -295,7 +296,7 @@ def test_loss_before_any_subscription_is_no_gap():
 def test_nothing_follows_a_stop():
     """After a final refusal there is no deadline, no request, no attempt."""
     made = live()
-    made.lost(Closed("keys", "auth"), 1.0, "stop")
+    made.lost(Closed("keys", "auth"), 1.0, Policy.STOP)
     assert made.state is State.STOPPED
     assert made.deadline == NEVER
     made.at(10**6)

@@ -17,7 +17,7 @@ import picows
 from torghut_core import Closed, InputError, Universe
 from torghut_sources.alpaca.messages import StreamError, Subscription, Success
 from torghut_sources.alpaca.refusals import Policy, Refusal, handshake_refusal, refusal_of
-from torghut_sources.alpaca.session import NEVER, Session, State
+from torghut_sources.alpaca.session import NEVER, RequestKind, Session, State
 from torghut_sources.alpaca.wire import Wire
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Line:
         self.inbox.miss()
         self.relieve()
 
-    def lose(self, problem: Closed, policy: Policy = "retry") -> None:
+    def lose(self, problem: Closed, policy: Policy = Policy.RETRY) -> None:
         """Give the connection up."""
         if self.session.has_socket:
             self.session.lost(problem, self._clock(), policy)
@@ -216,9 +216,9 @@ class Line:
             session.subscribed(set.intersection(*listed), now)
         else:
             refusal = refusal_of(message.code)
-            if refusal.policy == "ignore":
+            if refusal.policy is Policy.IGNORE:
                 session.authenticated(now)
-            elif refusal.policy == "degrade":
+            elif refusal.policy is Policy.DEGRADE:
                 session.limited(now)
             else:
                 self.lose(_closed(refusal, f"the venue says {message.code} {message.text}"), refusal.policy)
@@ -322,12 +322,12 @@ class Line:
         kind = picows.WSMsgType.BINARY if self._wire.encoding == "msgpack" else picows.WSMsgType.TEXT
         for request in requests:
             size = max(1, len(request.symbols))
-            if request.kind == "ping":
+            if request.kind is RequestKind.PING:
                 transport.send_ping()
-            elif request.kind == "auth":
+            elif request.kind is RequestKind.AUTH:
                 transport.send(kind, self._wire.auth(*(key.get_secret_value() for key in self._keys)))
             else:
-                encode = self._wire.subscribe if request.kind == "subscribe" else self._wire.unsubscribe
+                encode = self._wire.subscribe if request.kind is RequestKind.SUBSCRIBE else self._wire.unsubscribe
                 for encoded in encode(request.symbols, self._channels, size):
                     transport.send(kind, encoded)
 

@@ -6,11 +6,22 @@ documentation and of Alpaca's own clients.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from enum import StrEnum
+from typing import NamedTuple
 
-Policy: TypeAlias = Literal["retry", "wait", "degrade", "ignore", "stop"]
-"""``retry``: connect again, with back-off. ``wait``: the same, but only after a long while. ``degrade``: go on with what
-there is, and say so. ``ignore``: nothing is wrong. ``stop``: it would be the same again."""
+
+class Policy(StrEnum):
+    """What to do about an error.
+
+    RETRY: connect again, with back-off. WAIT: the same, but only after a long while. DEGRADE: continue with what there is,
+    and log it. IGNORE: nothing is wrong. STOP: it would be the same again.
+    """
+
+    RETRY = "retry"
+    WAIT = "wait"
+    DEGRADE = "degrade"
+    IGNORE = "ignore"
+    STOP = "stop"
 
 
 class Refusal(NamedTuple):
@@ -25,32 +36,32 @@ KEYS = "check ALPACA_KEY_ID and ALPACA_SECRET_KEY"
 PLAN = "check ALPACA_FEED and ALPACA_MARKET_TYPE against what the account has subscribed to"
 
 REFUSALS: dict[int, Refusal] = {
-    400: Refusal("syntax", "stop", "check the symbols: the venue does not understand a request"),
-    401: Refusal("auth", "retry", KEYS),
-    402: Refusal("auth", "stop", KEYS),
-    403: Refusal("auth", "ignore", ""),
-    404: Refusal("auth-timeout", "retry", "see whether this process has the time to answer"),
-    405: Refusal("symbol-limit", "degrade", "ask for fewer symbols, or get a plan with more"),
-    406: Refusal("connection-limit", "wait", "end the other program that is connected with these keys"),
-    407: Refusal("slow-client", "retry", "give this process more time, or ask for fewer symbols"),
-    408: Refusal("subscription", "stop", PLAN),
-    409: Refusal("subscription", "stop", PLAN),
-    410: Refusal("subscription", "stop", PLAN),
-    411: Refusal("subscription", "stop", KEYS),
-    500: Refusal("venue", "retry", ""),
+    400: Refusal("syntax", Policy.STOP, "check the symbols: the venue does not understand a request"),
+    401: Refusal("auth", Policy.RETRY, KEYS),
+    402: Refusal("auth", Policy.STOP, KEYS),
+    403: Refusal("auth", Policy.IGNORE, ""),
+    404: Refusal("auth-timeout", Policy.RETRY, "see whether this process has the time to answer"),
+    405: Refusal("symbol-limit", Policy.DEGRADE, "ask for fewer symbols, or get a plan with more"),
+    406: Refusal("connection-limit", Policy.WAIT, "end the other program that is connected with these keys"),
+    407: Refusal("slow-client", Policy.RETRY, "give this process more time, or ask for fewer symbols"),
+    408: Refusal("subscription", Policy.STOP, PLAN),
+    409: Refusal("subscription", Policy.STOP, PLAN),
+    410: Refusal("subscription", Policy.STOP, PLAN),
+    411: Refusal("subscription", Policy.STOP, KEYS),
+    500: Refusal("venue", Policy.RETRY, ""),
 }
 """By the code of an error message of the stream."""
 
 HANDSHAKES: dict[int, Refusal] = {
-    401: Refusal("auth", "stop", KEYS),
-    403: Refusal("auth", "stop", KEYS),
-    404: Refusal("address", "stop", "check ALPACA_STREAM_URL, ALPACA_FEED and ALPACA_CRYPTO_LOCATION"),
+    401: Refusal("auth", Policy.STOP, KEYS),
+    403: Refusal("auth", Policy.STOP, KEYS),
+    404: Refusal("address", Policy.STOP, "check ALPACA_STREAM_URL, ALPACA_FEED and ALPACA_CRYPTO_LOCATION"),
     406: REFUSALS[406],
-    429: Refusal("too-many-requests", "wait", "end the other programs that connect with these keys"),
+    429: Refusal("too-many-requests", Policy.WAIT, "end the other programs that connect with these keys"),
 }
 """By the HTTP status that answers the opening of the websocket, and by that of a request for history."""
 
-UNKNOWN = Refusal("venue", "retry", "")
+UNKNOWN = Refusal("venue", Policy.RETRY, "")
 
 
 def refusal_of(code: int) -> Refusal:

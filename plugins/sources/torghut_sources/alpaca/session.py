@@ -24,7 +24,6 @@ import enum
 import random
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from typing import Literal
 
 import msgspec
 
@@ -79,10 +78,19 @@ INTRODUCTION = {State.CONNECTING, State.CONNECTED, State.AUTHENTICATING, State.S
 SUBSCRIBED = (State.FILLING, State.LIVE)
 
 
-class Request(msgspec.Struct, frozen=True):
-    """Something to send: ``auth``, ``subscribe`` or ``unsubscribe`` with symbols, or ``ping``."""
+class RequestKind(enum.StrEnum):
+    """What is sent to the venue."""
 
-    kind: Literal["auth", "subscribe", "unsubscribe", "ping"]
+    AUTH = "auth"
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
+    PING = "ping"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Something to send; the symbols are those to subscribe or unsubscribe."""
+
+    kind: RequestKind
     symbols: tuple[str, ...] = ()
 
 
@@ -225,7 +233,7 @@ class Session:
         """The venue said ``connected``."""
         if self._knows(Event.GREETED):
             self._move(Event.GREETED)
-            self._outbox.append(Request("auth"))
+            self._outbox.append(Request(RequestKind.AUTH))
             self._await_answer(now)
 
     def authenticated(self, now: float) -> None:
@@ -250,16 +258,18 @@ class Session:
     def limited(self, now: float) -> None:
         """The venue said that these are too many symbols (405): what it sends stays as it was."""
         asked, self._asked = self._asked, None
-        if asked is None or asked.kind != "subscribe":
+        if asked is None or asked.kind is not RequestKind.SUBSCRIBE:
             return
         if len(asked.symbols) > 1:
             half = len(asked.symbols) // 2
             for part in (asked.symbols[half:], asked.symbols[:half]):
-                self._to_ask.appendleft(Request("subscribe", part))
+                self._to_ask.appendleft(Request(RequestKind.SUBSCRIBE, part))
         else:
             self._refused.update(asked.symbols)
-            kept = [request for request in self._to_ask if request.kind == "unsubscribe"]
-            self._refused.update(*(request.symbols for request in self._to_ask if request.kind == "subscribe"))
+            kept = [request for request in self._to_ask if request.kind is RequestKind.UNSUBSCRIBE]
+            self._refused.update(
+                *(request.symbols for request in self._to_ask if request.kind is RequestKind.SUBSCRIBE)
+            )
             self._to_ask = deque(kept)
         self._ask(now)
 
@@ -336,19 +346,19 @@ class Session:
             self.lost(Closed(f"open, but no data for {now - self._data_at:.1f} s", "mute"), now)
         elif self._pinged_at is None and now >= self._heard_at + self._clocks.ping_s:
             self._pinged_at = now
-            self._outbox.append(Request("ping"))
+            self._outbox.append(Request(RequestKind.PING))
 
     def probe(self, now: float) -> None:
         """Ask for a pong now, unless one is under way."""
         if self.is_subscribed and self._pinged_at is None:
             self._pinged_at = now
-            self._outbox.append(Request("ping"))
+            self._outbox.append(Request(RequestKind.PING))
 
-    def lost(self, problem: Closed, now: float, policy: Policy = "retry") -> None:
+    def lost(self, problem: Closed, now: float, policy: Policy = Policy.RETRY) -> None:
         """The socket is gone, or not worth keeping, for a reason that has a policy."""
         if self._state is State.STOPPED:
             return
-        if policy == "stop":
+        if policy is Policy.STOP:
             self.stop(problem)
             return
         if self._confirmed:
@@ -361,7 +371,7 @@ class Session:
         self._is_paused = False
         self._outbox.clear()
         clocks = self._clocks
-        if policy == "wait":
+        if policy is Policy.WAIT:
             ceiling = min(clocks.crowded_max_s, clocks.crowded_s * 2.0 ** min(self._failures, 20))
             pause = max(clocks.crowded_s, ceiling / 2)
             pause += (max(ceiling, 1.5 * pause) - pause) * self._chance()
@@ -461,8 +471,8 @@ class Session:
             self._refused.update(new)
             return
         self._rounds += 1
-        self._to_ask.extend(Request("unsubscribe", part) for part in self._parts(gone))
-        self._to_ask.extend(Request("subscribe", part) for part in self._parts(new))
+        self._to_ask.extend(Request(RequestKind.UNSUBSCRIBE, part) for part in self._parts(gone))
+        self._to_ask.extend(Request(RequestKind.SUBSCRIBE, part) for part in self._parts(new))
 
     def _parts(self, symbols: list[str]) -> list[tuple[str, ...]]:
         return [tuple(symbols[start : start + self._batch]) for start in range(0, len(symbols), self._batch)]
