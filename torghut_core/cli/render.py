@@ -19,7 +19,7 @@ from torghut_core.model.trading import ZERO
 
 if TYPE_CHECKING:
     from torghut_core.cli.doctor import Finding
-    from torghut_core.research.replay import Replay
+    from torghut_core.research.backtest import Backtest
 
 
 def _console() -> Console:
@@ -76,10 +76,10 @@ def _plain_table(*columns: str, text: int = 1) -> Table:
     return table
 
 
-def print_summary(job: Replay, page: Path | None) -> None:
+def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
     """What was decided, denied and why, filled, and what it came to."""
     console = _console()
-    result, totals = job.result(), job.totals
+    result, totals = done.result, done.totals
     console.print()
     console.print(
         f"[bold]{result.events:,}[/] events -> {result.microbars:,} bars, {result.signals:,} signals"
@@ -92,15 +92,15 @@ def print_summary(job: Replay, page: Path | None) -> None:
     ):
         if count:
             console.print(f"{count:,} {what}")
-    for reason, count in job.skipped.items():
+    for reason, count in done.skipped.items():
         console.print(f"{count:,} rows skipped: {reason}", style="yellow", markup=False)
     console.print()
     table = _plain_table("strategy", "signals", "decided", "denied", "shrunk", "fills", "position", "realized", "fees")
     for name, strategy in sorted(totals.strategies.items()):
-        held = [position for (owner, _), position in job.positions.items() if owner == name]
+        held = [position for (owner, _), position in done.positions.items() if owner == name]
         holding = ", ".join(
             f"{position.quantity.normalize():f} {symbol}"
-            for (owner, symbol), position in sorted(job.positions.items())
+            for (owner, symbol), position in sorted(done.positions.items())
             if owner == name and position.quantity
         )
         table.add_row(
@@ -117,7 +117,7 @@ def print_summary(job: Replay, page: Path | None) -> None:
     console.print(table)
     for name, reason in totals.failures.items():
         console.print(f"{name} raised and was stopped: {reason}", style="red", markup=False)
-    for name in job.starved:
+    for name in done.starved:
         console.print(
             f"{name} saw no signal: the tape has no bars of its base_timeframe for its symbols, or too few to know its columns"
             " (add the timeframe to the `resample` stage, check `symbols`, or take a longer tape)",
@@ -131,19 +131,28 @@ def print_summary(job: Replay, page: Path | None) -> None:
             table.add_row(code, f"{count:,}")
         console.print(table)
     console.print()
-    gain = result.final_equity - job.starting_cash
-    share = gain / job.starting_cash * 100 if job.starting_cash else ZERO
+    gain = result.final_equity - done.starting_cash
+    share = gain / done.starting_cash * 100 if done.starting_cash else ZERO
     console.print(
         f"equity [bold]{_money(result.final_equity)}[/] ({'+' if gain >= 0 else ''}{_money(gain)}, {share:+.3f} %)"
-        f" from {_money(job.starting_cash)}, fees {_money(totals.fees)},"
-        f" {result.orders:,} orders, {result.fills:,} fills, {job.working} still working"
+        f" from {_money(done.starting_cash)}, fees {_money(totals.fees)},"
+        f" {result.orders:,} orders, {result.fills:,} fills, {done.open_orders} still working"
     )
-    console.print(f"account {job.account}, generation {result.generation}, digest {result.digest[:16]}", style="dim")
-    example = job.example()
+    console.print(f"account {done.account}, generation {result.generation}, digest {result.digest[:16]}", style="dim")
+    example = _example(done)
     if example:
-        console.print(f"why:  torghut explain {example} --state {job.state}", style="dim", markup=False)
+        console.print(f"why:  torghut explain {example} --state {state}", style="dim", markup=False)
     if page is not None:
         console.print(f"page: {page}", markup=False)
+
+
+def _example(done: Backtest) -> str:
+    """A decision worth explaining: the first that was denied or shrunk, else the first; "" without any."""
+    for choice in ({"status": "denied"}, {}):
+        found = done.audit.decisions(done.account, limit=1, **choice)
+        if found:
+            return str(found[0]["decision_hash"])[:12]
+    return ""
 
 
 def print_explanation(found: dict[str, Any]) -> None:

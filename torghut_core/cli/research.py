@@ -79,15 +79,17 @@ def _replay(
     as_json: bool = False,
 ) -> None:
     from torghut_core.cli.render import print_summary, progress
-    from torghut_core.research.replay import Replay
+    from torghut_core.research.replay import open_replay
     from torghut_core.trading.totals import to_json
 
-    with Replay(catalog, tapes, state, speed=speed, on_bad_row=on_bad_row, swaps=swaps or ()) as job:
+    with open_replay(catalog, tapes, state, speed=speed, on_bad_row=on_bad_row, swaps=swaps or ()) as job:
         with progress(job.total, "replay") as advance:
-            job.run(batch_size, advance)
+            done = job.run(batch_size, advance)
         if page is not None:
-            job.write_page(page)
+            from torghut_core.research.page import write_backtest
+
+            write_backtest(page, ", ".join([catalog.name, *(tape.name for tape in tapes)]), done)
         if as_json:
-            print(to_json(job.result()))
+            print(to_json(done.result))
         else:
-            print_summary(job, page)
+            print_summary(done, state, page)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -25,8 +26,10 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
+from torghut_core.errors import StateError
 from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
 from torghut_core.model.trading import ZERO, Side
+from torghut_core.research.backtest import Backtest
 from torghut_core.research.performance import (
     BarSeries,
     Curve,
@@ -44,6 +47,7 @@ from torghut_core.research.performance import (
     values_at,
 )
 from torghut_core.timestamps import MILLISECOND, SECOND, format_timestamp
+from torghut_core.trading.totals import to_json
 
 Figure: TypeAlias = dict[str, Any]
 
@@ -131,6 +135,29 @@ def write_page(
     )
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def write_backtest(path: Path, title: str, done: Backtest) -> None:
+    """Write the page of a backtest; its folder is made where it is missing.
+
+    Raises
+    ------
+    StateError : the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_page(
+            path,
+            title=title,
+            summary=json.loads(to_json(done.result)) | {"denials": done.totals.denials},
+            bars=done.bars(),
+            cash=done.starting_cash,
+            signals=done.signal_rows(),
+            fills=done.fills(),
+            denied=done.denied(),
+        )
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror} (give another --page)") from error
 
 
 # Charts

@@ -1,0 +1,70 @@
+"""A backtest is a replay that keeps nothing, and tells what came out of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from torghut_core.errors import InputError
+from torghut_core.installation.settings import Settings
+from torghut_core.research.backtest import backtest, load_catalog, tape_generation
+from torghut_core.research.replay import open_replay
+from torghut_core.timestamps import MINUTE, SECOND
+
+T0 = 1_767_623_400 * SECOND
+TEXT = """
+version: 1
+pipelines:
+  trading:
+    source: {use: replay}
+    stages: [{use: indicators, params: {columns: [ema12, ema26]}}]
+    broker: {use: simulated, params: {cash: "1000000", fee_bps: "10"}}
+strategies:
+  - {name: cross, use: ema-cross, base_timeframe: 1Min, symbols: [WALK], params: {quantity: "1"}}
+"""
+
+
+@pytest.fixture
+def tape(tmp_path):
+    """Bars of a minute that rise and fall."""
+    close = (100 + 5 * np.sin(np.arange(600) / 25)).round(2)
+    columns = dict.fromkeys(("open", "high", "low", "close"), close) | {"volume": np.full(600, 100.0)}
+    times = pa.array(T0 + np.arange(600) * MINUTE).cast(pa.timestamp("ns", "UTC"))
+    pq.write_table(pa.table({"symbol": ["WALK"] * 600, "event_ts": times, **columns}), tmp_path / "walk.parquet")
+    return tmp_path / "walk.parquet"
+
+
+def run(tape, **options):
+    return backtest(tape_generation(load_catalog({"walk.yaml": TEXT}), [tape]), **options)
+
+
+def test_it_comes_to_what_the_replay_comes_to(tape, tmp_path):
+    """In memory or in a state directory, the same catalog and tape give the same digest."""
+    pytest.importorskip("chdb", reason="the embedded signal store is torghut[embedded]")
+    (tmp_path / "walk.yaml").write_text(TEXT)
+    with open_replay(tmp_path / "walk.yaml", [tape], tmp_path / "state", settings=Settings()) as replay:
+        written = replay.run()
+    ours = run(tape, batch_size=7)
+
+    assert ours.result.fills > 5
+    assert ours.result.digest == written.result.digest
+    assert [fill["price"] for fill in ours.fills()] == [fill["price"] for fill in written.fills()]
+
+
+def test_its_curve_ends_where_the_result_does(tape):
+    """Equity over time comes from fills and bars alone, and meets the books at the end."""
+    done = run(tape)
+    curve = done.curve()
+
+    assert curve.equity[0] == float(done.starting_cash)
+    assert curve.equity[-1] == pytest.approx(float(done.result.final_equity))
+    assert len(curve.event_ts) >= 600
+
+
+def test_a_catalog_that_trades_nothing_is_refused(tape):
+    """Without a trading pipeline there is nothing to backtest."""
+    text = TEXT.replace("trading:", "forwarder:")
+    with pytest.raises(InputError, match="trading"):
+        tape_generation(load_catalog({"walk.yaml": text}), [Path(tape)])

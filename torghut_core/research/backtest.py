@@ -1,0 +1,239 @@
+"""The one way from a generation and its tape to a result: the live loop, on the simulated broker.
+
+`backtest` keeps everything in memory, so that a process can run thousands; a replay gives it the stores of a state
+directory and is otherwise the same. What it returns is a value: nothing of it changes any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from torghut_core import catalog as catalogs
+from torghut_core.audit import AuditStore, MemoryAuditStore
+from torghut_core.catalog import Catalog
+from torghut_core.errors import InputError
+from torghut_core.generation import Generation, build, use_tapes
+from torghut_core.model.market import Bars, window_size
+from torghut_core.model.trading import Limits, Outcome, Position
+from torghut_core.plugin_host import PluginHost
+from torghut_core.ports import Source
+from torghut_core.reload.plan import ReloadOutcome
+from torghut_core.research.performance import Curve, Row, account_curve, bar_series
+from torghut_core.signals import MemorySignalStore, SignalDatabase
+from torghut_core.timestamps import DAY
+from torghut_core.trading.engine import Engine
+from torghut_core.trading.gates import Gates
+from torghut_core.trading.loop import BATCH_SIZE, Loop
+from torghut_core.trading.totals import Result, Totals
+
+Stops = Sequence[tuple[int, Callable[[], None]]]
+"""Functions to call between two events, each with the index of the event before which it is called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backtest:
+    """A backtest that has run.
+
+    Attributes
+    ----------
+    result : the run in numbers, as ``torghut replay --json`` prints it.
+    generation : what traded at the end.
+    account : the label under which the run is written down in `audit`.
+    starting_cash : cash before the first event.
+    totals : what happened, counted.
+    positions : what each strategy holds at the end, by (strategy, symbol).
+    open_orders : how many orders were open at the end.
+    skipped : rows of the tape that were left out: reason, with the first place -> count.
+    began_at, ended_at : the loop's time at the first and the last event, ns.
+    audit, signals : where the run is written down.
+    """
+
+    result: Result
+    generation: Generation
+    account: str
+    starting_cash: Decimal
+    totals: Totals
+    positions: Mapping[tuple[str, str], Position]
+    open_orders: int
+    skipped: Mapping[str, int]
+    began_at: int
+    ended_at: int
+    audit: AuditStore
+    signals: SignalDatabase
+    _source: Source
+
+    @property
+    def starved(self) -> list[str]:
+        """Enabled strategies that were shown no signal at all."""
+        shown = self.totals.strategies
+        return [each.name for each in self.generation.strategies if each.enabled and not shown[each.name].rows]
+
+    def fills(self) -> list[Row]:
+        """The fills in order of time, each with the rationale of its decision as `because`."""
+        because = {row["decision_hash"]: row["rationale"] for row in self.audit.decisions(self.account)}
+        return [fill | {"because": because[fill["decision_hash"]]} for fill in self.audit.fills(self.account)]
+
+    def denied(self) -> list[Row]:
+        """The decisions that risk denied, each with its parameters and the verdict that denied it."""
+        return [
+            row | row["params"] | next(verdict for verdict in row["verdicts"] if verdict["outcome"] == Outcome.DENY)
+            for row in self.audit.decisions(self.account, status="denied")
+        ]
+
+    def bars(self) -> pa.Table:
+        """The bars that were traded on; of a tape without trades, its own."""
+        bars = self.signals.bars(since=self.began_at - DAY, until=self.ended_at)
+        return bars if bars.num_rows else asyncio.run(_tape_bars(self._source))
+
+    def signal_rows(self) -> pa.Table:
+        """The signals of the run's time."""
+        return self.signals.signals(since=self.began_at - DAY, until=self.ended_at)
+
+    def curve(self) -> Curve:
+        """Equity and drawdown over the run."""
+        return account_curve(float(self.starting_cash), bar_series(self.bars()), self.fills())
+
+
+def load_catalog(catalog: Path | Mapping[str, str]) -> Catalog:
+    """Read a catalog: a file, a folder, or texts by file name.
+
+    Raises
+    ------
+    CatalogError : it cannot be read; every problem with its place.
+    """
+    return catalogs.load(catalogs.read(catalog) if isinstance(catalog, Path) else dict(catalog))
+
+
+def on_tapes(catalog: Catalog, host: PluginHost, tapes: Sequence[Path] = (), **source: Any) -> Catalog:
+    """A catalog with its trading pipeline on recorded tapes and a simulated broker; arguments as `tape_generation`."""
+    params = {"speed": "max", "follow": False} | source
+    if tapes:
+        params["paths"] = [str(tape) for tape in tapes]
+    return use_tapes(catalog, host, params)
+
+
+def tape_generation(
+    catalog: Catalog,
+    tapes: Sequence[Path] = (),
+    host: PluginHost | None = None,
+    *,
+    defaults: Limits | None = None,
+    **source: Any,
+) -> Generation:
+    """Build a catalog's trading pipeline on recorded tapes and a simulated broker, and check the tapes whole.
+
+    Parameters
+    ----------
+    tapes : Parquet, CSV or JSONL files; empty for those that the catalog's own source names.
+    host : the plugins; those that are installed and that the catalog allows where None.
+    defaults : limits of strategies that state none.
+    source : further parameters of the source that reads the tapes.
+
+    Raises
+    ------
+    CatalogError : a plugin cannot be made; every problem with its place.
+    InputError : the catalog has no trading pipeline.
+    TapeError : a bad tape.
+    """
+    host = host or PluginHost.load(catalog.plugins.allow)
+    generation = build(on_tapes(catalog, host, tapes, **source), host, defaults=defaults or Limits())
+    if generation.source is None or generation.broker is None:
+        raise InputError("the catalog has no `trading` pipeline with a source and a broker: nothing to replay")
+    generation.source.check()
+    return generation
+
+
+def backtest(
+    generation: Generation,
+    *,
+    audit: AuditStore | None = None,
+    signals: SignalDatabase | None = None,
+    gates: Gates | None = None,
+    allow_shorts: bool = False,
+    name: str = "backtest",
+    batch_size: int = BATCH_SIZE,
+    on_progress: Callable[[int], None] = lambda _events: None,
+    stops: Callable[[Engine, Loop], Stops] = lambda _engine, _loop: (),
+) -> Backtest:
+    """Trade a generation on its tape, from the first event to the last.
+
+    Parameters
+    ----------
+    generation : as `tape_generation` makes it: its source is the tape. It is used up, for its stages keep their state.
+    audit, signals : where the run is written down; in memory where None.
+    gates : the kernel's gates; trading is enabled where None.
+    allow_shorts : whether a position may fall below zero.
+    name : what the account's label begins with, and who started the generation.
+    batch_size : events per batch; any size gives the same result.
+    on_progress : called after each batch with the number of events so far.
+    stops : called with the engine and the loop before the first event; gives what to call on the way.
+
+    Raises
+    ------
+    TapeError, StateError : from the source and the stores; what was committed is kept.
+    """
+    source, broker = generation.source, generation.broker
+    if source is None or broker is None:
+        raise InputError("a generation without a source and a broker cannot be backtested (see `tape_generation`)")
+    audit = MemoryAuditStore() if audit is None else audit
+    signals = MemorySignalStore() if signals is None else signals
+    account = audit.new_account(name)
+    number = audit.record_generation(generation.to_record(), actor=name, outcome=ReloadOutcome.REPLAYED)
+    audit.record_strategies(generation.strategy_rows(), generation.catalog.mode)
+    generation = generation.numbered(number)
+    gates = Gates(trading_enabled=True) if gates is None else gates
+    engine = Engine(generation, account, audit, gates, allow_shorts=allow_shorts)
+    starting_cash = broker.account().cash
+    loop = Loop(generation, engine, audit, signals)
+    asyncio.run(loop.run(batch_size, on_progress, stops(engine, loop)))
+    held = {symbol: position for symbol, position in broker.positions().items() if position.quantity}
+    audit.record_account(account, engine.account(), held, loop.ended_at)
+    audit.commit()
+    result = Result.of(
+        engine.totals,
+        final_equity=engine.account().equity,
+        digest=engine.digest,
+        generation=engine.generation.number,
+        seconds=loop.seconds,
+    )
+    return Backtest(
+        result=result,
+        generation=engine.generation,
+        account=account,
+        starting_cash=starting_cash,
+        totals=engine.totals,
+        positions=engine.positions,
+        open_orders=engine.working,
+        skipped=source.skipped,
+        began_at=loop.began_at,
+        ended_at=loop.ended_at,
+        audit=audit,
+        signals=signals,
+        _source=source,
+    )
+
+
+async def _tape_bars(source: Source) -> pa.Table:
+    """The bars of a tape itself, read anew."""
+    tables = []
+    names: list[str] = []
+    async for batch in type(source)(source.params).batches(BATCH_SIZE):
+        tables.append(batch.bars)
+        names = batch.symbols.names
+    bars = Bars.concatenate(tables)
+    columns = {name: getattr(bars, name) for name in ("event_ts", "open", "high", "low", "close", "volume")}
+    sizes = {step: window_size(step) for step in set(bars.step.tolist())}
+    return pa.table(
+        {
+            "symbol": [names[number] for number in bars.symbol.tolist()],
+            "window_size": [sizes[step] for step in bars.step.tolist()],
+            **columns,
+        }
+    )
