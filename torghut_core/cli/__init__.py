@@ -1,6 +1,6 @@
 """The command line: each verb parses, calls one function of the kernel, and prints.
 
-Exit codes: 0 done, 1 failed, 2 bad input. Every reading verb has ``--json``. Imports are made in the verbs, so that
+Never holds logic of its own. Exit codes: 0 done, 1 failed, 2 bad input. Every reading verb has ``--json``. Imports are made in the verbs, so that
 ``torghut --help`` does not wait for a database.
 """
 
