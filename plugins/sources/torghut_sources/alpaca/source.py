@@ -21,7 +21,7 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pydantic
@@ -35,7 +35,9 @@ from torghut_core import (
     Metric,
     SettingsError,
     Source,
+    StateError,
     SymbolTable,
+    Universe,
     param,
     parse_timestamp,
 )
@@ -80,6 +82,21 @@ COUNTS = (
 )
 
 log = logging.getLogger(__name__)
+
+
+class _Connected(NamedTuple):
+    """Where the venue is and as whom to connect, what to subscribe, and whether the market has to give data now."""
+
+    settings: AlpacaSettings
+    universe: Universe
+    channels: tuple[str, ...]
+    keys: tuple[pydantic.SecretStr, pydantic.SecretStr]
+    expects_data: Callable[[], bool]
+
+    @property
+    def history_channels(self) -> tuple[str, ...]:
+        """The channels that have a history."""
+        return tuple(channel for channel in HISTORY_CHANNELS if channel in self.channels)
 
 
 class Alpaca(Source):
@@ -156,6 +173,9 @@ class Alpaca(Source):
     ) -> None:
         super().__init__(params)
         self._given_settings = settings
+        self._connected: _Connected | None = None
+        self._wire = Wire(params.encoding)
+        self._once = Once(max(1 << 16, int(params.queue_mb * 2**20) // 64))
         self._clock, self._wall, self._chance = clock, wall, chance
         self._symbols = SymbolTable()
         self._position = self._seq = self._now = 0
@@ -190,13 +210,9 @@ class Alpaca(Source):
                 f"(leave it out of `channels`, or change ALPACA_MARKET_TYPE)"
             )
         key, secret = connection.secret(KEY_ID), connection.secret(SECRET_KEY)
-        self._settings, self._universe, self._channels = settings, connection.universe, channels
-        self._key, self._secret = key, secret
-        self._past = tuple(channel for channel in HISTORY_CHANNELS if channel in channels)
-        self._wire = Wire(self.params.encoding)
-        self._once = Once(max(1 << 16, int(self.params.queue_mb * 2**20) // 64))
+        expects_data = (lambda: True) if settings.is_crypto else regular_hours(self._wall)
+        self._connected = _Connected(settings, connection.universe, channels, (key, secret), expects_data)
         self._once.pass_on(_ANYTHING, SymbolTable())  # compiled now, not in the loop
-        self._expects_data = (lambda: True) if settings.is_crypto else regular_hours(self._wall)
 
     def close(self) -> None:
         """Let go of the connection; `batches` ends."""
@@ -248,10 +264,10 @@ class Alpaca(Source):
 
     async def history(self, symbols: Sequence[str], since: int, until: int) -> AsyncIterator[list[Message]]:
         """Yield trades, quotes and bars (of those channels that are taken), in the order in which they became known."""
-        history = self._open_history()
+        history, channels = self._open_history(), self._venue.history_channels
         try:
             seq = 0
-            async with aclosing(history.events(self._past, symbols, since, until)) as stream:
+            async with aclosing(history.events(channels, symbols, since, until)) as stream:
                 async for events in stream:
                     yield self._messages(events, seq)
                     seq += len(events)
@@ -295,9 +311,9 @@ class Alpaca(Source):
         metrics: dict[str, Metric] = {f"ws_{name}_total": float(self._counts[name]) for name in COUNTS}
         lags = sorted(self._lags)
         metrics["ws_lag_ms"] = {} if not lags else {str(q): lags[int(q * (len(lags) - 1))] for q in (0.5, 0.99)}
-        metrics["ws_dedup_drops_total"] = {} if line is None else dict(self._once.drops)
+        metrics["ws_dedup_drops_total"] = dict(self._once.drops)
         metrics["ws_complaints_total"] = dict(self._complaints)
-        metrics["ws_unknown_messages_total"] = {} if line is None else dict(self._wire.unknown)
+        metrics["ws_unknown_messages_total"] = dict(self._wire.unknown)
         metrics["ws_ws_connect_success_total"] = 0.0 if line is None else line.connects
         metrics["ws_ws_connect_errors_total"] = {} if line is None else dict(line.errors)
         metrics["ws_reconnects_total"] = 0.0 if line is None else max(0, line.connects - 1)
@@ -307,14 +323,20 @@ class Alpaca(Source):
         metrics["ws_symbols_refused"] = 0.0 if line is None else len(line.session.refused)
         return metrics
 
+    @property
+    def _venue(self) -> _Connected:
+        if self._connected is None:
+            raise StateError("the source alpaca is not connected (call connect before it is read)")
+        return self._connected
+
     def _feed_from(self, known: int | None) -> FeedClock:
         return FeedClock(known, self.params.max_ahead_ms * MILLISECOND)
 
     def _messages(self, events: Events, seq: int) -> list[Message]:
-        return events.messages(feed=self._settings.feed, source=NAME, seq=seq, ingest_ts=self._wall())
+        return events.messages(feed=self._venue.settings.feed, source=NAME, seq=seq, ingest_ts=self._wall())
 
     def _open_history(self) -> History:
-        return History(self._settings, self._key, self._secret, complain=self._complain)
+        return History(self._venue.settings, *self._venue.keys, complain=self._complain)
 
     async def _pieces(self) -> AsyncGenerator[Events | int, None]:
         """What is to be given out, each event once: events as they come, a time where none comes."""
@@ -322,7 +344,8 @@ class Alpaca(Source):
 
         if self._line is not None:
             raise RuntimeError("an alpaca source is read once: make another")
-        params, settings = self.params, self._settings
+        params, venue = self.params, self._venue
+        settings = venue.settings
         session = Session(
             self._wanted(),
             batch=settings.subscribe_batch_size,
@@ -338,7 +361,7 @@ class Alpaca(Source):
                 crowded_max_s=max(CONNECTION_LIMIT_MAX_S, params.crowded_wait_s),
                 stable_s=params.stable_after_s,
             ),
-            expects_data=self._expects_data,
+            expects_data=venue.expects_data,
             chance=self._chance,
         )
         inbox = Inbox(params.queue_frames, int(params.queue_mb * 2**20))
@@ -346,10 +369,10 @@ class Alpaca(Source):
             session,
             inbox,
             settings=settings,
-            keys=(self._key, self._secret),
-            channels=self._channels,
+            keys=venue.keys,
+            channels=venue.channels,
             wire=Wire(params.encoding),
-            universe=self._universe,
+            universe=venue.universe,
             wanted=self._wanted,
             answer_s=params.answer_s,
             clock=self._clock,
@@ -365,7 +388,7 @@ class Alpaca(Source):
             history,
             Filling(
                 is_on=params.backfill,
-                channels=self._past,
+                channels=venue.history_channels,
                 encoding=params.encoding,
                 lag=params.history_lag_ms * MILLISECOND,
                 overlap=params.overlap_ms * MILLISECOND,
@@ -466,7 +489,8 @@ class Alpaca(Source):
 
     def _wanted(self) -> list[str]:
         """The universe's symbols of this market."""
-        return [symbol for symbol in self._universe.symbols if ("/" in symbol) == self._settings.is_crypto]
+        venue = self._venue
+        return [symbol for symbol in venue.universe.symbols if ("/" in symbol) == venue.settings.is_crypto]
 
     def _complain(self, complaint: Complaint) -> None:
         """Something was left out: counted, and the first and then each tenfold told."""

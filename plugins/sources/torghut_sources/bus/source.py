@@ -102,6 +102,7 @@ class BusSource(Source, Owner):
         self._wall = wall
         self._avro: Avro | None = None
         self._bus: Bus | None = None
+        self._group: str | None = None
         self._reader: Reader | None = None
         self._turn = asyncio.Lock()
         self._read_at = 0.0
@@ -160,7 +161,7 @@ class BusSource(Source, Owner):
         InputError : topics that do not fit together, or that may not be read.
         StateError : records that were to come next are gone, a dead letter was refused, or the registry answers nobody.
         """
-        if self._bus is None:
+        if self._bus is None or self._group is None:
             raise StateError("the source is not connected (call connect before batches)")
         if self._reader is None:
             self._reader = self._bus.reader(self._group, tuple(self._topics), self.params.start, self)
