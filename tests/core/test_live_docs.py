@@ -26,10 +26,11 @@ from torghut_core.bus.topics import Topics
 from torghut_core.catalog import load, read
 from torghut_core.generation import validate
 from torghut_core.installation.settings import Settings
+from torghut_core.installation.universe import UniverseSettings
 from torghut_core.market_data import deriver as ta
 from torghut_core.market_data import forwarder as forward
-from torghut_core.market_data import universe
-from torghut_core.market_data.universe import FAILURES, StaticUniverse, UniverseSettings
+from torghut_core.market_data import jangar
+from torghut_core.market_data.universe import StaticUniverse
 from torghut_core.plugin_host import PluginHost
 from torghut_core.runtime import run
 from torghut_core.signals import failures, guardrails
@@ -112,7 +113,7 @@ def policies():
 def queues():
     alpaca, signals = Alpaca.Params(), ClickHouseSignals.Params()
     writer = {name: each.default for name, each in inspect.signature(BlockWriter.__init__).parameters.items()}
-    largest = inspect.signature(universe.JangarUniverse.__init__).parameters["most"].default
+    largest = inspect.signature(jangar.JangarUniverse.__init__).parameters["most"].default
     assert forward.BATCH_SIZE == ta.BATCH_SIZE == run.BATCH_SIZE
     return table(
         ("between", "holds at most", "when it is full"),
@@ -154,7 +155,7 @@ def queues():
         ),
         (
             "Jangar and the universe",
-            f"{largest:,} symbols in {universe.LARGEST_ANSWER >> 20} MiB",
+            f"{largest:,} symbols in {jangar.LARGEST_ANSWER >> 20} MiB",
             "the answer counts as an outage, and the last list holds",
         ),
     )
@@ -293,7 +294,7 @@ def test_runbook_has_every_error_class():
         *(error_class(name) for name in HINTS),
         *(error_class for error_class, *_ in failures._CODES.values()),
         failures.classify(OSError(5, "gone"))[0],
-        *FAILURES,
+        *jangar.FAILURES,
         "store",
         "other",
     }

@@ -274,7 +274,7 @@ def _asked(settings: Iterable[type[Environment]], secrets: Iterable[str]) -> tup
 def _universe(catalog: Catalog, directory: StateDirectory) -> Finding:
     """Which symbols live sources would ask for; Jangar is not asked."""
     from torghut_core.installation.open import universe_of
-    from torghut_core.market_data.universe import JangarUniverse
+    from torghut_core.market_data.jangar import JangarUniverse
 
     try:
         universe = universe_of({symbol for entry in catalog.strategies for symbol in entry.symbols}, directory)

@@ -16,7 +16,7 @@ from torghut_core.ports import Connection, SignalReader, Universe
 
 if TYPE_CHECKING:
     from torghut_core.audit import SqlAuditStore
-    from torghut_core.market_data.universe import JangarUniverse, StaticUniverse
+    from torghut_core.market_data.universe import ListedUniverse
     from torghut_core.signals import SignalDatabase
 
 
@@ -106,9 +106,9 @@ def open_signals(
     )
 
 
-def universe_of(symbols: Iterable[str], directory: StateDirectory) -> StaticUniverse | JangarUniverse:
+def universe_of(symbols: Iterable[str], directory: StateDirectory) -> ListedUniverse:
     """Which symbols are wanted, as the environment says; `symbols` are the catalog's."""
-    from torghut_core.market_data.universe import UniverseSettings, open_universe
+    from torghut_core.installation.universe import UniverseSettings, open_universe
 
     return open_universe(UniverseSettings.read(), symbols, directory.path)
 

@@ -1,9 +1,8 @@
-"""What `torghut forward` does: events as they come, from a source to a bus."""
+"""What `torghut forward` does: moves events as they come from a source to a bus."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -11,26 +10,28 @@ from torghut_core.bus.marks import time_message
 from torghut_core.market_data.intake import Intake
 from torghut_core.market_data.snapshots import Snapshot, SnapshotStore
 from torghut_core.ports import Closed, Metric, Sink, Source
+from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 BATCH_SIZE = 4096
-"""Events per hand-over at most."""
+"""Events per message batch at most."""
 
 MARK_S = 0.25
 """Seconds between two time marks at least: they let windows close where nothing comes."""
 
 
 class Forwarder:
-    """Moves events until the source ends, and then waits until the bus has all of them.
+    """Moves events until the source ends, and then waits until the bus has acknowledged all of them.
 
-    Nothing is kept in between but what is on its way: when the bus does not take more, nothing more is taken from the
-    source. How far the bus has acknowledged is written down, so that a source with a past fills what a restart missed.
+    Nothing is buffered but what is being sent: when the bus does not take more, nothing more is taken from the source. How
+    far the bus has acknowledged is recorded, so that a source with a history fills what a restart missed.
 
     Parameters
     ----------
     source, sink : of the pipeline.
     snapshots : where the source's cursor is kept; None for nowhere.
-    name : of the pipeline; what the cursor is kept under.
-    checkpoint_s : seconds between two looks at what is acknowledged.
+    name : of the pipeline; the cursor is kept under it.
+    checkpoint_s : seconds between two checkpoints.
+    clock : the time of time marks, and the waits between them and checkpoints.
 
     Attributes
     ----------
@@ -45,14 +46,16 @@ class Forwarder:
         *,
         name: str = "forwarder",
         checkpoint_s: float = 1.0,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._source = source
         self._sink = sink
         self._snapshots = snapshots
         self._name = name
         self._checkpoint_s = checkpoint_s
+        self._clock = clock
         self._stopped = asyncio.Event()
-        self._told, self._told_at = 0, 0.0
+        self._marked_until, self._marked_at = 0, 0.0
         self.forwarded: Counter[str] = Counter()
 
     async def run(
@@ -69,7 +72,8 @@ class Forwarder:
         if kept is not None:
             source.seek(kept.cursor)
         intake = Intake(source.messages(batch_size), self._stopped)
-        due = time.monotonic() + self._checkpoint_s
+        monotonic = self._clock.monotonic
+        due = monotonic() + self._checkpoint_s
         try:
             while True:
                 messages = await intake.take(MARK_S)
@@ -81,28 +85,28 @@ class Forwarder:
                 elif intake.is_over:
                     break
                 if intake.is_waiting:
-                    await self._tell_time()
-                if intake.is_waiting and time.monotonic() >= due:  # a piece may have come meanwhile: it was not sent
+                    await self._send_time_mark()
+                if intake.is_waiting and monotonic() >= due:  # messages may have come meanwhile: they were not sent
                     await self.checkpoint()
-                    due = time.monotonic() + self._checkpoint_s
+                    due = monotonic() + self._checkpoint_s
         finally:
             await intake.close()
         await self.checkpoint()
 
     def stop(self) -> None:
-        """Take no more, and end `run` when the bus has what was taken."""
+        """Take no more messages, and end `run` when the bus has those that were taken."""
         self._stopped.set()
 
-    async def _tell_time(self) -> None:
-        """Say up to when everything was sent, where that is known, and not too often."""
-        known, now = self._source.known_until(), time.monotonic()
-        if known is None or known <= self._told or now < self._told_at + MARK_S:
+    async def _send_time_mark(self) -> None:
+        """Send the time up to which every event was sent, where that is known, at most every `MARK_S`."""
+        known, now = self._source.known_until(), self._clock.monotonic()
+        if known is None or known <= self._marked_until or now < self._marked_at + MARK_S:
             return
-        self._told, self._told_at = known, now
-        await self._sink.send([time_message(known, time.time_ns())])
+        self._marked_until, self._marked_at = known, now
+        await self._sink.send([time_message(known, self._clock.wall())])
 
     async def checkpoint(self) -> None:
-        """Wait until the bus has all that was moved, and write down how far that is."""
+        """Wait until the bus has acknowledged everything that was sent, and record how far that is."""
         cursor = self._source.cursor()
         await self._sink.flush()
         if self._snapshots is not None and cursor:

@@ -1,4 +1,4 @@
-"""What a source yields, one piece at a time, with a look at the clock in between."""
+"""Takes what a source yields, one piece at a time, with time for other work in between."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ T = TypeVar("T")
 
 
 class Intake(Generic[T]):
-    """Waits for the next piece, but no longer than it is told, and until it is stopped.
+    """Waits for the next piece, up to a time limit, until it is stopped.
 
-    A piece that came is always given out, also when the stop comes at the same time: whoever takes pieces knows that
-    what the source counts as given was given.
+    A piece that came is always returned, also when the stop comes at the same time: so the caller has everything that
+    the source's cursor counts as yielded.
 
     Parameters
     ----------
     pieces : a source's iterator.
-    stopped : set when no more is to be taken.
+    stopped : set when no more pieces are to be taken.
     """
 
     def __init__(self, pieces: AsyncIterator[T], stopped: asyncio.Event) -> None:
@@ -30,7 +30,7 @@ class Intake(Generic[T]):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether everything that the source has given was taken."""
+        """Whether everything that the source has yielded was taken."""
         return self._next is None or not self._next.done()
 
     async def take(self, seconds: float) -> T | None:
@@ -54,7 +54,7 @@ class Intake(Generic[T]):
         return piece
 
     async def close(self) -> None:
-        """Take no more."""
+        """Take no more pieces."""
         self._stopped.cancel()
         if self._next is not None:
             await self._give_up()

@@ -1,9 +1,9 @@
-"""What stages know, written down: so that a process that was killed goes on as if it had not been.
+"""The states of stages on disk, so that a process that was killed resumes as if it had not been.
 
 A snapshot holds the states of a lane's stages and the cursor of the source at the same moment. It is written whole or
 not at all, and carries its own checksum; the one before it is kept too, so that a damaged one costs a little work and
-nothing else. A lane may change hands while its old owner does not know yet: a snapshot that is further is never replaced
-by one that is behind it.
+nothing else. Another process may take a lane over before its old owner knows: a snapshot is never replaced by one that is
+behind it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DIGEST = 32
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The states of a lane's stages, in order, and where its source goes on.
+    """The states of a lane's stages, in order, and where its source resumes.
 
     `states` : of each stage its class, state version and state; `cursor` : of the source for this lane, where `offsets`
     are how far each topic was read, if the source shares its lanes with others; `at` : loop time of the last event that is
@@ -38,7 +38,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     at: int
 
     def is_behind(self, other: Snapshot) -> bool:
-        """Whether the other one has read further in a topic: whoever went on from that has read at least as far in all."""
+        """Whether the other one has read further in a topic: a process that resumed from it has read at least as far in all."""
         mine, theirs = self.cursor.get("offsets", {}), other.cursor.get("offsets", {})
         return any(theirs[topic] > mine[topic] for topic in mine.keys() & theirs.keys())
 
@@ -55,7 +55,7 @@ def encode(snapshot: Snapshot) -> bytes:
 
 
 def decode(data: bytes) -> Snapshot:
-    """What `encode` was given.
+    """The snapshot that `encode` made bytes of.
 
     Raises
     ------
@@ -106,12 +106,16 @@ class SnapshotStore:
                 self._files, self._folder = pafs.LocalFileSystem(), place
             self._files.create_dir(self._folder, recursive=True)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise SettingsError(f"TA_STATE_URL: {place}: {_said(error)} (name a folder or an s3:// address)") from error
+            raise SettingsError(
+                f"TA_STATE_URL: {place}: {_first_line(error)} (name a folder or an s3:// address)"
+            ) from error
 
     def save(self, name: str, snapshot: Snapshot) -> bool:
-        """Keep a snapshot under a name; the one before it stays as ``NAME.before``.
+        """Keep a snapshot under a name, and the one before it as ``NAME.before``.
 
-        False where one is there that is further: that one stays.
+        Returns
+        -------
+        False where the one that is there is further: it stays.
 
         Raises
         ------
@@ -124,13 +128,13 @@ class SnapshotStore:
         try:
             with self._files.open_output_stream(f"{path}.new") as file:
                 file.write(data)
-            self._sync(f"{path}.new")  # what a source is told to forget must not go with the power
+            self._sync(f"{path}.new")  # the source forgets what is committed, so a power cut must not lose this
             if self._exists(path):
                 self._files.move(path, f"{path}.before")
             self._files.move(f"{path}.new", path)
             self._sync(self._folder)
         except (pa.ArrowException, OSError) as error:
-            raise StateError(f"{path}: {_said(error)} (free some space, or make it writable)") from error
+            raise StateError(f"{path}: {_first_line(error)} (free some space, or make it writable)") from error
         return True
 
     def load(self, name: str) -> Snapshot | None:
@@ -142,11 +146,11 @@ class SnapshotStore:
         """
         kept, problems = self._newest(self._path(name))
         if kept is None and problems:
-            raise StateError(f"{'; '.join(problems)} (remove them to begin anew, with indicators that warm up again)")
+            raise StateError(f"{'; '.join(problems)} (remove them to start anew, with indicators that warm up again)")
         return kept
 
     def _newest(self, path: str) -> tuple[Snapshot | None, list[str]]:
-        """The newest that can be read, and why others could not."""
+        """The newest that can be read, and why a newer one could not."""
         problems: list[str] = []
         for each in (path, f"{path}.before"):  # between two moves only the second is there
             try:
@@ -154,12 +158,12 @@ class SnapshotStore:
                     with self._files.open_input_stream(each) as file:
                         return decode(file.read()), problems
             except (pa.ArrowException, OSError, ValueError, msgspec.DecodeError) as error:
-                problems.append(f"{each}: {_said(error)}")
-                logs.error("snapshot cannot be read", file=each, reason=_said(error))
+                problems.append(f"{each}: {_first_line(error)}")
+                logs.error("snapshot cannot be read", file=each, reason=_first_line(error))
         return None, problems
 
     def _sync(self, path: str) -> None:
-        """Have a local file or folder on the disk; an object store does that by itself."""
+        """Flush a local file or folder to the disk; an object store does that by itself."""
         if isinstance(self._files, pafs.LocalFileSystem):
             place = os.open(path, os.O_RDONLY)
             try:
@@ -174,5 +178,5 @@ class SnapshotStore:
         return bool(self._files.get_file_info(path).type == pafs.FileType.File)
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]

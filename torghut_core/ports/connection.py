@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Universe(ABC):
-    """The symbols that are wanted now: of the strategies, a list, or another program's; see `torghut_core.market_data.universe`."""
+    """The symbols that are wanted now: of the strategies, a list, or another program's; see `torghut_core.market_data`."""
 
     @property
     @abstractmethod

@@ -20,8 +20,9 @@ from torghut_core.generation import build, tape_source
 from torghut_core.installation.open import connection_of, load_plugins, open_signals
 from torghut_core.installation.settings import load_settings
 from torghut_core.installation.state_directory import StateDirectory
+from torghut_core.installation.universe import UniverseSettings
 from torghut_core.market_data.deriver import Deriver
-from torghut_core.market_data.universe import StaticUniverse, UniverseSettings, is_of
+from torghut_core.market_data.universe import StaticUniverse, is_of
 from torghut_core.model.market import SYMBOL_PATTERN, Message
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source

@@ -25,7 +25,7 @@ from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.forwarder import Forwarder
 from torghut_core.market_data.snapshots import SnapshotStore
-from torghut_core.market_data.universe import JangarUniverse, StaticUniverse
+from torghut_core.market_data.universe import ListedUniverse
 from torghut_core.ports import Closed, Connection, Metric, Sink, Source
 from torghut_core.runtime.life import Life, run_until_first_ends
 from torghut_core.signals import SignalDatabase
@@ -158,7 +158,7 @@ class Service:
     life: Life
     server: AdminServer
     connection: Connection
-    universe: StaticUniverse | JangarUniverse
+    universe: ListedUniverse
     source: Source
     sinks: list[Sink]
     guards: list[Guardrails]

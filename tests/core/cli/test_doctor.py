@@ -14,7 +14,7 @@ from torghut_core.audit import SqlAuditStore, upgrade
 from torghut_core.cli import doctor
 from torghut_core.execution.controls import Controls
 from torghut_core.installation.state_directory import StateDirectory
-from torghut_core.market_data.universe import UniverseSettings
+from torghut_core.installation.universe import UniverseSettings
 from torghut_core.plugin_host import PluginHost
 
 CATALOG = """

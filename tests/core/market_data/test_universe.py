@@ -11,15 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torghut_core.errors import SettingsError
-from torghut_core.market_data.universe import (
-    FAILURES,
-    LARGEST_ANSWER,
-    LIST_FILE,
-    JangarUniverse,
-    StaticUniverse,
-    UniverseSettings,
-    open_universe,
-)
+from torghut_core.installation.universe import UniverseSettings, open_universe
+from torghut_core.market_data.jangar import FAILURES, LARGEST_ANSWER, LIST_FILE, JangarUniverse
+from torghut_core.market_data.universe import StaticUniverse
 from torghut_core.ports import Universe
 from torghut_core.telemetry import logs
 
@@ -451,7 +445,7 @@ def test_start_and_close_may_be_called_twice():
                 await universe.changed()
                 universe.close()
             others = asyncio.all_tasks() - {asyncio.current_task()}
-            await asyncio.gather(*(task for task in others if "_look" in repr(task.get_coro())), return_exceptions=True)
+            await asyncio.gather(*(task for task in others if "_poll" in repr(task.get_coro())), return_exceptions=True)
             before = len(server.asked)
             await asyncio.sleep(0.05)
             assert len(server.asked) == before
@@ -467,7 +461,7 @@ def test_a_surprise_is_an_outage_and_not_the_end(monkeypatch):
             with universe_of(server) as universe:
                 await universe.changed()
                 with monkeypatch.context() as broken:
-                    broken.setattr("torghut_core.market_data.universe._symbols_of", lambda *_: 1 / 0)
+                    broken.setattr("torghut_core.market_data.jangar._symbols_of", lambda *_: 1 / 0)
                     await server.looked()
                     assert failures(universe).keys() == {"error"}
                 await server.looked()
