@@ -9,7 +9,6 @@ frames made before their clock starts.
 """
 
 import argparse
-import asyncio
 import json
 import statistics
 import subprocess
@@ -60,22 +59,11 @@ def write_tape(path, ohlcv):
 
 
 def run_torghut(tape):
-    from torghut_core import catalog as catalogs
-    from torghut_core.audit import MemoryAuditStore
-    from torghut_core.generation import build
-    from torghut_core.plugin_host import PluginHost
-    from torghut_core.signals import MemorySignalStore
-    from torghut_core.trading.engine import Engine
-    from torghut_core.trading.gates import Gates
-    from torghut_core.trading.loop import Loop
+    from torghut_core.research import load_catalog, run_backtest, tape_generation
 
-    catalog = catalogs.load({"bench.yaml": CATALOG % json.dumps(str(tape))})
-    generation = build(catalog, PluginHost.load(catalog.plugins.allow))
-    audit = MemoryAuditStore()
-    engine = Engine(generation, audit.new_account("bench"), audit, Gates(trading_enabled=True))
-    loop = Loop(generation, engine, audit, MemorySignalStore())
-    asyncio.run(loop.run())
-    return loop.seconds, float(engine.account().equity), engine.totals.orders
+    catalog = load_catalog({"bench.yaml": CATALOG % json.dumps(str(tape))})
+    result = run_backtest(tape_generation(catalog)).result
+    return result.seconds, float(result.final_equity), result.orders
 
 
 def main():

@@ -79,7 +79,7 @@ def _replay(
     as_json: bool = False,
 ) -> None:
     from torghut_core.cli.render import print_summary, progress
-    from torghut_core.research.replay import open_replay
+    from torghut_core.research import open_replay
     from torghut_core.trading.totals import to_json
 
     with open_replay(catalog, tapes, state, speed=speed, on_bad_row=on_bad_row, swaps=swaps or ()) as job:

@@ -1,4 +1,54 @@
-"""A replay and what can be learned from it: the page, and the check that a decision can be found again.
+"""The door for what drives backtests from outside: sweeps, notebooks, jobs on other machines.
 
-Never computes a figure that the live loop would not have made.
+A backtest is the live loop on a recorded tape and the simulated broker; here lives what can be learned from one: its
+figures, its page, and the check that a decision's verdicts can be computed again. Nothing here computes a value that a
+decision reads, and nothing reaches a real venue::
+
+    from torghut_core.research import load_catalog, run_backtest, tape_generation
+
+    run_backtest(tape_generation(load_catalog(path), tapes)).result
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torghut_core.generation import Generation
+    from torghut_core.research.backtest import Backtest, load_catalog, run_backtest, tape_generation
+    from torghut_core.research.performance import BarSeries, Curve, account_curve, bar_series, round_trips
+    from torghut_core.research.replay import Replay, open_replay
+    from torghut_core.trading.totals import Result
+
+__all__ = [
+    "Backtest",
+    "BarSeries",
+    "Curve",
+    "Generation",
+    "Replay",
+    "Result",
+    "account_curve",
+    "bar_series",
+    "load_catalog",
+    "open_replay",
+    "round_trips",
+    "run_backtest",
+    "tape_generation",
+]
+
+_HOMES = {
+    "torghut_core.generation": ("Generation",),
+    "torghut_core.research.backtest": ("Backtest", "load_catalog", "run_backtest", "tape_generation"),
+    "torghut_core.research.performance": ("BarSeries", "Curve", "account_curve", "bar_series", "round_trips"),
+    "torghut_core.research.replay": ("Replay", "open_replay"),
+    "torghut_core.trading.totals": ("Result",),
+}
+"""Where each name lives: imported when it is first used, for the loop takes 0.5 s to import."""
+
+
+if not TYPE_CHECKING:  # else a type checker would take any name for one of this module
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(module), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """The one way from a generation and its tape to a result: the live loop, on the simulated broker.
 
-`backtest` keeps everything in memory, so that a process can run thousands; a replay gives it the stores of a state
+`run_backtest` keeps everything in memory, so that a process can run thousands; a replay gives it the stores of a state
 directory and is otherwise the same. What it returns is a value: nothing of it changes any more.
 """
 
@@ -150,7 +150,7 @@ def tape_generation(
     return generation
 
 
-def backtest(
+def run_backtest(
     generation: Generation,
     *,
     audit: AuditStore | None = None,

@@ -17,7 +17,7 @@ from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.plugin_host import PluginHost
 from torghut_core.reload.reloader import Reloader
-from torghut_core.research.backtest import Backtest, Stops, backtest, load_catalog, on_tapes, tape_generation
+from torghut_core.research.backtest import Backtest, Stops, load_catalog, on_tapes, run_backtest, tape_generation
 from torghut_core.signals import SignalDatabase
 from torghut_core.timestamps import MINUTE
 from torghut_core.trading.engine import Engine
@@ -118,9 +118,9 @@ class Replay:
         Raises
         ------
         CatalogError : a catalog that was to be swapped in cannot be applied.
-        TapeError, StateError : as `backtest`.
+        TapeError, StateError : as `run_backtest`.
         """
-        return backtest(
+        return run_backtest(
             self._generation,
             audit=self._audit,
             signals=self._signals,

@@ -9,8 +9,7 @@ import pytest
 
 from torghut_core.errors import InputError
 from torghut_core.installation.settings import Settings
-from torghut_core.research.backtest import backtest, load_catalog, tape_generation
-from torghut_core.research.replay import open_replay
+from torghut_core.research import load_catalog, open_replay, run_backtest, tape_generation
 from torghut_core.timestamps import MINUTE, SECOND
 
 T0 = 1_767_623_400 * SECOND
@@ -37,7 +36,7 @@ def tape(tmp_path):
 
 
 def run(tape, **options):
-    return backtest(tape_generation(load_catalog({"walk.yaml": TEXT}), [tape]), **options)
+    return run_backtest(tape_generation(load_catalog({"walk.yaml": TEXT}), [tape]), **options)
 
 
 def test_it_comes_to_what_the_replay_comes_to(tape, tmp_path):

@@ -1,0 +1,39 @@
+"""`torghut_core.research` is a door: every name is there, in the docs, and costs nothing before it is used."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import torghut_core.research as door
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "backtest.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", door.__all__)
+def test_every_name_is_there_and_in_the_docs(name):
+    """What the door promises can be imported from it, and is in the table."""
+    assert getattr(door, name).__name__ == name
+    assert re.search(rf"`{name}[(`]", PAGE)
+
+
+def test_an_unknown_name_is_an_error():
+    """A typo is no empty module."""
+    with pytest.raises(AttributeError, match="run_backtests"):
+        _ = door.run_backtests
+
+
+def test_the_door_opens_without_the_loop():
+    """Importing it alone loads neither the engine nor the compiler of the stages."""
+    code = "import sys, torghut_core.research; print({'torghut_core.trading.engine', 'numba'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_example_runs(monkeypatch, capsys):
+    """The example of the page runs as it stands, from the root of a checkout."""
+    monkeypatch.chdir(ROOT)
+    exec(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], {})
+    assert "deepest drawdown -" in capsys.readouterr().out
