@@ -1,4 +1,4 @@
-"""Every extension point of torghut, on one page.
+"""Every extension point of Torghut, on one page.
 
 A plugin is a Python module with one or more of these functions, marked ``@hookimpl`` and named in the package's entry
 points under the group ``torghut``::
@@ -7,8 +7,8 @@ points under the group ``torghut``::
     acme-alpha = "acme_alpha"
 
 Each function is called once, when the kernel starts or reloads, with a `register` function; it calls
-``register(name, cls)`` for every plugin that it brings. The names are what a catalog says in ``use:``. Nothing here is
-called while events flow.
+``register(name, cls)`` for each of its plugins. A catalog uses these names in ``use:``. Nothing here is called while
+events flow.
 """
 
 from __future__ import annotations
@@ -29,50 +29,50 @@ P_contra = TypeVar("P_contra", contravariant=True)
 
 
 class Register(Protocol[P_contra]):
-    """What each hook is called with."""
+    """The function that each hook is called with."""
 
     def __call__(self, name: str, cls: type[P_contra]) -> None:
-        """Bring the plugin `cls` under the `name` that catalogs say in ``use:``."""
+        """Register the plugin `cls` under the `name` that catalogs give in ``use:``."""
 
 
 @hookspec
 def register_strategies(register: Register[Strategy]) -> None:
-    """Bring strategies: signals in, decisions out."""
+    """Register strategies: signals in, decisions out."""
 
 
 @hookspec
 def register_risk_rules(register: Register[RiskRule]) -> None:
-    """Bring risk rules: a decision in, a verdict out."""
+    """Register risk rules: a decision in, a verdict out."""
 
 
 @hookspec
 def register_brokers(register: Register[Broker]) -> None:
-    """Bring brokers: orders out, reports in."""
+    """Register brokers: orders out, reports in."""
 
 
 @hookspec
 def register_sources(register: Register[Source]) -> None:
-    """Bring signal sources: batches of events."""
+    """Register sources: batches of events."""
 
 
 @hookspec
 def register_sinks(register: Register[Sink]) -> None:
-    """Bring sinks: events out, onto a bus."""
+    """Register sinks: events out, onto a bus."""
 
 
 @hookspec
 def register_stages(register: Register[Stage]) -> None:
-    """Bring stages: incremental computations over batches."""
+    """Register stages: incremental computations over batches."""
 
 
 @hookspec
 def register_advisors(register: Register[Advisor]) -> None:
-    """Bring advisors: a second opinion that may veto or shrink."""
+    """Register advisors: a second opinion that may veto or shrink a decision."""
 
 
 @hookspec
 def register_observers(register: Register[Observer]) -> None:
-    """Bring observers: they hear of decisions, fills and generations."""
+    """Register observers: notified of decisions, fills and generations."""
 
 
 KINDS = {

@@ -1,4 +1,4 @@
-"""Settings that do not parse are told by name, with their meaning, and never with what was given."""
+"""Settings that do not parse are reported by name, with their meaning, and never with what was given."""
 
 import pytest
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -34,8 +34,8 @@ class Sea(Environment):
     ],
 )
 @pytest.mark.parametrize("read", [Sea.read, Sea], ids=["read", "made"])
-def test_wrong_setting_is_told_with_its_meaning(monkeypatch, given, told, read):
-    """One line, however the settings are made: nothing of the validator's own words, and no secret that was given too."""
+def test_wrong_setting_is_reported_with_its_meaning(monkeypatch, given, told, read):
+    """One line, however the settings are made, without pydantic's own words and without any secret."""
     for name, value in {"SEA_KEY": "planted", **given}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
@@ -43,6 +43,6 @@ def test_wrong_setting_is_told_with_its_meaning(monkeypatch, given, told, read):
     assert str(caught.value) == told
 
 
-def test_every_secret_is_asked_for_where_nobody_says_more():
-    """A plugin's secrets are needed whatever its settings are, if these do not know better."""
+def test_every_secret_is_asked_for_by_default():
+    """A plugin's secrets are needed whatever its settings are, unless the settings say otherwise."""
     assert Sea.read().asks_for("ANY_KEY")

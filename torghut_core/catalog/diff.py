@@ -386,9 +386,7 @@ def _latest(timings: Iterable[Timing]) -> Timing:
 
 
 def _json(field: FieldChange) -> dict[str, Any]:
-    values = {
-        key: to_jsonable_python(value) for key, value in (("old", field.old), ("new", field.new)) if value is not ABSENT
-    }
+    values = {key: _plain(value) for key, value in (("old", field.old), ("new", field.new)) if value is not ABSENT}
     return {"key": field.key, **values, "timing": field.timing.value, "effect": field.effect}
 
 
@@ -402,8 +400,12 @@ def _lines(change: Change) -> Iterator[tuple[Action, Timing, str]]:
         yield change.action, field.timing, f"{entry} {field.key}: {values}; {field.timing}: {field.effect}"
 
 
+def _plain(value: Any) -> Any:
+    return to_jsonable_python(value, fallback=dict)  # a catalog's maps are read-only ones, which pydantic does not know
+
+
 def _shown(value: Any) -> str:
     if value is ABSENT:
         return "not given"
-    shown = str(value) if isinstance(value, Decimal) else json.dumps(to_jsonable_python(value))
+    shown = str(value) if isinstance(value, Decimal) else json.dumps(_plain(value))
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."

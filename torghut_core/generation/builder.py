@@ -1,4 +1,4 @@
-"""Building a generation: every plugin that a catalog uses, made once, or every problem at its place."""
+"""Building a generation: an instance of every plugin that a catalog uses, or every problem at its place."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # a process without stages should not wait for their compiler
 NO_LIMITS = Limits()
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
+MAY_OPEN = ("source", "sink", "broker", "advisor", "observer")
+"""Kinds whose constructors may open files and connections."""
+
 
 def build(
     catalog: Catalog,
@@ -34,21 +37,21 @@ def build(
     renewed: Collection[str] = (),
     rejected: Mapping[tuple[str, str], str] = NOTHING,
 ) -> Generation:
-    """Make one pipeline of the catalog, and all that trades on it when it has a broker.
+    """Make one pipeline of the catalog, and everything that trades on it when it has a broker.
 
-    What `previous` made of the same plugin, code and parameters for the same entry is taken over, with its state. An
-    entry that stands in no file is one of `previous` that is kept, with its plugin and code. Rules that enforce the
-    limits of enabled strategies are added behind those that the catalog lists, where it does not list them.
+    An instance of `previous` with the same plugin, code and parameters for the same entry is reused, with its state. An
+    entry without a place in the files is one of `previous` that is kept, with its plugin and code. Where the catalog
+    lists no rule for a limit of an enabled strategy, one that enforces it is added behind the listed rules.
 
     Parameters
     ----------
-    defaults : limits of strategies that state none (``TRADING_MAX_NOTIONAL_PER_TRADE`` and the like).
+    defaults : limits of strategies that state none (``TRADING_MAX_NOTIONAL_PER_TRADE`` and so on).
     renewed : strategies that get a new instance in any case.
-    rejected : by kind and name (a strategy's own), the digest of code that must not be used: `previous`'s is.
+    rejected : by kind and name (a strategy's own), the digest of code that must not be used: that of `previous` is.
 
     Raises
     ------
-    CatalogError : every problem that was found, in file order.
+    CatalogError : every problem, in file order.
     """
     builder = _Builder(catalog, host, defaults, previous, renewed, rejected)
     source, stages, broker, sink = builder.pipeline(pipeline)
@@ -56,8 +59,8 @@ def build(
     trades = pipeline == "trading" or (parts is not None and parts.broker is not None)
     strategies = builder.strategies() if trades else ()
     rules = builder.rules() if trades else ()
-    advisors = builder.named("advisor", catalog.advisors, "advisors") if trades else ()
-    observers = builder.named("observer", catalog.observers, "observers") if trades else ()
+    advisors = builder.listed("advisor", catalog.advisors, "advisors") if trades else ()
+    observers = builder.listed("observer", catalog.observers, "observers") if trades else ()
     if builder.problems:
         raise CatalogError(builder.problems_in_order())
     plugins = tuple(builder.used[key] for key in sorted(builder.used))
@@ -81,7 +84,7 @@ def build(
 
 
 def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
-    """What is wrong with a catalog and the plugins that it names, in file order; nothing when all of it can be built.
+    """Find what is wrong with a catalog and the plugins that it uses, in file order; nothing if it can be built.
 
     Of sources, brokers, advisors and observers, which may open files and connections, only the parameters are checked.
     """
@@ -89,8 +92,8 @@ def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
     builder.pipelines()
     builder.strategies()
     builder.rules()
-    builder.named("advisor", catalog.advisors, "advisors")
-    builder.named("observer", catalog.observers, "observers")
+    builder.listed("advisor", catalog.advisors, "advisors")
+    builder.listed("observer", catalog.observers, "observers")
     return builder.problems_in_order()
 
 
@@ -100,14 +103,14 @@ def rules_for(limit: str, host: PluginHost) -> list[str]:
 
 
 def validate_pipelines(catalog: Catalog, host: PluginHost) -> list[Problem]:
-    """What is wrong with the pipelines of a catalog; see `validate`."""
+    """Find what is wrong with the pipelines of a catalog; see `validate`."""
     builder = _Builder(catalog, host, opens=False)
     builder.pipelines()
     return builder.problems_in_order()
 
 
 def risk_rules(catalog: Catalog, host: PluginHost, defaults: Limits = NO_LIMITS) -> tuple[tuple[str, RiskRule], ...]:
-    """The risk rules of a catalog alone, as `build` makes them.
+    """Make the risk rules of a catalog alone, as `build` does.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def risk_rules(catalog: Catalog, host: PluginHost, defaults: Limits = NO_LIMITS)
 
 
 class _Builder:
-    """Makes plugins where the catalog uses them; notes what is wrong and goes on."""
+    """Makes the plugins that the catalog uses; collects the problems and continues."""
 
     def __init__(
         self,
@@ -153,29 +156,29 @@ class _Builder:
         parts = self._catalog.pipelines.get(name)
         key = f"pipelines.{name}"
         if parts is None:
-            self._note(key, "is missing", did_you_mean(name, self._catalog.pipelines) or "add it, with a source")
+            self._problem(key, "is missing", did_you_mean(name, self._catalog.pipelines) or "add it, with a source")
             return None, (), None, None
         if name == "trading" and parts.broker is None:
-            self._note(f"{key}.broker", "is missing", "add one, such as `broker: {use: simulated}`")
+            self._problem(f"{key}.broker", "is missing", "add one, such as `broker: {use: simulated}`")
         if parts.broker is not None and parts.sink is not None:
-            hint = "take it out, and send what is derived with `torghut ta`"
-            self._note(f"{key}.sink", "gets nothing: what goes out of a pipeline with a broker are orders", hint)
+            hint = "remove it, and send derived rows with `torghut ta`"
+            self._problem(f"{key}.sink", "gets no events: a pipeline with a broker sends only orders", hint)
         return (
             self._instance("source", parts.source, f"{key}.source"),
-            tuple(stage for _, stage in self.named("stage", parts.stages, f"{key}.stages")),
+            tuple(stage for _, stage in self.listed("stage", parts.stages, f"{key}.stages")),
             self._instance("broker", parts.broker, f"{key}.broker") if parts.broker else None,
             self._instance("sink", parts.sink, f"{key}.sink") if parts.sink else None,
         )
 
     def strategies(self) -> tuple[StrategyInstance, ...]:
-        made = []
+        instances = []
         for index, entry in enumerate(self._catalog.strategies):
             key = entry.place or f"strategies[{index}]"
             found = self._make("strategy", entry, key, entry.name)
             warmup = None if found is None else self._warmup(found, key)
             if found is None or warmup is None:
                 continue
-            made.append(
+            instances.append(
                 StrategyInstance(
                     name=entry.name,
                     use=entry.use,
@@ -192,22 +195,22 @@ class _Builder:
                     digest=found.digest,
                 )
             )
-        return tuple(sorted(made, key=lambda instance: instance.name))
+        return tuple(sorted(instances, key=lambda instance: instance.name))
 
     def _warmup(self, made: Made, key: str) -> int | None:
-        """The rows that a strategy says it needs; None, and a note, where it does not."""
+        """The rows that a strategy needs first; None, and a problem, if it gives no such number."""
         try:
             warmup = made.instance.warmup
             if isinstance(warmup, int) and warmup >= 0:
                 return warmup
-            reason = f"{warmup!r} is no number of rows"
+            reason = f"{warmup!r} is not a number of rows"
         except Exception as error:  # a property of the plugin's may raise anything
             reason = reason_of(error)
-        self._note(f"{key}.use", f"`warmup` of strategy {made.plugin.name!r}: {reason}", "fix the plugin")
+        self._problem(f"{key}.use", f"`warmup` of strategy {made.plugin.name!r}: {reason}", "fix the plugin")
         return None
 
     def rules(self) -> tuple[tuple[str, RiskRule], ...]:
-        rules = self.named("risk rule", self._catalog.risk, "risk")
+        rules = self.listed("risk rule", self._catalog.risk, "risk")
         listed = {entry.use for entry in self._catalog.risk}
         for limit in LIMITS:
             names = rules_for(limit, self._host)
@@ -222,11 +225,11 @@ class _Builder:
                 rules += ((names[0], self._instance("risk rule", Use(use=names[0]).moved(stating[0]), stating[0])),)
             else:
                 hint = "install or allow a plugin that has such a rule, or leave the limit out"
-                self._note(stating[0], "no loaded risk rule enforces this limit", hint)
+                self._problem(stating[0], "no loaded risk rule enforces this limit", hint)
         return rules
 
     def _limits(self, entry: StrategyEntry) -> Limits:
-        """The entry's limits, and the defaults where it states none."""
+        """The entry's limits, or the defaults where it states none."""
         defaults = self._defaults
         return Limits(
             entry.max_notional_per_trade or defaults.max_notional_per_trade,
@@ -234,7 +237,7 @@ class _Builder:
             entry.cooldown_seconds or defaults.cooldown_seconds,
         )
 
-    def named(self, kind: str, entries: Sequence[Use], key: str) -> tuple[tuple[str, Any], ...]:
+    def listed(self, kind: str, entries: Sequence[Use], key: str) -> tuple[tuple[str, Any], ...]:
         made = [
             (entry.use, self._instance(kind, entry, entry.place or f"{key}[{index}]"))
             for index, entry in enumerate(entries)
@@ -249,7 +252,7 @@ class _Builder:
         return None if made is None else made.instance
 
     def _make(self, kind: str, entry: Use, key: str, name: str = "") -> Made | None:
-        """The plugin that an entry uses; None where it cannot be made, or need not.
+        """Make the plugin that an entry uses, or reuse that of before; None if it cannot be made, or is only validated.
 
         `name` tells entries of one plugin apart; without it their order does.
         """
@@ -257,23 +260,16 @@ class _Builder:
         while place in self.made:
             place = (*place[:2], place[2] + 1)
         before = self._previous.get(place)
-        if before is not None and not entry.place and before.plugin.name == entry.use:
-            found: Registered | Problem = before.plugin
-        else:
-            found = self._host.resolve(kind, entry.use, entry.version)
-            if before is not None and isinstance(found, Registered) and before.plugin.name == entry.use:
-                is_rejected = self._rejected.get((kind, name or entry.use)) == found.code_digest
-                found = before.plugin if is_rejected else found
+        found = self._plugin(place, entry, before)
         if isinstance(found, Problem):
             is_known = entry.use in self._host.registry[kind]
-            self._note(f"{key}.version" if is_known else f"{key}.use", found.message, found.hint)
+            self._problem(f"{key}.version" if is_known else f"{key}.use", found.message, found.hint)
             return None
         self.used[kind, entry.use] = found
         try:
             params = found.parameters(entry.model_dump()["params"])
             plain = found.plain(params)
-            may_open = kind in ("source", "sink", "broker", "advisor", "observer")
-            if may_open and not self._opens:
+            if kind in MAY_OPEN and not self._opens:
                 return None
             terms = content_digest([kind, entry.use, plain, getattr(entry, "base_timeframe", "")])
             digest = content_digest([terms, found.code_digest])
@@ -286,8 +282,20 @@ class _Builder:
             noun = f"parameter of {kind} {entry.use!r}"
             self.problems += self._catalog.marks.problems(error, found.cls.Params, f"{key}.params", noun)
         except PluginError as error:
-            self._note(f"{key}.use", f"{kind} {entry.use!r} cannot be made: {error.reason}", "change its params")
+            self._problem(f"{key}.use", f"{kind} {entry.use!r} cannot be made: {error.reason}", "change its params")
         return None
 
-    def _note(self, key: str, message: str, hint: str) -> None:
+    def _plugin(self, place: tuple[str, str, int], entry: Use, before: Made | None) -> Registered | Problem:
+        """The plugin for an entry: the installed one, or that of before for a kept entry or instead of rejected code."""
+        kind, name, _ = place
+        is_same = before is not None and before.plugin.name == entry.use
+        if before is not None and is_same and not entry.place:
+            return before.plugin
+        found = self._host.resolve(kind, entry.use, entry.version)
+        if before is not None and is_same and isinstance(found, Registered):
+            is_rejected = self._rejected.get((kind, name)) == found.code_digest
+            return before.plugin if is_rejected else found
+        return found
+
+    def _problem(self, key: str, message: str, hint: str) -> None:
         self.problems.append(self._catalog.marks.problem(key, message, hint))

@@ -1,4 +1,4 @@
-"""One generation: everything that trades, made from a catalog and the plugins it names, as one immutable value."""
+"""One generation: everything that trades, made from a catalog and the plugins that it uses, as one immutable value."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torghut_core.plugin_host import Registered
 from torghut_core.plugin_host.watchdog import FROM_PLUGINS
 from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Sink, Source, Strategy
 
-if TYPE_CHECKING:  # who has no stages should not wait for their compiler
+if TYPE_CHECKING:  # a process without stages should not wait for their compiler
     from torghut_core.stages.base import Stage
 
 
 class Made(NamedTuple):
-    """An instance of a plugin, and what it was made of.
+    """An instance of a plugin, and what it was made from.
 
     `digest` is sha256 over plugin, code and parameters (of a strategy its timeframe too), `terms` over the same without
     the code: where only the first differs, the state is handed over.
@@ -41,7 +41,7 @@ class StrategyInstance:
     name : its own, in the catalog.
     use : name of its plugin.
     strategy : the instance.
-    plugin : what it was made of.
+    plugin : what it was made from.
     params : its parameters with their defaults, as JSON values.
     columns : of ``ta_signals``, that it reads.
     warmup : rows of a symbol that it has to have seen before its decisions count.
@@ -49,7 +49,7 @@ class StrategyInstance:
     symbols : what it trades.
     limits : its own limits.
     enabled : whether it makes decisions.
-    on_remove : what becomes of its position when it is no longer listed.
+    on_remove : what happens to its position when it is no longer listed.
     digest : sha256 over plugin, code, parameters and timeframe: while it stays the same, instance and state stay too.
     """
 
@@ -74,14 +74,14 @@ class Generation:
 
     Attributes
     ----------
-    number : in the audit database; 0 until it is written down there.
+    number : its number in the audit database; 0 until it is recorded there.
     digest : sha256 over the catalog and the plugins in use with their code: equal digests trade alike.
     catalog : what it was made from.
     plugins : the plugins in use, by kind and name.
     source, stages, broker, sink : the pipeline; without a broker nothing trades, and then what follows is empty.
     strategies : by name.
     rules, advisors, observers : (name of the plugin, instance), in catalog order.
-    made : every instance, by (kind, name, which of that name).
+    made : every instance, by (kind, name, which of that name, counted from 0).
     """
 
     number: int
@@ -99,18 +99,18 @@ class Generation:
     made: Mapping[tuple[str, str, int], Made] = field(default_factory=dict)
 
     def numbered(self, number: int) -> Self:
-        """The same instances under the number that the audit database gave."""
+        """The same instances under the number that the audit database assigned."""
         return replace(self, number=number)
 
     def with_instance(self, instance: StrategyInstance) -> Self:
-        """The same with another instance of one strategy, that has the same parameters."""
+        """The same with another instance of one strategy, which has the same parameters."""
         place = ("strategy", instance.name, 0)
         made = self.made[place]._replace(instance=instance.strategy, plugin=instance.plugin, digest=instance.digest)
         strategies = tuple(instance if each.name == instance.name else each for each in self.strategies)
         return replace(self, strategies=strategies, made={**self.made, place: made})
 
     def to_record(self) -> dict[str, Any]:
-        """What the audit database keeps of it, as JSON values."""
+        """Its record for the audit database, as JSON values."""
         content = self.catalog.model_dump(mode="json")
         given = {entry["name"]: {"given": entry["params"]} for entry in content["strategies"]}
         code = {
@@ -137,7 +137,7 @@ class Generation:
         }
 
     def strategy_rows(self) -> list[dict[str, Any]]:
-        """A row of the ``strategies`` table for each strategy of the catalog; of those made, with all parameters."""
+        """A row of the ``strategies`` table for each strategy of the catalog; with default parameters if it was made."""
         params = {instance.name: {"params": dict(instance.params)} for instance in self.strategies}
         return [strategy_row(entry) | params.get(entry.name, {}) for entry in self.catalog.strategies]
 
@@ -153,7 +153,7 @@ def has_same_terms(old: StrategyInstance, new: StrategyInstance) -> bool:
 
 
 def hand_over(old: Generation, new: Generation, but: Collection[str] = ()) -> None:
-    """Give the state of old code to new code, where nothing but the code has changed; not to the strategies in `but`.
+    """Give the state of old code to new code where only the code has changed; not to the strategies in `but`.
 
     Raises
     ------
@@ -169,5 +169,5 @@ def hand_over(old: Generation, new: Generation, but: Collection[str] = ()) -> No
             state = copy.deepcopy(before.instance.save_state())
             made.instance.load_state(state, before.instance.state_version)
         except FROM_PLUGINS as error:  # both are the plugin's code and may raise anything
-            reason = f"the state of the old code was not taken over: {reason_of(error)}"
+            reason = f"the new code did not accept the state of the old: {reason_of(error)}"
             raise HandOverError(place[1], reason, made.plugin.distribution, made.plugin.code_digest) from error

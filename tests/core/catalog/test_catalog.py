@@ -71,7 +71,7 @@ def test_all_keys_are_read():
 
 
 def test_defaults_are_the_documented_ones():
-    """What a catalog leaves out is what DESIGN.md says."""
+    """The defaults of a catalog are those of DESIGN.md."""
     catalog = load({"c.yaml": f"version: 1\nstrategies: [{ENTRY}}}]\n"})
     entry = catalog.strategies[0]
     assert (catalog.mode, catalog.on_invalid, catalog.plugins.allow) == ("sync", "keep_last_good", ("torghut-*",))
@@ -94,7 +94,7 @@ def test_decimal_is_taken_from_its_text():
 
 
 def test_catalog_is_immutable():
-    """Neither fields nor what stands in `params` and `pipelines` can be changed."""
+    """Neither fields nor values in `params` and `pipelines` can be changed."""
     catalog = load({"c.yaml": FULL})
     with pytest.raises(ValidationError, match="frozen"):
         catalog.mode = "sync"
@@ -131,7 +131,7 @@ def test_pipelines_of_several_files_are_merged():
 
 
 def test_place_of_joined_entry_is_in_its_own_file():
-    """A problem in the second file's first strategy is told at its place there."""
+    """A problem in the second file's first strategy is reported at its place there."""
     other = ENTRY.replace("name: a", "name: b")
     [problem] = problems(f"version: 1\nstrategies: [{ENTRY}}}]\n", f"strategies:\n- {other}, sybols: []}}\n")
     assert str(problem).startswith("1.yaml:2:65: strategies[1].sybols: unknown key (did you mean 'symbols'?)")
@@ -175,12 +175,12 @@ def test_digest_changes_with_content(before, after):
 
 
 def test_digest_is_the_same_on_every_machine():
-    """The digest of a given content is for good: it is compared over releases."""
+    """The digest of a given content never changes: it is compared over releases."""
     assert load({"c.yaml": "version: 1\n"}).digest == "dda0f166a2c02b5038ef204419ffedc03918d3df6acddb14aaae6b521dcbb168"
 
 
 def test_strategies_in_another_order_are_the_same_catalog():
-    """Strategies run by name, so their order in the file is no content; that of risk rules is."""
+    """Strategies run by name, so their order in the file makes no difference; that of risk rules does."""
     other = ENTRY.replace("name: a", "name: b")
     one, two = (
         load({"c.yaml": f"version: 1\nstrategies: [{first}}}, {second}}}]\n"})
@@ -213,7 +213,7 @@ def test_number_counts_as_its_shortest_text(number, zeros):
         ("pipelines.other.source", "c.yaml:6:3"),
     ],
 )
-def test_problem_stands_at_its_value_or_the_nearest_above(key, place):
+def test_problem_is_placed_at_its_value_or_the_nearest_above(key, place):
     """Later checks name the place of any key; one that is not in the file is placed at what it would be part of."""
     assert str(load({"c.yaml": FULL}).marks.problem(key, "wrong")) == f"{place}: {key}: wrong"
 
@@ -236,8 +236,8 @@ SNIPPETS = st.sampled_from(
 
 
 @given(st.lists(st.tuples(st.integers(0, len(FULL)), st.integers(0, 40), SNIPPETS), min_size=1, max_size=4))
-def test_any_text_is_a_catalog_or_told_at_a_place_in_it(edits):
-    """However a file is broken, loading gives a catalog or problems whose lines and columns are there."""
+def test_any_text_is_a_catalog_or_reported_at_a_place_in_it(edits):
+    """However a file is broken, loading gives a catalog, or problems at lines and columns that exist."""
     text = FULL
     for at, length, snippet in edits:
         text = text[:at] + snippet + text[at + length :]
@@ -268,14 +268,14 @@ def test_read_of_folder_takes_yaml_files_and_leaves_hidden_ones(tmp_path):
 
 
 def test_read_of_file_drops_the_byte_order_mark(tmp_path):
-    """Some editors begin a file with a mark that nobody sees."""
+    """Some editors begin a file with an invisible mark."""
     path = tmp_path / "c.yaml"
     path.write_bytes(b"\xef\xbb\xbfversion: 1\r\n")
     assert load(read(path)).version == 1
 
 
 def test_read_names_every_file_that_is_not_utf_8(tmp_path):
-    """All unreadable files of a folder are told at once, with line and column."""
+    """All unreadable files of a folder are reported at once, with line and column."""
     (tmp_path / "a.yaml").write_bytes(b"version: 1\n# \xfc\n")
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfev\x00")
     with pytest.raises(CatalogError) as caught:
@@ -292,8 +292,8 @@ def test_read_names_every_file_that_is_not_utf_8(tmp_path):
         (lambda path: (path / "d.yaml").mkdir() or path, "cannot be read: Is a directory"),
     ],
 )
-def test_read_of_what_is_no_catalog_is_told(tmp_path, make, message):
-    """A path with nothing behind it, an empty folder and a folder named like a file are errors with their path."""
+def test_read_of_what_is_no_catalog_is_reported(tmp_path, make, message):
+    """A missing path, an empty folder and a folder named like a file are errors with their path."""
     with pytest.raises(CatalogError, match=message) as caught:
         read(make(tmp_path))
     assert str(tmp_path) in str(caught.value)
@@ -317,7 +317,7 @@ def test_allow_rule_has_two_halves(rule, name, versions):
 
 
 def test_did_you_mean_of_nothing_known_says_nothing():
-    """Where there is nothing to choose from there is no advice."""
+    """Without names to choose from there is no hint."""
     assert did_you_mean("x", []) == ""
 
 

@@ -1,4 +1,4 @@
-"""Every broken catalog in `tests/corpus/catalogs` is told in the words that stand beside it."""
+"""Every broken catalog in `tests/corpus/catalogs` is reported in the words of the text beside it."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ def told(path, host):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
-def test_broken_catalog_is_told_in_these_words(case, fakes, monkeypatch):
+def test_broken_catalog_is_reported_in_these_words(case, fakes, monkeypatch):
     """File, line, column, key, what is wrong and how to fix it, for all that is wrong, and nothing else."""
     monkeypatch.chdir(CORPUS)
     assert told(case.name, fakes) == (CORPUS / f"{case.stem}.txt").read_text(encoding="utf-8")
 
 
 def test_every_expectation_has_its_catalog():
-    """No expected text is left behind by a case that is gone."""
+    """Every expected text has its catalog."""
     assert {path.stem for path in CORPUS.glob("*.txt")} == {path.stem for path in CASES}

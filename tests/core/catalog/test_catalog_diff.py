@@ -80,7 +80,7 @@ def shape(annotation):
 
 
 def test_every_field_of_the_catalog_is_in_the_table():
-    """No field can be added to the catalog without saying when its change takes effect, and none is left behind."""
+    """The table has every field of the catalog, and no field that is gone."""
     assert sorted(fields_of(Catalog)) == sorted(FIELDS)
 
 
@@ -92,7 +92,7 @@ def test_every_field_of_the_catalog_is_in_the_table():
     ],
 )
 def test_what_is_not_hot_is_little(timing, keys):
-    """The timeframe of a strategy waits until it is flat, pipelines for the next start; all else is hot."""
+    """The timeframe of a strategy waits until it is flat, pipelines for the next start; everything else is hot."""
     assert [key for key, rule in FIELDS.items() if rule.timing is timing] == keys
 
 
@@ -127,8 +127,8 @@ def test_what_is_not_hot_is_little(timing, keys):
         ("{use: listener}", "{use: listener, params: {a: {}}}", "observer", "listener", "params.a", ABSENT, {}, "hot"),
     ],
 )  # fmt: skip
-def test_changed_field_is_told(before, after, kind, name, key, old, new, timing):
-    """A changed field is told with its entry, both values and when it takes effect; nothing else is."""
+def test_changed_field_is_reported(before, after, kind, name, key, old, new, timing):
+    """A changed field is reported with its entry, both values and when it takes effect; nothing else is."""
     change, field = only_field((before, after))
     assert (change.kind, change.name, change.action) == (kind, name, "changed")
     assert (field.key, field.old, field.new) == (key, old, new)
@@ -137,7 +137,7 @@ def test_changed_field_is_told(before, after, kind, name, key, old, new, timing)
 
 
 def test_entry_takes_as_long_as_its_last_field():
-    """An entry of which one field is hot and one waits is told as waiting, and so is the whole."""
+    """An entry of which one field is hot and one waits is reported as waiting, and so is the whole."""
     found = difference(("1Min", "5Min"), ("rsi_buy: 35", "rsi_buy: 40"), ("60000", "500"))
     assert [change.timing for change in found.changes] == ["when_flat", "hot"]
     assert sorted(field.timing for field in found.changes[0].fields) == ["hot", "when_flat"]
@@ -168,7 +168,7 @@ def test_symbol_is_removed_as_the_new_entry_says():
 
 
 def test_order_of_rules_is_a_change():
-    """Rules are met in their order, so another order is told, once, and no rule as changed."""
+    """Rules run in their order, so another order is reported, once, and no rule as changed."""
     rules = "{use: stale-price, params: {max_age_ms: 60000}}, {use: no-shorts}"
     change, field = only_field((rules, "{use: no-shorts}, {use: stale-price, params: {max_age_ms: 60000}}"))
     assert (change.kind, field.key) == ("catalog", "risk")
@@ -197,7 +197,7 @@ ALPHA, BETA = FULL.splitlines(keepends=True)[9:11]
     [("freeze", "kept, and nothing trades it"), ("flatten", "closed"), ("handover", "given to another strategy")],
 )
 def test_removed_strategy_says_what_happens_to_its_positions(on_remove, words):
-    """What the removed entry said in `on_remove` is told in words."""
+    """What the removed entry said in `on_remove` is reported in words."""
     assert ON_REMOVE[on_remove] == words
     old = catalog(("on_remove: flatten", f"on_remove: {on_remove}"))
     [change] = diff(old, catalog((ALPHA, ""))).changes
@@ -206,7 +206,7 @@ def test_removed_strategy_says_what_happens_to_its_positions(on_remove, words):
 
 
 def test_strategy_that_is_not_listed_stays_where_mode_is_merge():
-    """Under the new catalog's `merge` a strategy that is no longer listed is left, whatever its `on_remove` says."""
+    """With `mode: merge` in the new catalog a strategy that is no longer listed stays, whatever its `on_remove` says."""
     change = difference((ALPHA, ""), ("mode: sync", "mode: merge")).changes[-1]
     assert (change.name, change.effect) == ("alpha", "left as it was (mode: merge)")
 
@@ -226,8 +226,8 @@ def test_pipeline_comes_and_goes_with_the_process():
         assert (change.kind, change.name, change.action, change.timing) == ("pipeline", "ta", action, Timing.RESTART)
 
 
-def test_broker_that_is_taken_out_is_told_field_by_field():
-    """A pipeline that loses its broker has changed in what the broker was and had."""
+def test_broker_that_is_removed_is_reported_field_by_field():
+    """A pipeline that loses its broker has changed in every field of the broker."""
     old = load({"c": 'version: 1\npipelines: {ta: {source: {use: a}, broker: {use: b, params: {cash: "1"}}}}\n'})
     [change] = diff(old, load({"c": "version: 1\npipelines: {ta: {source: {use: a}}}\n"})).changes
     assert [(field.key, field.old, field.new) for field in change.fields] == [
@@ -294,7 +294,7 @@ def test_catalog_does_not_differ_from_itself(one):
 @settings(max_examples=200)
 @given(CATALOGS, CATALOGS)
 def test_difference_is_empty_exactly_where_digests_are_equal(one, other):
-    """No difference goes unseen, and none is made up."""
+    """No difference is missed, and none is invented."""
     assert diff(one, other).is_empty == (one.digest == other.digest)
 
 
@@ -310,7 +310,7 @@ def test_difference_is_empty_exactly_where_digests_are_equal(one, other):
     ],
 )
 def test_parameters_are_compared_as_the_digest_does(one, other, is_same):
-    """What looks alike and is not, or is alike and does not look so, is judged as the digest judges it."""
+    """Values that look alike and differ, or look different and are equal, are compared as the digest does."""
     one, other = (Catalog(version=1, risk=[{"use": "a", "params": params}]) for params in (one, other))
     assert diff(one, other).is_empty is (one.digest == other.digest) is is_same
 
@@ -342,7 +342,7 @@ def test_added_and_removed_account_for_all_strategies(one, other):
 
 @given(CATALOGS, CATALOGS)
 def test_way_back_is_the_mirror_image(one, other):
-    """From new to old, what was added is removed, and every field goes the other way."""
+    """From new to old, what was added is removed, and every field changes back."""
     there, back = diff(one, other), diff(other, one)
     assert (there.old, there.new) == (back.new, back.old)
     mirrored = {"added": "removed", "removed": "added", "changed": "changed"}
@@ -358,7 +358,7 @@ def test_way_back_is_the_mirror_image(one, other):
 
 @given(CATALOGS, CATALOGS)
 def test_difference_is_plain_json_and_a_line_each(one, other):
-    """What is written down survives JSON; the text has one line per changed field or entry under its summary."""
+    """The record survives JSON; the text has one line per changed field or entry under its summary."""
     found = diff(one, other)
     plain = found.to_json()
     assert json.loads(json.dumps(plain)) == plain
@@ -393,7 +393,7 @@ def test_split_into_files_is_no_difference():
 
 
 def test_text_is_what_an_operator_reads():
-    """A line that sums up, and one per change: what, from what to what, when and how."""
+    """A summary line, and one line per change: what, from what to what, when and how."""
     found = difference(
         (ALPHA, ALPHA.replace("rsi_buy: 35", "rsi_buy: 40")),
         ("5Min", "1Min, max_notional_per_trade: 2500.50"),
@@ -453,6 +453,6 @@ def test_json_leaves_out_what_is_not_there():
 
 
 def test_difference_is_immutable():
-    """A difference is a value: it is written down as it was found."""
+    """A difference is a value: it is recorded as it was found."""
     with pytest.raises(FrozenInstanceError):
         difference((BETA, "")).changes[0].name = "other"

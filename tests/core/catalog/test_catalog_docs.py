@@ -1,4 +1,4 @@
-"""docs/catalog.md has a table of every key, made from the model. To renew it: python tests/core/test_catalog_docs.py"""
+"""docs/catalog.md has a table of every key, made from the model. To renew it: python tests/core/catalog/test_catalog_docs.py"""
 
 import json
 import re
@@ -61,7 +61,7 @@ def test_page_has_the_tables_of_the_model():
     """Every key of every part of the catalog is on the page, with its values, default and meaning."""
     page = PAGE.read_text(encoding="utf-8")
     assert {block[2] for block in BLOCK.finditer(page)} == {"Catalog", *json_schema()["$defs"]}
-    assert page == renewed(page), f"renew {PAGE.name}: python tests/core/{Path(__file__).name}"
+    assert page == renewed(page), f"renew {PAGE.name}: python tests/core/catalog/{Path(__file__).name}"
 
 
 def test_example_of_the_page_is_a_catalog():

@@ -16,7 +16,7 @@ SETTLE = 0.05
 
 
 class ClockLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only where everybody waits, and at once; threads are not used."""
+    """An event loop whose time passes at once when every task waits; threads are not used."""
 
     def __init__(self):
         self.now = 0.0
@@ -38,7 +38,7 @@ class ClockLoop(asyncio.SelectorEventLoop):
 
 
 class File:
-    """A catalog that a test writes, and a watcher that tells of it."""
+    """A catalog that a test writes, and a watcher that reports it."""
 
     def __init__(self, text="a"):
         self.text = text
@@ -110,7 +110,7 @@ async def nothing():
 
 
 def test_content_at_the_start_is_the_first_version():
-    """Who listens is told what is there first, so that nothing is lost between loading a catalog and watching it."""
+    """The content at the start is yielded first, so that no change is lost between loading a catalog and watching it."""
 
     async def script():
         assert texts(await told(File().watch(), nothing)) == ["a"]
@@ -119,7 +119,7 @@ def test_content_at_the_start_is_the_first_version():
 
 
 def test_change_is_yielded_once_it_has_settled():
-    """A hint leads to a reading at once, and the new content to a version as soon as it has stayed for the settle time."""
+    """A hint leads to a reading at once, and the new content is yielded once it has stayed for the settle time."""
 
     async def script():
         file = File()
@@ -152,7 +152,7 @@ def test_every_swap_is_a_version():
 
 
 def test_hundred_writes_in_a_second_are_one_version():
-    """While the content keeps changing nothing is told; then the last one is."""
+    """While the content keeps changing nothing is reported; then the last one is."""
 
     async def script():
         file = File()
@@ -167,8 +167,8 @@ def test_hundred_writes_in_a_second_are_one_version():
     run(script)
 
 
-def test_endless_writing_is_told_at_intervals():
-    """A file that never comes to rest does not keep a catalog from being told for ever."""
+def test_endless_writing_is_reported_at_intervals():
+    """A file that never stops changing is still reported, again and again."""
 
     async def script():
         file = File()
@@ -185,7 +185,7 @@ def test_endless_writing_is_told_at_intervals():
     run(script)
 
 
-def test_half_written_file_is_not_told():
+def test_half_written_file_is_not_reported():
     """An editor that truncates the file and then writes it has saved one version, which is not empty."""
 
     async def script():
@@ -201,7 +201,7 @@ def test_half_written_file_is_not_told():
     run(script)
 
 
-def test_file_that_stays_empty_is_told():
+def test_file_that_stays_empty_is_reported():
     """An empty file is a content like any other once it has stayed: it is for the catalog to refuse."""
 
     async def script():
@@ -218,7 +218,7 @@ def test_file_that_stays_empty_is_told():
 
 
 def test_change_that_is_taken_back_at_once_is_none():
-    """What is again as it was when it has settled is no version."""
+    """A content that is as before when it has settled is no version."""
 
     async def script():
         file = File()
@@ -234,7 +234,7 @@ def test_change_that_is_taken_back_at_once_is_none():
 
 
 def test_hint_without_change_is_no_version():
-    """A touch, a new mount of the same content, or another file of the directory leads to a reading and to nothing else."""
+    """A touch, a new mount of the same content, or another file of the directory only leads to a reading."""
 
     async def script():
         file = File()
@@ -252,7 +252,7 @@ def test_hint_without_change_is_no_version():
 
 
 def test_unreadable_catalog_is_one_error():
-    """A file that is deleted is told once, however often it is looked for."""
+    """A file that is deleted is reported once, however often it is looked for."""
 
     async def script():
         file = File()
@@ -268,8 +268,8 @@ def test_unreadable_catalog_is_one_error():
 
 
 @pytest.mark.parametrize("text", ["a", "b"])
-def test_catalog_that_comes_back_is_told(text):
-    """After an error the catalog is told also where it is what it was, so that a degraded status can clear."""
+def test_catalog_that_comes_back_is_reported(text):
+    """After an error the catalog is reported also where it is what it was, so that a degraded status can clear."""
 
     async def script():
         file = File()
@@ -301,7 +301,7 @@ def test_file_that_is_replaced_by_delete_and_create_is_one_version():
 
 
 def test_other_reason_is_another_error():
-    """A catalog that cannot be read for another reason than before is told with that."""
+    """A catalog that cannot be read for another reason than before is reported with that."""
 
     async def script():
         reasons = ["first", "second", "second"]
@@ -373,7 +373,7 @@ def test_missing_watcher_is_polling():
 
 
 def test_dead_watcher_is_started_again():
-    """A watcher that works again is used again, and the attribute says so once it has told of something."""
+    """A watcher that works again is used again, and the attribute says so once it has reported a change."""
 
     async def script():
         file = File()
@@ -393,7 +393,7 @@ def test_dead_watcher_is_started_again():
 
 
 def test_watcher_that_misses_a_change_is_started_again():
-    """A change that only the poll finds means that the watcher is deaf: it is started afresh, and that is visible."""
+    """A change that only the poll finds means that the watcher missed it: it is started again, and that is visible."""
 
     async def script():
         file = File()
@@ -442,7 +442,7 @@ def test_dead_watcher_at_rest_is_logged_once():
 
 
 def test_canceled_task_leaves_no_task_behind():
-    """Who listened and is canceled, waiting, takes the watcher along."""
+    """Canceling the task that waits for versions stops the watcher too."""
 
     async def script():
         await told(File().watch(), nothing)
@@ -452,7 +452,7 @@ def test_canceled_task_leaves_no_task_behind():
 
 
 def test_closed_iterator_leaves_no_task_behind():
-    """Who stops listening after a version closes the iterator, and with it the watcher."""
+    """Closing the iterator after a version stops the watcher too."""
 
     async def script():
         async with aclosing(File().watch().versions()) as versions:

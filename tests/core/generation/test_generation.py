@@ -1,4 +1,4 @@
-"""From catalog and plugins to what trades."""
+"""A generation is built from a catalog and plugins, or every problem is reported at its place."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ def catalog(text):
     return load({"c.yaml": text})
 
 
-def told(text, host):
+def problems_of(text, host):
     """The problems of building a catalog, as text."""
     with pytest.raises(CatalogError) as caught:
         build(catalog(text), host)
@@ -94,7 +94,7 @@ def test_pipeline_without_broker_trades_nothing(fakes):
 
 
 def test_plugins_in_use_are_listed_once(fakes):
-    """What the generation depends on is listed by kind and name; what is only installed is not."""
+    """The plugins in use are listed by kind and name, and those that are only installed are not."""
     generation = build(catalog(HEAD + STRATEGIES), fakes)
     assert [(plugin.kind, plugin.name) for plugin in generation.plugins] == [
         ("broker", "simulated"),
@@ -115,8 +115,8 @@ def test_digest_is_of_content_and_code(fakes):
     assert build(catalog(HEAD + STRATEGIES), fakes).digest != digest
 
 
-def test_strategy_digest_tells_whether_its_instance_may_stay(fakes):
-    """Limits, symbols and spelled-out defaults leave an instance's digest alone; parameters, bars and code change it."""
+def test_strategy_digest_says_whether_its_instance_may_stay(fakes):
+    """Limits, symbols and written-out defaults do not change an instance's digest; parameters, bars and code do."""
 
     def digest(old="", new=""):
         return build(catalog(HEAD + STRATEGIES.replace(old, new)), fakes).strategies[1].digest
@@ -132,7 +132,7 @@ def test_strategy_digest_tells_whether_its_instance_may_stay(fakes):
 
 
 def test_record_is_json_and_has_what_explains_a_decision(fakes):
-    """What the audit database keeps: digests, plugins with versions and code, and strategies with all parameters."""
+    """The record has digests, plugins with versions and code, and strategies with all parameters."""
     generation = build(catalog(HEAD + STRATEGIES), fakes)
     record = json.loads(json.dumps(generation.to_record()))
     assert (record["digest"], record["catalog_digest"]) == (generation.digest, generation.catalog.digest)
@@ -195,12 +195,12 @@ def test_added_rules_come_behind_the_listed_ones_and_listed_ones_stay(fakes):
 
 @pytest.mark.parametrize("limit", ["cooldown_seconds: 0", "cooldown_seconds: 60, enabled: false"])
 def test_no_rule_is_added_where_no_enabled_strategy_states_a_limit(fakes, limit):
-    """Rules run for every decision, so one that has nothing to do is not added."""
+    """Rules run for every decision, so one without a limit to enforce is not added."""
     assert build(catalog(limited(limit)), fakes).rules == ()
 
 
-def test_listed_rule_of_another_plugin_stands_for_the_limit(plugin_module, fake_classes):
-    """A rule says which limit it enforces, and no name counts: with a third party's listed, nothing is added."""
+def test_listed_rule_of_a_third_party_enforces_the_limit(plugin_module, fake_classes):
+    """A rule says which limit it enforces, whatever its name: with a third party's listed, nothing is added."""
     rules = fake_classes["register_risk_rules"]
     hooks = fake_classes | {"register_risk_rules": {**rules, "a-cap": rules["max-notional"]}}
     host = PluginHost([("fakes", plugin_module("fakes", hooks))])
@@ -218,7 +218,7 @@ def test_limit_without_a_rule_that_enforces_it_is_a_problem(plugin_module, fake_
     host = PluginHost([("fakes", plugin_module("fakes", hooks))])
     text = limited("max_notional_per_trade: 100, max_position_pct_equity: 0.1, cooldown_seconds: 60")
     limit = fake_classes["register_risk_rules"][rule].limit
-    [problem] = told(text, host)
+    [problem] = problems_of(text, host)
     assert problem.startswith("c.yaml:11:")
     assert problem.endswith(
         f"strategies[0].{limit}: no loaded risk rule enforces this limit"
@@ -230,7 +230,7 @@ def test_limit_without_a_rule_that_enforces_it_is_a_problem(plugin_module, fake_
 # ----------------------------------------------------------------------------------------------------- what goes wrong
 
 
-def test_all_problems_are_told_in_file_order(fakes):
+def test_all_problems_are_reported_in_file_order(fakes):
     """One reading finds what is wrong everywhere: source, stage, broker, strategy, rule, advisor and observer."""
     text = """\
 version: 1
@@ -241,7 +241,7 @@ strategies: [{name: a, use: macd-rsi, base_timeframe: 1Min, symbols: [ES], param
 pipelines:
   trading: {source: {use: replay, params: {paths: 7}}, stages: [{use: microbar}], broker: {use: simulated, version: ">2"}}
 """
-    assert told(text, fakes) == [
+    assert problems_of(text, fakes) == [
         "c.yaml:2:19: observers[0].use: no observer is called 'listner' (did you mean 'listener'?)",
         "c.yaml:3:14: risk[0].use: no risk rule is called 'cooldwn' (did you mean 'cooldown'?)",
         "c.yaml:4:36: advisors[0].params.x: unknown parameter of advisor 'opinion' (it takes none)",
@@ -251,16 +251,16 @@ pipelines:
         "c.yaml:7:117: pipelines.trading.broker.version: "  # noqa: ISC004 (one message)
         "broker 'simulated' is of a module without a version, and must be >2 (install such a version)",
     ]
-    assert [str(problem) for problem in validate(catalog(text), fakes)] == told(text, fakes)
+    assert [str(problem) for problem in validate(catalog(text), fakes)] == problems_of(text, fakes)
 
 
-def test_constructor_that_refuses_is_told_at_its_use(fakes):
-    """A plugin that does not take its parameters says why, at its place."""
+def test_constructor_that_refuses_is_reported_at_its_use(fakes):
+    """The text of a plugin that refuses its parameters is shown, with the place of the entry."""
     text = HEAD + (
         "strategies: [{name: a, use: pair, base_timeframe: 1Min, symbols: [ES], "
         "params: {mood: bad, legs: [{symbol: ES}]}}]\n"
     )
-    assert told(text, fakes) == [
+    assert problems_of(text, fakes) == [
         "c.yaml:10:29: strategies[0].use: strategy 'pair' cannot be made: not today (change its params)"
     ]
 
@@ -277,15 +277,15 @@ def test_constructor_that_refuses_is_told_at_its_use(fakes):
         ),
     ],
 )
-def test_pipeline_that_cannot_trade_is_told(fakes, text, pipeline, problem):
-    """A pipeline that is not there, and a trading pipeline without a broker, are problems."""
+def test_pipeline_that_cannot_trade_is_reported(fakes, text, pipeline, problem):
+    """A missing pipeline, and a trading pipeline without a broker, are problems."""
     with pytest.raises(CatalogError) as caught:
         build(catalog(text), fakes, pipeline=pipeline)
     assert [str(found) for found in caught.value.problems] == [problem]
 
 
-def test_parameter_of_the_command_line_is_told_at_the_part_it_is_for(fakes):
-    """What a command adds stands in no file, so its problem is placed at the nearest part that does."""
+def test_parameter_of_the_command_line_is_reported_at_the_part_it_is_for(fakes):
+    """A parameter that a command adds is in no file, so its problem has the place of the nearest key that is."""
     replayed = use_tapes(catalog(HEAD), fakes, {"spede": "max"})
     with pytest.raises(CatalogError) as caught:
         build(replayed, fakes)
@@ -308,7 +308,7 @@ def test_validate_of_a_good_catalog_finds_nothing_and_opens_nothing(fakes, fake_
 
 
 def test_validate_checks_every_pipeline(fakes):
-    """A mistake in a pipeline that nobody runs today is found too."""
+    """A mistake in a pipeline that does not run now is found too."""
     text = HEAD.replace("{use: microbars}, {use: microbars}", "{use: microbras}")
     [problem] = validate(catalog(text), fakes)
     assert str(problem).startswith("c.yaml:9:20: pipelines.watching.stages[0].use: no stage is called 'microbras'")
@@ -324,7 +324,7 @@ def test_validate_of_a_catalog_without_files_has_no_places(fakes):
 
 
 def test_unchanged_entries_keep_their_instances(fakes):
-    """What is the same plugin, code and parameters is the same object, with its state; what changed is new."""
+    """With the same plugin, code and parameters an instance stays, with its state; a changed one is new."""
     before = build(catalog(HEAD + STRATEGIES), fakes)
     changed = STRATEGIES.replace("rsi_buy: 30", "rsi_buy: 31").replace("enabled: false", "enabled: true")
     after = build(catalog(f"# comment\n{HEAD}{changed}"), fakes, previous=before)
@@ -345,7 +345,7 @@ def test_two_of_the_same_stage_keep_their_places(fakes):
 
 
 def test_default_limits_hold_for_strategies_that_state_none(fakes):
-    """Limits of the environment are those of every strategy without its own, and bring the rules that enforce them."""
+    """Limits of the environment hold for every strategy without its own, and the rules that enforce them are added."""
     defaults = Limits(max_notional_per_trade=Decimal(500), cooldown_seconds=9)
     generation = build(catalog(limited("cooldown_seconds: 60")), fakes, defaults=defaults)
     (instance,) = generation.strategies
@@ -353,8 +353,10 @@ def test_default_limits_hold_for_strategies_that_state_none(fakes):
     assert {"max-notional", "cooldown"} <= {name for name, _ in generation.rules}
 
 
-@pytest.mark.parametrize(("warmup", "reason"), [("x", "'x' is no number of rows"), (-1, "-1 is no number of rows")])
-def test_warmup_that_is_no_number_of_rows_is_told(fakes, monkeypatch, fake_classes, warmup, reason):
+@pytest.mark.parametrize(
+    ("warmup", "reason"), [("x", "'x' is not a number of rows"), (-1, "-1 is not a number of rows")]
+)
+def test_warmup_that_is_no_number_of_rows_is_reported(fakes, monkeypatch, fake_classes, warmup, reason):
     """A strategy that cannot say how many rows it needs does not trade."""
     momentum = fake_classes["register_strategies"]["macd-rsi"]
     monkeypatch.setattr(momentum, "warmup", warmup, raising=False)
@@ -363,8 +365,8 @@ def test_warmup_that_is_no_number_of_rows_is_told(fakes, monkeypatch, fake_class
 
 
 def test_sink_beside_a_broker_is_refused(fakes):
-    """A pipeline that trades sends nothing to a bus, and who wrote a sink there is told so, with its place."""
+    """A pipeline that trades sends nothing to a bus: a sink there is a problem, with its place."""
     text = HEAD.replace("cash: 2500.50}}", "cash: 2500.50}}\n    sink: {use: outlet}", 1)
-    [problem] = told(text, fakes)
-    assert problem.startswith("c.yaml:7:11: pipelines.trading.sink: gets nothing")
+    [problem] = problems_of(text, fakes)
+    assert problem.startswith("c.yaml:7:11: pipelines.trading.sink: gets no events")
     assert "torghut ta" in problem

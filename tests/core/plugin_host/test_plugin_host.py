@@ -1,4 +1,4 @@
-"""What may be used, what is left out, and what is said of it. No test but the last loads an installed plugin."""
+"""Which plugins may be used, which are left out, and with what reason. Only the last test loads an installed plugin."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ class Good(Strategy):
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Install a distribution of one module: what `pip install` leaves behind."""
+    """Install a distribution of one module, as `pip install` leaves it."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
 
@@ -57,7 +57,7 @@ def install(tmp_path, monkeypatch):
 
 
 def left_out(plugin_module, **hooks):
-    """The reason why a module with these hooks, between two good ones, is left out; the others have to load."""
+    """The reason why a module with these hooks, between two good ones, is left out; the others must load."""
     host = PluginHost(
         [
             ("first", plugin_module("first", {"register_strategies": {"first": Good}})),
@@ -80,7 +80,7 @@ def strategy(**attributes):
 
 
 def test_every_kind_is_registered_under_its_name(fakes, fake_classes):
-    """Each hook brings its kind, and the registry gives back the class."""
+    """Each hook registers its kind, and the registry has the class."""
     assert fakes.failures == []
     for kind, hook in KINDS.items():
         brought = {name: plugin.cls for name, plugin in fakes.registry[kind].items()}
@@ -98,7 +98,7 @@ def test_plugins_are_listed_by_kind_and_name(fakes):
 
 
 def test_params_of_all_plugins_go_into_the_schema(fakes):
-    """The catalog's JSON Schema can be told what each installed plugin takes."""
+    """The catalog's JSON Schema can describe the parameters of each installed plugin."""
     schema = json_schema(fakes.params())
     choices = schema["properties"]["strategies"]["items"]["allOf"]
     assert [choice["if"]["properties"]["use"]["const"] for choice in choices] == ["macd-rsi", "pair"]
@@ -106,7 +106,7 @@ def test_params_of_all_plugins_go_into_the_schema(fakes):
 
 
 def test_installed_plugin_carries_distribution_and_version(install):
-    """What is installed is known by its package, version and code."""
+    """A plugin carries its distribution, version and code digest."""
     install("acme-alpha", GOOD.format(name="good"), "1.3")
     [plugin] = PluginHost.load(["acme-alpha"]).plugins()
     assert (plugin.kind, plugin.name, plugin.distribution, plugin.version) == ("strategy", "good", "acme-alpha", "1.3")
@@ -114,7 +114,7 @@ def test_installed_plugin_carries_distribution_and_version(install):
 
 
 def test_distribution_that_is_not_allowed_is_not_imported(install):
-    """Code of strangers does not run until the catalog allows it."""
+    """Third-party code does not run until the catalog allows it."""
     module = install("acme-alpha", "raise SystemExit('imported')")
     host = PluginHost.load(["zeta-*"])
     assert module not in sys.modules
@@ -151,7 +151,7 @@ def test_prerelease_counts_as_its_version(install):
 
 
 def test_distribution_with_odd_version_is_refused_by_a_range_only(install):
-    """A version that is none fits no range, and does not stop the others."""
+    """A version that does not parse is in no range, and does not stop the others."""
     install("acme-alpha", GOOD.format(name="odd"), "banana")
     install("acme-beta", GOOD.format(name="fine"))
     assert [plugin.name for plugin in PluginHost.load(["acme-*>=0.1"]).plugins()] == ["fine"]
@@ -160,7 +160,7 @@ def test_distribution_with_odd_version_is_refused_by_a_range_only(install):
 
 @pytest.mark.parametrize(("first", "second"), [("acme-alpha", "zeta"), ("zeta", "acme-alpha")])
 def test_distribution_that_is_allowed_first_keeps_a_name(install, first, second):
-    """A stranger cannot take over a name by sorting before its owner."""
+    """A third party cannot take a name by sorting before its owner."""
     install("acme-alpha", GOOD.format(name="good"))
     install("zeta", GOOD.format(name="good"))
     host = PluginHost.load([first, second])
@@ -176,7 +176,7 @@ def test_name_of_distribution_is_normalized_too(install):
 
 
 def test_code_digest_changes_with_the_code_alone(install, tmp_path):
-    """The digest is of what the package's sources say, and not of where or when they were installed."""
+    """The digest depends on the package's sources, and not on where or when they were installed."""
 
     install("acme-delta", "")
     package = tmp_path / "acme_delta"
@@ -221,7 +221,7 @@ def test_module_that_cannot_be_imported_is_named_and_left_out(install, source, r
 
 
 def test_entry_point_without_its_module_is_left_out(install, tmp_path):
-    """A package whose module is gone is told like one that breaks."""
+    """A package whose module is missing is reported like one that raises."""
     install("acme-alpha", "")
     (tmp_path / "acme_alpha.py").unlink()
     [failure] = PluginHost.load(["acme-alpha"]).failures
@@ -229,7 +229,7 @@ def test_entry_point_without_its_module_is_left_out(install, tmp_path):
 
 
 def test_hook_that_raises_takes_none_of_the_others_with_it(plugin_module):
-    """What a module brought before it raised is left out too; other modules keep theirs."""
+    """What a module registered before it raised is left out too; other modules keep theirs."""
 
     @hookimpl
     def half(register):
@@ -239,13 +239,13 @@ def test_hook_that_raises_takes_none_of_the_others_with_it(plugin_module):
     assert left_out(plugin_module, register_strategies=half).startswith("KeyError: 'rest' (test_plugin_host.py:")
 
 
-def test_misspelt_hook_is_told_with_the_right_name(plugin_module):
-    """A hook that nobody would call is an error, not silence."""
+def test_misspelt_hook_is_reported_with_the_right_name(plugin_module):
+    """A hook that would never be called is an error."""
     reason = left_out(plugin_module, register_strategy={"good": Good})
     assert reason == "there is no hook register_strategy (did you mean 'register_strategies'?)"
 
 
-def test_hook_with_other_arguments_is_told(plugin_module):
+def test_hook_with_other_arguments_is_reported(plugin_module):
     """A hook takes just `register`."""
 
     @hookimpl
@@ -256,18 +256,18 @@ def test_hook_with_other_arguments_is_told(plugin_module):
     assert reason == "register_strategies takes (registry, extra), and must take (register)"
 
 
-def test_hook_without_its_mark_is_told(plugin_module):
+def test_hook_without_its_mark_is_reported(plugin_module):
     """A function that is named like a hook and not marked would never be called."""
     reason = left_out(plugin_module, register_strategies=lambda register: None)
     assert reason == "register_strategies has no @hookimpl"
 
 
-def test_module_without_hooks_is_told(plugin_module):
-    """An entry point that brings nothing at all is a mistake."""
+def test_module_without_hooks_is_reported(plugin_module):
+    """An entry point without any hook is a mistake."""
     assert left_out(plugin_module).startswith("it has no hook: mark a function such as register_strategies(register)")
 
 
-def test_hook_that_brings_nothing_yet_is_fine(plugin_module):
+def test_hook_that_registers_nothing_yet_is_fine(plugin_module):
     """A package may keep its place for plugins to come."""
     host = PluginHost([("empty", plugin_module("empty", {"register_advisors": {}}))])
     assert host.failures == []
@@ -353,13 +353,13 @@ def test_names_of_different_kinds_do_not_meet(plugin_module):
     ],
 )
 def test_class_that_cannot_work_is_left_out(plugin_module, hooks, reason):
-    """What would break later is told at load: the wrong base, what is left out, columns, state and parameters."""
+    """What would break later is reported at load: wrong base, missing methods, columns, state and parameters."""
     kind = {hook: kind for kind, hook in KINDS.items()}[next(iter(hooks))]
     assert left_out(plugin_module, **hooks) == f"{kind} 'wrong': {reason}"
 
 
 def test_rule_for_a_limit_that_does_not_exist_is_left_out(plugin_module, fake_classes):
-    """A misspelt limit would never be enforced, and nothing would say so."""
+    """A misspelt limit would silently never be enforced."""
     rule = fake_classes["register_risk_rules"]["cooldown"]
     reason = left_out(
         plugin_module, register_risk_rules={"pause": type("Pause", (rule,), {"limit": "cooldown_second"})}
@@ -388,7 +388,7 @@ def test_default_that_breaks_its_own_bounds_is_left_out(plugin_module):
 
 
 def test_params_that_cannot_be_described_are_left_out(plugin_module):
-    """Parameters come from YAML and are published as JSON Schema; what has none is no parameter."""
+    """Parameters come from YAML and are published as JSON Schema, so each needs one."""
 
     class Params(Strategy.Params):
         decide: Callable[[], int] | None = param(None, help="a function")
@@ -396,7 +396,7 @@ def test_params_that_cannot_be_described_are_left_out(plugin_module):
     assert "`Params`: PydanticInvalidForJsonSchema" in left_out(plugin_module, **strategy(Params=Params))
 
 
-def test_all_reasons_of_a_module_are_told_at_once(plugin_module):
+def test_all_reasons_of_a_module_are_reported_at_once(plugin_module):
     """An author fixes everything in one go."""
     reason = left_out(plugin_module, **strategy(columns=("rsi41",), state=(1,)))
     assert reason.count("; ") == 1
@@ -424,31 +424,31 @@ def message(found):
 
 
 def test_resolve_gives_the_plugin(fakes):
-    """A name that is there is found, in any version where none is asked for."""
+    """A registered name is found, in any version if none is asked for."""
     assert fakes.resolve("broker", "simulated") is fakes.registry["broker"]["simulated"]
 
 
 def test_resolve_of_unknown_name_gives_the_nearest(fakes):
-    """A typo is told with the name that was meant."""
+    """A typo is reported with the name that was meant."""
     assert message(fakes.resolve("strategy", "macd-rsy")) == (
         "no strategy is called 'macd-rsy' (did you mean 'macd-rsi'?)"
     )
 
 
 def test_resolve_of_name_of_another_kind_says_so(fakes):
-    """A rule among the strategies is told as such."""
+    """A rule among the strategies is reported as such."""
     assert message(fakes.resolve("strategy", "cooldown")) == "no strategy is called 'cooldown' (it is a risk rule)"
 
 
 def test_resolve_names_distributions_that_are_not_allowed(install):
-    """What is installed and not allowed is the first thing to look at."""
+    """A plugin that is missing may be in a distribution that is installed and not allowed."""
     install("acme-alpha", GOOD.format(name="good"), "0.9")
     found = message(PluginHost.load(["acme-alpha>=1"]).resolve("strategy", "good"))
     assert "not in `plugins.allow`: acme-alpha 0.9" in found
 
 
 def test_resolve_of_left_out_plugin_gives_its_reason(plugin_module):
-    """A plugin that was left out is told with the reason, not as unknown."""
+    """A plugin that was left out is reported with the reason, not as unknown."""
     host = PluginHost([("bad", plugin_module("bad", strategy(columns=("rsi41",))))])
     assert message(host.resolve("strategy", "wrong")) == (
         "no strategy is called 'wrong' (it was left out: strategy 'wrong': there is no column 'rsi41' "
@@ -457,7 +457,7 @@ def test_resolve_of_left_out_plugin_gives_its_reason(plugin_module):
 
 
 def test_resolve_of_anything_after_a_broken_import_names_the_broken(install):
-    """What a broken module would have brought nobody knows, so it is named."""
+    """A broken module might have registered the missing plugin, so it is named."""
     install("acme-alpha", "1 / 0")
     found = message(PluginHost.load(["acme-alpha"]).resolve("strategy", "good"))
     assert "none is installed" in found
@@ -466,7 +466,7 @@ def test_resolve_of_anything_after_a_broken_import_names_the_broken(install):
 
 @pytest.mark.parametrize(("asked", "is_met"), [(">=1", True), ("==1.3", True), (">=1.2,<1.3", False), (">=2", False)])
 def test_resolve_checks_the_version(install, asked, is_met):
-    """A range that the installed version does not meet is told with that version."""
+    """A range without the installed version is reported with that version."""
     install("acme-alpha", GOOD.format(name="good"), "1.3")
     found = PluginHost.load(["acme-alpha"]).resolve("strategy", "good", asked)
     if not is_met:
@@ -476,7 +476,7 @@ def test_resolve_checks_the_version(install, asked, is_met):
 
 
 def test_parameters_and_constructor_that_break_are_plugin_errors(plugin_module):
-    """Whatever a plugin's own code raises is told as that plugin's error."""
+    """Whatever a plugin's own code raises becomes that plugin's error."""
 
     class Params(Strategy.Params):
         x: int = param(0, help="x")
@@ -505,7 +505,7 @@ def test_parameters_and_constructor_that_break_are_plugin_errors(plugin_module):
 
 
 def test_host_loads_without_the_stage_compiler():
-    """Finding plugins costs no import of numba where nobody brings a stage."""
+    """Finding plugins does not import numba if none of them is a stage."""
     code = "import sys, torghut_core.plugin_host as h; h.PluginHost.load(['torghut-risk']); sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

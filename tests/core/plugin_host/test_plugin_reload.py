@@ -118,7 +118,7 @@ def load(previous=None, **options):
 
 
 def words(host):
-    """What each strategy's code says of itself, by name."""
+    """The word that each strategy's code returns, by name."""
     return {
         name: registered.create(registered.parameters({})).word()
         for name, registered in host.registry["strategy"].items()
@@ -133,7 +133,7 @@ def modules():
 
 
 def test_unchanged_code_keeps_its_objects_and_imports_nothing(site, folder):
-    """What is the same on disk is taken over as it is, also when it was merely written again."""
+    """Code that is the same on disk keeps its objects, even if its files were written again."""
     site.install("acme-alpha", {"acme_alpha/__init__.py": plugin()})
     folder.write({"folder_beta.py": plugin(name="beta")})
     first = load(folders=[folder.path])
@@ -192,7 +192,7 @@ PACKAGE = {
     ids=["module", "helper", "base class"],
 )
 def test_edit_of_any_module_of_a_package_is_seen(site, file, old, new, word):
-    """The module, its helper and its parent class are imported again, and old instances go on with the old code."""
+    """The module, its helper and its parent class are imported again, and old instances keep the old code."""
     site.install("acme-alpha", PACKAGE)
     first = load()
     [registered] = first.plugins()
@@ -224,7 +224,7 @@ def test_base_class_of_another_distribution_is_seen(site):
 
 @pytest.mark.parametrize("is_compiled", [False, True])
 def test_change_of_a_dependency_is_seen(site, is_compiled):
-    """A library without plugins that a plugin asks for, also by way of another, belongs to its code."""
+    """A library without plugins that a plugin depends on, directly or not, belongs to its code."""
     site.install("zeta-deep", {"zeta_deep.py": "WORD = 'one'\n"}, entries={})
     site.install("zeta", {"zeta.py": "from zeta_deep import WORD\n"}, entries={}, requires=["zeta-deep"])
     site.install("acme-alpha", {"acme_alpha.py": plugin("WORD", imports="from zeta import WORD")}, requires=["zeta"])
@@ -238,7 +238,7 @@ def test_change_of_a_dependency_is_seen(site, is_compiled):
 
 
 def test_dependency_shared_by_two_is_imported_once(site):
-    """Two packages that ask for one library go on sharing it after a change."""
+    """Two packages that depend on one library still share it after a change."""
     site.install("zeta", {"zeta.py": "class Thing: pass\n"}, entries={})
     for name in ("alpha", "beta"):
         text = plugin("Thing", name=name, imports="from zeta import Thing")
@@ -268,7 +268,7 @@ def test_edits_of_one_size_within_a_second_are_seen(site, file, monkeypatch):
 
 
 def test_new_version_is_seen_with_the_same_code(site):
-    """A version is what the catalog asks for, so a new one is taken even where only its number changed."""
+    """The catalog asks for versions, so a new one is loaded even if only its number changed."""
     site.install("acme-alpha", {"acme_alpha.py": plugin()})
     first = load()
     site.install("acme-alpha", {"acme_alpha.py": plugin()}, version="1.1")
@@ -277,8 +277,8 @@ def test_new_version_is_seen_with_the_same_code(site):
     assert registered.code_digest == first.plugins()[0].code_digest
 
 
-def test_renamed_module_is_taken(site):
-    """A new version may have its plugin in another module; nothing of the old one is left."""
+def test_renamed_module_is_loaded(site):
+    """A new version may have its plugin in another module; nothing of the old one stays."""
     site.install("acme-alpha", {"acme_alpha.py": plugin()})
     first = load()
     site.uninstall("acme-alpha")
@@ -289,7 +289,7 @@ def test_renamed_module_is_taken(site):
 
 
 def test_entry_point_may_come_and_go(site):
-    """A package may bring more plugins, or fewer, than before."""
+    """A package may register more plugins, or fewer, than before."""
     both = {"acme_alpha/__init__.py": plugin(), "acme_alpha/more.py": plugin(name="more")}
     site.install("acme-alpha", both)
     first = load()
@@ -316,7 +316,7 @@ def test_distribution_may_come_and_go(site):
 
 
 def test_distribution_without_its_module_that_comes_is_a_failure(site):
-    """A package that is installed while it trades, and is broken, is told and disturbs nobody."""
+    """A broken package that is installed while the kernel trades is reported, and the others are not affected."""
     site.install("acme-alpha", {"acme_alpha.py": plugin()})
     first = load()
     site.install("acme-beta", {})
@@ -327,7 +327,7 @@ def test_distribution_without_its_module_that_comes_is_a_failure(site):
 
 
 def test_distribution_that_is_no_longer_allowed_goes(site):
-    """A narrower `plugins.allow` takes plugins away."""
+    """A narrower `plugins.allow` removes plugins."""
     site.install("acme-alpha", {"acme_alpha.py": plugin()})
     site.install("acme-beta", {"acme_beta.py": plugin(name="beta")})
     host = PluginHost.load(["acme-alpha"], previous=load())
@@ -336,7 +336,7 @@ def test_distribution_that_is_no_longer_allowed_goes(site):
 
 
 def test_name_may_move_to_another_distribution(site):
-    """A plugin that moves is taken at the latest with the next look."""
+    """A plugin that moves is loaded with the next reload at the latest."""
     site.install("acme-alpha", {"acme_alpha.py": plugin(name="a")})
     site.install("acme-beta", {"acme_beta.py": plugin(name="b")})
     first = load()
@@ -349,8 +349,8 @@ def test_name_may_move_to_another_distribution(site):
     assert third.kept == []
 
 
-def test_name_of_kept_plugin_is_not_taken_over(site):
-    """Who keeps its old code keeps its names too, whoever wants them."""
+def test_name_of_kept_plugin_cannot_be_taken(site):
+    """A distribution whose old code stays in use keeps its names, even if another registers them."""
     site.install("acme-alpha", {"acme_alpha.py": plugin(name="a")})
     site.install("acme-beta", {"acme_beta.py": plugin(name="b")})
     first = load()
@@ -367,7 +367,7 @@ def test_name_of_kept_plugin_is_not_taken_over(site):
 
 
 def test_modules_with_hooks_of_a_folder_are_plugins(folder):
-    """An operator's folder needs no packaging and no leave; helpers are no plugins and no failures."""
+    """An operator's folder needs no packaging and no `allow`; helpers are no plugins and no failures."""
     folder.write(
         {
             "folder_alpha.py": plugin("folder_helper.WORD", imports="import folder_helper"),
@@ -411,7 +411,7 @@ def test_folder_follows_its_modules(folder):
 
 
 def test_folder_follows_a_distribution_that_it_imports(site, folder):
-    """A class of a folder is made anew when its parent class in a plugin package was edited."""
+    """A class in a folder is imported again when its parent class in a plugin package was edited."""
     base = "from torghut_core import Strategy\nclass Base(Strategy):\n    WORD = 'one'\n"
     site.install("acme-alpha", {"acme_alpha.py": base + plugin(name="alpha")})
     folder.write({"folder_beta.py": plugin("self.WORD", imports="from acme_alpha import Base", base="Base")})
@@ -435,8 +435,8 @@ def test_folder_as_a_config_map_mounts_it_is_followed(tmp_path):
     assert words(load(first, folders=[mount.path])) == {"good": "two"}
 
 
-def test_distribution_in_a_folder_is_taken_once(folder):
-    """What was installed into a plugin folder comes by its entry point, if it is allowed, and not as a module too."""
+def test_distribution_in_a_folder_is_loaded_once(folder):
+    """A distribution installed into a plugin folder is loaded by its entry point, if allowed, and not as a module too."""
     folder.install("acme-alpha", {"acme_alpha.py": plugin()})
     folder.write({"folder_beta.py": plugin(name="beta")})
     host = load(folders=[folder.path])
@@ -449,7 +449,7 @@ def test_distribution_in_a_folder_is_taken_once(folder):
 
 
 def test_missing_folder_is_a_failure_and_nothing_else(site, tmp_path):
-    """A folder that is not there is named; the others load."""
+    """A missing folder is named; the others load."""
     site.install("acme-alpha", {"acme_alpha.py": plugin()})
     host = load(folders=[tmp_path / "nowhere"])
     assert words(host) == {"good": "one"}
@@ -459,7 +459,7 @@ def test_missing_folder_is_a_failure_and_nothing_else(site, tmp_path):
 
 
 def test_folder_that_vanishes_keeps_its_plugins(folder):
-    """A mount that is away for a moment takes no strategy with it."""
+    """A mount that is missing for a moment removes no strategy."""
     folder.write({"folder_alpha.py": plugin()})
     first = load(folders=[folder.path])
     folder.path.rename(folder.path.with_name("away"))
@@ -471,7 +471,7 @@ def test_folder_that_vanishes_keeps_its_plugins(folder):
 
 
 def test_folder_module_named_like_another_is_left_out(folder):
-    """A module whose name is taken is told, and the other one is never touched."""
+    """A module whose name is taken is reported, and the other one is not affected."""
     folder.write({"json.py": plugin(), "pydantic.py": plugin(), "folder_alpha.py": plugin()})
     pydantic = sys.modules["pydantic"]
     host = load(folders=[folder.path])
@@ -512,7 +512,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("files", "reason"), BROKEN.values(), ids=BROKEN)
 def test_broken_plugin_keeps_its_old_code(site, files, reason):
-    """Objects, modules and instances are those of before, the reason is told, and the next good edit is taken."""
+    """Objects, modules and instances are those of before, the reason is reported, and the next good edit is loaded."""
     site.install("acme-alpha", {ALPHA: plugin("helper.WORD", imports="from . import helper"), **_helper("one")})
     site.install("acme-beta", {"acme_beta.py": plugin(name="other")})
     first = load()
@@ -553,7 +553,7 @@ def _helper(word):
 
 
 def test_failed_code_is_not_tried_again_until_something_changes(site, tmp_path):
-    """Broken code runs once for each change and not at each look; what it lacked may be installed later."""
+    """Broken code runs once for each change and not at each load; what it lacked may be installed later."""
     site.install("acme-alpha", {"acme_alpha.py": plugin()})
     first = load()
     site.write({"acme_alpha.py": RUNS.format(str(tmp_path / "ran")) + "import zeta\n" + plugin("'two'")})
@@ -567,8 +567,8 @@ def test_failed_code_is_not_tried_again_until_something_changes(site, tmp_path):
     assert fourth.kept == []
 
 
-def test_plugin_that_was_broken_from_the_start_is_taken_when_it_is_mended(site):
-    """Who has no old code is a failure, and comes in with its first good version."""
+def test_plugin_that_was_broken_from_the_start_is_loaded_when_it_is_fixed(site):
+    """Without old code it is a failure, and is loaded with its first good version."""
     site.install("acme-alpha", {"acme_alpha.py": "1 / 0"})
     first = load()
     second = load(first)
@@ -581,13 +581,13 @@ def test_plugin_that_was_broken_from_the_start_is_taken_when_it_is_mended(site):
 
 
 def test_package_with_extension_loads_at_the_start(site):
-    """Compiled code is refused only where it would have to be imported twice."""
+    """Compiled code is refused only if it would have to be imported twice."""
     site.install("acme-alpha", {ALPHA: plugin(), FAST: ""})
     assert words(load()) == {"good": "one"}
 
 
 def test_package_with_a_source_waits_for_a_restart(site):
-    """What holds a source, stage or broker is not even imported."""
+    """A package with a source, stage or broker is not even imported."""
     site.install("acme-alpha", {"acme_alpha.py": SOURCE})
     first = load()
     site.write({"acme_alpha.py": "raise AssertionError\n"})
@@ -598,8 +598,8 @@ def test_package_with_a_source_waits_for_a_restart(site):
     ]
 
 
-def test_package_whose_parent_could_not_be_taken_is_kept(site):
-    """Code is never mixed: new code on an old parent class would have a digest that says otherwise."""
+def test_package_whose_parent_could_not_be_loaded_is_kept(site):
+    """Code is never mixed: new code on an old parent class would have the digest of other code."""
     site.install("acme-zeta", {"acme_zeta.py": plugin(name="zeta")})
     site.install("acme-alpha", {"acme_alpha.py": plugin()}, requires=["acme-zeta"])
     first = load()
@@ -612,8 +612,8 @@ def test_package_whose_parent_could_not_be_taken_is_kept(site):
     ]
 
 
-def test_package_whose_parent_never_worked_is_taken(site):
-    """Broken hooks of a package are no obstacle to those that need only its classes."""
+def test_package_whose_parent_never_worked_is_loaded(site):
+    """Broken hooks of a package do not stop those that need only its classes."""
     site.install("acme-zeta", {"acme_zeta.py": plugin().replace("@hookimpl", "")})
     text = plugin("'one'", imports="from acme_zeta import Good as Base", base="Base")
     site.install("acme-alpha", {"acme_alpha.py": text}, requires=["acme-zeta"])
@@ -625,7 +625,7 @@ def test_package_whose_parent_never_worked_is_taken(site):
 
 
 def test_interrupt_while_importing_puts_everything_back(site):
-    """Control-C in the middle of a load leaves the old modules in place."""
+    """Ctrl-C in the middle of a load leaves the old modules in place."""
     site.install("acme-alpha", {"acme_alpha.py": plugin()})
     site.install("acme-beta", {"acme_beta.py": plugin(name="beta")})
     first = load()
@@ -637,7 +637,7 @@ def test_interrupt_while_importing_puts_everything_back(site):
 
 
 def test_old_code_runs_while_the_new_is_imported(site):
-    """A load in a thread beside the loop does not hold up what trades."""
+    """A load in a thread beside the loop does not block trading."""
     site.install("acme-alpha", {"acme_alpha.py": plugin()})
     first = load()
     [registered] = first.plugins()
@@ -660,7 +660,7 @@ def test_old_code_runs_while_the_new_is_imported(site):
     assert words(loaded[0]) == {"good": "two"}
 
 
-def test_editable_finder_goes_on_working(tmp_path, site):
+def test_editable_finder_still_works(tmp_path, site):
     """Packages found by a finder of their installer, and not on the path, are imported afresh by it."""
     tree = Site(tmp_path / "tree")
     tree.write({"acme_alpha.py": plugin()})
@@ -690,7 +690,7 @@ def open_files():
     return len(list(listed.iterdir())) if listed.is_dir() else 0
 
 
-def test_500_reloads_leave_nothing_over(site, folder):
+def test_500_reloads_leave_nothing_behind(site, folder):
     """Old code becomes garbage: no module, thread, file or finder is left, and memory grows by less than 5 %."""
     site.install("acme-alpha", PACKAGE)
     folder.write({"folder_beta.py": plugin(name="beta")})

@@ -98,7 +98,7 @@ def test_state_that_is_not_taken_leaves_the_old_code(coded, flip_host):
     assert type(strategy(loop, "b")) is New
     assert status.problems == [
         (
-            "strategy 'a': the state of the old code was not taken over: ValueError: New reads state version 2, not 1"
+            "strategy 'a': the new code did not accept the state of the old: ValueError: New reads state version 2, not 1"
             " (the old code stays in use; edit the plugin)"
         )
     ]

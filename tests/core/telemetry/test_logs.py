@@ -53,8 +53,8 @@ def test_third_party_plugin_logs_like_ours(capsys, plugin_module, is_loaded_firs
     assert "ebb" not in logged
 
 
-def test_verbose_is_for_what_is_ours(capsys):
-    """With `-v` plugins tell more; libraries warn as before, but for what they also raise."""
+def test_verbose_is_for_plugins_and_not_for_libraries(capsys):
+    """With `-v` plugins log more; libraries warn as before, except of what they also raise."""
     logs.set_level("info")
     logging.getLogger("torghut_sources.sea").info("low tide")
     logging.getLogger("httpx").info("asked")
