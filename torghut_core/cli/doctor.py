@@ -24,7 +24,7 @@ from torghut_core.execution.controls import POLL_SECONDS, ROW, Control, Controls
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.plugin_host import PluginHost
-from torghut_core.ports import Broker, Sink, Source
+from torghut_core.ports import Connected
 from torghut_core.timestamps import format_timestamp
 
 HINTS: Mapping[str, str] = {
@@ -236,7 +236,7 @@ def _environment(pipelines: Iterable[Pipeline], host: PluginHost) -> Iterator[Fi
     }
     for kind, name in sorted(uses, key=lambda use: (KINDS.index(use[0]), use[1])):
         plugin = host.registry[kind][name].cls
-        assert issubclass(plugin, Source | Broker | Sink)
+        assert issubclass(plugin, Connected)
         if not plugin.settings and not plugin.secrets:
             continue
         detail, problems = _asked(plugin.settings, plugin.secrets)

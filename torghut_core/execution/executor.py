@@ -26,7 +26,7 @@ import itertools
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from decimal import Decimal
 from random import Random
@@ -38,7 +38,6 @@ from torghut_core.errors import DuplicateOrder, NotSent, OrderRefused, Throttled
 from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import (
     Account,
-    Decision,
     Intent,
     Order,
     OrderEvent,
@@ -47,7 +46,7 @@ from torghut_core.model.trading import (
     Report,
     TimeInForce,
 )
-from torghut_core.ports import Broker
+from torghut_core.ports import Broker, OrderEntry
 from torghut_core.telemetry import logs
 
 ATTEMPTS = 6
@@ -77,7 +76,7 @@ class Task(msgspec.Struct):
     was_told: bool = False
 
 
-class Executor(Broker):
+class Executor(OrderEntry):
     """Stands before the broker of a real venue, and does not wait.
 
     Parameters
@@ -104,8 +103,6 @@ class Executor(Broker):
         backoff: float = 0.1,
         threads: int = THREADS,
     ) -> None:
-        super().__init__(broker.params)
-        self.capabilities = broker.capabilities  # type: ignore[misc]  # of the broker that it stands for
         self.day_zone = broker.day_zone
         self.unresolved: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
@@ -134,12 +131,8 @@ class Executor(Broker):
 
     # What the loop asks; nothing here waits.
 
-    def objection(self, decision: Decision) -> str:
-        """See `Broker.objection`."""
-        return self._broker.objection(decision)
-
     def usual_time_in_force(self, symbol: str) -> TimeInForce:
-        """See `Broker.usual_time_in_force`."""
+        """See `OrderEntry.usual_time_in_force`."""
         return self._broker.usual_time_in_force(symbol)
 
     def fee_in_kind(self, symbol: str) -> Decimal:
@@ -205,10 +198,6 @@ class Executor(Broker):
         """Positions when the venue was last asked."""
         return self._positions
 
-    def orders(self) -> Sequence[Order]:
-        """Not known here: the reconciler asks the venue."""
-        raise NotImplementedError
-
     def updates(self) -> list[Report | OrderStatus]:
         """What became known since the last call: of our own requests first, since they came before the venue's news."""
         theirs = self._broker.updates()
@@ -220,10 +209,6 @@ class Executor(Broker):
             if type(each) is OrderStatus and is_done(each.order.state):
                 self.forget(each.order.intent.client_order_id)
         return news
-
-    def health(self) -> list[str]:
-        """See `Broker.health`."""
-        return self._broker.health()
 
     @property
     def unresolved_symbols(self) -> dict[str, str]:

@@ -5,12 +5,12 @@ the catalog uses that name, with its validated `Params`, when a generation is bu
 instance directly.
 """
 
-from torghut_core.ports.broker import Broker, Capabilities
-from torghut_core.ports.connection import Closed, Connection, Metric, SignalReader, Universe
+from torghut_core.ports.broker import Broker, Capabilities, OrderEntry
+from torghut_core.ports.connection import Closed, Connected, Connection, Metric, SignalReader, Universe
 from torghut_core.ports.observer import Observer
 from torghut_core.ports.plugin import API_VERSION, Params, Plugin, param
 from torghut_core.ports.risk import Advisor, OpenOrder, RiskContext, RiskRule
-from torghut_core.ports.source import LaneKeeper, Sink, Source
+from torghut_core.ports.source import Endpoint, LaneKeeper, Sink, Source
 from torghut_core.ports.stores import Journal, SignalStore
 from torghut_core.ports.strategy import AccountView, Context, Strategy
 
@@ -21,13 +21,16 @@ __all__ = [
     "Broker",
     "Capabilities",
     "Closed",
+    "Connected",
     "Connection",
     "Context",
+    "Endpoint",
     "Journal",
     "LaneKeeper",
     "Metric",
     "Observer",
     "OpenOrder",
+    "OrderEntry",
     "Params",
     "Plugin",
     "RiskContext",

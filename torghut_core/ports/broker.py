@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -22,11 +22,7 @@ from torghut_core.model.trading import (
     Report,
     TimeInForce,
 )
-from torghut_core.ports.connection import Connection
-from torghut_core.ports.plugin import Plugin
-
-if TYPE_CHECKING:
-    from torghut_core.environment import Environment
+from torghut_core.ports.connection import Connected, Connection
 
 
 class Capabilities(msgspec.Struct, frozen=True):
@@ -41,7 +37,51 @@ class Capabilities(msgspec.Struct, frozen=True):
     """Fills come from the event stream, through `Broker.advance`, and money is not real."""
 
 
-class Broker(Plugin, ABC):
+class OrderEntry(ABC):
+    """What the trading loop holds: orders go out here, and updates come back. Nothing waits for a network.
+
+    A simulated broker is held as it is; in front of the broker of a real venue stands the kernel's executor.
+    """
+
+    day_zone: str = "UTC"
+    """Zone (IANA name) at whose midnight the account's day begins."""
+
+    def usual_time_in_force(self, symbol: str) -> TimeInForce:
+        """How long an order in a symbol works where its strategy does not say."""
+        del symbol
+        return TimeInForce.DAY
+
+    @abstractmethod
+    def submit(self, intent: Intent) -> OrderStatus | None:
+        """Place an order, and give what the venue answers. The same `client_order_id` again makes no second order.
+
+        A simulated broker answers in `updates`, takes the same order again in silence, and returns None.
+        """
+
+    @abstractmethod
+    def cancel(self, client_order_id: str) -> None:
+        """Ask that an order be canceled; one that is unknown or done changes nothing. The outcome is an update."""
+
+    @abstractmethod
+    def account(self) -> Account:
+        """The account now."""
+
+    @abstractmethod
+    def updates(self) -> Sequence[Report | OrderStatus]:
+        """What became known since the last call, oldest first; empty when nothing happened. Never waits.
+
+        A real venue gives statuses: they may come twice, late or not at all.
+        """
+
+    def advance(self, batch: Batch, first: int, stop: int) -> None:
+        """Show a simulated broker the events at positions `first` to `stop` - 1, once and in order.
+
+        Orders submitted before the call meet these events, and no earlier one. Does nothing for a real venue.
+        """
+        del batch, first, stop
+
+
+class Broker(Connected, OrderEntry):
     """Orders out, news in. The truth about orders is here; the audit database only knows what was intended.
 
     A simulated broker (`Capabilities.simulated`) lives in the loop's thread and takes what is asked at once. A real
@@ -53,15 +93,6 @@ class Broker(Plugin, ABC):
 
     capabilities: ClassVar[Capabilities]
 
-    secrets: ClassVar[tuple[str, ...]] = ()
-    """Names of the secrets that `connect` asks for."""
-
-    settings: ClassVar[tuple[type[Environment], ...]] = ()
-    """What it reads of the environment; `torghut doctor` looks whether it is right."""
-
-    day_zone: str = "UTC"
-    """Zone (IANA name) at whose midnight the account's day begins."""
-
     def connect(self, connection: Connection) -> None:
         """Reach the venue and begin to listen; called once, before anything else is asked. Simulated ones need nothing.
 
@@ -70,9 +101,6 @@ class Broker(Plugin, ABC):
         SettingsError : a secret is missing.
         VenueError : the venue cannot be reached, or refuses the keys.
         """
-
-    def close(self) -> None:
-        """Let go of connections and threads; closing twice is harmless."""
 
     def objection(self, decision: Decision) -> str:
         """Why the venue does not take such an order, before it is asked; "" when it does.
@@ -89,26 +117,10 @@ class Broker(Plugin, ABC):
             return f"fraction {decision.quantity}"
         return ""
 
-    def usual_time_in_force(self, symbol: str) -> TimeInForce:
-        """How long an order in a symbol works where its strategy does not say."""
-        del symbol
-        return TimeInForce.DAY
-
     def fee_in_kind(self, symbol: str) -> Decimal:
         """The largest share of the units bought that the venue keeps as its fee; 0 where fees are paid in money."""
         del symbol
         return ZERO
-
-    @abstractmethod
-    def submit(self, intent: Intent) -> OrderStatus | None:
-        """Place an order, and give what the venue answers. The same `client_order_id` again makes no second order.
-
-        A simulated broker answers in `updates`, takes the same order again in silence, and returns None.
-        """
-
-    @abstractmethod
-    def cancel(self, client_order_id: str) -> None:
-        """Ask that an order be canceled; one that is unknown or done changes nothing. The outcome is an update."""
 
     @abstractmethod
     def replace(
@@ -138,27 +150,6 @@ class Broker(Plugin, ABC):
     def positions(self) -> dict[str, Position]:
         """Position by symbol; flat ones may be left out."""
 
-    @abstractmethod
-    def account(self) -> Account:
-        """The account now."""
-
-    def clock(self) -> int | None:
-        """The venue's time, ns; None where it has none of its own."""
-        return None
-
-    @abstractmethod
-    def updates(self) -> Sequence[Report | OrderStatus]:
-        """What became known since the last call, oldest first; empty when nothing happened. Never waits.
-
-        A real venue gives statuses: they may come twice, late or not at all.
-        """
-
     def health(self) -> list[str]:
         """Why it may not hear of what happens at the venue; empty when it does."""
         return []
-
-    def advance(self, batch: Batch, first: int, stop: int) -> None:
-        """Show a simulated broker the events at positions `first` to `stop` - 1, once and in order.
-
-        Orders submitted before the call meet these events, and no earlier one. Does nothing for a real venue.
-        """

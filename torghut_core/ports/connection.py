@@ -5,13 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import msgspec
 import pydantic
 
+from torghut_core.ports.plugin import Plugin
+
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from torghut_core.environment import Environment
 
 
 class Universe(ABC):
@@ -85,6 +89,27 @@ class Closed(msgspec.Struct, frozen=True):
 
     reason: str
     error_class: str
+
+
+class Connected(Plugin):
+    """A plugin that reaches out of the process: a broker, a source or a sink."""
+
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """Names of the secrets that `connect` asks for."""
+
+    settings: ClassVar[tuple[type[Environment], ...]] = ()
+    """What it reads of the environment; `torghut doctor` checks it."""
+
+    def connect(self, connection: Connection) -> None:
+        """Take what it needs; called once, before anything else is asked of it. Does not wait for a network.
+
+        Raises
+        ------
+        SettingsError : a setting or secret is missing or wrong.
+        """
+
+    def close(self) -> None:
+        """Let go of connections and threads; closing twice is harmless."""
 
 
 Metric: TypeAlias = float | Mapping[str, float]

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torghut_core.errors import InputError
 from torghut_core.model.market import Batch, Message
-from torghut_core.ports.connection import Closed, Connection, Metric
-from torghut_core.ports.plugin import Plugin
-
-if TYPE_CHECKING:
-    from torghut_core.environment import Environment
+from torghut_core.ports.connection import Closed, Connected, Metric
 
 
 class LaneKeeper(ABC):
@@ -31,7 +27,19 @@ class LaneKeeper(ABC):
         """
 
 
-class Source(Plugin, ABC):
+class Endpoint(Connected):
+    """An end of a pipeline, a source or a sink: it reports why it makes no progress, and its numbers."""
+
+    def gates(self) -> Mapping[str, Closed | None]:
+        """What has to be so for it to make progress, by name; None where it is. Empty where nothing can be wrong."""
+        return {}
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Numbers by name without ``torghut_``; counters end in ``_total``."""
+        return {}
+
+
+class Source(Endpoint, ABC):
     """Where events come from: an asynchronous iterator of batches.
 
     A live one may lose its connection at any time: it finds it again by itself, fills the gap, and tells meanwhile by
@@ -45,28 +53,11 @@ class Source(Plugin, ABC):
     """It reads tapes: `torghut replay` uses it and sets its parameters `paths`, `speed`, `on_bad_row` and `follow`. It can
     wait, so the loop waits for the signal store and never skips a row that could not be stored."""
 
-    secrets: ClassVar[tuple[str, ...]] = ()
-    """Names of the secrets that `connect` asks for."""
-
-    settings: ClassVar[tuple[type[Environment], ...]] = ()
-    """What it reads of the environment; `torghut doctor` looks whether it is right."""
-
     has_lanes: ClassVar[bool] = False
     """Its batches are of lanes, which it asks `keeper` for. Only pipelines without a broker take such a source."""
 
     keeper: LaneKeeper | None = None
     """Set by the kernel, before `batches` is called, where it keeps the state of lanes."""
-
-    def connect(self, connection: Connection) -> None:
-        """Take what it needs; called once, before `batches` or `messages`, where it is to reach out. Does not wait.
-
-        Raises
-        ------
-        SettingsError : a setting or secret is missing or wrong.
-        """
-
-    def close(self) -> None:
-        """Let go of connections and threads; closing twice is harmless."""
 
     @abstractmethod
     def batches(self, size: int) -> AsyncIterator[Batch]:
@@ -134,34 +125,9 @@ class Source(Plugin, ABC):
     def commit(self, cursor: dict[str, Any]) -> None:
         """What came before this cursor is stored for good: where the source keeps that itself, it need not give it again."""
 
-    def gates(self) -> Mapping[str, Closed | None]:
-        """What has to be so for it to make progress, by name; None where it is. Empty where nothing can be wrong."""
-        return {}
 
-    def metrics(self) -> Mapping[str, Metric]:
-        """Numbers by name without ``torghut_``; counters end in ``_total``."""
-        return {}
-
-
-class Sink(Plugin, ABC):
-    """Where events go: a bus. It takes them in order, and gives no order up."""
-
-    secrets: ClassVar[tuple[str, ...]] = ()
-    """Names of the secrets that `connect` asks for."""
-
-    settings: ClassVar[tuple[type[Environment], ...]] = ()
-    """What it reads of the environment; `torghut doctor` looks whether it is right."""
-
-    def connect(self, connection: Connection) -> None:
-        """Take what it needs; called once, before anything is sent. Does not wait.
-
-        Raises
-        ------
-        SettingsError : a setting or secret is missing or wrong.
-        """
-
-    def close(self) -> None:
-        """Let go; what was not flushed may be lost. Closing twice is harmless."""
+class Sink(Endpoint, ABC):
+    """Where events go: a bus. It keeps their order. `close` may lose what was not flushed."""
 
     @abstractmethod
     async def send(self, messages: Sequence[Message]) -> None:
@@ -180,11 +146,3 @@ class Sink(Plugin, ABC):
         ------
         StateError : it cannot be.
         """
-
-    def gates(self) -> Mapping[str, Closed | None]:
-        """As `Source.gates`."""
-        return {}
-
-    def metrics(self) -> Mapping[str, Metric]:
-        """As `Source.metrics`."""
-        return {}

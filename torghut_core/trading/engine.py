@@ -42,7 +42,7 @@ from torghut_core.model.trading import (
     money,
 )
 from torghut_core.plugin_host.watchdog import FROM_PLUGINS, Watchdog
-from torghut_core.ports import AccountView, Broker, Context, Journal, RiskContext
+from torghut_core.ports import AccountView, Context, Journal, OrderEntry, RiskContext
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE, SECOND
 from torghut_core.trading.books import Books
@@ -92,7 +92,7 @@ class Engine(AccountView):
         audit: Journal,
         gates: Gates,
         *,
-        executor: Broker | None = None,
+        executor: OrderEntry | None = None,
         permits: Callable[[Intent], str] | None = None,
         allow_shorts: bool = False,
         on_trouble: Callable[[], None] = lambda: None,
@@ -117,7 +117,7 @@ class Engine(AccountView):
         self._lines: list[str] = []
         self._flattened: dict[tuple[str, str], int] = {}
         """When a position was last closed for an operator, by strategy and symbol, ns."""
-        broker = executor or self._broker
+        broker: OrderEntry = executor or self._broker
         self.books = Books(
             account_label,
             audit,

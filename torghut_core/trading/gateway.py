@@ -19,7 +19,7 @@ import msgspec
 from torghut_core.model.market import Batch
 from torghut_core.model.order_state import TRANSITIONS
 from torghut_core.model.trading import Account, Intent, OrderEvent, OrderState, Purpose, Report
-from torghut_core.ports import Broker, Context
+from torghut_core.ports import Context, OrderEntry
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import from_datetime, to_datetime
 from torghut_core.trading.books import Books, WorkingOrder
@@ -46,7 +46,7 @@ class Gateway(ABC):
     own_events: ClassVar[tuple[OrderEvent, ...]] = ()
     """Reports of our own requests: ignored where the order has since moved on."""
 
-    def __init__(self, broker: Broker, books: Books) -> None:
+    def __init__(self, broker: OrderEntry, books: Books) -> None:
         self.books = books
         self.at = 0
         self.last_account = broker.account()
@@ -180,7 +180,7 @@ class SimulatedGateway(Gateway):
 
     is_simulated = True
 
-    def __init__(self, broker: Broker, books: Books, permits: Callable[[Intent], str] | None = None) -> None:
+    def __init__(self, broker: OrderEntry, books: Books, permits: Callable[[Intent], str] | None = None) -> None:
         super().__init__(broker, books)
         self._permits = permits
 
@@ -214,7 +214,7 @@ class VenueGateway(Gateway):
     is_simulated = False
     own_events = (OrderEvent.SUBMIT, OrderEvent.CANCEL_REJECTED, OrderEvent.REPLACE_REJECTED)
 
-    def __init__(self, broker: Broker, books: Books) -> None:
+    def __init__(self, broker: OrderEntry, books: Books) -> None:
         super().__init__(broker, books)
         self.outbox: list[Intent] = []
 

@@ -127,11 +127,9 @@ class TestRecorded:
             Decimal("103529.24"),
         )
 
-    def test_positions_and_clock(self):
-        """A position by its symbol; the venue's time to the nanosecond."""
+    def test_positions(self):
+        """A position by its symbol."""
         assert wire.positions_of(REST["position_list"]) == {"AAPL": Position(Decimal(5), Decimal("100.0"))}
-        assert wire.clock_of(REST["clock_open"]) == parse_timestamp("2022-04-28T18:07:04.451420928Z")
-        assert wire.clock_of(REST["clock_closed"]) == parse_timestamp("2024-07-18T08:10:33.389152169Z")
 
 
 # Orders

@@ -328,10 +328,6 @@ class Alpaca(Broker):
         account = _read(self._venue.get("/account"), wire.read_account)
         return wire.account_of(account, use_margin=self.params.use_margin)
 
-    def clock(self) -> int:
-        """The venue's time, ns."""
-        return _read(self._venue.get("/clock"), wire.clock_of)
-
     def sessions(self, first: int, last: int) -> list[tuple[int, int]]:
         """Open and close of the sessions of equities that lie between two times, or reach into that; all ns."""
         days = [to_datetime(at).astimezone(NEW_YORK).date().isoformat() for at in (first, last)]

@@ -132,10 +132,6 @@ class _WirePosition(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     side: str = "long"
 
 
-class _WireClock(msgspec.Struct, frozen=True, gc=False):
-    timestamp: str
-
-
 class _WireSession(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     date: str
     open: str
@@ -367,16 +363,6 @@ def positions_of(message: Any) -> dict[str, Position]:
             raise ValueError(f"a position in {held.symbol} that is not finite")
         positions[symbol_of(held.symbol, held.asset_class)] = Position(quantity, held.avg_entry_price)
     return positions
-
-
-def clock_of(message: Any) -> int:
-    """The venue's time, ns.
-
-    Raises
-    ------
-    ValueError : no time in it.
-    """
-    return parse_timestamp(_read(message, _WireClock).timestamp)
 
 
 def sessions_of(message: Any, zone: ZoneInfo) -> list[tuple[int, int]]:
