@@ -1,4 +1,4 @@
-"""The commands, as a stranger types them: in a process of their own, on real files."""
+"""The commands, as a user types them: in a process of their own, on real files."""
 
 import hashlib
 import json
@@ -36,8 +36,8 @@ def torghut(*arguments, env=None, cwd=None):
     )
 
 
-def told(*arguments, **more):
-    """What a command that is done prints with --json."""
+def printed(*arguments, **more):
+    """What a command that succeeds prints with --json."""
     done = torghut(*arguments, "--json", **more)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -55,7 +55,7 @@ def tape(tmp_path_factory):
 def replayed(tape, tmp_path_factory):
     """A state directory with one replay in it, and what the replay printed."""
     state = tmp_path_factory.mktemp("replayed") / "state"
-    return state, told("replay", tape, "--catalog", CATALOG, "--state", state)
+    return state, printed("replay", tape, "--catalog", CATALOG, "--state", state)
 
 
 def test_replay_prints_the_contracts_object(replayed):
@@ -76,7 +76,7 @@ def test_swap_to_an_equivalent_catalog_keeps_the_digest(replayed, tape, tmp_path
     other = tmp_path / "other.yaml"
     other.write_text(f"# moved\nstrategies:\n{strategies}\n{head}")
     swaps = [f"--swap-at={event}:{other}" for event in (0, 1, 25_000, 39_999, 10**9)]
-    again = told("replay", tape, "--catalog", CATALOG, "--state", tmp_path / "state", "--batch-size", 997, *swaps)
+    again = printed("replay", tape, "--catalog", CATALOG, "--state", tmp_path / "state", "--batch-size", 997, *swaps)
     assert {key: again[key] for key in ("digest", "decisions", "fills")} == {
         key: result[key] for key in ("digest", "decisions", "fills")
     }
@@ -89,7 +89,7 @@ def test_swap_takes_up_another_catalog(replayed, tape, tmp_path):
     other.write_text(CATALOG.read_text().replace("name: ema-cross-es", "name: another"))
     swap = f"--swap-at=20000:{other}"
     one, two = (
-        told("replay", tape, "--catalog", CATALOG, "--state", tmp_path / name, swap, "--batch-size", size)
+        printed("replay", tape, "--catalog", CATALOG, "--state", tmp_path / name, swap, "--batch-size", size)
         for name, size in (("one", 65_536), ("two", 313))
     )
     assert one["digest"] == two["digest"] != result["digest"]
@@ -100,7 +100,7 @@ def test_swap_takes_up_another_catalog(replayed, tape, tmp_path):
 def test_batch_size_changes_nothing(replayed, tape, tmp_path, size):
     """Any batch size gives the same digest, counts and equity."""
     _, result = replayed
-    again = told("replay", tape, "--catalog", CATALOG, "--state", tmp_path, "--batch-size", size)
+    again = printed("replay", tape, "--catalog", CATALOG, "--state", tmp_path, "--batch-size", size)
     for key in set(result) - {"seconds", "events_per_second", "generation"}:
         assert again[key] == result[key], key
 
@@ -108,7 +108,7 @@ def test_batch_size_changes_nothing(replayed, tape, tmp_path, size):
 def test_digest_does_not_depend_on_hash_seed_or_earlier_runs(replayed, tape):
     """The digest is the same for the same input on any run and any PYTHONHASHSEED."""
     state, result = replayed
-    again = told("replay", tape, "--catalog", CATALOG, "--state", state, env={"PYTHONHASHSEED": "4711"})
+    again = printed("replay", tape, "--catalog", CATALOG, "--state", state, env={"PYTHONHASHSEED": "4711"})
     assert again["digest"] == result["digest"]
     assert again["generation"] == result["generation"] + 1
 
@@ -118,19 +118,19 @@ def test_export_writes_each_row_once(replayed, tape, tmp_path, table):
     """What two replays of one tape stored is exported without duplicates."""
     state, result = replayed
     out = tmp_path / "out.parquet"
-    assert told("signals", "export", "--table", table, "--out", out, "--state", state)["rows"] == result[table]
+    assert printed("signals", "export", "--table", table, "--out", out, "--state", state)["rows"] == result[table]
     rows = pq.read_table(out).select(["symbol", "event_ts", "window_size", "seq"])
     assert rows.num_rows == rows.group_by(rows.column_names).aggregate([]).num_rows == result[table]
 
 
-def test_explain_tells_the_whole_story(replayed):
-    """One command answers why it was decided and what became of it."""
+def test_explain_shows_the_whole_story(replayed):
+    """One command answers why it was decided, and what its order did."""
     state, _ = replayed
     with sqlite3.connect(f"file:{state / 'audit.db'}?mode=ro", uri=True) as database:
         ((key, account),) = database.execute(
             "select decision_hash, account from trade_decisions where status = 'allowed' limit 1"
         )
-    found = told("explain", key, "--state", state)
+    found = printed("explain", key, "--state", state)
     assert found["decision"]["account"] == account
     assert {"code", "value", "limit", "outcome"} <= set(found["verdicts"][0])
     assert found["generation"]["strategy"]["params"]
@@ -167,7 +167,7 @@ def test_audit_verify_finds_nothing_in_an_honest_book_and_names_an_edit(replayed
     import shutil
 
     state, _ = replayed
-    assert told("audit", "verify", "--state", state) == {"intact": True, "findings": []}
+    assert printed("audit", "verify", "--state", state) == {"intact": True, "findings": []}
     copy = tmp_path / "state"
     shutil.copytree(state, copy)
     with sqlite3.connect(copy / "audit.db") as database:
@@ -198,8 +198,8 @@ def test_quotes_trades_and_bars_are_merged(tmp_path):
     catalog.write_text(
         CATALOG.read_text().replace("[ES]", '["BTC/USDT"]').replace("calendars: {ES: CMES}", "calendars: {}")
     )
-    result = told("replay", *tapes, "--catalog", catalog, "--state", tmp_path / "s")
-    backwards = told("replay", *reversed(tapes), "--catalog", catalog, "--state", tmp_path / "t")
+    result = printed("replay", *tapes, "--catalog", catalog, "--state", tmp_path / "s")
+    backwards = printed("replay", *reversed(tapes), "--catalog", catalog, "--state", tmp_path / "t")
     assert result["events"] == sum(pq.read_metadata(path).num_rows for path in tapes)
     assert result["digest"] == backwards["digest"]
 
@@ -272,7 +272,7 @@ def test_bad_setting_is_named(tmp_path):
 
 
 def test_second_process_is_kept_out_of_a_state_directory(tape, tmp_path):
-    """Two processes never share a state directory; the second is told who has it."""
+    """Two processes never share a state directory; the second one is refused, and says who has it."""
     from torghut_core.installation.state_directory import StateDirectory
 
     with StateDirectory(tmp_path / "s"):
@@ -292,7 +292,7 @@ def test_full_disk_is_a_clear_error_and_the_state_stays_readable(replayed, tape,
     assert done.returncode == 1, done.stderr
     assert "error:" in done.stderr
     assert "Traceback" not in done.stderr
-    assert told("audit", "verify", "--state", copy)["intact"]
+    assert printed("audit", "verify", "--state", copy)["intact"]
 
 
 def test_plugin_list_names_a_broken_plugin_and_loads_the_rest(tmp_path):
@@ -303,7 +303,7 @@ def test_plugin_list_names_a_broken_plugin_and_loads_the_rest(tmp_path):
     (package / "acme_broken.py").write_text("raise RuntimeError('made in a hurry')\n")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-broken\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[torghut]\nacme-broken = acme_broken\n")
-    listed = told("plugin", "list", env={"PYTHONPATH": str(package)})
+    listed = printed("plugin", "list", env={"PYTHONPATH": str(package)})
     assert [failure["distribution"] for failure in listed["failures"]] == ["acme-broken"]
     assert "made in a hurry" in listed["failures"][0]["reason"]
     assert {"macd-rsi", "simulated", "replay", "microbars"} <= {plugin["name"] for plugin in listed["plugins"]}
@@ -326,23 +326,23 @@ def test_plugin_folder_is_a_source_of_plugins_for_every_command(tape, tmp_path):
     catalog = tmp_path / "catalog.yaml"
     catalog.write_text(CATALOG.read_text().replace("use: ema-cross", "use: mine"))
     env = {"TORGHUT_PLUGIN_PATH": str(folder)}
-    assert "mine" in {plugin["name"] for plugin in told("plugin", "list", env=env)["plugins"]}
-    assert told("catalog", "validate", catalog, env=env)["valid"]
-    result = told("replay", tape, "--catalog", catalog, "--state", tmp_path / "state", env=env)
+    assert "mine" in {plugin["name"] for plugin in printed("plugin", "list", env=env)["plugins"]}
+    assert printed("catalog", "validate", catalog, env=env)["valid"]
+    result = printed("replay", tape, "--catalog", catalog, "--state", tmp_path / "state", env=env)
     assert result["decisions"] > 0
     assert torghut("catalog", "validate", catalog).returncode == 2
 
 
 def test_validate_and_schema_agree_on_the_example(tmp_path):
     """The example catalog is valid, and its keys are those of the published schema."""
-    assert told("catalog", "validate", CATALOG)["valid"]
+    assert printed("catalog", "validate", CATALOG)["valid"]
     schema = json.loads(torghut("catalog", "schema").stdout)
     assert set(yaml.safe_load(CATALOG.read_text())) <= set(schema["properties"])
 
 
-def test_doctor_is_well_here_and_says_what_is_not(tmp_path):
+def test_doctor_finds_no_problem_here_and_says_what_is_wrong(tmp_path):
     """A sound installation passes; a broken catalog is named with the command that shows more."""
-    assert told("doctor", "--catalog", CATALOG, "--state", tmp_path / "s")["ok"]
+    assert printed("doctor", "--catalog", CATALOG, "--state", tmp_path / "s")["ok"]
     broken = tmp_path / "broken.yaml"
     broken.write_text("version: 1\nstrategys: []\n")
     done = torghut("doctor", "--catalog", broken, "--state", tmp_path / "s")
@@ -367,19 +367,19 @@ def register_risk_rules(register):
 """
 
 
-def test_explain_verifies_and_tells_what_edited_code_says(tape, tmp_path):
-    """What was said is found again; a rule that was edited since is told line by line, with exit code 1."""
+def test_explain_verifies_and_shows_what_edited_code_says(tape, tmp_path):
+    """The verdicts are found again; a rule that was edited since is listed line by line, with exit code 1."""
     plugins, state, catalog = tmp_path / "plugins", tmp_path / "state", tmp_path / "catalog.yaml"
     plugins.mkdir()
     (plugins / "wary.py").write_text(RULE)
     content = yaml.safe_load(CATALOG.read_text())
     catalog.write_text(yaml.safe_dump(content | {"risk": [*content.get("risk", []), {"use": "wary"}]}))
     env = {"TORGHUT_PLUGIN_PATH": str(plugins)}
-    told("replay", tape, "--catalog", catalog, "--state", state, env=env)
+    printed("replay", tape, "--catalog", catalog, "--state", state, env=env)
     with closing(sqlite3.connect(state / "audit.db")) as database:
         keys = [key for (key,) in database.execute("select decision_hash from trade_decisions order by id limit 200")]
     for key in keys[:: len(keys) // 3]:
-        found = told("explain", key, "--verify", "--state", state, env=env)["verification"]
+        found = printed("explain", key, "--verify", "--state", state, env=env)["verification"]
         assert found == {"is_same": True, "differences": [], "notes": []}
     (plugins / "wary.py").write_text(RULE.replace("1000", "10"))
     done = torghut("explain", keys[0], "--verify", "--state", state, env=env)
@@ -405,10 +405,10 @@ def test_decision_of_an_older_version_cannot_be_verified(replayed, tmp_path):
 
 
 def test_stop_and_release_where_nothing_runs(tmp_path):
-    """They are written down for the next start, and doctor tells who, why and how to go on."""
+    """They are written down for the next start, and doctor says who, why and how to release it."""
     state = tmp_path / "state"
-    told("db", "upgrade", "--state", state)
-    done = told("kill", "--reason", "fat finger", "--state", state)
+    printed("db", "upgrade", "--state", state)
+    done = printed("kill", "--reason", "fat finger", "--state", state)
     assert (done["control"]["state"], done["running"], done["problems"]) == ("halted", False, [])
     assert sorted(done["written"]) == ["database", "file"]
     text = torghut("doctor", "--state", state)
@@ -416,10 +416,12 @@ def test_stop_and_release_where_nothing_runs(tmp_path):
     assert "halted: fat finger (" in text.stdout
     assert "torghut unkill" in text.stdout
     assert (
-        told("unkill", "--reason", "news", "--to", "reduce_only", "--state", state)["control"]["state"] == "reduce_only"
+        printed("unkill", "--reason", "news", "--to", "reduce_only", "--state", state)["control"]["state"]
+        == "reduce_only"
     )
-    assert "the next start will heed it" in torghut("unkill", "--reason", "all well", "--state", state).stdout
-    assert told("doctor", "--state", state)["ok"]
+    done = torghut("unkill", "--reason", "all well", "--state", state)
+    assert done.stdout.endswith("No kernel is running. The change will apply at the next start.\n")
+    assert printed("doctor", "--state", state)["ok"]
 
 
 @pytest.fixture
@@ -444,26 +446,26 @@ def running(tape, tmp_path):
 
 def test_one_command_says_whether_it_is_safe_while_it_runs(running):
     """Doctor asks the kernel and verifies the audit log beside it; a stop makes it unwell until the release."""
-    checks = {each["subject"]: each for each in told("doctor", "--state", running)["checks"]}
+    checks = {each["subject"]: each for each in printed("doctor", "--state", running)["checks"]}
     assert "broker simulated" in checks["kernel"]["detail"]
     assert {"kernel, loop", "kernel, venue", "kernel, database", "kernel, control"} <= checks.keys()
     assert "the hash chain is intact" in checks["audit"]["detail"]
-    assert checks["signal store"]["detail"] == "in use: left alone"
-    done = told("kill", "--reason", "drill", "--state", running)
-    assert (done["running"], done["heeded"], done["orders_working"]) == (True, True, 0)
-    unwell = torghut("doctor", "--json", "--state", running)
-    assert unwell.returncode == 1
-    failed = {each["subject"]: each["detail"] for each in json.loads(unwell.stdout)["checks"] if not each["is_well"]}
+    assert checks["signal store"]["detail"].startswith("in use")
+    done = printed("kill", "--reason", "drill", "--state", running)
+    assert (done["running"], done["confirmed"], done["orders_working"]) == (True, True, 0)
+    doctor = torghut("doctor", "--json", "--state", running)
+    assert doctor.returncode == 1
+    failed = {each["subject"]: each["detail"] for each in json.loads(doctor.stdout)["checks"] if not each["is_ok"]}
     assert failed.keys() == {"kernel, control", "control"}
     assert all("halted: drill (" in detail for detail in failed.values())
-    assert told("unkill", "--reason", "over", "--state", running)["control"]["state"] == "running"
+    assert printed("unkill", "--reason", "over", "--state", running)["control"]["state"] == "running"
     until = time.monotonic() + 20  # the kernel asks the database for it once a second
     while torghut("doctor", "--state", running).returncode:
         assert time.monotonic() < until
 
 
 def test_reconcile_with_a_simulated_broker_is_refused(running):
-    """There is no venue to hold the books against, and the command says so."""
+    """There is no venue to compare with, and the command says so."""
     done = torghut("reconcile", "--state", running)
     assert done.returncode == 2
     assert "the broker is simulated" in done.stderr
@@ -473,13 +475,13 @@ def test_reconcile_needs_a_kernel_that_runs(tmp_path):
     """It says what to start."""
     done = torghut("reconcile", "--state", tmp_path)
     assert done.returncode == 1
-    assert "nothing runs on" in done.stderr
+    assert "no kernel is running on" in done.stderr
 
 
 def test_upgrade_and_seed_fill_an_empty_state(tmp_path):
     """The database can be made and seeded before anything has run."""
-    assert told("db", "upgrade", "--state", tmp_path)["version"]
-    assert told("seed-strategy", "--state", tmp_path)["seeded"]["name"] == "macd-rsi-default"
+    assert printed("db", "upgrade", "--state", tmp_path)["version"]
+    assert printed("seed-strategy", "--state", tmp_path)["seeded"]["name"] == "macd-rsi-default"
 
 
 def test_version_is_printed():
@@ -492,7 +494,7 @@ def test_diff_says_what_a_change_would_do(tmp_path):
     changed = tmp_path / "new.yaml"
     changed.write_text(CATALOG.read_text().replace("cooldown_seconds: 900", "cooldown_seconds: 60"))
     assert "cooldown_seconds: 900 -> 60; hot" in torghut("catalog", "diff", CATALOG, changed).stdout
-    assert told("catalog", "diff", CATALOG, CATALOG)["changes"] == []
+    assert printed("catalog", "diff", CATALOG, CATALOG)["changes"] == []
 
 
 # The page for who is on call.
@@ -521,7 +523,7 @@ def test_on_call_page_has_a_command_in_each_section():
         assert (ROOT / "docs" / link).exists()
 
 
-def test_mends_of_doctor_exist():
+def test_fixes_of_doctor_exist():
     """What doctor says to type can be typed."""
     from torghut_core.cli.doctor import HINTS
 

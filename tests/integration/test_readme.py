@@ -1,11 +1,13 @@
 """The README says what is true: its strategy loads, its commands exist, its links lead somewhere."""
 
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from torghut_core.cli import app
 from torghut_core.plugin_host import PluginHost
@@ -47,9 +49,26 @@ def test_links_of_the_readme_lead_somewhere(link):
 
 
 @pytest.mark.parametrize("verb", sorted(commands(typer.main.get_command(app))))
-def test_every_verb_has_a_help_line(verb):
-    """`--help` tells what each verb does."""
+def test_every_verb_has_a_help_line_and_examples_that_parse(verb):
+    """`--help` says what each verb does, and what is shown there can be typed as it stands."""
     command = typer.main.get_command(app)
     for word in verb.split():
         command = command.commands[word]
     assert command.help
+    if hasattr(command, "commands"):
+        return
+    examples = re.findall(r"`(.*)`", command.epilog)
+    assert examples
+    for example in examples:
+        words = shlex.split(example.partition("torghut ")[2].partition(" > ")[0])
+        assert words[: len(verb.split())] == verb.split()
+        command.make_context(verb, words[len(verb.split()) :]).close()  # parses, and runs nothing
+
+
+def test_no_command_is_help():
+    """Bare `torghut`, and a bare group, print their help, and that is no error."""
+    runner = CliRunner()
+    for arguments in ([], ["catalog"]):
+        done = runner.invoke(app, arguments)
+        assert done.exit_code == 0
+        assert "Usage:" in done.output

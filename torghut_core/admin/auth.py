@@ -1,6 +1,6 @@
-"""Who may do what: bearer tokens, the roles they have, and the hosts that may be asked for.
+"""Who may do what: bearer tokens, their roles, and the hosts that requests may name.
 
-A token's digest is kept and not the token, so nothing here can show one.
+The digest of a token is kept, not the token, so nothing here can show one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OPERATOR: dict[str, Any] = {"role": Role.OPERATOR}
 
 
 class Refused(Exception):
-    """A request that is not answered: 401 without a token that is known, 403 where it may not do that."""
+    """A request that is refused: 401 without a known token, 403 if its role or host does not allow it."""
 
     def __init__(self, status: int, message: str) -> None:
         self.status = status
@@ -73,7 +73,7 @@ def parse_tokens(setting: SecretStr | None) -> tuple[Token, ...]:
 
     Raises
     ------
-    SettingsError : a malformed entry, known by its number from 1 on, or none at all; never shows what stands there.
+    SettingsError : a malformed entry, named by its number from 1 on, or no entry; never shows its content.
 
     Examples
     --------
@@ -83,8 +83,8 @@ def parse_tokens(setting: SecretStr | None) -> tuple[Token, ...]:
     if setting is None:
         return ()
     entries = [entry for part in re.split(r"[,\r\n]", setting.get_secret_value()) if (entry := part.strip())]
-    if not entries:  # an empty file is a secret that was not mounted, and not a wish to do without
-        raise SettingsError(f"ADMIN_TOKENS: it holds no entry ({_FORM}, or unset it)")
+    if not entries:  # an empty file is a secret that was not mounted, not a decision to have no tokens
+        raise SettingsError(f"ADMIN_TOKENS: it has no entry ({_FORM}, or unset it)")
     tokens: list[Token] = []
     for number, entry in enumerate(entries, 1):
         actor, _, rest = entry.partition(":")
@@ -93,7 +93,9 @@ def parse_tokens(setting: SecretStr | None) -> tuple[Token, ...]:
             raise SettingsError(f"ADMIN_TOKENS: entry {number}: {complaint}")
         token = Token.of(actor.strip(), Role[role.strip().upper()], text.strip())
         if any(token.digest == other.digest for other in tokens):
-            raise SettingsError(f"ADMIN_TOKENS: entry {number}: the token is that of another entry (make a new one)")
+            raise SettingsError(
+                f"ADMIN_TOKENS: entry {number}: the token is the same as that of another entry (make a new one)"
+            )
         tokens.append(token)
     return tuple(tokens)
 
@@ -113,14 +115,14 @@ def _complaint(actor: str, role: str, text: str) -> str:
 
 
 class Guard:
-    """Decides on requests by their ``Host`` and ``Authorization``.
+    """Admits or refuses requests by their ``Host`` and ``Authorization``.
 
     Parameters
     ----------
-    tokens : who is known.
-    hosts : names that a request may ask for, lower case; None for any. A page of a foreign site whose name was made to
-        point here (DNS rebinding) asks for its own.
-    is_open : whether everybody may read. To change anything takes a token, always: a browser sends none by itself.
+    tokens : the known ones.
+    hosts : names that a request may have in ``Host``, lower case; None for any. A page of a foreign site whose name was
+        made to point here (DNS rebinding) sends its own.
+    is_open : whether anyone may read. A change always needs a token: a browser sends none by itself.
     """
 
     def __init__(self, tokens: Sequence[Token], *, hosts: Collection[str] | None, is_open: bool) -> None:
@@ -129,18 +131,18 @@ class Guard:
         self._is_open = is_open
 
     def admit(self, role: Role | None, method: str, host: str, authorization: str) -> str:
-        """The actor of a request, "" where none is needed.
+        """Admit a request, and give its actor, "" if it needs none.
 
         Parameters
         ----------
-        role : the lowest that may do this; None where everybody may.
+        role : the lowest that may do this; None if anyone may.
 
         Raises
         ------
-        Refused : it may not.
+        Refused : it may not do this.
         """
         if self._hosts is not None and _name(host) not in self._hosts:
-            raise Refused(403, "this host is not known here (ask for 127.0.0.1, or list the name in ADMIN_HOSTS)")
+            raise Refused(403, "the Host is not known here (use 127.0.0.1, or list the name in ADMIN_HOSTS)")
         if role is None:
             return ""
         if not authorization:
@@ -149,10 +151,10 @@ class Guard:
             raise Refused(401, "a token is needed (send `Authorization: Bearer TOKEN`)")
         token = self._known(authorization)
         if token is None:
-            raise Refused(401, "the token is not known here (send `Authorization: Bearer TOKEN` with one that is)")
+            raise Refused(401, "the token is not known here (send `Authorization: Bearer TOKEN` with a known one)")
         if token.role < role:
             has, needs = token.role.name.lower(), role.name.lower()
-            raise Refused(403, f"{token.actor} is {has}, and this needs {needs}")
+            raise Refused(403, f"{token.actor} has the role {has}; this needs {needs}")
         return token.actor
 
     def admit_to_route(self, connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
@@ -160,7 +162,7 @@ class Guard:
 
         Raises
         ------
-        Refused : it may not.
+        Refused : it may not do this.
         """
         scope: Any = connection.scope
         headers = connection.headers
@@ -170,7 +172,7 @@ class Guard:
     def _known(self, authorization: str) -> Token | None:
         scheme, _, text = authorization.partition(" ")
         digest = _digest(text.strip()) if scheme.lower() == "bearer" else b""
-        # All are compared, each in constant time: how long it takes tells nothing.
+        # All are compared, each in constant time: the time it takes reveals nothing.
         found = [token for token in self._tokens if compare_digest(token.digest, digest)]
         return found[0] if found else None
 

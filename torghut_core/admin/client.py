@@ -1,6 +1,6 @@
-"""Talks to the admin API of a running kernel, as the command line does.
+"""A client of a kernel's admin API, as the command line uses it.
 
-`http.client` and nothing above it: it follows no redirect and asks no proxy, so a token goes where it was meant to go,
+`http.client` and nothing above it: it follows no redirect and uses no proxy, so a token goes where it was meant to go,
 and it costs the command line no time.
 """
 
@@ -20,17 +20,17 @@ ADMIN_FILE = "admin.json"
 
 READ_SECONDS = 10.0
 CHANGE_SECONDS = 600.0
-"""A change is answered when it is done, warm-up included."""
+"""A change is answered when it is finished, warm-up included."""
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
 
 class NothingRuns(StateError):
-    """No kernel answers there."""
+    """No kernel is running there."""
 
 
 class AdminClient:
-    """Asks one admin API.
+    """The client of one admin API.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class AdminClient:
 
     Raises
     ------
-    InputError : the url is none, or the token cannot be one.
+    InputError : it is not a URL, or not a token.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
@@ -58,26 +58,26 @@ class AdminClient:
         self._token = token
 
     def get(self, path: str) -> dict[str, Any]:
-        """What the API answers to a ``GET``.
+        """Send a ``GET``, and give the answer.
 
         Raises
         ------
         NothingRuns : nothing listens there.
-        InputError : the request is refused; `NotFoundError` where it is about something that is not there.
-        StateError : the kernel cannot do that now, or what answers is no admin API.
+        InputError : the request is refused; `NotFoundError` if it is about something that does not exist.
+        StateError : the kernel cannot do that now, or what answers is not an admin API.
         """
-        return self._ask("GET", path, None, READ_SECONDS)
+        return self._request("GET", path, None, READ_SECONDS)
 
     def post(self, path: str, value: Any) -> dict[str, Any]:
-        """What the API answers to a ``POST`` of a JSON value; raises as `get` does."""
-        return self._ask("POST", path, json.dumps(value).encode(), CHANGE_SECONDS)
+        """Send a ``POST`` of a JSON value, and give the answer; raises as `get` does."""
+        return self._request("POST", path, json.dumps(value).encode(), CHANGE_SECONDS)
 
     def gates(self) -> dict[str, str]:
-        """By name, why what runs there makes no progress, "" where it does: also of `torghut forward` and `torghut ta`."""
-        gates: dict[str, str] = self._ask("GET", "/readyz", None, READ_SECONDS, (200, 503))["gates"]
+        """Give the readiness gates by name, with the reason why a gate is closed, "" if open; also of `forward` and `ta`."""
+        gates: dict[str, str] = self._request("GET", "/readyz", None, READ_SECONDS, (200, 503))["gates"]
         return gates
 
-    def _ask(
+    def _request(
         self, method: str, path: str, body: bytes | None, seconds: float, answers: tuple[int, ...] = (200,)
     ) -> dict[str, Any]:
         headers = {"Accept": "application/json"}
@@ -92,11 +92,15 @@ class AdminClient:
             response = connection.getresponse()
             status, text = response.status, response.read()
         except TimeoutError:
-            raise StateError(f"{self.url} did not answer within {seconds:.0f} s (see its log)") from None
+            raise StateError(f"{self.url} did not answer within {seconds:.0f} s (read its log)") from None
         except ConnectionRefusedError:
-            raise NothingRuns(f"nothing listens at {self.url} (start `torghut run`, or give its --url)") from None
+            raise NothingRuns(
+                f"nothing listens at {self.url} (start `torghut run`, or give the --url of a running kernel)"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
-            raise StateError(f"{self.url} cannot be asked: {error} (give the --url of a running torghut)") from None
+            raise StateError(
+                f"{self.url} does not answer as an admin API: {error} (give the --url of a running kernel)"
+            ) from None
         finally:
             connection.close()
         try:
@@ -109,26 +113,26 @@ class AdminClient:
             raise self._error(status, str(answer["error"]))
         if status == 404:
             raise NotFoundError(f"{self.url} has no {path}: nothing trades there (give the --url of a `torghut run`)")
-        raise StateError(f"{self.url} answers {status} and no JSON (give the --url of a running torghut)")
+        raise StateError(f"{self.url} answered {status} without JSON (give the --url of a running kernel)")
 
     def _error(self, status: int, message: str) -> TorghutError:
         if status == 404:
             return NotFoundError(message)
         if status in (401, 403):
-            return InputError(f"{self.url}: {message}; here the token comes from TORGHUT_TOKEN or TORGHUT_TOKEN_FILE")
+            return InputError(f"{self.url}: {message} (the token sent is that of TORGHUT_TOKEN or TORGHUT_TOKEN_FILE)")
         return InputError(message) if 400 <= status < 500 and status != 409 else StateError(f"{self.url}: {message}")
 
 
 def connect(url: str | None, state: Path, token: str | None) -> AdminClient:
-    """The client of the kernel at a URL, or of the one that runs on a state directory.
+    """Give a client of the kernel at a URL, or of the one that runs on a state directory.
 
     Parameters
     ----------
-    token : the configured one. That of the state directory comes first, and is never sent to a `url` that was given.
+    token : the configured one. The state directory's own is preferred, and is never sent to a `url` that was given.
 
     Raises
     ------
-    NothingRuns : no kernel with an admin API runs on that state directory.
+    NothingRuns : no process with an admin API runs on that state directory.
     """
     if url is not None:
         return AdminClient(url, token)
@@ -137,8 +141,10 @@ def connect(url: str | None, state: Path, token: str | None) -> AdminClient:
         found = json.loads(file.read_text(encoding="utf-8"))
         return AdminClient(found["url"], found.get("token", token))
     except FileNotFoundError:
-        raise NothingRuns(f"nothing runs on {state} (start `torghut run`, or give its --url or --state)") from None
+        raise NothingRuns(
+            f"no kernel is running on {state} (start `torghut run`, or give its --url or --state)"
+        ) from None
     except OSError as error:
-        raise StateError(f"{file}: {error.strerror} (it belongs to who runs torghut; give --url)") from None
+        raise StateError(f"{file}: {error.strerror} (it belongs to the user who runs torghut; give --url)") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StateError(f"{file} is not what torghut wrote (delete it, or give --url)") from error
+        raise StateError(f"{file} cannot be read: it is not as torghut wrote it (delete it, or give --url)") from error

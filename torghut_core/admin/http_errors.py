@@ -22,7 +22,7 @@ def refused(_: Request[Any, Any, Any], error: Refused) -> Response[dict[str, str
 
 
 def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, str]]:
-    """What the web framework refuses: no such route, a method or parameter that is not allowed, too large a body."""
+    """Answer what the web framework refuses: an unknown route, a method or parameter not allowed, too large a body."""
     message = error.detail
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         message = "; ".join(map(_complaint, error.extra)) or message
@@ -31,7 +31,7 @@ def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dic
 
 def _complaint(problem: dict[str, str]) -> str:
     if problem["message"] == "'data'":  # the web framework's word for a body that is not there
-        return "body: none was sent (send a JSON object)"
+        return "body: it is missing (send a JSON object)"
     return f"{problem.get('key', 'body')}: {problem['message']}"
 
 
@@ -50,7 +50,7 @@ def _torghut_error(_: Request[Any, Any, Any], error: TorghutError) -> Response[d
 
 def _failure(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
     logs.error("admin API failed", path=request.scope["path"], exc_info=error)
-    return _error(500, "this is a defect of torghut: its log says more")
+    return _error(500, "this is a defect of torghut (its log has the traceback)")
 
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {

@@ -1,4 +1,4 @@
-"""All that the admin API knows of a running kernel."""
+"""What the admin API needs of a running kernel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Protocol
 class Kernel(Protocol):
     """What the admin API shows and changes.
 
-    Every method may be called from any thread, also while another one is under way, and returns JSON values. Times are
-    RFC 3339 text. What is wrong with a request is raised as `InputError`, what is not there as `NotFoundError`, what
-    cannot be done now as another `TorghutError`; their messages are shown to the caller.
+    Every method may be called from any thread, also while another one is running, and returns JSON values. Times are
+    RFC 3339 text. A bad request raises `InputError`, something that does not exist `NotFoundError`, what cannot be done
+    now another `TorghutError`; their messages are shown to the caller.
     """
 
     def status(self) -> dict[str, Any]:
@@ -19,12 +19,12 @@ class Kernel(Protocol):
 
         Returns
         -------
-        `generation`, `digest`, `since`, `actor`: what trades, from when on, and who brought it; `path`: of the catalog.
-        `degraded` and `problems`: not all of the catalog could be taken up, and why.
-        `pending`: changes that wait, each with `key`, `old`, `new`, `timing`, `effect`.
+        `generation`, `digest`, `since`, `actor`: what trades, since when, and who changed it; `path`: of the catalog.
+        `degraded` and `problems`: a part of the catalog could not be applied, and why.
+        `pending`: changes to be applied later, each with `key`, `old`, `new`, `timing`, `effect`.
         `quarantined`: reason by name of the strategy; `restriction`: ``""``, ``"reduce_only"`` or ``"halt"``.
-        `pinned`: rolled back, until the file changes; `is_polling`: the catalog's watcher is not working.
-        `last_reload`: `at`, `outcome`, `successful`, `pause_ms` (how long the loop stood still, milliseconds).
+        `pinned`: rolled back, until a file of the catalog changes; `is_polling`: the file watcher does not work.
+        `last_reload`: `at`, `outcome`, `successful`, `pause_ms` (how long trading paused, milliseconds).
         `strategies`: each with `name`, `use`, `version`, `code_digest`, `enabled`, `state` (``trading``, ``warming``,
         ``disabled``, ``quarantined`` or ``closing``), `symbols`, `params`, `on_remove`, and the numbers of `rows`,
         `decisions` and `fills` so far.
@@ -40,7 +40,7 @@ class Kernel(Protocol):
         """JSON Schema of a catalog with the plugins that may be used."""
 
     def plugins(self) -> dict[str, Any]:
-        """`plugins` that may be used, `failures` that were left out, and those `kept` of which newer code is broken."""
+        """`plugins` that a catalog may use, `failures` to load, and those `kept` because their newer code is broken."""
 
     def health(self) -> list[str]:
         """Reasons why it is not alive; none when it is."""
@@ -49,13 +49,13 @@ class Kernel(Protocol):
         """Reasons why it is not ready; none when it is."""
 
     def gates(self) -> dict[str, str]:
-        """What has to be so for it to make progress: by name the reason why it is not, "" where it is."""
+        """The readiness gates by name, each with the reason why it is closed, "" if it is open."""
 
     def validate(self, text: str) -> dict[str, Any]:
         """`valid`, `problems`, and the `diff` of a catalog's YAML text against what trades."""
 
     def reload(self, actor: str) -> dict[str, Any]:
-        """Read the catalog again, take it up and release quarantined strategies; blocks until that is done.
+        """Read the catalog again, apply it and release quarantined strategies; blocks until that is finished.
 
         Returns
         -------
@@ -63,7 +63,7 @@ class Kernel(Protocol):
         """
 
     def rollback(self, to: int | None, actor: str) -> dict[str, Any]:
-        """Trade an earlier generation again, the one before where `to` is None; blocks and returns as `reload`.
+        """Trade an earlier generation again, the one before if `to` is None; blocks and returns as `reload`.
 
         Raises
         ------
@@ -71,12 +71,12 @@ class Kernel(Protocol):
         """
 
     def trading(self) -> dict[str, Any]:
-        """How trading stands: `account`, `broker`, `enabled`, `mode`, `control`, `restriction`, `unrecorded`, money,
+        """The state of trading: `account`, `broker`, `enabled`, `mode`, `control`, `restriction`, `unrecorded`, money,
         `positions` by strategy, `orders_working`, `generation`, loop time `now`, and `reconciliation` with a real venue.
         """
 
     def trading_health(self) -> dict[str, Any]:
-        """`ok`, and `checks`: the reasons against, by what they are about."""
+        """`ok`, and `checks`: by subject the reasons why not."""
 
     def rows(
         self, table: str, *, symbol: str | None, since: str | None, before: int | None, limit: int
@@ -85,19 +85,19 @@ class Kernel(Protocol):
 
         Raises
         ------
-        InputError : `since` is no time.
+        InputError : `since` is not a time.
         """
 
     def kill(self, reason: str, *, flatten: bool, actor: str) -> dict[str, Any]:
-        """Let no order leave any more, cancel what works, and close positions where `flatten`; needs no loop.
+        """Send no more orders, cancel open ones, and close positions if `flatten`; works while the loop is stuck.
 
         Returns
         -------
-        `control`; where it was `written`; `problems`, why not elsewhere; `orders_working`.
+        `control`; where it was `written`; `problems`, why not elsewhere; `orders_working`, the number of open orders.
         """
 
     def unkill(self, reason: str, state: str, actor: str) -> dict[str, Any]:
-        """Turn the control to a state, ``running`` and the like; returns as `kill`.
+        """Change the control to a state other than ``halted``; returns as `kill`.
 
         Raises
         ------
@@ -106,11 +106,11 @@ class Kernel(Protocol):
         """
 
     def reconcile(self, accept: Sequence[str], reason: str, actor: str) -> dict[str, Any]:
-        """Hold the books against the venue's; take differences in the symbols of `accept` as somebody else's doing.
+        """Compare our records with the venue's; accept the differences in the symbols of `accept` as outside trades.
 
         Returns
         -------
-        `at`, `news`, `adopted`, `lost` and `foreign` orders, `differences` by symbol, `unresolved` orders.
+        `at`, `changes`, `adopted`, `lost` and `foreign` orders, `differences` by symbol, `unresolved` orders.
 
         Raises
         ------

@@ -35,7 +35,7 @@ def openapi_config() -> OpenAPIConfig:
 
 
 def describe(schema: OpenAPI) -> None:
-    """Put into the published description what the web framework cannot know: error bodies, probes, the YAML body."""
+    """Add to the published description what the web framework cannot know: error bodies, probes, the YAML body."""
     text = Schema(type=OpenAPIType.STRING)
     error = Schema(type=OpenAPIType.OBJECT, properties={"error": text}, required=["error"])
     failed = OpenAPIResponse("What is wrong, and how to fix it.", content={"application/json": OpenAPIMediaType(error)})

@@ -34,15 +34,15 @@ class AdminServer:
     """Serves the admin API of a kernel, once it is started with one, until it is stopped.
 
     Without tokens one is made for this machine's operator, and written where only the owner of the state directory can
-    read it. Reading is then open to everybody who can connect, but only on a loopback address.
+    read it. Reading is then open to anyone who can connect, but only on a loopback address.
 
     Parameters
     ----------
     host : address to listen on.
     port : 0 for any that is free.
-    tokens : who is known, see `auth.parse_tokens`.
+    tokens : the known ones, see `auth.parse_tokens`.
     state_dir : the state directory, where `ADMIN_FILE` is written.
-    hosts : names besides the address and ``localhost`` that requests may ask for on a loopback address.
+    hosts : names besides the address and ``localhost`` that requests may have in ``Host`` on a loopback address.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class AdminServer:
 
         Raises
         ------
-        StateError : the address cannot be had, or the state directory cannot be written.
+        StateError : the address cannot be used, or the state directory cannot be written.
         """
         import uvicorn
 
@@ -121,7 +121,7 @@ class AdminServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Listen no more; requests under way get a second to finish. Stopping twice is harmless."""
+        """Stop listening; running requests get a second to finish. Stopping twice is harmless."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -133,11 +133,11 @@ class AdminServer:
         self._server = self._thread = None
 
     def listen(self) -> None:
-        """Take the address; requests wait until `start`. Listening twice is harmless.
+        """Bind the address; requests wait until `start`. Listening twice is harmless.
 
         Raises
         ------
-        StateError : the address cannot be had.
+        StateError : the address cannot be used.
         """
         if self._listener is not None:
             return
@@ -148,7 +148,7 @@ class AdminServer:
             reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
             raise StateError(
                 f"cannot listen on {self._host}:{self._port}: {reason} "
-                "(stop what listens there, or give another --port)"
+                "(stop the process that listens there, or give another --port)"
             ) from error
 
     def _write_file(self, content: dict[str, Any]) -> None:

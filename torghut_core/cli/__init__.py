@@ -1,7 +1,7 @@
-"""The command line: each verb parses, calls one function of the kernel, and prints.
+"""The command line: each command parses, calls one function of the kernel, and prints.
 
-Never holds logic of its own. Exit codes: 0 done, 1 failed, 2 bad input. Every reading verb has ``--json``. Imports are made in the verbs, so that
-``torghut --help`` does not wait for a database.
+Never holds logic of its own. Exit codes: 0 done, 1 failed, 2 bad input. Every reading command has ``--json``. Imports are
+made in the commands, so that ``torghut --help`` does not wait for a database.
 """
 
 from __future__ import annotations
@@ -16,28 +16,29 @@ from typing import Annotated
 import typer
 
 from torghut_core.cli import audit, catalog, maintenance, market_data, research, trading
+from torghut_core.cli.help import Group
 from torghut_core.errors import InputError, TorghutError
 from torghut_core.telemetry import logs
 
 INTERRUPTED = 128 + signal.SIGINT
-"""The exit code after Ctrl-C, of what does not end by it in good order."""
+"""The exit code after Ctrl-C, of a command that did not finish."""
 
 app = typer.Typer(
     name="torghut",
-    help="Trade what plugins propose, as a catalog says.",
-    no_args_is_help=True,
+    cls=Group,
+    help="Run trading strategies from a YAML catalog: replay, paper or live.",
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (research, trading, market_data, catalog, audit, maintenance):
+for part in (research, trading, market_data, catalog, audit, maintenance):  # in the order of the help
     app.add_typer(part.app)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to standard error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more to standard error.")] = False,
 ) -> None:
     if version:
         from importlib.metadata import version as installed

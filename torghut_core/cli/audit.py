@@ -1,4 +1,4 @@
-"""Verbs that ask the audit database: `explain` and `audit`."""
+"""Commands that read the audit database: `explain` and `audit`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from typing import Annotated
 
 import typer
 
+from torghut_core.cli.help import EVERYDAY, MAINTENANCE, Group, command
 from torghut_core.cli.options import STATE, AsJson, State, plugin_host, say
 
 app = typer.Typer()
-audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
-app.add_typer(audit_app, name="audit")
+audit_app = typer.Typer(cls=Group, help="The audit log.")
+app.add_typer(audit_app, name="audit", rich_help_panel=MAINTENANCE)
 
 
-@app.command()
+@command(app, "torghut explain 68ba0b1a7cf2\ntorghut explain 68ba0b1a7cf2 --verify", panel=EVERYDAY)
 def explain(
-    decision: Annotated[str, typer.Argument(help="Decision id or hash (a prefix will do), or client order id.")],
+    decision: Annotated[
+        str, typer.Argument(metavar="ID", help="Decision id or hash (a prefix is enough), or client order id.")
+    ],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Ask gates and rules again, and compare. Exit code 1 where they differ.")
+        bool,
+        typer.Option("--verify", help="Judge it again by gates and rules, and compare. Exit code 1 if they differ."),
     ] = False,
     state: State = STATE,
     as_json: AsJson = False,
 ) -> None:
-    """Tell why a decision was made and what became of it."""
+    """Show why a decision was made, what gates and rules said, and its order and fills."""
     from torghut_core.audit import find_decision
     from torghut_core.installation.open import existing_audit
     from torghut_core.installation.settings import load_settings
@@ -50,15 +54,15 @@ def explain(
         raise typer.Exit(1)
 
 
-@audit_app.command("verify")
+@command(audit_app, "torghut audit verify --state .torghut", name="verify")
 def audit_verify(state: State = STATE, as_json: AsJson = False) -> None:
-    """Recompute the hash chain; name every edited, inserted or missing row."""
+    """Recompute the hash chain of the audit log, and list every edited, inserted or missing row."""
     from torghut_core.installation.open import existing_audit
     from torghut_core.installation.settings import load_settings
 
     with existing_audit(load_settings(), state) as audit:
         findings = [str(finding) for finding in audit.verify()]
-    text = "\n".join(findings) or "the audit log and every row that it covers are as written"
+    text = "\n".join(findings) or "no row of the audit log, or of the tables that it covers, was changed"
     say({"intact": not findings, "findings": findings}, text, as_json)
     if findings:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Verbs of the catalog and of plugins: `catalog` and `plugin`."""
+"""Commands of the catalog and of plugins: `catalog` and `plugin`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from torghut_core.cli.help import CATALOG, Group, command
 from torghut_core.cli.options import (
     STATE,
     AsJson,
@@ -26,19 +27,21 @@ if TYPE_CHECKING:
     from torghut_core.catalog import Catalog
 
 app = typer.Typer()
-catalog_app = typer.Typer(help="The catalog: what trades, on what, within which limits.", no_args_is_help=True)
-plugin_app = typer.Typer(help="Installed plugins.", no_args_is_help=True)
-app.add_typer(catalog_app, name="catalog")
-app.add_typer(plugin_app, name="plugin")
+catalog_app = typer.Typer(cls=Group, help="The catalog: what trades, on which symbols, within which limits.")
+plugin_app = typer.Typer(cls=Group, help="Installed plugins.")
+app.add_typer(catalog_app, name="catalog", rich_help_panel=CATALOG)
+app.add_typer(plugin_app, name="plugin", rich_help_panel=CATALOG)
 
 
-@catalog_app.command("validate")
+@command(catalog_app, "torghut catalog validate catalog/trading.yaml", name="validate")
 def catalog_validate(
-    path: Annotated[Path | None, typer.Argument(help="Catalog file or folder.", show_default=False)] = None,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="PATH", help="Catalog file or folder.", show_default=False)
+    ] = None,
     catalog: CatalogOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a catalog as a reload would: structure, plugins, parameters, limits."""
+    """Check a catalog as a reload would: structure, plugins, parameters, limits. Exit code 2 if it is not valid."""
     from torghut_core import catalog as catalogs
     from torghut_core.errors import CatalogError
     from torghut_core.generation import validate
@@ -53,28 +56,35 @@ def catalog_validate(
             raise CatalogError(problems)
         print(json.dumps({"valid": False, "problems": [asdict(problem) for problem in problems]}, indent=2))
         raise typer.Exit(2)
+    from torghut_core.cli.render import counted
+
     names = [strategy.name for strategy in parsed.strategies]
+    listed = f" ({', '.join(names)})" if names else ""
     say(
         {"valid": True, "problems": [], "digest": parsed.digest, "strategies": names},
-        f"valid: {len(names)} strategies ({', '.join(names)}), digest {parsed.digest[:12]}",
+        f"valid: {counted(len(names), 'strategy')}{listed}, digest {parsed.digest[:12]}",
         as_json,
     )
 
 
-@catalog_app.command("diff")
+@command(
+    catalog_app,
+    "torghut catalog diff old.yaml new.yaml\ntorghut catalog diff --against-live new.yaml",
+    name="diff",
+)
 def catalog_diff(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="[OLD] NEW", help="Catalog file or folder that trades, and that shall trade."),
+        typer.Argument(metavar="[OLD] NEW", help="Catalog files or folders: before, and after the change."),
     ],
     against_live: Annotated[
-        bool, typer.Option("--against-live", help="Compare NEW with what trades in a running kernel.")
+        bool, typer.Option("--against-live", help="Compare NEW with the catalog that a running kernel trades.")
     ] = False,
     url: Url = None,
     state: State = STATE,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a change of catalog would do: what at once, what when flat, what after a restart."""
+    """Show what a change of catalog would do: at once, when the strategy is flat, or after a restart."""
     from torghut_core import catalog as catalogs
     from torghut_core.catalog.diff import diff
 
@@ -85,9 +95,9 @@ def catalog_diff(
     say(found.to_json(), found.to_text(), as_json)
 
 
-@catalog_app.command("status")
+@command(catalog_app, "torghut catalog status", name="status")
 def catalog_status(url: Url = None, state: State = STATE, as_json: AsJson = False) -> None:
-    """Tell what trades now, what is wrong with it and what waits; where nothing runs, what traded last."""
+    """Show what trades now, its problems, and pending changes; if no kernel runs, what traded last."""
     from torghut_core.admin.client import NothingRuns
 
     try:
@@ -97,12 +107,9 @@ def catalog_status(url: Url = None, state: State = STATE, as_json: AsJson = Fals
         if url is not None:
             raise
         last = _last_generation(state)
-        text = f"nothing runs on {state}; "
-        if last["generation"] is None:
-            text += "nothing ever traded there"
-        else:
-            text += "generation {generation} traded last, digest {digest:.12}, ".format(**last)
-            text += "since {since}, brought by {actor}: {outcome}".format(**last)
+        from torghut_core.cli.render import last_generation_text
+
+        text = f"no kernel is running on {state}; {last_generation_text(last)}"
         say({"running": False, **last}, text, as_json)
         return
     if as_json:
@@ -113,16 +120,17 @@ def catalog_status(url: Url = None, state: State = STATE, as_json: AsJson = Fals
     print_status(status, client.url)
 
 
-@catalog_app.command("rollback")
+@command(catalog_app, "torghut catalog rollback\ntorghut catalog rollback --to 3", name="rollback")
 def catalog_rollback(
     to: Annotated[
-        int | None, typer.Option(min=1, help="Generation to go back to (default: the one before).", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=1, help="Generation to return to (default: the one before).", show_default=False),
     ] = None,
     url: Url = None,
     state: State = STATE,
     as_json: AsJson = False,
 ) -> None:
-    """Let a running kernel trade an earlier generation again, until the catalog's file changes."""
+    """Make a running kernel trade an earlier generation again, until a file of the catalog changes."""
     done = admin_client(url, state).post("/catalog/rollback", {} if to is None else {"to": to})
     text = "\n".join([f"generation {done['generation']}: {done['outcome']}", *done["problems"]])
     say(done, text, as_json)
@@ -130,7 +138,7 @@ def catalog_rollback(
         raise typer.Exit(1)
 
 
-@catalog_app.command("schema")
+@command(catalog_app, "torghut catalog schema > catalog.schema.json", name="schema")
 def catalog_schema() -> None:
     """Print the JSON Schema of a catalog, for editors and CI."""
     from torghut_core.catalog import json_schema
@@ -138,9 +146,9 @@ def catalog_schema() -> None:
     print(json.dumps(json_schema(plugin_host(("*",)).params()), indent=2))
 
 
-@plugin_app.command("list")
+@command(plugin_app, "torghut plugin list", name="list")
 def plugin_list(as_json: AsJson = False) -> None:
-    """List every plugin that a catalog can use, and those that could not be loaded."""
+    """List the plugins that a catalog can use, and those that could not be loaded, with the reason."""
     host = plugin_host(("*",))
     plugins = [
         {
@@ -171,7 +179,7 @@ def _live_catalog(url: str | None, state: Path) -> Catalog:
     try:
         return Catalog.model_validate(content)
     except ValidationError as error:
-        hint = "use the torghut of the version that runs there"
+        hint = "use the version of torghut that runs there"
         raise StateError(f"{client.url} trades a catalog of another format ({hint})") from error
 
 

@@ -1,8 +1,8 @@
-"""Looks an installation over: what a person would check by hand before trusting it.
+"""Checks an installation: what a person would check by hand before trusting it.
 
-Where a process runs on the state directory it is asked how it is. Besides it, the audit database and the signal store
-nothing is called over a network: no key is tried at a venue, no broker of Kafka is looked for, and no clock is compared
-with a venue's. Nothing is changed either, no database upgraded.
+If a process runs on the state directory, its admin API is asked. Besides it, the audit database and the signal store
+nothing is called over a network: no credentials are tested at a venue, no Kafka broker is contacted, and no clock is
+compared with a venue's. Nothing is changed either, no database upgraded.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from torghut_core.catalog import Catalog, Pipeline
+from torghut_core.cli.render import counted
 from torghut_core.environment import Environment, secret
 from torghut_core.errors import CatalogError, NotFoundError, StateError, TorghutError
 from torghut_core.execution.controls import POLL_SECONDS, ROW, Control, Controls
@@ -28,43 +29,44 @@ from torghut_core.ports import Connected
 from torghut_core.timestamps import format_timestamp
 
 HINTS: Mapping[str, str] = {
-    "loop": "torghut kill stops trading all the same; then start the kernel anew",
-    "venue": "torghut reconcile; what each reason means is in docs/on-call.md",
-    "database": "fix the database: the kernel goes on by itself",
+    "loop": "torghut kill stops trading even so; then restart the kernel",
+    "venue": "torghut reconcile; docs/on-call.md explains each reason",
+    "database": "fix the database: the kernel resumes by itself",
+    "store": "fix the signal store: the kernel resumes by itself",
     "control": "torghut unkill --reason WHY, once it is safe",
+    "market_data": "docs/on-call-live-data.md explains each reason",
     "catalog": "torghut catalog status",
     "quarantine": "torghut catalog status; fixed code trades after the next reload",
 }
 """What to do about each check of a running kernel, see `Console.trading_health`."""
 
-
 KINDS = ("source", "broker", "sink")
-"""Plugins that read settings and secrets of their own, in the order in which they are told of."""
+"""Plugins that read settings and secrets of their own, in the order in which they are listed."""
 
 SHOWN = 5
-"""Symbols that are named, of more the number is told."""
+"""Symbols that are listed; of further ones the number."""
 
 NEVER = Control(state="running", reason="", actor="", at=0)
-"""A control that was never turned."""
+"""A control that was never changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: whether it is well, what was seen, and what to do about it."""
+    """One thing that was checked: whether it is ok, what was found, and what to do about it."""
 
     subject: str
-    is_well: bool
+    is_ok: bool
     detail: str
     hint: str = ""
 
 
 def examine(catalog: Path | None, state: Path, pipeline: str | None = None) -> list[Finding]:
-    """Look at Python, plugins, settings, what runs there, its control, stores and, where there is one, the catalog.
+    """Check Python, plugins, settings, a kernel that runs there, the control, the stores and the catalog.
 
     Parameters
     ----------
     catalog : the configured one where None.
-    pipeline : the one whose settings and secrets are looked at; of all where None.
+    pipeline : whose settings and secrets are checked; those of all where None.
     """
     findings = [_python()]
     settings, finding = _settings()
@@ -81,14 +83,15 @@ def examine(catalog: Path | None, state: Path, pipeline: str | None = None) -> l
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", sys.version_info >= (3, 11), version, "")
+    is_ok = sys.version_info >= (3, 11)
+    return Finding("python", is_ok, version, "" if is_ok else "use Python 3.11 or later")
 
 
 def _settings() -> tuple[Settings | None, Finding]:
     try:
         settings = load_settings()
     except TorghutError as error:
-        return None, Finding("settings", False, str(error), "correct or unset the variables named above")
+        return None, Finding("settings", False, str(error), "correct or unset these environment variables")
     named = [name.upper() for name in Settings.model_fields if name.upper() in os.environ]
     return settings, Finding("settings", True, f"from the environment: {', '.join(named) or 'none, all defaults'}")
 
@@ -101,20 +104,18 @@ def _trading(settings: Settings) -> Finding:
     }
     missing = " and ".join(switch for switch, is_set in switches.items() if not is_set)
     orders = (
-        "orders may leave"
+        "trading enabled"
         if settings.trading_enabled
-        else "not enabled: no order leaves `torghut run` without TRADING_ENABLED=true (replays trade all the same)"
+        else "trading not enabled: `torghut run` sends orders with TRADING_ENABLED=true only (replays need no switch)"
     )
     if settings.is_live:
-        return Finding(
-            "trading", True, f"LIVE, with the real money of account {settings.trading_live_account}; {orders}"
-        )
+        return Finding("trading", True, f"LIVE, with real money of account {settings.trading_live_account}; {orders}")
     if settings.trading_mode == "live":
         return Finding(
             "trading",
             False,
-            f"PAPER, NOT LIVE: TRADING_MODE=live means paper without {missing}",
-            f"set {missing} if you mean real money, else TRADING_MODE=paper",
+            f"PAPER, NOT LIVE: TRADING_MODE=live trades on paper without {missing}",
+            f"set {missing} to trade real money, or TRADING_MODE=paper",
         )
     return Finding("trading", True, f"paper; {orders}; live trading would need {missing}")
 
@@ -128,7 +129,7 @@ def _admin(settings: Settings) -> Finding:
         return Finding("admin API", False, str(error), "correct ADMIN_TOKENS")
     actors = ", ".join(sorted({token.actor for token in tokens}))
     return Finding(
-        "admin API", True, f"tokens of {actors}" if tokens else "no tokens: for this machine's operator only"
+        "admin API", True, f"tokens of {actors}" if tokens else "no ADMIN_TOKENS: only this user can change anything"
     )
 
 
@@ -140,7 +141,7 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "plugins",
         bool(plugins),
-        f"{len(plugins)} from {', '.join(sorted({plugin.distribution for plugin in plugins})) or 'nowhere'}",
+        f"{len(plugins)} from {', '.join(sorted({plugin.distribution for plugin in plugins}))}" if plugins else "none",
         "" if plugins else "pip install 'torghut[standard]'",
     )
     for failure in host.failures:
@@ -153,7 +154,7 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
 
 
 def _kernel(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
-    """What runs there says of itself: a kernel, or the pipeline of a `torghut forward` or `ta`; nothing where none runs."""
+    """Ask the process that runs there, a kernel or a `torghut forward` or `ta`; no findings if none runs."""
     from torghut_core.admin.client import connect
 
     if not directory.path.is_dir():
@@ -175,18 +176,18 @@ def _kernel(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
                 yield Finding(f"gate {name}", not reason, reason or "open")
             return
     except TorghutError as error:
-        yield Finding("kernel", False, f"{occupied}; it cannot be asked: {error}")
+        yield Finding("kernel", False, f"{occupied}; its admin API does not answer: {error}")
         return
-    orders = "orders may leave" if status["enabled"] else "no order leaves: TRADING_ENABLED is not true there"
+    enabled = "trading enabled" if status["enabled"] else "no orders are sent: TRADING_ENABLED is not true there"
     yield Finding(
         "kernel",
         True,
         f"at {client.url}: account {status['account']}, broker {status['broker']}, generation {status['generation']};"
-        f" {orders}, {status['orders_working']} work",
+        f" {enabled}; {counted(status['orders_working'], 'open order')}",
     )
     for name, reasons in health["checks"].items():
         hint = HINTS.get(name, "") if reasons else ""
-        yield Finding(f"kernel, {name}", not reasons, "; ".join(reasons) or "well", hint)
+        yield Finding(f"kernel, {name}", not reasons, "; ".join(reasons) or "ok", hint)
 
 
 def _catalog(
@@ -213,21 +214,23 @@ def _catalog(
         rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         yield Finding("catalog", False, f"{problems[0]}{rest}", f"torghut catalog validate {path}")
         return
-    yield Finding("catalog", True, f"{path}: {len(parsed.strategies)} strategies, digest {parsed.digest[:12]}")
+    yield Finding(
+        "catalog", True, f"{path}: {counted(len(parsed.strategies), 'strategy')}, digest {parsed.digest[:12]}"
+    )
     pipelines = [parts for name, parts in parsed.pipelines.items() if pipeline in (None, name)]
-    asks = list(_environment(pipelines, host))
-    if any(finding.subject.startswith("source ") for finding in asks):
-        asks.append(_universe(parsed, directory))
-    for finding in asks:
-        if is_running and not finding.is_well:
-            told = f"{finding.detail}: here, while the process that runs has an environment of its own"
-            yield Finding(finding.subject, True, told)
+    findings = list(_environment(pipelines, host))
+    if any(finding.subject.startswith("source ") for finding in findings):
+        findings.append(_universe(parsed, directory))
+    for finding in findings:
+        if is_running and not finding.is_ok:
+            detail = f"{finding.detail}: in this shell; the process that runs has an environment of its own"
+            yield Finding(finding.subject, True, detail)
         else:
             yield finding
 
 
 def _environment(pipelines: Iterable[Pipeline], host: PluginHost) -> Iterator[Finding]:
-    """Whether what sources, brokers and sinks ask of the environment is there, each once; only of those that ask."""
+    """Check that the settings and secrets that sources, brokers and sinks need are set; each plugin once."""
     uses = {
         (kind, use.use)
         for parts in pipelines
@@ -239,13 +242,13 @@ def _environment(pipelines: Iterable[Pipeline], host: PluginHost) -> Iterator[Fi
         assert issubclass(plugin, Connected)
         if not plugin.settings and not plugin.secrets:
             continue
-        detail, problems = _asked(plugin.settings, plugin.secrets)
-        hint = "give this shell what the process will be given" if problems else ""
+        detail, problems = _needed(plugin.settings, plugin.secrets)
+        hint = "set the same environment variables here as for the service" if problems else ""
         yield Finding(f"{kind} {name}", not problems, "; ".join(problems) or detail, hint)
 
 
-def _asked(settings: Iterable[type[Environment]], secrets: Iterable[str]) -> tuple[str, list[str]]:
-    """What is set of settings and secrets, and what is wrong with them. Secrets are never shown, and not tried."""
+def _needed(settings: Iterable[type[Environment]], secrets: Iterable[str]) -> tuple[str, list[str]]:
+    """Say which settings and secrets are set, and what is wrong with them. Secrets are never shown, nor tested."""
     problems, read = [], []
     for each in settings:
         try:
@@ -253,35 +256,37 @@ def _asked(settings: Iterable[type[Environment]], secrets: Iterable[str]) -> tup
         except TorghutError as error:
             problems += str(error).splitlines()
     if problems:
-        return "", problems  # settings say which secrets are asked for
+        return "", problems  # settings say which secrets are needed
     keys = [key for key in secrets if all(each.asks_for(key) for each in read)]
     for key in keys:
         try:
             secret(key)
         except TorghutError as error:
             problems.append(str(error))
-    told = []
+    detail = []
     if keys:
         verb = "is" if len(keys) == 1 else "are"
-        told.append(f"{' and '.join(keys)} {verb} set (not tried, nor its clock: doctor asks no venue)")
+        detail.append(f"{' and '.join(keys)} {verb} set (not tested: doctor contacts no venue)")
     if read:
         names = [name.upper() for each in read for name in type(each).model_fields]
         named = ", ".join(name for name in names if name in os.environ)
-        told.append(f"from the environment: {named or 'none, all defaults'}")
-    return "; ".join(told), problems
+        detail.append(f"from the environment: {named or 'none, all defaults'}")
+    return "; ".join(detail), problems
 
 
 def _universe(catalog: Catalog, directory: StateDirectory) -> Finding:
-    """Which symbols live sources would ask for; Jangar is not asked."""
+    """Say which symbols live sources would subscribe to; Jangar is not contacted."""
     from torghut_core.installation.open import universe_of
     from torghut_core.market_data.jangar import JangarUniverse
 
     try:
         universe = universe_of({symbol for entry in catalog.strategies for symbol in entry.symbols}, directory)
     except TorghutError as error:
-        return Finding("universe", False, "; ".join(str(error).splitlines()), "correct or unset what is named above")
+        return Finding(
+            "universe", False, "; ".join(str(error).splitlines()), "correct or unset these environment variables"
+        )
     if isinstance(universe, JangarUniverse):
-        return Finding("universe", True, "Jangar says which symbols are wanted (not asked)")
+        return Finding("universe", True, "symbols come from Jangar (not contacted)")
     closed, symbols = universe.gates()["universe"], universe.symbols
     if closed is not None:
         return Finding("universe", False, closed.reason)
@@ -290,7 +295,7 @@ def _universe(catalog: Catalog, directory: StateDirectory) -> Finding:
 
 
 def _kept(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
-    """The operator's control, and the audit database that one of its two places is in."""
+    """Check the operator's control, and the audit database, which is one of the two places where it is kept."""
     from torghut_core.installation.open import audit_url
 
     where, version, problem = "", None, ""
@@ -305,13 +310,13 @@ def _kept(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
     elif version is not None:
         yield _audit(settings, directory, where, version)
     elif where:
-        yield Finding("audit", True, f"{where}: no tables yet (a start makes them)")
+        yield Finding("audit", True, f"{where}: no tables yet (the first start creates them)")
     else:
-        yield _look("audit", lambda: _writable(directory.path))
+        yield _checked("audit", lambda: _writable(directory.path))
 
 
 def _control(settings: Settings, directory: StateDirectory, problem: str, *, has_row: bool) -> Finding:
-    """How the operator's control stands in its two places, of which the stricter holds."""
+    """Compare the operator's control in its two places, file and database; the stricter applies."""
     controls = Controls(directory.control_path, None)
     problems, file, row = controls.health(), controls.current(), NEVER
     if problem:
@@ -320,23 +325,23 @@ def _control(settings: Settings, directory: StateDirectory, problem: str, *, has
         try:
             row = _row(settings, directory)
         except (TorghutError, ValueError, msgspec.MsgspecError) as error:
-            problems.append(f"the audit database's is no control: {error}")
+            problems.append(f"the row in the audit database is no control: {error}")
     if problems:
         return Finding(
             "control",
             False,
-            f"in the file {_since(file)}; what cannot be read holds as halted: {'; '.join(problems)}",
-            "fix that place, then turn the control: torghut kill or torghut unkill",
+            f"in the file: {_since(file)}; a place that cannot be read counts as halted: {'; '.join(problems)}",
+            "fix it, then run torghut kill or torghut unkill again",
         )
     if file != row and (file.rank or row.rank):
         return Finding(
             "control",
             False,
-            f"in the file {_since(file)}; in the database {_since(row)}: the stricter holds",
-            "turn it once more, which writes both: torghut kill or torghut unkill",
+            f"in the file: {_since(file)}; in the database: {_since(row)}; the stricter applies",
+            "run torghut kill or torghut unkill once more, which writes both",
         )
-    is_well = file.state == "running"
-    return Finding("control", is_well, _since(file), "" if is_well else HINTS["control"])
+    is_ok = file.state == "running"
+    return Finding("control", is_ok, _since(file), "" if is_ok else HINTS["control"])
 
 
 def _row(settings: Settings, directory: StateDirectory) -> Control:
@@ -352,7 +357,7 @@ def _row(settings: Settings, directory: StateDirectory) -> Control:
 
 
 def _since(control: Control) -> str:
-    return f"{control} since {format_timestamp(control.at)}" if control.at else f"{control.state}, never turned"
+    return f"{control} since {format_timestamp(control.at)}" if control.at else f"{control.state} (never changed)"
 
 
 def _audit(settings: Settings, directory: StateDirectory, where: str, version: str) -> Finding:
@@ -360,20 +365,22 @@ def _audit(settings: Settings, directory: StateDirectory, where: str, version: s
     from torghut_core.installation.open import existing_audit
 
     if version != REVISIONS[-1]:
-        hint = "torghut db upgrade" if version in REVISIONS else "install the torghut that wrote it"
-        return Finding("audit", False, f"{where}: version {version}, and this torghut has {REVISIONS[-1]}", hint)
+        hint = "torghut db upgrade" if version in REVISIONS else "install the version of torghut that wrote it"
+        return Finding("audit", False, f"{where}: version {version}, but this torghut needs {REVISIONS[-1]}", hint)
     try:
         with existing_audit(settings, directory.path) as audit:
             findings = audit.verify()
     except TorghutError as error:
         return Finding("audit", False, str(error))
     if findings:
-        return Finding("audit", False, f"{len(findings)} findings; first: {findings[0]}", "torghut audit verify")
+        return Finding(
+            "audit", False, f"{counted(len(findings), 'finding')}; first: {findings[0]}", "torghut audit verify"
+        )
     return Finding("audit", True, f"{where}: version {version}, the hash chain is intact")
 
 
 def _version(url: str) -> tuple[str, str | None]:
-    """Where the audit database is, and the version of its tables, None where there are none; looked at within seconds.
+    """Give the place of the audit database, and the version of its tables, None if it has none; takes seconds at most.
 
     Raises
     ------
@@ -388,16 +395,18 @@ def _version(url: str) -> tuple[str, str | None]:
 
     engine = audit_engine(bounded(url), is_probe=True)
 
-    def look() -> Any:
+    def read() -> Any:
         with reading(engine) as connection:
             if not inspect(connection).has_table(alembic_version.name):
                 return None
             return connection.execute(select(alembic_version)).scalar()
 
     try:
-        return str(place(engine)), DaemonThreads().submit(look).result(VISIT_SECONDS)
+        return str(place(engine)), DaemonThreads().submit(read).result(VISIT_SECONDS)
     except TimeoutError:
-        raise StateError(f"audit database {place(engine)}: it does not answer (see that it runs)") from None
+        raise StateError(
+            f"audit database {place(engine)}: it does not answer (check that it is running and reachable)"
+        ) from None
     finally:
         engine.dispose()
 
@@ -405,13 +414,13 @@ def _version(url: str) -> tuple[str, str | None]:
 def _writable(path: Path) -> str:
     parent = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     if not os.access(parent, os.W_OK):
-        raise StateError(f"{path}: nothing kept yet, and nothing can be (make {parent} writable)")
-    return f"{path}: nothing kept yet"
+        raise StateError(f"{path}: nothing stored yet, and nothing can be (make {parent} writable)")
+    return f"{path}: nothing stored yet"
 
 
-def _look(subject: str, look: Callable[[], str]) -> Finding:
+def _checked(subject: str, check: Callable[[], str]) -> Finding:
     try:
-        return Finding(subject, True, look())
+        return Finding(subject, True, check())
     except TorghutError as error:
         return Finding(subject, False, str(error))
 
@@ -421,10 +430,10 @@ def _signals(settings: Settings, directory: StateDirectory, *, is_running: bool)
         hint = "pip install 'torghut[embedded]', or set TA_CLICKHOUSE_URL"
         return Finding("signal store", False, "chdb is not installed", hint)
     if is_running:
-        return Finding("signal store", True, "in use: left alone")
+        return Finding("signal store", True, "in use by the running process, not checked")
     if not directory.exists:
-        return Finding("signal store", True, "nothing kept yet")
-    return _look("signal store", lambda: _counts(settings, directory))
+        return Finding("signal store", True, "nothing stored yet")
+    return _checked("signal store", lambda: _counts(settings, directory))
 
 
 def _counts(settings: Settings, directory: StateDirectory) -> str:
@@ -436,4 +445,4 @@ def _counts(settings: Settings, directory: StateDirectory) -> str:
             counts = store.counts()
         finally:
             store.close()
-    return ", ".join(f"{rows:,} rows in {table}" for table, rows in counts.items())
+    return ", ".join(f"{counted(rows, 'row')} in {table}" for table, rows in counts.items())

@@ -1,4 +1,4 @@
-"""Verbs that look after an installation: `doctor`, `db` and `seed-strategy`."""
+"""Commands that look after an installation: `doctor`, `db` and `seed-strategy`."""
 
 from __future__ import annotations
 
@@ -8,43 +8,46 @@ from typing import Annotated
 
 import typer
 
+from torghut_core.cli.help import EVERYDAY, MAINTENANCE, Group, command
 from torghut_core.cli.options import STATE, AsJson, CatalogOption, State, say
 
 app = typer.Typer()
-db_app = typer.Typer(help="The audit database.", no_args_is_help=True)
-app.add_typer(db_app, name="db")
+db_app = typer.Typer(cls=Group, help="The audit database.")
+app.add_typer(db_app, name="db", rich_help_panel=MAINTENANCE)
 
 
-@app.command()
+@command(app, "torghut doctor --catalog catalog/trading.yaml", panel=EVERYDAY)
 def doctor(
     catalog: CatalogOption = None,
     state: State = STATE,
     pipeline: Annotated[
-        str | None, typer.Option(help="The pipeline that this process runs (default: all of the catalog).")
+        str | None,
+        typer.Option(metavar="NAME", help="Check the settings of this pipeline only (default: all of the catalog)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check this installation: Python, plugins, settings, stores, catalog. Each finding comes with its fix.
+    """Check this installation, and the kernel that runs on it. Each problem comes with a fix.
 
-    Of the catalog's sources, brokers and sinks it looks whether their settings and secrets are there; no key is tried.
+    Checks Python, plugins, settings, stores and catalog, and whether the settings and secrets that sources, brokers and
+    sinks need are set; does not test the credentials. Exit code 1 if there is a problem.
     """
     from torghut_core.cli.doctor import examine
 
     findings = examine(catalog, state, pipeline)
-    is_well = all(finding.is_well for finding in findings)
+    is_ok = all(finding.is_ok for finding in findings)
     if as_json:
-        print(json.dumps({"ok": is_well, "checks": [asdict(finding) for finding in findings]}, indent=2))
+        print(json.dumps({"ok": is_ok, "checks": [asdict(finding) for finding in findings]}, indent=2))
     else:
         from torghut_core.cli.render import print_findings
 
         print_findings(findings)
-    if not is_well:
+    if not is_ok:
         raise typer.Exit(1)
 
 
-@db_app.command("upgrade")
+@command(db_app, "torghut db upgrade --state .torghut", name="upgrade")
 def db_upgrade(state: State = STATE, as_json: AsJson = False) -> None:
-    """Bring the audit database to this version's tables; a new one is made where there is none."""
+    """Upgrade the tables of the audit database to this version; creates the database if there is none."""
     from torghut_core.audit import upgrade
     from torghut_core.installation.open import audit_url
     from torghut_core.installation.settings import load_settings
@@ -55,17 +58,30 @@ def db_upgrade(state: State = STATE, as_json: AsJson = False) -> None:
     say({"version": version}, f"the audit database is at version {version}", as_json)
 
 
-@app.command("seed-strategy")
+@command(
+    app,
+    "torghut seed-strategy --name btc-momentum --use macd-rsi --symbols BTC/USD",
+    name="seed-strategy",
+    panel=MAINTENANCE,
+)
 def seed_strategy(
-    name: Annotated[str, typer.Option(help="Name of the strategy.")] = "macd-rsi-default",
-    use: Annotated[str, typer.Option(help="Strategy plugin that it uses.")] = "macd-rsi",
-    base_timeframe: Annotated[str, typer.Option(help="1Sec, 1Min, 5Min, 15Min, 1Hour or 1Day.")] = "1Min",
-    symbols: Annotated[str, typer.Option(help="Symbols, separated by commas.")] = "AAPL,MSFT",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the strategy.")] = "macd-rsi-default",
+    use: Annotated[str, typer.Option(metavar="PLUGIN", help="Strategy plugin that it uses.")] = "macd-rsi",
+    base_timeframe: Annotated[
+        str, typer.Option(metavar="TIMEFRAME", help="1Sec, 1Min, 5Min, 15Min, 1Hour or 1Day.")
+    ] = "1Min",
+    symbols: Annotated[
+        str, typer.Option(metavar="SYMBOLS", help="Symbols, comma-separated: BTC/USD,ETH/USD.")
+    ] = "AAPL,MSFT",
     enabled: Annotated[bool, typer.Option(help="Whether it may trade.")] = True,
     state: State = STATE,
     as_json: AsJson = False,
 ) -> None:
-    """Add or update a strategy's row in the audit database, and print its catalog entry."""
+    """Add or update a strategy's row in the audit database, and print its catalog entry.
+
+    For a new environment: programs that read the table `strategies` find the strategy before it has traded. It trades
+    only when the catalog lists it, and `torghut run` writes the row then, too.
+    """
     import yaml
 
     from torghut_core import catalog as catalogs

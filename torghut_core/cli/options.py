@@ -1,4 +1,4 @@
-"""What several verbs share: their options, what these resolve to, and how a result is printed."""
+"""What several commands share: their options, what these resolve to, and how a result is printed."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ if TYPE_CHECKING:
     from torghut_core.admin.client import AdminClient
     from torghut_core.plugin_host import PluginHost
 
-
-State = Annotated[Path, typer.Option("--state", help="Directory of the embedded stores.", file_okay=False)]
+State = Annotated[
+    Path, typer.Option("--state", metavar="DIR", help="State directory, with the embedded stores.", file_okay=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 CatalogOption = Annotated[
-    Path | None, typer.Option("--catalog", help="Catalog file or folder (default: TRADING_STRATEGY_CONFIG_PATH).")
+    Path | None,
+    typer.Option("--catalog", metavar="PATH", help="Catalog file or folder (default: TRADING_STRATEGY_CONFIG_PATH)."),
 ]
 Url = Annotated[
     str | None,
-    typer.Option("--url", help="Admin API of a running kernel (default: of the one that runs on --state)."),
+    typer.Option("--url", metavar="URL", help="Admin API of the kernel (default: of the kernel that runs on --state)."),
 ]
-Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Host = Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the audit log.")]
 STATE = Path(".torghut")
-FORWARDER_STATE = STATE / "forwarder"
-TA_STATE = STATE / "ta"
 
 
 def catalog_path(path: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""What a person reads in a terminal: progress, the summary of a run, the story of a decision."""
+"""What a person reads in a terminal: progress, tables and sentences."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ if TYPE_CHECKING:
     from torghut_core.research.backtest import Backtest
 
 
+ACTORS = {"watch": "file watcher", "plugins": "plugin code watcher", "start": "start", "torghut": "kernel"}
+"""Who a generation was changed by, in words; people go by their own name."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Give a number with its noun, in the plural where it is one.
+
+    Examples
+    --------
+    >>> counted(1, "strategy"), counted(2, "strategy"), counted(1_200, "open order")
+    ('1 strategy', '2 strategies', '1,200 open orders')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def _console() -> Console:
     if sys.stdout.isatty():
         return Console(highlight=False)
@@ -29,7 +45,7 @@ def _console() -> Console:
 
 
 class _Rate(TextColumn):
-    """Events so far, where nobody knows how many there are, and events per second."""
+    """Events per second, and the events so far if their total is not known."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -42,9 +58,9 @@ class _Rate(TextColumn):
 
 @contextmanager
 def progress(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error; gives the function to call with the number of events so far.
+    """Show a progress bar on standard error; gives the function to call with the number of events so far.
 
-    It is drawn from the first call on: what is refused before that is an error message alone.
+    It is drawn from the first call on, so that an error before that is a message alone.
     """
     columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(), TimeRemainingColumn()]
     bar = Progress(*columns, console=Console(stderr=True), transient=False)
@@ -77,23 +93,23 @@ def _plain_table(*columns: str, text: int = 1) -> Table:
 
 
 def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
-    """What was decided, denied and why, filled, and what it came to."""
+    """Print what was decided, denied and why, and filled, and the equity at the end."""
     console = _console()
     result, totals = done.result, done.totals
     console.print()
     console.print(
-        f"[bold]{result.events:,}[/] events -> {result.microbars:,} bars, {result.signals:,} signals"
+        f"[bold]{result.events:,}[/] events -> {counted(result.microbars, 'bar')}, {counted(result.signals, 'signal')}"
         f" in {result.seconds:.2f} s ([bold]{result.events_per_second:,.0f}[/] events/s)"
     )
     for count, what in (
-        (totals.late, "late trades dropped"),
-        (totals.duplicates, "duplicate trades dropped"),
-        (totals.excluded, "trades excluded by their conditions"),
+        (totals.late, "dropped: late"),
+        (totals.duplicates, "dropped: duplicate"),
+        (totals.excluded, "not in any bar: excluded by sale conditions"),
     ):
         if count:
-            console.print(f"{count:,} {what}")
+            console.print(f"{counted(count, 'trade')} {what}")
     for reason, count in done.skipped.items():
-        console.print(f"{count:,} rows skipped: {reason}", style="yellow", markup=False)
+        console.print(f"{counted(count, 'row')} skipped: {reason}", style="yellow", markup=False)
     console.print()
     table = _plain_table("strategy", "signals", "decided", "denied", "shrunk", "fills", "position", "realized", "fees")
     for name, strategy in sorted(totals.strategies.items()):
@@ -116,10 +132,10 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
         )
     console.print(table)
     for name, reason in totals.failures.items():
-        console.print(f"{name} raised and was stopped: {reason}", style="red", markup=False)
+        console.print(f"{name} raised an error and was stopped: {reason}", style="red", markup=False)
     for name in done.starved:
         console.print(
-            f"{name} saw no signal: the tape has no bars of its base_timeframe for its symbols, or too few to know its columns"
+            f"{name} received no signals: the tape has no bars of its base_timeframe for its symbols, or too few for its columns"
             " (add the timeframe to the `resample` stage, check `symbols`, or take a longer tape)",
             style="yellow",
             markup=False,
@@ -136,7 +152,7 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
     console.print(
         f"equity [bold]{_money(result.final_equity)}[/] ({'+' if gain >= 0 else ''}{_money(gain)}, {share:+.3f} %)"
         f" from {_money(done.starting_cash)}, fees {_money(totals.fees)},"
-        f" {result.orders:,} orders, {result.fills:,} fills, {done.open_orders} still working"
+        f" {counted(result.orders, 'order')}, {counted(result.fills, 'fill')}, {counted(done.open_orders, 'open order')}"
     )
     console.print(f"account {done.account}, generation {result.generation}, digest {result.digest[:16]}", style="dim")
     example = _example(done)
@@ -156,7 +172,7 @@ def _example(done: Backtest) -> str:
 
 
 def print_explanation(found: dict[str, Any]) -> None:
-    """The story of one decision, in the order in which it happened."""
+    """Print one decision, its verdicts, its order and its fills, in the order in which they happened."""
     console = _console()
     decision = found["decision"]
     console.print(
@@ -174,14 +190,14 @@ def print_explanation(found: dict[str, Any]) -> None:
             {k: strategy[k] for k in ("use", "distribution", "version", "code_digest") if k in strategy},
         )
         _pairs(console, "parameters", strategy.get("params") or {})
-    table = _plain_table("asked", "code", "said", "value", "limit", text=3)
+    table = _plain_table("rule", "code", "verdict", "value", "limit", text=3)
     for verdict in found["verdicts"]:
         said = {"allow": "[green]allow[/]", "deny": "[red]deny[/]", "shrink": "[yellow]shrink[/]"}[verdict["outcome"]]
         table.add_row(verdict["rule"], verdict["code"], said, str(verdict["value"]), str(verdict["limit"]))
     console.print(table)
     checked = found.get("verification")
     if checked is not None:
-        lines = checked["differences"] or ["asked again: the same verdicts"]
+        lines = checked["differences"] or ["judged again: the same verdicts"]
         for line in lines + checked["notes"]:
             console.print(line, style="" if checked["is_same"] else "red", markup=False)
     execution = found.get("execution")
@@ -211,24 +227,24 @@ def print_status(status: dict[str, Any], url: str) -> None:
 
     say(
         f"generation {status['generation']}, digest {status['digest'][:12]}, "
-        f"trades since {status['since']}, brought by {status['actor']}"
+        f"trading since {status['since']}, changed by: {_actor(status['actor'])}"
     )
     say(f"catalog {status['path']}, at {url}")
     reload = status["last_reload"]
-    say(f"last reload {reload['at']}: {reload['outcome']}, the loop stood still for {reload['pause_ms']:.1f} ms")
+    say(f"last reload {reload['at']}: {reload['outcome']}, trading paused {reload['pause_ms']:.1f} ms")
     if status["restriction"]:
-        say(f"restricted: {status['restriction']}, until the catalog is right again", "red")
+        say(f"restricted: {status['restriction']}, until the catalog's problems are fixed", "red")
     if status["pinned"]:
-        say("rolled back: stays so until the catalog's file changes", "yellow")
+        say("rolled back, until a file of the catalog changes", "yellow")
     if status["is_polling"]:
-        say("the catalog's watcher does not work: changes are seen by polling", "yellow")
+        say("the file watcher does not work: changes are found by polling", "yellow")
     if status["degraded"]:
-        say("degraded: not all of the catalog could be taken up", "red")
+        say("degraded: a part of the catalog could not be applied", "red")
     for problem in status["problems"]:
         say(f"  {problem}")
     for change in status["pending"]:
         old, new = (json.dumps(change[key]) if key in change else "not given" for key in ("old", "new"))
-        say(f"waits: {change['key']}: {old} -> {new}; {change['timing']}: {change['effect']}", "yellow")
+        say(f"pending: {change['key']}: {old} -> {new}; {change['timing']}: {change['effect']}", "yellow")
     for name, reason in status["quarantined"].items():
         say(f"quarantined: {name}: {reason}", "red")
     if status["strategies"]:
@@ -243,7 +259,7 @@ def print_status(status: dict[str, Any], url: str) -> None:
 
 
 def print_plugins(plugins: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:
-    """The plugins that a catalog can use, then those that could not be loaded, and why."""
+    """Print the plugins that a catalog can use, then those that could not be loaded, and why."""
     console = _console()
     table = Table("kind", "name", "distribution", "version", box=None, pad_edge=False)
     for plugin in plugins:
@@ -251,35 +267,66 @@ def print_plugins(plugins: list[dict[str, Any]], failures: list[dict[str, Any]])
     console.print(table)
     for failure in failures:
         console.print(
-            f"left out: {failure['name']} ({failure['distribution']}): {failure['reason']}", style="red", markup=False
+            f"not loaded: {failure['name']} ({failure['distribution']}): {failure['reason']}", style="red", markup=False
         )
 
 
 def print_findings(findings: list[Finding]) -> None:
-    """What `torghut doctor` found, a line each, with the fix where something is wrong."""
+    """Print what `torghut doctor` found, a line each, with the fix where something is wrong."""
     console = _console()
     for finding in findings:
-        mark = "[green]ok[/]  " if finding.is_well else "[red]FAIL[/]"
-        console.print(f"{mark} [bold]{finding.subject}[/]", end=" ")
+        mark = "[green]ok[/]  " if finding.is_ok else "[red]FAIL[/]"
+        console.print(f"{mark} [bold]{finding.subject}:[/]", end=" ")
         console.print(finding.detail, markup=False, highlight=False)
         if finding.hint:
             console.print(f"     -> {finding.hint}", markup=False, highlight=False)
 
 
 def control_text(done: dict[str, Any]) -> str:
-    """What `kill` and `unkill` print: the control, where it was written, and what the kernel says."""
+    """Say what `kill` or `unkill` did: the control, where it was written, and whether a running kernel confirmed it."""
     control = done["control"]
+    what = "stop" if control["state"] == "halted" else "change"
     lines = [
-        f"{control['state']}: {control['reason']} ({control['actor']}), written to {' and '.join(done['written'])}"
+        f"{control['state']}: {control['reason']} ({control['actor']}), written to {' and '.join(done['written'])}",
+        *(f"problem: {problem}" for problem in done["problems"]),
     ]
-    lines += [f"problem: {problem}" for problem in done["problems"]]
     if done.get("running") is False:
-        lines.append("nothing runs here; the next start will heed it")
+        lines.append(f"No kernel is running. The {what} will apply at the next start.")
+    elif done.get("confirmed") is False:
+        lines.append(f"The kernel has not confirmed the {what} yet (torghut doctor says whether it is stuck).")
     elif "orders_working" in done:
-        held = "".join(
-            f"\n  {each['strategy']} {each['symbol']} {each['quantity']}" for each in done.get("positions", [])
-        )
-        lines.append(
-            f"the kernel knows; {done['orders_working']} orders still work" + (f"; held:{held}" if held else "")
-        )
+        text = f"The kernel confirmed the {what}. {counted(done['orders_working'], 'open order')}"
+        if "positions" in done:
+            held = [f"{each['symbol']} {each['quantity']} ({each['strategy']})" for each in done["positions"]]
+            text += f"; positions: {', '.join(held) or 'none'}"
+        lines.append(f"{text}.")
     return "\n".join(lines)
+
+
+def reconciliation_text(done: dict[str, Any]) -> str:
+    """Say what `reconcile` found: changes, differences by symbol, and orders that need a look."""
+    changes = counted(done["changes"], "change") if done["changes"] else "no changes"
+    return "\n".join(
+        [
+            f"Checked the venue at {done['at']}: {changes}",
+            *(f"difference: {symbol}: {reason}" for symbol, reason in sorted(done["differences"].items())),
+            *(f"foreign order: {order_id}" for order_id in done["foreign"]),
+            *(f"adopted order: {order_id}" for order_id in done["adopted"]),
+            *(f"order that never reached the venue: {order_id}" for order_id in done["lost"]),
+            *([] if done["differences"] else ["Our records and the venue's agree."]),
+        ]
+    )
+
+
+def last_generation_text(last: dict[str, Any]) -> str:
+    """Say which generation traded last on a state directory where no kernel runs."""
+    if last["generation"] is None:
+        return "nothing has traded there yet"
+    return (
+        f"last generation: {last['generation']}, digest {last['digest'][:12]}, since {last['since']}, "
+        f"changed by: {_actor(last['actor'])}; {last['outcome']}"
+    )
+
+
+def _actor(name: str) -> str:
+    return ACTORS.get(name, name)

@@ -1,4 +1,4 @@
-"""Verbs that replay recorded tapes: `demo` and `replay`."""
+"""Commands that replay recorded tapes: `demo` and `replay`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from torghut_core.cli.help import EVERYDAY, command
 from torghut_core.cli.options import STATE, AsJson, CatalogOption, State, catalog_path
 from torghut_core.errors import InputError
 
 app = typer.Typer()
 
 
-@app.command()
+@command(app, "torghut demo --open", panel=EVERYDAY)
 def demo(
-    state: State = STATE, open_page: Annotated[bool, typer.Option("--open", help="Open the page.")] = False
+    state: State = STATE, open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False
 ) -> None:
-    """Replay the tape that comes with torghut through the example catalog, and draw the page."""
+    """Replay the tape that comes with torghut through the example catalog, and write an HTML page."""
     from torghut_core.research.replay import demo_files
 
     catalog, tape = demo_files()
@@ -27,32 +28,45 @@ def demo(
         typer.launch(str(page))
 
 
-@app.command()
+@command(
+    app,
+    "torghut replay trades.parquet --catalog catalog/trading.yaml --page report.html\n"
+    "torghut replay trades.parquet --catalog old.yaml --swap-at 250000:new.yaml --json",
+    panel=EVERYDAY,
+)
 def replay(
     tapes: Annotated[
         list[Path] | None,
-        typer.Argument(help="Parquet, CSV or JSONL tapes (default: the catalog's).", show_default=False),
+        typer.Argument(
+            metavar="TAPE", help="Parquet, CSV or JSONL tapes (default: those of the catalog).", show_default=False
+        ),
     ] = None,
     catalog: CatalogOption = None,
     state: State = STATE,
-    batch_size: Annotated[int, typer.Option(min=1, help="Events per batch; any size gives the same result.")] = 65_536,
-    speed: Annotated[str, typer.Option(help="'max', or a multiple of the recorded pace: 1x, 60x.")] = "max",
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Events per batch; the result is the same for any size.")
+    ] = 65_536,
+    speed: Annotated[
+        str, typer.Option(metavar="SPEED", help="'max', or a multiple of the recorded pace: 1x, 60x.")
+    ] = "max",
     on_bad_row: Annotated[
-        Literal["fail", "skip"], typer.Option(help="Stop at a bad row, or leave it out and say so.")
+        Literal["fail", "skip"], typer.Option(help="Stop at a bad row, or skip it and report it.")
     ] = "fail",
     swap_at: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="N:CATALOG", help="Take up another catalog before event N, counted from 0; may be given repeatedly."
+            metavar="N:CATALOG", help="Reload to another catalog before event N, counted from 0. May be repeated."
         ),
     ] = None,
-    page: Annotated[Path | None, typer.Option("--page", help="Write the HTML page there.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE", help="Write an HTML page with the results.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Trade recorded tapes on the simulated broker.
 
-    Several tapes are merged in the order in which their events became known. A tape is checked whole before the first
-    event is traded, so a bad one changes nothing.
+    Several tapes are merged in the order in which their events became known. A tape is checked as a whole before its
+    first event is traded, so a bad tape changes nothing.
     """
     swaps = [_swap(text) for text in swap_at or []]
     path = catalog_path(catalog)

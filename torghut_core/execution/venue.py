@@ -218,7 +218,7 @@ class Venue:
             "at": format_timestamp(self._looked_at),
             "age_seconds": round(self.age, 3),
             "took_seconds": round(self._took, 3),
-            "news": last.news,
+            "changes": last.news,
             "adopted": last.adopted,
             "lost": last.lost,
             "foreign": last.foreign,

@@ -168,7 +168,7 @@ def test_validate_hands_over_the_text(api, tokens, ask_api, kernel):
         ("/catalog/rollback", b'{"to": 0}', 400, ">= 1"),
         ("/catalog/rollback", b'{"number": 3}', 400, "number"),
         ("/catalog/rollback", b'{"to": 7}', 404, "there is no generation 7"),
-        ("/trading/kill", None, 400, "body: none was sent"),
+        ("/trading/kill", None, 400, "body: it is missing"),
         ("/trading/kill", b"null", 400, "object"),
         ("/trading/kill", b"{}", 400, "reason"),
         ("/trading/kill", b'{"reason": ""}', 400, "reason"),

@@ -73,7 +73,7 @@ def test_role_may_what_lower_roles_may():
             if has >= needs:
                 assert guard.admit(needs, "POST", "", authorization) == has.name
             else:
-                with pytest.raises(Refused, match=f"{has.name} is {has.name.lower()}") as caught:
+                with pytest.raises(Refused, match=f"{has.name} has the role {has.name.lower()}") as caught:
                     guard.admit(needs, "POST", "", authorization)
                 assert caught.value.status == 403
 

@@ -96,15 +96,15 @@ def test_token_that_cannot_be_sent_is_not_shown():
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "200 and no JSON"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "200 and no JSON"),
-        (b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n{}", "500 and no JSON"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}", "cannot be asked"),
-        (b"SSH-2.0-OpenSSH\r\n", "cannot be asked"),
-        (b"", "cannot be asked"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "200 without JSON"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "200 without JSON"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n{}", "500 without JSON"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}", "does not answer as an admin API"),
+        (b"SSH-2.0-OpenSSH\r\n", "does not answer as an admin API"),
+        (b"", "does not answer as an admin API"),
     ],
 )
-def test_what_is_no_admin_api_is_told(answering, answer, said):
+def test_what_is_no_admin_api_is_reported(answering, answer, said):
     """Something else that listens there is an error that names the url, and no crash."""
     url, _ = answering(answer)
     with pytest.raises(StateError, match=said) as caught:
@@ -149,7 +149,7 @@ def test_refusal_becomes_the_fitting_error(api, kernel, tokens):
     url = api(tokens=tokens.known)
     with pytest.raises(NotFoundError, match="no generation 9"):
         AdminClient(url, tokens.operator).post("/catalog/rollback", {"to": 9})
-    with pytest.raises(InputError, match=r"needs operator; .* TORGHUT_TOKEN"):
+    with pytest.raises(InputError, match=r"needs operator .*TORGHUT_TOKEN"):
         AdminClient(url, tokens.viewer).post("/catalog/rollback", {})
     with pytest.raises(InputError, match=r"a token is needed .* TORGHUT_TOKEN"):
         AdminClient(url).get("/catalog")
@@ -162,7 +162,7 @@ def test_refusal_becomes_the_fitting_error(api, kernel, tokens):
 def test_broken_state_file_is_told(tmp_path, content):
     """A file that torghut cannot have written is an error with its fix."""
     (tmp_path / "admin.json").write_text(content)
-    with pytest.raises(StateError, match=r"admin\.json is not what torghut wrote .*--url"):
+    with pytest.raises(StateError, match=r"admin\.json cannot be read: it is not as torghut wrote it .*--url"):
         connect(None, tmp_path, None)
 
 
@@ -171,7 +171,7 @@ def test_state_file_of_another_user_is_told(tmp_path):
     """Who may not read the file is told that it is another's."""
     (tmp_path / "admin.json").write_text("{}")
     (tmp_path / "admin.json").chmod(0)
-    with pytest.raises(StateError, match="belongs to who runs torghut"):
+    with pytest.raises(StateError, match="belongs to the user who runs torghut"):
         connect(None, tmp_path, None)
 
 
@@ -189,10 +189,14 @@ def test_status_tells_what_trades(serve, torghut, tmp_path, kernel):
     url = serve().url
     code, out, err = torghut("catalog", "status", "--state", tmp_path)
     assert (code, err) == (0, "")
-    assert out.startswith("generation 7, digest dddddddddddd, trades since 2026-01-05T14:30:00Z, brought by watch\n")
+    assert out.startswith(
+        "generation 7, digest dddddddddddd, trading since 2026-01-05T14:30:00Z, changed by: file watcher\n"
+    )
     assert url in out
     assert "macd-rsi-es" in out
-    assert not any(word in out for word in ("degraded", "quarantined", "waits", "restricted", "rolled back", "polling"))
+    assert not any(
+        word in out for word in ("degraded", "quarantined", "pending", "restricted", "rolled back", "polling")
+    )
 
 
 def test_status_tells_what_is_wrong(serve, torghut, tmp_path, kernel):
@@ -221,8 +225,8 @@ def test_status_tells_what_is_wrong(serve, torghut, tmp_path, kernel):
     for text in (
         "degraded: ",
         "  catalog.yaml:9:14: strategies[0].params.rsi_by: unknown [bold]parameter[/]\n",
-        'waits: strategy x base_timeframe: "1Min" -> "1Sec"; when_flat: later\n',
-        'waits: pipeline trading broker.params.cash: not given -> "5"; restart: never\n',
+        'pending: strategy x base_timeframe: "1Min" -> "1Sec"; when_flat: later\n',
+        'pending: pipeline trading broker.params.cash: not given -> "5"; restart: never\n',
         "quarantined: macd-rsi-es: raised ValueError: [x\n",
         "restricted: reduce_only",
         "rolled back",
@@ -246,8 +250,8 @@ def test_status_of_what_does_not_run_is_the_last_generation(torghut, tmp_path, i
         (tmp_path / "admin.json").write_text(json.dumps({"url": free_url(), "pid": 1, "token": "x" * 32}))
     code, out, err = torghut("catalog", "status", "--state", tmp_path)
     assert (code, err) == (0, "")
-    assert out.startswith(f"nothing runs on {tmp_path}; generation 2 traded last, digest bbbbbbbbbbbb, since 20")
-    assert out.endswith("brought by ann: applied\n")
+    assert out.startswith(f"no kernel is running on {tmp_path}; last generation: 2, digest bbbbbbbbbbbb, since 20")
+    assert out.endswith("changed by: ann; applied\n")
     _, out, _ = torghut("catalog", "status", "--state", tmp_path, "--json")
     told = json.loads(out)
     assert told.pop("since").endswith("Z")
@@ -266,7 +270,7 @@ def test_status_of_empty_database_says_so(torghut, tmp_path):
     with StateDirectory(tmp_path) as directory:
         SqlAuditStore(directory.audit_url).close()
     code, out, _ = torghut("catalog", "status", "--state", tmp_path)
-    assert (code, out) == (0, f"nothing runs on {tmp_path}; nothing ever traded there\n")
+    assert (code, out) == (0, f"no kernel is running on {tmp_path}; nothing has traded there yet\n")
 
 
 def test_status_of_url_where_nothing_listens_fails(torghut, tmp_path):
@@ -326,7 +330,7 @@ def test_rollback_where_nothing_runs_fails(torghut, tmp_path):
     """There is nothing to roll back, and the message names how to start it."""
     code, _, err = torghut("catalog", "rollback", "--state", tmp_path)
     assert code == 1
-    assert f"nothing runs on {tmp_path}" in err
+    assert f"no kernel is running on {tmp_path}" in err
     assert "torghut run" in err
 
 

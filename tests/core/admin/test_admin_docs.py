@@ -12,9 +12,9 @@ PAGE = Path(__file__).parents[3] / "docs" / "admin-api.md"
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 ROLES = {
-    Role.VIEWER: "read, and have a catalog checked",
-    Role.OPERATOR: "reload and roll back, stop trading and let it go on, reconcile",
-    Role.ADMIN: "as an operator; what only an admin may do comes later",
+    Role.VIEWER: "read, and check a catalog",
+    Role.OPERATOR: "reload and roll back, stop and release trading, reconcile",
+    Role.ADMIN: "the same as an operator: no route needs more yet",
 }
 
 

@@ -1,4 +1,4 @@
-"""`torghut doctor`: what is unsafe is told, with its fix; what is not is not; and nothing is changed by looking."""
+"""`torghut doctor`: what is unsafe is reported, with its fix; what is safe is not; and a check changes nothing."""
 
 import itertools
 import json
@@ -107,8 +107,8 @@ def look(state, monkeypatch):
     return examine
 
 
-def unwell(found):
-    return [subject for subject, finding in found.items() if not finding.is_well]
+def failed(found):
+    return [subject for subject, finding in found.items() if not finding.is_ok]
 
 
 # ------------------------------------------------------------------------------------------------------------ the switches
@@ -122,18 +122,18 @@ def test_switches_of_live_trading(look, monkeypatch, switches):
         monkeypatch.setenv(f"TRADING_{name}", value)
     found = look()["trading"]
     assert found.detail.startswith("LIVE" if all(switches) else "PAPER, NOT LIVE" if mode else "paper")
-    assert found.is_well == (all(switches) or not mode)
+    assert found.is_ok == (all(switches) or not mode)
     named = {"TRADING_MODE=live": mode, "TRADING_LIVE_ENABLED=true": enabled, "TRADING_LIVE_ACCOUNT=NUMBER": account}
     if not all(switches):
         after = found.detail.rpartition("without" if mode else "need")[2]
         assert {name for name in named if name in after} == {name for name, is_set in named.items() if not is_set}
 
 
-def test_whether_orders_may_leave_is_told(look, monkeypatch):
+def test_whether_orders_are_sent_is_reported(look, monkeypatch):
     """TRADING_ENABLED is a switch of its own."""
-    assert "no order leaves" in look()["trading"].detail
+    assert "trading not enabled" in look()["trading"].detail
     monkeypatch.setenv("TRADING_ENABLED", "true")
-    assert "orders may leave" in look()["trading"].detail
+    assert look()["trading"].detail.startswith("paper; trading enabled; ")
 
 
 # ---------------------------------------------------------------------------------------------------------------- the keys
@@ -142,18 +142,18 @@ def test_whether_orders_may_leave_is_told(look, monkeypatch):
 def test_keys_of_the_broker_are_there_or_named_and_never_shown(look, catalog, monkeypatch, tmp_path):
     """A missing key is a finding; a key may be in a file; what it is stands nowhere."""
     missing = look(catalog)["broker alpaca"]
-    assert not missing.is_well
+    assert not missing.is_ok
     assert "ALPACA_KEY_ID is not set" in missing.detail
     assert "ALPACA_SECRET_KEY is not set" in missing.detail
     (tmp_path / "secret").write_text("planted-secret\n")
     monkeypatch.setenv("ALPACA_KEY_ID", "planted-key")
     monkeypatch.setenv("ALPACA_SECRET_KEY_FILE", str(tmp_path / "secret"))
     found = look(catalog)
-    assert unwell(found) == []
-    assert "not tried" in found["broker alpaca"].detail
+    assert failed(found) == []
+    assert "not tested" in found["broker alpaca"].detail
     assert "planted" not in str(found)
     (tmp_path / "secret").unlink()
-    assert unwell(look(catalog)) == ["broker alpaca"]
+    assert failed(look(catalog)) == ["broker alpaca"]
 
 
 def test_simulated_broker_needs_no_keys(look, catalog):
@@ -176,12 +176,12 @@ def live(catalog, monkeypatch):
     return catalog
 
 
-def test_source_and_sink_that_have_all_they_ask_for_are_well(look, live):
+def test_source_and_sink_that_have_all_they_need_are_ok(look, live):
     """What is set is named, each plugin once however many pipelines use it; what a key is stands nowhere."""
     found = look(live)
-    assert unwell(found) == []
+    assert failed(found) == []
     assert findings_of(found, "source", "sink", "broker") == ["source feed", "broker alpaca", "sink bus"]
-    assert "FEED_KEY is set (not tried" in found["source feed"].detail
+    assert "FEED_KEY is set (not tested" in found["source feed"].detail
     assert "from the environment: BUS_ADDRESS" in found["sink bus"].detail
     assert "BUS_PASSWORD" not in found["sink bus"].detail
     assert found["universe"].detail == "BTC/USD"
@@ -189,7 +189,7 @@ def test_source_and_sink_that_have_all_they_ask_for_are_well(look, live):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "subject", "told"),
+    ("name", "value", "subject", "said"),
     [
         ("FEED_KEY", "", "source feed", "FEED_KEY is not set"),
         ("FEED_WAIT_MS", "soon", "source feed", "FEED_WAIT_MS: "),
@@ -200,33 +200,33 @@ def test_source_and_sink_that_have_all_they_ask_for_are_well(look, live):
         ("ALPACA_MARKET_TYPE", "equity", "universe", "no symbol is wanted"),
     ],
 )
-def test_what_a_source_or_sink_lacks_is_told(look, live, monkeypatch, name, value, subject, told):
+def test_what_a_source_or_sink_lacks_is_reported(look, live, monkeypatch, name, value, subject, said):
     """A setting that is missing or wrong, a secret, and a market without symbols, each by the name of its setting."""
     monkeypatch.setenv(name, value)
     found = look(live)
-    assert unwell(found) == [subject]
-    assert found[subject].detail.startswith(told)
+    assert failed(found) == [subject]
+    assert found[subject].detail.startswith(said)
     assert "planted" not in str(found)
 
 
 def test_one_pipeline_asks_for_its_own(look, live, monkeypatch):
-    """Who runs one of the pipelines needs the settings of that one; a name that no pipeline has is told."""
+    """Who runs one of the pipelines needs the settings of that one; a name that no pipeline has is reported."""
     monkeypatch.delenv("ALPACA_KEY_ID")
     monkeypatch.delenv("BUS_ADDRESS")
-    assert unwell(look(live)) == ["broker alpaca", "sink bus"]
-    assert unwell(look(live, pipeline="ta")) == []
-    assert unwell(look(live, pipeline="trading")) == ["broker alpaca"]
+    assert failed(look(live)) == ["broker alpaca", "sink bus"]
+    assert failed(look(live, pipeline="ta")) == []
+    assert failed(look(live, pipeline="trading")) == ["broker alpaca"]
     missing = look(live, pipeline="forwardr")["catalog"]
-    assert not missing.is_well
+    assert not missing.is_ok
     assert "did you mean 'forwarder'" in missing.detail
 
 
 def test_universe_of_jangar_is_not_asked(look, live, monkeypatch):
-    """Doctor reaches nobody but what runs here, and shows no password of an address."""
+    """Doctor contacts no one but what runs here, and shows no password of an address."""
     monkeypatch.setenv("TRADING_UNIVERSE_SOURCE", "jangar")
     monkeypatch.setenv("JANGAR_SYMBOLS_URL", "http://ann:planted@127.0.0.1:1/symbols")
     found = look(live)
-    assert unwell(found) == []
+    assert failed(found) == []
     assert "planted" not in str(found)
 
 
@@ -238,21 +238,21 @@ def test_tapes_need_no_universe(look, catalog):
 # ------------------------------------------------------------------------------------------------------------- the control
 
 
-def test_control_that_was_never_turned_is_well(look, tmp_path):
+def test_control_that_was_never_changed_is_ok(look, tmp_path):
     """A fresh state directory trades, and so does none at all."""
-    assert look()["control"].detail == "running, never turned"
-    assert look(state=tmp_path / "none")["control"].is_well
+    assert look()["control"].detail == "running (never changed)"
+    assert look(state=tmp_path / "none")["control"].is_ok
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("to", ["halted", "reduce_only", "pause_entries"])
-def test_control_that_is_not_running_is_not_well(look, state, to):
-    """Who turned it, why and when is told, and how to let it go on."""
+def test_control_that_is_not_running_is_a_problem(look, state, to):
+    """Who changed it, why and when is reported, and how to release it."""
     with closing(Controls(state / "control.json", f"sqlite:///{state / 'audit.db'}")) as controls:
         controls.poll()
         controls.turn(to, reason="fat finger", actor="jane")
         found = look()
-        assert unwell(found) == ["control"]
+        assert failed(found) == ["control"]
         assert f"{to.replace('_', '-')}: fat finger (jane) since 20" in found["control"].detail
         assert "torghut unkill" in found["control"].hint
         controls.turn("running", reason="all well", actor="ann")
@@ -260,7 +260,7 @@ def test_control_that_is_not_running_is_not_well(look, state, to):
 
 
 @pytest.mark.parametrize("place", ["file", "database"])
-def test_places_that_differ_are_both_told(look, state, place):
+def test_places_that_differ_are_both_reported(look, state, place):
     """A stop that is in one place only is in force, and it is said where."""
     database = f"sqlite:///{state / 'audit.db'}" if place == "database" else None
     with closing(Controls(state / "control.json", database)) as controls:
@@ -268,17 +268,17 @@ def test_places_that_differ_are_both_told(look, state, place):
     if place == "database":
         (state / "control.json").unlink()
     found = look()["control"]
-    assert not found.is_well
+    assert not found.is_ok
     other = {"file": "database", "database": "file"}[place]
-    assert f"in the {place} halted: fat finger (jane)" in found.detail
-    assert f"in the {other} running, never turned" in found.detail
+    assert f"in the {place}: halted: fat finger (jane)" in found.detail
+    assert f"in the {other}: running (never changed)" in found.detail
 
 
-def test_file_that_cannot_be_read_is_told(look, state):
-    """It holds as halted, and doctor says why."""
+def test_file_that_cannot_be_read_is_reported(look, state):
+    """It counts as halted, and doctor says why."""
     (state / "control.json").write_text("{")
     found = look()["control"]
-    assert not found.is_well
+    assert not found.is_ok
     assert "control.json cannot be read" in found.detail
 
 
@@ -291,7 +291,7 @@ def test_database_of_an_older_version_is_left_as_it_is(look, state):
         database.execute("update alembic_version set version_num = '0001'")
         database.commit()
     found = look()
-    assert unwell(found) == ["audit"]
+    assert failed(found) == ["audit"]
     assert "version 0001" in found["audit"].detail
     assert found["audit"].hint == "torghut db upgrade"
     with closing(sqlite3.connect(state / "audit.db")) as database:
@@ -299,23 +299,23 @@ def test_database_of_an_older_version_is_left_as_it_is(look, state):
 
 
 def test_edited_row_is_found(look, state):
-    """The hash chain is verified, and the first finding told."""
+    """The hash chain is verified, and the first finding shown."""
     with closing(SqlAuditStore(state / "audit.db")) as audit:
         audit.record_control("quarantine.one", "raised", "torghut")
     assert "the hash chain is intact" in look()["audit"].detail
     with closing(sqlite3.connect(state / "audit.db")) as database:
         database.execute("update controls set actor = 'nobody' where name = 'quarantine.one'")
         database.commit()
-    assert unwell(look()) == ["audit"]
+    assert failed(look()) == ["audit"]
 
 
 def test_server_that_cannot_be_reached(look, state, monkeypatch):
-    """It is told of within seconds, without the password, also before there is a state directory."""
+    """It is reported within seconds, without the password, also before there is a state directory."""
     pytest.importorskip("psycopg", reason="the driver of Postgres is not installed")
     monkeypatch.setenv("DB_DSN", "postgresql+psycopg://ann:planted-password@127.0.0.1:1/torghut")
     for path in (state, state / "none"):
         found = look(state=path)
-        assert unwell(found) == ["control", "audit"]
+        assert failed(found) == ["control", "audit"]
         assert "127.0.0.1:1" in found["audit"].detail
         assert "planted" not in str(found)
 
@@ -327,7 +327,7 @@ class Running:
     """As much of a kernel as doctor asks."""
 
     def __init__(self):
-        self.checks = dict.fromkeys(("loop", "venue", "database", "control", "catalog", "quarantine"), ())
+        self.checks = dict.fromkeys(doctor.HINTS, ())
 
     def trading(self):
         return {"account": "paper-PA1", "broker": "paper", "generation": 7, "enabled": True, "orders_working": 2}
@@ -352,33 +352,32 @@ def test_kernel_that_runs_is_asked(look, kernel, live, monkeypatch):
     monkeypatch.delenv("ALPACA_KEY_ID")
     monkeypatch.setenv("ALPACA_MARKET_TYPE", "equity")
     found = look(live)
-    assert unwell(found) == []
-    assert "account paper-PA1, broker paper, generation 7; orders may leave, 2 work" in found["kernel"].detail
+    assert failed(found) == []
+    assert "account paper-PA1, broker paper, generation 7; trading enabled; 2 open orders" in found["kernel"].detail
     assert {subject for subject in found if subject.startswith("kernel, ")} == {
         f"kernel, {name}" for name in kernel.checks
     }
-    assert kernel.checks.keys() == doctor.HINTS.keys()
-    assert found["signal store"].detail == "in use: left alone"
+    assert found["signal store"].detail == "in use by the running process, not checked"
     assert "the hash chain is intact" in found["audit"].detail
     assert "an environment of its own" in found["broker alpaca"].detail
     assert "an environment of its own" in found["universe"].detail
 
 
-def test_what_is_wrong_with_it_is_told_with_a_mend(look, kernel):
+def test_what_is_wrong_with_it_is_reported_with_a_fix(look, kernel):
     """All reasons of a check are one finding."""
     kernel.checks["venue"] = ["ES: 5 here, 4 there", "NQ: 1 here, 0 there"]
     found = look()
-    assert unwell(found) == ["kernel, venue"]
+    assert failed(found) == ["kernel, venue"]
     assert found["kernel, venue"].detail == "ES: 5 here, 4 there; NQ: 1 here, 0 there"
     assert found["kernel, venue"].hint.startswith("torghut reconcile")
 
 
 def test_kernel_that_does_not_let_us_in(look, kernel, state):
-    """Without its token nothing is known, so it is not well, and the message says what is needed."""
+    """Without its token nothing is known, which is a problem, and the message says what is needed."""
     file = json.loads((state / "admin.json").read_text())
     (state / "admin.json").write_text(json.dumps({**file, "token": "guess-guess-guess"}))
     found = look()
-    assert unwell(found) == ["kernel"]
+    assert failed(found) == ["kernel"]
     assert "TORGHUT_TOKEN" in found["kernel"].detail
 
 
@@ -407,24 +406,24 @@ def test_pipeline_without_trading_that_runs_is_asked(look, state):
             found = look()
         finally:
             server.stop()
-    assert unwell(found) == ["gate bus"]
+    assert failed(found) == ["gate bus"]
     assert found["gate auth"].detail == "open"
     assert found["gate bus"].detail == "no broker answers (look at Kafka)"
     assert "in use by process" in found["process"].detail
 
 
 def test_other_process_that_has_the_directory(look, state):
-    """A replay has no API: whose the directory is is told, and what needs no lock is looked at all the same."""
+    """A replay has no API: the process that uses the directory is named, and what needs no lock is checked all the same."""
     with StateDirectory(state):
         found = look()
-    assert unwell(found) == ["kernel"]
+    assert failed(found) == ["kernel"]
     assert "in use by process" in found["kernel"].detail
     assert "the hash chain is intact" in found["audit"].detail
 
 
 def test_left_over_address_is_not_asked(look, state):
-    """What a kernel that was killed left behind may lead to somebody else: nothing runs here, so nobody is asked."""
+    """The address that a killed kernel left behind may be another process's now: no kernel runs here, so it is not asked."""
     (state / "admin.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": 1}))
     found = look()
-    assert unwell(found) == []
+    assert failed(found) == []
     assert "kernel" not in found

@@ -69,19 +69,19 @@ class TestTrading:
         trader.agrees()
 
     def test_doctor_says_that_all_is_well(self, trader):
-        """`doctor` is of use where nothing runs: with keys, plugins and stores that are right it finds nothing wrong."""
+        """`doctor` is of use where no kernel runs: with keys, plugins and stores that are right it finds nothing wrong."""
         trader.begin().send()
         assert trader.tells("doctor", "--catalog", trader.catalog)["ok"]
 
 
 class TestReconcile:
     def test_nothing_differs(self, trader):
-        """`reconcile` says so, and exits with 0; the second time there is no news."""
+        """`reconcile` says so, and exits with 0; the second time nothing has changed."""
         trader.begin().trade("buy")
         trader.until(lambda: trader.held)
         trader.agrees()
         assert "agree" in trader.does("reconcile")
-        assert trader.tells("reconcile")["news"] == 0
+        assert trader.tells("reconcile")["changes"] == 0
 
     def test_a_difference_waits_until_it_is_accepted(self, trader):
         """Somebody moved a position by hand: it is told of, entries in the symbol wait, and an operator takes it."""
@@ -217,7 +217,7 @@ class TestKill:
         trader.trade("buy")
         trader.until(lambda: trader.held)
         trader.send()
-        assert "nothing runs" in trader.does("kill", "--reason", "again")
+        assert "No kernel is running" in trader.does("kill", "--reason", "again")
         trader.begin().trade("buy", ("ETH/USD",))
         trader.agrees()
         assert len(trader.sent) == 1

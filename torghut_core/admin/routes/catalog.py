@@ -16,7 +16,7 @@ from torghut_core.errors import InputError
 
 
 class Rollback(msgspec.Struct, forbid_unknown_fields=True):
-    """Which generation shall trade again; the one before where `to` is not given."""
+    """The generation to return to; the one before if `to` is not given."""
 
     to: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
@@ -26,7 +26,7 @@ def catalog_routes(kernel: Kernel) -> list[HTTPRouteHandler]:
 
     @get("/catalog", sync_to_thread=True)
     def catalog() -> dict[str, Any]:
-        """What trades now: its status, and the content of its catalog."""
+        """The generation that trades now: its status, and the content of its catalog."""
         return {"status": kernel.status(), "content": kernel.catalog()}
 
     @get("/catalog/generations", sync_to_thread=True)
@@ -41,17 +41,17 @@ def catalog_routes(kernel: Kernel) -> list[HTTPRouteHandler]:
 
     @get("/catalog/schema", sync_to_thread=True)
     def schema() -> dict[str, Any]:
-        """JSON Schema of a catalog, with the parameters of the plugins that may be used."""
+        """JSON Schema of a catalog, with the parameters of the plugins that it may use."""
         return kernel.schema()
 
     @get("/plugins", sync_to_thread=True)
     def plugins() -> dict[str, Any]:
-        """Plugins that may be used, and those that could not be loaded, and why."""
+        """Plugins that a catalog may use, and those that could not be loaded, with the reason."""
         return kernel.plugins()
 
     @post("/catalog/validate", status_code=200, sync_to_thread=True)
     def validate(body: RawBody) -> dict[str, Any]:
-        """Check a catalog, the body as YAML text, and tell what it would change; changes nothing."""
+        """Check a catalog, sent as YAML text, and list what it would change; changes nothing."""
         try:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -60,12 +60,12 @@ def catalog_routes(kernel: Kernel) -> list[HTTPRouteHandler]:
 
     @post("/catalog/reload", status_code=200, sync_to_thread=True, opt=OPERATOR)
     def reload(request: Request[str, Any, Any]) -> dict[str, Any]:
-        """Read the catalog again and take it up; releases quarantined strategies. Answers when that is done."""
+        """Read the catalog again and apply it; releases quarantined strategies. Answers when that is finished."""
         return kernel.reload(request.user)
 
     @post("/catalog/rollback", status_code=200, sync_to_thread=True, opt=OPERATOR)
     def rollback(request: Request[str, Any, Any], data: JSONBody[Rollback | None] = None) -> dict[str, Any]:
-        """Trade an earlier generation again, until the catalog's file changes. Answers when that is done."""
+        """Trade an earlier generation again, until a file of the catalog changes. Answers when that is finished."""
         return kernel.rollback(data.to if data else None, request.user)
 
     return [catalog, generations, schema, plugins, validate, reload, rollback]

@@ -1,4 +1,4 @@
-"""What every process of ours answers: whether it lives, whether it can make progress, and its numbers."""
+"""Routes that every process has: is it alive, is it ready, and its metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torghut_core.ports import Metric
 
 
 class Probed(Protocol):
-    """A process that is watched. Every method may be called from any thread."""
+    """A process with probes. Every method may be called from any thread."""
 
     def health(self) -> list[str]:
         """Reasons why it is not alive; none when it is."""
@@ -25,25 +25,25 @@ class Probed(Protocol):
         """Reasons why it is not ready; none when it is."""
 
     def gates(self) -> dict[str, str]:
-        """What has to be so for it to make progress: by name the reason why it is not, "" where it is."""
+        """The readiness gates by name, each with the reason why it is closed, "" if it is open."""
 
     def metrics(self) -> Mapping[str, Metric]:
         """Counters (their names end in ``_total``) and gauges by name; a mapping is by the value of its one label."""
 
 
 def probe_routes(probed: Probed, numbers: Callable[[], Mapping[str, Metric]]) -> list[HTTPRouteHandler]:
-    """The routes ``/healthz``, ``/readyz`` and ``/metrics``, which need no token."""
+    """Make the routes ``/healthz``, ``/readyz`` and ``/metrics``, which need no token."""
     metrics = Metrics(numbers)
 
     @get("/healthz", opt=OPEN, sync_to_thread=True)
     def healthz() -> Response[dict[str, Any]]:
-        """Whether the process is alive: 200, or 503 with the reasons why it is not."""
+        """Whether the process is alive: 200, or 503 with the reasons why not."""
         reasons = probed.health()
         return Response({"ok": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     @get("/readyz", opt=OPEN, sync_to_thread=True)
     def readyz() -> Response[dict[str, Any]]:
-        """Whether it can make progress: 200, or 503 with the reasons why it cannot, and every gate."""
+        """Whether the process is ready: 200, or 503 with the reasons why not; and every gate."""
         reasons = probed.readiness()
         content = {"ok": not reasons, "reasons": reasons, "gates": probed.gates()}
         return Response(content, status_code=503 if reasons else 200)

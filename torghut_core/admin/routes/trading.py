@@ -1,4 +1,4 @@
-"""Routes about trading: how it stands, what was decided and executed, stop, release and reconciliation."""
+"""Routes about trading: its state, decisions and executions, stop, release and reconciliation."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ Since = Annotated[str | None, Parameter(max_length=40, description="only what ha
 
 
 class Kill(msgspec.Struct, forbid_unknown_fields=True):
-    """Why everything stops, and whether positions are closed. No stop is refused because its reason is long."""
+    """The reason of a stop, and whether to close positions. No stop is refused because its reason is long."""
 
     reason: Annotated[str, msgspec.Meta(min_length=1)]
     flatten: bool = False
 
 
 class Unkill(msgspec.Struct, forbid_unknown_fields=True):
-    """Why trading may go on, and how far."""
+    """The reason of a release, and the control's new state."""
 
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
     state: Literal["running", "pause_entries", "reduce_only"] = "running"
 
 
 class Reconcile(msgspec.Struct, forbid_unknown_fields=True):
-    """Symbols whose difference is somebody else's doing, and why that is known."""
+    """Symbols whose difference is accepted as an outside trade, and how that is known."""
 
     accept: Annotated[list[str], msgspec.Meta(max_length=1000)] = []
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
@@ -44,17 +44,17 @@ def trading_routes(kernel: Kernel) -> list[HTTPRouteHandler]:
     """Make the routes ``/trading/...``."""
 
     @get("/trading/status", sync_to_thread=True)
-    def status() -> dict[str, Any]:
-        """How trading stands: account, control, positions, orders, and how our books and the venue's agree."""
+    def trading() -> dict[str, Any]:
+        """The state of trading: account, control, positions, orders, and the last reconciliation with the venue."""
         return kernel.trading()
 
     @get("/trading/health", sync_to_thread=True)
-    def health() -> dict[str, Any]:
-        """Whether it is safe: `ok`, and what speaks against it."""
+    def trading_health() -> dict[str, Any]:
+        """Whether trading is healthy: `ok`, and `checks` with the reasons why not."""
         return kernel.trading_health()
 
     @get("/trading/metrics", sync_to_thread=True)
-    def metrics() -> dict[str, Any]:
+    def trading_metrics() -> dict[str, Any]:
         """The numbers of `/metrics`, as JSON."""
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in numbers(kernel).items()}
 
@@ -76,18 +76,18 @@ def trading_routes(kernel: Kernel) -> list[HTTPRouteHandler]:
 
     @post("/trading/kill", status_code=200, sync_to_thread=True, opt=OPERATOR)
     def kill(request: Request[str, Any, Any], data: JSONBody[Kill]) -> dict[str, Any]:
-        """Let no order leave any more, cancel what works, and close positions on request."""
+        """Stop trading: send no more orders, cancel open ones, and close positions if `flatten` is set."""
         return kernel.kill(data.reason, flatten=data.flatten, actor=request.user)
 
     @post("/trading/unkill", status_code=200, sync_to_thread=True, opt=OPERATOR)
     def unkill(request: Request[str, Any, Any], data: JSONBody[Unkill]) -> dict[str, Any]:
-        """Let orders leave again: all, or exits only."""
+        """Send orders again: all, or exits only."""
         return kernel.unkill(data.reason, data.state, request.user)
 
     @post("/trading/reconcile", status_code=200, sync_to_thread=True, opt=OPERATOR)
     def reconcile(request: Request[str, Any, Any], data: JSONBody[Reconcile | None] = None) -> dict[str, Any]:
-        """Hold our books against the venue's now. Answers when that is done."""
-        asked = data or Reconcile()
-        return kernel.reconcile(asked.accept, asked.reason, request.user)
+        """Compare our records with the venue's now. Answers when that is finished."""
+        body = data or Reconcile()
+        return kernel.reconcile(body.accept, body.reason, request.user)
 
-    return [status, health, metrics, decisions, executions, kill, unkill, reconcile]
+    return [trading, trading_health, trading_metrics, decisions, executions, kill, unkill, reconcile]

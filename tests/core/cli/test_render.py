@@ -1,0 +1,56 @@
+"""What a stop and a reconciliation say in a terminal."""
+
+import pytest
+
+from torghut_core.cli.render import control_text, reconciliation_text
+
+STOP = {
+    "control": {"state": "halted", "reason": "fat finger", "actor": "jane"},
+    "written": ["file", "database"],
+    "problems": [],
+}
+HELD = [{"strategy": "ema-cross", "symbol": "ES", "quantity": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"running": False}, "No kernel is running. The stop will apply at the next start."),
+        ({"running": None, "problems": ["no answer"]}, "problem: no answer"),
+        ({"orders_working": 2}, "The kernel confirmed the stop. 2 open orders."),
+        (
+            {"running": True, "confirmed": True, "orders_working": 1, "positions": HELD},
+            "The kernel confirmed the stop. 1 open order; positions: ES 1 (ema-cross).",
+        ),
+        (
+            {"running": True, "confirmed": True, "orders_working": 0, "positions": []},
+            "The kernel confirmed the stop. 0 open orders; positions: none.",
+        ),
+    ],
+)
+def test_stop_says_what_the_kernel_knows(more, said):
+    """Where it was written, and then whether a kernel runs, whether it confirmed, and what is still open."""
+    first, last = control_text(STOP | more).splitlines()
+    assert first == "halted: fat finger (jane), written to file and database"
+    assert last == said
+
+
+def test_kernel_that_has_not_confirmed_is_not_said_to_know():
+    """`kill` printed "the kernel knows" also when a stuck kernel had not answered with the new control in time."""
+    text = control_text(STOP | {"running": True, "confirmed": False, "orders_working": 1, "positions": HELD})
+    assert "has not confirmed the stop yet" in text
+    assert "confirmed the stop." not in text
+
+
+def test_reconciliation_lists_what_differs():
+    """Each difference and each order that needs a look is a line; agreement is said only where there is none."""
+    done = {"at": "T", "changes": 1, "foreign": ["x"], "adopted": ["a"], "lost": ["l"], "differences": {"ES": "1 here"}}
+    assert reconciliation_text(done).splitlines() == [
+        "Checked the venue at T: 1 change",
+        "difference: ES: 1 here",
+        "foreign order: x",
+        "adopted order: a",
+        "order that never reached the venue: l",
+    ]
+    none = {"at": "T", "changes": 0, "foreign": [], "adopted": [], "lost": [], "differences": {}}
+    assert reconciliation_text(none) == "Checked the venue at T: no changes\nOur records and the venue's agree."
