@@ -20,6 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import bottleneck as bn
 import jinja2
 import msgspec
 import numpy as np
@@ -305,7 +306,7 @@ def _indicators(bars: BarSeries, signals: pa.Table | None) -> tuple[str, dict[st
     step, rows = at_one_step(signals, bars.step)
     event_ts = ints(rows["event_ts"])
     found = {name: values_at(bars, event_ts, floats(rows[name])) for name in rows.column_names if name in _DRAWN}
-    values = {name: column for name, column in found.items() if not np.isnan(column).all()}
+    values = {name: column for name, column in found.items() if not bn.allnan(column)}
     return "" if step == bars.step else f" of {_step_name(step)} bars", values
 
 
@@ -357,7 +358,7 @@ def _cards(
     if cash > 0:
         cards.append(Card("Return", f"{gain / cash * 100:+.3f} %", f"{gain:+,.2f}", tone))
     if len(curve.drawdown):
-        worst = int(np.argmin(curve.drawdown))
+        worst = int(bn.nanargmin(curve.drawdown))
         when = _moment(int(curve.event_ts[worst]))
         cards.append(
             Card("Max drawdown", f"{100 * curve.drawdown[worst]:.3f} %", when if curve.drawdown[worst] else "")
@@ -392,8 +393,8 @@ def _outline(symbol: str, bars: BarSeries) -> dict[str, str]:
     prices = {
         "first": close[:1],
         "last": close[-1:],
-        "high": np.fmax.reduce(bars.high, keepdims=True),
-        "low": np.fmin.reduce(bars.low, keepdims=True),
+        "high": np.array([bn.nanmax(bars.high)]),
+        "low": np.array([bn.nanmin(bars.low)]),
     }
     return {
         "symbol": symbol,
@@ -401,7 +402,7 @@ def _outline(symbol: str, bars: BarSeries) -> dict[str, str]:
         "to": _moment(int(bars.event_ts[-1]) + bars.step),
         "bars": f"{len(bars):,} of {_step_name(bars.step)}",
         **{name: f"{price[0]:,.10g}" if len(price) else "" for name, price in prices.items()},
-        "volume": f"{np.nansum(bars.volume):,.10g}",
+        "volume": f"{bn.nansum(bars.volume):,.10g}",
     }
 
 

@@ -1,6 +1,7 @@
 """The figures of a run: bars as arrays, the account over time, its drawdown, and profits by round trip.
 
-Everything here is computed from what a run wrote down, after it; nothing that a decision reads comes from here.
+Everything here is computed from what a run wrote down, after it, with bottleneck over whole arrays. Nothing that a
+decision reads comes from here: a moving value of bottleneck's depends on where its array starts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, TypeAlias, cast
 
+import bottleneck as bn
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -148,12 +150,19 @@ def account_curve(cash: float, series: Mapping[str, BarSeries], fills: Sequence[
         mark = price[count]
         bars = series.get(symbol)
         if bars is not None:
-            there = ~np.isnan(bars.close)
-            known = np.searchsorted(bars.event_ts[there] + bars.step, times, side="right")
-            mark = np.where(known > 0, np.append(np.nan, bars.close[there])[known], mark)
+            known = np.searchsorted(bars.event_ts + bars.step, times, side="right")
+            close = np.append(np.nan, bn.push(bars.close))[known]
+            mark = np.where(np.isnan(close), mark, close)
         equity += np.cumsum(-signed * price - fees)[count] + np.cumsum(signed)[count] * mark
-    highest = np.maximum.accumulate(np.maximum(equity, cash))
-    return Curve(times, equity, equity / highest - 1 if cash > 0 else equity * 0)
+    return Curve(times, equity, _drawdown(equity, cash))
+
+
+def _drawdown(equity: FloatArray, cash: float) -> FloatArray:
+    """How far equity is below its highest so far, cash at the start included, as a share of it; 0 without cash."""
+    if cash <= 0 or not len(equity):
+        return equity * 0
+    highest = bn.move_max(np.maximum(equity, cash), window=len(equity), min_count=1)
+    return cast("FloatArray", equity / highest - 1)
 
 
 def thinned(curve: Curve, most: int = 4_000) -> Curve:
@@ -162,10 +171,10 @@ def thinned(curve: Curve, most: int = 4_000) -> Curve:
     if n <= most:
         return curve
     edges = np.linspace(0, n, most // 4 + 1).astype(np.int64)
-    keep = {int(np.argmin(curve.drawdown))}
+    keep = {int(bn.nanargmin(curve.drawdown))}
     for start, stop in pairwise(edges):
         stretch = curve.equity[start:stop]
-        keep |= {int(start), int(stop) - 1, int(start + stretch.argmin()), int(start + stretch.argmax())}
+        keep |= {int(start), int(stop) - 1, int(start + bn.nanargmin(stretch)), int(start + bn.nanargmax(stretch))}
     index = np.array(sorted(keep))
     return Curve(curve.event_ts[index], curve.equity[index], curve.drawdown[index])
 

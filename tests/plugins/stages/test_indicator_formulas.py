@@ -1,7 +1,10 @@
-"""Each indicator alone, after every element, against the plain formula over all that came before; and against TA-Lib."""
+"""Each indicator alone, after every element, against the plain formula over all that came before; and against TA-Lib
+and bottleneck, over whole arrays.
+"""
 
 import math
 
+import bottleneck as bn
 import numpy as np
 import pytest
 import talib
@@ -80,9 +83,9 @@ def test_rsi_equals_wilders_averages(prices):
 @given(PRICES)
 @SETTINGS
 def test_bollinger_equals_mean_and_deviation_of_the_last_twenty(prices):
-    """After every price: numpy's mean of 20, and two of its population standard deviations to either side."""
+    """After every price: the mean of 20, and two of their population standard deviations to either side."""
     windows = [np.array(prices[n - 19 : n + 1]) if n >= 19 else np.array([NAN]) for n in range(len(prices))]
-    mid, std = np.array([w.mean() for w in windows]), np.array([w.std() for w in windows])
+    mid, std = np.array([bn.nanmean(w) for w in windows]), np.array([bn.nanstd(w) for w in windows])
     np.testing.assert_allclose(
         alone(Bollinger(1), prices), [mid, mid + 2 * std, mid - 2 * std], rtol=1e-9, atol=1e-9 * max(prices)
     )
@@ -124,14 +127,14 @@ def test_session_vwap_equals_the_sums_since_the_open(rows):
 @given(TIMES)
 @SETTINGS
 def test_realized_volatility_equals_the_deviation_of_the_returns_in_its_window(rows):
-    """After every price: numpy's population deviation of the log returns of the last 100 ns, if there are two."""
+    """After every price: the population deviation of the log returns of the last 100 ns, if there are two."""
     step, price, _ = (np.array(column) for column in zip(*rows, strict=True))
     ts, returns = np.cumsum(step), np.diff(np.log(price), prepend=NAN)
     expected = []
     for n in range(len(ts)):
         inside = returns[(ts > ts[n] - 100) & (np.arange(len(ts)) <= n) & (np.arange(len(ts)) > 0)]
         inside = inside[-60:]
-        expected.append(inside.std() if len(inside) > 1 else NAN)
+        expected.append(bn.nanstd(inside) if len(inside) > 1 else NAN)
     np.testing.assert_allclose(alone(RealizedVolatility(1, 100), ts, price), expected, rtol=1e-7, atol=1e-12)
 
 
@@ -170,6 +173,27 @@ def test_bollinger_is_talibs():
     x = walk()
     upper, mid, lower = talib.BBANDS(x, 20, 2.0, 2.0)
     np.testing.assert_allclose(alone(Bollinger(1), x), [mid, upper, lower], rtol=1e-9)
+
+
+def test_bollinger_is_bottlenecks():
+    """Its moving mean and deviation give the same bands, on prices tame enough for running sums."""
+    x = walk()
+    mid, std = bn.move_mean(x, 20), bn.move_std(x, 20)
+    np.testing.assert_allclose(alone(Bollinger(1), x), [mid, mid + 2 * std, mid - 2 * std], rtol=1e-9)
+
+
+def test_rolling_vwap_is_bottlenecks():
+    """Over 300 bars a second apart: its moving sum of price times volume, by that of volume."""
+    price, volume = walk(), np.random.default_rng(4).uniform(1, 9, 600)
+    expected = bn.move_sum(price * volume, 300, min_count=1) / bn.move_sum(volume, 300, min_count=1)
+    np.testing.assert_allclose(alone(RollingVwap(1, 300), np.arange(600), price, volume), expected, rtol=1e-12)
+
+
+def test_realized_volatility_is_bottlenecks():
+    """Over 60 returns: its moving deviation, once there are two."""
+    x = walk()
+    expected = bn.move_std(np.diff(np.log(x), prepend=NAN), 60, min_count=2)
+    np.testing.assert_allclose(alone(RealizedVolatility(1, 60), np.arange(600), x), expected, rtol=1e-9)
 
 
 def test_flat_line():
