@@ -14,7 +14,7 @@ from torghut_sources.alpaca import history
 from torghut_sources.alpaca.refusals import HANDSHAKES, REFUSALS, UNKNOWN
 from torghut_sources.alpaca.settings import AlpacaSettings
 from torghut_sources.alpaca.source import CONNECTION_LIMIT_MAX_S, LONGEST_TICK_S, LOOKED_AT, Alpaca
-from torghut_sources.bus import KafkaSink, KafkaSource, lanes
+from torghut_sources.bus import KafkaSink, KafkaSource, merger
 from torghut_sources.bus.kafka.link import HINTS, QUEUE_KB, error_class
 from torghut_sources.bus.kafka.writer import QUEUE
 from torghut_sources.bus.settings import KafkaSettings
@@ -140,7 +140,7 @@ def queues():
         ),
         (
             "the topics of a partition, until they are in order",
-            f"{lanes.MOST:,} events of a topic",
+            f"{merger.MOST_WAITING:,} events of a topic",
             "that topic is not fetched in that partition",
         ),
         (

@@ -49,7 +49,7 @@ _NEEDED: dict[OrderType, tuple[tuple[str, ...], ...]] = {
 }
 
 
-class Working(msgspec.Struct, eq=False):
+class PlacedOrder(msgspec.Struct, eq=False):
     """An order at the venue, or on its way there, and what the venue knows of it.
 
     `since` is the earliest time at which an event that it meets may begin; `ends_at` the time at which one may not, and
@@ -94,25 +94,25 @@ class Working(msgspec.Struct, eq=False):
         return (below, float(self.stop)) if self.is_buy else (float(self.stop), above)
 
 
-def offer(working: Working, view: View, touch: float | None, slip: Decimal) -> Decimal | None:
+def offer(placed: PlacedOrder, view: View, touch: float | None, slip: Decimal) -> Decimal | None:
     """The price at which an event fills an order, None where it does not. Moves and triggers its stop.
 
     Parameters
     ----------
-    working : an order that may meet the event.
+    placed : an order that may meet the event.
     view : the event, as seen by the order's side.
     touch : ask (to buy) or bid (to sell) of a fresh quote known before the event, None where there is none or where
         the order does not look at the market's price.
     slip : what a price that slips is multiplied by.
     """
-    intent = working.order.intent
-    limit, is_buy = intent.limit_price, working.is_buy
+    intent = placed.order.intent
+    limit, is_buy = intent.limit_price, placed.is_buy
     sign = 1 if is_buy else -1
-    if intent.order_type in _TRIGGERED and not working.is_triggered:
-        trigger = _trigger(working, view, sign)
+    if intent.order_type in _TRIGGERED and not placed.is_triggered:
+        trigger = _trigger(placed, view, sign)
         if trigger is None:
             return None
-        working.is_triggered = True
+        placed.is_triggered = True
         price = trigger * slip if view.slips else trigger
         if limit is None:
             return price
@@ -121,7 +121,7 @@ def offer(working: Working, view: View, touch: float | None, slip: Decimal) -> D
     if limit is None:
         return money(market) * slip if view.slips and touch is None else money(market)
     level = float(limit)
-    if (working.is_fresh or view.is_bar) and sign * market <= sign * level:
+    if (placed.is_fresh or view.is_bar) and sign * market <= sign * level:
         price = money(market) * slip if view.slips and touch is None else money(market)
         return _within(limit, price, is_buy)
     if intent.time_in_force in AT_ONCE:
@@ -150,28 +150,28 @@ def _within(limit: Decimal, price: Decimal, is_buy: bool) -> Decimal:
     return min(limit, price) if is_buy else max(limit, price)
 
 
-def _trigger(working: Working, view: View, sign: int) -> Decimal | None:
+def _trigger(placed: PlacedOrder, view: View, sign: int) -> Decimal | None:
     """The price at which the event triggers the stop, before slippage."""
-    is_trailing = working.order.intent.order_type is OrderType.TRAILING_STOP
+    is_trailing = placed.order.intent.order_type is OrderType.TRAILING_STOP
     if is_trailing:
-        _trail(working, view.first, sign)
-    assert working.stop is not None
-    level = float(working.stop)
+        _trail(placed, view.first, sign)
+    assert placed.stop is not None
+    level = float(placed.stop)
     if sign * view.first >= sign * level:
         return money(view.first)
     if sign * view.worst >= sign * level:
-        return working.stop
+        return placed.stop
     if is_trailing:
-        _trail(working, view.best, sign)
+        _trail(placed, view.best, sign)
     return None
 
 
-def _trail(working: Working, price: float, sign: int) -> None:
+def _trail(placed: PlacedOrder, price: float, sign: int) -> None:
     """Move the stop after a price that is better than all before."""
-    if not price > 0 or (working.mark is not None and sign * price >= sign * working.mark):
+    if not price > 0 or (placed.mark is not None and sign * price >= sign * placed.mark):
         return
-    intent, best = working.order.intent, money(price)
+    intent, best = placed.order.intent, money(price)
     distance = intent.trail_price if intent.trail_pct is None else best * intent.trail_pct / 100
     assert distance is not None
-    working.mark = price
-    working.stop = best + sign * distance
+    placed.mark = price
+    placed.stop = best + sign * distance

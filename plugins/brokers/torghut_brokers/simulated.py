@@ -33,7 +33,7 @@ import msgspec
 
 from torghut_brokers.events import Levels, Touch, View
 from torghut_brokers.market import Market
-from torghut_brokers.matching import AT_ONCE, NEVER, Working, offer, problem
+from torghut_brokers.matching import AT_ONCE, NEVER, PlacedOrder, offer, problem
 from torghut_core import (
     DAY,
     MILLISECOND,
@@ -87,7 +87,7 @@ class Saved(msgspec.Struct):
     cash: Decimal
     clock: int
     known: list[str]
-    orders: list[Working]
+    orders: list[PlacedOrder]
     requests: list[Request]
     reports: list[Report]
     positions: dict[str, Position]
@@ -142,16 +142,16 @@ class Simulated(Broker):
     def _restore(self, saved: Saved) -> None:
         self._cash = saved.cash
         self._known = set(saved.known)
-        self._orders = {working.order.intent.client_order_id: working for working in saved.orders}
+        self._orders = {placed.order.intent.client_order_id: placed for placed in saved.orders}
         self._requests = saved.requests
         self._reports: list[Report] = saved.reports
         self._positions = saved.positions
         self._market = Market(saved.clock, saved.prices, saved.touches)
-        self._at_venue: dict[str, list[Working]] = {}
+        self._at_venue: dict[str, list[PlacedOrder]] = {}
         """Orders that have arrived and are not done, by symbol."""
-        for working in saved.orders:
-            if working.order.venue_order_id:
-                self._at_venue.setdefault(working.order.intent.symbol, []).append(working)
+        for placed in saved.orders:
+            if placed.order.venue_order_id:
+                self._at_venue.setdefault(placed.order.intent.symbol, []).append(placed)
         self._levels: Levels | None = None
         self._changed: set[str] = set()
         """Symbols whose `_levels` are out of date."""
@@ -176,14 +176,14 @@ class Simulated(Broker):
         self._known.add(intent.client_order_id)
         arrival = intent.decided_at + self._latency
         order = Order(intent=intent, state=_SUBMITTED, updated_at=intent.decided_at)
-        self._orders[intent.client_order_id] = Working(order, intent.side is _BUY, arrival, stop=intent.stop_price)
+        self._orders[intent.client_order_id] = PlacedOrder(order, intent.side is _BUY, arrival, stop=intent.stop_price)
         self._send(Request(arrival, intent.client_order_id, _SUBMIT))
 
     def cancel(self, client_order_id: str) -> None:
         """Ask that an order be canceled; see `Broker.cancel`."""
-        working = self._orders.get(client_order_id)
-        if working is not None and working.order.state is not OrderState.PENDING_CANCEL:
-            self._ask(working, OrderEvent.CANCEL)
+        placed = self._orders.get(client_order_id)
+        if placed is not None and placed.order.state is not OrderState.PENDING_CANCEL:
+            self._ask(placed, OrderEvent.CANCEL)
 
     def replace(
         self,
@@ -201,15 +201,15 @@ class Simulated(Broker):
         ------
         IllegalTransition : a cancel or another change of the order is on its way.
         """
-        working = self._orders.get(client_order_id)
-        if working is None:
+        placed = self._orders.get(client_order_id)
+        if placed is None:
             return
         asked = {"quantity": quantity, "limit_price": limit_price, "stop_price": stop_price}
         terms = {name: value for name, value in asked.items() if value is not None}
-        self._ask(working, OrderEvent.REPLACE, msgspec.structs.replace(working.order.intent, **terms))
+        self._ask(placed, OrderEvent.REPLACE, msgspec.structs.replace(placed.order.intent, **terms))
 
-    def _ask(self, working: Working, event: OrderEvent, intent: Intent | None = None) -> None:
-        order = working.order
+    def _ask(self, placed: PlacedOrder, event: OrderEvent, intent: Intent | None = None) -> None:
+        order = placed.order
         now = max(self._market.clock, order.updated_at)
         apply_report(order, Report(client_order_id=order.intent.client_order_id, event=event, event_ts=now))
         self._send(Request(now + self._latency, order.intent.client_order_id, event, intent))
@@ -225,7 +225,7 @@ class Simulated(Broker):
 
     def orders(self) -> Sequence[Order]:
         """All orders that are not done, oldest first."""
-        return [working.order for working in self._orders.values()]
+        return [placed.order for placed in self._orders.values()]
 
     def positions(self) -> dict[str, Position]:
         """Position by symbol, those that were closed too."""
@@ -302,8 +302,8 @@ class Simulated(Broker):
             alarm, is_picked = self._alarm, end - first > FEW
             for at, events, row in self._market.rows(first, end, self._current_levels(batch) if is_picked else None):
                 symbol = names[events.symbol.item(row)]
-                for working in tuple(self._at_venue.get(symbol, ())):
-                    self._meet(working, events.view(row, working.is_buy), at)
+                for placed in tuple(self._at_venue.get(symbol, ())):
+                    self._meet(placed, events.view(row, placed.is_buy), at)
                 if is_picked or self._alarm != alarm:
                     first, stride = at + 1, FEW
                     break
@@ -318,14 +318,14 @@ class Simulated(Broker):
             number = batch.symbols.find(symbol)
             if number is not None and number < self._levels.symbols:  # later ones have no event in this batch
                 self._levels.clear(number)
-                for working in self._at_venue.get(symbol, ()):
-                    self._levels.watch(number, working.is_buy, *working.levels)
+                for placed in self._at_venue.get(symbol, ()):
+                    self._levels.watch(number, placed.is_buy, *placed.levels)
         self._changed.clear()
         return self._levels
 
     def _set_alarm(self) -> None:
         """Find the loop time at which something is due next."""
-        self._alarm = min((working.until for working in self._orders.values()), default=NEVER)
+        self._alarm = min((placed.until for placed in self._orders.values()), default=NEVER)
         if self._requests:
             self._alarm = min(self._alarm, self._requests[0].due)
 
@@ -333,96 +333,96 @@ class Simulated(Broker):
         """Let happen, in order, what is due by the loop time `now`."""
         while self._alarm <= now:
             moment = self._alarm
-            for working in tuple(self._orders.values()):
-                if working.until <= moment:
-                    self._end(working, OrderEvent.EXPIRED, working.ends_at)
+            for placed in tuple(self._orders.values()):
+                if placed.until <= moment:
+                    self._end(placed, OrderEvent.EXPIRED, placed.ends_at)
             while self._requests and self._requests[0].due <= moment:
                 self._arrive(self._requests.pop(0))
             self._set_alarm()
 
     def _oldest_quote(self) -> int:
         """Time before which no quote can be the touch of any order any more, ns."""
-        arrivals = (working.since for working in self._orders.values())
+        arrivals = (placed.since for placed in self._orders.values())
         oldest: int = min(self._market.clock, *arrivals, NEVER) - self._quote_max_age
         return oldest
 
     # The venue.
 
     def _arrive(self, request: Request) -> None:
-        working = self._orders.get(request.client_order_id)
-        if working is None:
+        placed = self._orders.get(request.client_order_id)
+        if placed is None:
             return
         if request.event is _SUBMIT:
-            self._accept(working, request.due)
+            self._accept(placed, request.due)
         elif request.event is OrderEvent.CANCEL:
-            self._end(working, OrderEvent.CANCELED, request.due)
+            self._end(placed, OrderEvent.CANCELED, request.due)
         elif request.intent is not None:
-            self._change(working, request.intent, request.due)
+            self._change(placed, request.intent, request.due)
 
-    def _accept(self, working: Working, now: int) -> None:
-        intent = working.order.intent
+    def _accept(self, placed: PlacedOrder, now: int) -> None:
+        intent = placed.order.intent
         refusal = problem(intent)
         if refusal:
-            self._end(working, OrderEvent.REJECTED, now, refusal)
+            self._end(placed, OrderEvent.REJECTED, now, refusal)
             return
-        self._report(working, _ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}")
-        self._at_venue.setdefault(intent.symbol, []).append(working)
+        self._report(placed, _ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}")
+        self._at_venue.setdefault(intent.symbol, []).append(placed)
         self._changed.add(intent.symbol)
         if intent.time_in_force is _DAY:
             # Until it has met an event nobody knows how long its bars are; none is longer than a day.
-            working.ends_at = (now - self._day_end) // DAY * DAY + self._day_end + DAY
-            working.until = working.ends_at + DAY
-            self._alarm = min(self._alarm, working.until)
+            placed.ends_at = (now - self._day_end) // DAY * DAY + self._day_end + DAY
+            placed.until = placed.ends_at + DAY
+            self._alarm = min(self._alarm, placed.until)
 
-    def _change(self, working: Working, intent: Intent, now: int) -> None:
+    def _change(self, placed: PlacedOrder, intent: Intent, now: int) -> None:
         refusal = problem(intent)
-        if not refusal and intent.quantity <= working.order.filled_quantity:
+        if not refusal and intent.quantity <= placed.order.filled_quantity:
             refusal = f"quantity {intent.quantity} is filled already"
         if refusal:
-            self._report(working, OrderEvent.REPLACE_REJECTED, now, reason=refusal)
+            self._report(placed, OrderEvent.REPLACE_REJECTED, now, reason=refusal)
             return
-        self._report(working, OrderEvent.REPLACED, now, intent=intent)
+        self._report(placed, OrderEvent.REPLACED, now, intent=intent)
         self._changed.add(intent.symbol)
-        working.since, working.is_fresh = now, True
-        working.stop = intent.stop_price or working.stop
+        placed.since, placed.is_fresh = now, True
+        placed.stop = intent.stop_price or placed.stop
 
-    def _meet(self, working: Working, view: View, at: int) -> None:
+    def _meet(self, placed: PlacedOrder, view: View, at: int) -> None:
         """Let an order meet the event at position `at`."""
-        if view.begin < working.since or not view.first > 0:
+        if view.begin < placed.since or not view.first > 0:
             return
-        if view.begin >= working.ends_at:
-            if working.is_fresh:  # others may be passed by in a stride: they end by the clock alone
-                self._end(working, OrderEvent.EXPIRED, working.ends_at)
+        if view.begin >= placed.ends_at:
+            if placed.is_fresh:  # others may be passed by in a stride: they end by the clock alone
+                self._end(placed, OrderEvent.EXPIRED, placed.ends_at)
             return
-        intent = working.order.intent
-        was_triggered = working.is_triggered
-        touch = self._touch(working, view, at) if view.slips and working.takes_market else None
-        price = offer(working, view, touch, self._slip[working.is_buy])
-        if working.is_fresh:
-            working.is_fresh = False
-            if working.ends_at != NEVER:
-                working.until = working.ends_at + view.end - view.begin
-                self._alarm = min(self._alarm, working.until)
-        if price is not None or working.is_triggered is not was_triggered:
-            working.since = view.end
+        intent = placed.order.intent
+        was_triggered = placed.is_triggered
+        touch = self._touch(placed, view, at) if view.slips and placed.takes_market else None
+        price = offer(placed, view, touch, self._slip[placed.is_buy])
+        if placed.is_fresh:
+            placed.is_fresh = False
+            if placed.ends_at != NEVER:
+                placed.until = placed.ends_at + view.end - view.begin
+                self._alarm = min(self._alarm, placed.until)
+        if price is not None or placed.is_triggered is not was_triggered:
+            placed.since = view.end
         if price is not None:
-            self._take(working, view, price, at)
+            self._take(placed, view, price, at)
         self._changed.add(intent.symbol)
-        if working.order.state is _FILLED:
-            self._forget(working)
+        if placed.order.state is _FILLED:
+            self._forget(placed)
         elif intent.time_in_force in AT_ONCE:
-            self._end(working, OrderEvent.CANCELED, view.begin)
+            self._end(placed, OrderEvent.CANCELED, view.begin)
 
-    def _touch(self, working: Working, view: View, at: int) -> float | None:
+    def _touch(self, placed: PlacedOrder, view: View, at: int) -> float | None:
         """The ask to buy at or the bid to sell at, when an event begins; None where no fresh quote has it."""
-        touch = self._market.touch(working.order.intent.symbol, at)
+        touch = self._market.touch(placed.order.intent.symbol, at)
         if touch is None or view.begin - touch.event_ts > self._quote_max_age:
             return None
-        return touch.ask if working.is_buy else touch.bid
+        return touch.ask if placed.is_buy else touch.bid
 
-    def _take(self, working: Working, view: View, price: Decimal, at: int) -> None:
+    def _take(self, placed: PlacedOrder, view: View, price: Decimal, at: int) -> None:
         """Fill, at `price`, what the event's volume allows."""
-        order = working.order
+        order = placed.order
         intent = order.intent
         quantity = order.remaining
         if self.params.participation is not None:
@@ -439,11 +439,11 @@ class Simulated(Broker):
             side=intent.side,
             quantity=quantity,
             price=price,
-            fee=ZERO if self._is_free else self._charge(working, notional, quantity),
+            fee=ZERO if self._is_free else self._charge(placed, notional, quantity),
             event_ts=view.begin,
         )
-        self._report(working, _FILL, view.begin, fill=fill)
-        self._cash -= (notional if working.is_buy else -notional) + fill.fee
+        self._report(placed, _FILL, view.begin, fill=fill)
+        self._cash -= (notional if placed.is_buy else -notional) + fill.fee
         before = self._positions.get(intent.symbol, FLAT)
         position = self._positions[intent.symbol] = apply_fill(before, fill)
         if not position.quantity:
@@ -451,29 +451,29 @@ class Simulated(Broker):
         elif not before.quantity:
             self._market.follow(intent.symbol, price, at)
 
-    def _charge(self, working: Working, notional: Decimal, quantity: Decimal) -> Decimal:
+    def _charge(self, placed: PlacedOrder, notional: Decimal, quantity: Decimal) -> Decimal:
         """What a part of an order costs, in fees."""
-        working.fee_due += notional * self._fee_rate + quantity * self.params.fee_per_unit
-        due: Decimal = max(working.fee_due, self.params.fee_minimum)
+        placed.fee_due += notional * self._fee_rate + quantity * self.params.fee_per_unit
+        due: Decimal = max(placed.fee_due, self.params.fee_minimum)
         if self._fee_unit is not None:
             due = due.quantize(self._fee_unit, ROUND_HALF_UP)
-        return due - working.order.fees
+        return due - placed.order.fees
 
-    def _end(self, working: Working, event: OrderEvent, event_ts: int, reason: str = "") -> None:
-        self._report(working, event, event_ts, reason=reason)
-        self._forget(working)
+    def _end(self, placed: PlacedOrder, event: OrderEvent, event_ts: int, reason: str = "") -> None:
+        self._report(placed, event, event_ts, reason=reason)
+        self._forget(placed)
 
-    def _forget(self, working: Working) -> None:
-        intent = working.order.intent
+    def _forget(self, placed: PlacedOrder) -> None:
+        intent = placed.order.intent
         del self._orders[intent.client_order_id]
         at_venue = self._at_venue.get(intent.symbol, [])
-        if working in at_venue:
-            at_venue.remove(working)
+        if placed in at_venue:
+            at_venue.remove(placed)
             if not at_venue:
                 del self._at_venue[intent.symbol]
         self._changed.add(intent.symbol)
 
-    def _report(self, working: Working, event: OrderEvent, event_ts: int, **fields: Any) -> None:
-        report = Report(client_order_id=working.order.intent.client_order_id, event=event, event_ts=event_ts, **fields)
-        apply_report(working.order, report)
+    def _report(self, placed: PlacedOrder, event: OrderEvent, event_ts: int, **fields: Any) -> None:
+        report = Report(client_order_id=placed.order.intent.client_order_id, event=event, event_ts=event_ts, **fields)
+        apply_report(placed.order, report)
         self._reports.append(report)

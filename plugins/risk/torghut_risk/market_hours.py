@@ -19,8 +19,8 @@ from torghut_core import (
     format_timestamp,
     param,
 )
-from torghut_risk.sessions import sessions
 from torghut_risk.sizing import entry_verdict
+from torghut_risk.trading_hours import trading_hours
 
 PAIR = "*/*"
 """Symbols of crypto pairs."""
@@ -62,7 +62,7 @@ class MarketHours(RiskRule):
         name = next(name for pattern, name in self._patterns if fnmatchcase(decision.symbol, pattern))
         now, limit, is_open = context.now, name, name == ROUND_THE_CLOCK
         if not is_open:
-            hours = sessions(name, now).hours(now, *self._graces)
+            hours = trading_hours(name, now).around(now, *self._graces)
             if hours is not None:
                 is_open = hours[0] <= now
                 limit = f"{name} {format_timestamp(hours[0])}/{format_timestamp(hours[1])}"

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from pydantic import SecretStr
-from torghut_sources.alpaca import line as line_module
+from torghut_sources.alpaca import connection as connection_module
 from torghut_sources.alpaca.events import Events
 from torghut_sources.alpaca.settings import AlpacaSettings
 from torghut_sources.alpaca.source import Alpaca
@@ -80,8 +80,8 @@ class Listed(Universe):
 class Transport:
     """A socket to the simulated venue."""
 
-    def __init__(self, venue, line):
-        self.venue, self.line = venue, line
+    def __init__(self, venue, connection):
+        self.venue, self.connection = venue, connection
         self.is_open, self.is_reading, self.is_mute, self.answers_pings = True, True, False, True
         self.subscribed = set()
         self.unread = []
@@ -93,7 +93,7 @@ class Transport:
     def resume_reading(self):
         self.is_reading = True
         while self.unread and self.is_reading:
-            self.line.frame(self, self.unread.pop(0))
+            self.connection.frame(self, self.unread.pop(0))
 
     def disconnect(self, graceful=True):
         self.is_open = False
@@ -110,21 +110,21 @@ class Transport:
 
     def pong(self):
         if self.is_open:
-            self.line.ponged(self)
+            self.connection.ponged(self)
 
     def give(self, *messages, raw=None):
         if not self.is_open or self.is_mute:
             return
         frame = msgspec.json.encode(list(messages)) if raw is None else raw
         if self.is_reading:
-            self.line.frame(self, frame)
+            self.connection.frame(self, frame)
         else:
             self.unread.append(frame)
 
     def end(self):
         if self.is_open:
             self.is_open = False
-            self.line.ended(self, "cut")
+            self.connection.ended(self, "cut")
 
 
 class Venue:
@@ -148,12 +148,12 @@ class Venue:
         self.limit = None
         self.delays = None
 
-    def open(self, line):
+    def open(self, connection):
         self.attempts.append(asyncio.get_running_loop().time())
         if self.is_down:
             raise ConnectionRefusedError("down")
-        self.transport = Transport(self, line)
-        line.opened(self.transport)
+        self.transport = Transport(self, connection)
+        connection.opened(self.transport)
         self.transport.give({"T": "success", "msg": "connected"})
 
     def said(self, transport, request):
@@ -312,15 +312,15 @@ def listed():
 def simulated(monkeypatch):
     """Makes sources that reach a simulated venue; all in one virtual loop (`run`)."""
 
-    class SimulatedLine(line_module.Line):
+    class SimulatedConnection(connection_module.StreamConnection):
         async def _open(self):
             await asyncio.sleep(0.001)
             try:
                 SimulatedAlpaca.venue.open(self)
             except OSError as error:
-                self.lose(line_module.Closed(str(error), "connect"))
+                self.lose(connection_module.Closed(str(error), "connect"))
 
-    monkeypatch.setattr(line_module, "Line", SimulatedLine)
+    monkeypatch.setattr(connection_module, "StreamConnection", SimulatedConnection)
 
     def source(venue, universe, *, batch=200, wall=lambda: T0, **params):
         SimulatedAlpaca.venue = venue

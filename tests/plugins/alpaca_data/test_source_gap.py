@@ -226,11 +226,11 @@ def test_two_gaps_are_one():
 def test_what_waits_too_long_closes_freshness():
     """Nobody trades on frames that waited: the gate tells it while they wait, and opens when they were taken."""
     made = Alpaca(Alpaca.Params(max_wait_s=10))
-    made._line = SimpleNamespace(
+    made._connection = SimpleNamespace(
         inbox=SimpleNamespace(age=lambda _now: 9.0), session=SimpleNamespace(gates=lambda _now: dict(OPEN))
     )
     assert made.gates() == OPEN
-    made._line.inbox.age = lambda _now: 11.0
+    made._connection.inbox.age = lambda _now: 11.0
     assert made.gates()["freshness"].error_class == "behind"
 
 

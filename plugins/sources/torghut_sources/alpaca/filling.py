@@ -23,10 +23,10 @@ from torghut_sources.alpaca.messages import Quote, Trade
 from torghut_sources.alpaca.wire import Encoding, Wire
 
 if TYPE_CHECKING:
+    from torghut_sources.alpaca.connection import StreamConnection
     from torghut_sources.alpaca.feed import FeedClock
     from torghut_sources.alpaca.history import History
     from torghut_sources.alpaca.inbox import Inbox
-    from torghut_sources.alpaca.line import Line
 
 BARS_LATE = 2 * MINUTE
 """How long after its end a bar, or its update, may come by the stream at most."""
@@ -76,7 +76,7 @@ class GapFiller:
 
     def __init__(
         self,
-        line: Line,
+        connection: StreamConnection,
         feed: FeedClock,
         history: History,
         how: Filling,
@@ -87,7 +87,7 @@ class GapFiller:
         wall: Callable[[], int],
         chance: Callable[[], float],
     ) -> None:
-        self._line, self._feed, self._history, self._how = line, feed, history, how
+        self._connection, self._feed, self._history, self._how = connection, feed, history, how
         self._admit, self._counts = admit, counts
         self._clock, self._wall, self._chance = clock, wall, chance
         self.problem: Closed | None = None
@@ -98,13 +98,17 @@ class GapFiller:
 
     async def fill(self) -> AsyncGenerator[Events, None]:
         """Yield what was missed, in order; ends when it was taken."""
-        line, inbox, found_at = self._line, self._line.inbox, self._line.inbox.came_by(self._clock())
+        connection, inbox, found_at = (
+            self._connection,
+            self._connection.inbox,
+            self._connection.inbox.came_by(self._clock()),
+        )
         is_filled, gaps = False, 0
         while not is_filled:
             gaps += 1
             self._counts["gaps"] += 1
             await self._listened(found_at)
-            if line.is_over:
+            if connection.is_over:
                 return
             gap = self._gap(found_at)
             inbox.bridge()
@@ -116,14 +120,14 @@ class GapFiller:
         self._counts["backfills"] += gaps
         self._feed.go_on(self._clock())
         if not inbox.has_gap:
-            line.session.filled()
+            connection.session.filled()
 
     def look_up(self, heard: Sequence[str], latest: int) -> AsyncGenerator[Events, None] | None:
         """What the history has after `latest`, ns, of symbols that were `heard`; None where it is not asked.
 
         Bars come late by themselves.
         """
-        symbols = [symbol for symbol in heard if symbol in self._line.session.confirmed]
+        symbols = [symbol for symbol in heard if symbol in self._connection.session.confirmed]
         channels = [channel for channel in self._how.channels if channel != "bars"]
         if not (self._how.is_on and symbols and channels):
             return None
@@ -131,16 +135,16 @@ class GapFiller:
 
     async def _found(self, gap: Gap) -> AsyncGenerator[Events, None]:
         """What the history has of a gap; ends when it is filled, or a part of a longer one, or it is over."""
-        line, feed, how = self._line, self._feed, self._how
-        inbox, symbols = line.inbox, sorted(line.session.confirmed)
+        connection, feed, how = self._connection, self._feed, self._how
+        inbox, symbols = connection.inbox, sorted(connection.session.confirmed)
         behind = _Behind(inbox, Wire(how.encoding), feed.whole or 0)
         patience = _Patience(how.pause_s, how.longest_pause_s, self._chance, self._report_unanswered)
         if not (how.is_on and symbols):
             gap.answered()
-        while not gap.is_filled and not line.is_over:
+        while not gap.is_filled and not connection.is_over:
             limit = self.limit()
             first = behind.first(limit)
-            if first is None and inbox.has_gap and line.session.is_subscribed:
+            if first is None and inbox.has_gap and connection.session.is_subscribed:
                 inbox.miss()  # the stream goes on behind a later gap, and tells no end of this one: both are one
                 return
             since, until = gap.aim(first, self._feed_at(self._clock())[0] - how.lag, limit)
@@ -160,22 +164,22 @@ class GapFiller:
 
     async def _listened(self, found_at: float) -> None:
         """Wait until the stream was listened to for so long that the history has all before, or it is over."""
-        line = self._line
+        connection = self._connection
         lag_s = self._how.lag / SECOND if self._how.is_on else 0.0
-        while not line.is_over:
+        while not connection.is_over:
             wait = None
-            if line.session.is_subscribed:
-                wait = max(found_at, line.session.subscribed_at) + lag_s - self._clock()
+            if connection.session.is_subscribed:
+                wait = max(found_at, connection.session.subscribed_at) + lag_s - self._clock()
                 if wait <= 0:
                     return
-            await line.inbox.changed(wait)
+            await connection.inbox.changed(wait)
 
     def _gap(self, found_at: float) -> Gap:
         """From when on events may be missing, and from when on the stream has all."""
-        line, feed, how, now = self._line, self._feed, self._how, self._clock()
+        connection, feed, how, now = self._connection, self._feed, self._how, self._clock()
         whole = feed.whole
         if whole is None:  # nothing was ever heard: since it was listened
-            whole = (line.listening_since or self._wall()) - how.ahead
+            whole = (connection.listening_since or self._wall()) - how.ahead
         away = (self._feed_at(now)[0] - whole) / SECOND
         if away > how.longest_s:
             self._counts["backfill_truncated"] += 1
@@ -184,7 +188,7 @@ class GapFiller:
             )
             whole += int((away - how.longest_s) * SECOND) + how.overlap
         feed.fill(whole, now)
-        earliest, latest = self._feed_at(max(found_at, line.session.subscribed_at))
+        earliest, latest = self._feed_at(max(found_at, connection.session.subscribed_at))
         return Gap(whole - how.overlap, (earliest, latest + how.lag), how.overlap)
 
     def _feed_at(self, moment: float) -> tuple[int, int]:

@@ -18,8 +18,8 @@ from torghut_sources.alpaca.session import State
 from torghut_sources.alpaca.wire import Complaint
 
 if TYPE_CHECKING:
+    from torghut_sources.alpaca.connection import StreamConnection
     from torghut_sources.alpaca.feed import FeedClock
-    from torghut_sources.alpaca.line import Line
 
 GRACE_S = 0.1
 """How much longer than the history the stream may take to tell the same, seconds."""
@@ -40,7 +40,7 @@ class Silence:
 
     def __init__(
         self,
-        line: Line,
+        connection: StreamConnection,
         feed: FeedClock,
         *,
         look_up: Callable[[int], AsyncGenerator[Events, None] | None],
@@ -50,7 +50,7 @@ class Silence:
         longest_tick_s: float,
         lag_s: float,
     ) -> None:
-        self._line, self._feed = line, feed
+        self._connection, self._feed = connection, feed
         self._look_up, self._complain = look_up, complain
         self._clock = clock
         self._tick_s, self._longest_tick_s, self._lag_s = tick_s, longest_tick_s, lag_s
@@ -68,17 +68,17 @@ class Silence:
 
     async def wait(self) -> int | None:
         """Wait until something comes, or silence is confirmed; then the feed's time, ns."""
-        line, now = self._line, self._clock()
+        connection, now = self._connection, self._clock()
         has_time = self._tick_s > 0 and self._feed.silent_at(now) is not None
-        is_told = has_time and line.session.state is State.LIVE and line.session.confirmed
+        is_told = has_time and connection.session.state is State.LIVE and connection.session.confirmed
         if not is_told or now < self._due:
-            await line.inbox.changed(max(0.0, self._due - now) if is_told else None)
+            await connection.inbox.changed(max(0.0, self._due - now) if is_told else None)
             return None
         if self._look is None:
             self._look = asyncio.create_task(self._confirm(now))
-            self._look.add_done_callback(lambda _: line.inbox.wake())
+            self._look.add_done_callback(lambda _: connection.inbox.wake())
         if not self._look.done():
-            await line.inbox.changed(None)
+            await connection.inbox.changed(None)
             return None
         look, self._look = self._look, None
         self._due, self._pause = now + self._pause, min(2 * self._pause, self._longest_tick_s)
@@ -87,17 +87,17 @@ class Silence:
 
     async def _confirm(self, now: float) -> float | None:
         """Until when (monotonic, seconds) nothing happened but what is known; None where nobody can say."""
-        line = self._line
+        connection = self._connection
         answer = self._look_up(self._feed.latest or 0)
         if answer is None:
-            await line.pong()
+            await connection.pong()
             return now
         try:
             async with aclosing(answer) as stream:
                 async for events in stream:
                     if len(events):
                         await asyncio.sleep(max(self._lag_s, GRACE_S))  # and if nothing came by then, which ends this:
-                        line.lose(
+                        connection.lose(
                             Closed(f"open, but silent on what the history tells of {events.items[0].symbol}", "mute")
                         )
                         return None

@@ -55,7 +55,7 @@ from torghut_sources.alpaca.silence import Silence
 from torghut_sources.alpaca.wire import Complaint, Wire
 
 if TYPE_CHECKING:
-    from torghut_sources.alpaca.line import Line
+    from torghut_sources.alpaca.connection import StreamConnection
 
 KEY_ID, SECRET_KEY = "ALPACA_KEY_ID", "ALPACA_SECRET_KEY"
 NAME = "alpaca"
@@ -84,7 +84,7 @@ COUNTS = (
 log = logging.getLogger(__name__)
 
 
-class _Connected(NamedTuple):
+class _Setup(NamedTuple):
     """Where the venue is and as whom to connect, what to subscribe, and whether the market has to give data now."""
 
     settings: AlpacaSettings
@@ -173,14 +173,14 @@ class Alpaca(Source):
     ) -> None:
         super().__init__(params)
         self._given_settings = settings
-        self._connected: _Connected | None = None
+        self._setup: _Setup | None = None
         self._wire = Wire(params.encoding)
         self._once = Once(max(1 << 16, int(params.queue_mb * 2**20) // 64))
         self._clock, self._wall, self._chance = clock, wall, chance
         self._symbols = SymbolTable()
         self._position = self._seq = self._now = 0
         self._feed = self._feed_from(None if params.since is None else parse_timestamp(params.since))
-        self._line: Line | None = None
+        self._connection: StreamConnection | None = None
         self._filler: GapFiller | None = None
         self._counts: Counter[str] = Counter()
         self._complaints: Counter[str] = Counter()
@@ -196,7 +196,7 @@ class Alpaca(Source):
         SettingsError : a key or setting is missing or wrong, a channel that the market does not have, no universe.
         """
         try:
-            from torghut_sources.alpaca import line  # noqa: F401 - it needs picows
+            import torghut_sources.alpaca.connection  # noqa: F401 - it needs picows
         except ImportError as error:
             raise SettingsError(f"alpaca: {error.name} is missing (pip install 'torghut[alpaca]')") from error
         settings = self._given_settings or AlpacaSettings.read()
@@ -211,13 +211,13 @@ class Alpaca(Source):
             )
         key, secret = connection.secret(KEY_ID), connection.secret(SECRET_KEY)
         expects_data = (lambda: True) if settings.is_crypto else regular_hours(self._wall)
-        self._connected = _Connected(settings, connection.universe, channels, (key, secret), expects_data)
+        self._setup = _Setup(settings, connection.universe, channels, (key, secret), expects_data)
         self._once.pass_on(_ANYTHING, SymbolTable())  # compiled now, not in the loop
 
     def close(self) -> None:
         """Let go of the connection; `batches` ends."""
-        if self._line is not None:
-            self._line.close()
+        if self._connection is not None:
+            self._connection.close()
 
     async def batches(self, size: int) -> AsyncIterator[Batch]:
         """Yield batches of at most `size` events, as they come: a batch waits for nothing.
@@ -287,19 +287,19 @@ class Alpaca(Source):
 
     def known_until(self) -> int | None:
         """The feed's time, ns, ticks included, while it is live and no gap is known; None otherwise."""
-        is_whole = self._line is not None and self._line.session.state is State.LIVE
+        is_whole = self._connection is not None and self._connection.session.state is State.LIVE
         return self._now or None if is_whole else None
 
     def gates(self) -> Mapping[str, Closed | None]:
         """Whether keys are taken (``auth``), symbols confirmed (``subscription``), gaps filled, data fresh."""
-        if self._line is None:
+        if self._connection is None:
             return dict.fromkeys(
                 ("auth", "subscription", "backfill", "freshness"), Closed("not connected", "connecting")
             )
-        gates = self._line.session.gates(self._clock())
+        gates = self._connection.session.gates(self._clock())
         if self._filler is not None and self._filler.problem is not None and gates["backfill"] is not None:
             gates["backfill"] = self._filler.problem
-        waited = self._line.inbox.age(self._clock())
+        waited = self._connection.inbox.age(self._clock())
         if gates["freshness"] is None and waited > self.params.max_wait_s:
             reason = f"market data waits for {waited:.0f} s before it is taken (see what takes the process so long)"
             gates["freshness"] = Closed(reason, "behind")
@@ -307,27 +307,27 @@ class Alpaca(Source):
 
     def metrics(self) -> Mapping[str, Metric]:
         """Counts of connections, drops, refusals and gaps, the queue, and how far events are behind."""
-        line = self._line
+        connection = self._connection
         metrics: dict[str, Metric] = {f"ws_{name}_total": float(self._counts[name]) for name in COUNTS}
         lags = sorted(self._lags)
         metrics["ws_lag_ms"] = {} if not lags else {str(q): lags[int(q * (len(lags) - 1))] for q in (0.5, 0.99)}
         metrics["ws_dedup_drops_total"] = dict(self._once.drops)
         metrics["ws_complaints_total"] = dict(self._complaints)
         metrics["ws_unknown_messages_total"] = dict(self._wire.unknown)
-        metrics["ws_ws_connect_success_total"] = 0.0 if line is None else line.connects
-        metrics["ws_ws_connect_errors_total"] = {} if line is None else dict(line.errors)
-        metrics["ws_reconnects_total"] = 0.0 if line is None else max(0, line.connects - 1)
-        metrics["ws_queue_frames"] = 0.0 if line is None else len(line.inbox)
-        metrics["ws_queue_bytes"] = 0.0 if line is None else line.inbox.size
-        metrics["ws_symbols_confirmed"] = 0.0 if line is None else len(line.session.confirmed)
-        metrics["ws_symbols_refused"] = 0.0 if line is None else len(line.session.refused)
+        metrics["ws_ws_connect_success_total"] = 0.0 if connection is None else connection.connects
+        metrics["ws_ws_connect_errors_total"] = {} if connection is None else dict(connection.errors)
+        metrics["ws_reconnects_total"] = 0.0 if connection is None else max(0, connection.connects - 1)
+        metrics["ws_queue_frames"] = 0.0 if connection is None else len(connection.inbox)
+        metrics["ws_queue_bytes"] = 0.0 if connection is None else connection.inbox.size
+        metrics["ws_symbols_confirmed"] = 0.0 if connection is None else len(connection.session.confirmed)
+        metrics["ws_symbols_refused"] = 0.0 if connection is None else len(connection.session.refused)
         return metrics
 
     @property
-    def _venue(self) -> _Connected:
-        if self._connected is None:
+    def _venue(self) -> _Setup:
+        if self._setup is None:
             raise StateError("the source alpaca is not connected (call connect before it is read)")
-        return self._connected
+        return self._setup
 
     def _feed_from(self, known: int | None) -> FeedClock:
         return FeedClock(known, self.params.max_ahead_ms * MILLISECOND)
@@ -340,9 +340,9 @@ class Alpaca(Source):
 
     async def _pieces(self) -> AsyncGenerator[Events | int, None]:
         """What is to be given out, each event once: events as they come, a time where none comes."""
-        from torghut_sources.alpaca.line import Line
+        from torghut_sources.alpaca.connection import StreamConnection
 
-        if self._line is not None:
+        if self._connection is not None:
             raise RuntimeError("an alpaca source is read once: make another")
         params, venue = self.params, self._venue
         settings = venue.settings
@@ -365,7 +365,7 @@ class Alpaca(Source):
             chance=self._chance,
         )
         inbox = Inbox(params.queue_frames, int(params.queue_mb * 2**20))
-        line = self._line = Line(
+        connection = self._connection = StreamConnection(
             session,
             inbox,
             settings=settings,
@@ -383,7 +383,7 @@ class Alpaca(Source):
             inbox.lose()
         history = self._open_history()
         filler = self._filler = GapFiller(
-            line,
+            connection,
             self._feed,
             history,
             Filling(
@@ -403,19 +403,19 @@ class Alpaca(Source):
             wall=self._wall,
             chance=self._chance,
         )
-        line.start()
+        connection.start()
         try:
-            async with aclosing(self._stream(line, filler)) as stream:
+            async with aclosing(self._stream(connection, filler)) as stream:
                 async for piece in stream:
                     yield piece
         finally:
-            await line.end()
+            await connection.end()
             await history.aclose()
 
-    async def _stream(self, line: Line, filler: GapFiller) -> AsyncGenerator[Events | int, None]:
-        inbox = line.inbox
+    async def _stream(self, connection: StreamConnection, filler: GapFiller) -> AsyncGenerator[Events | int, None]:
+        inbox = connection.inbox
         silence = Silence(
-            line,
+            connection,
             self._feed,
             look_up=lambda latest: filler.look_up(self._heard_last, latest),
             complain=self._complain,
@@ -435,25 +435,25 @@ class Alpaca(Source):
                         inbox.put_back(frames)  # one by one up to the frame that is none: a gap is there
                         at_once = 1
                         continue
-                    line.relieve()
+                    connection.relieve()
                     for complaint in received.complaints:
                         self._complain(complaint)
                     if any(complaint.reason == "frame" for complaint in received.complaints):
                         at_once = FRAMES
-                        line.miss(Closed("a frame could not be read", "frame"))
+                        connection.miss(Closed("a frame could not be read", "frame"))
                     possible = self._possible(received.events, filler.limit())
                     if len(possible):
                         now = self._clock()
-                        line.session.admitted(now)
+                        connection.session.admitted(now)
                         self._note_arrival(possible, inbox.came_by(now))
                     elif len(received.events):
-                        line.session.unusable("it is ahead of all clocks (set the clock of this machine)")
+                        connection.session.unusable("it is ahead of all clocks (set the clock of this machine)")
                     elif received.complaints:
-                        line.session.unusable(received.complaints[-1].text)
+                        connection.session.unusable(received.complaints[-1].text)
                     events = self._once.pass_on(possible, self._symbols)
                     if len(events):
                         yield events
-                elif line.is_over:
+                elif connection.is_over:
                     return
                 elif inbox.has_gap:
                     silence.broken()

@@ -1,6 +1,6 @@
 """The bus: partitioned logs of envelopes, in this process (`memory`) or of Kafka (`kafka`), to write to and to read from.
 
-`contract` is what both are; `sink` and `source` work with either. `lanes` puts the topics of a partition in one order,
+`contract` is what both are; `sink` and `source` work with either. `merger` puts the topics of a partition in one order,
 `records` reads what is in them. Kafka's library is imported when somebody connects.
 """
 

@@ -18,8 +18,8 @@ import pydantic
 from torghut_core import MILLISECOND, Batch, Closed, Connection, InputError, Metric, Source, StateError, Topics, param
 from torghut_sources.bus.contract import NOT_CONNECTED, Bus, Chunk, Offsets, Owner, Reader, Writer
 from torghut_sources.bus.kafka.bus import KafkaBus
-from torghut_sources.bus.lanes import MISSED_SECONDS, Lane
 from torghut_sources.bus.memory import MemoryBus
+from torghut_sources.bus.merger import MISSED_SECONDS, LaneMerger
 from torghut_sources.bus.records import MARKS, NONE, is_avro, read, read_marks, refuse_ahead
 from torghut_sources.bus.settings import PASSWORD, KafkaSettings
 from torghut_sources.tape.rows import KINDS, Kind
@@ -110,7 +110,7 @@ class BusSource(Source, Owner):
         self._dead_letters: Writer | None = None
         self._topics: dict[str, Kind] = {}
         self._is_closed = False
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: dict[int, LaneMerger] = {}
         self._sought: dict[str, Any] = {}
         self._read: Counter[str] = Counter()
         self._buried: Counter[str] = Counter()
@@ -242,7 +242,7 @@ class BusSource(Source, Owner):
             offsets = committed if kept is None else {**committed, **kept["offsets"]}
             offsets = {topic: offsets[topic] for topic in self._topics}
             taken[partition] = offsets
-            self._lanes[partition] = Lane(
+            self._lanes[partition] = LaneMerger(
                 name,
                 self._topics,
                 offsets,
@@ -284,7 +284,7 @@ class BusSource(Source, Owner):
                 return Closed(reason, "missing-records")
         return None
 
-    async def _take_in(self, chunk: Chunk, lane: Lane | None) -> None:
+    async def _take_in(self, chunk: Chunk, lane: LaneMerger | None) -> None:
         if lane is None:
             return
         if chunk.offsets:
@@ -297,7 +297,7 @@ class BusSource(Source, Owner):
             lane.end(chunk.topic)
 
     async def _sort_in(
-        self, chunk: Chunk, values: Sequence[bytes | None], unreadable: Mapping[int, str], lane: Lane
+        self, chunk: Chunk, values: Sequence[bytes | None], unreadable: Mapping[int, str], lane: LaneMerger
     ) -> None:
         """Make rows or marks of the records of a chunk, and dead letters of those that cannot be used."""
         kind = self._topics[chunk.topic]

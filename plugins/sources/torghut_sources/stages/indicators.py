@@ -34,7 +34,7 @@ from torghut_core.stages import Stage, kernel
 from torghut_sources.stages import bollinger, macd, quote_imbalance, realized_volatility, rsi, vwap
 from torghut_sources.stages.native import COLUMN, FLAG, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
 from torghut_sources.stages.order import merge
-from torghut_sources.stages.sessions import SPAN, Sessions, session_open
+from torghut_sources.stages.session_opens import SPAN, SessionOpens, session_open
 from torghut_sources.stages.state import from_words, grown, to_words
 from torghut_sources.stages.window import last_seconds, last_values
 
@@ -231,7 +231,7 @@ class Indicators(Stage):
         self._symbols = SymbolTable()
         self._series = 0
         self._saved: dict[str, Any] | None = None
-        self._sessions = Sessions(self.params.calendars)
+        self._sessions = SessionOpens(self.params.calendars)
         self._states = {name: np.zeros(0, dtype) for name, dtype in STATES.items()}
 
     def update(self, batch: Batch) -> Batch:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torghut_sources.bus import lanes
-from torghut_sources.bus.lanes import MISSED_SECONDS, Lane
+from torghut_sources.bus import merger
+from torghut_sources.bus.merger import MISSED_SECONDS, LaneMerger
 from torghut_sources.bus.records import MARKS
 from torghut_sources.tape.rows import BARS, QUOTES, TRADES
 
@@ -37,7 +37,7 @@ def table(topic, times, first, symbol):
 def make(cursor=None, topics=KINDS, tick=0.0, now=0.0):
     kinds = {topic: {**KINDS, **MARKED}[topic] for topic in topics}
     offsets = {topic: START[topic] for topic in topics} if cursor is None else cursor["offsets"]
-    return Lane("0", kinds, offsets, now, idle=1.0, tick=tick, cursor=cursor)
+    return LaneMerger("0", kinds, offsets, now, idle=1.0, tick=tick, cursor=cursor)
 
 
 def feed(lane, topic, times, start, stop):
@@ -148,7 +148,7 @@ def test_late_events_come_late():
 @pytest.mark.parametrize("both", [False, True])
 def test_what_waits_is_bounded(monkeypatch, both):
     """A topic that is far ahead is not fetched any more; two that show no later time do not wait for ever."""
-    monkeypatch.setattr(lanes, "MOST", 10)
+    monkeypatch.setattr(merger, "MOST_WAITING", 10)
     lane = make(topics="tq")
     feed(lane, "t", [7] * 10, 0, 10)
     assert lane.full == {"t"}

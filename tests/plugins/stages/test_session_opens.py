@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from torghut_sources.stages.sessions import NEVER, SPAN, Sessions, session_open
+from torghut_sources.stages.session_opens import NEVER, SPAN, SessionOpens, session_open
 
 from torghut_core import check_calendar, format_timestamp, parse_timestamp
 
 
 def opened(calendar, *moments):
     """The open of the session at each moment, as text; None where there is none."""
-    sessions = Sessions({"*": calendar})
+    sessions = SessionOpens({"*": calendar})
     span = np.zeros(1, SPAN)
     span[0]["calendar"] = sessions.calendar("X")
     found = []
@@ -63,7 +63,7 @@ def test_calendar_that_ends_has_no_sessions_after():
 
 def test_first_pattern_that_fits_counts():
     """Patterns are tried in order; a symbol that none fits has no sessions."""
-    sessions = Sessions({"ES": "CMES", "*/*": "24/7", "A*": "XNYS"})
+    sessions = SessionOpens({"ES": "CMES", "*/*": "24/7", "A*": "XNYS"})
     assert sessions.calendar("ES") == sessions.calendar("ES") != sessions.calendar("AAPL")
     assert sessions.calendar("BTC/USD") == 1
     assert sessions.calendar("ZZZ") == 0

@@ -25,7 +25,7 @@ from torghut_sources.bus.records import MARKS
 from torghut_sources.tape.rows import KINDS, Kind
 
 NEVER = 2**63 - 1
-MOST = 20_000
+MOST_WAITING = 20_000
 """Events of a topic that wait for the other topics; nothing more is fetched of it meanwhile."""
 
 MISSED_SECONDS = 10.0
@@ -99,7 +99,7 @@ class _Stream:
         return self.at_end and not self.told and now - self.heard >= idle
 
 
-class Lane:
+class LaneMerger:
     """One partition number of all topics.
 
     Parameters
@@ -174,7 +174,9 @@ class Lane:
     def full(self) -> AbstractSet[str]:
         """Topics of which enough waits for the others."""
         least = min(stream.until for stream in self._awaited())
-        return {topic for topic, stream in self._streams.items() if len(stream) >= MOST and stream.until > least}
+        return {
+            topic for topic, stream in self._streams.items() if len(stream) >= MOST_WAITING and stream.until > least
+        }
 
     def missed(self, now: float) -> tuple[str, int, int] | None:
         """A topic that ends before a mark says, for long: its name, its end, and what the mark says."""
@@ -346,7 +348,7 @@ class Lane:
         # Who alone holds the others up has its own last events free, unless another has some of the same time. And two
         # topics that show nothing later however much comes of both have no order between them.
         is_free = len(holders) == 1 and not any(_has(each, horizon) for each in awaited if each is not holders[0])
-        is_stuck = len(self._events) > 1 and all(len(stream) >= MOST for stream in self._events)
+        is_stuck = len(self._events) > 1 and all(len(stream) >= MOST_WAITING for stream in self._events)
         return (horizon, is_free or is_stuck), marks_until
 
 

@@ -54,7 +54,7 @@ def session_open(span: Any, opens: IntArray, ends: IntArray, ts: int) -> int:
     return int(span.open)
 
 
-class Sessions:
+class SessionOpens:
     """Session opens of the calendars that symbols trade by.
 
     Parameters

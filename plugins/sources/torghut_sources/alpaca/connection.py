@@ -38,7 +38,7 @@ _SILENT = logging.getLogger(f"{__name__}.frames")
 _SILENT.setLevel(logging.CRITICAL)  # at DEBUG picows writes down what is sent, the keys too
 
 
-class Line:
+class StreamConnection:
     """Keeps a connection to the stream.
 
     Parameters
@@ -355,14 +355,14 @@ _DATA = frozenset({picows.WSMsgType.TEXT, picows.WSMsgType.BINARY, picows.WSMsgT
 
 
 class _Listener(picows.WSListener):
-    """Puts the parts of messages together and tells the line."""
+    """Puts the parts of messages together and tells the connection."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, connection: StreamConnection) -> None:
+        self._connection = connection
         self._parts: list[bytes] = []
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        self._line.opened(transport)
+        self._connection.opened(transport)
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         kind = frame.msg_type
@@ -371,19 +371,19 @@ class _Listener(picows.WSListener):
             if not frame.fin:
                 self._parts.append(payload)
                 if sum(map(len, self._parts)) > LARGEST_FRAME:
-                    self._line.ended(transport, f"a message of more than {LARGEST_FRAME} bytes")
+                    self._connection.ended(transport, f"a message of more than {LARGEST_FRAME} bytes")
                 return
             if self._parts:
                 payload = b"".join([*self._parts, payload])
                 self._parts.clear()
-            self._line.frame(transport, payload)
+            self._connection.frame(transport, payload)
         elif kind == picows.WSMsgType.PONG:
-            self._line.ponged(transport)
+            self._connection.ponged(transport)
         elif kind == picows.WSMsgType.CLOSE:
-            self._line.ended(transport, f"close frame {frame.get_close_code()}")
+            self._connection.ended(transport, f"close frame {frame.get_close_code()}")
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
-        self._line.ended(transport, "the socket is closed")
+        self._connection.ended(transport, "the socket is closed")
 
 
 def _closed(refusal: Refusal, reason: str) -> Closed:

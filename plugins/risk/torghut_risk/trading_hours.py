@@ -13,13 +13,13 @@ from typing import NamedTuple
 from torghut_core import exchange_sessions, to_datetime
 
 
-class Sessions(NamedTuple):
+class TradingHours(NamedTuple):
     """Stretches of time in which a venue trades without a pause, ns, rising: from an open to before its close."""
 
     opens: list[int]
     closes: list[int]
 
-    def hours(self, now: int, after_open: int, before_close: int) -> tuple[int, int] | None:
+    def around(self, now: int, after_open: int, before_close: int) -> tuple[int, int] | None:
         """The stretch that `now` is in, or else the next one, cut by so many ns at its ends; None where none is known."""
         for number in range(bisect_right(self.closes, now), len(self.closes)):
             start, end = self.opens[number] + after_open, self.closes[number] - before_close
@@ -28,13 +28,13 @@ class Sessions(NamedTuple):
         return None
 
 
-def sessions(name: str, now: int) -> Sessions:
-    """Sessions of a calendar around a time: at least from the month before its year to the month after."""
-    return _sessions_of_year(name, to_datetime(now).year)
+def trading_hours(name: str, now: int) -> TradingHours:
+    """The trading hours of a calendar around a time: at least from the month before its year to the month after."""
+    return _hours_of_year(name, to_datetime(now).year)
 
 
 @cache
-def _sessions_of_year(name: str, year: int) -> Sessions:
+def _hours_of_year(name: str, year: int) -> TradingHours:
     known = exchange_sessions(name, f"{year - 1:04}-12-01", f"{year + 1:04}-01-31")
     edges = zip(
         known.opens.tolist(),
@@ -43,7 +43,7 @@ def _sessions_of_year(name: str, year: int) -> Sessions:
         known.closes.tolist(),
         strict=True,
     )
-    found = Sessions([], [])
+    found = TradingHours([], [])
     for opened, paused, resumed, closed in edges:
         for first, stop in ((opened, paused), (resumed, closed)) if paused > 0 else ((opened, closed),):
             if found.closes and first <= found.closes[-1]:  # the venue goes from one session into the next
