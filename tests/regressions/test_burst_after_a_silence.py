@@ -1,6 +1,6 @@
 """What a forwarder sends again after an outage is read in order of time, though its topics do not come at once.
 
-All topics of a lane were idle, so the first that brought something was given out whole, and moved the watermark past the
+All topics of a lane were idle, so the first that brought something was yielded whole, and moved the watermark past the
 windows of what the other brought a moment later: its trades were late.
 """
 
@@ -33,7 +33,7 @@ def trades(lane, times):
 
 
 def given(lane, now):
-    """(table, time) of what is given out at a time."""
+    """(table, time) of what is yielded at a time."""
     found = []
     while (batch := lane.next(100, now)) is not None:
         rows = [(int(at), "q") for at in batch.quotes.event_ts] + [(int(at), "t") for at in batch.trades.event_ts]
@@ -42,7 +42,7 @@ def given(lane, now):
 
 
 def test_topics_that_begin_again_together_are_merged():
-    """The topic that comes first waits for the other, and both are given out in order."""
+    """The topic that comes first waits for the other, and both are yielded in order."""
     read = lane()
     read.add("q", *quotes(read, [10, 20, 30]), 10.0)
     assert given(read, 10.01) == []

@@ -1,4 +1,4 @@
-"""What was derived is stored, and the heartbeat goes on, also where the feed falls silent after it.
+"""What was derived is stored, and heartbeats continue, also where the feed falls silent after it.
 
 Rows, states and offsets were made durable only when the next batch came: the last bars before a silence were invisible to
 trading until it ended.
@@ -65,7 +65,7 @@ class Beats(Sink):
 
 
 class Slow(MemorySignalStore):
-    """Tells when rows have been flushed."""
+    """Signals when rows have been flushed."""
 
     def __init__(self, loop):
         super().__init__()

@@ -1,4 +1,4 @@
 """The trading loop: a batch in; decisions, risk verdicts, orders and positions out, through the ports.
 
-Never touches a file, a socket, a database or a clock: whoever runs it hands in what it needs.
+Never touches a file, a socket, a database or a clock: its caller hands in what it needs.
 """

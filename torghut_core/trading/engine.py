@@ -1,11 +1,11 @@
 """One step of the loop: a batch in; decisions, orders and their reports out, through the ports.
 
 The way of a trade, straight through: signal row -> strategy -> decision (hashed) -> gates, advisors, rules -> intent
-(written down) -> broker -> report -> position -> the next row's context. Nothing upstream is called from downstream.
+(recorded) -> broker -> report -> position -> the next row's context. Nothing upstream is called from downstream.
 
-Rows are walked in stream order. Before a strategy sees the row at position p, orders that are working have met every
-event up to p; an order that it makes there meets the events after p, and no other. So what comes out does not depend
-on how the stream was cut into batches.
+Rows are taken in stream order. Before a strategy sees the row at position p, open orders have met every event up to p; an
+order that it makes there meets the events after p, and no other. So the result does not depend on how the stream was cut
+into batches.
 """
 
 from __future__ import annotations

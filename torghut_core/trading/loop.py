@@ -1,4 +1,4 @@
-"""The loop: takes batches from the source, runs the stages, trades, writes down. One loop for replay and live."""
+"""The loop: takes batches from the source, runs the stages, trades, records. One loop for replay and live."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ from torghut_core.ports import Journal, SignalStore
 from torghut_core.trading.engine import Engine
 
 BATCH_SIZE = 65_536
-"""Events per batch where nobody says otherwise. Any size gives the same result; this one is fast."""
-
+"""Events per batch by default. Any size gives the same result; this one is fast."""
 
 TURN = 0.005
-"""After so many seconds others of the event loop get a turn, also where the source never waits."""
+"""After so many seconds other tasks of the event loop get a turn, also where the source never waits."""
 
 
 class Loop:
-    """Moves one generation over its source.
+    """Runs one generation over its source.
 
     Parameters
     ----------
     generation : source and stages.
     engine : trades on each batch.
-    audit, signals : where everything is written down.
-    around : what each batch is traded inside of, such as a watchdog.
-    commit : makes durable what a batch came to, and lets its orders leave; `Journal.commit` where None.
+    audit, signals : where everything is recorded.
+    around : makes the context manager that each batch is traded in, such as a watchdog's.
+    commit : makes durable what a batch led to, then sends its orders; `Journal.commit` where None.
 
     Attributes
     ----------
@@ -68,12 +67,12 @@ class Loop:
         on_progress: Callable[[int], None] = lambda _events: None,
         stops: Sequence[tuple[int, Callable[[], None]]] = (),
     ) -> None:
-        """Trade until the source ends; then let the stages give out what is complete, and store everything.
+        """Trade until the source ends; then close the windows that are complete, and store everything.
 
         Parameters
         ----------
         on_progress : called after each batch with the number of events so far.
-        stops : positions in rising order, and what is called before the event there; behind the last event, after it.
+        stops : positions in the stream, rising, and what is called before the event there; after the last event for later ones.
 
         Raises
         ------
@@ -92,9 +91,9 @@ class Loop:
                     self.began_at = int(rest.now[0])
                 batch = rest
                 while waiting and waiting[0][0] < batch.stop:
-                    position, call = waiting.popleft()
-                    if position > batch.start:
-                        before, batch = batch.split(position)
+                    at, call = waiting.popleft()
+                    if at > batch.start:
+                        before, batch = batch.split(at)
                         self.step(before)
                     call()
                 self.step(batch)
@@ -119,18 +118,18 @@ class Loop:
         with self._around():
             self._engine.step(batch)
         self._commit()
-        if self._is_derived_here:  # after the orders have left: the writer's thread competes for the interpreter
+        if self._is_derived_here:  # after the orders are sent: the writer's thread competes for the interpreter
             self._signals.write(batch)
 
     def _drain(self, last: Batch) -> Batch:
-        """A clock tick after the last event, at which every window that is complete comes out."""
+        """Make a clock tick after the last event, at which every window that is complete comes out."""
         wait = max((stage.drain_ns() for stage in self._generation.stages), default=0)
         return Batch.of(last.symbols, last.stop, np.array([last.now[-1] + wait], np.int64))
 
 
 @contextmanager
 def _rare_collections() -> Iterator[None]:
-    """Let the cycle collector look only now and then: a row makes many objects, and hardly ever a cycle."""
+    """Run the cycle collector rarely: a row makes many objects, and hardly ever a cycle."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

@@ -99,7 +99,7 @@ class Log(Sink):
 
 
 class Store(MemorySignalStore):
-    """A store that refuses while it is told to."""
+    """A store that refuses as many writes as `refusals` says."""
 
     def __init__(self):
         super().__init__()

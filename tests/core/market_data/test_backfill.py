@@ -67,14 +67,14 @@ def test_file_that_cannot_be_written_is_named(tmp_path):
         (["BTC/USD"], "2026-01-05", "2026-13-05", r"--end 2026-13-05"),
     ],
 )
-def test_bad_bounds_are_told_before_anything_is_asked(tmp_path, monkeypatch, symbols, start, end, says):
+def test_bad_bounds_are_an_error_before_anything_is_requested(tmp_path, monkeypatch, symbols, start, end, says):
     """Symbols and times are checked first, each named by its option; no symbol at all is a slip, and no empty tape."""
     monkeypatch.setenv("ALPACA_MARKET_TYPE", "crypto")
     with pytest.raises(InputError, match=says):
         run_backfill(symbols, start, end, out=tmp_path / "tape.jsonl", state=tmp_path / "state")
 
 
-def test_times_the_wrong_way_round_are_told():
+def test_end_before_start_is_an_error():
     """An empty span is a slip, and no empty tape."""
     with pytest.raises(InputError, match="--start has to come first"):
         Backfill(Archive(), ["BTC/USD"], SECOND, SECOND)
@@ -161,7 +161,7 @@ def test_rows_of_a_back_fill_replace_those_of_the_same_window(parts, past, tmp_p
     ("table", "setting"), [("signals", "TA_SIGNALS_TTL_DAYS"), ("microbars", "TA_MICROBARS_TTL_DAYS")]
 )
 def test_a_past_that_the_store_would_delete_is_refused(past, tmp_path, monkeypatch, table, setting):
-    """Rows older than a table's TTL were derived, counted and gone: it is told before anything is asked of the venue.
+    """Rows older than a table's TTL were derived, counted and deleted: it is an error before anything is requested from the venue.
 
     From the day that is named on, or into a tape, it works.
     """

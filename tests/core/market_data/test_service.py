@@ -17,7 +17,7 @@ from torghut_core.runtime.service import open_service
     ],
 )
 def test_pipeline_that_would_do_less_than_it_says_is_refused(tmp_path, parts, says):
-    """Where nothing would come out, or nobody would trade, the place is told before anything is opened."""
+    """A catalog from which nothing would be derived or traded is an error with its place, before anything is opened."""
     catalog = tmp_path / "c.yaml"
     catalog.write_text(f"version: 1\npipelines:\n  one: {{{parts}}}\n")
     with pytest.raises(CatalogError, match=says), open_service(catalog, tmp_path / "state", "one"):

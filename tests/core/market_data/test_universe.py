@@ -24,7 +24,7 @@ TWO = b'{"symbols": ["ETH/USD", "BTC/USD"]}'
 
 @contextlib.asynccontextmanager
 async def serving(handler):
-    """A handler of connections on loopback, at most 20 s; gives its address, and leaves no connection behind."""
+    """A handler of connections on loopback, for at most 20 s; yields its address, and closes every connection."""
     tasks = set()
 
     async def serve(reader, writer):
@@ -159,7 +159,7 @@ OUTAGES = [
 
 @pytest.mark.parametrize(("body", "status", "reason"), OUTAGES)
 def test_an_outage_keeps_the_last_list_and_is_counted_by_reason(body, status, reason, log):
-    """No answer, an empty one or nonsense changes no symbol; it is told once, counted each time, and so is the recovery."""
+    """No answer, an empty one or nonsense changes no symbol; it is logged once, counted each time, and so is the recovery."""
 
     async def run():
         async with jangar() as server:
@@ -222,7 +222,7 @@ def test_an_answer_that_drips_is_a_timeout_as_a_whole():
 
 
 def test_without_jangar_and_without_a_list_the_fallback_holds():
-    """At a cold start with nobody there: the fallback, degraded, and the gate open."""
+    """At a cold start without an answer: the fallback, degraded, and the gate open."""
 
     async def run():
         with socket.socket() as free:
@@ -419,7 +419,7 @@ def test_jangar_is_asked_for_the_market_that_is_traded(query, asset_class, asked
     asyncio.run(run())
 
 
-def test_change_wakes_everyone_who_waits_and_the_same_list_nobody():
+def test_change_wakes_all_that_wait_and_the_same_list_none():
     """Two who wait both learn of a new list; an answer with the same one is no change."""
 
     async def run():
@@ -571,7 +571,7 @@ def test_settings_make_the_jangar_universe(monkeypatch, tmp_path):
     ],
 )
 def test_wrong_settings_are_named(environment, said, monkeypatch, tmp_path):
-    """What is wrong is told before anything is asked."""
+    """A wrong setting is an error before anything is requested."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=said):
@@ -602,7 +602,7 @@ def test_every_reason_is_there_from_the_start():
 
 
 def test_page_names_every_setting_reason_and_metric():
-    """docs/universe.md leaves nothing out that an operator may set or see."""
+    """docs/universe.md lists everything that an operator may set or see."""
     page = PAGE.read_text()
     universe = JangarUniverse("http://jangar", "crypto")
     settings = [name.upper() for name in UniverseSettings.model_fields]
@@ -611,7 +611,7 @@ def test_page_names_every_setting_reason_and_metric():
 
 
 def test_what_is_held_stays_wanted():
-    """A symbol that is taken out of the list, or disabled, is heard for as long as something is held in it."""
+    """A symbol that is taken out of the list, or disabled, stays subscribed for as long as a position is held in it."""
     universe = StaticUniverse(["BTC/USD", "ETH/USD"], disabled=["ETH/USD"])
     assert universe.symbols == ("BTC/USD",)
     universe.keep(["ETH/USD", "SOL/USD"])
@@ -621,7 +621,7 @@ def test_what_is_held_stays_wanted():
 
 
 def test_the_catalogs_list_follows_the_catalog():
-    """A strategy that a reload brings gets its data, where nobody has given a list of symbols; others stand."""
+    """A strategy that a reload adds gets its data where no list of symbols was set; a list that was set does not change."""
     follows = StaticUniverse(["BTC/USD"], follows="crypto")
     follows.follow(["BTC/USD", "ETH/USD", "AAPL"])
     assert follows.symbols == ("BTC/USD", "ETH/USD")

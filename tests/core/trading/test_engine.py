@@ -225,7 +225,7 @@ def test_known_decision_is_not_made_twice():
 
 @pytest.mark.parametrize("nonsense", [42, "buy", object()], ids=["number", "text", "object"])
 def test_strategy_that_gives_nonsense_is_stopped_by_name(nonsense):
-    """What is no decision stops its strategy, and nobody else."""
+    """An answer that is no decision stops its strategy, and no other."""
     other = Scripted(flip)
     engine, _ = engine_of(instance("bad", Scripted(lambda *_: nonsense)), instance("good", other))
     engine.step(batch_of([100.0, 101.0]))
@@ -302,7 +302,7 @@ def report(intent, event, fill_id="", quantity=1, price=100):
     return Report(client_order_id=intent.client_order_id, event=event, event_ts=START, fill=fill)
 
 
-def test_order_to_a_venue_leaves_only_when_it_is_let_go():
+def test_order_to_a_venue_is_sent_only_at_dispatch():
     """A crash between writing and sending loses no order that a venue has: the intent is made durable in between."""
     venue = Venue()
     engine, audit = engine_of(instance("buyer", Scripted(flip)), broker=venue)
@@ -314,7 +314,7 @@ def test_order_to_a_venue_leaves_only_when_it_is_let_go():
     assert [intent.client_order_id for intent in venue.sent] == [order["client_order_id"]]
 
 
-def test_order_that_may_not_leave_is_taken_back():
+def test_order_that_may_not_be_sent_is_canceled():
     """What is refused between the intent and the send is canceled with the reason, and its strategy is flat again."""
     venue = Venue()
     engine, audit = engine_of(instance("buyer", Scripted(flip)), broker=venue)
@@ -337,7 +337,7 @@ def bought(quantity=1):
 
 
 def later(engine, *reports):
-    """Let the engine hear reports at the next batch."""
+    """Let the engine receive reports at the next batch."""
     engine._broker.said.extend(reports)
     batch = batch_of([100.0, 100.0])
     engine.step(with_signals(batch.split(1)[1], ema12=np.nan))

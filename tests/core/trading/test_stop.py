@@ -38,7 +38,7 @@ class Says(Strategy):
 
 
 class Stream:
-    """An engine on the simulated broker, and a tape that goes on."""
+    """An engine on the simulated broker, and a tape that continues."""
 
     def __init__(self, *words, control="running", permits=None):
         self.gates = Gates(trading_enabled=True, control=control)
@@ -76,7 +76,7 @@ class Stream:
 
 
 def test_halt_takes_back_what_works_and_keeps_what_is_held():
-    """Nothing works any more, and nobody sells what was not asked to be sold."""
+    """No order is open any more, and nothing is sold that was not asked to be sold."""
     stream = Stream("buy", None, "bid")
     stream.go_on(3)
     assert (stream.held, stream.engine.working) == (2, 1)
@@ -89,7 +89,7 @@ def test_halt_takes_back_what_works_and_keeps_what_is_held():
 
 @pytest.mark.parametrize("pulses", [1, 5])
 def test_flatten_closes_what_is_held_once(pulses):
-    """Also on a tape of long ago, and however often the control is looked at until the order is filled."""
+    """Also on a tape of long ago, and however often the control is applied until the order is filled."""
     stream = Stream("buy", None, "bid")
     stream.go_on(3)
     stream.gates.control = "halted"
@@ -113,7 +113,7 @@ def test_flatten_is_tried_again_where_the_order_came_to_nothing():
     assert [order[0] for order in stream.orders()] == ["buy", "sell", "sell"]
 
 
-def test_reduce_only_takes_entries_back_and_leaves_exits_working():
+def test_reduce_only_cancels_entries_and_leaves_exits_working():
     """An order that only takes off the book is what the control is there for."""
     stream = Stream("bid")
     stream.go_on(2)
@@ -131,8 +131,8 @@ def test_pause_leaves_orders_alone():
     assert stream.engine.working == 1
 
 
-def test_exit_is_known_as_one_where_no_rule_looks_at_it():
-    """Without any risk rule too: the last look lets it pass, and `reduce_only` leaves it working."""
+def test_exit_is_known_as_one_where_no_rule_reads_the_account():
+    """Without any risk rule too: the last check lets it pass, and `reduce_only` leaves it working."""
     stream = Stream("buy", None, "ask", permits=lambda intent: "" if intent.purpose != "entry" or not full else "full")
     full = []
     stream.go_on(2)

@@ -75,7 +75,7 @@ def test_grace_keeps_away_from_the_ends():
 
 
 def test_session_shorter_than_its_graces_is_left_out():
-    """Six hours off leave half an hour of a day and nothing of a half day: the next session is told."""
+    """Six hours off leave half an hour of a day and nothing of a half day: the limit names the next session."""
     verdict = check("2026-11-27T16:00:00Z", open_grace_seconds=6 * 3600)
     assert verdict.limit == "XNYS 2026-11-30T20:30:00Z/2026-11-30T21:00:00Z"
 

@@ -57,7 +57,7 @@ def test_tighter_limit_wins(rule, strategy, limit):
 
 
 def test_without_any_limit_everything_passes():
-    """No limit is no limit, and the notional is still told."""
+    """No limit is no limit, and the verdict still has the notional."""
     verdict = check(decision("buy", 10**9), risk_context(price=100))
     assert (verdict.outcome, verdict.value, verdict.limit) == (Outcome.ALLOW, "100000000000", "")
 

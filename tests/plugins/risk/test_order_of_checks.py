@@ -26,6 +26,6 @@ def test_gates_are_asked_in_the_order_of_the_page():
     )
     context = risk_context()
     rules = [("wash-trade", WashTrade(WashTrade.Params())), ("no-shorts", NoShorts(NoShorts.Params()))]
-    desk = RiskEngine(gates, lambda _: "", [], rules, lambda *_: None)
-    verdicts, *_ = desk.judge(decision(), context.price_ts, lambda: context, is_enabled=True, is_allowed=True)
+    risk_engine = RiskEngine(gates, lambda _: "", [], rules, lambda *_: None)
+    verdicts, *_ = risk_engine.judge(decision(), context.price_ts, lambda: context, is_enabled=True, is_allowed=True)
     assert [verdict.code for verdict in verdicts] == [*(code for _, code in rows), "wash-trade", "no-shorts"]

@@ -45,7 +45,7 @@ def test_farther_price_counts():
 
 
 def test_order_that_names_no_price_passes():
-    """For a market order there is nothing to measure, but the band is told."""
+    """For a market order there is nothing to measure, but the verdict has the band."""
     assert check() == Verdict("price-band", Outcome.ALLOW, "price-band", "", "5")
 
 

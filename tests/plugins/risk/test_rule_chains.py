@@ -85,8 +85,10 @@ def judge(catalog, proposed, context):
         raise AssertionError(f"{name} raised") from error
 
     rules = [(name, RULES[name](RULES[name].Params(**params))) for name, params in catalog]
-    desk = RiskEngine(OPEN, lambda _: "", [], rules, fail)
-    verdicts, quantity, *_ = desk.judge(proposed, context.price_ts, lambda: context, is_enabled=True, is_allowed=True)
+    risk_engine = RiskEngine(OPEN, lambda _: "", [], rules, fail)
+    verdicts, quantity, *_ = risk_engine.judge(
+        proposed, context.price_ts, lambda: context, is_enabled=True, is_allowed=True
+    )
     return [verdict for verdict in verdicts if verdict.rule != "kernel"], quantity
 
 

@@ -15,7 +15,7 @@ def check(proposed, position=0):
 
 
 def test_listed_symbol_passes():
-    """The list is told in order, whatever the catalog's was."""
+    """The verdict has the list in order, whatever the catalog's was."""
     assert check(decision(symbol="ES")) == Verdict(
         "symbol-allowlist", Outcome.ALLOW, "symbol-allowlist", "ES", "BTC/USD,ES"
     )

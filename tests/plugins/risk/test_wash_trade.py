@@ -32,7 +32,7 @@ def check(action, order_type, price, *orders, position=0):
 
 
 def test_order_alone_in_its_symbol_passes():
-    """There is nobody to trade with; what the order may trade at is told."""
+    """There is no order to trade against; the verdict has the price that the order may trade at."""
     assert check("buy", OrderType.MARKET, None) == Verdict("wash-trade", Outcome.ALLOW, "wash-trade", "market", "")
     assert check("buy", OrderType.LIMIT, "99") == Verdict("wash-trade", Outcome.ALLOW, "wash-trade", "99", "")
 
@@ -75,7 +75,7 @@ def test_everything_meets_a_working_order_without_a_firm_price(order_type):
 
 
 def test_nearest_order_counts():
-    """Of several orders on the other side the one that would trade first is told."""
+    """Of several orders on the other side the verdict has the one that would trade first."""
     sells = [working("sell", price=price) for price in ("120", "110", "130")]
     buys = [working("buy", price=price) for price in ("80", "90", "70")]
     assert check("buy", OrderType.LIMIT, "115", *sells, *buys).limit == "110"

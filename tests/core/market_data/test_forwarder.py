@@ -27,7 +27,7 @@ def test_every_event_is_moved_in_order(parts):
 @given(cuts=st.lists(st.integers(1, 300), max_size=4), size=st.integers(1, 50), often=st.booleans())
 @settings(deadline=None, max_examples=40)
 def test_killed_anywhere_it_loses_nothing(parts, tmp_path_factory, cuts, size, often):
-    """A restart goes on from what the bus has acknowledged: some events come twice, none is missing."""
+    """A restart resumes from what the bus has acknowledged: some events come twice, none is missing."""
     trades, folder = parts.random_trades(300), str(tmp_path_factory.mktemp("cursors"))
     sink = parts.Log()
     for cut in [*cuts, None]:
@@ -51,7 +51,7 @@ def test_bus_that_refuses_stops_it(parts):
         asyncio.run(Forwarder(parts.Tape(parts.random_trades(9)), Broken()).run())
 
 
-def test_source_without_messages_is_told(parts):
+def test_source_without_messages_is_an_error(parts):
     """A source that cannot be forwarded says so, and what to do."""
 
     class Silent(parts.Tape):
@@ -62,7 +62,7 @@ def test_source_without_messages_is_told(parts):
         asyncio.run(Forwarder(Silent([]), parts.Log()).run())
 
 
-def test_time_is_told_only_as_far_as_it_was_sent(parts, monkeypatch):
+def test_time_mark_covers_only_what_was_sent(parts, monkeypatch):
     """A mark stands behind every event up to its time, and there is none while the source knows of a gap."""
     monkeypatch.setattr("torghut_core.market_data.forwarder.MARK_S", 0)
 

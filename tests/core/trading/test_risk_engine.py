@@ -55,12 +55,12 @@ DENY = Verdict("rule", Outcome.DENY, "rule")
 def judge(*said, gates=None, proposed=None, context=None, failures=None, **flags):
     rules = [(f"rule-{number}", Says(verdict)) for number, verdict in enumerate(said)]
     noted = failures if failures is not None else {}
-    desk = RiskEngine(
+    risk_engine = RiskEngine(
         gates or Gates(trading_enabled=True), ABLE, [], rules, lambda name, error: noted.update({name: error})
     )
     context = context or risk_context()
     proposed = proposed or decision(quantity=10, decided_at=context.now)
-    verdicts, quantity, _ = desk.judge(
+    verdicts, quantity, _ = risk_engine.judge(
         proposed, context.price_ts, lambda: context, **{"is_enabled": True, "is_allowed": True} | flags
     )
     return verdicts, quantity, [rule for _, rule in rules]
@@ -71,7 +71,7 @@ def denials(verdicts):
 
 
 def test_decision_passes_open_gates_and_willing_rules_whole():
-    """What nobody objects to is sent as it was proposed."""
+    """A decision without objections is sent as it was proposed."""
     verdicts, quantity, _ = judge(ALLOW)
     assert (denials(verdicts), quantity) == ([], 10)
 
@@ -103,14 +103,14 @@ def test_closed_gate_denies_whatever_rules_say(code, change):
 
 def test_decision_without_a_price_is_denied_and_no_rule_is_asked():
     """Nothing can be measured without a price, so nothing is sent."""
-    desk = RiskEngine(Gates(trading_enabled=True), ABLE, [], [("rule", says := Says(ALLOW))], lambda *_: None)
-    verdicts, quantity, _ = desk.judge(decision(), None, risk_context, is_enabled=True, is_allowed=True)
+    risk_engine = RiskEngine(Gates(trading_enabled=True), ABLE, [], [("rule", says := Says(ALLOW))], lambda *_: None)
+    verdicts, quantity, _ = risk_engine.judge(decision(), None, risk_context, is_enabled=True, is_allowed=True)
     assert (denials(verdicts), quantity, says.asked) == (["price-present"], 0, [])
 
 
 @pytest.mark.parametrize("switches", list(itertools.product(("paper", "live"), (False, True), ("", "PA1"))))
 def test_real_money_needs_all_three_switches(switches):
-    """TRADING_MODE, TRADING_LIVE_ENABLED and TRADING_LIVE_ACCOUNT: with any one missing no order leaves for real money."""
+    """TRADING_MODE, TRADING_LIVE_ENABLED and TRADING_LIVE_ACCOUNT: with any one missing no order is sent for real money."""
     mode, live_enabled, live_account = switches
     gates = Gates(trading_enabled=True, is_live=True, mode=mode, live_enabled=live_enabled, live_account=live_account)
     verdicts, quantity, _ = judge(gates=gates)
@@ -130,7 +130,7 @@ RESTRICTED = [
 
 @pytest.mark.parametrize(("gates", "code"), RESTRICTED)
 def test_restriction_stops_entries_and_lets_exits_pass(gates, code):
-    """Whoever restricts trading, what only takes off the book still leaves, and what opens something does not."""
+    """Whatever restricts trading, orders that only reduce a position are still sent, and those that open one are not."""
     gates = Gates(trading_enabled=True, **gates)
     held = risk_context(position=10)
     verdicts, quantity, _ = judge(gates=gates, proposed=decision("sell", 10, decided_at=held.now), context=held)
@@ -157,10 +157,10 @@ def test_catalog_that_halts_stops_exits_too():
 def test_broker_that_cannot_answer_gets_no_order():
     """A broker plugin that raises when it is asked what it takes is no permission, and is named."""
     failures = {}
-    desk = RiskEngine(
+    risk_engine = RiskEngine(
         Gates(trading_enabled=True), lambda _: 1 / 0, [], [], lambda name, error: failures.update({name: error})
     )
-    verdicts, quantity, _ = desk.judge(
+    verdicts, quantity, _ = risk_engine.judge(
         decision(), decision().decided_at, risk_context, is_enabled=True, is_allowed=True
     )
     assert (denials(verdicts), quantity, list(failures)) == (["broker-capable"], 0, ["broker"])
@@ -168,12 +168,14 @@ def test_broker_that_cannot_answer_gets_no_order():
 
 @pytest.mark.parametrize("gates", [{}, *(gates for gates, _ in RESTRICTED)])
 def test_verdicts_are_found_again_from_what_is_written_down(gates):
-    """Inputs survive JSON, and the same inputs give the same verdicts from another desk."""
+    """Inputs survive JSON, and the same inputs give the same verdicts from another risk engine."""
     shown = risk_context(position=3, working=-1)
     rules = [("rule", Says(shrink(Decimal(2))))]
-    desk = RiskEngine(Gates(trading_enabled=True, **gates), ABLE, [], rules, lambda *_: None)
+    risk_engine = RiskEngine(Gates(trading_enabled=True, **gates), ABLE, [], rules, lambda *_: None)
     proposed = decision("sell", 3, decided_at=shown.now)
-    verdicts, quantity, inputs = desk.judge(proposed, shown.price_ts, lambda: shown, is_enabled=True, is_allowed=True)
+    verdicts, quantity, inputs = risk_engine.judge(
+        proposed, shown.price_ts, lambda: shown, is_enabled=True, is_allowed=True
+    )
     again = msgspec.convert(json.loads(msgspec.json.encode(inputs)), Inputs)
     other = RiskEngine(Gates(), lambda _: "nothing at all", [], rules, lambda *_: None)
     assert other.evaluate(proposed, again) == (verdicts, quantity)
@@ -210,12 +212,14 @@ def test_rule_that_raises_or_babbles_denies_and_is_named(said):
 def test_inputs_are_those_of_the_moment():
     """A gate that is turned later changes nothing of what was judged before."""
     gates = Gates(trading_enabled=True)
-    desk = RiskEngine(gates, ABLE, [], [], lambda *_: None)
+    risk_engine = RiskEngine(gates, ABLE, [], [], lambda *_: None)
     proposed = decision()
-    verdicts, _, inputs = desk.judge(proposed, proposed.decided_at, risk_context, is_enabled=True, is_allowed=True)
+    verdicts, _, inputs = risk_engine.judge(
+        proposed, proposed.decided_at, risk_context, is_enabled=True, is_allowed=True
+    )
     gates.control = "halted"
     assert inputs.gates.control == "running"
-    assert desk.evaluate(proposed, inputs)[0] == verdicts
+    assert risk_engine.evaluate(proposed, inputs)[0] == verdicts
 
 
 def test_no_rule_speaks_as_the_kernel():

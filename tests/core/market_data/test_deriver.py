@@ -86,7 +86,7 @@ def test_what_it_sends_is_what_it_stores(parts, trades):
 
 
 def test_deriving_again_sends_the_same_bytes(parts, trades):
-    """A message that comes twice can be told by its bytes."""
+    """A message that comes twice is recognised by its bytes."""
     first, second = (
         [message for message in derive(parts, trades)[2].sent if message.channel != "ta-status"] for _ in range(2)
     )
@@ -94,7 +94,7 @@ def test_deriving_again_sends_the_same_bytes(parts, trades):
 
 
 def test_nothing_is_committed_before_it_is_stored_and_acknowledged(parts, trades):
-    """The source is told how far it was read only after the store and the bus have all of it."""
+    """The source commits its cursor only after the store and the bus have everything up to it."""
     order = []
 
     class Tape(parts.Tape):
@@ -156,7 +156,7 @@ def test_gate_tells_why_the_store_refuses(parts, trades, monkeypatch):
 
 
 def test_guard_pauses_the_reading(parts, trades, whole, monkeypatch):
-    """Below the disk threshold nothing is taken from the source; above it everything goes on, and nothing is lost."""
+    """Below the disk threshold nothing is taken from the source; above it everything resumes, and nothing is lost."""
     monkeypatch.setattr("torghut_core.market_data.deriver.RETRY_S", (0.001, 0.002))
     asked = []
 
@@ -184,8 +184,8 @@ def test_heartbeat_says_how_far_it_is(parts, trades):
     assert all(beat.watermark_lag_ms > 0 for beat in beats if beat.last_event_ts is not None)
 
 
-def test_heartbeats_go_on_while_the_store_is_away(parts, trades, monkeypatch):
-    """Whoever listens hears that nothing is derived, again and again, until it is."""
+def test_heartbeats_continue_while_the_store_is_away(parts, trades, monkeypatch):
+    """Heartbeats report that nothing is derived until the store takes rows again."""
     monkeypatch.setattr("torghut_core.market_data.deriver.RETRY_S", (0.001, 0.001))
 
     class Away(parts.Store):
@@ -201,7 +201,7 @@ def test_heartbeats_go_on_while_the_store_is_away(parts, trades, monkeypatch):
 
 
 def test_heartbeat_after_a_restart_knows_how_far_its_lane_is(parts, trades, tmp_path):
-    """The watermark is that of the state that was kept, also while nothing new comes; a lane that nobody knows has no lag."""
+    """The watermark is that of the state that was kept, also while nothing new comes; a lane without a state has no lag."""
 
     class Silent(parts.Tape):
         async def batches(self, size):
@@ -261,7 +261,7 @@ def test_state_of_other_stages_is_refused(parts, trades, tmp_path):
 @given(stop=st.integers(0, TRADES), turns=st.integers(0, 3), size=st.integers(1, 50))
 @settings(deadline=None, max_examples=40)
 def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(parts, tmp_path_factory, stop, turns, size):
-    """SIGTERM at any moment, also as a batch comes, loses none: the next process goes on where this one was."""
+    """SIGTERM at any moment, also as a batch comes, loses none: the next process resumes where this one ended."""
     trades = parts.random_trades(TRADES)
     snapshots, store = SnapshotStore(str(tmp_path_factory.mktemp("snapshots"))), parts.Store()
 
@@ -440,7 +440,7 @@ def test_snapshot_is_read_as_it_was_written(parts, trades):
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8))
 def test_what_is_kept_goes_on_only(tmp_path_factory, cursors):
-    """Whoever saves in whatever order, in no topic the lane's kept state falls behind one that was kept before."""
+    """Whichever process saves in whatever order, the lane's kept state never falls behind in any topic."""
     store = SnapshotStore(str(tmp_path_factory.mktemp("snapshots")))
     best = (0, 0)
     for number, (trades, quotes) in enumerate(cursors):
@@ -474,7 +474,7 @@ def test_damaged_snapshot_gives_way_to_the_one_before(tmp_path):
 
 
 def test_snapshots_that_are_all_damaged_stop_the_start(tmp_path):
-    """State that is there and cannot be read is told, with its file and the fix, and not taken for none."""
+    """State that is there and cannot be read is an error with its file and the fix, and not taken for none."""
     store = SnapshotStore(str(tmp_path))
     assert store.load("ta-0") is None
     store.save("ta-0", snapshot(1))
