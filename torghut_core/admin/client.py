@@ -72,10 +72,10 @@ class AdminClient:
         """Send a ``POST`` of a JSON value, and give the answer; raises as `get` does."""
         return self._request("POST", path, json.dumps(value).encode(), CHANGE_SECONDS)
 
-    def gates(self) -> dict[str, str]:
-        """Give the readiness gates by name, with the reason why a gate is closed, "" if open; also of `forward` and `ta`."""
-        gates: dict[str, str] = self._request("GET", "/readyz", None, READ_SECONDS, (200, 503))["gates"]
-        return gates
+    def readiness_checks(self) -> dict[str, str]:
+        """Give the readiness checks by name, with the reason why one fails, "" if it is ok; also of `forward` and `ta`."""
+        checks: dict[str, str] = self._request("GET", "/readyz", None, READ_SECONDS, (200, 503))["gates"]
+        return checks
 
     def _request(
         self, method: str, path: str, body: bytes | None, seconds: float, answers: tuple[int, ...] = (200,)

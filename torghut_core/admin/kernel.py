@@ -49,7 +49,7 @@ class Kernel(Protocol):
         """Reasons why it is not ready; none when it is."""
 
     def gates(self) -> dict[str, str]:
-        """The readiness gates by name, each with the reason why it is closed, "" if it is open."""
+        """The readiness checks by name, each with the reason why it fails, "" if it is ok."""
 
     def validate(self, text: str) -> dict[str, Any]:
         """`valid`, `problems`, and the `diff` of a catalog's YAML text against what trades."""

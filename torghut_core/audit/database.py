@@ -180,7 +180,7 @@ def _reason(error: SQLAlchemyError) -> str:
         return str(error)
     code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None) or ""
     return _MENDS.get(
-        "_".join(code.split("_")[:2]), f"{_first_line(cause)} (see that it runs and can be reached, then commit again)"
+        "_".join(code.split("_")[:2]), f"{_first_line(cause)} (check that the database is running and reachable)"
     )
 
 

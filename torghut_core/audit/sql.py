@@ -186,7 +186,7 @@ class SqlAuditStore(AuditStore):
         try:
             return probe.result(PROBE_SECONDS)
         except TimeoutError:
-            return f"audit database {place(self._engine)}: it does not answer (see that it runs and can be reached)"
+            return f"audit database {place(self._engine)}: it does not answer (check that the database is running and reachable)"
 
     @cached_property
     def _prober(self) -> Engine:

@@ -137,6 +137,6 @@ def _await(future: Future[_T], seconds: float) -> _T:
         return future.result(seconds)
     except TimeoutError:
         raise StateError(
-            f"the audit database does not answer within {seconds:g} s (see that it runs and can be reached; what was"
-            " asked of it may still be done)"
+            f"the audit database does not answer within {seconds:g} s (check that the database is running and reachable;"
+            " the change may still be made)"
         ) from None

@@ -170,10 +170,10 @@ def _kernel(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
         try:
             status, health = client.get("/trading/status"), client.get("/trading/health")
         except NotFoundError:
-            gates = client.gates()
+            checks = client.readiness_checks()
             yield Finding("process", True, f"at {client.url}: {occupied.partition(' (let')[0]}")
-            for name, reason in gates.items():
-                yield Finding(f"gate {name}", not reason, reason or "open")
+            for name, reason in checks.items():
+                yield Finding(f"readiness, {name}", not reason, reason or "ok")
             return
     except TorghutError as error:
         yield Finding("kernel", False, f"{occupied}; its admin API does not answer: {error}")
@@ -405,7 +405,7 @@ def _version(url: str) -> tuple[str, str | None]:
         return str(place(engine)), DaemonThreads().submit(read).result(VISIT_SECONDS)
     except TimeoutError:
         raise StateError(
-            f"audit database {place(engine)}: it does not answer (check that it is running and reachable)"
+            f"audit database {place(engine)}: it does not answer (check that the database is running and reachable)"
         ) from None
     finally:
         engine.dispose()

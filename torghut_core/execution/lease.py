@@ -346,7 +346,9 @@ class PostgresLease(Lease):
 
 
 def _unreachable(error: Exception) -> StateError:
-    return StateError(f"the audit database: {' '.join(str(error).split())} (see that it runs and can be reached)")
+    return StateError(
+        f"the audit database: {' '.join(str(error).split())} (check that the database is running and reachable)"
+    )
 
 
 def _holder(store: Visitor, name: str) -> str:

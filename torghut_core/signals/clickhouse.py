@@ -188,7 +188,8 @@ class ClickHouseSignalStore(SignalDatabase):
         try:
             self._writer.close()
         except StoreError as error:
-            lost = f"{self._writer.kept:,} rows could not be stored before the end: {error}"
+            kept = self._writer.kept
+            lost = f"{kept:,} {'row was' if kept == 1 else 'rows were'} not saved: {error}"
             raise StoreError(lost, error.error_class, error.remedy) from error
         finally:
             self._client.close()

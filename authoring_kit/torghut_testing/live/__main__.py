@@ -161,7 +161,8 @@ def _print(console: Console, outcome: Outcome, *, is_crashed: bool) -> None:
     if is_crashed:
         console.print("forward and ta were killed on the way; what they counted before is not in this table.")
     if outcome.other_quotes:
-        console.print(f"{outcome.other_quotes} signals have the spread of another quote than in the venue's history.")
+        signals = "1 signal" if outcome.other_quotes == 1 else f"{outcome.other_quotes} signals"
+        console.print(f"{signals} used a different quote than the replayed history (allowed: up to 1 in 10).")
     if outcome.agrees:
         console.print("All counts agree, and the venue's history gives the same microbars and signals.")
     for line in outcome.disagreements:

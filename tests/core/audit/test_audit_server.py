@@ -118,9 +118,7 @@ def test_line_that_is_cut_in_a_commit_loses_and_doubles_nothing(line, opened, ma
     store.commit()
     make.trade(store, 2)
     proxy.cut_at, proxy.is_heard = said, is_heard
-    with pytest.raises(
-        StateError, match=r"audit database .*\(see that it runs and can be reached, then commit again\)"
-    ):
+    with pytest.raises(StateError, match=r"audit database .*\(check that the database is running and reachable\)"):
         store.commit()
     assert proxy.cuts == 1
     is_there = is_heard and said == b"COMMIT\0"
@@ -171,12 +169,12 @@ def test_server_that_is_stopped_and_started_is_written_to_again(postgres, postgr
     make.trade(store, 2)
     postgres_server.stop()
     try:
-        with within(BOUND), pytest.raises(StateError, match="then commit again"):
+        with within(BOUND), pytest.raises(StateError, match="check that the database is running and reachable"):
             store.commit()
         with within(BOUND), pytest.raises(StateError, match="audit database"):
             store.positions("paper-1")
         with within(BOUND):
-            assert "see that it runs and can be reached" in store.probe()
+            assert "check that the database is running and reachable" in store.probe()
         make.trade(store, 3)
         with pytest.raises(StateError):
             store.commit()
@@ -199,7 +197,7 @@ def test_probe_of_a_server_that_is_silent_is_bounded(line, opened, monkeypatch):
         reasons = {store.probe() for _ in range(5)}
         assert store._probe.result(BOUND) != ""  # as far as the driver is concerned, the connection timed out
     assert len(reasons) == 1
-    assert "it does not answer (see that it runs and can be reached)" in reasons.pop()
+    assert "it does not answer (check that the database is running and reachable)" in reasons.pop()
     assert threading.active_count() <= threads + 3  # the probe's, and the proxy's two for its connection
     proxy.is_mute = False
     monkeypatch.undo()

@@ -398,7 +398,7 @@ class Pipe:
 
 
 def test_pipeline_without_trading_that_runs_is_asked(look, state):
-    """Each of its gates is a finding, with the reason where it is closed."""
+    """Each of its readiness checks is a finding, with the reason if it fails."""
     server = AdminServer(state_dir=state, port=0)
     with StateDirectory(state):
         server.start(Pipe(), is_probed_only=True)
@@ -406,9 +406,9 @@ def test_pipeline_without_trading_that_runs_is_asked(look, state):
             found = look()
         finally:
             server.stop()
-    assert failed(found) == ["gate bus"]
-    assert found["gate auth"].detail == "open"
-    assert found["gate bus"].detail == "no broker answers (look at Kafka)"
+    assert failed(found) == ["readiness, bus"]
+    assert found["readiness, auth"].detail == "ok"
+    assert found["readiness, bus"].detail == "no broker answers (look at Kafka)"
     assert "in use by process" in found["process"].detail
 
 

@@ -127,6 +127,6 @@ def test_rows_that_the_end_cannot_store_make_it_fail(kernel, clickhouse):
     clickhouse.add(Fault.error(497, "Not enough privileges", statement=INSERT, times=None))
     kernel.pulse(lambda: kernel.metric("store_writable") == 0)
     assert kernel.send() == 1
-    assert "rows could not be stored before the end" in kernel.log
+    assert "rows were not saved" in kernel.log
     assert kernel.rows("position_snapshots", symbol="ES")
     assert kernel.findings == []

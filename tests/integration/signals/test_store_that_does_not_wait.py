@@ -82,5 +82,5 @@ def test_what_cannot_be_stored_before_the_end_is_told(clickhouse, derived_batch)
     store = open_signal_store(url=clickhouse.url, waits=False, **KEPT)
     store.write(derived_batch([1.0, 2.0]))
     clickhouse.add(Fault.error(497, "Not enough privileges", statement=INSERT, times=None))
-    with pytest.raises(StoreError, match=r"^4 rows could not be stored before the end: .*grant it to the user"):
+    with pytest.raises(StoreError, match=r"^4 rows were not saved: .*grant it to the user"):
         store.close()

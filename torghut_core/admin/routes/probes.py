@@ -25,7 +25,7 @@ class Probed(Protocol):
         """Reasons why it is not ready; none when it is."""
 
     def gates(self) -> dict[str, str]:
-        """The readiness gates by name, each with the reason why it is closed, "" if it is open."""
+        """The readiness checks by name, each with the reason why it fails, "" if it is ok."""
 
     def metrics(self) -> Mapping[str, Metric]:
         """Counters (their names end in ``_total``) and gauges by name; a mapping is by the value of its one label."""
