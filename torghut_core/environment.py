@@ -1,7 +1,7 @@
-"""Settings of the kernel and of plugins as environment variables, and the secrets among them.
+"""Settings of the kernel and of plugins, from environment variables, and the secrets among them.
 
 Every setting is one environment variable of the same name. A secret may also come from a file that ``NAME_FILE``
-names; secrets are never shown, logged or written down.
+names; secrets are never shown, logged or stored.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
 
 class Environment(BaseSettings):
-    """Settings that come from environment variables of the same names: a plugin's own, by a subclass.
+    """Settings from environment variables of the same names; a plugin states its own in a subclass.
 
     A field that is a `SecretStr` may also come from a file that ``NAME_FILE`` names.
 
@@ -61,15 +61,15 @@ class Environment(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:  # it would show what was given, secrets too
             problems = error.errors(include_input=False, include_url=False)
-            raise SettingsError("\n".join(self._told(problem) for problem in problems)) from None
+            raise SettingsError("\n".join(self._explain(problem) for problem in problems)) from None
 
     @classmethod
     def read(cls) -> Self:
-        """The settings of this process's environment.
+        """Read the settings from this process's environment.
 
         Raises
         ------
-        SettingsError : a variable that does not parse; names it, says what is allowed, and never shows a secret.
+        SettingsError : a variable does not parse; the message names it, says what is allowed, and never shows a secret.
         """
         settings = cls()
         for name in cls.model_fields:
@@ -80,13 +80,13 @@ class Environment(BaseSettings):
         return settings
 
     def asks_for(self, secret: str) -> bool:
-        """Whether a plugin that reads these settings asks for this one of its `secrets`; it does, where nobody says more."""
+        """Whether a plugin with these settings needs this one of its `secrets`; yes, unless a subclass says otherwise."""
         del secret
         return True
 
     @classmethod
-    def _told(cls, problem: ErrorDetails) -> str:
-        """What is wrong, with the setting's name and meaning; of what concerns several, the validator has said it all."""
+    def _explain(cls, problem: ErrorDetails) -> str:
+        """What is wrong, with the setting's name and meaning; a validator of several settings gives the whole text."""
         message = problem["msg"].removeprefix("Value error, ")
         if not problem["loc"]:
             return message
@@ -108,7 +108,7 @@ class Environment(BaseSettings):
 
 
 def secret(name: str) -> SecretStr:
-    """A secret that is not a setting of the kernel's, such as a broker's key, by the name of its variable.
+    """Read a secret that is not a setting of the kernel, such as a broker's key, by the name of its variable.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def secret(name: str) -> SecretStr:
 
 
 def _parts(secret: str) -> list[str]:
-    """What is secret in a secret: the tokens of ``ADMIN_TOKENS``, the password of a DSN, or all of it."""
+    """The secret parts of a secret setting: the tokens of ``ADMIN_TOKENS``, the password of a DSN, or all of it."""
     if "://" in secret:
         user = secret.partition("://")[2].rpartition("@")[0]
         return [user.partition(":")[2]]

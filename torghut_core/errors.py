@@ -1,23 +1,23 @@
-"""Everything that torghut raises on purpose.
+"""Every error that Torghut raises on purpose.
 
 TorghutError                    the root; carries its ids as attributes and builds its own message
-├── InputError                  what the user gave is wrong: the command line exits with 2
-│   ├── CatalogError            one or more problems, each with file, line, column and fix
+├── InputError                  the user's input is wrong: the command line exits with 2
+│   ├── CatalogError            one or more problems, each with file, line, column and hint
 │   ├── TapeError               a bad file or row of market data
 │   ├── SettingsError           an environment variable that does not parse
-│   └── NotFoundError           a decision, table or file that is not there
+│   └── NotFoundError           a decision, table or file that does not exist
 ├── PluginError                 a plugin that cannot be loaded or that raised
-│   └── HandOverError           new code that does not take over the state of the old
+│   └── HandOverError           new code that does not accept the state of the old
 ├── StateError                  the state directory: locked, full, of a newer version
-│   └── Superseded              another process has traded the account meanwhile
-├── VenueError                  a venue did not do what it was asked
-│   ├── OrderRefused            it said no, and will again
-│   ├── DuplicateOrder          it has an order of this client order id already
+│   └── Superseded              another process has traded the account in the meantime
+├── VenueError                  a venue did not do what was requested
+│   ├── OrderRefused            it refused, and would again
+│   ├── DuplicateOrder          it already has an order with this client_order_id
 │   ├── Throttled               too many requests: nothing was done
 │   ├── NotSent                 the request never reached it
-│   └── Unanswered              nobody knows whether it was done
+│   └── Unanswered              it is unknown whether it was done
 ├── IllegalTransition           a report that the order's state does not allow
-└── ShapeError                  arrays that do not fit each other
+└── ShapeError                  arrays of different lengths or columns
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHORTEST_SECRET = 6
-"""Shorter texts are hidden nowhere: they are in everything."""
+"""Shorter texts are not hidden: they occur in ordinary words."""
 
 _secrets: set[str] = set()
 
 
 def hide(secret: str) -> None:
-    """Never show this text: `without_secrets` takes it out of what is logged, answered and written down."""
+    """Never show this text again: `without_secrets` removes it from logs, answers and records."""
     if len(secret) >= SHORTEST_SECRET:
         _secrets.add(secret)
 
 
 def without_secrets(text: str) -> str:
-    """`text` without the secrets that are known, wherever they come from: a plugin may put one into what it raises."""
+    """`text` without any known secret; a plugin may put one into the errors that it raises."""
     for secret in _secrets:
         if secret in text:
             text = text.replace(secret, "***")
@@ -47,7 +47,7 @@ def without_secrets(text: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """What was raised, on one line, without secrets.
+    """Describe an error on one line, without secrets.
 
     Examples
     --------
@@ -58,11 +58,11 @@ def reason_of(error: BaseException) -> str:
 
 
 class TorghutError(Exception):
-    """Root of all errors that torghut raises on purpose."""
+    """Root of all errors that Torghut raises on purpose."""
 
 
 class InputError(TorghutError):
-    """What the user gave is wrong; the message says where and how to fix it."""
+    """The user's input is wrong; the message says where and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Problem:
     """One thing wrong with a catalog, at its place.
 
     `line` and `column` are 1-based; 0 where the problem has no place in the file (a missing file).
-    `key` is the dotted path of the value (``strategies[0].params.rsi_buy``); `fix` says what to write instead.
+    `key` is the dotted path of the value (``strategies[0].params.rsi_buy``); `hint` says what to write instead.
     """
 
     file: str
@@ -96,7 +96,7 @@ class CatalogError(InputError):
 
 
 class TapeError(InputError):
-    """A tape that cannot be read, or a row of it that is wrong.
+    """A tape that cannot be read, or a bad row of it.
 
     `row` is the 0-based row of a Parquet file, or the 1-based line of a CSV or JSONL file; None for the whole file.
     """
@@ -115,11 +115,11 @@ class SettingsError(InputError):
 
 
 class NotFoundError(InputError):
-    """Something that was asked for by name or id and is not there."""
+    """Something that was asked for by name or id and does not exist."""
 
 
 class PluginError(TorghutError):
-    """A plugin that cannot be loaded, or that raised while it worked.
+    """A plugin that cannot be loaded, or that raised an error.
 
     `plugin` is its entry-point or catalog name, `distribution` the package it came from ("" where unknown).
     """
@@ -133,7 +133,7 @@ class PluginError(TorghutError):
 
 
 class HandOverError(PluginError):
-    """New code of a plugin that cannot go on where the old code is; `code_digest` is the new code's."""
+    """New code of a plugin that cannot continue from the state of the old; `code_digest` is the new code's."""
 
     def __init__(self, plugin: str, reason: str, distribution: str, code_digest: str) -> None:
         self.code_digest = code_digest
@@ -145,17 +145,17 @@ class StateError(TorghutError):
 
 
 class Superseded(StateError):
-    """Another process has traded the account meanwhile: what this one knows is old, and it may write nothing more."""
+    """Another process has traded the account in the meantime: this one's state is old, and it must write nothing more."""
 
 
 class VenueError(TorghutError):
-    """A venue did not do what it was asked; `code` is stable, the message what it said. Never shows a key."""
+    """A venue did not do what was requested; `code` is stable, the message is the venue's. Never shows a key."""
 
     code = "venue-error"
 
 
 class OrderRefused(VenueError):
-    """The venue said no, and would say it again: bad terms, no buying power, no permission.
+    """The venue refused, and would refuse again: bad terms, no buying power, no permission.
 
     `code` is the reason in the words of `docs/brokers.md` (``buying-power``, ``wash-trade``, ``forbidden``, ...).
     """
@@ -166,13 +166,13 @@ class OrderRefused(VenueError):
 
 
 class DuplicateOrder(VenueError):
-    """The venue has an order of this client order id already: look it up."""
+    """The venue already has an order with this client_order_id: look it up."""
 
     code = "duplicate"
 
 
 class Throttled(VenueError):
-    """Too many requests; nothing was done. `retry_after` says how long to wait, seconds; None where the venue did not."""
+    """Too many requests; nothing was done. `retry_after` is how long to wait, seconds; None if the venue did not say."""
 
     code = "throttled"
 
@@ -209,7 +209,7 @@ class NotSent(VenueError):
 
 
 class Unanswered(VenueError):
-    """Nobody knows whether it was done: a time-out, a connection that was cut, a failure or nonsense for an answer."""
+    """It is unknown whether it was done: a time-out, a lost connection, a server error or an invalid answer."""
 
     code = "unanswered"
 

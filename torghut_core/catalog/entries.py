@@ -251,6 +251,11 @@ class Catalog(_Entry):
         content["strategies"] = sorted(content["strategies"], key=lambda entry: str(entry["name"]))
         return content_digest(content)
 
+    @property
+    def symbols(self) -> set[str]:
+        """Every symbol that a strategy lists."""
+        return {symbol for entry in self.strategies for symbol in entry.symbols}
+
     def with_(self, **values: Any) -> Catalog:
         """The catalog with other values in some of its fields; they are not validated again."""
         catalog = Catalog.model_construct(**{name: getattr(self, name) for name in Catalog.model_fields} | values)

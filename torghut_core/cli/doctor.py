@@ -276,11 +276,11 @@ def _needed(settings: Iterable[type[Environment]], secrets: Iterable[str]) -> tu
 
 def _universe(catalog: Catalog, directory: StateDirectory) -> Finding:
     """Say which symbols live sources would subscribe to; Jangar is not contacted."""
-    from torghut_core.installation.open import universe_of
+    from torghut_core.installation.universe import UniverseSettings, open_universe
     from torghut_core.market_data.jangar import JangarUniverse
 
     try:
-        universe = universe_of({symbol for entry in catalog.strategies for symbol in entry.symbols}, directory)
+        universe = open_universe(UniverseSettings.read(), catalog.symbols, directory.path)
     except TorghutError as error:
         return Finding(
             "universe", False, "; ".join(str(error).splitlines()), "correct or unset these environment variables"

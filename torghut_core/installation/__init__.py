@@ -1,4 +1,4 @@
-"""What this process was given: its settings, its state directory and lock, and the stores that they name.
+"""What this process was given: its settings, its state directory with the lock, and the stores and plugins they name.
 
-Never trades and never watches anything: it opens what others use, and closes nothing that they hold.
+Opens what other packages use. Never trades, never watches anything, and never closes what it has handed out.
 """

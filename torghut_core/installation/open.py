@@ -1,4 +1,4 @@
-"""Opens what settings and the state directory name: stores and plugins, and what plugins need to reach out."""
+"""Opens what the settings and the state directory name: the stores, the plugins, and the connection of a source."""
 
 from __future__ import annotations
 
@@ -16,36 +16,35 @@ from torghut_core.ports import Connection, SignalReader, Universe
 
 if TYPE_CHECKING:
     from torghut_core.audit import SqlAuditStore
-    from torghut_core.market_data.universe import ListedUniverse
     from torghut_core.signals import SignalDatabase
 
 
 @contextmanager
 def existing_state(path: Path) -> Iterator[StateDirectory]:
-    """Own a state directory that something was kept in.
+    """Own the state directory of an earlier run.
 
     Raises
     ------
-    NotFoundError : nothing was ever kept there.
+    NotFoundError : there is none.
     """
     directory = StateDirectory(path)
     if not directory.exists:
-        raise NotFoundError(f"nothing is kept in {path} (run `torghut demo`, or give --state DIR)")
+        raise NotFoundError(f"there is no state in {path} (run `torghut demo`, or give --state DIR)")
     with directory:
         yield directory
 
 
 @contextmanager
 def existing_audit(settings: Settings, path: Path) -> Iterator[SqlAuditStore]:
-    """Read the audit database of a state directory, or of ``DB_DSN``; also beside a kernel that writes it.
+    """Open the audit database of an earlier run, or that of ``DB_DSN``; also beside a kernel that writes it.
 
     Raises
     ------
-    NotFoundError : nothing was ever kept there.
+    NotFoundError : there is none.
     """
     directory = StateDirectory(path)
     if settings.db_dsn is None and not directory.exists:
-        raise NotFoundError(f"nothing is kept in {path} (run `torghut demo`, or give --state DIR)")
+        raise NotFoundError(f"there is no state in {path} (run `torghut demo`, or give --state DIR)")
     audit = open_audit(settings, directory)
     try:
         yield audit
@@ -54,17 +53,17 @@ def existing_audit(settings: Settings, path: Path) -> Iterator[SqlAuditStore]:
 
 
 def load_plugins(settings: Settings, allow: Iterable[str], previous: PluginHost | None = None) -> PluginHost:
-    """The plugins that are installed and allowed, and those in the folders of ``TORGHUT_PLUGIN_PATH``."""
+    """Load the allowed plugins that are installed, and those in the folders of ``TORGHUT_PLUGIN_PATH``."""
     return PluginHost.load(allow, folders=settings.plugin_folders, previous=previous)
 
 
 def audit_url(settings: Settings, directory: StateDirectory) -> str:
-    """SQLAlchemy URL of the audit database: ``DB_DSN``, or a file in the state directory."""
+    """The SQLAlchemy URL of the audit database: ``DB_DSN``, or a file in the state directory."""
     return settings.db_dsn.get_secret_value() if settings.db_dsn else directory.audit_url
 
 
 def open_audit(settings: Settings, directory: StateDirectory, *, is_tidied: bool = False) -> SqlAuditStore:
-    """The audit database, made or upgraded where it has to be; `is_tidied` as in `SqlAuditStore`."""
+    """Open the audit database, creating or upgrading it if needed; `is_tidied` as in `SqlAuditStore`."""
     from torghut_core.audit import SqlAuditStore
 
     return SqlAuditStore(audit_url(settings, directory), is_tidied=is_tidied)
@@ -78,11 +77,11 @@ def open_signals(
     waits: bool = True,
     learned_at: int | None = None,
 ) -> SignalDatabase:
-    """The signal store: the server at ``TA_CLICKHOUSE_URL``, or embedded in the state directory.
+    """Open the signal store: the server at ``TA_CLICKHOUSE_URL``, or the one embedded in the state directory.
 
-    The rows of a replay are as old as its tapes, so its embedded store keeps them for ever, and goes on to when a live
-    pipeline opens it: rows that are there are deleted for nothing but ``TA_CLICKHOUSE_APPLY_TTL=true``. `is_replay` is None
-    for whoever only reads, and leaves the tables' days as they are. `waits` and `learned_at` as in `open_signal_store`.
+    The rows of a replay are as old as its tapes, so its embedded store keeps them for ever, also when a live pipeline
+    opens it later: only ``TA_CLICKHOUSE_APPLY_TTL=true`` deletes existing rows. With `is_replay` None the store is only
+    read, and the tables' TTL stays as it is. `waits` and `learned_at` as in `open_signal_store`.
     """
     from torghut_core.signals import open_signal_store
 
@@ -106,15 +105,8 @@ def open_signals(
     )
 
 
-def universe_of(symbols: Iterable[str], directory: StateDirectory) -> ListedUniverse:
-    """Which symbols are wanted, as the environment says; `symbols` are the catalog's."""
-    from torghut_core.installation.universe import UniverseSettings, open_universe
-
-    return open_universe(UniverseSettings.read(), symbols, directory.path)
-
-
-def connection_of(
+def source_connection(
     settings: Settings, directory: StateDirectory, universe: Universe, signals: SignalReader | None = None
 ) -> Connection:
-    """What a source or sink needs to reach out."""
+    """The connection of a source or sink: what it may ask the kernel for."""
     return Connection(settings.is_live, secret, universe, signals, directory.path)

@@ -14,108 +14,133 @@ from torghut_core.model.trading import Limits
 
 
 class Settings(Environment):
-    """What the environment says to the kernel."""
+    """The kernel's settings, each from the environment variable of its name."""
 
-    trading_enabled: bool = Field(default=False, description="whether `torghut run` may send orders at all")
-    trading_mode: Literal["paper", "live"] = Field(default="paper", description="live needs the other two keys too")
-    trading_live_enabled: bool = Field(default=False, description="the second key to live trading")
+    trading_enabled: bool = Field(default=False, description="whether `torghut run` may send orders")
+    trading_mode: Literal["paper", "live"] = Field(
+        default="paper",
+        description="paper or live; live trading needs TRADING_LIVE_ENABLED and TRADING_LIVE_ACCOUNT too",
+    )
+    trading_live_enabled: bool = Field(
+        default=False,
+        description="whether live trading is allowed; needs TRADING_MODE=live and TRADING_LIVE_ACCOUNT too",
+    )
     trading_live_account: str = Field(
-        default="", description="the third key: number of the account that may be traded with real money"
+        default="", description="number of the account that may be traded with real money; without it trading is paper"
     )
     trading_reconcile_ms: int = Field(
-        default=15000, ge=100, description="how often our books are held against the venue's, milliseconds"
+        default=15000,
+        ge=100,
+        description="pause between two reconciliations of positions and orders with the venue, milliseconds",
     )
     trading_signal_source: Literal["clickhouse"] = Field(
-        default="clickhouse", description="where the loop reads signals"
+        default="clickhouse",
+        description="has no effect: the seed fixes this name and value, and the catalog says where signals come from",
     )
-    trading_signal_table: str = Field(default="torghut.ta_signals", description="database.table of the signals")
+    trading_signal_table: str = Field(
+        default="torghut.ta_signals", description="table of the signals, as database.table"
+    )
     trading_signal_schema: Literal["auto", "envelope", "flat"] = Field(
-        default="auto", description="shape of the signal table: payload in JSON (envelope) or a column per value (flat)"
+        default="auto",
+        description="shape of the signal table: JSON payload (envelope), a column per value (flat), or detected (auto)",
     )
-    trading_price_table: str = Field(default="torghut.ta_microbars", description="database.table of the microbars")
+    trading_price_table: str = Field(
+        default="torghut.ta_microbars", description="table of the microbars, as database.table"
+    )
     trading_price_lookback_minutes: int = Field(
-        default=5, ge=1, description="how old a price may be to trade on, minutes"
+        default=5, ge=1, description="age up to which a price may be traded on, minutes"
     )
     trading_max_notional_per_trade: Decimal | None = Field(
         default=None,
         gt=0,
-        description="cap on price x quantity of one order where a strategy states none, quote currency",
+        description="largest price x quantity of one order where a strategy states none, quote currency",
     )
     trading_max_position_pct_equity: Decimal | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="cap on a position as a share of equity where a strategy states none, 0 to 1",
+        description="largest position as a fraction of equity where a strategy states none, 0 to 1",
     )
     trading_cooldown_seconds: int = Field(
-        default=0, ge=0, description="pause between entries where a strategy states none, seconds"
+        default=0, ge=0, description="pause after an order before the next entry where a strategy states none, seconds"
     )
-    trading_allow_shorts: bool = Field(default=False, description="whether a position may fall below zero")
+    trading_allow_shorts: bool = Field(default=False, description="whether a position may be short (below zero)")
     trading_strategy_config_path: Path | None = Field(
-        default=None, description="the catalog where --catalog is not given"
+        default=None, description="catalog file or folder to use without --catalog"
     )
     trading_strategy_reload_seconds: float = Field(
-        default=10, gt=0, description="how often catalog and plugins are looked at, whatever the watcher says, seconds"
+        default=10,
+        gt=0,
+        description="pause between two checks of catalog and plugins for changes that the watcher missed, seconds",
     )
     trading_plugin_budget_ms: int = Field(
-        default=1000, ge=10, description="what a plugin may take of one batch before it is interrupted, milliseconds"
+        default=1000,
+        ge=10,
+        description="how long a plugin may take within one batch before it is interrupted, milliseconds",
     )
     trading_stalled_seconds: float = Field(
-        default=30, gt=0, description="after how long a loop that does not come back makes `/healthz` unwell, seconds"
+        default=30, gt=0, description="how long the trading loop may stall before `/healthz` fails, seconds"
     )
     torghut_plugin_path: str = Field(default="", description="folders of plugin modules, separated like those in PATH")
     ta_clickhouse_url: str | None = Field(
-        default=None, description="a ClickHouse server for microbars and signals; embedded without it"
+        default=None,
+        description="address of the ClickHouse server for microbars and signals; the embedded store without it",
     )
     ta_clickhouse_username: str = Field(default="default", description="user at TA_CLICKHOUSE_URL")
     ta_clickhouse_password: SecretStr | None = Field(default=None, description="password at TA_CLICKHOUSE_URL")
-    ta_microbars_ttl_days: int = Field(default=30, ge=1, description="how long a server keeps microbars, days")
-    ta_signals_ttl_days: int = Field(default=14, ge=1, description="how long a server keeps signals, days")
+    ta_microbars_ttl_days: int = Field(default=30, ge=1, description="how long microbars are kept, days")
+    ta_signals_ttl_days: int = Field(default=14, ge=1, description="how long signals are kept, days")
     ta_clickhouse_apply_ttl: bool | None = Field(
         default=None,
-        description="whether tables that are there get these days, also where that deletes rows; unset: where it deletes none",
+        description="whether existing tables get the new days, even if that deletes rows; unset: only if it deletes none",
     )
     ta_clickhouse_flush_ms: int = Field(
-        default=50, ge=10, description="how long a derived row may wait for others before it is stored, milliseconds"
+        default=50, ge=10, description="how long a derived row may wait to be stored together with others, milliseconds"
     )
     ta_clickhouse_min_free_bytes: int = Field(
-        default=1 << 30, ge=0, description="below so much free disk of the signal store nothing is written, bytes"
+        default=1 << 30, ge=0, description="free disk of the signal store below which nothing is written, bytes"
     )
     ta_clickhouse_resume_free_bytes: int | None = Field(
-        default=None, ge=0, description="from so much on it is written again, bytes; a quarter more than the minimum"
+        default=None,
+        ge=0,
+        description="free disk from which writing resumes, bytes; without it a quarter more than the minimum",
     )
     ta_freshness_max_seconds: float = Field(
-        default=120, gt=0, description="how old the newest stored row may be before `/readyz` says so, seconds"
+        default=120, gt=0, description="age of the newest stored row above which `/readyz` reports stale data, seconds"
     )
     ta_state_url: str = Field(
         default="",
-        description="where stages keep their state: a folder or s3:// address; the state directory without it",
+        description="where stages keep their state: a folder or an s3:// address; the state directory without it",
     )
     ta_checkpoint_ms: int = Field(
-        default=1000, ge=50, description="how often rows, states and offsets are made durable, milliseconds"
+        default=1000, ge=50, description="pause between two checkpoints of rows, states and offsets, milliseconds"
     )
     ta_status_ms: int = Field(
-        default=1000, ge=50, description="how often the TA pipeline says how far it is, milliseconds"
+        default=1000, ge=50, description="pause between two status messages of the TA pipeline, milliseconds"
     )
     health_not_ready_kill_after_ms: int = Field(
-        default=300_000, ge=0, description="after so long not ready `/healthz` fails, milliseconds; 0 for never"
+        default=300_000,
+        ge=0,
+        description="how long a process may be not ready before `/healthz` fails, milliseconds; 0: for ever",
     )
     db_dsn: SecretStr | None = Field(
-        default=None, description="the audit database; a SQLite file in the state directory without it"
+        default=None,
+        description="SQLAlchemy URL of the audit database; a SQLite file in the state directory without it",
     )
     admin_tokens: SecretStr | None = Field(
-        default=None, description="who may use the admin API: `actor:role:token` between commas or newlines"
+        default=None, description="who may use the admin API: `actor:role:token`, separated by commas or newlines"
     )
     admin_hosts: str = Field(
-        default="", description="names that the admin API may be asked for on a loopback address, between commas"
+        default="",
+        description="host names under which the admin API may be called on a loopback address, separated by commas",
     )
     torghut_token: SecretStr | None = Field(
-        default=None, description="the token that `torghut catalog` sends to the admin API of a running kernel"
+        default=None, description="token that commands send to the admin API of a running kernel"
     )
 
     @property
     def is_live(self) -> bool:
-        """Whether real money may be traded: all three switches are set. Anything less means paper."""
+        """Whether real money may be traded: mode, enabled and account are all set. Anything less means paper."""
         return self.trading_mode == "live" and self.trading_live_enabled and bool(self.trading_live_account)
 
     @property
@@ -125,12 +150,12 @@ class Settings(Environment):
 
     @property
     def limits(self) -> Limits:
-        """Limits of strategies that state none."""
+        """The limits of strategies that state none."""
         return Limits(
             self.trading_max_notional_per_trade, self.trading_max_position_pct_equity, self.trading_cooldown_seconds
         )
 
 
 def load_settings() -> Settings:
-    """The kernel's settings, see `Environment.read`."""
+    """Read the kernel's settings, see `Environment.read`."""
     return Settings.read()

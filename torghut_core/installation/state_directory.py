@@ -1,4 +1,4 @@
-"""The state directory: where the embedded stores live, owned by one process at a time."""
+"""The state directory: holds the embedded stores and is owned by one process at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torghut_core.errors import StateError
 
 
 class StateDirectory:
-    """A directory with ``audit.db``, ``signals/`` and the lock that keeps a second process out.
+    """A directory with ``audit.db``, ``signals/`` and a lock against a second process.
 
     Examples
     --------
@@ -39,20 +39,20 @@ class StateDirectory:
 
     @property
     def control_path(self) -> Path:
-        """File of the operator's control, which is read and written without the lock."""
+        """File of the operator's control (running, halted, ...), read and written without the lock."""
         return self.path / "control.json"
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever kept here."""
+        """Whether it has a store of an earlier run."""
         return (self.path / "audit.db").exists() or self.signals_path.exists()
 
     def acquire(self) -> None:
-        """Make the directory where it is missing, and own it until `release`.
+        """Create the directory if it is missing, and own it until `release`.
 
         Raises
         ------
-        StateError : another process owns it (named), or it cannot be written.
+        StateError : another process owns it (the message names it), or it cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ class StateDirectory:
         self._lock = descriptor
 
     def release(self) -> None:
-        """Let another process own it; releasing twice is harmless."""
+        """Give up the lock, so that another process may own it; releasing twice is harmless."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -17,7 +17,7 @@ from torghut_core import catalog as catalogs
 from torghut_core.catalog import DEFAULT_ALLOW, Catalog
 from torghut_core.errors import InputError
 from torghut_core.generation import build, tape_source
-from torghut_core.installation.open import connection_of, load_plugins, open_signals
+from torghut_core.installation.open import load_plugins, open_signals, source_connection
 from torghut_core.installation.settings import load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.installation.universe import UniverseSettings
@@ -139,7 +139,7 @@ def run_backfill(
     made = build(parsed, host, pipeline=_pipeline(parsed, ("forwarder", "trading"))).source
     assert made is not None
     directory = StateDirectory(state)
-    made.connect(connection_of(settings, directory, StaticUniverse(symbols)))
+    made.connect(source_connection(settings, directory, StaticUniverse(symbols)))
     try:
         job = Backfill(made, symbols, since, until)
         if out is not None:

@@ -46,9 +46,10 @@ from torghut_core.execution.lease import open_lease
 from torghut_core.execution.reconciler import Settled
 from torghut_core.execution.venue import CLOSE_LOOK, Venue, connect
 from torghut_core.generation import Generation, build, validate
-from torghut_core.installation.open import audit_url, connection_of, load_plugins, open_audit, open_signals, universe_of
+from torghut_core.installation.open import audit_url, load_plugins, open_audit, open_signals, source_connection
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
+from torghut_core.installation.universe import UniverseSettings, open_universe
 from torghut_core.model.trading import Intent, Purpose
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Broker, Source
@@ -273,11 +274,11 @@ class Run:
     def _reach_out(self, stack: ExitStack) -> None:
         """Give the source what it needs, and let it go on where the account was traded to."""
         source = self.source
-        self.universe = universe_of(_symbols(self.engine.generation), self._state)
+        self.universe = open_universe(UniverseSettings.read(), _symbols(self.engine.generation), self._state.path)
         asks = [source.gates, self.universe.gates] if source.gates() else []  # a tape needs no universe
         self.readiness = Readiness(*asks, kill_after_s=self.settings.health_not_ready_kill_after_ms / 1000)
         stack.callback(source.close)
-        source.connect(connection_of(self.settings, self._state, self.universe, self._signals))
+        source.connect(source_connection(self.settings, self._state, self.universe, self._signals))
         if self.venue is not None and source.gates():
             kept = (self.audit.cursor(self.account, CURSOR) or {}).get("source")
             if kept:

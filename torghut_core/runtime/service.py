@@ -19,9 +19,10 @@ from torghut_core.admin.server import AdminServer
 from torghut_core.catalog import Catalog
 from torghut_core.errors import CatalogError
 from torghut_core.generation import build
-from torghut_core.installation.open import connection_of, load_plugins, open_signals, universe_of
+from torghut_core.installation.open import load_plugins, open_signals, source_connection
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
+from torghut_core.installation.universe import UniverseSettings, open_universe
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.forwarder import Forwarder
 from torghut_core.market_data.snapshots import SnapshotStore
@@ -93,7 +94,7 @@ def open_service(
         stack.callback(server.stop)
         life = stack.enter_context(Life())
         stack.enter_context(life.signals())
-        universe = universe_of({symbol for each in parsed.strategies for symbol in each.symbols}, directory)
+        universe = open_universe(UniverseSettings.read(), parsed.symbols, directory.path)
         snapshots = SnapshotStore(settings.ta_state_url or str(directory.path / "snapshots"))
         work: Forwarder | Deriver
         if generation.stages:
@@ -129,7 +130,7 @@ def open_service(
             pipeline=pipeline,
             life=life,
             server=server,
-            connection=connection_of(settings, directory, universe),
+            connection=source_connection(settings, directory, universe),
             universe=universe,
             source=source,
             sinks=sinks,

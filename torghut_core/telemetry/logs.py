@@ -43,22 +43,22 @@ def add_plugin_packages(packages: Iterable[str]) -> None:
 
 
 def info(event: str, **fields: Any) -> None:
-    """Log what an operator may want to know."""
+    """Log an event that an operator may want to know."""
     _logger().info(event, **fields)
 
 
 def warning(event: str, **fields: Any) -> None:
-    """Log what an operator should look at some time."""
+    """Log an event that an operator should look at soon."""
     _logger().warning(event, **fields)
 
 
 def error(event: str, **fields: Any) -> None:
-    """Log what an operator should look at now."""
+    """Log an event that an operator must look at now."""
     _logger().error(event, **fields)
 
 
 def _hide(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Take secrets out of what is logged, tracebacks too."""
+    """Remove secrets from what is logged, also from tracebacks."""
     return {name: without_secrets(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 

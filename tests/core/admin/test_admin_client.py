@@ -262,7 +262,7 @@ def test_status_of_unused_state_is_not_found(torghut, tmp_path):
     """A directory where nothing was ever kept is bad input."""
     code, _, err = torghut("catalog", "status", "--state", tmp_path)
     assert code == 2
-    assert "nothing is kept in" in err
+    assert "there is no state in" in err
 
 
 def test_status_of_empty_database_says_so(torghut, tmp_path):
