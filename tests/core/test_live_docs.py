@@ -20,10 +20,14 @@ from torghut_sources.bus.kafka.writer import QUEUE
 from torghut_sources.bus.settings import KafkaSettings
 from torghut_sources.signal_store import ClickHouseSignals, PollSettings
 
-from torghut_core import cli
 from torghut_core.admin.metrics import HELP
 from torghut_core.bus.topics import Topics
 from torghut_core.catalog import load, read
+from torghut_core.cli.market_data import FORWARDER_STATE, TA_STATE
+from torghut_core.cli.market_data import forward as forward_command
+from torghut_core.cli.market_data import ta as ta_command
+from torghut_core.cli.options import STATE
+from torghut_core.cli.trading import run as run_command
 from torghut_core.generation import validate
 from torghut_core.installation.settings import Settings
 from torghut_core.installation.universe import UniverseSettings
@@ -259,7 +263,7 @@ def test_pipelines_of_the_page_are_those_of_the_example_catalog():
 
 def test_numbers_in_the_text_are_the_code_s():
     """Ports, folders and defaults that sentences name are those of the commands."""
-    for command, state in ((cli.forward, cli.FORWARDER_STATE), (cli.ta, cli.TA_STATE), (cli.run, cli.STATE)):
+    for command, state in ((forward_command, FORWARDER_STATE), (ta_command, TA_STATE), (run_command, STATE)):
         port = inspect.signature(command).parameters["port"].default
         assert re.search(rf"^\| `torghut {command.__name__}` .* `{state}` \| {port} \|$", text(SETUP), re.MULTILINE)
         assert f"`{command.__name__}` {port}" in prose(RUNBOOK)
