@@ -110,7 +110,7 @@ class Console:
     def kill(self, reason: str, *, flatten: bool, actor: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
         try:
-            turned = self._run.controls.turn("halted", reason=reason, actor=actor, flatten=flatten)
+            turned = self._run.controls.change("halted", reason=reason, actor=actor, flatten=flatten)
         finally:  # what works is taken back also where the stop can be written nowhere
             if self._run.venue is not None:
                 self._run.venue.executor.cancel_all()
@@ -120,7 +120,7 @@ class Console:
         """See `admin.kernel.Kernel`."""
         if state not in STATES:
             raise InputError(f"state {state!r} is not one of {', '.join(STATES)}")
-        return self._turned(self._run.controls.turn(state, reason=reason, actor=actor))
+        return self._turned(self._run.controls.change(state, reason=reason, actor=actor))
 
     def _turned(self, turned: ControlChange) -> dict[str, Any]:
         return {

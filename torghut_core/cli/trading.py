@@ -123,7 +123,7 @@ def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False)
         raise NotFoundError(f"there is no state directory {state} (give --state DIR of the kernel, or its --url)")
     controls = Controls(directory.control_path, audit_url(settings, directory))
     try:
-        change = controls.turn(to, reason=reason, actor=actor, flatten=flatten)
+        change = controls.change(to, reason=reason, actor=actor, flatten=flatten)
     finally:
         controls.close()
     done = {

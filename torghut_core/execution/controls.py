@@ -1,16 +1,16 @@
-"""The stop that stops: whether orders may leave, kept where it can be read and turned whatever else has failed.
+"""The operator's control: whether orders may be sent, kept where it can be read and changed whatever else has failed.
 
-A control is kept in two places, in the audit database and in a file beside the state, and the strictest of the two
-holds. What cannot be read holds as `halted`, for a wrong order is worse than no order.
+A control is kept in two places, in the audit database and in a file beside the state, and the stricter of the two
+applies. What cannot be read counts as `halted`, for a wrong order is worse than no order.
 
-Turning towards strict takes one place, the file first: it needs no server. A release takes both, the stricter one last
-(the file, where they agree): a process that dies in between leaves that in force. A release replaces only what it has
+A change to a stricter state takes one place, the file first: it needs no server. A release takes both, the stricter one
+last (the file, where they agree): a process that dies in between leaves that in force. A release replaces only what it has
 seen, so that a stop that comes meanwhile stays:
 
-- in the database the row is looked at in the transaction that writes;
-- the file is replaced under a lock by one that was *staged* before the look. A halt waits for no lock, since the process
-  that has it may be frozen: it puts its own file in place, takes away what is staged, so that a release which has looked
-  already cannot replace it any more, and makes sure that its own is there.
+- in the database the row is read in the transaction that writes;
+- the file is replaced under a lock by one that was *staged* before the file was read. A halt waits for no lock, since the
+  process that has it may be frozen: it puts its own file in place, removes what is staged, so that a release which has
+  read the file already cannot replace it any more, and makes sure that its own is there.
 
 A file is always put in place whole, by a rename. Where the disk is too full to write it, a halt puts an empty one there:
 that cannot be read, and so it stops as well.
@@ -32,15 +32,13 @@ import msgspec
 
 from torghut_core.errors import InputError, StateError
 from torghut_core.model.trading import ControlState
+from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from torghut_core.audit.visit import ControlReader
 
 STATES: tuple[ControlState, ...] = get_args(ControlState)
 """The states, in order of strictness."""
-
-CONTROL_FILE = "control.json"
-"""The file's name in the state directory."""
 
 ROW = "trading.control"
 """The row of ``controls`` in the audit database."""
@@ -49,14 +47,14 @@ POLL_SECONDS = 2.0
 """How long `Controls.poll` waits for the database."""
 
 LOCK_SECONDS = 2.0
-"""How long a turn that is no halt waits for another one."""
+"""How long a change that is no halt waits for another one."""
 
 _LONGEST_TEXT = 1000
 _LARGEST_FILE = 65536
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the switch stands, since when (`at`, ns), and who turned it why. `flatten` : positions are to be closed."""
+    """A state, since when (`at`, ns), and who changed to it and why. `flatten`: positions are to be closed."""
 
     state: ControlState
     reason: str
@@ -80,7 +78,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ControlChange(NamedTuple):
-    """What came of a turn: the control that holds now, where the wanted one was written, and why not elsewhere."""
+    """The result of a change: the control that applies now, where the wanted one was written, and why not elsewhere."""
 
     control: Control
     written: list[str]
@@ -100,39 +98,39 @@ _UNCACHED: Any = object()
 
 
 class Controls:
-    """The control of one state directory; needs no lock of it, and works beside a running kernel.
+    """The control of one state directory; needs no lock on it, and works beside a running kernel.
 
-    Before the first `poll` the database is not known, and so everything is halted.
+    Before the first `poll` the row in the database is unknown, and so everything is halted.
 
     Parameters
     ----------
     path : the file, ``control.json`` in the state directory. ``control.lock`` and ``control.next`` lie beside it.
-    database : the audit database, as `SqlAuditStore` takes it; None where there is none, then the file is all.
-    clock : wall time, ns.
+    database : the audit database, as `SqlAuditStore` takes it; None where there is none, then only the file counts.
+    clock : where it asks for the time.
 
     Examples
     --------
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     controls = Controls(Path(folder) / "control.json", None)
-    ...     _ = controls.turn("halted", reason="fat finger", actor="jane")
+    ...     _ = controls.change("halted", reason="fat finger", actor="jane")
     ...     controls.refusal(is_exit=True, is_flattening=False)
     'halted: fat finger (jane)'
     """
 
-    def __init__(self, path: Path, database: str | Path | None, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, path: Path, database: str | Path | None, clock: Clock = SYSTEM_CLOCK) -> None:
         self.path = path
         self._name = str(path)  # `os.stat` of text is twice as fast
         self._database = database
         self._clock = clock
         self._lock = threading.Lock()
-        self._turns = 0
+        self._changes = 0
         self._row = _NOTHING if database is None else _unreadable("the audit database was not asked yet")
         self._silence = ""
         self._reader: ControlReader | None = None
         self._cached: tuple[Any, _Seen, Control] = (_UNCACHED, self._row, self._row.control)
 
     def current(self) -> Control:
-        """The control that holds now. Costs one `stat` while nothing changes; any thread may call it."""
+        """The control that applies now. Costs one `stat` while nothing changes; any thread may call it."""
         try:
             found = os.stat(self._name)  # noqa: PTH116 - see above
             mark: Any = (found.st_mtime_ns, found.st_ino, found.st_size)
@@ -150,11 +148,11 @@ class Controls:
         return control
 
     def refusal(self, is_exit: bool, is_flattening: bool) -> str:
-        """Why an order may not leave now: code and reason in a line; "" where it may.
+        """Why an order may not be sent now: code and reason in a line; "" where it may.
 
         Parameters
         ----------
-        is_exit : it only takes off the book.
+        is_exit : it only reduces a position.
         is_flattening : it is an exit that the kernel makes because positions are to be closed.
         """
         control = self.current()
@@ -166,12 +164,12 @@ class Controls:
     def poll(self) -> None:
         """Read the database; call it about once a second from a thread that may wait `POLL_SECONDS`. Never raises.
 
-        Where the database does not answer, what it said last holds on, and `health` says so.
+        Where the database does not answer, its last row stays in force, and `health` says so.
         """
-        turns = self._turns
-        row, silence = self._ask()
+        changes = self._changes
+        row, silence = self._poll_row()
         with self._lock:
-            if turns == self._turns:  # otherwise a turn knows better
+            if changes == self._changes:  # otherwise a change knows better
                 self._silence = silence
                 if row.raw != self._row.raw or row.problem != self._row.problem:
                     self._row = row
@@ -181,34 +179,36 @@ class Controls:
         file, _ = self._read_file()
         return [problem for problem in (file.problem, self._row.problem, self._silence) if problem]
 
-    def turn(
+    def change(
         self, state: ControlState, *, reason: str, actor: str, flatten: bool = False, releases: int | None = None
     ) -> ControlChange:
-        """Turn the switch, in both places.
+        """Change the control, in both places.
 
-        A stricter state is reached when one place took it. A less strict one needs both, a reason and an actor, and
+        A stricter state applies once it is written in one place. A less strict one needs both, a reason and an actor, and
         replaces what this call found, and nothing that came meanwhile.
 
         Parameters
         ----------
         flatten : positions are to be closed; with `halted` only.
-        releases : `at` of the control that a release is meant for; by default the one that holds when this is called.
+        releases : `at` of the control that a release is meant for; by default the one that applies when this is called.
 
         Raises
         ------
-        InputError : a state that there is not, `flatten` without a halt, a release without reason or actor.
-        StateError : no place took it; or it is a release, and one of the two did not, or something else holds by now.
-            The message says what holds.
+        InputError : an unknown state, `flatten` without a halt, a release without reason or actor.
+        StateError : it was written nowhere; or it is a release, and one place failed, or another control applies by now.
+            The message says what applies.
         """
         if state not in STATES:
-            raise InputError(f"{state!r} is no state (there are {', '.join(STATES)})")
+            raise InputError(f"unknown state {state!r} (choose one of {', '.join(STATES)})")
         if flatten and state != "halted":
-            raise InputError(f"flatten with {state!r}: positions are closed when halted only (turn to 'halted')")
+            raise InputError(f"flatten with {state!r}: positions are closed only when halted (change to 'halted')")
         reason, actor = _one_line(reason), _one_line(actor)
         file, _ = self._read_file()
-        row, silence = (self._row, "") if state == "halted" else self._ask()  # a halt asks nobody
+        row, silence = (self._row, "") if state == "halted" else self._poll_row()  # a halt waits for no server
         newest = max(file.control.at, row.control.at)
-        control = Control(state=state, reason=reason, actor=actor, at=max(self._clock(), newest + 1), flatten=flatten)
+        control = Control(
+            state=state, reason=reason, actor=actor, at=max(self._clock.wall(), newest + 1), flatten=flatten
+        )
         if silence:  # it may be halted: only what is stricter than the file is no release then
             is_release = control.rank <= file.control.rank
         else:
@@ -220,7 +220,9 @@ class Controls:
             if silence:
                 raise StateError(f"nothing is released: {silence}")
             if releases not in (None, held.at):
-                raise StateError(f"nothing is released, for something else holds by now: {held} (look, then release)")
+                raise StateError(
+                    f"nothing is released: another control applies by now: {held} (check it, then release)"
+                )
             return self._release(control, file, row)
         return self._tighten(control)
 
@@ -240,19 +242,19 @@ class Controls:
             if problem:
                 problems.append(f"{place}: {problem}")
         if not written:
-            raise StateError(f"{control.state} is written nowhere: {'; '.join(problems)}")
+            raise StateError(f"{control.state} could not be written anywhere: {'; '.join(problems)}")
         return ControlChange(self.current(), written, problems)
 
     def _release(self, control: Control, file: _Seen, row: _Seen) -> ControlChange:
         written: list[str] = []
         there = {"file": file, "database": row}
         places = sorted(self._places(), key=lambda place: (there[place[0]].control.rank, place[0] == "file"))
-        for place, write in places:  # what is strictest goes last, for it holds until then
+        for place, write in places:  # the strictest goes last, for it applies until then
             try:
                 write(control, there[place])
             except StateError as error:
-                what = f"{control.state} is written to the {written[0]} only, so" if written else "nothing is released,"
-                raise StateError(f"{what} this holds still: {self.current()}; {place}: {error}") from error
+                what = f"{control.state} is written to the {written[0]} only" if written else "nothing is released"
+                raise StateError(f"{what}, this still applies: {self.current()}; {place}: {error}") from error
             written.append(place)
         return ControlChange(self.current(), written, [])
 
@@ -264,8 +266,8 @@ class Controls:
 
     # The database
 
-    def _ask(self) -> tuple[_Seen, str]:
-        """What the row holds; what it held last, and why, where nobody answers."""
+    def _poll_row(self) -> tuple[_Seen, str]:
+        """What the row holds; where the database does not answer, what it held last, and why."""
         if self._database is None:
             return _NOTHING, ""
         try:
@@ -277,7 +279,7 @@ class Controls:
             return _row(self._reader.read(POLL_SECONDS)), ""
         except ValueError as error:
             return _unreadable(f"the row {ROW} of the audit database cannot be read: {error}"), ""
-        except Exception as error:  # whatever it is, who polls goes on
+        except Exception as error:  # whatever it is, polling continues
             return self._row, str(error) or type(error).__name__
 
     def _write_row(self, control: Control, seen: _Seen | None) -> str:
@@ -292,7 +294,7 @@ class Controls:
             ),
         )
         with self._lock:
-            self._turns += 1
+            self._changes += 1
             self._row = _Seen(control, value)
             self._silence = ""
         return ""
@@ -300,7 +302,7 @@ class Controls:
     # The file
 
     def _read_file(self) -> tuple[_Seen, Any]:
-        """What the file holds, and by what `current` sees that it is the same still."""
+        """What the file holds, and the mark by which `current` sees that it has not changed."""
         try:
             descriptor = os.open(self._name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -320,7 +322,7 @@ class Controls:
         return _Seen(control, raw), (found.st_mtime_ns, found.st_ino, found.st_size)
 
     def _write_file(self, control: Control, seen: _Seen | None) -> str:
-        """Put a file with the control in place; give what is missing in it, "" where nothing is."""
+        """Put a file with the control in place; what is missing in it, "" where nothing is."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if control.state == "halted":
@@ -339,7 +341,9 @@ class Controls:
                     problem = ""
                 except OSError as error:
                     os.ftruncate(descriptor, 0)
-                    problem = f"{error.strerror}: it halts, without reason and flatten (free some space, halt again)"
+                    problem = (
+                        f"{error.strerror}: halted, but without the reason and flatten (free some space, halt again)"
+                    )
                 finally:
                     os.close(descriptor)
                 Path(name).replace(self.path)
@@ -352,7 +356,7 @@ class Controls:
                 return problem
 
     def _replace(self, control: Control, seen: _Seen | None) -> None:
-        with self._turning():
+        with self._staging():
             self._staged.unlink(missing_ok=True)  # of a process that died, perhaps another user's
             descriptor = os.open(self._staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             try:
@@ -364,7 +368,7 @@ class Controls:
                 self._staged.rename(self.path)
             except FileNotFoundError:
                 _check(control, seen, self._read_file()[0])
-                raise StateError("a halt came meanwhile (look, then turn again)") from None
+                raise StateError("a halt came meanwhile (check it, then try again)") from None
             finally:
                 self._staged.unlink(missing_ok=True)
             _sync_folder(self.path.parent)
@@ -374,18 +378,18 @@ class Controls:
         return self.path.with_suffix(".next")
 
     @contextmanager
-    def _turning(self) -> Iterator[None]:
+    def _staging(self) -> Iterator[None]:
         """Keep others from staging."""
         path = self.path.with_suffix(".lock")
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            deadline = time.monotonic() + LOCK_SECONDS
+            deadline = self._clock.monotonic() + LOCK_SECONDS
             while True:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    if time.monotonic() > deadline:
+                    if self._clock.monotonic() > deadline:
                         raise StateError(f"another process has held {path} for {LOCK_SECONDS:g} s (end it)") from None
                 time.sleep(0.01)
             yield
@@ -413,9 +417,9 @@ def _sync_folder(path: Path) -> None:
 
 
 def _check(control: Control, seen: _Seen | None, there: _Seen) -> None:
-    """Let a turn replace what is not stricter than itself, and a release what it has seen."""
+    """Let a change replace what is not stricter than itself, and a release what it has seen."""
     if there.control.rank > control.rank and (seen is None or there.raw != seen.raw):
-        raise StateError(f"this came meanwhile: {there.control} (look at it, then turn again)")
+        raise StateError(f"this came meanwhile: {there.control} (check it, then try again)")
 
 
 def _row(value: Any) -> _Seen:
@@ -424,7 +428,7 @@ def _row(value: Any) -> _Seen:
     try:
         return _Seen(msgspec.convert(value, Control), value)
     except msgspec.MsgspecError as error:
-        return _unreadable(f"the row {ROW} of the audit database is no control: {error}", value)
+        return _unreadable(f"the row {ROW} of the audit database is not a control: {error}", value)
 
 
 def _unreadable(problem: str, raw: object = None) -> _Seen:

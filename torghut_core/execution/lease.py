@@ -23,12 +23,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from torghut_core.errors import StateError, Superseded
-from torghut_core.timestamps import format_timestamp
+from torghut_core.timestamps import Clock, format_timestamp
 
 if TYPE_CHECKING:
     import psycopg
@@ -46,7 +47,8 @@ MARGIN_SECONDS = 0.2
 """What a new holder waits on top: the clocks of two machines differ, and an order takes a moment to leave."""
 
 _FOREVER = 100 * 365 * 86400.0  # a row that ends later than now was not given back
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BOOT_CLOCK = Clock(monotonic=partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)))
+"""Its monotonic time also counts while the machine sleeps."""
 _LOST = float("-inf")
 _T = TypeVar("_T")
 _IS_OURS = """
@@ -83,12 +85,13 @@ def open_lease(database: str | Path, name: str, state: Path) -> Lease:
 class Lease(ABC):
     """A lease that one holder at a time has; any thread may ask `is_held`, one at a time may take it and give it back."""
 
-    def __init__(self, database: str | Path, name: str, state: Path) -> None:
+    def __init__(self, database: str | Path, name: str, state: Path, clock: Clock = _BOOT_CLOCK) -> None:
         self.name = name
         self.holder = ""
         """Who had it when it was last asked for: host, process, state directory, since when; "" where nobody had."""
         self.problem = ""
         """Why it was lost; "" where it was not."""
+        self._clock = clock
         self._database = database
         self._state = state.absolute()
         self._me = ""
@@ -101,7 +104,7 @@ class Lease(ABC):
     @property
     def is_held(self) -> bool:
         """Whether an order may leave now. Once it says no, it does so until the lease is taken again."""
-        now = time.clock_gettime(_CLOCK)
+        now = self._clock.monotonic()
         if now < self._valid_until:
             return True
         with self._lock:
@@ -127,7 +130,7 @@ class Lease(ABC):
         self._end_thread()
         self._let_go()
         if not self._me:
-            since = format_timestamp(time.time_ns())
+            since = format_timestamp(self._clock.wall())
             self._me = f"{socket.gethostname()} process {os.getpid()} ({self._state}) since {since}"
         try:
             asked = self._locked()
@@ -202,15 +205,15 @@ class Lease(ABC):
             return None
         if self._was_held:
             self._require_mine(self._visit(lambda store: _holder(store, self.name)))
-        if not self._visit(lambda store: _take_row(store, self.name, self._me)):
+        if not self._visit(lambda store: _take_row(store, self.name, self._me, self._clock.wall())):
             time.sleep(VALID_SECONDS + MARGIN_SECONDS)
-        asked = time.clock_gettime(_CLOCK)
+        asked = self._clock.monotonic()
         return None if self._objection(VALID_SECONDS) else asked
 
     def _keep(self, stop: threading.Event) -> None:
         """Confirm until told to stop, or until it is lost."""
         while not stop.wait(INTERVAL_SECONDS):
-            asked = time.clock_gettime(_CLOCK)
+            asked = self._clock.monotonic()
             try:
                 objection = self._objection(self._valid_until - asked)
             except StateError as error:
@@ -218,7 +221,7 @@ class Lease(ABC):
             if stop.is_set():
                 return
             with self._lock:
-                if not objection and time.clock_gettime(_CLOCK) < self._valid_until:
+                if not objection and self._clock.monotonic() < self._valid_until:
                     self._valid_until = asked + VALID_SECONDS
                     continue
                 self._valid_until = _LOST
@@ -323,14 +326,14 @@ class PostgresLease(Lease):
 
         assert self._connection is not None
         session = self._connection.pgconn
-        deadline = time.monotonic() + seconds
+        deadline = self._clock.monotonic() + seconds
         try:
             session.send_query_params(query.encode(), [str(value).encode() for value in values])
             ready = select.poll()
             while True:
                 is_sent = session.flush() == 0
                 ready.register(session.socket, select.POLLIN if is_sent else select.POLLIN | select.POLLOUT)
-                if not ready.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                if not ready.poll(max(0.0, deadline - self._clock.monotonic()) * 1000):
                     raise StateError(f"the audit database does not answer within {max(0.0, seconds):.1f} s")
                 session.consume_input()
                 if session.is_busy():
@@ -356,10 +359,10 @@ def _holder(store: Visitor, name: str) -> str:
     return str(found[0]["holder"]) if found else ""
 
 
-def _take_row(store: Visitor, name: str, holder: str) -> bool:
-    """Write down who has it, who has it locked; give whether the one before gave it back."""
+def _take_row(store: Visitor, name: str, holder: str, now: int) -> bool:
+    """Write down the new holder, who has the lock; whether the one before gave it back."""
     found = store.rows("leases", name=name)
-    is_free = not found or found[0]["expires_at"] <= time.time_ns()
+    is_free = not found or found[0]["expires_at"] <= now
     if not is_free:
         store.take_lease(name, str(found[0]["holder"]), 0)
     if not store.take_lease(name, holder, _FOREVER):

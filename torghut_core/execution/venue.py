@@ -18,7 +18,7 @@ from torghut_core.errors import SettingsError, StateError, Superseded, VenueErro
 from torghut_core.execution.controls import Controls
 from torghut_core.execution.executor import Executor
 from torghut_core.execution.lease import Lease
-from torghut_core.execution.reconciler import Look, Reconciler, Settled, look
+from torghut_core.execution.reconciler import Reconciler, Reconciliation, Snapshot, take_snapshot
 from torghut_core.installation.settings import Settings
 from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import Intent, Purpose
@@ -86,7 +86,7 @@ class Venue:
         self.executor = Executor(broker, self.permits, on_news)
         self.reconciler: Reconciler
 
-    def begin(self, engine: Engine, audit: Records) -> Settled:
+    def begin(self, engine: Engine, audit: Records) -> Reconciliation:
         """Go on where the process before was, and hold the books against the venue's before anything is traded.
 
         Raises
@@ -100,7 +100,7 @@ class Venue:
         self.reconciler = Reconciler(engine.gateway, self.executor, audit, self.account)
         last = max((order.updated_at for order in orders), default=now)
         return self.settle(
-            self.ask(self.reconciler.ours, dict(engine.books.moves), engine.books.spent, last - MINUTE),
+            self.ask(self.reconciler.open_ids, dict(engine.books.moves), engine.books.spent, last - MINUTE),
             is_start=True,
         )
 
@@ -140,7 +140,7 @@ class Venue:
                 return "the books were not held against the venue's yet"
         return self._controls.refusal(is_exit, intent.purpose is Purpose.FLATTEN)
 
-    def ask(self, ours: list[str], moves: dict[str, int], spent: Decimal, since: int | None = None) -> Look:
+    def ask(self, ours: list[str], moves: dict[str, int], spent: Decimal, since: int | None = None) -> Snapshot:
         """See how the venue stands, see `reconciler.look`; one at a time, from any thread.
 
         Raises
@@ -149,20 +149,20 @@ class Venue:
         """
         with self._looking:
             try:
-                return look(self._broker, ours, moves, spent, since)
+                return take_snapshot(self._broker, ours, moves, spent, since)
             except VenueError as error:
                 self.problem = f"the venue does not answer: {error}"
                 raise
 
-    def settle(self, seen: Look, *, is_start: bool = False) -> Settled:
+    def settle(self, seen: Snapshot, *, is_start: bool = False) -> Reconciliation:
         """Take in what a look showed, in the loop's thread."""
-        done = self.reconciler.settle(seen, is_start=is_start)
+        done = self.reconciler.reconcile(seen, is_start=is_start)
         self.problem = ""
         self._looked_at, self._took = seen.began_at, seen.seconds
-        self._news += done.news
+        self._news += done.changes
         self._is_checked = self.lease.is_held and seen.began_at >= self._held_since
-        if done.news or done.foreign or done.differences:
-            logs.info("reconciled", news=done.news, foreign=len(done.foreign), differences=done.differences)
+        if done.changes or done.foreign or done.differences:
+            logs.info("reconciled", changes=done.changes, foreign=len(done.foreign), differences=done.differences)
         return done
 
     def regain_lease(self) -> None:
@@ -201,10 +201,7 @@ class Venue:
     @property
     def differences(self) -> dict[str, str]:
         """Symbols in which entries wait, with the reason: books that differ, and orders that nobody knows of."""
-        found = dict(self.reconciler.blocked)
-        for number, symbol in self.executor.unresolved_symbols.items():
-            found.setdefault(symbol, f"nobody knows whether the venue has order {number}")
-        return found
+        return self.reconciler.differences
 
     @property
     def age(self) -> float:
@@ -218,7 +215,7 @@ class Venue:
             "at": format_timestamp(self._looked_at),
             "age_seconds": round(self.age, 3),
             "took_seconds": round(self._took, 3),
-            "changes": last.news,
+            "changes": last.changes,
             "adopted": last.adopted,
             "lost": last.lost,
             "foreign": last.foreign,

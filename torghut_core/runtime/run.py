@@ -43,7 +43,7 @@ from torghut_core.errors import (
 )
 from torghut_core.execution.controls import Control, Controls
 from torghut_core.execution.lease import open_lease
-from torghut_core.execution.reconciler import Settled
+from torghut_core.execution.reconciler import Reconciliation
 from torghut_core.execution.venue import CLOSE_LOOK, Venue, connect
 from torghut_core.generation import Generation, build, validate
 from torghut_core.installation.open import audit_url, load_plugins, open_audit, open_signals, source_connection
@@ -539,18 +539,18 @@ class Run:
         assert venue is not None
         for _ in range(2):
             books = self.engine.books
-            ours, moves, spent = venue.reconciler.ours, dict(books.moves), books.spent
+            ours, moves, spent = venue.reconciler.open_ids, dict(books.moves), books.spent
             done = venue.settle(await asyncio.to_thread(venue.ask, ours, moves, spent))
             self._note_books(done)
             if not done.suspects:
                 return
             await asyncio.sleep(CLOSE_LOOK)
 
-    def _note_books(self, done: Settled) -> None:
+    def _note_books(self, done: Reconciliation) -> None:
         """Write down what a look came to, where that is anything."""
         assert self.venue is not None
         self.gates.unreconciled = self.venue.differences
-        if done.news or done.cash_difference:
+        if done.changes or done.cash_difference:
             executor = self.venue.executor
             self.audit.record_account(self.account, executor.account(), executor.positions(), done.at)
         self._commit()

@@ -317,7 +317,7 @@ def test_stop_and_release_hand_over_all_that_was_said(api, tokens, ask_api, kern
 @pytest.mark.parametrize(
     ("verb", "error", "status"),
     [
-        ("kill", StateError("halted is written nowhere: file: disk full"), 503),
+        ("kill", StateError("halted could not be written anywhere: file: disk full"), 503),
         ("unkill", StateError("nothing is released: the audit database does not answer"), 503),
         ("unkill", InputError("a release needs a reason and an actor (give both)"), 400),
         ("reconcile", InputError("the broker is simulated: there is nothing to reconcile with"), 400),

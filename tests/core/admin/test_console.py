@@ -126,7 +126,7 @@ def test_orders_are_taken_back_also_where_the_stop_can_be_written_nowhere(make_r
     run = make_run()
     run.controls.path = tmp_path / "control.json" / "nowhere"
     (tmp_path / "control.json").write_text("in the way")
-    with pytest.raises(StateError, match="written nowhere"):
+    with pytest.raises(StateError, match="could not be written anywhere"):
         Console(run).kill("fat finger", flatten=False, actor="jane")
     assert len(run.venue.executor.canceled) == 1
 
@@ -165,7 +165,7 @@ def test_wrong_wish_is_told_before_anything_is_done(make_run, ask, said, tmp_pat
     """A state that there is not, a release or an acceptance without a reason: the loop is not even asked."""
     with closing(SqlAuditStore(tmp_path / "audit.db")):
         run = make_run(f"sqlite:///{tmp_path / 'audit.db'}")
-        run.controls.turn("halted", reason="stop", actor="jane")
+        run.controls.change("halted", reason="stop", actor="jane")
         with pytest.raises(InputError, match=said):
             ask(Console(run))
 

@@ -250,12 +250,12 @@ def test_control_that_is_not_running_is_a_problem(look, state, to):
     """Who changed it, why and when is reported, and how to release it."""
     with closing(Controls(state / "control.json", f"sqlite:///{state / 'audit.db'}")) as controls:
         controls.poll()
-        controls.turn(to, reason="fat finger", actor="jane")
+        controls.change(to, reason="fat finger", actor="jane")
         found = look()
         assert failed(found) == ["control"]
         assert f"{to.replace('_', '-')}: fat finger (jane) since 20" in found["control"].detail
         assert "torghut unkill" in found["control"].hint
-        controls.turn("running", reason="all well", actor="ann")
+        controls.change("running", reason="all well", actor="ann")
     assert "running: all well (ann) since 20" in look()["control"].detail
 
 
@@ -264,7 +264,7 @@ def test_places_that_differ_are_both_reported(look, state, place):
     """A stop that is in one place only is in force, and it is said where."""
     database = f"sqlite:///{state / 'audit.db'}" if place == "database" else None
     with closing(Controls(state / "control.json", database)) as controls:
-        controls.turn("halted", reason="fat finger", actor="jane")
+        controls.change("halted", reason="fat finger", actor="jane")
     if place == "database":
         (state / "control.json").unlink()
     found = look()["control"]

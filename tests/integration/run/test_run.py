@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from torghut_core.admin.metrics import HELP
-from torghut_core.execution.reconciler import Settled
+from torghut_core.execution.reconciler import Reconciliation
 from torghut_core.execution.venue import Venue
 from torghut_core.installation.state_directory import StateDirectory
 
@@ -40,7 +40,7 @@ def venue_metrics():
         _took=0.0,
         age=0.0,
         differences={},
-        reconciler=SimpleNamespace(last=Settled()),
+        reconciler=SimpleNamespace(last=Reconciliation()),
         executor=SimpleNamespace(unresolved={}, counts={}),
         lease=SimpleNamespace(is_held=True),
     )

@@ -164,7 +164,7 @@ class TestKill:
         trader.until(lambda: trader.working)
         elsewhere = trader.folder / "elsewhere.json"
         controls = Controls(*((trader.state / "control.json", None) if way == "file" else (elsewhere, trader.database)))
-        controls.turn("halted", reason="one place", actor="test")
+        controls.change("halted", reason="one place", actor="test")
         controls.close()
         trader.fake.wait_until(lambda: not trader.working)
         sent = len(trader.sent)

@@ -17,7 +17,8 @@ from torghut_core.audit import SqlAuditStore, visit
 from torghut_core.audit import database as audit_database
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution import controls as module
-from torghut_core.execution.controls import CONTROL_FILE, ROW, STATES, Control, Controls
+from torghut_core.execution.controls import ROW, STATES, Control, Controls
+from torghut_core.timestamps import Clock
 
 WHO = {"reason": "drill", "actor": "jane"}
 
@@ -39,7 +40,7 @@ def opened():
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "state" / CONTROL_FILE
+    return tmp_path / "state" / "control.json"
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def no_folder(path):
 )
 def test_each_state_lets_its_orders_pass(controls, state, flatten, entry, exit, flattening):
     """Entries pass while running, exits unless halted, and what flattens also when halted for it."""
-    controls.turn(state, flatten=flatten, **WHO)
+    controls.change(state, flatten=flatten, **WHO)
     line = f"{state.replace('_', '-')}: drill (jane)"
     for passes, kind in ((entry, (False, False)), (exit, (True, False)), (flattening, (True, True))):
         assert controls.refusal(*kind) == ("" if passes else line)
@@ -111,7 +112,7 @@ def test_each_state_lets_its_orders_pass(controls, state, flatten, entry, exit, 
 
 def test_refusal_is_one_line(controls):
     """Whatever the reason holds, a refusal is a line that can be printed, and not a long one."""
-    controls.turn("halted", reason="fat\nfinger\x1b[31m \ud800" + "!" * 5000, actor="ja\nne")
+    controls.change("halted", reason="fat\nfinger\x1b[31m \ud800" + "!" * 5000, actor="ja\nne")
     line = controls.refusal(is_exit=True, is_flattening=False)
     assert line.startswith("halted: fat finger [31m ?!!!")
     assert line.endswith("(ja ne)")
@@ -141,8 +142,8 @@ def test_before_the_database_was_asked_everything_is_halted(path, sqlite):
 def test_every_transition_is_seen_everywhere(opened, path, sqlite, before, after):
     """From each state to each: both places have it, and so has a process that starts then, and one that runs."""
     controls, other = opened(path, sqlite), opened(path, sqlite)
-    controls.turn(before, **WHO)
-    turned = controls.turn(after, reason="next", actor="joe")
+    controls.change(before, **WHO)
+    turned = controls.change(after, reason="next", actor="joe")
     assert turned.control == Control(state=after, reason="next", actor="joe", at=turned.control.at)
     assert sorted(turned.written) == ["database", "file"]
     assert turned.problems == []
@@ -154,8 +155,8 @@ def test_every_transition_is_seen_everywhere(opened, path, sqlite, before, after
 def test_turns_are_in_the_audit_log(controls, database, opened, path):
     """Each turn is an entry with its actor, in a chain that is whole."""
     controls = opened(path, database)
-    controls.turn("halted", reason="drill", actor="jane", flatten=True)
-    controls.turn("running", reason="over", actor="joe")
+    controls.change("halted", reason="drill", actor="jane", flatten=True)
+    controls.change("running", reason="over", actor="joe")
     with closing(SqlAuditStore(database)) as store:
         log = store.rows("controls", name=ROW)
         assert [(row["value"]["state"], row["actor"]) for row in log] == [("running", "joe")]
@@ -168,12 +169,12 @@ def test_turns_are_in_the_audit_log(controls, database, opened, path):
 
 def test_another_machine_sees_the_row(opened, tmp_path, database):
     """A replica with the same database and another state directory halts at its next poll, and is released so."""
-    here, there = opened(tmp_path / "a" / CONTROL_FILE, database), opened(tmp_path / "b" / CONTROL_FILE, database)
-    here.turn("halted", **WHO)
+    here, there = opened(tmp_path / "a" / "control.json", database), opened(tmp_path / "b" / "control.json", database)
+    here.change("halted", **WHO)
     assert there.current().state == "running"
     there.poll()
     assert there.current().state == "halted"
-    here.turn("running", **WHO)
+    here.change("running", **WHO)
     there.poll()
     assert there.current().state == "running"
 
@@ -181,41 +182,41 @@ def test_another_machine_sees_the_row(opened, tmp_path, database):
 @pytest.mark.parametrize("fields", [{"reason": "", "actor": "jane"}, {"reason": "over", "actor": " \n"}])
 def test_release_needs_reason_and_actor(controls, fields):
     """Nobody releases without saying who and why; a stop may be without."""
-    controls.turn("halted", reason="", actor="")
+    controls.change("halted", reason="", actor="")
     with pytest.raises(InputError, match="a release from 'halted' needs a reason and an actor"):
-        controls.turn("pause_entries", **fields)
+        controls.change("pause_entries", **fields)
     assert str(controls.current()) == "halted: no reason given"
 
 
 def test_nonsense_is_refused(controls):
     """A state that there is not, and a flatten that is no halt, are errors that name what there is."""
-    with pytest.raises(InputError, match=r"'stopped' is no state \(there are running, pause_entries"):
-        controls.turn("stopped", **WHO)
-    with pytest.raises(InputError, match="positions are closed when halted only"):
-        controls.turn("reduce_only", flatten=True, **WHO)
+    with pytest.raises(InputError, match=r"unknown state 'stopped' \(choose one of running, pause_entries"):
+        controls.change("stopped", **WHO)
+    with pytest.raises(InputError, match="positions are closed only when halted"):
+        controls.change("reduce_only", flatten=True, **WHO)
 
 
 def test_newer_of_two_halts_says_whether_to_flatten(controls):
     """A halt over a halt may begin the flattening, and end it."""
     for flatten in (False, True, False):
-        controls.turn("halted", flatten=flatten, **WHO)
+        controls.change("halted", flatten=flatten, **WHO)
         assert controls.current().flatten is flatten
 
 
 def test_release_of_what_was_replaced_is_refused(controls):
     """Who releases the control that they saw does not release a newer one."""
-    first = controls.turn("halted", reason="drill", actor="jane").control
-    second = controls.turn("halted", reason="fire", actor="joe").control
-    with pytest.raises(StateError, match=r"something else holds by now: halted: fire \(joe\)"):
-        controls.turn("running", releases=first.at, **WHO)
-    assert controls.turn("running", releases=second.at, **WHO).control.state == "running"
+    first = controls.change("halted", reason="drill", actor="jane").control
+    second = controls.change("halted", reason="fire", actor="joe").control
+    with pytest.raises(StateError, match=r"another control applies by now: halted: fire \(joe\)"):
+        controls.change("running", releases=first.at, **WHO)
+    assert controls.change("running", releases=second.at, **WHO).control.state == "running"
 
 
 def test_times_go_up(path, sqlite):
     """Each turn has a time that no earlier one had, whatever the clock says."""
-    controls = Controls(path, sqlite, clock=lambda: 5)
+    controls = Controls(path, sqlite, clock=Clock(wall=lambda: 5))
     controls.poll()
-    times = [controls.turn(state, **WHO).control.at for state in ("halted", "halted", "running", "pause_entries")]
+    times = [controls.change(state, **WHO).control.at for state in ("halted", "halted", "running", "pause_entries")]
     assert times == sorted(set(times))
     controls.close()
 
@@ -227,12 +228,12 @@ def test_times_go_up(path, sqlite):
     "content", [b"", b"stop", b"{", b'{"state": "running"}', b"\x00" * 10, b" " * 100_000, b'{"state": "on"}', b"null"]
 )
 def test_file_of_nonsense_halts(controls, path, content):
-    """A file that is no control stops everything, says so, and a new turn fixes it."""
+    """A file that is not a control stops everything, says so, and a new change fixes it."""
     path.parent.mkdir()
     path.write_bytes(content)
     assert controls.refusal(is_exit=True, is_flattening=True).startswith(f"halted: {path} cannot be read")
     assert len(controls.health()) == 1
-    assert controls.turn("running", **WHO).control.state == "running"
+    assert controls.change("running", **WHO).control.state == "running"
     assert controls.health() == []
 
 
@@ -251,9 +252,9 @@ def test_folder_in_the_place_of_the_file_halts(controls, path):
     """A folder cannot be read, and not be replaced: it stops, a halt is in the database, a release is refused."""
     path.mkdir(parents=True)
     assert controls.current().state == "halted"
-    assert controls.turn("halted", **WHO).written == ["database"]
-    with pytest.raises(StateError, match=r"running is written to the database only, so this holds still: halted"):
-        controls.turn("running", **WHO)
+    assert controls.change("halted", **WHO).written == ["database"]
+    with pytest.raises(StateError, match=r"running is written to the database only, this still applies: halted"):
+        controls.change("running", **WHO)
     path.rmdir()
     assert controls.current().state == "running"
 
@@ -267,7 +268,7 @@ def test_pipe_in_the_place_of_the_file_halts(controls, path):
 
 def test_file_that_may_not_be_read_halts_until_it_may(controls, path, monkeypatch):
     """Rights that are taken away stop, and given back show what is there."""
-    controls.turn("running", **WHO)
+    controls.change("running", **WHO)
     real = os.open
 
     def refuse(name, *arguments):
@@ -286,12 +287,12 @@ def test_file_that_may_not_be_read_halts_until_it_may(controls, path, monkeypatc
 def test_unwritable_folder_leaves_the_database(controls, path, sqlite, opened):
     """Where the file cannot be written a stop is in the database, at once, and a release is refused."""
     with no_folder(path):
-        turned = controls.turn("halted", **WHO)
+        turned = controls.change("halted", **WHO)
         assert turned.written == ["database"]
         assert "Not a directory" in turned.problems[0] or "File exists" in turned.problems[0]
         assert row_of(sqlite)["state"] == "halted"
-        with pytest.raises(StateError, match="this holds still: halted"):
-            controls.turn("running", **WHO)
+        with pytest.raises(StateError, match="this still applies: halted"):
+            controls.change("running", **WHO)
         assert controls.current().state == "halted"
     write_row(sqlite, row_of(sqlite) | {"state": "halted"})
     assert opened(path, sqlite).current().state == "halted"
@@ -300,12 +301,12 @@ def test_unwritable_folder_leaves_the_database(controls, path, sqlite, opened):
 @pytest.mark.parametrize("room", [0, 20])
 def test_full_disk_halts(controls, path, sqlite, opened, monkeypatch, room):
     """Where there is no room for a word, an empty file stops, and the answer says so."""
-    controls.turn("running", **WHO)
+    controls.change("running", **WHO)
     with monkeypatch.context() as full:
         fill_disk(full, room)
-        turned = controls.turn("halted", flatten=True, **WHO)
+        turned = controls.change("halted", flatten=True, **WHO)
     assert turned.written == ["file", "database"]
-    assert "No space left on device: it halts, without reason and flatten" in turned.problems[0]
+    assert "No space left on device: halted, but without the reason and flatten" in turned.problems[0]
     assert path.read_bytes() == b""
     assert opened(path, None).current().state == "halted"
     assert list(path.parent.glob("*.tmp")) == []
@@ -313,73 +314,76 @@ def test_full_disk_halts(controls, path, sqlite, opened, monkeypatch, room):
 
 def test_full_disk_releases_nothing(controls, path, sqlite, monkeypatch):
     """A release that cannot be written to the file leaves what holds, and can be finished later."""
-    controls.turn("halted", **WHO)
+    controls.change("halted", **WHO)
     with monkeypatch.context() as full:
         fill_disk(full, 20)
-        with pytest.raises(StateError, match=r"so this holds still: halted: drill \(jane\); file: .*No space left"):
-            controls.turn("running", reason="over", actor="joe")
+        with pytest.raises(StateError, match=r"this still applies: halted: drill \(jane\); file: .*No space left"):
+            controls.change("running", reason="over", actor="joe")
     assert controls.current().state == state_of(path) == "halted"
-    assert controls.turn("running", reason="over", actor="joe").control.state == "running"
-    assert sorted(entry.name for entry in path.parent.iterdir()) == [CONTROL_FILE, "control.lock"]
+    assert controls.change("running", reason="over", actor="joe").control.state == "running"
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["control.json", "control.lock"]
 
 
 @pytest.mark.parametrize("value", ["stop", {"state": "on"}, {"state": "running"}, [], 7])
 def test_row_of_nonsense_halts(controls, path, sqlite, value):
-    """A row that is no control stops everything, and a new turn fixes it."""
+    """A row that is not a control stops everything, and a new change fixes it."""
     write_row(sqlite, value)
     controls.poll()
     assert controls.refusal(is_exit=True, is_flattening=True).startswith(f"halted: the row {ROW}")
-    assert controls.turn("running", **WHO).control.state == "running"
+    assert controls.change("running", **WHO).control.state == "running"
     assert controls.health() == []
 
 
 def test_row_that_is_no_json_halts(controls, sqlite):
     """A row whose text somebody broke stops everything; a halt goes to the file, a release is refused."""
-    controls.turn("running", **WHO)
+    controls.change("running", **WHO)
     with closing(sqlite3.connect(sqlite.removeprefix("sqlite:///"))) as connection, connection:
         connection.execute("UPDATE controls SET value = '{' WHERE name = ?", (ROW,))
     controls.poll()
     assert controls.current().state == "halted"
-    turned = controls.turn("halted", **WHO)
+    turned = controls.change("halted", **WHO)
     assert turned.written == ["file"]
     assert "audit verify" in turned.problems[0]
     with pytest.raises(StateError, match="nothing is released"):
-        controls.turn("running", **WHO)
+        controls.change("running", **WHO)
 
 
 def test_unreachable_database_leaves_the_file(opened, path):
     """Without a server a stop is in the file within the call, a stricter one too, and nothing is released."""
     controls = opened(path, "postgresql://me:s3cret@127.0.0.1:1/none")
     assert controls.current().state == "halted"
-    turned = controls.turn("pause_entries", **WHO)
+    turned = controls.change("pause_entries", **WHO)
     assert turned.written == ["file"]
     assert "s3cret" not in turned.problems[0]
     assert state_of(path) == "pause_entries"
-    assert controls.turn("halted", **WHO).written == ["file"]
+    assert controls.change("halted", **WHO).written == ["file"]
     for state in ("reduce_only", "running"):
         with pytest.raises(StateError, match="nothing is released: audit database"):
-            controls.turn(state, **WHO)
+            controls.change(state, **WHO)
     assert state_of(path) == "halted"
     assert "connection" in controls.health()[1]
 
 
 def test_running_again_is_no_proof_without_the_database(opened, path):
     """A file that says running is not enough to say so: the database may be halted."""
-    opened(path, None).turn("running", **WHO)
+    opened(path, None).change("running", **WHO)
     with pytest.raises(StateError, match="nothing is released"):
-        opened(path, "postgresql://127.0.0.1:1/none").turn("running", **WHO)
+        opened(path, "postgresql://127.0.0.1:1/none").change("running", **WHO)
 
 
 def test_stop_that_no_place_takes_is_an_error(opened, path):
     """Nowhere written is said aloud, with both reasons."""
     controls = opened(path, "postgresql://127.0.0.1:1/none")
-    with no_folder(path), pytest.raises(StateError, match=r"halted is written nowhere: file: .*; database: "):
-        controls.turn("halted", **WHO)
+    with (
+        no_folder(path),
+        pytest.raises(StateError, match=r"halted could not be written anywhere: file: .*; database: "),
+    ):
+        controls.change("halted", **WHO)
 
 
 def test_database_that_goes_away_keeps_its_last_word(controls, path, sqlite, monkeypatch):
     """While the database is silent, what it said last holds, `health` says so, and a new stop holds by the file."""
-    controls.turn("pause_entries", **WHO)
+    controls.change("pause_entries", **WHO)
     path.unlink()
 
     def silent(engine):
@@ -390,7 +394,7 @@ def test_database_that_goes_away_keeps_its_last_word(controls, path, sqlite, mon
         controls.poll()
         assert controls.current().state == "pause_entries"
         assert controls.health() == ["audit database: gone"]
-        controls.turn("halted", **WHO)
+        controls.change("halted", **WHO)
     controls.poll()
     assert controls.health() == []
 
@@ -408,7 +412,7 @@ def test_poll_gives_up_on_a_database_that_hangs(controls, monkeypatch):
         with real(engine) as connection:
             yield connection
 
-    controls.turn("pause_entries", **WHO)
+    controls.change("pause_entries", **WHO)
     monkeypatch.setattr(visit, "reading", hang)
     started = time.monotonic()
     controls.poll()
@@ -430,7 +434,7 @@ def test_frozen_server_keeps_nobody(opened, path, postgres):
     with engine.begin() as connection:  # as a kernel that was frozen in the middle of a commit
         connection.exec_driver_sql("SELECT * FROM controls FOR UPDATE")
         started = time.monotonic()
-        worker = threading.Thread(target=controls.turn, args=("halted",), kwargs=WHO)
+        worker = threading.Thread(target=controls.change, args=("halted",), kwargs=WHO)
         worker.start()
         while controls.current().state != "halted":
             assert time.monotonic() - started < 1
@@ -444,18 +448,18 @@ def test_locked_sqlite_leaves_the_file(controls, sqlite, monkeypatch):
     """While another process writes and does not end, a stop holds by the file at once; a release waits its turn out."""
     monkeypatch.setattr(audit_database, "BUSY_TIMEOUT_MS", 100)
     with closing(sqlite3.connect(sqlite.removeprefix("sqlite:///"), isolation_level=None)) as connection:
-        controls.turn("pause_entries", **WHO)
+        controls.change("pause_entries", **WHO)
         connection.execute("BEGIN IMMEDIATE")
         controls.poll()
         assert controls.health() == []
-        turned = controls.turn("halted", **WHO)
+        turned = controls.change("halted", **WHO)
         assert turned.written == ["file"]
         assert "another process is writing to it" in turned.problems[0]
-        with pytest.raises(StateError, match="nothing is released, this holds still: halted"):
-            controls.turn("running", **WHO)
+        with pytest.raises(StateError, match="nothing is released, this still applies: halted"):
+            controls.change("running", **WHO)
         assert controls.current().state == "halted"
         connection.execute("ROLLBACK")
-    assert controls.turn("running", **WHO).control.state == "running"
+    assert controls.change("running", **WHO).control.state == "running"
 
 
 def test_strictest_of_the_two_holds(opened, path, sqlite):
@@ -475,7 +479,7 @@ def test_strictest_of_the_two_holds(opened, path, sqlite):
 
 def test_current_reads_the_file_only_when_it_changed(controls, path, monkeypatch):
     """While nothing changes `current` opens no file; each change is seen at once."""
-    controls.turn("pause_entries", **WHO)
+    controls.change("pause_entries", **WHO)
     controls.current()
     reads = []
     real = Controls._read_file
@@ -483,7 +487,7 @@ def test_current_reads_the_file_only_when_it_changed(controls, path, monkeypatch
     for _ in range(100):
         controls.current()
     assert reads == []
-    Controls(path, None).turn("halted", **WHO)
+    Controls(path, None).change("halted", **WHO)
     assert controls.current().state == "halted"
     path.unlink()
     assert controls.current().state == "pause_entries"
@@ -491,7 +495,7 @@ def test_current_reads_the_file_only_when_it_changed(controls, path, monkeypatch
 
 def test_current_is_cheap(controls):
     """It is asked before each broker call: microseconds, here with room for a busy machine."""
-    controls.turn("running", **WHO)
+    controls.change("running", **WHO)
     best = min(_seconds(controls.current, 2000) for _ in range(5)) / 2000
     assert best < 20e-6
 
@@ -507,7 +511,7 @@ def test_halt_needs_no_database_code(path, sqlite, monkeypatch):
     """A halt is in the file before anything of the database is touched, be it broken."""
     monkeypatch.setattr(visit, "visit", lambda *_: pytest.fail("too early") if not path.exists() else _raise())
     with pytest.raises(RuntimeError):
-        Controls(path, sqlite).turn("halted", **WHO)
+        Controls(path, sqlite).change("halted", **WHO)
     assert state_of(path) == "halted"
 
 
@@ -522,24 +526,24 @@ def test_halt_that_comes_while_a_release_is_written_stays(controls, opened, path
     """At each step of a release another one halts: the halt holds afterwards, and the release is told."""
     for step in ("_write_row", "_write_file"):
         for before in (True, False):
-            controls.turn("halted", **WHO)
+            controls.change("halted", **WHO)
             other, real = opened(path, sqlite), getattr(Controls, step)
 
             def write(self, control, seen, other=other, real=real, before=before):
                 if self is not controls:
                     return real(self, control, seen)
                 if before:
-                    other.turn("halted", reason="fire", actor="joe")
+                    other.change("halted", reason="fire", actor="joe")
                 problem = real(self, control, seen)
                 if not before:
-                    other.turn("halted", reason="fire", actor="joe")
+                    other.change("halted", reason="fire", actor="joe")
                 return problem
 
             monkeypatch.setattr(Controls, step, write)
             is_over = (step, before) == ("_write_file", False)
             told = r"this came meanwhile: halted: fire \(joe\)"
             with nullcontext() if is_over else pytest.raises(StateError, match=told):
-                controls.turn("running", **WHO)
+                controls.change("running", **WHO)
             monkeypatch.undo()
             controls.poll()
             assert str(controls.current()) == str(opened(path, sqlite).current()) == "halted: fire (joe)"
@@ -552,19 +556,19 @@ def test_halt_within_the_replacement_of_the_file_stays(path, monkeypatch, step):
     while True:
         path.parent.mkdir(exist_ok=True)
         releasing, halting, calls = Controls(path, None), Controls(path, None), itertools.count()
-        seen = releasing.turn("halted", **WHO).control.at
+        seen = releasing.change("halted", **WHO).control.at
         owner = module.Path if step in ("rename", "unlink") else module.os
         real, is_in = getattr(owner, step), [False]
 
         def intercepted(*arguments, real=real, is_in=is_in, calls=calls, halting=halting, number=number, **options):
             if not is_in[0] and next(calls) == number:
                 is_in[0] = True
-                halting.turn("halted", reason="fire", actor="joe")
+                halting.change("halted", reason="fire", actor="joe")
             return real(*arguments, **options)
 
         monkeypatch.setattr(owner, step, intercepted)
         try:
-            releasing.turn("running", releases=seen, **WHO)
+            releasing.change("running", releases=seen, **WHO)
         except StateError:
             assert is_in[0]
         monkeypatch.undo()
@@ -578,7 +582,7 @@ def test_halt_within_the_replacement_of_the_file_stays(path, monkeypatch, step):
 def test_halt_that_is_replaced_at_once_comes_back(path, monkeypatch):
     """A release that has looked before a halt came replaces it in the last moment: the halt puts itself back."""
     controls, real = Controls(path, None), Path.unlink
-    controls.turn("running", **WHO)
+    controls.change("running", **WHO)
     looked = path.read_bytes()
 
     def unlink(self, missing_ok=False):
@@ -589,7 +593,7 @@ def test_halt_that_is_replaced_at_once_comes_back(path, monkeypatch):
         real(self, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", unlink)
-    assert controls.turn("halted", **WHO).control.state == "halted"
+    assert controls.change("halted", **WHO).control.state == "halted"
     assert Path.unlink is real
     assert state_of(path) == "halted"
 
@@ -600,12 +604,14 @@ def test_pause_does_not_soften_a_halt_that_came_meanwhile(controls, opened, path
 
     def tighten(self, control):
         if self is controls:
-            other.turn("halted", reason="fire", actor="joe")
+            other.change("halted", reason="fire", actor="joe")
         return real(self, control)
 
     monkeypatch.setattr(Controls, "_tighten", tighten)
-    with pytest.raises(StateError, match=r"pause_entries is written nowhere: file: this came meanwhile: halted: fire"):
-        controls.turn("pause_entries", **WHO)
+    with pytest.raises(
+        StateError, match=r"pause_entries could not be written anywhere: file: this came meanwhile: halted: fire"
+    ):
+        controls.change("pause_entries", **WHO)
     controls.poll()
     assert str(controls.current()) == "halted: fire (joe)"
 
@@ -613,26 +619,26 @@ def test_pause_does_not_soften_a_halt_that_came_meanwhile(controls, opened, path
 def test_halt_waits_for_no_lock(controls, path, monkeypatch):
     """While another process holds the file's lock a halt passes, and everything else is refused after a while."""
     monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
-    controls.turn("pause_entries", **WHO)
-    with controls._turning():
+    controls.change("pause_entries", **WHO)
+    with controls._staging():
         with pytest.raises(StateError, match=r"control.lock for 0.05 s \(end it\)"):
-            controls.turn("running", **WHO)
-        assert controls.turn("halted", **WHO).problems == []
-    assert controls.turn("running", **WHO).control.state == "running"
+            controls.change("running", **WHO)
+        assert controls.change("halted", **WHO).problems == []
+    assert controls.change("running", **WHO).control.state == "running"
 
 
 def test_poll_does_not_forget_a_turn_that_was_made_meanwhile(controls, path, monkeypatch):
     """What a poll read before a turn does not replace what the turn wrote."""
-    real = Controls._ask
+    real = Controls._poll_row
 
     def ask(self):
         answer = real(self)
         monkeypatch.undo()
         with no_folder(path):
-            self.turn("halted", **WHO)
+            self.change("halted", **WHO)
         return answer
 
-    monkeypatch.setattr(Controls, "_ask", ask)
+    monkeypatch.setattr(Controls, "_poll_row", ask)
     controls.poll()
     assert controls.current().state == "halted"
 
@@ -645,12 +651,12 @@ def test_halt_among_many_turns_stays(path, sqlite, opened):
     def turn(controls, state):
         while (seen := controls.current()).state != "halted":
             with suppress(StateError):
-                controls.turn(state, releases=seen.at, **WHO)
+                controls.change(state, releases=seen.at, **WHO)
                 turns.append(state)
             controls.poll()
         is_halted.wait(10)
         with suppress(StateError):
-            controls.turn(state, releases=seen.at - 1, **WHO)
+            controls.change(state, releases=seen.at - 1, **WHO)
 
     threads = [
         threading.Thread(target=turn, args=arguments) for arguments in ((first, "reduce_only"), (second, "running"))
@@ -659,7 +665,7 @@ def test_halt_among_many_turns_stays(path, sqlite, opened):
         thread.start()
     while len(turns) < 10:
         time.sleep(0.001)
-    third.turn("halted", reason="fire", actor="joe")
+    third.change("halted", reason="fire", actor="joe")
     is_halted.set()
     for thread in threads:
         thread.join()

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from torghut_core.audit import SqlAuditStore
 from torghut_core.errors import StateError
 from torghut_core.execution import controls as module
-from torghut_core.execution.controls import CONTROL_FILE, ROW, STATES, Controls, _check, _row, _Seen
+from torghut_core.execution.controls import ROW, STATES, Controls, _check, _row, _Seen
 
 VICTIM = """
 import os, signal, sys
@@ -42,7 +42,7 @@ for line in sys.stdin:
         for owner, names in (os, "open write fsync utime pwrite"), (Path, "replace rename unlink"), (Visitor, "commit"):
             for name in names.split():
                 fatal(owner, name, counter, int(number))
-        controls.turn(state, reason="next", actor="joe")
+        controls.change(state, reason="next", actor="joe")
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(victim, 0)[1]), flush=True)
 """
@@ -57,7 +57,7 @@ def test_turn_killed_at_any_point(tmp_path, sqlite, before, after):
 
     Afterwards whoever turns again succeeds, and the audit's chain is whole.
     """
-    path = tmp_path / CONTROL_FILE
+    path = tmp_path / "control.json"
     command = [sys.executable, "-c", VICTIM, str(path), sqlite]
     deaths, outcomes = 0, set()
     with (
@@ -66,7 +66,7 @@ def test_turn_killed_at_any_point(tmp_path, sqlite, before, after):
     ):
         while True:
             controls.poll()
-            controls.turn(before, reason="drill", actor="jane")
+            controls.change(before, reason="drill", actor="jane")
             nursery.stdin.write(f"{after} {deaths}\n")
             status = int(nursery.stdout.readline())
             with closing(Controls(path, sqlite)) as fresh:
@@ -79,7 +79,7 @@ def test_turn_killed_at_any_point(tmp_path, sqlite, before, after):
                     if held.state != before and STATES.index(after) < STATES.index(before):
                         assert places == (after, after), "released before it was written in both places"
                     outcomes.add((status, held.state))
-                    assert fresh.turn(after, reason="again", actor="jane").control.state == after
+                    assert fresh.change(after, reason="again", actor="jane").control.state == after
                     assert store.verify() == []
             if status == 0:
                 break
@@ -101,7 +101,7 @@ class Process(Controls):
         self.cell = cell
         self.fault = None
 
-    def _ask(self):
+    def _poll_row(self):
         if self.fault == "silent":
             return self._row, "silent"
         return _row(self.cell[0]), ""
@@ -145,7 +145,7 @@ class Operators(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / CONTROL_FILE
+        self.path = Path(self.folder.name) / "control.json"
         self.cell = [None]
         self.processes = [self.fresh(), self.fresh()]
         self.file = self.row = 0  # ranks
@@ -186,7 +186,7 @@ class Operators(RuleBasedStateMachine):
         process.fault = fault
         outcome = "done"
         try:
-            process.turn(state, reason="r", actor="a")
+            process.change(state, reason="r", actor="a")
         except StateError:
             outcome = "refused"
         except Crash:

@@ -16,6 +16,7 @@ from torghut_core.audit import SqlAuditStore
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution import lease as module
 from torghut_core.execution.lease import Lease, open_lease
+from torghut_core.timestamps import Clock
 
 NAME = "alpaca/paper-1"
 REPLICA = """
@@ -337,8 +338,8 @@ def test_lock_file_lies_beside_the_database(opened, sqlite):
 class Scripted(Lease):
     """A lease whose lock says what it is told to, when it is told to."""
 
-    def __init__(self, database, tmp_path):
-        super().__init__(database, NAME, tmp_path)
+    def __init__(self, database, tmp_path, clock):
+        super().__init__(database, NAME, tmp_path, clock)
         self.gate = threading.Semaphore(0)
         self.asked = threading.Semaphore(0)
         self.answer = ""
@@ -366,7 +367,6 @@ class Scripted(Lease):
 def hand_clock(monkeypatch):
     """The clock by which a lease is valid, set by hand."""
     now = [1000.0]
-    monkeypatch.setattr(module.time, "clock_gettime", lambda _clock: now[0])
     monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
     monkeypatch.setattr(module, "INTERVAL_SECONDS", 0.001)
     return now
@@ -374,7 +374,7 @@ def hand_clock(monkeypatch):
 
 @pytest.fixture
 def scripted(sqlite, tmp_path, hand_clock):
-    lease = Scripted(sqlite, tmp_path)
+    lease = Scripted(sqlite, tmp_path, Clock(monotonic=lambda: hand_clock[0]))
     assert lease.acquire()
     lease.asked.acquire()
     yield lease

@@ -21,13 +21,10 @@ from torghut_core import (
     TimeInForce,
     Unanswered,
     is_done,
-    timestamps,
 )
 from torghut_core.audit import MemoryAuditStore
-from torghut_core.execution import executor as executor_module
-from torghut_core.execution import reconciler as reconciler_module
 from torghut_core.execution.executor import Executor
-from torghut_core.execution.reconciler import Reconciler, look
+from torghut_core.execution.reconciler import Reconciler, take_snapshot
 from torghut_core.model.trading import Decision, Order, OrderState, OrderStatus, Position
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.books import Books
@@ -209,13 +206,13 @@ class MemoryVenue(Broker):
         self.news.append(self._shown(number))
 
 
-class Clock:
+class HandClock:
     """Wall and monotonic time, which pass when they are told to."""
 
     def __init__(self):
         self.now = 1_767_623_401 * SECOND
 
-    def time_ns(self):
+    def wall(self):
         return self.now
 
     def monotonic(self):
@@ -225,14 +222,23 @@ class Clock:
         self.now += max(1, round(seconds * SECOND))
 
 
+def run_one(executor):
+    """Do one thing that is due, for an executor without threads; whether there was any."""
+    with executor._changed:
+        task = None if executor._is_closed else executor._due()
+    if task is not None:
+        executor._handle(task)
+    return task is not None
+
+
 class Desk:
     """One process that trades one account: its books, its executor without threads, its reconciler."""
 
     def __init__(self, venue, clock, audit=None, permits=lambda _: ""):
         self.venue, self.clock = venue, clock
-        self.audit = audit or MemoryAuditStore(timestamps.Clock(wall=clock.time_ns))
+        self.audit = audit or MemoryAuditStore(clock)
         self.totals = Totals()
-        self.executor = Executor(venue, permits, threads=0)
+        self.executor = Executor(venue, permits, threads=0, clock=clock)
         self.executor._random.seed(0)
         self.books = Books(
             ACCOUNT, self.audit, self.totals, [], lambda *_: None, self, venue.usual_time_in_force, is_simulated=False
@@ -265,15 +271,16 @@ class Desk:
         self.audit.commit()
         self.gateway.dispatch()
         while self.executor._queue:
-            if not self.executor.run_one():
+            if not run_one(self.executor):
                 self.clock.pass_(self.executor._queue[0][0] - self.clock.monotonic())
         self.gateway.apply_updates()
 
     def look(self, since=None):
-        return look(self.venue, self.reconciler.ours, dict(self.books.moves), self.books.spent, since)
+        books = self.books
+        return take_snapshot(self.venue, self.reconciler.open_ids, dict(books.moves), books.spent, since, self.clock)
 
     def settle(self, *, is_start=False, since=None):
-        return self.reconciler.settle(self.look(since), is_start=is_start)
+        return self.reconciler.reconcile(self.look(since), is_start=is_start)
 
     def again(self, since=LONG_AGO):
         """The process after this one, which knows what is written down."""
@@ -297,7 +304,7 @@ class Desk:
                 books.foreign,
                 self.reconciler.blocked,
                 executor.unresolved,
-                executor._out,
+                executor._open,
                 [task for _, _, task in executor._queue],
                 [self.audit.rows(table) for table in ("trade_decisions", "executions", "execution_events")],
                 self.audit.rows("position_snapshots"),
@@ -327,12 +334,9 @@ def venue():
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock():
     """The time by which executor and reconciler go."""
-    clock = Clock()
-    monkeypatch.setattr(executor_module, "time", clock)
-    monkeypatch.setattr(reconciler_module, "time", clock)
-    return clock
+    return HandClock()
 
 
 def make_intent(number="tg-1", symbol="ES", side=Side.BUY, quantity="10", **fields):

@@ -113,7 +113,7 @@ def test_look_that_began_before_a_purchase_does_not_hide_it(desk, buy):
     seen = desk.look()
     before = seen.account.buying_power
     buy("10")
-    desk.reconciler.settle(seen)
+    desk.reconciler.reconcile(seen)
     assert desk.gateway.account().buying_power == before - 1000
 
 

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from tests.core.execution.orders.conftest import run_one
 from torghut_core import Side
 from torghut_core.model.trading import OrderEvent, OrderState, Report
 
@@ -13,7 +14,7 @@ S, E = OrderState, OrderEvent
 def test_nothing_leaves_before_it_is_dispatched(desk, intent):
     """An order waits in the outbox until its intent is durable."""
     desk.send(intent())
-    desk.executor.run_one()
+    run_one(desk.executor)
     assert desk.venue.calls == []
     desk.run()
     assert desk.venue.placed == {"tg-1": 1}
@@ -45,7 +46,7 @@ def test_that_it_was_sent_is_no_news_of_an_order_that_has_gone_on(desk, intent, 
     desk.send(intent())
     desk.audit.commit()
     desk.gateway.dispatch()
-    desk.executor.run_one()
+    run_one(desk.executor)
     if act == "cancel":
         desk.gateway.cancel()
     else:

@@ -16,13 +16,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tests.core.execution.orders.conftest import run_one
 from torghut_core import Position, Side, StateError, VenueError, is_done
 from torghut_core.audit import MemoryAuditStore, SqlAuditStore
-from torghut_core.execution.reconciler import SETTLING, look
+from torghut_core.execution.reconciler import SETTLING
 from torghut_core.execution.venue import RECENT
 from torghut_core.model.trading import OrderState, Purpose
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import MINUTE, SECOND, Clock
+from torghut_core.timestamps import MINUTE, SECOND
 
 S = OrderState
 ACCOUNT = "test"
@@ -46,7 +47,7 @@ class MemoryDatabase:
             def _stored_hashes(self, account):
                 return {row["decision_hash"] for row in self.rows("trade_decisions", account=account)}
 
-        self._store = Store(Clock(wall=world.clock.time_ns))
+        self._store = Store(world.clock)
 
     def open(self):
         """The store as a new process finds it."""
@@ -66,7 +67,7 @@ class SqliteDatabase:
             def commit(self):
                 world.around_commit(super().commit)
 
-        self._make = lambda: Store(path, Clock(wall=world.clock.time_ns))
+        self._make = lambda: Store(path, world.clock)
         self._store = None
 
     def open(self):
@@ -160,7 +161,7 @@ class World:
         self.is_down = self.is_answer_lost = False
         self.unrecorded, self.looked = "", None
         desk = self.desk = self._desk_type(self.venue, self.clock, self.database.open(), self.permits)
-        now = self.clock.time_ns()
+        now = self.clock.wall()
         orders = desk.audit.recent_orders(ACCOUNT, now - RECENT)
         self.withdrawn = {number for number in self.withdrawn if desk.audit.is_known(ACCOUNT, number)}
         desk.books.restore(desk.audit.positions(ACCOUNT), orders)
@@ -216,7 +217,7 @@ class World:
         elif self.unrecorded or symbol in desk.reconciler.blocked:
             return
         number = f"tg-{len(self.decided)}"
-        terms = {"strategy_id": strategy, "decided_at": self.clock.time_ns(), "purpose": purpose}
+        terms = {"strategy_id": strategy, "decided_at": self.clock.wall(), "purpose": purpose}
         self.decided.append(self._intent(number, symbol, side, quantity, **terms))
         self._decide(self.decided[-1])
 
@@ -240,19 +241,19 @@ class World:
     def work(self, times):
         """Let the executor do what is due."""
         for _ in range(times):
-            self.desk.executor.run_one()
+            run_one(self.desk.executor)
 
     def see(self):
         """Look at the venue; what is seen is settled some time later."""
         desk = self.desk
         try:
-            self.looked = look(self.venue, desk.reconciler.ours, dict(desk.books.moves), desk.books.spent)
+            self.looked = desk.look()
         except VenueError:
             self.looked = None
 
     def settle(self):
         if self.looked is not None:
-            self.desk.reconciler.settle(self.looked)
+            self.desk.reconciler.reconcile(self.looked)
             self.looked = None
             self.commit()
 
@@ -379,7 +380,7 @@ class World:
             asked = len(self.venue.calls) - calls
             done = self.desk.settle()
             self.commit()
-            quiet = 0 if done.news or done.suspects or asked or self.desk.executor.unresolved else quiet + 1
+            quiet = 0 if done.changes or done.suspects or asked or self.desk.executor.unresolved else quiet + 1
             if quiet > 1:
                 return
             self.pass_time(SETTLING / SECOND + 1)

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from tests.core.execution.orders.conftest import run_one
 from torghut_core.execution.executor import ATTEMPTS, DEADLINE, Executor
 from torghut_core.model.trading import Order, OrderEvent, OrderState, OrderStatus, Report
 
@@ -20,7 +21,7 @@ class Rig:
         self.objection = ""
         self.asked = 0
         self.rung = 0
-        self.executor = Executor(venue, self.permits, self.ring, threads=0, **options)
+        self.executor = Executor(venue, self.permits, self.ring, threads=0, clock=clock, **options)
 
     def permits(self, intent):
         self.asked += 1
@@ -35,7 +36,7 @@ class Rig:
             return False
         due = self.executor._queue[0][0]
         self.clock.pass_(max(0.0, due - self.clock.monotonic()))
-        return self.executor.run_one()
+        return run_one(self.executor)
 
     def run(self):
         """Everything that there is to do."""
@@ -185,7 +186,7 @@ def test_cancel_before_the_order_left(rig, intent):
     rig.executor.submit(intent())
     rig.step()
     rig.executor.cancel("tg-1")
-    assert rig.run().heard() == ["submit", "canceled: not sent: canceled before it left"]
+    assert rig.run().heard() == ["submit", "canceled: not sent: canceled before it was sent"]
     assert rig.venue.calls == [("submit", "tg-1")]
 
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.core.execution.orders.conftest import run_one
 from torghut_core import Side, is_done
 from torghut_core.errors import InputError, StateError, VenueError
-from torghut_core.execution.reconciler import SETTLING, Look
+from torghut_core.execution.reconciler import SETTLING, Snapshot
 from torghut_core.model.order_state import reports_of
 from torghut_core.model.trading import Fill, Order, OrderEvent, OrderState, Position, Report
 from torghut_core.timestamps import SECOND
@@ -118,7 +119,7 @@ def test_books_converge(venue_type, desk_type, clock, intent, data):
         done = desk.settle(is_start=is_restart and not turn, since=since if not turn else None)
         asked = len(venue.calls)
         desk.run()
-        if not done.news and not done.suspects and len(venue.calls) == asked and not venue.under_way and turn > 2:
+        if not done.changes and not done.suspects and len(venue.calls) == asked and not venue.under_way and turn > 2:
             break
         clock.pass_(SETTLING / SECOND + 1)
     else:
@@ -154,9 +155,9 @@ def test_books_converge(venue_type, desk_type, clock, intent, data):
     assert desk.totals.illegal_reports == 0
 
     seen = desk.look()
-    desk.reconciler.settle(seen)
+    desk.reconciler.reconcile(seen)
     before = desk.state()
-    assert desk.reconciler.settle(seen).news == 0
+    assert desk.reconciler.reconcile(seen).changes == 0
     assert desk.state() == before
 
     for symbol in list(desk.reconciler.blocked):
@@ -176,8 +177,8 @@ def test_same_look_twice_does_not_confirm_itself(desk):
     """A difference counts when it is seen again; the same look does not see it again."""
     desk.venue.held["ES"] = Decimal(3)
     seen = desk.look()
-    assert desk.reconciler.settle(seen).suspects == {"ES": "0 here, 3 at the venue"}
-    desk.reconciler.settle(seen)
+    assert desk.reconciler.reconcile(seen).suspects == {"ES": "0 here, 3 at the venue"}
+    desk.reconciler.reconcile(seen)
     assert desk.reconciler.blocked == {}
     desk.clock.pass_(1)
     assert desk.settle().differences == {"ES": "0 here, 3 at the venue"}
@@ -188,7 +189,7 @@ def test_order_that_was_accepted_during_the_look_is_not_gone(desk, intent):
     desk.send(intent())
     seen = desk.look()
     desk.run()
-    done = desk.reconciler.settle(seen)
+    done = desk.reconciler.reconcile(seen)
     assert desk.reconciler.blocked == {}
     desk.clock.pass_(1)
     assert desk.settle().differences == done.differences == {}
@@ -201,8 +202,8 @@ def test_what_the_executor_told_comes_before_what_the_look_missed(desk, intent):
     seen = desk.look()
     desk.audit.commit()
     desk.gateway.dispatch()
-    desk.executor.run_one()
-    desk.reconciler.settle(seen)
+    run_one(desk.executor)
+    desk.reconciler.reconcile(seen)
     desk.gateway.apply_updates()
     assert desk.totals.illegal_reports == 0
     assert desk.totals.rejected == 1
@@ -215,7 +216,7 @@ def test_position_that_moved_during_the_look_is_not_compared(desk, intent):
     seen = desk.look()
     desk.venue.fill("tg-1", 4)
     desk.gateway.apply_updates()
-    assert desk.reconciler.settle(seen).suspects == {}
+    assert desk.reconciler.reconcile(seen).suspects == {}
     desk.clock.pass_(1)
     assert desk.settle().suspects == {}
 
@@ -371,5 +372,5 @@ def test_done_orders_are_not_under_the_executors_care(desk, intent):
 
 
 def test_look_has_defaults():
-    """A look that says only how the account stands is a look."""
-    assert Look(orders=[], positions={}, account=None).found == {}
+    """A snapshot that has only the account is a snapshot."""
+    assert Snapshot(orders=[], positions={}, account=None).found == {}
