@@ -5,9 +5,9 @@ A plugin's test is a subclass that states facts and inherits the checks::
     class TestMacdRsi(StrategyConformance):
         strategy = MacdRsi
 
-For tests of one's own: `signal`, `context`, `decision`, `risk_context`, `intent`, `trade_batch` and `bar_batch` make
-one thing each with sensible defaults; `Rehearsal` is a loop small enough to read; `random_rows`, `random_batch`,
-`decisions`, `exits` and `risk_contexts` make what nobody thought of.
+For tests of your own: `signal`, `context`, `decision`, `risk_context`, `intent`, `trade_batch` and `bar_batch` build
+one object each with sensible defaults; `Rehearsal` is a loop small enough to read; `random_rows`, `random_batch`,
+`decisions`, `exits` and `risk_contexts` generate random input.
 """
 
 import pytest

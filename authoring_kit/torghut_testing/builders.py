@@ -1,4 +1,4 @@
-"""One of each thing that a plugin meets, with a default for everything that a test does not care about."""
+"""Builders of everything that a plugin is given, with a default for whatever a test does not care about."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EVENT_TS = NOW - 1_000_000_000
 STRATEGY = "strategy-under-test"
 """Whose decisions, contexts and intents these are."""
 OTHER_STRATEGY = "another-strategy"
-"""Whose orders work beside them."""
+"""Whose open orders are beside them."""
 Number = Decimal | int | str
 
 
@@ -59,8 +59,8 @@ def signal(symbol: str = SYMBOL, event_ts: int = EVENT_TS, **columns: float) -> 
     return signal_type(tuple(columns))(symbol, event_ts, **columns)
 
 
-class FixedBooks(AccountView):
-    """Books whose account never changes."""
+class FixedAccount(AccountView):
+    """An account that never changes."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -82,7 +82,7 @@ def context(
     now: int = NOW,
     strategy_id: str = STRATEGY,
 ) -> Context:
-    """What a strategy sees besides its signal: a price, a position, and an account with `cash` and nothing else.
+    """The context of a strategy: a price, a position, and an account with `cash` and nothing else.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def context(
     (True, Decimal('2'))
     """
     funds = Decimal(cash)
-    made = Context(strategy_id, symbol, "test", FixedBooks(Account(cash=funds, equity=funds, buying_power=funds)))
+    made = Context(strategy_id, symbol, "test", FixedAccount(Account(cash=funds, equity=funds, buying_power=funds)))
     made.event_ts = event_ts
     made.now = now
     made.price = price
@@ -142,13 +142,13 @@ def risk_context(
     now: int = NOW,
     price_ts: int | None = None,
 ) -> RiskContext:
-    """What a rule may look at.
+    """The context of a risk rule.
 
     Parameters
     ----------
-    working, account_working : signed units that a market order of the strategy, and orders of all strategies, would
-        still add in the symbol; left out, the account's are the strategy's.
-    orders : working orders in the symbol besides these.
+    working, account_working : signed units that open market orders of the strategy, and of all strategies, would still
+        add in the symbol; left out, the account's are the strategy's.
+    orders : open orders in the symbol besides these.
     strategy_position : signed units; left out, the account's.
     buying_power, day_start_equity, day_low_equity : left out, `equity`.
     gross_exposure, strategy_exposure, open_orders : left out, as if there were no other symbol.
@@ -163,9 +163,11 @@ def risk_context(
     own_held = held if strategy_position is None else Decimal(strategy_position)
     own_working = Decimal(working)
     others_working = Decimal(0) if account_working is None else Decimal(account_working) - own_working
-    at_work = (*_market_order(STRATEGY, own_working), *_market_order(OTHER_STRATEGY, others_working), *orders)
-    gross = (abs(held) + sum(order.quantity for order in at_work)) * Decimal(price)
-    own = (abs(own_held) + sum(order.quantity for order in at_work if order.strategy_id == STRATEGY)) * Decimal(price)
+    open_in_symbol = (*_market_order(STRATEGY, own_working), *_market_order(OTHER_STRATEGY, others_working), *orders)
+    gross = (abs(held) + sum(order.quantity for order in open_in_symbol)) * Decimal(price)
+    own = (abs(own_held) + sum(order.quantity for order in open_in_symbol if order.strategy_id == STRATEGY)) * Decimal(
+        price
+    )
     funds = Decimal(equity)
     return RiskContext(
         now=now,
@@ -181,12 +183,12 @@ def risk_context(
         limits=limits or Limits(),
         allow_shorts=allow_shorts,
         last_order_at=last_order_at,
-        orders=at_work,
+        orders=open_in_symbol,
         day_start_equity=funds if day_start_equity is None else Decimal(day_start_equity),
         day_low_equity=funds if day_low_equity is None else Decimal(day_low_equity),
         gross_exposure=gross if gross_exposure is None else Decimal(gross_exposure),
         strategy_exposure=own if strategy_exposure is None else Decimal(strategy_exposure),
-        open_orders=len(at_work) if open_orders is None else open_orders,
+        open_orders=len(open_in_symbol) if open_orders is None else open_orders,
         orders_last_minute=orders_last_minute,
     )
 
@@ -200,7 +202,7 @@ def _market_order(strategy_id: str, units: Decimal) -> list[OpenOrder]:
 def intent(
     client_order_id: str = "tg-test-1", side: Side | str = Side.BUY, quantity: Number = 1, **fields: Any
 ) -> Intent:
-    """An order to be sent; `fields` are those of `Intent`."""
+    """An intent to be sent as an order; `fields` are those of `Intent`."""
     given = {
         "decision_hash": client_order_id,
         "account": "test",
@@ -215,7 +217,7 @@ def intent(
 def trade_batch(
     rows: Iterable[tuple[str, int, float, float]], symbols: SymbolTable | None = None, start: int = 0
 ) -> Batch:
-    """A batch of trades, one per row of (symbol, event_ts, price, size), at positions from `start` on.
+    """A batch of trades, one per row of (symbol, event_ts, price, size), at stream positions from `start` on.
 
     Examples
     --------

@@ -43,16 +43,16 @@ def random_rows(
 ) -> list[Row]:
     """Signal rows around a random walk, a second apart, the symbols in turn.
 
-    The columns are noise about the price and not indicators of it, so that a strategy meets every combination soon.
+    The columns are noise around the price, not indicators of it, so that a strategy soon meets every combination.
 
     Parameters
     ----------
     columns : of ``ta_signals``: what the rows carry.
-    seed : the same rows for the same number.
+    seed : the same seed gives the same rows.
     count : rows of each symbol.
     symbols : each with a walk of its own.
     price : where the walks begin, quote currency per unit.
-    volatility : standard deviation of a step and of the noise, as a share of the price; 0 for a market that stands still.
+    volatility : standard deviation of a step and of the noise, as a share of the price; 0 for a market that never moves.
     """
     walks: dict[str, tuple[list[float], list[list[float]]]] = {}
     for number, symbol in enumerate(symbols):
@@ -90,14 +90,14 @@ def _columns(close: Any, volatility: float, rng: np.random.Generator) -> dict[st
 
 
 def random_batch(seed: int, count: int = 600, *, symbols: Iterable[str] = SYMBOLS, late: bool = True) -> Batch:
-    """A stream of trades, quotes and 5-second bars as a source gives it, in one batch.
+    """A stream of trades, quotes and 5-second bars in one batch, as a source delivers it.
 
     Parameters
     ----------
-    seed : the same events for the same number.
-    count : trades and quotes, of all of `SYMBOLS` together; bars come on top, two per 5 seconds.
+    seed : the same seed gives the same events.
+    count : trades and quotes, of all of `SYMBOLS` together; bars come besides, two per 5 seconds.
     symbols : those of `SYMBOLS` whose events are kept.
-    late : whether some trades come out of order, up to 4 seconds late, and some twice.
+    late : whether some trades arrive out of order, up to 4 seconds late, and some twice.
     """
     kept = set(symbols)
     events = enumerate(_events(np.random.default_rng(seed), count, late))
@@ -109,7 +109,7 @@ Event = tuple[str, int, str, dict[str, float]]
 
 
 def _events(rng: np.random.Generator, count: int, late: bool) -> list[Event]:
-    """What happens, in stream order."""
+    """The events in stream order."""
     clock = EVENT_TS
     prices = dict.fromkeys(SYMBOLS, 100.0)
     events: list[Event] = []
@@ -201,7 +201,7 @@ def decisions(draw: st.DrawFn) -> Decision:
 
 @st.composite
 def open_orders(draw: st.DrawFn) -> OpenOrder:
-    """Hypothesis strategy: working orders of the strategy under test and of two others, on both sides, of every type."""
+    """Hypothesis strategy: open orders of the strategy under test and of two others, on both sides, of every type."""
     order_type = draw(st.sampled_from(OrderType))
     limit_price, stop_price = map(draw, PRICES_OF[order_type])
     return OpenOrder(
@@ -216,7 +216,7 @@ def open_orders(draw: st.DrawFn) -> OpenOrder:
 
 @st.composite
 def risk_contexts(draw: st.DrawFn) -> RiskContext:
-    """Hypothesis strategy: contexts with positions, working orders, little or much money, old and new prices."""
+    """Hypothesis strategy: contexts with positions, open orders, little or much money, old and new prices."""
     limits = st.builds(
         Limits,
         max_notional_per_trade=st.none() | _decimals("1", "1000000", 2),
@@ -249,17 +249,17 @@ def risk_contexts(draw: st.DrawFn) -> RiskContext:
 
 @st.composite
 def exits(draw: st.DrawFn) -> tuple[Decision, RiskContext]:
-    """Hypothesis strategy: decisions that only take off the book, each with a context in which they do."""
+    """Hypothesis strategy: decisions that only reduce a position, each with a context in which they do."""
     quantity = draw(UNITS)
     action = draw(st.sampled_from(Side))
     sign = 1 if action is Side.SELL else -1
     context = draw(risk_contexts())
-    leaving = [order for order in context.orders if order.side is action]
-    own_leaving = sum(order.quantity for order in leaving if order.strategy_id == STRATEGY)
+    reducing = [order for order in context.orders if order.side is action]
+    own_reducing = sum(order.quantity for order in reducing if order.strategy_id == STRATEGY)
     more = _decimals("0", "1000", 6)
     context = msgspec.structs.replace(
         context,
-        position=sign * (quantity + sum(order.quantity for order in leaving) + draw(more)),
-        strategy_position=sign * (quantity + own_leaving + draw(more)),
+        position=sign * (quantity + sum(order.quantity for order in reducing) + draw(more)),
+        strategy_position=sign * (quantity + own_reducing + draw(more)),
     )
     return decision(action, quantity), context

@@ -1,4 +1,4 @@
-"""What saved state may be made of."""
+"""Plain values: what saved state may be made of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def plain_copy(value: Any, place: str = "state") -> Any:
 
     Raises
     ------
-    TypeError : anything else, with its place; it would not come back from a file as it was.
+    TypeError : anything else, with its place: a file would not give it back as it was.
 
     Examples
     --------

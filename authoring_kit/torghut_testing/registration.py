@@ -1,4 +1,4 @@
-"""What a plugin module brings."""
+"""The plugins that a module registers."""
 
 from __future__ import annotations
 

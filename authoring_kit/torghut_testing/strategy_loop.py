@@ -22,8 +22,8 @@ class Row(NamedTuple):
 class Rehearsal:
     """Shows rows to a strategy and fills what it proposes.
 
-    Every decision is filled, whole, at the next row's price of its symbol, whatever its order type; there are no
-    rules and no fees, and the account stays as it is. `strategy` may be replaced between rows.
+    Every decision is filled whole, at the next row's price of its symbol, whatever its order type; there are no
+    rules and no fees, and the account never changes. `strategy` may be replaced between rows.
 
     Examples
     --------
@@ -44,13 +44,13 @@ class Rehearsal:
         self._working: dict[str, Decision] = {}
 
     def context(self, symbol: str) -> Context:
-        """What the strategy saw last of a symbol; changes with the next row."""
+        """The context that the strategy saw last for a symbol; changes with the next row."""
         if symbol not in self._contexts:
             self._contexts[symbol] = context(symbol=symbol)
         return self._contexts[symbol]
 
     def show(self, row: Row) -> Decision | None:
-        """Fill what is working in the row's symbol, show the row, and give what the strategy proposes."""
+        """Fill the open order of the row's symbol, show the row, and return what the strategy proposes."""
         signal, price = row
         seen = self.context(signal.symbol)
         order = self._working.pop(signal.symbol, None)
@@ -67,7 +67,7 @@ class Rehearsal:
         return proposed
 
     def run(self, rows: Iterable[Row]) -> list[Decision]:
-        """Show rows, one after the other; give all decisions."""
+        """Show rows one after the other, and return all decisions."""
         return [proposed for row in rows if (proposed := self.show(row)) is not None]
 
 

@@ -248,7 +248,7 @@ class Vague(Half):
         (Twice, "test_verdict_is_whole_and_never_enlarges"),
         (Insatiable, "test_what_was_shrunk_passes"),
         (Moody, "test_same_question_gets_same_answer"),
-        (Vague, "test_what_was_written_down_gives_the_verdict_again"),
+        (Vague, "test_recorded_inputs_give_the_verdict_again"),
         (Jailer, "test_exit_passes"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The checks, one suite per kind of plugin: subclass, state the facts, inherit the tests."""
+"""Conformance suites, one per kind of plugin: subclass, state the facts, inherit the tests."""
 
 from torghut_testing.conformance.broker import BrokerConformance
 from torghut_testing.conformance.risk_rule import RiskRuleConformance

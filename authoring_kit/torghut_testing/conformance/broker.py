@@ -1,4 +1,4 @@
-"""What every broker promises."""
+"""The conformance suite of a broker."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from torghut_testing.plain import plain_copy
 
 AnyBroker = TypeVar("AnyBroker", bound=Broker)
 PRICE = 100.0
-"""At which the market of a simulated broker trades, quote currency per unit."""
+"""Price of the trades that a simulated broker is shown, quote currency per unit."""
 PATIENCE = 5.0
-"""Seconds in which a real venue's broker has to hear of what happened."""
+"""Seconds within which a real venue's broker has to report what happened."""
 FAULTS: dict[str, type[VenueError]] = {
     "refused": OrderRefused,
     "throttled": Throttled,
@@ -54,21 +54,21 @@ FAULTS: dict[str, type[VenueError]] = {
     "nonsense": Unanswered,
     "lost": Unanswered,
 }
-"""What can go wrong with an order, and the error that it has to become. The venue takes ``lost``, and no other."""
+"""What can go wrong with an order, and the error to raise for it. Of these orders the venue takes only ``lost``."""
 
 
 class BrokerConformance(PluginConformance):
-    """Checks of a broker: idempotent orders, harmless cancels, news that adds up, errors that say what is known.
+    """Checks of a broker: idempotent orders, harmless cancels, reports that add up, errors that say what is known.
 
     A simulated broker is shown trades of ``BTC/USD`` at 100, and needs nothing more. For a real venue override `make` to
-    give a broker that is connected to a stand-in of the venue (see `connected`): an empty account and a market in
+    return a broker that is connected to a stand-in of the venue (see `connected`): an empty account and a market in
     `symbol` at about 100, where market orders fill. Until then the checks that need a venue are skipped.
 
     Attributes
     ----------
     broker : the class under test.
-    params : its parameters, where the defaults will not do.
-    symbol : what is traded.
+    params : its parameters where the defaults do not work.
+    symbol : the symbol that is traded.
     """
 
     broker: ClassVar[type[Broker]]
@@ -80,26 +80,26 @@ class BrokerConformance(PluginConformance):
         return self.broker
 
     def connected(self, broker: AnyBroker, **secrets: str) -> AnyBroker:
-        """Connect a broker, for paper money, with these secrets by the names of their settings, and wait until it hears.
+        """Connect a broker to paper trading, with secrets by the names of their settings, and wait until it is ready.
 
         `close_brokers` closes it.
         """
         broker.connect(Connection(is_live=False, secret=lambda name: SecretStr(secrets[name])))
         self.__dict__.setdefault("_connected", []).append(broker)
-        assert _until(lambda: not broker.health()), f"not clean within {PATIENCE} s: {broker.health()}"
+        assert _until(lambda: not broker.health()), f"not ready within {PATIENCE} s: {broker.health()}"
         return broker
 
     def close_brokers(self) -> None:
-        """Close what `connected` gave; best before the stand-in goes, and done after each check in any case."""
+        """Close the brokers of `connected`; best before the stand-in ends, and done after each check in any case."""
         for broker in self.__dict__.pop("_connected", []):
             broker.close()
 
     def teardown_method(self) -> None:
-        """What pytest calls after each check."""
+        """Called by pytest after each check."""
         self.close_brokers()
 
     def settle(self, broker: Broker) -> None:
-        """Let the venue act on what it was asked. A stand-in that acts by itself needs nothing here."""
+        """Let the venue act on what it was sent. A stand-in that acts by itself needs nothing here."""
         if not broker.capabilities.simulated:
             return
         if not hasattr(self, "_symbols"):
@@ -110,129 +110,134 @@ class BrokerConformance(PluginConformance):
         broker.advance(trade_batch(rows, self._symbols, first), first, self._position)
 
     def faults(self) -> Mapping[str, Callable[[], object]]:
-        """How to make the next order at the stand-in go wrong, by the names in `FAULTS`; what is left out is not checked."""
+        """How to make the next order at the stand-in fail, by the names in `FAULTS`; those left out are not checked."""
         return {}
 
     # Terms.
 
     def test_capabilities_are_stated(self) -> None:
-        """The kernel knows what it may ask for, and a market order for the day or until canceled is among it."""
+        """The capabilities are stated, and include market orders for the day or good till canceled."""
         capabilities = self.broker.capabilities
-        assert isinstance(capabilities, Capabilities)
-        assert OrderType.MARKET in capabilities.order_types
-        assert capabilities.times_in_force & {TimeInForce.DAY, TimeInForce.GTC}
+        assert isinstance(capabilities, Capabilities), "state `capabilities`, a `torghut_core.Capabilities`"
+        assert OrderType.MARKET in capabilities.order_types, "market orders are not among `order_types`"
+        lasting = capabilities.times_in_force & {TimeInForce.DAY, TimeInForce.GTC}
+        assert lasting, "neither DAY nor GTC is among `times_in_force`"
 
     def test_objection_knows_the_capabilities(self) -> None:
-        """What the capabilities leave out is objected to, and the same order gets the same answer every time."""
+        """It objects to what the capabilities leave out, and gives the same answer to the same order every time."""
         broker: Broker = super().make()
         able = broker.capabilities
         for order_type in OrderType:
             for time_in_force in TimeInForce:
+                terms = f"{order_type} {time_in_force}"
                 asked = decision(order_type=order_type, time_in_force=time_in_force, symbol=self.symbol)
                 objection = broker.objection(asked)
-                assert broker.objection(asked) == objection
+                assert broker.objection(asked) == objection, f"two answers to the same order ({terms})"
                 if order_type not in able.order_types or time_in_force not in able.times_in_force:
-                    assert objection
+                    assert objection, f"no objection to {terms}, which the capabilities leave out"
 
     # Orders.
 
     def test_new_account_is_flat(self) -> None:
-        """Nothing is held, nothing works, nothing is reported, and the account is in finite money."""
+        """A new account has no position, no open order and no update, and its amounts are finite."""
         broker = self._open()
-        assert not any(position.quantity for position in broker.positions().values())
-        assert not broker.orders()
-        assert list(broker.updates()) == []
+        assert not any(position.quantity for position in broker.positions().values()), "a new account has a position"
+        assert not broker.orders(), "a new account has an open order"
+        assert list(broker.updates()) == [], "a new account has an update"
         account = broker.account()
-        assert isinstance(account, Account)
-        assert all(amount.is_finite() for amount in (account.cash, account.equity, account.buying_power))
+        assert isinstance(account, Account), "`account` returned no `Account`"
+        amounts = (account.cash, account.equity, account.buying_power)
+        assert all(amount.is_finite() for amount in amounts), "cash, equity or buying power is not finite"
 
     def test_order_is_filled_and_reported(self) -> None:
-        """A market order comes to its fills by legal reports; they make the position; each report comes once."""
+        """A market order is filled by legal reports that add up to the position, and each report comes once."""
         broker = self._open()
         book = Book(broker)
         book.submit(self._order())
         self.settle(broker)
-        reports = book.news(OrderState.FILLED)
-        assert {report.client_order_id for report in reports} == {"tg-test-1"}
-        assert book.orders["tg-test-1"].state is OrderState.FILLED
-        assert _bought(reports) == broker.positions()[self.symbol].quantity == Decimal(2)
-        assert not broker.orders()
-        assert book.news() == []
+        reports = book.receive(OrderState.FILLED)
+        ids = {report.client_order_id for report in reports}
+        assert ids == {"tg-test-1"}, "a report has another client_order_id than the order"
+        assert book.orders["tg-test-1"].state is OrderState.FILLED, "the market order was not filled"
+        held = broker.positions()[self.symbol].quantity
+        assert _bought(reports) == held == Decimal(2), "fills and position do not add up to the order's quantity"
+        assert not broker.orders(), "a filled order is still open"
+        assert book.receive() == [], "a report came twice"
 
     def test_fill_ids_are_unique(self) -> None:
-        """No two fills of one order share an id."""
+        """No two fills of an order have the same `fill_id`."""
         broker = self._open()
         book = Book(broker)
         book.submit(self._order())
         self.settle(broker)
-        fills = _fills(book.news(OrderState.FILLED))
-        assert len({(fill.client_order_id, fill.fill_id) for fill in fills}) == len(fills) > 0
+        fills = _fills(book.receive(OrderState.FILLED))
+        assert len({(fill.client_order_id, fill.fill_id) for fill in fills}) == len(fills) > 0, "a fill_id came twice"
 
     def test_same_order_twice_is_one_order(self) -> None:
-        """Sending again is harmless, while the order works and when it is done; a real venue may say `DuplicateOrder`."""
+        """Sending an order again is harmless, while it is open and when it is done; a real venue may raise `DuplicateOrder`."""
         broker = self._open()
         book = Book(broker)
         book.submit(self._order())
         book.submit(self._order())
-        assert len(broker.orders()) <= 1
+        assert len(broker.orders()) <= 1, "the same client_order_id made two open orders"
         self.settle(broker)
-        reports = book.news(OrderState.FILLED)
+        reports = book.receive(OrderState.FILLED)
         book.submit(self._order())
         self.settle(broker)
-        reports += book.news()
-        assert _bought(reports) == broker.positions()[self.symbol].quantity == Decimal(2)
+        reports += book.receive()
+        held = broker.positions()[self.symbol].quantity
+        assert _bought(reports) == held == Decimal(2), "the same client_order_id was filled twice"
 
     def test_cancel_of_unknown_order_changes_nothing(self) -> None:
-        """Canceling what the venue never heard of is harmless."""
+        """Canceling an order that the venue does not know is harmless."""
         broker = self._open()
-        broker.cancel("tg-nobody")
+        broker.cancel("tg-unknown")
         self.settle(broker)
-        assert list(broker.updates()) == []
-        assert not broker.orders()
+        assert list(broker.updates()) == [], "canceling an unknown order gave an update"
+        assert not broker.orders(), "canceling an unknown order made an open order"
 
     def test_cancel_of_filled_order_changes_nothing(self) -> None:
-        """Canceling too late is harmless."""
+        """Canceling an order that is filled is harmless."""
         broker = self._open()
         book = Book(broker)
         book.submit(self._order())
         self.settle(broker)
-        book.news(OrderState.FILLED)
+        book.receive(OrderState.FILLED)
         broker.cancel("tg-test-1")
         self.settle(broker)
-        assert broker.positions()[self.symbol].quantity == Decimal(2)
+        assert broker.positions()[self.symbol].quantity == Decimal(2), "canceling a filled order changed the position"
 
     def test_canceled_order_is_not_filled(self) -> None:
-        """A limit order away from the market works until it is canceled, and then is gone."""
-        broker, book = self._working()
+        """A limit order away from the market is open until it is canceled."""
+        broker, book = self._open_order()
         broker.cancel("tg-test-1")
         self.settle(broker)
-        reports = book.news(OrderState.CANCELED)
-        assert [report.event for report in reports][-1] is OrderEvent.CANCELED
-        assert not _fills(reports)
-        assert not broker.orders()
+        reports = book.receive(OrderState.CANCELED)
+        assert [report.event for report in reports][-1] is OrderEvent.CANCELED, "the last report is not `canceled`"
+        assert not _fills(reports), "a canceled order was filled"
+        assert not broker.orders(), "a canceled order is still open"
 
     def test_changed_order_keeps_its_id(self) -> None:
-        """A changed limit is reported, and shown, under the client order id that the order has had all along."""
+        """A replaced limit price is reported, and shown, under the `client_order_id` that the order has had all along."""
         if not self.broker.capabilities.replace:
-            pytest.skip("the broker changes no orders")
-        broker, book = self._working()
+            pytest.skip("the broker replaces no orders")
+        broker, book = self._open_order()
         try:
             broker.replace("tg-test-1", limit_price=Decimal(2))
         except NotImplementedError:
-            pytest.skip("the broker changes no orders")
+            pytest.skip("the broker replaces no orders")
         self.settle(broker)
-        book.news(OrderState.REPLACED)
-        assert book.orders["tg-test-1"].intent.limit_price == Decimal(2)
-        assert [(order.intent.client_order_id, order.intent.limit_price) for order in broker.orders()] == [
-            ("tg-test-1", Decimal(2))
-        ]
+        book.receive(OrderState.REPLACED)
+        assert book.orders["tg-test-1"].intent.limit_price == Decimal(2), "the new limit price was not reported"
+        shown = [(order.intent.client_order_id, order.intent.limit_price) for order in broker.orders()]
+        assert shown == [("tg-test-1", Decimal(2))], "`orders` does not show the replaced order under its id"
         broker.cancel("tg-test-1")
         self.settle(broker)
-        book.news(OrderState.CANCELED)
-        assert not broker.orders()
+        book.receive(OrderState.CANCELED)
+        assert not broker.orders(), "a canceled order is still open"
 
     def test_saved_state_carries_on(self) -> None:
-        """A broker that saves state has its books back from it."""
+        """A broker that loads saved state has the same positions, account and orders."""
         broker = self._open()
         if not broker.save_state():
             pytest.skip("the broker saves no state")
@@ -241,47 +246,47 @@ class BrokerConformance(PluginConformance):
         broker.updates()
         successor = self._open()
         successor.load_state(plain_copy(broker.save_state()), broker.state_version)
-        assert successor.positions() == broker.positions()
-        assert successor.account() == broker.account()
-        assert list(successor.orders()) == list(broker.orders())
+        assert successor.positions() == broker.positions(), "positions were lost in the saved state"
+        assert successor.account() == broker.account(), "the account was lost in the saved state"
+        assert list(successor.orders()) == list(broker.orders()), "open orders were lost in the saved state"
 
     # A real venue.
 
-    def test_news_comes_by_itself(self) -> None:
-        """Once health is clean a fill is told without being asked for."""
+    def test_updates_are_pushed(self) -> None:
+        """Once `health` is clean, `updates` has a fill without a look-up of the order."""
         broker = self._open()
         if broker.capabilities.simulated:
             pytest.skip("a simulated broker is its own venue")
-        assert _until(lambda: not broker.health()), broker.health()
+        assert _until(lambda: not broker.health()), f"not ready within {PATIENCE} s: {broker.health()}"
         broker.submit(self._order())
         self.settle(broker)
-        heard: list[Report | OrderStatus] = []
+        received: list[Report | OrderStatus] = []
 
-        def is_told() -> bool:
-            heard.extend(broker.updates())
-            return any(isinstance(told, OrderStatus) and told.order.state is OrderState.FILLED for told in heard)
+        def is_reported() -> bool:
+            received.extend(broker.updates())
+            return any(isinstance(each, OrderStatus) and each.order.state is OrderState.FILLED for each in received)
 
-        assert _until(is_told), heard
+        assert _until(is_reported), f"no update of the fill within {PATIENCE} s; received: {received}"
 
     def test_order_is_found_by_its_id(self) -> None:
-        """An order is found while it works and when it is done; one that never was is not."""
-        broker, book = self._working()
+        """`find` returns an order while it is open and when it is done, and None for an unknown id."""
+        broker, book = self._open_order()
         if broker.capabilities.simulated:
-            pytest.skip("a simulated broker is never asked")
-        assert broker.find("tg-nobody") is None
+            pytest.skip("orders of a simulated broker are never looked up")
+        assert broker.find("tg-unknown") is None, "`find` returned an order for an unknown id"
         found = broker.find("tg-test-1")
-        assert found is not None
-        assert not is_done(found.order.state)
+        assert found is not None, "`find` did not return an open order"
+        assert not is_done(found.order.state), f"`find` returned an open order as {found.order.state}"
         broker.cancel("tg-test-1")
         self.settle(broker)
-        book.news(OrderState.CANCELED)
+        book.receive(OrderState.CANCELED)
         found = broker.find("tg-test-1")
-        assert found is not None
-        assert found.order.state is OrderState.CANCELED
+        assert found is not None, "`find` did not return a canceled order"
+        assert found.order.state is OrderState.CANCELED, f"`find` returned a canceled order as {found.order.state}"
 
     @pytest.mark.parametrize("name", FAULTS)
     def test_fault_becomes_its_error(self, name: str) -> None:
-        """Each failure is told for what it is, and only what the venue took can be found; then a new try goes well."""
+        """Each failure raises its own error, only an order that the venue took can be found, and a retry succeeds."""
         inject = self.faults().get(name)
         if inject is None:
             pytest.skip(f"no fault {name!r} is given")
@@ -289,15 +294,18 @@ class BrokerConformance(PluginConformance):
         inject()
         with pytest.raises(FAULTS[name]) as caught:
             broker.submit(self._order())
-        assert type(caught.value) is FAULTS[name]
+        assert type(caught.value) is FAULTS[name], f"raised {type(caught.value).__name__}, not {FAULTS[name].__name__}"
         if name == "unreachable":
             return  # and stays so, as far as this suite knows
-        assert (broker.find("tg-test-1") is not None) is (name == "lost")
+        is_found = broker.find("tg-test-1") is not None
+        assert is_found is (name == "lost"), (
+            f"after {name!r}, `find` {'finds' if is_found else 'does not find'} the order"
+        )
         book = Book(broker)
         book.submit(self._order())
         self.settle(broker)
-        book.news(OrderState.FILLED)
-        assert broker.positions()[self.symbol].quantity == Decimal(2)
+        book.receive(OrderState.FILLED)
+        assert broker.positions()[self.symbol].quantity == Decimal(2), "the retry was not filled once"
 
     def _open(self) -> Broker:
         if not self.broker.capabilities.simulated and type(self).make is PluginConformance.make:
@@ -313,25 +321,26 @@ class BrokerConformance(PluginConformance):
                 break
         return intent("tg-test-1", Side.BUY, 2, symbol=self.symbol, time_in_force=time_in_force, **fields)
 
-    def _working(self) -> tuple[Broker, Book]:
-        """A broker with a limit order that is too low to be filled."""
+    def _open_order(self) -> tuple[Broker, Book]:
+        """A broker with an open limit order that is too low to be filled."""
         if OrderType.LIMIT not in self.broker.capabilities.order_types:
             pytest.skip("the broker takes no limit orders")
         broker = self._open()
         book = Book(broker)
         book.submit(self._order(order_type=OrderType.LIMIT, limit_price=Decimal(1)))
         self.settle(broker)
-        assert not _fills(book.news())
-        assert [order.intent.client_order_id for order in broker.orders()] == ["tg-test-1"]
+        assert not _fills(book.receive()), "a limit order far below the market was filled"
+        shown = [order.intent.client_order_id for order in broker.orders()]
+        assert shown == ["tg-test-1"], "`orders` does not show the open order"
         return broker, book
 
 
 class Book:
-    """The orders that a check sent, brought up to date as the kernel does it: by reports, statuses and asking.
+    """The orders that a check sent, updated as the kernel does it: by reports, by statuses, and by look-ups.
 
     Attributes
     ----------
-    orders : as far as is known, by client order id.
+    orders : as far as is known, by `client_order_id`.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -344,37 +353,37 @@ class Book:
         with suppress(DuplicateOrder):
             self._broker.submit(order)
 
-    def news(self, state: OrderState | None = None) -> list[Report]:
-        """What is new: all that a simulated broker has, or what a real one tells until each order came to `state`."""
-        reports = self._take()
+    def receive(self, state: OrderState | None = None) -> list[Report]:
+        """New reports: all that a simulated broker has, or those of a real one until each order is in `state`."""
+        reports = self._poll()
 
         def is_there() -> bool:
-            reports.extend(self._take())
+            reports.extend(self._poll())
             return all(order.state is state for order in self.orders.values())
 
         if not self._broker.capabilities.simulated and state is not None:
             _until(is_there)
         return reports
 
-    def _take(self) -> list[Report]:
-        told = list(self._broker.updates())
+    def _poll(self) -> list[Report]:
+        updates = list(self._broker.updates())
         if not self._broker.capabilities.simulated:
-            told += filter(None, map(self._broker.find, self.orders))
-        return [report for news in told for report in self._apply(news)]
+            updates += filter(None, map(self._broker.find, self.orders))
+        return [report for update in updates for report in self._apply(update)]
 
-    def _apply(self, news: Report | OrderStatus) -> list[Report]:
-        if isinstance(news, Report):
-            reports, order = [news], self.orders[news.client_order_id]
+    def _apply(self, update: Report | OrderStatus) -> list[Report]:
+        if isinstance(update, Report):
+            reports, order = [update], self.orders[update.client_order_id]
         else:
-            order = self.orders[news.order.intent.client_order_id]
-            reports = reports_of(order, news)
+            order = self.orders[update.order.intent.client_order_id]
+            reports = reports_of(order, update)
         for report in reports:
             apply_report(order, report)
         return reports
 
 
 def _until(is_so: Callable[[], object]) -> bool:
-    """Whether something comes to be so in time."""
+    """Whether `is_so` becomes true within `PATIENCE` seconds."""
     give_up = time.monotonic() + PATIENCE
     while not is_so():
         if time.monotonic() > give_up:

@@ -1,4 +1,4 @@
-"""What every kind of plugin promises."""
+"""The conformance suite that every kind of plugin shares."""
 
 from __future__ import annotations
 
@@ -34,29 +34,31 @@ class PluginConformance:
 
     def test_class_says_what_it_does(self) -> None:
         """The class has a docstring of its own."""
-        assert (vars(self.subject).get("__doc__") or "").strip(), f"{self.subject.__name__} has no docstring"
+        assert (vars(self.subject).get("__doc__") or "").strip(), (
+            f"{self.subject.__name__} has no docstring (say what it does)"
+        )
 
     def test_parameters_have_help(self) -> None:
-        """Every parameter says its unit and meaning."""
+        """Every parameter has a help text that says its meaning and unit."""
         fields = self.subject.Params.model_fields
-        silent = [name for name, field in fields.items() if not field.description]
-        assert not silent, f"parameters without help: {silent} (use torghut_core.param)"
+        without = [name for name, field in fields.items() if not field.description]
+        assert not without, f"parameters without help: {without} (use `torghut_core.param(..., help=...)`)"
 
     def test_parameters_have_a_json_schema(self) -> None:
         """The parameters can be published for editors and CI."""
         json.dumps(self.subject.Params.model_json_schema())
 
     def test_unknown_parameter_is_refused(self) -> None:
-        """A misspelt parameter is an error and not silence."""
+        """A misspelt parameter is an error, not ignored."""
         with pytest.raises(pydantic.ValidationError):
             self.subject.Params(**{**self.params, "no_such_parameter": 1})
 
     def test_new_state_is_plain(self) -> None:
-        """What a new instance saves consists of plain values."""
+        """The state that a new instance saves consists of plain values."""
         plain_copy(self.make().save_state())
 
     def test_state_of_a_later_version_is_refused(self) -> None:
-        """State that the class does not know is an error and not a guess."""
+        """State of an unknown version is refused with a `ValueError`, not guessed at."""
         plugin = self.make()
         with pytest.raises(ValueError, match=r"\S"):
             plugin.load_state(plugin.save_state(), plugin.state_version + 1)

@@ -1,4 +1,4 @@
-"""What every sink promises that can be seen without its bus."""
+"""The conformance suite of a sink, as far as it can be checked without its bus."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torghut_testing.conformance.plugin import PluginConformance
 
 
 class SinkConformance(PluginConformance):
-    """Checks of a sink that is not connected. What it does with its bus is for its own tests.
+    """Checks of a sink that is not connected. How it uses its bus is for its own tests.
 
     Attributes
     ----------
@@ -24,14 +24,14 @@ class SinkConformance(PluginConformance):
         return self.sink
 
     def test_it_can_be_made_and_closed_without_a_bus(self) -> None:
-        """A catalog can be checked where the bus cannot be reached."""
+        """Making and closing it needs no bus, so that a catalog can be validated anywhere."""
         sink = self.make()
         sink.close()
         sink.close()
 
     def test_metrics_are_numbers(self) -> None:
-        """What it counts can be shown, and counters say so in their names."""
+        """Metrics have lower-case names, and a number or a number for each label value."""
         for name, value in self.make().metrics().items():
             numbers = [value] if isinstance(value, (int, float)) else list(value.values())
-            assert name == name.lower()
-            assert all(isinstance(number, (int, float)) for number in numbers), name
+            assert name == name.lower(), f"metric {name!r} is not in lower case"
+            assert all(isinstance(number, (int, float)) for number in numbers), f"metric {name!r} is not a number"

@@ -1,4 +1,4 @@
-"""What every source of events promises."""
+"""The conformance suites of a source: of recorded data, and of a live feed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torghut_testing.plain import plain_copy
 
 
 class SourceConformance(PluginConformance):
-    """Checks of a source that comes to an end. For one that does not, override `make` to give one on recorded data.
+    """Checks of a source that ends. For one that does not, override `make` to return one on recorded data.
 
     Attributes
     ----------
     source : the class under test.
-    params : its parameters, where the defaults will not do.
+    params : its parameters where the defaults do not work.
     """
 
     source: ClassVar[type[Source]]
@@ -31,33 +31,36 @@ class SourceConformance(PluginConformance):
 
     @pytest.mark.parametrize("size", [1, 7, 1_000])
     def test_positions_follow_each_other(self, size: int) -> None:
-        """Batches join without a gap, hold at most `size` events, and their time never falls."""
+        """Batches follow each other without a gap, hold at most `size` events, and their time never falls."""
         batches = _read(self.make(), size)
-        assert batches, "the source gave nothing: give it something to read in `params`"
-        assert [batch.start for batch in batches] == [0, *(batch.stop for batch in batches[:-1])]
-        assert all(0 < len(batch) <= size for batch in batches)
-        assert (np.diff(np.concatenate([batch.now for batch in batches])) >= 0).all()
-        assert len({id(batch.symbols) for batch in batches}) == 1
+        assert batches, "the source delivered nothing (give it something to read in `params`)"
+        starts, stops = [batch.start for batch in batches], [0, *(batch.stop for batch in batches[:-1])]
+        assert starts == stops, "a batch does not start where the one before it stops"
+        assert all(0 < len(batch) <= size for batch in batches), f"a batch is empty, or larger than {size} events"
+        now = np.concatenate([batch.now for batch in batches])
+        assert (np.diff(now) >= 0).all(), "`now` falls: it is the largest time known so far"
+        assert len({id(batch.symbols) for batch in batches}) == 1, "the batches have different symbol tables"
         for batch in batches:
             for table in (batch.trades, batch.quotes, batch.bars):
-                assert (np.diff(table.at) > 0).all()
-                assert ((table.at >= batch.start) & (table.at < batch.stop)).all()
+                assert (np.diff(table.at) > 0).all(), "`at` does not rise within a table"
+                inside = (table.at >= batch.start) & (table.at < batch.stop)
+                assert inside.all(), "`at` is outside of the batch's start and stop"
 
     @pytest.mark.parametrize("size", [1, 7])
     def test_batch_size_changes_nothing(self, size: int) -> None:
-        """The events are the same, however many are taken at a time."""
+        """The events are the same, whatever the batch size."""
         _assert_same(_events(_read(self.make(), size)), _events(_read(self.make(), 1_000)))
 
     def test_total_is_kept(self) -> None:
-        """A source that says how much is to come gives that much."""
+        """A source that states its total delivers that many events."""
         source = self.make()
         total = source.total
         if total is None:
-            pytest.skip("the source does not say how many events are to come")
+            pytest.skip("the source states no total")
         assert sum(len(batch) for batch in _read(source, 1_000)) == total
 
     def test_source_resumes_at_its_cursor(self) -> None:
-        """A new instance that seeks a cursor goes on after the batch at which it was taken."""
+        """A new instance that seeks a cursor resumes after the batch at which the cursor was taken."""
         size = 7
         batches, cursors = asyncio.run(_collect(self.make(), size))
         if not cursors[0]:
@@ -71,7 +74,7 @@ class SourceConformance(PluginConformance):
 
 
 class LiveSourceConformance(PluginConformance):
-    """Checks of a source that reaches out and has no end. What it does with its venue is for its own tests.
+    """Checks of a source of a live feed, which never ends. How it talks to its venue is for its own tests.
 
     Attributes
     ----------
@@ -86,23 +89,23 @@ class LiveSourceConformance(PluginConformance):
         return self.source
 
     def test_it_can_be_made_and_closed_without_a_connection(self) -> None:
-        """A catalog can be checked where the venue cannot be reached."""
+        """Making and closing it needs no connection, so that a catalog can be validated anywhere."""
         source = self.make()
         source.close()
         source.close()
 
     def test_it_is_not_ready_before_it_is_connected(self) -> None:
-        """Nobody trades on a source that has not said yet that it makes progress."""
+        """Before it is connected `gates` says that it is not ready, and why, so that nothing trades on it."""
         closed = [gate for gate in self.make().gates().values() if gate is not None]
-        assert closed
-        assert all(gate.reason and gate.error_class for gate in closed)
+        assert closed, "`gates` of a source that is not connected says that all is well"
+        assert all(gate.reason and gate.error_class for gate in closed), "a closed gate has no reason or error class"
 
     def test_metrics_are_numbers(self) -> None:
-        """What it counts can be shown."""
+        """Metrics have lower-case names, and a number or a number for each label value."""
         for name, value in self.make().metrics().items():
             numbers = [value] if isinstance(value, (int, float)) else list(value.values())
-            assert name == name.lower()
-            assert all(isinstance(number, (int, float)) for number in numbers), name
+            assert name == name.lower(), f"metric {name!r} is not in lower case"
+            assert all(isinstance(number, (int, float)) for number in numbers), f"metric {name!r} is not a number"
 
 
 async def _collect(source: Source, size: int) -> tuple[list[Batch], list[dict[str, Any]]]:

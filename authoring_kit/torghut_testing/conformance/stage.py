@@ -1,4 +1,4 @@
-"""What every stage promises."""
+"""The conformance suite of a stage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torghut_testing.conformance.plugin import PluginConformance
 from torghut_testing.generators import SYMBOLS, random_batch
 from torghut_testing.plain import plain_copy
 
-if TYPE_CHECKING:  # loads the stage compiler, which a strategy's test has no use for
+if TYPE_CHECKING:  # importing it loads the stage compiler, which a strategy's test does not need
     from torghut_core.stages import Stage
 
 TABLES = ("trades", "quotes", "bars", "microbars", "signals")
@@ -28,7 +28,7 @@ class StageConformance(PluginConformance):
     Attributes
     ----------
     stage : the class under test.
-    params : its parameters, where the defaults will not do.
+    params : its parameters where the defaults do not work.
     """
 
     stage: ClassVar[type[Stage]]
@@ -39,13 +39,13 @@ class StageConformance(PluginConformance):
         return self.stage
 
     def batch(self, seed: int) -> Batch:
-        """The event stream; override it where the stage needs another."""
+        """The event stream; override it where the stage needs other events."""
         return random_batch(seed)
 
     @pytest.mark.parametrize("seed", range(3))
     @pytest.mark.parametrize("size", [1, 20, 97])
     def test_chunking_changes_nothing(self, seed: int, size: int) -> None:
-        """However the stream is cut, every output is the same, to the bit."""
+        """However the stream is cut into batches, every output is the same, to the bit."""
         whole = _collect([self.make().update(self.batch(seed))])
         stage = self.make()
         cut = _collect([stage.update(chunk) for chunk in _chunks(self.batch(seed), size)])
@@ -53,7 +53,7 @@ class StageConformance(PluginConformance):
 
     @pytest.mark.parametrize("seed", range(3))
     def test_saved_state_carries_on(self, seed: int) -> None:
-        """Handing over to a new instance in the middle changes no output."""
+        """A new instance that loads the saved state gives the output that the old one would have given."""
         whole = _collect([self.make().update(self.batch(seed))])
         stage, parts = self.make(), []
         for chunk in _chunks(self.batch(seed), 97):
@@ -65,7 +65,7 @@ class StageConformance(PluginConformance):
 
     @pytest.mark.parametrize("seed", range(3))
     def test_symbols_do_not_affect_each_other(self, seed: int) -> None:
-        """A symbol's rows hold the same values when its events come alone; what is still open may differ."""
+        """A symbol's rows have the same values when its events come alone; windows that are still open may differ."""
         together = self.make().update(random_batch(seed, late=False))
         for symbol in SYMBOLS:
             alone = self.make().update(random_batch(seed, symbols=[symbol], late=False))
@@ -78,13 +78,14 @@ class StageConformance(PluginConformance):
 
     @pytest.mark.parametrize("seed", range(3))
     def test_rows_are_in_order_and_in_the_batch(self, seed: int) -> None:
-        """A derived row carries a position of the batch that it came with, never falling."""
+        """`at` of derived rows never falls, and lies within the batch that they came with."""
         stage = self.make()
         for chunk in _chunks(self.batch(seed), 20):
             out = stage.update(chunk)
             for table in (out.microbars, out.signals):
-                assert (np.diff(table.at) >= 0).all()
-                assert ((table.at >= chunk.start) & (table.at < chunk.stop)).all()
+                assert (np.diff(table.at) >= 0).all(), "`at` of derived rows falls"
+                inside = (table.at >= chunk.start) & (table.at < chunk.stop)
+                assert inside.all(), "`at` of a derived row is outside of its batch"
 
 
 def _chunks(batch: Batch, size: int) -> Iterator[Batch]:
@@ -95,7 +96,7 @@ def _chunks(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def _collect(batches: list[Batch]) -> Derived:
-    """Every column of every table over all parts, and the counts. Numbers of series are a stage's own business."""
+    """Every column of every table over all parts, and the counts; not the numbers of series, which a stage may choose."""
     derived: Derived = {("", name): sum(getattr(batch, name) for batch in batches) for name in COUNTS}
     for table in TABLES:
         joined = type(getattr(batches[0], table)).concatenate([getattr(batch, table) for batch in batches])
@@ -111,7 +112,7 @@ def _assert_same(first: Derived, second: Derived) -> None:
 
 
 def _values(batch: Batch, table: str, symbol: str) -> dict[str, Any]:
-    """The columns of a symbol's rows, but for positions and the numbers of symbols and series."""
+    """The columns of a symbol's rows, without positions and the numbers of symbols and series."""
     rows = getattr(batch, table)
     mine = rows.take(rows.symbol == batch.symbols.find(symbol))
     columns = {*mine.INT_COLUMNS, *mine.FLOAT_COLUMNS} - {"at", "symbol", "series"}

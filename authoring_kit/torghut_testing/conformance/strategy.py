@@ -1,4 +1,4 @@
-"""What every strategy promises."""
+"""The conformance suite of a strategy."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class StrategyConformance(PluginConformance):
     Attributes
     ----------
     strategy : the class under test.
-    params : its parameters, where the defaults will not do.
-    decides : whether it decides at least once on `rows`; False for one that waits for something rare. Better is to
-        override `rows`: the checks say nothing about a strategy that never decides.
+    params : its parameters where the defaults do not work.
+    decides : whether it decides at least once on `rows`; False for one that waits for a rare event. Better override
+        `rows`: the checks prove nothing about a strategy that never decides.
 
     Examples
     --------
@@ -41,19 +41,20 @@ class StrategyConformance(PluginConformance):
         return self.strategy
 
     def rows(self, seed: int) -> list[Row]:
-        """What the strategy is shown; override it where noise does not move it."""
+        """The rows that the strategy is shown; override it where random noise leads to no decision."""
         return random_rows(self.strategy.columns, seed)
 
     def test_columns_exist(self) -> None:
         """The strategy asks for columns of ``ta_signals``, each once."""
         columns = self.strategy.columns
-        assert isinstance(columns, tuple)
-        assert not set(columns) - set(SIGNAL_COLUMNS)
-        assert len(set(columns)) == len(columns)
+        assert isinstance(columns, tuple), f"`columns` is a {type(columns).__name__}: make it a tuple of column names"
+        unknown = set(columns) - set(SIGNAL_COLUMNS)
+        assert not unknown, f"not columns of ta_signals: {sorted(unknown)} (there are {', '.join(SIGNAL_COLUMNS)})"
+        assert len(set(columns)) == len(columns), "a column is listed twice"
 
     @pytest.mark.parametrize("seed", range(3))
     def test_decisions_are_sound(self, seed: int) -> None:
-        """A decision is on the row's symbol and time, for a positive number of units, and says why."""
+        """A decision has the row's symbol and time, positive quantity and prices, and a reason."""
         rehearsal = Rehearsal(self.make())
         decided = 0
         for row in self.rows(seed):
@@ -61,30 +62,32 @@ class StrategyConformance(PluginConformance):
             if decision is None:
                 continue
             decided += 1
-            assert isinstance(decision, Decision)
-            assert (decision.symbol, decision.event_ts) == (row.signal.symbol, row.signal.event_ts)
-            assert decision.because.strip(), "a decision says why"
-            prices = decision.limit_price, decision.stop_price, decision.trail_price, decision.trail_pct
-            for number in (decision.quantity, *prices):
-                assert number is None or (isinstance(number, Decimal) and number.is_finite() and number > 0)
-        assert decided or not self.decides, "it never decided: override `rows`, or state `decides = False`"
+            assert isinstance(decision, Decision), f"`on_signal` returned {decision!r}: return a `Decision` or None"
+            made_on, shown = (decision.symbol, decision.event_ts), (row.signal.symbol, row.signal.event_ts)
+            assert made_on == shown, "the decision is not on the row's symbol and time"
+            assert decision.because.strip(), "the decision gives no reason (state `because`)"
+            for name in ("quantity", "limit_price", "stop_price", "trail_price", "trail_pct"):
+                value = getattr(decision, name)
+                is_sound = value is None or (isinstance(value, Decimal) and value.is_finite() and value > 0)
+                assert is_sound, f"{name} is {value!r}: give a Decimal above 0"
+        assert decided or not self.decides, "the strategy never decided (override `rows`, or state `decides = False`)"
 
     @pytest.mark.parametrize("price", [1e-6, 1.0, 1e7])
     @pytest.mark.parametrize("volatility", [0.0, 0.2])
     def test_extreme_markets_are_survived(self, price: float, volatility: float) -> None:
-        """Prices that stand still or jump, tiny or huge, raise nothing."""
+        """Prices that never move or jump, tiny or huge, raise nothing."""
         rows = random_rows(self.strategy.columns, seed=0, count=200, price=price, volatility=volatility)
         Rehearsal(self.make()).run(rows)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_same_rows_give_same_decisions(self, seed: int) -> None:
-        """Nothing but parameters and rows decides: no clock, no chance, nothing left from another instance."""
+        """Decisions depend on parameters and rows alone: no clock, no chance, nothing shared between instances."""
         first, second = (Rehearsal(self.make()).run(self.rows(seed)) for _ in range(2))
-        assert first == second
+        assert first == second, "two instances decide differently on the same rows (a clock, chance, or shared state?)"
 
     @pytest.mark.parametrize("seed", range(3))
     def test_saved_state_carries_on(self, seed: int) -> None:
-        """Handing over to a new instance, at any row, changes no decision."""
+        """A new instance that loads the saved state, at any row, decides as the old one would have."""
         rows = self.rows(seed)
         whole = Rehearsal(self.make()).run(rows)
         for cut in (1, len(rows) // 3, len(rows) // 2, len(rows) - 1):
@@ -93,13 +96,15 @@ class StrategyConformance(PluginConformance):
             old = rehearsal.strategy
             rehearsal.strategy = self.make()
             rehearsal.strategy.load_state(plain_copy(old.save_state()), old.state_version)
-            assert decisions + rehearsal.run(rows[cut:]) == whole
+            decisions += rehearsal.run(rows[cut:])
+            assert decisions == whole, f"after a hand-over at row {cut} it decides differently: is all state saved?"
 
     @pytest.mark.parametrize("seed", range(3))
     def test_symbols_do_not_affect_each_other(self, seed: int) -> None:
-        """What is decided on a symbol is the same when the strategy sees no other."""
+        """The decisions on a symbol are the same when the strategy is shown no other symbol."""
         rows = self.rows(seed)
         together = Rehearsal(self.make()).run(rows)
         for symbol in {row.signal.symbol for row in rows}:
             alone = Rehearsal(self.make()).run(row for row in rows if row.signal.symbol == symbol)
-            assert alone == [decision for decision in together if decision.symbol == symbol]
+            beside_others = [decision for decision in together if decision.symbol == symbol]
+            assert alone == beside_others, f"decisions on {symbol} depend on other symbols: keep state for each symbol"

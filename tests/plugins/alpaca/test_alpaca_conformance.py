@@ -82,7 +82,7 @@ def _fields(struct):
 @pytest.mark.parametrize(
     ("cls", "check", "arguments"),
     [
-        (Deaf, "test_news_comes_by_itself", ()),
+        (Deaf, "test_updates_are_pushed", ()),
         (Sure, "test_fault_becomes_its_error", ("lost",)),
         (Stubborn, "test_order_is_filled_and_reported", ()),
         (Stubborn, "test_same_order_twice_is_one_order", ()),
