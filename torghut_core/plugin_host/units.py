@@ -1,4 +1,4 @@
-"""Units: the distributions and plugin folders that bring plugins, each imported and replaced as a whole."""
+"""Units: the distributions and plugin folders that have plugins, each imported and replaced as a whole."""
 
 from __future__ import annotations
 
