@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from torghut_sources.alpaca import history
 from torghut_sources.alpaca.refusals import HANDSHAKES, REFUSALS, UNKNOWN
 from torghut_sources.alpaca.settings import AlpacaSettings
-from torghut_sources.alpaca.source import CONNECTION_LIMIT_MAX_S, LONGEST_TICK_S, LOOKED_AT, Alpaca
+from torghut_sources.alpaca.source import CONNECTION_LIMIT_MAX_S, LONGEST_TICK_S, LOOKED_UP, Alpaca
 from torghut_sources.bus import KafkaSink, KafkaSource, merger
 from torghut_sources.bus.kafka.link import HINTS, QUEUE_KB, error_class
 from torghut_sources.bus.kafka.writer import QUEUE
@@ -269,7 +269,7 @@ def test_numbers_in_the_text_are_the_code_s():
         assert f"`{command.__name__}` {port}" in prose(RUNBOOK)
     assert f"`TRADING_POLL_MS` ({PollSettings().trading_poll_ms})" in prose(SETUP)
     assert f"The default ({KafkaSource.Params().tick_ms} ms)" in prose(SETUP)
-    assert (LOOKED_AT, LONGEST_TICK_S) == (3, 60)
+    assert (LOOKED_UP, LONGEST_TICK_S) == (3, 60)
     assert "three symbols that were heard last" in prose(SETUP)
     assert f"`HEALTH_NOT_READY_KILL_AFTER_MS` ({Settings().health_not_ready_kill_after_ms};" in prose(RUNBOOK)
 

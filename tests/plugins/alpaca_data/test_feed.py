@@ -19,7 +19,7 @@ def test_feed_is_never_said_to_be_later_than_it_is(steps, later):
         now += passed
         ts = max(0, now - delay) * SECOND
         latest = max(latest, ts)
-        (clock.hear if is_heard else clock.learn)(ts, float(now))
+        (clock.receive if is_heard else clock.observe)(ts, float(now))
     now += later
     earliest, most = clock.at(float(now), WALL)
     assert earliest == most <= now * SECOND
@@ -30,37 +30,37 @@ def test_feed_is_never_said_to_be_later_than_it_is(steps, later):
 def test_time_of_day_counts_until_the_stream_tells_one():
     """Before the first event it is the time of day, which may be wrong by so much either way; what history tells is no time."""
     clock = FeedClock(5 * SECOND, AHEAD)
-    clock.learn(6 * SECOND, 1.0)
-    clock.fill(7 * SECOND, 1.0)
+    clock.observe(6 * SECOND, 1.0)
+    clock.complete(7 * SECOND, 1.0)
     assert clock.at(3.0, WALL) == (WALL - AHEAD, WALL + AHEAD)
-    clock.hear(8 * SECOND, 3.0)
+    clock.receive(8 * SECOND, 3.0)
     assert clock.at(5.5, WALL) == (10.5 * SECOND, 10.5 * SECOND)
 
 
 def test_what_is_filled_shows_that_it_is_later():
     """All before a time that was given out: the feed is that late at least, and what it said of the time goes on else."""
     clock = FeedClock(None, AHEAD)
-    clock.hear(10 * SECOND, 100.0)
-    clock.fill(12 * SECOND, 105.0)
-    assert (clock.whole, clock.at(105.0, WALL)[0]) == (12 * SECOND, 15 * SECOND)
-    clock.fill(11 * SECOND, 105.0)
-    assert clock.whole == 12 * SECOND
-    clock.fill(20 * SECOND, 106.0)
-    assert (clock.whole, clock.at(107.0, WALL)[0]) == (20 * SECOND, 21 * SECOND)
-    clock.hear(19 * SECOND, 200.0)
+    clock.receive(10 * SECOND, 100.0)
+    clock.complete(12 * SECOND, 105.0)
+    assert (clock.complete_until, clock.at(105.0, WALL)[0]) == (12 * SECOND, 15 * SECOND)
+    clock.complete(11 * SECOND, 105.0)
+    assert clock.complete_until == 12 * SECOND
+    clock.complete(20 * SECOND, 106.0)
+    assert (clock.complete_until, clock.at(107.0, WALL)[0]) == (20 * SECOND, 21 * SECOND)
+    clock.receive(19 * SECOND, 200.0)
     assert clock.at(107.0, WALL)[0] == 21 * SECOND
 
 
 def test_silence_has_a_time_once_the_past_is_known():
     """A feed that goes on after a start has none before its past was asked for; then time goes on from its last event."""
     clock = FeedClock(None, AHEAD)
-    clock.go_on(1.0)
+    clock.resume(1.0)
     assert clock.silent_at(2.0) is None
     clock = FeedClock(5 * SECOND, AHEAD)
     assert clock.silent_at(1.0) is None
-    clock.go_on(1.0)
+    clock.resume(1.0)
     assert (clock.silent_at(0.5), clock.silent_at(3.0)) == (5 * SECOND, 7 * SECOND)
-    clock.go_on(9.0)
+    clock.resume(9.0)
     assert clock.silent_at(3.0) == 7 * SECOND
 
 
@@ -68,8 +68,8 @@ def test_limit_follows_the_clock_that_is_furthest():
     """The time of day, an event, or an event and what passed since: each alone may be the latest."""
     clock = FeedClock(None, AHEAD)
     assert clock.limit(0.0, 50 * SECOND) == 60 * SECOND
-    clock.hear(60 * SECOND, 0.0)
+    clock.receive(60 * SECOND, 0.0)
     assert clock.limit(0.0, 50 * SECOND) == 70 * SECOND
     assert clock.limit(7.0, 50 * SECOND) == 77 * SECOND
-    clock.learn(90 * SECOND, 7.0)
+    clock.observe(90 * SECOND, 7.0)
     assert clock.limit(7.0, 50 * SECOND) == 100 * SECOND

@@ -70,7 +70,7 @@ def test_all_of_a_gap_is_given_out(tape, lost, lasts, behind, asks, late, fails)
             break
     assert gap.is_filled
     assert given_out >= {at for at in tape if lost <= at < back}
-    assert gap.whole <= T0 + max(back, *tape, 0)
+    assert gap.complete_until <= T0 + max(back, *tape, 0)
 
 
 def test_first_event_of_the_stream_is_the_end():
@@ -79,7 +79,7 @@ def test_first_event_of_the_stream_is_the_end():
     for certain in (20, 50, 500):
         assert gap.aim(T0 + 15, T0 + certain, FAR) == (T0, T0 + 15 + OVERLAP + 1)
     assert times(gap.take(events(trade(3), trade(14)))) == [3, 14]
-    assert gap.whole == T0 + 14
+    assert gap.complete_until == T0 + 14
     assert gap.aim(T0 + 15, T0 + 500, FAR)[0] == T0 + 14 - OVERLAP
 
 
@@ -91,7 +91,7 @@ def test_answer_that_goes_beyond_is_asked_again_up_to_there():
     assert gap.goes_beyond
     gap.answered()
     assert not gap.is_filled
-    assert gap.whole == T0 + 12
+    assert gap.complete_until == T0 + 12
     assert gap.aim(None, T0 + 12, FAR) == (T0 + 12 - OVERLAP, FAR + 1)
     assert not gap.goes_beyond
     assert times(gap.take(events(trade(11), trade(14), trade(15)))) == [11, 14, 15]

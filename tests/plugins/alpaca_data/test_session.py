@@ -99,7 +99,7 @@ def test_symbol_limit_is_used_up(limit, count, batch):
         rounds += 1
         assert rounds < 100
         if len(has | set(requests[0].symbols)) > limit:
-            made.limited(0.0)
+            made.too_many_symbols(0.0)
         else:
             has |= set(requests[0].symbols)
             made.subscribed(has, 0.0)
@@ -143,7 +143,7 @@ def test_only_a_stable_connection_ends_the_back_off():
         made.requests()
         made.subscribed({"A", "B"}, now)
         for second in range(lasts):
-            made.heard(now + second, is_data=True)
+            made.received(now + second, is_data=True)
         now += lasts
         made.lost(GONE, now)
         made.filled()
@@ -160,9 +160,9 @@ def test_unanswered_introduction_is_given_up(step):
     for call in calls[: step + 1]:
         call(0.0)
     assert made.deadline == 5
-    made.at(4.9)
+    made.check_clocks(4.9)
     assert made.has_socket
-    made.at(5.0)
+    made.check_clocks(5.0)
     assert made.state is State.WAITING
     assert made.problem.error_class == "timeout"
 
@@ -171,27 +171,27 @@ def test_half_open_connection_is_given_up():
     """Silence is asked to prove itself by a ping; without a pong in time the connection is given up."""
     made = live()
     assert made.deadline == 10
-    made.at(10.0)
+    made.check_clocks(10.0)
     assert [request.kind for request in made.requests()] == ["ping"]
-    made.at(19.9)
+    made.check_clocks(19.9)
     assert made.has_socket
-    made.at(20.0)
+    made.check_clocks(20.0)
     assert made.problem.error_class == "half-open"
 
 
 def test_mute_connection_is_given_up_though_it_answers():
     """Pongs without data are no data: after `stale_s` the connection is given up, and the gate tells before."""
     made = live()
-    made.heard(1.0, is_data=True)
+    made.received(1.0, is_data=True)
     made.admitted(1.0)
     assert made.gates(20.0)["freshness"] is None
     for now in (11.0, 21.0, 30.9):
-        made.at(now)
+        made.check_clocks(now)
         made.ponged(now)
     assert made.has_socket
     assert made.deadline == 31
     assert made.gates(31.1)["freshness"].error_class == "stale"
-    made.at(31.0)
+    made.check_clocks(31.0)
     assert made.problem.error_class == "mute"
     assert made.gates(31.0)["backfill"] is not None
 
@@ -200,16 +200,16 @@ def test_mute_connection_is_given_up_though_it_answers():
 def test_data_that_cannot_be_used_is_not_fresh(expects):
     """Frames that come keep the connection; the gate asks whether any of it was good, and tells why not."""
     made = live(expects=lambda: expects)
-    made.heard(1.0, is_data=True)
+    made.received(1.0, is_data=True)
     made.unusable("ahead of all clocks")
     gate = made.gates(1.0)["freshness"]
     assert (gate.reason, gate.error_class) == ("no data yet that can be used: ahead of all clocks", "unusable")
     made.admitted(2.0)
     assert made.gates(32.0)["freshness"] is None
     for now in (10.0, 20.0, 30.0, 32.0):
-        made.heard(now, is_data=True)
+        made.received(now, is_data=True)
         made.unusable("a price of null")
-        made.at(now)
+        made.check_clocks(now)
     assert made.has_socket
     assert made.gates(32.0)["freshness"] is None
     assert made.gates(32.1)["freshness"].reason == "no data for 30 s that can be used: a price of null"
@@ -224,7 +224,7 @@ def test_closed_market_may_be_silent():
     while made.has_socket:
         assert made.gates(now)["freshness"] is None
         now = made.deadline
-        made.at(now)
+        made.check_clocks(now)
         made.ponged(now)
         made.requests()
     assert 900 <= now <= 920
@@ -239,16 +239,16 @@ def test_silence_before_the_opening_bell_does_not_count(answers):
     now = 0.0
     while now < 300:
         now = made.deadline
-        made.at(now)
+        made.check_clocks(now)
         made.ponged(now)
         made.requests()
     is_open, opened = True, now
     while made.has_socket:
         now = made.deadline
         if answers and now >= opened + 25:
-            made.heard(now, is_data=True)
+            made.received(now, is_data=True)
             break
-        made.at(now)
+        made.check_clocks(now)
         made.ponged(now)
         made.requests()
     assert made.has_socket == answers
@@ -262,9 +262,9 @@ def test_own_pause_is_no_silence():
     made = live()
     made.pause(True, 5.0)
     assert made.deadline == NEVER
-    made.at(500.0)
+    made.check_clocks(500.0)
     made.pause(False, 500.0)
-    made.at(509.0)
+    made.check_clocks(509.0)
     assert made.has_socket
     assert made.requests() == []
 
@@ -299,8 +299,8 @@ def test_nothing_follows_a_stop():
     made.lost(Closed("keys", "auth"), 1.0, Policy.STOP)
     assert made.state is State.STOPPED
     assert made.deadline == NEVER
-    made.at(10**6)
-    made.wants(["C"], 10**6)
+    made.check_clocks(10**6)
+    made.want(["C"], 10**6)
     assert made.requests() == []
     assert made.gates(10**6)["auth"] == Closed("keys", "auth")
     with pytest.raises(RuntimeError, match="not possible"):
@@ -310,7 +310,7 @@ def test_nothing_follows_a_stop():
 def test_other_symbols_are_asked_for_on_the_same_connection():
     """What is gone is unsubscribed first, then what is new subscribed; the gate tells meanwhile."""
     made = live("A", "B")
-    made.wants(["B", "C"], 1.0)
+    made.want(["B", "C"], 1.0)
     assert made.gates(1.0)["subscription"] is not None
     assert [(request.kind, request.symbols) for request in made.requests()] == [("unsubscribe", ("A",))]
     made.subscribed({"B"}, 1.0)

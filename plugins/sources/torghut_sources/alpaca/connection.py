@@ -1,6 +1,6 @@
-"""The connection itself: what `session` decides, done with a socket of picows, and frames put into the inbox.
+"""The connection to the stream: does what `session` decides with a socket of picows, and puts frames into the inbox.
 
-All of it runs in one event loop. What the socket says is taken in its callbacks, at once; a task keeps the clocks.
+All of it runs in one event loop. The callbacks of the socket handle what arrives, at once; a task watches the deadlines.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from torghut_sources.alpaca.settings import AlpacaSettings
 
 CONTROL = (b"error", b"subscription")
-"""One of these is in every message of the connection's own that may come after the introduction."""
+"""One of these is in every control message that may come after the subscription was confirmed."""
 CONTROL_LETTER = b"r"
-"""It is in each of them and in no trade, quote or bar of JSON; to look for one byte is some twenty times as fast."""
+"""It is in each of them and in no trade, quote or bar of JSON; to search for one byte is some twenty times as fast."""
 LARGEST_FRAME = 16 * 2**20
 """Bytes of one frame."""
 
 log = logging.getLogger(__name__)
 _SILENT = logging.getLogger(f"{__name__}.frames")
-_SILENT.setLevel(logging.CRITICAL)  # at DEBUG picows writes down what is sent, the keys too
+_SILENT.setLevel(logging.CRITICAL)  # at DEBUG picows logs what is sent, the keys too
 
 
 class StreamConnection:
@@ -43,7 +43,7 @@ class StreamConnection:
 
     Parameters
     ----------
-    wanted : the symbols to subscribe, asked whenever `universe` has changed.
+    wanted : gives the symbols to subscribe, called whenever `universe` has changed.
     channels : what is subscribed of each.
     answer_s : how long the opening of a socket may take, seconds.
     clock : monotonic time, seconds; wall : the time of day, ns.
@@ -91,29 +91,29 @@ class StreamConnection:
         self._task.add_done_callback(lambda _: self.inbox.wake())
 
     def close(self) -> None:
-        """Say that it is enough; `is_over` from now on."""
+        """End the connection for good; `is_over` from now on."""
         self._is_closed = True
         self.session.stop(Closed("closed", "closed"))
         self._hang_up()
 
     async def end(self) -> None:
-        """Close, and wait until nothing of it runs any more."""
+        """Close, and wait until its tasks and its socket have ended."""
         transport = self._transport or self._hung_up
         self.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
         if transport is not None:
-            with contextlib.suppress(Exception):  # how it ended is of no interest any more
+            with contextlib.suppress(Exception):  # how it ended does not matter any more
                 await transport.wait_disconnected()
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come because it was closed.
+        """Whether nothing more will come, because it was closed.
 
         Raises
         ------
-        InputError : the venue has said no for good.
+        InputError : the venue has refused for good.
         """
         if self._is_closed:
             return True
@@ -123,8 +123,8 @@ class StreamConnection:
             raise InputError(f"alpaca: {self.session.problem.reason}")
         return False
 
-    def relieve(self) -> None:
-        """Frames were taken: read again where there is room."""
+    def resume_reading(self) -> None:
+        """Frames were taken from the inbox: read the socket again where there is room."""
         if not self.inbox.has_room:
             return
         if self._is_paused and self._transport is not None:
@@ -136,30 +136,30 @@ class StreamConnection:
             self._nudge.set()
 
     def miss(self, problem: Closed) -> None:
-        """Something was missed though the connection is there."""
+        """Data was missed while the connection is open: fill the gap from the history."""
         self.errors[problem.error_class] += 1
-        log.error("alpaca: %s; what was missed is asked of the history", problem.reason)
+        log.error("alpaca: %s; the history is asked for what was missed", problem.reason)
         self.session.gap()
         self.inbox.miss()
-        self.relieve()
+        self.resume_reading()
 
     def lose(self, problem: Closed, policy: Policy = Policy.RETRY) -> None:
-        """Give the connection up."""
+        """Give the connection up, and connect again as the policy says."""
         if self.session.has_socket:
             self.session.lost(problem, self._clock(), policy)
-            self._lost()
+            self._drop()
 
     async def pong(self) -> None:
-        """Ask for a pong, and wait for it: the connection was whole then. Waits for ever where there is none."""
+        """Ask for a pong and wait for it: it proves that nothing was lost before. Waits for ever where none comes."""
         self._pong.clear()
         self.session.probe(self._clock())
         self._send()
         await self._pong.wait()
 
-    # What the socket says.
+    # What the socket reports.
 
     def opened(self, transport: picows.WSTransport) -> None:
-        """It is open."""
+        """The socket is open."""
         if self._is_closed or self.session.state is not State.CONNECTING:
             transport.disconnect(graceful=False)
             return
@@ -168,7 +168,7 @@ class StreamConnection:
         self._nudge.set()
 
     def frame(self, transport: picows.WSTransport, payload: bytes) -> None:
-        """A whole message came."""
+        """A whole message arrived."""
         session = self.session
         if transport is not self._transport:
             return
@@ -181,7 +181,7 @@ class StreamConnection:
             if not session.has_socket:
                 return
         now = self._clock()
-        session.heard(now, is_data=is_data)
+        session.received(now, is_data=is_data)
         if is_data:
             self.inbox.put(payload, now)
             if not self._is_paused and self.inbox.is_full and session.is_subscribed:
@@ -192,18 +192,18 @@ class StreamConnection:
             self._nudge.set()
 
     def ponged(self, transport: picows.WSTransport) -> None:
-        """A pong came."""
+        """A pong arrived."""
         if transport is self._transport:
             self.session.ponged(self._clock())
             self._pong.set()
 
     def ended(self, transport: picows.WSTransport, reason: str) -> None:
-        """It is closed, or the venue wants it to be."""
+        """The socket is closed, or the venue asks to close it."""
         if transport is self._transport:
             self.lose(Closed(f"the connection ended ({reason})", "disconnected"))
 
     def _apply_control(self, message: Success | StreamError | Subscription) -> None:
-        """Take what the venue says of the connection."""
+        """Apply a control message: success, error or subscription."""
         session, now = self.session, self._clock()
         was_subscribed = session.is_subscribed
         if isinstance(message, Success):
@@ -219,32 +219,32 @@ class StreamConnection:
             if refusal.policy is Policy.IGNORE:
                 session.authenticated(now)
             elif refusal.policy is Policy.DEGRADE:
-                session.limited(now)
+                session.too_many_symbols(now)
             else:
                 self.lose(_closed(refusal, f"the venue says {message.code} {message.text}"), refusal.policy)
-        self._tell_refused()
+        self._log_refused()
         if session.is_subscribed and not was_subscribed:
             self.connects += 1
             if self.listening_since is None:
                 self.listening_since = self._wall()
             log.info("alpaca: %d symbols are subscribed", len(session.confirmed))
             if session.has_gap:
-                self.inbox.lose()  # what came while others were not subscribed yet is no end of it
+                self.inbox.lose()  # frames of before all symbols were subscribed do not end the gap
             self.inbox.wake()
         self._send()
 
-    def _tell_refused(self) -> None:
+    def _log_refused(self) -> None:
         refused = self.session.refused
         if refused - self._refused:
             some = ", ".join(sorted(refused)[:10])
-            log.error("alpaca: %d symbols are NOT sent by the venue: %s (%s)", len(refused), some, refusal_of(405).hint)
+            log.error("alpaca: the venue does NOT send %d symbols: %s (%s)", len(refused), some, refusal_of(405).hint)
         self._refused = refused
 
-    # What is done about it.
+    # The tasks.
 
     async def _run(self) -> None:
-        universe = asyncio.create_task(self._follow())
-        keep = asyncio.create_task(self._keep())
+        universe = asyncio.create_task(self._follow_universe())
+        keep = asyncio.create_task(self._keep_connected())
         try:
             await asyncio.wait([universe, keep], return_when=asyncio.FIRST_COMPLETED)
             for task in (universe, keep):
@@ -255,17 +255,18 @@ class StreamConnection:
             keep.cancel()
             await asyncio.wait([universe, keep])
 
-    async def _follow(self) -> None:
-        """Want what the universe wants."""
+    async def _follow_universe(self) -> None:
+        """Subscribe the symbols of the universe, whenever they change."""
         while True:
             wanted = self._wanted()
             if tuple(sorted(wanted)) != self.session.symbols:
-                self.session.wants(wanted, self._clock())
+                self.session.want(wanted, self._clock())
                 self._send()
                 self._nudge.set()
             await self._universe.changed()
 
-    async def _keep(self) -> None:
+    async def _keep_connected(self) -> None:
+        """Open a socket whenever the session allows it, and watch its deadlines."""
         session = self.session
         while session.state is not State.STOPPED:
             wait = session.deadline - self._clock()
@@ -278,9 +279,9 @@ class StreamConnection:
                 self._send()
                 await self._nudged(session.deadline - self._clock())
                 if session.has_socket and self._clock() >= session.deadline:
-                    session.at(self._clock())
+                    session.check_clocks(self._clock())
                     if not session.has_socket:
-                        self._lost()
+                        self._drop()
 
     async def _nudged(self, seconds: float) -> None:
         try:
@@ -314,7 +315,7 @@ class StreamConnection:
             self.lose(Closed(f"no connection to {url}: {type(error).__name__}: {error}", "connect"))
 
     def _send(self) -> None:
-        """Send what the session asks for."""
+        """Send the requests of the session."""
         requests = self.session.requests()
         transport = self._transport
         if transport is None:
@@ -331,8 +332,8 @@ class StreamConnection:
                 for encoded in encode(request.symbols, self._channels, size):
                     transport.send(kind, encoded)
 
-    def _lost(self) -> None:
-        """The session has given the connection up."""
+    def _drop(self) -> None:
+        """Log why the session gave the connection up, and close the socket."""
         problem = self.session.problem
         self.losses += 1
         self.errors[problem.error_class] += 1
@@ -355,7 +356,7 @@ _DATA = frozenset({picows.WSMsgType.TEXT, picows.WSMsgType.BINARY, picows.WSMsgT
 
 
 class _Listener(picows.WSListener):
-    """Puts the parts of messages together and tells the connection."""
+    """Joins the parts of messages and hands them to the connection."""
 
     def __init__(self, connection: StreamConnection) -> None:
         self._connection = connection

@@ -1,9 +1,8 @@
-"""Each event once: what is the same as before is left out, by its identity.
+"""Each event once: events that were given out before are dropped, by their identity.
 
-A gap is asked from a while before the last event on, as events of a stream overtake each other
-and bars come some time after their end. The ends of that overlap what the stream gave before and gives after; what is the
-same is left out by its identity: of a trade its symbol, exchange, id and UTC day (ids of equities begin anew each day), of
-all else its symbol, time and values.
+The history of a gap is requested from a while before the last event on, as events of a stream overtake each other and bars
+come some time after their end. So its ends overlap what the stream gave before and gives after. The identity of a trade is
+its symbol, exchange, id and UTC day (ids of equities begin anew each day); of everything else its symbol, time and values.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ SMALLEST = 1 << 12
 
 @kernel
 def admit(table: IntArray, older: IntArray, ids: IntArray, is_new: NDArray[np.bool_], start: int, count: int) -> Any:
-    """Go on at `start`: keep identities in a hash table that is at most half full, and say which were in neither table.
+    """Put identities from `start` on into a hash table that is at most half full, and mark those that were in neither table.
 
     Returns
     -------
-    Where it stopped, as the table is full or all are done, how many the table holds now, and what was fetched ahead: given
-    out only so that the compiler does not leave the fetching out.
+    Where it stopped, because the table is full or all are done; how many the table holds now; and what was fetched ahead,
+    returned only so that the compiler does not leave the fetching out.
     """
     mask, older_mask = len(table) - 1, len(older) - 1
     touched = 0
@@ -81,7 +80,7 @@ def identify(
 
 
 class Recent:
-    """The last identities, at least `capacity` of them; memory grows up to some 32 bytes for each.
+    """Remembers the last identities, at least `capacity` of them; memory grows up to some 32 bytes for each.
 
     Two tables take turns: when one is full the other is forgotten.
     """
@@ -93,7 +92,7 @@ class Recent:
         self._count = 0
 
     def admit(self, ids: IntArray) -> NDArray[np.bool_]:
-        """Which of the identities (none is 0) are new; all are kept now."""
+        """Return which of the identities (none is 0) are new, and remember all."""
         is_new = np.empty(len(ids), np.bool_)
         done, self._count, _ = admit(self._table, self._older, ids, is_new, 0, self._count)
         while done < len(ids):
@@ -114,11 +113,11 @@ class Recent:
 class Once:
     """Lets each event through once.
 
-    Bars and statuses are few and come late, so that they have a memory of their own.
+    Bars and statuses are few and come late, so they are remembered apart.
 
     Attributes
     ----------
-    drops : events left out, by channel.
+    drops : events dropped, by channel.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -126,7 +125,7 @@ class Once:
         self.drops: Counter[str] = Counter()
 
     def pass_on(self, events: Events, symbols: SymbolTable) -> Events:
-        """The events that were not there before, in their order; `symbols` is the same each time."""
+        """Return the events that were not there before, in their order; `symbols` is the same table each time."""
         items = events.items
         if not items:
             return events
@@ -144,7 +143,7 @@ class Once:
 
 
 def identities(events: Events, symbols: SymbolTable) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Identity of each event, never 0, good as long as `symbols`; and which are trades and quotes."""
+    """Return the identity of each event, never 0, valid for one `symbols`; and which are trades and quotes."""
     items, event_ts, keys = events.items, events.event_ts, events.trade_keys()
     ids = np.empty(len(items), np.int64)
     is_other = keys == 0
@@ -161,12 +160,12 @@ def identities(events: Events, symbols: SymbolTable) -> tuple[IntArray, NDArray[
 
 
 def channel_of(event: Any) -> str:
-    """The channel of the envelope that an event travels in."""
+    """Return the channel of the envelope of an event."""
     return _CHANNELS.get(type(event), "status")
 
 
 def _values(kind: type[msgspec.Struct]) -> Callable[[Any], Any]:
-    """Gives all fields but the time, whose form differs by encoding."""
+    """Return a getter of all fields but the time, whose form differs by encoding."""
     return attrgetter(*(field for field in kind.__struct_fields__ if field != "time"))
 
 

@@ -1,6 +1,6 @@
-"""What happened in the market, in order of arrival: structs that become columns (`Events.batch`) or envelopes (`Events.messages`).
+"""Events in order of arrival: structs that become columns (`Events.batch`) or envelopes (`Events.messages`).
 
-Whatever is said of a message is said once, before that. Ids and times keep every digit.
+Ids and times keep every digit.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from torghut_sources.tape.rows import text_hash, trade_keys
 
 K = TypeVar("K")
 Head: TypeAlias = tuple[IntArray, IntArray, IntArray, IntArray]
-"""What all tables have: `at`, `event_ts`, `seq` and `symbol`."""
+"""Columns of all tables: `at`, `event_ts`, `seq` and `symbol`."""
 _PARTS: tuple[type, ...] = (Trade, Quote, Bar, UpdatedBar)
 _PART_NUMBERS = {part: number for number, part in enumerate((*_PARTS, DailyBar, Status, Correction, Cancel))}
 _NO_TIMES: IntArray = np.empty(0, np.int64)
@@ -56,7 +56,7 @@ _exchange_hash = lru_cache(maxsize=256)(text_hash)
 
 
 class Events:
-    """What happened in the market, in order of arrival, and when.
+    """Events of the market in order of arrival, with their times.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Events:
         return len(self.items)
 
     def take(self, index: Sequence[int] | IntArray) -> Events:
-        """Some of the events, by their places, in that order."""
+        """Return some of the events, by their places, in that order."""
         places = np.asarray(index, np.int64)
         items = self.items
         keys = None if self._keys is None else self._keys[places]
@@ -86,14 +86,14 @@ class Events:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Events]) -> Events:
-        """The events of `parts`, one after the other."""
+        """Return the events of `parts`, one after the other."""
         if len(parts) == 1:
             return parts[0]
         times = [part.event_ts for part in parts]
         return cls([item for part in parts for item in part.items], np.concatenate([_NO_TIMES, *times]))
 
     def known_ts(self) -> IntArray:
-        """When each became known by the venue's clock, shape (n,), ns: a minute's bar at its end, all else when it happened."""
+        """Return when each became known by the venue's clock, shape (n,), ns: a bar at its end, all else when it happened."""
         _, _, (bars, in_bars), (updates, in_updates) = self.parts
         if not (bars or updates):
             return self.event_ts
@@ -103,7 +103,7 @@ class Events:
         return known
 
     def trade_keys(self) -> IntArray:
-        """Identity of each trade (see `rows.trade_keys`), shape (n,); 0 of what is no trade or has no id."""
+        """Return the identity of each trade (see `rows.trade_keys`), shape (n,); 0 for other events and without an id."""
         if self._keys is None:
             trades, places = self.parts[0]
             if len(trades) == len(self.items):
@@ -121,13 +121,13 @@ class Events:
         return self._parts
 
     def numbers(self, symbols: SymbolTable) -> IntArray:
-        """Number of each event's symbol, shape (n,)."""
+        """Return the number of each event's symbol, shape (n,)."""
         if self._numbers is None or self._numbers[0] is not symbols:
             self._numbers = symbols, symbols.numbers([event.symbol for event in self.items])
         return self._numbers[1]
 
     def quote_values(self) -> FloatArray:
-        """Bid price and size, ask price and size of the quotes, shape (4, m), NaN where there is none."""
+        """Return bid price and size, ask price and size of the quotes, shape (4, m), NaN where there is none."""
         if self._quote_values is None:
             quotes = self.parts[1][0]
             values = np.empty((4, len(quotes)))
@@ -139,7 +139,7 @@ class Events:
         return self._quote_values
 
     def each_minute_once(self, latest: Mapping[str, int]) -> Events:
-        """The events, where a bar that is not newer than the last one of its symbol is an update, and so no row.
+        """Return the events, in which a bar that is not newer than the last one of its symbol is an update, and so no row.
 
         Parameters
         ----------
@@ -157,12 +157,12 @@ class Events:
         return Events(items, self.event_ts, self._keys)
 
     def batch(self, symbols: SymbolTable, start: int, seq: int, now: int) -> Batch:
-        """The trades, quotes and final bars as columns; nothing else has any, updated bars neither.
+        """Return the trades, quotes and final bars as columns; other events, updated bars too, have none.
 
         Parameters
         ----------
         start : position of the first row.
-        seq : of the first event: every event counts, those without columns too, as in `messages`.
+        seq : number of the first event: every event counts, those without columns too, as in `messages`.
         now : the largest time that was known before, ns.
         """
         (trades, in_trades), (quotes, in_quotes), (bars, in_bars), _ = self.parts
@@ -189,7 +189,7 @@ class Events:
         )
 
     def messages(self, *, feed: str, source: str, seq: int, ingest_ts: int) -> list[Message]:
-        """The events as envelopes, numbered from `seq`; `ingest_ts` is when they were received, ns."""
+        """Return the events as envelopes, numbered from `seq`; `ingest_ts` is when they were received, ns."""
         ingest = _text_of(ingest_ts)
         return [
             _message(event, ts, number, feed, source, ingest)
@@ -198,7 +198,7 @@ class Events:
 
 
 class _Found(dict[K, int]):
-    """Numbers, each looked up once."""
+    """A cache of numbers, each looked up once."""
 
     def __init__(self, look_up: Callable[[K], int]) -> None:
         self._look_up = look_up
@@ -253,7 +253,7 @@ def _bars(bars: list[Bar[Any]], head: Head, symbols: SymbolTable) -> Bars:
 
 
 def _floats(values: list[float | None]) -> FloatArray:
-    """A column, NaN where there is none; numpy's own conversion looks at each value, which takes three times as long."""
+    """Return a column, NaN where a value is missing; numpy's own conversion takes three times as long."""
     try:
         return np.frombuffer(struct.pack(f"{len(values)}d", *values))
     except struct.error:
@@ -325,6 +325,6 @@ def _second(second: int) -> str:
 
 
 def _text_of(ns: int) -> str:
-    """RFC 3339 text with nine fraction digits; most times share their second with the one before."""
+    """Format as RFC 3339 with nine fraction digits; most times share their second with the one before."""
     second, fraction = divmod(ns, SECOND)
     return f"{_second(second)}.{fraction:09d}Z"

@@ -1,7 +1,7 @@
-"""What was missed is asked of the history, up to the first event that the stream gives behind it: see `gap`.
+"""Fills gaps: requests from the history what was missed, up to the first event of the stream after it; see `gap`.
 
-How far the history can be known to be complete is a matter of the feed's own time: see `feed`. The time of day is in this
-only where the stream has told nothing yet, and then `max_ahead_ms` of error are allowed for.
+Up to when the history is complete is judged by the feed's own time; see `feed`. The time of day is used only while the
+stream has sent nothing yet, and then `max_ahead_ms` of error are allowed for.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ log = logging.getLogger(__name__)
 
 
 class Filling(msgspec.Struct, frozen=True, kw_only=True):
-    """How gaps are filled. Times are ns but where they are said to be seconds.
+    """How gaps are filled. Times are ns, except those in seconds (`_s`).
 
     Attributes
     ----------
-    is_on : whether what was missed is asked of the history at all.
-    channels : those of the history that are taken.
+    is_on : whether the history is asked at all.
+    channels : the channels to request from the history.
     lag : how far the history may be behind the stream.
     overlap : how far events may overtake each other.
     ahead : how far the time of day may be wrong.
-    longest_s : the longest gap that is filled whole, seconds; of others the end.
-    pause_s, longest_pause_s : the first and the longest pause after the history did not answer, seconds.
+    longest_s : the longest gap that is filled since, seconds; of others the end.
+    pause_s, longest_pause_s : the first and the longest pause after the history did not answer.
     """
 
     is_on: bool
@@ -97,73 +97,70 @@ class GapFiller:
         return self._feed.limit(self._clock(), self._wall())
 
     async def fill(self) -> AsyncGenerator[Events, None]:
-        """Yield what was missed, in order; ends when it was taken."""
-        connection, inbox, found_at = (
-            self._connection,
-            self._connection.inbox,
-            self._connection.inbox.came_by(self._clock()),
-        )
+        """Yield what was missed, in order; ends when all of it was taken."""
+        connection, inbox = self._connection, self._connection.inbox
+        found_at = inbox.came_by(self._clock())
         is_filled, gaps = False, 0
         while not is_filled:
             gaps += 1
             self._counts["gaps"] += 1
-            await self._listened(found_at)
+            await self._wait_for_history(found_at)
             if connection.is_over:
                 return
-            gap = self._gap(found_at)
+            gap = self._open_gap(found_at)
             inbox.bridge()
-            async with aclosing(self._found(gap)) as found:
+            async with aclosing(self._from_history(gap)) as found:
                 async for events in found:
                     yield events
             is_filled = gap.is_filled
         self.problem = None
         self._counts["backfills"] += gaps
-        self._feed.go_on(self._clock())
+        self._feed.resume(self._clock())
         if not inbox.has_gap:
             connection.session.filled()
 
-    def look_up(self, heard: Sequence[str], latest: int) -> AsyncGenerator[Events, None] | None:
-        """What the history has after `latest`, ns, of symbols that were `heard`; None where it is not asked.
+    def look_up(self, last_symbols: Sequence[str], latest: int) -> AsyncGenerator[Events, None] | None:
+        """Return what the history has after `latest`, ns, of symbols that had events last; None where it cannot be asked.
 
-        Bars come late by themselves.
+        Bars are left out: they always come late.
         """
-        symbols = [symbol for symbol in heard if symbol in self._connection.session.confirmed]
+        symbols = [symbol for symbol in last_symbols if symbol in self._connection.session.confirmed]
         channels = [channel for channel in self._how.channels if channel != "bars"]
         if not (self._how.is_on and symbols and channels):
             return None
         return self._history.events(channels, symbols, latest + 1, self.limit() + 1)
 
-    async def _found(self, gap: Gap) -> AsyncGenerator[Events, None]:
-        """What the history has of a gap; ends when it is filled, or a part of a longer one, or it is over."""
+    async def _from_history(self, gap: Gap) -> AsyncGenerator[Events, None]:
+        """Yield what the history has of a gap; ends when it is filled, or joined with a later one, or the connection is closed."""
         connection, feed, how = self._connection, self._feed, self._how
         inbox, symbols = connection.inbox, sorted(connection.session.confirmed)
-        behind = _Behind(inbox, Wire(how.encoding), feed.whole or 0)
-        patience = _Patience(how.pause_s, how.longest_pause_s, self._chance, self._report_unanswered)
+        after = _AfterGap(inbox, Wire(how.encoding), feed.complete_until or 0)
+        retry = _Retry(how.pause_s, how.longest_pause_s, self._chance, self._report_unanswered)
         if not (how.is_on and symbols):
             gap.answered()
         while not gap.is_filled and not connection.is_over:
             limit = self.limit()
-            first = behind.first(limit)
+            first = after.first(limit)
             if first is None and inbox.has_gap and connection.session.is_subscribed:
-                inbox.miss()  # the stream goes on behind a later gap, and tells no end of this one: both are one
+                inbox.miss()  # the stream continues after a later gap, and does not show the end of this one: both become one
                 return
             since, until = gap.aim(first, self._feed_at(self._clock())[0] - how.lag, limit)
-            async with patience, aclosing(self._missed(symbols, since, until)) as missed:
-                async for events in missed:
+            async with retry, aclosing(self._request(symbols, since, until)) as answer:
+                async for events in answer:
                     found = self._admit(gap.take(events))
                     if len(found):
                         self._counts["backfill_events"] += len(found)
-                        feed.learn(int(found.known_ts().max()), self._clock())
+                        feed.observe(int(found.known_ts().max()), self._clock())
                         yield found
-                    feed.fill(gap.whole, self._clock())
+                    feed.complete(gap.complete_until, self._clock())
                     if gap.goes_beyond:
                         break
                 gap.answered()
                 if not gap.is_filled:
                     await asyncio.sleep(how.lag / SECOND)
 
-    async def _listened(self, found_at: float) -> None:
-        """Wait until the stream was listened to for so long that the history has all before, or it is over."""
+    async def _wait_for_history(self, found_at: float) -> None:
+        """Wait until the stream has been subscribed for so long that the history has everything before."""
         connection = self._connection
         lag_s = self._how.lag / SECOND if self._how.is_on else 0.0
         while not connection.is_over:
@@ -174,29 +171,29 @@ class GapFiller:
                     return
             await connection.inbox.changed(wait)
 
-    def _gap(self, found_at: float) -> Gap:
-        """From when on events may be missing, and from when on the stream has all."""
+    def _open_gap(self, found_at: float) -> Gap:
+        """Return the gap: from when on events may be missing, and from when on the stream has all."""
         connection, feed, how, now = self._connection, self._feed, self._how, self._clock()
-        whole = feed.whole
-        if whole is None:  # nothing was ever heard: since it was listened
-            whole = (connection.listening_since or self._wall()) - how.ahead
-        away = (self._feed_at(now)[0] - whole) / SECOND
+        since = feed.complete_until
+        if since is None:  # nothing was ever received: from the subscription on
+            since = (connection.listening_since or self._wall()) - how.ahead
+        away = (self._feed_at(now)[0] - since) / SECOND
         if away > how.longest_s:
             self._counts["backfill_truncated"] += 1
             log.error(
                 "alpaca: a gap of %.0f s is filled for its last %.0f s only (backfill_max_s)", away, how.longest_s
             )
-            whole += int((away - how.longest_s) * SECOND) + how.overlap
-        feed.fill(whole, now)
+            since += int((away - how.longest_s) * SECOND) + how.overlap
+        feed.complete(since, now)
         earliest, latest = self._feed_at(max(found_at, connection.session.subscribed_at))
-        return Gap(whole - how.overlap, (earliest, latest + how.lag), how.overlap)
+        return Gap(since - how.overlap, (earliest, latest + how.lag), how.overlap)
 
     def _feed_at(self, moment: float) -> tuple[int, int]:
         """The feed's time at a moment, monotonic, seconds: the earliest and the latest that it can be, ns."""
         return self._feed.at(moment, self._wall() - int((self._clock() - moment) * SECOND))
 
-    async def _missed(self, symbols: Sequence[str], since: int, until: int) -> AsyncGenerator[Events, None]:
-        """What became known from `since` up to `until`; what the stream may give late is looked up from earlier on."""
+    async def _request(self, symbols: Sequence[str], since: int, until: int) -> AsyncGenerator[Events, None]:
+        """Yield what became known from `since` up to `until`; bars, which the stream may give late, from earlier on."""
         ask, first = self._history.events, since
         if "bars" in self._how.channels:
             async with aclosing(ask(["bars"], symbols, since - BARS_LATE - MINUTE, since - MINUTE)) as stream:
@@ -208,31 +205,31 @@ class GapFiller:
                 yield events.take(np.flatnonzero(events.known_ts() >= since))
 
     def _report_unanswered(self, error: VenueError) -> None:
-        self.problem = Closed(f"the history does not answer, and is asked again: {error}", "history")
+        self.problem = Closed(f"the history does not answer, and is retried: {error}", "history")
         self._counts["backfill_failures"] += 1
-        log.warning("alpaca: back-fill failed, and is tried again: %s", error)
+        log.warning("alpaca: back-fill failed, and is retried: %s", error)
 
 
-class _Behind:
-    """Looks, while a gap is filled, for the first event behind it that tells the venue's time.
+class _AfterGap:
+    """Finds, while a gap is filled, the first event of the stream after it that shows the venue's time.
 
-    Bars come late, and what is older than `whole`, up to when all was given out before the gap, comes again or late.
+    Bars come late; and events before `since`, the end of what was given out before the gap, are repeated or late.
     """
 
-    def __init__(self, inbox: Inbox, wire: Wire, whole: int) -> None:
-        self._inbox, self._wire, self._whole = inbox, wire, whole
-        self._looked_at = 0
+    def __init__(self, inbox: Inbox, wire: Wire, since: int) -> None:
+        self._inbox, self._wire, self._since = inbox, wire, since
+        self._read = 0
         self._first: int | None = None
 
     def first(self, limit: int) -> int | None:
-        """Its time, ns, of those up to `limit`; None while there is none."""
-        for frame in self._inbox.ready_from(self._looked_at) if self._first is None else ():
-            self._looked_at += 1
+        """Return the time of that event, ns, which is at most `limit`; None while there is none."""
+        for frame in self._inbox.ready_from(self._read) if self._first is None else ():
+            self._read += 1
             events = self._wire.read([frame]).events
             times = [
                 ts
                 for ts, event in zip(events.event_ts.tolist(), events.items, strict=True)
-                if isinstance(event, Trade | Quote) and self._whole <= ts <= limit
+                if isinstance(event, Trade | Quote) and self._since <= ts <= limit
             ]
             if times:
                 self._first = times[0]
@@ -240,8 +237,8 @@ class _Behind:
         return self._first
 
 
-class _Patience:
-    """Retries when the history does not answer: reports it, and waits, longer each time."""
+class _Retry:
+    """Swallows a failure of the history: reports it, and waits, longer each time."""
 
     def __init__(
         self, pause_s: float, longest_s: float, chance: Callable[[], float], report: Callable[[VenueError], None]

@@ -1,20 +1,20 @@
-"""What happened at Alpaca before: pages of its REST interface, as one stream of events.
+"""Alpaca's history: pages of its REST interface, as one stream of events.
 
 The venue gives at most 10,000 rows a page, of many symbols in one request: all of the first symbol, then of the next. It
 names the next page until there is none: a page may be short or empty and still not be the last
-(https://docs.alpaca.markets/reference/stocktrades, read 2026-11-21). Whoever takes the first answer for the whole gets 290
-of 960 bars (https://github.com/alpacahq/alpaca-trade-api-python/issues/588). So all pages are followed to the end, and
-what breaks on the way is an error, never a shorter history.
+(https://docs.alpaca.markets/reference/stocktrades, read 2026-11-21). Who takes the first page for the whole answer gets 290
+of 960 bars (https://github.com/alpacahq/alpaca-trade-api-python/issues/588). So all pages are followed to the end, and a
+failure on the way is an error, never a shorter history.
 
-**Slices.** Requests are what is scarce (200 a minute, without a plan), so all symbols of a channel are asked for together. As
-they come one after the other, nothing of a page can be given out before the last one came: the time is cut into slices,
-and each is loaded whole. A slice is as long as to fill two thirds of the room that there is, by what the slice before it
-held. One that turns out too large is given up, and asked again up to the time that what came of it says. By then the
-symbols that had come have no more than their share of the room, so it can only be too large again for a symbol behind
-them; and one of a nanosecond is taken as it is. So memory holds about `ROWS` rows, whatever the interval and the traffic.
+**Slices.** Requests are scarce (200 a minute, without a plan), so all symbols of a channel are requested together. As they
+come one after the other, nothing of a page can be given out before the last one came: so the time is cut into slices, and
+each is loaded completely. The length of a slice is chosen to fill two thirds of the available rows, by the rate of the
+slice before it. A slice that turns out too large is abandoned, and requested again up to a time that its rows suggest. Then
+the symbols that had come have no more than their share of the rows, so it can only be too large again for a symbol after
+them; and a slice of a nanosecond is taken as it is. So memory holds about `ROWS` rows, whatever the interval and the traffic.
 
-**Order.** Each channel has slices of its own: a few of bars reach as far as many of quotes. What is given out is what became
-known before the end of every channel's slice: nothing earlier can still come.
+**Order.** Each channel has slices of its own: a few of bars reach as far as many of quotes. Events are given out when they
+became known before the end of every channel's slice: nothing earlier can still come.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ if TYPE_CHECKING:
     import httpx
 
 ROWS = 200_000
-"""Rows of all slices that are held, about."""
+"""Rows of all slices in memory, about."""
 LARGEST_PAGE = 10_000
 """Rows of one page at most."""
 FILL = 2 / 3
-"""How full a slice is meant to be: traffic may grow by half before one has to be given up."""
+"""How full a slice is planned to be: traffic may grow by half before one has to be abandoned."""
 FIRST_RATE = 1e-9
-"""Rows a nanosecond of one symbol that the first slice is made for."""
+"""Rows per nanosecond and symbol that the first slice assumes."""
 GROWTH = 8
-"""How many times as long as the slice before it one may be."""
+"""How many times as long as the slice before it a slice may be."""
 LONGEST_LIST = 4000
 """Characters of symbols in one address: servers commonly refuse some 8,000 in all."""
 PIECE = 10_000
@@ -67,7 +67,7 @@ PIECE = 10_000
 REQUESTS = 4
 """Requests under way at the same time."""
 ATTEMPTS = 8
-"""How often one page is asked for before the history is given up."""
+"""How often one page is requested before the history fails."""
 ANSWER_S = 30.0
 """How long one answer may take in all, seconds."""
 LONGEST_WAIT_S = 120.0
@@ -121,17 +121,17 @@ class Page(NamedTuple):
 
 
 class History:
-    """Asks for what is past. Use it in one event loop, and close it.
+    """Requests past events. Use it in one event loop, and close it.
 
     Parameters
     ----------
     settings : where to ask, and how long to wait before a retry.
     key, secret : the account's.
-    complain : is told once of each row that cannot be used and is left out.
-    rows, page : how many rows are held, about, and how many one page may have.
-    attempts : how often one page is asked for.
+    complain : called once for each row that cannot be used and is dropped.
+    rows, page : how many rows are in memory, about, and how many one page may have.
+    attempts : how often one page is requested.
     answer_s : how long one answer may take in all, seconds.
-    sleep, chance : how waits are waited, seconds, and numbers from 0 to 1 to draw them with.
+    sleep, chance : how to wait, seconds, and numbers from 0 to 1 to draw the pauses with.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ class History:
         self.retries = 0
 
     async def aclose(self) -> None:
-        """Let go of the connections; closing twice is harmless."""
+        """Close the connections; closing twice is harmless."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
@@ -181,13 +181,13 @@ class History:
     ) -> AsyncGenerator[Events, None]:
         """Yield what has an `event_ts` from `since` up to, not including, `until` (ns), in the order in which it became known.
 
-        Equals stand in the order bars, quotes, trades, then by symbol, then as the venue gives them. Every channel and
-        symbol is given to its end, or this raises.
+        Events of the same time are in the order bars, quotes, trades, then by symbol, then as the venue gives them. Every
+        channel and symbol is given to its end, or this raises.
 
         Raises
         ------
         InputError : a channel without a history; `SettingsError` : the venue refuses the keys, or the plan has no such feed.
-        VenueError : the venue does not answer (`Unanswered`), has enough of us (`Throttled`), or refuses the request.
+        VenueError : the venue does not answer (`Unanswered`), limits our requests (`Throttled`), or refuses the request.
         """
         unknown = set(channels) - set(HISTORY_CHANNELS)
         if unknown:
@@ -204,7 +204,7 @@ class History:
                 yield piece
 
     async def page(self, channel: str, symbols: Sequence[str], start: int, stop: int, token: str | None = None) -> Page:
-        """What happened from `start` up to `stop`, ns, or the next page of it; raises as `events`."""
+        """Return what happened from `start` up to `stop`, ns, or the next page of it; raises as `events`."""
         url, params = self._settings.history_url(channel), self._settings.history_query(channel)
         params |= {
             "symbols": ",".join(symbols),
@@ -246,8 +246,8 @@ class History:
             raise Unanswered(f"{url}: {type(error).__name__}: {error}") from None
         if answer.status_code == 200:
             return answer.content
-        said = " ".join(answer.text.split())[:LONGEST_TEXT]
-        message = f"{url} answered HTTP {answer.status_code}: {said}"
+        body = " ".join(answer.text.split())[:LONGEST_TEXT]
+        message = f"{url} answered HTTP {answer.status_code}: {body}"
         if answer.status_code == 429:
             raise Throttled(message, retry_after(answer.headers, time.time()))
         if answer.status_code >= 500 or answer.status_code == 408:
@@ -265,8 +265,8 @@ class History:
             try:
                 page = _RAW_PAGE.decode(body)
             except UNREADABLE as error:
-                asked = _subject(channel, symbols)
-                raise Unanswered(f"no page of {asked}: {error}: {body[:LONGEST_TEXT]!r}") from None
+                subject = _subject(channel, symbols)
+                raise Unanswered(f"no page of {subject}: {error}: {body[:LONGEST_TEXT]!r}") from None
             raws = _rows(page, channel, symbols)
             found = {symbol: _salvage(channel, of, complaints) for symbol, of in raws.items()}
         for symbol, rows in found.items():
@@ -277,7 +277,7 @@ class History:
 
 
 class _Series:
-    """A channel of some symbols, a slice at a time; what is not loaded became known at `until` or later."""
+    """A channel of some symbols, loaded a slice at a time; what is not loaded became known at `until` or later."""
 
     def __init__(self, history: History, channel: str, symbols: Sequence[str], since: int, until: int) -> None:
         self._history = history
@@ -297,7 +297,7 @@ class _Series:
         return len(self._loaded)
 
     async def load(self, room: int) -> None:
-        """Load the next slice, of about `room` rows at most, when the one before is taken."""
+        """Load the next slice, of about `room` rows at most, once the one before was taken."""
         span = min(self._longest, self._end - self._next, int(FILL * room / self._rate))
         stop = self._next + max(1, span)
         while isinstance(found := await self._slice(self._next, stop, room), int):
@@ -315,7 +315,7 @@ class _Series:
         self.until = self._next + self._delay if self._next < self._end else NEVER
 
     def take(self, horizon: int) -> Events:
-        """What became known before `horizon`."""
+        """Take what became known before `horizon`."""
         cut = int(np.searchsorted(self._known, horizon))
         if not cut:
             return _NOTHING
@@ -325,7 +325,7 @@ class _Series:
         return ready
 
     async def _slice(self, start: int, stop: int, room: int) -> list[Page] | int:
-        """What happened from `start` up to `stop`; or, where that is more than there is room for, up to when to ask again."""
+        """Return the pages from `start` up to `stop`; or, where they exceed `room`, the time up to which to request again."""
         pages: list[Page] = []
         rows = 0
         last = _NOTHING
@@ -348,13 +348,13 @@ class _Series:
                 if token is None:
                     break
                 if token in named:
-                    asked = _subject(self._channel, group)
-                    raise Unanswered(f"{asked}: the venue names the same page again ({token[:40]})")
+                    subject = _subject(self._channel, group)
+                    raise Unanswered(f"{subject}: the venue names the same page again ({token[:40]})")
                 named.add(token)
         return pages
 
     def _check_order(self, before: Events, after: Events) -> None:
-        """A symbol goes on where the page before stopped."""
+        """Raise unless a symbol continues where the page before stopped."""
         if len(before):
             symbol = before.items[-1].symbol
             if symbol == after.items[0].symbol and after.event_ts[0] < before.event_ts[-1]:
@@ -365,7 +365,7 @@ _NOTHING = Events([], np.empty(0, np.int64))
 
 
 async def _together(tasks: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run all at the same time; where one fails, end the others and raise what it raised."""
+    """Run all concurrently; where one fails, cancel the others and raise what it raised."""
     try:
         async with asyncio.TaskGroup() as group:
             for task in tasks:
@@ -375,7 +375,7 @@ async def _together(tasks: Sequence[Coroutine[Any, Any, None]]) -> None:
 
 
 def _merged(series: Sequence[_Series]) -> Iterator[Events]:
-    """Take what nothing earlier can come to any more, in order, in pieces."""
+    """Take the events before which nothing can come any more, in order, in pieces."""
     horizon = min(each.until for each in series)
     events = Events.concatenate([each.take(horizon) for each in series])
     order = np.argsort(events.known_ts(), kind="stable")
@@ -384,7 +384,7 @@ def _merged(series: Sequence[_Series]) -> Iterator[Events]:
 
 
 def _groups(symbols: Sequence[str]) -> list[list[str]]:
-    """The symbols in lists that an address has room for."""
+    """Split the symbols into lists that fit into an address."""
     groups: list[list[str]] = []
     left = 0
     for symbol in symbols:
@@ -398,7 +398,7 @@ def _groups(symbols: Sequence[str]) -> list[list[str]]:
 
 
 def _salvage(channel: str, raws: list[msgspec.Raw], complaints: list[Complaint]) -> list[Any]:
-    """The rows that can be used."""
+    """Return the rows that can be used."""
     rows = []
     for raw in raws:
         try:
@@ -409,16 +409,16 @@ def _salvage(channel: str, raws: list[msgspec.Raw], complaints: list[Complaint])
 
 
 def _rows(page: Any, channel: str, symbols: Sequence[str]) -> dict[str, list[Any]]:
-    """The rows of a page by symbol."""
+    """Return the rows of a page by symbol."""
     found = getattr(page, channel) or {}
     others = found.keys() - set(symbols)
     if others:
         named = ", ".join(sorted(others))[:40]
-        raise Unanswered(f"{_subject(channel, symbols)} were asked for, and of {named} given")
+        raise Unanswered(f"{_subject(channel, symbols)} were requested, and the venue gave {named}")
     return {symbol: rows or [] for symbol, rows in found.items()}
 
 
 def _subject(channel: str, symbols: Sequence[str]) -> str:
-    """What was asked for, in few words."""
+    """Describe what was requested, in few words."""
     more = f" and {len(symbols) - 3} more" if len(symbols) > 3 else ""
     return f"{channel} of {', '.join(symbols[:3])}{more}"

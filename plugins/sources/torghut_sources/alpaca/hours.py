@@ -1,4 +1,4 @@
-"""When equities have to give data: the regular hours of the New York Stock Exchange, as exchange_calendars knows them."""
+"""When equities have to give data: the regular hours of the New York Stock Exchange."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ AHEAD = 370 * DAY
 
 
 def regular_hours(wall: Callable[[], int]) -> Callable[[], bool]:
-    """Tells whether a regular session is open at the time that `wall` gives, ns; the calendar is read here, and yearly."""
+    """Return a function that says whether a session is open at the time of `wall`, ns; the calendar is read here, and yearly."""
     opens, closes, known_until = _sessions(wall())
 
     def is_open() -> bool:
@@ -26,7 +26,7 @@ def regular_hours(wall: Callable[[], int]) -> Callable[[], bool]:
 
 
 def _sessions(now: int) -> tuple[list[int], list[int], int]:
-    """Opens and closes from a week before `now` on, and the time until which there are any."""
+    """Return opens and closes from a week before `now` on, and the time up to which they are known."""
     start, end = (to_datetime(ts).date().isoformat() for ts in (now - 7 * DAY, now + AHEAD))
     known = exchange_sessions("XNYS", start, end)
     return known.opens.tolist(), known.closes.tolist(), now + AHEAD - 7 * DAY

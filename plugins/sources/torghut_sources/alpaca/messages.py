@@ -1,4 +1,4 @@
-"""The messages of Alpaca's market data stream, as they are in JSON or MessagePack: what is in each, and what is checked."""
+"""The messages of Alpaca's market data stream, in JSON or MessagePack: their fields, and what is checked."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from msgspec import Meta, field
 
 LATEST = 2**63 - 1
 LARGEST = 1.7976931348623157e308
-"""Of a float64: MessagePack can say infinity."""
+"""Largest float64: MessagePack can encode infinity."""
 
 Positive: TypeAlias = Annotated[float, Meta(gt=0, le=LARGEST)]
 NotNegative: TypeAlias = Annotated[float, Meta(ge=0, le=LARGEST)]
 Time = TypeVar("Time")
-"""How the encoding says when: text in JSON; in MessagePack bytes of a timestamp or of text, as msgspec's own reading of
-them ends at microseconds."""
+"""How a time is encoded: text in JSON; in MessagePack bytes of a timestamp or of text, as msgspec's own timestamps end at
+microseconds."""
 
 
 class _Event(msgspec.Struct, Generic[Time], kw_only=True, gc=False, tag_field="T"):
-    """What all events have; history does not repeat the symbol in each."""
+    """Fields of all events; history does not repeat the symbol in each."""
 
     symbol: str = field(name="S", default="")
     time: Time = field(name="t")
@@ -55,7 +55,7 @@ class Quote(_Event[Time], Generic[Time], kw_only=True, gc=False, tag="q"):
 
 
 class Bar(_Event[Time], Generic[Time], kw_only=True, gc=False, tag="b"):
-    """A minute, once it is over; `vwap` is None where nothing was traded."""
+    """The bar of a minute, once it is over; `vwap` is None where nothing was traded."""
 
     open: Positive = field(name="o")
     high: Positive = field(name="h")
@@ -75,11 +75,11 @@ class Bar(_Event[Time], Generic[Time], kw_only=True, gc=False, tag="b"):
 
 
 class UpdatedBar(Bar[Time], Generic[Time], kw_only=True, gc=False, tag="u"):
-    """A minute again, half a minute later, with trades that came late: no row of a batch, where it would count twice."""
+    """The bar of a minute again, half a minute later, with late trades: no row of a batch, where it would count twice."""
 
 
 class DailyBar(Bar[Time], Generic[Time], kw_only=True, gc=False, tag="d"):
-    """The day so far: it is not over, so it is no row of a batch."""
+    """The bar of the day so far: it is not over, so it is no row of a batch."""
 
 
 class Status(_Event[Time], Generic[Time], kw_only=True, gc=False, tag="s"):
@@ -93,7 +93,7 @@ class Status(_Event[Time], Generic[Time], kw_only=True, gc=False, tag="s"):
 
 
 class Correction(_Event[Time], Generic[Time], kw_only=True, gc=False, tag="c"):
-    """A trade was not as it was printed."""
+    """A trade is corrected: it was not as it was printed."""
 
     exchange: str = field(name="x", default="")
     original_id: int | str = field(name="oi")
@@ -108,7 +108,7 @@ class Correction(_Event[Time], Generic[Time], kw_only=True, gc=False, tag="c"):
 
 
 class Cancel(_Event[Time], Generic[Time], kw_only=True, gc=False, tag="x"):
-    """A trade was none; `action` is C for a cancel, E for an error."""
+    """A trade is canceled; `action` is C for a cancel, E for an error."""
 
     trade_id: int | str = field(name="i")
     exchange: str = field(name="x", default="")
@@ -125,14 +125,14 @@ class Success(msgspec.Struct, tag_field="T", tag="success"):
 
 
 class StreamError(msgspec.Struct, tag_field="T", tag="error"):
-    """What the venue refuses; see `refusals`."""
+    """An error; see `refusals`."""
 
     code: int
     text: str = field(name="msg", default="")
 
 
 class Subscription(msgspec.Struct, tag_field="T", tag="subscription"):
-    """All that is subscribed now, whatever was asked for last; a list that is missing is empty."""
+    """Everything that is subscribed now, whatever was requested last; a list that is missing is empty."""
 
     trades: tuple[str, ...] = ()
     quotes: tuple[str, ...] = ()
@@ -142,7 +142,7 @@ class Subscription(msgspec.Struct, tag_field="T", tag="subscription"):
     statuses: tuple[str, ...] = ()
 
     def of(self, channel: str) -> tuple[str, ...]:
-        """The symbols of a channel, by its name in a request (``updatedBars``)."""
+        """Return the symbols of a channel, by its name in a request (``updatedBars``)."""
         names = {"updatedBars": "updated_bars", "dailyBars": "daily_bars"}
         symbols: tuple[str, ...] = getattr(self, names.get(channel, channel))
         return symbols

@@ -1,4 +1,4 @@
-"""What an error of the market data stream means, and what is to be done about it: tables.
+"""What an error of the market data stream means, and what to do about it: tables.
 
 https://docs.alpaca.markets/docs/streaming-market-data (read 2026-11-21) and, for 408, 410 and 411, the tables of older
 documentation and of Alpaca's own clients.
@@ -25,7 +25,7 @@ class Policy(StrEnum):
 
 
 class Refusal(NamedTuple):
-    """What an error is, in one of few words, what to do, and how a person fixes it."""
+    """Class of an error, what to do about it, and how a person fixes it."""
 
     error_class: str
     policy: Policy
@@ -36,14 +36,14 @@ KEYS = "check ALPACA_KEY_ID and ALPACA_SECRET_KEY"
 PLAN = "check ALPACA_FEED and ALPACA_MARKET_TYPE against what the account has subscribed to"
 
 REFUSALS: dict[int, Refusal] = {
-    400: Refusal("syntax", Policy.STOP, "check the symbols: the venue does not understand a request"),
+    400: Refusal("syntax", Policy.STOP, "check the symbols: the venue cannot read a request"),
     401: Refusal("auth", Policy.RETRY, KEYS),
     402: Refusal("auth", Policy.STOP, KEYS),
     403: Refusal("auth", Policy.IGNORE, ""),
-    404: Refusal("auth-timeout", Policy.RETRY, "see whether this process has the time to answer"),
-    405: Refusal("symbol-limit", Policy.DEGRADE, "ask for fewer symbols, or get a plan with more"),
+    404: Refusal("auth-timeout", Policy.RETRY, "find out what keeps this process from answering in time"),
+    405: Refusal("symbol-limit", Policy.DEGRADE, "subscribe fewer symbols, or get a plan with more"),
     406: Refusal("connection-limit", Policy.WAIT, "end the other program that is connected with these keys"),
-    407: Refusal("slow-client", Policy.RETRY, "give this process more time, or ask for fewer symbols"),
+    407: Refusal("slow-client", Policy.RETRY, "give this process more CPU, or subscribe fewer symbols"),
     408: Refusal("subscription", Policy.STOP, PLAN),
     409: Refusal("subscription", Policy.STOP, PLAN),
     410: Refusal("subscription", Policy.STOP, PLAN),
@@ -59,13 +59,13 @@ HANDSHAKES: dict[int, Refusal] = {
     406: REFUSALS[406],
     429: Refusal("too-many-requests", Policy.WAIT, "end the other programs that connect with these keys"),
 }
-"""By the HTTP status that answers the opening of the websocket, and by that of a request for history."""
+"""By the HTTP status of the answer to the opening of the websocket, or to a request for history."""
 
 UNKNOWN = Refusal("venue", Policy.RETRY, "")
 
 
 def refusal_of(code: int) -> Refusal:
-    """What an error message of the stream means; one with a code that is not known is worth another try.
+    """Return what an error code of the stream means; an unknown code is retried.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def refusal_of(code: int) -> Refusal:
 
 
 def handshake_refusal(status: int) -> Refusal:
-    """What an HTTP status means that the venue opens no websocket with.
+    """Return what an HTTP status means with which the venue refuses to open the websocket.
 
     Examples
     --------

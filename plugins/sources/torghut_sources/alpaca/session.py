@@ -1,21 +1,21 @@
-"""How a connection to the stream stands: a table, the clocks, and what to do next. No IO: the caller owns the socket.
+"""The state of a connection to the stream: a table, the deadlines, and what to do next. No IO: the caller owns the socket.
 
-The caller tells what happened (`opened`, `greeted`, ..., `lost`, and `at` when the time is `deadline`), each with the
-monotonic time in seconds; it sends the requests that `requests` gives, and lets go of the socket where `has_socket`
-became false. What is not in the table is the venue's oddity when the venue said it, and changes nothing.
+The caller reports what happened (`opened`, `greeted`, ..., `lost`, and `check_clocks` at the `deadline`), each with the
+monotonic time in seconds; it sends the requests that `requests` gives, and closes the socket where `has_socket` became
+false. A message of the venue that the table does not have is ignored.
 
-**Silence** has three meanings. Nothing is answered during the introduction: the connection is given up after
-`Clocks.answer_s`. Nothing at all is heard, not even a pong: half-open, given up `ping_s` after the ping. Pongs come but
-no data: mute, given up when data has had to come for `stale_s` (crypto: always, equities: in regular hours, so not at the
-opening bell), else after `quiet_s`. A pause that the caller itself makes (`pause`) counts for none of them.
+**Silence** has three meanings. No answer before the subscription is confirmed: the connection is given up after
+`Clocks.answer_s`. Nothing at all is received, not even a pong: half-open, given up `ping_s` after the ping. Pongs come but
+no data: mute, given up when data was due for `stale_s` (crypto: always, equities: in regular hours, so not at the opening
+bell), else after `quiet_s`. A pause that the caller itself makes (`pause`) counts for none of them.
 
-**Trying again** is one attempt at a time. After a failure the wait is drawn evenly from 0 to a ceiling that doubles
-(`base_s` up to `max_s`), so that many clients never come back at the same moment. A venue that has connections enough (406,
-also while the socket that was just lost lingers there) or requests enough (429) is left alone for `crowded_s` at least,
-up to `crowded_max_s`. Only a connection that gave data for `stable_s` makes the next wait short again.
+**Reconnecting** is one attempt at a time. After a failure the wait is drawn evenly from 0 to a ceiling that doubles
+(`base_s` up to `max_s`), so that many clients never reconnect at the same moment. After a connection limit (406, also while
+the socket that was just lost lingers at the venue) or too many requests (429) the wait is `crowded_s` at least, up to
+`crowded_max_s`. Only a connection that gave data for `stable_s` makes the next wait short again.
 
-**Subscriptions** go one request at a time, since an answer does not say to which it is: what was refused for the limit of
-symbols (405) is halved until what fits is in, and the rest is told (`refused`).
+**Subscriptions** are sent one request at a time, since an answer does not say to which it belongs: a request that exceeds
+the limit of symbols (405) is halved until what fits is subscribed; the others are `refused`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from torghut_sources.alpaca.refusals import Policy
 
 NEVER = float("inf")
 ROUNDS = 3
-"""How often symbols are asked for that the venue's list of subscriptions leaves out."""
+"""How often symbols are requested that the venue's list of subscriptions leaves out."""
 
 
 class State(enum.Enum):
-    """Where the connection is."""
+    """State of the connection."""
 
     WAITING = "waiting"
     CONNECTING = "connecting"
@@ -49,17 +49,17 @@ class State(enum.Enum):
 
 
 class Event(enum.Enum):
-    """What may happen to it."""
+    """What may happen to the connection."""
 
     ATTEMPT = "an attempt begins"
     OPENED = "the socket is open"
     GREETED = "the venue says connected"
-    AUTHENTICATED = "the venue takes the keys"
+    AUTHENTICATED = "the venue accepts the keys"
     CONFIRMED = "every subscription is answered"
     GAP = "data is known to be missing"
     FILLED = "what was missed is given out"
     LOST = "the socket is gone or given up"
-    STOPPED = "the venue has said no for good, or the caller is done"
+    STOPPED = "the venue has refused for good, or the caller is done"
 
 
 TABLE: dict[State, dict[Event, State]] = {
@@ -79,7 +79,7 @@ SUBSCRIBED = (State.FILLING, State.LIVE)
 
 
 class RequestKind(enum.StrEnum):
-    """What is sent to the venue."""
+    """Kind of request to the venue."""
 
     AUTH = "auth"
     SUBSCRIBE = "subscribe"
@@ -88,7 +88,7 @@ class RequestKind(enum.StrEnum):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """Something to send; the symbols are those to subscribe or unsubscribe."""
+    """A request to the venue, with the symbols to subscribe or unsubscribe."""
 
     kind: RequestKind
     symbols: tuple[str, ...] = ()
@@ -109,14 +109,14 @@ class Clocks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session:
-    """One connection after the other to the stream, until it is stopped.
+    """The connections to the stream, one after the other, until it is stopped.
 
     Parameters
     ----------
     symbols : what to subscribe.
     batch : symbols per request at most.
     now : the monotonic time, seconds.
-    expects_data : whether the market is such that data has to come; asked at each look at the clocks.
+    expects_data : whether the market has to give data now; called at each `check_clocks`.
     chance : gives numbers from 0 to 1, for the waits.
     """
 
@@ -141,13 +141,13 @@ class Session:
         self._failures = 0
         self._has_gap = False
         self._outbox: list[Request] = []
-        self._to_ask: deque[Request] = deque()
-        self._asked: Request | None = None
+        self._queue: deque[Request] = deque()
+        self._in_flight: Request | None = None
         self._confirmed: frozenset[str] = frozenset()
         self._refused: set[str] = set()
         self._rounds = 0
         self._is_paused = False
-        self._subscribed_at = self._heard_at = self._data_at = self._looked_at = now
+        self._subscribed_at = self._received_at = self._data_at = self._checked_at = now
         self._admitted_at: float | None = None
         self._unusable: str | None = None
         self._pinged_at: float | None = None
@@ -155,7 +155,7 @@ class Session:
 
     @property
     def state(self) -> State:
-        """Where the connection is."""
+        """State of the connection."""
         return self._state
 
     @property
@@ -165,27 +165,27 @@ class Session:
 
     @property
     def has_socket(self) -> bool:
-        """Whether the caller is to keep a socket open, or to go on opening it."""
+        """Whether the caller has to keep a socket open, or to continue opening it."""
         return self._state not in (State.WAITING, State.STOPPED)
 
     @property
     def is_subscribed(self) -> bool:
-        """Whether all that is given now comes by the stream: the subscriptions were answered."""
+        """Whether everything that happens now comes by the stream: all subscriptions were answered."""
         return self._state in SUBSCRIBED
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """What is wanted, in order."""
+        """The symbols that are wanted, in order."""
         return self._wanted
 
     @property
     def confirmed(self) -> frozenset[str]:
-        """What the venue says that it sends."""
+        """The symbols that the venue confirmed."""
         return self._confirmed
 
     @property
     def refused(self) -> frozenset[str]:
-        """What is wanted and the venue does not send."""
+        """The symbols that are wanted and that the venue refused."""
         return frozenset(self._refused)
 
     @property
@@ -195,26 +195,26 @@ class Session:
 
     @property
     def subscribed_at(self) -> float:
-        """Since when all that happens comes by the stream, where `is_subscribed`."""
+        """Since when everything that happens comes by the stream, where `is_subscribed`."""
         return self._subscribed_at
 
     @property
     def deadline(self) -> float:
-        """When `at` is to be called if nothing happens before."""
+        """When to call `check_clocks` if nothing happens before."""
         if self._state is State.STOPPED:
             return NEVER
         if self._state not in SUBSCRIBED:
             return self._due
         if self._is_paused:
             return NEVER
-        ping = (self._heard_at if self._pinged_at is None else self._pinged_at) + self._clocks.ping_s
-        if self._asked is not None:
+        ping = (self._received_at if self._pinged_at is None else self._pinged_at) + self._clocks.ping_s
+        if self._in_flight is not None:
             ping = min(ping, self._due)
         stale = max(self._data_at, self._expected_at or 0.0) + self._clocks.stale_s
-        return min(ping, stale) if stale > self._looked_at else ping
+        return min(ping, stale) if stale > self._checked_at else ping
 
     def requests(self) -> list[Request]:
-        """What is to be sent now, each once."""
+        """Return the requests to send now, each once."""
         found = list(self._outbox)
         self._outbox.clear()
         return found
@@ -231,72 +231,70 @@ class Session:
 
     def greeted(self, now: float) -> None:
         """The venue said ``connected``."""
-        if self._knows(Event.GREETED):
+        if self._allows(Event.GREETED):
             self._move(Event.GREETED)
             self._outbox.append(Request(RequestKind.AUTH))
             self._await_answer(now)
 
     def authenticated(self, now: float) -> None:
-        """The venue took the keys, now or (403) before."""
-        if self._knows(Event.AUTHENTICATED):
+        """The venue accepted the keys, now or (403) before."""
+        if self._allows(Event.AUTHENTICATED):
             self._move(Event.AUTHENTICATED)
             self._confirmed = frozenset()
             self._refused.clear()
             self._rounds = 0
-            self._to_ask.clear()
-            self._asked = None
-            self._ask(now)
+            self._queue.clear()
+            self._in_flight = None
+            self._send_next(now)
 
     def subscribed(self, symbols: Collection[str], now: float) -> None:
-        """The venue listed the symbols that it sends on every channel that was asked for."""
+        """The venue listed the symbols that it sends on all requested channels."""
         if self._state is State.SUBSCRIBING or self.is_subscribed:
             self._confirmed = frozenset(symbols)
             self._refused -= self._confirmed
-            self._asked = None
-            self._ask(now)
+            self._in_flight = None
+            self._send_next(now)
 
-    def limited(self, now: float) -> None:
-        """The venue said that these are too many symbols (405): what it sends stays as it was."""
-        asked, self._asked = self._asked, None
+    def too_many_symbols(self, now: float) -> None:
+        """The venue refused a request for its limit of symbols (405): what it sends stays as it was."""
+        asked, self._in_flight = self._in_flight, None
         if asked is None or asked.kind is not RequestKind.SUBSCRIBE:
             return
         if len(asked.symbols) > 1:
             half = len(asked.symbols) // 2
             for part in (asked.symbols[half:], asked.symbols[:half]):
-                self._to_ask.appendleft(Request(RequestKind.SUBSCRIBE, part))
+                self._queue.appendleft(Request(RequestKind.SUBSCRIBE, part))
         else:
             self._refused.update(asked.symbols)
-            kept = [request for request in self._to_ask if request.kind is RequestKind.UNSUBSCRIBE]
-            self._refused.update(
-                *(request.symbols for request in self._to_ask if request.kind is RequestKind.SUBSCRIBE)
-            )
-            self._to_ask = deque(kept)
-        self._ask(now)
+            kept = [request for request in self._queue if request.kind is RequestKind.UNSUBSCRIBE]
+            self._refused.update(*(request.symbols for request in self._queue if request.kind is RequestKind.SUBSCRIBE))
+            self._queue = deque(kept)
+        self._send_next(now)
 
-    def wants(self, symbols: Iterable[str], now: float) -> None:
-        """Other symbols are wanted; they are asked for on the connection that is there."""
+    def want(self, symbols: Iterable[str], now: float) -> None:
+        """Subscribe other symbols, on the connection that is there."""
         self._wanted = tuple(sorted(symbols))
         self._refused.clear()
         self._rounds = 0
         if self._state is State.SUBSCRIBING or self.is_subscribed:
-            self._to_ask.clear()
-            self._ask(now)
+            self._queue.clear()
+            self._send_next(now)
 
     def gap(self) -> None:
-        """Data is known to be missing, though the connection may be there."""
+        """Data is known to be missing, though the connection may be open."""
         self._has_gap = True
-        if self._knows(Event.GAP):
+        if self._allows(Event.GAP):
             self._move(Event.GAP)
 
     def filled(self) -> None:
-        """What was missed is given out, and taken."""
+        """What was missed was given out, and taken."""
         self._has_gap = False
-        if self._knows(Event.FILLED):
+        if self._allows(Event.FILLED):
             self._move(Event.FILLED)
 
-    def heard(self, now: float, *, is_data: bool) -> None:
-        """A frame came."""
-        self._heard_at = now
+    def received(self, now: float, *, is_data: bool) -> None:
+        """A frame arrived."""
+        self._received_at = now
         self._pinged_at = None
         if is_data:
             self._data_at = now
@@ -304,28 +302,28 @@ class Session:
                 self._failures = 0
 
     def admitted(self, now: float) -> None:
-        """Some of the data that came is good: new or not, of a time that can be."""
+        """Some of the data that arrived is usable: new or not, of a possible time."""
         self._admitted_at, self._unusable = now, None
 
     def unusable(self, reason: str) -> None:
-        """Data came, and none of it is good."""
+        """Data arrived, and none of it is usable."""
         self._unusable = reason
 
     def ponged(self, now: float) -> None:
-        """A pong came."""
-        self.heard(now, is_data=False)
+        """A pong arrived."""
+        self.received(now, is_data=False)
 
     def pause(self, is_paused: bool, now: float) -> None:
-        """The caller does not read for now, or reads again: silence means nothing."""
+        """The caller stops reading, or reads again: silence means nothing meanwhile."""
         self._is_paused = is_paused
         self._pinged_at = None
-        self._heard_at = self._data_at = now
+        self._received_at = self._data_at = now
         if self._admitted_at is not None:
             self._admitted_at = now
 
-    def at(self, now: float) -> None:
-        """Look at the clocks."""
-        self._looked_at = now
+    def check_clocks(self, now: float) -> None:
+        """Give the connection up, or send a ping, where the time has come."""
+        self._checked_at = now
         if not self._expects_data():
             self._expected_at = None
         elif self._expected_at is None:
@@ -338,24 +336,26 @@ class Session:
             return
         if not self.is_subscribed or self._is_paused:
             return
-        if self._asked is not None and now >= self._due:
+        if self._in_flight is not None and now >= self._due:
             self.lost(Closed(f"no answer to a subscription within {self._clocks.answer_s:g} s", "timeout"), now)
         elif self._pinged_at is not None and now >= self._pinged_at + self._clocks.ping_s:
-            self.lost(Closed(f"nothing heard, not even a pong, for {now - self._heard_at:.1f} s", "half-open"), now)
+            self.lost(
+                Closed(f"nothing received, not even a pong, for {now - self._received_at:.1f} s", "half-open"), now
+            )
         elif self._confirmed and self._is_mute(now):
             self.lost(Closed(f"open, but no data for {now - self._data_at:.1f} s", "mute"), now)
-        elif self._pinged_at is None and now >= self._heard_at + self._clocks.ping_s:
+        elif self._pinged_at is None and now >= self._received_at + self._clocks.ping_s:
             self._pinged_at = now
             self._outbox.append(Request(RequestKind.PING))
 
     def probe(self, now: float) -> None:
-        """Ask for a pong now, unless one is under way."""
+        """Send a ping now, unless a pong is awaited already."""
         if self.is_subscribed and self._pinged_at is None:
             self._pinged_at = now
             self._outbox.append(Request(RequestKind.PING))
 
     def lost(self, problem: Closed, now: float, policy: Policy = Policy.RETRY) -> None:
-        """The socket is gone, or not worth keeping, for a reason that has a policy."""
+        """The socket is closed, or is to be, for a reason that has a policy."""
         if self._state is State.STOPPED:
             return
         if policy is Policy.STOP:
@@ -367,7 +367,7 @@ class Session:
             self._move(Event.LOST)
         self._problem = problem
         self._confirmed = frozenset()
-        self._asked = self._pinged_at = None
+        self._in_flight = self._pinged_at = None
         self._is_paused = False
         self._outbox.clear()
         clocks = self._clocks
@@ -381,19 +381,19 @@ class Session:
         self._due = now + pause
 
     def stop(self, problem: Closed) -> None:
-        """No more attempts: the venue said no for good, or the caller is done."""
+        """No more attempts: the venue has refused for good, or the caller is done."""
         self._state = State.STOPPED
         self._problem = problem
         self._confirmed = frozenset()
         self._outbox.clear()
 
     def gates(self, now: float) -> dict[str, Closed | None]:
-        """What has to be so for data to come: ``auth``, ``subscription``, ``backfill``, ``freshness``."""
+        """Return why data is not complete, by ``auth``, ``subscription``, ``backfill`` and ``freshness``; None where it is."""
         is_in = self._state is State.SUBSCRIBING or self.is_subscribed
         auth = None if is_in else self._problem
         backfill = None
         if self._has_gap:
-            backfill = Closed(f"what was missed is not given out yet ({self._problem.reason})", "backfill")
+            backfill = Closed(f"a gap is not filled yet ({self._problem.reason})", "backfill")
         return {
             "auth": auth,
             "subscription": self._subscription(),
@@ -428,40 +428,40 @@ class Session:
             return True
         return self._expected_at is not None and now - max(since, self._expected_at) >= self._clocks.stale_s
 
-    def _knows(self, event: Event) -> bool:
+    def _allows(self, event: Event) -> bool:
         return event in TABLE[self._state]
 
     def _move(self, event: Event) -> None:
-        """Go where the table says.
+        """Move to the state that the table says.
 
         Raises
         ------
-        RuntimeError : the caller told something that cannot be.
+        RuntimeError : the caller reported an event that is not possible in this state.
         """
-        if not self._knows(event):
+        if not self._allows(event):
             raise RuntimeError(f"{event.value!r} is not possible while {self._state.value}")
         self._state = TABLE[self._state][event]
 
     def _await_answer(self, now: float) -> None:
         self._due = now + self._clocks.answer_s
 
-    def _ask(self, now: float) -> None:
-        """Send the next request, or be done with them."""
-        if self._asked is not None:
+    def _send_next(self, now: float) -> None:
+        """Send the next request; when none is left, the subscription is confirmed."""
+        if self._in_flight is not None:
             return
-        if not self._to_ask:
-            self._plan()
-        if self._to_ask:
-            self._asked = self._to_ask.popleft()
-            self._outbox.append(self._asked)
+        if not self._queue:
+            self._plan_requests()
+        if self._queue:
+            self._in_flight = self._queue.popleft()
+            self._outbox.append(self._in_flight)
             self._await_answer(now)
         elif self._state is State.SUBSCRIBING:
-            self._subscribed_at = self._data_at = self._heard_at = now
-            self._looked_at = now
+            self._subscribed_at = self._data_at = self._received_at = now
+            self._checked_at = now
             self._move(Event.GAP if self._has_gap else Event.CONFIRMED)
 
-    def _plan(self) -> None:
-        """Requests for the difference between what is wanted and what comes; what stays out after `ROUNDS` is refused."""
+    def _plan_requests(self) -> None:
+        """Queue requests for the difference between wanted and confirmed; what is missing after `ROUNDS` is refused."""
         gone = sorted(self._confirmed.difference(self._wanted))
         new = [symbol for symbol in self._wanted if symbol not in self._confirmed and symbol not in self._refused]
         if not gone and not new:
@@ -471,8 +471,8 @@ class Session:
             self._refused.update(new)
             return
         self._rounds += 1
-        self._to_ask.extend(Request(RequestKind.UNSUBSCRIBE, part) for part in self._parts(gone))
-        self._to_ask.extend(Request(RequestKind.SUBSCRIBE, part) for part in self._parts(new))
+        self._queue.extend(Request(RequestKind.UNSUBSCRIBE, part) for part in self._parts(gone))
+        self._queue.extend(Request(RequestKind.SUBSCRIBE, part) for part in self._parts(new))
 
     def _parts(self, symbols: list[str]) -> list[tuple[str, ...]]:
         return [tuple(symbols[start : start + self._batch]) for start in range(0, len(symbols), self._batch)]

@@ -1,4 +1,4 @@
-"""What the environment says of Alpaca's market data, and what follows from it.
+"""The environment variables of Alpaca's market data, and what follows from them.
 
 One setting, ``ALPACA_MARKET_TYPE``, chooses equities or crypto: addresses, channels and feed follow. Facts:
 https://docs.alpaca.markets/docs/streaming-market-data and ``/docs/real-time-crypto-pricing-data`` (read 2026-11-21).
@@ -18,10 +18,10 @@ HISTORY_CHANNELS = ("bars", "quotes", "trades")
 
 
 class AlpacaSettings(Environment):
-    """Where Alpaca's market data is and how it is asked for. The keys are secrets and not here."""
+    """Where Alpaca's market data is. The keys are secrets and not here."""
 
     alpaca_market_type: Literal["equity", "crypto"] = Field(
-        default="equity", description="what is traded: chooses addresses, channels and back-fill"
+        default="equity", description="what is traded; sets addresses, channels and back-fill"
     )
     alpaca_feed: str = Field(
         default="iex", pattern=r"^[a-z][a-z_]{0,31}$", description="feed of equities: iex, sip, delayed_sip, test"
@@ -30,12 +30,12 @@ class AlpacaSettings(Environment):
         default="us", pattern=r"^[a-z][a-z0-9-]{0,15}$", description="which crypto venue: us, us-1, eu-1"
     )
     alpaca_stream_url: str = Field(
-        default="wss://stream.data.alpaca.markets", description="where the stream is: ws:// or wss://, without a path"
+        default="wss://stream.data.alpaca.markets", description="address of the stream: ws:// or wss://, without a path"
     )
     alpaca_base_url: str = Field(
-        default="https://data.alpaca.markets", description="where history is: http:// or https://, without a path"
+        default="https://data.alpaca.markets", description="address of the history: http:// or https://, without a path"
     )
-    subscribe_batch_size: int = Field(default=200, ge=1, le=10_000, description="symbols of one subscribe message")
+    subscribe_batch_size: int = Field(default=200, ge=1, le=10_000, description="symbols per subscribe message")
     reconnect_base_ms: int = Field(
         default=500, ge=1, description="longest pause before the first retry, milliseconds; it doubles from there"
     )
@@ -53,7 +53,7 @@ class AlpacaSettings(Environment):
 
     @property
     def is_crypto(self) -> bool:
-        """Whether symbols are pairs, like ``BTC/USD``."""
+        """Whether symbols are crypto pairs, like ``BTC/USD``."""
         return self.alpaca_market_type == "crypto"
 
     @property
@@ -64,7 +64,7 @@ class AlpacaSettings(Environment):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """What can be subscribed to; corrections and cancels of equities come with ``trades``."""
+        """The channels that can be subscribed; corrections and cancels of equities come with ``trades``."""
         return CRYPTO_CHANNELS if self.is_crypto else EQUITY_CHANNELS
 
     @property
@@ -73,12 +73,12 @@ class AlpacaSettings(Environment):
         return "crypto" if self.is_crypto else self.alpaca_feed
 
     def history_url(self, channel: str) -> str:
-        """Address of the history of one of `HISTORY_CHANNELS`."""
+        """Return the address of the history of one of `HISTORY_CHANNELS`."""
         family = f"v1beta3/crypto/{self.alpaca_crypto_location}" if self.is_crypto else "v2/stocks"
         return f"{self.alpaca_base_url}/{family}/{channel}"
 
     def history_query(self, channel: str) -> dict[str, str]:
-        """What is asked of that address whatever the symbol and time."""
+        """The query parameters of that address that do not depend on symbol and time."""
         query = {"sort": "asc"}
         if not self.is_crypto:
             query["feed"] = self.alpaca_feed

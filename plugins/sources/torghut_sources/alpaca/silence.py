@@ -1,8 +1,8 @@
-"""The time of a feed that is silent: that of its last event and what passed since.
+"""The time of a feed that is silent: that of its last event plus what has passed since.
 
-It is told (a clock tick) only where somebody else confirms that nothing happened: the history is asked for the symbols that
-were heard last. Where it knows more than the stream told, the stream is mute, and it is opened again. Without
-back-fill a pong has to do.
+It is given out (a clock tick) only where the history confirms that nothing happened: it is asked for the symbols of the last
+events. Where the history has more than the stream sent, the stream is mute, and the connection is opened again. Without
+back-fill a pong is enough.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from torghut_sources.alpaca.feed import FeedClock
 
 GRACE_S = 0.1
-"""How much longer than the history the stream may take to tell the same, seconds."""
+"""How much longer than the history the stream may take for the same event, seconds."""
 
 
 class Silence:
-    """Tells the time of a feed that is silent, as far as somebody confirms that nothing was missed.
+    """Gives the time of a feed that is silent, once it is confirmed that nothing was missed.
 
     Parameters
     ----------
-    look_up : gives what the history tells of the symbols that were heard last, after a time, ns; None where it tells of none.
-    complain : is told when nobody can say.
+    look_up : asks the history for the symbols of the last events, after a time, ns; None where it cannot be asked.
+    complain : called when neither can confirm it.
     clock : monotonic time, seconds.
-    tick_s : after how much silence the time is told, seconds; 0 for never. Each pause is twice as long as the one before,
+    tick_s : silence after which the time is given, seconds; 0 for never. Each pause is twice as long as the one before,
         up to `longest_tick_s`.
     lag_s : how far the history may be behind, seconds.
     """
@@ -54,39 +54,39 @@ class Silence:
         self._look_up, self._complain = look_up, complain
         self._clock = clock
         self._tick_s, self._longest_tick_s, self._lag_s = tick_s, longest_tick_s, lag_s
-        self._look: asyncio.Task[float | None] | None = None
+        self._confirmation: asyncio.Task[float | None] | None = None
         self._due = self._pause = 0.0
         self.broken()
 
     def broken(self) -> None:
-        """Something came."""
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+        """A frame arrived: the silence is over."""
+        if self._confirmation is not None:
+            self._confirmation.cancel()
+            self._confirmation = None
         self._pause = self._tick_s
         self._due = self._clock() + self._pause
 
     async def wait(self) -> int | None:
-        """Wait until something comes, or silence is confirmed; then the feed's time, ns."""
+        """Wait until a frame arrives (None), or until silence is confirmed (the feed's time, ns)."""
         connection, now = self._connection, self._clock()
         has_time = self._tick_s > 0 and self._feed.silent_at(now) is not None
-        is_told = has_time and connection.session.state is State.LIVE and connection.session.confirmed
-        if not is_told or now < self._due:
-            await connection.inbox.changed(max(0.0, self._due - now) if is_told else None)
+        is_due = has_time and connection.session.state is State.LIVE and connection.session.confirmed
+        if not is_due or now < self._due:
+            await connection.inbox.changed(max(0.0, self._due - now) if is_due else None)
             return None
-        if self._look is None:
-            self._look = asyncio.create_task(self._confirm(now))
-            self._look.add_done_callback(lambda _: connection.inbox.wake())
-        if not self._look.done():
+        if self._confirmation is None:
+            self._confirmation = asyncio.create_task(self._confirm(now))
+            self._confirmation.add_done_callback(lambda _: connection.inbox.wake())
+        if not self._confirmation.done():
             await connection.inbox.changed(None)
             return None
-        look, self._look = self._look, None
+        confirmation, self._confirmation = self._confirmation, None
         self._due, self._pause = now + self._pause, min(2 * self._pause, self._longest_tick_s)
-        confirmed = look.result()
+        confirmed = confirmation.result()
         return None if confirmed is None else self._feed.silent_at(confirmed)
 
     async def _confirm(self, now: float) -> float | None:
-        """Until when (monotonic, seconds) nothing happened but what is known; None where nobody can say."""
+        """Return the moment (monotonic, seconds) up to which nothing is missing; None where that is unknown."""
         connection = self._connection
         answer = self._look_up(self._feed.latest or 0)
         if answer is None:
@@ -96,12 +96,16 @@ class Silence:
             async with aclosing(answer) as stream:
                 async for events in stream:
                     if len(events):
-                        await asyncio.sleep(max(self._lag_s, GRACE_S))  # and if nothing came by then, which ends this:
+                        await asyncio.sleep(
+                            max(self._lag_s, GRACE_S)
+                        )  # a frame that arrives meanwhile cancels this task
                         connection.lose(
-                            Closed(f"open, but silent on what the history tells of {events.items[0].symbol}", "mute")
+                            Closed(
+                                f"open, but without an event that the history has of {events.items[0].symbol}", "mute"
+                            )
                         )
                         return None
         except VenueError as error:
-            self._complain(Complaint("history", f"nobody can say whether a silent feed is mute: {error}"))
+            self._complain(Complaint("history", f"it is unknown whether a silent feed is mute: {error}"))
             return None
         return now - self._lag_s

@@ -1,15 +1,15 @@
-"""The source `alpaca`: one connection to the stream, kept, and history wherever it was not.
+"""The source `alpaca`: a connection to the stream that is kept open, and the history for the time in which it was not.
 
-Two tasks of one event loop. One keeps the connection: it turns what the socket says into calls of `session`, and puts
-frames into the `inbox` as they come. The other is whoever takes batches: it decodes frames, many at a time where many
-wait, and fills gaps.
+Two tasks of one event loop. One keeps the connection: it turns what the socket reports into calls of `session`, and puts
+frames into the `inbox` as they arrive. The other is the consumer of the batches: it decodes frames, many at a time where
+many wait, and fills gaps.
 
-**When the consumer stops.** Frames are never dropped. A full inbox stops the reading of the socket, the venue's buffers fill
-up, and in the end it says that we are slow (407) or cuts the connection. Then it is opened again when the inbox has
-room, and what was missed comes from the history. During the introduction the socket is read whatever waits, as nothing
-could be confirmed otherwise; that lasts for some answers.
+**When the consumer is slow.** Frames are never dropped. A full inbox stops the reading of the socket, the venue's buffers
+fill up, and in the end it reports a slow client (407) or cuts the connection. Then it is opened again when the inbox has
+room, and what was missed comes from the history. Until the subscription is confirmed the socket is read however much waits,
+as nothing could be confirmed otherwise; that lasts for a few answers.
 
-**What is missing** is asked of the history: see `filling`. While nothing comes: see `silence`.
+**What is missing** comes from the history: see `filling`. While nothing arrives: see `silence`.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ NAME = "alpaca"
 """The envelope's `source`."""
 FRAMES = 96
 """Frames that are decoded at a time at most. Of twice as many the structs are too many for the processor's cache."""
-LOOKED_AT = 3
-"""Symbols that are looked up in the history before time is told of a silent feed: the last that were heard."""
+LOOKED_UP = 3
+"""Symbols that the history is asked for before a silent feed is given a time: those of the last events."""
 LONGEST_TICK_S = 60.0
 """The longest pause between two ticks of a silent feed, seconds: each is twice as long as the one before."""
 CONNECTION_LIMIT_MAX_S = 60.0
@@ -85,7 +85,7 @@ log = logging.getLogger(__name__)
 
 
 class _Setup(NamedTuple):
-    """Where the venue is and as whom to connect, what to subscribe, and whether the market has to give data now."""
+    """What `connect` found: where the venue is, the keys, what to subscribe, and whether the market has to give data now."""
 
     settings: AlpacaSettings
     universe: Universe
@@ -103,16 +103,16 @@ class Alpaca(Source):
     """Trades, quotes, bars and statuses of Alpaca's market data stream, equities or crypto, without gaps.
 
     ``ALPACA_MARKET_TYPE`` says which; symbols are those of the universe that have the form of its market (``BTC/USD`` of
-    crypto, ``AAPL`` of equities). What is missed while there is no connection is asked of the REST history, and given out
-    in order before anything later. Each event is given out once, as long as it comes again within the last
-    `queue_mb` of events. After `seek` events of the last `overlap_ms` may come again. A minute of a symbol is one row of
-    `Batch.bars` at most: what the venue says of it later (``updatedBars``, or a bar that is not newer than the last row) is
-    counted (``ws_bar_updates_total``) and travels in messages only.
+    crypto, ``AAPL`` of equities). What is missed while there is no connection comes from the REST history, in order and
+    before anything later. Each event is given out once, if it is repeated within the last `queue_mb` of events. After
+    `seek` events of the last `overlap_ms` may be repeated. A minute of a symbol is at most one row of `Batch.bars`: what
+    the venue says of it later (``updatedBars``, or a bar that is not newer than the last row) is counted
+    (``ws_bar_updates_total``) and is in messages only.
 
     Parameters
     ----------
     params : see `Params`.
-    settings : where the venue is; of the environment where None.
+    settings : where the venue is; None: from the environment.
     clock : gives monotonic time, seconds.
     wall : gives the time of day, ns since the epoch.
     chance : gives numbers from 0 to 1, for waits.
@@ -125,35 +125,37 @@ class Alpaca(Source):
         """Parameters of the stream."""
 
         channels: list[Literal["trades", "quotes", "bars", "updatedBars", "statuses"]] | None = param(
-            None, help="what to subscribe; all that the market has where it is left out", min_length=1
+            None, help="channels to subscribe; default: all that the market has", min_length=1
         )
-        encoding: Literal["json", "msgpack"] = param("json", help="how messages come")
-        backfill: bool = param(True, help="whether what was missed is asked of the history")
-        since: str | None = param(
-            None, help="ask the history for what happened from here on at the start, like 2026-01-05T14:30:00Z"
+        encoding: Literal["json", "msgpack"] = param("json", help="encoding of the messages")
+        backfill: bool = param(True, help="whether to fill gaps from the history")
+        since: str | None = param(None, help="at the start, fill from this time on, like 2026-01-05T14:30:00Z")
+        backfill_max_s: float = param(
+            86_400, gt=0, help="longest gap that is filled completely, seconds; of longer ones the end is"
         )
-        backfill_max_s: float = param(86_400, gt=0, help="longest gap that is filled whole, seconds; of others the end")
         history_lag_ms: int = param(1000, ge=0, help="how far the history may be behind the stream, milliseconds")
         overlap_ms: int = param(2000, ge=0, help="how far events may overtake each other, milliseconds")
         max_ahead_ms: int = param(
             10_000,
             ge=0,
-            help="events further ahead of all clocks are refused, milliseconds: they would end all windows",
+            help="events further ahead of all clocks are dropped, milliseconds: they would close all windows",
         )
-        tick_ms: int = param(2000, ge=0, help="silence after which the time is told, milliseconds; 0 for never")
-        stale_after_s: float = param(30, gt=0, help="silence after which a feed is mute that has to give data, seconds")
+        tick_ms: int = param(2000, ge=0, help="silence after which a clock tick is given, milliseconds; 0: never")
+        stale_after_s: float = param(30, gt=0, help="silence after which a feed that has to give data is mute, seconds")
         max_wait_s: float = param(
             10,
             gt=0,
-            help="how long frames may wait for a consumer that is slow before nothing is traded on them, seconds",
+            help="how long frames may wait for a slow consumer before entries are stopped, seconds",
         )
-        quiet_after_s: float = param(900, gt=0, help="the same of equities outside regular hours, seconds")
-        stable_after_s: float = param(30, ge=0, help="data for so long ends the back-off of reconnects, seconds")
+        quiet_after_s: float = param(
+            900, gt=0, help="silence after which equities outside regular hours are mute, seconds"
+        )
+        stable_after_s: float = param(30, ge=0, help="time with data that ends the back-off of reconnects, seconds")
         crowded_wait_s: float = param(5, gt=0, help="shortest wait after connection limit exceeded (406), seconds")
         ping_s: float = param(10, gt=0, help="silence after which a ping is sent, and time for its pong, seconds")
-        answer_s: float = param(10, gt=0, help="time for each answer while a connection is introduced, seconds")
-        queue_mb: float = param(16, gt=0, help="bytes of frames that wait at most, MiB")
-        queue_frames: int = param(100_000, ge=1, help="frames that wait at most")
+        answer_s: float = param(10, gt=0, help="time for each answer until the subscription is confirmed, seconds")
+        queue_mb: float = param(16, gt=0, help="frames that may wait, MiB")
+        queue_frames: int = param(100_000, ge=1, help="frames that may wait, number")
 
         @pydantic.field_validator("since")
         @classmethod
@@ -185,11 +187,11 @@ class Alpaca(Source):
         self._counts: Counter[str] = Counter()
         self._complaints: Counter[str] = Counter()
         self._lags: deque[float] = deque(maxlen=LAGS)
-        self._heard_last: tuple[str, ...] = ()
+        self._last_symbols: tuple[str, ...] = ()
         self._bars: dict[str, int] = {}
 
     def connect(self, connection: Connection) -> None:
-        """Take keys, universe and settings; reaches out only when batches or messages are taken.
+        """Take keys, universe and settings; the connection is opened when batches or messages are taken.
 
         Raises
         ------
@@ -212,19 +214,19 @@ class Alpaca(Source):
         key, secret = connection.secret(KEY_ID), connection.secret(SECRET_KEY)
         expects_data = (lambda: True) if settings.is_crypto else regular_hours(self._wall)
         self._setup = _Setup(settings, connection.universe, channels, (key, secret), expects_data)
-        self._once.pass_on(_ANYTHING, SymbolTable())  # compiled now, not in the loop
+        self._once.pass_on(_ANYTHING, SymbolTable())  # compile now, not in the event loop
 
     def close(self) -> None:
-        """Let go of the connection; `batches` ends."""
+        """Close the connection; `batches` ends."""
         if self._connection is not None:
             self._connection.close()
 
     async def batches(self, size: int) -> AsyncIterator[Batch]:
-        """Yield batches of at most `size` events, as they come: a batch waits for nothing.
+        """Yield batches of at most `size` events, as they arrive: a batch waits for nothing.
 
         Raises
         ------
-        InputError : the venue says no for good (keys, plan), with the fix.
+        InputError : the venue refuses for good (keys, plan), with the fix.
         """
         async with aclosing(self._pieces()) as stream:
             async for piece in stream:
@@ -245,7 +247,7 @@ class Alpaca(Source):
     async def messages(self, size: int) -> AsyncIterator[list[Message]]:
         """Yield the same events as envelopes, statuses, corrections, cancels and updated bars among them; raises as `batches`.
 
-        A list is empty where nothing came but time went on: see `known_until`.
+        A list is empty where only time has passed: see `known_until`.
         """
         async with aclosing(self._pieces()) as stream:
             async for piece in stream:
@@ -263,7 +265,7 @@ class Alpaca(Source):
                     yield messages
 
     async def history(self, symbols: Sequence[str], since: int, until: int) -> AsyncIterator[list[Message]]:
-        """Yield trades, quotes and bars (of those channels that are taken), in the order in which they became known."""
+        """Yield past trades, quotes and bars (those that are subscribed), in the order in which they became known."""
         history, channels = self._open_history(), self._venue.history_channels
         try:
             seq = 0
@@ -275,23 +277,23 @@ class Alpaca(Source):
             await history.aclose()
 
     def cursor(self) -> dict[str, Any]:
-        """Position, number and time after the last event that was given out, and the last minute of each symbol's bars."""
+        """Return position, number and time after the last event that was given out, and the last minute of each symbol's bars."""
         return {"position": self._position, "seq": self._seq, "now": self._now, "bars": dict(self._bars)}
 
     def seek(self, cursor: dict[str, Any]) -> None:
-        """Go on after `cursor`: what happened since then is asked of the history first."""
+        """Resume after `cursor`: what happened since then comes from the history first."""
         self._position, self._seq, self._now = int(cursor["position"]), int(cursor["seq"]), int(cursor["now"])
         self._bars = {symbol: int(start) for symbol, start in cursor.get("bars", {}).items()}
         if self._now:
             self._feed = self._feed_from(self._now)
 
     def known_until(self) -> int | None:
-        """The feed's time, ns, ticks included, while it is live and no gap is known; None otherwise."""
+        """Return the feed's time, ns, ticks included, while it is live and no gap is known; None otherwise."""
         is_whole = self._connection is not None and self._connection.session.state is State.LIVE
         return self._now or None if is_whole else None
 
     def gates(self) -> Mapping[str, Closed | None]:
-        """Whether keys are taken (``auth``), symbols confirmed (``subscription``), gaps filled, data fresh."""
+        """Return whether keys are accepted (``auth``), symbols confirmed (``subscription``), gaps filled, data fresh."""
         if self._connection is None:
             return dict.fromkeys(
                 ("auth", "subscription", "backfill", "freshness"), Closed("not connected", "connecting")
@@ -301,12 +303,12 @@ class Alpaca(Source):
             gates["backfill"] = self._filler.problem
         waited = self._connection.inbox.age(self._clock())
         if gates["freshness"] is None and waited > self.params.max_wait_s:
-            reason = f"market data waits for {waited:.0f} s before it is taken (see what takes the process so long)"
+            reason = f"market data has waited {waited:.0f} s to be processed (find out what slows this process down)"
             gates["freshness"] = Closed(reason, "behind")
         return gates
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Counts of connections, drops, refusals and gaps, the queue, and how far events are behind."""
+        """Return counts of connections, drops, refusals and gaps, the size of the queue, and the lag of events."""
         connection = self._connection
         metrics: dict[str, Metric] = {f"ws_{name}_total": float(self._counts[name]) for name in COUNTS}
         lags = sorted(self._lags)
@@ -339,15 +341,15 @@ class Alpaca(Source):
         return History(self._venue.settings, *self._venue.keys, complain=self._complain)
 
     async def _pieces(self) -> AsyncGenerator[Events | int, None]:
-        """What is to be given out, each event once: events as they come, a time where none comes."""
+        """Yield what is to be given out, each event once: events as they arrive, and a time where none arrives."""
         from torghut_sources.alpaca.connection import StreamConnection
 
         if self._connection is not None:
-            raise RuntimeError("an alpaca source is read once: make another")
+            raise RuntimeError("an alpaca source can be read once only: make another")
         params, venue = self.params, self._venue
         settings = venue.settings
         session = Session(
-            self._wanted(),
+            self._universe_symbols(),
             batch=settings.subscribe_batch_size,
             now=self._clock(),
             clocks=Clocks(
@@ -373,12 +375,12 @@ class Alpaca(Source):
             channels=venue.channels,
             wire=Wire(params.encoding),
             universe=venue.universe,
-            wanted=self._wanted,
+            wanted=self._universe_symbols,
             answer_s=params.answer_s,
             clock=self._clock,
             wall=self._wall,
         )
-        if params.backfill and self._feed.whole is not None:
+        if params.backfill and self._feed.complete_until is not None:
             session.gap()
             inbox.lose()
         history = self._open_history()
@@ -417,7 +419,7 @@ class Alpaca(Source):
         silence = Silence(
             connection,
             self._feed,
-            look_up=lambda latest: filler.look_up(self._heard_last, latest),
+            look_up=lambda latest: filler.look_up(self._last_symbols, latest),
             complain=self._complain,
             clock=self._clock,
             tick_s=self.params.tick_ms / 1000,
@@ -432,25 +434,25 @@ class Alpaca(Source):
                     silence.broken()
                     received = self._wire.read(frames)
                     if len(frames) > 1 and any(complaint.reason == "frame" for complaint in received.complaints):
-                        inbox.put_back(frames)  # one by one up to the frame that is none: a gap is there
+                        inbox.put_back(frames)  # one at a time, up to the frame that cannot be read: it is a gap
                         at_once = 1
                         continue
-                    connection.relieve()
+                    connection.resume_reading()
                     for complaint in received.complaints:
                         self._complain(complaint)
                     if any(complaint.reason == "frame" for complaint in received.complaints):
                         at_once = FRAMES
                         connection.miss(Closed("a frame could not be read", "frame"))
-                    possible = self._possible(received.events, filler.limit())
-                    if len(possible):
+                    admitted = self._drop_ahead(received.events, filler.limit())
+                    if len(admitted):
                         now = self._clock()
                         connection.session.admitted(now)
-                        self._note_arrival(possible, inbox.came_by(now))
+                        self._record_arrival(admitted, inbox.came_by(now))
                     elif len(received.events):
                         connection.session.unusable("it is ahead of all clocks (set the clock of this machine)")
                     elif received.complaints:
                         connection.session.unusable(received.complaints[-1].text)
-                    events = self._once.pass_on(possible, self._symbols)
+                    events = self._once.pass_on(admitted, self._symbols)
                     if len(events):
                         yield events
                 elif connection.is_over:
@@ -467,8 +469,8 @@ class Alpaca(Source):
         finally:
             silence.broken()
 
-    def _possible(self, events: Events, limit: int) -> Events:
-        """The events of a time that can be: up to `limit`, ns."""
+    def _drop_ahead(self, events: Events, limit: int) -> Events:
+        """Return the events up to `limit`, ns, and count those that are ahead of it."""
         if not len(events):
             return events
         known = events.known_ts()
@@ -480,32 +482,32 @@ class Alpaca(Source):
         self._complain(Complaint("ahead", first))
         return events.take(np.flatnonzero(known <= limit))
 
-    def _note_arrival(self, events: Events, moment: float) -> None:
-        """What time it is, how far the stream is behind, and of which symbols it tells."""
+    def _record_arrival(self, events: Events, moment: float) -> None:
+        """Record the feed's time, the lag of the stream, and the symbols of the last events."""
         known = events.known_ts()
-        self._feed.hear(int(known.max()), moment)
+        self._feed.receive(int(known.max()), moment)
         self._lags.append((self._wall() - int(known[-1])) / MILLISECOND)
-        self._heard_last = tuple(dict.fromkeys(event.symbol for event in events.items[:-9:-1]))[:LOOKED_AT]
+        self._last_symbols = tuple(dict.fromkeys(event.symbol for event in events.items[:-9:-1]))[:LOOKED_UP]
 
-    def _wanted(self) -> list[str]:
-        """The universe's symbols of this market."""
+    def _universe_symbols(self) -> list[str]:
+        """Return the universe's symbols of this market."""
         venue = self._venue
         return [symbol for symbol in venue.universe.symbols if ("/" in symbol) == venue.settings.is_crypto]
 
     def _complain(self, complaint: Complaint) -> None:
-        """Something was left out: counted, and the first and then each tenfold told."""
+        """Count a message that was dropped, and log the 1st, 10th, 100th and so on."""
         reason = complaint.reason
         self._complaints[reason] += 1
         count = self._complaints[reason]
         if count == 10 ** (len(str(count)) - 1):
-            log.warning("alpaca: left out (%s, %d so far): %s", reason, count, complaint.text)
+            log.warning("alpaca: dropped (%s, %d so far): %s", reason, count, complaint.text)
 
 
 _ANYTHING = Events([Trade(symbol="A", time="", price=1.0, size=1.0)], np.zeros(1, np.int64))
 
 
 def _cut(batch: Batch, size: int) -> Iterator[Batch]:
-    """The batch in parts of at most `size` events; none where it has none."""
+    """Cut a batch into parts of at most `size` events; none where it has none."""
     while len(batch) > size:
         part, batch = batch.split(batch.start + size)
         yield part

@@ -1,12 +1,12 @@
-"""Alpaca's market data messages and torghut's words: pure translation, both ways, no IO.
+"""Decodes frames of Alpaca's stream into events, and encodes requests: pure translation, no IO.
 
 A frame is an array of messages, in JSON or MessagePack. Frames are decoded many at a time into one list of structs in
-order of arrival (`Events`), and that list becomes columns (`Events.batch`) or envelopes (`Events.messages`): whatever is
-said of a message is said once, before that. Ids and times keep every digit: times become `int` nanoseconds, in bulk.
+order of arrival (`Events`), which becomes columns or envelopes. Ids and times keep every digit: times become `int`
+nanoseconds, in bulk.
 
-A message that cannot be used (a price that is null, a time without a zone, a symbol that is none) is a `Complaint`, one of
-a type that is not known is counted, and in both cases the others of its frame are kept: a frame is decoded at once, and
-message by message only where that fails.
+A message that cannot be used (a price that is null, a time without a zone, an invalid symbol) is a `Complaint`, one of an
+unknown type is counted, and in both cases the other messages of the frame are kept: a frame is decoded at once, and message
+by message only where that fails.
 
 The road not taken: a compiled kernel over the raw bytes. Decoding is half of the whole way to a column here, and a second
 parser of JSON would have to be right where the first is only fast.
@@ -36,7 +36,7 @@ T = TypeVar("T")
 Encoding: TypeAlias = Literal["json", "msgpack"]
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises, of nonsense too."""
+"""What decoding may raise, whatever the bytes."""
 TAGS = frozenset({"t", "q", "b", "u", "d", "s", "c", "x", "success", "error", "subscription"})
 _CONTROL = frozenset((Success, StreamError, Subscription))
 _JSON_MESSAGE: Any = AnyMessage[str]  # type: ignore[misc]  # a union's alias as a value
@@ -45,14 +45,14 @@ _TIMESTAMP = pa.timestamp("ns", "UTC")
 
 
 class Complaint(msgspec.Struct, frozen=True):
-    """A message that was left out: why, in one of few words (``frame``, ``message``, ``time``, ``symbol``), and in full."""
+    """A message that was dropped: why, in one of few words (``frame``, ``message``, ``time``, ``symbol``), and in full."""
 
     reason: str
     text: str
 
 
 class Received(msgspec.Struct):
-    """What some frames held: events, the connection's own messages, and what could not be used."""
+    """Content of some frames: events, control messages, and what could not be used."""
 
     events: Events
     control: list[Control]
@@ -64,7 +64,7 @@ class Wire:
 
     Attributes
     ----------
-    unknown : messages of types that are not known here, by type.
+    unknown : messages of unknown types, by type.
     """
 
     def __init__(self, encoding: Encoding = "json") -> None:
@@ -80,7 +80,7 @@ class Wire:
         self._symbols: set[str] = set()
 
     def read(self, frames: Iterable[bytes]) -> Received:
-        """What is in some frames, in order."""
+        """Decode some frames, in order."""
         messages: list[Any] = []
         complaints: list[Complaint] = []
         decode = self._frame.decode
@@ -96,12 +96,14 @@ class Wire:
         return Received(self.timed(messages, complaints), control, complaints)
 
     def timed(self, events: list[Any], complaints: list[Complaint]) -> Events:
-        """Events with their times, less those (told in `complaints`) with a symbol or time that is none."""
+        """Parse the times of events; those with an invalid symbol or time are dropped and added to `complaints`."""
         if not self._symbols.issuperset([event.symbol for event in events]):
             kept = [event for event in events if self._is_symbol(event.symbol)]
             if len(kept) < len(events):
                 bad = (event for event in events if not self._is_symbol(event.symbol))
-                complaints += [Complaint("symbol", f"{event.symbol!r} is no symbol: {_show(event)}") for event in bad]
+                complaints += [
+                    Complaint("symbol", f"{event.symbol!r} is not a symbol: {_show(event)}") for event in bad
+                ]
                 events = kept
         event_ts, wrong = self._times([event.time for event in events])
         if wrong:
@@ -111,15 +113,15 @@ class Wire:
         return Events(events, event_ts)
 
     def auth(self, key: str, secret: str) -> bytes:
-        """The request that authenticates. It holds the keys: never show it."""
+        """Encode the request that authenticates. It holds the keys: never log it."""
         return self._encode({"action": "auth", "key": key, "secret": secret})
 
     def subscribe(self, symbols: Sequence[str], channels: Sequence[str], size: int) -> list[bytes]:
-        """Requests that add `symbols` to all `channels`, at most `size` symbols in each."""
+        """Encode requests that add `symbols` to all `channels`, at most `size` symbols in each."""
         return self._requests("subscribe", symbols, channels, size)
 
     def unsubscribe(self, symbols: Sequence[str], channels: Sequence[str], size: int) -> list[bytes]:
-        """Requests that take `symbols` from all `channels`, at most `size` symbols in each."""
+        """Encode requests that remove `symbols` from all `channels`, at most `size` symbols in each."""
         return self._requests("unsubscribe", symbols, channels, size)
 
     def _requests(self, action: str, symbols: Sequence[str], channels: Sequence[str], size: int) -> list[bytes]:
@@ -131,7 +133,7 @@ class Wire:
         return encoded
 
     def _salvage(self, frame: bytes, complaints: list[Complaint]) -> Iterator[Any]:
-        """The messages of a frame of which not all can be used, one by one."""
+        """Decode the messages of a frame one by one, where not all can be used."""
         try:
             raws = self._raws.decode(frame)
         except UNREADABLE as error:
@@ -167,7 +169,7 @@ class _Tag(msgspec.Struct):
 
 
 def _times_of_text(texts: list[str]) -> tuple[IntArray, dict[int, str]]:
-    """Nanoseconds of RFC 3339 text, and by place why some are none."""
+    """Parse RFC 3339 text to nanoseconds; and by place why some cannot be."""
     try:
         column = pa.array(texts, pa.string()).cast(_TIMESTAMP)
     except pa.ArrowInvalid:
@@ -177,7 +179,7 @@ def _times_of_text(texts: list[str]) -> tuple[IntArray, dict[int, str]]:
 
 
 def _times_of_bytes(raws: list[Raw]) -> tuple[IntArray, dict[int, str]]:
-    """The same of MessagePack: extension -1 of 4, 8 or 12 bytes, or text."""
+    """Parse times of MessagePack: extension -1 of 4, 8 or 12 bytes, or text."""
     data = b"".join(raws)
     if len(data) == 10 * len(raws) and set(map(len, raws)) == {10}:
         stamps = np.frombuffer(data, np.dtype([("head", ">u2"), ("word", ">u8")]))
