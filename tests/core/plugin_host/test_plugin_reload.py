@@ -168,6 +168,18 @@ def test_only_the_changed_distribution_is_imported(site):
     assert sys.modules["acme_beta"] is beta
 
 
+def test_reload_leaves_plugins_in_the_order_of_their_rules(site):
+    """Of several plugins that would do, the kernel uses the first: which that is does not depend on what was edited."""
+    site.install("acme-alpha", {"acme_alpha.py": plugin(name="z")})
+    site.install("acme-beta", {"acme_beta.py": plugin(name="a")})
+    first = load()
+    site.write({"acme_alpha.py": plugin("'two'", name="z")})
+    second = load(first)
+    assert words(second) == {"z": "two", "a": "one"}
+    for host in (first, second):
+        assert host.names_where("strategy", lambda cls: cls.columns == ("rsi14",)) == ["z", "a"]
+
+
 # --------------------------------------------------------------------------------------------- what is imported afresh
 
 
