@@ -47,11 +47,11 @@ BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 POLICIES = {
-    "retry": "connects again after a random pause, at first of {base} ms at most, doubling up to {longest} ms",
+    "retry": "connects again after a random pause, at first at most {base} ms, doubling up to {longest} ms",
     "wait": "the same, but not before {crowded:g} s, then up to {crowded_max:g} s: one attempt at a time, never a storm",
-    "degrade": "goes on with what is subscribed, and says what is not",
-    "ignore": "nothing is wrong: the keys were taken before",
-    "stop": "ends with exit code 2 and the fix: it would be the same again",
+    "degrade": "continues with what is subscribed, and names what is not",
+    "ignore": "nothing is wrong: the keys were accepted before",
+    "stop": "ends with exit code 2 and the fix: a retry would fail again",
 }
 
 
@@ -122,24 +122,24 @@ def queues():
     return table(
         ("between", "holds at most", "when it is full"),
         (
-            "Alpaca's socket and whoever decodes",
+            "Alpaca's socket and the decoder",
             f"{alpaca.queue_mb:g} MiB (`queue_mb`) and {alpaca.queue_frames:,} frames (`queue_frames`)",
             "the socket is not read until it is half empty",
         ),
         (
-            "the pages of the history and who merges them",
+            "the pages of the history and their merge",
             f"about {history.ROWS:,} rows; {history.REQUESTS} requests at a time",
-            "no page is asked for",
+            "no page is requested",
         ),
         ("source and stages, or sink", f"{ta.BATCH_SIZE:,} events", "the source waits"),
         (
             "sink and Kafka's brokers",
             f"{QUEUE:,} records and {QUEUE_KB // 1024} MiB",
-            "the sink waits, and nothing is taken from the source",
+            "the sink waits, and the source is not read",
         ),
         (
             "Kafka's brokers and the source",
-            f"{QUEUE_KB // 1024} MiB that are fetched ahead",
+            f"{QUEUE_KB // 1024} MiB prefetched",
             "nothing is fetched",
         ),
         (
@@ -155,12 +155,12 @@ def queues():
         (
             "signal store and `clickhouse-signals`",
             f"{signals.batch} rows (`batch`)",
-            "it asks again when these are traded on",
+            "it polls again when these are processed",
         ),
         (
             "Jangar and the universe",
             f"{largest:,} symbols in {jangar.LARGEST_ANSWER >> 20} MiB",
-            "the answer counts as an outage, and the last list holds",
+            "the answer counts as an outage, and the last list stays in use",
         ),
     )
 
@@ -270,12 +270,12 @@ def test_numbers_in_the_text_are_the_code_s():
     assert f"`TRADING_POLL_MS` ({PollSettings().trading_poll_ms})" in prose(SETUP)
     assert f"The default ({KafkaSource.Params().tick_ms} ms)" in prose(SETUP)
     assert (LOOKED_UP, LONGEST_TICK_S) == (3, 60)
-    assert "three symbols that were heard last" in prose(SETUP)
+    assert "three symbols with the latest messages" in prose(SETUP)
     assert f"`HEALTH_NOT_READY_KILL_AFTER_MS` ({Settings().health_not_ready_kill_after_ms};" in prose(RUNBOOK)
 
 
 def test_runbook_has_every_gate():
-    """Each gate that a part can close has its row and its section, and there is none that no part closes."""
+    """Each readiness check of a part has its row and its section, and there is none that no part makes."""
     sources = [
         Alpaca(Alpaca.Params()),
         ClickHouseSignals(ClickHouseSignals.Params()),
@@ -291,7 +291,7 @@ def test_runbook_has_every_gate():
 
 
 def test_runbook_has_every_error_class():
-    """Each class that a gate or metric may say has its row, and there is no row for one that nothing says."""
+    """Each class that a check or metric may say has its row, and there is no row for one that nothing says."""
     classes = {
         *closed_as(),
         *(each.error_class for each in (*REFUSALS.values(), *HANDSHAKES.values(), UNKNOWN)),
@@ -320,7 +320,7 @@ def test_runbook_tells_what_to_do_about_a_code(code):
 
 
 def test_metrics_that_the_pages_name_exist():
-    """No page sends anybody to a metric that no process has."""
+    """No page names a metric that no process has."""
     store = SimpleNamespace(errors={}, free_bytes=lambda: 1, newest_event_ts=lambda _table: 1)
     guard = guardrails.Guardrails(store, min_free_bytes=0)
     guard.check()
