@@ -96,7 +96,6 @@ from torghut_core.ports import (
     Connection,
     Context,
     LaneKeeper,
-    Metric,
     Observer,
     OpenOrder,
     Params,
@@ -110,6 +109,7 @@ from torghut_core.ports import (
     Universe,
     param,
 )
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 from torghut_core.timestamps import (
     DAY,
     HOUR,
@@ -166,6 +166,7 @@ __all__ = [
     "Limits",
     "Message",
     "Metric",
+    "MetricSpec",
     "MicrobarPayload",
     "NotFoundError",
     "NotSent",

@@ -7,7 +7,6 @@ import pytest
 import torghut_testing as kit
 
 from torghut_core import Source, hookspecs
-from torghut_core.admin.metrics import HELP, LABELS
 
 SUITES = {
     "register_strategies": (kit.StrategyConformance, "strategy"),
@@ -66,14 +65,3 @@ def test_every_hook_has_a_suite():
 def test_facts_are_of_registered_plugins():
     """No facts are left behind by a plugin that is gone."""
     assert FACTS.keys() <= {name for _, name, _ in REGISTERED}
-
-
-LIVE = [cls for hook, _, cls in REGISTERED if hook in ("register_sources", "register_sinks")]
-
-
-@pytest.mark.parametrize("cls", LIVE, ids=[cls.__name__ for cls in LIVE])
-def test_what_our_sources_and_sinks_count_is_explained(cls):
-    """`/metrics` has a sentence for every number of theirs, and a name for what it is told apart by."""
-    for name, value in cls(cls.Params()).metrics().items():
-        assert name in HELP
-        assert (name in LABELS) == isinstance(value, dict)

@@ -18,6 +18,7 @@ from torghut_core.catalog.diff import diff
 from torghut_core.errors import CatalogError, InputError, StateError
 from torghut_core.execution.controls import STATES, Control, ControlChange
 from torghut_core.generation import Generation, validate
+from torghut_core.telemetry.metrics import Measured, Metric, MetricSpec
 from torghut_core.timestamps import SECOND, format_timestamp, parse_timestamp
 from torghut_core.trading.roster import StrategyState
 from torghut_core.trading.totals import StrategyTotals
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 60.0
 """How long the loop may take to do what it is asked."""
+
+RUN_METRICS = (
+    MetricSpec(
+        "control_rank", "Strictness of the operator's control: 0 running, 1 entries paused, 2 reduce only, 3 halted."
+    ),
+    MetricSpec("audit_writable", "0 while the audit database cannot be written, and entries wait."),
+    MetricSpec("store_writable", "0 while the signal store does not take rows as fast as they come, and entries wait."),
+    MetricSpec("orders_working", "Open orders."),
+    MetricSpec("reload_pause_seconds", "Pause of the trading loop at the last reload, seconds."),
+    MetricSpec("event_lag_seconds", "How far the loop's time is behind the clock, seconds."),
+)
+"""The metrics of a run that no part of it counts."""
 
 T = TypeVar("T")
 
@@ -280,32 +293,32 @@ class Console:
         changes = diff(self._run.engine.generation.catalog, catalog).to_json()
         return {"valid": not problems, "problems": [str(problem) for problem in problems], "diff": changes}
 
-    def metrics(self) -> Mapping[str, float | Mapping[str, float]]:
+    @property
+    def metric_specs(self) -> tuple[MetricSpec, ...]:
         """See `admin.kernel.Kernel`."""
-        totals, status, venue = self._run.engine.totals, self._run.reloader.status, self._run.venue
-        return {
-            **self._run.source.metrics(),
-            **self._run.universe.metrics(),
-            **self._run.readiness.metrics(),
-            **(venue.metrics() if venue is not None else {}),
-            "control_rank": self._run.controls.current().rank,
-            "audit_writable": float(not self._run.gates.unrecorded),
-            "store_writable": float(not self._run.unstored),
-            "events_total": totals.events,
-            "late_total": totals.late,
-            "duplicates_total": totals.duplicates,
-            "microbars_total": totals.microbars,
-            "signals_total": totals.signals,
-            "decisions_total": totals.decisions,
-            "denials_total": dict(totals.denials),
-            "orders_submitted_total": totals.orders,
-            "orders_rejected_total": totals.rejected,
-            "fills_total": totals.fills,
-            "orders_working": self._run.engine.working,
+        return (*RUN_METRICS, *(spec for part in self._measured for spec in part.metric_specs))
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """See `admin.kernel.Kernel`."""
+        run, status = self._run, self._run.reloader.status
+        numbers: dict[str, Metric] = {}
+        for part in self._measured:
+            numbers |= part.metrics()
+        return numbers | {
+            "control_rank": run.controls.current().rank,
+            "audit_writable": float(not run.gates.unrecorded),
+            "store_writable": float(not run.unstored),
+            "orders_working": run.engine.working,
             "reload_pause_seconds": status.pause_s,
             "catalog_last_reload_success_timestamp_seconds": status.succeeded_at / SECOND,
-            "event_lag_seconds": max(0.0, time.time() - self._run.engine.now / SECOND) if self._run.engine.now else 0.0,
+            "event_lag_seconds": max(0.0, time.time() - run.engine.now / SECOND) if run.engine.now else 0.0,
         }
+
+    @property
+    def _measured(self) -> list[Measured]:
+        run = self._run
+        parts: list[Measured] = [run.source, run.universe, run.readiness, run.engine.totals]
+        return parts if run.venue is None else [*parts, run.venue]
 
 
 def _fields(pending: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from torghut_core.telemetry.metrics import Measured
 
-class Kernel(Protocol):
+
+class Kernel(Measured, Protocol):
     """What the admin API shows and changes.
 
     Every method may be called from any thread, also while another one is running, and returns JSON values. Times are
@@ -116,6 +118,3 @@ class Kernel(Protocol):
         ------
         InputError : the broker is simulated, or there is no such difference.
         """
-
-    def metrics(self) -> Mapping[str, float | Mapping[str, float]]:
-        """Counters (their names end in ``_total``) and gauges by name; a mapping is by the value of its one label."""

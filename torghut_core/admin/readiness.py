@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Lock
+from typing import ClassVar
 
-from torghut_core.ports import Closed, Metric
+from torghut_core.ports import Closed
 from torghut_core.telemetry import logs
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 Checks = Callable[[], Mapping[str, Closed | None]]
@@ -37,6 +39,12 @@ class Readiness:
     ----------
     history : (seconds, names of the checks that fail) whenever that changed, the oldest first, at most `REMEMBERED`.
     """
+
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
+        MetricSpec("ws_readyz_status", "1 while all checks pass: the process can make progress."),
+        MetricSpec("ws_readyz_gate_status", "1 for each check that passes.", "gate"),
+        MetricSpec("ws_readyz_error_class", "1 for each class of trouble for which a check fails.", "error_class"),
+    )
 
     def __init__(self, *checks: Checks, kill_after_s: float = 0, clock: Clock = SYSTEM_CLOCK) -> None:
         self._checks = checks

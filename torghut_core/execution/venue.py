@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from torghut_core.audit import Records
 from torghut_core.environment import secret
@@ -24,6 +24,7 @@ from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import Intent, Purpose
 from torghut_core.ports import Broker, Connection
 from torghut_core.telemetry import logs
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 from torghut_core.timestamps import DAY, MINUTE, SECOND, format_timestamp
 from torghut_core.trading.engine import Engine
 
@@ -67,6 +68,17 @@ class Venue:
     lease : taken before `open` returns.
     on_news : called, from any thread, when there is something to hear.
     """
+
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
+        MetricSpec("reconcile_updates_total", "Updates found by reconciliation that the stream had missed."),
+        MetricSpec("reconcile_age_seconds", "Seconds since our books were last compared with the venue's."),
+        MetricSpec("reconcile_lag_seconds", "Seconds that the venue took to answer the last comparison."),
+        MetricSpec("reconcile_differences", "Symbols in which entries wait because our books and the venue's differ."),
+        MetricSpec("orders_foreign", "Open orders at the venue that are not ours."),
+        MetricSpec("orders_unresolved", "Orders of which it is unknown whether the venue has them."),
+        MetricSpec("order_requests_total", "Requests to the venue, by outcome.", "name"),
+        MetricSpec("lease_held", "1 while this process holds the lease on the account."),
+    )
 
     def __init__(
         self, broker: Broker, account: str, controls: Controls, lease: Lease, on_news: Callable[[], None]
@@ -225,8 +237,8 @@ class Venue:
             "problem": self.problem,
         }
 
-    def metrics(self) -> Mapping[str, float | Mapping[str, float]]:
-        """Counters and gauges, see `admin.kernel.Kernel.metrics`."""
+    def metrics(self) -> Mapping[str, Metric]:
+        """The numbers of `metric_specs`, by name."""
         return {
             "reconcile_updates_total": self._news,
             "reconcile_age_seconds": self.age,

@@ -16,7 +16,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, ClassVar
 
 from torghut_core.bus.derived import derived_messages, status_message
 from torghut_core.errors import StateError
@@ -25,10 +25,11 @@ from torghut_core.market_data.lane import Lane
 from torghut_core.market_data.snapshots import SnapshotStore
 from torghut_core.market_data.totals import BatchTotals
 from torghut_core.model.market import Batch
-from torghut_core.ports import Closed, LaneKeeper, Metric, SignalStore, Sink, Source
+from torghut_core.ports import Closed, LaneKeeper, SignalStore, Sink, Source
 from torghut_core.signals.failures import Remedy
 from torghut_core.stages.base import Stage
 from torghut_core.telemetry import logs
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 BATCH_SIZE = 4096
@@ -65,6 +66,13 @@ class Deriver(LaneKeeper):
     totals : what happened so far, counted.
     lanes : by name.
     """
+
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
+        *DeriverTotals.metric_specs,
+        MetricSpec("excluded_total", "Trades that no bar counts, by their sale conditions."),
+        MetricSpec("ta_checkpoints_total", "Times that rows, states and offsets were made durable."),
+        MetricSpec("ta_watermark_lag_ms", "How far a lane's watermark is behind the clock, milliseconds.", "lane"),
+    )
 
     def __init__(
         self,
@@ -291,16 +299,12 @@ class Deriver(LaneKeeper):
         return {"store": None if trouble is None else Closed(str(trouble), error_class)}
 
     def metrics(self) -> dict[str, Metric]:
-        """What was counted, and how far each lane's watermark is behind the clock."""
+        """The numbers of `metric_specs`, by name."""
         totals, now = self.totals, self._clock.wall()
         lags = {name or "0": (now - lane.watermark) / 1e6 for name, lane in self.lanes.items() if lane.now}
         return {
-            "events_total": totals.events,
-            "late_total": totals.late,
-            "duplicates_total": totals.duplicates,
+            **totals.metrics(),
             "excluded_total": totals.excluded,
-            "microbars_total": totals.microbars,
-            "signals_total": totals.signals,
             "ta_checkpoints_total": totals.checkpoints,
             "ta_watermark_lag_ms": lags,
         }

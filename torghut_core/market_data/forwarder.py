@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import ClassVar
 
 from torghut_core.bus.marks import time_message
 from torghut_core.market_data.intake import Intake
 from torghut_core.market_data.snapshots import Snapshot, SnapshotStore
-from torghut_core.ports import Closed, Metric, Sink, Source
+from torghut_core.ports import Closed, Sink, Source
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 BATCH_SIZE = 4096
@@ -37,6 +39,10 @@ class Forwarder:
     ----------
     forwarded : events taken from the source and given to the sink, by channel.
     """
+
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
+        MetricSpec("forwarded_total", "Events forwarded, by channel.", "channel"),
+    )
 
     def __init__(
         self,
@@ -118,5 +124,5 @@ class Forwarder:
         return {}
 
     def metrics(self) -> dict[str, Metric]:
-        """Events by channel."""
+        """The numbers of `metric_specs`, by name."""
         return {"forwarded_total": dict(self.forwarded)}

@@ -13,15 +13,16 @@ import random
 import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import msgspec
 
 from torghut_core.errors import SettingsError, reason_of, without_secrets
 from torghut_core.market_data.universe import AssetClass, ListedUniverse, is_of
-from torghut_core.ports import Closed, Metric
+from torghut_core.ports import Closed
 from torghut_core.telemetry import logs
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock
 
 LARGEST_ANSWER = 1 << 20
@@ -68,6 +69,24 @@ class JangarUniverse(ListedUniverse):
     ------
     SettingsError : `url` is not an HTTP address.
     """
+
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
+        MetricSpec("ws_desired_symbols_fetch_degraded", "1 while the last known list of symbols is used."),
+        MetricSpec("ws_desired_symbols_fetch_success_total", "Lists of symbols that were fetched."),
+        MetricSpec(
+            "ws_desired_symbols_fetch_failures_total",
+            "Lists of symbols that could not be fetched, by reason.",
+            "reason",
+        ),
+        MetricSpec(
+            "ws_desired_symbols_fetch_last_success_ts_seconds",
+            "When a list of symbols was last fetched, Unix time in seconds; 0 for never.",
+        ),
+        MetricSpec(
+            "ws_desired_symbols_fetch_last_failure_ts_seconds",
+            "When fetching a list of symbols last failed, Unix time in seconds; 0 for never.",
+        ),
+    )
 
     def __init__(
         self,
@@ -141,7 +160,7 @@ class JangarUniverse(ListedUniverse):
         return {"universe": Closed(reason, "no-symbols")}
 
     def metrics(self) -> Mapping[str, Metric]:
-        """As `Source.metrics`; failures by ``reason``, times in seconds since 1970, 0 for never."""
+        """The numbers of `metric_specs`, by name."""
         name = "ws_desired_symbols_fetch"
         return {
             f"{name}_degraded": float(self.is_degraded),

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from torghut_core.model.market import Batch
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 
 
 class BatchTotals(msgspec.Struct):
     """Events and rows of all batches so far."""
+
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
+        MetricSpec("events_total", "Events processed."),
+        MetricSpec(
+            "late_total",
+            "Trades that came after their microbar was closed; also second copies of trades that are in it.",
+        ),
+        MetricSpec("duplicates_total", "Trades that came twice."),
+        MetricSpec("microbars_total", "Bars derived."),
+        MetricSpec("signals_total", "Signal rows derived."),
+    )
 
     events: int = 0
     late: int = 0
@@ -25,3 +39,13 @@ class BatchTotals(msgspec.Struct):
         self.excluded += batch.excluded
         self.microbars += len(batch.microbars)
         self.signals += len(batch.signals)
+
+    def metrics(self) -> dict[str, Metric]:
+        """The numbers of `metric_specs`, by name."""
+        return {
+            "events_total": self.events,
+            "late_total": self.late,
+            "duplicates_total": self.duplicates,
+            "microbars_total": self.microbars,
+            "signals_total": self.signals,
+        }

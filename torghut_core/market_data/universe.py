@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from torghut_core.model.market import SYMBOL_PATTERN
-from torghut_core.ports import Closed, Metric, Universe
+from torghut_core.ports import Closed, Universe
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 
 AssetClass: TypeAlias = Literal["equity", "crypto"]
 
@@ -24,6 +25,8 @@ def is_of(symbol: Any, asset_class: AssetClass) -> bool:
 
 class ListedUniverse(Universe):
     """A list of symbols, less those that are disabled, and those that wait for a change of it."""
+
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = ()
 
     def __init__(self, disabled: Iterable[str]) -> None:
         self._disabled = frozenset(disabled)
@@ -75,7 +78,7 @@ class ListedUniverse(Universe):
 
     @abstractmethod
     def metrics(self) -> Mapping[str, Metric]:
-        """As `Source.metrics`; failures by ``reason``."""
+        """The numbers of `metric_specs`, by name."""
 
 
 class StaticUniverse(ListedUniverse):

@@ -6,7 +6,7 @@ instance directly.
 """
 
 from torghut_core.ports.broker import Broker, Capabilities, OrderEntry
-from torghut_core.ports.connection import Closed, Connected, Connection, Metric, SignalReader, Universe
+from torghut_core.ports.connection import Closed, Connected, Connection, SignalReader, Universe
 from torghut_core.ports.observer import Observer
 from torghut_core.ports.plugin import API_VERSION, Params, Plugin, param
 from torghut_core.ports.risk import Advisor, OpenOrder, RiskContext, RiskRule
@@ -27,7 +27,6 @@ __all__ = [
     "Endpoint",
     "Journal",
     "LaneKeeper",
-    "Metric",
     "Observer",
     "OpenOrder",
     "OrderEntry",

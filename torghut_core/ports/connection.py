@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 import pydantic
@@ -110,7 +110,3 @@ class Connected(Plugin):
 
     def close(self) -> None:
         """Let go of connections and threads; closing twice is harmless."""
-
-
-Metric: TypeAlias = float | Mapping[str, float]
-"""A number, or numbers by the value of the metric's one label."""

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from torghut_core.errors import InputError
 from torghut_core.model.market import Batch, Message
-from torghut_core.ports.connection import Closed, Connected, Metric
+from torghut_core.ports.connection import Closed, Connected
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 
 
 class LaneKeeper(ABC):
@@ -30,12 +31,15 @@ class LaneKeeper(ABC):
 class Endpoint(Connected):
     """An end of a pipeline, a source or a sink: it reports why it makes no progress, and its numbers."""
 
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = ()
+    """Its metrics: what each is called, what it means, and by which label its numbers are told apart."""
+
     def gates(self) -> Mapping[str, Closed | None]:
         """What has to be so for it to make progress, by name; None where it is. Empty where nothing can be wrong."""
         return {}
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Numbers by name without ``torghut_``; counters end in ``_total``."""
+        """The numbers of `metric_specs`, by name."""
         return {}
 
 

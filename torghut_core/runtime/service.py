@@ -27,25 +27,22 @@ from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.forwarder import Forwarder
 from torghut_core.market_data.snapshots import SnapshotStore
 from torghut_core.market_data.universe import ListedUniverse
-from torghut_core.ports import Closed, Connection, Metric, Sink, Source
+from torghut_core.ports import Closed, Connection, Sink, Source
 from torghut_core.runtime.life import Life, run_until_first_ends
 from torghut_core.signals import SignalDatabase
 from torghut_core.signals.guardrails import Guardrails
 from torghut_core.telemetry import logs
+from torghut_core.telemetry.metrics import Measured, Metric, MetricSpec
 
 STOP_SECONDS = 10.0
 """How long a process that is told to stop tries to make durable what it has."""
 
 
-class Part(Protocol):
+class Part(Measured, Protocol):
     """A part of a service whose checks and numbers the probes show."""
 
     def gates(self) -> Mapping[str, Closed | None]:
         """By name, why it makes no progress."""
-        ...
-
-    def metrics(self) -> Mapping[str, Metric]:
-        """Numbers by name."""
         ...
 
 
@@ -232,6 +229,11 @@ class Service:
     def gates(self) -> dict[str, str]:
         """See `admin.routes.probes.Probed`."""
         return {name: "" if gate is None else gate.reason for name, gate in self.checks.poll().items()}
+
+    @property
+    def metric_specs(self) -> tuple[MetricSpec, ...]:
+        """See `admin.routes.probes.Probed`."""
+        return (*(spec for part in self.parts for spec in part.metric_specs), *self.checks.metric_specs)
 
     def metrics(self) -> Mapping[str, Metric]:
         """See `admin.routes.probes.Probed`."""

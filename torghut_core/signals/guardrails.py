@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torghut_core.errors import StateError
-from torghut_core.ports import Closed, Metric
+from torghut_core.ports import Closed
 from torghut_core.signals.failures import Remedy, StoreError
 from torghut_core.signals.schema import TABLES
 from torghut_core.telemetry import logs
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 from torghut_core.timestamps import SECOND
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ class Guardrails:
     every_s : `check` asks the store no more often than this, seconds.
     wall : the time of day, ns; `clock` : what `every_s` is counted by, seconds.
     """
+
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
+        MetricSpec("clickhouse_guardrails_disk_free_bytes", "Free bytes on the signal store's fullest disk."),
+        MetricSpec("clickhouse_guardrails_errors_total", "Failures of the signal store, by class.", "error_class"),
+        *(
+            MetricSpec(
+                f"clickhouse_guardrails_ta_{table}_max_event_ts_seconds", f"Time of the newest {row}, Unix seconds."
+            )
+            for table, row in (("microbars", "microbar"), ("signals", "signal"))
+        ),
+        MetricSpec("clickhouse_guardrails_writes_paused", "1 while nothing is written because the disk is full."),
+    )
 
     def __init__(
         self,
@@ -96,7 +109,7 @@ class Guardrails:
         return {"store": store, "freshness": self._freshness(self._max_age_s)}
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Room, the newest rows, whether writing is paused, and what the store could not do, by class."""
+        """The numbers of `metric_specs`, by name; of the disk and the newest rows only what is known."""
         numbers: dict[str, Metric] = {
             "clickhouse_guardrails_writes_paused": float(not self.may_write),
             "clickhouse_guardrails_errors_total": self._store.errors,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import msgspec
 
 from torghut_core.market_data.totals import BatchTotals
 from torghut_core.model.trading import ZERO
+from torghut_core.telemetry.metrics import Metric, MetricSpec
 
 
 class StrategyTotals(msgspec.Struct):
@@ -27,6 +28,15 @@ class StrategyTotals(msgspec.Struct):
 class Totals(BatchTotals):
     """What the trading loop did so far, counted."""
 
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
+        *BatchTotals.metric_specs,
+        MetricSpec("decisions_total", "Decisions that strategies made."),
+        MetricSpec("denials_total", "Decisions denied, by the code of the verdict.", "name"),
+        MetricSpec("orders_submitted_total", "Orders handed to the broker."),
+        MetricSpec("orders_rejected_total", "Orders that the broker rejected."),
+        MetricSpec("fills_total", "Fills, partial ones too."),
+    )
+
     decisions: int = 0
     denied: int = 0
     repeated: int = 0
@@ -41,6 +51,17 @@ class Totals(BatchTotals):
     """Of every strategy that has traded in this run."""
     failures: dict[str, str] = msgspec.field(default_factory=dict)
     """By name, what a plugin raised the first time."""
+
+    def metrics(self) -> dict[str, Metric]:
+        """The numbers of `metric_specs`, by name."""
+        return {
+            **super().metrics(),
+            "decisions_total": self.decisions,
+            "denials_total": dict(self.denials),
+            "orders_submitted_total": self.orders,
+            "orders_rejected_total": self.rejected,
+            "fills_total": self.fills,
+        }
 
 
 class Result(msgspec.Struct, kw_only=True):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from torghut_core import Bars, Batch, Quotes, Source, Trades
+from torghut_testing.conformance.metrics import check_metrics
 from torghut_testing.conformance.plugin import PluginConformance
 from torghut_testing.plain import plain_copy
 
@@ -100,12 +101,9 @@ class LiveSourceConformance(PluginConformance):
         assert closed, "`gates` of a source that is not connected says that all is well"
         assert all(gate.reason and gate.error_class for gate in closed), "a closed gate has no reason or error class"
 
-    def test_metrics_are_numbers(self) -> None:
-        """Metrics have lower-case names, and a number or a number for each label value."""
-        for name, value in self.make().metrics().items():
-            numbers = [value] if isinstance(value, (int, float)) else list(value.values())
-            assert name == name.lower(), f"metric {name!r} is not in lower case"
-            assert all(isinstance(number, (int, float)) for number in numbers), f"metric {name!r} is not a number"
+    def test_metrics_are_declared_numbers(self) -> None:
+        """What it counts can be shown, each with its meaning and the label that tells its numbers apart."""
+        check_metrics(self.make())
 
 
 async def _collect(source: Source, size: int) -> tuple[list[Batch], list[dict[str, Any]]]:

@@ -25,6 +25,7 @@ from torghut_core import (
     Environment,
     InputError,
     Metric,
+    MetricSpec,
     SettingsError,
     SignalReader,
     Signals,
@@ -412,8 +413,20 @@ class ClickHouseSignals(Source):
         newest = max((track.newest for track in self._tracks.values() if track.last or track.seen), default=None)
         return None if newest is None else (self._wall() - newest) / SECOND
 
+    metric_specs = (
+        MetricSpec("clickhouse_signals_rows_total", "Rows traded on."),
+        MetricSpec(
+            "clickhouse_signals_late_total", "Rows that came after a newer one of their series and are not traded on."
+        ),
+        MetricSpec("clickhouse_signals_duplicates_total", "Rows of the signal store that were seen before."),
+        MetricSpec("clickhouse_signals_unpriced_total", "Signals without a bar, which are not traded on."),
+        MetricSpec("clickhouse_signals_polls_total", "Times that the signal store was asked for rows."),
+        MetricSpec("clickhouse_signals_errors_total", "Times that the signal store did not answer."),
+        MetricSpec("clickhouse_signals_lag_ms", "Age of the newest row, milliseconds."),
+    )
+
     def metrics(self) -> Mapping[str, Metric]:
-        """What was counted, and how old the newest signal is, milliseconds."""
+        """The numbers of `metric_specs`, by name."""
         numbers: dict[str, Metric] = {
             f"clickhouse_signals_{name}_total": count for name, count in self._counted.items()
         }

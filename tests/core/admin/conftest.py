@@ -13,6 +13,7 @@ from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.server import AdminServer
 from torghut_core.catalog import load
 from torghut_core.errors import NotFoundError
+from torghut_core.telemetry.metrics import MetricSpec
 
 TOKENS = {
     "viewer": "viewer-token-0123456789",
@@ -35,6 +36,10 @@ class FakeKernel:
         self.raises = {}
         self.unwell = []
         self.unready = []
+        self.metric_specs = (
+            MetricSpec("decisions_total", "Decisions that strategies made."),
+            MetricSpec("denials_total", "Decisions denied, by the code of the verdict.", "name"),
+        )
         self.counted = {"decisions_total": 12, "event_lag_seconds": 0.25, "denials_total": {"cooldown": 3}}
         self.release = threading.Event()
         self.entered = threading.Event()

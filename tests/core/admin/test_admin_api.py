@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from torghut_core.admin.app import MAX_BODY
 from torghut_core.errors import CatalogError, InputError, NotFoundError, PluginError, Problem, StateError, Unanswered
+from torghut_core.telemetry.metrics import MetricSpec
 
 READS = [
     "/catalog",
@@ -453,3 +454,14 @@ def test_metric_that_the_kernel_counts_is_there_once(api, ask_api, kernel):
     text = ask_api(api(), "GET", "/metrics").text
     assert text.count("\ntorghut_catalog_last_reload_success_timestamp_seconds ") == 1
     assert "\ntorghut_catalog_last_reload_success_timestamp_seconds 5.0\n" in text
+
+
+def test_metric_has_the_help_and_label_of_its_part(api, ask_api, kernel):
+    """A part says what its metric means and what tells its numbers apart; one that nobody described is shown all the same."""
+    kernel.metric_specs = (MetricSpec("bus_lag_records", "Records that were not read yet, by topic.", "topic"),)
+    kernel.counted = {"bus_lag_records": {"trades": 3}, "acme_things": {"a": 1}}
+    text = ask_api(api(), "GET", "/metrics").text
+    assert "# HELP torghut_bus_lag_records Records that were not read yet, by topic.\n" in text
+    assert '\ntorghut_bus_lag_records{topic="trades"} 3.0\n' in text
+    assert "# HELP torghut_acme_things acme things.\n" in text
+    assert '\ntorghut_acme_things{name="a"} 1.0\n' in text

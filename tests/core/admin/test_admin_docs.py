@@ -1,11 +1,11 @@
-"""docs/admin-api.md has the routes, roles and metrics that there are. To renew: python tests/core/admin/test_admin_docs.py"""
+"""docs/admin-api.md has the routes, roles and metrics that there are. To renew: PYTHONPATH=tests python tests/core/admin/test_admin_docs.py"""
 
 import re
 from pathlib import Path
 
+from support.metrics import EVERY_METRIC
 from torghut_core.admin.app import make_app
 from torghut_core.admin.auth import Guard, Role
-from torghut_core.admin.metrics import HELP
 from torghut_core.installation.settings import Settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "admin-api.md"
@@ -40,7 +40,9 @@ def renewed(page):
     blocks = {
         "routes": table(("route", "role", "what it does"), *sorted(routes())),
         "roles": table(("role", "may"), *((f"`{role.name.lower()}`", ROLES[role]) for role in Role)),
-        "metrics": table(("metric", "means"), *((f"`torghut_{name}`", text) for name, text in HELP.items())),
+        "metrics": table(
+            ("metric", "means"), *((f"`torghut_{spec.name}`", spec.help) for spec in EVERY_METRIC.values())
+        ),
     }
     assert {block[2] for block in BLOCK.finditer(page)} == set(blocks)
     return BLOCK.sub(lambda block: f"{block[1]}{blocks[block[2]]}{block[4]}", page)
@@ -49,7 +51,9 @@ def renewed(page):
 def test_page_has_the_tables_of_the_code():
     """The page's routes, roles and metrics are those of the code, with its words."""
     page = PAGE.read_text(encoding="utf-8")
-    assert page == renewed(page), f"renew {PAGE.name}: python {Path(__file__).relative_to(PAGE.parents[1])}"
+    assert page == renewed(page), (
+        f"renew {PAGE.name}: PYTHONPATH=tests python {Path(__file__).relative_to(PAGE.parents[1])}"
+    )
 
 
 def test_page_names_every_setting():

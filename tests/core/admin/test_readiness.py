@@ -118,6 +118,8 @@ def test_metrics_are_those_of_the_observability_page():
 
 
 class Forwarder:
+    metric_specs = Readiness.metric_specs
+
     def __init__(self):
         self.readiness_of = Readiness(Part(auth=None, bus=AWAY))
 

@@ -11,11 +11,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from torghut_core.admin.auth import OPEN, Guard, Refused
 from torghut_core.admin.http_errors import refused
-from torghut_core.admin.metrics import Metrics
-from torghut_core.ports import Metric
+from torghut_core.admin.metrics import STATUS_METRICS, Metrics
+from torghut_core.telemetry.metrics import Measured, Metric
 
 
-class Probed(Protocol):
+class Probed(Measured, Protocol):
     """A process with probes. Every method may be called from any thread."""
 
     def health(self) -> list[str]:
@@ -27,13 +27,10 @@ class Probed(Protocol):
     def gates(self) -> dict[str, str]:
         """The readiness checks by name, each with the reason why it fails, "" if it is ok."""
 
-    def metrics(self) -> Mapping[str, Metric]:
-        """Counters (their names end in ``_total``) and gauges by name; a mapping is by the value of its one label."""
-
 
 def probe_routes(probed: Probed, numbers: Callable[[], Mapping[str, Metric]]) -> list[HTTPRouteHandler]:
     """Make the routes ``/healthz``, ``/readyz`` and ``/metrics``, which need no token."""
-    metrics = Metrics(numbers)
+    metrics = Metrics(numbers, lambda: (*STATUS_METRICS, *probed.metric_specs))
 
     @get("/healthz", opt=OPEN, sync_to_thread=True)
     def healthz() -> Response[dict[str, Any]]:

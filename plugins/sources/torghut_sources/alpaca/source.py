@@ -33,6 +33,7 @@ from torghut_core import (
     Connection,
     Message,
     Metric,
+    MetricSpec,
     SettingsError,
     Source,
     StateError,
@@ -70,16 +71,17 @@ CONNECTION_LIMIT_MAX_S = 60.0
 """The longest wait after a connection limit, seconds."""
 LAGS = 1024
 """Chunks of which the lag of the last event is kept for the metrics."""
-COUNTS = (
-    "ahead_refused",
-    "backfills",
-    "backfill_events",
-    "backfill_failures",
-    "backfill_truncated",
-    "bar_updates",
-    "gaps",
-    "ticks",
-)
+COUNTS = {
+    "ahead_refused": "Events refused because they are ahead of all clocks.",
+    "backfills": "Gaps that were filled.",
+    "backfill_events": "Events that came from the history.",
+    "backfill_failures": "Times that the history did not answer.",
+    "backfill_truncated": "Gaps of which only the end was filled, as they are too long.",
+    "bar_updates": "Corrected bars, which are forwarded and not derived from.",
+    "gaps": "Times that something was missed.",
+    "ticks": "Clock ticks: times that only the time advanced.",
+}
+"""What is counted, and what it means."""
 
 log = logging.getLogger(__name__)
 
@@ -307,8 +309,25 @@ class Alpaca(Source):
             gates["freshness"] = Closed(reason, "behind")
         return gates
 
+    metric_specs = (
+        *(MetricSpec(f"ws_{name}_total", meaning) for name, meaning in COUNTS.items()),
+        MetricSpec(
+            "ws_lag_ms", "From an event at the venue to its arrival here, milliseconds, by quantile.", "quantile"
+        ),
+        MetricSpec("ws_dedup_drops_total", "Events that came twice and were dropped, by channel.", "channel"),
+        MetricSpec("ws_complaints_total", "Messages of the venue that could not be used, by reason.", "reason"),
+        MetricSpec("ws_unknown_messages_total", "Messages of kinds that are not known, by kind.", "type"),
+        MetricSpec("ws_ws_connect_success_total", "Connections to the market data that were made."),
+        MetricSpec("ws_ws_connect_errors_total", "Connections that failed or were lost, by class.", "error_class"),
+        MetricSpec("ws_reconnects_total", "Connections that were made again."),
+        MetricSpec("ws_queue_frames", "Frames of the venue that wait."),
+        MetricSpec("ws_queue_bytes", "Bytes of the venue's frames that wait."),
+        MetricSpec("ws_symbols_confirmed", "Symbols that the venue has confirmed."),
+        MetricSpec("ws_symbols_refused", "Symbols that the venue refused to send."),
+    )
+
     def metrics(self) -> Mapping[str, Metric]:
-        """Return counts of connections, drops, refusals and gaps, the size of the queue, and the lag of events."""
+        """The numbers of `metric_specs`, by name."""
         connection = self._connection
         metrics: dict[str, Metric] = {f"ws_{name}_total": float(self._counts[name]) for name in COUNTS}
         lags = sorted(self._lags)

@@ -14,6 +14,7 @@ from torghut_core import (
     Envelope,
     Message,
     Metric,
+    MetricSpec,
     SettingsError,
     Sink,
     StateError,
@@ -136,8 +137,18 @@ class BusSink(Sink):
             return {"bus": NOT_CONNECTED}
         return {"bus": self._writer.gate or (None if self._avro is None else self._avro.gate)}
 
+    metric_specs = (
+        MetricSpec("ws_kafka_produce_success_total", "Events that the bus has acknowledged, by topic.", "topic"),
+        MetricSpec("ws_kafka_produce_errors_total", "Events that the bus has refused, by topic.", "topic"),
+        MetricSpec(
+            "ws_kafka_send_latency_ms",
+            "From taking an event to its acknowledgement, milliseconds, by quantile.",
+            "quantile",
+        ),
+    )
+
     def metrics(self) -> Mapping[str, Metric]:
-        """Records by topic, and how long acknowledgements take."""
+        """The numbers of `metric_specs`, by name."""
         if self._writer is None:
             return {}
         waits = sorted(self._writer.latencies)

@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import pydantic
 
-from torghut_core import MILLISECOND, Batch, Closed, Connection, InputError, Metric, Source, StateError, Topics, param
+from torghut_core import (
+    MILLISECOND,
+    Batch,
+    Closed,
+    Connection,
+    InputError,
+    Metric,
+    MetricSpec,
+    Source,
+    StateError,
+    Topics,
+    param,
+)
 from torghut_sources.bus.contract import NOT_CONNECTED, Bus, Chunk, Offsets, Owner, Reader, Writer
 from torghut_sources.bus.kafka.bus import KafkaBus
 from torghut_sources.bus.memory import MemoryBus
@@ -221,8 +233,17 @@ class BusSource(Source, Owner):
         avro = None if self._avro is None else self._avro.gate
         return {"bus": self._reader.gate or (None if letters is NOT_CONNECTED else letters) or avro or self._missed()}
 
+    metric_specs = (
+        MetricSpec("bus_records_total", "Records read, by topic.", "topic"),
+        MetricSpec("bus_dead_letters_total", "Records that could not be used, by topic.", "topic"),
+        MetricSpec("bus_skipped_total", "Records that are no market data, by channel.", "channel"),
+        MetricSpec("bus_bar_updates_total", "Bars that came again on the bus and were left out."),
+        MetricSpec("bus_lag_records", "Records on the bus that were not read yet, by topic.", "topic"),
+        MetricSpec("bus_lanes", "Partitions that this process reads."),
+    )
+
     def metrics(self) -> Mapping[str, Metric]:
-        """Records by topic, and those among them that became no events."""
+        """The numbers of `metric_specs`, by name."""
         return {
             "bus_records_total": dict(self._read),
             "bus_dead_letters_total": dict(self._buried),
