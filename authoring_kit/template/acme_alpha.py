@@ -8,11 +8,11 @@ from torghut_core import Context, Decision, Register, Signal, Strategy, hookimpl
 class Oversold(Strategy):
     """RSI14 against two thresholds. Long only.
 
-    Hypothesis: who has to sell at any price stops one day.
+    Hypothesis: forced selling ends, and the price recovers.
     Entry: flat, RSI below `rsi_buy`: buy `quantity`.
     Exit: long, RSI above `rsi_sell`: close.
     Limits: one entry at a time; no stop.
-    Roll-back: `enabled: false` stops it; `on_remove: flatten` closes what is held.
+    Roll-back: `enabled: false` stops it; `on_remove: flatten` closes the position.
     """
 
     columns = ("rsi14",)
@@ -21,11 +21,11 @@ class Oversold(Strategy):
         """Parameters of `Oversold`."""
 
         rsi_buy: float = param(30, ge=0, le=100, help="enter below, RSI points")
-        rsi_sell: float = param(55, ge=0, le=100, help="leave above, RSI points")
+        rsi_sell: float = param(55, ge=0, le=100, help="close above, RSI points")
         quantity: Decimal = param("1", gt=0, help="units per entry")
 
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:
-        """Enter oversold, leave recovered."""
+        """Buy oversold, close recovered."""
         if context.is_flat and signal.rsi14 < self.params.rsi_buy:
             return context.buy(self.params.quantity, because="oversold")
         if context.is_long and signal.rsi14 > self.params.rsi_sell:
@@ -35,5 +35,5 @@ class Oversold(Strategy):
 
 @hookimpl
 def register_strategies(register: Register[Strategy]) -> None:
-    """Name what a catalog may say in `use:`."""
+    """Register the name that a catalog gives in `use:`."""
     register("acme-oversold", Oversold)
