@@ -1,4 +1,4 @@
-"""What came to Kafka and to the signal store, read there and not told by the processes that brought it."""
+"""What is in Kafka and in the signal store: read there, not reported by the processes that wrote it."""
 
 # ruff: noqa: S608 - statements are made of names and numbers of our own
 from __future__ import annotations
@@ -22,13 +22,13 @@ _CHUNK = 5000
 
 
 class Topic(msgspec.Struct):
-    """What a topic holds.
+    """The records of a topic.
 
     Attributes
     ----------
     records : all of them.
-    once : those that say something new: a record with the same symbol, time and payload as an earlier one does not.
-    lags_ms : from an event at the venue to its envelope, milliseconds, of what is new.
+    once : without copies: records with the same symbol, time and payload as an earlier one.
+    lags_ms : from an event at the venue to its envelope, milliseconds, without copies.
     """
 
     records: int = 0
@@ -37,7 +37,7 @@ class Topic(msgspec.Struct):
 
 
 class KafkaLedger:
-    """Reads topics from their beginning, whatever groups have read; beside whoever writes.
+    """Reads topics from their beginning, independently of consumer groups, also while they are written.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class KafkaLedger:
 
     Attributes
     ----------
-    topics : what they hold.
+    topics : their records, counted.
     lanes : symbols by the number of their partition.
     """
 
@@ -69,11 +69,11 @@ class KafkaLedger:
         self._consumer.assign(self._places)
 
     def read(self) -> None:
-        """Take in everything that is there now.
+        """Read everything that is there now.
 
         Raises
         ------
-        TimeoutError : the brokers do not give it.
+        TimeoutError : the brokers do not deliver it.
         """
         there = sum(self._end(place) for place in self._places)
         until = time.monotonic() + 30
@@ -82,24 +82,24 @@ class KafkaLedger:
                 raise TimeoutError(f"{left} records are in Kafka and cannot be read")
             for message in self._consumer.consume(min(left, _CHUNK), 0.2):
                 if message.error() is None:
-                    symbol = self._take(self.topics[message.topic() or ""], message.value() or b"")
+                    symbol = self._count(self.topics[message.topic() or ""], message.value() or b"")
                     self.lanes.setdefault(message.partition() or 0, set()).add(symbol)
 
     def close(self) -> None:
-        """Let go."""
+        """Close the connection."""
         self._consumer.close()
 
     def _end(self, place: Any) -> int:
         bounds = self._consumer.get_watermark_offsets(place, 10)
         if bounds is None:
-            raise TimeoutError(f"nobody says how much there is in {place.topic}")
+            raise TimeoutError(f"no broker says where {place.topic} ends")
         return int(bounds[1])
 
-    def _take(self, topic: Topic, value: bytes) -> str:
+    def _count(self, topic: Topic, value: bytes) -> str:
         topic.records += 1
         envelope: Envelope[Any] = Envelope.decode(value)
-        said = f"{envelope.channel} {envelope.symbol} {envelope.event_ts} {envelope.payload}"
-        identity = hashlib.blake2b(said.encode(), digest_size=16).digest()
+        content = f"{envelope.channel} {envelope.symbol} {envelope.event_ts} {envelope.payload}"
+        identity = hashlib.blake2b(content.encode(), digest_size=16).digest()
         if identity not in self._known:
             self._known.add(identity)
             topic.once += 1
@@ -108,11 +108,11 @@ class KafkaLedger:
 
 
 class StoreLedger:
-    """Asks a signal store over HTTP.
+    """Queries a signal store over HTTP.
 
     Attributes
     ----------
-    seen : when each signal (symbol, start of its window in ns) was there first, wall time in ns, and the window's end.
+    seen : when each signal (symbol, start of its window in ns) was first seen, wall time in ns, and the window's end.
     """
 
     def __init__(self, url: str) -> None:
@@ -120,11 +120,11 @@ class StoreLedger:
         self.seen: dict[tuple[str, int], tuple[int, int]] = {}
 
     def close(self) -> None:
-        """Let go."""
+        """Close the connection."""
         self._connection.close()
 
-    def look(self) -> None:
-        """Note which signals are there that were not before."""
+    def refresh(self) -> None:
+        """Note the signals that are new since the last call."""
         since = max((start for _, start in self.seen), default=0) - 10_000_000_000
         rows = self._rows(
             "SELECT DISTINCT symbol, toUnixTimestamp64Nano(event_ts), toUnixTimestamp64Nano(window_end)"
@@ -145,27 +145,29 @@ class StoreLedger:
     def table(self, name: str) -> Sequence[bytes]:
         """The rows of a table in order of their keys, each key once, as JSON without ``ingest_ts``."""
         latest = f"SELECT * FROM {name} ORDER BY {_KEY}, ingest_ts DESC LIMIT 1 BY {_KEY}"
-        return self._ask(f"SELECT * EXCEPT (ingest_ts) FROM ({latest}) ORDER BY {_KEY} FORMAT JSONEachRow").splitlines()
+        return self._query(
+            f"SELECT * EXCEPT (ingest_ts) FROM ({latest}) ORDER BY {_KEY} FORMAT JSONEachRow"
+        ).splitlines()
 
     def _rows(self, sql: str) -> list[list[str]]:
-        return [line.split("\t") for line in self._ask(f"{sql} FORMAT TabSeparated").decode().splitlines()]
+        return [line.split("\t") for line in self._query(f"{sql} FORMAT TabSeparated").decode().splitlines()]
 
-    def _ask(self, sql: str) -> bytes:
+    def _query(self, sql: str) -> bytes:
         self._connection.request("POST", "/", sql.encode())
         answer = self._connection.getresponse()
         content = answer.read()
         if answer.status != 200:
-            raise RuntimeError(f"the signal store answers {content.decode(errors='replace').strip()}")
+            raise RuntimeError(f"the signal store answered {content.decode(errors='replace').strip()}")
         return content
 
 
 def digest(rows: Sequence[bytes]) -> str:
-    """A digest that the same rows always have."""
+    """The sha256 of rows, the same for the same rows."""
     return hashlib.sha256(b"\n".join(rows)).hexdigest()
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """The median and the 99th percentile; nothing of nothing.
+    """The median and the 99th percentile; empty where there are no values.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Processes that are started, watched and ended by who started them, and never outlive him."""
+"""Processes that are started, watched and ended by this process, and never outlive it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 PATIENCE_S = 60.0
 """How long a process may take to start, and to end, seconds."""
 
-LOOK_S = 0.05
+POLL_S = 0.05
 
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "TORGHUT_PLUGIN_PATH", "NUMBA_CACHE_DIR", "LD_LIBRARY_PATH")
 _BIND = """
@@ -36,17 +36,17 @@ _URL = re.compile(r"http://\S+")
 
 
 class Died(RuntimeError):
-    """A process ended that should not have; what it said last is in the message."""
+    """A process ended, or gave no answer; the last line of its log is in the message."""
 
 
 class Process:
-    """A command as a process of its own, in a session of its own: Ctrl-C reaches only who started it.
+    """A command as a process of its own, in a session of its own: Ctrl-C reaches only its parent.
 
     Parameters
     ----------
-    name : what it is called; its output goes to ``NAME.out`` and ``NAME.log`` in `folder`, which are appended to.
+    name : its output is appended to ``NAME.out`` and ``NAME.log`` in `folder`.
     command : program and arguments; the program is a path.
-    environment : what it gets besides the few variables that every process needs.
+    environment : variables besides the few that every process needs.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Process:
         self.url = ""
 
     def start(self) -> None:
-        """Start it; again after it has ended. Does not wait until it is ready."""
+        """Start it, also again after it ended. Does not wait until it is ready."""
         self._out.touch()
         self._since = self._out.stat().st_size
         with self._out.open("ab") as out, self._log.open("ab") as log:
@@ -77,13 +77,13 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """Its id while it runs; None where it was not started, or has ended."""
+        """Its id while it runs; None before it starts and after it ends."""
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
     @property
     def code(self) -> int | None:
-        """What it ended with; negative is a signal's number."""
+        """Its exit code; negative for the number of a signal; None while it runs."""
         return None if self._process is None else self._process.poll()
 
     def lines(self) -> list[str]:
@@ -94,21 +94,21 @@ class Process:
         return text.split("\n")[:-1]
 
     def first_line(self) -> str:
-        """Wait for the first line that it prints, by which it says that it listens.
+        """Wait for the first line that it prints, once it listens.
 
         Raises
         ------
-        Died : it ended before, or said nothing for `PATIENCE_S`.
+        Died : it ended before, or printed nothing within `PATIENCE_S`.
         """
         for _ in self.waiting(PATIENCE_S):
             if lines := self.lines():
                 found = _URL.search(lines[0])
                 self.url = found[0] if found else ""
                 return lines[0]
-        raise Died(self._told(f"said nothing for {PATIENCE_S:g} s"))
+        raise Died(self._message(f"printed nothing for {PATIENCE_S:g} s"))
 
     def waiting(self, seconds: float) -> Iterator[None]:
-        """Look again and again while it runs, for so long at most.
+        """Poll while it runs: yield every `POLL_S`, for `seconds` at most.
 
         Raises
         ------
@@ -118,44 +118,44 @@ class Process:
         while time.monotonic() < until:
             self.check()
             yield
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
     def check(self) -> None:
         """Raise `Died` where it does not run."""
         if self.pid is None:
-            raise Died(self._told(f"ended with {self.code}"))
+            raise Died(self._message(f"ended with {self.code}"))
 
     def wait_ready(self) -> None:
-        """Wait until its ``/readyz`` says yes.
+        """Wait until its ``/readyz`` answers 200.
 
         Raises
         ------
-        Died : it ended before, or was not ready for `PATIENCE_S`; with what it said.
+        Died : it ended before, or was not ready within `PATIENCE_S`; with its last answer.
         """
         status, answer = 0, "no answer"
         for _ in self.waiting(PATIENCE_S):
             status, answer = self._get("/readyz")
             if status == 200:
                 return
-        raise Died(self._told(f"is not ready after {PATIENCE_S:g} s: {answer}"))
+        raise Died(self._message(f"is not ready after {PATIENCE_S:g} s: {answer}"))
 
     def wait_done(self) -> None:
-        """Wait until it has ended well.
+        """Wait until it ends with exit code 0.
 
         Raises
         ------
-        Died : it ended otherwise, or not within `PATIENCE_S`.
+        Died : it ended with another code, or not within `PATIENCE_S`.
         """
         until = time.monotonic() + PATIENCE_S
         while self.pid is not None:
             if time.monotonic() > until:
-                raise Died(self._told(f"does not end within {PATIENCE_S:g} s"))
-            time.sleep(LOOK_S)
+                raise Died(self._message(f"does not end within {PATIENCE_S:g} s"))
+            time.sleep(POLL_S)
         if self.code:
-            raise Died(self._told(f"ended with {self.code}"))
+            raise Died(self._message(f"ended with {self.code}"))
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Its numbers: by name without ``torghut_``, then by the value of their one label ("" of those without).
+        """Its metrics: by name without ``torghut_``, then by the value of their one label ("" for those without).
 
         Empty where it does not answer.
         """
@@ -165,16 +165,16 @@ class Process:
             numbers.setdefault(match["name"], {})[match["label"] or ""] = float(match["value"])
         return numbers
 
-    def ask(self, path: str) -> Any:
-        """The JSON that it answers.
+    def get(self, path: str) -> Any:
+        """The JSON that it answers with.
 
         Raises
         ------
-        Died : it answers otherwise.
+        Died : another status than 200.
         """
         status, text = self._get(path)
         if status != 200:
-            raise Died(self._told(f"answers {path} with {status or text}"))
+            raise Died(self._message(f"answered {path} with {status or text}"))
         return json.loads(text)
 
     def _get(self, path: str) -> tuple[int, str]:
@@ -188,7 +188,7 @@ class Process:
             return 0, str(error)
 
     def stop(self) -> int | None:
-        """End it by SIGTERM, and by SIGKILL where it does not heed that; give what it ended with."""
+        """End it by SIGTERM, or by SIGKILL where that does not end it; return its exit code."""
         return self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -207,6 +207,6 @@ class Process:
                 process.kill()
         return process.wait()
 
-    def _told(self, what: str) -> str:
+    def _message(self, what: str) -> str:
         last = self._log.read_text(errors="replace").rstrip().rpartition("\n")[2] if self._log.exists() else ""
         return f"{self.name} {what}{f': {last}' if last else ''} (see {self._log})"

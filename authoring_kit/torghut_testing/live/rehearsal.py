@@ -1,4 +1,4 @@
-"""One rehearsal: play the tape, wait until everything has arrived everywhere, and hold all counts against each other."""
+"""One rehearsal: play the tape, wait until everything has arrived everywhere, and compare all counts."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import msgspec
 from torghut_core import parse_timestamp
 from torghut_testing.live.ledger import KafkaLedger, StoreLedger, digest, quantiles
 from torghut_testing.live.processes import Died
-from torghut_testing.live.system import CATALOG, PARTITIONS, LiveSystem
+from torghut_testing.live.system import CATALOG, PARTITIONS, LiveSystem, open_live_system
 from torghut_testing.live.tape import Tape
 
 PATIENCE_S = 20.0
-"""When nothing has changed for so long, nothing more is awaited, seconds."""
+"""Seconds without a change after which nothing more is awaited."""
 
 AFTER_CRASH_S = 75.0
-"""The same after a crash: Kafka takes its time to see that a member of a group is gone."""
+"""The same after a crash: Kafka takes long to notice that a member of a group is gone."""
 
-LOOK_S = 0.05
+POLL_S = 0.05
 
 QUOTED = "imbalance_"
-"""What the columns that are made of quotes begin with."""
+"""Prefix of the columns that are made of quotes."""
 
 WATERMARK_MS = 2000
-"""How far the watermark of ``microbars`` is behind, milliseconds."""
+"""Lag of the watermark of ``microbars``, milliseconds."""
 
 READ = ("trades", "quotes", "microbars", "signals")
 """Channels whose topics are read."""
@@ -36,7 +36,7 @@ Step = Callable[[str, float], None]
 
 
 class Counts(msgspec.Struct, kw_only=True):
-    """How many there are at each place. What a process counts itself begins anew when it is restarted."""
+    """Counts at each place. What a process counts itself starts again at 0 when it is restarted."""
 
     trades_sent: int
     quotes_sent: int
@@ -65,12 +65,12 @@ class Counts(msgspec.Struct, kw_only=True):
     fills: int
 
     def disagreements(self, *, is_crashed: bool) -> list[str]:
-        """What does not agree, in words; empty where all of it does.
+        """The counts that do not agree, a line each; empty if all agree.
 
         After a crash events may be in Kafka twice. Then ``late`` cannot be added to the trades in microbars: a second copy
         of a trade is a duplicate only while its window is open, and late when it comes after that, as it does where the
-        forwarder takes long to come back. Each trade has to be in a microbar. Nor is it known what a process had counted
-        before it was killed.
+        forwarder takes long to restart. Each trade has to be in a microbar. What a process had counted before it was
+        killed is unknown.
         """
         pairs: list[tuple[str, int, str, int]] = [
             ("events played", self.played, "events of the tape", self.trades_sent + self.quotes_sent),
@@ -105,16 +105,16 @@ class Counts(msgspec.Struct, kw_only=True):
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What came of a rehearsal.
+    """The result of a rehearsal.
 
     Attributes
     ----------
-    lags_ms : p50 and p99 in milliseconds, by what is between what.
+    lags_ms : p50 and p99 in milliseconds, by the two moments between which they are.
     digests : of microbars and of signals, as they are in the store.
-    other_quotes : signals whose spread is of another quote than in the history, a few at most. It is that of the last
-        fresh quote when the window is closed, and what closes a window live (a clock, an event that overtook others after a
-        crash) the history does not know.
-    disagreements : what does not agree; empty is good.
+    other_quotes : signals whose spread is from a different quote than in the replayed history, a few at most. It is that
+        of the last fresh quote when the window is closed, and the history does not know what closes a window live (a
+        clock, an event that overtook others after a crash).
+    disagreements : what does not agree; empty if all agrees.
     """
 
     tape: str
@@ -145,33 +145,32 @@ def rehearse(
     Parameters
     ----------
     folder : where states and logs go.
-    name : what the tape is called in the outcome.
+    name : the tape's name in the outcome.
     crash : kill ``forward`` after a third of the tape and ``ta`` after two thirds, and start each again.
-    on_step : hears what is being done, and how much of that is done, 0 to 1.
+    on_step : called with what is being done, and the share of it that is done, 0 to 1.
 
     Raises
     ------
     Died : a process does not start, or ends by itself.
     """
     began, since = time.monotonic(), time.time_ns() - 5_000_000_000
-    with LiveSystem(folder, tape, catalog) as system:
-        on_step("starting six processes", 0)
-        system.start()
+    on_step("starting six processes", 0)
+    with open_live_system(folder, tape, catalog) as system:
         watch = _Watch(system)
         try:
             _play(system, watch, on_step, is_crashed=crash)
             on_step("waiting until all of it has arrived", 1)
-            counts = _settled(system, watch, is_crashed=crash)
+            counts = _wait_for_agreement(system, watch, is_crashed=crash)
             disagreements = counts.disagreements(is_crashed=crash)
             for process in (system.forward, system.ta, system.trading):
                 if not disagreements:
                     process.wait_ready()
-            decided = _decided(system)
-            on_step("stopping, and deriving all of it once more from the venue's history", 1)
+            decided = _decision_times(system)
+            on_step("stopping, and deriving everything again from the venue's history", 1)
             for ended, code in system.stop().items():
                 if code:
                     disagreements.append(f"torghut {ended} ended with {code} (see {ended}.log)")
-            digests, other_quotes, differing = _compared(system, watch, since)
+            digests, other_quotes, differing = _compare_with_history(system, watch, since)
         finally:
             watch.close()
         return Outcome(
@@ -186,7 +185,7 @@ def rehearse(
 
 
 class _Watch:
-    """The ledgers of a system, and what they tell of its lags."""
+    """The ledgers of a system, and the lags that follow from them."""
 
     def __init__(self, system: LiveSystem) -> None:
         read = [system.topics[channel] for channel in READ]
@@ -213,7 +212,7 @@ class _Watch:
 
 
 def _play(system: LiveSystem, watch: _Watch, on_step: Step, *, is_crashed: bool) -> None:
-    """Watch until the venue's tape is over."""
+    """Wait until the venue's tape is over; kill and restart processes on the way if wanted."""
     began, seconds = time.monotonic(), system.tape.seconds
     victims = [(seconds / 3, system.forward), (seconds * 2 / 3, system.ta)] if is_crashed else []
     for _ in system.venue.waiting(10 * seconds + 60):
@@ -222,29 +221,29 @@ def _play(system: LiveSystem, watch: _Watch, on_step: Step, *, is_crashed: bool)
             return
         if victims and past >= victims[0][0]:
             victim = victims.pop(0)[1]
-            on_step(f"torghut {victim.name} is killed, and started again", past / seconds)
+            on_step(f"killing torghut {victim.name}, and starting it again", past / seconds)
             system.crash(victim)
         system.check()
-        watch.store.look()
+        watch.store.refresh()
         on_step("playing", min(past / seconds, 1.0))
-    raise Died(f"the venue has not played its tape within {10 * seconds + 60:.0f} s: is torghut forward connected?")
+    raise Died(f"the venue did not play its tape within {10 * seconds + 60:.0f} s: is torghut forward connected?")
 
 
-def _settled(system: LiveSystem, watch: _Watch, *, is_crashed: bool) -> Counts:
-    """Look until everything agrees, or nothing changes any more."""
+def _wait_for_agreement(system: LiveSystem, watch: _Watch, *, is_crashed: bool) -> Counts:
+    """Count until everything agrees, or nothing changes any more."""
     patience = AFTER_CRASH_S if is_crashed else PATIENCE_S
-    counts, changed_at = _counted(system, watch), time.monotonic()
+    counts, changed_at = _count(system, watch), time.monotonic()
     while counts.disagreements(is_crashed=is_crashed) and time.monotonic() - changed_at < patience:
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
         system.check()
-        watch.store.look()
-        now = _counted(system, watch)
+        watch.store.refresh()
+        now = _count(system, watch)
         if now != counts:
             counts, changed_at = now, time.monotonic()
     return counts
 
 
-def _counted(system: LiveSystem, watch: _Watch) -> Counts:
+def _count(system: LiveSystem, watch: _Watch) -> Counts:
     watch.kafka.read()
     trades, quotes, microbars, signals = (watch.kafka.topics[system.topics[channel]] for channel in READ)
     stored = watch.store.counts()
@@ -284,12 +283,12 @@ def _sum(metrics: Mapping[str, Mapping[str, float]], name: str, labels: Sequence
     return int(sum(values.get(label, 0) for label in (values if labels is None else labels)))
 
 
-def _decided(system: LiveSystem) -> dict[tuple[str, int], int]:
-    """When (wall time, ns) the first decision on each signal was written down."""
+def _decision_times(system: LiveSystem) -> dict[tuple[str, int], int]:
+    """When (wall time, ns) the first decision on each signal was recorded."""
     found: dict[tuple[str, int], int] = {}
     path: str | None = "/trading/decisions?limit=100"
     while path is not None:
-        page: dict[str, Any] = system.trading.ask(path)
+        page: dict[str, Any] = system.trading.get(path)
         path = None if page["next"] is None else f"/trading/decisions?limit=100&before={page['next']}"
         for row in page["decisions"]:
             key = row["symbol"], parse_timestamp(row["event_ts"])
@@ -297,8 +296,8 @@ def _decided(system: LiveSystem) -> dict[tuple[str, int], int]:
     return found
 
 
-def _compared(system: LiveSystem, watch: _Watch, since: int) -> tuple[dict[str, str], int, list[str]]:
-    """Digests of what is stored, signals with another quote, and how it differs from what the venue's history gives."""
+def _compare_with_history(system: LiveSystem, watch: _Watch, since: int) -> tuple[dict[str, str], int, list[str]]:
+    """Digests of what is stored, signals with a different quote, and rows that differ from the replayed history."""
     digests, other_quotes, differing = {}, 0, []
     for kind, replayed in system.replay(since, watch.kafka.lanes.values()).items():
         rows, again = watch.store.table(f"torghut.ta_{kind}"), watch.store.table(replayed)
@@ -312,14 +311,14 @@ def _compared(system: LiveSystem, watch: _Watch, since: int) -> tuple[dict[str, 
             key, columns = min(found.items())
             values = ", ".join(f"{name} {ours} against {theirs}" for name, (ours, theirs) in columns.items())
             differing.append(
-                f"{kind}: {len(found):,} of {len(rows):,} rows differ from those of the venue's history, "
+                f"{kind}: {len(found):,} of {len(rows):,} rows differ from the replayed history, "
                 f"the first of {' '.join(key)}: {values}"
             )
     return digests, other_quotes, differing
 
 
 def differences(rows: Sequence[bytes], others: Sequence[bytes]) -> dict[tuple[str, str], dict[str, tuple[Any, Any]]]:
-    """Columns with both values by symbol and time, of the rows that differ; None where there is no such row.
+    """The rows that differ: by symbol and time, the columns with both values; None where a row is missing.
 
     Examples
     --------

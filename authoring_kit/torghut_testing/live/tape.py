@@ -1,8 +1,8 @@
-"""What the venue plays: recorded trades of BTC/USD, and made-up ones of ETH/USD and SOL/USD beside them.
+"""What the venue plays: recorded trades of BTC/USD, and generated ones of ETH/USD and SOL/USD beside them.
 
-A tape is sped up by pressing its times together before anybody sees them: at 60 a minute of the tape is a second for the
-venue, and for everybody behind it, and that second passes in a second. So event time and the clock keep the same pace,
-and what is said in seconds of event time, a window, a watermark, the age of a quote, means what it means live.
+A tape is sped up by compressing its times before it is played: at 60, a minute of the tape is a second for the venue and
+for every process behind it, and that second takes a second. So event time and the clock keep the same pace, and whatever is
+measured in seconds of event time (a window, a watermark, the age of a quote) means what it means live.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import pyarrow.parquet as pq
 from torghut_core import MINUTE, SECOND, parse_timestamp
 from torghut_testing.alpaca_data import messages_of, synthetic
 
-MADE_UP = {"BTC/USD": 25_750.0, "ETH/USD": 1_630.0, "SOL/USD": 19.5}
-"""First prices of pairs that no tape has."""
+GENERATED = {"BTC/USD": 25_750.0, "ETH/USD": 1_630.0, "SOL/USD": 19.5}
+"""First prices of the pairs whose trades and quotes are generated."""
 
 TAIL = 3_500_000_000
-"""How long after the last trade each pair has a quote, ns: more than a window and the watermark's lag, so that the last
-bars are closed by events and nobody has to wait for a clock."""
+"""Time from the last trade to a final quote of each pair, ns: more than a window and the watermark's lag, so that the last
+bars are closed by events, without waiting for a clock."""
 
 
 class Tape(msgspec.Struct, frozen=True):
-    """What is to be played.
+    """The tapes to be played.
 
     Attributes
     ----------
@@ -58,11 +58,11 @@ def make_tape(folder: Path, recorded: Path | None, *, minutes: float, speed: flo
 
     Parameters
     ----------
-    recorded : a Parquet tape of trades of one pair; None has BTC/USD made up, too.
+    recorded : a Parquet tape of trades of one pair; None generates BTC/USD too.
     minutes : of the tape, counted from its beginning.
-    speed : seconds of the tape in a second.
-    rate : made-up messages a second of the rehearsal, of all pairs that are made up.
-    seed : of what is made up.
+    speed : seconds of the tape per second.
+    rate : generated messages a second of the rehearsal, of all generated pairs together.
+    seed : of generated data.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def make_tape(folder: Path, recorded: Path | None, *, minutes: float, speed: flo
     trades: list[dict[str, Any]] = []
     quotes: list[dict[str, Any]] = []
     begin, seconds = SECOND, minutes * 60 / speed
-    prices = dict(MADE_UP)
+    prices = dict(GENERATED)
     if recorded is not None:
-        trades = list(_pressed(recorded, minutes, speed))
+        trades = list(_compressed(recorded, minutes, speed))
         symbol, begin = trades[0]["symbol"], trades[0]["event_ts"]
         prices.pop(symbol, None)
         quotes = list(_quotes_before(trades, random.Random(seed)))
@@ -90,8 +90,8 @@ def make_tape(folder: Path, recorded: Path | None, *, minutes: float, speed: flo
     return Tape(files, _count(trades), _count(quotes), (last + TAIL - begin) / SECOND)
 
 
-def _pressed(path: Path, minutes: float, speed: float) -> Iterator[dict[str, Any]]:
-    """The trades of the first minutes of a tape, their distances in time divided by the speed."""
+def _compressed(path: Path, minutes: float, speed: float) -> Iterator[dict[str, Any]]:
+    """The trades of the first minutes of a tape, the time between them divided by the speed."""
     table = pq.read_table(path)
     symbols = table["symbol"].unique().to_pylist() if "price" in table.column_names else []
     if len(symbols) != 1 or "/" not in symbols[0]:
@@ -122,7 +122,7 @@ def _quotes_before(trades: Iterable[Mapping[str, Any]], dice: random.Random) -> 
 
 
 def _row(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of a tape of a message as Alpaca prints it."""
+    """The row of a tape for a message as Alpaca prints it."""
     time = message["t"]
     row = {"symbol": message["S"], "event_ts": time if isinstance(time, int) else parse_timestamp(time)}
     if message["T"] == "t":

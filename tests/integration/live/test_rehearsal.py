@@ -45,7 +45,7 @@ def counts(**changes):
 
 
 def test_all_counts_agree_from_the_venue_to_trading():
-    """A few thousand events: as many come out at each place as went in, and the venue's history gives the same rows."""
+    """A few thousand events: as many come out at each place as went in, and the replayed history gives the same rows."""
     done = subprocess.run(
         [*COMMAND, "--minutes", "5", "--rate", "400", "--json"],
         capture_output=True,
@@ -66,7 +66,7 @@ def test_all_counts_agree_from_the_venue_to_trading():
 def test_killed_on_the_way_the_store_holds_the_same(tmp_path):
     """``forward`` and then ``ta`` are killed amid the stream and started again: the rows are those of one undisturbed run.
 
-    But for the spread of signals that were closed by what the history does not know, at most one of each pair here.
+    Except for the spread of signals whose window was closed by what the history does not know: at most one of each pair here.
     """
     tape = make_tape(tmp_path, None, minutes=9, speed=60, rate=300)
     outcome = rehearse(tmp_path, tape, crash=True)
@@ -123,12 +123,12 @@ def is_alive(pid):
 def wait_until(is_so, seconds=60):
     until = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < until, "what was waited for did not happen"
+        assert time.monotonic() < until, "the awaited condition did not happen"
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "line"),
     [
         ({"played": 9}, "events played: 9"),
         ({"forwarded": 9}, "events forwarded: 9"),
@@ -143,19 +143,19 @@ def wait_until(is_so, seconds=60):
         ({"signals_into_trading": 2}, "signals into trading, late and unpriced ones: 2"),
     ],
 )
-def test_a_number_that_does_not_agree_is_named(changes, told):
-    """Each place at which something can be lost is held against its neighbour, and named with both numbers."""
+def test_a_number_that_does_not_agree_is_named(changes, line):
+    """Each place at which something can be lost is compared with its neighbour, and named with both numbers."""
     assert counts().disagreements(is_crashed=False) == []
-    assert any(line.startswith(told) for line in counts(**changes).disagreements(is_crashed=False))
+    assert any(each.startswith(line) for each in counts(**changes).disagreements(is_crashed=False))
 
 
 def test_what_is_accounted_for_agrees():
-    """A trade that was late or came twice is missing in the bars, and that is right."""
+    """A trade that was late or came twice is not in the bars, and that agrees."""
     assert counts(trades_in_microbars=4, late=1, duplicates=1).disagreements(is_crashed=False) == []
 
 
 def test_after_a_crash_events_may_be_in_kafka_twice():
-    """After a crash only what is different counts, and what a killed process had counted is not asked for."""
+    """After a crash only distinct records count, and the counts of a killed process are ignored."""
     crashed = counts(trades_in_kafka=8, forwarded=3, events_into_ta=2)
     assert crashed.disagreements(is_crashed=True) == []
     assert crashed.disagreements(is_crashed=False)
@@ -178,7 +178,7 @@ def test_after_a_crash_a_second_copy_may_be_late():
 @pytest.mark.parametrize("disagreements", [[], ["signals stored: 2, microbars stored: 3"]])
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_exit_code_and_the_line_that_disagrees(monkeypatch, capsys, disagreements, options):
-    """0 where all agrees; 1 where it does not, with the line that does not."""
+    """0 if all agrees; 1 if not, with the line that does not."""
     outcome = Outcome(
         tape="t", seconds=1.0, counts=counts(), lags_ms={"a": {}}, digests={}, disagreements=disagreements
     )
@@ -194,8 +194,8 @@ def test_exit_code_and_the_line_that_disagrees(monkeypatch, capsys, disagreement
         assert json.loads(printed)["agrees"] is not bool(disagreements)
 
 
-def test_a_tape_is_pressed_before_anybody_sees_it(tmp_path):
-    """Times are divided by the speed, their order and everything else of the recorded trades are kept, ids are told apart."""
+def test_a_tape_is_compressed_before_it_is_played(tmp_path):
+    """Times are divided by the speed, their order and everything else of the recorded trades are kept, ids are unique."""
     folder = tmp_path / "recorded"
     folder.mkdir()
     recorded = make_tape(folder, None, minutes=1, speed=1, rate=50)
@@ -204,15 +204,15 @@ def test_a_tape_is_pressed_before_anybody_sees_it(tmp_path):
     pq.write_table(one, folder / "one.parquet")
     tape = make_tape(tmp_path, folder / "one.parquet", minutes=0.5, speed=10, rate=100)
     rows = pq.read_table(tape.files[0]).to_pylist()
-    pressed = [row for row in rows if row["symbol"] == "BTC/USD"]
-    original = one.to_pylist()[: len(pressed)]
-    assert len(pressed) == tape.trades["BTC/USD"] > 100
+    compressed = [row for row in rows if row["symbol"] == "BTC/USD"]
+    original = one.to_pylist()[: len(compressed)]
+    assert len(compressed) == tape.trades["BTC/USD"] > 100
     for name in ("price", "size", "trade_id", "side"):
-        assert [row[name] for row in pressed] == [row[name] for row in original]
+        assert [row[name] for row in compressed] == [row[name] for row in original]
     first = original[0]["event_ts"].value
     ages = [row["event_ts"].value - first for row in original]
-    assert [row["event_ts"].value - first for row in pressed] == [round(age / 10) for age in ages]
-    assert ages[-1] <= 30 * SECOND < one.to_pylist()[len(pressed)]["event_ts"].value - first
+    assert [row["event_ts"].value - first for row in compressed] == [round(age / 10) for age in ages]
+    assert ages[-1] <= 30 * SECOND < one.to_pylist()[len(compressed)]["event_ts"].value - first
     identities = Counter((row["symbol"], row["trade_id"]) for row in rows)
     assert set(identities.values()) == {1}
 
@@ -229,7 +229,7 @@ def test_the_tape_closes_its_own_windows(tmp_path):
 
 
 def test_a_process_that_ends_says_why(tmp_path):
-    """Who waits for a process that has ended hears its code, its last line and where its log is."""
+    """Waiting for a process that has ended raises an error with its code, its last line and the path of its log."""
     process = Process("broken", [sys.executable, "-c", "import sys; sys.exit('no such thing')"], tmp_path)
     process.start()
     with pytest.raises(Died, match=r"broken ended with 1: no such thing \(see .*broken\.log\)"):
@@ -237,10 +237,10 @@ def test_a_process_that_ends_says_why(tmp_path):
 
 
 def test_a_process_gets_only_what_it_needs(tmp_path, monkeypatch):
-    """The environment of who starts it, its keys above all, is not handed on."""
+    """The environment of its parent, above all its keys, is not passed on."""
     monkeypatch.setenv("ALPACA_SECRET_KEY", "mine")
     program = "import json, os; print(json.dumps(dict(os.environ)))"
-    process = Process("looking", [sys.executable, "-c", program], tmp_path, {"KAFKA_BOOTSTRAP": "there"})
+    process = Process("printing", [sys.executable, "-c", program], tmp_path, {"KAFKA_BOOTSTRAP": "there"})
     process.start()
     process.wait_done()
     environment = json.loads(process.lines()[0])
