@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from torghut_core import Register, Sink, Source, hookimpl
 from torghut_sources.tape.source import Replay
 
-if TYPE_CHECKING:  # who only reads tapes does not pay for the stage compiler
+if TYPE_CHECKING:  # a process that only reads tapes does not import the stage compiler
     from torghut_core.stages import Stage
 
 
 @hookimpl
 def register_sources(register: Register[Source]) -> None:
-    """Bring every source of this package."""
+    """Register every source of this package."""
     from torghut_sources.alpaca.source import Alpaca
     from torghut_sources.bus import KafkaSource, MemorySource
     from torghut_sources.signal_store import ClickHouseSignals
@@ -27,7 +27,7 @@ def register_sources(register: Register[Source]) -> None:
 
 @hookimpl
 def register_sinks(register: Register[Sink]) -> None:
-    """Bring every sink of this package."""
+    """Register every sink of this package."""
     from torghut_sources.bus import KafkaSink, MemorySink
 
     register("kafka", KafkaSink)
@@ -36,7 +36,7 @@ def register_sinks(register: Register[Sink]) -> None:
 
 @hookimpl
 def register_stages(register: Register[Stage]) -> None:
-    """Bring every stage of this package."""
+    """Register every stage of this package."""
     from torghut_sources.stages.indicators import Indicators
     from torghut_sources.stages.microbars import Microbars
     from torghut_sources.stages.resample import Resample

@@ -1,4 +1,4 @@
-"""Signals that another process derives, read from the signal store as they come."""
+"""The source `clickhouse-signals`: signals that another process derives, read from the signal store as they come."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from torghut_core import (
 )
 
 LONGEST_WAIT_S = 30.0
-"""A store that does not answer is asked again after this time at the latest, seconds."""
+"""Longest pause before a store that does not answer is asked again, seconds."""
 
 BAR_COLUMNS = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume", "vwap": "vwap"}
 
 
 class PollSettings(Environment):
-    """What the environment says about reading the signal store."""
+    """The environment variables for reading the signal store."""
 
     trading_poll_ms: int = Field(
-        default=5000, ge=1, description="pause between two looks at the signal store, milliseconds"
+        default=5000, ge=1, description="pause between two polls of the signal store, milliseconds"
     )
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """What decides on a row: its key, when it was known and stored at the earliest, and whether its bar is there."""
+    """The fields of a row that decide about it: its key, when it was known and stored, and whether its bar is there."""
 
     symbol: str
     event_ts: int
@@ -63,12 +63,12 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def key(self) -> tuple[int, str, int]:
-        """The row among those of its symbol."""
+        """Key of the row among those of its symbol."""
         return self.event_ts, self.window_size, self.seq
 
     @property
     def stored(self) -> tuple[int, int]:
-        """What is kept of a row that was seen: its version, and when it may be forgotten."""
+        """What is remembered of a row that was seen: its version, and when it may be forgotten."""
         return self.ingest_ts, self.end
 
 
@@ -77,11 +77,11 @@ class Track(msgspec.Struct):
 
     Attributes
     ----------
-    since : rows that end before it are not looked at any more, ns.
+    since : rows that end before it are not read any more, ns.
     newest : the latest end of a row, ns.
     last : `event_ts` of the last row given, by window size.
-    seen : rows from `since` on that were given, late or given up: key -> `ingest_ts` and end.
-    is_wanted : whether the symbol was read the last time.
+    seen : rows from `since` on that were given out, late or dropped: key -> `ingest_ts` and end.
+    is_wanted : whether the symbol was read in the last poll.
     """
 
     since: int
@@ -95,14 +95,14 @@ class ClickHouseSignals(Source):
     """Follow the signal store: a signal and its bar per event, in the order in which they could be known.
 
     Every poll reads again what ended within the look-back before the newest row of each symbol, so that rows which are
-    stored late are found. Of each series (a symbol at a window size) rows are given in order of time, each once: one that
+    stored late are found. The rows of a series (a symbol at a window size) are given in order of time, each once: one that
     is not newer than the last is counted as late, one that was written again as a duplicate. Symbols do not wait for each
-    other. A signal whose bar is not there holds its series back until the bar comes, or the look-back has passed: then
-    it is left out and counted, because nothing can be decided without a price.
+    other. A signal whose bar is missing holds its series back until the bar comes, or the look-back has passed: then it is
+    dropped and counted, because nothing can be decided without a price.
 
-    How old a row is, the wall clock says. While a batch is given that has one older than `fresh_after_s`, the gate
-    ``freshness`` is closed, and a batch has no fresh row behind one that is not: of what is caught up with, after a restart
-    or because TA was away, nothing is traded as if it were of now.
+    The age of a row is measured by the wall clock. While a batch is given that has a row older than `fresh_after_s`, the
+    gate ``freshness`` is closed, and a batch has no fresh row after an old one: while the source catches up, after a
+    restart or because TA was down, no old row is traded as if it were new.
 
     `now` is the largest end of a bar so far. It depends on the rows alone, until nothing has come for the look-back: then
     a clock tick follows each poll, that far behind.
@@ -110,22 +110,22 @@ class ClickHouseSignals(Source):
     Parameters
     ----------
     params : see `Params`.
-    wall : the time of day, ns; `clock` : time that passes, seconds; `sleep` : how a poll is waited for, seconds.
+    wall : the time of day, ns; `clock` : monotonic time, seconds; `sleep` : waits, seconds.
     """
 
     class Params(Source.Params):
         """Parameters of the signal store as a source."""
 
-        batch: int = param(500, ge=1, help="rows that are asked for at a time")
-        poll_ms: int | None = param(None, ge=1, help="pause between polls, milliseconds; TRADING_POLL_MS without it")
+        batch: int = param(500, ge=1, help="rows per query")
+        poll_ms: int | None = param(None, ge=1, help="pause between polls, milliseconds; default: TRADING_POLL_MS")
         look_back_s: float = param(
-            30, ge=0, help="how far behind the newest row of its symbol one is still found, seconds"
+            30, ge=0, help="how far behind the newest row of its symbol a late row is still found, seconds"
         )
         start: Literal["newest", "earliest"] = param(
-            "newest", help="where to begin without a cursor: at the newest row less the look-back, or with the oldest"
+            "newest", help="where to start without a cursor: the newest row less the look-back, or the oldest row"
         )
         fresh_after_s: float | None = param(
-            120, gt=0, help="how old a row may be before it closes the gate `freshness`, seconds; null: any age"
+            120, gt=0, help="age of a row that closes the gate `freshness`, seconds; null: any age is fresh"
         )
 
     is_stored: ClassVar[bool] = True
@@ -151,17 +151,17 @@ class ClickHouseSignals(Source):
         self._origin: int | None = None
         self._position = 0
         self._now = 0
-        self._quiet_since: tuple[float, int] | None = None
+        self._silent_since: tuple[float, int] | None = None
         self._given: int | None = None
         self._fresh_since = 0
         self._held: dict[tuple[str, str], int] = {}
         self._waiting: dict[tuple[str, str], float] = {}
-        self._trouble: Closed | None = Closed("the signal store was not read yet (wait for the first poll)", "starting")
+        self._problem: Closed | None = Closed("the signal store was not read yet (wait for the first poll)", "starting")
         self._counted = {"rows": 0, "late": 0, "duplicates": 0, "unpriced": 0, "polls": 0, "errors": 0}
-        self._untold = {"late": 0, "duplicates": 0}
+        self._unreported = {"late": 0, "duplicates": 0}
 
     def connect(self, connection: Connection) -> None:
-        """Take the signal store and the universe; asks nothing yet.
+        """Take the signal store and the universe; reads nothing yet.
 
         Raises
         ------
@@ -189,21 +189,21 @@ class ClickHouseSignals(Source):
         after: tuple[int, str, str, int] | None = None
         while True:
             try:
-                since = await self._wanted(reader, universe.symbols)
+                since = await self._read_from(reader, universe.symbols)
                 page = await asyncio.to_thread(reader.signals_since, since, after=after, limit=self.params.batch)
             except StateError as error:
                 failures += 1
                 self._counted["errors"] += 1
-                self._trouble = Closed(str(error), getattr(error, "error_class", "store"))
+                self._problem = Closed(str(error), getattr(error, "error_class", "store"))
                 after = None
                 await self._sleep(self._back_off(failures))
                 continue
-            failures, self._trouble = 0, None
+            failures, self._problem = 0, None
             if after is None:
                 self._held.clear()
                 self._counted["polls"] += 1
             rows = _rows(page)
-            for places in self._judge(rows, size):
+            for places in self._select(rows, size):
                 self._given = rows[places[0]].end
                 yield self._batch(page, rows, places)
                 self._given = None
@@ -218,8 +218,8 @@ class ClickHouseSignals(Source):
                 yield tick
             await self._sleep(self._poll_s)
 
-    async def _wanted(self, reader: SignalReader, symbols: tuple[str, ...]) -> dict[str, int]:
-        """From when on each symbol is read; one that is new, or wanted again, like one that was read all the time."""
+    async def _read_from(self, reader: SignalReader, symbols: tuple[str, ...]) -> dict[str, int]:
+        """Return from when on each symbol is read; one that is new, or wanted again, as if it had been read all the time."""
         if self._origin is None and self.params.start == "earliest":
             self._origin = 0
         if self._origin is None:
@@ -236,10 +236,10 @@ class ClickHouseSignals(Source):
                 self._tracks[symbol] = Track(floor, floor)
         return {symbol: self._tracks[symbol].since for symbol in symbols}
 
-    def _judge(self, rows: list[Row], size: int) -> Iterator[list[int]]:
-        """The places of the rows that are to be given, at most `size` at a time; marks each as seen before it is given.
+    def _select(self, rows: list[Row], size: int) -> Iterator[list[int]]:
+        """Yield the places of the rows to give out, at most `size` at a time; marks each as seen before it is given.
 
-        What is fresh is judged once, when a batch is begun, for those before it took their time.
+        The limit of freshness is set when a batch starts, as the batches before it may have taken long.
         """
         limit = self.params.fresh_after_s
         for row in rows:
@@ -258,7 +258,7 @@ class ClickHouseSignals(Source):
             yield places
 
     def _is_next(self, row: Row, track: Track) -> bool:
-        """Whether a row is given now."""
+        """Return whether a row is given out now."""
         series = row.symbol, row.window_size
         before = track.seen.get(row.key)
         if before is not None:
@@ -287,14 +287,14 @@ class ClickHouseSignals(Source):
         self._counted["rows"] += 1
         return True
 
-    def _count(self, what: str) -> None:
-        self._counted[what] += 1
-        self._untold[what] += 1
+    def _count(self, name: str) -> None:
+        self._counted[name] += 1
+        self._unreported[name] += 1
 
     def _advance(self, read_to: int | None) -> bool:
-        """Forget what lies behind the look-back; tell whether a row that waits for its bar lies there too.
+        """Forget rows before the look-back; return whether a row that waits for its bar is one of them.
 
-        `read_to` is how far this poll has come, ns; None where it is through. Beyond it a row may wait that is not known.
+        `read_to` is how far this poll has read, ns; None where it is complete. A row beyond it may wait and is unknown.
         """
         is_held_too_long = False
         for symbol, track in self._tracks.items():
@@ -308,7 +308,7 @@ class ClickHouseSignals(Source):
         return is_held_too_long
 
     def _batch(self, page: pa.Table, rows: list[Row], places: list[int]) -> Batch:
-        """Bars and signals of some rows of a page, as the next events."""
+        """Make a batch of the bars and signals of some rows of a page."""
         chosen = [rows[place] for place in places]
         n = len(chosen)
         number = [self._symbols.number(row.symbol) for row in chosen]
@@ -330,19 +330,19 @@ class ClickHouseSignals(Source):
         now = np.maximum.accumulate(np.array([self._now, *(row.end for row in chosen)], np.int64))[1:]
         batch = Batch.of(self._symbols, self._position, now, bars=bars)
         batch.signals = signals
-        batch.late, batch.duplicates = self._untold["late"], self._untold["duplicates"]
-        self._untold = dict.fromkeys(self._untold, 0)
+        batch.late, batch.duplicates = self._unreported["late"], self._unreported["duplicates"]
+        self._unreported = dict.fromkeys(self._unreported, 0)
         self._position, self._now = batch.stop, int(now[-1])
-        self._quiet_since = self._clock(), self._now
+        self._silent_since = self._clock(), self._now
         return batch
 
     def _tick(self) -> Batch | None:
-        """A clock tick, where nothing has come for longer than rows may be late."""
+        """Return a clock tick, where nothing has come for longer than rows may be late."""
         if not self._now or self._held:
             return None
-        if self._quiet_since is None:
-            self._quiet_since = self._clock(), self._now
-        began, at = self._quiet_since
+        if self._silent_since is None:
+            self._silent_since = self._clock(), self._now
+        began, at = self._silent_since
         now = at + round((self._clock() - began) * SECOND) - self._look_back
         if now <= self._now:
             return None
@@ -355,7 +355,7 @@ class ClickHouseSignals(Source):
         return longest * random.uniform(0.5, 1.0)
 
     def cursor(self) -> dict[str, Any]:
-        """How far each symbol is read, with the keys of the rows within the look-back."""
+        """Return how far each symbol is read, with the keys of the rows within the look-back."""
         return {
             "position": self._position,
             "now": self._now,
@@ -373,7 +373,7 @@ class ClickHouseSignals(Source):
         }
 
     def seek(self, cursor: dict[str, Any]) -> None:
-        """Go on after the batch at which `cursor` was taken: no row is given twice, and none is left out."""
+        """Resume after the batch at which `cursor` was taken: no row is given twice, and none is left out."""
         self._position, self._now, self._origin = cursor["position"], cursor["now"], cursor["origin"]
         self._tracks = {
             symbol: Track(
@@ -387,29 +387,29 @@ class ClickHouseSignals(Source):
         }
 
     def gates(self) -> Mapping[str, Closed | None]:
-        """``store``: it answers; ``freshness``: neither its newest row nor one that is being given is too old."""
-        return {"store": self._trouble, "freshness": self._staleness()}
+        """Return the gates: ``store`` (it answers), ``freshness`` (neither its newest row nor one that is being given is too old)."""
+        return {"store": self._problem, "freshness": self._staleness()}
 
     def _staleness(self) -> Closed | None:
         limit, age_s = self.params.fresh_after_s, self._age_s()
         if limit is None:
             return None
         if age_s is None:
-            return Closed("no signal came yet (see whether the TA pipeline runs)", "no-rows")
+            return Closed("no signal has come yet (check that the TA pipeline runs)", "no-rows")
         if age_s > limit:
-            told = f"the newest signal is {age_s:,.0f} s old, more than {limit:g} s (see whether the TA pipeline runs)"
-            return Closed(told, "stale")
+            reason = f"the newest signal is {age_s:,.0f} s old, more than {limit:g} s (check that the TA pipeline runs)"
+            return Closed(reason, "stale")
         if age_s < -limit:
-            told = f"the newest signal is {-age_s:,.0f} s ahead of this machine's clock (set the clock)"
-            return Closed(told, "ahead")
+            reason = f"the newest signal is {-age_s:,.0f} s ahead of this machine's clock (set the clock)"
+            return Closed(reason, "ahead")
         if self._given is not None and self._given < self._fresh_since:
             age_s = (self._wall() - self._given) / SECOND
-            told = f"signals are caught up with: one is {age_s:,.0f} s old, more than {limit:g} s (wait; it opens by itself)"
-            return Closed(told, "stale")
+            reason = f"catching up: a signal is {age_s:,.0f} s old, more than {limit:g} s (wait; it opens by itself)"
+            return Closed(reason, "stale")
         return None
 
     def _age_s(self) -> float | None:
-        """Seconds since the newest row that was seen could be known."""
+        """Return the seconds since the newest row that was seen could be known."""
         newest = max((track.newest for track in self._tracks.values() if track.last or track.seen), default=None)
         return None if newest is None else (self._wall() - newest) / SECOND
 
@@ -426,7 +426,7 @@ class ClickHouseSignals(Source):
     )
 
     def metrics(self) -> Mapping[str, Metric]:
-        """The numbers of `metric_specs`, by name."""
+        """Return the values of `metric_specs`, by name."""
         numbers: dict[str, Metric] = {
             f"clickhouse_signals_{name}_total": count for name, count in self._counted.items()
         }

@@ -233,7 +233,7 @@ def test_who_waits_for_the_store_keeps_its_lanes(group, how):
         await group.send(3_000)
         await for_longer_than_the_interval(one.source)
         assert one.deriver.totals.events < 1_000, "little is read while nothing can be stored"
-        assert sum(map(len, one.source._lanes[0]._streams.values())) <= bus_source.READ
+        assert sum(map(len, one.source._lanes[0]._streams.values())) <= bus_source.READ_AT_ONCE
         one.store.is_away, one.may_write = False, True
         await group.settle()
         assert one.lanes == lanes

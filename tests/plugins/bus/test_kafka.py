@@ -567,7 +567,7 @@ def test_full_queue_holds_up_the_sender(own, monkeypatch):
 
 def test_an_error_of_a_fetch_is_told_while_it_lasts(own, caplog, monkeypatch):
     """What librdkafka tries again by itself closes the gate meanwhile, and is in the log once."""
-    monkeypatch.setattr("torghut_sources.bus.kafka.reader.TROUBLE_SECONDS", 1)
+    monkeypatch.setattr("torghut_sources.bus.kafka.reader.ERROR_SECONDS", 1)
     pair, cluster = own
     source = pair.source(channels=["trades"], tick_ms=0)
 
@@ -598,15 +598,15 @@ def test_a_topic_that_goes_away_is_told_until_it_is_back(cluster, monkeypatch):
     """Nothing more comes, and librdkafka says so once: the gate stays closed until a record of the topic comes."""
     reader = KafkaReader({"bootstrap.servers": cluster.bootstrap}, "g", [TRADES], "earliest", None)
     try:
-        reader._waits = reader._link.closed = None
-        reader._sort([Told(KafkaError(KafkaError._UNKNOWN_TOPIC))])
+        reader._waiting_for = reader._link.closed = None
+        reader._chunks([Told(KafkaError(KafkaError._UNKNOWN_TOPIC))])
         assert reader.gate.error_class == "unknown-topic"
         monkeypatch.setattr("torghut_sources.bus.kafka.reader.time.monotonic", lambda: 1e12)
         assert reader.gate.error_class == "unknown-topic"
-        reader._sort([Told(None)])
+        reader._chunks([Told(None)])
         assert reader.gate is None
         with pytest.raises(StateError, match="Fatal"):
-            reader._sort([Told(KafkaError(KafkaError._FATAL, "Fatal", True))])
+            reader._chunks([Told(KafkaError(KafkaError._FATAL, "Fatal", True))])
     finally:
         reader.close()
 

@@ -89,7 +89,7 @@ STEPLESS = Envelope(
         ),
         (changed(trade(1), event_ts="2026-01-05T14:30:00"), "zone"),
         (changed(trade(1), symbol="btc usd"), "symbol is 'btc usd'"),
-        (changed(trade(1), channel="tardes"), "channel 'tardes' is not known"),
+        (changed(trade(1), channel="tardes"), "channel 'tardes' is unknown"),
         (quote(1).value, "channel 'quotes' belongs on another topic"),
         (trade(1).value.replace(b'"p":2', b'"p":-2'), "price is -2.0"),
         (trade(1).value.replace(b'"s":0.5', b'"s":0'), "size is 0.0"),

@@ -1,7 +1,7 @@
-"""The bus: partitioned logs of envelopes, in this process (`memory`) or of Kafka (`kafka`), to write to and to read from.
+"""The bus: partitioned logs of envelopes, in this process (`memory`) or in Kafka (`kafka`), to write to and to read from.
 
-`contract` is what both are; `sink` and `source` work with either. `merger` puts the topics of a partition in one order,
-`records` reads what is in them. Kafka's library is imported when somebody connects.
+`contract` is what both implement; `sink` and `source` work with either. `merger` puts the topics of a partition in order of
+time, `records` decodes them. Kafka's library is imported by `connect`.
 """
 
 from torghut_sources.bus.sink import KafkaSink, MemorySink

@@ -1,6 +1,6 @@
-"""Messages as Avro, and back, by a schema registry that may have to be waited for.
+"""Encodes and decodes Avro by a schema registry, and waits for the registry where it does not answer.
 
-Imported by who connects: an HTTP client comes with it.
+Imported by `connect` only, as it imports an HTTP client.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torghut_sources.bus.records import is_avro
 T = TypeVar("T")
 
 RETRY_SECONDS = (0.25, 15.0)
-"""First and longest pause before the registry is asked again; drawn from below it."""
+"""First and longest pause before the registry is asked again; drawn from 0 to that."""
 
 
 class Avro:
-    """Turns JSON into Avro and Avro into JSON. The registry is asked in a thread, for as long as it takes.
+    """Turns JSON into Avro and Avro into JSON. The registry is asked in a thread, until it answers.
 
     Parameters
     ----------
     registry : has the schemas.
-    topic_of : the topic of a channel.
+    topic_of : gives the topic of a channel.
 
     Attributes
     ----------
-    gate : why the registry does not give what is needed.
+    gate : why the registry does not give a schema that is needed; None where it does.
 
     Raises
     ------
@@ -43,38 +43,38 @@ class Avro:
         self.gate: Closed | None = None
 
     def close(self) -> None:
-        """Let go of the registry."""
+        """Close the registry."""
         self._registry.close()
 
     async def encode(self, channel: str, value: bytes) -> bytes:
-        """A message of JSON as Avro.
+        """Encode a message of JSON as Avro.
 
         Raises
         ------
         InputError : the channel has no schema, or the message does not fit it.
-        RegistryError : the schema is not registered, or may not be asked for.
+        RegistryError : the schema is not registered, or access is denied.
         """
         await self.load(channel)
         return self.encoded(Envelope.decode(value))
 
     async def load(self, channel: str) -> None:
-        """Ask for the schema of a channel; raises as `encode`."""
+        """Get the schema of a channel; raises as `encode`."""
         if channel not in self._loaded:
-            await self._patiently(lambda: self._codec.load([channel]))
+            await self._retry(lambda: self._codec.load([channel]))
             self._loaded.add(channel)
 
     def encoded(self, envelope: Envelope[Any]) -> bytes:
-        """An envelope of a channel that was loaded; raises as `encode`."""
+        """Encode an envelope of a channel that was loaded; raises as `encode`."""
         return self._codec.encode(envelope)
 
     async def decode(self, values: Sequence[bytes | None]) -> tuple[list[bytes | None], dict[int, str]]:
-        """Messages of Avro as JSON, others as they are; and why, of those that cannot be read.
+        """Decode messages of Avro to JSON, others stay as they are; and why some cannot be read.
 
         Raises
         ------
         RegistryError : the registry refuses to answer.
         """
-        return await self._patiently(lambda: self._decode(values))
+        return await self._retry(lambda: self._decode(values))
 
     def _decode(self, values: Sequence[bytes | None]) -> tuple[list[bytes | None], dict[int, str]]:
         readable, unreadable = list(values), {}
@@ -90,7 +90,7 @@ class Avro:
                     unreadable[place] = str(error)
         return readable, unreadable
 
-    async def _patiently(self, ask: Callable[[], T]) -> T:
+    async def _retry(self, ask: Callable[[], T]) -> T:
         pause, longest = RETRY_SECONDS
         while True:
             try:
@@ -107,7 +107,7 @@ class Avro:
 
 
 def avro(topic_of: Callable[[str], str]) -> Avro | None:
-    """What turns messages into Avro and back, by the registry of ``SCHEMA_REGISTRY_URL``; None where that is not set.
+    """Make a codec by the registry of ``SCHEMA_REGISTRY_URL``; None where that is not set.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a bus is: topics that are partitioned logs, whoever keeps them."""
+"""The contract of a bus: topics that are partitioned logs, in memory or in Kafka."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Offsets: TypeAlias = dict[str, int]
 """By topic of one partition number: the offset of the record that comes next."""
 
 PAUSE = 0.001
-"""Pause before a bus that is busy is asked again, seconds."""
-NOT_CONNECTED = Closed("not connected yet (wait, or look at the bus)", "connecting")
+"""Pause before a busy bus is asked again, seconds."""
+NOT_CONNECTED = Closed("not connected yet (wait, or check the bus)", "connecting")
 
 
 class Chunk(msgspec.Struct):
     """Records of one partition, in their order; `offsets`, `keys` and `values` are equally long.
 
-    `at_end` : there was nothing after them when they were read.
+    `at_end` : nothing followed them when they were read.
     """
 
     topic: str
@@ -46,7 +46,7 @@ class Writer(ABC):
     ) -> bool:
         """Take a record, for the partition of its key or for a given one.
 
-        False where it was not taken, because as many are under way as may be.
+        False where it was not taken, because too many are not acknowledged yet.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class Writer(ABC):
 
     @abstractmethod
     def pending(self) -> int:
-        """Records taken and not acknowledged yet.
+        """Return how many records are taken and not acknowledged yet.
 
         Raises
         ------
@@ -64,12 +64,12 @@ class Writer(ABC):
 
     async def take(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
         """`put`, waiting for room."""
-        while not self.put(topic, key, value, headers):  # noqa: ASYNC110 - a bus' threads know of no event loop
+        while not self.put(topic, key, value, headers):  # noqa: ASYNC110 - the threads of a bus have no event loop
             await asyncio.sleep(PAUSE)
 
     @abstractmethod
     async def partitions(self, topic: str) -> int:
-        """How many partitions a topic has; waits for as long as the bus does not say.
+        """Return how many partitions a topic has; waits until the bus answers.
 
         Raises
         ------
@@ -78,14 +78,14 @@ class Writer(ABC):
 
     @abstractmethod
     def ends(self, partition: int) -> Offsets:
-        """The offset after the last record that is acknowledged, of topics to which this writer has written there."""
+        """Return the offset after the last acknowledged record, of the topics to which this writer wrote in that partition."""
 
     async def everywhere(self, topic: str, value: Callable[[Offsets], bytes]) -> None:
-        """Put a record into each partition of a topic, when everything before is acknowledged.
+        """Put a record into each partition of a topic, once everything before is acknowledged.
 
         Parameters
         ----------
-        value : the record's, made of the partition's `ends`.
+        value : makes the record's value from the partition's `ends`.
 
         Raises
         ------
@@ -125,29 +125,29 @@ class Writer(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is not acknowledged; closing twice is harmless."""
+        """Drop what is not acknowledged; closing twice is harmless."""
 
 
 class Owner(ABC):
-    """Is told which partitions a reader has. What is one number in all topics is one partition here."""
+    """Receives the partitions that a reader is assigned. The same number in all topics is one partition here."""
 
     @abstractmethod
     async def take(self, starts: Mapping[int, Offsets]) -> Mapping[int, Offsets]:
-        """These partitions will be read from now on, where the group stands; give from where they shall be read."""
+        """Take partitions, with the offsets that the group committed; return the offsets to read from."""
 
     @abstractmethod
     async def leave(self, partitions: AbstractSet[int]) -> None:
-        """These will not be read any more; what is to be committed of them is committed before this returns, soon."""
+        """Leave partitions: commit what is to be committed of them before this returns, soon."""
 
     @abstractmethod
     async def lose(self, partitions: AbstractSet[int]) -> None:
-        """These are not ours any more, whatever came of them: nothing is committed, and others read it again."""
+        """Lose partitions: they belong to others now, nothing is committed, and others read it again."""
 
 
 class Reader(ABC):
     """A member of a group that shares the partitions of topics.
 
-    Its owner's methods are awaited only while somebody awaits `read` or `stay`, one of them at a time.
+    Its owner's methods are called only while `read` or `stay` is awaited, one at a time.
     """
 
     gate: Closed | None = NOT_CONNECTED
@@ -155,25 +155,25 @@ class Reader(ABC):
     @property
     @abstractmethod
     def lag(self) -> Mapping[str, int]:
-        """By topic, how many records of the own partitions were not read yet, as far as that is known."""
+        """By topic, how many records of its partitions were not read yet, as far as that is known."""
 
     @abstractmethod
     async def read(self, limit: int, seconds: float, paused: AbstractSet[tuple[str, int]]) -> list[Chunk]:
-        """At most `limit` records of the own partitions, those that are there; waits for the first `seconds` at most.
+        """Return the records of its partitions that are there, at most `limit`; waits for the first `seconds` at most.
 
         Nothing comes from the partitions that are `paused`.
 
         Raises
         ------
         InputError : topics that do not fit together, or that this user may not read.
-        StateError : records that were to come next are gone.
+        StateError : the next records are gone.
         """
 
     @abstractmethod
     async def stay(self, seconds: float) -> None:
-        """Remain a member for so long without reading: the next `read` goes on where the last one was.
+        """Remain a member for so long without reading: the next `read` continues where the last one ended.
 
-        Partitions that are asked back meanwhile are lost: who cannot take records cannot say either what came of the last.
+        Partitions that are revoked meanwhile are lost: a consumer that takes no records cannot commit the last ones either.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class Reader(ABC):
 
     @abstractmethod
     def commit(self, partition: int, offsets: Offsets) -> None:
-        """The group need not read what is before `offsets` again. Does not wait."""
+        """Commit that the group need not read again what is before `offsets`. Does not wait."""
 
     @abstractmethod
     def close(self) -> None:
@@ -194,8 +194,8 @@ class Bus(ABC):
 
     @abstractmethod
     def writer(self) -> Writer:
-        """A new writer. Does not wait."""
+        """Make a writer. Does not wait."""
 
     @abstractmethod
     def reader(self, group: str, topics: Sequence[str], start: str, owner: Owner) -> Reader:
-        """A new member of a group, which begins `earliest` or `latest` where the group has not been. Does not wait."""
+        """Make a member of a group, which starts `earliest` or `latest` where the group has committed nothing. Does not wait."""

@@ -1,4 +1,4 @@
-"""A bus in this process: sink and source of the same name share it. It lasts as long as the process."""
+"""A bus in this process, which a sink and a source of the same name share. It lasts as long as the process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Record(msgspec.Struct, gc=False):
 
 
 class Log:
-    """One partition of a topic; `base` is the offset of its first record, `first` that of the first that it ever had."""
+    """One partition of a topic; `base` is the offset of its first record, `first` that of the first record it ever had."""
 
     def __init__(self, first: int) -> None:
         self.first = self.base = first
@@ -33,11 +33,11 @@ class Log:
 
     @property
     def end(self) -> int:
-        """The offset of the record that comes next."""
+        """The offset of the next record."""
         return self.base + len(self.records)
 
     def forget(self, before: int) -> None:
-        """Let go of the records below an offset."""
+        """Drop the records below an offset."""
         count = max(0, before - self.base)
         del self.records[:count]
         self.base += count
@@ -46,8 +46,8 @@ class Log:
 class MemoryBus(Bus):
     """Partitioned logs in memory, to be used in one event loop.
 
-    A record is let go of when every group has committed it. A log takes no more while it holds `capacity` records, so that
-    a group that stands still stops the writers; one that nobody reads fills up and stops them too.
+    A record is dropped when every group has committed it. A log takes no more while it holds `capacity` records: so a group
+    that does not read stops the writers, and a topic without a group fills up and stops them too.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class MemoryBus(Bus):
     first : the offset of every log's first record.
     """
 
-    _named: dict[str, MemoryBus] = {}  # noqa: RUF012 - shared on purpose: this is how a sink and a source meet
+    _named: dict[str, MemoryBus] = {}  # noqa: RUF012 - shared on purpose: a sink and a source meet here
 
     def __init__(self, partitions: int = 1, capacity: int = 100_000, first: int = 0) -> None:
         self.first = first
@@ -68,29 +68,29 @@ class MemoryBus(Bus):
 
     @classmethod
     def named(cls, name: str, partitions: int, capacity: int) -> MemoryBus:
-        """The bus of that name, made where there is none yet.
+        """Return the bus of that name, made where there is none yet.
 
-        Its offsets begin at the time, so that those which an earlier process wrote down lie before all of its own.
+        Its offsets start at the time of day, so that those that an earlier process stored are before all of its own.
         """
         return cls._named.setdefault(name, cls(partitions, capacity, time.time_ns()))
 
     def writer(self) -> Writer:
-        """A new writer."""
+        """Make a writer."""
         return MemoryWriter(self)
 
     def reader(self, group: str, topics: Sequence[str], start: str, owner: Owner) -> Reader:
-        """A new member of a group."""
+        """Make a member of a group."""
         return MemoryReader(self, self.groups.setdefault(group, Group()), topics, start, owner)
 
     def log(self, topic: str, partition: int) -> Log:
-        """One partition of a topic."""
+        """Return one partition of a topic."""
         found = self.logs.get((topic, partition))
         if found is None:
             found = self.logs[topic, partition] = Log(self.first)
         return found
 
     def trim(self, topic: str, partition: int) -> None:
-        """Let go of what every group that reads the topic has committed."""
+        """Drop what every group that reads the topic has committed."""
         offsets = [
             group.committed.get((topic, partition), self.first)
             for group in self.groups.values()
@@ -100,14 +100,14 @@ class MemoryBus(Bus):
             self.log(topic, partition).forget(min(offsets))
 
     def wake(self) -> None:
-        """Somebody may go on."""
+        """Wake all that wait in `changed`."""
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
         self._waiting.clear()
 
     async def changed(self, seconds: float) -> None:
-        """Wait until something has happened, `seconds` at most."""
+        """Wait for the next `wake`, `seconds` at most."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:
@@ -148,12 +148,12 @@ class MemoryWriter(Writer):
         return 0
 
     async def partitions(self, topic: str) -> int:
-        """As many as all topics have."""
+        """Return how many partitions all topics have."""
         del topic
         return self._bus.partitions
 
     def ends(self, partition: int) -> Offsets:
-        """Where the logs of a partition end, whoever wrote there."""
+        """Return where the logs of a partition end, whichever writer wrote there."""
         return {topic: log.end for (topic, number), log in self._bus.logs.items() if number == partition}
 
     @property
@@ -163,22 +163,22 @@ class MemoryWriter(Writer):
 
     @property
     def failed(self) -> Mapping[str, int]:
-        """None ever."""
+        """Always empty."""
         return {}
 
     @property
     def latencies(self) -> Sequence[float]:
-        """None to speak of."""
+        """Always empty: nothing is waited for."""
         return ()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
 
 class Group:
-    """The members that share the partitions of topics, and how far they are.
+    """The members that share the partitions of topics, and their committed offsets.
 
-    When a member comes or goes, each has to have left its partitions before they are given out anew.
+    When a member joins or leaves, each has to leave its partitions before they are assigned again.
     """
 
     def __init__(self) -> None:
@@ -189,27 +189,27 @@ class Group:
         self.ready: set[MemoryReader] = set()
 
     def join(self, member: MemoryReader) -> None:
-        """One more, who has nothing yet."""
+        """Add a member, which has no partitions yet."""
         self.members.append(member)
         self.topics.update(member.topics)
-        self._begin()
+        self._reassign()
 
     def drop(self, member: MemoryReader) -> None:
-        """One less: it has left, or is gone."""
+        """Remove a member."""
         if member in self.members:
             self.members.remove(member)
-            self._begin()
+            self._reassign()
 
     def share(self, member: MemoryReader, partitions: int) -> set[int]:
-        """The partitions of a member."""
+        """Return the partitions of a member."""
         return set(range(self.members.index(member), partitions, len(self.members)))
 
     @property
     def is_settled(self) -> bool:
-        """Whether everybody has left what was theirs before."""
+        """Whether every member has left its former partitions."""
         return len(self.ready) == len(self.members)
 
-    def _begin(self) -> None:
+    def _reassign(self) -> None:
         self.generation += 1
         self.ready.clear()
 
@@ -240,11 +240,11 @@ class MemoryReader(Reader):
         return lag
 
     async def read(self, limit: int, seconds: float, paused: AbstractSet[tuple[str, int]]) -> list[Chunk]:
-        """Take part in what the group does, then read; see `Reader.read`."""
+        """Take part in a reassignment, then read; see `Reader.read`."""
         if self not in self._group.members:
             return []
         if self._generation != self._group.generation:
-            await self._regroup(self._owner.leave)
+            await self._rejoin(self._owner.leave)
         chunks = self._fetch(limit, paused)
         if not any(chunk.offsets for chunk in chunks):
             await self._bus.changed(seconds)
@@ -252,16 +252,16 @@ class MemoryReader(Reader):
         return chunks
 
     async def stay(self, seconds: float) -> None:
-        """Take part in what the group does; see `Reader.stay`."""
+        """Take part in a reassignment; see `Reader.stay`."""
         if self in self._group.members and self._generation != self._group.generation:
-            await self._regroup(self._owner.lose)
+            await self._rejoin(self._owner.lose)
         await self._bus.changed(seconds)
 
-    async def _regroup(self, give_up: Callable[[AbstractSet[int]], Coroutine[Any, Any, None]]) -> None:
+    async def _rejoin(self, leave: Callable[[AbstractSet[int]], Coroutine[Any, Any, None]]) -> None:
         group = self._group
         if self not in group.ready:
             if self._next:
-                await give_up(set(self._next))
+                await leave(set(self._next))
                 self._next = {}
             group.ready.add(self)
             self._bus.wake()
@@ -287,11 +287,11 @@ class MemoryReader(Reader):
                 if (topic, partition) in paused:
                     continue
                 log = self._bus.log(topic, partition)
-                offset = kept if kept >= log.first else log.base  # of an earlier process, whose records went with it
+                offset = kept if kept >= log.first else log.base  # before `first`: of an earlier process, now gone
                 if not log.base <= offset <= log.end:
                     raise StateError(
                         f"offset {offset} of {topic}/{partition} is gone: the log has {log.base} to {log.end} "
-                        "(commit a cursor only after the state that belongs to it is kept)"
+                        "(commit a cursor only after the state that belongs to it is stored)"
                     )
                 records = log.records[offset - log.base : offset - log.base + limit]
                 limit -= len(records)
@@ -309,7 +309,7 @@ class MemoryReader(Reader):
         return chunks
 
     def commit(self, partition: int, offsets: Offsets) -> None:
-        """Note how far the group is."""
+        """Set the committed offsets of the group."""
         for topic, offset in offsets.items():
             self._group.committed[topic, partition] = offset
             self._bus.trim(topic, partition)

@@ -1,13 +1,12 @@
-"""One lane: the topics of one partition number, as one stream of events in order of time. No IO, and no clock of its own.
+"""Merges the topics of one partition number, a lane, into one stream in order of time. No IO, and no clock of its own.
 
-Every topic keeps its own order. Between them, an event is given out when nothing earlier is to come of the other topics:
-each has shown a later one, or a time mark has said so, or it is idle: at its end, where nothing came for a while after the
-event did. So the stream of what has piled up does not depend on how it was fetched; what comes late after an idle while
-comes late in the stream.
+Every topic keeps its own order. Between topics, an event is given out when nothing earlier can come from the others: each
+has given a later one, or a time mark says so, or it is idle: at its end, with nothing new for a while after the event. So
+the stream of a backlog does not depend on how it was fetched; what comes late after an idle while is late in the stream.
 
 A time mark ("every event up to T was sent before") becomes a position without a row. It says where the topics ended when it
-was sent, and what it says holds of a topic when that much of it was read: so nothing is late for a mark, whichever came
-first. Only a topic that is behind in marks holds up events; one at its end never does.
+was sent, and it counts for a topic once that much of it was read: so nothing is late for a mark, whichever came first. Only
+a topic of marks that is behind holds up events; one at its end never does.
 """
 
 from __future__ import annotations
@@ -26,33 +25,33 @@ from torghut_sources.tape.rows import KINDS, Kind
 
 NEVER = 2**63 - 1
 MOST_WAITING = 20_000
-"""Events of a topic that wait for the other topics; nothing more is fetched of it meanwhile."""
+"""Events of a topic that may wait for the other topics; no more of it is fetched meanwhile."""
 
 MISSED_SECONDS = 10.0
-"""How long a topic may be at its end before one that a mark told of, until that is called wrong."""
+"""How long a topic may end before the offset that a mark says, until the gate reports missing records."""
 
 ORDER = {name: number for number, name in enumerate([*KINDS, MARKS.name])}
-"""How what became known at the same time follows each other: a mark is about the events of its time, too."""
+"""Order of events that became known at the same time: a mark comes after the events of its time."""
 
 
 class _Stream:
-    """One topic of a lane: what came of it and was not merged yet."""
+    """One topic of a lane: the events that were read and not merged yet."""
 
     def __init__(self, kind: Kind, offset: int, now: float) -> None:
         self.kind = kind
         self.next = offset
-        """Offset after the last record that came."""
+        """Offset after the last record that was read."""
         self.given = offset
         """Offset after the last event that was given out."""
         self.left = 0
-        """Events that came and were not given out, merged or not."""
+        """Events that were read and not given out, merged or not."""
         self.last = -NEVER
-        """When the last event that came became known."""
+        """When the last event that was read became known."""
         self.until = -NEVER
-        """What is still to come became known at this time or later."""
-        self.told: deque[tuple[int, int, float]] = deque()
-        """Marks whose events have not all come: where they end, the time that is told, and when it was."""
-        self.heard = now
+        """What was not read yet became known at this time or later."""
+        self.marks: deque[tuple[int, int, float]] = deque()
+        """Marks whose events were not all read: the offset where they end, the mark's time, and when it was read."""
+        self.read_at = now
         self.at_end = False
         self.table: Table = kind.table.empty()
         self.known: IntArray = np.empty(0, np.int64)
@@ -62,20 +61,20 @@ class _Stream:
         return len(self.known)
 
     def read(self, stop: int, now: float) -> None:
-        """Records up to an offset have come."""
+        """Records up to an offset were read."""
         self.next = max(self.next, stop)
-        self.heard = now
+        self.read_at = now
         self.at_end = False
-        self._believe()
+        self._apply_marks()
 
-    def tell(self, end: int, moment: int, now: float) -> None:
-        """What comes at `end` and later became known after a moment."""
-        self.told.append((end, moment, now))
-        self._believe()
+    def add_mark(self, end: int, moment: int, now: float) -> None:
+        """Records from offset `end` on became known after a moment."""
+        self.marks.append((end, moment, now))
+        self._apply_marks()
 
-    def _believe(self) -> None:
-        while self.told and self.told[0][0] <= self.next:
-            self.until = max(self.until, self.told.popleft()[1] + 1)
+    def _apply_marks(self) -> None:
+        while self.marks and self.marks[0][0] <= self.next:
+            self.until = max(self.until, self.marks.popleft()[1] + 1)
 
     def add(self, table: Table, known: IntArray, offsets: IntArray) -> None:
         known[0] = max(int(known[0]), self.last)
@@ -88,7 +87,7 @@ class _Stream:
         self.offsets = np.concatenate((self.offsets, offsets))
 
     def take(self, horizon: int, inclusive: bool) -> tuple[Table, IntArray, IntArray]:
-        """What became known before `horizon`, or at it too: rows, times, offsets."""
+        """Take what became known before `horizon`, or also at it: rows, times, offsets."""
         cut = int(np.searchsorted(self.known, horizon, side="right" if inclusive else "left"))
         taken = self.table.rows(0, cut), self.known[:cut], self.offsets[:cut]
         self.table = self.table.rows(cut, len(self))
@@ -96,21 +95,21 @@ class _Stream:
         return taken
 
     def is_idle(self, now: float, idle: float) -> bool:
-        return self.at_end and not self.told and now - self.heard >= idle
+        return self.at_end and not self.marks and now - self.read_at >= idle
 
 
 class LaneMerger:
-    """One partition number of all topics.
+    """Merges one partition number of all topics; see the module.
 
     Parameters
     ----------
     name : the partition number, as text.
-    topics : what each holds; one of them may hold marks.
+    topics : kind of rows by topic; one of them may hold marks.
     offsets : where each topic is read from.
     now : monotonic time, seconds; so in all methods.
-    idle : how long nothing has to come before a topic counts as idle, seconds.
-    tick : how long nothing has to come before time goes on without events, seconds; 0 for never.
-    cursor : what `cursor` of an earlier one gave, to go on with its numbers and its time.
+    idle : time without records after which a topic counts as idle, seconds.
+    tick : time without records after which a clock tick is given, seconds; 0 for never.
+    cursor : the `cursor` of an earlier merger, to continue with its numbers and its time.
     """
 
     def __init__(
@@ -134,12 +133,12 @@ class LaneMerger:
         self._position = 0
         self._now = self._base = -NEVER
         self._base_at = now
-        self._shown: deque[tuple[float, int]] = deque()
-        """When the newest time rose lately, and to what."""
+        self._rises: deque[tuple[float, int]] = deque()
+        """When the newest time rose lately, and to which time."""
         self._settled = -NEVER
-        """The newest time that was shown for as long as an idle topic holds others up."""
+        """The newest time that has been known for as long as the others wait for an idle topic."""
         self._bars: dict[int, int] = {}
-        """Start of the last bar that was given out, by series; and of the last that came."""
+        """Start of the last bar that was given out, by series; `_bars_read`: of the last that was read."""
         if cursor is not None:
             self._position = int(cursor["position"])
             self._now = self._base = self._settled = int(cursor["now"])
@@ -162,31 +161,31 @@ class LaneMerger:
 
     @property
     def newest(self) -> int:
-        """The latest time that an event or mark has shown, ns."""
+        """The latest time of any event or mark, ns."""
         return self._base
 
     @property
     def offsets(self) -> Offsets:
-        """By topic, the next record that was not given out."""
+        """By topic, the offset of the next record that was not given out."""
         return {topic: stream.given if stream.left else stream.next for topic, stream in self._streams.items()}
 
     @property
     def full(self) -> AbstractSet[str]:
-        """Topics of which enough waits for the others."""
+        """Topics of which enough events wait for the others."""
         least = min(stream.until for stream in self._awaited())
         return {
             topic for topic, stream in self._streams.items() if len(stream) >= MOST_WAITING and stream.until > least
         }
 
     def missed(self, now: float) -> tuple[str, int, int] | None:
-        """A topic that ends before a mark says, for long: its name, its end, and what the mark says."""
+        """Return a topic that has long ended before the offset of a mark: its name, its end, and that offset; None if none has."""
         for topic, stream in self._streams.items():
-            if stream.at_end and stream.told and now - max(stream.told[0][2], stream.heard) >= MISSED_SECONDS:
-                return topic, stream.next, stream.told[0][0]
+            if stream.at_end and stream.marks and now - max(stream.marks[0][2], stream.read_at) >= MISSED_SECONDS:
+                return topic, stream.next, stream.marks[0][0]
         return None
 
     def cursor(self) -> dict[str, Any]:
-        """Plain values to go on from after the last batch that was given out."""
+        """Return plain values to resume from after the last batch that was given out."""
         symbols = self.symbols
         return {
             "offsets": self.offsets,
@@ -201,7 +200,7 @@ class LaneMerger:
     def add(self, topic: str, table: Table, offsets: IntArray, stop: int, now: float) -> int:
         """Take rows of a topic and their offsets; `stop` is the offset after the last record, with a row or without.
 
-        Gives how many were left out: a bar that is not newer than the last one of its series is that one's update.
+        Returns how many were dropped: a bar that is not newer than the last one of its series is an update of it.
         """
         stream = self._streams[topic]
         stream.read(stop, now)
@@ -212,25 +211,25 @@ class LaneMerger:
         if len(table):
             known = table.event_ts + table.step if isinstance(table, Bars) else table.event_ts.copy()  # type: ignore[attr-defined]
             stream.add(table, known, offsets)
-            self._show(stream.last, now)
+            self._advance_newest(stream.last, now)
         return rows - len(table)
 
     def add_marks(
         self, topic: str, moments: IntArray, ends: Sequence[Offsets], offsets: IntArray, stop: int, now: float
     ) -> None:
-        """Take time marks, what each says of where topics end, and their offsets; otherwise as `add`."""
+        """Take time marks, the ends of the topics in each, and their offsets; otherwise as `add`."""
         stream = self._streams[topic]
         stream.read(stop, now)
         if not len(moments):
             return
-        for moment, told in zip(moments.tolist(), ends, strict=True):
-            for name in told.keys() & self._streams.keys():
-                self._streams[name].tell(told[name], moment, now)
+        for moment, promised in zip(moments.tolist(), ends, strict=True):
+            for name in promised.keys() & self._streams.keys():
+                self._streams[name].add_mark(promised[name], moment, now)
         stream.add(Table.empty(len(moments)), moments.copy(), offsets)
-        self._show(stream.last, now)
+        self._advance_newest(stream.last, now)
 
     def _are_new(self, bars: Bars) -> IntArray:
-        """Set the series of bars; the numbers of those that are not there again."""
+        """Set the series of bars; return the rows of those that are no updates."""
         found = []
         for row, (symbol, step, start) in enumerate(
             zip(bars.symbol.tolist(), bars.step.tolist(), bars.event_ts.tolist(), strict=True)
@@ -241,22 +240,22 @@ class LaneMerger:
                 found.append(row)
         return np.array(found, np.int64)
 
-    def _show(self, moment: int, now: float) -> None:
+    def _advance_newest(self, moment: int, now: float) -> None:
         if moment > self._base:
             self._base, self._base_at = moment, now
-            self._shown.append((now, moment))
+            self._rises.append((now, moment))
 
     def end(self, topic: str) -> None:
-        """There is nothing more in a topic for now."""
+        """A topic has no more records for now."""
         self._streams[topic].at_end = True
 
     def forget_ends(self) -> None:
-        """Nobody looks at the topics: there may be more in them, and time does not pass over it."""
+        """The topics are not read now: they may have more records, so time must not pass over these."""
         for stream in self._streams.values():
             stream.at_end = False
 
     def next(self, size: int, now: float) -> Batch | None:
-        """At most `size` of the events that may be given out, or a clock tick; None where there is neither."""
+        """Return at most `size` of the events that may be given out, or a clock tick; None where there is neither."""
         if not len(self._ready):
             self._merge(now)
         if not len(self._ready):
@@ -279,7 +278,7 @@ class LaneMerger:
         return batch
 
     def _tick_at(self, now: float) -> Batch | None:
-        """Time goes on where nothing comes and nothing is known to be missing."""
+        """Return a clock tick where nothing comes and nothing is known to be missing."""
         if not self._tick or self._base == -NEVER or any(stream.left for stream in self._streams.values()):
             return None
         if not all(stream.is_idle(now, self._idle) for stream in self._events):
@@ -295,8 +294,8 @@ class LaneMerger:
         streams = list(self._streams.values())
         if not any(len(stream) for stream in streams):
             return
-        while self._shown and now - self._shown[0][0] >= self._idle:
-            self._settled = self._shown.popleft()[1]
+        while self._rises and now - self._rises[0][0] >= self._idle:
+            self._settled = self._rises.popleft()[1]
         events_until, marks_until = self._horizons(now)
         parts = [stream.take(*((marks_until, False) if stream is self._marks else events_until)) for stream in streams]
         known = np.concatenate([times for _, times, _ in parts])
@@ -323,21 +322,21 @@ class LaneMerger:
         self._offset_of = np.concatenate([offsets for _, _, offsets in parts])[order]
 
     def _awaited(self) -> list[_Stream]:
-        """The topics that hold up events: of marks, one that is behind."""
+        """Return the topics that hold up events; a topic of marks only where it is behind."""
         if self._marks is None or self._marks.at_end:
             return self._events
         return [*self._events, self._marks]
 
     def _until(self, stream: _Stream, now: float) -> int:
-        """What is still to come of a topic became known at this time or later, as far as one can wait for it."""
+        """Return the time from which on events of a topic may still come, as far as the others wait for it."""
         if stream is self._marks:
             return stream.until + 1  # a mark comes after the events of its time
         return max(stream.until, self._settled + 1) if stream.is_idle(now, self._idle) else stream.until
 
     def _horizons(self, now: float) -> tuple[tuple[int, bool], int]:
-        """Up to when all events have come, and whether that holds for the time itself; and up to when marks may be given.
+        """Return up to when all events were read, and whether that includes the time itself; and up to when marks may be given.
 
-        A mark waits for every topic; events do not where there is nothing to wait for.
+        A mark waits for every topic; events do not wait for an idle one.
         """
         awaited = self._awaited()
         bounds = [self._until(stream, now) for stream in awaited]
@@ -345,14 +344,14 @@ class LaneMerger:
         if len(awaited) == 1:
             return (NEVER, True), marks_until
         holders = [stream for stream, bound in zip(awaited, bounds, strict=True) if bound == horizon]
-        # Who alone holds the others up has its own last events free, unless another has some of the same time. And two
-        # topics that show nothing later however much comes of both have no order between them.
+        # A topic that alone holds up the others may give its own last events, unless another has some of the same time.
+        # And two full topics that have nothing later have no order between them.
         is_free = len(holders) == 1 and not any(_has(each, horizon) for each in awaited if each is not holders[0])
         is_stuck = len(self._events) > 1 and all(len(stream) >= MOST_WAITING for stream in self._events)
         return (horizon, is_free or is_stuck), marks_until
 
 
 def _has(stream: _Stream, moment: int) -> bool:
-    """Whether an event that became known at just this time waits."""
+    """Return whether an event that became known at exactly this time waits."""
     place = int(np.searchsorted(stream.known, moment))
     return place < len(stream) and int(stream.known[place]) == moment

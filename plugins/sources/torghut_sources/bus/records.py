@@ -1,6 +1,6 @@
-"""What is in records: envelopes become rows, and what cannot become one says why.
+"""Decodes records: envelopes become rows, and those that cannot say why.
 
-An envelope that is read here keeps its times as text: Arrow makes numbers of a whole column of them at once.
+An envelope that is decoded here keeps its times as text: Arrow converts a whole column of them at once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torghut_sources.bus.contract import Offsets
 from torghut_sources.tape.rows import BARS, KINDS, TRADES, Columns, Kind, Rows
 
 MARKS = Kind("status", Table, (), (), lambda _table: iter(()))
-"""What time marks become: positions without a row."""
+"""Kind of the time marks: positions without a row."""
 
 WITHOUT_COLUMNS = frozenset({"status", "trade-updates", "microbars", "signals", "ta-status"})
-"""Channels that a batch has no table for."""
+"""Channels for which a batch has no table."""
 
 NONE: Mapping[int, str] = {}
 
@@ -66,13 +66,13 @@ class Bar(msgspec.Struct, gc=False):
 
 
 class Size(msgspec.Struct, gc=False):
-    """What a bar's length is read of."""
+    """The window of a bar, for its length."""
 
     size: str
 
 
 class Wire(msgspec.Struct, Generic[P], gc=False):
-    """An envelope, as far as rows are made of it; what it leaves unread is checked to be there."""
+    """The fields of an envelope that rows are made of; the others are only checked to be there."""
 
     ingest_ts: str
     event_ts: str
@@ -94,12 +94,12 @@ WIRES: dict[str, msgspec.json.Decoder[Wire[Any]]] = {
 
 
 class Decoded(NamedTuple):
-    """What was read of the records of one topic.
+    """The rows in the records of one topic.
 
     `table` : the rows; `at` and `Bars.series` are not set yet.
-    `places` : shape (rows,), which record each row was.
-    `poison` : record and reason, of those that cannot be used.
-    `skipped` : how many records of each channel there is no row for.
+    `places` : shape (rows,), the record of each row.
+    `poison` : record and reason of those that cannot be used.
+    `skipped` : records without a row, by channel.
     """
 
     table: Table
@@ -109,10 +109,10 @@ class Decoded(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """What was read of the records of the topic of statuses; see `Decoded`.
+    """The time marks in the records of the topic of statuses; see `Decoded`.
 
     `moments` : shape (marks,), the time of each, ns.
-    `ends` : of each, what it says of where topics end.
+    `ends` : where topics ended when each was sent.
     """
 
     moments: IntArray
@@ -123,16 +123,16 @@ class Marks(NamedTuple):
 
 
 def is_avro(value: bytes | None) -> bool:
-    """Whether a message is Avro, in the registry's wire format."""
+    """Return whether a message is Avro, in the registry's wire format."""
     return value is not None and value[:1] == b"\0"
 
 
 def envelope_of(value: bytes | None) -> Envelope[Any]:
-    """The envelope in a record, whatever its channel.
+    """Return the envelope in a record, whatever its channel.
 
     Raises
     ------
-    InputError : there is none in it.
+    InputError : the record holds no envelope.
     """
     if not value:
         raise InputError("the record has no value")
@@ -144,9 +144,9 @@ def envelope_of(value: bytes | None) -> Envelope[Any]:
 def read(
     kind: Kind, values: Sequence[bytes | None], symbols: SymbolTable, unreadable: Mapping[int, str] = NONE
 ) -> Decoded:
-    """The rows in the records of a topic of one kind. Bars that may still change are skipped, like foreign channels.
+    """Return the rows in the records of a topic of one kind. Bars that may still change are skipped, like other channels.
 
-    `unreadable` : records that are poison for a reason that is known before.
+    `unreadable` : records that cannot be used for a reason that is known before.
     """
     wires: list[Wire[Any]] = []
     places: list[int] = []
@@ -165,7 +165,7 @@ def read(
             problem = str(error)
         if problem or wire.channel != name:
             try:
-                _judge(kind, envelope_of(value), problem, skipped)
+                _count_or_raise(kind, envelope_of(value), problem, skipped)
             except InputError as error:
                 poison.append((place, str(error)))
         elif wire.is_final:
@@ -186,7 +186,7 @@ def read(
 
 
 def read_marks(values: Sequence[bytes | None], unreadable: Mapping[int, str] = NONE) -> Marks:
-    """The time marks among statuses; there is nothing to be made of the others."""
+    """Return the time marks among statuses; the others are skipped."""
     moments: list[int] = []
     ends: list[Offsets] = []
     places: list[int] = []
@@ -200,7 +200,7 @@ def read_marks(values: Sequence[bytes | None], unreadable: Mapping[int, str] = N
             envelope = envelope_of(value)
             moment = time_of(envelope)
             if moment is None:
-                _judge(MARKS, envelope, "", skipped)
+                _count_or_raise(MARKS, envelope, "", skipped)
                 continue
         except InputError as error:
             poison.append((place, str(error)))
@@ -215,7 +215,7 @@ A = TypeVar("A", Decoded, Marks)
 
 
 def refuse_ahead(read: A, latest: int, ahead: int) -> A:
-    """Make poison of what is dated more than `ahead` ns after `latest` and everything before it."""
+    """Move to `poison` what is dated more than `ahead` ns after `latest` and after everything before it."""
     times: IntArray = read.moments if isinstance(read, Marks) else read.table.event_ts  # type: ignore[attr-defined]
     if not len(times) or int(times.max()) <= latest + ahead:
         return read
@@ -238,15 +238,15 @@ def refuse_ahead(read: A, latest: int, ahead: int) -> A:
     return read._replace(table=read.table.take(good), places=read.places[good], poison=sorted(poison))
 
 
-def _judge(kind: Kind, envelope: Envelope[Any], problem: str, skipped: Counter[str]) -> None:
-    """An envelope that gives no row: it is counted, or an error; `problem` is what keeps one of the right channel from it."""
+def _count_or_raise(kind: Kind, envelope: Envelope[Any], problem: str, skipped: Counter[str]) -> None:
+    """Count an envelope without a row, or raise; `problem` says why one of the right channel gives none."""
     channel = envelope.channel
     if channel in WITHOUT_COLUMNS:
         skipped[channel] += 1
     elif channel == kind.name:
         raise InputError(f"not a row of {channel}: {problem}")
     else:
-        what = "belongs on another topic" if channel in KINDS else "is not known"
+        what = "belongs on another topic" if channel in KINDS else "is unknown"
         raise InputError(f"channel {channel!r} {what}: this is one of {kind.name}")
 
 
@@ -255,7 +255,7 @@ def _rows(kind: Kind, wires: list[Wire[Any]], symbols: SymbolTable) -> Rows:
 
 
 def _columns(kind: Kind, wires: list[Wire[Any]]) -> Columns:
-    """Columns as a tape has them, so that the same checks and the same identities hold."""
+    """Return columns as those of a tape, so that the same checks and identities apply."""
     columns = {
         "symbol": pa.array([wire.symbol for wire in wires], pa.string()),
         "event_ts": pa.array([wire.event_ts for wire in wires], pa.string()),

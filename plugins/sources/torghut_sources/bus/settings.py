@@ -1,4 +1,4 @@
-"""How Kafka is reached: ``KAFKA_*``."""
+"""The settings of Kafka: ``KAFKA_*``."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ PASSWORD = "KAFKA_SASL_PASSWORD"  # noqa: S105 - the name of the setting
 
 
 class KafkaSettings(Environment):
-    """What the environment says of Kafka; the password is a secret that the kernel hands over."""
+    """The environment variables of Kafka; the password is a secret that the kernel hands over."""
 
-    kafka_bootstrap: str = Field(default="", description="host:port of one or more brokers, between commas")
+    kafka_bootstrap: str = Field(default="", description="host:port of one or more brokers, comma-separated")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="how brokers are talked to"
+        default="PLAINTEXT", description="security protocol of the brokers"
     )
-    kafka_sasl_user: str = Field(default="", description="user, where the protocol is one of SASL")
+    kafka_sasl_user: str = Field(default="", description="user, for the SASL protocols")
     kafka_sasl_mech: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
-        default="SCRAM-SHA-512", description="how the user proves who he is"
+        default="SCRAM-SHA-512", description="SASL mechanism"
     )
-    kafka_client_id: str = Field(default="torghut", description="what brokers call this process in their logs")
+    kafka_client_id: str = Field(default="torghut", description="name of this process in the logs of the brokers")
     kafka_linger_ms: int = Field(
-        default=30, ge=0, le=10_000, description="how long a record waits for others to travel with, milliseconds"
+        default=30, ge=0, le=10_000, description="how long a record waits for others to be sent with, milliseconds"
     )
-    kafka_group_id: str = Field(default="torghut", description="the group whose members share the partitions")
+    kafka_group_id: str = Field(default="torghut", description="consumer group whose members share the partitions")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -43,20 +43,20 @@ class KafkaSettings(Environment):
         return self.kafka_security_protocol.startswith("SASL")
 
     def asks_for(self, secret: str) -> bool:
-        """The password is asked for where the protocol is one of SASL."""
+        """Return whether a secret is needed: the password is, for the SASL protocols."""
         return self._is_sasl or secret != PASSWORD
 
     def client(self, secret: Callable[[str], SecretStr]) -> dict[str, Any]:
-        """The settings of every client, in librdkafka's words.
+        """Return the settings of every client, by librdkafka's names.
 
         Raises
         ------
-        SettingsError : no password where the protocol asks for it.
+        SettingsError : the password is missing, and the protocol needs it.
         """
         client: dict[str, Any] = {
             "bootstrap.servers": self.kafka_bootstrap,
             "client.id": self.kafka_client_id,
-            "log_level": 3,  # errors: what else there is to say, gates do
+            "log_level": 3,  # errors only: gates report everything else
             "security.protocol": self.kafka_security_protocol,
         }
         if self._is_sasl:

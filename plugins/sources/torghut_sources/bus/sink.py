@@ -1,4 +1,4 @@
-"""Sinks that write messages to a bus: a topic for each channel, parted by symbol."""
+"""Sinks that write messages to a bus: a topic for each channel, partitioned by symbol."""
 
 from __future__ import annotations
 
@@ -35,18 +35,20 @@ QUANTILES = (0.5, 0.99)
 
 
 class BusSink(Sink):
-    """What sinks have in common, whatever the bus.
+    """What the sinks of any bus have in common.
 
     A record's key is its symbol, so that all topics with the same number of partitions have a symbol in the same one. A
-    message without a symbol goes to every partition of its topic, when all before it is acknowledged; a time mark also says
-    where the other topics end there.
+    message without a symbol goes to every partition of its topic, once everything before it is acknowledged; a time mark
+    also says where the other topics end in that partition.
     """
 
     class Params(Sink.Params):
         """Parameters of a sink that writes to a bus."""
 
-        simulated: bool = param(False, help="whether the topics are those of torghut.sim., for what is not real")
-        encoding: Literal["json", "avro"] = param("json", help="how messages go; avro needs SCHEMA_REGISTRY_URL")
+        simulated: bool = param(False, help="write the topics torghut.sim.*, for simulated data")
+        encoding: Literal["json", "avro"] = param(
+            "json", help="encoding of the messages; avro needs SCHEMA_REGISTRY_URL"
+        )
 
     def __init__(self, params: pydantic.BaseModel) -> None:
         super().__init__(params)
@@ -58,10 +60,10 @@ class BusSink(Sink):
 
     @abstractmethod
     def _bus(self, connection: Connection) -> Bus:
-        """The bus to write to."""
+        """Return the bus to write to."""
 
     def connect(self, connection: Connection) -> None:
-        """Begin to look for the bus.
+        """Make the writer, which connects by itself.
 
         Raises
         ------
@@ -78,22 +80,24 @@ class BusSink(Sink):
 
             self._avro = avro(names)
             if self._avro is None:
-                raise SettingsError("SCHEMA_REGISTRY_URL is not set, and encoding is avro (set it, or send JSON)")
+                raise SettingsError(
+                    "SCHEMA_REGISTRY_URL is not set, and encoding is avro (set it, or use encoding json)"
+                )
         self._writer = self._bus(connection).writer()
 
     def close(self) -> None:
-        """Give up what is not acknowledged."""
+        """Drop what is not acknowledged."""
         if self._writer is not None:
             self._writer.close()
         if self._avro is not None:
             self._avro.close()
 
     async def send(self, messages: Sequence[Message]) -> None:
-        """Take messages, in this order; waits while too much is under way.
+        """Take messages, in this order; waits while too many are not acknowledged.
 
         Raises
         ------
-        InputError : a channel that has no topic, or as Avro no schema.
+        InputError : a channel that has no topic, or for Avro no schema.
         StateError : the bus has refused a record for good, or the registry its schema; nothing more is taken.
         """
         writer, topics, keys = self._connected(), self._topics, self._keys
@@ -123,7 +127,7 @@ class BusSink(Sink):
         await writer.everywhere(topic, value)
 
     async def flush(self) -> None:
-        """Wait until everything taken is acknowledged, for as long as it takes: `gates` tells what is wrong meanwhile.
+        """Wait until everything taken is acknowledged, however long: `gates` says what is wrong meanwhile.
 
         Raises
         ------
@@ -132,7 +136,7 @@ class BusSink(Sink):
         await self._connected().flush()
 
     def gates(self) -> Mapping[str, Closed | None]:
-        """Whether the bus takes records."""
+        """Return whether the bus takes records."""
         if self._writer is None:
             return {"bus": NOT_CONNECTED}
         return {"bus": self._writer.gate or (None if self._avro is None else self._avro.gate)}
@@ -148,7 +152,7 @@ class BusSink(Sink):
     )
 
     def metrics(self) -> Mapping[str, Metric]:
-        """The numbers of `metric_specs`, by name."""
+        """Return the values of `metric_specs`, by name."""
         if self._writer is None:
             return {}
         waits = sorted(self._writer.latencies)
@@ -161,7 +165,7 @@ class BusSink(Sink):
         }
 
     def _topic(self, channel: str) -> str:
-        assert self._names is not None, "`send` looks whether it is connected"
+        assert self._names is not None, "`send` checks that it is connected"
         topic = self._topics[channel] = self._names(channel)
         return topic
 
@@ -188,9 +192,9 @@ class MemorySink(BusSink):
     class Params(BusSink.Params):
         """Parameters of a sink in this process."""
 
-        name: str = param("main", help="the bus that sink and source share")
-        partitions: int = param(1, ge=1, le=1024, help="partitions of each topic, where the bus is new")
-        capacity: int = param(100_000, ge=1, help="records that a partition holds, where the bus is new")
+        name: str = param("main", help="name of the bus that sink and source share")
+        partitions: int = param(1, ge=1, le=1024, help="partitions of each topic, if the bus is new")
+        capacity: int = param(100_000, ge=1, help="records that a partition holds, if the bus is new")
 
     def _bus(self, connection: Connection) -> Bus:
         del connection

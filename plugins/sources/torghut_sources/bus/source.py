@@ -1,4 +1,4 @@
-"""Sources that read what was written to a bus, a lane for each partition."""
+"""Sources that read a bus, with a lane for each partition."""
 
 from __future__ import annotations
 
@@ -41,35 +41,35 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-READ = 5_000
-"""Records that are read at a time."""
+READ_AT_ONCE = 5_000
+"""Records per read, at most."""
 
 AWAY_SECONDS = 1.0
-"""After how long without a read the source only stays in the group; what was fetched ahead is let go of then."""
+"""Time without a read after which the source only stays in the group; what was fetched ahead is dropped then."""
 STAY_SECONDS = 0.05
-"""How long it stays at a time: who comes back waits for that."""
+"""How long it stays at a time: the next read may wait that long."""
 
 LEAVE_SECONDS = 10.0
-"""How long a keeper may take to make durable what came of lanes that are asked back; the whole group waits for it."""
+"""How long a keeper may take to store the state of lanes that are revoked; the whole group waits for it."""
 
 
 class BusSource(Source, Owner):
-    """What sources have in common, whatever the bus.
+    """What the sources of any bus have in common.
 
-    A lane is a partition number of all topics, that of statuses among them: its time marks say how late it is where no
-    event does. With a `keeper`, a lane goes on from the cursor that was kept with its
-    state; else from the cursor of `seek`; else from where the group has committed. A record that cannot be used goes to the topic ``<topic>.dlq``, with its reason and place, and the lane
-    goes on only when it is acknowledged there.
+    A lane is a partition number of all topics, including the topic of statuses, whose time marks give the time where no
+    event does. With a `keeper`, a lane resumes from the cursor that was kept with its state; else from the cursor of
+    `seek`; else from the committed offsets of the group. A record that cannot be used goes to the topic ``<topic>.dlq``,
+    with its reason and place, and the lane continues only when it is acknowledged there.
 
-    It stays in its group also while nobody takes batches, however long: it reads nothing more then. A lane that is asked
-    back meanwhile is lost: it is gone from `cursor` when the keeper's `leave` is called, and nothing more comes of it. So
-    is one that the keeper cannot leave in time.
+    The source stays in its group also while no batches are taken, however long; it reads nothing then. A lane that is
+    revoked meanwhile is lost: it is gone from `cursor` when the keeper's `leave` is called, and gives nothing more. So is
+    one that the keeper cannot leave in time.
 
     Parameters
     ----------
     params : see `Params`.
-    clock : what idle topics and clock ticks keep time by, seconds.
-    wall : the time, ns; only to refuse what is dated far ahead of it.
+    clock : monotonic time for idle topics and clock ticks, seconds.
+    wall : the time of day, ns; only to refuse events that are dated far ahead of it.
     """
 
     has_lanes = True
@@ -78,23 +78,23 @@ class BusSource(Source, Owner):
         """Parameters of a source that reads a bus."""
 
         channels: list[Literal["trades", "quotes", "bars"]] = param(
-            ["trades", "quotes", "bars"], min_length=1, help="which topics to read"
+            ["trades", "quotes", "bars"], min_length=1, help="topics to read"
         )
         start: Literal["earliest", "latest"] = param(
-            "earliest", help="where to begin a partition that is new to the group"
+            "earliest", help="where to start a partition that is new to the group"
         )
-        idle_ms: int = param(200, ge=0, help="how long an empty topic holds up the others, milliseconds")
+        idle_ms: int = param(200, ge=0, help="how long the other topics wait for an empty one, milliseconds")
         tick_ms: int = param(
             0,
             ge=0,
-            help="silence after which time goes on by the clock, milliseconds; for who sends no time marks. 0: never",
+            help="silence after which a clock tick is given, milliseconds, for a sender without time marks; 0: never",
         )
         max_ahead_ms: int = param(
             60_000,
             ge=0,
-            help="what is dated further ahead of all clocks is a dead letter, milliseconds: it would end all windows",
+            help="events dated further ahead of all clocks are dead letters, milliseconds: they would close all windows",
         )
-        simulated: bool = param(False, help="whether the topics are those of torghut.sim., for what is not real")
+        simulated: bool = param(False, help="read the topics torghut.sim.*, for simulated data")
 
         @pydantic.field_validator("channels")
         @classmethod
@@ -116,25 +116,25 @@ class BusSource(Source, Owner):
         self._bus: Bus | None = None
         self._group: str | None = None
         self._reader: Reader | None = None
-        self._turn = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._read_at = 0.0
-        self._staying: asyncio.Task[None] | None = None
+        self._stay_task: asyncio.Task[None] | None = None
         self._dead_letters: Writer | None = None
         self._topics: dict[str, Kind] = {}
         self._is_closed = False
         self._lanes: dict[int, LaneMerger] = {}
         self._sought: dict[str, Any] = {}
         self._read: Counter[str] = Counter()
-        self._buried: Counter[str] = Counter()
+        self._dead_letter_counts: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._updates = 0
 
     @abstractmethod
     def _connect(self, connection: Connection) -> tuple[Bus, str]:
-        """The bus to read, and the group to read it in."""
+        """Return the bus to read, and the group to read it in."""
 
     def connect(self, connection: Connection) -> None:
-        """Find out what to read, and as whom.
+        """Find the topics, the bus and the group.
 
         Raises
         ------
@@ -156,7 +156,7 @@ class BusSource(Source, Owner):
         self._bus, self._group = self._connect(connection)
 
     def close(self) -> None:
-        """Leave the group without a word to the keeper: who closes has kept what is to be kept."""
+        """Leave the group, without calling the keeper: the caller has stored all state before."""
         self._is_closed = True
         if self._reader is not None:
             self._reader.close()
@@ -171,7 +171,7 @@ class BusSource(Source, Owner):
         Raises
         ------
         InputError : topics that do not fit together, or that may not be read.
-        StateError : records that were to come next are gone, a dead letter was refused, or the registry answers nobody.
+        StateError : the next records are gone, a dead letter was refused, or the registry refuses access.
         """
         if self._bus is None or self._group is None:
             raise StateError("the source is not connected (call connect before batches)")
@@ -179,54 +179,54 @@ class BusSource(Source, Owner):
             self._reader = self._bus.reader(self._group, tuple(self._topics), self.params.start, self)
         wait = min(max(self.params.idle_ms / 4_000, 0.001), 0.05)
         self._read_at = time.monotonic()
-        if self._staying is None or self._staying.cancelled():
-            self._turn, self._staying = asyncio.Lock(), asyncio.create_task(self._stay(self._reader))
+        if self._stay_task is None or self._stay_task.cancelled():
+            self._reading, self._stay_task = asyncio.Lock(), asyncio.create_task(self._stay(self._reader))
         while not self._is_closed:
-            async with self._turn:
-                if self._staying.done():
-                    self._staying.result()
-                chunks = await self._reader.read(READ, wait, self._paused())
-                # These are the lanes that were read; from here on others may take their place at every await.
+            async with self._reading:
+                if self._stay_task.done():
+                    self._stay_task.result()
+                chunks = await self._reader.read(READ_AT_ONCE, wait, self._paused())
+                # The lanes that were read; from here on they may be replaced at every await.
                 lanes, now, self._read_at = dict(self._lanes), self._clock(), time.monotonic()
             for chunk in chunks:
-                await self._take_in(chunk, lanes.get(chunk.partition))
+                await self._add_chunk(chunk, lanes.get(chunk.partition))
             for partition, lane in lanes.items():
                 while self._lanes.get(partition) is lane and (batch := lane.next(size, now)) is not None:
                     yield batch
 
     async def _stay(self, reader: Reader) -> None:
-        """Stay in the group while nobody takes batches, until it is closed."""
+        """Stay in the group while no batches are taken, until the source is closed."""
         pause = AWAY_SECONDS
         while not self._is_closed:
             await asyncio.sleep(pause)
-            async with self._turn:
+            async with self._reading:
                 pause = max(0.0, self._read_at + AWAY_SECONDS - time.monotonic())
                 if pause or self._is_closed:
                     continue
                 try:
                     await reader.stay(STAY_SECONDS)
-                except Exception as error:  # whatever it is, it is raised where batches are taken, when they are again
-                    log.error("%s", error)  # noqa: TRY400 - it names place and fix by itself
+                except Exception as error:  # `batches` raises it, when the next one is taken
+                    log.error("%s", error)  # noqa: TRY400 - the error names place and fix
                     raise
                 for lane in self._lanes.values():
                     lane.forget_ends()
 
     def cursor(self) -> dict[str, Any]:
-        """By lane: the next offset of each topic that was not given out, position, time, and the lane's numbers."""
+        """Return by lane: the next offset of each topic, position, time, and the lane's symbols and series."""
         return {lane.name: lane.cursor() for lane in self._lanes.values()}
 
     def seek(self, cursor: dict[str, Any]) -> None:
-        """Begin the lanes of this cursor there, whenever they are assigned; a keeper's word comes first."""
+        """Start the lanes of this cursor there, whenever they are assigned; a keeper's cursor comes first."""
         self._sought = dict(cursor)
 
     def commit(self, cursor: dict[str, Any]) -> None:
-        """Let the group begin there, where no other cursor is kept. Lanes that are not read any more are passed over."""
+        """Commit the offsets of a cursor for the group. Lanes that are not read any more are skipped."""
         for name, kept in cursor.items():
             if self._reader is not None and int(name) in self._lanes:
                 self._reader.commit(int(name), kept["offsets"])
 
     def gates(self) -> Mapping[str, Closed | None]:
-        """Whether the bus is there to read."""
+        """Return whether the bus can be read."""
         if self._bus is None or self._reader is None:
             return {"bus": NOT_CONNECTED}
         letters = None if self._dead_letters is None else self._dead_letters.gate
@@ -243,10 +243,10 @@ class BusSource(Source, Owner):
     )
 
     def metrics(self) -> Mapping[str, Metric]:
-        """The numbers of `metric_specs`, by name."""
+        """Return the values of `metric_specs`, by name."""
         return {
             "bus_records_total": dict(self._read),
-            "bus_dead_letters_total": dict(self._buried),
+            "bus_dead_letters_total": dict(self._dead_letter_counts),
             "bus_skipped_total": dict(self._skipped),
             "bus_bar_updates_total": self._updates,
             "bus_lag_records": {} if self._reader is None else self._reader.lag,
@@ -258,7 +258,7 @@ class BusSource(Source, Owner):
         taken = {}
         for partition, committed in starts.items():
             name = str(partition)
-            sought = self._sought.pop(name, None)  # somebody else may be further when the lane comes back
+            sought = self._sought.pop(name, None)  # another member may be further when the lane comes back
             kept = sought if self.keeper is None else await self.keeper.take(name)
             offsets = committed if kept is None else {**committed, **kept["offsets"]}
             offsets = {topic: offsets[topic] for topic in self._topics}
@@ -297,15 +297,15 @@ class BusSource(Source, Owner):
     def _missed(self) -> Closed | None:
         for lane in self._lanes.values():
             if (missed := lane.missed(self._clock())) is not None:
-                topic, end, told = missed
+                topic, end, promised = missed
                 reason = (
-                    f"{topic}/{lane.name} ends at {end}, and for {MISSED_SECONDS:g} s a time mark says that there is more, up "
-                    f"to {told} (was the topic made anew? then make that of statuses anew too)"
+                    f"{topic}/{lane.name} ends at {end}, but for {MISSED_SECONDS:g} s a time mark says that it has records up "
+                    f"to {promised} (if the topic was created again, create that of statuses again too)"
                 )
                 return Closed(reason, "missing-records")
         return None
 
-    async def _take_in(self, chunk: Chunk, lane: LaneMerger | None) -> None:
+    async def _add_chunk(self, chunk: Chunk, lane: LaneMerger | None) -> None:
         if lane is None:
             return
         if chunk.offsets:
@@ -313,14 +313,14 @@ class BusSource(Source, Owner):
             values, unreadable = chunk.values, NONE
             if any(map(is_avro, values)) and self._avro is not None:
                 values, unreadable = await self._avro.decode(values)
-            await self._sort_in(chunk, values, unreadable, lane)
+            await self._decode_chunk(chunk, values, unreadable, lane)
         if chunk.at_end:
             lane.end(chunk.topic)
 
-    async def _sort_in(
+    async def _decode_chunk(
         self, chunk: Chunk, values: Sequence[bytes | None], unreadable: Mapping[int, str], lane: LaneMerger
     ) -> None:
-        """Make rows or marks of the records of a chunk, and dead letters of those that cannot be used."""
+        """Turn the records of a chunk into rows or marks, and those that cannot be used into dead letters."""
         kind = self._topics[chunk.topic]
         latest, ahead = max(self._wall(), lane.newest), self.params.max_ahead_ms * MILLISECOND
         offsets, stop = np.array(chunk.offsets), chunk.offsets[-1] + 1
@@ -336,10 +336,10 @@ class BusSource(Source, Owner):
     async def _set_aside(self, chunk: Chunk, poison: list[tuple[int, str]], skipped: Counter[str]) -> None:
         self._skipped += skipped
         if poison:
-            await self._bury(chunk, poison)
+            await self._send_dead_letters(chunk, poison)
 
-    async def _bury(self, chunk: Chunk, poison: list[tuple[int, str]]) -> None:
-        """Bring what cannot be used to the dead letters, and wait until it is there."""
+    async def _send_dead_letters(self, chunk: Chunk, poison: list[tuple[int, str]]) -> None:
+        """Write records that cannot be used to the dead-letter topic, and wait for the acknowledgement."""
         if self._bus is None:
             return
         if self._dead_letters is None:
@@ -354,7 +354,7 @@ class BusSource(Source, Owner):
             ]
             await letters.take(f"{chunk.topic}.dlq", chunk.keys[number], chunk.values[number], headers)
         await letters.flush()
-        self._buried[chunk.topic] += len(poison)
+        self._dead_letter_counts[chunk.topic] += len(poison)
 
 
 class KafkaSource(BusSource):
@@ -369,9 +369,11 @@ class KafkaSource(BusSource):
     class Params(BusSource.Params):
         """Parameters of a source that reads Kafka."""
 
-        group: str | None = param(None, help="the group to share partitions with; KAFKA_GROUP_ID where it is not given")
+        group: str | None = param(None, help="consumer group; default: KAFKA_GROUP_ID")
         session_ms: int = param(
-            10_000, ge=500, help="after how long of silence others take over the partitions of a member, milliseconds"
+            10_000,
+            ge=500,
+            help="time without a heartbeat after which other members take over the partitions, milliseconds",
         )
 
     def _connect(self, connection: Connection) -> tuple[Bus, str]:
@@ -381,15 +383,15 @@ class KafkaSource(BusSource):
 
 
 class MemorySource(BusSource):
-    """Read topics of a bus in this process, that a sink of the same name writes."""
+    """Read topics of a bus in this process, which a sink of the same name writes."""
 
     class Params(BusSource.Params):
         """Parameters of a source in this process."""
 
-        name: str = param("main", help="the bus that sink and source share")
-        group: str = param("main", help="the group to share partitions with")
-        partitions: int = param(1, ge=1, le=1024, help="partitions of each topic, where the bus is new")
-        capacity: int = param(100_000, ge=1, help="records that a partition holds, where the bus is new")
+        name: str = param("main", help="name of the bus that sink and source share")
+        group: str = param("main", help="consumer group")
+        partitions: int = param(1, ge=1, le=1024, help="partitions of each topic, if the bus is new")
+        capacity: int = param(100_000, ge=1, help="records that a partition holds, if the bus is new")
 
     def _connect(self, connection: Connection) -> tuple[Bus, str]:
         del connection

@@ -16,10 +16,10 @@ class KafkaBus(Bus):
 
     Parameters
     ----------
-    client : settings of every client, in librdkafka's words; see `KafkaSettings.client`.
-    linger_ms : how long a record waits for others to travel with, milliseconds.
-    session_ms : after how long without a sign of life a reader's partitions are given to others, milliseconds.
-    poll_interval_ms : after how long without `read` or `stay` they are, milliseconds.
+    client : settings of every client, by librdkafka's names; see `KafkaSettings.client`.
+    linger_ms : how long a record waits for others to be sent with, milliseconds.
+    session_ms : time without a heartbeat after which a reader's partitions go to others, milliseconds.
+    poll_interval_ms : time without `read` or `stay` after which they do, milliseconds.
 
     Raises
     ------
@@ -34,7 +34,7 @@ class KafkaBus(Bus):
         poll_interval_ms: int = POLL_INTERVAL_MS,
     ) -> None:
         try:
-            import confluent_kafka  # noqa: F401 - to say now what is missing
+            import confluent_kafka  # noqa: F401 - fails now, not when it connects
         except ImportError as error:
             raise SettingsError(
                 "Kafka needs confluent-kafka, which is not installed (pip install 'torghut[kafka]')"
@@ -45,10 +45,10 @@ class KafkaBus(Bus):
         self._poll_interval_ms = poll_interval_ms
 
     def writer(self) -> Writer:
-        """A producer that waits for all replicas, writes each record once, and keeps trying."""
+        """Make a producer that waits for all replicas, writes each record once, and retries without end."""
         return KafkaWriter(self._client, self._linger_ms)
 
     def reader(self, group: str, topics: Sequence[str], start: str, owner: Owner) -> Reader:
-        """A member of a consumer group."""
+        """Make a member of a consumer group."""
         session = {"session.timeout.ms": self._session_ms, "heartbeat.interval.ms": max(self._session_ms // 4, 1)}
         return KafkaReader({**self._client, **session}, group, topics, start, owner, self._poll_interval_ms)

@@ -1,4 +1,4 @@
-"""Whether brokers are reached, what librdkafka says, and the fix for each of its errors."""
+"""Whether brokers are reached, the statistics of librdkafka, and the fix for each of its errors."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ if TYPE_CHECKING:
     import confluent_kafka
 
 STATISTICS_MS = 500
-"""How often a client looks at which brokers it reaches, milliseconds."""
+"""How often a client reports which brokers it reaches, milliseconds."""
 QUEUE_KB = 64 * 1024
-"""What a client holds of records under way at most, KiB."""
+"""Records in the queue of a client at most, KiB."""
 ANSWER_SECONDS = 10.0
-"""How long one question to a broker may take."""
+"""How long one request to a broker may take."""
 RETRY_SECONDS = 0.2
+"""Pause before a request to the brokers is retried."""
 
 log = logging.getLogger(__name__)
 
 HINTS = {
-    "MSG_SIZE_TOO_LARGE": "raise `max.message.bytes` of the topic, or send less at once",
+    "MSG_SIZE_TOO_LARGE": "raise `max.message.bytes` of the topic, or send smaller messages",
     "TOPIC_AUTHORIZATION_FAILED": "allow the user of KAFKA_SASL_USER to use the topic",
     "GROUP_AUTHORIZATION_FAILED": "allow the user of KAFKA_SASL_USER to use the group of KAFKA_GROUP_ID",
     "CLUSTER_AUTHORIZATION_FAILED": "allow the user of KAFKA_SASL_USER to write idempotently",
-    "UNKNOWN_TOPIC_OR_PART": "make the topic, or fix its TOPIC_ setting",
-    "_UNKNOWN_TOPIC": "make the topic, or fix its TOPIC_ setting",
-    "_UNKNOWN_PARTITION": "start again: the topic has other partitions now",
+    "UNKNOWN_TOPIC_OR_PART": "create the topic, or fix its TOPIC_ setting",
+    "_UNKNOWN_TOPIC": "create the topic, or fix its TOPIC_ setting",
+    "_UNKNOWN_PARTITION": "restart: the number of partitions of the topic has changed",
     "_AUTHENTICATION": "fix KAFKA_SASL_USER, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECH",
 }
-FOR_GOOD = frozenset(
+PERMANENT = frozenset(
     {
         "TOPIC_AUTHORIZATION_FAILED",
         "GROUP_AUTHORIZATION_FAILED",
@@ -43,52 +44,52 @@ FOR_GOOD = frozenset(
         "UNSUPPORTED_SASL_MECHANISM",
     }
 )
-"""Errors of a reader that waiting does not fix."""
+"""Errors that do not pass by waiting."""
 
 
-class Broker(msgspec.Struct):
-    """What the statistics say of a broker; `nodeid` is negative of what is only an address to begin with."""
+class BrokerStatistics(msgspec.Struct):
+    """Statistics of a broker; `nodeid` is negative for an address of the bootstrap list."""
 
     nodeid: int
     state: str
 
 
-class Place(msgspec.Struct):
-    """Where a reader is in a partition: the offset that comes next, and the end; negative where they are not known."""
+class PartitionStatistics(msgspec.Struct):
+    """Offsets of a reader in a partition: the next one, and the end; negative where they are unknown."""
 
     app_offset: int = -1
     hi_offset: int = -1
 
 
-class Places(msgspec.Struct):
-    """The partitions of a topic, by number."""
+class TopicStatistics(msgspec.Struct):
+    """Statistics of the partitions of a topic, by number."""
 
-    partitions: dict[str, Place]
+    partitions: dict[str, PartitionStatistics]
 
 
 class Statistics(msgspec.Struct):
-    """What is read of librdkafka's statistics."""
+    """The fields of librdkafka's statistics that are used."""
 
-    brokers: dict[str, Broker] = {}
-    topics: dict[str, Places] = {}
+    brokers: dict[str, BrokerStatistics] = {}
+    topics: dict[str, TopicStatistics] = {}
 
 
 _STATISTICS = msgspec.json.Decoder(Statistics)
 
 
 class Link:
-    """Whether brokers are reached, as the callbacks of a client tell."""
+    """Whether a client reaches its brokers, by its callbacks."""
 
     def __init__(self, bootstrap: str) -> None:
         self.closed: Closed | None = NOT_CONNECTED
         self.statistics = Statistics()
         self._bootstrap = bootstrap
-        self._said = "none has answered"
+        self._last_error = "none has answered"
         self._logged: set[str] = set()
 
     @property
     def callbacks(self) -> dict[str, Any]:
-        """What to add to the settings of the client."""
+        """Settings to add to those of the client."""
         return {
             "error_cb": self._on_error,
             "stats_cb": self._on_statistics,
@@ -97,22 +98,22 @@ class Link:
         }
 
     def log(self, level: int, text: str, *values: object) -> None:
-        """Log what librdkafka says, once for each time that brokers are reached again: it says it with each attempt."""
+        """Log a message of librdkafka once per outage: librdkafka repeats it with each attempt."""
         line = text % values
-        what = re.sub(r"\(.*\)|\d+", "", line)
-        if what not in self._logged:
-            self._logged.add(what)
+        kind = re.sub(r"\(.*\)|\d+", "", line)
+        if kind not in self._logged:
+            self._logged.add(kind)
             log.log(level, "%s", line)
 
     def opened(self) -> None:
-        """Brokers are reached."""
+        """A broker is reached."""
         if self.closed is not None:
             self.closed = None
             self._logged.clear()
 
     def _on_error(self, error: confluent_kafka.KafkaError) -> None:
-        self._said = error.str()
-        if error.name() in FOR_GOOD:
+        self._last_error = error.str()
+        if error.name() in PERMANENT:
             self.closed = Closed(f"{error.str()} ({hint(error.name())})", error_class(error.name()))
         elif error.name() == "_ALL_BROKERS_DOWN":
             self._close()
@@ -125,12 +126,12 @@ class Link:
             self._close()
 
     def _close(self) -> None:
-        reason = f"no broker of {self._bootstrap} answers: {self._said} (look at Kafka, or fix KAFKA_BOOTSTRAP)"
+        reason = f"no broker of {self._bootstrap} answers: {self._last_error} (check that Kafka runs, or fix KAFKA_BOOTSTRAP)"
         self.closed = Closed(reason, "unreachable")
 
 
 def error_class(name: str) -> str:
-    """The word for an error, of librdkafka's name for it.
+    """Return the error class of an error, by librdkafka's name for it.
 
     Examples
     --------
@@ -141,5 +142,5 @@ def error_class(name: str) -> str:
 
 
 def hint(name: str) -> str:
-    """What to do about an error, by librdkafka's name for it."""
+    """Return what to do about an error, by librdkafka's name for it."""
     return HINTS.get(name, "see librdkafka's documentation of this error")

@@ -1,4 +1,4 @@
-"""A producer that waits for all replicas, writes each record once, and keeps trying."""
+"""A producer that waits for all replicas, writes each record once, and retries without end."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from torghut_core import Closed, StateError
 from torghut_sources.bus.contract import Headers, Offsets, Writer
-from torghut_sources.bus.kafka.link import ANSWER_SECONDS, FOR_GOOD, QUEUE_KB, RETRY_SECONDS, Link, error_class, hint
+from torghut_sources.bus.kafka.link import ANSWER_SECONDS, PERMANENT, QUEUE_KB, RETRY_SECONDS, Link, error_class, hint
 
 if TYPE_CHECKING:
     import confluent_kafka
 
 QUEUE = 100_000
-"""Records under way at most; and `QUEUE_KB` of them."""
+"""Records that are not acknowledged yet, at most; and `QUEUE_KB` of them."""
 TOPIC_SECONDS = 30.0
-"""How long a topic may be unknown to the brokers before a writer calls it missing."""
+"""How long a topic may be unknown to the brokers before a writer reports it as missing."""
 PARTITIONS_SECONDS = 300.0
-"""How long the number of a topic's partitions is believed."""
+"""How long the number of a topic's partitions is cached."""
 
 
 class KafkaWriter(Writer):
-    """A producer. Its thread serves delivery reports, and says by `failure` what was refused for good."""
+    """A producer. Its thread serves delivery reports; `gate` says what was refused for good."""
 
     def __init__(self, client: Mapping[str, Any], linger_ms: int) -> None:
         from confluent_kafka import KafkaException, Producer
@@ -49,7 +49,7 @@ class KafkaWriter(Writer):
                 "partitioner": "murmur2_random",
                 "queue.buffering.max.messages": QUEUE,
                 "queue.buffering.max.kbytes": QUEUE_KB,
-                "message.timeout.ms": 0,  # for ever: an outage is waited for, and the full queue stops who sends
+                "message.timeout.ms": 0,  # no limit: it waits for an outage to end, and the full queue stops the sender
                 "on_delivery": self._on_delivery,
             }
         )
@@ -83,7 +83,7 @@ class KafkaWriter(Writer):
         return True
 
     def pending(self) -> int:
-        """Records and their reports under way."""
+        """Records and their reports that are outstanding."""
         if self._failure is not None:
             raise StateError(self._failure.reason)
         closed = self._link.closed
@@ -92,7 +92,7 @@ class KafkaWriter(Writer):
         return len(self._producer)
 
     async def partitions(self, topic: str) -> int:
-        """Ask the brokers, every few minutes."""
+        """Ask the brokers, and cache the answer for some minutes."""
         count, until = self._partitions.get(topic, (0, 0.0))
         missing_at = time.monotonic() + TOPIC_SECONDS
         while time.monotonic() >= until:
@@ -101,14 +101,14 @@ class KafkaWriter(Writer):
             if count:
                 until = time.monotonic() + PARTITIONS_SECONDS
                 self._partitions[topic] = count, until
-            elif error is not None and (error.name() in FOR_GOOD or time.monotonic() >= missing_at):
+            elif error is not None and (error.name() in PERMANENT or time.monotonic() >= missing_at):
                 self._fail(error, topic)
             else:
                 await asyncio.sleep(RETRY_SECONDS)
         return count
 
     def _count(self, topic: str) -> tuple[int, confluent_kafka.KafkaError | None]:
-        """How many partitions a topic has, or why it has none; neither while no broker answers."""
+        """Return how many partitions a topic has, or why it has none; neither while no broker answers."""
         try:
             metadata = self._producer.list_topics(topic, ANSWER_SECONDS).topics[topic]
         except self._refused:
@@ -116,7 +116,7 @@ class KafkaWriter(Writer):
         return (0, metadata.error) if metadata.error else (len(metadata.partitions), None)
 
     def ends(self, partition: int) -> Offsets:
-        """As the reports say."""
+        """By the delivery reports."""
         return {topic: end for (topic, number), end in self._ends.items() if number == partition and end}
 
     @property
@@ -135,7 +135,7 @@ class KafkaWriter(Writer):
         return list(self._latencies)
 
     def close(self) -> None:
-        """Give up what is under way and end the thread."""
+        """Drop what is not acknowledged and end the thread."""
         if not self._is_closed:
             self._failure = self._failure or Closed("the writer is closed", "closed")
             self._is_closed = True
