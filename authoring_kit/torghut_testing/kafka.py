@@ -1,7 +1,7 @@
-"""A Kafka cluster that needs no Kafka: librdkafka's own mock brokers, on loopback ports of this process.
+"""A Kafka cluster without Kafka: librdkafka's own mock brokers, on loopback ports of this process.
 
-Producers and consumers of any process talk to it as to a real cluster. It knows topics, partitions and groups, keeps
-everything in memory, and can be told to fail; it has no transactions and answers no administration.
+Producers and consumers of any process use it like a real cluster. It has topics, partitions and groups, keeps everything in
+memory, and fails on demand; it has no transactions, and answers no administrative requests.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Self
 
 PRODUCE, FETCH, METADATA = 0, 1, 3
-"""Requests that can be made to fail, by their number in Kafka's protocol."""
+"""Kinds of requests that can be made to fail: their number in Kafka's protocol."""
 
 NOT_LEADER, TIMED_OUT, MESSAGE_TOO_LARGE, NOT_AUTHORIZED = 6, 7, 10, 29
-"""Errors that a broker may answer with, by their number in Kafka's protocol."""
+"""Errors that a broker may answer with: their number in Kafka's protocol."""
 
 
 class MockKafka:
@@ -28,9 +28,9 @@ class MockKafka:
 
     Parameters
     ----------
-    topics : partitions by the name of each topic that is there from the beginning. Others are made, with four, when
-        somebody produces to them.
-    brokers : how many.
+    topics : number of partitions of each topic that exists from the start, by name. Others are made, with four, when a
+        client produces to them.
+    brokers : number of brokers.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class MockKafka:
             raise OSError("the mock cluster cannot be started: are there free loopback ports?")
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 100)
         self.bootstrap: str = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
-        """What ``KAFKA_BOOTSTRAP`` has to be: host:port of every broker, between commas."""
+        """The value for ``KAFKA_BOOTSTRAP``: host:port of every broker, comma-separated."""
         for name, partitions in (topics or {}).items():
             self.create(name, partitions)
 
@@ -77,27 +77,27 @@ class MockKafka:
 
         Raises
         ------
-        ValueError : the cluster refuses it: it is there already.
+        ValueError : the cluster refuses it, because it exists already.
         """
         if self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1):
-            raise ValueError(f"topic {topic!r} cannot be made with {partitions} partitions: is it there already?")
+            raise ValueError(f"topic {topic!r} cannot be made with {partitions} partitions: does it exist already?")
 
     def forget(self, topic: str, partition: int, before: int) -> None:
         """Delete the records of a partition whose offsets are below `before`, as retention does."""
         self._library.rd_kafka_mock_partition_delete_records(self._cluster, topic.encode(), partition, before)
 
     def fail(self, request: int, *errors: int) -> None:
-        """Answer the next requests of a kind (`PRODUCE`, ...) with these errors, one each."""
+        """Answer the next requests of a kind (`PRODUCE`, ...) with these errors, one request for each."""
         self._library.rd_kafka_mock_push_request_errors_array(
             self._cluster, request, len(errors), (ctypes.c_int * len(errors))(*errors)
         )
 
     def stop(self, broker: int = 1) -> None:
-        """Cut off a broker, numbered from 1: connections are closed, and new ones refused."""
+        """Stop a broker, numbered from 1: connections are closed, and new ones refused."""
         self._library.rd_kafka_mock_broker_set_down(self._cluster, broker)
 
     def start(self, broker: int = 1) -> None:
-        """Bring back a broker that was stopped, with everything it had."""
+        """Start a broker that was stopped, with all its data."""
         self._library.rd_kafka_mock_broker_set_up(self._cluster, broker)
 
 
@@ -135,10 +135,12 @@ def _topic(text: str) -> tuple[str, int]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve a cluster until SIGTERM or SIGINT; the first line printed is what ``KAFKA_BOOTSTRAP`` has to be."""
+    """Serve a cluster until SIGTERM or SIGINT; the first line printed is the value for ``KAFKA_BOOTSTRAP``."""
     parser = argparse.ArgumentParser(prog="python -m torghut_testing.kafka", description=main.__doc__)
-    parser.add_argument("topics", nargs="*", type=_topic, metavar="TOPIC[:PARTITIONS]", help="topics to begin with")
-    parser.add_argument("--brokers", type=int, default=1, help="how many brokers (1)")
+    parser.add_argument(
+        "topics", nargs="*", type=_topic, metavar="TOPIC[:PARTITIONS]", help="topics to make at the start"
+    )
+    parser.add_argument("--brokers", type=int, default=1, help="number of brokers (1)")
     options = parser.parse_args(arguments)
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,7 +7,7 @@
         alpaca.faults.add(Fault.timeout(after=True, method="POST", path="/v2/orders"))
         ...  # point a broker at alpaca.url, with alpaca.key and alpaca.secret
 
-``python -m torghut_testing.alpaca`` is the same as a process of its own.
+``python -m torghut_testing.alpaca`` runs it as a process of its own.
 """
 
 from torghut_testing.alpaca.faults import Fault, StreamFaults

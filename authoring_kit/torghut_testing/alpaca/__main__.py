@@ -17,13 +17,13 @@ def _decimal(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
 def _price(text: str) -> tuple[str, Decimal]:
     symbol, is_given, price = text.partition("=")
     if not (symbol and is_given):
-        raise argparse.ArgumentTypeError(f"{text!r} is no price (write SYMBOL=PRICE, as in BTC/USD=25000)")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a price (write SYMBOL=PRICE, as in BTC/USD=25000)")
     return symbol, _decimal(price)
 
 
@@ -31,18 +31,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; print one line, the URL, once it listens."""
     parser = argparse.ArgumentParser(
         prog="python -m torghut_testing.alpaca",
-        description="A stand-in of Alpaca's trading API on loopback. Scripts talk to it under /_fake/.",
+        description="A stand-in of Alpaca's trading API on loopback. Scripts control it under /_fake/.",
     )
-    parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
-    parser.add_argument("--state", metavar="FILE", help="state to start from, if it is there, and to leave at the end")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
+    parser.add_argument("--state", metavar="FILE", help="file to load the state from, if it exists, and to save it to")
     parser.add_argument(
-        "--price", type=_price, action="append", default=[], metavar="SYMBOL=PRICE", help="dollars per unit; repeatable"
+        "--price",
+        type=_price,
+        action="append",
+        default=[],
+        metavar="SYMBOL=PRICE",
+        help="price in dollars per unit; repeatable",
     )
-    parser.add_argument("--cash", type=_decimal, default=Decimal(100_000), help="dollars, where no state is read")
-    parser.add_argument("--crypto-fee-bps", type=_decimal, default=Decimal(0), help="hundredths of a percent, in kind")
-    parser.add_argument("--key", default="fake-key", help="what a client has to show (%(default)s)")
-    parser.add_argument("--secret", default="fake-secret", help="what a client has to show (%(default)s)")
-    parser.add_argument("--text-frames", action="store_true", help="the stream speaks in text and not in binary frames")
+    parser.add_argument(
+        "--cash",
+        type=_decimal,
+        default=Decimal(100_000),
+        help="dollars at the start, if no state is loaded (%(default)s)",
+    )
+    parser.add_argument(
+        "--crypto-fee-bps", type=_decimal, default=Decimal(0), help="fee on crypto, hundredths of a percent"
+    )
+    parser.add_argument("--key", default="fake-key", help="API key that a client has to send (%(default)s)")
+    parser.add_argument("--secret", default="fake-secret", help="API secret that a client has to send (%(default)s)")
+    parser.add_argument("--text-frames", action="store_true", help="send text frames on the stream, not binary ones")
     given = parser.parse_args(arguments)
 
     fake = FakeAlpaca(

@@ -19,13 +19,13 @@ SYMBOLS = (
     *("AAVE/USD", "BTC/USD", "DOGE/USD", "ETH/USD", "LTC/USD", "SOL/USD"),
     *("AAPL", "AMZN", "MSFT", "NVDA", "QQQ", "SPY", "TSLA"),
 )
-"""What is listed from the start; `FakeVenue.set_price` and `FakeVenue.list_asset` list more."""
+"""Symbols that are listed from the start; `FakeVenue.set_price` and `FakeVenue.list_asset` list more."""
 SHORT_MARGIN = Decimal("1.03")
 LONGEST_GTC_DAYS = 89
 
 
 class State(msgspec.Struct, kw_only=True):
-    """Everything that a restart must not lose."""
+    """Everything that a restart keeps."""
 
     cash: Decimal
     multiplier: Decimal
@@ -50,7 +50,7 @@ class State(msgspec.Struct, kw_only=True):
 
 
 class Book:
-    """The venue's state with its indices; not safe for threads by itself.
+    """The venue's state with its indices; not thread-safe by itself.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Book:
         return self._clock() + self.state.skew_ns
 
     def asset(self, symbol: str) -> Asset:
-        """What is listed under a symbol, written with its slash or without.
+        """The listed asset of a symbol, written with its slash or without.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""An order and a position as the venue keeps them, and as it writes them."""
+"""An order and a position, as the venue stores them and as it writes them."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Order(msgspec.Struct, kw_only=True):
     extended_hours: bool = False
     status: str = "pending_new"
     status_before: str = ""
-    """What a rejected cancel or replacement goes back to."""
+    """The status that a rejected cancel or replacement returns to."""
     is_triggered: bool = False
     is_in_new_york: bool = False
-    """Some of its times are written at -04:00, as the real venue did."""
+    """Whether some of its times are written at -04:00, as by the real venue."""
     filled_qty: Decimal = ZERO
     filled_value: Decimal = ZERO
     reserved: Decimal = ZERO
-    """Buying power that it takes, dollars."""
+    """Buying power that it reserves, dollars."""
     created_at: int
     updated_at: int
     expires_at: int
@@ -72,7 +72,7 @@ class Order(msgspec.Struct, kw_only=True):
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing more will become of it."""
+        """Whether its status is final."""
         return self.status in DONE
 
     @property
@@ -82,23 +82,23 @@ class Order(msgspec.Struct, kw_only=True):
 
     @property
     def opens(self) -> bool:
-        """Whether it was meant to make a position larger when it came."""
+        """Whether it was to enlarge a position when it was accepted."""
         return self.position_intent.endswith("open")
 
     @property
     def average_price(self) -> Decimal | None:
-        """Of its fills, to nine digits; None before the first."""
+        """Average price of its fills, to nine digits; None before the first."""
         return (self.filled_value / self.filled_qty).quantize(_SMALLEST) if self.filled_qty else None
 
     def left(self, price: Decimal) -> Decimal:
-        """Units that are not filled yet; of an order for an amount of dollars those that `price` leaves."""
+        """Units that are not filled yet; of an order for an amount of dollars, those that the rest buys at `price`."""
         if self.qty is not None:
             return self.qty - self.filled_qty
         assert self.notional is not None
         return (max(ZERO, self.notional - self.filled_value) / price).quantize(_SMALLEST, rounding="ROUND_DOWN")
 
     def is_marketable(self, price: Decimal) -> bool:
-        """Whether it would trade at `price`. Stops that the price reaches are triggered, trails follow it."""
+        """Whether it would trade at `price`; triggers a stop that the price reaches, and moves a trail."""
         if self.type == "trailing_stop":
             self._trail(price)
         if self.stop_price is not None and not self.is_triggered:
@@ -163,22 +163,22 @@ class Order(msgspec.Struct, kw_only=True):
 
 
 class Holding(msgspec.Struct):
-    """Signed units of one symbol, and what they cost on average."""
+    """A position: signed units of one symbol, and their average price."""
 
     qty: Decimal = ZERO
     price: Decimal = ZERO
 
     def add(self, qty: Decimal, price: Decimal) -> None:
-        """Take signed units at a price into the position."""
+        """Add signed units at a price to the position."""
         after = self.qty + qty
         if self.qty * qty >= 0 and after:
             self.price = (self.price * self.qty + price * qty) / after
-        elif self.qty * after < 0:  # turned round
+        elif self.qty * after < 0:  # through zero
             self.price = price
         self.qty = after
 
     def wire(self, symbol: str, available: Decimal, price: Decimal) -> dict[str, Any]:
-        """The position as the venue writes it at a price: the symbol without its slash."""
+        """The position as the venue writes it at a price, the symbol without its slash."""
         is_crypto = "/" in symbol
         value, cost = self.qty * price, self.qty * self.price
         gain = value - cost

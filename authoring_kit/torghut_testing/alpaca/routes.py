@@ -22,7 +22,7 @@ MOST_ACTIVITIES = 100
 
 
 class Call(NamedTuple):
-    """A request, taken apart: what the pattern of its route found in the path, the query, the body."""
+    """A parsed request: the part of the path that its route captures, the query, the body."""
 
     key: str
     query: dict[str, str]
@@ -33,7 +33,7 @@ class Call(NamedTuple):
 
         Raises
         ------
-        Refusal : 400, no JSON object.
+        Refusal : 400, not a JSON object.
         """
         try:
             value = _READ.decode(self.body)
@@ -48,7 +48,7 @@ class Call(NamedTuple):
 
         Raises
         ------
-        Refusal : 422, no time.
+        Refusal : 422, not a time.
         """
         given = self.query.get(name)
         try:
@@ -57,11 +57,11 @@ class Call(NamedTuple):
             raise rules.malformed(f"invalid {name}") from None
 
     def rows(self, name: str, default: int, most: int) -> int:
-        """A number of rows of the query.
+        """A row count of the query.
 
         Raises
         ------
-        Refusal : 422, no number, or out of bounds.
+        Refusal : 422, not a number, or out of bounds.
         """
         given = self.query.get(name, str(default))
         if not given.isdecimal() or not 0 < int(given) <= most:

@@ -1,4 +1,4 @@
-"""What the venue takes: the body of an order checked against what its asset class allows."""
+"""Which orders the venue accepts: the body of an order, checked against the rules of its asset class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_FOUND = 40410000
 
 
 class Refusal(Exception):
-    """What the venue says no with: the HTTP status and the JSON body of its answer."""
+    """A refusal of the venue: the HTTP status and the JSON body of its answer."""
 
     def __init__(self, status: int, code: int, message: str, **fields: Any) -> None:
         self.status = status
@@ -30,7 +30,7 @@ class Refusal(Exception):
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that can be traded; `symbol` has a slash in it when it is crypto."""
+    """An asset that can be traded; the `symbol` of a crypto asset has a slash."""
 
     symbol: str
     tradable: bool = True
@@ -44,12 +44,12 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def asset_class(self) -> str:
-        """The venue's name of its class."""
+        """The venue's name for its class."""
         return "crypto" if self.is_crypto else "us_equity"
 
 
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """An order's body, read and found to be in order; quantities in units, prices in dollars per unit."""
+    """The validated body of an order; quantities in units, prices in dollars per unit."""
 
     symbol: str
     side: str
@@ -66,17 +66,17 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def malformed(message: str) -> Refusal:
-    """422 for a body that cannot be meant."""
+    """422 for a body that makes no sense."""
     return Refusal(422, MALFORMED, message)
 
 
 def unprocessable(message: str) -> Refusal:
-    """422 for a body that can be read and is not allowed."""
+    """422 for a body that is well-formed and not allowed."""
     return Refusal(422, UNPROCESSABLE, message)
 
 
 def forbidden(message: str, **fields: Any) -> Refusal:
-    """403 for what the account may not do now."""
+    """403 for an order that the account may not place now."""
     return Refusal(403, FORBIDDEN, message, **fields)
 
 
@@ -86,7 +86,7 @@ def not_found(message: str) -> Refusal:
 
 
 def read(body: dict[str, Any], asset: Asset) -> OrderRequest:
-    """Read the body of an order for `asset`, and check that its values fit each other and the asset's class.
+    """Validate the body of an order for `asset`: its values fit each other and the asset's class.
 
     Raises
     ------
@@ -120,11 +120,11 @@ def read(body: dict[str, Any], asset: Asset) -> OrderRequest:
 
 
 def client_order_id(body: dict[str, Any]) -> str | None:
-    """The client's id of the order, None where it gave none.
+    """The client's id of the order, None where it has none.
 
     Raises
     ------
-    Refusal : 422, no text or too long.
+    Refusal : 422, not text, or too long.
     """
     given = body.get("client_order_id")
     if given is None or given == "":
@@ -135,11 +135,11 @@ def client_order_id(body: dict[str, Any]) -> str | None:
 
 
 def decimal(value: Any, name: str) -> Decimal | None:
-    """A number that came as text or as a number, None as it is.
+    """A number that was sent as text or as a number; None stays None.
 
     Raises
     ------
-    Refusal : 422, no number.
+    Refusal : 422, not a number.
     """
     if value is None or value == "":
         return None

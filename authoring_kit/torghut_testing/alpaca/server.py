@@ -29,19 +29,19 @@ class FakeAlpaca(Loopback):
 
     Parameters
     ----------
-    venue : a venue with 100,000 dollars where it is left out.
+    venue : one with 100,000 dollars where it is left out.
     port : 0 takes a free one.
-    key, secret : what a client has to show.
-    state_file : the venue's state is read from it at the start, and written to it at the end and at `restart`.
-    binary : whether the stream speaks in binary frames, as the paper endpoint does, or in text.
-    rate_limit : requests a minute that are answered before 429 comes; None for no limit.
+    key, secret : credentials that a client has to send.
+    state_file : the venue's state is loaded from it at the start, and saved to it at the end and at `restart`.
+    binary : whether the stream sends binary frames, as the paper endpoint does, or text.
+    rate_limit : requests a minute that are answered before 429; None for no limit.
 
     Attributes
     ----------
-    venue : what is behind it; for scripts.
-    faults : what goes wrong with requests.
-    stream : what goes wrong with updates and connections of the stream.
-    requests : every request that came, but those of scripts, oldest first.
+    venue : the exchange behind it, for scripts.
+    faults : of requests.
+    stream : faults of the stream's updates and connections.
+    requests : every request that came, except those of scripts, oldest first.
     """
 
     def __init__(
@@ -83,20 +83,20 @@ class FakeAlpaca(Loopback):
         Raises
         ------
         OSError : the port is taken.
-        ValueError : the state file is none.
+        ValueError : the state file does not hold a state.
         """
         if self._state_file is not None and self._state_file.exists():
             try:
                 self.venue.load(self._state_file.read_bytes())
             except msgspec.DecodeError as error:
                 raise ValueError(
-                    f"{self._state_file} is no state of a fake ({error}): remove it to begin anew"
+                    f"{self._state_file} is not the state of a fake venue ({error}): remove it to start without"
                 ) from None
         super().start()
         self.venue.listeners.append(self._on_event)
 
     def stop(self) -> None:
-        """End all connections, write the state and let go of the port; stopping twice is harmless."""
+        """End all connections, save the state and free the port; stopping twice is harmless."""
         if self._loop is None:
             return
         super().stop()
@@ -126,7 +126,7 @@ class FakeAlpaca(Loopback):
         return (Stream if head.startswith(b"GET /stream") else Http)(self, transport)
 
     def register(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Exchange:
-        """Note a request and draw its fault; scripts have neither."""
+        """Note a request and draw its fault; requests of scripts are neither noted nor faulty."""
         request = Request(method=method, path=target, body=body.decode(errors="replace"), at=time.time_ns())
         path = target.partition("?")[0]
         if path.startswith(CONTROL):
@@ -195,7 +195,7 @@ class FakeAlpaca(Loopback):
             self.notify()
             return
         frame = msgspec.json.encode({"stream": "trade_updates", "data": update})
-        with contextlib.suppress(RuntimeError):  # stopped in between
+        with contextlib.suppress(RuntimeError):  # the server was stopped meanwhile
             loop.call_soon_threadsafe(self._publish, frame)
 
     def _publish(self, frame: bytes) -> None:

@@ -14,14 +14,14 @@ EARLY_CLOSE = time(13)
 
 
 class Sessions:
-    """Every weekday from 09:30 to 16:00, but for `holidays`; on `early_closes` to 13:00. Both sets may be changed."""
+    """Every weekday from 09:30 to 16:00 except `holidays`; on `early_closes` to 13:00. Both sets may be changed."""
 
     def __init__(self) -> None:
         self.holidays: set[date] = set()
         self.early_closes: set[date] = set()
 
     def is_session(self, day: date) -> bool:
-        """Whether the market opens on a day at all."""
+        """Whether the market opens on a day."""
         return day.weekday() < 5 and day not in self.holidays
 
     def days(self, start: date, end: date) -> Iterator[date]:
@@ -37,16 +37,16 @@ class Sessions:
         return datetime.combine(day, OPEN, NEW_YORK), datetime.combine(day, close, NEW_YORK)
 
     def is_open(self, at: int) -> bool:
-        """Whether a session is on at `at`, nanoseconds since the epoch."""
+        """Whether the market is open at `at`, nanoseconds since the epoch."""
         now = datetime.fromtimestamp(at // SECOND, NEW_YORK)
         opened, closed = self.bounds(now.date())
         return self.is_session(now.date()) and opened <= now < closed
 
     def clock(self, at: int, *, is_open: bool) -> dict[str, object]:
-        """What the venue answers to the question for the time."""
+        """The body of the venue's clock route."""
         now = datetime.fromtimestamp(at // SECOND, NEW_YORK)
         days = [self.bounds(day) for day in self.days(now.date(), now.date() + timedelta(days=14))]
-        # Seconds come from the zone, the fraction from the nanoseconds: datetime holds micros only.
+        # Seconds come from the zone, the fraction from the nanoseconds: datetime has microseconds only.
         fraction = timestamp(at).partition(".")[2].rstrip("Z")
         whole, zone = now.isoformat()[:19], now.isoformat()[19:]
         return {
@@ -57,7 +57,7 @@ class Sessions:
         }
 
     def calendar(self, start: date, end: date) -> list[dict[str, str]]:
-        """What the venue answers to the question for its calendar."""
+        """The body of the venue's calendar route."""
         rows = []
         for day in self.days(start, end):
             opened, closed = self.bounds(day)

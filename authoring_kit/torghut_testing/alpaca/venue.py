@@ -28,7 +28,7 @@ REPLACEABLE = ("qty", "limit_price", "stop_price", "time_in_force", "client_orde
 
 
 class _Kept(Generic[T]):
-    """An attribute of the venue that a restart keeps: it lives in the state."""
+    """An attribute of the venue that a restart keeps, because it is stored in the state."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -41,10 +41,10 @@ class _Kept(Generic[T]):
 
 
 class FakeVenue:
-    """Alpaca's side of the table, in memory. Every method may be called from any thread.
+    """Alpaca's side of an account, in memory. Every method may be called from any thread.
 
     Orders are named by their id or by the client's id. What the API answers comes as dicts of plain JSON values. A
-    market order fills whole at the price set for its symbol; a symbol without a price trades nothing.
+    market order fills whole at the price set for its symbol; orders in a symbol without a price do not fill.
 
     Parameters
     ----------
@@ -52,17 +52,17 @@ class FakeVenue:
     multiplier : of equity, for the buying power of equities; crypto is bought with cash alone.
     shorting : whether equities may be sold short.
     crypto_fee_bps : taken from the coins on a buy, from the dollars on a sell; hundredths of a percent.
-    clock : gives nanoseconds since the epoch; `skew_ns` is added.
+    clock : returns nanoseconds since the epoch; `skew_ns` is added.
 
     Attributes
     ----------
     skew_ns : how far the venue's timestamps are ahead of the clock; negative when behind.
-    is_open : whether equities trade; None goes by the calendar. True at first, so that no test depends on the hour.
+    is_open : whether equities trade; None follows the calendar. True at first, so that no test depends on the hour.
     sessions : the calendar.
-    blocks_wash_trades : refuse an order that might trade with an own one. True at first.
+    blocks_wash_trades : refuse an order that might trade with an open order of the account. True at first.
     suspended_by_user : refuse all new orders, as the switch in the account's settings does.
-    slow_cancels, slow_replaces : leave what is asked for pending until `cancel`, `confirm_replace`, or a refusal by
-        `reject_cancel`, `reject_replace`.
+    slow_cancels, slow_replaces : leave a requested cancel or replacement pending until `cancel` or `confirm_replace`, or
+        until `reject_cancel` or `reject_replace`.
     listeners : called with each update, in order, under the venue's lock: they must not wait.
 
     Examples
@@ -108,7 +108,7 @@ class FakeVenue:
         )
         self._book = Book(state, clock)
 
-    # What a script does.
+    # For scripts.
 
     def now(self) -> int:
         """The venue's time, nanoseconds since the epoch."""
@@ -123,7 +123,7 @@ class FakeVenue:
     def list_asset(
         self, symbol: str, *, tradable: bool = True, fractionable: bool = True, shortable: bool = True
     ) -> None:
-        """List a symbol, or list it anew; one with a slash is crypto, which is never shortable."""
+        """List a symbol, or change its listing; one with a slash is crypto, which is never shortable."""
         with self.lock:
             self._book.state.assets[symbol] = Asset(
                 symbol=symbol,
@@ -133,7 +133,7 @@ class FakeVenue:
             )
 
     def set_price(self, symbol: str, price: Number) -> None:
-        """Move the market of a symbol, dollars per unit; what becomes marketable fills, and stops trigger."""
+        """Set the market price of a symbol, dollars per unit; orders that become marketable fill, and stops trigger."""
         with self.lock:
             try:
                 listed = self._book.asset(symbol).symbol
@@ -144,16 +144,16 @@ class FakeVenue:
             self._match_symbol(listed)
 
     def hold(self, symbol: str, at: str = "new") -> None:
-        """Let nothing in a symbol fill but by `fill`; new orders stop in state `at`: new, accepted or pending_new."""
+        """Let orders of a symbol fill by `fill` only; new orders stop in state `at`: new, accepted or pending_new."""
         if at not in ("new", "accepted", "pending_new"):
             raise ValueError(f"an order cannot be held at {at!r} (use new, accepted or pending_new)")
         with self.lock:
             listed = self._book.asset(symbol).symbol
             self._book.state.held[listed] = at
-            self._match_symbol(listed)  # what waited before that state goes on to it
+            self._match_symbol(listed)  # orders that waited in an earlier state advance to it
 
     def release(self, symbol: str) -> None:
-        """Undo `hold`: what waited goes on."""
+        """Undo `hold`: waiting orders advance and fill."""
         with self.lock:
             listed = self._book.asset(symbol).symbol
             self._book.state.held.pop(listed, None)
@@ -162,16 +162,16 @@ class FakeVenue:
     def fill(
         self, key: str, quantity: Number | None = None, price: Number | None = None, *, late: bool = False
     ) -> Event:
-        """Fill an order, in part with `quantity`, at `price` or the market's; `late` fills even one that is done.
+        """Fill an order, in part with `quantity`, at `price` or the market's; `late` fills even an order that is done.
 
         Returns
         -------
-        The order after it.
+        The order after the fill.
 
         Raises
         ------
         LookupError : no such order.
-        ValueError : more than is left, an order that is done, or no price at all.
+        ValueError : more than is left, an order that is done, or no price.
         """
         with self.lock:
             order = self._book.find_active(key)
@@ -188,7 +188,7 @@ class FakeVenue:
             return order.wire()
 
     def cancel(self, key: str) -> Event:
-        """Cancel an order, as the venue: the answer to a pending cancel, or of its own accord."""
+        """Cancel an order as the venue: in answer to a pending cancel, or unasked."""
         return self._end(key, "canceled")
 
     def expire(self, key: str) -> Event:
@@ -196,51 +196,51 @@ class FakeVenue:
         return self._end(key, "expired")
 
     def reject(self, key: str, reason: str = "rejected by the venue") -> Event:
-        """Reject an order after it was taken; the update carries `reason`."""
+        """Reject an order that the venue had accepted; the update has this `reason`."""
         return self._end(key, "rejected", reason=reason)
 
     def reject_cancel(self, key: str) -> Event:
-        """Refuse a pending cancel: the order works on."""
+        """Reject a pending cancel: the order stays open."""
         with self.lock:
             order = self._book.find_pending(key, "pending_cancel")
-            self._return(order, "order_cancel_rejected")
+            self._reopen(order, "order_cancel_rejected")
             return order.wire()
 
     def confirm_replace(self, key: str) -> Event:
-        """Let the pending replacement of an order, named by the old one, take its place; gives the new order."""
+        """Confirm the pending replacement of an order, named by the old one; return the new order."""
         with self.lock:
             old = self._book.find_pending(key, "pending_replace")
             new = self._book.replacement(old)
-            self._succeed(old, new)
+            self._complete_replacement(old, new)
             return new.wire()
 
     def reject_replace(self, key: str) -> Event:
-        """Refuse the pending replacement of an order, named by the old one: that works on."""
+        """Reject the pending replacement of an order, named by the old one, which stays open."""
         with self.lock:
             old = self._book.find_pending(key, "pending_replace")
-            self._refuse_replacement(old)
+            self._reject_replacement(old)
             return old.wire()
 
     def report(self, key: str, event: str, status: str | None = None) -> Event:
-        """Send an update that changes no money, such as ``done_for_day``, ``suspended`` or ``restated``.
+        """Send an update that moves no money, such as ``done_for_day``, ``suspended`` or ``restated``.
 
-        The order takes the state `status`; left out, the one that is called like the event, if there is one.
+        The order's status becomes `status`; left out, the status with the event's name, if there is one.
         """
         with self.lock:
             order = self._book.find_active(key)
             becomes = status or (event if event in STATUSES else order.status)
             if becomes not in STATUSES:
-                raise ValueError(f"{becomes!r} is no state of an order (there are {', '.join(sorted(STATUSES))})")
+                raise ValueError(f"{becomes!r} is not a status of an order (there are {', '.join(sorted(STATUSES))})")
             self._book.set_status(order, becomes)
             self._emit(event, order)
             return order.wire()
 
     def place(self, symbol: str, side: str, qty: Number | None = None, **fields: Any) -> Event:
-        """Place an order as a person who clicks does; `fields` are those of the API. Market by default.
+        """Place an order by hand, as in the venue's web page; `fields` are those of the API. Market by default.
 
         Returns
         -------
-        The order after what happened to it at once.
+        The order, perhaps filled already.
 
         Raises
         ------
@@ -255,7 +255,7 @@ class FakeVenue:
             return self.order(self.submit(body)["id"])
 
     def set_position(self, symbol: str, qty: Number, price: Number | None = None) -> None:
-        """Have a position of signed units as if somebody moved it by hand: no order, no fill, no cash."""
+        """Set a position, signed units, as if it was moved by hand: no order, no fill, no cash."""
         with self.lock:
             listed = self._book.asset(symbol).symbol
             cost = self._book.state.prices.get(listed, ZERO) if price is None else Decimal(price)
@@ -264,12 +264,12 @@ class FakeVenue:
                 del self._book.state.holdings[listed]
 
     def set_cash(self, cash: Number) -> None:
-        """Have so many dollars."""
+        """Set the account's cash, dollars."""
         with self.lock:
             self._book.state.cash = Decimal(cash)
 
     def open_market(self) -> None:
-        """Open the session: what was accepted works, auction orders for the open fill."""
+        """Open the session: accepted orders can fill, and auction orders for the open fill."""
         with self.lock:
             self._book.state.is_open = True
             for order in list(self._book.open_orders.values()):
@@ -279,7 +279,7 @@ class FakeVenue:
                 self._match_symbol(symbol)
 
     def close_market(self) -> None:
-        """Close the session: auction orders for the close fill, equity orders for the day expire."""
+        """Close the session: auction orders for the close fill, and day orders of equities expire."""
         with self.lock:
             for order in list(self._book.open_orders.values()):
                 if order.time_in_force == "cls":
@@ -288,14 +288,14 @@ class FakeVenue:
                     self._finish(order, "expired")
             self._book.state.is_open = False
 
-    # What the API asks.
+    # For the API.
 
     def submit(self, body: dict[str, Any]) -> Event:
-        """Take the body of an order; give the order as it is when it was taken, before it could fill.
+        """Accept an order from its body; return it as it is accepted, before it can fill.
 
         Raises
         ------
-        Refusal : not taken, and why.
+        Refusal : not accepted, and why.
         """
         with self.lock:
             symbol = body.get("symbol")
@@ -315,13 +315,13 @@ class FakeVenue:
             return answer
 
     def replace(self, order_id: str, changes: dict[str, Any]) -> Event:
-        """Take the body of a replacement; give the new order.
+        """Accept a replacement from its body; return the new order.
 
-        Its `qty` counts what the old order has filled; the new order is for the rest.
+        Its `qty` includes what the old order has filled; the new order is for the rest.
 
         Raises
         ------
-        Refusal : not taken, and why.
+        Refusal : not accepted, and why.
         """
         with self.lock:
             old = self._book.by_id(order_id)
@@ -338,11 +338,11 @@ class FakeVenue:
             if self._book.state.slow_replaces:
                 self._emit("pending_replace", old)
             else:
-                self._succeed(old, new)
+                self._complete_replacement(old, new)
             return answer
 
     def request_cancel(self, order_id: str) -> None:
-        """Take the request to cancel an order.
+        """Accept the request to cancel an order.
 
         Raises
         ------
@@ -357,7 +357,7 @@ class FakeVenue:
             if self._book.waits_to_replace(order):
                 raise rules.unprocessable("order chain not fully replaced")
             if order.status == "pending_replace":
-                self._refuse_replacement(order)
+                self._reject_replacement(order)
             order.cancel_requested_at = self.now()
             if self._book.state.slow_cancels:
                 order.status_before = order.status
@@ -432,7 +432,7 @@ class FakeVenue:
             return [self.position(symbol) for symbol in sorted(self._book.state.holdings)]
 
     def close_position(self, symbol: str, qty: Decimal | None = None, percentage: Decimal | None = None) -> Event:
-        """Send the market order that closes a position, or a part of it; give the order as it was taken.
+        """Send the market order that closes a position, or a part of it; return the order as it is accepted.
 
         Raises
         ------
@@ -461,7 +461,7 @@ class FakeVenue:
             return self._book.account()
 
     def asset(self, symbol: str) -> dict[str, Any]:
-        """What is known of a symbol.
+        """The listing of a symbol.
 
         Raises
         ------
@@ -475,7 +475,7 @@ class FakeVenue:
             return asset_wire(asset)
 
     def assets(self, asset_class: str | None = None) -> list[dict[str, Any]]:
-        """All that is listed, by symbol; of one class where it is given."""
+        """All listings by symbol; those of one class where it is given."""
         with self.lock:
             listed = [asset for _, asset in sorted(self._book.state.assets.items())]
             return [asset_wire(asset) for asset in listed if asset_class in (None, asset.asset_class)]
@@ -493,23 +493,23 @@ class FakeVenue:
     # Restart.
 
     def dump(self) -> bytes:
-        """All state, as JSON: what `load` takes."""
+        """The whole state as JSON, for `load`."""
         with self.lock:
             self._book.state.last_event_id = str(self._event_ids.last)
             return msgspec.json.encode(self._book.state)
 
     def load(self, dumped: bytes) -> None:
-        """Go on from what `dump` gave, also that of another venue.
+        """Continue from the state that `dump` returned, also of another venue.
 
         Raises
         ------
-        msgspec.ValidationError : no state of a venue.
+        msgspec.ValidationError : not the state of a venue.
         """
         with self.lock:
             self._book = Book(msgspec.json.decode(dumped, type=State), self._clock)
             self._event_ids = wire.EventIds(int(self._book.state.last_event_id))
 
-    # How it works inside; the lock is held.
+    # Inside; the lock is held.
 
     def _is_open(self) -> bool:
         return self.sessions.is_open(self.now()) if self._book.state.is_open is None else self._book.state.is_open
@@ -540,7 +540,7 @@ class FakeVenue:
                 self._match(order)
 
     def _match(self, order: Order) -> None:
-        """Fill what the market would, and end what wanted that at once or never."""
+        """Fill an order that the market would fill; cancel the rest of one that is immediate or cancel."""
         price = self._book.state.prices.get(order.symbol)
         if order.symbol in self._book.state.held or order.status not in MATCHABLE or not self._trades_now(order):
             return
@@ -569,7 +569,7 @@ class FakeVenue:
             replaced = order.status == "pending_replace"
             self._book.set_status(order, "filled")
             if replaced:
-                self._refuse_replacement(order)
+                self._reject_replacement(order)
         else:  # a pending or canceled order is that still
             waits = order.status.startswith("pending_") and order.status != "pending_new"
             self._book.set_status(order, order.status if waits or order.is_done else "partially_filled")
@@ -587,7 +587,7 @@ class FakeVenue:
             if order.is_done:
                 raise ValueError(f"order {key} is {order.status} and cannot become {status}")
             if order.status == "pending_replace":
-                self._refuse_replacement(order)
+                self._reject_replacement(order)
             self._finish(order, status, **fields)
             return order.wire()
 
@@ -596,13 +596,13 @@ class FakeVenue:
         self._book.set_status(order, status)
         self._emit(status, order, **fields)
 
-    def _return(self, order: Order, event: str) -> None:
+    def _reopen(self, order: Order, event: str) -> None:
         self._book.set_status(order, "partially_filled" if order.filled_qty else order.status_before)
         self._emit(event, order)
         self._match(order)
 
     def _changed(self, old: Order, changes: dict[str, Any]) -> Order:
-        """The order that is to take the place of `old`, checked and not known to the venue yet."""
+        """The order that is to replace `old`, checked and not in the book yet."""
         asset = self._book.asset(old.symbol)
         body = {field: getattr(old, field) for field in rules.OrderRequest.__struct_fields__} | {
             "client_order_id": None
@@ -623,21 +623,21 @@ class FakeVenue:
         new = self._book.make(request, asset)
         new.replaces, new.hwm, new.position_intent = old.id, old.hwm, old.position_intent
         self._book.check(new, asset, replaces=old)
-        new.reserved = max(ZERO, new.reserved - old.reserved)  # on top of what the old order still takes
+        new.reserved = max(ZERO, new.reserved - old.reserved)  # besides what the old order still reserves
         return new
 
-    def _succeed(self, old: Order, new: Order) -> None:
+    def _complete_replacement(self, old: Order, new: Order) -> None:
         self._finish(old, "replaced")
         self._accept(new)
 
-    def _refuse_replacement(self, old: Order) -> None:
-        """The old order stays what it is, or goes back to what it was; the new one is rejected."""
+    def _reject_replacement(self, old: Order) -> None:
+        """Reject the new order; the old one keeps its status, or returns to the one before."""
         new = self._book.replacement(old)
         old.replaced_by = None
         if old.is_done:
             self._emit("order_replace_rejected", old)
         else:
-            self._return(old, "order_replace_rejected")
+            self._reopen(old, "order_replace_rejected")
         self._finish(new, "rejected")
 
     def _emit(self, event: str, order: Order, **fields: str) -> None:

@@ -1,4 +1,4 @@
-"""Numbers, times and ids as the venue writes them."""
+"""Numbers, times and ids, as the venue writes them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def number(value: Decimal) -> str:
 
 
 def optional_number(value: Decimal | None) -> str | None:
-    """`number`, or None as it is."""
+    """`number`; None stays None."""
     return None if value is None else number(value)
 
 
@@ -65,7 +65,7 @@ def timestamp(at: int, *, micros: bool = False, new_york: bool = False) -> str:
 
 
 def optional_timestamp(at: int | None, *, new_york: bool = False) -> str | None:
-    """`timestamp`, or None as it is."""
+    """`timestamp`; None stays None."""
     return None if at is None else timestamp(at, new_york=new_york)
 
 

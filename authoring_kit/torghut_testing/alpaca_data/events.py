@@ -1,4 +1,4 @@
-"""One event of the market, encoded ahead, and the frames that carry several."""
+"""One event of the market, encoded ahead, and the frames that hold several."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANNELS = {
     "x": "cancelErrors",
     "o": "orderbooks",
 }
-"""Channel by the letter that a message of it has in ``T``."""
+"""Channel by the letter in ``T`` of its messages."""
 
 _STEPS = {"b": MINUTE, "u": MINUTE, "d": DAY}
 _TIMESTAMP = -1
@@ -34,7 +34,7 @@ _TO_MSGPACK = msgspec.msgpack.Encoder()
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """Something that happened in the market.
+    """An event of the market.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def row(self) -> bytes:
-        """The message as REST tells it: JSON without ``T`` and ``S``."""
+        """The message as REST returns it: JSON without ``T`` and ``S``."""
         return b"{" + self.wire[_AFTER_SYMBOL + len(self.symbol) :]
 
     def msgpack(self) -> bytes:
-        """The message as MessagePack; its time is a timestamp of the format, to the nanosecond."""
+        """The message as MessagePack; its time is a timestamp of that format, to the nanosecond."""
         message = _FROM_JSON.decode(self.wire)
         message["t"] = msgspec.msgpack.Ext(_TIMESTAMP, _packed(self.at))
         return _TO_MSGPACK.encode(message)
@@ -65,7 +65,7 @@ def event_of(message: Mapping[str, Any], shift: int = 0) -> Event:
 
     Parameters
     ----------
-    shift : nanoseconds to add to its time; a bar then begins at a whole minute (or day) all the same.
+    shift : nanoseconds to add to its time; a bar still begins at a whole minute (or day).
 
     Raises
     ------
@@ -80,7 +80,7 @@ def event_of(message: Mapping[str, Any], shift: int = 0) -> Event:
     kind, symbol, time = message.get("T"), message.get("S"), message.get("t")
     if kind not in CHANNELS or not isinstance(symbol, str) or not isinstance(time, int | str):
         raise ValueError(
-            f"{message!r} is no event (give T, one of {', '.join(CHANNELS)}, the symbol as S and a time as t)"
+            f"{message!r} is not an event (give T, one of {', '.join(CHANNELS)}, the symbol as S and a time as t)"
         )
     at = (time if isinstance(time, int) else parse_timestamp(time)) + shift
     if shift:

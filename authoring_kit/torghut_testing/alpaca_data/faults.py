@@ -1,4 +1,4 @@
-"""What goes wrong with the stream on demand, as plain values."""
+"""Faults of the stream on demand, as plain values."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ ERRORS = {
     411: "insufficient scope",
     500: "internal error",
 }
-"""Text by code of the stream's errors."""
+"""Texts of the stream's errors, by code."""
 
 CLOSING = frozenset({402, 404, 406, 407, 408, 409, 411, 500})
 """Codes after which the connection is closed."""
 
-GOES_ON = frozenset({"slow", "duplicate", "reorder"})
-"""Kinds that change how the next events are sent; they are of a playback only."""
+RESHAPING = frozenset({"slow", "duplicate", "reorder"})
+"""Kinds that change how the next events are sent; only a playback can have them."""
 
-BEFOREHAND = frozenset({"auth", "subscribe"})
+ON_REQUEST = frozenset({"auth", "subscribe"})
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,25 +52,25 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Parameters
     ----------
-    kind : what happens to every connection of the stream that is open then.
+    kind : what happens to every open connection of the stream.
 
-        ``mute`` : it stays, and nothing comes any more, for `seconds`; pings are answered with `pings`.
+        ``mute`` : it stays open, and nothing is sent, for `seconds`; pings are answered with `pings`.
         ``cut`` : it is aborted.
-        ``half_open`` : nothing comes, nothing is read and its end is not noticed, for `seconds`; then it is aborted.
+        ``half_open`` : nothing is sent, nothing is read and its end goes unnoticed, for `seconds`; then it is aborted.
             Until then it counts for the connection limit (406).
         ``close`` : it is closed with a close frame of `code` (1001 where 0).
         ``restart`` : it is aborted, and the port does not listen for `seconds`; REST neither.
-        ``slow`` : the next `count` events come alone, each in two pieces `seconds` apart.
-        ``duplicate`` : the next `count` events come twice each.
-        ``reorder`` : the next `count` events come in reverse order.
-        ``garbage`` : a frame comes that cannot be decoded.
-        ``unknown`` : a message of an unknown type comes.
-        ``error`` : the error `code` comes, in the stream, or in answer to the next `count` requests that `when` names.
-        ``handshake`` : the next `count` handshakes are answered by HTTP status `code`.
+        ``slow`` : the next `count` events are sent one by one, each in two pieces `seconds` apart.
+        ``duplicate`` : the next `count` events are sent twice each.
+        ``reorder`` : the next `count` events are sent in reverse order.
+        ``garbage`` : a frame is sent that cannot be decoded.
+        ``unknown`` : a message of an unknown type is sent.
+        ``error`` : the error `code` is sent, at once, or in answer to the next `count` requests that `when` names.
+        ``handshake`` : the next `count` handshakes are answered with HTTP status `code`.
     at : index of the event before which it happens, counted from 0 in its playback.
-    count : how many events or requests it is about.
-    lost : so many of the next events happen while nobody hears: for kinds that end or silence connections.
-    seconds : how long; None is for good where something has a length, and 0.01 for ``slow``, 0.1 for ``restart``.
+    count : number of events or requests that it affects.
+    lost : number of events that happen next and reach no client: for kinds that end or silence connections.
+    seconds : its duration; None is without end where it has a duration, and 0.01 for ``slow``, 0.1 for ``restart``.
     """
 
     kind: Kind
@@ -86,20 +86,20 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if min(self.at, self.lost, self.count - 1) < 0 or (self.seconds or 0) < 0:
             raise ValueError(f"{self!r}: at, lost and seconds must not be negative, count at least 1")
         if self.kind == "error" and self.code not in ERRORS:
-            raise ValueError(f"{self!r}: no error of the stream (use {', '.join(map(str, ERRORS))})")
+            raise ValueError(f"{self!r}: not an error of the stream (use {', '.join(map(str, ERRORS))})")
         if self.kind == "handshake" and not 400 <= self.code < 600:
             raise ValueError(f"{self!r}: the code of a refused handshake is an HTTP status from 400 to 599")
         if self.lost and not self.deafens:
-            raise ValueError(f"{self!r}: after this connections hear all the same; lost must be 0")
+            raise ValueError(f"{self!r}: this fault neither ends nor silences connections, so lost must be 0")
 
     @property
     def deafens(self) -> bool:
-        """Whether nobody hears right after it."""
+        """Whether no client receives events right after it."""
         if self.kind == "error":
             return self.when == "stream" and self.code in CLOSING
         return self.kind in ("mute", "cut", "half_open", "close", "restart")
 
     @property
     def is_armed(self) -> bool:
-        """Whether it waits for what clients do, and needs none to be there."""
-        return self.kind == "handshake" or self.when in BEFOREHAND
+        """Whether it waits for a client's next request, and so needs no open connection."""
+        return self.kind == "handshake" or self.when in ON_REQUEST

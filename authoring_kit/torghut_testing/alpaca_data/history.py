@@ -1,4 +1,4 @@
-"""What happened so far, and the pages of it that REST gives."""
+"""The events so far, and the pages of them that REST returns."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SERIES = {"t": "trades", "q": "quotes", "b": "bars/1Min", "u": "bars/1Min", "d"
 _END_OF_TIME = 2**63 - 1
 
 
-class Unfit(Exception):
-    """A request that is answered with a status and a message."""
+class BadRequest(Exception):
+    """A request that is refused with a status and a message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -28,14 +28,14 @@ class Unfit(Exception):
 
 
 class _Series:
-    """Events of one kind and symbol: times, rising, and rows."""
+    """Events of one kind and symbol: rising times, and rows."""
 
     def __init__(self) -> None:
         self.times: list[int] = []
         self.rows: list[bytes] = []
 
     def add(self, at: int, row: bytes, *, replaces: bool) -> int:
-        """Put a row in its place; give by how much the series grew."""
+        """Insert a row by its time; return by how much the series grew."""
         if not self.times or at > self.times[-1]:
             self.times.append(at)
             self.rows.append(row)
@@ -54,7 +54,7 @@ class _Series:
 
 
 class _Place(msgspec.Struct, array_like=True):
-    """Where the next page begins: after `skip` rows of `symbol` at time `at`; `empty` tells empty pages apart."""
+    """Where the next page begins: after `skip` rows of `symbol` at time `at`; `empty` numbers empty pages."""
 
     symbol: str
     at: int
@@ -74,12 +74,12 @@ class History:
         self.limit = limit
         self.forgotten = 0
         self.empty_pages = 0
-        """The next so many pages come without rows, with a token that leads on."""
+        """Number of pages to return next without rows, with a token for the page after."""
         self._series: dict[tuple[str, str], _Series] = {}
         self._rows = 0
 
     def add(self, events: Iterable[Event]) -> None:
-        """These events happened; an updated bar takes the place of its bar, others have none in REST."""
+        """Add events; an updated bar replaces its bar, and kinds that REST does not have are left out."""
         for event in events:
             name = _SERIES.get(event.kind)
             if name is None:
@@ -96,21 +96,21 @@ class History:
                 self.forgotten += count
 
     def page(self, channel: str, query: str, *, is_crypto: bool) -> dict[str, Any]:
-        """The page that a query asks for: ``{channel: {symbol: rows}, "next_page_token": ...}``.
+        """The page for a query: ``{channel: {symbol: rows}, "next_page_token": ...}``.
 
         Raises
         ------
-        Unfit : a parameter that Alpaca would not take, or that this fake does not know.
+        BadRequest : a parameter that Alpaca would refuse, or that this fake does not support.
         """
         asked = {name: values[-1] for name, values in parse_qs(query).items()}
         symbols = sorted({name for name in asked.get("symbols", "").split(",") if name})
         if not symbols:
-            raise Unfit(400, "symbols is required")
+            raise BadRequest(400, "symbols is required")
         wrong = [name for name in symbols if ("/" in name) != is_crypto]
         if wrong:
-            raise Unfit(400, f"invalid symbol: {wrong[0]}")
+            raise BadRequest(400, f"invalid symbol: {wrong[0]}")
         if asked.get("sort", "asc") != "asc":
-            raise Unfit(400, "this fake sorts asc only")
+            raise BadRequest(400, "this fake sorts asc only")
         name = channel
         if channel == "bars":
             name = f"bars/{_timeframe(asked.get('timeframe', ''))}"
@@ -144,7 +144,7 @@ class History:
 
 
 def _after(series: _Series, symbol: str, stop: int) -> _Place:
-    """The place of row `stop`, told by its time, so that rows that come in before it move nothing."""
+    """The place of row `stop`, given by its time, so that rows that are inserted before it do not move it."""
     at = series.times[stop]
     return _Place(symbol, at, stop - bisect_left(series.times, at))
 
@@ -157,13 +157,13 @@ def _read_token(text: str) -> _Place:
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(text), type=_Place)
     except (binascii.Error, ValueError, msgspec.DecodeError):
-        raise Unfit(400, "invalid page_token") from None
+        raise BadRequest(400, "invalid page_token") from None
 
 
 def _timeframe(text: str) -> str:
     known = {"1Min": "1Min", "1T": "1Min", "1Day": "1Day", "1D": "1Day"}
     if text not in known:
-        raise Unfit(400, f"invalid timeframe: {text!r} (this fake has 1Min and 1Day)")
+        raise BadRequest(400, f"invalid timeframe: {text!r} (this fake has 1Min and 1Day)")
     return known[text]
 
 
@@ -173,10 +173,10 @@ def _time(asked: dict[str, str], name: str, default: int) -> int:
     try:
         return read_timestamp(asked[name])
     except ValueError:
-        raise Unfit(400, f"invalid {name}: {asked[name]}") from None
+        raise BadRequest(400, f"invalid {name}: {asked[name]}") from None
 
 
 def _limit(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_ROWS):
-        raise Unfit(400, f"invalid limit: {text} (from 1 to {MOST_ROWS})")
+        raise BadRequest(400, f"invalid limit: {text} (from 1 to {MOST_ROWS})")
     return int(text)

@@ -1,4 +1,4 @@
-"""A tape as it is played: at its pace, with its faults."""
+"""The playback of a tape: at its pace, with its faults."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from torghut_core import SECOND
 from torghut_testing.alpaca_data.events import Event
-from torghut_testing.alpaca_data.faults import GOES_ON, Fault
+from torghut_testing.alpaca_data.faults import RESHAPING, Fault
 
 BLOCK = 256
-"""Events that are sent between two looks at who reads; a playback keeps no more of a tape in memory."""
+"""Events that are sent before it is checked whether clients keep up; a playback keeps no more of a tape in memory."""
 
 
 class Market(Protocol):
@@ -48,14 +48,14 @@ class Market(Protocol):
 
 
 class Playback:
-    """Events on their way; made by `FakeMarketData.play`.
+    """A tape that is being played; made by `FakeMarketData.play`.
 
     Attributes
     ----------
-    played : events that happened so far, whether anybody heard or not.
-    faults : what is still to go wrong; what is left at the end was beyond the tape.
+    played : number of events so far, received by a client or not.
+    faults : those that are still to come; what is left at the end was beyond the tape.
     is_done : whether it ended.
-    error : what ended it before its time, if anything did.
+    error : the error that ended it early, if any.
     """
 
     def __init__(
@@ -79,16 +79,16 @@ class Playback:
         self._start: tuple[float, int] | None = None
 
     def wait(self, timeout: float = 30.0) -> int:
-        """Wait until it ended; give the events that happened.
+        """Wait until it ends; return the number of events.
 
         Raises
         ------
-        TimeoutError : it did not, for `timeout` seconds.
-        RuntimeError : it was ended before its time, by an event that is none or by the end of the server.
+        TimeoutError : it did not within `timeout` seconds.
+        RuntimeError : it ended early, because of something that is not an event, or because the server stopped.
         """
         self._market.wait_until(lambda: self.is_done, timeout)
         if self.error is not None:
-            raise RuntimeError(f"the playback ended at event {self.played}") from self.error
+            raise RuntimeError(f"the playback ended early, at event {self.played}") from self.error
         return self.played
 
     async def run(self) -> None:
@@ -96,7 +96,7 @@ class Playback:
         try:
             while await self._step():
                 self._market.notify()
-        except BaseException as error:  # told by `wait`: nobody awaits this task
+        except BaseException as error:  # raised by `wait`: nothing awaits this task
             self.error = error
         finally:
             self.is_done = True
@@ -106,11 +106,11 @@ class Playback:
         while self.faults and self.faults[0].at <= self.played:
             await self._happen(self.faults.popleft())
         if not self.played:
-            await self._listeners()  # so that a tape that begins now begins when it is heard
-        self._fill(1)
+            await self._subscribers()  # so that a tape that starts now starts once it is received
+        self._read_ahead(1)
         if not self._ahead:
             return False
-        await self._listeners()
+        await self._subscribers()
         block = self._take(self.faults[0].at - self.played if self.faults else BLOCK)
         if self._speed is not None:
             block = await self._due(block, self._speed)
@@ -124,8 +124,8 @@ class Playback:
 
     async def _happen(self, fault: Fault) -> None:
         if not fault.is_armed:
-            await self._listeners()
-        if fault.kind not in GOES_ON:
+            await self._subscribers()
+        if fault.kind not in RESHAPING:
             await self._market.suffer(fault, lambda: self._lose(fault.lost))
             self._start = None
             return
@@ -143,20 +143,20 @@ class Playback:
         await self._market.drained()
 
     def _lose(self, count: int) -> None:
-        """The next events happen, and nobody hears them."""
+        """Let the next events happen without any client receiving them."""
         while count and (block := self._take(count)):
             self._market.happen(block)
             self.played += len(block)
             count -= len(block)
 
-    async def _listeners(self) -> None:
-        """Wait for a client that hears all it is to hear."""
+    async def _subscribers(self) -> None:
+        """Wait for a client that is subscribed to all symbols of `wait_for`."""
         while self._wait_for and not self._market.is_heard(self._wait_for):
-            self._start = None  # time does not pass for those who wait
+            self._start = None  # the tape's time does not pass while it waits
             await self._market.change()
 
     async def _due(self, block: list[Event], speed: float) -> list[Event]:
-        """Wait for the time of the first event; give it and what is due with it, the rest goes back."""
+        """Wait for the time of the first event; return it and what is due with it, and put the rest back."""
         loop = asyncio.get_running_loop()
         if self._start is None:
             self._start = loop.time(), block[0].at
@@ -169,10 +169,10 @@ class Playback:
         self._ahead.extendleft(reversed(block[len(due) :]))
         return due
 
-    def _fill(self, count: int) -> None:
+    def _read_ahead(self, count: int) -> None:
         self._ahead.extend(islice(self._events, max(0, count - len(self._ahead))))
 
     def _take(self, count: int) -> list[Event]:
         count = min(count, BLOCK)
-        self._fill(count)
+        self._read_ahead(count)
         return [self._ahead.popleft() for _ in range(min(count, len(self._ahead)))]

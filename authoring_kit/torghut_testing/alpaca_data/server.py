@@ -1,4 +1,4 @@
-"""The market on loopback."""
+"""The market on loopback: stream and REST history on one port."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pyarrow as pa
 from torghut_testing.alpaca.faults import Fault as RestFault
 from torghut_testing.alpaca_data.attempt import Attempt
 from torghut_testing.alpaca_data.events import Event, event_of
-from torghut_testing.alpaca_data.faults import GOES_ON, Fault
-from torghut_testing.alpaca_data.history import History, Unfit
+from torghut_testing.alpaca_data.faults import RESHAPING, Fault
+from torghut_testing.alpaca_data.history import BadRequest, History
 from torghut_testing.alpaca_data.playback import Playback
 from torghut_testing.alpaca_data.stream import GRACE, Stream
 from torghut_testing.alpaca_data.tapes import messages_of
@@ -28,7 +28,7 @@ from torghut_testing.loopback.server import HOST, Loopback
 
 SHOWN_RATE_LIMIT = 200
 GARBAGE = b'[{"T":"t",'
-"""Neither JSON nor, with its bytes left over, MessagePack."""
+"""Not JSON, and not MessagePack either: bytes are left over."""
 
 _REST = re.compile(r"/v2/(?P<stocks>stocks)/(trades|quotes|bars)|/v1beta3/crypto/[a-z0-9-]+/(trades|quotes|bars)")
 
@@ -39,23 +39,23 @@ class FakeMarketData(Loopback):
     Parameters
     ----------
     port : 0 takes a free one.
-    key, secret : what a client has to show.
+    key, secret : credentials that a client has to send.
     per_frame : messages in a frame at most.
     connection_limit : connections of one path that may be logged in at a time (else 406); None for no limit.
     linger : seconds for which a connection that ended still counts for that limit.
     symbol_limit : symbols that one connection may be subscribed to (else 405); None for no limit.
-    buffer_limit : bytes that a client may leave untaken (else 407).
+    buffer_limit : bytes that a client may leave unread (else 407).
     auth_timeout : seconds that a client has to log in (else 404).
-    entitled : feeds (``iex``, ``sip``, ``test``; for crypto locations such as ``us``) that the account may have (else 409,
+    entitled : feeds (``iex``, ``sip``, ``test``; for crypto locations such as ``us``) that the account may use (else 409,
         and 403 by REST); None for all.
-    history_limit : trades, quotes and bars that REST remembers; the oldest go first.
+    history_limit : trades, quotes and bars that REST keeps; the oldest are dropped first.
 
     Attributes
     ----------
-    attempts : every connection of the stream that was asked for, oldest first.
+    attempts : every connection of the stream that a client asked for, oldest first.
     requests : every REST request that came, oldest first.
-    rest_faults : what goes wrong with REST requests; a `RestFault` each.
-    history : what happened so far; its `empty_pages` is a fault of REST.
+    rest_faults : faults of REST requests; a `RestFault` each.
+    history : the events so far; its `empty_pages` is a fault of REST.
     """
 
     def __init__(
@@ -114,25 +114,25 @@ class FakeMarketData(Loopback):
         faults: Iterable[Fault] = (),
         wait_for: Collection[str] = (),
     ) -> Playback:
-        """Have events happen, in this order; returns at once.
+        """Play events in this order; returns at once.
 
         Parameters
         ----------
-        events : messages as Alpaca prints them, or a table with the columns of a tape. A list or table is encoded here and
-            now; what only iterates, or is shifted, as it is played: then its errors are the playback's.
-        speed : seconds of the tape in a second; None for as fast as every client reads. At a speed the market waits for
-            nobody: who is too slow is told so (407).
+        events : messages as Alpaca prints them, or a table with the columns of a tape. A list or table is encoded at once;
+            an iterator, or a tape that is shifted, while it is played: then its errors are the playback's.
+        speed : seconds of the tape per second; None for as fast as every client reads. At a speed the market waits for no
+            client: one that is too slow gets error 407.
         retime : shift the tape so that its first event is now.
         faults : what goes wrong, each before the event of its index.
-        wait_for : go on only while a client is subscribed to all of these symbols, at the start and after each fault.
+        wait_for : play only while a client is subscribed to all of these symbols, at the start and after each fault.
 
         Raises
         ------
-        ValueError : an event that is none.
-        RuntimeError : a playback is on.
+        ValueError : something that is not an event.
+        RuntimeError : another playback is running.
         """
         if self._playback is not None and not self._playback.is_done:
-            raise RuntimeError("a playback is on (wait for it, or stop it)")
+            raise RuntimeError("another playback is running (wait for it, or stop it)")
         if speed is not None and not speed > 0:
             raise ValueError(f"speed {speed!r} must be above 0 (or None for as fast as clients read)")
         encoded = _encoded(events, retime=retime)
@@ -148,11 +148,11 @@ class FakeMarketData(Loopback):
         return playback
 
     def stop_playing(self) -> None:
-        """End the playback; what it had left never happens."""
+        """End the playback; the rest of its events never happen."""
         self._run(self._stop_playing)
 
     def record(self, events: pa.Table | Iterable[Mapping[str, Any] | Event]) -> None:
-        """Let REST tell of events that no stream ever carried, such as what was before."""
+        """Add events to the REST history that no stream sends, such as those of an earlier time."""
         encoded = list(_encoded(events, retime=False))
 
         async def work() -> None:
@@ -161,18 +161,18 @@ class FakeMarketData(Loopback):
         self._run(work)
 
     def strike(self, fault: Fault) -> None:
-        """Have something go wrong now.
+        """Let a fault happen now.
 
         Raises
         ------
-        ValueError : it is about the next events of a playback.
+        ValueError : it affects the next events of a playback.
         """
-        if fault.kind in GOES_ON or fault.lost:
-            raise ValueError(f"{fault!r} is about events: give it to play(faults=...)")
+        if fault.kind in RESHAPING or fault.lost:
+            raise ValueError(f"{fault!r} affects events: give it to play(faults=...)")
         self._run(lambda: self.suffer(fault, lambda: None))
 
     def send(self, message: Any) -> None:
-        """Send a message of one's own to everybody who is logged in."""
+        """Send any message to all clients that are logged in."""
 
         async def work() -> None:
             for stream in self.talks(Stream):
@@ -182,26 +182,26 @@ class FakeMarketData(Loopback):
 
     @property
     def listeners(self) -> int:
-        """How many clients are logged in and hear something."""
-        return sum(stream.is_authorized and not stream.is_deaf for stream in self.talks(Stream))
+        """How many clients are logged in and receive events."""
+        return sum(stream.is_authorized and not stream.is_silent for stream in self.talks(Stream))
 
     def is_heard(self, symbols: Collection[str]) -> bool:
-        """Whether a client is subscribed to all of these symbols, each in some channel, and hears."""
-        return any(stream.hears(symbols) for stream in self.talks(Stream))
+        """Whether a client is subscribed to all of these symbols, each in some channel, and receives events."""
+        return any(stream.receives(symbols) for stream in self.talks(Stream))
 
-    # What a playback asks; in the server's thread.
+    # Called by a playback, in the server's thread.
 
     def happen(self, events: Iterable[Event]) -> None:
-        """These events are history."""
+        """Add events to the history."""
         self.history.add(events)
 
     def deliver(self, events: Sequence[Event]) -> None:
-        """Send events to who wants them."""
+        """Send events to the clients that are subscribed to them."""
         for stream in self.talks(Stream):
             stream.deliver(events)
 
     async def trickle(self, event: Event, seconds: float) -> None:
-        """Send one event in two pieces."""
+        """Send one event in two pieces, with a pause between them."""
         await asyncio.gather(*(stream.trickle(event, seconds) for stream in self.talks(Stream)))
 
     async def drained(self) -> None:
@@ -210,12 +210,12 @@ class FakeMarketData(Loopback):
             await stream.has_room.wait()
 
     async def change(self) -> None:
-        """Wait until something happens."""
+        """Wait for a change."""
         self._waiting.append(waiting := asyncio.get_running_loop().create_future())
         await waiting
 
     async def suffer(self, fault: Fault, meanwhile: Callable[[], None]) -> None:
-        """Have a fault happen; `meanwhile` is called where nobody hears."""
+        """Let a fault happen; `meanwhile` is called while no client receives events."""
         if fault.is_armed:
             name = "handshake" if fault.kind == "handshake" else fault.when
             self._armed += [(name, fault)] * fault.count
@@ -233,7 +233,7 @@ class FakeMarketData(Loopback):
             ended = None
         task = None if ended is None else asyncio.ensure_future(ended)
         if task is not None:
-            await asyncio.sleep(0)  # lets it abort; nobody gets in before what is lost has happened
+            await asyncio.sleep(0)  # lets it abort; no client connects before the lost events have happened
         meanwhile()
         if task is not None:
             await task
@@ -242,10 +242,10 @@ class FakeMarketData(Loopback):
             self._open_listener()
         self.notify()
 
-    # What connections ask; in the server's thread.
+    # Called by connections, in the server's thread.
 
     def notify(self) -> None:
-        """Something happened: let those who wait look again."""
+        """Wake those who wait for a change."""
         super().notify()
         waiting, self._waiting = self._waiting, []
         for future in waiting:
@@ -253,12 +253,12 @@ class FakeMarketData(Loopback):
                 future.set_result(None)
 
     def note(self, path: str, *, is_msgpack: bool) -> Attempt:
-        """Write down that a client wants a stream."""
+        """Note that a client asks for a stream."""
         self.attempts.append(Attempt(path=path, at=time.monotonic(), is_msgpack=is_msgpack, errors=[], said=[]))
         return self.attempts[-1]
 
     def draw(self, name: str) -> Fault | None:
-        """What goes wrong with the next handshake, login or subscription, if anything does."""
+        """What goes wrong with this handshake, login or subscription, if anything does."""
         for place, (armed, fault) in enumerate(self._armed):
             if armed == name:
                 del self._armed[place]
@@ -279,7 +279,7 @@ class FakeMarketData(Loopback):
         return True
 
     def leave(self, stream: Stream) -> None:
-        """A connection ended; it counts until its `linger` is over."""
+        """A connection ended; it counts for the limit until its `linger` is over."""
         if stream not in self._admitted:
             return
         if self.linger:
@@ -317,21 +317,21 @@ class FakeMarketData(Loopback):
         try:
             status, answer = 200, self._answer(request.method, path, query, headers)
             request.is_taken = True
-        except Unfit as unfit:
-            status, answer = unfit.status, {"message": str(unfit)}
+        except BadRequest as refused:
+            status, answer = refused.status, {"message": str(refused)}
         content = ("Content-Type", "application/json; charset=UTF-8")
         return Reply(status, [*self.rate_limit(), content], msgspec.json.encode(answer))
 
     def _answer(self, method: str, path: str, query: str, headers: dict[str, str]) -> dict[str, Any]:
         shown = headers.get("apca-api-key-id"), headers.get("apca-api-secret-key")
         if shown != (self.key, self.secret):
-            raise Unfit(403, "forbidden.") if any(shown) else Unfit(401, "authorization required")
+            raise BadRequest(403, "forbidden.") if any(shown) else BadRequest(401, "authorization required")
         found = _REST.fullmatch(path)
         if method != "GET" or found is None:
-            raise Unfit(404, "endpoint not found.")
+            raise BadRequest(404, "endpoint not found.")
         feed = re.search(r"(?:^|&)feed=(\w+)", query)
         if found["stocks"] and feed and not self.is_entitled(feed[1]):
-            raise Unfit(403, f"subscription does not permit querying {feed[1]} data")
+            raise BadRequest(403, f"subscription does not permit querying {feed[1]} data")
         return self.history.page(path.rpartition("/")[2], query, is_crypto=not found["stocks"])
 
     def rate_limit(self) -> Headers:
@@ -343,10 +343,10 @@ class FakeMarketData(Loopback):
     # Connections.
 
     async def _emptied(self) -> None:
-        """Let what was sent before leave, so that a fault comes just where it is asked for; not for ever."""
+        """Wait until clients have read what was sent, for `GRACE` at most, so that a fault comes exactly at its event."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
-                while any(stream.is_behind for stream in self.talks(Stream)):  # noqa: ASYNC110 - a transport tells of less, not of none
+                while any(stream.is_behind for stream in self.talks(Stream)):  # noqa: ASYNC110 - a transport reports a shorter queue, not an empty one
                     await asyncio.sleep(0.001)
 
     async def _abort_streams(self) -> None:

@@ -21,10 +21,10 @@ from torghut_testing.alpaca_data.faults import CLOSING, ERRORS, Fault
 STOCKS = ("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "corrections", "cancelErrors")
 CRYPTO = ("trades", "quotes", "orderbooks", "bars", "updatedBars", "dailyBars")
 FOLLOWERS = ("corrections", "cancelErrors")
-"""Channels of stocks that come with trades, and cannot be asked for."""
+"""Channels of stocks that come with trades, and cannot be subscribed to."""
 
 GRACE = 1.0
-"""Seconds that a client has to take what is said last, before its connection is aborted."""
+"""Seconds that a client has to read what is sent last, before its connection is aborted."""
 
 _PATH = re.compile(r"/v2/(?P<feed>iex|sip|test)|/v1beta3/crypto/(?P<location>[a-z0-9-]+)")
 _LETTERS = {channel: letter for letter, channel in CHANNELS.items()}
@@ -187,23 +187,23 @@ class Stream(asyncio.Protocol):
     # To the client.
 
     @property
-    def is_deaf(self) -> bool:
-        """Whether nothing that is sent now gets to the client."""
+    def is_silent(self) -> bool:
+        """Whether nothing that is sent now reaches the client."""
         return self._silence is not None or self._transport.is_closing() or self._protocol.state is not OPEN
 
-    def hears(self, symbols: Collection[str]) -> bool:
-        """Whether it is subscribed to all of these symbols, each in some channel."""
-        heard = set[str]().union(*self._wanted.values())
-        return not self.is_deaf and self.is_authorized and ("*" in heard or heard.issuperset(symbols))
+    def receives(self, symbols: Collection[str]) -> bool:
+        """Whether the client is subscribed to all of these symbols, each in some channel, and receives events."""
+        subscribed = set[str]().union(*self._wanted.values())
+        return not self.is_silent and self.is_authorized and ("*" in subscribed or subscribed.issuperset(symbols))
 
     def wants(self, event: Event) -> bool:
-        """Whether the client is subscribed to what an event is."""
+        """Whether the client is subscribed to an event's channel and symbol."""
         symbols = self._wanted.get(CHANNELS[event.kind], ())
         return ("/" in event.symbol) == self._is_crypto and (event.symbol in symbols or "*" in symbols)
 
     def deliver(self, events: Sequence[Event]) -> None:
-        """Send what of these events the client wants; end its connection where it has not taken too much of them."""
-        if self.is_deaf or not self.is_authorized:
+        """Send the events that the client is subscribed to; end its connection (407) if it leaves too much unread."""
+        if self.is_silent or not self.is_authorized:
             return
         wanted = [event for event in events if self.wants(event)]
         size = self._server.per_frame
@@ -215,16 +215,16 @@ class Stream(asyncio.Protocol):
 
     @property
     def is_behind(self) -> bool:
-        """Whether something that was sent to it is still here."""
-        return not self.is_deaf and self._transport.get_write_buffer_size() > 0
+        """Whether the client has not read everything that was sent to it."""
+        return not self.is_silent and self._transport.get_write_buffer_size() > 0
 
     async def trickle(self, event: Event, seconds: float) -> None:
         """Send one event in two pieces, with a pause between them."""
-        if self.is_deaf or not self.is_authorized or not self.wants(event):
+        if self.is_silent or not self.is_authorized or not self.wants(event):
             return
         self._put(frame([event], is_binary=self._is_binary))
         whole = b"".join(self._protocol.data_to_send())
-        self._in_pieces = True  # a pong in between would tear the frame apart
+        self._in_pieces = True  # a pong in between would split the frame
         self._transport.write(whole[: len(whole) // 2])
         await asyncio.sleep(seconds)
         self._in_pieces = False
@@ -234,7 +234,7 @@ class Stream(asyncio.Protocol):
 
     def send(self, payload: bytes | None = None, message: Any = None) -> None:
         """Send a frame of any bytes, or an array of one message, to a client that has logged in."""
-        if self.is_deaf or not self.is_authorized:
+        if self.is_silent or not self.is_authorized:
             return
         if payload is None:
             self._send(message)
@@ -243,8 +243,8 @@ class Stream(asyncio.Protocol):
         self._flush()
 
     def error(self, code: int, *, closes: bool | None = None) -> None:
-        """Say an error, and close where Alpaca does."""
-        if self.is_deaf:
+        """Send an error, and close the connection where Alpaca does."""
+        if self.is_silent:
             return
         assert self.attempt is not None
         self.attempt.errors.append(code)
@@ -255,19 +255,19 @@ class Stream(asyncio.Protocol):
         self._server.notify()
 
     def close(self, code: int) -> None:
-        """Close with a close frame; abort where the client does not take it in time."""
-        if not self.is_deaf:
+        """Close with a close frame; abort if the client does not read it in time."""
+        if not self.is_silent:
             self._protocol.send_close(code)
             self._flush()
             self._timers.append(self._loop.call_later(GRACE, self._transport.abort))
 
     def silence(self, fault: Fault) -> None:
-        """Say nothing any more, and read nothing: as a ``mute`` or ``half_open`` connection."""
-        if self.is_deaf:
+        """Send nothing and read nothing any more, as a ``mute`` or ``half_open`` connection."""
+        if self.is_silent:
             return
         self._silence = fault
         if fault.kind == "half_open":
-            self._transport.pause_reading()  # so that not even the end is seen
+            self._transport.pause_reading()  # so that not even its end is noticed
         if fault.seconds is not None:
             self._timers.append(self._loop.call_later(fault.seconds, self._end_silence))
 
@@ -309,5 +309,5 @@ class Stream(asyncio.Protocol):
             return
         parts = self._protocol.data_to_send()
         self._transport.write(b"".join(parts))
-        if b"" in parts:  # the protocol's sign for the end of what we say
+        if b"" in parts:  # the protocol's sign that nothing more is sent
             self._transport.close()

@@ -1,4 +1,4 @@
-"""Tapes as messages: recorded ones, and made-up ones."""
+"""Tapes as messages: recorded ones, and generated ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torghut_testing.alpaca.wire import timestamp
 
 Message = dict[str, Any]
 FIRST_ID = 1 << 60
-"""Ids of made-up crypto trades count from here: beyond what a double holds exactly."""
+"""Ids of generated crypto trades count from here: beyond what a double holds exactly."""
 
 _ROWS = 8192
 
@@ -25,8 +25,8 @@ _ROWS = 8192
 def messages_of(table: pa.Table) -> Iterator[Message]:
     """The rows of a tape as Alpaca would print them.
 
-    Alpaca prints an id with every trade: where the tape has none it is made of `seq` (or the row), and a missing side of a
-    quote is 0 for 0. Marks of suspicious trades are not on this wire, and bars are of one minute.
+    Alpaca prints an id with every trade: where the tape has none it is made from `seq` (or the row), and a missing side of a
+    quote is 0 at 0. Marks of suspicious trades are left out, and bars are of one minute.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def messages_of(table: pa.Table) -> Iterator[Message]:
     ):
         if names >= {first, *columns, "symbol", "event_ts"}:
             return _messages(table, make)
-    raise ValueError(f"columns {sorted(names)} are neither of trades, quotes nor bars")
+    raise ValueError(f"columns {sorted(names)} are not those of trades, quotes or bars")
 
 
 def _messages(table: pa.Table, make: Callable[[Message, int], Message]) -> Iterator[Message]:
@@ -88,7 +88,7 @@ _CHANNELS = {"trades": "t", "quotes": "q", "bars": "b"}
 
 
 def _message_of(envelope: Envelope[Any], row: int) -> Message | None:
-    """The message of an envelope; None for a channel that the market does not print."""
+    """The message for an envelope; None for a channel that the market does not have."""
     if envelope.channel == "status" and isinstance(envelope.payload, dict) and "T" in envelope.payload:
         return dict(envelope.payload)
     if envelope.channel not in _CHANNELS:
@@ -111,8 +111,8 @@ def read_tape(path: str | Path) -> Iterator[Message]:
 
     Raises
     ------
-    ValueError : a name that ends otherwise, or content that is neither.
-    InputError : a line that is no envelope.
+    ValueError : another file ending, or columns of neither trades, quotes nor bars.
+    InputError : a line that is not an envelope.
     """
     path = Path(path)
     name = path.name.lower()
@@ -120,7 +120,7 @@ def read_tape(path: str | Path) -> Iterator[Message]:
         return messages_of(pyarrow.parquet.read_table(path))
     if name.endswith((".jsonl", ".jsonl.gz")):
         return _read_lines(path)
-    raise ValueError(f"{path} is of an unknown format (use a file that ends in .parquet, .jsonl or .jsonl.gz)")
+    raise ValueError(f"{path} has an unknown format (give a file that ends in .parquet, .jsonl or .jsonl.gz)")
 
 
 def _read_lines(path: Path) -> Iterator[Message]:
@@ -141,14 +141,14 @@ def synthetic(
     count: int | None = None,
     quotes: float = 0.5,
 ) -> Iterator[Message]:
-    """Trades and quotes that walk at random from these prices, the same for the same arguments.
+    """Trades and quotes of a random walk from these prices, the same for the same arguments.
 
     Parameters
     ----------
     prices : first price by symbol.
     rate : messages a second of all symbols together, evenly spaced up to a jitter.
     start, until : nanoseconds since the epoch; no event is at or after `until`.
-    count : messages in all; None for no end (but `until`).
+    count : messages in all; None for no end (except `until`).
     quotes : share of quotes among them, 0 to 1.
     """
     dice = random.Random(seed)

@@ -19,10 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m torghut_testing.clickhouse",
         description="ClickHouse's HTTP interface on loopback, over the embedded engine. Scripts use /_fake/.",
     )
-    parser.add_argument("--path", type=Path, required=True, metavar="DIR", help="the files; made where it is missing")
-    parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
-    parser.add_argument("--user", default="default", help="what a client has to show (%(default)s)")
-    parser.add_argument("--password", default="", help="what a client has to show; nothing, where it is left out")
+    parser.add_argument(
+        "--path", type=Path, required=True, metavar="DIR", help="folder of the files; made where it is missing"
+    )
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
+    parser.add_argument("--user", default="default", help="user that a client has to send (%(default)s)")
+    parser.add_argument("--password", default="", help="password that a client has to send (default: empty)")
     given = parser.parse_args(arguments)
 
     ended = threading.Event()

@@ -1,4 +1,4 @@
-"""The embedded engine as the HTTP interface needs it: one statement in, bytes out."""
+"""The embedded engine, as the HTTP interface needs it: one statement in, bytes out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRANSPORT = frozenset(
         "cancel_http_readonly_queries_on_client_close",
     }
 )
-"""Parameters of a request that are about the request, or about HTTP, and no settings of the engine."""
+"""Parameters of a request that are about the request or about HTTP, not settings of the engine."""
 
 _INSERT = re.compile(r"\s*INSERT\s+INTO\s+(?P<target>.+?)\s+FORMAT\s+(?P<form>\w+)\s*", re.IGNORECASE | re.DOTALL)
 _FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
@@ -44,7 +44,7 @@ _COLUMNS = (
 
 
 class EngineError(Exception):
-    """The engine said no; `code` is ClickHouse's number of the reason."""
+    """The engine refused a statement; `code` is ClickHouse's number of the reason."""
 
     def __init__(self, text: str) -> None:
         start = text.find("Code: ")
@@ -54,15 +54,15 @@ class EngineError(Exception):
 
 
 class Engine:
-    """The engine with its files in `path`, open until `close`; each statement has a handle, and settings, of its own.
+    """The engine with its files in `path`, open until `close`; each statement has a handle and settings of its own.
 
     Attributes
     ----------
-    disks : name to free and total bytes that ``system.disks`` shows; what there is, where it is empty.
+    disks : by name, the free and total bytes that ``system.disks`` shows; the machine's own disks where it is empty.
     """
 
     def __init__(self, path: Path) -> None:
-        chdb: Any = import_module("chdb")  # loads 500 MB, and only who serves needs it
+        chdb: Any = import_module("chdb")  # loads 500 MB, which only a server needs
 
         path.mkdir(parents=True, exist_ok=True)
         directory = os.path.realpath(path)
@@ -73,21 +73,21 @@ class Engine:
         self.disks: dict[str, tuple[int, int]] = {}
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the engine and release the directory."""
         self._kept.close()
 
     def run(self, statement: bytes, data: bytes, options: Mapping[str, str]) -> tuple[str, bytes]:
-        """Do one statement; give the format of its answer, "" where it has none, and the answer.
+        """Execute one statement; return the format of its answer, "" where it has none, and the answer.
 
         Parameters
         ----------
         statement : SQL; the rows of an insert may follow it, on the next line.
         data : the rows of an insert, where they come apart from the statement.
-        options : as the URL has them: settings, ``database``, and bound values as ``param_name``.
+        options : of the URL: settings, ``database``, and bound values as ``param_name``.
 
         Raises
         ------
-        EngineError : it cannot be done.
+        EngineError : it failed.
         """
         bound = {name[6:]: value for name, value in options.items() if name.startswith("param_")}
         settings = {
@@ -116,7 +116,7 @@ class Engine:
         if match := _FORMAT.search(sql):
             return match[1], handle.query(sql, "TabSeparated", params=bound).bytes()
         answer: bytes = handle.query(sql, "TabSeparatedWithNames", params=bound).bytes()
-        names, _, rows = answer.partition(b"\n")  # what gives rows, if none, gives their names at least
+        names, _, rows = answer.partition(b"\n")  # a statement that returns rows returns their names, even without rows
         return ("TabSeparated" if names else ""), rows
 
     def _insert(self, handle: Any, match: re.Match[str], data: bytes, settings: dict[str, str]) -> tuple[str, bytes]:

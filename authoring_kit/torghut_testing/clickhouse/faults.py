@@ -36,38 +36,38 @@ class Fault(faults.Fault, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def error(cls, code: int, message: str, **match: Any) -> Fault:
-        """Answer with an error of ClickHouse: its number, and text that ends in its name, ``... (TIMEOUT_EXCEEDED)``."""
+        """Answer with a ClickHouse error: its number, and a text that ends in its name, ``... (TIMEOUT_EXCEEDED)``."""
         return cls(kind="error", code=code, message=message, **match)
 
     @classmethod
     def too_many_parts(cls, **match: Any) -> Fault:
-        """Inserts come faster than parts are merged."""
-        said = "Too many parts (3000). Merges are processing significantly slower than inserts. (TOO_MANY_PARTS)"
-        return cls.error(252, said, **match)
+        """Refuse because inserts come faster than parts are merged."""
+        message = "Too many parts (3000). Merges are processing significantly slower than inserts. (TOO_MANY_PARTS)"
+        return cls.error(252, message, **match)
 
     @classmethod
     def disk_full(cls, **match: Any) -> Fault:
-        """No disk has room for the block."""
+        """Refuse because no disk has room for the block."""
         return cls.error(243, "Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)", **match)
 
     @classmethod
     def table_read_only(cls, **match: Any) -> Fault:
-        """The replica cannot write, as when it has lost its keeper."""
+        """Refuse because the replica cannot write, as when it has lost its keeper."""
         return cls.error(242, "Table is in readonly mode. (TABLE_IS_READ_ONLY)", **match)
 
     @classmethod
     def read_only(cls, **match: Any) -> Fault:
-        """The user or the server may only read."""
+        """Refuse because the user or the server may only read."""
         return cls.error(164, "Cannot execute query in readonly mode. (READONLY)", **match)
 
     @classmethod
     def memory_limit(cls, **match: Any) -> Fault:
-        """The statement wants more memory than the server gives."""
+        """Refuse because the statement needs more memory than the server allows."""
         return cls.error(241, "Memory limit (total) exceeded. (MEMORY_LIMIT_EXCEEDED)", **match)
 
     @classmethod
     def timed_out(cls, **match: Any) -> Fault:
-        """The server gives up a statement that takes too long."""
+        """Give up because the statement takes too long."""
         return cls.error(159, "Timeout exceeded: elapsed 30 seconds. (TIMEOUT_EXCEEDED)", **match)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""A shared store in a process of its own, for tests."""
+"""A shared signal store in a process of its own, for tests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from torghut_testing.clickhouse.request import Request
 
 
 class ClickHouseProcess:
-    """``python -m torghut_testing.clickhouse``, from the beginning of a ``with`` block to its end.
+    """``python -m torghut_testing.clickhouse``, for the duration of a ``with`` block.
 
     Parameters
     ----------
-    path : directory of the files; what is there from an earlier process is served again.
-    user, password : what a client has to show.
+    path : directory of the files; data of an earlier process there is served again.
+    user, password : credentials that a client has to send.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class ClickHouseProcess:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Begin to serve, on the port of the time before where there was one.
+        """Start serving, again on the same port after a stop.
 
         Raises
         ------
@@ -68,7 +68,7 @@ class ClickHouseProcess:
             raise RuntimeError(f"the store did not start: {' '.join(self._command)}")
         self.port = int(line.rpartition(":")[2])
         self._script = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        self.requests()  # opens the connection: it is needed when nobody listens any more
+        self.requests()  # opens the connection while the server still listens
 
     def stop(self) -> None:
         """End it by SIGTERM; stopping twice is harmless."""
@@ -95,44 +95,44 @@ class ClickHouseProcess:
             process.stdout.close()
 
     def add(self, fault: Fault) -> None:
-        """Have `fault` happen."""
-        self._ask("POST", "faults", fault)
+        """Add a fault."""
+        self._control("POST", "faults", fault)
 
     def clear(self) -> None:
-        """Nothing goes wrong any more; who waits for an answer hears that the connection is closed."""
-        self._ask("DELETE", "faults")
+        """Remove all faults; connections that wait for an answer because of a ``timeout`` are closed."""
+        self._control("DELETE", "faults")
 
     def set_disks(self, disks: Mapping[str, tuple[int, int]] | None = None, **named: tuple[int, int]) -> None:
-        """Free and total bytes that ``system.disks`` shows, by disk; without any, those of this machine again."""
-        self._ask("POST", "disks", {**(disks or {}), **named})
+        """Set free and total bytes that ``system.disks`` shows, by disk; without any, show those of this machine again."""
+        self._control("POST", "disks", {**(disks or {}), **named})
 
     def stop_listening(self) -> None:
-        """Refuse new connections; those that are there go on."""
-        self._ask("POST", "stop_listening")
+        """Refuse new connections; open ones stay."""
+        self._control("POST", "stop_listening")
 
     def listen_again(self) -> None:
-        """Take connections again."""
-        self._ask("POST", "listen_again")
+        """Accept connections again."""
+        self._control("POST", "listen_again")
 
     def requests(self, statement: str = "") -> list[Request]:
-        """The last 1000 statements that have this text in them, oldest first."""
-        found = msgspec.convert(self._ask("GET", "requests"), list[Request])
+        """Of the last 1000 statements, those that contain this text, oldest first."""
+        found = msgspec.convert(self._control("GET", "requests"), list[Request])
         return [request for request in found if statement in request.statement]
 
     def wait_until(self, is_so: Callable[[], Any], timeout: float = 20.0) -> None:
-        """Wait until `is_so` gives something true.
+        """Wait until `is_so` returns something true.
 
         Raises
         ------
-        TimeoutError : it did not, for `timeout` seconds.
+        TimeoutError : it did not within `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         while not is_so():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"what was waited for did not happen in {timeout} s")
+                raise TimeoutError(f"the awaited condition did not happen within {timeout} s")
             time.sleep(0.01)
 
-    def _ask(self, method: str, name: str, value: Any = None) -> Any:
+    def _control(self, method: str, name: str, value: Any = None) -> Any:
         if self._script is None:
             raise RuntimeError("the store is not started (use it in a with block)")
         self._script.request(method, f"/_fake/{name}", None if value is None else msgspec.json.encode(value))

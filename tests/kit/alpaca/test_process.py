@@ -42,7 +42,7 @@ def test_process_keeps_its_state(process):
 
 
 @pytest.mark.parametrize(
-    ("option", "said"), [("BTC/USD", "write SYMBOL=PRICE"), ("BTC/USD=much", "'much' is no number")]
+    ("option", "said"), [("BTC/USD", "write SYMBOL=PRICE"), ("BTC/USD=much", "'much' is not a number")]
 )
 def test_wrong_options(option, said, capsys):
     """An option that cannot be read is named, with the fix."""
@@ -64,7 +64,7 @@ def test_wrong_state(tmp_path, capsys):
     path.write_text('{"cash": "much"}')
     with pytest.raises(SystemExit):
         main(["--state", str(path)])
-    assert f"{path} is no state of a fake" in capsys.readouterr().err
+    assert f"{path} is not the state of a fake venue" in capsys.readouterr().err
     assert path.read_text() == '{"cash": "much"}'
 
 

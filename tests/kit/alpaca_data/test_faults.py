@@ -231,7 +231,7 @@ def test_faults_at_the_end(market, listen, trades):
     [
         ({"kind": "cut", "at": -1}, "must not be negative"),
         ({"kind": "duplicate", "count": 0}, "count at least 1"),
-        ({"kind": "error", "code": 418}, "no error of the stream"),
+        ({"kind": "error", "code": 418}, "not an error of the stream"),
         ({"kind": "handshake"}, "HTTP status"),
         ({"kind": "duplicate", "lost": 1}, "lost must be 0"),
         ({"kind": "error", "code": 405, "lost": 1}, "lost must be 0"),

@@ -61,7 +61,7 @@ def test_made_up_alone(process, listen):
     ("options", "said"),
     [
         (["--synthetic", "BTC/USD"], "write SYMBOL=PRICE"),
-        (["--rate", "0"], "is no number above 0"),
+        (["--rate", "0"], "is not a number above 0"),
         (["--tape", "nothing.parquet"], "nothing.parquet"),
         (["--tape", "nothing.xlsx"], "use a file that ends in"),
         ([], "give --tape or --synthetic"),

@@ -25,7 +25,7 @@ def test_what_was_played_is_history(market, rest, trades):
     playback = market.play(trades(9), faults=[Fault(kind="cut", at=5)], wait_for=["BTC/USD"])
     assert rest(CRYPTO, symbols="BTC/USD")[1]["trades"] == {}
     market.stop_playing()
-    with pytest.raises(RuntimeError, match="ended at event 0"):
+    with pytest.raises(RuntimeError, match="ended early, at event 0"):
         playback.wait()
     market.play(trades(5)).wait()
     assert [row["i"] - 2**60 for _, row in rows([rest(CRYPTO, symbols="BTC/USD")[1]])] == [0, 1, 2, 3, 4]

@@ -53,7 +53,7 @@ def test_tables_of_quotes_and_bars():
 
 def test_table_of_something_else():
     """Other columns are refused."""
-    with pytest.raises(ValueError, match="neither of trades, quotes nor bars"):
+    with pytest.raises(ValueError, match="not those of trades, quotes or bars"):
         messages_of(pa.table({"symbol": ["A"]}))
 
 
@@ -167,18 +167,18 @@ def test_pace_begins_when_somebody_listens(market, listen, trade):
 
 @pytest.mark.parametrize("wrong", [{"T": "zz", "S": "A", "t": 0}, {"T": "t", "t": 0}, {"T": "t", "S": "A"}])
 def test_events_that_are_none(market, trade, wrong):
-    """A message that is no event is refused: in a list before anything is played, else where it comes."""
-    with pytest.raises(ValueError, match="is no event"):
+    """A message that is not an event is refused: in a list before anything is played, else where it comes."""
+    with pytest.raises(ValueError, match="is not an event"):
         market.play([trade(0), wrong])
     playback = market.play(iter([trade(0), wrong]))
-    with pytest.raises(RuntimeError, match="ended at event 0"):
+    with pytest.raises(RuntimeError, match="ended early, at event 0"):
         playback.wait()
 
 
 def test_one_at_a_time(market, trade):
     """A second playback has to wait for the first."""
     market.play([trade(0)], wait_for=["BTC/USD"])
-    with pytest.raises(RuntimeError, match="a playback is on"):
+    with pytest.raises(RuntimeError, match="another playback is running"):
         market.play([trade(1)])
     market.stop_playing()
     assert market.play([trade(1)]).wait() == 1

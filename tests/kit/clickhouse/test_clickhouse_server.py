@@ -167,7 +167,7 @@ def test_wrong_scripts(clickhouse):
         ("faults", {"kind": "cut", "statement": "("}, "not a regular expression"),
     ):
         with pytest.raises(ValueError, match=said):
-            clickhouse._ask("POST", verb, value)
+            clickhouse._control("POST", verb, value)
 
 
 def test_a_killed_process_keeps_what_it_acknowledged(tmp_path, connect):
