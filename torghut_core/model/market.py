@@ -1,7 +1,7 @@
 """The market's words: symbols, and tables of trades, quotes, bars and signals, as columns.
 
-A `Batch` is one slice of the event stream. Its events have consecutive *positions* in the stream, whatever their
-kind; every table keeps the position of each of its rows in the column ``at``. A row that a stage derives (a microbar,
+A `Batch` is one slice of the event stream. Its events have consecutive positions in the stream, whatever their kind;
+every table keeps the stream position of each of its rows in the column ``at``. A row that a stage derives (a microbar,
 a signal) carries the position of the event that made it known, so that "before" and "after" mean the same however
 the stream is cut into batches.
 
@@ -27,7 +27,7 @@ IntArray: TypeAlias = NDArray[np.int64]
 FloatArray: TypeAlias = NDArray[np.float64]
 
 SYMBOL_PATTERN = re.compile(r"[A-Z0-9._/-]{1,32}", re.ASCII)
-"""What a symbol may look like: ``AAPL``, ``BRK.B``, ``BTC/USD``, ``ES``."""
+"""A symbol: ``AAPL``, ``BRK.B``, ``BTC/USD``, ``ES``."""
 
 TIMEFRAMES: dict[str, int] = {
     "1Sec": SECOND,
@@ -61,7 +61,7 @@ class SymbolTable:
     """Symbols and bar series as dense numbers, in order of first appearance; only ever grows.
 
     A *symbol number* is a row of any per-symbol array, a *series number* (a symbol at a bar step) a row of any
-    per-series array. The numbers live as long as the table; text is what is written down.
+    per-series array. The numbers live as long as the table; what is stored is the text.
 
     Examples
     --------
@@ -318,7 +318,7 @@ class Signals(Table, gc=False):
 
 
 class Batch(msgspec.Struct):
-    """One slice of the event stream, and what the stages made of it.
+    """One slice of the event stream, and the rows that the stages derived from it.
 
     Attributes
     ----------
@@ -330,9 +330,9 @@ class Batch(msgspec.Struct):
     trades, quotes, bars : the market's events, each table in order of ``at``.
     microbars : derived bars of any step, in order of (at, event_ts, symbol name, step).
     signals : one row per bar of `bars` and `microbars`, in the same order.
-    late, duplicates, excluded : trades that no microbar counts, and why.
-    lane : which independent part of its source it is of, such as a partition: each lane has positions, symbols and a
-        time of its own. "" of a source that has only one.
+    late, duplicates, excluded : how many trades no microbar counts, by reason.
+    lane : the independent part of its source that it is from, such as a partition: each lane has stream positions,
+        symbols and a time of its own. "" of a source that has only one.
     """
 
     symbols: SymbolTable
@@ -378,18 +378,18 @@ class Batch(msgspec.Struct):
         """Position after the batch's last event."""
         return self.start + len(self.now)
 
-    def split(self, position: int) -> tuple[Self, Self]:
-        """The events before `position` and those from it on, as two batches of source events."""
-        cut = position - self.start
+    def split(self, at: int) -> tuple[Self, Self]:
+        """The events before position `at` in the stream and those from it on, as two batches of source events."""
+        cut = at - self.start
 
         def halves(table: Any) -> tuple[Any, Any]:
-            row = int(np.searchsorted(table.at, position))
+            row = int(np.searchsorted(table.at, at))
             return table.rows(0, row), table.rows(row, len(table))
 
         trades, quotes, bars = halves(self.trades), halves(self.quotes), halves(self.bars)
         return (
             self.of(self.symbols, self.start, self.now[:cut], trades[0], quotes[0], bars[0]),
-            self.of(self.symbols, position, self.now[cut:], trades[1], quotes[1], bars[1]),
+            self.of(self.symbols, at, self.now[cut:], trades[1], quotes[1], bars[1]),
         )
 
 
@@ -403,7 +403,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     """One event as it travels between processes: an envelope, encoded.
 
     `channel` is the envelope's (``trades``, ``quotes``, ``bars``, ``status``, ``microbars``, ``signals``,
-    ``ta-status``) and decides the topic; `symbol` is the key, by which a topic is parted.
+    ``ta-status``) and decides the topic; `symbol` is the key, by which a topic is partitioned.
     """
 
     channel: str
@@ -419,7 +419,7 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
     """One row of ``ta_signals`` as a strategy sees it: symbol, time, and just the columns that the strategy asked for.
 
     The rows that a strategy gets are of a subclass made for its `columns`; reading another column raises
-    `AttributeError`. Every column that was asked for has a value: rows with a missing one are not handed over.
+    `AttributeError`. Every column that was asked for has a value: a strategy does not get rows with a missing one.
     """
 
     symbol: str

@@ -1,36 +1,36 @@
 """The order lifecycle: one table, state x event -> state, and the function that applies it.
 
 Rule 1. All that changes an `Order` is here. The table says which report is possible in which state; a pair that is
-missing from it raises `IllegalTransition` and changes nothing. An order is never repaired by guessing: a report that
-cannot be is for the reconciler, who asks the venue.
+missing from it raises `IllegalTransition` and changes nothing. An order is never repaired by guessing: an impossible
+report is for the reconciler, which asks the venue.
 
 Rule 2. Where the table cannot say, quantity does, in two cases. A fill that leaves nothing makes the order FILLED,
 whatever the table says of a partial one; and an order that goes back to ACCEPTED with something filled is
 PARTIALLY_FILLED.
 
-Rule 3. Our own acts (SUBMIT, CANCEL, REPLACE) are events like the venue's reports. What we ask only makes the state
-PENDING_*; what the venue answers moves it on. In between the order is live and fills. A PENDING order is written down,
-and believed to have been sent as soon as the venue speaks of it: we may have stopped between sending and noting it.
+Rule 3. Our own acts (SUBMIT, CANCEL, REPLACE) are events like the venue's reports. Our request only makes the state
+PENDING_*; the venue's answer decides what follows. In between the order is live and fills. A PENDING order is recorded,
+and taken to have been sent as soon as the venue mentions it: we may have stopped between sending it and recording that.
 
-Rule 4. Done is done: from FILLED, CANCELED, REJECTED and EXPIRED no order comes back to work. Venues still say two
-things of an order that is done, because messages cross. A fill after a cancel or an expiry was made before the venue
+Rule 4. FILLED, CANCELED, REJECTED and EXPIRED are final: no order becomes open again. Venues still report two things
+of an order that is done, because messages cross. A fill after a cancel or an expiry was made before the venue
 took the order off: it counts, the order stays CANCELED or EXPIRED with more filled, and is FILLED when nothing remains.
 A refused cancel or replace of an order that had meanwhile filled, expired or been canceled changes nothing. A fill of a
 REJECTED order is neither: it is illegal.
 
-Rule 5. REPLACED is a state of work: the same order, under the terms that the report carries in `intent`. A venue that
+Rule 5. A REPLACED order is open: the same order, with the terms that the report carries in `intent`. A venue that
 puts a new order in the old one's place reports it under the old `client_order_id`, with the new `venue_order_id`.
 
 Rule 6. Reports come at least once. A fill is known by its `fill_id`, which the order keeps: the second time it changes
-nothing, in any state. A repeated ACCEPT changes nothing while the order works (venues say "received" and "live" apart,
-and may fill before they say either).
+nothing, in any state. A repeated ACCEPT changes nothing while the order is open (venues report "received" and "live"
+separately, and may fill before they report either).
 
-Rule 7. More cannot be filled than was ordered: an overfill, like a fill of nothing, is illegal.
+Rule 7. An overfill (more than was ordered), like a fill of zero, is illegal.
 
-Rule 8. A venue may also show an order in full (`OrderStatus`), by a message or because it was asked. `reports_of` turns
-that into the reports that are new in it, by quantities: what is filled in all tells a fill that was missed from one that
-comes twice or too late. So it does not matter which way news takes, how often, or in which order. Times are not compared:
-our own acts are stamped by our clock, the venue's by its own.
+Rule 8. A venue may also show an order in full (`OrderStatus`), in a message or as the answer to a query. `reports_of`
+turns that into the reports that are new in it, by quantities: the filled total tells a fill that was missed from one that
+comes twice or too late. So it does not matter by which way updates come, how often, or in which order. Times are not
+compared: our own acts are stamped by our clock, the venue's by its own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from torghut_core.errors import IllegalTransition
 from torghut_core.model.trading import Fill, Intent, Order, OrderEvent, OrderState, OrderStatus, OrderType, Report
 
 TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
-    # Written down; sent or not, nobody wrote down.
+    # Recorded; whether it was sent is not recorded.
     OrderState.PENDING: {
         OrderEvent.SUBMIT: OrderState.SUBMITTED,
         OrderEvent.ACCEPT: OrderState.ACCEPTED,
@@ -54,7 +54,7 @@ TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
         OrderEvent.REJECTED: OrderState.REJECTED,
         OrderEvent.EXPIRED: OrderState.EXPIRED,
     },
-    # Sent; the venue has not spoken.
+    # Sent; the venue has not answered.
     OrderState.SUBMITTED: {
         OrderEvent.ACCEPT: OrderState.ACCEPTED,
         OrderEvent.FILL: OrderState.PARTIALLY_FILLED,
@@ -64,7 +64,7 @@ TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
         OrderEvent.REJECTED: OrderState.REJECTED,
         OrderEvent.EXPIRED: OrderState.EXPIRED,
     },
-    # Working. A venue may reject what it had accepted (at the open), cancel or restate it unasked (a halt).
+    # Open. A venue may reject an order that it had accepted (at the open), cancel or restate it unasked (a halt).
     OrderState.ACCEPTED: {
         OrderEvent.ACCEPT: OrderState.ACCEPTED,
         OrderEvent.FILL: OrderState.PARTIALLY_FILLED,
@@ -94,7 +94,7 @@ TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
         OrderEvent.REJECTED: OrderState.REJECTED,
         OrderEvent.EXPIRED: OrderState.EXPIRED,
     },
-    # Working, with a question on its way to the venue.
+    # Open, with a request on its way to the venue.
     OrderState.PENDING_REPLACE: {
         OrderEvent.ACCEPT: OrderState.PENDING_REPLACE,
         OrderEvent.FILL: OrderState.PENDING_REPLACE,
@@ -115,7 +115,7 @@ TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
         OrderEvent.REJECTED: OrderState.REJECTED,
         OrderEvent.EXPIRED: OrderState.EXPIRED,
     },
-    # Done: only what crossed on its way.
+    # Done: only messages that crossed.
     OrderState.FILLED: {
         OrderEvent.CANCEL_REJECTED: OrderState.FILLED,
         OrderEvent.REPLACE_REJECTED: OrderState.FILLED,
@@ -132,23 +132,23 @@ TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
     },
     OrderState.REJECTED: {},
 }
-"""What each event makes of each state; a pair that is not here is illegal."""
+"""The state after each event in each state; a pair that is not here is illegal."""
 
 _DONE = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED, OrderState.EXPIRED})
 
 
-# Reaching a member of an enum costs more than the rest of a line, in Python 3.11; these are reached for every report.
+# In Python 3.11 reading a member of an enum costs more than the rest of a line; these are read for every report.
 _FILL, _REPLACED = OrderEvent.FILL, OrderEvent.REPLACED
 _ACCEPTED, _FILLED, _PARTIALLY_FILLED = OrderState.ACCEPTED, OrderState.FILLED, OrderState.PARTIALLY_FILLED
 
 
 def is_done(state: OrderState) -> bool:
-    """Whether an order in this state does not come back to work."""
+    """Whether this state is final: the order never becomes open again."""
     return state in _DONE
 
 
 def apply_report(order: Order, report: Report) -> bool:
-    """Change `order`, in place, by what `report` says of it.
+    """Apply a report to `order`, in place.
 
     Returns
     -------
@@ -218,29 +218,28 @@ _TERMS = {
     OrderType.STOP_LIMIT: ("quantity", "limit_price", "stop_price"),
     OrderType.TRAILING_STOP: ("quantity",),  # its stop is the venue's to move
 }
-"""What can be changed of an order that works."""
+"""The terms that a replace can change, by order type."""
 
 
 def reports_of(order: Order, status: OrderStatus) -> list[Report]:
-    """The reports that bring `order`, as we know it, to what the venue shows; none when that is no news.
+    """The reports that bring `order`, as we know it, to the status that the venue shows; none when nothing has changed.
 
-    Applied one after the other they are all legal, unless the venue shows what cannot be. The price of fills that were
-    missed is what the averages say, their `fill_id` ``total-`` and the quantity that is filled in all.
+    Applied one after the other they are all legal, unless the venue shows an impossible order. The price of fills that
+    were missed is computed from the averages; their `fill_id` is ``total-`` and the filled total.
     """
     seen, intent = status.order, order.intent
-    number, at = intent.client_order_id, seen.updated_at
+    client_order_id, updated_at = intent.client_order_id, seen.updated_at
     is_over = is_done(order.state)
     is_refused = seen.state is OrderState.REJECTED and not seen.filled_quantity
     fresh = seen.filled_quantity - order.filled_quantity
     reports: list[Report] = []
 
-    def tell(event: OrderEvent, fill: Fill | None = None, terms: Intent | None = None, reason: str = "") -> None:
-        moment = at if fill is None else fill.event_ts
+    def add(event: OrderEvent, fill: Fill | None = None, terms: Intent | None = None, reason: str = "") -> None:
         reports.append(
             Report(
-                client_order_id=number,
+                client_order_id=client_order_id,
                 event=event,
-                event_ts=moment,
+                event_ts=updated_at if fill is None else fill.event_ts,
                 venue_order_id=seen.venue_order_id,
                 fill=fill,
                 intent=terms,
@@ -248,38 +247,38 @@ def reports_of(order: Order, status: OrderStatus) -> list[Report]:
             )
         )
 
-    is_working = not is_over and not is_refused
-    if is_working and not order.venue_order_id:
-        tell(OrderEvent.ACCEPT)
+    is_open = not is_over and not is_refused
+    if is_open and not order.venue_order_id:
+        add(OrderEvent.ACCEPT)
     names = _TERMS[intent.order_type]
     terms = {name: getattr(seen.intent, name) for name in names}
-    if is_working and fresh >= 0 and terms != {name: getattr(intent, name) for name in names}:
+    if is_open and fresh >= 0 and terms != {name: getattr(intent, name) for name in names}:
         intent = msgspec.structs.replace(intent, **terms)
-        tell(OrderEvent.REPLACED, terms=intent)
+        add(OrderEvent.REPLACED, terms=intent)
     if fresh > 0:
-        told = status.fill
-        if told is None or told.quantity != fresh or told.fill_id in order.fill_ids:
-            told = Fill(
-                client_order_id=number,
+        fill = status.fill
+        if fill is None or fill.quantity != fresh or fill.fill_id in order.fill_ids:
+            fill = Fill(
+                client_order_id=client_order_id,
                 fill_id=f"total-{seen.filled_quantity}",
                 symbol=intent.symbol,
                 side=intent.side,
                 quantity=fresh,
                 price=_missed_price(order, seen, fresh),
                 fee=Decimal(0),
-                event_ts=at,
+                event_ts=updated_at,
             )
-        tell(OrderEvent.FILL, fill=told)
+        add(OrderEvent.FILL, fill=fill)
     if not is_over and seen.filled_quantity < intent.quantity and seen.state in _ENDS and fresh >= 0:
         event = _ENDS[seen.state]
-        if event is OrderEvent.REJECTED and not is_refused:  # what has filled cannot have been refused
+        if event is OrderEvent.REJECTED and not is_refused:  # an order that has filled cannot have been rejected
             event = OrderEvent.CANCELED
-        tell(event, reason=seen.reason)
+        add(event, reason=seen.reason)
     return reports
 
 
 def _missed_price(order: Order, seen: Order, quantity: Decimal) -> Decimal:
-    """Price of what was filled between two averages."""
+    """Price of a fill that changed the average price from one value to the other."""
     if not order.filled_quantity:
         return seen.average_price
     cost = seen.average_price * seen.filled_quantity - order.average_price * order.filled_quantity

@@ -1,9 +1,10 @@
 """Positions: a fold over fills, at average cost.
 
-What is added moves the average price; what is taken off is realized against it and leaves it where it is; a fill
-through zero closes all that was held and opens the rest at its own price. Fees are kept beside the profit, not in it.
+A fill that increases a position moves its average price; one that reduces it is realized against the average price and
+leaves it as it is; a fill through zero closes the position and opens the rest at its own price. Fees are kept apart from
+the profit.
 
-Nothing is rounded but by `Decimal` itself (28 digits, and only in the division of an average price), so that
+Only `Decimal` itself rounds (28 digits, and only in the division of an average price), so that
 ``realized_pnl + unrealized_pnl`` follows the cash paid and received to some 1e-20 of it.
 """
 
@@ -55,7 +56,7 @@ def apply_fill(position: Position, fill: Fill) -> Position:
 
 
 def add_position(position: Position, other: Position) -> Position:
-    """The position with what another one holds taken over at its average price; profit and fees stay where they are.
+    """The position with another one added at its average price; the other's profit and fees are not added.
 
     Examples
     --------
@@ -78,7 +79,7 @@ def add_position(position: Position, other: Position) -> Position:
 
 
 def unrealized_pnl(position: Position, price: Decimal) -> Decimal:
-    """Profit of what is held, were it closed at `price`, in quote currency; fees not taken off.
+    """Profit if the position were closed at `price`, in quote currency; fees not subtracted.
 
     Examples
     --------

@@ -19,7 +19,7 @@ ZERO = Decimal(0)
 
 
 def money(value: float) -> Decimal:
-    """The decimal that a market value prints as: the one place where float64 becomes `Decimal`.
+    """The decimal that a market value prints as: the only place where float64 becomes `Decimal`.
 
     Examples
     --------
@@ -30,14 +30,14 @@ def money(value: float) -> Decimal:
 
 
 class Side(StrEnum):
-    """Which way: BUY raises the position, SELL lowers it."""
+    """BUY raises the position, SELL lowers it."""
 
     BUY = "buy"
     SELL = "sell"
 
 
 class OrderType(StrEnum):
-    """How an order asks for its price."""
+    """How an order sets its price."""
 
     MARKET = "market"
     LIMIT = "limit"
@@ -47,9 +47,9 @@ class OrderType(StrEnum):
 
 
 class TimeInForce(StrEnum):
-    """How long an order works.
+    """How long an order stays open.
 
-    Its session's day, until canceled, at once or never, whole at once or never; in the opening or closing auction.
+    For the session's day, until canceled, immediate or cancel, fill or kill; in the opening or closing auction.
     """
 
     DAY = "day"
@@ -63,9 +63,8 @@ class TimeInForce(StrEnum):
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a strategy proposes.
 
-    `event_ts` is the signal's, `decided_at` the loop's time; `price` the last price when it was decided, None where
-    none was known. Prices that the order type does not use are None. `decision_hash` and `generation` are stamped by
-    the kernel.
+    `event_ts` is the signal's, `decided_at` the loop's time; `price` the last price at that time, None where none was
+    known. Prices that the order type does not use are None. `decision_hash` and `generation` are set by the kernel.
     """
 
     account: str
@@ -88,7 +87,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def params(self) -> dict[str, str]:
-        """What the order would be, as text: the `params` of the decision hash. Absent values are left out."""
+        """The order's terms as text: the `params` of the decision hash. Absent values are left out."""
         params = {
             "quantity": str(self.quantity),
             "order_type": str(self.order_type),
@@ -136,7 +135,7 @@ def client_order_id(decision_hash: str, leg: int = 1) -> str:
 
 
 class Outcome(StrEnum):
-    """What risk says to a decision."""
+    """The result of a risk check."""
 
     ALLOW = "allow"
     SHRINK = "shrink"
@@ -144,10 +143,10 @@ class Outcome(StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What one rule says to one decision.
+    """One rule's result for one decision.
 
-    `code` is stable and machine-readable (``max-notional``), `value` what was measured and `limit` what is allowed, in
-    the unit that the rule documents; `quantity` what is left, of a shrink.
+    `code` is stable and machine-readable (``max-notional``), `value` the measured value and `limit` the allowed one, in
+    the unit that the rule documents; `quantity` is the reduced quantity of a shrink.
     """
 
     rule: str
@@ -159,7 +158,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class Purpose(StrEnum):
-    """What an order is for: to open something; to only take off the book; to do so because everything is stopped."""
+    """What an order is for: to open a position, to reduce one, or to close one because trading is stopped."""
 
     ENTRY = "entry"
     EXIT = "exit"
@@ -167,7 +166,7 @@ class Purpose(StrEnum):
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An allowed decision, written down, to be sent: what a broker gets."""
+    """An allowed decision, recorded, to be sent: what a broker receives."""
 
     client_order_id: str
     decision_hash: str
@@ -187,7 +186,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the venue did, perhaps partly: `quantity` units of one order at one price.
+    """An execution, perhaps partial: `quantity` units of one order at one price.
 
     `fill_id` is the venue's and unique per order. `fee` is in quote currency, positive when it is paid. `slippage` is
     the fill's price minus the decision's, signed so that positive is against us; None where the decision had no price.
@@ -205,7 +204,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class OrderState(StrEnum):
-    """Where an order is in its life; the moves between them are the table in `order_state`."""
+    """Where an order is in its life; `order_state` has the table of transitions."""
 
     PENDING = "pending"
     SUBMITTED = "submitted"
@@ -237,9 +236,9 @@ class OrderEvent(StrEnum):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the venue says of an order.
+    """One event of an order, as the venue or the executor reports it.
 
-    `fill` is there exactly when `event` is FILL; `intent` may be when it is REPLACED, and holds the new terms.
+    `fill` is set exactly when `event` is FILL; `intent` may be set when it is REPLACED, and holds the new terms.
     """
 
     client_order_id: str
@@ -252,9 +251,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Order(msgspec.Struct, kw_only=True, gc=False):
-    """An intent and how far it has come; changed only by `order_state.apply_report`.
+    """An intent and its progress; changed only by `order_state.apply_report`.
 
-    `average_price` is weighted by quantity; `fill_ids` are those of the fills in it, oldest first.
+    `average_price` is weighted by quantity; `fill_ids` are the ids of its fills, oldest first.
     """
 
     intent: Intent
@@ -274,11 +273,11 @@ class Order(msgspec.Struct, kw_only=True, gc=False):
 
 
 class OrderStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a venue shows of one order, in full: as good at any time, and any number of times.
+    """One order in full, as a venue shows it; it may come at any time, and any number of times.
 
-    Its numbers are totals, so the newest status says all that those before it said; `order_state.reports_of` works out
-    what is new in it. `fill` is the latest one, where the venue tells of it by itself; otherwise prices come from the
-    averages. `order.intent` is what the venue knows of an order that is not ours, with ``""`` for the strategy.
+    Its numbers are totals, so the newest status includes all earlier ones; `order_state.reports_of` works out what is new
+    in it. `fill` is the latest fill, where the venue reports it; otherwise prices come from the averages. `order.intent`
+    of an order that is not ours has what the venue knows of it, with ``""`` for the strategy.
     """
 
     order: Order
@@ -286,7 +285,7 @@ class OrderStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """Signed units held, with their average price, and the profit of what was closed (fees not taken off)."""
+    """Signed units held, with their average price, and the realized profit (fees not subtracted)."""
 
     quantity: Decimal = ZERO
     average_price: Decimal = ZERO
@@ -297,8 +296,8 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 class Account(msgspec.Struct, frozen=True, gc=False):
     """The account at one moment, in its currency. `equity` is cash plus positions at their last price.
 
-    `number` is the venue's name of it; `day_start_equity` the equity at the beginning of its day, None where the venue
-    does not say.
+    `number` is the venue's account number; `day_start_equity` the equity at the beginning of its day, None where the
+    venue does not report it.
     """
 
     cash: Decimal
@@ -310,14 +309,14 @@ class Account(msgspec.Struct, frozen=True, gc=False):
 
 
 ControlState: TypeAlias = Literal["running", "pause_entries", "reduce_only", "halted"]
-"""What an operator's control lets leave, from everything to nothing.
+"""The operator's control, from everything allowed to nothing.
 
-`pause_entries` and `reduce_only` let exits pass; `reduce_only` also takes back entries that work.
+`pause_entries` and `reduce_only` let exits pass; `reduce_only` also cancels open entries.
 """
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
-    """A strategy's own limits, as its catalog entry states them; None where it states none."""
+    """A strategy's own limits, as its catalog entry has them; None where it has none."""
 
     max_notional_per_trade: Decimal | None = None
     max_position_pct_equity: Decimal | None = None

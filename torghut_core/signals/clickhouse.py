@@ -3,10 +3,10 @@
 Both are reached through clickhouse-connect, so there is one store class, one SQL and one way to insert. Rows are
 inserted as Arrow in large blocks by a thread (`writer`); each block carries a deduplication token made of its content,
 and of the mark that it follows, so that sending it again after a lost connection, or after a crash, adds nothing. The
-content is in the token of a marked block too: should the same offsets ever give other rows, they must not be taken for
-those that are stored. What does get in twice (a tape replayed again, a
-back-fill) ClickHouse replaces when it merges, some time later: every reader here takes the latest of equal keys itself,
-by ``LIMIT 1 BY``, which unlike FINAL also works on a view or on a table of another engine, and measured faster.
+content is in the token of a marked block too: should the same offsets ever give other rows, they must not be mistaken for
+those that are stored. Rows that are stored twice (a tape replayed again, a back-fill) ClickHouse replaces when it merges,
+some time later: every reader here takes the latest of equal keys itself, by ``LIMIT 1 BY``, which unlike FINAL also works
+on a view or on a table of another engine, and measured faster.
 
 The embedded engine is one per process, and one process owns its directory. It is opened in the calling thread: its
 import changes the working directory for a moment.
@@ -69,10 +69,10 @@ _INSERT_SETTINGS = {
 }
 _CONNECT_S = 5
 _ANSWER_S = 30
-"""How long a server may take to let us in, and to say anything while it is asked something, seconds."""
+"""How long a server may take to accept a connection, and to send the next bytes of an answer, seconds."""
 
-_UNTOLD_WAITS = 3
-"""Attempts that a store which has too much to do is given, before the caller is told."""
+_SILENT_WAITS = 3
+"""So many failed attempts in a row at an overloaded store are retried before the caller gets the error."""
 
 
 class ClickHouseSignalStore(SignalDatabase):
@@ -87,16 +87,16 @@ class ClickHouseSignalStore(SignalDatabase):
         table is only read), or ``auto`` to look.
     ttl_days : days that each table keeps its rows, None for ever.
     cluster : name of the ClickHouse cluster that replicates the tables, "" for none.
-    apply_ttl : whether tables that are there get these `ttl_days` too; None: where that deletes no row.
-    directory : where the files of an embedded store are; None of a server, which is asked for the room it has.
+    apply_ttl : whether existing tables get these `ttl_days` too; None: where that deletes no row.
+    directory : where the files of an embedded store are; None of a server, which reports its own free space.
     block_age_s : how long a row may wait for others to be stored with, seconds; not after a mark.
-    waits : whether `write` waits for a store that is slow, and raises what went wrong; see `BlockWriter`.
+    waits : whether `write` waits for a slow store and raises its errors; see `BlockWriter`.
     learned_at : see `open_signal_store`.
 
     Raises
     ------
     SettingsError : a signal table of another shape than `signal_schema` says.
-    StateError : the tables cannot be looked at or made.
+    StateError : the tables cannot be read or created.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class ClickHouseSignalStore(SignalDatabase):
 
         Raises
         ------
-        StateError : an earlier block could not be stored. It and these rows are kept and tried again. Where `waits` is
+        StateError : an earlier block could not be stored. It and these rows are kept and retried. Where `waits` is
             false: so many rows were kept that no more can be.
         """
         rows = derived_rows(batch, self._learned_at)
@@ -150,7 +150,7 @@ class ClickHouseSignalStore(SignalDatabase):
 
         Raises
         ------
-        StateError : disk full, server gone; what was stored is readable, what was not is kept and tried again.
+        StateError : disk full, server gone; what was stored is readable, what was not is kept and retried.
         """
         self._writer.flush()
 
@@ -232,7 +232,7 @@ class ClickHouseSignalStore(SignalDatabase):
         counts = {}
         for table, name in self._tables.items():
             sql = f"SELECT count() FROM (SELECT 1 FROM {name} LIMIT 1 BY {', '.join(KEY)})"  # noqa: S608 - a checked name
-            with self._telling(f"cannot count {name}"):
+            with self._explained(f"cannot count {name}"):
                 counts[table] = int(str(self._client.command(sql)))
         return counts
 
@@ -246,7 +246,7 @@ class ClickHouseSignalStore(SignalDatabase):
 
     def _largest(self, name: str, column: str) -> int | None:
         sql = f"SELECT toUnixTimestamp64Nano(maxOrNull({column})) FROM {name}"  # noqa: S608 - a checked name
-        with self._telling(f"cannot read {name}"):
+        with self._explained(f"cannot read {name}"):
             largest = self._client.query(sql).result_rows[0][0]
         return None if largest is None else int(largest)
 
@@ -288,7 +288,7 @@ class ClickHouseSignalStore(SignalDatabase):
             f"SELECT {', '.join(schema.names)} FROM ({rows}) AS signal LEFT JOIN ({bars}) AS bar USING ({same})"  # noqa: S608 - as above
             f" ORDER BY {key} SETTINGS join_use_nulls = 1"
         )
-        with self._telling(f"cannot read {self._tables['signals']}"):
+        with self._explained(f"cannot read {self._tables['signals']}"):
             return self._client.query_arrow(sql, parameters=values).cast(schema)
 
     def free_bytes(self) -> int | None:
@@ -300,7 +300,7 @@ class ClickHouseSignalStore(SignalDatabase):
             f" (SELECT storage_policy FROM system.tables WHERE (database, name) IN ({names}))) AS policy USING (name)"
             " GROUP BY policy_name)"
         )
-        with self._telling("cannot see what room there is"):
+        with self._explained("cannot read its free space"):
             if self._directory is not None:
                 return shutil.disk_usage(self._directory).free
             room = self._client.query(sql).result_rows[0][0]
@@ -309,7 +309,7 @@ class ClickHouseSignalStore(SignalDatabase):
     def kept_days(self, table: str) -> int | None:
         """See `SignalDatabase.kept_days`."""
         name = self._tables[table]
-        with self._telling(f"cannot describe {name}"):
+        with self._explained(f"cannot describe {name}"):
             return kept_days(str(self._client.command(f"SHOW CREATE TABLE {name}")))
 
     def _pages(self, table: str) -> Iterator[pa.Table]:
@@ -356,7 +356,7 @@ class ClickHouseSignalStore(SignalDatabase):
             order_by = f"ORDER BY symbol, event_ts DESC LIMIT {limit} BY symbol"
             sql = f"SELECT {', '.join(columns)} FROM ({sql}) {order_by}"  # noqa: S608 - as above
         schema = pa.schema([arrow_schema(table).field(column) for column in columns])
-        with self._telling(f"cannot read {name}"):
+        with self._explained(f"cannot read {name}"):
             return self._client.query_arrow(sql, parameters=parameters).cast(schema)
 
     def _insert(self, table: str, rows: list[Rows], mark: str) -> None:
@@ -364,12 +364,12 @@ class ClickHouseSignalStore(SignalDatabase):
         name = self._tables[table]
         block = arrow_table(table, rows)
         token = f"{mark}/{digest(block)}" if mark else digest(block)
-        with self._telling(f"cannot write {name}"):
+        with self._explained(f"cannot write {name}"):
             self._client.insert_arrow(name, block, settings={**_INSERT_SETTINGS, "insert_deduplication_token": token})
 
     def _ensure_table(self, table: str, name: str, days: int | None, cluster: str, apply_ttl: bool | None) -> None:
-        """Make the table where it is missing; where it is there, see to its TTL."""
-        with self._telling(f"cannot make {name}, or set its TTL"):
+        """Create the table where it is missing; otherwise set its TTL."""
+        with self._explained(f"cannot create {name}, or set its TTL"):
             if not self._client.command(f"EXISTS TABLE {name}"):
                 self._client.command(database_ddl(name, cluster))
                 self._client.command(table_ddl(table, name, days, cluster))
@@ -384,7 +384,7 @@ class ClickHouseSignalStore(SignalDatabase):
                 return
         logs.warning(
             f"{name} has rows older than {ttl_setting(table)}={days}: they are kept, and its TTL stays as it is "
-            "(TA_CLICKHOUSE_APPLY_TTL=true deletes them; false keeps them without this word)"
+            "(TA_CLICKHOUSE_APPLY_TTL=true deletes them; false keeps them without this warning)"
         )
 
     def _has_rows_before(self, name: str, days: int) -> bool:
@@ -394,14 +394,16 @@ class ClickHouseSignalStore(SignalDatabase):
 
     def _signal_shape(self, signal_schema: str) -> str:
         name = self._tables["signals"]
-        with self._telling(f"cannot describe {name}"):
+        with self._explained(f"cannot describe {name}"):
             columns = set(self._client.query_arrow(f"DESCRIBE TABLE {name}")["name"].to_pylist())
         shape = signal_schema
         if shape == "auto":
             shape = "envelope" if "payload" in columns and "macd" not in columns else "flat"
         needed = {"flat": "macd", "envelope": "payload"}
         if shape not in needed:
-            raise SettingsError(f"TRADING_SIGNAL_SCHEMA={signal_schema!r} is no shape (use auto, envelope or flat)")
+            raise SettingsError(
+                f"TRADING_SIGNAL_SCHEMA={signal_schema!r} is not a table shape (use auto, envelope or flat)"
+            )
         if needed[shape] not in columns:
             raise SettingsError(
                 f"TRADING_SIGNAL_SCHEMA={signal_schema}, but {name} has no column {needed[shape]} "
@@ -410,14 +412,14 @@ class ClickHouseSignalStore(SignalDatabase):
         return shape
 
     @contextmanager
-    def _telling(self, failed: str) -> Iterator[None]:
-        """Turn what the client raises into a `StateError` with the place and the fix."""
+    def _explained(self, failed: str) -> Iterator[None]:
+        """Turn the client's errors into `StoreError`s, with the place and the fix."""
         try:
             yield
         except (ClickHouseError, OSError) as error:
-            told = _told(f"{self._place}: {failed}", error)
-            self._errors[told.error_class] += 1
-            raise told from error
+            explained = _store_error(f"{self._place}: {failed}", error)
+            self._errors[explained.error_class] += 1
+            raise explained from error
 
 
 def _first_row(table: pa.Table) -> dict[str, Any] | None:
@@ -430,11 +432,11 @@ def _first_row(table: pa.Table) -> dict[str, Any] | None:
 
 
 def _retry(error: Exception, failures: int) -> tuple[float, bool]:
-    """When a block is tried again, seconds, and whether the caller hears of it: see `BlockWriter`."""
+    """Seconds until a block is retried, and whether the caller gets the error: see `BlockWriter`."""
     remedy = error.remedy if isinstance(error, StoreError) else None
     if remedy is Remedy.RETRY and failures <= len(_RETRY_DELAYS_S):
         return _RETRY_DELAYS_S[failures - 1] * random.uniform(0.5, 1.5), False
-    return back_off(error, failures), remedy is not Remedy.WAIT or failures > _UNTOLD_WAITS
+    return back_off(error, failures), remedy is not Remedy.WAIT or failures > _SILENT_WAITS
 
 
 def server_client(url: str, username: str = "default", password: str = "") -> tuple[Client, str]:
@@ -447,21 +449,23 @@ def server_client(url: str, username: str = "default", password: str = "") -> tu
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SettingsError("TA_CLICKHOUSE_URL is no URL of ClickHouse's HTTP interface (like http://host:8123)")
+        raise SettingsError(
+            "TA_CLICKHOUSE_URL is not a URL of ClickHouse's HTTP interface (use one like http://host:8123)"
+        )
     place = f"ClickHouse at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     try:
         client = clickhouse_connect.get_client(
             dsn=url,
             interface=parts.scheme,
-            username=None if parts.username else username,  # what the URL says itself is right
+            username=None if parts.username else username,  # the URL's own user comes first
             password="" if parts.password else password,
             client_name="torghut",
             connect_timeout=_CONNECT_S,
             send_receive_timeout=_ANSWER_S,
-            autogenerate_session_id=False,  # a session forbids reader and writer thread to ask at the same time
+            autogenerate_session_id=False,  # a session does not let reader and writer thread query at the same time
         )
     except ClickHouseError as error:
-        raise _told(place, error) from error
+        raise _store_error(place, error) from error
     return client, place
 
 
@@ -488,17 +492,17 @@ def embedded_client(directory: Path) -> tuple[Client, str]:
         if "already initialized with path" in str(error):
             raise StateError(f"{place}: this process has another signal store open (close that one first)") from error
         raise StateError(
-            f"{place}: in use by another process, or not to be written (end that process, or use another --state)"
+            f"{place}: in use by another process, or not writable (end that process, or use another --state)"
         ) from error
 
 
-def _told(failed: str, error: Exception) -> StoreError:
-    """What went wrong, without version and stack, and what to do about it where that is known."""
+def _store_error(failed: str, error: Exception) -> StoreError:
+    """The error without version and stack, with its class and its fix."""
     text = str(error).partition("\n")[0].rpartition("DB::Exception: ")[2].partition(" (version ")[0].rstrip(" .")
     root: BaseException = error
     while (cause := root.__cause__ or root.__context__) is not None:
         root = cause
-    if isinstance(root, OSError) and root.strerror:  # a client's story of its retries has it at the end
+    if isinstance(root, OSError) and root.strerror:  # the client's text about its retries ends with it
         text = root.strerror
     error_class, remedy, hint = classify(error)
     return StoreError(f"{failed}: {text} ({hint})", error_class, remedy)

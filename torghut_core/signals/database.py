@@ -1,4 +1,4 @@
-"""What every signal store promises besides being written to: readers, and what `Guardrails` asks of it."""
+"""What every signal store promises besides being written to: readers, and what `Guardrails` needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BAR_FIELDS = (*KEY, *BAR_VALUES.values(), "count")
 
 
 LONGEST_STEP = DAY
-"""No bar is longer than a day, ns: a row that was known at a time began no earlier than that before."""
+"""No bar is longer than a day, ns: a row that is known at a time began at most so long before."""
 
 SINCE_KEY = ("window_end", "symbol", "window_size", "seq")
 """The order of `SignalReader.signals_since`: that in which rows could be known at the earliest."""
@@ -40,7 +40,7 @@ def since_schema() -> pa.Schema:
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which rows are asked for; None leaves a bound open.
+    """Which rows are wanted; None leaves a bound open.
 
     Times are nanoseconds since the epoch, `since` included and `until` not; `limit` keeps the newest rows.
     """
@@ -77,19 +77,19 @@ class SignalDatabase(SignalStore, SignalReader):
 
     @abstractmethod
     def free_bytes(self) -> int | None:
-        """Room on the fullest of the disks that it writes to; None where it writes to none, or nobody knows to which."""
+        """Free bytes on the fullest of the disks that it writes to; None where it writes to none, or that is not known."""
 
     def kept_days(self, table: str) -> int | None:
-        """Days after their `event_ts` for which ``microbars`` or ``signals`` are kept; None for ever, as far as is known."""
+        """Days after their `event_ts` for which rows of ``microbars`` or ``signals`` are kept; None: for ever, or not known."""
         del table
         return None
 
     def pause(self, reason: StoreError) -> None:
-        """Write nothing until `resume`: rows are taken as far as there is room in memory, then `reason` is raised."""
+        """Write nothing until `resume`: rows are kept while there is room in memory, after that `reason` is raised."""
         del reason
 
     def resume(self) -> None:
-        """Write again, what waits first."""
+        """Write again, waiting rows first."""
 
     @property
     def trouble(self) -> StoreError | None:
@@ -98,7 +98,7 @@ class SignalDatabase(SignalStore, SignalReader):
 
     @property
     def errors(self) -> dict[str, int]:
-        """How often it could not do what it was asked, by `StoreError.error_class`."""
+        """How often it failed, by `StoreError.error_class`."""
         return {}
 
     def bars(
@@ -109,7 +109,7 @@ class SignalDatabase(SignalStore, SignalReader):
         until: int | None = None,
         limit: int | None = None,
     ) -> pa.Table:
-        """Derived bars, columns `BAR_FIELDS`; which ones, `Selection` says."""
+        """Derived bars, columns `BAR_FIELDS`; the arguments are those of `Selection`."""
         columns = (*KEY, *BAR_VALUES, "count")
         selection = Selection(symbol, window_size, since, until, limit)
         return self.select("microbars", columns, selection).rename_columns(BAR_FIELDS)

@@ -1,4 +1,4 @@
-"""Why the signal store did not do something, in one of few classes, and what comes next."""
+"""Why the signal store failed, in one of few classes, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torghut_core.errors import StateError
 
 
 class Remedy(Enum):
-    """What is to be done about a failure."""
+    """What to do about a failure."""
 
-    RETRY = "try again soon"
+    RETRY = "retry soon"
     """It passes by itself, and soon: a connection that broke, a time-out."""
 
-    WAIT = "try again later"
-    """The store has too much to do: every further attempt makes it worse."""
+    WAIT = "retry later"
+    """The store is overloaded: every further attempt makes it worse."""
 
     PAUSE = "wait for room"
-    """It cannot write until somebody makes room or lifts a lock; see `Guardrails`."""
+    """It cannot write until there is free space or a lock is lifted; see `Guardrails`."""
 
     STOP = "fix it"
-    """It will say the same every time: a wrong password, a table that is not there."""
+    """It fails the same way every time: a wrong password, a missing table."""
 
 
 class StoreError(StateError):
-    """The signal store did not do what it was asked.
+    """The signal store failed.
 
-    `error_class` is stable and one of few, for metrics and gates; `remedy` says what is to be done.
+    `error_class` is stable and one of few, for metrics and checks; `remedy` says what to do.
     """
 
     def __init__(self, message: str, error_class: str, remedy: Remedy) -> None:
@@ -39,15 +39,15 @@ class StoreError(StateError):
 
 _USER = "set TA_CLICKHOUSE_USERNAME and TA_CLICKHOUSE_PASSWORD"
 _ROOM = "free disk space; what is not stored yet is kept and sent again"
-_UNLOCK = "see why the server or the table only reads; what is not stored yet is kept and sent again"
-_MERGES = "send larger blocks, or see why merges are slow; what is not stored yet is kept and sent again"
-_LOAD = "the server has too much to do: what is not stored yet is kept and sent again"
+_UNLOCK = "find out why the server or the table is read-only; what is not stored yet is kept and sent again"
+_MERGES = "send larger blocks, or find out why merges are slow; what is not stored yet is kept and sent again"
+_LOAD = "the server is overloaded: what is not stored yet is kept and sent again"
 _SERVER = "check that the server is up and TA_CLICKHOUSE_URL is right"
 _KEEPER = "check the server's Keeper, and its other replicas"
 
 _CODES: dict[int, tuple[str, Remedy, str]] = {
-    60: ("unknown-table", Remedy.STOP, "set TRADING_SIGNAL_TABLE and TRADING_PRICE_TABLE to tables that are there"),
-    81: ("unknown-table", Remedy.STOP, "create the database, or take it out of TA_CLICKHOUSE_URL"),
+    60: ("unknown-table", Remedy.STOP, "set TRADING_SIGNAL_TABLE and TRADING_PRICE_TABLE to tables that exist"),
+    81: ("unknown-table", Remedy.STOP, "create the database, or remove it from TA_CLICKHOUSE_URL"),
     159: ("timeout", Remedy.RETRY, _LOAD),
     160: ("timeout", Remedy.RETRY, _LOAD),
     164: ("read-only", Remedy.PAUSE, _UNLOCK),
@@ -71,13 +71,13 @@ _CODES: dict[int, tuple[str, Remedy, str]] = {
     516: ("auth", Remedy.STOP, _USER),
     999: ("connection", Remedy.RETRY, _KEEPER),
 }
-"""Class, remedy and fix of ClickHouse's numbers; of the rest, `classify` says."""
+"""Class, remedy and fix by ClickHouse's error code; for others see `classify`."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def classify(error: Exception) -> tuple[str, Remedy, str]:
-    """Class, remedy and fix of what a ClickHouse client raised.
+    """Class, remedy and fix of an error that a ClickHouse client raised.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def classify(error: Exception) -> tuple[str, Remedy, str]:
         DatabaseError,
         Error,
         OperationalError,
-    )  # 0.2 s, paid by who opened the store
+    )  # takes 0.2 s to import, which opening the store has done already
 
     code = error.code if isinstance(error, Error) else None
     if code in _CODES:
@@ -106,15 +106,16 @@ def classify(error: Exception) -> tuple[str, Remedy, str]:
 
 
 LONGEST_WAIT_S = 30.0
-"""No attempt is put off for longer than this, and a half."""
+"""Longest pause before an attempt, seconds, before half of it is added at random."""
 
 _FIRST_WAIT_S = {Remedy.RETRY: 0.2, Remedy.WAIT: 2.0, Remedy.PAUSE: 1.0, Remedy.STOP: 1.0}
 
 
 def back_off(error: Exception, failures: int) -> float:
-    """Seconds to wait after so many failures in a row, before the next attempt; at random, so that many do not come at once.
+    """Seconds to wait after so many failures in a row, before the next attempt; random, so that many do not come at once.
 
-    Doubled from failure to failure, up to `LONGEST_WAIT_S`, times 0.5 to 1.5. What is no `StoreError` is not put off.
+    Doubled from failure to failure, up to `LONGEST_WAIT_S`, times 0.5 to 1.5. Any other error than a `StoreError` is
+    retried at once.
     """
     if not isinstance(error, StoreError):
         return 0.0

@@ -1,13 +1,12 @@
-"""Looks after the signal store: room on its disks, and how old its newest rows are.
+"""Watches the signal store: free space on its disks, and the age of its newest rows.
 
 Below `min_free_bytes` writing is paused, before the disk is full and every insert fails; above `resume_free_bytes` it
-goes on. The distance between the two keeps it from going to and fro while old rows are dropped.
+resumes. The distance between the two keeps it from switching back and forth while old rows are dropped.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,7 +16,7 @@ from torghut_core.signals.failures import Remedy, StoreError
 from torghut_core.signals.schema import TABLES
 from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Metric, MetricSpec
-from torghut_core.timestamps import SECOND
+from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from torghut_core.signals.database import SignalDatabase
@@ -26,16 +25,16 @@ _MARGIN = 1.25
 
 
 class Guardrails:
-    """Pauses a signal store's writing while a disk has too little room, and says why rows are not what they should be.
+    """Pauses a signal store's writing while a disk is nearly full, and reports stale rows and a store that fails.
 
     Parameters
     ----------
-    store : what is looked after; `pause` and `resume` of it are called.
-    min_free_bytes : below so much room writing is paused.
-    resume_free_bytes : from so much on it goes on; a quarter more than the minimum where None.
-    max_age_s : how old the newest row of each table may be, seconds; None where that is not judged.
+    store : whose `pause` and `resume` are called.
+    min_free_bytes : writing is paused below so much free space.
+    resume_free_bytes : writing resumes from so much on; a quarter more than the minimum where None.
+    max_age_s : how old the newest row of each table may be, seconds; None: any age.
     every_s : `check` asks the store no more often than this, seconds.
-    wall : the time of day, ns; `clock` : what `every_s` is counted by, seconds.
+    clock : for the age of rows and the time between two checks.
     """
 
     metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
@@ -58,20 +57,18 @@ class Guardrails:
         resume_free_bytes: int | None = None,
         max_age_s: float | None = None,
         every_s: float = 5.0,
-        wall: Callable[[], int] = time.time_ns,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._store = store
         self._min_free = min_free_bytes
         self._resume_free = max(min_free_bytes, resume_free_bytes or int(min_free_bytes * _MARGIN))
         self._max_age_s = max_age_s
         self._every_s = every_s
-        self._wall = wall
         self._clock = clock
         self._checking = Lock()
-        self._next = clock()
+        self._next = clock.monotonic()
         self._free: int | None = None
-        self._is_told = False
+        self._is_logged = False
         self._newest: dict[str, int | None] = {}
         self._paused: StoreError | None = None
         self._failed: Closed | None = None
@@ -79,29 +76,29 @@ class Guardrails:
     def check(self) -> None:
         """Ask the store, and pause or resume it; may wait, so call it in a thread. Does nothing before it is due.
 
-        A store that does not answer is told by `gates`; what was known of it stands.
+        If the store does not answer, `gates` says so, and what was known of it stays as it was.
         """
         with self._checking:
-            if self._clock() < self._next:
+            if self._clock.monotonic() < self._next:
                 return
             try:
                 self._free = self._store.free_bytes()
-                self._judge()
+                self._pause_or_resume()
                 self._newest = {table: self._store.newest_event_ts(table) for table in TABLES}
             except StateError as error:
                 error_class = error.error_class if isinstance(error, StoreError) else "other"
                 self._failed = Closed(str(error), error_class)
             else:
                 self._failed = None
-            self._next = self._clock() + self._every_s
+            self._next = self._clock.monotonic() + self._every_s
 
     @property
     def may_write(self) -> bool:
-        """Whether there is room to write."""
+        """Whether there is enough free space to write."""
         return self._paused is None
 
     def gates(self) -> Mapping[str, Closed | None]:
-        """``store``: rows can be stored and read; ``freshness``: there are new ones, where that is judged."""
+        """``store``: rows can be stored and read; ``freshness``: there are new ones, if `max_age_s` is set."""
         trouble = self._paused or self._store.trouble
         store = self._failed if trouble is None else Closed(str(trouble), trouble.error_class)
         if self._max_age_s is None:
@@ -121,21 +118,22 @@ class Guardrails:
                 numbers[f"clickhouse_guardrails_ta_{table}_max_event_ts_seconds"] = newest / SECOND
         return numbers
 
-    def _judge(self) -> None:
+    def _pause_or_resume(self) -> None:
         free = self._free
         if free is None:
-            if not self._is_told:
+            if not self._is_logged:
                 logs.warning(
-                    "what room the signal store has is not known: writing is not paused for want of it (its tables are of "
-                    "an engine that does not say on which disks they are, such as Distributed; watch those yourself)"
+                    "the free space of the signal store is not known, so writing is not paused when a disk fills up (its "
+                    "tables have an engine that does not say on which disks they are, such as Distributed: watch those "
+                    "disks yourself)"
                 )
-            self._is_told = True
+            self._is_logged = True
             return
         if self._paused is None and free < self._min_free:
             self._paused = StoreError(
                 f"writing to the signal store is paused: {free:,} bytes are free, less than {self._min_free:,} "
                 f"(free disk space, or shorten TA_SIGNALS_TTL_DAYS or TA_MICROBARS_TTL_DAYS with "
-                f"TA_CLICKHOUSE_APPLY_TTL=true; it goes on by itself at {self._resume_free:,})",
+                f"TA_CLICKHOUSE_APPLY_TTL=true; it resumes by itself at {self._resume_free:,} bytes)",
                 "disk-full",
                 Remedy.PAUSE,
             )
@@ -148,12 +146,12 @@ class Guardrails:
         for table in TABLES:
             newest = self._newest.get(table)
             if newest is None:
-                return Closed(f"ta_{table} has no rows yet (see whether the TA pipeline runs)", "no-rows")
-            age_s = (self._wall() - newest) / SECOND
+                return Closed(f"ta_{table} has no rows yet (check that the TA pipeline runs)", "no-rows")
+            age_s = (self._clock.wall() - newest) / SECOND
             if age_s > max_age_s:
                 return Closed(
                     f"the newest row of ta_{table} is {age_s:,.0f} s old, more than {max_age_s:g} s "
-                    "(see whether the TA pipeline runs, and its source brings anything)",
+                    "(check that the TA pipeline runs and its source receives data)",
                     "stale",
                 )
         return None

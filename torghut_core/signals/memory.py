@@ -97,7 +97,7 @@ class MemorySignalStore(SignalDatabase):
         return pc.max(times.cast(pa.int64())).as_py() if len(times) else None
 
     def free_bytes(self) -> int | None:
-        """None: memory is no disk."""
+        """None: it writes to no disk."""
         return None
 
     def signals_since(

@@ -37,16 +37,16 @@ def open_signal_store(
     signal_schema : shape of the signal table, ``auto``, ``envelope`` or ``flat``.
     microbars_ttl_days, signals_ttl_days : days that rows are kept, None for ever: replays, whose tapes are old.
     cluster : name of the ClickHouse cluster that replicates the server's tables, "" for none.
-    apply_ttl : whether tables that are there get these days too, which may delete rows; None: where it deletes none.
+    apply_ttl : whether existing tables get these days too, which may delete rows; None: where it deletes none.
     block_age_s : how long a row may wait for others to be stored with, seconds.
-    waits : whether `write` waits for a store that is slow, and raises what went wrong. Otherwise rows are kept in memory
-        meanwhile, `SignalDatabase.trouble` says why, and `write` raises only when there is no more room for them.
-    learned_at : the time, ns, that `ingest_ts` of no row is before: rows of a back-fill have to replace what is there. None:
+    waits : whether `write` waits for a slow store and raises its errors. Otherwise rows are kept in memory meanwhile,
+        `SignalDatabase.trouble` says why, and `write` raises only when there is no more room for them.
+    learned_at : the earliest `ingest_ts` of any row, ns: rows of a back-fill have to replace those that are stored. None:
         it is the loop's time, so that deriving the same again gives the same rows.
 
     Raises
     ------
-    SettingsError : a setting that cannot be right, or neither a server nor chdb.
+    SettingsError : a wrong setting, or neither a server nor chdb.
     StateError : the directory is in use or cannot be written; the server does not answer or refuses the user.
     """
     tables = {

@@ -31,7 +31,7 @@ VERSION = 1
 """Version of the row format, as the envelope has it."""
 
 _OBJECTS = 600
-"""Bytes of the objects that a `Rows` is made of, measured: all that a few rows take."""
+"""Bytes of the objects that a `Rows` is made of, measured: nearly all that a few rows take."""
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ class Rows(msgspec.Struct, frozen=True):
 
     @property
     def memory(self) -> int:
-        """What it takes in memory, bytes, about: rows that come one at a time take most of it for the objects."""
+        """About how many bytes it takes in memory; of rows that come one at a time, most is for the objects."""
         return self.values.ints.nbytes + self.values.floats.nbytes + self.ingest_ts.nbytes + _OBJECTS
 
     def split(self, count: int) -> tuple[Rows, Rows]:
@@ -63,7 +63,8 @@ class Rows(msgspec.Struct, frozen=True):
 def derived_rows(batch: Batch, learned_at: int | None = None) -> dict[str, Rows]:
     """The rows of a batch for each table that gets any; copied where they are a part of a larger block.
 
-    `learned_at` is the time, ns, before which none of them was known here, whatever the loop's time was; None: as that says.
+    `learned_at` is the earliest time, ns, at which any of them was known here, whatever the loop's time was; None: the
+    loop's time is the time.
     """
     known = batch.now if learned_at is None else np.maximum(batch.now, learned_at)
     tables: dict[str, Bars | Signals] = {"microbars": batch.microbars, "signals": batch.signals}
@@ -87,7 +88,7 @@ def arrow_table(table: str, rows: list[Rows]) -> pa.Table:
 
 
 def digest(block: pa.Table) -> str:
-    """A token that the same rows always have, in however many chunks they are, hexadecimal."""
+    """A hexadecimal token that the same rows always have, in however many chunks they are."""
     block = block.combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, block.schema) as stream:

@@ -37,7 +37,7 @@ HEAD = (
 """The columns that both tables begin with."""
 
 BAR_VALUES = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume", "vwap": "vwap"}
-"""Value columns of ``ta_microbars``, and the word that the kernel has for each."""
+"""Value columns of ``ta_microbars``, and the kernel's word for each."""
 
 PAYLOAD_PATHS: dict[str, tuple[str, ...]] = {
     "macd": ("macd", "macd"),
@@ -69,10 +69,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "microbars": (*HEAD, *_values(tuple(BAR_VALUES)), Column("count", "Int64", pa.int64())),
     "signals": (*HEAD, *_values(SIGNAL_COLUMNS)),
 }
-"""The tables by the name that commands and exports use; settings say what ClickHouse calls them."""
+"""The tables by the name that commands and exports use; their names in ClickHouse are settings."""
 
 KEY = ("symbol", "event_ts", "window_size", "seq")
-"""What makes a row the same row: computing it again replaces it. The order of an export, too."""
+"""A row with the same key replaces the one before. Also the order of an export."""
 
 TIME_ORDER = ("event_ts", "symbol", "window_size", "seq")
 """The order in which readers give rows."""
@@ -160,7 +160,7 @@ def ttl_setting(table: str) -> str:
 
 
 def kept_days(made: str) -> int | None:
-    """Days that a table, of which ClickHouse prints `made`, keeps its rows; None for ever, or by a rule that is not ours.
+    """Days that a table keeps its rows, by the statement that ClickHouse prints for it; None for ever, or by another rule.
 
     Examples
     --------
@@ -172,7 +172,10 @@ def kept_days(made: str) -> int | None:
 
 
 def ttl_change(name: str, made: str, ttl_days: int | None, cluster: str = "") -> str:
-    """SQL that gives the table `name`, of which ClickHouse prints `made`, its days; "" where it has them, or can have none."""
+    """SQL that changes the TTL of the table `name`; "" where it has that TTL, or can have none.
+
+    `made` is the statement that ClickHouse prints for the table.
+    """
     has_ttl = "TTL " in made
     if "MergeTree" not in made or (ttl_days is None and not has_ttl):
         return ""

@@ -1,23 +1,23 @@
-"""Blocks of rows, inserted behind the loop's back by one thread, in order."""
+"""Blocks of rows, inserted in order by a thread of their own, so that the loop does not wait."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable
 from threading import Condition, Thread
 
 from torghut_core.signals.failures import Remedy, StoreError
 from torghut_core.signals.rows import Rows
+from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 MOST_BYTES = 200_000_000
-"""What the rows may take in memory that a writer keeps which does not wait; some 600,000 bars with their signals."""
+"""Memory that a writer which does not wait may use for rows, bytes: some 600,000 bars with their signals."""
 
 PATIENCE_S = 5.0
-"""How long `put` and `flush` wait for an attempt that is put off; for a later one they raise what is known, seconds."""
+"""`put` and `flush` wait for the next attempt if it is due within so many seconds; otherwise they raise the last error."""
 
 _BEHIND = StoreError(
-    "the signal store takes rows more slowly than they come (see why it is slow; what is not stored yet is kept)",
+    "the signal store takes rows more slowly than they come (find out why it is slow; rows that are not stored yet are kept)",
     "behind",
     Remedy.WAIT,
 )
@@ -31,25 +31,26 @@ def _at_once(error: Exception, failures: int) -> tuple[float, bool]:
 class BlockWriter:
     """Collects rows and hands them to `insert` in blocks, in a thread, so that the caller need not wait.
 
-    Nothing is lost silently: a block that `insert` raised on stays first in the queue; what was raised, the next
-    hand-over of a block or `flush` raises here; and the one after that tries the block again, but not before `retry`
-    says: however often the writer is called, attempts are as far apart as that.
+    Nothing is lost silently: a block that `insert` raised on stays first in the queue. The next call that hands over a
+    block, or `flush`, raises the error here; the call after that retries the block, but not before `retry` allows it:
+    however often the writer is called, attempts are as far apart as that.
 
-    One that does not wait is for a caller who has more to do than to write. Its `put` neither waits nor raises while the
-    store is slow or refuses: `trouble` tells that, blocks are tried again without being asked for, and only when more
-    than `most_bytes` are kept `put` raises.
+    A writer that does not wait is for a caller that has more to do than to write. Its `put` neither waits nor raises while
+    the store is slow or refuses rows: `trouble` says so, blocks are retried without being asked for, and `put` raises only
+    when more than `most_bytes` are kept.
 
     Parameters
     ----------
     insert : stores the rows of one table, with the block's token (see `mark`, "" without one); called with the same
         block again after it raised.
     block_rows : rows of one table that make a block.
-    block_age_s : a block is made of fewer when the oldest of them has waited so long, seconds; not after a mark.
+    block_age_s : a block is smaller when the oldest of its rows has waited so long, seconds; not after a mark.
     waiting_blocks : blocks that may wait; when there are more, `put` waits, or `trouble` says that the store is behind.
     waits : whether `put` and `mark` wait, and raise what an insert raised.
-    most_bytes : where they do not: what the rows that are kept may take in memory.
-    retry : what was raised, and how often in a row -> the seconds until the next attempt, and whether the caller is told
-        meanwhile.
+    most_bytes : where they do not: memory that the kept rows may take.
+    retry : the error, and how many attempts in a row have failed -> the seconds until the next attempt, and whether the
+        caller gets the error meanwhile.
+    clock : for the age of blocks and the time of attempts.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class BlockWriter:
         waits: bool = True,
         most_bytes: int = MOST_BYTES,
         retry: Callable[[Exception, int], tuple[float, bool]] = _at_once,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self._now = clock.monotonic
         self._insert = insert
         self._block_rows = block_rows
         self._block_age_s = block_age_s
@@ -77,7 +80,7 @@ class BlockWriter:
         self._kept_rows = self._kept_bytes = 0
         self._blocks: deque[tuple[str, list[Rows], str]] = deque()
         self._failure: Exception | None = None
-        self._is_told = False
+        self._was_raised = False
         self._failures = 0
         self._last: Exception | None = None
         self._not_before = 0.0
@@ -89,70 +92,70 @@ class BlockWriter:
 
     @property
     def trouble(self) -> Exception | None:
-        """Why the rows that wait are not stored; None while nothing is wrong."""
+        """Why waiting rows are not stored; None while nothing is wrong."""
         with self._changed:
             return self._paused or self._last or (_BEHIND if self._is_behind and not self._waits else None)
 
     @property
     def kept(self) -> int:
-        """Rows that were taken and are not stored yet."""
+        """How many rows were taken and are not stored yet."""
         with self._changed:
             return self._kept_rows
 
     def put(self, rows: dict[str, Rows]) -> None:
-        """Take the rows of each table; raise what an earlier insert raised, with these rows taken all the same.
+        """Take the rows of each table; an error of an earlier insert is raised after that.
 
         A writer that does not wait raises a `StoreError` when it keeps too much.
         """
         with self._changed:
             queued = len(self._blocks)
             for table, part in rows.items():
-                self._take(table, part)
-            is_old = self._open and time.monotonic() - self._open_since >= self._block_age_s
-            if is_old and (self._waits or not self._is_behind):  # what is behind needs large blocks
-                self._cut()
+                self._add(table, part)
+            is_old = self._open and self._now() - self._open_since >= self._block_age_s
+            if is_old and (self._waits or not self._is_behind):  # a store that is behind needs large blocks
+                self._close_blocks()
             is_due = len(self._blocks) > queued
         if is_due:
-            self._pass_on()
+            self._hand_over()
 
     def mark(self, token: str) -> None:
-        """Begin a new block: the tokens of the blocks from here on begin so. Raises as `put` does.
+        """Begin a new block: the tokens of the blocks from here on begin with `token`. Raises as `put` does.
 
-        The same rows after the same mark make the same blocks, in whatever parts they are put, but for those that were
-        cut by their age: of these the table takes care.
+        The same rows after the same mark make the same blocks, in whatever parts they are put, except those that were
+        closed because of their age: the table removes the duplicates of these.
         """
         with self._changed:
-            self._cut()
+            self._close_blocks()
             self._mark = token
             self._parts.clear()
-        self._pass_on()
+        self._hand_over()
 
     def flush(self) -> None:
-        """Wait until everything taken is stored, or raise why it is not; from any thread."""
+        """Wait until everything taken is stored, or raise the reason why it cannot be; from any thread."""
         with self._changed:
-            self._cut()
-        self._hand_over(0)
+            self._close_blocks()
+        self._wait_for_room(0)
 
     def pause(self, reason: Exception) -> None:
-        """Attempt nothing until `resume`; what would wait for the store raises `reason`."""
+        """Attempt nothing until `resume`; calls that would wait for the store raise `reason`."""
         with self._changed:
             self._paused = reason
             self._changed.notify_all()
 
     def resume(self) -> None:
-        """Try again, now."""
+        """Retry now."""
         with self._changed:
             self._paused = None
             self._not_before = 0.0
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Flush and end the thread, which ends also where the flush raises."""
+        """Flush and end the thread, also if the flush raises."""
         try:
             with self._changed:
                 self._not_before = 0.0
                 if not self._waits:
-                    self._failure, self._is_told = None, False
+                    self._failure, self._was_raised = None, False
             self.flush()
         finally:
             with self._changed:
@@ -164,9 +167,9 @@ class BlockWriter:
     def _is_behind(self) -> bool:
         return len(self._blocks) > self._waiting_blocks
 
-    def _take(self, table: str, rows: Rows) -> None:
+    def _add(self, table: str, rows: Rows) -> None:
         if not self._open:
-            self._open_since = time.monotonic()
+            self._open_since = self._now()
         while len(rows):
             room = self._block_rows - self._open_rows[table]
             part, rows = rows.split(room)
@@ -175,22 +178,22 @@ class BlockWriter:
             self._kept_bytes += part.memory
             self._open_rows[table] += len(part)
             if self._open_rows[table] == self._block_rows:
-                self._cut_table(table)
+                self._close_block(table)
 
-    def _cut(self) -> None:
+    def _close_blocks(self) -> None:
         for table in list(self._open):
-            self._cut_table(table)
+            self._close_block(table)
 
-    def _cut_table(self, table: str) -> None:
+    def _close_block(self, table: str) -> None:
         token = f"{self._mark}/{self._parts[table]}" if self._mark else ""
         self._blocks.append((table, self._open.pop(table), token))
         self._parts[table] += 1
         del self._open_rows[table]
 
-    def _pass_on(self) -> None:
-        """Let the thread have what was cut, and wait for it where there is too much of it; or see that memory is not."""
+    def _hand_over(self) -> None:
+        """Wake the thread for the closed blocks; wait while too many are queued, or check how much memory they take."""
         if self._waits:
-            self._hand_over(self._waiting_blocks)
+            self._wait_for_room(self._waiting_blocks)
             return
         with self._changed:
             self._changed.notify_all()
@@ -202,36 +205,36 @@ class BlockWriter:
                     Remedy.STOP,
                 ) from why
 
-    def _hand_over(self, waiting_blocks: int) -> None:
-        """Wait until no more than so many blocks wait."""
+    def _wait_for_room(self, waiting_blocks: int) -> None:
+        """Wait until at most so many blocks are queued."""
         with self._changed:
-            if self._is_told:
-                self._failure, self._is_told = None, False
+            if self._was_raised:
+                self._failure, self._was_raised = None, False
             self._changed.notify_all()
-            self._changed.wait_for(lambda: len(self._blocks) <= waiting_blocks or self._why_not() is not None)
+            self._changed.wait_for(lambda: len(self._blocks) <= waiting_blocks or self._obstacle() is not None)
             if self._failure is not None:
-                self._is_told = True
+                self._was_raised = True
                 raise self._failure
-            if len(self._blocks) > waiting_blocks and (reason := self._why_not()) is not None:
+            if len(self._blocks) > waiting_blocks and (reason := self._obstacle()) is not None:
                 raise reason
 
-    def _why_not(self) -> Exception | None:
-        """Why no block will be stored soon."""
+    def _obstacle(self) -> Exception | None:
+        """Why no block will be stored soon; None if one will."""
         if self._failure is not None:
             return self._failure
-        is_put_off = self._not_before - time.monotonic() > PATIENCE_S
-        return self._paused or (self._last if is_put_off else None)
+        is_far_off = self._not_before - self._now() > PATIENCE_S
+        return self._paused or (self._last if is_far_off else None)
 
     def _run(self) -> None:
         while (block := self._next()) is not None:
             try:
                 self._insert(*block)
-            except Exception as error:  # whatever it is, it belongs to the caller of put and flush
+            except Exception as error:  # whatever it is, put and flush raise it
                 with self._changed:
                     self._failures += 1
-                    wait, is_told = self._retry(error, self._failures)
-                    self._last, self._not_before = error, time.monotonic() + wait
-                    if is_told:
+                    wait, is_raised = self._retry(error, self._failures)
+                    self._last, self._not_before = error, self._now() + wait
+                    if is_raised:
                         self._failure = error
                     self._changed.notify_all()
             else:
@@ -242,17 +245,17 @@ class BlockWriter:
                     self._kept_bytes -= sum(memory for _, memory in stored)
                     self._failures, self._last, self._not_before = 0, None, 0.0
                     if not self._waits:
-                        self._failure, self._is_told = None, False
+                        self._failure, self._was_raised = None, False
                     self._changed.notify_all()
 
     def _next(self) -> tuple[str, list[Rows], str] | None:
-        """Wait for a block that may be tried; None at the end."""
+        """Wait for a block that may be attempted; None at the end."""
         with self._changed:
             while not self._closing:
                 wait = None
-                is_asked_for = self._failure is None or not self._waits
-                if self._blocks and is_asked_for and self._paused is None:
-                    wait = self._not_before - time.monotonic()
+                may_retry = self._failure is None or not self._waits
+                if self._blocks and may_retry and self._paused is None:
+                    wait = self._not_before - self._now()
                     if wait <= 0:
                         return self._blocks[0]
                 self._changed.wait(wait)

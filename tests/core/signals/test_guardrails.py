@@ -7,7 +7,7 @@ from torghut_core.errors import StateError
 from torghut_core.signals import MemorySignalStore
 from torghut_core.signals.failures import Remedy, StoreError, back_off, classify
 from torghut_core.signals.guardrails import Guardrails
-from torghut_core.timestamps import SECOND
+from torghut_core.timestamps import SECOND, Clock
 
 NOW = 1_767_623_400 * SECOND
 GIB = 1 << 30
@@ -51,7 +51,12 @@ def store():
 
 
 def guard(store, **options):
-    options = {"min_free_bytes": GIB, "max_age_s": 120, "every_s": 0, "wall": lambda: NOW + 60 * SECOND} | options
+    options = {
+        "min_free_bytes": GIB,
+        "max_age_s": 120,
+        "every_s": 0,
+        "clock": Clock(wall=lambda: NOW + 60 * SECOND),
+    } | options
     return Guardrails(store, **options)
 
 
@@ -70,7 +75,7 @@ def test_writing_is_paused_below_the_threshold_until_there_is_a_margin(store, re
 
 
 def test_the_gate_says_how_much_is_missing(store):
-    """Whoever reads `/readyz` learns what is free, what is needed, and that it goes on by itself."""
+    """`/readyz` says what is free, what is needed, and that writing resumes by itself."""
     store.free = 5
     guarded = guard(store)
     guarded.check()
@@ -78,7 +83,7 @@ def test_the_gate_says_how_much_is_missing(store):
     closed = guarded.gates()["store"]
     assert closed.error_class == "disk-full"
     assert "5 bytes are free, less than 1,073,741,824" in closed.reason
-    assert "goes on by itself at 1,342,177,280" in closed.reason
+    assert "resumes by itself at 1,342,177,280 bytes" in closed.reason
 
 
 def test_a_store_that_does_not_answer_is_told_and_changes_nothing(store):
@@ -137,7 +142,7 @@ def test_freshness_is_judged_only_where_it_is_asked_for(store):
 def test_it_asks_no_more_often_than_it_should(store):
     """Called every second, it looks at the disks every five."""
     clock = [0.0]
-    guarded = guard(store, every_s=5, clock=lambda: clock[0])
+    guarded = guard(store, every_s=5, clock=Clock(monotonic=lambda: clock[0]))
     for second in range(11):
         clock[0] = float(second)
         guarded.check()

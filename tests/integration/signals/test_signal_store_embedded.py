@@ -364,7 +364,7 @@ def test_a_shape_that_the_table_has_not_is_refused(envelopes):
     """A setting that contradicts the table is told at once, not by nulls later."""
     with pytest.raises(SettingsError, match=r"TRADING_SIGNAL_SCHEMA=flat, but torghut.envelopes has no column macd"):
         envelopes("flat")
-    with pytest.raises(SettingsError, match=r"TRADING_SIGNAL_SCHEMA='nested' is no shape \(use auto"):
+    with pytest.raises(SettingsError, match=r"TRADING_SIGNAL_SCHEMA='nested' is not a table shape \(use auto"):
         envelopes("nested")
 
 
