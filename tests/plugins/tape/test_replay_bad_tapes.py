@@ -124,11 +124,11 @@ UP_FRONT = [
     ("no header", "a.csv", with_text('symbol,"event_ts\n' + GOOD), "not a line of CSV: unexpected end of data",
      "write a header with the names of the columns"),
     ("no row of bars", "a.csv", with_text("symbol,event_ts,open,high,low,close,volume\nA\n"),
-     "does not show how long its bars are", "say it, like bar_step: 1Min"),
+     "does not show how long its bars are", "set it, like bar_step: 1Min"),
     ("column twice", "a.csv", with_text("symbol,event_ts,price,price,size\n"),
-     "column 'price' is there more than once", "remove all but one"),
+     "column 'price' occurs more than once", "remove all but one"),
     ("quote bars", "a.parquet", with_columns("symbol", "event_ts", "bid_open", "ask_open"),
-     "holds quote bars, which are not replayed",
+     "holds quote bars, which cannot be replayed",
      ("replay its quotes, or rename bid_close and ask_close to bid_price and ask_price and set event_ts to the end of "
      "each interval")),
     ("naive time", "a.parquet", with_type("event_ts", pa.timestamp("ns"), 0), "column 'event_ts' has no time zone",
@@ -144,7 +144,7 @@ UP_FRONT = [
     ("symbol as number", "a.parquet", with_type("symbol", pa.int64(), 1), "column 'symbol' is of type int64",
      "write it as text"),
     ("id as double", "a.parquet", with_type("trade_id", pa.float64(), 1.0), "column 'trade_id' is of type double",
-     "write it as int64 or text, which lose no digit"),
+     "write it as int64 or text, which keep all digits"),
     ("seq as double", "a.parquet", with_type("seq", pa.float64(), 1.0), "column 'seq' is of type double",
      "write it as int64"),
     ("flag as text", "a.parquet", with_type("suspicious", pa.string(), "no"), "column 'suspicious' is of type string",
@@ -155,9 +155,9 @@ UP_FRONT = [
     ("time in seconds in CSV", "a.csv", with_text(HEADER + "ES,1767623400,1,1\nES,1767623401,1,1\n"),
      "event_ts is '1767623400': it must be a time with its zone, from 1677 to 2262, like 2026-01-05T14:30:00.123Z",
      "write event_ts with date, time and zone"),
-    ("one bar", "a.parquet", with_rows("bar", {}), "does not show how long its bars are", "say it, like bar_step: 1Min"),
+    ("one bar", "a.parquet", with_rows("bar", {}), "does not show how long its bars are", "set it, like bar_step: 1Min"),
     ("one bar in CSV", "a.csv", with_rows("bar", {}), "does not show how long its bars are",
-     "say it, like bar_step: 1Min"),
+     "set it, like bar_step: 1Min"),
 ]  # fmt: skip
 
 # Found when the row comes by: (case, file, how it is made, place, message, fix)
@@ -442,7 +442,7 @@ def test_file_without_permission_is_reported(kit, tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(type(tmp_path), "open", refuse)
-    with pytest.raises(TapeError, match=r"Permission denied \(give the user that runs torghut the right to read it\)"):
+    with pytest.raises(TapeError, match=r"Permission denied \(give the user that runs torghut read access to it\)"):
         kit.play(tmp_path / "a.parquet")
 
 

@@ -302,7 +302,7 @@ def test_tape_that_does_more_than_grow_is_an_error(tmp_path, change, said):
     path.write_bytes(HEADER + line(0) + line(1))
     with pytest.raises(TapeError) as caught:
         Followed(path, [line(2), change])
-    hint = "append to a followed tape and nothing else, and start again for another file"
+    hint = "only append to a tape that is followed; to follow another file, restart"
     assert str(caught.value) == f"{path}: {said} while it was followed ({hint})"
 
 
@@ -343,7 +343,7 @@ def test_format_that_does_not_grow_is_refused(kit, tmp_path, name):
 
 def test_several_tapes_are_refused(kit, tmp_path):
     """Their order would depend on the hour at which they were written."""
-    with pytest.raises(InputError, match=r"follow takes one tape, not 2: .*write them as one, or leave out follow"):
+    with pytest.raises(InputError, match=r"follow takes one tape, not 2: .*write one tape, or leave out follow"):
         kit.source(tmp_path / "a.csv", tmp_path / "b.csv", follow=True).check()
 
 
@@ -358,7 +358,7 @@ def test_pace_of_a_followed_tape_is_refused(speed):
 def test_bars_of_csv_need_their_length(kit, tmp_path):
     """What the first rows show of it may be wrong when more are written."""
     kit.write_csv(tmp_path / "tape.csv", [kit.bar(0), kit.bar(5)])
-    with pytest.raises(TapeError, match=r"while it grows \(say it, like bar_step: 1Min\)"):
+    with pytest.raises(TapeError, match=r"while it grows \(set it, like bar_step: 1Min\)"):
         kit.source(tmp_path / "tape.csv", follow=True).check()
     kit.source(tmp_path / "tape.csv", follow=True, bar_step="1Min").check()
 

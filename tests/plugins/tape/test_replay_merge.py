@@ -164,7 +164,7 @@ def test_symbols_that_follow_one_another_without_room_to_merge_them_are_reported
     """The fix is a sorted file, or room."""
     kit.write_parquet(tmp_path / "a.parquet", [kit.trade(i, symbol=s) for s in ("A", "B") for i in range(9)])
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(TapeError, match="sort the file by event_ts, or free room in the folder for temporary files"):
+    with pytest.raises(TapeError, match="sort the file by event_ts, or free space in the folder for temporary files"):
         kit.play(tmp_path / "a.parquet")
 
 

@@ -91,7 +91,7 @@ def test_recorded_trade_ids_are_all_different(kit):
 @pytest.mark.shared
 def test_recorded_quote_bars_are_refused(kit):
     """Quote bars say neither when a quote was made nor what stood in between: they are no quotes."""
-    with pytest.raises(TapeError, match="holds quote bars, which are not replayed"):
+    with pytest.raises(TapeError, match="holds quote bars, which cannot be replayed"):
         kit.play(kit.shared() / "crypto" / "quote_bars_1m_coinbase_dev.parquet")
 
 

@@ -327,7 +327,7 @@ class Alpaca(Source):
     )
 
     def metrics(self) -> Mapping[str, Metric]:
-        """The numbers of `metric_specs`, by name."""
+        """Return the values of `metric_specs`, by name."""
         connection = self._connection
         metrics: dict[str, Metric] = {f"ws_{name}_total": float(self._counts[name]) for name in COUNTS}
         lags = sorted(self._lags)

@@ -27,7 +27,7 @@ BLOCK_ROWS = 65_536
 BLOCK_BYTES = 1 << 20
 BUFFER_BYTES = 1 << 15
 
-PASSED_OVER = (
+SKIPPED_CHANNELS = (
     "microbars",
     "signals",
     "status",
@@ -41,15 +41,15 @@ PASSED_OVER = (
     "cancelErrors",
     "orderbooks",
 )
-"""Channels that a recording may hold and a replay does not need."""
+"""Channels that a recording may hold and a replay skips."""
 
 
 def open_tape(path: Path, *, skip: bool = False, step: int | None = None, follow: bool = False) -> Tape:
-    """The tape in a file, by the end of its name; nothing is read yet.
+    """Return the tape in a file, by the end of its name; nothing is read yet.
 
     Raises
     ------
-    TapeError : a name that ends otherwise, or one to be followed in a format that does not grow.
+    TapeError : an unknown ending, or a tape to follow in a format that does not grow.
     """
     for suffix, format_ in FORMATS.items():
         if path.name.lower().endswith(suffix):
@@ -63,8 +63,8 @@ def open_tape(path: Path, *, skip: bool = False, step: int | None = None, follow
 class ParquetTape(Tape):
     """A Parquet file, read a few pages at a time; places are 0-based rows.
 
-    Where the symbols follow one another, each in one stretch of rows, every symbol is a stream of its own. To know
-    that, the symbol column is read beforehand, as far as the first symbol that comes back.
+    If the symbols follow one another, each in one stretch of rows, every symbol is a stream of its own. To find out, the
+    symbol column is read first, up to the first symbol that comes back.
     """
 
     def _check_content(self) -> None:
@@ -91,7 +91,7 @@ class ParquetTape(Tape):
         elif name in ("symbol", "exchange", "conditions"):
             fits, hint = is_text(type_), "text"
         elif name == "trade_id":
-            fits, hint = is_text(type_) or arrow.is_integer(type_), "int64 or text, which lose no digit"
+            fits, hint = is_text(type_) or arrow.is_integer(type_), "int64 or text, which keep all digits"
         elif name == "seq":
             fits, hint = arrow.is_integer(type_), "int64"
         elif name == "suspicious":
@@ -113,7 +113,7 @@ class ParquetTape(Tape):
             yield [Rows(self._of, places, _by_name(batch), symbols, step=self._step or 0)], []
 
     def _read(self, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """All rows in file order, each batch with the number of its first."""
+        """Yield all rows in file order, each batch with the number of its first row."""
         row = 0
         with self._reading(), self._open() as file:
             for batch in file.iter_batches(BLOCK_ROWS, columns=names):
@@ -122,7 +122,7 @@ class ParquetTape(Tape):
                 row += len(batch)
 
     def _starts(self) -> list[int]:
-        """First row of each symbol where the symbols follow one another, else just 0."""
+        """Return the first row of each symbol if the symbols follow one another, else just 0."""
         starts: dict[str | None, int] = {}
         last = None
         for row, batch in self._read(["symbol"]):
@@ -137,10 +137,10 @@ class ParquetTape(Tape):
         return list(starts.values())
 
     def _spill(self, starts: list[int]) -> list[Iterator[tuple[int, pa.RecordBatch]]]:
-        """The rows from each start to the next, as streams that are read side by side.
+        """Return the rows from each start to the next, as streams that are read side by side.
 
         Parquet can only be read from the front, and a stream for each of hundreds of symbols would read the file as often.
-        So it is read once, into a temporary file of plain columns, which goes when the last stream does.
+        So it is read once, into a temporary file of plain columns, which is deleted with the last stream.
         """
         size = max(BLOCK_ROWS // len(starts), 1024)
         pieces: list[list[tuple[int, int]]] = [[] for _ in starts]  # of each stream: first row, number in the file
@@ -160,7 +160,7 @@ class ParquetTape(Tape):
                             first, count = until, count + 1
                 reader = pa.ipc.open_file(pa.memory_map(file.name))
         except OSError as error:
-            hint = "sort the file by event_ts, or free room in the folder for temporary files"
+            hint = "sort the file by event_ts, or free space in the folder for temporary files"
             raise self._error(f"has its symbols one after the other and cannot be merged: {error}", hint) from error
         return [((row, reader.get_batch(number)) for row, number in stream) for stream in pieces]
 
@@ -174,9 +174,9 @@ class TextTape(Tape):
     UNIT: ClassVar[str] = "line"
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """Whole lines in blocks of about `BLOCK_BYTES`, each with the number of its first line.
+        """Yield whole lines in blocks of about `BLOCK_BYTES`, each with the number of its first line.
 
-        Where a followed file ends for now a block is empty, and a line without its end waits for it.
+        Where a followed file ends for now a block is empty, and an incomplete line waits for its end.
         """
         line, rest = 1, b""
         with self._reading(), self._open() as file:
@@ -195,7 +195,7 @@ class TextTape(Tape):
                 yield line, rest
 
     def _chunks(self, file: IO[bytes]) -> Iterator[bytes]:
-        """The bytes of the file, a chunk at a time; of a followed one without end, an empty chunk where it ends for now."""
+        """Yield the bytes of the file, a chunk at a time; a followed file has no end, and an empty chunk where it ends for now."""
         size = 0
         while (chunk := file.read(BLOCK_BYTES)) or self._follow:
             if self._follow:
@@ -203,12 +203,12 @@ class TextTape(Tape):
             yield chunk
 
     def _check_growth(self, file: IO[bytes], size: int, *, is_at_end: bool) -> int:
-        """See that a followed file had only lines added to it since it was of `size`; return its size."""
+        """Check that a followed file has only grown since it had this `size`; return its size."""
         status = os.fstat(file.fileno())
-        hint = "append to a followed tape and nothing else, and start again for another file"
+        hint = "only append to a tape that is followed; to follow another file, restart"
         if status.st_size < size:
             raise self._error("was truncated while it was followed", hint)
-        if is_at_end:  # a file that was moved away is read to its end first
+        if is_at_end:  # a file that was moved is read to its end first
             try:
                 is_same = os.path.samestat(status, self.path.stat())
             except FileNotFoundError:
@@ -225,7 +225,7 @@ class TextTape(Tape):
 
     @abstractmethod
     def _block(self, line: int, lines: bytes, symbols: SymbolTable) -> Block:
-        """The rows of lines of which the first has this number."""
+        """Return the rows of lines, of which the first has this number."""
 
 
 class CsvTape(TextTape):
@@ -234,7 +234,7 @@ class CsvTape(TextTape):
     def _check_content(self) -> None:
         line, lines = next(self._lines(), (1, b""))
         columns, places, complaints = self._columns(line, lines) if lines else ({}, np.empty(0, np.int64), [])
-        if self._follow:  # what else is checked depends on how many rows are there
+        if self._follow:  # the other checks depend on how many rows are there
             return
         if not complaints and not len(places):
             raise self._error("has no rows: there is nothing to replay", "name a file with rows in it")
@@ -257,11 +257,11 @@ class CsvTape(TextTape):
             ) from error
         for name in self._header:
             if self._header.count(name) > 1:
-                raise self._error(f"column {name!r} is there more than once", "remove all but one", 1)
+                raise self._error(f"column {name!r} occurs more than once", "remove all but one", 1)
         self._of = self._kind(self._header)
         self._names = [name for name in (*self._of.required, *self._of.optional) if name in self._header]
         if self._follow and self._of is BARS and self._step is None:
-            raise self._error("does not show how long its bars are while it grows", "say it, like bar_step: 1Min")
+            raise self._error("does not show how long its bars are while it grows", "set it, like bar_step: 1Min")
 
     def _block(self, line: int, lines: bytes, symbols: SymbolTable) -> Block:
         columns, places, complaints = self._columns(line, lines)
@@ -269,13 +269,13 @@ class CsvTape(TextTape):
         return rows, complaints
 
     def _columns(self, line: int, lines: bytes) -> tuple[Columns, IntArray, list[Complaint]]:
-        """Text by column, the line of each row, and the lines that are no rows."""
+        """Return text by column, the line of each row, and complaints about lines that are no rows."""
         if line == 1:
             header, _, lines = lines.partition(b"\n")
             self._read_header(header)
             line = 2
         n = lines.count(b"\n") + (not lines.endswith(b"\n"))
-        is_quoted_in_pairs = lines.count(b'"') % 2 == 0  # Arrow takes the end of the block for a closing quote
+        is_quoted_in_pairs = lines.count(b'"') % 2 == 0  # Arrow would take the end of the block as a closing quote
         table = self._table(lines) if is_quoted_in_pairs else None
         if table is not None and len(table) == n:
             return _by_name(table), np.arange(line, line + n), []
@@ -286,7 +286,7 @@ class CsvTape(TextTape):
         return ({} if table is None else _by_name(table)), np.array(places, np.int64), complaints
 
     def _sift(self, lines: bytes, line: int) -> tuple[list[bytes], list[int], list[Complaint]]:
-        """Line by line, where a block has some that are no rows: the good ones, their numbers, and complaints."""
+        """Check a block line by line; return the good lines, their numbers, and complaints."""
         good, places, complaints = [], [], []
         for place, text in enumerate(lines.split(b"\n"), line):
             if not text.strip():
@@ -301,11 +301,11 @@ class CsvTape(TextTape):
                 places.append(place)
             else:
                 message = f"has {len(fields)} fields, the header {len(self._header)}"
-                complaints.append(Complaint(place, "has not as many fields as the header", message))
+                complaints.append(Complaint(place, "has another number of fields than the header", message))
         return good, places, complaints
 
     def _table(self, lines: bytes) -> pa.RecordBatch | None:
-        """The lines as columns of text; None where Arrow finds one that is no row."""
+        """Return the lines as columns of text; None where Arrow finds a line that is no row."""
         if not lines:
             return None
         try:
@@ -325,7 +325,7 @@ class CsvTape(TextTape):
 
 
 class JsonlTape(TextTape):
-    """Envelopes, one a line. The channel says what a line is; other channels than those of the market are passed over."""
+    """Envelopes, one per line. The channel says what a line is; channels without market data are skipped."""
 
     def _check_content(self) -> None:
         if not self._follow and not any(lines.strip() for _, lines in self._lines()):
@@ -344,7 +344,7 @@ class JsonlTape(TextTape):
                 complaints.append(Complaint(place, "not an envelope", str(error)))
                 continue
             if envelope.channel not in KINDS:
-                if envelope.channel not in PASSED_OVER:
+                if envelope.channel not in SKIPPED_CHANNELS:
                     complaints.append(_unknown_channel(place, envelope.channel))
             elif envelope.is_final:
                 envelopes[envelope.channel].append(envelope)
@@ -395,7 +395,7 @@ FORMATS: dict[str, type[Tape]] = {
     ".jsonl.gz": JsonlTape,
 }
 GROWING = (".csv", ".jsonl")
-"""Formats to which a line can be added, so that a tape of it can be followed."""
+"""Formats that grow by a line, so that a tape of them can be followed."""
 
 
 def _unknown_channel(place: int, channel: str) -> Complaint:
@@ -405,7 +405,7 @@ def _unknown_channel(place: int, channel: str) -> Complaint:
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:
-    """The type without a dictionary, which may differ from batch to batch."""
+    """Return the type without a dictionary, which may differ from batch to batch."""
     return type_.value_type if arrow.is_dictionary(type_) else type_
 
 

@@ -1,4 +1,4 @@
-"""Several streams of events become one, in the order in which things became known."""
+"""Merges several streams of events into one, in the order in which they became known."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NEVER = 2**63 - 1
 
 
 def merge(streams: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
-    """One stream of the events of all, positions from 0.
+    """Merge streams into one, positions from 0.
 
-    The next event is always that stream's whose own next is least by (time it became known, kind, symbol name, seq);
-    kinds stand in the order bars, quotes, trades, and equals in the order of `streams`. So every stream keeps its own
+    The next event is that of the stream whose own next event is least by (time it became known, kind, symbol name, seq);
+    kinds are in the order bars, quotes, trades, and equal events in the order of `streams`. So every stream keeps its own
     order, and how it is cut into batches changes nothing.
     """
     if len(streams) == 1:
@@ -41,7 +41,7 @@ def merge(streams: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
 
 
 class _Head:
-    """What is loaded of a stream and not yet given out; what is not loaded becomes known at `until` or later."""
+    """The events of a stream that are loaded and not given out; those not loaded become known at `until` or later."""
 
     def __init__(self, stream: Iterator[Batch]) -> None:
         self._stream = stream
@@ -51,7 +51,7 @@ class _Head:
 
     @property
     def is_low(self) -> bool:
-        """Less than a block is left: loading now saves many small steps where there are many streams."""
+        """Whether less than a block is left: loading now saves many small steps where there are many streams."""
         return self.until < NEVER and (self._loaded is None or len(self._loaded) < self._width)
 
     def load(self) -> None:
@@ -64,7 +64,7 @@ class _Head:
         self._loaded = batch if self._loaded is None else _join(self._loaded, batch)
 
     def take(self, horizon: int) -> Batch | None:
-        """The loaded events that became known before `horizon`; those at it may have equals yet to be loaded."""
+        """Take the loaded events that became known before `horizon`; equals of those at it may not be loaded yet."""
         if self._loaded is None:
             return None
         cut = self._loaded.start + int(np.searchsorted(self._loaded.now, horizon))
@@ -79,7 +79,7 @@ def _join(first: Batch, second: Batch) -> Batch:
 
 
 def _interleave(parts: list[Batch], position: int) -> Batch:
-    """The events of `parts`, in merged order, from `position` on."""
+    """Merge the events of `parts`, numbered from `position` on."""
     symbols = parts[0].symbols
     offsets = np.cumsum([0, *map(len, parts)])
     now = np.concatenate([part.now for part in parts])
@@ -94,7 +94,7 @@ def _interleave(parts: list[Batch], position: int) -> Batch:
         row = rows[name] = table.at + np.concatenate(shifts)
         kind[row], symbol[row], seq[row] = number, symbols.ranks[table.symbol], table.seq
 
-    # A row that has to wait for a greater one above it in its own stream takes that one's rank.
+    # A row that waits for a greater one before it in its own stream takes that one's rank.
     keys = np.stack((now, kind, symbol, seq))
     order = np.lexsort(keys[::-1])
     rank = np.empty(len(now), np.int64)

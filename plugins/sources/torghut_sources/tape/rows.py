@@ -1,4 +1,4 @@
-"""What a row of a tape has to be: the columns of trades, quotes and bars, and the way from a file's columns to a table.
+"""The rows of a tape: the columns of trades, quotes and bars, their checks, and their conversion to a table.
 
 Columns come as Arrow arrays: typed from Parquet, text from CSV, lists of payload fields from JSONL. Here they become
 the numbers of a `Table`, and every value that cannot be used becomes a `Complaint`: nothing is guessed.
@@ -42,14 +42,14 @@ UNITS = {"s": SECOND, "ms": MILLISECOND, "us": 1_000, "ns": 1}
 SYMBOL = "must be a symbol of A-Z, 0-9 and . _ / -, at most 32 long"
 TIME = "must be a time with its zone, from 1677 to 2262, like 2026-01-05T14:30:00.123Z"
 WHOLE = "must be a whole number"
-STEP = "must be told by window.size, like PT1M, or by bar_step"
+STEP = "must be given by window.size, like PT1M, or by bar_step"
 POSITIVE = "must be a positive number"
 NOT_NEGATIVE = "must be zero or a positive number"
 HINT = "fix or remove the row, or replay with --on-bad-row skip"
 
 
 class Complaint(NamedTuple):
-    """Rows that cannot be used, for one reason: the place of the first, what is wrong with it, and how many."""
+    """Rows that cannot be used for one reason: the place of the first, what is wrong with it, and how many."""
 
     place: int
     reason: str
@@ -59,7 +59,7 @@ class Complaint(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A kind of row: its table, the columns that a tape of it must and may have, and what each row must be."""
+    """A kind of row: its table, the columns that a tape of it must and may have, and the rules for each row."""
 
     name: str
     table: type[Table]
@@ -74,7 +74,7 @@ def _trade_rules(trades: Trades) -> Iterator[Rule]:
 
 
 def _quote_rules(quotes: Quotes) -> Iterator[Rule]:
-    """A side may be missing; some venues print the missing one as 0 for 0."""
+    """Yield the rules of quotes; a side may be missing, which some venues print as price 0 and size 0."""
     for side, price, size in (("bid", quotes.bid_price, quotes.bid_size), ("ask", quotes.ask_price, quotes.ask_size)):
         price[(price == 0) & ~(size > 0)] = np.nan
         size[np.isnan(price)] = np.nan
@@ -83,7 +83,7 @@ def _quote_rules(quotes: Quotes) -> Iterator[Rule]:
 
 
 def _bar_rules(bars: Bars) -> Iterator[Rule]:
-    """An interval without trades may say so by a volume and vwap of 0."""
+    """Yield the rules of bars; an interval without trades may have a volume and vwap of 0."""
     for name in ("open", "high", "low", "close"):
         yield _is_positive(getattr(bars, name)), name, POSITIVE
     yield bars.high >= bars.low, "high", "must not be below low"
@@ -124,7 +124,7 @@ BARS = Kind(
     _bar_rules,
 )
 KINDS = {kind.name: kind for kind in (BARS, QUOTES, TRADES)}
-"""By name, in the order in which kinds stand that become known at the same time."""
+"""By name, in the order of kinds that become known at the same time."""
 
 
 class Rows:
@@ -135,9 +135,9 @@ class Rows:
     kind : what they are.
     places : shape (n,), 0-based row or 1-based line of each, rising.
     columns : values as the file has them, by name, each of length n.
-    symbols : where symbols and sale conditions get their numbers.
-    origin : place of the file's first row, from which `seq` counts where there is no such column.
-    step : of bars without a column `step`, nanoseconds.
+    symbols : numbers the symbols and sale conditions.
+    origin : place of the file's first row, from which `seq` counts if there is no such column.
+    step : length of bars without a column `step`, ns.
 
     Attributes
     ----------
@@ -221,7 +221,7 @@ class Rows:
         return f"{column} is {value!r}: it {must}"
 
     def _conditions(self, symbols: SymbolTable) -> IntArray:
-        """Numbers of the pairs (sale conditions, suspicious)."""
+        """Return the numbers of the pairs (sale conditions, suspicious)."""
         n = len(self.places)
         text, names = _encoded(self._columns["conditions"]) if "conditions" in self._columns else (np.full(n, -1), [])
         flags = np.zeros(n, np.bool_)
@@ -235,11 +235,11 @@ class Rows:
 
 
 def bar_step(columns: Columns) -> int | None:
-    """Length of the bars of which these are the first, nanoseconds; None where no symbol has two.
+    """Return the length of bars from the first of them, ns; None where no symbol has two.
 
     It is the largest step of which every gap between consecutive bars of a symbol is a multiple: a minute without a
-    trade may have no bar, so a gap may be several steps. Where clocks change days are not equally long, so gaps of 23
-    hours and more count in whole days.
+    trade may have no bar, so a gap may be several steps. Days in which clocks change are shorter or longer, so gaps
+    of 23 hours and more count in whole days.
     """
     symbol, _ = _encoded(columns["symbol"])
     event_ts, _ = _times(columns["event_ts"])
@@ -253,7 +253,7 @@ def bar_step(columns: Columns) -> int | None:
 
 
 def trade_keys(ids: pa.Array, exchanges: NDArray[np.uint64] | None = None) -> IntArray:
-    """Identity of each trade, shape (n,): 64 bits of (exchange, trade id), 0 where there is no id.
+    """Return the identity of each trade, shape (n,): 64 bits of (exchange, trade id), 0 without an id.
 
     Ids are whole numbers or text; digits are the same id either way, so that a trade has one key in every format. The
     result depends on nothing but the values.
@@ -290,13 +290,13 @@ def trade_keys(ids: pa.Array, exchanges: NDArray[np.uint64] | None = None) -> In
 
 
 def text_hashes(column: pa.Array) -> NDArray[np.uint64]:
-    """`text_hash` of each text of a column, 0 of null."""
+    """Return the `text_hash` of each text of a column, 0 for null."""
     index, names = _encoded(column)
     return np.array([*map(text_hash, names), 0], np.uint64)[index]
 
 
 def text_hash(text: str | None) -> int:
-    """A text as 64 bits that are the same in every process; 0 where there is none."""
+    """Hash a text to 64 bits that are the same in every process; 0 where there is none."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") if text else 0
 
 
@@ -309,14 +309,14 @@ def _id_number(text: str | None) -> int:
 
 
 def is_text(type_: pa.DataType) -> bool:
-    """Whether values of an Arrow type are text, stored each or as numbers into a dictionary."""
+    """Return whether an Arrow type is text, plain or dictionary-encoded."""
     if arrow.is_dictionary(type_):
         type_ = type_.value_type
     return bool(arrow.is_string(type_) or arrow.is_large_string(type_))
 
 
 def _encoded(column: pa.Array) -> tuple[IntArray, list[str]]:
-    """Number of each value's text, -1 for null, and the texts."""
+    """Return the number of each value's text, -1 for null, and the texts."""
     if not arrow.is_dictionary(column.type):
         column = column.dictionary_encode()
     index = filled(column.indices, -1).astype(np.int64)
@@ -324,7 +324,7 @@ def _encoded(column: pa.Array) -> tuple[IntArray, list[str]]:
 
 
 def _symbols(column: pa.Array, symbols: SymbolTable) -> tuple[IntArray, BoolArray]:
-    """Symbol numbers, -1 where the text is no symbol."""
+    """Return symbol numbers, -1 where the text is not a symbol."""
     index, names = _encoded(column)
     numbers = np.full(len(names) + 1, -1)  # the last is of null
     for used in np.flatnonzero(np.bincount(index + 1, minlength=1)[1:]).tolist():
@@ -337,7 +337,7 @@ def _symbols(column: pa.Array, symbols: SymbolTable) -> tuple[IntArray, BoolArra
 
 
 def _times(column: pa.Array) -> tuple[IntArray, BoolArray]:
-    """Nanoseconds since the epoch of text, of timestamps in any unit, or of integers that are nanoseconds."""
+    """Return nanoseconds since the epoch, from text, timestamps of any unit, or integers that are nanoseconds."""
     if is_text(column.type):
         column = _parsed(column, pa.timestamp("ns", "UTC"), parse_timestamp)
     unit = UNITS[column.type.unit] if arrow.is_timestamp(column.type) else 1
@@ -347,13 +347,13 @@ def _times(column: pa.Array) -> tuple[IntArray, BoolArray]:
 
 
 def _whole_numbers(column: pa.Array) -> tuple[IntArray, BoolArray]:
-    """Int64 values."""
+    """Return int64 values."""
     column = _parsed(column, pa.int64(), int) if is_text(column.type) else column.cast(pa.int64())
     return filled(column, 0), _is_null(column)
 
 
 def _numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
-    """Float64 values, NaN for null."""
+    """Return float64 values, NaN for null."""
     bad = np.zeros(len(column), np.bool_)
     if is_text(column.type):
         text, column = column, _parsed(column, pa.float64(), float)
@@ -362,7 +362,7 @@ def _numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
 
 
 def _flags(column: pa.Array) -> tuple[BoolArray, BoolArray]:
-    """Booleans, False for null."""
+    """Return booleans, False for null."""
     if not is_text(column.type):
         return filled(column.cast(pa.bool_()), False), np.zeros(len(column), np.bool_)
     index, names = _encoded(column)
@@ -372,7 +372,7 @@ def _flags(column: pa.Array) -> tuple[BoolArray, BoolArray]:
 
 
 def _parsed(column: pa.Array, type_: pa.DataType, parse: Callable[[str], Any]) -> pa.Array:
-    """Text as another type, null where it cannot be read: Arrow at once, or else value by value."""
+    """Parse text to another type, null where it cannot be parsed: by Arrow at once, or else value by value."""
     try:
         return column.cast(type_)
     except pa.ArrowInvalid:
@@ -382,16 +382,16 @@ def _parsed(column: pa.Array, type_: pa.DataType, parse: Callable[[str], Any]) -
 def _value(text: str | None, type_: pa.DataType, parse: Callable[[str], Any]) -> Any:
     try:
         value = None if text is None else parse(text)
-        pa.scalar(value, type_)  # raises where the type has no room for it
+        pa.scalar(value, type_)  # raises where the value does not fit the type
     except (ValueError, OverflowError):
         return None
     return value
 
 
 def filled(column: pa.Array, value: float) -> np.ndarray[Any, Any]:
-    """The column as an array, `value` where it is null.
+    """Return the column as an array, `value` where it is null.
 
-    Arrow's own conversions import pandas, 0.7 s of it: they are left for columns that have values and nulls.
+    Arrow's own conversions import pandas, which takes 0.7 s: they are used only for columns with values and nulls.
     """
     if column.null_count == len(column):
         return np.full(len(column), value)

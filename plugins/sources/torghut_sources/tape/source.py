@@ -1,4 +1,4 @@
-"""Recorded tapes, as one stream of events."""
+"""The source `replay`: recorded tapes as one stream of events."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from torghut_sources.tape.merge import merge
 from torghut_sources.tape.tapes import Tape
 
 TICK = 0.001
-"""Shortest pause of a paced replay, seconds: what is due within it comes together."""
+"""Shortest pause of a paced replay, seconds: events that are due within it come together."""
 POLL = 0.02
-"""Pause at the end of a followed tape before it is looked at again, seconds."""
+"""Pause at the end of a followed tape before it is read again, seconds."""
 
 
 class Replay(Source):
     """Play recorded tapes of trades, quotes and bars, merged in the order in which things became known.
 
     A trade or quote is known when it happened, a bar at its end. The stream depends on nothing but the tapes, not on
-    the batch size nor on the speed, so a position is enough to resume from. To get there the tapes are read again: symbol
-    numbers and the loop's time come from what lies before.
+    the batch size nor on the speed, so a position is enough to resume from. To resume, the tapes are read again from the
+    start: symbol numbers and the loop's time come from the events before the position.
 
-    A tape that is followed gives the same stream as it grows that it gives when it is complete, but never ends: `batches`
-    is to be closed, or its task canceled. What is appended comes as soon as its line is ended; a file that is truncated,
-    replaced or removed meanwhile is an error.
+    A tape that is followed gives the same stream while it grows as when it is complete, but never ends: the caller closes
+    `batches`, or cancels its task. A line is given out as soon as it is complete; a file that is truncated, replaced or
+    removed meanwhile is an error.
 
     Parameters
     ----------
     params : see `Params`.
-    clock, sleep : what a paced replay keeps time by, and how a followed tape is waited for, seconds.
+    clock, sleep : monotonic time of a paced replay, and how it and a followed tape wait, seconds.
     """
 
     is_recorded: ClassVar[bool] = True
@@ -46,14 +46,14 @@ class Replay(Source):
         """Parameters of a replay."""
 
         paths: list[str] = param([], help="files to play: .parquet, .csv, .csv.gz, .jsonl or .jsonl.gz")
-        speed: str = param("max", help="max, or a multiple of the time in which it happened, like 1x or 60x")
-        on_bad_row: Literal["fail", "skip"] = param("fail", help="stop at a bad row, or leave it out and count it")
+        speed: str = param("max", help="max, or a multiple of real time, like 1x or 60x")
+        on_bad_row: Literal["fail", "skip"] = param("fail", help="stop at a bad row, or skip and count it")
         bar_step: str | None = param(
-            None, help=f"length of the bars, where a tape does not show it: {', '.join(TIMEFRAMES)}"
+            None, help=f"length of the bars, if a tape does not show it: {', '.join(TIMEFRAMES)}"
         )
         follow: bool = param(
             False,
-            help="go on waiting for more at the end of a tape, as `tail -f` does: one tape, .csv or .jsonl, at speed max",
+            help="wait for more at the end of the tape, as `tail -f` does: one tape, .csv or .jsonl, at speed max",
         )
 
         @pydantic.field_validator("speed")
@@ -74,7 +74,7 @@ class Replay(Source):
         @classmethod
         def _check_follow(cls, follow: bool, info: pydantic.ValidationInfo) -> bool:
             if follow and info.data.get("speed", "max") != "max":
-                raise ValueError("a tape that is followed comes as it is written: use speed max, or leave out follow")
+                raise ValueError("a tape that is followed is read as it is written: use speed max, or leave out follow")
             return follow
 
     def __init__(
@@ -91,9 +91,9 @@ class Replay(Source):
         self._position = 0
 
     def check(self) -> None:
-        """Read every row once, so that a bad one stops the replay before it begins; no row, where bad ones are skipped.
+        """Read every row once, so that a bad one stops the replay before it starts; no row, where bad ones are skipped.
 
-        Of a followed tape those rows count that are there by now.
+        Of a followed tape it reads the rows that are there by now.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class Replay(Source):
             for tape in self._tapes:
                 for stream in tape.streams(symbols):
                     for batch in stream:
-                        if not len(batch):  # the end for now of a followed tape
+                        if not len(batch):  # a followed tape ends here for now
                             break
 
     async def batches(self, size: int) -> AsyncIterator[Batch]:
@@ -126,18 +126,18 @@ class Replay(Source):
                 ready, batch = batch.split(batch.start + count)
                 self._position = ready.stop
                 yield ready
-            if self.params.follow:  # others get their turn even while a tape grows faster than it is read
+            if self.params.follow:  # other tasks run even while a tape grows faster than it is read
                 await self._sleep(0 if len(whole) else POLL)
 
     @property
     def total(self) -> int | None:
-        """Rows of all tapes; None before `check`, and where one of them is text."""
+        """Rows of all tapes; None before `check`, and if one of them is text."""
         totals = [tape.total for tape in self._tapes if tape.total is not None]
         return sum(totals) if totals and len(totals) == len(self._tapes) else None
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Rows left out: tape, reason and first place -> count."""
+        """Rows skipped: tape, reason and first place -> count."""
         return {
             f"{tape.path}: {reason}, first in {tape.UNIT} {skipped.first}": skipped.rows
             for tape in self._tapes
@@ -145,22 +145,22 @@ class Replay(Source):
         }
 
     def cursor(self) -> dict[str, Any]:
-        """The position after the last batch that was yielded."""
+        """Return the position after the last batch that was yielded."""
         return {"position": self._position}
 
     def seek(self, cursor: dict[str, Any]) -> None:
-        """Go on from the position of `cursor`."""
+        """Resume from the position of `cursor`."""
         self._position = int(cursor["position"])
 
     def _open(self) -> None:
-        """Look at everything about the tapes that shows without reading all rows."""
+        """Open the tapes and check what can be checked without reading all rows."""
         if not self.params.paths:
             raise InputError("no tapes to replay: name them in `paths`, or on the command line")
         follow = self.params.follow
         if follow and len(self.params.paths) > 1:
             raise InputError(
                 f"follow takes one tape, not {len(self.params.paths)}: their order would depend on when each was written "
-                "(write them as one, or leave out follow)"
+                "(write one tape, or leave out follow)"
             )
         step = TIMEFRAMES.get(self.params.bar_step)
         skip = self.params.on_bad_row == "skip"
@@ -170,14 +170,14 @@ class Replay(Source):
         self._tapes = tapes
 
     def _events(self) -> Iterator[Batch]:
-        """The merged stream from the beginning; a batch is empty where a followed tape ends for now."""
+        """Return the merged stream from the start; a batch is empty where a followed tape ends for now."""
         if not self._tapes:
             self._open()
         return merge([stream for tape in self._tapes for stream in tape.streams(self._symbols)])
 
 
 class _Pace:
-    """Says when events are due: as far apart as they were, divided by `speed`."""
+    """Waits until events are due: as far apart as they happened, divided by `speed`."""
 
     def __init__(self, speed: float, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
         self._speed = speed

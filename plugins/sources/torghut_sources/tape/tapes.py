@@ -1,12 +1,12 @@
 """A tape: one file of recorded market data, checked row by row and given out as batches.
 
-A tape is a recording, so its rows keep their order. Without a column `ingest_ts` they have to be in order of
-`event_ts`; with one, which every JSONL envelope has, in order of that, and `event_ts` may fall: that is what late
-events are. What shows without reading all rows is checked before the first event, each row as it comes by. A file may
-be larger than memory.
+A tape is a recording, so its rows keep their order. Without a column `ingest_ts` they have to be in order of `event_ts`;
+with one, which every JSONL envelope has, in order of that, and `event_ts` may fall: such events are late. What can be
+checked without reading all rows is checked before the first event, each row when it is read. A file may be larger than
+memory.
 
-A tape that is followed has no end. Where it ends for now its streams give an empty batch, and being asked again they look
-again: who reads them waits as he likes. Nothing that is said about a row depends on when it was written.
+A tape that is followed has no end. Where it ends for now its streams give an empty batch, and the next request reads again:
+the caller waits as long as it likes. Nothing about a row depends on when it was written.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from torghut_core import Bars, Batch, IntArray, SymbolTable, TapeError
 from torghut_sources.tape.rows import BARS, KINDS, Columns, Complaint, Kind, Rows, bar_step
 
 Block: TypeAlias = tuple[list[Rows], list[Complaint]]
-"""A part of a tape: its rows by kind, and what is wrong with lines that are no rows."""
+"""A part of a tape: its rows by kind, and complaints about lines that are no rows."""
 
 EARLIEST = -(2**63)
 
 HINTS: dict[type[OSError], str] = {
     FileNotFoundError: "check the path, which counts from the working directory",
-    PermissionError: "give the user that runs torghut the right to read it",
+    PermissionError: "give the user that runs torghut read access to it",
     IsADirectoryError: "name the files in it",
 }
 
 
 class Skipped(NamedTuple):
-    """How many rows were left out for one reason, and the place of the first."""
+    """How many rows were skipped for one reason, and the place of the first."""
 
     rows: int
     first: int
@@ -50,14 +50,14 @@ class Tape(ABC):
     Parameters
     ----------
     path : the file.
-    skip : leave bad rows out and count them, instead of stopping at the first.
-    step : length of its bars in nanoseconds, where the file shall not be asked.
-    follow : go on at its end with what is written later.
+    skip : skip and count bad rows, instead of stopping at the first.
+    step : length of its bars, ns; None: read it from the file.
+    follow : continue at its end with what is written later.
 
     Attributes
     ----------
-    total : rows in it; None before `check`, and where only reading would tell.
-    skipped : rows left out since `streams` was called, by reason.
+    total : rows in it; None before `check`, and for text, which would have to be read for that.
+    skipped : rows skipped since `streams` was called, by reason.
     """
 
     UNIT: ClassVar[str] = "row"
@@ -71,7 +71,7 @@ class Tape(ABC):
         self._follow = follow
 
     def check(self) -> None:
-        """Look at what shows without reading all rows: the file, its columns, their types.
+        """Check what can be checked without reading all rows: the file, its columns, their types.
 
         Raises
         ------
@@ -87,10 +87,10 @@ class Tape(ABC):
         self._check_content()
 
     def streams(self, symbols: SymbolTable) -> list[Iterator[Batch]]:
-        """The tape as streams of batches, each with positions from 0: one, or one for each symbol.
+        """Return the tape as streams of batches, each with positions from 0: one, or one for each symbol.
 
-        They raise `TapeError` at the first bad row, unless such rows are skipped. Only those of a followed tape have empty
-        batches: each says that there is no more for now.
+        They raise `TapeError` at the first bad row, unless such rows are skipped. An empty batch, of a followed tape only,
+        says that there is no more for now.
         """
         self.skipped = {}
         return [self._stream(blocks, symbols) for blocks in self._blocks(symbols)]
@@ -101,10 +101,10 @@ class Tape(ABC):
 
     @abstractmethod
     def _blocks(self, symbols: SymbolTable) -> Sequence[Iterator[Block | None]]:
-        """The rows in file order, a part at a time, for each stream; None where a followed tape ends for now."""
+        """Return the rows in file order, a part at a time, for each stream; None where a followed tape ends for now."""
 
     def _stream(self, blocks: Iterable[Block | None], symbols: SymbolTable) -> Iterator[Batch]:
-        """Check the order of the rows, leave out bad ones, and give the others their positions."""
+        """Check the order of the rows, drop bad ones, and number the others."""
         start = 0
         arrived = now = EARLIEST
         for block in blocks:
@@ -115,7 +115,7 @@ class Tape(ABC):
             if parts:
                 order = np.argsort(np.concatenate([part.places for part in parts]), kind="stable")
                 arrived = _check_order(parts, order, arrived)
-            self._judge([*complaints, *(complaint for part in parts for complaint in part.complaints)])
+            self._count_or_raise([*complaints, *(complaint for part in parts for complaint in part.complaints)])
             if not parts or all(part.bad.all() for part in parts):
                 continue
             good = ~np.concatenate([part.bad for part in parts])
@@ -140,8 +140,8 @@ class Tape(ABC):
         if not start and not self.skipped:
             raise self._error("has nothing to replay", "name a file with trades, quotes or bars in it")
 
-    def _judge(self, complaints: list[Complaint]) -> None:
-        """Stop at the first bad row, or count them."""
+    def _count_or_raise(self, complaints: list[Complaint]) -> None:
+        """Raise at the first bad row, or count the rows that are skipped."""
         if complaints and not self._skip:
             first = min(complaints, key=lambda complaint: complaint.place)
             raise self._error(first.message, first.hint, first.place)
@@ -154,24 +154,24 @@ class Tape(ABC):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Tell in our words what the libraries below say of a file that is damaged."""
+        """Turn the errors of libraries about a damaged file into a `TapeError`."""
         try:
             yield
         except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-            said = str(error).partition("\n")[0]
-            raise self._error(f"cannot be read: {said}", "the file is damaged or cut off: write it again") from error
+            reason = str(error).partition("\n")[0]
+            raise self._error(f"cannot be read: {reason}", "the file is damaged or cut off: write it again") from error
 
     def _kind(self, names: list[str]) -> Kind:
-        """What the columns are those of."""
+        """Return the kind of rows that the columns belong to."""
         if "bid_open" in names or "ask_open" in names:
             raise self._error(
-                "holds quote bars, which are not replayed",
+                "holds quote bars, which cannot be replayed",
                 "replay its quotes, or rename bid_close and ask_close to bid_price and ask_price and set event_ts to "
                 "the end of each interval",
             )
 
         def fit(kind: Kind) -> tuple[bool, float]:
-            """Whether the columns that only this kind has are all there, and the share of them that at least resembles one."""
+            """Return whether all columns of only this kind are there, and the share of them that at least resembles one."""
             own = [name for name in kind.required if name not in ("symbol", "event_ts")]
             return set(own) <= set(names), sum(bool(get_close_matches(name, names, 1)) for name in own) / len(own)
 
@@ -187,10 +187,10 @@ class Tape(ABC):
         return kind
 
     def _bar_step(self, columns: Columns) -> int:
-        """How long the bars are, from the first of them."""
+        """Return the length of the bars, from the first of them."""
         step = bar_step(columns)
         if step is None:
-            raise self._error("does not show how long its bars are", "say it, like bar_step: 1Min")
+            raise self._error("does not show how long its bars are", "set it, like bar_step: 1Min")
         return step
 
 
@@ -208,7 +208,7 @@ def _check_order(parts: list[Rows], order: IntArray, arrived: int) -> int:
 
 
 def _split(values: IntArray, parts: list[Rows]) -> list[IntArray]:
-    """The values of each part, of `values` for all."""
+    """Split `values`, of all parts, into those of each part."""
     return np.split(values, np.cumsum([len(part.places) for part in parts])[:-1])
 
 
