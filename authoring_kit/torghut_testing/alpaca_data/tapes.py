@@ -120,7 +120,7 @@ def read_tape(path: str | Path) -> Iterator[Message]:
         return messages_of(pyarrow.parquet.read_table(path))
     if name.endswith((".jsonl", ".jsonl.gz")):
         return _read_lines(path)
-    raise ValueError(f"{path} has an unknown format (give a file that ends in .parquet, .jsonl or .jsonl.gz)")
+    raise ValueError(f"{path} is of an unknown format (use a file that ends in .parquet, .jsonl or .jsonl.gz)")
 
 
 def _read_lines(path: Path) -> Iterator[Message]:
