@@ -1,4 +1,4 @@
-"""The kit catches what it is there to catch: honest plugins pass its suites, and each broken one fails its check."""
+"""The kit finds what it is meant to find: honest plugins pass its suites, and each broken one fails its check."""
 
 import itertools
 from decimal import Decimal
@@ -71,7 +71,7 @@ class Silent(Honest):
 
 
 class Greedy(Honest):
-    """Asks for what is not there."""
+    """Asks for a column that does not exist."""
 
     columns = ("rsi41",)
 
@@ -106,7 +106,7 @@ class Idle(Honest):
 
 
 class Fragile(Honest):
-    """Cannot bear a market that stands still."""
+    """Raises in a market that never moves."""
 
     columns = ("vol_realized_w60s",)
 
@@ -115,7 +115,7 @@ class Fragile(Honest):
 
 
 class Forgetful(Honest):
-    """Does not say what its state is."""
+    """Does not declare its state."""
 
     state = ()
 
@@ -138,7 +138,7 @@ class Shared(Honest):
 
 
 class Odd(Honest):
-    """Keeps what cannot be written down."""
+    """Keeps state that is not plain."""
 
     def __init__(self, params):
         super().__init__(params)
@@ -175,7 +175,7 @@ def test_broken_strategy_is_caught(cls, check, arguments):
     fails(StrategyConformance, "strategy", cls, check, *arguments)
 
 
-def test_strategy_that_waits_for_something_rare_may_say_so():
+def test_strategy_that_waits_for_a_rare_event_may_say_so():
     """`decides = False` takes back the demand for a decision on noise."""
     suite = type("Suite", (StrategyConformance,), {"strategy": Idle, "decides": False})()
     suite.test_decisions_are_sound(0)
@@ -212,7 +212,7 @@ class Twice(Half):
 
 
 class Insatiable(Half):
-    """Halves whatever it is asked about."""
+    """Halves every decision."""
 
     def check(self, decision, context):
         return core.Verdict("half", core.Outcome.SHRINK, "half", quantity=decision.quantity / 2)
@@ -236,7 +236,7 @@ class Jailer(Half):
 
 
 class Vague(Half):
-    """Tells a number where text is written down."""
+    """Has a number where the record has text."""
 
     def check(self, decision, context):
         return core.Verdict("vague", core.Outcome.ALLOW, "vague", decision.quantity)
@@ -257,13 +257,13 @@ def test_broken_rule_is_caught(cls, check):
     fails(RiskRuleConformance, "rule", cls, check)
 
 
-def test_rule_that_means_to_stop_exits_may_say_so():
+def test_rule_that_stops_exits_on_purpose_may_say_so():
     """`exits_pass = False` takes back that law."""
     type("Suite", (RiskRuleConformance,), {"rule": Jailer, "exits_pass": False})().test_exit_passes()
 
 
 def test_working_units_become_orders():
-    """A test may say how much is under way, of the strategy and in all; the orders of others are the difference."""
+    """A test may state open units, of the strategy and in all; the orders of others are the difference."""
     made = risk_context(50, 10, strategy_position=4, working=2, account_working=-1)
     assert (made.working, made.account_working, made.open_orders) == (2, -1, 2)
     assert [(order.side, order.quantity) for order in made.orders] == [(core.Side.BUY, 2), (core.Side.SELL, 3)]
@@ -363,7 +363,7 @@ class LookAhead(MeanOfCloses):
 
 
 class Amnesiac(MeanOfCloses):
-    """Does not say what its state is."""
+    """Does not declare its state."""
 
     state = ()
 
@@ -497,7 +497,7 @@ class Doubling(Till):
 
 
 class Touchy(Till):
-    """Cannot bear a cancel of what it does not know."""
+    """Raises on a cancel of an unknown order."""
 
     def cancel(self, client_order_id):
         del self._working[client_order_id]
@@ -547,7 +547,7 @@ class Undeclared(Till):
 
 
 class Indebted(Till):
-    """Begins with an account that is no number."""
+    """Starts with an account that is not a number."""
 
     def account(self):
         return core.Account(cash=Decimal("nan"), equity=Decimal(0), buying_power=Decimal(0))
@@ -615,7 +615,7 @@ class Gappy(Twenty):
 
 
 class Lavish(Twenty):
-    """Gives more than it was asked for."""
+    """Delivers larger batches than it was asked for."""
 
     async def batches(self, size):
         async for batch in super().batches(size + 1):
@@ -632,7 +632,7 @@ class Restless(Twenty):
 
 
 class Short(Twenty):
-    """Promises more than it gives."""
+    """States a larger total than it delivers."""
 
     @property
     def total(self):
@@ -640,7 +640,7 @@ class Short(Twenty):
 
 
 class Lost(Twenty):
-    """Goes on one event too late."""
+    """Resumes one event too late."""
 
     def seek(self, cursor):
         self.position = cursor["position"] + 1

@@ -1,4 +1,4 @@
-"""What all stand-ins on loopback have in common: they end what they began."""
+"""What all stand-ins on loopback have in common: stopping ends every connection."""
 
 import socket
 import threading

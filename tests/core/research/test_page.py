@@ -296,5 +296,5 @@ print("pandas" in sys.modules)
 
 
 def test_the_same_run_gives_the_same_page(page):
-    """Nothing of the clock or the machine is on it."""
+    """The page does not depend on the clock or the machine."""
     assert page(fills=[fill(0)]).html == page(fills=[fill(0)]).html

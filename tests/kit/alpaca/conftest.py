@@ -51,19 +51,19 @@ class Listener:
     def __init__(self, fake, socket):
         self.socket = socket
         self.say(action="auth", key=fake.key, secret=fake.secret)
-        assert self.hear()["data"]["status"] == "authorized"
+        assert self.receive()["data"]["status"] == "authorized"
         self.say(action="listen", data={"streams": ["trade_updates"]})
-        assert self.hear() == {"stream": "listening", "data": {"streams": ["trade_updates"]}}
+        assert self.receive() == {"stream": "listening", "data": {"streams": ["trade_updates"]}}
 
     def say(self, **message):
         self.socket.send(json.dumps(message))
 
-    def hear(self, timeout=5.0):
+    def receive(self, timeout=5.0):
         return json.loads(self.socket.recv(timeout=timeout))
 
     def events(self, count):
         """The names of the next updates."""
-        return [self.hear()["data"]["event"] for _ in range(count)]
+        return [self.receive()["data"]["event"] for _ in range(count)]
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_every_verb_is_in_the_table(name):
 
 
 def test_example_runs(tmp_path):
-    """The example of the documentation passes as it stands."""
+    """The example of the documentation passes unchanged."""
     pytest.importorskip("alpaca")
     (tmp_path / "test_example.py").write_text(re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1])
     ran = subprocess.run(

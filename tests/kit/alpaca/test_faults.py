@@ -92,7 +92,7 @@ def test_truncate(fake, api):
 
 
 def test_drip(fake, client_of):
-    """Bytes come one by one, so that no single read takes long and the whole takes for ever."""
+    """Bytes come one by one, so that no single read takes long and the whole takes very long."""
     fake.faults.add(Fault.drip(0.001, method="GET", path="/v2/clock"))
     started = time.monotonic()
     status, clock = client_of(fake)("GET", "/v2/clock")
@@ -137,7 +137,7 @@ def test_one_fault_a_request(fake, api):
 
 
 def test_refused_connections(fake, api, client_of):
-    """While it does not listen new connections are refused and old ones go on; then it is there again."""
+    """While it does not listen, new connections are refused and open ones stay; then it accepts them again."""
     assert api("GET", "/v2/clock")[0] == 200
     fake.stop_listening()
     with pytest.raises(ConnectionRefusedError):

@@ -31,7 +31,7 @@ def process(tmp_path, client_of):
 
 
 def test_process_keeps_its_state(process):
-    """It prints its URL when it listens, ends cleanly on SIGTERM, and the next one goes on with its state."""
+    """It prints its URL when it listens, ends cleanly on SIGTERM, and the next one continues with its state."""
     first, api = process("--state", "state.json", "--price", "BTC/USD=25000", "--cash", "50000")
     assert api.post("it")[0] == 200
     first.send_signal(signal.SIGTERM)
@@ -52,14 +52,14 @@ def test_wrong_options(option, said, capsys):
 
 
 def test_taken_port(fake, capsys):
-    """A port that somebody has is an error in one line."""
+    """A port that is in use is an error in one line."""
     with pytest.raises(SystemExit):
         main(["--port", str(fake.port)])
     assert "Address already in use" in capsys.readouterr().err
 
 
 def test_wrong_state(tmp_path, capsys):
-    """A file that is no state is named, and left as it is."""
+    """A file that is not a state is named in the error, and left as it is."""
     path = tmp_path / "state.json"
     path.write_text('{"cash": "much"}')
     with pytest.raises(SystemExit):
@@ -88,7 +88,7 @@ def test_script_over_http(fake, api, listen):
     do("cash", cash="77")
     do("set", skew_ns=5, slow_cancels=True)
     do("stream/send", message={"stream": "x"})
-    assert listener.hear() == {"stream": "x"}
+    assert listener.receive() == {"stream": "x"}
     state = api("GET", "/_fake/state")[1]
     assert (state["account"]["cash"], [row["symbol"] for row in state["positions"]]) == ("77", ["AAPL", "BTCUSD"])
     assert [event["event"] for event in state["events"]][-1] == "canceled"
@@ -124,7 +124,7 @@ def test_faults_over_http(fake, api):
     ],
 )
 def test_wrong_scripts(fake, api, verb, arguments, status, said):
-    """What a script gets wrong is told to it."""
+    """A wrong request of a script is answered with the reason."""
     given, answer = api("POST", f"/_fake/{verb}", arguments)
     assert given == status
     assert said in answer["message"]

@@ -77,7 +77,7 @@ def test_cancel(fake, api):
 
 
 def test_cancel_all(fake, api):
-    """All that works is canceled, and each is told of."""
+    """All open orders are canceled, and each is listed in the answer."""
     fake.venue.hold("AAPL")
     _, first = api.post(symbol="AAPL")
     _, second = api.post(symbol="AAPL")
@@ -106,7 +106,7 @@ def test_positions(fake, api):
 
 
 def test_activities_are_paged(fake, api):
-    """Fills come newest first, in pages that go on after the last id."""
+    """Fills come newest first, in pages that continue after the last id."""
     for _ in range(5):
         api.post(qty="0.1")
     rows = api("GET", "/v2/account/activities/FILL")[1]
@@ -136,7 +136,7 @@ def test_wrong_keys(fake, api, headers):
 
 
 def test_bad_body(fake, api):
-    """A body that is no JSON object is 400."""
+    """A body that is not a JSON object is 400."""
     assert api("POST", "/v2/orders", [1]) == (400, {"code": 40010000, "message": "request body format is invalid"})
 
 
@@ -148,7 +148,7 @@ def test_numbers_may_come_as_numbers(fake, api):
 
 
 def test_rate_limit(client_of):
-    """The limit is told with each answer, and kept where one is set."""
+    """Each answer has the limit, and a limit that is set is enforced."""
     with FakeAlpaca(rate_limit=2) as fake:
         api = client_of(fake)
         statuses = []
@@ -189,7 +189,7 @@ def test_requests_are_written_down(fake, api):
 
 
 def test_state_survives_restart(fake, api, listen):
-    """A restart ends all connections, and goes on with the same orders on the same port."""
+    """A restart ends all connections, and continues with the same orders on the same port."""
     fake.venue.hold("AAPL")
     api.post("open", symbol="AAPL")
     api.post("done")
@@ -197,7 +197,7 @@ def test_state_survives_restart(fake, api, listen):
     before, url = fake.venue.orders(), fake.url
     fake.restart()
     with pytest.raises(Exception, match="close frame"):
-        listener.hear()
+        listener.receive()
     with pytest.raises(OSError, match=r"."):
         api("GET", "/v2/orders")
     assert fake.url == url

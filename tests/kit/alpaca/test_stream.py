@@ -1,4 +1,4 @@
-"""The stream: who may listen, what is said, and what goes wrong with it."""
+"""The stream: logins, updates and faults."""
 
 import json
 
@@ -12,13 +12,13 @@ def test_updates_come_in_order(fake, api, listen):
     """A listener hears of every change, in the order of the event ids, with the order as it was then."""
     listener = listen(fake)
     api.post("it")
-    heard = [listener.hear()["data"] for _ in range(3)]
-    assert heard == fake.venue.events
-    assert [update["order"]["status"] for update in heard] == ["pending_new", "new", "filled"]
+    received = [listener.receive()["data"] for _ in range(3)]
+    assert received == fake.venue.events
+    assert [update["order"]["status"] for update in received] == ["pending_new", "new", "filled"]
 
 
-def test_changes_by_script_are_heard(fake, listen):
-    """What a test does to the venue from its own thread is told like everything else."""
+def test_changes_by_script_are_sent(fake, listen):
+    """What a test does with the venue from its own thread is sent like every update."""
     listener = listen(fake)
     fake.venue.hold("AAPL")
     order = fake.venue.place("AAPL", "buy", 10)["id"]
@@ -35,29 +35,29 @@ def test_frames_are_binary(fake):
             assert isinstance(socket.recv(timeout=5), kind)
 
 
-def hear(socket):
+def receive(socket):
     return json.loads(socket.recv(timeout=5))
 
 
 @pytest.mark.parametrize("is_right", [True, False])
 @pytest.mark.parametrize("is_old", [True, False])
 def test_login(fake, is_right, is_old):
-    """Both ways to log in are understood, and wrong keys are told so."""
+    """Both ways to log in work, and wrong keys are refused."""
     secret = fake.secret if is_right else "wrong"
     old = {"action": "authenticate", "data": {"key_id": fake.key, "secret_key": secret}}
     new = {"action": "auth", "key": fake.key, "secret": secret}
     with connect(fake.stream_url, close_timeout=0.2) as socket:
         socket.send(json.dumps(old if is_old else new))
-        said = hear(socket)["data"]
+        said = receive(socket)["data"]
         assert said["status"] == ("authorized" if is_right else "unauthorized")
         assert ("deprecated" in said.get("message", "")) == (is_old and is_right)
 
 
-def test_nothing_is_heard_without_login(fake, api):
+def test_nothing_is_sent_without_login(fake, api):
     """To listen without a login is refused, and no update comes."""
     with connect(fake.stream_url, close_timeout=0.2) as socket:
         socket.send(json.dumps({"action": "listen", "data": {"streams": ["trade_updates"]}}))
-        assert hear(socket)["data"] == {"status": "unauthorized", "action": "listen"}
+        assert receive(socket)["data"] == {"status": "unauthorized", "action": "listen"}
         api.post()
         with pytest.raises(TimeoutError):
             socket.recv(timeout=0.1)
@@ -74,7 +74,7 @@ def test_strange_messages(fake, listen, message):
     """What makes no sense is answered and ends nothing."""
     listener = listen(fake)
     listener.socket.send(message)
-    assert listener.hear()["stream"] in ("error", "listening")
+    assert listener.receive()["stream"] in ("error", "listening")
     assert listener.socket.ping().wait(5)
 
 
@@ -91,7 +91,7 @@ def test_duplicate(fake, listen):
     listener = listen(fake)
     fake.stream.duplicate(1)
     fake.venue.place("BTC/USD", "buy", 1)
-    first, second = listener.hear(), listener.hear()
+    first, second = listener.receive(), listener.receive()
     assert first == second
     assert listener.events(2) == ["new", "fill"]
 
@@ -119,20 +119,20 @@ def test_cut(fake, listen):
     listener = listen(fake)
     fake.stream.cut()
     with pytest.raises(ConnectionClosed) as raised:
-        listener.hear()
+        listener.receive()
     assert raised.value.rcvd is None
     assert listen(fake)
 
 
 def test_mute(fake, listen):
-    """The connection is open and says nothing, not even to a ping; what happens meanwhile is not told later."""
+    """The connection is open and silent, even to a ping; updates meanwhile are lost."""
     listener = listen(fake)
     fake.stream.mute()
     fake.venue.place("BTC/USD", "buy", 1)
     pong = listener.socket.ping()
     assert not pong.wait(0.1)
     with pytest.raises(TimeoutError):
-        listener.hear(timeout=0.05)
+        listener.receive(timeout=0.05)
     fake.stream.unmute()
     assert pong.wait(5)
     fake.venue.hold("BTC/USD")
@@ -145,12 +145,12 @@ def test_refused_login(fake, listen):
     fake.stream.refuse_auth()
     with connect(fake.stream_url, close_timeout=0.2) as socket:
         socket.send(json.dumps({"action": "auth", "key": fake.key, "secret": fake.secret}))
-        assert hear(socket)["data"]["status"] == "unauthorized"
+        assert receive(socket)["data"]["status"] == "unauthorized"
     assert listen(fake)
 
 
 def test_frames_of_ones_own(fake, listen):
-    """An event that nobody knows, and a frame that is no JSON."""
+    """An event of an unknown kind, and a frame that is not JSON."""
     listener = listen(fake)
     fake.stream.send({"stream": "trade_updates", "data": {"event": "levitated"}})
     assert listener.events(1) == ["levitated"]
@@ -174,7 +174,7 @@ def test_clear(fake, listen):
 
 
 def test_faults_wait_for_a_listener(fake, listen):
-    """While nobody listens no update counts as lost."""
+    """Without a listener no update counts as lost."""
     fake.stream.drop()
     fake.venue.place("BTC/USD", "buy", 1)
     listener = listen(fake)
@@ -196,7 +196,7 @@ def test_recorded_shapes(fake, listen, recorded):
     listener = listen(fake)
     fake.venue.place("BTC/USD", "buy", "0.5")
     for name in ("pending_new", "new", "fill"):
-        made, was = listener.hear(), recorded[name]
+        made, was = listener.receive(), recorded[name]
         assert made["stream"] == was["stream"]
         assert made["data"].keys() == was["data"].keys()
         assert made["data"]["order"].keys() == was["data"]["order"].keys()
@@ -207,8 +207,8 @@ def test_recorded_shapes(fake, listen, recorded):
     with connect(fake.stream_url, close_timeout=0.2) as socket:
         for secret, name in (("wrong", "unauthorized"), (fake.secret, "authorized")):
             socket.send(json.dumps({"action": "auth", "key": fake.key, "secret": secret}))
-            assert hear(socket) == recorded[name]
+            assert receive(socket) == recorded[name]
         socket.send(json.dumps({"action": "authenticate", "data": {"key_id": fake.key, "secret_key": fake.secret}}))
-        assert hear(socket) == recorded["authorized_with_deprecation_text"]
+        assert receive(socket) == recorded["authorized_with_deprecation_text"]
         socket.send(json.dumps(recorded["client_listen"]))
-        assert hear(socket) == recorded["listening"]
+        assert receive(socket) == recorded["listening"]

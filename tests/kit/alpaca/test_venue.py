@@ -116,7 +116,7 @@ def test_part_fills_by_script(venue):
 
 
 def test_held_orders_go_on_when_released(venue):
-    """An order stops in the state of the hold, and goes on from there."""
+    """An order stops in the state of the hold, and advances from there after it."""
     for at in ("pending_new", "accepted", "new"):
         venue.hold("AAPL", at)
         assert venue.place("AAPL", "buy", 1, client_order_id=at)["status"] == at
@@ -147,7 +147,7 @@ def test_fill_after_the_cancel(venue):
     ],
 )
 def test_other_ends(venue, act, status, event):
-    """A script brings an order into every other state, and the update says so."""
+    """A script puts an order into every other state, and the update reports it."""
     venue.hold("AAPL")
     venue.place("AAPL", "buy", 1, client_order_id="it")
     assert act(venue)["status"] == status
@@ -163,7 +163,7 @@ def test_what_ends_frees_what_it_took(venue):
 
 
 def test_replacement_is_a_new_order(venue):
-    """The new order has an id of its own, both know each other, and the old one is told of with its old price."""
+    """The new order has an id of its own, both name each other, and the old one is reported with its old price."""
     old = venue.place("AAPL", "buy", 10, type="limit", limit_price="9")
     new = venue.replace(old["id"], {"limit_price": "9.5"})
     after = venue.order(old["id"])
@@ -186,7 +186,7 @@ def test_replacement_is_a_new_order(venue):
     ],
 )
 def test_replacement_that_is_refused(venue, changes, message):
-    """A replacement is checked like an order, and the old one works on as if nothing had been asked."""
+    """A replacement is checked like an order, and the old one stays open as if there had been no request."""
     old = venue.place("AAPL", "buy", 10, type="limit", limit_price="9")
     assert refusal(venue.replace, old["id"], changes)[1] == message
     assert venue.orders() == [old]
@@ -398,7 +398,7 @@ def test_timestamps_are_read_as_written(at):
 
 
 def test_event_ids_rise_within_a_millisecond():
-    """Ids are 26 characters and rise, also when the clock stands still or goes back."""
+    """Ids are 26 characters and rise, also when the clock stops or goes back."""
     ids = EventIds()
     drawn = [ids.next(at) for at in (10**18, 10**18, 10**18, 10**17)]
     assert drawn == sorted(set(drawn))
@@ -418,7 +418,7 @@ def test_ids_are_unique(venue):
 
 
 def test_state_survives(venue):
-    """A venue goes on from what another one dumped: orders, money, units, prices, and what was held."""
+    """A venue continues from the state that another one dumped: orders, money, units, prices and holds."""
     venue.place("BTC/USD", "buy", 2)
     venue.hold("AAPL")
     venue.place("AAPL", "buy", 10, client_order_id="it")
@@ -445,7 +445,7 @@ def test_money_adds_up(venue):
 
 
 def test_calendar():
-    """Sessions are weekdays but for holidays, with early closes; the clock names the next open and close."""
+    """Sessions are weekdays except holidays, with early closes; the clock names the next open and close."""
     now = read_timestamp("2026-11-25T20:00:00Z")
     venue = FakeVenue(clock=lambda: now)
     venue.is_open = None

@@ -72,7 +72,7 @@ def signed(row):
 @settings(max_examples=100)
 @given(st.lists(act, min_size=10, max_size=40))
 def test_books_add_up(acts):
-    """Cash, positions and filled quantities follow from the fills, what is reserved from what works, and no order that
+    """Cash, positions and filled quantities follow from the fills, what is reserved from the open orders, and no order that
     is done changes but by a late fill; an update tells of every change.
     """
     venue = FakeVenue(cash=20_000)
@@ -95,7 +95,7 @@ def test_books_add_up(acts):
             assert Decimal(order["filled_qty"]) == sum(Decimal(r["qty"]) for r in rows if r["order_id"] == key)
             assert Decimal(order["filled_qty"]) <= Decimal(order["qty"])
             assert (order["status"] == "filled") == (order["filled_qty"] == order["qty"])
-            assert told.get(key, "pending_new") == order["status"]  # a replacement that waits is not told of
+            assert told.get(key, "pending_new") == order["status"]  # a replacement that waits is not reported
             if order["replaced_by"]:
                 assert orders[order["replaced_by"]]["replaces"] == key
         for key, status in done.items():

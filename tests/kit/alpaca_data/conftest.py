@@ -32,7 +32,7 @@ class Client:
         assert isinstance(data, bytes) == (self.codec is msgspec.msgpack)
         return self.codec.decode(data)
 
-    def hear(self, timeout=5.0):
+    def receive(self, timeout=5.0):
         """The next message."""
         while not self.left:
             self.left = self.frame(timeout)
@@ -40,17 +40,17 @@ class Client:
 
     def numbers(self, count):
         """The numbers of the next trades."""
-        return [self.hear()["i"] - 2**60 for _ in range(count)]
+        return [self.receive()["i"] - 2**60 for _ in range(count)]
 
     def log_in(self, market):
-        assert self.hear() == {"T": "success", "msg": "connected"}
+        assert self.receive() == {"T": "success", "msg": "connected"}
         self.say(action="auth", key=market.key, secret=market.secret)
-        assert self.hear() == {"T": "success", "msg": "authenticated"}
+        assert self.receive() == {"T": "success", "msg": "authenticated"}
         return self
 
     def subscribe(self, **channels):
         self.say(action="subscribe", **channels)
-        return self.hear()
+        return self.receive()
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +142,7 @@ class Rest:
 
 @pytest.fixture
 def rest_of():
-    """Makes somebody who asks a market's REST."""
+    """Makes a client of a market's REST."""
     asked = []
 
     def make(market, **options):

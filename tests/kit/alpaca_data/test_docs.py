@@ -23,11 +23,11 @@ def test_every_kind_of_fault_is_in_the_table(kind):
 
 @pytest.mark.parametrize("name", [name for name in inspect.signature(FakeMarketData.play).parameters if name != "self"])
 def test_every_argument_of_play_is_there(name):
-    """What `play` takes is told."""
+    """Every argument of `play` is in the text."""
     assert f"`{name}=" in TEXT or f"({name}, " in TEXT
 
 
-def test_defaults_are_told():
+def test_defaults_are_in_the_text():
     """A limit that the text gives is the limit."""
     parameters = inspect.signature(FakeMarketData).parameters
     told = dict(
@@ -38,20 +38,20 @@ def test_defaults_are_told():
         assert float(value) == parameters[name].default
 
 
-def test_closing_codes_are_told():
+def test_closing_codes_are_in_the_text():
     """The codes that end the connection are those of the text."""
     named = re.search(r"After ([\d, and]+) the connection is closed", TEXT)
     assert {int(code) for code in re.findall(r"\d+", named[1])} == CLOSING
 
 
-def test_every_option_is_told():
+def test_every_option_is_in_the_text():
     """What the command takes is in the text."""
     options = re.findall(r"--[\w-]+", _parser().format_help())
     assert [option for option in options if option != "--help" and option not in TEXT] == []
 
 
 def test_example_runs(tmp_path):
-    """The example of the documentation passes as it stands."""
+    """The example of the documentation passes unchanged."""
     (tmp_path / "test_example.py").write_text(re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1])
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"],

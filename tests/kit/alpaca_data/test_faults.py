@@ -17,7 +17,7 @@ SYMBOLS = ("BTC/USD",)
 def ends(client, code=None):
     """Whether the connection ends with a close frame of this code, or without any."""
     with pytest.raises(ConnectionClosed) as raised:
-        client.hear()
+        client.receive()
     return (None if raised.value.rcvd is None else raised.value.rcvd.code) == code
 
 
@@ -64,7 +64,7 @@ def test_restart_refuses_meanwhile(market, listen, trades):
 
 @pytest.mark.parametrize("pings", [True, False])
 def test_mute(market, listen, trades, pings):
-    """A mute connection stays and says nothing; pings are answered or not; the tape goes on for the next client."""
+    """A mute connection stays open and silent; pings are answered or not; the tape continues for the next client."""
     client = listen(market)
     playback = market.play(trades(6), faults=[Fault(kind="mute", at=1, lost=2, pings=pings)], wait_for=SYMBOLS)
     assert client.numbers(1) == [0]
@@ -77,7 +77,7 @@ def test_mute(market, listen, trades, pings):
 
 
 def test_mute_for_a_while(market, listen, trades):
-    """After its time a mute connection speaks again, and hears what it was told meanwhile."""
+    """After its time a mute connection sends again, and reads what the client sent meanwhile."""
     client = listen(market)
     playback = market.play(trades(3), faults=[Fault(kind="mute", at=1, lost=1, seconds=0.2)], wait_for=SYMBOLS)
     assert client.numbers(1) == [0]
@@ -108,9 +108,9 @@ def test_half_open(dial, trades):
         assert not client.socket.ping().wait(0.05)
         client.socket.close()
         second = dial(market)
-        second.hear()
+        second.receive()
         second.say(action="auth", key=market.key, secret=market.secret)
-        assert second.hear()["code"] == 406
+        assert second.receive()["code"] == 406
         market.drop_connections()
         third = dial(market).log_in(market)
         third.subscribe(trades=["BTC/USD"])
@@ -168,20 +168,20 @@ def test_garbage(market, listen, trades, is_msgpack):
 
 
 def test_unknown_type(market, listen, trades):
-    """A message of a type that nobody knows comes between two events."""
+    """A message of an unknown type is sent between two events."""
     client = listen(market)
     market.play(trades(2), faults=[Fault(kind="unknown", at=1)]).wait()
     assert client.numbers(1) == [0]
-    assert client.hear()["T"] == "zz"
+    assert client.receive()["T"] == "zz"
     assert client.numbers(1) == [1]
 
 
 def test_message_of_ones_own(market, listen):
-    """Any message can be sent to who is logged in."""
+    """Any message can be sent to the clients that are logged in."""
     client = listen(market)
     broken = {"T": "t", "S": "BTC/USD", "p": None}
     market.send(broken)
-    assert client.hear() == broken
+    assert client.receive() == broken
 
 
 def test_error_in_the_stream(market, listen, trades):
@@ -189,23 +189,23 @@ def test_error_in_the_stream(market, listen, trades):
     client = listen(market)
     faults = [Fault(kind="error", at=1, code=405), Fault(kind="error", at=2, code=407, lost=1)]
     playback = market.play(trades(5), faults=faults, wait_for=SYMBOLS)
-    heard = [client.hear() for _ in range(4)]
-    assert [message.get("code", message["T"]) for message in heard] == ["t", 405, "t", 407]
+    received = [client.receive() for _ in range(4)]
+    assert [message.get("code", message["T"]) for message in received] == ["t", 405, "t", 407]
     assert ends(client, 1000)
     assert listen(market).numbers(2) == [3, 4]
     playback.wait()
 
 
-def test_armed_faults_need_nobody(market, dial, trades):
+def test_faults_of_requests_need_no_client(market, dial, trades):
     """Faults of logins and subscriptions of event 0 wait for the client that they are about."""
     faults = [Fault(kind="error", code=406, when="auth", count=2), Fault(kind="error", code=500, when="subscribe")]
     playback = market.play(trades(1), faults=faults, wait_for=SYMBOLS)
     codes = []
     for _ in range(2):
         client = dial(market)
-        client.hear()
+        client.receive()
         client.say(action="auth", key=market.key, secret=market.secret)
-        codes.append(client.hear()["code"])
+        codes.append(client.receive()["code"])
     client = dial(market).log_in(market)
     codes.append(client.subscribe(trades=["BTC/USD"])["code"])
     assert codes == [406, 406, 500]
@@ -216,13 +216,13 @@ def test_armed_faults_need_nobody(market, dial, trades):
 
 
 def test_faults_at_the_end(market, listen, trades):
-    """A fault behind the last event happens; one beyond it is left, and told."""
+    """A fault right after the last event happens; one beyond it is left in `faults`."""
     client = listen(market)
     faults = [Fault(kind="unknown", at=2), Fault(kind="cut", at=3)]
     playback = market.play(trades(2), faults=faults)
     playback.wait()
     assert client.numbers(2) == [0, 1]
-    assert client.hear()["T"] == "zz"
+    assert client.receive()["T"] == "zz"
     assert list(playback.faults) == faults[1:]
 
 
@@ -267,38 +267,38 @@ FAULTS = st.one_of(
 )
 
 
-def heard_of(count, faults):
-    """The numbers that a client hears that always comes back, and does not look at what makes no sense."""
-    heard, played = [], 0
+def expected_numbers(count, faults):
+    """The numbers that a client receives which always reconnects, and ignores what makes no sense."""
+    received, played = [], 0
     for fault in sorted(faults, key=lambda fault: fault.at):
-        heard += range(played, max(played, fault.at))
+        received += range(played, max(played, fault.at))
         played = max(played, fault.at)
         touched = list(range(played, min(count, played + fault.count)))
         if fault.kind == "duplicate":
-            heard += sorted(touched * 2)
+            received += sorted(touched * 2)
         elif fault.kind == "reorder":
-            heard += touched[::-1]
+            received += touched[::-1]
         else:
             touched = range(played, min(count, played + fault.lost))
         played += len(touched)
-    return [*heard, *range(played, count)]
+    return [*received, *range(played, count)]
 
 
 def hear_all(market, playback, expected):
     """The numbers that such a client hears until the playback is over."""
-    heard = []
+    received = []
     deadline = time.monotonic() + 30
-    while not playback.is_done or len(heard) < expected:
+    while not playback.is_done or len(received) < expected:
         with connect(market.url + "/v1beta3/crypto/us", compression=None, close_timeout=0.05, max_queue=None) as socket:
             client = {"action": "auth", "key": market.key, "secret": market.secret}
             socket.send(msgspec.json.encode(client).decode())
             socket.send('{"action":"subscribe","trades":["*"]}')
             is_last = False  # whether the connection is mute, and what was sent before is here
-            while not (playback.is_done and len(heard) >= expected):
-                assert time.monotonic() < deadline, (heard, playback.played)
+            while not (playback.is_done and len(received) >= expected):
+                assert time.monotonic() < deadline, (received, playback.played)
                 try:
                     messages = msgspec.json.decode(socket.recv(timeout=0 if is_last else 0.02))
-                    heard += [message["i"] - 2**60 for message in messages if message["T"] == "t"]
+                    received += [message["i"] - 2**60 for message in messages if message["T"] == "t"]
                 except msgspec.DecodeError:
                     continue
                 except TimeoutError:
@@ -309,7 +309,7 @@ def hear_all(market, playback, expected):
                         is_last = is_mute and socket.ping(ack_on_close=True).wait(5)
                 except ConnectionClosed:
                     break
-    return heard
+    return received
 
 
 @settings(max_examples=30)
@@ -318,7 +318,7 @@ def test_schedules(trades, faults):
     """Whatever the schedule, a client that comes back hears just what it says, and history has every event once."""
     with FakeMarketData(connection_limit=None, per_frame=3) as market:
         playback = market.play(trades(60), faults=faults, wait_for=SYMBOLS)
-        expected = heard_of(60, faults)
+        expected = expected_numbers(60, faults)
         assert hear_all(market, playback, len(expected)) == expected
         assert playback.wait() == 60
         happened = market.history.page("trades", "symbols=BTC/USD", is_crypto=True)["trades"]["BTC/USD"]

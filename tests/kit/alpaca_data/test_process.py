@@ -41,11 +41,11 @@ def test_tape_with_a_made_up_symbol_beside_it(process, listen, tmp_path):
     started, market = process("--tape", "tape.parquet", "--synthetic", "ETH/USD=1800", "--rate", 50)
     client = listen(market, trades=["BTC/USD", "ETH/USD"], quotes=["*"])
     played = json.loads(started.stdout.readline())["played"]
-    heard = [client.hear() for _ in range(played)]
-    assert [message["i"] for message in heard if message["S"] == "BTC/USD"] == list(range(1, 101))
-    made = [message["t"] for message in heard if message["S"] == "ETH/USD"]
+    received = [client.receive() for _ in range(played)]
+    assert [message["i"] for message in received if message["S"] == "BTC/USD"] == list(range(1, 101))
+    made = [message["t"] for message in received if message["S"] == "ETH/USD"]
     assert 40 <= len(made) <= 50
-    assert [message["t"][:19] for message in heard] == ["2023-11-14T22:13:20"] * played
+    assert [message["t"][:19] for message in received] == ["2023-11-14T22:13:20"] * played
     started.send_signal(signal.SIGTERM)
     assert started.wait(10) == 0
 
@@ -75,7 +75,7 @@ def test_wrong_options(options, said, capsys):
 
 
 def test_taken_port(market, capsys):
-    """A port that somebody has is an error in one line."""
+    """A port that is in use is an error in one line."""
     with pytest.raises(SystemExit):
         main(["--synthetic", "A=1", "--port", str(market.port)])
     assert "Address already in use" in capsys.readouterr().err

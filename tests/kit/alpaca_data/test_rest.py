@@ -32,11 +32,11 @@ def test_what_was_played_is_history(market, rest, trades):
 
 
 def test_rows_are_messages_without_type_and_symbol(market, rest, listen, trades):
-    """A row of REST is the stream's message but for T and S, to the last digit."""
+    """A row of REST is the stream's message without T and S, to the last digit."""
     client = listen(market)
     market.play(trades(1)).wait()
     assert rows([rest(CRYPTO, symbols="BTC/USD")[1]]) == [
-        ("BTC/USD", {name: value for name, value in client.hear().items() if name not in ("T", "S")})
+        ("BTC/USD", {name: value for name, value in client.receive().items() if name not in ("T", "S")})
     ]
 
 
@@ -145,7 +145,7 @@ def test_updated_bars_replace(market, rest):
     ],
 )
 def test_what_cannot_be_asked(rest, query):
-    """A parameter that makes no sense is a 400 that says so."""
+    """A parameter that makes no sense is a 400 that names it."""
     status, answer = rest(CRYPTO, **query)
     assert status == 400
     assert answer["message"]
@@ -205,7 +205,7 @@ def test_faults_of_requests(market, rest, rest_of, trades):
 
 
 def test_empty_pages(market, rest, trades):
-    """A page may come empty with a token that leads on; nothing is missed by who follows it."""
+    """A page may be empty with a token for the next; a client that follows it misses nothing."""
     market.record(trades(5))
     market.history.empty_pages = 2
     pages = rest.pages(CRYPTO, symbols="BTC/USD", limit=3)
@@ -214,7 +214,7 @@ def test_empty_pages(market, rest, trades):
 
 
 def test_history_is_bounded(trade):
-    """The oldest rows go first when there are too many, and how many is told."""
+    """When there are too many rows the oldest are dropped first, and counted."""
     history = History(10)
     history.add([event_of(trade(number)) for number in range(25)])
     page = history.page("trades", "symbols=BTC/USD", is_crypto=True)["trades"]["BTC/USD"]

@@ -1,4 +1,4 @@
-"""The stream as clients know it: login, subscriptions, both encodings, errors, who is let in."""
+"""The stream as clients use it: login, subscriptions, both encodings, errors, limits."""
 
 import time
 from datetime import datetime
@@ -42,7 +42,7 @@ def test_login_by_headers(market, dial):
     """Keys in the handshake log in without a message."""
     keys = {"APCA-API-KEY-ID": market.key, "APCA-API-SECRET-KEY": market.secret}
     client = dial(market, headers=keys)
-    assert [client.hear()["msg"] for _ in range(2)] == ["connected", "authenticated"]
+    assert [client.receive()["msg"] for _ in range(2)] == ["connected", "authenticated"]
 
 
 def test_answer_is_the_whole_list(market, listen):
@@ -53,7 +53,7 @@ def test_answer_is_the_whole_list(market, listen):
     follow = {name: ["AAPL"] for name in ("trades", "corrections", "cancelErrors")}
     assert answer == {"T": "subscription", "quotes": ["AMD", "CLDR"], "bars": ["*"], "statuses": ["*"]} | empty | follow
     client.say(action="unsubscribe", trades=["AAPL"], bars=["*"], statuses=["*"])
-    answer = client.hear()
+    answer = client.receive()
     assert {name: symbols for name, symbols in answer.items() if symbols} == {
         "T": "subscription",
         "quotes": ["AMD", "CLDR"],
@@ -61,23 +61,23 @@ def test_answer_is_the_whole_list(market, listen):
 
 
 def test_only_what_is_wanted_comes(market, listen, trade):
-    """A client hears the channels and symbols it asked for; a star is all symbols of its market, none of the other."""
+    """A client receives the channels and symbols that it subscribed to; a star is all symbols of its market, none of the other."""
     some = listen(market, trades=["ETH/USD"])
     every = listen(market, trades=["*"], quotes=["BTC/USD"])
     quote = {"T": "q", "S": "BTC/USD", "bp": 1, "bs": 1, "ap": 2, "as": 1, "t": 5}
     market.play([trade(0), quote, trade(1, "ETH/USD"), trade(2, "AAPL"), trade(3, "ETH/USD")]).wait()
     assert some.numbers(2) == [1, 3]
-    assert [every.hear().get("S") for _ in range(4)] == ["BTC/USD", "BTC/USD", "ETH/USD", "ETH/USD"]
+    assert [every.receive().get("S") for _ in range(4)] == ["BTC/USD", "BTC/USD", "ETH/USD", "ETH/USD"]
 
 
 def test_followers_come_with_trades(market, listen):
-    """Corrections and cancels come to who hears trades, and statuses to who asked."""
+    """Corrections and cancels go to subscribers of trades, and statuses to subscribers of statuses."""
     client = listen(market, STOCKS, trades=["AAPL"])
     correction = {"T": "c", "S": "AAPL", "oi": 2**60, "ci": 2**60 + 1, "t": "2023-04-06T14:25:06.542305024Z"}
     status = {"T": "s", "S": "AAPL", "sc": "H", "t": "2023-04-06T14:25:06Z"}
     cancel = {"T": "x", "S": "AAPL", "i": 465, "a": "C", "t": "2023-04-06T13:15:42.83540958Z"}
     market.play([correction, status, cancel]).wait()
-    assert [client.hear(), client.hear()] == [correction, cancel]
+    assert [client.receive(), client.receive()] == [correction, cancel]
 
 
 def test_encodings_agree(market, listen, trade):
@@ -85,7 +85,7 @@ def test_encodings_agree(market, listen, trade):
     text, packed = listen(market), listen(market, is_msgpack=True)
     at = 1_700_000_000_123_456_789
     market.play([trade(7, at=at)]).wait()
-    said, frame = text.hear(), packed.socket.recv(timeout=5)
+    said, frame = text.receive(), packed.socket.recv(timeout=5)
     assert said["t"] == "2023-11-14T22:13:20.123456789Z"
     assert stamp(frame) == at
     unpacked = msgspec.msgpack.decode(frame)[0]
@@ -107,28 +107,28 @@ def test_time_is_printed_as_it_was(market, listen, trade):
     client = listen(market)
     texts = ["2024-03-12T10:27:48.85822814Z", "2024-03-12T10:27:48.1Z"]
     market.play([trade(0, at=texts[0]), trade(1, at=1_710_239_268_100_000_000)]).wait()
-    assert [client.hear()["t"], client.hear()["t"]] == texts
+    assert [client.receive()["t"], client.receive()["t"]] == texts
 
 
 # Errors.
 
 
 def errors(client, count=1):
-    heard = [client.hear() for _ in range(count)]
-    for message in heard:
+    received = [client.receive() for _ in range(count)]
+    for message in received:
         assert message == {"T": "error", "code": message["code"], "msg": ERRORS[message["code"]]}
-    return [message["code"] for message in heard]
+    return [message["code"] for message in received]
 
 
 def is_closed(client):
     with pytest.raises(ConnectionClosed) as raised:
-        client.hear()
+        client.receive()
     return raised.value.rcvd is not None and raised.value.rcvd.code == 1000
 
 
 @pytest.mark.parametrize("said", ["no json", "[]", '{"action": "dance"}'])
 def test_400_for_what_makes_no_sense(market, listen, said):
-    """What is no request is told so, and the connection goes on."""
+    """What is not a request gets an error, and the connection stays open."""
     client = listen(market)
     client.socket.send(said)
     assert errors(client) == [400]
@@ -146,17 +146,17 @@ def test_400_for_a_subscription_that_is_none(market, listen, channels):
 def test_401_before_login(market, dial):
     """Nothing can be subscribed before the login, which may come after it."""
     client = dial(market)
-    client.hear()
+    client.receive()
     client.say(action="subscribe", trades=["BTC/USD"])
     assert errors(client) == [401]
     client.say(action="auth", key=market.key, secret=market.secret)
-    assert client.hear()["msg"] == "authenticated"
+    assert client.receive()["msg"] == "authenticated"
 
 
 def test_402_for_wrong_keys(market, dial):
-    """Wrong keys are told so, and the connection ends; what the client said is kept without its secret."""
+    """Wrong keys get an error, and the connection ends; what the client said is kept without its secret."""
     client = dial(market)
-    client.hear()
+    client.receive()
     client.say(action="auth", key=market.key, secret="wrong")
     assert errors(client) == [402]
     assert is_closed(client)
@@ -174,10 +174,10 @@ def test_403_for_a_second_login(market, listen, trades):
 
 
 def test_404_for_a_late_login(dial):
-    """Who does not log in within the time is told so, and put out."""
+    """A client that does not log in in time gets an error, and its connection ends."""
     with FakeMarketData(auth_timeout=0.05) as market:
         client = dial(market)
-        client.hear()
+        client.receive()
         assert errors(client) == [404]
         assert is_closed(client)
 
@@ -197,7 +197,7 @@ def test_406_while_another_is_there(dial):
     with FakeMarketData() as market:
         first = dial(market).log_in(market)
         second = dial(market)
-        second.hear()
+        second.receive()
         second.say(action="auth", key=market.key, secret=market.secret)
         assert errors(second) == [406]
         assert is_closed(second)
@@ -214,9 +214,9 @@ def test_406_while_the_old_one_lingers(dial):
         dial(market).log_in(market).socket.close()
         while True:
             client = dial(market)
-            client.hear()
+            client.receive()
             client.say(action="auth", key=market.key, secret=market.secret)
-            if client.hear().get("code") != 406:
+            if client.receive().get("code") != 406:
                 break
         assert time.monotonic() - began >= 0.2
         assert [attempt.errors for attempt in market.attempts[1:-1]] == [[406]] * (len(market.attempts) - 2)
@@ -224,7 +224,7 @@ def test_406_while_the_old_one_lingers(dial):
 
 
 def test_407_for_a_slow_client(dial, trade):
-    """At a pace nobody is waited for: who takes nothing loses the connection, and memory stays bounded."""
+    """At a pace no client is waited for: one that reads nothing loses its connection, and memory stays bounded."""
     with FakeMarketData(buffer_limit=1 << 16) as market:
         client = dial(market, max_queue=1).log_in(market)
         client.subscribe(trades=["BTC/USD"])
@@ -260,7 +260,7 @@ def test_409_without_the_subscription(dial):
     with FakeMarketData(entitled={"iex"}) as market:
         dial(market, STOCKS).log_in(market)
         client = dial(market, "/v2/sip")
-        client.hear()
+        client.receive()
         client.say(action="auth", key=market.key, secret=market.secret)
         assert errors(client) == [409]
         assert is_closed(client)
@@ -270,7 +270,7 @@ def test_409_without_the_subscription(dial):
     ("path", "channel"), [("/v1beta3/crypto/us", "statuses"), (STOCKS, "orderbooks"), (STOCKS, "corrections")]
 )
 def test_410_for_a_channel_of_others(market, listen, path, channel):
-    """A channel that the feed does not have, or that cannot be asked for, is refused."""
+    """A channel that the feed does not have, or that cannot be subscribed to, is refused."""
     client = listen(market, path)
     client.say(action="subscribe", **{channel: ["X"]})
     assert errors(client) == [410]
@@ -279,15 +279,15 @@ def test_410_for_a_channel_of_others(market, listen, path, channel):
 @pytest.mark.parametrize("code", ERRORS)
 @pytest.mark.parametrize("when", ["stream", "auth", "subscribe"])
 def test_every_error_on_demand(market, dial, code, when):
-    """Each error comes when it was asked for, once, and ends the connection or leaves it as the real one does."""
+    """Each error is sent once on demand, and ends the connection or leaves it open as the real one does."""
     fault = Fault(kind="error", code=code, when=when)
     if when != "stream":
         market.strike(fault)
     client = dial(market)
-    client.hear()
+    client.receive()
     if when != "auth":
         client.say(action="auth", key=market.key, secret=market.secret)
-        client.hear()
+        client.receive()
     if when == "stream":
         market.strike(fault)
     elif when == "auth":
@@ -300,7 +300,7 @@ def test_every_error_on_demand(market, dial, code, when):
         client = dial(market).log_in(market)
     elif when == "auth":
         client.say(action="auth", key=market.key, secret=market.secret)
-        assert client.hear()["msg"] == "authenticated"
+        assert client.receive()["msg"] == "authenticated"
     assert client.subscribe(trades=["BTC/USD"])["trades"] == ["BTC/USD"]
 
 
@@ -358,8 +358,8 @@ def test_recorded_messages_are_played_to_the_letter(market, listen, recorded):
         channels = {name: ["*"] for name in asked}
         text, packed = listen(market, path, **channels), listen(market, path, is_msgpack=True, **channels)
         market.play(messages).wait()
-        assert [text.hear() for _ in messages] == messages
+        assert [text.receive() for _ in messages] == messages
         for message in messages:
-            unpacked = packed.hear()
+            unpacked = packed.receive()
             assert isinstance(unpacked["t"], datetime)
             assert unpacked | {"t": message["t"]} == message

@@ -110,9 +110,9 @@ def test_recorded_tape_is_played(market, listen, shared_tape):
     client = listen(market)
     tape = pyarrow.parquet.read_table(path)
     assert market.play(tape).wait() == len(tape)
-    heard = [client.hear() for _ in range(len(tape))]
-    assert [message["p"] for message in heard] == tape.column("price").to_pylist()
-    assert [event_of(message).at for message in heard] == tape.column("event_ts").cast(pa.int64()).to_pylist()
+    received = [client.receive() for _ in range(len(tape))]
+    assert [message["p"] for message in received] == tape.column("price").to_pylist()
+    assert [event_of(message).at for message in received] == tape.column("event_ts").cast(pa.int64()).to_pylist()
 
 
 def test_synthetic_is_by_seed():
@@ -138,7 +138,7 @@ def test_retime(market, listen, trades):
     before = time.time_ns()
     market.play([*trades(3), bar], retime=True).wait()
     after = time.time_ns()
-    first, second, third, shifted = (event_of(client.hear()).at for _ in range(4))
+    first, second, third, shifted = (event_of(client.receive()).at for _ in range(4))
     assert before <= first <= after
     assert (second - first, third - first) == (1_000_000, 2_000_000)
     assert shifted % (60 * SECOND) == 0
@@ -155,7 +155,7 @@ def test_pace(market, listen, trade):
     assert came[2] >= 0.2
 
 
-def test_pace_begins_when_somebody_listens(market, listen, trade):
+def test_pace_begins_with_a_subscriber(market, listen, trade):
     """Who is waited for misses no time of the tape: nothing comes at once that was due before."""
     playback = market.play([trade(0), trade(1, at=AT + SECOND)], speed=10, wait_for=["BTC/USD"])
     with pytest.raises(TimeoutError):

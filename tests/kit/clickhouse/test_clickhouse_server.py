@@ -65,7 +65,7 @@ def test_a_block_sent_again_adds_nothing(client):
 
 
 def test_errors_have_their_numbers(client):
-    """What the engine refuses is told as a server tells it."""
+    """What the engine refuses is answered as by a server."""
     for sql, code in (("SELECT * FROM nothing", 60), ("SELECT FROM WHERE", 62), ("SELECT * FROM no.t", 81)):
         with pytest.raises(DatabaseError) as raised:
             client.command(sql)
@@ -84,7 +84,7 @@ def test_errors_have_their_numbers(client):
     ],
 )
 def test_errors_on_demand(clickhouse, client, fault, code):
-    """Each of them comes as often as it is asked for, at the statements that it is about."""
+    """Each error comes as often as demanded, for the statements that match."""
     clickhouse.add(fault(statement="INSERT INTO `?t", times=2))
     for _ in range(2):
         with pytest.raises(DatabaseError) as raised:
@@ -107,7 +107,7 @@ def test_before_or_after_it_is_done(clickhouse, client, kind, after, rows):
 
 
 def test_no_answer(clickhouse, connect, client):
-    """The client's own patience ends; who waits when faults are cleared hears that the connection is closed."""
+    """The client's own timeout ends the wait; a client that waits when faults are cleared sees its connection close."""
     clickhouse.add(Fault.timeout(statement="INSERT", times=None))
     with pytest.raises(OperationalError, match="timed out"):
         connect(clickhouse, send_receive_timeout=1).insert_arrow("t", ROWS)
@@ -131,7 +131,7 @@ def test_no_answer(clickhouse, connect, client):
 
 
 def test_a_late_answer(clickhouse, client):
-    """A slow statement comes to its end, and holds nobody else up."""
+    """A slow statement ends, and does not delay other connections."""
     clickhouse.add(Fault.delay(0.3, statement="INSERT"))
     inserting = threading.Thread(target=client.insert_arrow, args=("t", ROWS))
     inserting.start()
@@ -140,7 +140,7 @@ def test_a_late_answer(clickhouse, client):
     assert count(client) == 2
 
 
-def test_nobody_listens(clickhouse, connect):
+def test_a_server_that_does_not_listen(clickhouse, connect):
     """Connections are refused until it listens again, on the same port."""
     clickhouse.stop_listening()
     with pytest.raises(OperationalError, match="refused"):
@@ -160,7 +160,7 @@ def test_disks_as_a_script_wants_them(clickhouse, client):
 
 
 def test_wrong_scripts(clickhouse):
-    """What a script gets wrong is told to it."""
+    """A wrong request of a script is answered with the reason."""
     for verb, value, said in (
         ("nothing", None, "no route of a script: POST /_fake/nothing"),
         ("faults", {"kind": "cut", "colour": "red"}, "colour"),
@@ -171,7 +171,7 @@ def test_wrong_scripts(clickhouse):
 
 
 def test_a_killed_process_keeps_what_it_acknowledged(tmp_path, connect):
-    """It comes back on its port with its rows; its user and password are asked for."""
+    """It restarts on its port with its rows; user and password are required."""
     pytest.importorskip("chdb", reason="the engine behind the server is torghut[embedded]")
     with ClickHouseProcess(tmp_path, user="trader", password="open sesame") as process:
         user = {"username": "trader", "password": "open sesame"}
