@@ -1,7 +1,7 @@
 """The admin API of a kernel, put together.
 
 A route parses, calls one method of the kernel, and answers with what it returns. The kernel's methods may wait, for a
-lock or for a whole reload, so each is called in a thread of its own and the server goes on answering.
+lock or for a whole reload, so each is called in a thread of its own and the server keeps answering.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class FakeKernel:
     def rollback(self, to, actor):
         self._asked("rollback")
         if to is not None and to >= self.said["generation"]:
-            raise NotFoundError(f"there is no generation {to} (`torghut catalog status` tells which trades)")
+            raise NotFoundError(f"there is no generation {to} (`torghut catalog status` shows which trades)")
         self.calls.append(("rollback", to, actor))
         return {"generation": 8, "outcome": f"rolled back to {to}", "problems": []}
 

@@ -41,14 +41,14 @@ def test_roles(api, tokens, ask_api, role):
     """With tokens configured: probes are open, reading needs a viewer, changing an operator."""
     url = api(tokens=tokens.known)
     token = {None: None, "unknown": "guess-guess-guess"}.get(role, getattr(tokens, str(role), None))
-    stranger = 401 if role in (None, "unknown") else None
+    status = 401 if role in (None, "unknown") else None
     for path in PROBES:
         assert ask_api(url, "GET", path, token=token).status == 200
     for path in READS:
-        assert ask_api(url, "GET", path, token=token).status == (stranger or 200)
-    assert ask_api(url, "POST", "/catalog/validate", b"version: 1", token).status == (stranger or 200)
+        assert ask_api(url, "GET", path, token=token).status == (status or 200)
+    assert ask_api(url, "POST", "/catalog/validate", b"version: 1", token).status == (status or 200)
     for path, body in BODIES.items():
-        assert ask_api(url, "POST", path, body, token).status == (stranger or (403 if role == "viewer" else 200))
+        assert ask_api(url, "POST", path, body, token).status == (status or (403 if role == "viewer" else 200))
 
 
 def test_change_names_its_actor(api, tokens, ask_api, kernel):
@@ -110,7 +110,7 @@ def test_foreign_host_is_refused(api, ask_api):
 
 
 def test_cross_site_request_is_not_invited(api, ask_api):
-    """A browser that asks whether a foreign page may send a token is not told that it may."""
+    """A browser that asks whether a foreign page may send a token gets no permission."""
     url = api()
     asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
     answers = [ask_api(url, "OPTIONS", "/catalog/reload", **asked), ask_api(url, "GET", "/catalog", **asked)]
@@ -121,7 +121,7 @@ def test_cross_site_request_is_not_invited(api, ask_api):
 
 
 def test_catalog_is_status_and_content(api, ask_api, kernel):
-    """What trades is shown as the kernel tells it."""
+    """What trades is shown as the kernel reports it."""
     answer = ask_api(api(), "GET", "/catalog")
     assert answer.json == {"status": kernel.status(), "content": json.loads(json.dumps(kernel.catalog()))}
     assert answer.headers["cache-control"] == "no-store"
@@ -187,7 +187,7 @@ def test_validate_hands_over_the_text(api, tokens, ask_api, kernel):
         ("/nowhere", b"", 404, "Not Found"),
     ],
 )
-def test_bad_request_is_told_why(api, tokens, ask_api, kernel, path, body, status, said):
+def test_bad_request_says_why(api, tokens, ask_api, kernel, path, body, status, said):
     """What is wrong with a request is one line of JSON, with the status that fits."""
     answer = ask_api(api(tokens=tokens.known), "POST", path, body, tokens.operator)
     assert (answer.status, list(answer.json)) == (status, ["error"])
@@ -211,7 +211,7 @@ def test_body_up_to_the_bound_is_taken(api, tokens, ask_api):
     ],
 )
 def test_error_of_the_kernel_has_its_status(api, tokens, ask_api, kernel, error, status):
-    """What the kernel raises on purpose is told in its own words."""
+    """What the kernel raises on purpose is answered in its own words."""
     kernel.raises["reload"] = error
     answer = ask_api(api(tokens=tokens.known), "POST", "/catalog/reload", token=tokens.operator)
     assert (answer.status, answer.json) == (status, {"error": str(error)})
@@ -244,15 +244,15 @@ def test_no_token_is_ever_shown(api, tokens, ask_api, kernel, capfd):
 
 
 @pytest.mark.parametrize(("path", "reasons"), [("/healthz", "unwell"), ("/readyz", "unready")])
-def test_probe_tells_reasons(api, ask_api, kernel, path, reasons):
+def test_probe_lists_reasons(api, ask_api, kernel, path, reasons):
     """A probe is 200 when all is well, and 503 with every reason when it is not."""
     url = api()
     more = {"gates": kernel.gates()} if path == "/readyz" else {}
     good = {"ok": True, "reasons": [], **more}
     assert (ask_api(url, "GET", path).status, ask_api(url, "GET", path).json) == (200, good)
-    setattr(kernel, reasons, ["the loop stands still for 12 s"])
+    setattr(kernel, reasons, ["the loop has been stuck for 12 s"])
     answer = ask_api(url, "GET", path)
-    assert (answer.status, answer.json) == (503, {"ok": False, "reasons": ["the loop stands still for 12 s"], **more})
+    assert (answer.status, answer.json) == (503, {"ok": False, "reasons": ["the loop has been stuck for 12 s"], **more})
 
 
 def test_call_that_hangs_holds_up_no_other(api, ask_api, kernel):
@@ -386,11 +386,11 @@ def test_time_that_is_none_is_bad_input(api, ask_api, kernel):
 
 
 def test_health_is_200_also_when_it_is_not_well(api, ask_api, kernel):
-    """Whoever asks whether it is safe gets the checks: `ok` tells, not the status."""
-    kernel.unwell = ["the loop stands still for 12 s"]
+    """The health route answers with the checks: `ok` says whether it is safe, not the status."""
+    kernel.unwell = ["the loop has been stuck for 12 s"]
     answer = ask_api(api(), "GET", "/trading/health")
     assert answer.status == 200
-    assert answer.json == {"ok": False, "checks": {"loop": ["the loop stands still for 12 s"], "venue": []}}
+    assert answer.json == {"ok": False, "checks": {"loop": ["the loop has been stuck for 12 s"], "venue": []}}
 
 
 def test_trading_metrics_are_those_of_prometheus(api, ask_api, kernel):
@@ -417,7 +417,7 @@ def scraped(answer):
     return samples, {family.name: family.type for family in families}
 
 
-def test_metrics_tell_status_and_counts(api, ask_api, kernel):
+def test_metrics_have_status_and_counts(api, ask_api, kernel):
     """Prometheus reads what the status says and what the kernel counts, with types and labels."""
     kernel.said["quarantined"] = {'bad "one"': "raised", "other": "hung"}
     kernel.said["degraded"] = True
@@ -437,7 +437,7 @@ def test_metrics_tell_status_and_counts(api, ask_api, kernel):
 
 
 def test_metrics_follow_the_kernel(api, ask_api, kernel):
-    """Each scrape tells how it is then; after a failed reload the last success is when what trades began to."""
+    """Each scrape has the numbers of that moment; after a failed reload the last success is when what trades began to."""
     url = api()
     before, _ = scraped(ask_api(url, "GET", "/metrics"))
     kernel.said |= {"generation": 8, "last_reload": kernel.said["last_reload"] | {"successful": False}}
@@ -449,7 +449,7 @@ def test_metrics_follow_the_kernel(api, ask_api, kernel):
 
 
 def test_metric_that_the_kernel_counts_is_there_once(api, ask_api, kernel):
-    """Where status and kernel tell the same metric, the kernel's is shown, and no other."""
+    """Where status and kernel give the same metric, the kernel's is shown, and no other."""
     kernel.counted = {"catalog_last_reload_success_timestamp_seconds": 5}
     text = ask_api(api(), "GET", "/metrics").text
     assert text.count("\ntorghut_catalog_last_reload_success_timestamp_seconds ") == 1
@@ -457,7 +457,7 @@ def test_metric_that_the_kernel_counts_is_there_once(api, ask_api, kernel):
 
 
 def test_metric_has_the_help_and_label_of_its_part(api, ask_api, kernel):
-    """A part says what its metric means and what tells its numbers apart; one that nobody described is shown all the same."""
+    """A part says what its metric means and which label its numbers have; one that is not described is shown all the same."""
     kernel.metric_specs = (MetricSpec("bus_lag_records", "Records that were not read yet, by topic.", "topic"),)
     kernel.counted = {"bus_lag_records": {"trades": 3}, "acme_things": {"a": 1}}
     text = ask_api(api(), "GET", "/metrics").text

@@ -12,7 +12,7 @@ SECRET = "correct-horse-battery"
 
 
 def test_no_setting_is_no_token():
-    """Without ADMIN_TOKENS nobody is known."""
+    """Without ADMIN_TOKENS there are no tokens."""
     assert parse_tokens(None) == ()
 
 

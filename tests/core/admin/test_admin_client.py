@@ -81,7 +81,7 @@ def record_generation(state):
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8181", "ftp://host", "http://", "http://a b", "http://h:x", "http://é"])
 def test_what_is_no_url_is_bad_input(url):
-    """A url that cannot be asked is told with one that can."""
+    """A bad url is refused, and the message shows a good one."""
     with pytest.raises(InputError, match=r"write http://127\.0\.0\.1:8181"):
         AdminClient(url)
 
@@ -159,7 +159,7 @@ def test_refusal_becomes_the_fitting_error(api, kernel, tokens):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"url": 3}', '{"url": "http://'])
-def test_broken_state_file_is_told(tmp_path, content):
+def test_broken_state_file_is_reported(tmp_path, content):
     """A file that torghut cannot have written is an error with its fix."""
     (tmp_path / "admin.json").write_text(content)
     with pytest.raises(StateError, match=r"admin\.json cannot be read: it is not as torghut wrote it .*--url"):
@@ -167,16 +167,16 @@ def test_broken_state_file_is_told(tmp_path, content):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_state_file_of_another_user_is_told(tmp_path):
-    """Who may not read the file is told that it is another's."""
+def test_state_file_of_another_user_is_reported(tmp_path):
+    """A user who may not read the file gets an error that says whose it is."""
     (tmp_path / "admin.json").write_text("{}")
     (tmp_path / "admin.json").chmod(0)
     with pytest.raises(StateError, match="belongs to the user who runs torghut"):
         connect(None, tmp_path, None)
 
 
-def test_nothing_runs_without_state_file(tmp_path):
-    """Where no server wrote its file, nothing runs."""
+def test_no_kernel_runs_without_state_file(tmp_path):
+    """Without the file of a server, no kernel is running."""
     with pytest.raises(NothingRuns, match="torghut run"):
         connect(None, tmp_path, None)
 
@@ -184,7 +184,7 @@ def test_nothing_runs_without_state_file(tmp_path):
 # -------------------------------------------------------------------------------------------------------- catalog status
 
 
-def test_status_tells_what_trades(serve, torghut, tmp_path, kernel):
+def test_status_shows_what_trades(serve, torghut, tmp_path, kernel):
     """On-call needs no set-up: the state directory says where to ask."""
     url = serve().url
     code, out, err = torghut("catalog", "status", "--state", tmp_path)
@@ -199,8 +199,8 @@ def test_status_tells_what_trades(serve, torghut, tmp_path, kernel):
     )
 
 
-def test_status_tells_what_is_wrong(serve, torghut, tmp_path, kernel):
-    """Every problem, what waits and who is quarantined is there, whatever signs are in its words."""
+def test_status_shows_what_is_wrong(serve, torghut, tmp_path, kernel):
+    """Every problem, pending change and quarantined strategy is there, whatever characters are in its words."""
     serve()
     kernel.said |= {
         "degraded": True,
@@ -244,7 +244,7 @@ def test_status_as_json_is_the_kernels(serve, torghut, tmp_path, kernel):
 
 @pytest.mark.parametrize("is_left_over", [False, True])
 def test_status_of_what_does_not_run_is_the_last_generation(torghut, tmp_path, is_left_over):
-    """Where nothing runs, also where a killed process left its file, the audit database knows what traded last."""
+    """Without a running kernel, also if a killed process left its file, the audit database knows what traded last."""
     record_generation(tmp_path)
     if is_left_over:
         (tmp_path / "admin.json").write_text(json.dumps({"url": free_url(), "pid": 1, "token": "x" * 32}))
@@ -253,9 +253,9 @@ def test_status_of_what_does_not_run_is_the_last_generation(torghut, tmp_path, i
     assert out.startswith(f"no kernel is running on {tmp_path}; last generation: 2, digest bbbbbbbbbbbb, since 20")
     assert out.endswith("changed by: ann; applied\n")
     _, out, _ = torghut("catalog", "status", "--state", tmp_path, "--json")
-    told = json.loads(out)
-    assert told.pop("since").endswith("Z")
-    assert told == {"running": False, "generation": 2, "digest": "b" * 64, "actor": "ann", "outcome": "applied"}
+    shown = json.loads(out)
+    assert shown.pop("since").endswith("Z")
+    assert shown == {"running": False, "generation": 2, "digest": "b" * 64, "actor": "ann", "outcome": "applied"}
 
 
 def test_status_of_unused_state_is_not_found(torghut, tmp_path):
@@ -266,7 +266,7 @@ def test_status_of_unused_state_is_not_found(torghut, tmp_path):
 
 
 def test_status_of_empty_database_says_so(torghut, tmp_path):
-    """A database without a generation is told as one."""
+    """A database without a generation is reported as one."""
     with StateDirectory(tmp_path) as directory:
         SqlAuditStore(directory.audit_url).close()
     code, out, _ = torghut("catalog", "status", "--state", tmp_path)
@@ -299,7 +299,7 @@ def test_configured_token_is_sent(api, torghut, tokens, monkeypatch, tmp_path):
 # ------------------------------------------------------------------------------------------------------ catalog rollback
 
 
-def test_rollback_tells_the_outcome(serve, torghut, tmp_path, kernel):
+def test_rollback_prints_the_outcome(serve, torghut, tmp_path, kernel):
     """Without a number it is the generation before, with one it is that."""
     serve()
     assert torghut("catalog", "rollback", "--state", tmp_path)[:2] == (0, "generation 8: rolled back to None\n")
@@ -309,7 +309,7 @@ def test_rollback_tells_the_outcome(serve, torghut, tmp_path, kernel):
 
 
 def test_rollback_to_unknown_generation_is_bad_input(serve, torghut, tmp_path):
-    """A generation that is not there is told in the kernel's words."""
+    """An unknown generation is refused in the kernel's words."""
     serve()
     code, _, err = torghut("catalog", "rollback", "--to", 70, "--state", tmp_path)
     assert code == 2
@@ -317,7 +317,7 @@ def test_rollback_to_unknown_generation_is_bad_input(serve, torghut, tmp_path):
 
 
 def test_rollback_with_problems_fails(serve, torghut, tmp_path, kernel):
-    """What could not be taken up is told, and the exit code says so."""
+    """What could not be applied is listed, and the exit code says so."""
     kernel.rollback = lambda to, actor: {"generation": 7, "outcome": "refused", "problems": ["plugin macd-rsi is gone"]}
     serve()
     assert torghut("catalog", "rollback", "--state", tmp_path)[:2] == (
@@ -358,7 +358,7 @@ def test_diff_of_other_than_two_is_bad_input(torghut, arguments):
     assert "OLD NEW, or --against-live NEW" in err
 
 
-def test_diff_against_another_format_is_told(serve, torghut, tmp_path, kernel, catalog_text):
+def test_diff_against_another_format_is_refused(serve, torghut, tmp_path, kernel, catalog_text):
     """A kernel of another version, whose catalog this one does not know, is an error and no crash."""
     kernel.catalog = lambda: {"version": 2}
     serve()

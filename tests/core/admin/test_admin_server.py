@@ -64,7 +64,7 @@ def test_each_start_has_a_token_of_its_own(serve, tmp_path):
     assert len(tokens) == 2
 
 
-def test_port_taken_is_told_with_its_mend(kernel, tmp_path, new_threads):
+def test_taken_port_is_reported_with_its_fix(kernel, tmp_path, new_threads):
     """A port that another process has is named, and what to do; nothing is left behind."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -77,13 +77,13 @@ def test_port_taken_is_told_with_its_mend(kernel, tmp_path, new_threads):
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
-def test_address_that_cannot_be_had_is_told(kernel, tmp_path, host):
+def test_unusable_address_is_reported(kernel, tmp_path, host):
     """An address of another machine, and what is none at all, is named."""
     with pytest.raises(StateError, match=f"cannot listen on {host}:0: "):
         AdminServer(host=host, port=0, state_dir=tmp_path).start(kernel)
 
 
-def test_state_directory_that_cannot_be_written_is_told(kernel, tmp_path):
+def test_state_directory_that_cannot_be_written_is_reported(kernel, tmp_path):
     """A server that could not say where it is does not start, and gives its port back."""
     server = AdminServer(port=0, state_dir=tmp_path / "nowhere")
     with pytest.raises(StateError, match=r"admin\.json: No such file"):
@@ -132,7 +132,7 @@ def test_stop_does_not_wait_for_a_call_that_hangs(serve, ask_api, kernel, new_th
 
 
 def test_process_ends_while_a_call_hangs(tmp_path):
-    """A process that forgot to stop its server, with a request under way, ends all the same."""
+    """A process that forgot to stop its server, with a running request, ends all the same."""
     program = """
 import http.client, sys, threading
 from pathlib import Path

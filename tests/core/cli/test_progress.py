@@ -7,19 +7,19 @@ from torghut_core.cli.render import progress
 
 
 def test_nothing_is_drawn_before_the_first_event(capsys):
-    """What is refused at the start is an error message alone."""
+    """An error at the start is a message alone."""
     with pytest.raises(ValueError, match="refused"), progress(None, "backfill"):
         raise ValueError("refused")
     assert capsys.readouterr().err == ""
 
 
 def test_bar_without_a_known_end_ends_full(capsys):
-    """Where nobody knows how many events there are it is full at the end."""
+    """Without a known total it is full at the end."""
     with progress(None, "backfill") as advance:
         advance(1200)
-    told = capsys.readouterr().err
-    assert "backfill" in told
-    assert "100%" in told
+    printed = capsys.readouterr().err
+    assert "backfill" in printed
+    assert "100%" in printed
 
 
 def test_stop_by_ctrl_c_is_one_line(capsys, monkeypatch):
