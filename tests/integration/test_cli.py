@@ -385,7 +385,7 @@ def test_explain_verifies_and_shows_what_edited_code_says(tape, tmp_path):
     done = torghut("explain", keys[0], "--verify", "--state", state, env=env)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "wary: wary: allow (" in done.stdout
-    assert "the code of risk rule wary has changed since" in done.stdout
+    assert "the code of risk rule wary has changed: recorded" in done.stdout
     assert torghut("explain", keys[0], "--state", state, env=env).returncode == 0
 
 

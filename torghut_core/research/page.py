@@ -66,7 +66,7 @@ _BLUE, _AMBER, _GREY, _VIOLET = "#4285d6", "#d1900f", "#8d97a5", "#9b6fd3"
 
 
 class Card(msgspec.Struct, frozen=True):
-    """One number of the summary; `tone` colours it (``good``, ``bad`` or neither)."""
+    """One figure of the summary; `tone` colours it (``good``, ``bad`` or neither)."""
 
     label: str
     value: str
@@ -85,18 +85,18 @@ def write_page(
     fills: Sequence[Row] = (),
     denied: Sequence[Row] = (),
 ) -> Path:
-    """Write the page of a run and give its path.
+    """Write the page of a run and return its path.
 
     Parameters
     ----------
-    path : of the HTML file; its folder has to be there.
-    title : what was run.
+    path : of the HTML file; its folder exists.
+    title : of the page.
     summary : the run in numbers, as ``--json`` prints it; `decisions`, `denied`, `orders` and `final_equity` get a card,
-        `denials` (how often by code) says more than `denied` below may, and everything is listed at the end.
-    bars : columns symbol, event_ts (ns), open, high, low, close, volume, and window_size where there are several.
+        `denials` counts denials by code, also those that `denied` below leaves out, and everything is listed at the end.
+    bars : columns symbol, event_ts (ns), open, high, low, close, volume, and window_size if there are several.
     cash : of the account when the run began.
-    signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` that are to be drawn.
-    fills : event_ts, symbol, strategy_id, side, quantity, price, fee, and why in `because`; in order of time.
+    signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` to draw.
+    fills : event_ts, symbol, strategy_id, side, quantity, price, fee, and the reason in `because`; in order of time.
     denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
 
     Raises
@@ -167,8 +167,8 @@ def write_backtest(path: Path, title: str, done: Backtest) -> None:
 class Chart:
     """Panels over one time axis, from the top down, written as plotly's JSON.
 
-    `event_ts` are the times of every line, bar and candle, `step` what lies between two of them as a rule, 0 where there
-    is no rule. A line breaks where 60 steps are missing.
+    `event_ts` are the times of every line, bar and candle, `step` the usual time between two of them, 0 if there is none.
+    A line breaks where 60 steps are missing.
     """
 
     def __init__(self, event_ts: IntArray, step: int = 0) -> None:
@@ -181,11 +181,11 @@ class Chart:
         self._shapes: list[Figure] = []
 
     def panel(self, title: str, height: int, **axis: Any) -> None:
-        """Begin a panel under the ones before, `height` pixels high; what is drawn next is drawn in it."""
+        """Begin a panel under the ones before, `height` pixels high; later traces are drawn in it."""
         self._panels.append((title, height, axis))
 
     def draw(self, kind: str, name: str, **trace: Any) -> None:
-        """Draw a trace of plotly's in the panel."""
+        """Draw a plotly trace in the panel."""
         trace.setdefault("x", self._x)
         self._data.append({"type": kind, "name": name, "yaxis": self._axis, **trace})
 
@@ -201,7 +201,7 @@ class Chart:
         self._shapes.append({"type": "line", "line": {"color": _GREY, "width": 1, "dash": "dot"}, **place})
 
     def figure(self) -> Figure:
-        """Data and layout. Colours of text, grid and ground are the page's, which knows light from dark."""
+        """Data and layout. The page sets the colours of text, grid and background, by its light or dark scheme."""
         has_legend = any(trace.get("showlegend", True) for trace in self._data)
         gap, above, below = 30, 68 if has_legend else 44, 52
         inside = sum(height for _, height, _ in self._panels) + gap * (len(self._panels) - 1)
@@ -260,7 +260,7 @@ def _time(event_ts: IntArray) -> dict[str, str]:
 
 
 def _market(symbol: str, bars: BarSeries, signals: pa.Table | None, fills: Sequence[Row], most: int) -> Row:
-    """Price with its overlays and fills, volume, and those indicators that have values."""
+    """The chart of a symbol: price with overlays and fills, volume, and the indicators that have values."""
     bars = joined(bars, most)
     of_bars, values = _indicators(bars, signals)
     chart = Chart(bars.event_ts, bars.step)
@@ -300,7 +300,7 @@ def _market(symbol: str, bars: BarSeries, signals: pa.Table | None, fills: Seque
 
 
 def _indicators(bars: BarSeries, signals: pa.Table | None) -> tuple[str, dict[str, FloatArray]]:
-    """The columns that have values, at the end of each bar; and of which bars they are, where those are shorter ones."""
+    """The columns that have values, at the end of each bar; and the length of their bars, if it is shorter."""
     if signals is None:
         return "", {}
     step, rows = at_one_step(signals, bars.step)
@@ -311,7 +311,7 @@ def _indicators(bars: BarSeries, signals: pa.Table | None) -> tuple[str, dict[st
 
 
 def _draw_fills(chart: Chart, side: Side, shape: str, color: str, fills: Sequence[Row]) -> None:
-    """Mark where it bought or sold: at the fill's own time and price, with who and why."""
+    """Mark each fill at its own time and price, with strategy and reason."""
     own = [fill for fill in fills if fill["side"] == side]
     if not own:
         return
@@ -333,7 +333,7 @@ def _draw_fills(chart: Chart, side: Side, shape: str, color: str, fills: Sequenc
 
 
 def _account(curve: Curve) -> Figure:
-    """Equity, and below it how far it is under its highest."""
+    """The chart of the account: equity, and the drawdown below it."""
     thin = thinned(curve)
     chart = Chart(thin.event_ts)
     chart.panel("equity, account currency", 220)
@@ -344,17 +344,17 @@ def _account(curve: Curve) -> Figure:
     return chart.figure()
 
 
-# Words and numbers
+# Cards and tables
 
 
 def _cards(
     summary: Row, cash: Decimal, fills: Sequence[Row], denied: Sequence[Row], reasons: Mapping[str, int], curve: Curve
 ) -> list[Card]:
-    """The run as a trader asks for it."""
+    """The figures that a trader asks for first."""
     equity = Decimal(str(summary.get("final_equity", curve.equity[-1] if len(curve.equity) else cash)))
     gain = equity - cash
     tone = "good" if gain > 0 else "bad" if gain < 0 else ""
-    cards = [Card("Final equity", f"{equity:,.2f}", f"began with {cash:,.2f}")]
+    cards = [Card("Final equity", f"{equity:,.2f}", f"started with {cash:,.2f}")]
     if cash > 0:
         cards.append(Card("Return", f"{gain / cash * 100:+.3f} %", f"{gain:+,.2f}", tone))
     if len(curve.drawdown):
@@ -388,7 +388,7 @@ def _reasons(summary: Row, denied: Sequence[Row]) -> dict[str, int]:
 
 
 def _outline(symbol: str, bars: BarSeries) -> dict[str, str]:
-    """What a chart would show, in one row, for a browser that draws none."""
+    """The figures of a chart in one row, for a browser without JavaScript."""
     close = bars.close[~np.isnan(bars.close)]
     prices = {
         "first": close[:1],
@@ -407,7 +407,7 @@ def _outline(symbol: str, bars: BarSeries) -> dict[str, str]:
 
 
 def _number(value: Any) -> str:
-    """A decimal as a person writes it: no exponent, no zeros at the end."""
+    """A decimal as a person writes it: no exponent, no trailing zeros."""
     text = f"{decimal(value):,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -1,4 +1,4 @@
-"""Finds the verdicts on a decision again, from what was written down with it: they must be the same on any machine."""
+"""Computes the verdicts on a recorded decision again, from its recorded inputs: they must be the same on any machine."""
 
 from __future__ import annotations
 
@@ -21,64 +21,66 @@ if TYPE_CHECKING:
 
 
 class Verification(msgspec.Struct):
-    """What came of asking again: `is_same`; `differences`, a line each; `notes`, why they may be, such as newer code."""
+    """The result: whether the verdicts are the same, the `differences`, and `notes` on their causes, such as newer code."""
 
     is_same: bool
     differences: list[str]
     notes: list[str]
 
 
-class _Said(Advisor):
-    """An advisor that says what it said: its model is not asked twice."""
+class _Recorded(Advisor):
+    """An advisor that repeats its recorded verdict: its model is not asked twice."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(None)
         self._verdict = verdict
 
-    def review(self, decision: Decision, context: RiskContext) -> Verdict:  # noqa: ARG002 - it is known
+    def review(self, decision: Decision, context: RiskContext) -> Verdict:  # noqa: ARG002 - the verdict is known
         return self._verdict
 
 
 def verify_decision(audit: Records, text: str, host: PluginHost) -> Verification:
-    """Ask gates and rules again about a decision that was written down, and hold the verdicts against those of then.
+    """Judge a recorded decision again by gates and rules, and compare the verdicts with the recorded ones.
 
     Parameters
     ----------
     text : as `find_decision` takes it.
-    host : whose rules are asked; where their code is not the one of then, that is noted.
+    host : the plugins with the rules; rules whose code has changed since are noted.
 
     Raises
     ------
-    NotFoundError : no such decision, or what it was judged by is not written down.
-    CatalogError : a rule of then cannot be made any more.
+    NotFoundError : no such decision, or its inputs were not recorded.
+    CatalogError : a rule that judged it cannot be made any more.
     """
     found = find_decision(audit, text)
     row = audit.rows("trade_decisions", id=int(found["decision"]["id"]))[0]
     inputs = None if row["inputs"] is None else msgspec.convert(row["inputs"], Inputs)
     generations = [] if inputs is None else audit.rows("catalog_generations", number=inputs.generation)
     if inputs is None or not generations:
-        raise NotFoundError(f"{text}: what this decision was judged by is not written down (it is of an older version)")
+        raise NotFoundError(f"{text}: the inputs of this decision were not recorded (an older version decided it)")
     content = generations[0]["content"]
     catalog = Catalog.from_record(content)
     recorded = [msgspec.convert(verdict, Verdict, strict=False) for verdict in row["verdicts"]]
     gates = sum(verdict.rule == KERNEL for verdict in recorded)
-    advisors = [(entry.use, _Said(verdict)) for entry, verdict in zip(catalog.advisors, recorded[gates:], strict=False)]
+    advisors = [
+        (entry.use, _Recorded(verdict)) for entry, verdict in zip(catalog.advisors, recorded[gates:], strict=False)
+    ]
     notes: list[str] = []
-    desk = RiskEngine(
+    risk_engine = RiskEngine(
         inputs.gates,
         lambda _decision: "",
         advisors,
-        risk_rules(_with_rules_of_then(catalog, content, host), host),
+        risk_rules(_with_recorded_rules(catalog, content, host), host),
         lambda name, error: notes.append(f"{name} raised {reason_of(error)}"),
     )
-    again, _ = desk.evaluate(_decision(row), inputs)
+    again, _ = risk_engine.evaluate(_decision(row), inputs)
     differences = [
-        f"{then.rule}: {_text(then)} then, {_text(now)} now"
+        f"{then.rule}: recorded {_text(then)}, now {_text(now)}"
         for then, now in zip(recorded, again, strict=False)
         if then != now
     ]
     if len(recorded) != len(again):
-        differences.append(f"{len(recorded)} verdicts then, {len(again)} now")
+        differences.append(f"recorded {len(recorded)} verdicts, now {len(again)}")
     notes += _changes(content.get("plugins", []), host)
     return Verification(not differences, differences, notes)
 
@@ -108,8 +110,8 @@ def _decision(row: Row) -> Decision:
     )
 
 
-def _with_rules_of_then(catalog: Catalog, content: Row, host: PluginHost) -> Catalog:
-    """The catalog listing the rules that limits added then as well, whatever limits this machine's settings state."""
+def _with_recorded_rules(catalog: Catalog, content: Row, host: PluginHost) -> Catalog:
+    """The catalog that also lists the rules that limits had added, whatever limits this machine's settings state."""
     listed = {entry.use for entry in catalog.risk}
     used = [plugin["name"] for plugin in content.get("plugins", []) if plugin["kind"] == "risk rule"]
     order = [name for limit in LIMITS for name in rules_for(limit, host)]
@@ -118,11 +120,11 @@ def _with_rules_of_then(catalog: Catalog, content: Row, host: PluginHost) -> Cat
 
 
 def _changes(plugins: list[Row], host: PluginHost) -> list[str]:
-    """Rules whose code is not the one of then."""
+    """Rules whose code has changed since the decision."""
     now = {(plugin.kind, plugin.name): plugin.code_digest for plugin in host.plugins()}
     return [
-        f"the code of risk rule {then['name']} has changed since: {then['code_digest'][:12]} then,"
-        f" {now.get(('risk rule', then['name']), 'not installed')[:12]} now"
+        f"the code of risk rule {then['name']} has changed: recorded {then['code_digest'][:12]},"
+        f" now {now.get(('risk rule', then['name']), 'not installed')[:12]}"
         for then in plugins
         if then["kind"] == "risk rule" and now.get(("risk rule", then["name"])) != then["code_digest"]
     ]

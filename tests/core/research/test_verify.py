@@ -1,4 +1,4 @@
-"""`torghut explain --verify`: what was said to a decision is found again, or the difference is told."""
+"""`torghut explain --verify`: the verdicts on a decision are computed again, or the difference is shown."""
 
 from contextlib import closing
 from decimal import Decimal
@@ -42,7 +42,7 @@ strategies:
 
 
 class Adviser(Advisor):
-    """Says something else whenever it is asked."""
+    """Gives another verdict each time it is asked."""
 
     asked = 0
 
@@ -54,7 +54,7 @@ class Adviser(Advisor):
 
 
 def at_most(less=0):
-    """A rule that shrinks to its limit, less what somebody has written into its code."""
+    """A rule that shrinks to its limit, less an amount that stands for a change of its code."""
 
     class AtMost(RiskRule):
         class Params(RiskRule.Params):
@@ -74,15 +74,15 @@ class Able:
 
 @pytest.fixture
 def host(plugin_module, fake_classes):
-    """A function that makes a host in which `at-most` is this class; by default the one that decided."""
+    """A function that makes a host in which `at-most` is this class; by default the one that judged the decision."""
 
     def make(rule=None):
-        brought = {
+        hooks = {
             **fake_classes,
             "register_risk_rules": {**fake_classes["register_risk_rules"], "at-most": rule or at_most()},
             "register_advisors": {"adviser": Adviser},
         }
-        return PluginHost([("fakes", plugin_module("fakes", brought))])
+        return PluginHost([("fakes", plugin_module("fakes", hooks))])
 
     return make
 
@@ -95,7 +95,7 @@ def audit(tmp_path):
 
 @pytest.fixture
 def decide(audit, host):
-    """A function that has a decision judged and written down, read back from the file; gives its hash."""
+    """A function that judges and records a decision; returns its hash."""
 
     def make(gates=None, context=None, catalog=CATALOG, defaults=None, price=True, inputs=True, digest="", **fields):
         generation = build(load({"catalog.yaml": catalog}), host(), defaults=defaults or Limits())
@@ -106,7 +106,7 @@ def decide(audit, host):
         context = context or risk_context()
         proposed = decision(**{"quantity": "7.50", "generation": number, "strategy_id": "one"} | fields)
         key = decision_hash("test", "one", proposed.symbol, proposed.event_ts, proposed.action, proposed.params)
-        desk = RiskEngine(
+        risk_engine = RiskEngine(
             gates or Gates(trading_enabled=True),
             lambda asked: Broker.objection(Able(), asked),
             generation.advisors,
@@ -115,10 +115,10 @@ def decide(audit, host):
             generation=number,
         )
         proposed = msgspec.structs.replace(proposed, decision_hash=key)
-        said, _, judged_by = desk.judge(
+        given, _, judged_by = risk_engine.judge(
             proposed, context.price_ts if price else None, lambda: context, is_enabled=True, is_allowed=True
         )
-        audit.record_decision(proposed, {}, said, None, judged_by if inputs else None)
+        audit.record_decision(proposed, {}, given, None, judged_by if inputs else None)
         audit.commit()
         return key
 
@@ -129,8 +129,8 @@ def verdicts(audit, key):
     return [verdict["code"] for verdict in find_decision(audit, key)["verdicts"]]
 
 
-def test_same_code_says_the_same(audit, host, decide):
-    """After the way through the database and back, each verdict is the one of then, to the last digit."""
+def test_same_code_gives_the_same_verdicts(audit, host, decide):
+    """Read back from the database, the inputs lead to the recorded verdicts, to the last digit."""
     key = decide()
     assert find_decision(audit, key)["verdicts"][-1]["quantity"] == "5"
     for name in (key, key[:12]):
@@ -165,13 +165,13 @@ SITUATIONS = {
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_verdicts_are_found_again_in_every_situation(audit, host, decide, situation):
-    """What was stopped or restricted then is so again, whatever holds now."""
+    """What was denied or restricted when the decision was made is so again, whatever holds now."""
     found = verify_decision(audit, decide(**SITUATIONS[situation]), host())
     assert (found.is_same, found.differences, found.notes) == (True, [], [])
 
 
-def test_gates_of_then_denied(audit, decide):
-    """The situations above are what they are called: a gate speaks in each of these."""
+def test_recorded_gates_denied(audit, decide):
+    """The situations above are what they are called: in each of these a gate denies."""
     for situation, code in [
         ("halted", "kill-switch"),
         ("entries paused", "pause-entries"),
@@ -183,28 +183,28 @@ def test_gates_of_then_denied(audit, decide):
 
 
 def test_advisor_is_not_asked_again(audit, host, decide):
-    """An advisor's model may say something else each time, so what it said counts, and what rules made of that."""
+    """An advisor's model may answer differently each time, so its recorded verdict counts, and the rules' after it."""
     key, asked = decide(), Adviser.asked
-    said = find_decision(audit, key)["verdicts"]
-    assert [verdict["code"] for verdict in said][-2:] == ["advice", "at-most"]
-    assert said[-1]["value"] == said[-2]["quantity"]  # the rule saw what the advisor left
+    recorded = find_decision(audit, key)["verdicts"]
+    assert [verdict["code"] for verdict in recorded][-2:] == ["advice", "at-most"]
+    assert recorded[-1]["value"] == recorded[-2]["quantity"]  # the rule saw what the advisor left
     assert verify_decision(audit, key, host()).is_same
     assert Adviser.asked == asked
 
 
-def test_edited_rule_is_told_line_by_line(audit, host, decide):
-    """A rule that says something else now is named, with what it said then and says now."""
+def test_edited_rule_is_a_difference(audit, host, decide):
+    """A rule that gives another verdict now is named, with both verdicts."""
     key = decide()
     quantity = find_decision(audit, key)["verdicts"][-1]["value"]
     found = verify_decision(audit, key, host(at_most(less=1)))
     assert not found.is_same
     assert found.differences == [
-        f"at-most: at-most: shrink to 5 ({quantity} against 5) then, at-most: shrink to 4 ({quantity} against 4) now"
+        f"at-most: recorded at-most: shrink to 5 ({quantity} against 5), now at-most: shrink to 4 ({quantity} against 4)"
     ]
 
 
-def test_rule_that_fails_now_is_a_difference_and_says_how(audit, host, decide):
-    """Code that raises today denied nothing then: both are told."""
+def test_rule_that_fails_now_is_a_difference_with_its_error(audit, host, decide):
+    """Code that raises now had denied nothing: both are shown, with the error."""
     broken = at_most()
     broken.check = lambda *_: {}["gone"]
     found = verify_decision(audit, decide(), host(broken))
@@ -213,15 +213,15 @@ def test_rule_that_fails_now_is_a_difference_and_says_how(audit, host, decide):
     assert found.notes == ["at-most raised KeyError: 'gone'"]
 
 
-def test_newer_code_is_noted_also_where_it_says_the_same(audit, host, decide):
-    """Whoever reads the answer knows that it is not the code of then that gave it."""
+def test_newer_code_is_noted_also_where_verdicts_are_the_same(audit, host, decide):
+    """A note says that other code than the recorded one gave the verdicts."""
     found = verify_decision(audit, decide(digest="0" * 64), host())
     assert found.is_same
-    assert [note for note in found.notes if "risk rule at-most has changed since: 000000000000 then" in note]
+    assert [note for note in found.notes if "risk rule at-most has changed: recorded 000000000000" in note]
 
 
 def test_rule_that_is_gone_is_an_error_that_names_it(audit, decide, fakes):
-    """Without the rule nothing can be found again."""
+    """Without the rule its verdict cannot be computed."""
     with pytest.raises(CatalogError, match="at-most"):
         verify_decision(audit, decide(), fakes)
 
@@ -237,12 +237,12 @@ def test_defaults_of_the_machine_do_not_matter(audit, host, decide):
 
 
 def test_decision_of_an_older_version_is_a_clear_error(audit, host, decide):
-    """What it was judged by was not written down then, and no verdict is made up."""
-    with pytest.raises(NotFoundError, match="what this decision was judged by is not written down"):
+    """Its inputs were not recorded, and no verdict is made up."""
+    with pytest.raises(NotFoundError, match="the inputs of this decision were not recorded"):
         verify_decision(audit, decide(inputs=False), host())
 
 
 def test_decision_that_there_is_not(audit, host):
-    """A name that nothing has is told as such."""
+    """An unknown hash is an error that names it."""
     with pytest.raises(NotFoundError, match="no decision is called 'abc'"):
         verify_decision(audit, "abc", host())
