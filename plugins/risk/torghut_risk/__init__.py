@@ -22,7 +22,7 @@ from torghut_risk.wash_trade import WashTrade
 
 @hookimpl
 def register_risk_rules(register: Register[RiskRule]) -> None:
-    """Bring every rule of this package."""
+    """Register every rule of this package."""
     register("buying-power", BuyingPower)
     register("cooldown", Cooldown)
     register("market-hours", MarketHours)

@@ -1,4 +1,4 @@
-"""Send only what the account can pay for."""
+"""Send only orders that the account can pay for."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torghut_risk.sizing import STEP_HELP, ZERO, units, verdict, worst_price
 class BuyingPower(RiskRule):
     """Shrink an order that costs more than the buying power that is left.
 
-    Value: the cost of what the order opens, at the worst price it may get and with `fee_buffer_bps` on top, quote
-    currency; a short that is opened counts like a purchase. Limit: buying power less what working buys may cost. What
-    only closes a position costs nothing and passes.
+    Value: the cost of what the order opens, at the worst price it may get plus `fee_buffer_bps`, quote currency; a short
+    that is opened counts like a purchase. Limit: buying power less what open buy orders may cost. What only closes a
+    position costs nothing and passes.
     """
 
     class Params(RiskRule.Params):
@@ -23,7 +23,7 @@ class BuyingPower(RiskRule):
         quantity_step: Decimal = param("0.000001", gt=0, help=STEP_HELP)
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
-        """Allow what is paid for; see the class."""
+        """Allow what the account can pay for; see the class."""
         closing = context.closable(decision.action)
         unit_cost = worst_price(decision, context) * (1 + self.params.fee_buffer_bps / 10_000)
         cost = max(ZERO, decision.quantity - closing) * unit_cost

@@ -1,4 +1,4 @@
-"""Keep a strategy from trading itself to death."""
+"""Keep a strategy from trading too often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Cooldown(RiskRule):
     """Deny an entry too soon after the strategy's last order in the symbol, entry or exit.
 
     Value: seconds since that order, none before the first. Limit: the larger of this rule's and the strategy's own
-    `cooldown_seconds`. Exits never wait: while they do, money is at stake that the strategy wants back.
+    `cooldown_seconds`. Exits never wait: a delayed exit would keep money at risk.
     """
 
     limit: ClassVar[str] = "cooldown_seconds"

@@ -29,11 +29,11 @@ PAIR = "*/*"
 class MarketHours(RiskRule):
     """Deny an entry outside of its venue's trading hours, or too close to their ends.
 
-    Value: the time of the decision, UTC. Limit: the calendar, and from when to before when entries are allowed, UTC: of
-    the session that goes on, or else of the next one. A pair such as BTC/USD trades round the clock, what else there is
+    Value: the time of the decision, UTC. Limit: the calendar, and the time from which and before which entries are allowed,
+    UTC: of the current session, or else of the next one. A pair such as BTC/USD trades round the clock, every other symbol
     by `calendar`, unless `calendars` says otherwise. Holidays, half days, pauses at noon and changes of the clock are
     those of exchange_calendars; where a calendar does not know its sessions, entries are denied. The order's time in
-    force changes nothing: what would wait for an auction is an entry outside of the hours too. Exits pass.
+    force does not matter: an order for the next auction is an entry outside the hours too. Exits pass.
     """
 
     class Params(RiskRule.Params):
@@ -44,14 +44,14 @@ class MarketHours(RiskRule):
         )
         calendars: dict[str, Annotated[str, AfterValidator(check_calendar)]] = param(
             {},
-            help="exchange calendar by symbol or pattern of symbols (* and ?), first match counts, before the others",
+            help="exchange calendar by symbol or pattern of symbols (* and ?); the first match counts, before `calendar`",
         )
-        open_grace_seconds: int = param(0, ge=0, help="no entries for so long after an open, seconds")
-        close_grace_seconds: int = param(0, ge=0, help="no entries for so long before a close, seconds")
+        open_grace_seconds: int = param(0, ge=0, help="time after an open without entries, seconds")
+        close_grace_seconds: int = param(0, ge=0, help="time before a close without entries, seconds")
 
     def __init__(self, params: Params) -> None:
         super().__init__(params)
-        for name in params.calendars.values():  # these will be needed: rather now than at a decision
+        for name in params.calendars.values():  # loaded now, not at the first decision
             if name != ROUND_THE_CLOCK:
                 calendar_bounds(name)
         self._patterns = [*params.calendars.items(), (PAIR, ROUND_THE_CLOCK), ("*", params.calendar)]

@@ -1,4 +1,4 @@
-"""Stop a bad day before it becomes a worse one."""
+"""Stop entries after a loss, for the rest of the day."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torghut_risk.sizing import ZERO, entry_verdict, tighter
 class MaxDailyLoss(RiskRule):
     """Deny entries while the account has lost too much since its day began.
 
-    Value: equity when the account's day began, less the least equity since that a decision was judged by, quote
-    currency; open positions count at the last prices. Limit: the lower of `max_daily_loss` and `max_daily_loss_pct`
-    times equity when the day began, quote currency, reached as soon as the loss is as large; at least one of them has to
-    be given. The day is the broker's and ends at its midnight; until then the rule stays closed, also where open
-    positions win the loss back (a restart forgets the least equity). Exits pass.
+    Value: equity when the account's day began, less the lowest equity at any decision since, quote currency; open
+    positions count at the last prices. Limit: the lower of `max_daily_loss` and `max_daily_loss_pct` times equity when
+    the day began, quote currency; a loss that equals the limit denies. At least one of the two is required. The day is
+    the broker's and ends at its midnight; until then entries stay denied, even if open positions recover the loss (a
+    restart forgets the lowest equity). Exits pass.
     """
 
     class Params(RiskRule.Params):
         """Parameters of `MaxDailyLoss`."""
 
-        max_daily_loss: Decimal | None = param(None, gt=0, help="loss that ends the day's entries, quote currency")
+        max_daily_loss: Decimal | None = param(None, gt=0, help="loss that stops entries for the day, quote currency")
         max_daily_loss_pct: Decimal | None = param(
             None, gt=0, le=1, help="the same as a share of equity when the day began, 0 to 1"
         )

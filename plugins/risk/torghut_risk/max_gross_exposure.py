@@ -1,4 +1,4 @@
-"""Bound what all symbols together can do to the account."""
+"""Limit the exposure of the account in all symbols together."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torghut_risk.sizing import STEP_HELP, exposure_verdict, tighter
 class MaxGrossExposure(RiskRule):
     """Shrink an order after which the account's gross exposure would be too large.
 
-    Value: the notional of all positions and working orders of the account, each unsigned, at the last prices, with what
-    the order opens at the worst price it may get, quote currency. Limit: the lower of `max_gross_exposure` and
-    `max_gross_pct_equity` times equity, quote currency; at least one of them has to be given. What only closes a
-    position passes.
+    Value: the notional of all positions and open orders of the account, each unsigned, at the last prices, plus what the
+    order opens at the worst price it may get, quote currency. Limit: the lower of `max_gross_exposure` and
+    `max_gross_pct_equity` times equity, quote currency; at least one of the two is required. What only closes a position
+    passes.
     """
 
     class Params(RiskRule.Params):

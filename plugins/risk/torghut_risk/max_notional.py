@@ -1,4 +1,4 @@
-"""Bound what one order puts at risk."""
+"""Limit the notional of one order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep the number of working orders within what an operator can watch."""
+"""Limit the number of open orders to what an operator can watch."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from torghut_risk.sizing import entry_verdict
 
 
 class MaxOpenOrders(RiskRule):
-    """Deny an entry while too many orders of the account work already.
+    """Deny an entry while the account has too many open orders.
 
-    Value: working orders of the account, all symbols. Limit: `max_open_orders`, with this one. Exits pass, and count
-    while they work.
+    Value: open orders of the account, all symbols. Limit: `max_open_orders`, including this one. Exits pass, and count
+    while they are open.
     """
 
     class Params(RiskRule.Params):
         """Parameters of `MaxOpenOrders`."""
 
-        max_open_orders: int = param(gt=0, help="working orders of the account, all symbols")
+        max_open_orders: int = param(gt=0, help="open orders of the account, all symbols")
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
-        """Allow while fewer work; see the class."""
-        working, limit = context.open_orders, self.params.max_open_orders
+        """Allow while fewer are open; see the class."""
+        count, limit = context.open_orders, self.params.max_open_orders
         return entry_verdict(
             "max-open-orders",
             decision,
             context,
-            may_enter=working < limit,
-            value=Decimal(working),
+            may_enter=count < limit,
+            value=Decimal(count),
             limit=Decimal(limit),
         )

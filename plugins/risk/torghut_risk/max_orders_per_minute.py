@@ -1,4 +1,4 @@
-"""Notice a strategy, or all of them, gone wild."""
+"""Limit the rate of orders."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torghut_risk.sizing import entry_verdict
 
 
 class MaxOrdersPerMinute(RiskRule):
-    """Deny an entry when the account was sent too many orders lately.
+    """Deny an entry after too many orders of the account in the last 60 s.
 
-    Value: orders that the account was sent within the last 60 s, entries and exits of all strategies. Limit:
-    `max_orders_per_minute`, with this one. Exits pass, and count.
+    Value: orders sent for the account within the last 60 s, entries and exits of all strategies. Limit:
+    `max_orders_per_minute`, including this one. Exits pass, and count.
     """
 
     class Params(RiskRule.Params):

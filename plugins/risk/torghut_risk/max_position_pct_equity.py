@@ -1,4 +1,4 @@
-"""Bound what one symbol can do to the account."""
+"""Limit the position of the account in one symbol."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torghut_risk.sizing import STEP_HELP, ZERO, tighter, units, verdict, worst_
 class MaxPositionPctEquity(RiskRule):
     """Shrink an order after which the account's position in the symbol would be too large a share of equity.
 
-    Value: the notional of the position after the order, quote currency, signed the way the order goes; orders that
-    work the same way count as filled, those that work against it as not. Limit: the lower of this rule's and the
-    strategy's own `max_position_pct_equity`, times equity, quote currency. What only closes a position passes.
+    Value: the notional of the position after the order, quote currency, positive in the order's direction; open orders on
+    the same side count as filled, those on the other side do not count. Limit: the lower of this rule's and the strategy's
+    own `max_position_pct_equity`, times equity, quote currency. What only closes a position passes.
     """
 
     limit: ClassVar[str] = "max_position_pct_equity"
@@ -30,8 +30,8 @@ class MaxPositionPctEquity(RiskRule):
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow up to the limit; see the class."""
         sign = 1 if decision.action is Side.BUY else -1
-        working = (order.quantity for order in context.orders if order.side is decision.action)
-        taken = context.position * sign + sum(working, ZERO)
+        same_side = (order.quantity for order in context.orders if order.side is decision.action)
+        taken = context.position * sign + sum(same_side, ZERO)
         price = worst_price(decision, context)
         after = (taken + decision.quantity) * price
         share = tighter(self.params.max_position_pct_equity, context.limits.max_position_pct_equity)

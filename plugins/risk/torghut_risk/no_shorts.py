@@ -1,4 +1,4 @@
-"""Sell only what is there."""
+"""Sell only what is held."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torghut_risk.sizing import ZERO, verdict
 
 
 class NoShorts(RiskRule):
-    """Shrink a sale to what is held and not being sold already, by the strategy and by the account.
+    """Shrink a sale to what the strategy and the account hold and have no open sell orders for.
 
     Value: units that the order sells, 0 for a buy. Limit: units that may be sold; none where ``TRADING_ALLOW_SHORTS``
-    is true, which opens this rule.
+    is true, which turns this rule off.
     """
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:

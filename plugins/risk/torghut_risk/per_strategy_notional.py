@@ -1,4 +1,4 @@
-"""Bound what one strategy can do to the account."""
+"""Limit the exposure of one strategy."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torghut_risk.sizing import STEP_HELP, exposure_verdict
 
 
 class PerStrategyNotional(RiskRule):
-    """Shrink an order after which its strategy would have too much at work.
+    """Shrink an order after which its strategy's exposure would be too large.
 
-    Value: the notional of the strategy's own positions and working orders, all symbols, each unsigned, at the last
-    prices, with what the order opens at the worst price it may get, quote currency. Limit: `max_strategy_notional`, for
-    each strategy alike. What only closes a position passes.
+    Value: the notional of the strategy's own positions and open orders, all symbols, each unsigned, at the last prices,
+    plus what the order opens at the worst price it may get, quote currency. Limit: `max_strategy_notional`, the same for
+    each strategy. What only closes a position passes.
     """
 
     class Params(RiskRule.Params):

@@ -1,4 +1,4 @@
-"""Catch a price that cannot be meant."""
+"""Catch a price that is probably a mistake."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""How a limit becomes a quantity, and a quantity a verdict.
+"""Turns a limit into a quantity, and a quantity into a verdict.
 
-What only takes off the book passes every rule of this package. A limit is there to bound what can be lost; an exit
-that it stops, or cuts, keeps money at risk that its owner wanted back. So a rule says how much of an order may *open*
-something, and `verdict` adds what the order closes.
+An order that only closes a position passes every rule of this package (but `wash-trade`). A limit is there to bound what
+can be lost; denying or cutting an exit would keep money at risk. So a rule says how much of an order may *open* something,
+and `verdict` adds what the order closes.
 
-A limit is counted in whole steps, also for an order that is within it by less than one: so what is allowed of an order
-never falls when the order grows, and a rule that cuts an order first never makes another one allow more.
+A limit is counted in whole steps, also for an order that is within it by less than one step: so a larger order is never
+allowed less than a smaller one, and a rule that cuts an order first never makes another rule allow more.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from decimal import ROUND_DOWN, Context, Decimal
 from torghut_core import Decision, Outcome, RiskContext, Verdict
 
 ZERO = Decimal(0)
-STEP_HELP = "what a limit leaves is counted in whole multiples of this, units"
+STEP_HELP = "the allowed quantity is a whole multiple of this, units"
 
-# Wide enough to be exact, and never up: what is cut to fit a limit must fit it.
+# Precise enough to be exact, and never rounds up: a cut order must fit the limit.
 _DOWN = Context(prec=80, rounding=ROUND_DOWN)
 
 
@@ -36,7 +36,7 @@ def verdict(
     ----------
     code : the rule's name, stable.
     decision : what was proposed.
-    context : what `RiskContext.closable` of always passes, whatever `allowed` says.
+    context : its `closable` quantity always passes, whatever `allowed` says.
     allowed : units that the rule lets through; 0 for none.
     value, limit : what was measured and what is allowed; None where there is no such number.
     """
@@ -58,7 +58,7 @@ def entry_verdict(
     value: Decimal | str | None,
     limit: Decimal | str | None,
 ) -> Verdict:
-    """Allow an order where entries are allowed; cut it to what it closes where not."""
+    """Allow an order if entries are allowed; else cut it to what it closes."""
     allowed = decision.quantity if may_enter else ZERO
     return verdict(code, decision, context, allowed=allowed, value=value, limit=limit)
 
@@ -70,9 +70,9 @@ def exposure_verdict(
 
     Parameters
     ----------
-    exposure : notional that is there already, quote currency.
-    limit : the same with the order, quote currency; None for none.
-    step : what is left is a multiple of this, units.
+    exposure : notional before the order, quote currency.
+    limit : notional with the order, quote currency; None for none.
+    step : the allowed quantity is a multiple of this, units.
     """
     closing = context.closable(decision.action)
     price = worst_price(decision, context)
@@ -82,13 +82,13 @@ def exposure_verdict(
 
 
 def worst_price(decision: Decision, context: RiskContext) -> Decimal:
-    """The highest price that the order may trade at, as far as it is known: the last, or the limit or stop it names."""
+    """Return the highest price at which the order may trade, as far as it is known: the last, its limit or its stop."""
     named = (context.price, decision.limit_price, decision.stop_price)
     return max(abs(price) for price in named if price is not None)
 
 
 def units(money: Decimal, price: Decimal, step: Decimal, taken: Decimal = ZERO) -> Decimal:
-    """How many units, in whole steps, `money` pays for at `price` after `taken` units of it; never below 0.
+    """Return how many units, in whole steps, `money` pays for at `price` after `taken` units of it; never below 0.
 
     Examples
     --------
@@ -104,12 +104,12 @@ def units(money: Decimal, price: Decimal, step: Decimal, taken: Decimal = ZERO) 
 
 
 def tighter(rule: Decimal | None, strategy: Decimal | None) -> Decimal | None:
-    """The lower of the rule's own limit and the strategy's; None where neither is set."""
+    """Return the lower of the rule's own limit and the strategy's; None where neither is set."""
     return min((limit for limit in (rule, strategy) if limit is not None), default=None)
 
 
 def plain(number: Decimal | str | None) -> str:
-    """Decimal text without exponent or trailing zeros; "" for None. Text stays as it is.
+    """Format a decimal without exponent or trailing zeros; "" for None. Text stays as it is.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Enter only at a price that is known to be recent."""
+"""Enter only at a recent price."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torghut_risk.sizing import entry_verdict
 class StalePrice(RiskRule):
     """Deny an entry whose price is too old.
 
-    Value: age of the last price, milliseconds. Limit: `max_age_ms`. Exits pass: on a feed that hangs, an exit at an
-    unknown price costs slippage and staying in may cost everything. The kernel's own gate on the price's age
-    (``TRADING_PRICE_LOOKBACK_MINUTES``) holds for exits too; this rule is the tighter one, for entries.
+    Value: age of the last price, milliseconds. Limit: `max_age_ms`. Exits pass: when the feed hangs, an exit at an unknown
+    price costs slippage, but staying in may cost everything. The kernel's own gate on the age of the price
+    (``TRADING_PRICE_LOOKBACK_MINUTES``) applies to exits too; this rule is the tighter one, for entries.
     """
 
     class Params(RiskRule.Params):
         """Parameters of `StalePrice`."""
 
-        max_age_ms: int = param(60_000, gt=0, help="oldest price to enter on, milliseconds")
+        max_age_ms: int = param(60_000, gt=0, help="largest age of a price for an entry, milliseconds")
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow while the price is fresh; see the class."""

@@ -13,8 +13,8 @@ from torghut_risk.sizing import entry_verdict
 class SymbolAllowlist(RiskRule):
     """Deny an entry in a symbol that is not listed, whatever the strategies' own lists say.
 
-    Value: the symbol. Limit: the listed symbols, separated by commas. What closes a position passes: taking a symbol
-    off the list must not lock anyone in.
+    Value: the symbol. Limit: the listed symbols, separated by commas. What closes a position passes: a position in a
+    symbol that was taken off the list can still be closed.
     """
 
     class Params(RiskRule.Params):

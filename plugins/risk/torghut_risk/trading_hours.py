@@ -1,7 +1,7 @@
-"""When a venue trades: its sessions, without the pauses at noon, and with sessions that follow each other joined.
+"""When a venue trades: its sessions, split at pauses, and joined where one follows the other without a pause.
 
-What is loaded depends on the time that is asked about and never on today, so that the same question has the same answer
-on any day.
+What is loaded depends on the time in question and never on today, so that the same question has the same answer on any
+day.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torghut_core import exchange_sessions, to_datetime
 
 
 class TradingHours(NamedTuple):
-    """Stretches of time in which a venue trades without a pause, ns, rising: from an open to before its close."""
+    """Periods in which a venue trades without a pause, ns, rising: from an open to before its close."""
 
     opens: list[int]
     closes: list[int]
 
     def around(self, now: int, after_open: int, before_close: int) -> tuple[int, int] | None:
-        """The stretch that `now` is in, or else the next one, cut by so many ns at its ends; None where none is known."""
+        """Return the period that contains `now`, or else the next one, shortened at both ends, ns; None where none is known."""
         for number in range(bisect_right(self.closes, now), len(self.closes)):
             start, end = self.opens[number] + after_open, self.closes[number] - before_close
             if start < end and now < end:
@@ -29,7 +29,7 @@ class TradingHours(NamedTuple):
 
 
 def trading_hours(name: str, now: int) -> TradingHours:
-    """The trading hours of a calendar around a time: at least from the month before its year to the month after."""
+    """Return the trading hours of a calendar around a time: at least from the month before its year to the month after."""
     return _hours_of_year(name, to_datetime(now).year)
 
 
@@ -46,7 +46,7 @@ def _hours_of_year(name: str, year: int) -> TradingHours:
     found = TradingHours([], [])
     for opened, paused, resumed, closed in edges:
         for first, stop in ((opened, paused), (resumed, closed)) if paused > 0 else ((opened, closed),):
-            if found.closes and first <= found.closes[-1]:  # the venue goes from one session into the next
+            if found.closes and first <= found.closes[-1]:  # this session follows the last one without a pause
                 found.closes[-1] = stop
             else:
                 found.opens.append(first)

@@ -1,4 +1,4 @@
-"""Never trade with oneself."""
+"""Never trade against an own order."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ ANY_PRICE = "market"
 
 
 class WashTrade(RiskRule):
-    """Deny an order that could trade against a working order of the account on the other side of its symbol.
+    """Deny an order that could trade against an open order of the account on the other side of its symbol.
 
-    Value: the limit price of the order, or `market` where it may trade at any. Limit: the price of the nearest working
-    order on the other side, the same way; none where there is none. Two limit orders are in each other's way when their
-    prices meet; an order of any other type, on either side, is in the way of everything, for a stop may become a market
-    order at any time. The working orders of all strategies count, the decision's own too.
+    Value: the limit price of the order, or `market` where it may trade at any price. Limit: the price of the nearest open
+    order on the other side, or `market`; none where there is none. Two limit orders conflict when their prices meet; an
+    order of any other type, on either side, conflicts with all, because a stop may become a market order at any time. The
+    open orders of all strategies count, including the decision's own strategy.
 
-    Exits are denied as well: a venue would refuse them, and a trade with oneself may be unlawful whatever it is for. The
-    way out is to cancel the working order first.
+    Exits are denied as well: a venue would refuse them, and a trade with oneself may be unlawful whatever its purpose.
+    Cancel the open order first.
     """
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
-        """Allow what cannot meet an order of our own; see the class."""
+        """Allow what cannot trade against an own order; see the class."""
         price = _limit(decision)
         others = [_limit(order) for order in context.orders if order.side is not decision.action]
         prices = [other for other in others if other is not None]
@@ -36,7 +36,7 @@ class WashTrade(RiskRule):
 
 
 def _limit(order: Decision | OpenOrder) -> Decimal | None:
-    """The worst price at which an order may trade; None where that is any."""
+    """Return the worst price at which an order may trade; None where that is any."""
     return order.limit_price if order.order_type is OrderType.LIMIT else None
 
 

@@ -12,7 +12,7 @@ from torghut_strategies.tsmom import TimeSeriesMomentum
 
 @hookimpl
 def register_strategies(register: Register[Strategy]) -> None:
-    """Bring every strategy of this package."""
+    """Register every strategy of this package."""
     register("buy-and-hold", BuyAndHold)
     register("ema-cross", EmaCross)
     register("macd-rsi", MacdRsi)

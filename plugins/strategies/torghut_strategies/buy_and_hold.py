@@ -1,4 +1,4 @@
-"""Buy and do nothing: what every other strategy has to beat."""
+"""Buy and hold: the benchmark that every other strategy has to beat."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torghut_core import Context, Decision, Signal, Strategy, param
 class BuyAndHold(Strategy):
     """The benchmark. Long only.
 
-    Hypothesis: none; it shows what holding the market gave over the same bars at the same costs.
+    Hypothesis: none; it shows what holding the market earned over the same bars at the same costs.
     Entry: flat: buy `quantity`, on the first row of each symbol.
     Exit: none.
-    Limits: one entry; everything that the market loses.
-    Roll-back: ``enabled: false`` leaves what is held; taking the entry out with ``on_remove: flatten`` sells it.
+    Limits: one entry; it loses whatever the market loses.
+    Roll-back: ``enabled: false`` keeps the position; removing the entry with ``on_remove: flatten`` sells it.
     """
 
     class Params(Strategy.Params):
@@ -22,7 +22,7 @@ class BuyAndHold(Strategy):
 
         quantity: Decimal = param("1", gt=0, help="units to hold")
 
-    def on_signal(self, signal: Signal, context: Context) -> Decision | None:  # noqa: ARG002 - as the contract has it
+    def on_signal(self, signal: Signal, context: Context) -> Decision | None:  # noqa: ARG002 - the contract passes it
         """Enter when nothing is held."""
         if context.is_flat:
             return context.buy(self.params.quantity, because="the benchmark holds")

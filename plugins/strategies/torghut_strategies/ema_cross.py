@@ -14,8 +14,8 @@ class EmaCross(Strategy):
     Entry: flat, EMA12 above EMA26: buy `quantity`.
     Exit: long, EMA12 no longer above EMA26: close.
     Limits: one entry at a time; in a market without a trend it pays spread and fees at every cross.
-    Roll-back: ``enabled: false`` stops it at the next row and leaves what is held; taking the entry out with
-    ``on_remove: flatten`` closes that. Nothing is kept between rows, so other parameters hold from the next one on.
+    Roll-back: ``enabled: false`` stops it at the next row and keeps the position; removing the entry with
+    ``on_remove: flatten`` closes it. No state is kept between rows, so changed parameters apply from the next row on.
     """
 
     columns = ("ema12", "ema26")
@@ -26,7 +26,7 @@ class EmaCross(Strategy):
         quantity: Decimal = param("1", gt=0, help="units per entry")
 
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:
-        """Enter above, leave otherwise."""
+        """Enter while the fast average is above the slow one, exit otherwise."""
         if signal.ema12 > signal.ema26:
             if context.is_flat:
                 return context.buy(self.params.quantity, because="fast average above slow")

@@ -10,14 +10,14 @@ from torghut_core import Context, Decision, Signal, Strategy, param
 class MeanReversion(Strategy):
     """Bollinger bands (20 bars, 2 standard deviations). Long; short too when `shorts` is set.
 
-    Hypothesis: a close two standard deviations off its 20-bar mean is mostly someone in a hurry, and comes back.
+    Hypothesis: a close two standard deviations off its 20-bar mean is mostly a trader in a hurry, and the price comes back.
     Entry: flat, close below the lower band: buy `quantity`; with `shorts`, close above the upper band: sell it.
     Exit: close at or beyond the middle of the band.
-    Limits: one entry at a time; no stop, and a breakout looks like an entry, so keep the catalog's limits small. With
-    a band of no width (a flat market) nothing is outside of it.
-    Roll-back: ``enabled: false`` stops it at the next row and leaves what is held; taking the entry out with
-    ``on_remove: flatten`` closes that. Nothing is kept between rows, so other parameters hold from the next one on.
-    A short is still closed at the middle after `shorts` is taken back.
+    Limits: one entry at a time; no stop, and a breakout looks like an entry, so keep the catalog's limits small. In a flat
+    market the band has no width, and there is no entry.
+    Roll-back: ``enabled: false`` stops it at the next row and keeps the position; removing the entry with
+    ``on_remove: flatten`` closes it. No state is kept between rows, so changed parameters apply from the next row on.
+    A short is still closed at the middle after `shorts` is set to false.
     """
 
     columns = ("boll_lower", "boll_mid", "boll_upper")
@@ -29,7 +29,7 @@ class MeanReversion(Strategy):
         shorts: bool = param(False, help="also sell above the upper band (TRADING_ALLOW_SHORTS has to allow it)")
 
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:
-        """Enter outside the band, leave at its middle."""
+        """Enter outside the band, exit at its middle."""
         price = context.price
         if context.is_flat:
             if price < signal.boll_lower:

@@ -1,4 +1,4 @@
-"""Hold what has risen, in the size at which it moves as much as wanted."""
+"""Hold what has risen, with a size that gives the wanted volatility."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torghut_core import Context, Decision, Signal, Strategy, money, param
 class TimeSeriesMomentum(Strategy):
     """Sign of the past return, scaled by volatility. Long; short too when `shorts` is set.
 
-    Hypothesis: the sign of an instrument's own return over the last `lookback` bars predicts that of the next ones,
-    and positions of equal volatility make the quiet and the wild comparable.
+    Hypothesis: the sign of an instrument's own return over the last `lookback` bars predicts that of the next bars, and
+    positions of equal volatility make quiet and volatile instruments comparable.
     Entry: position = sign of the return x `notional` / price x min(`target_vol_bps` / volatility, `max_leverage`).
-    Exit: the same rule: a return of the other sign turns the position (closes it without `shorts`), one of 0 closes it.
+    Exit: the same rule: a return of the other sign reverses the position (closes it without `shorts`), a return of 0 closes it.
     Limits: `max_leverage` x `notional`; trades only when the position is off by more than `rebalance_band`. Bars are
     counted, not time: a gap in the tape is one bar long.
-    Roll-back: ``enabled: false`` stops it at the next row and leaves what is held; taking the entry out with
-    ``on_remove: flatten`` closes that. A longer `lookback` waits until it has seen that many bars.
+    Roll-back: ``enabled: false`` stops it at the next row and keeps the position; removing the entry with
+    ``on_remove: flatten`` closes it. A longer `lookback` waits until it has seen that many bars.
 
     Notes
     -----
     Volatility is per bar, in basis points, not annualised: the root of an exponentially weighted mean of the squared
-    returns of the closes, begun with the first one, whose weights have their centre of mass `vol_bars` bars back.
-    Returns are ratios and no logarithms, whose last bit depends on the machine's mathematics library.
+    returns of the closes, started with the first one, whose weights have their centre of mass `vol_bars` bars back.
+    Returns are ratios, not logarithms, whose last bit depends on the machine's mathematics library.
     Source: T. J. Moskowitz, Y. H. Ooi, L. H. Pedersen (2012), Time series momentum, J. Financial Economics 104(2),
     228-250; there months, an annualised target of 40 %, and a centre of mass of 60 days.
     """
@@ -34,14 +34,16 @@ class TimeSeriesMomentum(Strategy):
     class Params(Strategy.Params):
         """Parameters of `TimeSeriesMomentum`."""
 
-        lookback: int = param(60, ge=2, le=100_000, help="bars over which the return is taken")
+        lookback: int = param(60, ge=2, le=100_000, help="bars over which the return is measured")
         vol_bars: int = param(60, ge=1, le=100_000, help="centre of mass of the volatility's weights, bars")
-        target_vol_bps: float = param(10, gt=0, le=10_000, help="volatility wanted of `notional`, bps per bar")
-        notional: Decimal = param("1000", gt=0, help="size of the position at that volatility, quote currency")
+        target_vol_bps: float = param(10, gt=0, le=10_000, help="wanted volatility of `notional`, bps per bar")
+        notional: Decimal = param("1000", gt=0, help="position at that volatility, quote currency")
         max_leverage: float = param(1, gt=0, le=10, help="cap on the position, multiple of `notional`")
-        rebalance_band: Decimal = param("0.2", ge=0, lt=1, help="change worth a trade, share of the larger position")
+        rebalance_band: Decimal = param(
+            "0.2", ge=0, lt=1, help="smallest change that is traded, share of the larger position"
+        )
         quantity_step: Decimal = param("0.000001", gt=0, help="positions are multiples of this, units")
-        shorts: bool = param(False, help="also hold what has fallen, short (TRADING_ALLOW_SHORTS has to allow it)")
+        shorts: bool = param(False, help="also sell short what has fallen (TRADING_ALLOW_SHORTS has to allow it)")
 
     def __init__(self, params: Params) -> None:
         super().__init__(params)
@@ -52,24 +54,24 @@ class TimeSeriesMomentum(Strategy):
 
     @property
     def warmup(self) -> int:
-        """The closes before the first return over `lookback` bars."""
+        """The number of closes before the first return over `lookback` bars."""
         return int(self.params.lookback)
 
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:
-        """Move to the wanted position when it is far enough from the one held."""
+        """Trade to the wanted position when it is far enough from the current one."""
         if not context.price > 0:
-            return None  # a return over such a price means nothing
-        momentum = self._learn(signal.symbol, context.price)
+            return None  # a return from such a price means nothing
+        momentum = self._add_close(signal.symbol, context.price)
         if momentum is None:
             return None
-        wanted = self._position(signal.symbol, momentum, context.price)
+        wanted = self._target(signal.symbol, momentum, context.price)
         held = context.position.quantity + context.working
         if abs(wanted - held) <= self.params.rebalance_band * max(abs(wanted), abs(held)):
             return None
         return context.target(wanted, because="volatility-scaled momentum")
 
-    def _learn(self, symbol: str, price: float) -> float | None:
-        """Take in a close; give the change over `lookback` bars, None before there are that many."""
+    def _add_close(self, symbol: str, price: float) -> float | None:
+        """Add a close; return the change over `lookback` bars, None before there are that many."""
         closes = self.closes.setdefault(symbol, [])
         if closes:
             change = price / closes[-1] - 1
@@ -82,7 +84,7 @@ class TimeSeriesMomentum(Strategy):
         del closes[: -self.params.lookback - 1]
         return price - closes[0]
 
-    def _position(self, symbol: str, momentum: float, price: float) -> Decimal:
+    def _target(self, symbol: str, momentum: float, price: float) -> Decimal:
         params = self.params
         if momentum == 0 or (momentum < 0 and not params.shorts):
             return Decimal(0)

@@ -29,4 +29,4 @@ CASES = [
 @pytest.mark.parametrize(("condition", "text", "fits"), CASES)
 def test_condition_fits_text(condition, text, fits):
     """Flag words are compared bit by bit with flag words, codes with codes and letters."""
-    assert Exclusion([condition], suspicious=True).fits(text, False) is fits
+    assert Exclusion([condition], suspicious=True).excludes(text, False) is fits

@@ -15,7 +15,7 @@ from torghut_sources.stages.window import last_values, moments_of_values, push_v
 
 @kernel
 def step(closes: Any, value: float, width: float) -> tuple[float, float, float]:
-    """Advance a window of closes by one value; give the middle, the upper and the lower band."""
+    """Advance a window of closes by one value; return the middle, the upper and the lower band."""
     push_value(closes, value)
     if closes.is_full == 0:
         return math.nan, math.nan, math.nan

@@ -1,4 +1,4 @@
-"""Sale conditions that keep a trade out of the bars."""
+"""Sale conditions that exclude a trade from the bars."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ _SEPARATORS = re.compile(r"[\s,]+")
 
 
 class Exclusion:
-    """Which sale conditions keep a trade out.
+    """Which sale conditions exclude a trade.
 
     Parameters
     ----------
     conditions : flag words and codes. A *flag word* is hexadecimal, of two digits or more (or with ``0x`` before it), like
-        ``100000``: it fits a condition word that has any of its bits. Anything else, like ``W``, is a *code*: it fits a
-        text that has it between spaces or commas, or among letters that stand together.
-    suspicious : whether trades that the tape marks as suspicious are kept out too.
+        ``100000``: it matches a condition word that has any of its bits. Anything else, like ``W``, is a *code*: it matches
+        a text that has it between spaces or commas, or among adjacent letters.
+    suspicious : whether trades that the tape marks as suspicious are excluded too.
 
     Examples
     --------
     >>> average_price = Exclusion(["100000", "W"], suspicious=True)
-    >>> [average_price.fits(text, False) for text in ("20100020", "20000020", "@ W", "@TW", "@ T", "")]
+    >>> [average_price.excludes(text, False) for text in ("20100020", "20000020", "@ W", "@TW", "@ T", "")]
     [True, False, True, True, False, False]
-    >>> average_price.fits("", True)
+    >>> average_price.excludes("", True)
     True
     """
 
@@ -39,8 +39,8 @@ class Exclusion:
                 self._codes.add(condition)
         self._suspicious = suspicious
 
-    def fits(self, text: str, suspicious: bool) -> bool:
-        """Whether a trade with these conditions is kept out."""
+    def excludes(self, text: str, suspicious: bool) -> bool:
+        """Return whether a trade with these conditions is excluded."""
         flags = int(text, 16) if _HEXADECIMAL.fullmatch(text) else 0
         parts = [] if _FLAG_WORD.fullmatch(text) else _SEPARATORS.split(text)
         codes = {*parts, *(letter for part in parts for letter in part)}
@@ -48,7 +48,7 @@ class Exclusion:
 
 
 def check_condition(condition: str) -> str:
-    """A condition that `Exclusion` can look for.
+    """Return a condition that `Exclusion` can search for.
 
     Raises
     ------

@@ -12,12 +12,12 @@ from torghut_core.stages import kernel
 from torghut_sources.stages.indicator import Indicator
 
 EMA = np.dtype([("count", np.int64), ("value", np.float64)])
-"""State: values seen, and the average, which is there from the first value on."""
+"""State: values seen, and the average, from the first value on."""
 
 
 @kernel
 def step(ema: Any, value: float, span: int, sma: bool) -> float:
-    """Advance by one value; `sma` seeds with the mean of the first `span` values, else the first value does."""
+    """Advance by one value; the seed is the mean of the first `span` values with `sma`, else the first value."""
     ema.count += 1
     if ema.count == 1:
         ema.value = value

@@ -1,8 +1,8 @@
 """The `indicators` stage: every indicator of every bar series, in one pass over the bars.
 
-The formulas are in the modules of the indicators. Here they are put together into kernels that read a bar once and
-write all of its values. A call of a kernel costs more than the values of one bar, so a live batch makes as few calls as
-its columns need: one for what is made of closes, one for volumes and returns, one for quotes.
+The formulas are in the modules of the indicators. Here they are combined into kernels that read a bar once and write all
+of its values. A call of a kernel costs more than the values of one bar, so a live batch makes as few calls as its columns
+need: one for the columns made of closes, one for volumes and returns, one for quotes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "imbalance": tuple(column for column in SIGNAL_COLUMNS if column.startswith("imbalance_")),
     "vol_realized": ("vol_realized_w60s",),
 }
-"""What a name in the parameter `columns` stands for, where that is not just the column of that name."""
+"""Groups of columns that a name in the parameter `columns` may stand for."""
 
 
 CLOSES = np.dtype([("macd", macd.MACD), ("rsi", rsi.RSI), ("bollinger", last_values(20))])
@@ -78,11 +78,11 @@ SIGNAL_CLOSE = Signals.close.row
 def run_closes(
     state: Any, ints: IntArray, floats: FloatArray, row: int, out: FloatArray, sma: bool, wanted: int
 ) -> int:
-    """Write the columns that are made of closes, from a row on, and NaN to all that are not `wanted` (a bit per column).
+    """Write the columns made of closes, from a row on, and NaN to all that are not `wanted` (a bit per column).
 
     Returns
     -------
-    -1, or the first row whose series has no state: go on from there when it has.
+    -1, or the first row whose series has no state: continue there once it has.
     """
     averages = wanted & (1 << MACD | 1 << MACD_SIGNAL | 1 << MACD_HIST | 1 << EMA12 | 1 << EMA26) != 0
     strength = wanted & 1 << RSI14 != 0
@@ -95,7 +95,7 @@ def run_closes(
         close = floats[CLOSE, i]
         out[SIGNAL_CLOSE, i] = close
         ema12 = ema26 = difference = line = index = mid = upper = lower = math.nan
-        if close == close:  # a bar without a close has no values, and the series goes on after it
+        if close == close:  # a bar without a close has no values, and the series continues after it
             if averages:
                 ema12, ema26, difference, line = macd.step(closes.macd, close, 12, 26, 9, sma)
             if strength:
@@ -132,7 +132,7 @@ def run_volumes(
     out: FloatArray,
     wanted: int,
 ) -> int:
-    """Write the `wanted` columns that are made of volumes and returns.
+    """Write the `wanted` columns made of volumes and returns.
 
     Returns
     -------
@@ -163,7 +163,7 @@ class Indicators(Stage):
 
     Every bar series has a state of its own. A value is NaN until its indicator is warm: ema12 and ema26 for 12 and 26
     bars, macd for 26, macd_signal and macd_hist for 34, rsi14 for 15, boll for 20; vol_realized_w60s with fewer than two
-    returns in its window; the averages by volume without volume; what is made of quotes without a fresh quote.
+    returns in its window; the VWAPs without volume; the columns made of quotes without a fresh quote.
     """
 
     derives: ClassVar[str] = "signals"
@@ -177,9 +177,9 @@ class Indicators(Stage):
             " others stay null",
         )
         seed: Literal["first", "sma"] = param(
-            "first", help="how the averages begin: first close, or sma (mean of the first span closes, as TA-Lib)"
+            "first", help="start of the averages: first close, or sma (mean of the first span closes, as TA-Lib)"
         )
-        quote_stale_after_ms: int = param(2000, ge=0, help="age at which a quote counts as gone, ms")
+        quote_stale_after_ms: int = param(2000, ge=0, help="age at which a quote is stale, ms")
         calendars: dict[str, str] = param(
             {"*/*": "24/7", "*": "XNYS"},
             help="exchange calendar by symbol pattern, first match counts, for the sessions of vwap_session;"
@@ -235,7 +235,7 @@ class Indicators(Stage):
         self._states = {name: np.zeros(0, dtype) for name, dtype in STATES.items()}
 
     def update(self, batch: Batch) -> Batch:
-        """Fill in `Batch.signals`: a row per bar of `bars` and `microbars`, in order of (at, event_ts, symbol, step).
+        """Fill `Batch.signals`: a row per bar of `bars` and `microbars`, in order of (at, event_ts, symbol, step).
 
         Raises
         ------
@@ -301,7 +301,7 @@ class Indicators(Stage):
             spans[series] = (self._sessions.calendar(name), 0, 0)
 
     def save_state(self) -> dict[str, Any]:
-        """State by name: `symbols` and `series` (symbol, step), and for each kind of state the words of their rows."""
+        """Return the state by name: `symbols` and `series` (symbol, step), and for each kind of state the words of its rows."""
         if self._saved is not None:
             return self._saved
         symbols, rows = self._symbols, len(self._states["closes"])
@@ -315,7 +315,7 @@ class Indicators(Stage):
         return saved
 
     def load_state(self, state: dict[str, Any], version: int) -> None:
-        """Go on from what `save_state` gave; columns that its instance did not compute begin cold.
+        """Resume from what `save_state` gave; columns that its instance did not compute start cold.
 
         Raises
         ------
@@ -328,7 +328,7 @@ class Indicators(Stage):
         self._saved = state
 
     def _adopt(self, symbols: SymbolTable) -> None:
-        """Take over the saved state, or that of the table before, by the names of the symbols."""
+        """Adopt the saved state, or that of the table before, by the names of the symbols."""
         saved = self.save_state()
         self._clear()
         self._symbols = symbols
@@ -343,4 +343,4 @@ class Indicators(Stage):
                 numbers = rows["symbols" if name == "quotes" else "series"]
                 self._states[name][numbers] = from_words(saved[name], STATES[name])
         if "sessions" in self._kept:
-            self._set_calendars(rows["series"])  # the calendars of the parameters may be others
+            self._set_calendars(rows["series"])  # the parameters may have other calendars

@@ -18,15 +18,15 @@ MACD = np.dtype([("fast", ema.EMA), ("slow", ema.EMA), ("line", ema.EMA)])
 
 @kernel
 def step(macd: Any, value: float, fast: int, slow: int, signal: int, sma: bool) -> tuple[float, float, float, float]:
-    """Advance by one value; give the fast and the slow average, their difference and its signal line."""
-    quick = ema.step(macd.fast, value, fast, sma)
-    slack = ema.step(macd.slow, value, slow, sma)
+    """Advance by one value; return the fast and the slow average, their difference and its signal line."""
+    fast_average = ema.step(macd.fast, value, fast, sma)
+    slow_average = ema.step(macd.slow, value, slow, sma)
     difference = macd.fast.value - macd.slow.value
     warm = macd.slow.count >= slow
-    if warm or not sma:  # a mean of the first differences must not begin before there is a slow average
+    if warm or not sma:  # a mean of the first differences must not start before there is a slow average
         ema.step(macd.line, difference, signal, sma)
     line = macd.line.value if macd.slow.count >= slow + signal - 1 else math.nan
-    return quick, slack, difference if warm else math.nan, line
+    return fast_average, slow_average, difference if warm else math.nan, line
 
 
 @kernel
@@ -48,8 +48,8 @@ class Macd(Indicator):
     symbols : rows of state.
     fast, slow : spans of the two averages, in values; fast < slow.
     signal : span of the signal line, in values.
-    seed : how the averages begin, see `Ema`. With "sma" the signal line begins with the mean of the first `signal`
-        differences. (TA-Lib begins its fast average later, together with the slow one, so its MACD differs at first.)
+    seed : how the averages start, see `Ema`. With "sma" the signal line starts with the mean of the first `signal`
+        differences. (TA-Lib starts its fast average later, together with the slow one, so its MACD differs at first.)
     """
 
     def __init__(self, symbols: int, fast: int = 12, slow: int = 26, signal: int = 9, seed: str = "first") -> None:

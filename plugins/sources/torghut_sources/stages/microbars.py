@@ -1,9 +1,9 @@
 """The `microbars` stage: trades to bars of one second.
 
-Event time rules, as if events came one by one: an event first moves the watermark (the loop's time less
-`max_out_of_order_ms`), which closes the windows that end at or before it, and is then counted: excluded by its sale
-conditions, late if its window is closed, a duplicate if its window's symbol has seen its identity in a window that is
-still open, or part of a bar. So trades in = trades in bars + late + duplicates + excluded + those in open windows.
+Event time decides, as if events came one by one. An event first moves the watermark (the loop's time less
+`max_out_of_order_ms`), which closes the windows that end at or before it. Then it is counted: as excluded by its sale
+conditions, as late if its window is closed, as a duplicate if its identity was seen in a window of its symbol that is
+still open, or as part of a bar. So trades in = trades in bars + late + duplicates + excluded + those in open windows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TRADE_KEY, CONDITIONS = Trades.trade_key.row, Trades.conditions.row
 PRICE, SIZE = Trades.price.row, Trades.size.row
 
 KEYS, TRADE, LATE, DUPLICATES, EXCLUDED = range(OWN, OWN + 5)
-"""Places in `Tumbling.progress`: identities in the table; and within a batch the row to go on with, and counts."""
+"""Places in `Tumbling.progress`: identities in the table; and within a batch the next row, and counts."""
 
 KEY = np.dtype([("key", np.int64), ("symbol", np.int64), ("number", np.int64)])
 """The identity of a trade, and the number of its window; a `key` of 0 is an empty place."""
@@ -46,9 +46,9 @@ KEY = np.dtype([("key", np.int64), ("symbol", np.int64), ("number", np.int64)])
 
 @kernel
 def remember(keys: Any, key: int, symbol: int, number: int, first_open: int) -> int:
-    """Keep an identity in a hash table that is at most half full; give the places that this took: -1 if it was there.
+    """Put an identity into a hash table that is at most half full; return how many places this took, -1 if it was there.
 
-    Identities of closed windows are as good as gone: they stay until the table is made anew.
+    Identities of closed windows do not count: they stay until the table is rebuilt.
     """
     mask = len(keys) - 1
     mixed = (key ^ symbol * 0x165667B19E3779F9) * 0x27D4EB2F165667C5
@@ -68,7 +68,7 @@ def remember(keys: Any, key: int, symbol: int, number: int, first_open: int) -> 
 
 @kernel
 def remember_all(keys: Any, some: Any) -> None:
-    """Keep identities that differ from each other."""
+    """Put identities that differ from each other into the table."""
     for i in range(len(some)):
         remember(keys, some[i].key, some[i].symbol, some[i].number, some[i].number)
 
@@ -90,7 +90,7 @@ def fold(
     out_ints: IntArray,
     out_floats: FloatArray,
 ) -> int:
-    """Go on at a position of the batch.
+    """Process the batch from a position on.
 
     Returns
     -------
@@ -174,11 +174,11 @@ class Microbars(Stage):
         """Parameters of `Microbars`."""
 
         max_out_of_order_ms: int = param(
-            2000, ge=0, le=3_600_000, help="how much later than its successors a trade may arrive and still count, ms"
+            2000, ge=0, le=3_600_000, help="how late a trade may arrive and still count, ms"
         )
         exclude_conditions: list[str] = param(
             ["100000"],
-            help="sale conditions of trades that no bar counts: hexadecimal flag words (any bit of them) or codes;"
+            help="sale conditions of trades to leave out: hexadecimal flag words (any bit of them) or codes;"
             " 100000 is an average-price print, which can be far off the market",
         )
         exclude_suspicious: bool = param(True, help="leave out trades that the tape marks as suspicious")
@@ -208,11 +208,11 @@ class Microbars(Stage):
         self._excluded = np.zeros(0, np.bool_)
 
     def drain_ns(self) -> int:
-        """The watermark's lag, and the window in progress."""
+        """Return the watermark's lag plus the window in progress, ns."""
         return self._tumbling.lateness + SECOND
 
     def update(self, batch: Batch) -> Batch:
-        """Add the bars that this batch's events close to `Batch.microbars`, and count what was left out.
+        """Add the bars that this batch's events close to `Batch.microbars`, and count the trades that were left out.
 
         Raises
         ------
@@ -224,7 +224,7 @@ class Microbars(Stage):
             tumbling = self._tumbling
         if len(self._excluded) < len(symbols.conditions):
             new = symbols.conditions[len(self._excluded) :]
-            self._excluded = np.append(self._excluded, [self._exclusion.fits(*condition) for condition in new])
+            self._excluded = np.append(self._excluded, [self._exclusion.excludes(*condition) for condition in new])
         tumbling.begin(symbols)
         tumbling.progress[TRADE:] = 0
         position = 0
@@ -239,7 +239,7 @@ class Microbars(Stage):
             if position < 0:
                 raise ShapeError(self._breach(batch))
             if 2 * tumbling.progress[KEYS] >= len(self._keys):
-                self._remember_only(self._live_keys())
+                self._rebuild_keys(self._live_keys())
             else:
                 tumbling.enlarge()
         late, duplicates, excluded = tumbling.progress[LATE:].tolist()
@@ -256,8 +256,8 @@ class Microbars(Stage):
         live: NDArray[Any] = self._keys[is_live]
         return live
 
-    def _remember_only(self, live: NDArray[Any]) -> None:
-        """Make the table of identities anew, with room for as many again."""
+    def _rebuild_keys(self, live: NDArray[Any]) -> None:
+        """Rebuild the table of identities, with room for as many again."""
         self._keys = np.zeros(max(1 << 10, 1 << (4 * len(live)).bit_length()), KEY)
         self._remember_all(self._keys, live)
         self._tumbling.progress[KEYS] = len(live)
@@ -266,12 +266,12 @@ class Microbars(Stage):
         trade = self._tumbling.progress[TRADE]
         row = {name: int(getattr(batch.trades, name)[trade]) for name in ("at", "event_ts", "symbol", "conditions")}
         return (
-            f"microbars: trade {row} at loop time {batch.now[row['at'] - batch.start]} is ahead of the loop, or not of"
+            f"microbars: trade {row} at loop time {batch.now[row['at'] - batch.start]} is ahead of the loop, or not one of"
             f" the table's {len(batch.symbols)} symbols and {len(batch.symbols.conditions)} conditions"
         )
 
     def save_state(self) -> dict[str, Any]:
-        """State by name: open `windows` (see `Tumbling.save`), and `keys`: rows of window number and identity."""
+        """Return the state by name: open `windows` (see `Tumbling.save`), and `keys`: rows of window number and identity."""
         if self._saved is not None:
             return self._saved
         live = self._live_keys()
@@ -282,7 +282,7 @@ class Microbars(Stage):
         }
 
     def load_state(self, state: dict[str, Any], version: int) -> None:
-        """Go on from what `save_state` gave.
+        """Resume from what `save_state` gave.
 
         Raises
         ------
@@ -294,7 +294,7 @@ class Microbars(Stage):
         self._saved = state
 
     def _adopt(self, symbols: SymbolTable) -> None:
-        """Take over the saved state, or that of the table before, by the names of the symbols."""
+        """Adopt the saved state, or that of the table before, by the names of the symbols."""
         saved = self.save_state()
         self._clear()
         self._symbols = symbols
@@ -302,4 +302,4 @@ class Microbars(Stage):
         live = np.zeros(len(saved["keys"]), KEY)
         live["symbol"] = [symbols.number(name) for name in saved["key_symbols"]]
         live["number"], live["key"] = np.asarray(saved["keys"], np.int64).reshape(-1, 2).T
-        self._remember_only(live)
+        self._rebuild_keys(live)

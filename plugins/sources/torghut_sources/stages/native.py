@@ -1,9 +1,9 @@
 """Kernels without the dispatcher: machine code for one list of argument types.
 
-A stage always calls a kernel with the same types, and a live batch is often one row. There numba's look-up of argument
-types costs more than the work (about 350 ns of 500 for four arrays), and the compiler would run a second time, in the
-middle of trading, for the first batch that is a slice of a larger table. So the types are stated once, arrays of a
-batch in any layout, and the code is made (or read from the file cache) when the stage is built.
+A stage always calls a kernel with the same types, and a live batch is often one row. Then numba's look-up of argument types
+costs more than the work (about 350 ns of 500 for four arrays), and the compiler would run a second time, in the middle of
+trading, for the first batch that is a slice of a larger table. So the types are stated once, with arrays of any layout,
+and the code is compiled (or read from the file cache) when the stage is built.
 
 The road not taken: contiguous copies of every slice, at the price of the fastest loops.
 """
@@ -43,14 +43,14 @@ FLAG = types.boolean
 
 
 def records(dtype: np.dtype[Any], dimensions: int = 1) -> Any:
-    """The type of a state array: rows of `dtype`."""
+    """Return the type of a state array: rows of `dtype`."""
     return types.Array(from_dtype(dtype), dimensions, "C", aligned=dtype.isalignedstruct)
 
 
 def native(kernel: Any, *arguments: Any) -> Callable[..., Any]:
-    """The machine code of `kernel` for positional `arguments` of exactly these types.
+    """Return the machine code of `kernel` for positional `arguments` of exactly these types.
 
-    The caller vouches for the types: they are not looked at again.
+    The types of a call are not checked: the caller has to pass exactly these.
     """
     compiled: Callable[..., Any] = kernel.compile(tuple(arguments))
     return compiled

@@ -8,6 +8,6 @@ from torghut_core import Bars, SymbolTable
 
 
 def merge(symbols: SymbolTable, first: Bars, second: Bars) -> Bars:
-    """The bars of two tables, each in any order, as one table in order of (at, event_ts, symbol name, step)."""
+    """Merge two tables of bars, each in any order, into one in order of (at, event_ts, symbol name, step)."""
     bars = Bars.concatenate([first, second])
     return bars.take(np.lexsort((bars.step, symbols.ranks[bars.symbol], bars.event_ts, bars.at)))

@@ -21,12 +21,12 @@ QUOTE = np.dtype(
         ("ask_size", np.float64),
     ]
 )
-"""State: how many quotes there were that were no older than the one before, and the last of them."""
+"""State: how many quotes were kept (none older than the one before), and the last of them."""
 
 
 @kernel
 def keep(last: Any, event_ts: int, bid_price: float, bid_size: float, ask_price: float, ask_size: float) -> None:
-    """Remember a quote, unless a later one came before it."""
+    """Keep a quote, unless a later one came before it."""
     if last.seen > 0 and event_ts < last.event_ts:
         return
     last.seen += 1
@@ -38,8 +38,8 @@ def keep(last: Any, event_ts: int, bid_price: float, bid_size: float, ask_price:
 
 
 @kernel
-def look(last: Any, now: int, stale_after: int) -> tuple[float, float, float, float, float]:
-    """Spread, bid price, ask price, bid size, ask size; NaN where the last quote is older than `stale_after` ns."""
+def values_of(last: Any, now: int, stale_after: int) -> tuple[float, float, float, float, float]:
+    """Return spread, bid price, ask price, bid size, ask size; NaN where the last quote is older than `stale_after` ns."""
     if last.seen == 0 or now - last.event_ts > stale_after:
         return math.nan, math.nan, math.nan, math.nan, math.nan
     return last.ask_price - last.bid_price, last.bid_price, last.ask_price, last.bid_size, last.ask_size
@@ -58,11 +58,11 @@ def run(
     first: int,
     wanted: int,
 ) -> int:
-    """Write what each bar sees to the `wanted` rows (a bit each) of `out` from `first` on.
+    """Write the quote of each bar to the `wanted` rows (a bit each) of `out` from `first` on.
 
     Returns
     -------
-    -1, or a symbol that has no row of state.
+    -1, or a symbol without a row of state.
     """
     bars = bar_ints.shape[1]
     bar = quote = 0
@@ -76,7 +76,7 @@ def run(
             keep(last, quote_ints[1, quote], quotes[0, quote], quotes[1, quote], quotes[2, quote], quotes[3, quote])
             quote += 1
         else:
-            values = look(last, now[bar_ints[0, bar] - start], stale_after)
+            values = values_of(last, now[bar_ints[0, bar] - start], stale_after)
             for row in range(5):
                 if wanted >> row & 1:
                     out[first + row, bar] = values[row]
@@ -85,12 +85,12 @@ def run(
 
 
 class QuoteImbalance(Indicator):
-    """Spread and sizes of each symbol's last fresh quote, as its bars see it.
+    """Spread and sizes of each symbol's last fresh quote, at its bars.
 
     Parameters
     ----------
     symbols : rows of state.
-    stale_after : age at which a quote counts as gone, ns.
+    stale_after : age at which a quote is stale, ns.
     """
 
     def __init__(self, symbols: int, stale_after: int) -> None:

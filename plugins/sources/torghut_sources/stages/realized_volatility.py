@@ -14,13 +14,13 @@ from torghut_sources.stages.window import expire, last_seconds, moments, push
 
 
 def volatility(capacity: int) -> np.dtype[Any]:
-    """The row of state: the last price (0 before the first), and the window of returns."""
+    """Return the row of state: the last price (0 before the first), and the window of returns."""
     return np.dtype([("last", np.float64), ("returns", last_seconds(capacity))])
 
 
 @kernel
 def step(volatility: Any, ts: int, price: float, length: int) -> float:
-    """Advance by a price at a time; the window is the `length` ns up to and with that time."""
+    """Advance by a price at a time; the window is the `length` ns up to that time, inclusive."""
     last = volatility.last
     volatility.last = price
     if not price > 0.0:

@@ -1,12 +1,12 @@
 """The `resample` stage: bars of larger timeframes from smaller ones.
 
 The windows of a timeframe are aligned to the epoch, those of a day to the day of UTC. A window takes the bars that lie
-wholly within it, all of one source: microbars, once a symbol has any; else the tape's bars of the smallest step that
-divides the timeframe. Where a finer source appears later, the windows in progress go on with theirs, and new ones take
-the finer. Bars are taken in order of time; one that is not after the window's last is left out, so that a bar which
-comes twice counts once.
+entirely within it, all of one source: microbars, once a symbol has any; else the tape's bars of the smallest step that
+divides the timeframe. Where a finer source appears later, the windows in progress keep theirs, and new ones take the
+finer. Bars are taken in order of time; one that is not after the window's last is left out, so that a repeated bar counts
+once.
 
-A window is complete when a bar arrives that ends with it, and else when the watermark (the loop's time less
+A window is complete when a bar arrives that ends with it, or else when the watermark (the loop's time less
 `max_out_of_order_ms`) reaches its end. The bars of a position are taken before the watermark moves there, microbars
 first: they are known at the position where the watermark reaches *their* end.
 """
@@ -62,14 +62,14 @@ from torghut_sources.stages.vwap import price_of
 NEVER = -(2**63)
 
 BEGAN, MICROBAR, BAR = range(OWN, OWN + 3)
-"""Places in `Tumbling.progress`: the first window of a stage that began cold; and within a batch the rows to go on with."""
+"""Places in `Tumbling.progress`: the first window of a stage that started cold; and within a batch the next rows."""
 
 SOURCE = np.dtype([("seen", np.int64), ("finest", np.int64), ("next", np.int64)])
 """State of a symbol: how many bars it had, the finest source's step (0 for microbars), and the first window that no bar
 has completed."""
 
 REFUSED, TAKEN, LATE, BREACH = range(4)
-"""What became of a bar: LATE is a microbar of a window that is closed, BREACH a bar that breaks the contract."""
+"""Outcomes for a bar: LATE is a microbar of a closed window, BREACH a bar that breaks the contract."""
 
 
 @kernel
@@ -86,7 +86,7 @@ def take(
     out_ints: IntArray,
     out_floats: FloatArray,
 ) -> int:
-    """Add a bar to the window that it lies in; write that to the buffer, which has room for a row, if it is complete."""
+    """Add a bar to its window; if that is complete, write it to the buffer, which has room for a row."""
     symbol, ts, length = ints[SYMBOL, bar], ints[TS, bar], ints[STEP, bar]
     number, slots = ts // step, windows.shape[1]
     if symbol < 0 or symbol >= len(windows) or length <= 0 or number >= progress[FIRST_OPEN] + slots:
@@ -151,7 +151,7 @@ def fold(
     out_ints: IntArray,
     out_floats: FloatArray,
 ) -> int:
-    """Go on at a position of the batch.
+    """Process the batch from a position on.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def fold(
             progress[MICROBAR] += 1
         while progress[BAR] < bar_ints.shape[1] and bar_ints[AT, progress[BAR]] == at:
             bar = progress[BAR]
-            # Time may jump at this event. Its own window waits for it; the ring has no room for older ones beside it.
+            # Time may jump at this event. Its own window stays open for it; the ring has no room for older ones.
             before = min(until, bar_ints[TS, bar] // step)
             if not close_until(windows, in_slot, by_name, progress, before, at, step, out_ints, out_floats):
                 return here
@@ -204,8 +204,8 @@ class Resample(Stage):
     """Bars of larger timeframes, added to `Batch.microbars`.
 
     Volume and count are summed and the volume-weighted price is that of the parts, a bar without one counting with
-    (high + low + close) / 3; NaN where there is no volume. A window without a bar gives no bar. A tape's bar whose step does
-    not divide the timeframe, or is not smaller, is passed over.
+    (high + low + close) / 3; NaN without volume. A window without a bar gives no bar. A tape's bar whose step does not divide
+    the timeframe, or is not smaller, is skipped.
     """
 
     class Params(Params):
@@ -235,7 +235,7 @@ class Resample(Stage):
         self._sources = {name: np.zeros(0, SOURCE) for name in self._windows}
 
     def drain_ns(self) -> int:
-        """The watermark's lag."""
+        """Return the watermark's lag, ns."""
         return int(self.params.max_out_of_order_ms * MILLISECOND)
 
     def update(self, batch: Batch) -> Batch:
@@ -271,17 +271,17 @@ class Resample(Stage):
             if position == -BREACH:
                 raise ShapeError(
                     f"resample: bar {tumbling.progress[BAR]} or microbar {tumbling.progress[MICROBAR]} of the batch is ahead"
-                    f" of the loop, has no step, or is not of the table's {len(batch.symbols)} symbols"
+                    f" of the loop, has no step, or is not one of the table's {len(batch.symbols)} symbols"
                 )
             if position == -LATE:
                 raise InputError(
                     f"resample: max_out_of_order_ms={self.params.max_out_of_order_ms} is less than that of the microbars"
-                    " stage, whose bars come too late for their windows: give both the same"
+                    " stage, so its bars are too late for their windows (give both the same)"
                 )
             tumbling.enlarge()
 
     def save_state(self) -> dict[str, Any]:
-        """State by timeframe: open `windows` (see `Tumbling.save`), and the `sources` of `symbols`."""
+        """Return the state by timeframe: open `windows` (see `Tumbling.save`), and the `sources` of `symbols`."""
         if self._saved is not None:
             return self._saved
         names = self._symbols.names
@@ -295,7 +295,7 @@ class Resample(Stage):
         }
 
     def load_state(self, state: dict[str, Any], version: int) -> None:
-        """Go on from what `save_state` gave; a timeframe that its instance did not make begins anew.
+        """Resume from what `save_state` gave; a timeframe that its instance did not make starts cold.
 
         Raises
         ------
@@ -309,7 +309,7 @@ class Resample(Stage):
         self._saved = state
 
     def _adopt(self, symbols: SymbolTable) -> None:
-        """Take over the saved state, or that of the table before, by the names of the symbols."""
+        """Adopt the saved state, or that of the table before, by the names of the symbols."""
         state = self.save_state()
         self._clear()
         self._symbols = symbols

@@ -23,7 +23,7 @@ def step(rsi: Any, value: float, span: int) -> float:
     rsi.last = value
     gain = max(change, 0.0)
     loss = gain - change
-    if rsi.count <= span + 1:  # the mean of the first changes (the first value makes none)
+    if rsi.count <= span + 1:  # the mean of the first changes (the first value has none)
         rsi.gain += gain / span
         rsi.loss += loss / span
     else:
@@ -66,8 +66,8 @@ class Rsi(Indicator):
 
         Returns
         -------
-        The index after each price: shape (n,), 0 to 100, NaN until `span` changes are seen. A line that has been flat
-        all along is neither strong nor weak: 50.
+        The index after each price: shape (n,), 0 to 100, NaN until `span` changes are seen. A line that was always
+        flat gives 50.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class Rsi(Indicator):
 
         Notes
         -----
-        100 G / (G + L); G and L begin as the means of the first `span` rises and falls, and then follow Wilder's
+        100 G / (G + L); G and L start as the means of the first `span` rises and falls, and then follow Wilder's
         average y += (x - y) / span.
         Source: J. W. Wilder (1978), New Concepts in Technical Trading Systems.
 

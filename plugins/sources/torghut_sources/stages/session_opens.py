@@ -1,7 +1,7 @@
 """When trading sessions open: 00:00 UTC for what trades round the clock, else by an exchange's calendar.
 
-A calendar is loaded when a symbol needs it, as its import takes a second. One that knows its holidays up to some year has
-no sessions after that: an open that would have to be guessed is none.
+A calendar is loaded when a symbol needs it, as the import takes a second. A calendar that knows its holidays up to some
+year has no sessions after that: an open that would have to be guessed is none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torghut_core import DAY, ROUND_THE_CLOCK, IntArray, exchange_sessions, to_d
 from torghut_core.stages import kernel
 
 SPAN = np.dtype([("calendar", np.int64), ("open", np.int64), ("next", np.int64)])
-"""State: the number of a calendar, and its session that was found last, from its open to the next one, ns."""
+"""State: the number of a calendar, and the session that was found last, from its open to the next one, ns."""
 
 YEAR = 366 * DAY
 NEVER = -(2**63)
@@ -29,7 +29,7 @@ _FIRST_EXCHANGE = 2
 
 @kernel
 def session_open(span: Any, opens: IntArray, ends: IntArray, ts: int) -> int:
-    """The latest open of a span's calendar at or before `ts`; `NEVER` where there is none."""
+    """Return the latest open of a span's calendar at or before `ts`; `NEVER` where there is none."""
     if span.open <= ts < span.next:
         return int(span.open)
     span.open = NEVER
@@ -55,18 +55,18 @@ def session_open(span: Any, opens: IntArray, ends: IntArray, ts: int) -> int:
 
 
 class SessionOpens:
-    """Session opens of the calendars that symbols trade by.
+    """Session opens of the calendars of symbols.
 
     Parameters
     ----------
-    calendars : calendar name by symbol pattern (``*`` and ``?``); the first pattern that fits a symbol counts, and one
-        that none fits has no sessions.
+    calendars : calendar name by symbol pattern (``*`` and ``?``); the first pattern that matches a symbol counts; a
+        symbol without a match has no sessions.
 
     Attributes
     ----------
-    opens : shape (calendars in use, any), rising times of opens, ns, filled up with `ALWAYS`.
+    opens : shape (calendars in use, any), rising times of opens, ns, padded with `ALWAYS`.
     ends : shape (calendars in use,), the time from which a calendar's sessions are not known, ns.
-    first, until : the times that `opens` covers; for others call `cover` before.
+    first, until : the times that `opens` covers; call `cover` before asking for others.
     """
 
     def __init__(self, calendars: Mapping[str, str]) -> None:
@@ -77,7 +77,7 @@ class SessionOpens:
         self.first, self.until = NEVER, ALWAYS
 
     def calendar(self, symbol: str) -> int:
-        """The number of a symbol's calendar, for `SPAN`."""
+        """Return the number of a symbol's calendar, for `SPAN`."""
         name = next((name for pattern, name in self._calendars.items() if fnmatchcase(symbol, pattern)), None)
         if name is None:
             return _NO_CALENDAR
@@ -89,7 +89,7 @@ class SessionOpens:
         return _FIRST_EXCHANGE + self._in_use.index(name)
 
     def cover(self, ts: int) -> None:
-        """Make `opens` cover a time, and some years around it."""
+        """Load opens for a time, and some years around it."""
         year = ts - ts % YEAR
         self.first = min(self.first, year - YEAR)
         self.until = max(self.until, year + 10 * YEAR)
@@ -101,6 +101,6 @@ class SessionOpens:
 
 
 def _opens(name: str, first: int, until: int) -> tuple[IntArray, int]:
-    """Opens of a calendar between two times, and the time from which it does not know them."""
+    """Return the opens of a calendar between two times, and the time from which it does not know them."""
     known = exchange_sessions(name, to_datetime(first).date().isoformat(), to_datetime(until).date().isoformat())
     return known.opens, known.until

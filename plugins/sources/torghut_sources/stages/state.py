@@ -1,4 +1,4 @@
-"""State arrays, a row per symbol or series: how they grow, and how they are written down."""
+"""State arrays, a row per symbol or series: how they grow, and how they are saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torghut_core import IntArray
 
 
 def grown(state: NDArray[Any], rows: int) -> NDArray[Any]:
-    """The same state with room for `rows` rows and as many again; new ones are zeros."""
+    """Return the state with room for `rows` rows and as many again; new rows are zeros."""
     if rows <= len(state):
         return state
     larger = np.zeros((2 * rows, *state.shape[1:]), state.dtype)
@@ -20,13 +20,13 @@ def grown(state: NDArray[Any], rows: int) -> NDArray[Any]:
 
 
 def to_words(state: NDArray[Any]) -> IntArray:
-    """Rows of state as plain 64-bit words, shape (rows, words per row): a copy."""
+    """Copy rows of state to plain 64-bit words, shape (rows, words per row)."""
     words: IntArray = np.ascontiguousarray(state).view(np.int64).reshape(len(state), state.dtype.itemsize // 8)
     return words.copy()
 
 
 def from_words(words: IntArray, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Rows of state from what `to_words` gave.
+    """Return the rows of state that `to_words` saved.
 
     Raises
     ------

@@ -1,11 +1,11 @@
 """Tumbling windows in event time: what `microbars` and `resample` share.
 
-Time is cut into windows ``[k step, (k + 1) step)``, `k` being a window's number. A symbol has a ring of them, wide enough
-for all that can be open at once: those that end after the watermark, which lags the loop's time by as much as events
-may be out of order. When the watermark reaches a window's end the window is closed; what comes for it later is late.
+Time is cut into windows ``[k step, (k + 1) step)``, `k` being a window's number. A symbol has a ring of windows, wide enough
+for all that can be open at once: those that end after the watermark, which lags the loop's time by as much as events may
+be out of order. When the watermark reaches a window's end the window is closed; what comes for it later is late.
 
-A kernel goes through the positions of a batch, writes closed windows to a buffer of bars, and stops where the buffer is
-full, to be called again with a larger one. The buffer stays from batch to batch, and its rows are copied out once.
+A kernel goes through the positions of a batch, writes closed windows to a buffer of bars, and returns where the buffer is
+full, to be called again with a larger one. The buffer is kept from batch to batch, and its rows are copied out once.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ WINDOW = np.dtype(
 """State of a symbol in a window."""
 
 STARTED, FIRST_OPEN, ROW, OWN = range(4)
-"""Places in the array that says how far a kernel is: whether it has seen an event, the first window that is not closed,
-rows in the buffer; from `OWN` on what the stage itself keeps."""
+"""Places in the array that holds the progress of a kernel: whether it has seen an event, the first window that is not
+closed, rows in the buffer; from `OWN` on those of the stage itself."""
 
 AT, TS, SYMBOL, SEQ = Bars.at.row, Bars.event_ts.row, Bars.symbol.row, Bars.seq.row
 STEP, SERIES, COUNT = Bars.step.row, Bars.series.row, Bars.count.row
@@ -52,7 +52,7 @@ VOLUME, VWAP = Bars.volume.row, Bars.vwap.row
 def emit(
     window: Any, number: int, symbol: int, at: int, step: int, ints: IntArray, floats: FloatArray, row: int
 ) -> None:
-    """Write a window to a row of bars, and empty it."""
+    """Write a window to a row of bars, and clear it."""
     ints[AT, row] = at
     ints[TS, row] = number * step
     ints[SYMBOL, row] = symbol
@@ -80,7 +80,7 @@ def close_until(
     ints: IntArray,
     floats: FloatArray,
 ) -> bool:
-    """Close the windows before number `until`, in order of (number, symbol name); False where there is no room for one."""
+    """Close the windows before number `until`, in order of (number, symbol name); False where the buffer is full."""
     slots = windows.shape[1]
     for number in range(progress[FIRST_OPEN], min(until, progress[FIRST_OPEN] + slots)):
         slot = number & (slots - 1)
@@ -107,7 +107,7 @@ class Tumbling:
     ----------
     step : length of a window, ns.
     lateness : how far the watermark lags, ns.
-    own : places in `progress` that the stage keeps for itself.
+    own : places in `progress` for the stage itself.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class Tumbling:
         return np.empty((len(Bars.INT_COLUMNS), rows), np.int64), np.empty((len(Bars.FLOAT_COLUMNS), rows))
 
     def begin(self, symbols: SymbolTable) -> None:
-        """Make room for the symbols of a batch, and start at its first event."""
+        """Make room for the symbols of a batch, and clear the buffer."""
         known = len(self.by_name)
         if known < len(symbols):
             self.windows = grown(self.windows, len(symbols))
@@ -154,7 +154,7 @@ class Tumbling:
         self.floats[:, :rows] = floats[:, :rows]
 
     def bars(self, symbols: SymbolTable) -> Bars:
-        """What is in the buffer, with series numbers."""
+        """Return the bars in the buffer, with series numbers."""
         rows = self.progress[ROW]
         bars = Bars(self.ints[:, :rows].copy(), self.floats[:, :rows].copy())
         series = self._series[bars.symbol]
@@ -166,7 +166,7 @@ class Tumbling:
         return bars
 
     def save(self, symbols: SymbolTable) -> dict[str, Any]:
-        """Open windows as plain values: the symbol's name, the window's number and its words, one by one."""
+        """Return the open windows as plain values: of each the symbol's name, its number and its words."""
         symbol, slot = np.nonzero(self.windows["parts"])
         first = int(self.progress[FIRST_OPEN])
         return {
@@ -178,7 +178,7 @@ class Tumbling:
         }
 
     def load(self, symbols: SymbolTable, saved: dict[str, Any]) -> None:
-        """Take over what `save` gave, by the names of the symbols."""
+        """Restore what `save` gave, by the names of the symbols."""
         windows, numbers = from_words(saved["windows"], WINDOW), np.asarray(saved["numbers"], np.int64)
         first = saved["first_open"]
         self.progress[[STARTED, FIRST_OPEN]] = saved["started"], first

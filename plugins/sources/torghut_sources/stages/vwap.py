@@ -18,18 +18,18 @@ SESSION = np.dtype([("open", np.int64), ("notional", np.float64), ("volume", np.
 
 @kernel
 def price_of(high: float, low: float, close: float, vwap: float) -> float:
-    """The price at which a bar's volume counts: its own average, or (high + low + close) / 3 where it has none."""
+    """Return the price of a bar's volume: its own average, or (high + low + close) / 3 without one."""
     return vwap if vwap > 0.0 or vwap < 0.0 else (high + low + close) / 3.0
 
 
 @kernel
 def session_step(session: Any, opened: int, price: float, volume: float) -> float:
-    """Advance by the volume traded at a price in the session that `opened` then (ns)."""
+    """Advance by the volume traded at a price in the session that opened at `opened`, ns."""
     if opened > session.open:
         session.open = opened
         session.notional = 0.0
         session.volume = 0.0
-    if opened < session.open:  # a straggler of a session that is over: its sums are gone
+    if opened < session.open:  # a late bar of a session that is over: its sums are gone
         return math.nan
     if volume > 0.0:
         session.notional += price * volume
@@ -39,7 +39,7 @@ def session_step(session: Any, opened: int, price: float, volume: float) -> floa
 
 @kernel
 def rolling_step(sales: Any, ts: int, price: float, volume: float, length: int) -> float:
-    """Advance by the volume traded at a price at a time; the window is the `length` ns up to and with that time."""
+    """Advance by the volume traded at a price at a time; the window is the `length` ns up to that time, inclusive."""
     expire(sales, ts - length)
     if volume > 0.0:
         push(sales, ts, price, volume)

@@ -1,15 +1,15 @@
 """Sliding windows, of the last n values or of the last seconds: mean and variance without drift.
 
-A running sum that adds what comes and subtracts what goes keeps the rounding error of all that ever went by, and a
-variance made of sums of squares loses the digits that prices have in common. Here nothing is subtracted, and sums are
-of distances from an *anchor*, one of the values in the window.
+A running sum that adds new values and subtracts old ones accumulates the rounding error of all values so far, and a
+variance made of sums of squares loses the digits that prices have in common. Here nothing is subtracted, and sums are of
+distances from an *anchor*, one of the values in the window.
 
 A window is two stacks. The *back* takes new values and keeps their sums. The *front* holds, for each of its values, the
-sums over that value and all after it in the front. Letting the oldest value go is a step along the front; when that
-leaves the front empty, the back is turned over into it, and the newest value, which will stay longest, is the new anchor.
-The window's sums are those of the front's first slot and of the back: constant time per value, amortised, and made of
-nothing but what is in the window. Flat input has a variance of exactly 0, and the variance of n values is off by about n
-squared roundings at worst, whatever the prices, and whatever went by before.
+sums over that value and all after it in the front. Dropping the oldest value is a step along the front; when that leaves
+the front empty, the back is turned over into it, and the newest value, which will stay longest, is the new anchor. The
+window's sums are those of the front's first slot and of the back: constant time per value, amortised, and made only of the
+values in the window. Flat input has a variance of exactly 0, and the variance of n values is off by about n squared
+roundings at worst, whatever the prices, and whatever came before.
 
 Sources: T. F. Chan, G. H. Golub, R. J. LeVeque (1983), The American Statistician 37(3), 242-247, for sums about one of the
 values; K. Tangwongsan, M. Hirzel, S. Schneider (2021), VLDB Journal 30, 933-957, for two stacks.
@@ -28,7 +28,7 @@ _WEIGHTED = np.dtype([("ts", np.int64), ("weight", np.float64), ("distance", np.
 
 
 def last_values(span: int) -> np.dtype[Any]:
-    """The row of state of a window of the last `span` values; zeros are an empty one."""
+    """Return the row of state of a window of the last `span` values; zeros are an empty one."""
     return np.dtype(
         [
             ("is_full", np.int64),  # 0 until `span` values are seen
@@ -69,7 +69,7 @@ def push_value(window: Any, value: float) -> None:
 
 @kernel
 def moments_of_values(window: Any) -> tuple[float, float]:
-    """Mean and population variance of a full window of the last values."""
+    """Return mean and population variance of a full window of the last values."""
     front = window.slots[window.back]
     distance = front.distance + window.distance
     square = front.square + window.square
@@ -78,7 +78,7 @@ def moments_of_values(window: Any) -> tuple[float, float]:
 
 
 def last_seconds(capacity: int) -> np.dtype[Any]:
-    """The row of state of a window of weighted values in time, at most `capacity` of them; zeros are an empty one."""
+    """Return the row of state of a window of weighted values in time, at most `capacity` of them; zeros are an empty one."""
     return np.dtype(
         [
             ("head", np.int64),  # slot of the oldest value; the slots are a ring
@@ -120,20 +120,20 @@ def _turn_over(window: Any) -> None:
 
 @kernel
 def pop(window: Any) -> None:
-    """Let the oldest value of a window in time go; it has one."""
+    """Drop the oldest value of a window in time, which must not be empty."""
     if window.front == 0:
         _turn_over(window)
     window.front -= 1
     window.head += 1
     if window.head == window.slots.size:
         window.head = 0
-    if window.front == 0 and window.back > 0:  # the anchor went
+    if window.front == 0 and window.back > 0:  # the anchor was dropped
         _turn_over(window)
 
 
 @kernel
 def push(window: Any, ts: int, value: float, weight: float) -> None:
-    """Add a value with a weight above 0 to a window in time; a full one lets its oldest go."""
+    """Add a value with a weight above 0 to a window in time; a full one drops its oldest."""
     capacity = window.slots.size
     if window.front + window.back == capacity:
         pop(window)
@@ -155,14 +155,14 @@ def push(window: Any, ts: int, value: float, weight: float) -> None:
 
 @kernel
 def expire(window: Any, until: int) -> None:
-    """Let the oldest values of a window in time go, as long as they are of `until` or before."""
+    """Drop the values of a window in time that are of `until` or before."""
     while window.front + window.back > 0 and window.slots[window.head].ts <= until:
         pop(window)
 
 
 @kernel
 def moments(window: Any) -> tuple[float, float, float]:
-    """Sum of weights, mean and population variance of a window in time; weight 0 and NaN when it is empty."""
+    """Return sum of weights, mean and population variance of a window in time; weight 0 and NaN when it is empty."""
     weight, distance, square = window.weight, window.distance, window.square
     if window.front > 0:
         front = window.slots[window.head]
