@@ -218,7 +218,7 @@ def test_error_of_the_kernel_has_its_status(api, tokens, ask_api, kernel, error,
 
 
 def test_defect_shows_no_trace(api, ask_api, kernel, capfd):
-    """What the kernel raises by mistake goes to the log, and no word of it to the caller."""
+    """An unexpected exception goes to the log, and nothing of it to the caller."""
     kernel.raises["plugins"] = KeyError("inner-secret")
     answer = ask_api(api(), "GET", "/plugins")
     assert (answer.status, list(answer.json)) == (500, ["error"])
@@ -228,7 +228,7 @@ def test_defect_shows_no_trace(api, ask_api, kernel, capfd):
 
 
 def test_no_token_is_ever_shown(api, tokens, ask_api, kernel, capfd):
-    """Neither an answer nor the log has a token in it, be it right, wrong or in the wrong place."""
+    """No answer and no log line contains a token, whether it is right, wrong or in the wrong place."""
     url = api(tokens=tokens.known)
     kernel.raises["plugins"] = RuntimeError("oops")
     texts = []
@@ -379,7 +379,7 @@ def test_rows_out_of_bounds_are_bad_input(api, ask_api, kernel, query):
 
 
 def test_time_that_is_none_is_bad_input(api, ask_api, kernel):
-    """The kernel's complaint about `since`, with the fix, is the answer."""
+    """The answer is the kernel's error about `since`, with the fix."""
     kernel.raises["rows"] = InputError("since=today: is no time (write it as 2026-01-05T14:30:00Z)")
     answer = ask_api(api(), "GET", "/trading/decisions?since=today")
     assert (answer.status, answer.json) == (400, {"error": str(kernel.raises["rows"])})

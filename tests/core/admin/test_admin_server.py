@@ -93,7 +93,7 @@ def test_state_directory_that_cannot_be_written_is_reported(kernel, tmp_path):
 
 
 def test_ipv6_loopback_is_served(serve, ask_api):
-    """The other loopback address works as the first one does."""
+    """The server listens on `::1` as on 127.0.0.1."""
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:

@@ -115,14 +115,14 @@ def test_stop_needs_neither_loop_nor_database(make_run):
 
 
 def test_stop_of_a_simulated_broker_has_nothing_to_take_back(make_run):
-    """There is no venue, and the stop holds."""
+    """Without a venue the kill switch holds all the same."""
     run = make_run(is_real=False)
     assert Console(run).kill("drill", flatten=False, actor="jane")["control"]["state"] == "halted"
     assert not run.controls.current().flatten
 
 
-def test_orders_are_taken_back_also_where_the_stop_can_be_written_nowhere(make_run, tmp_path):
-    """The operator is told that it does not hold, and what worked is canceled all the same."""
+def test_orders_are_canceled_also_where_the_stop_can_be_written_nowhere(make_run, tmp_path):
+    """The operator gets an error, because the stop does not hold, and open orders are canceled all the same."""
     run = make_run()
     run.controls.path = tmp_path / "control.json" / "nowhere"
     (tmp_path / "control.json").write_text("in the way")
@@ -132,7 +132,7 @@ def test_orders_are_taken_back_also_where_the_stop_can_be_written_nowhere(make_r
 
 
 def test_release_needs_both_places_and_names_what_holds(make_run):
-    """Without the database nothing is released, and the stop stays."""
+    """Without the database the release is refused, and the stop holds."""
     run = make_run()
     console = Console(run)
     console.kill("fat finger", flatten=False, actor="jane")
@@ -142,7 +142,7 @@ def test_release_needs_both_places_and_names_what_holds(make_run):
 
 
 def test_release_and_slowing_down(make_run, tmp_path):
-    """With both places at hand the control goes where it is turned, and takes back no order on the way."""
+    """With file and database both writable the control changes to each state, and no order is canceled."""
     with closing(SqlAuditStore(tmp_path / "audit.db")):
         run = make_run(f"sqlite:///{tmp_path / 'audit.db'}")
         console = Console(run)
@@ -161,8 +161,8 @@ def test_release_and_slowing_down(make_run, tmp_path):
         (lambda console: console.reconcile(["ES"], " ", "jane"), "reason"),
     ],
 )
-def test_wrong_wish_is_told_before_anything_is_done(make_run, ask, said, tmp_path):
-    """A state that there is not, a release or an acceptance without a reason: the loop is not even asked."""
+def test_wrong_command_is_refused_before_anything_is_done(make_run, ask, said, tmp_path):
+    """An unknown state, and a release or an acceptance without a reason, are errors before the loop is asked."""
     with closing(SqlAuditStore(tmp_path / "audit.db")):
         run = make_run(f"sqlite:///{tmp_path / 'audit.db'}")
         run.controls.change("halted", reason="stop", actor="jane")
@@ -171,7 +171,7 @@ def test_wrong_wish_is_told_before_anything_is_done(make_run, ask, said, tmp_pat
 
 
 def test_reconcile_needs_the_loop_and_says_so(make_run, monkeypatch):
-    """It is not waited for without end."""
+    """A loop that does not answer is waited for `ANSWER_SECONDS`, not for ever."""
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
     run, done = make_run(), []
 
@@ -184,8 +184,8 @@ def test_reconcile_needs_the_loop_and_says_so(make_run, monkeypatch):
     assert done == []
 
 
-def test_looking_needs_no_loop(make_run):
-    """How it stands, and everything that speaks against it, is told while the loop is blocked."""
+def test_status_needs_no_loop(make_run):
+    """Status and health, with every check that fails, are answered while the loop is blocked."""
     run = make_run()
     console = Console(run)
     console.kill("fat finger", flatten=False, actor="jane")
@@ -208,16 +208,16 @@ def test_looking_needs_no_loop(make_run):
     }
 
 
-def test_database_that_is_gone_is_told_before_anything_has_to_be_written(make_run, tmp_path):
-    """A kernel that has nothing to write down would not notice: what asks for the control does."""
+def test_lost_database_is_reported_before_anything_has_to_be_written(make_run, tmp_path):
+    """A kernel that writes nothing at the moment learns of the loss by reading the control."""
     run = make_run(f"sqlite:///{tmp_path}")
     run.gates.unrecorded = ""
     (reason,) = [said for said in Console(run).trading_health()["checks"]["database"] if str(tmp_path) in said]
     assert "cannot be opened" in reason
 
 
-def test_rows_are_asked_of_this_account_and_a_bad_time_is_told(make_run):
-    """`since` is a time with a zone, or the answer says what one looks like."""
+def test_rows_are_those_of_this_account_and_a_bad_time_is_an_error(make_run):
+    """The error for a `since` without a time zone shows a correct one."""
     run, asked = make_run(), []
     run.audit = SimpleNamespace(rows=lambda table, **choice: asked.append((table, choice)) or [])
     console = Console(run)

@@ -29,7 +29,7 @@ class Clock:
 
 
 def test_all_gates_have_to_be_open():
-    """One closed gate is enough, and its reason is told with its name."""
+    """One closed gate makes the process not ready, and the reason names the gate."""
     part = Part(auth=None, bus=AWAY)
     readiness = Readiness(part, Part(store=None))
     assert readiness.reasons() == ["bus: no broker answers (start it)"]
@@ -38,14 +38,14 @@ def test_all_gates_have_to_be_open():
     assert readiness.reasons() == []
 
 
-def test_of_two_who_name_a_gate_the_closed_one_counts():
-    """A sink's good news does not open what the source has closed, whoever is asked first."""
+def test_of_two_gates_with_one_name_the_closed_one_counts():
+    """An open gate of the sink does not hide a closed one of the source, whichever is read first."""
     assert Readiness(Part(bus=AWAY), Part(bus=None)).reasons()
     assert Readiness(Part(bus=None), Part(bus=AWAY)).reasons()
 
 
 def test_not_ready_is_not_dead_until_it_takes_too_long():
-    """Liveness fails after the time that was given, and not before; being ready in between starts anew."""
+    """Liveness fails after `kill_after_s` of not being ready; being ready in between restarts the time."""
     part, clock = Part(bus=AWAY), Clock()
     readiness = Readiness(part, kill_after_s=60, clock=clock)
     assert readiness.health() == []

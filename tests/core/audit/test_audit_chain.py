@@ -105,7 +105,7 @@ def test_log_says_who_wrote_which_row_when(database, opened, make, clock):
     ]
 
 
-def test_reopened_audit_goes_on_in_the_chain(written, database, opened, make):
+def test_reopened_audit_continues_the_chain(written, database, opened, make):
     """A new process continues the log where the last one ended."""
     written.close()
     again = opened(database)
@@ -116,7 +116,7 @@ def test_reopened_audit_goes_on_in_the_chain(written, database, opened, make):
 
 
 def test_two_writers_continue_one_chain(written, database, opened, make):
-    """The command line may turn a switch while the kernel trades: each continues where the other ended."""
+    """The command line may change a control while the kernel trades: each continues where the other ended."""
     other = opened(database)
     for n in (10, 11):
         make.decide(written, n)
@@ -168,7 +168,7 @@ def test_log_refuses_changes(written, database, verb):
     ],
 )
 def test_finding_names_place_and_problem(written, tamper, statement, finding):
-    """Each kind of change is told by the table, the row and what is wrong."""
+    """The finding for each kind of change names the table, the row and what is wrong."""
     decision_hash = written.decisions()[0]["decision_hash"]
     tamper(statement)
     assert any(text.startswith(finding.format(hash=decision_hash)) for text in found(written))
@@ -176,7 +176,7 @@ def test_finding_names_place_and_problem(written, tamper, statement, finding):
 
 @pytest.fixture
 def intruder(written, intrude):
-    """Somebody who can write past the kernel to a written audit."""
+    """A third party that writes to the database past the kernel."""
     with intrude(written) as intruder:
         yield intruder
 
@@ -192,7 +192,7 @@ def test_edit_of_any_value_is_found(intruder, table):
 
 @pytest.mark.parametrize("table", WITH_LOG, ids=lambda table: table.name)
 def test_value_that_is_taken_away_is_found(intruder, table):
-    """What may be missing cannot be made to be missing: not even in the last columns, whose nulls are in no hash."""
+    """A value set to null is found, also in the last columns, whose nulls are in no hash."""
     for column in table.c:
         for place in intruder.places(table) if column.nullable else ():
             where = f'{place} AND "{column.name}" IS NOT NULL'
@@ -370,8 +370,8 @@ def test_head_file_that_is_behind_is_no_finding(sqlite, opened, make):
     assert HeadFile(database.with_suffix(".head")).read() == again.head()
 
 
-def test_rewritten_database_is_told_by_a_head_kept_elsewhere(sqlite, opened, make):
-    """Database and head file replaced together have no findings, as the module says: a noted head proves it."""
+def test_rewritten_database_is_found_by_a_head_kept_elsewhere(sqlite, opened, make):
+    """Where database and head file are replaced together, `verify` finds nothing; a head noted elsewhere differs."""
     database, forged = sqlite(), sqlite()
     heads = []
     for path, quantity in ((database, "1"), (forged, "2")):

@@ -158,8 +158,8 @@ def test_password_is_in_no_error():
     assert "host=127.0.0.1" in str(caught.value)
 
 
-def test_newer_database_is_refused_with_its_mend(database, opened):
-    """What a newer version wrote is not touched; the error says what to install."""
+def test_newer_database_is_refused_with_a_hint(database, opened):
+    """A database of a newer version is left alone; the error says what to install."""
     engine = audit_engine(database)
     with closing_engines(engine):
         with engine.begin() as connection:

@@ -24,7 +24,7 @@ BOUND = 4.0
 
 
 class Proxy:
-    """A port that passes on to a Postgres server's socket, until it is told to cut the line or to fall silent.
+    """A port that forwards to a Postgres server's socket, until a test cuts the line or silences it.
 
     `cut_at` is what a client says when the line is cut: before the server hears it, or, with `is_heard`, after the
     server has done it and before the client hears so.
@@ -187,7 +187,7 @@ def test_server_that_is_stopped_and_started_is_written_to_again(postgres, postgr
 
 
 def test_probe_of_a_server_that_is_silent_is_bounded(line, opened, monkeypatch):
-    """A server that takes the call and never answers is told of in time, by one probe and not by ever more of them."""
+    """A server that accepts and never answers is reported in time, by one probe and not by ever more of them."""
     monkeypatch.setattr(sql, "PROBE_SECONDS", 0.1)
     url, proxy, _ = line
     store = opened(url)
@@ -205,7 +205,7 @@ def test_probe_of_a_server_that_is_silent_is_bounded(line, opened, monkeypatch):
 
 
 def test_connections_give_up_a_dead_server_within_seconds(line):
-    """The system is told to give up what the server does not acknowledge; the server does not keep our locks for long."""
+    """The socket gives up what the server does not acknowledge; the server does not keep our locks for long."""
     url, _, _ = line
     engine = audit_engine(url)
     with engine.connect() as connection:
@@ -271,8 +271,8 @@ def test_probe_in_another_thread_does_not_disturb_commits(store, make):
     assert len(store.fills()) == 20
 
 
-def test_locked_database_is_told_by_probe_and_commit(database, opened, make, monkeypatch):
-    """What another process holds is waited for briefly, then told; when it is let go, nothing has been lost."""
+def test_locked_database_is_reported_by_probe_and_commit(database, opened, make, monkeypatch):
+    """A lock of another process is waited for briefly, then reported; once it is released, nothing has been lost."""
     monkeypatch.setattr(database_module, "PROBE_TIMEOUT_MS", 50)
     monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 50)
     store = opened(database)
@@ -287,8 +287,8 @@ def test_locked_database_is_told_by_probe_and_commit(database, opened, make, mon
     assert len(store.fills()) == 1
 
 
-def test_server_that_only_reads_is_told_by_the_probe(postgres, opened, make):
-    """A standby answers every question, and can be written to by nobody."""
+def test_read_only_server_is_reported_by_the_probe(postgres, opened, make):
+    """A standby answers queries and refuses writes: the probe says so."""
     url = postgres()
     store = opened(url)
     with closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=True)) as admin:

@@ -38,7 +38,7 @@ def test_other_statuses_are_no_marks(payload):
 
 
 def test_ends_that_are_none_are_left_out():
-    """A mark of somebody else tells nothing by what is no offset."""
+    """In a mark that another program wrote, an end that is no offset is ignored."""
     envelope = Envelope(
         ingest_ts=T, event_ts=T, feed="", channel="status", symbol="*", seq=0, is_final=True, source="x",
         payload={"type": "time", "ends": {"a": "7", "b": True, "c": 3}},

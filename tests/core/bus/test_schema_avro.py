@@ -159,8 +159,8 @@ def test_registry_is_asked_once_for_each_channel_and_id():
     assert books.asked == ["sim.trades-value", 256]
 
 
-def test_who_sends_may_ask_beforehand():
-    """After `load` of its channels a sender waits for nothing; what is not registered fails there."""
+def test_schemas_can_be_loaded_before_sending():
+    """After `load` a sender asks the registry nothing more; a schema that is not registered fails in `load`."""
     books = Books()
     mine = AvroCodec(books)
     mine.load(["trades", "quotes"])
@@ -172,8 +172,8 @@ def test_who_sends_may_ask_beforehand():
         AvroCodec(Books(bars='"string"')).load()
 
 
-def test_schema_that_is_not_registered_is_named_with_its_mend():
-    """A sender does not invent an id."""
+def test_unregistered_schema_is_an_error_with_a_hint():
+    """A sender does not invent an id: the error names schema, subject and the command that registers it."""
     with pytest.raises(RegistryError, match=r"trades.avsc is not registered as torghut.trades.v1-value \(run"):
         AvroCodec(Books(trades='"string"')).encode(trade())
 
@@ -255,7 +255,7 @@ def test_a_flipped_byte_is_refused_or_read(envelope, place, byte):
 
 
 def test_schema_of_others_is_no_envelope():
-    """A message of somebody else's schema on our topic is named as such."""
+    """The error for a message of a foreign schema on our topic says so."""
     with pytest.raises(InputError, match=r"schema 256 is none of torghut's: .*who else writes to this topic"):
         AvroCodec(Books(trades='{"type": "record", "name": "Other", "fields": []}')).decode(b"\0\0\0\1\0x")
 

@@ -1,4 +1,4 @@
-"""A schema that would lock somebody out is found before it is released, and told by file, field and fix."""
+"""An incompatible schema is found before it is released; the problem names file, field and fix."""
 
 import copy
 import json
@@ -195,8 +195,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_change_of_ours_is_told_with_file_field_and_mend(folder):
-    """The message is enough to fix it."""
+def test_incompatible_change_is_named_with_file_field_and_fix(folder):
+    """The problem's text is enough to fix it."""
     path = folder / "trades.avsc"
     path.write_text(path.read_text().replace('{"name": "p", "type": "double"', '{"name": "p", "type": "float"'))
     (problem,) = check_schemas(folder=folder)
@@ -206,21 +206,21 @@ def test_a_change_of_ours_is_told_with_file_field_and_mend(folder):
     )
 
 
-def test_a_file_that_is_gone_is_told(folder):
-    """A schema is not dropped by deleting it."""
+def test_deleted_file_is_a_problem(folder):
+    """A released schema cannot be dropped by deleting its file."""
     (folder / "bars.avsc").unlink()
     assert [(problem.file, problem.code) for problem in check_schemas(folder=folder)] == [("bars.avsc", "missing")]
 
 
 def test_a_new_schema_is_no_problem(folder):
-    """What was never released has nobody to break."""
+    """A schema that was never released has no readers to break."""
     (folder / "released" / "bars.avsc").unlink()
     assert check_schemas(folder=folder) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"type": "record", "name": "X"}', '"nonsense"', "null"])
-def test_a_file_that_is_no_schema_is_told(folder, text):
-    """A slip of the pen is a problem with its file, not a traceback."""
+def test_file_that_is_no_schema_is_a_problem(folder, text):
+    """A file with a slip in it is a problem with the file's name, not a traceback."""
     (folder / "quotes.avsc").write_text(text)
     assert [(problem.file, problem.code) for problem in check_schemas(folder=folder)] in (
         [("quotes.avsc", "unreadable")],
@@ -246,7 +246,7 @@ class Shelf:
 
 
 def test_registry_is_compared_with_where_there_is_one():
-    """With a registry its newest version counts, whatever the repository's release says."""
+    """With a registry, schemas are compared with its newest version instead of the last release."""
     old = json.loads(schema_text("trades"))
     old["fields"].append({"name": "shard", "type": "int"})
     (problem,) = check_schemas(Shelf(trades=json.dumps(old)))
@@ -258,7 +258,7 @@ def test_registry_is_compared_with_where_there_is_one():
 
 
 def test_subjects_are_named_by_the_topics(monkeypatch):
-    """Who calls a topic otherwise has the schema under that name."""
+    """A topic with another name has its schema under that name."""
     monkeypatch.setenv("TOPIC_TRADES", "torghut.sim.trades.v1")
     shelf = Shelf(sim_trades='"string"')
     assert [(problem.against, problem.code) for problem in check_schemas(shelf)] == [
@@ -267,7 +267,7 @@ def test_subjects_are_named_by_the_topics(monkeypatch):
 
 
 def test_registering_is_idempotent_and_checks_first():
-    """Every schema is registered once; where one may not be, none is."""
+    """Every schema is registered once; if one is incompatible, none is registered."""
     shelf = Shelf()
     ids = register_schemas(shelf)
     assert len(ids) == len(CHANNELS)
@@ -280,8 +280,8 @@ def test_registering_is_idempotent_and_checks_first():
     assert set(broken.subjects) == {"torghut.quotes.v1-value"}
 
 
-def test_foreign_schema_in_the_registry_is_told():
-    """A subject that holds something else than Avro is a problem that names it."""
+def test_foreign_schema_in_the_registry_is_a_problem():
+    """The problem names a subject that holds something else than Avro."""
     (problem,) = check_schemas(Shelf(quotes='syntax = "proto3";'))
     assert (problem.file, problem.code) == ("quotes.avsc", "unreadable")
     assert "torghut.quotes.v1-value version 1 is no Avro schema" in str(problem)

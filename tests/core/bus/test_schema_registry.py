@@ -119,7 +119,7 @@ def test_schemas_are_registered_checked_and_used(server, registry):
     assert AvroCodec(registry).decode(data) == envelope
     before = len(server.requests)
     assert AvroCodec(registry).decode(data) == envelope
-    assert len(server.requests) == before  # the registry keeps what it was told of an id
+    assert len(server.requests) == before  # `Registry` caches the schema of an id
 
 
 def test_subject_may_have_any_name(server, registry):
@@ -158,16 +158,16 @@ def test_user_and_password_are_sent_and_never_shown(server):
         ((200, b'{"id": 1}' + b" " * LARGEST_ANSWER), "nonsense", False),
     ],
 )
-def test_every_refusal_has_its_class_and_mend(server, registry, answer, error_class, is_passing):
-    """A caller knows whether to try again, and a reader what to fix."""
+def test_every_refusal_has_its_class_and_a_hint(server, registry, answer, error_class, is_passing):
+    """The error says whether a retry can help, and what to fix."""
     server.answer = answer
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1.* \(|bytes") as caught:
         registry.register("x", '"string"')
     assert (caught.value.error_class, caught.value.is_passing) == (error_class, is_passing)
 
 
-def test_unknown_id_is_told(registry):
-    """A message that was written for another registry is named as such."""
+def test_unknown_id_is_an_error(registry):
+    """The error for an unknown schema id asks whether the message was written for another registry."""
     with pytest.raises(
         RegistryError, match=r"knows no schema 99 \(was the message written for another registry"
     ) as caught:
@@ -175,15 +175,15 @@ def test_unknown_id_is_told(registry):
     assert caught.value.error_class == "not-found"
 
 
-def test_schema_of_another_kind_is_told(server, registry):
-    """A registry also holds Protobuf and JSON Schema; those are none of ours."""
+def test_schema_of_another_kind_is_an_error(server, registry):
+    """A registry also holds Protobuf and JSON Schema; the error names the kind."""
     server.answer = (200, {"schema": "{}", "schemaType": "JSON"})
     with pytest.raises(RegistryError, match="schema 1 is JSON, not Avro"):
         registry.schema(1)
 
 
 def test_mute_registry_is_a_timeout(server):
-    """A registry that takes the request and says nothing does not hold us."""
+    """A registry that accepts the request and never answers is an error after `timeout_seconds`."""
     registry = Registry(server.url, timeout_seconds=0.2)
     server.answer = "nothing"
     with pytest.raises(RegistryError, match="does not answer in time") as caught:
@@ -194,7 +194,7 @@ def test_mute_registry_is_a_timeout(server):
 
 
 def test_registry_that_is_not_there_is_unreachable():
-    """Nobody listens: said with the setting to look at."""
+    """Where nothing listens, the error names the setting to check."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         registry = Registry(f"http://127.0.0.1:{free.getsockname()[1]}")
@@ -206,7 +206,7 @@ def test_registry_that_is_not_there_is_unreachable():
 
 @pytest.mark.parametrize("url", ["", "registry:8081", "ftp://registry", "http://", "http://jane:sesame@registry", " "])
 def test_url_that_is_none_is_refused(url):
-    """A wrong setting is told before anything is sent, and a password in it is not repeated."""
+    """A malformed URL is an error before anything is sent, and a password in it is not repeated."""
     with pytest.raises(SettingsError, match="SCHEMA_REGISTRY_URL") as caught:
         Registry(url)
     assert "sesame" not in str(caught.value)

@@ -23,7 +23,7 @@ def test_simulated_topics_are_others(monkeypatch, name, simulated):
 
 
 def test_two_channels_on_one_topic_are_refused(monkeypatch):
-    """A slip in a name is told by both settings, before anything is written where it does not belong."""
+    """Two channels with the same topic are an error that names both settings, before anything is written."""
     monkeypatch.setenv("TOPIC_QUOTES", "torghut.trades.v1")
     with pytest.raises(SettingsError, match=r"TOPIC_TRADES and TOPIC_QUOTES share a topic, torghut\.trades\.v1"):
         Topics.read()

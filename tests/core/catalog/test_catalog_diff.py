@@ -176,7 +176,7 @@ def test_order_of_rules_is_a_change():
 
 
 def test_plugin_that_is_used_twice_is_numbered():
-    """Two uses of one plugin are told apart by their number in the list."""
+    """The second use of a plugin in the list is named with its number."""
     twice = "[{use: listener}, {use: listener, params: {a: 1}}]"
     [change] = difference(("[{use: listener}]", twice)).changes
     assert (change.name, change.action) == ("listener (2)", "added")

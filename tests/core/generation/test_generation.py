@@ -337,7 +337,7 @@ def test_unchanged_entries_keep_their_instances(fakes):
 
 
 def test_two_of_the_same_stage_keep_their_places(fakes):
-    """Entries of one plugin are told apart by their order."""
+    """Two entries of one plugin keep their instances by their order in the list."""
     before = build(catalog(HEAD + STRATEGIES), fakes, pipeline="watching")
     after = build(catalog(HEAD + STRATEGIES), fakes, pipeline="watching", previous=before)
     assert before.stages[0] is not before.stages[1]

@@ -180,7 +180,7 @@ def test_fill_and_event_belong_together(bad):
 
 @pytest.mark.parametrize("state", [state for state in S if state not in (S.PENDING, S.SUBMITTED, S.REJECTED)])
 def test_second_report_of_a_fill_changes_nothing(state):
-    """A fill that the order has seen is no news in any state, and is told from a new one by what is returned."""
+    """A fill that the order has seen changes nothing in any state, and `apply_report` returns False for it."""
     subject = order(state, "4")
     before = msgspec.to_builtins(subject)
     assert apply_report(subject, report(E.FILL, fill=fill(fill_id="first"))) is False

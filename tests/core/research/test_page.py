@@ -242,7 +242,7 @@ def test_text_of_plugins_is_shown_and_not_run(page):
 
 
 def test_the_page_loads_nothing(page):
-    """One file: no element points anywhere, and the browser is told to refuse whatever would."""
+    """One file: no element refers to another one, and a content security policy forbids it."""
     run = page(fills=[fill(0)])
     policy = next(attributes for tag, attributes in run.elements if tag == "meta" and "http-equiv" in attributes)
 

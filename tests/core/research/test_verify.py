@@ -227,7 +227,7 @@ def test_rule_that_is_gone_is_an_error_that_names_it(audit, decide, fakes):
 
 
 def test_defaults_of_the_machine_do_not_matter(audit, host, decide):
-    """Rules that a default limit had added are asked again, and none is added because this machine has one."""
+    """Default limits are those recorded with the decision, not this machine's."""
     key = decide(defaults=Limits(Decimal(100), None, 60))
     assert verdicts(audit, key)[-3:] == ["at-most", "allow", "allow"]
     assert verify_decision(audit, key, host()).is_same

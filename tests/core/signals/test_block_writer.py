@@ -63,7 +63,7 @@ def test_a_row_that_waited_long_enough_is_stored_without_a_flush(shelf):
 
 
 def test_put_does_not_wait_for_the_insert(shelf):
-    """The loop goes on while a block is being stored."""
+    """The loop continues while a block is being stored."""
     shelf.gate.clear()
     writer = BlockWriter(shelf.insert, block_rows=1, block_age_s=3600)
     writer.put(rows(1))
@@ -92,7 +92,7 @@ def test_put_waits_when_too_many_blocks_do(shelf):
     assert shelf.seqs == [1, 2, 3]
 
 
-def test_a_failed_block_is_told_and_tried_again(shelf):
+def test_a_failed_block_is_raised_and_retried(shelf):
     """Nothing is lost: when the disk has room again the same rows are stored, once and in order."""
     shelf.fail = OSError("full")
     writer = BlockWriter(shelf.insert, block_rows=2, block_age_s=3600)
@@ -109,7 +109,7 @@ def test_a_failed_block_is_told_and_tried_again(shelf):
 
 
 def test_put_tells_of_a_failed_block_too(shelf):
-    """A loop that never flushes learns of it as well, and the rows that it brought meanwhile are taken."""
+    """The failure is raised by the next `put` too, and rows that were put meanwhile are kept."""
     shelf.fail = OSError("full")
     writer = BlockWriter(shelf.insert, block_rows=1, block_age_s=3600, waiting_blocks=0)
     with pytest.raises(OSError, match="full"):
@@ -122,7 +122,7 @@ def test_put_tells_of_a_failed_block_too(shelf):
 
 
 def test_close_ends_the_thread_also_when_rows_cannot_be_stored(shelf):
-    """Who closes hears of what was not stored, and no thread stays behind."""
+    """`close` raises the last failure, and no thread stays behind."""
     shelf.fail = OSError("full")
     writer = BlockWriter(shelf.insert)
     writer.put(rows(1))

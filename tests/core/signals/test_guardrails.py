@@ -62,7 +62,7 @@ def guard(store, **options):
 
 @pytest.mark.parametrize(("resume", "until"), [(None, GIB * 5 // 4), (3 * GIB, 3 * GIB), (1, GIB)])
 def test_writing_is_paused_below_the_threshold_until_there_is_a_margin(store, resume, until):
-    """A disk whose room goes to and fro about the threshold pauses the store once, not at each look."""
+    """A disk whose free space varies about the threshold pauses the store once, not at each check."""
     guarded = guard(store, resume_free_bytes=resume)
     seen = []
     for free in (GIB, GIB - 1, until - 1, GIB - 1, until, until - 1 if until > GIB else until):
@@ -86,8 +86,8 @@ def test_the_gate_says_how_much_is_missing(store):
     assert "resumes by itself at 1,342,177,280 bytes" in closed.reason
 
 
-def test_a_store_that_does_not_answer_is_told_and_changes_nothing(store):
-    """Not knowing is no reason to pause, nor to resume."""
+def test_a_store_that_does_not_answer_is_reported_and_changes_nothing(store):
+    """An unknown free space neither pauses nor resumes writing."""
     store.free = 5
     guarded = guard(store)
     guarded.check()
@@ -174,10 +174,10 @@ def test_a_store_in_memory_has_room():
     assert guarded.gates() == {"store": None}
 
 
-def test_room_that_nobody_knows_pauses_nothing_and_is_told_once(store, monkeypatch):
-    """Tables of an engine without disks of its own: not to know is not to have none, and an operator learns of it."""
-    told = []
-    monkeypatch.setattr("torghut_core.signals.guardrails.logs.warning", told.append)
+def test_unknown_free_space_pauses_nothing_and_is_logged_once(store, monkeypatch):
+    """Where the tables' engine names no disk, writing goes on, and one warning says that space is not watched."""
+    logged = []
+    monkeypatch.setattr("torghut_core.signals.guardrails.logs.warning", logged.append)
     store.free = None
     guarded = guard(store)
     guarded.check()
@@ -187,7 +187,7 @@ def test_room_that_nobody_knows_pauses_nothing_and_is_told_once(store, monkeypat
     assert store.done == []
     assert guarded.gates()["store"] is None
     assert "clickhouse_guardrails_disk_free_bytes" not in guarded.metrics()
-    (text,) = told
+    (text,) = logged
     assert "not known" in text
 
 
@@ -202,7 +202,7 @@ def test_attempts_are_spread_and_bounded(remedy):
 
 
 def test_other_errors_are_not_classified_by_chance():
-    """What nobody knows is an operator's to fix; a `StoreError` is a `StateError`."""
+    """An unknown error is for the operator to fix (STOP); a `StoreError` is a `StateError`."""
     assert classify(RuntimeError("x"))[:2] == ("other", Remedy.STOP)
     assert classify(ConnectionResetError())[:2] == ("connection", Remedy.RETRY)
     assert classify(OSError(5, "Input/output error"))[:2] == ("disk", Remedy.PAUSE)

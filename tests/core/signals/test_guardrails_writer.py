@@ -64,7 +64,7 @@ def test_the_same_rows_after_a_mark_make_the_same_blocks(n, block_rows, cuts, be
 
 
 def test_nothing_is_attempted_while_it_is_paused():
-    """Rows are taken as far as there is room; then whoever waits hears why; resumed, all of it is stored in order."""
+    """Paused, rows are kept up to the limit, then `put` and `flush` raise; resumed, all are stored in order."""
     shelf, reason = Shelf(), OSError("no room")
     writer = BlockWriter(shelf.insert, block_rows=1, waiting_blocks=4)
     writer.pause(reason)
@@ -82,8 +82,8 @@ def test_nothing_is_attempted_while_it_is_paused():
     writer.close()
 
 
-def test_a_failure_that_nobody_is_told_of_is_tried_again_after_its_pause():
-    """The caller's flush waits through it, and raises nothing."""
+def test_a_failure_that_is_not_reported_is_retried_after_its_pause():
+    """The caller's flush waits until the retry succeeds, and raises nothing."""
     shelf = Shelf(OSError("a"), OSError("b"))
     writer = BlockWriter(shelf.insert, retry=lambda _error, failures: (0.05 * failures, False))
     writer.put(rows(1))
@@ -94,8 +94,8 @@ def test_a_failure_that_nobody_is_told_of_is_tried_again_after_its_pause():
     writer.close()
 
 
-def test_what_is_put_off_for_long_is_told_and_not_waited_for():
-    """A flush does not stand still for half a minute; ending tries once more, at once."""
+def test_a_long_pause_is_raised_and_not_waited_for():
+    """`flush` does not wait 30 s for the next attempt; `close` makes one at once."""
     shelf = Shelf(OSError("later"))
     writer = BlockWriter(shelf.insert, retry=lambda _error, _failures: (30.0, True))
     writer.put(rows(1))

@@ -1,4 +1,4 @@
-"""The writer of a caller who has more to do: it never waits, tells its trouble, and keeps what memory allows."""
+"""The writer with `waits=False`: `put` never waits, `trouble` says what fails, and rows are kept up to a limit."""
 
 import threading
 import time
@@ -57,8 +57,8 @@ def soon(error, failures):
     return 0.001, True
 
 
-def test_refused_rows_raise_nothing_and_are_stored_when_nobody_asks():
-    """Who trades hears of it by `trouble` alone, which clears by itself: also when no row comes any more."""
+def test_refused_rows_raise_nothing_and_are_stored_without_a_flush():
+    """`put` raises nothing; `trouble` clears by itself, also when no row comes any more."""
     shelf = Shelf(*[OSError("full")] * 5)
     shelf.gate.clear()
     writer = BlockWriter(shelf.insert, block_rows=1, waits=False, retry=soon)
@@ -85,7 +85,7 @@ def test_trouble_is_what_the_store_said():
 
 
 def test_slow_store_is_behind_and_holds_nobody_up():
-    """More waiting blocks than a caller would wait for are told, and no more when they are stored."""
+    """`trouble` is `behind` while more than `waiting_blocks` blocks wait, and None once they are stored."""
     shelf = Shelf()
     shelf.gate.clear()
     writer = BlockWriter(shelf.insert, block_rows=1, waiting_blocks=3, waits=False)
@@ -116,7 +116,7 @@ def test_backlog_is_stored_in_large_blocks():
 
 
 def test_more_than_memory_may_take_is_raised_and_not_dropped():
-    """The end is loud, names what the store said, and what was kept is stored if it still can be."""
+    """`put` raises with the store's error; `close` stores what was kept if it can."""
     shelf = Shelf(OSError("full"))
     one = rows(0)["microbars"].memory
     writer = BlockWriter(
@@ -134,7 +134,7 @@ def test_more_than_memory_may_take_is_raised_and_not_dropped():
 
 
 def test_flush_raises_what_is_known_and_close_tries_once_more():
-    """Who asks for it to be stored is told that it is not; the end is an attempt of its own."""
+    """`flush` raises the last failure; `close` makes one more attempt."""
     shelf = Shelf(OSError("full"), OSError("still full"))
     writer = BlockWriter(shelf.insert, block_rows=1, waits=False, retry=lambda _error, _failures: (30.0, True))
     writer.put(rows(1))
@@ -167,7 +167,7 @@ def test_mark_does_not_wait_either():
     age=st.sampled_from([0.0, 3600.0]),
 )
 def test_every_row_is_stored_once_in_order(puts, fails, block_rows, waiting_blocks, age):
-    """However often it was refused meanwhile."""
+    """Rows are stored once and in order, however often the store refused them."""
     shelf = Shelf(*[OSError("full")] * fails)
     writer = BlockWriter(
         shelf.insert,

@@ -353,7 +353,7 @@ def test_fill_after_a_cancel_still_counts():
 
 
 def test_fill_reported_twice_counts_once():
-    """Reports come at least once."""
+    """A fill that is reported twice changes the position once."""
     engine, _, intent, audit = bought(quantity=2)
     fill = report(intent, OrderEvent.FILL, "f1")
     later(engine, fill, fill)
@@ -363,23 +363,23 @@ def test_fill_reported_twice_counts_once():
 
 
 def test_overfill_is_refused_and_counted():
-    """A report that cannot be changes no position; it is for the reconciler."""
+    """A fill of more than the order changes no position; it is counted, for the reconciler to settle."""
     engine, _, intent, _ = bought()
     later(engine, report(intent, OrderEvent.FILL, "f1", quantity=5))
     assert (engine.positions["buyer", "ES"].quantity, engine.totals.illegal_reports) == (0, 1)
 
 
 def test_report_of_an_unknown_order_changes_nothing():
-    """An order that is not ours is logged, not believed."""
+    """A report of a foreign order is logged and changes no order of ours."""
     engine, _, intent, _ = bought()
     import msgspec
 
-    later(engine, msgspec.structs.replace(report(intent, OrderEvent.ACCEPT), client_order_id="tg-stranger"))
+    later(engine, msgspec.structs.replace(report(intent, OrderEvent.ACCEPT), client_order_id="tg-foreign"))
     assert engine.working == 1
 
 
-def test_working_order_counts_against_is_flat():
-    """A strategy with an order out is not asked to be patient: it simply is not flat."""
+def test_open_order_is_not_flat():
+    """A strategy with an open order is not flat, so it is not asked to enter again."""
     engine, venue, intent, _ = bought()
     engine.step(batch_of([100.0]))
     assert (len(venue.sent), intent.side) == (1, Side.BUY)
