@@ -7,24 +7,27 @@ loop's thread, between two batches, but for the operator's control: that needs n
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 from torghut_core import catalog as catalogs
-from torghut_core.audit import as_json
+from torghut_core.admin.readiness import Readiness
+from torghut_core.audit import Records, as_json
 from torghut_core.catalog import json_schema
 from torghut_core.catalog.diff import diff
 from torghut_core.errors import CatalogError, InputError, StateError
-from torghut_core.execution.controls import STATES, Control, ControlChange
+from torghut_core.execution.controls import STATES, Control, ControlChange, Controls
+from torghut_core.execution.venue import SimulatedVenue, Venue
 from torghut_core.generation import Generation, validate
+from torghut_core.reload.follower import Follower
+from torghut_core.reload.reloader import Reloader
 from torghut_core.telemetry.metrics import Measured, Metric, MetricSpec
-from torghut_core.timestamps import SECOND, format_timestamp, parse_timestamp
+from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock, format_timestamp, parse_timestamp
+from torghut_core.trading.engine import Engine
+from torghut_core.trading.gates import Gates
 from torghut_core.trading.roster import StrategyState
 from torghut_core.trading.totals import StrategyTotals
-
-if TYPE_CHECKING:
-    from torghut_core.runtime.run import Run
 
 ANSWER_SECONDS = 60.0
 """How long the loop may take to do what it is asked."""
@@ -45,14 +48,64 @@ T = TypeVar("T")
 
 
 class Console:
-    """Implements `admin.kernel.Kernel` for a run."""
+    """Implements `admin.kernel.Kernel` for a run.
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    Parameters
+    ----------
+    account_label, path : the account, and the catalog's file or folder.
+    engine, gates, controls, venue, follower, reloader, audit : the parts of the run.
+    checks : whether the market data can be traded on.
+    measured : the parts whose numbers `metrics` gives.
+    unstored : gives why rows are not stored, "" while they are.
+    events : the event loop of the thread that trades.
+    silent_s : gives the seconds since that loop last ran.
+    stalled_s : seconds of that after which the process is unhealthy.
+    is_stopping : whether a signal has asked the process to end.
+    clock : where it asks for the time.
+    """
 
-    def _ask(self, work: Coroutine[Any, Any, T]) -> T:
+    def __init__(
+        self,
+        *,
+        account_label: str,
+        path: Path,
+        engine: Engine,
+        gates: Gates,
+        controls: Controls,
+        venue: Venue | SimulatedVenue,
+        follower: Follower,
+        reloader: Reloader,
+        audit: Records,
+        checks: Readiness,
+        measured: Sequence[Measured],
+        unstored: Callable[[], str],
+        events: asyncio.AbstractEventLoop,
+        silent_s: Callable[[], float],
+        stalled_s: float,
+        is_stopping: Callable[[], bool],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._label = account_label
+        self._path = path
+        self._engine = engine
+        self._gates = gates
+        self._controls = controls
+        self._venue = venue
+        self._follower = follower
+        self._reloader = reloader
+        self._audit = audit
+        self._checks = checks
+        self._measured = measured
+        self._unstored = unstored
+        self._events = events
+        self._silent_s = silent_s
+        self._stalled_s = stalled_s
+        self._is_stopping = is_stopping
+        self._clock = clock
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
         """Have something done in the loop's thread, between two batches."""
-        future = asyncio.run_coroutine_threadsafe(work, self._run.events)
+        future = asyncio.run_coroutine_threadsafe(work, self._events)
         try:
             return future.result(ANSWER_SECONDS)
         except TimeoutError:
@@ -61,30 +114,30 @@ class Console:
 
     def reload(self, actor: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        return self._ask(self._run.reload(actor))
+        return self._call(self._follower.reload(actor))
 
     def rollback(self, to: int | None, actor: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        number = self._run.engine.generation.number - 1 if to is None else to
-        return self._ask(self._run.roll_back(number, actor))
+        number = self._engine.generation.number - 1 if to is None else to
+        return self._call(self._follower.roll_back(number, actor))
 
     def status(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        status = self._run.reloader.status
+        status = self._reloader.status
         generation = status.generation
         return {
             "generation": generation.number,
             "digest": generation.digest,
             "since": format_timestamp(status.since),
             "actor": status.actor,
-            "path": str(self._run.path),
+            "path": str(self._path),
             "degraded": bool(status.problems),
             "problems": list(status.problems),
-            "pending": _fields(status.pending),
-            "quarantined": self._run.engine.roster.quarantined,
-            "restriction": self._run.gates.restriction,
-            "pinned": self._run.is_pinned,
-            "is_polling": self._run.watch.is_polling,
+            "pending": _pending_fields(status.pending),
+            "quarantined": self._engine.roster.quarantined,
+            "restriction": self._gates.restriction,
+            "pinned": self._follower.is_pinned,
+            "is_polling": self._follower.is_polling,
             "last_reload": {
                 "at": format_timestamp(status.at),
                 "outcome": status.outcome,
@@ -96,7 +149,7 @@ class Console:
         }
 
     def _strategies(self, generation: Generation) -> list[dict[str, Any]]:
-        engine = self._run.engine
+        engine = self._engine
         states = engine.roster.states()
         nothing = StrategyTotals()
         return [
@@ -123,51 +176,40 @@ class Console:
     def kill(self, reason: str, *, flatten: bool, actor: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
         try:
-            turned = self._run.controls.change("halted", reason=reason, actor=actor, flatten=flatten)
-        finally:  # what works is taken back also where the stop can be written nowhere
-            if self._run.venue is not None:
-                self._run.venue.executor.cancel_all()
-        return self._turned(turned)
+            change = self._controls.change("halted", reason=reason, actor=actor, flatten=flatten)
+        finally:  # open orders are canceled also where the stop could not be written anywhere
+            self._venue.cancel_all()
+        return self._changed(change)
 
     def unkill(self, reason: str, state: str, actor: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
         if state not in STATES:
             raise InputError(f"state {state!r} is not one of {', '.join(STATES)}")
-        return self._turned(self._run.controls.change(state, reason=reason, actor=actor))
+        return self._changed(self._controls.change(state, reason=reason, actor=actor))
 
-    def _turned(self, turned: ControlChange) -> dict[str, Any]:
+    def _changed(self, change: ControlChange) -> dict[str, Any]:
         return {
-            "control": self._control(turned.control),
-            "written": turned.written,
-            "problems": turned.problems,
-            "orders_working": self._run.engine.working,
-        }
-
-    def _control(self, control: Control) -> dict[str, Any]:
-        return {
-            "state": control.state,
-            "reason": control.reason,
-            "actor": control.actor,
-            "at": format_timestamp(control.at) if control.at else None,
-            "flatten": control.flatten,
+            "control": _control(change.control),
+            "written": change.written,
+            "problems": change.problems,
+            "orders_working": self._engine.working,
         }
 
     def reconcile(self, accept: Sequence[str], reason: str, actor: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
         if accept and not reason.strip():
             raise InputError("a difference is accepted with a reason only (give `reason`)")
-        return self._ask(self._run.reconcile(accept, reason, actor))
+        return self._call(self._venue.reconcile_now(accept, reason, actor))
 
     def trading(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        run = self._run
-        engine, gates, venue, account = run.engine, run.gates, run.venue, run.engine.last_account
+        engine, gates, account = self._engine, self._gates, self._engine.last_account
         return {
-            "account": run.account,
-            "broker": "simulated" if venue is None else "live" if gates.is_live else "paper",
+            "account": self._label,
+            "broker": "simulated" if self._venue.is_simulated else "live" if gates.is_live else "paper",
             "enabled": gates.trading_enabled,
             "mode": gates.mode,
-            "control": self._control(run.controls.current()),
+            "control": _control(self._controls.current()),
             "restriction": gates.restriction,
             "unrecorded": gates.unrecorded,
             "equity": str(account.equity),
@@ -187,32 +229,25 @@ class Console:
             "orders_working": engine.working,
             "generation": engine.generation.number,
             "now": format_timestamp(engine.now) if engine.now else None,
-            "reconciliation": None if venue is None else venue.status(),
+            "reconciliation": self._venue.status(),
         }
 
     def trading_health(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        control, unrecorded = self._run.controls.current(), self._run.gates.unrecorded
-        unstored = self._run.unstored
+        control, unrecorded, unstored = self._controls.current(), self._gates.unrecorded, self._unstored()
+        differences = [f"{symbol}: {difference}" for symbol, difference in sorted(self._venue.differences.items())]
+        quarantined = sorted(self._engine.roster.quarantined.items())
         checks = {
             "loop": self.health(),
-            "venue": self._venue_problems(),
-            "database": [unrecorded] if unrecorded else self._run.controls.health(),  # it is asked each second
+            "venue": [*self._venue.problems, *differences],
+            "database": [unrecorded] if unrecorded else self._controls.health(),  # it is polled each second
             "store": [unstored] if unstored else [],
             "control": [str(control)] if control.state != "running" else [],
-            "market_data": self._run.readiness.reasons(),
-            "catalog": list(self._run.reloader.status.problems),
-            "quarantine": [f"{name}: {reason}" for name, reason in sorted(self._run.engine.roster.quarantined.items())],
+            "market_data": self._checks.reasons(),
+            "catalog": list(self._reloader.status.problems),
+            "quarantine": [f"{name}: {reason}" for name, reason in quarantined],
         }
         return {"ok": not any(checks.values()), "checks": checks}
-
-    def _venue_problems(self) -> list[str]:
-        venue = self._run.venue
-        if venue is None:
-            return []
-        stale = 3 * self._run.settings.trading_reconcile_ms / 1000 + 5
-        differences = [f"{symbol}: {said}" for symbol, said in sorted(venue.differences.items())]
-        return venue.problems(stale) + differences
 
     def rows(
         self, table: str, *, symbol: str | None, since: str | None, before: int | None, limit: int
@@ -224,8 +259,8 @@ class Console:
             format_timestamp(moment or 0)  # its zone may take it out of the calendar
         except (ValueError, OverflowError) as error:
             raise InputError(f"since={since}: {error} (write it as 2026-01-05T14:30:00Z)") from None
-        found = self._run.audit.rows(
-            table, since=moment, after=before or 0, limit=limit, newest_first=True, account=self._run.account, **equal
+        found = self._audit.rows(
+            table, since=moment, after=before or 0, limit=limit, newest_first=True, account=self._label, **equal
         )
         return [as_json(row) for row in found]
 
@@ -233,24 +268,24 @@ class Console:
 
     def catalog(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        return self._run.engine.generation.catalog.model_dump(mode="json")
+        return self._engine.generation.catalog.model_dump(mode="json")
 
     def generations(self, limit: int, before: int | None) -> list[dict[str, Any]]:
         """See `admin.kernel.Kernel`."""
-        rows = self._run.audit.rows("catalog_generations", newest_first=True, limit=limit if before is None else 1)
+        rows = self._audit.rows("catalog_generations", newest_first=True, limit=limit if before is None else 1)
         if before is not None:
             first = min(before, rows[0]["number"] + 1) - 1 if rows else 0
             numbers = range(first, max(0, first - limit), -1)
-            rows = [row for number in numbers for row in self._run.audit.rows("catalog_generations", number=number)]
+            rows = [row for number in numbers for row in self._audit.rows("catalog_generations", number=number)]
         return [as_json(row) for row in rows]
 
     def schema(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        return json_schema(self._run.reloader.host.params())
+        return json_schema(self._reloader.host.params())
 
     def plugins(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        host = self._run.reloader.host
+        host = self._reloader.host
         names = ("kind", "name", "distribution", "version", "code_digest")
         failed = ("plugin", "distribution", "reason")
         return {
@@ -261,36 +296,33 @@ class Console:
 
     def health(self) -> list[str]:
         """See `admin.kernel.Kernel`."""
-        silent = time.monotonic() - self._run.beat_at
-        if silent <= self._run.settings.trading_stalled_seconds:
-            return self._run.readiness.health()
-        return [f"the trading loop has not come back for {silent:.0f} s"]
+        silent_s = self._silent_s()
+        if silent_s <= self._stalled_s:
+            return self._checks.health()
+        return [f"the trading loop has not come back for {silent_s:.0f} s"]
 
     def readiness(self) -> list[str]:
         """See `admin.kernel.Kernel`."""
-        venue = self._run.venue
-        stale = 3 * self._run.settings.trading_reconcile_ms / 1000 + 5
-        reasons = self.health() + ([self._run.problem] if self._run.problem else [])
-        reasons += venue.problems(stale) if venue is not None else []
-        reasons += self._run.readiness.reasons()
-        if self._run.gates.unrecorded:
-            reasons.append(f"the audit database cannot be written: {self._run.gates.unrecorded}")
-        if unstored := self._run.unstored:
+        reasons = [*self.health(), *(["stopping"] if self._is_stopping() else [])]
+        reasons += [*self._venue.problems, *self._checks.reasons()]
+        if self._gates.unrecorded:
+            reasons.append(f"the audit database cannot be written: {self._gates.unrecorded}")
+        if unstored := self._unstored():
             reasons.append(f"store: {unstored}")
         return reasons
 
     def gates(self) -> dict[str, str]:
         """See `admin.kernel.Kernel`."""
-        return {name: "" if gate is None else gate.reason for name, gate in self._run.readiness.poll().items()}
+        return {name: "" if gate is None else gate.reason for name, gate in self._checks.poll().items()}
 
     def validate(self, text: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
         try:
             catalog = catalogs.load({"request": text})
-            problems = validate(catalog, self._run.reloader.host)
+            problems = validate(catalog, self._reloader.host)
         except CatalogError as error:
             return {"valid": False, "problems": [str(problem) for problem in error.problems], "diff": None}
-        changes = diff(self._run.engine.generation.catalog, catalog).to_json()
+        changes = diff(self._engine.generation.catalog, catalog).to_json()
         return {"valid": not problems, "problems": [str(problem) for problem in problems], "diff": changes}
 
     @property
@@ -300,32 +332,36 @@ class Console:
 
     def metrics(self) -> Mapping[str, Metric]:
         """See `admin.kernel.Kernel`."""
-        run, status = self._run, self._run.reloader.status
+        status, now = self._reloader.status, self._engine.now
         numbers: dict[str, Metric] = {}
         for part in self._measured:
             numbers |= part.metrics()
         return numbers | {
-            "control_rank": run.controls.current().rank,
-            "audit_writable": float(not run.gates.unrecorded),
-            "store_writable": float(not run.unstored),
-            "orders_working": run.engine.working,
+            "control_rank": self._controls.current().rank,
+            "audit_writable": float(not self._gates.unrecorded),
+            "store_writable": float(not self._unstored()),
+            "orders_working": self._engine.working,
             "reload_pause_seconds": status.pause_s,
             "catalog_last_reload_success_timestamp_seconds": status.succeeded_at / SECOND,
-            "event_lag_seconds": max(0.0, time.time() - run.engine.now / SECOND) if run.engine.now else 0.0,
+            "event_lag_seconds": max(0.0, (self._clock.wall() - now) / SECOND) if now else 0.0,
         }
 
-    @property
-    def _measured(self) -> list[Measured]:
-        run = self._run
-        parts: list[Measured] = [run.source, run.universe, run.readiness, run.engine.totals]
-        return parts if run.venue is None else [*parts, run.venue]
+
+def _control(control: Control) -> dict[str, Any]:
+    return {
+        "state": control.state,
+        "reason": control.reason,
+        "actor": control.actor,
+        "at": format_timestamp(control.at) if control.at else None,
+        "flatten": control.flatten,
+    }
 
 
-def _fields(pending: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _pending_fields(pending: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What waits, a dict for each field or entry."""
-    told = []
+    found = []
     for change in pending:
         place = f"{change['kind']} {change['name']}".strip()
         fields = change["fields"] or [{"key": change["action"], "timing": change["timing"], "effect": change["effect"]}]
-        told += [{"old": None, "new": None} | field | {"key": f"{place} {field['key']}"} for field in fields]
-    return told
+        found += [{"old": None, "new": None} | field | {"key": f"{place} {field['key']}"} for field in fields]
+    return found

@@ -43,16 +43,16 @@ def run(
     Orders are sent only with TRADING_ENABLED=true. The first SIGTERM finishes the batch and closes the stores; a second
     one ends the process at once.
     """
-    from torghut_core.runtime.run import Run
+    from torghut_core.runtime.run import open_run
 
-    job = Run(catalog_path(catalog), state, host=host, port=port)
+    with open_run(catalog_path(catalog), state, host=host, port=port) as job:
 
-    def started(url: str) -> None:
-        orders = "" if job.may_trade else "; no orders are sent: TRADING_ENABLED is not true"
-        print(f"trading, admin API at {url} (SIGTERM or Ctrl-C to stop){orders}", flush=True)
+        def started(url: str) -> None:
+            orders = "" if job.may_trade else "; no orders are sent: TRADING_ENABLED is not true"
+            print(f"trading, admin API at {url} (SIGTERM or Ctrl-C to stop){orders}", flush=True)
 
-    job.execute(started)
-    print(job.farewell)
+        job.execute(started)
+    print(job.summary)
 
 
 @command(

@@ -51,7 +51,7 @@ SETTLING = 10 * SECOND
 """How long after it was sent an order that the venue does not have is taken as never arrived, ns."""
 
 
-class Snapshot(msgspec.Struct, kw_only=True):
+class VenueSnapshot(msgspec.Struct, kw_only=True):
     """What the venue showed at one moment.
 
     `orders`: its open orders. `done`: those that were done lately, where that was requested. `found`: the status of ours
@@ -93,7 +93,7 @@ def take_snapshot(
     spent: Decimal = ZERO,
     since: int | None = None,
     clock: Clock = SYSTEM_CLOCK,
-) -> Snapshot:
+) -> VenueSnapshot:
     """Ask the venue for everything; with `since`, ns, also for orders that were done after that.
 
     `open_ids` are the client order ids of our orders that are not done, `moves` a copy of `Books.moves`, `spent` that of
@@ -116,7 +116,7 @@ def take_snapshot(
     except Exception as error:  # a plugin may raise anything
         logs.error("broker failed", request="snapshot", error=reason_of(error), exc_info=error)
         raise Unanswered(reason_of(error)) from error
-    return Snapshot(
+    return VenueSnapshot(
         orders=orders,
         done=done,
         found=found,
@@ -173,7 +173,7 @@ class Reconciler:
             found.setdefault(symbol, f"unknown whether the venue has order {client_order_id}")
         return found
 
-    def reconcile(self, snapshot: Snapshot, *, is_start: bool = False) -> Reconciliation:
+    def reconcile(self, snapshot: VenueSnapshot, *, is_start: bool = False) -> Reconciliation:
         """Apply what the venue showed; at the start, when nothing moves, a difference counts at once."""
         result = Reconciliation(at=snapshot.began_at)
         if snapshot.began_at == self.last.at:
@@ -297,7 +297,7 @@ class Reconciler:
         return holders[0] if len(holders) == 1 else ""
 
     def _apply_missing(
-        self, client_order_id: str, snapshot: Snapshot, result: Reconciliation, *, is_start: bool
+        self, client_order_id: str, snapshot: VenueSnapshot, result: Reconciliation, *, is_start: bool
     ) -> None:
         """Cancel one of our orders that the venue does not have, or report that it is gone."""
         working = self._books.working.get(client_order_id)
@@ -342,7 +342,7 @@ class Reconciler:
         self._books.charge(symbol, missing, rate)
         return True
 
-    def _compare(self, snapshot: Snapshot, result: Reconciliation, *, is_start: bool) -> None:
+    def _compare(self, snapshot: VenueSnapshot, result: Reconciliation, *, is_start: bool) -> None:
         """Compare positions and cash with the venue's."""
         books = self._books
         ours, gaps = books.nets, {}

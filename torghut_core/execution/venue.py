@@ -1,72 +1,129 @@
-"""A real venue, as a run deals with it: connection, lease, executor, reconciler.
-
-What has to hold before an order leaves is asked in one place, `Venue.permits`, right before the call: the operator's
-control, the lease, and that the books were held against the venue's since the lease was taken.
-"""
+"""A real venue, as a run deals with it: connected, reconciled again and again, its lease watched; or a simulated one."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
-from torghut_core.audit import Records
+from torghut_core.audit import AuditStore
+from torghut_core.concurrency import wait_for
 from torghut_core.environment import secret
-from torghut_core.errors import SettingsError, StateError, Superseded, VenueError
+from torghut_core.errors import InputError, SettingsError, VenueError
 from torghut_core.execution.controls import Controls
 from torghut_core.execution.executor import Executor
-from torghut_core.execution.lease import Lease
-from torghut_core.execution.reconciler import Reconciler, Reconciliation, Snapshot, take_snapshot
-from torghut_core.installation.settings import Settings
+from torghut_core.execution.lease import open_lease
+from torghut_core.execution.permit import Permit
+from torghut_core.execution.reconciler import Reconciler, Reconciliation, VenueSnapshot, take_snapshot
 from torghut_core.model.order_state import is_done
-from torghut_core.model.trading import Intent, Purpose
+from torghut_core.model.trading import Position
 from torghut_core.ports import Broker, Connection
 from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Metric, MetricSpec
-from torghut_core.timestamps import DAY, MINUTE, SECOND, format_timestamp
-from torghut_core.trading.engine import Engine
-
-STAND_BY = 30.0
-"""How long a start waits for another trader of the account to end, seconds."""
+from torghut_core.timestamps import DAY, MINUTE, SECOND, SYSTEM_CLOCK, Clock, format_timestamp
+from torghut_core.trading.gateway import Gateway
 
 RECENT = DAY
-"""Orders that were done so lately are remembered at a start, ns."""
+"""How long ago an order may have been done to be remembered at a start, ns."""
 
-CLOSE_LOOK = 1.0
-"""Pause before a difference that was seen once is looked at again, seconds."""
+SECOND_SNAPSHOT_S = 1.0
+"""Pause before a difference that was seen once is checked again, seconds."""
+
+RECONCILE_PAUSE_S = 5.0
+"""Least pause between two snapshots of a venue where orders change, seconds; a snapshot takes three requests."""
+
+LEASE_POLL_S = 0.25
+"""Seconds between two checks of the lease."""
 
 
-def connect(broker: Broker, settings: Settings) -> str:
-    """Reach the venue, and give the label under which its account is written down.
+def connect(broker: Broker, *, is_live: bool, live_account: str) -> str:
+    """Connect to the venue, and give the label under which its account is written down.
+
+    Parameters
+    ----------
+    is_live : trade real money.
+    live_account : the account that was acknowledged for that.
 
     Raises
     ------
     SettingsError : a key is missing, or the account is not the one that was acknowledged for real money.
     VenueError : the venue cannot be reached, or refuses the keys.
     """
-    broker.connect(Connection(settings.is_live, secret))
+    broker.connect(Connection(is_live, secret))
     number = broker.account().number
-    if settings.is_live and number != settings.trading_live_account:
+    if is_live and number != live_account:
         broker.close()
         raise SettingsError(
-            f"TRADING_LIVE_ACCOUNT={settings.trading_live_account} is not the account of these keys, {number}"
+            f"TRADING_LIVE_ACCOUNT={live_account} is not the account of these keys, {number}"
             " (nothing was sent; set it to the account that you mean, or use the other keys)"
         )
-    return f"{'live' if settings.is_live else 'paper'}-{number}"
+    return f"{'live' if is_live else 'paper'}-{number}"
 
 
-class Venue:
-    """What stands between a run and its venue.
+class Access(NamedTuple):
+    """A real venue's account, connected and leased: what an engine needs to send orders there."""
+
+    account_label: str
+    permit: Permit
+    executor: Executor
+
+
+@contextmanager
+def open_access(
+    broker: Broker,
+    *,
+    is_live: bool,
+    live_account: str,
+    database: str,
+    state: Path,
+    controls: Controls,
+    on_update: Callable[[], None],
+    clock: Clock = SYSTEM_CLOCK,
+) -> Iterator[Access]:
+    """Connect to a real venue as the only process that trades its account, and give that back at the end.
 
     Parameters
     ----------
-    broker : connected.
-    account : its label.
+    is_live, live_account : see `connect`.
+    database, state : see `open_lease`.
     controls : the operator's control.
-    lease : taken before `open` returns.
-    on_news : called, from any thread, when there is something to hear.
+    on_update : called, from any thread, when the executor has updates.
+
+    Raises
+    ------
+    SettingsError, VenueError : see `connect`.
+    StateError : another process trades the account.
+    """
+    label = connect(broker, is_live=is_live, live_account=live_account)
+    with ExitStack() as stack:
+        stack.callback(broker.close)
+        permit = Permit(label, controls, open_lease(database, label, state), clock)
+        executor = Executor(broker, permit.refusal, on_update, clock=clock)
+        stack.callback(permit.lease.release)
+        stack.callback(executor.close)
+        permit.take_lease()
+        yield Access(label, permit, executor)
+
+
+class Venue:
+    """A real venue whose account a run trades.
+
+    Parameters
+    ----------
+    broker, access : connected, see `open_access`.
+    gateway, reconciler : apply the updates of orders, and compare the books with the venue's.
+    audit : where it is written down.
+    commit : makes durable what was recorded.
+    reconcile_s : seconds between two reconciliations at most.
+    clock : where it asks for the time.
+
+    Attributes
+    ----------
+    problem : why the venue cannot be compared with now, "" where it can.
     """
 
     metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
@@ -80,159 +137,187 @@ class Venue:
         MetricSpec("lease_held", "1 while this process holds the lease on the account."),
     )
 
-    def __init__(
-        self, broker: Broker, account: str, controls: Controls, lease: Lease, on_news: Callable[[], None]
-    ) -> None:
-        self.account = account
-        self.lease = lease
-        self.problem = "the books were not held against the venue's yet"
-        self._broker = broker
-        self._controls = controls
-        self._is_checked = False
-        self._is_cut_off = False
-        self._held_since = 0
-        self._looked_at = 0
-        self._took = 0.0
-        self._news = 0
-        self._looking = threading.Lock()
-        self.executor = Executor(broker, self.permits, on_news)
-        self.reconciler: Reconciler
+    is_simulated = False
 
-    def begin(self, engine: Engine, audit: Records) -> Reconciliation:
-        """Go on where the process before was, and hold the books against the venue's before anything is traded.
+    def __init__(
+        self,
+        broker: Broker,
+        access: Access,
+        gateway: Gateway,
+        reconciler: Reconciler,
+        audit: AuditStore,
+        *,
+        commit: Callable[[], None],
+        reconcile_s: float,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.problem = "the books were not reconciled with the venue's yet"
+        self._broker = broker
+        self._label, self._permit, self._executor = access
+        self._gateway = gateway
+        self._reconciler = reconciler
+        self._audit = audit
+        self._commit = commit
+        self._reconcile_s = reconcile_s
+        self._clock = clock
+        self._soon = asyncio.Event()
+        self._snapshots = threading.Lock()
+        self._reconciled_at = 0
+        self._took_s = 0.0
+        self._changes = 0
+
+    def start(self) -> None:
+        """Continue where the process before stopped, and reconcile before anything is traded.
 
         Raises
         ------
         VenueError : the venue does not answer.
         """
-        now = time.time_ns()
-        orders = audit.recent_orders(self.account, now - RECENT)
-        engine.books.restore(audit.positions(self.account), orders)
-        self.executor.resume([order for order in orders if not is_done(order.state)])
-        self.reconciler = Reconciler(engine.gateway, self.executor, audit, self.account)
+        now, books = self._clock.wall(), self._gateway.books
+        orders = self._audit.recent_orders(self._label, now - RECENT)
+        books.restore(self._audit.positions(self._label), orders)
+        self._executor.resume([order for order in orders if not is_done(order.state)])
         last = max((order.updated_at for order in orders), default=now)
-        return self.settle(
-            self.ask(self.reconciler.open_ids, dict(engine.books.moves), engine.books.spent, last - MINUTE),
-            is_start=True,
-        )
+        snapshot = self._take_snapshot(self._reconciler.open_ids, dict(books.moves), books.spent, last - MINUTE)
+        self._apply(snapshot, is_start=True)
 
-    def take_lease(self, wait: float = STAND_BY) -> None:
-        """Become the one who trades this account; wait for another one to end.
+    def tasks(self) -> list[Coroutine[Any, Any, None]]:
+        """What has to run in the loop, until it is canceled."""
+        return [self._keep_reconciled(), self._keep_lease()]
+
+    def reconcile_soon(self) -> None:
+        """Orders have changed, which changes the account, too: do not wait for the next reconciliation."""
+        self._soon.set()
+
+    async def reconcile(self) -> None:
+        """Take a snapshot of the venue and apply it; what differs is checked twice.
 
         Raises
         ------
-        StateError : another one goes on trading it.
+        VenueError : the venue does not answer.
         """
-        until = time.monotonic() + wait
+        for _ in range(2):
+            books = self._gateway.books
+            open_ids, moves, spent = self._reconciler.open_ids, dict(books.moves), books.spent
+            result = self._apply(await asyncio.to_thread(self._take_snapshot, open_ids, moves, spent))
+            if not result.suspects:
+                return
+            await asyncio.sleep(SECOND_SNAPSHOT_S)
+
+    async def reconcile_now(self, accept: Sequence[str], reason: str, actor: str) -> dict[str, Any]:
+        """Reconcile for an operator, and accept the differences in these symbols as outside trades; the `status` then.
+
+        Raises
+        ------
+        InputError : there is no such difference.
+        VenueError : the venue does not answer.
+        """
+        await self.reconcile()
+        for symbol in accept:
+            quantity = self._reconciler.accept(symbol, reason, actor)
+            logs.warning("difference accepted", symbol=symbol, quantity=str(quantity), actor=actor, reason=reason)
+        self._commit()
+        return self.status()
+
+    def cancel_all(self) -> None:
+        """Request that every order that may be open be canceled; any thread."""
+        self._executor.cancel_all()
+
+    def finish(self) -> dict[str, Position]:
+        """Send nothing more; what the account holds then, as the venue reported it last. Open orders stay open there."""
+        self._executor.close()
+        self._gateway.apply_updates()
+        return self._executor.positions()
+
+    async def _keep_reconciled(self) -> None:
         while True:
-            problem = StateError(
-                f"account {self.account} is traded by {self.lease.holder}"
-                " (only one may; stop that one, and start this one again)"
-            )
-            try:
-                if self.lease.acquire():
-                    return
-            except StateError as error:
-                problem = error
-            if time.monotonic() > until:
-                raise problem
-            time.sleep(0.25)
+            pause = min(RECONCILE_PAUSE_S, self._reconcile_s)
+            await asyncio.sleep(pause)
+            await wait_for(self._soon, self._reconcile_s - pause)
+            with suppress(VenueError):  # `problem` says so, until it answers again
+                await self.reconcile()
 
-    def permits(self, intent: Intent) -> str:
-        """The last look: why an order may not leave now, "" when it may.
+    async def _keep_lease(self) -> None:
+        """Try to get a lost lease back, and reconcile before anything is sent again."""
+        while True:
+            await asyncio.sleep(LEASE_POLL_S)
+            if not self._permit.lease.is_held:
+                await asyncio.to_thread(self._permit.regain_lease)
+                if self._permit.lease.is_held:
+                    with suppress(VenueError):
+                        await self.reconcile()
 
-        Where the lease is lost because its database cannot be reached, exits leave all the same: to be locked into a
-        position is worse than what two traders can do who both only close. Where another one has it, nothing leaves.
-        """
-        is_exit = intent.purpose is not Purpose.ENTRY
-        if not (self._is_cut_off and is_exit):
-            if not self.lease.is_held:
-                return "the lease on the account is lost"
-            if not self._is_checked:
-                return "the books were not held against the venue's yet"
-        return self._controls.refusal(is_exit, intent.purpose is Purpose.FLATTEN)
-
-    def ask(self, ours: list[str], moves: dict[str, int], spent: Decimal, since: int | None = None) -> Snapshot:
-        """See how the venue stands, see `reconciler.look`; one at a time, from any thread.
+    def _take_snapshot(
+        self, open_ids: list[str], moves: dict[str, int], spent: Decimal, since: int | None = None
+    ) -> VenueSnapshot:
+        """See `reconciler.take_snapshot`; one at a time, from any thread.
 
         Raises
         ------
-        VenueError : it does not answer; `problem` says so until it does.
+        VenueError : the venue does not answer; `problem` says so until it does.
         """
-        with self._looking:
+        with self._snapshots:
             try:
-                return take_snapshot(self._broker, ours, moves, spent, since)
+                return take_snapshot(self._broker, open_ids, moves, spent, since, self._clock)
             except VenueError as error:
                 self.problem = f"the venue does not answer: {error}"
                 raise
 
-    def settle(self, seen: Snapshot, *, is_start: bool = False) -> Reconciliation:
-        """Take in what a look showed, in the loop's thread."""
-        done = self.reconciler.reconcile(seen, is_start=is_start)
+    def _apply(self, snapshot: VenueSnapshot, *, is_start: bool = False) -> Reconciliation:
+        """Apply a snapshot, in the loop's thread, and write down what it changed."""
+        result = self._reconciler.reconcile(snapshot, is_start=is_start)
         self.problem = ""
-        self._looked_at, self._took = seen.began_at, seen.seconds
-        self._news += done.changes
-        self._is_checked = self.lease.is_held and seen.began_at >= self._held_since
-        if done.changes or done.foreign or done.differences:
-            logs.info("reconciled", changes=done.changes, foreign=len(done.foreign), differences=done.differences)
-        return done
+        self._reconciled_at, self._took_s = snapshot.began_at, snapshot.seconds
+        self._changes += result.changes
+        self._permit.confirm(snapshot.began_at)
+        if result.changes or result.foreign or result.differences:
+            logs.info("reconciled", changes=result.changes, foreign=len(result.foreign), differences=result.differences)
+        if result.changes or result.cash_difference:
+            account, positions = self._executor.account(), self._executor.positions()
+            self._audit.record_account(self._label, account, positions, result.at)
+        self._commit()
+        return result
 
-    def regain_lease(self) -> None:
-        """Try to get a lost lease back; nothing leaves until the next look is settled.
+    # What the admin API shows; any thread.
 
-        Raises
-        ------
-        Superseded : another one has it, or has had it: what is known here is old.
-        """
-        self._is_checked = False
-        try:
-            is_held = self.lease.acquire()
-        except Superseded:
-            raise
-        except StateError:  # the lease says why
-            self._is_cut_off = True
-            return
-        self._is_cut_off = False
-        self._held_since = time.time_ns()
-        if not is_held:
-            raise Superseded(f"account {self.account} is traded by {self.lease.holder} now (this one ends)")
-
-    def problems(self, stale_seconds: float) -> list[str]:
+    @property
+    def problems(self) -> list[str]:
         """Why this is not ready to trade."""
         reasons = list(self._broker.health())
-        if not self.lease.is_held:
-            holder = f", {self.lease.holder} has it" if self.lease.holder else ""
-            leaves = "only exits leave" if self._is_cut_off else "no order leaves"
-            reasons.append(f"the lease on {self.account} is lost{holder}: {leaves} ({self.lease.problem})")
+        lease = self._permit.lease
+        if not lease.is_held:
+            holder = f", {lease.holder} has it" if lease.holder else ""
+            sent = "only exits are sent" if self._permit.is_cut_off else "no order is sent"
+            reasons.append(f"the lease on {self._label} is lost{holder}: {sent} ({lease.problem})")
         if self.problem:
             reasons.append(self.problem)
-        elif self.age > stale_seconds:
-            reasons.append(f"the books were held against the venue's {self.age:.0f} s ago")
+        elif self.age_s > 3 * self._reconcile_s + 5:
+            reasons.append(f"the books were last reconciled with the venue's {self.age_s:.0f} s ago")
         return reasons
 
     @property
     def differences(self) -> dict[str, str]:
-        """Symbols in which entries wait, with the reason: books that differ, and orders that nobody knows of."""
-        return self.reconciler.differences
+        """See `Reconciler.differences`."""
+        return self._reconciler.differences
 
     @property
-    def age(self) -> float:
-        """Seconds since the venue was looked at last."""
-        return max(0.0, (time.time_ns() - self._looked_at) / SECOND)
+    def age_s(self) -> float:
+        """Seconds since the last snapshot."""
+        return max(0.0, (self._clock.wall() - self._reconciled_at) / SECOND)
 
     def status(self) -> dict[str, Any]:
-        """How our books and the venue's stand to each other, as JSON values."""
-        last = self.reconciler.last
+        """How our books and the venue's compare, as JSON values."""
+        last = self._reconciler.last
         return {
-            "at": format_timestamp(self._looked_at),
-            "age_seconds": round(self.age, 3),
-            "took_seconds": round(self._took, 3),
+            "at": format_timestamp(self._reconciled_at),
+            "age_seconds": round(self.age_s, 3),
+            "took_seconds": round(self._took_s, 3),
             "changes": last.changes,
             "adopted": last.adopted,
             "lost": last.lost,
             "foreign": last.foreign,
             "differences": self.differences,
-            "unresolved": sorted(self.executor.unresolved),
+            "unresolved": sorted(self._executor.unresolved),
             "cash_difference": str(last.cash_difference),
             "problem": self.problem,
         }
@@ -240,18 +325,58 @@ class Venue:
     def metrics(self) -> Mapping[str, Metric]:
         """The numbers of `metric_specs`, by name."""
         return {
-            "reconcile_updates_total": self._news,
-            "reconcile_age_seconds": self.age,
-            "reconcile_lag_seconds": self._took,
+            "reconcile_updates_total": self._changes,
+            "reconcile_age_seconds": self.age_s,
+            "reconcile_lag_seconds": self._took_s,
             "reconcile_differences": len(self.differences),
-            "orders_foreign": len(self.reconciler.last.foreign),
-            "orders_unresolved": len(self.executor.unresolved),
-            "order_requests_total": dict(self.executor.counts),
-            "lease_held": float(self.lease.is_held),
+            "orders_foreign": len(self._reconciler.last.foreign),
+            "orders_unresolved": len(self._executor.unresolved),
+            "order_requests_total": dict(self._executor.counts),
+            "lease_held": float(self._permit.lease.is_held),
         }
 
-    def close(self) -> None:
-        """Let the requests that are out end, give the lease back, and leave the venue. Orders go on working there."""
-        self.executor.close()
-        self.lease.release()
-        self._broker.close()
+
+class SimulatedVenue:
+    """Stands for a venue where the broker is simulated: there is no lease, and nothing to reconcile with."""
+
+    is_simulated = True
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = ()
+    problems: Sequence[str] = ()
+    differences: Mapping[str, str] = {}
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def start(self) -> None:
+        """Nothing to continue: each run of a simulated broker is an account of its own."""
+
+    def tasks(self) -> list[Coroutine[Any, Any, None]]:
+        """None."""
+        return []
+
+    def reconcile_soon(self) -> None:
+        """Nothing to reconcile with."""
+
+    async def reconcile_now(self, accept: Sequence[str], reason: str, actor: str) -> dict[str, Any]:
+        """See `Venue.reconcile_now`.
+
+        Raises
+        ------
+        InputError : always.
+        """
+        del accept, reason, actor
+        raise InputError("the broker is simulated: there is nothing to reconcile with")
+
+    def cancel_all(self) -> None:
+        """Nothing: only the loop's thread may touch a simulated broker, and the loop obeys the control itself."""
+
+    def finish(self) -> dict[str, Position]:
+        """See `Venue.finish`."""
+        return self._broker.positions()
+
+    def status(self) -> None:
+        """See `Venue.status`: None."""
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """See `Venue.metrics`: none."""
+        return {}

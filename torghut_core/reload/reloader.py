@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from torghut_core.reload.settle import changed_rows, settle, unsettled
 from torghut_core.reload.warm_up import enabled_again, warm_up
 from torghut_core.signals import SignalDatabase
 from torghut_core.telemetry import logs
+from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 
@@ -38,6 +38,7 @@ class Reloader:
     actor, problems : who started the engine's generation, and why not all of its catalog trades.
     since : gives the earliest time from which rows of the signal store are this run's, ns; None for all of them.
     commit : makes durable what was recorded; `Journal.commit` where None.
+    clock : where it asks for the time.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Reloader:
         problems: Sequence[str] = (),
         since: Callable[[], int | None] = lambda: None,
         commit: Callable[[], None] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.host = host
         self._engine = engine
@@ -64,11 +66,12 @@ class Reloader:
         self._defaults = defaults
         self._since = since
         self._commit = commit or audit.commit
+        self._clock = clock
         self._rejected: dict[tuple[str, str], tuple[str, str]] = {}
         outcome = ReloadOutcome.DEGRADED if problems else ReloadOutcome.STARTED
         self.status = Status(engine.generation, outcome)
         on_invalid = engine.generation.catalog.on_invalid
-        self._set_status(list(problems), [], on_invalid, outcome, actor=actor, since=time.time_ns())
+        self._set_status(list(problems), [], on_invalid, outcome, actor=actor, since=self._clock.wall())
 
     def begin(self) -> Moment:
         """What `plan` starts from; in the loop's thread, between two batches."""
@@ -145,7 +148,7 @@ class Reloader:
             return False
         if plan.waiting - engine.holding or self._changes_bars(plan, engine.holding - plan.moment.holding):
             return False
-        began = time.perf_counter()
+        began = self._clock.monotonic()
         outcome = ReloadOutcome.DEGRADED if plan.problems else ReloadOutcome.UNCHANGED
         changes: dict[str, Any] = {}
         if plan.generation.digest != engine.generation.digest or plan.renewed:
@@ -156,9 +159,9 @@ class Reloader:
                 return False
             outcome = ReloadOutcome.DEGRADED if plan.problems else ReloadOutcome.APPLIED
             self._swap(plan, actor, outcome)
-            changes = {"actor": actor, "since": time.time_ns()}
+            changes = {"actor": actor, "since": self._clock.wall()}
         engine.roster.forget_signals()
-        pause_s = time.perf_counter() - began
+        pause_s = self._clock.monotonic() - began
         on_invalid = plan.draft.catalog.on_invalid
         self._set_status(plan.problems, plan.pending, on_invalid, outcome, pause_s=pause_s, **changes)
         return True
@@ -204,7 +207,7 @@ class Reloader:
         **changes: Any,
     ) -> None:
         """Publish the result of a reload, and restrict trading where the catalog says so in `on_invalid`."""
-        at, is_good = time.time_ns(), not problems
+        at, is_good = self._clock.wall(), not problems
         if is_good:
             changes["succeeded_at"] = at
         self.status = replace(

@@ -17,19 +17,27 @@ from torghut_core.admin.routes.paging import MAX_ID
 from torghut_core.audit import SqlAuditStore
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution.controls import Controls
+from torghut_core.execution.venue import SimulatedVenue
 from torghut_core.model.trading import Account, Position
 from torghut_core.trading.gates import Gates
 
 
-class Executor:
-    """Counts how often everything was taken back, and what held then."""
+class RealVenue:
+    """Counts how often everything was canceled, and which control applied then."""
+
+    is_simulated = False
+    problems = ()
 
     def __init__(self, controls):
         self.controls = controls
         self.canceled = []
+        self.differences = {"ES": "5 here, 4 there"}
 
     def cancel_all(self):
         self.canceled.append(self.controls.current().state)
+
+    def status(self):
+        return {"age_seconds": 1.0}
 
 
 async def drained():
@@ -67,12 +75,6 @@ def make_run(tmp_path, blocked):
         controls = Controls(tmp_path / "control.json", database)
         controls.poll()
         stack.append(controls)
-        venue = SimpleNamespace(
-            executor=Executor(controls),
-            problems=lambda _stale: [],
-            differences={"ES": "5 here, 4 there"},
-            status=lambda: {"age_seconds": 1.0},
-        )
         engine = SimpleNamespace(
             working=2,
             roster=SimpleNamespace(quarantined={"bad": "raised"}),
@@ -82,18 +84,22 @@ def make_run(tmp_path, blocked):
             now=0,
         )
         return SimpleNamespace(
-            account="paper-1",
+            account_label="paper-1",
+            path=tmp_path / "catalog.yaml",
             events=blocked,
-            beat_at=0.0,
-            problem="",
+            silent_s=lambda: 31.0,
+            stalled_s=30,
+            is_stopping=lambda: False,
             controls=controls,
-            venue=venue if is_real else None,
+            venue=RealVenue(controls) if is_real else SimulatedVenue(None),
             engine=engine,
             gates=Gates(trading_enabled=True, unrecorded="disk full"),
-            unstored="no room",
-            readiness=Readiness(),
+            unstored=lambda: "no room",
+            measured=[],
+            checks=Readiness(),
             reloader=SimpleNamespace(status=SimpleNamespace(problems=[])),
-            settings=SimpleNamespace(trading_stalled_seconds=30, trading_reconcile_ms=15000),
+            follower=None,
+            audit=None,
         )
 
     yield make
@@ -104,20 +110,20 @@ def make_run(tmp_path, blocked):
 def test_stop_needs_neither_loop_nor_database(make_run):
     """It is in force in the file, what works is taken back once that is so, and the answer says what failed."""
     run = make_run()
-    done = Console(run).kill("fat finger", flatten=True, actor="jane")
+    done = Console(**vars(run)).kill("fat finger", flatten=True, actor="jane")
     assert done["control"] | {"at": None} == {
         "state": "halted", "reason": "fat finger", "actor": "jane", "at": None, "flatten": True,
     }  # fmt: skip
     assert (done["written"], done["orders_working"]) == (["file"], 2)
     assert len(done["problems"]) == 1
     assert done["problems"][0].startswith("database: ")
-    assert run.venue.executor.canceled == ["halted"]
+    assert run.venue.canceled == ["halted"]
 
 
 def test_stop_of_a_simulated_broker_has_nothing_to_take_back(make_run):
     """Without a venue the kill switch holds all the same."""
     run = make_run(is_real=False)
-    assert Console(run).kill("drill", flatten=False, actor="jane")["control"]["state"] == "halted"
+    assert Console(**vars(run)).kill("drill", flatten=False, actor="jane")["control"]["state"] == "halted"
     assert not run.controls.current().flatten
 
 
@@ -127,14 +133,14 @@ def test_orders_are_canceled_also_where_the_stop_can_be_written_nowhere(make_run
     run.controls.path = tmp_path / "control.json" / "nowhere"
     (tmp_path / "control.json").write_text("in the way")
     with pytest.raises(StateError, match="could not be written anywhere"):
-        Console(run).kill("fat finger", flatten=False, actor="jane")
-    assert len(run.venue.executor.canceled) == 1
+        Console(**vars(run)).kill("fat finger", flatten=False, actor="jane")
+    assert len(run.venue.canceled) == 1
 
 
 def test_release_needs_both_places_and_names_what_holds(make_run):
     """Without the database the release is refused, and the stop holds."""
     run = make_run()
-    console = Console(run)
+    console = Console(**vars(run))
     console.kill("fat finger", flatten=False, actor="jane")
     with pytest.raises(StateError, match="nothing is released"):
         console.unkill("all well", "running", "jane")
@@ -145,12 +151,12 @@ def test_release_and_slowing_down(make_run, tmp_path):
     """With file and database both writable the control changes to each state, and no order is canceled."""
     with closing(SqlAuditStore(tmp_path / "audit.db")):
         run = make_run(f"sqlite:///{tmp_path / 'audit.db'}")
-        console = Console(run)
+        console = Console(**vars(run))
         for state in ("pause_entries", "reduce_only", "running"):
             done = console.unkill("news", state, "jane")
             assert (done["control"]["state"], sorted(done["written"])) == (state, ["database", "file"])
             assert done["problems"] == []
-        assert run.venue.executor.canceled == []
+        assert run.venue.canceled == []
 
 
 @pytest.mark.parametrize(
@@ -167,7 +173,7 @@ def test_wrong_command_is_refused_before_anything_is_done(make_run, ask, said, t
         run = make_run(f"sqlite:///{tmp_path / 'audit.db'}")
         run.controls.change("halted", reason="stop", actor="jane")
         with pytest.raises(InputError, match=said):
-            ask(Console(run))
+            ask(Console(**vars(run)))
 
 
 def test_reconcile_needs_the_loop_and_says_so(make_run, monkeypatch):
@@ -178,16 +184,16 @@ def test_reconcile_needs_the_loop_and_says_so(make_run, monkeypatch):
     async def reconcile(*asked):
         done.append(asked)
 
-    run.reconcile = reconcile
+    run.venue.reconcile_now = reconcile
     with pytest.raises(StateError, match="loop does not answer"):
-        Console(run).reconcile([], "", "jane")
+        Console(**vars(run)).reconcile([], "", "jane")
     assert done == []
 
 
 def test_status_needs_no_loop(make_run):
     """Status and health, with every check that fails, are answered while the loop is blocked."""
     run = make_run()
-    console = Console(run)
+    console = Console(**vars(run))
     console.kill("fat finger", flatten=False, actor="jane")
     told = console.trading()
     assert told["broker"] == "paper"
@@ -212,7 +218,7 @@ def test_lost_database_is_reported_before_anything_has_to_be_written(make_run, t
     """A kernel that writes nothing at the moment learns of the loss by reading the control."""
     run = make_run(f"sqlite:///{tmp_path}")
     run.gates.unrecorded = ""
-    (reason,) = [said for said in Console(run).trading_health()["checks"]["database"] if str(tmp_path) in said]
+    (reason,) = [said for said in Console(**vars(run)).trading_health()["checks"]["database"] if str(tmp_path) in said]
     assert "cannot be opened" in reason
 
 
@@ -220,7 +226,7 @@ def test_rows_are_those_of_this_account_and_a_bad_time_is_an_error(make_run):
     """The error for a `since` without a time zone shows a correct one."""
     run, asked = make_run(), []
     run.audit = SimpleNamespace(rows=lambda table, **choice: asked.append((table, choice)) or [])
-    console = Console(run)
+    console = Console(**vars(run))
     console.rows("executions", symbol="ES", since="1970-01-01T00:00:01Z", before=9, limit=3)
     choice = {"since": 10**9, "after": 9, "limit": 3, "newest_first": True, "account": "paper-1", "symbol": "ES"}
     assert asked == [("executions", choice)]
@@ -238,7 +244,7 @@ def test_rows_of_a_real_database_are_json_at_the_bounds(make_run, tmp_path):
         run.audit.record_decision(asked, {}, [], None)
         run.audit.record_decision(msgspec.structs.replace(asked, account="other"), {}, [], None)
         run.audit.commit()
-        console = Console(run)
+        console = Console(**vars(run))
         (row,) = console.rows("trade_decisions", symbol=None, since="1970-01-01T00:00:00Z", before=MAX_ID, limit=201)
         assert (row["account"], row["event_ts"]) == ("paper-1", "2026-01-05T14:30:00Z")
         assert json.loads(json.dumps(row)) == row

@@ -19,7 +19,7 @@ from torghut_sources.tape.source import Replay
 
 
 class Live(Replay):
-    pass
+    is_recorded = False
 
 
 @hookimpl

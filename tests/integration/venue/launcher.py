@@ -66,7 +66,7 @@ def main():
     for module, values in WAITS.items():
         for name, value in values.items():
             setattr(importlib.import_module(module), name, value)
-    importlib.import_module("torghut_core.execution.venue").Venue.take_lease.__defaults__ = (STAND_BY,)
+    importlib.import_module("torghut_core.execution.permit").Permit.take_lease.__defaults__ = (STAND_BY,)
     if text := os.environ.get("TORGHUT_KILL_AT"):
         Plant(text)
     from torghut_core.cli import main as torghut

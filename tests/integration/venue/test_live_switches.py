@@ -42,13 +42,19 @@ def broker(**params):
     return Alpaca(Alpaca.Params(**params))
 
 
+def connect(broker):
+    """Connect it as `torghut run` does with the settings of the environment."""
+    settings = Settings()
+    return venue.connect(broker, is_live=settings.is_live, live_account=settings.trading_live_account)
+
+
 @pytest.mark.parametrize("switches", COMBINATIONS, ids=lambda switches: "+".join(switches) or "none")
 def test_only_all_three_switches_lead_to_the_live_address(asked, monkeypatch, switches):
     """Each of the eight combinations asks for one host: the live one where all three are set, else the paper one."""
     for name, value in switches.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(VenueError):
-        venue.connect(broker(), Settings())
+        connect(broker())
     assert set(asked) == {LIVE if switches == SWITCHES else PAPER}
 
 
@@ -68,7 +74,7 @@ def test_a_switch_that_is_set_to_no_is_not_set(asked, monkeypatch, almost):
     for name, value in (SWITCHES | almost).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(VenueError):
-        venue.connect(broker(), Settings())
+        connect(broker())
     assert set(asked) == {PAPER}
 
 
@@ -77,7 +83,7 @@ def test_live_trading_refuses_a_stand_in(asked, monkeypatch):
     for name, value in SWITCHES.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match="stand-in"):
-        venue.connect(broker(url="http://127.0.0.1:9"), Settings())
+        connect(broker(url="http://127.0.0.1:9"))
     assert asked == []
 
 
@@ -89,11 +95,11 @@ def test_live_trading_is_for_the_account_that_was_named(fake, monkeypatch):
     for name, value in SWITCHES.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match="TRADING_LIVE_ACCOUNT=A1 is not the account of these keys"):
-        venue.connect(broker(), Settings())
+        connect(broker())
     fake.wait_until(lambda: not fake.connections)
     assert {each.method for each in fake.requests} == {"GET"}
     number = fake.venue.account()["account_number"]
     monkeypatch.setenv("TRADING_LIVE_ACCOUNT", number)
     connected = broker()
-    assert venue.connect(connected, Settings()) == f"live-{number}"
+    assert connect(connected) == f"live-{number}"
     connected.close()

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from decimal import Decimal
+from functools import partial
 from types import SimpleNamespace
 
 from torghut_brokers.simulated import Simulated
@@ -11,7 +12,7 @@ from torghut_core import Strategy
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.generation import Generation, StrategyInstance
 from torghut_core.model.trading import Limits
-from torghut_core.runtime.run import Run
+from torghut_core.runtime.run import batch_checks
 from torghut_core.signals import MemorySignalStore
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
@@ -40,8 +41,8 @@ def trades_of(told):
     )  # fmt: skip
     audit, gates = MemoryAuditStore(), Gates(trading_enabled=True)
     engine = Engine(generation, "test-1", audit, gates)
-    kernel = SimpleNamespace(source=told.source, unstored="", gates=gates, _watchdog=SimpleNamespace(batch=nullcontext))
-    loop = Loop(generation, engine, audit, MemorySignalStore(), lambda: Run._around(kernel))
+    checks = partial(batch_checks, told.source, str, gates, SimpleNamespace(batch=nullcontext))
+    loop = Loop(generation, engine, audit, MemorySignalStore(), checks)
     told._trade = loop.step
     told.run()
     allowed = {row["decision_hash"] for row in audit.orders("test-1")}

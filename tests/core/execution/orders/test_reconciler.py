@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.core.execution.orders.conftest import run_one
 from torghut_core import Side, is_done
 from torghut_core.errors import InputError, StateError, VenueError
-from torghut_core.execution.reconciler import SETTLING, Snapshot
+from torghut_core.execution.reconciler import SETTLING, VenueSnapshot
 from torghut_core.model.order_state import reports_of
 from torghut_core.model.trading import Fill, Order, OrderEvent, OrderState, Position, Report
 from torghut_core.timestamps import SECOND
@@ -373,4 +373,4 @@ def test_done_orders_are_not_under_the_executors_care(desk, intent):
 
 def test_look_has_defaults():
     """A snapshot that has only the account is a snapshot."""
-    assert Snapshot(orders=[], positions={}, account=None).found == {}
+    assert VenueSnapshot(orders=[], positions={}, account=None).found == {}

@@ -1,0 +1,123 @@
+"""Writes before it acts: makes durable what was recorded, and only then sends the orders that wait for it.
+
+While the audit database cannot be written, entries wait and exits are sent; a commit is tried again once a probe says
+that it can. Where another process has traded the account meanwhile, nothing is written any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from torghut_core.audit import AuditStore
+from torghut_core.errors import StateError, Superseded
+from torghut_core.model.trading import Position, Purpose
+from torghut_core.ports import Source
+from torghut_core.telemetry import logs
+from torghut_core.timestamps import SYSTEM_CLOCK, Clock
+from torghut_core.trading.engine import Engine
+from torghut_core.trading.gates import Gates
+
+CURSOR = "trading"
+"""Source of the cursor that says how far an account was traded."""
+
+CURSOR_S = 1.0
+"""Seconds between two cursors at most while nothing is decided."""
+
+
+class Committer:
+    """Commits what a run recorded, and sends its orders after that.
+
+    Parameters
+    ----------
+    engine, audit, gates : of the run.
+    account_label : under which it is written down.
+    unreconciled : gives the symbols in which entries wait, with the reason.
+    source : whose cursor is kept, so that the next process resumes there; None where none does.
+    clock : where it asks for the time.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        audit: AuditStore,
+        gates: Gates,
+        account_label: str,
+        *,
+        unreconciled: Callable[[], Mapping[str, str]],
+        source: Source | None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._engine = engine
+        self._audit = audit
+        self._gates = gates
+        self._label = account_label
+        self._unreconciled = unreconciled
+        self._source = source
+        self._clock = clock
+        self._traded_to = engine.traded_to
+        self._decisions = 0
+        self._cursor_at = 0.0
+        self._probed = ""
+        """Why the last probe could not write, "" where it could."""
+
+    def commit(self) -> None:
+        """Make durable what was recorded, then send orders; without the database only exits. In the loop's thread.
+
+        Raises
+        ------
+        Superseded : another process has traded the account meanwhile.
+        """
+        gates = self._gates
+        if gates.unrecorded and self._probed:
+            gates.unrecorded = self._probed
+        else:
+            try:
+                self._record_cursor()
+                self._audit.commit()
+                if gates.unrecorded:
+                    logs.warning("the audit database can be written again")
+                gates.unrecorded = ""
+            except Superseded:
+                self._audit.drop()
+                raise
+            except StateError as error:
+                if not gates.unrecorded:
+                    logs.error("the audit database cannot be written: entries wait", error=str(error))
+                gates.unrecorded = self._probed = str(error)
+        gates.unreconciled = self._unreconciled()
+        self._engine.gateway.dispatch(lambda intent: gates.unrecorded if intent.purpose is Purpose.ENTRY else "")
+
+    def poll_database(self) -> None:
+        """Tidy the database, and probe whether it can be written again; from a thread that may wait."""
+        with suppress(StateError):  # the next commit reports it
+            self._audit.tidy()
+        if self._gates.unrecorded:
+            self._probed = self._audit.probe()
+
+    def close(self, positions: Mapping[str, Position]) -> None:
+        """Write down the account and what it holds at the end.
+
+        Raises
+        ------
+        StateError : the database cannot be written.
+        """
+        held = {symbol: position for symbol, position in positions.items() if position.quantity}
+        self._audit.record_account(self._label, self._engine.account(), held, self._engine.now)
+        self._record_cursor()
+        self._audit.commit()
+
+    def _record_cursor(self) -> None:
+        """Record how far the account was traded: with every decision, and now and then."""
+        engine = self._engine
+        if self._source is None or engine.now <= self._traded_to:
+            return
+        if engine.totals.decisions == self._decisions and self._clock.monotonic() - self._cursor_at < CURSOR_S:
+            return
+        self._traded_to, self._decisions, self._cursor_at = (
+            engine.now,
+            engine.totals.decisions,
+            self._clock.monotonic(),
+        )
+        cursor = {"now": engine.now} | ({"source": self._source.cursor()} if self._source.gates() else {})
+        self._audit.record_cursor(self._label, CURSOR, cursor)
