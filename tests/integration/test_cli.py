@@ -384,13 +384,13 @@ def test_explain_verifies_and_shows_what_edited_code_says(tape, tmp_path):
     (plugins / "wary.py").write_text(RULE.replace("1000", "10"))
     done = torghut("explain", keys[0], "--verify", "--state", state, env=env)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "wary: wary: allow (" in done.stdout
+    assert "wary: recorded wary: allow (" in done.stdout
     assert "the code of risk rule wary has changed: recorded" in done.stdout
     assert torghut("explain", keys[0], "--state", state, env=env).returncode == 0
 
 
 def test_decision_of_an_older_version_cannot_be_verified(replayed, tmp_path):
-    """What it was judged by was not written down then; the command says so and makes nothing up."""
+    """Its inputs were not recorded; the command says so and makes nothing up."""
     state, _ = replayed
     copy = tmp_path / "state"
     shutil.copytree(state, copy)
@@ -400,7 +400,7 @@ def test_decision_of_an_older_version_cannot_be_verified(replayed, tmp_path):
         database.commit()
     done = torghut("explain", key, "--verify", "--state", copy)
     assert done.returncode == 2
-    assert "is not written down" in done.stderr
+    assert "were not recorded" in done.stderr
     assert torghut("explain", key, "--state", copy).returncode == 0
 
 
