@@ -25,7 +25,7 @@ CHANGE_SECONDS = 600.0
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
 
-class NothingRuns(StateError):
+class KernelNotRunning(StateError):
     """No kernel is running there."""
 
 
@@ -62,7 +62,7 @@ class AdminClient:
 
         Raises
         ------
-        NothingRuns : nothing listens there.
+        KernelNotRunning : nothing listens there.
         InputError : the request is refused; `NotFoundError` if it is about something that does not exist.
         StateError : the kernel cannot do that now, or what answers is not an admin API.
         """
@@ -94,7 +94,7 @@ class AdminClient:
         except TimeoutError:
             raise StateError(f"{self.url} did not answer within {seconds:.0f} s (read its log)") from None
         except ConnectionRefusedError:
-            raise NothingRuns(
+            raise KernelNotRunning(
                 f"nothing listens at {self.url} (start `torghut run`, or give the --url of a running kernel)"
             ) from None
         except (OSError, http.client.HTTPException) as error:
@@ -132,7 +132,7 @@ def connect(url: str | None, state: Path, token: str | None) -> AdminClient:
 
     Raises
     ------
-    NothingRuns : no process with an admin API runs on that state directory.
+    KernelNotRunning : no process with an admin API runs on that state directory.
     """
     if url is not None:
         return AdminClient(url, token)
@@ -141,7 +141,7 @@ def connect(url: str | None, state: Path, token: str | None) -> AdminClient:
         found = json.loads(file.read_text(encoding="utf-8"))
         return AdminClient(found["url"], found.get("token", token))
     except FileNotFoundError:
-        raise NothingRuns(
+        raise KernelNotRunning(
             f"no kernel is running on {state} (start `torghut run`, or give its --url or --state)"
         ) from None
     except OSError as error:

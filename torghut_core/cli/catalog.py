@@ -98,12 +98,12 @@ def catalog_diff(
 @command(catalog_app, "torghut catalog status", name="status")
 def catalog_status(url: Url = None, state: State = STATE, as_json: AsJson = False) -> None:
     """Show what trades now, its problems, and pending changes; if no kernel runs, what traded last."""
-    from torghut_core.admin.client import NothingRuns
+    from torghut_core.admin.client import KernelNotRunning
 
     try:
         client = admin_client(url, state)
         status = client.get("/catalog")["status"]
-    except NothingRuns:
+    except KernelNotRunning:
         if url is not None:
             raise
         last = _last_generation(state)

@@ -219,7 +219,7 @@ def _pairs(console: Console, label: str, values: dict[str, Any]) -> None:
 
 
 def print_status(status: dict[str, Any], url: str) -> None:
-    """Print what `Kernel.status` returns: what trades, what is wrong, what waits, then each strategy."""
+    """Print what `Kernel.status` returns: what trades, its problems, pending changes, then each strategy."""
     console = _console()
 
     def say(text: str, style: str = "") -> None:

@@ -111,7 +111,7 @@ def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False)
     """Change the control of a state directory, and wait for a kernel that runs there to confirm."""
     import getpass
 
-    from torghut_core.admin.client import NothingRuns
+    from torghut_core.admin.client import KernelNotRunning
     from torghut_core.errors import NotFoundError
     from torghut_core.execution.controls import Controls
     from torghut_core.installation.open import audit_url
@@ -136,7 +136,7 @@ def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False)
     while True:
         try:
             status = admin_client(None, state).get("/trading/status")
-        except NothingRuns:
+        except KernelNotRunning:
             return done
         except TorghutError as error:
             return done | {"running": None, "problems": [*change.problems, f"the admin API does not answer: {error}"]}

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from torghut_core import cli
-from torghut_core.admin.client import AdminClient, NothingRuns, connect
+from torghut_core.admin.client import AdminClient, KernelNotRunning, connect
 from torghut_core.audit import SqlAuditStore
 from torghut_core.catalog import load
 from torghut_core.catalog.diff import diff
@@ -177,7 +177,7 @@ def test_state_file_of_another_user_is_reported(tmp_path):
 
 def test_no_kernel_runs_without_state_file(tmp_path):
     """Without the file of a server, no kernel is running."""
-    with pytest.raises(NothingRuns, match="torghut run"):
+    with pytest.raises(KernelNotRunning, match="torghut run"):
         connect(None, tmp_path, None)
 
 
