@@ -1,4 +1,4 @@
-"""What stages have derived, as messages: rows of a batch in their envelopes."""
+"""Derived bars and signals as messages: rows of a batch in their envelopes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torghut_core.model.market import SIGNAL_COLUMNS, Bars, Batch, Message, Sign
 from torghut_core.timestamps import MILLISECOND
 
 SOURCE = "ta"
-"""What the envelope's `source` and `feed` say of every event that torghut derived."""
+"""The envelope's `source` and `feed` of every event that torghut derived."""
 
 
 def derived_messages(batch: Batch) -> list[Message]:
-    """The bars and signals that stages made of a batch, each bar before its signal's channel.
+    """The bars and signals that stages derived from a batch, all bars first.
 
     `ingest_ts` is the loop's time at which a row became known and `seq` is made of its window, so that deriving it again
     gives the same bytes.
@@ -50,16 +50,16 @@ def _message(batch: Batch, channel: str, table: Bars | Signals, row: int, payloa
 
 
 def status_message(
-    lane: str, *, now: int, watermark: int | None, last_event_ts: int | None, status: str, beat: int
+    lane: str, *, now: int, watermark: int | None, last_event_ts: int | None, status: str, heartbeat: int
 ) -> Message:
     """The heartbeat of a lane.
 
     Parameters
     ----------
-    now, watermark : wall time and the lane's watermark, ns; the latter None where nothing is known of it yet.
+    now, watermark : wall time and the lane's watermark, ns; None while there is no watermark yet.
     last_event_ts : largest time of an event since the start, ns; None before the first.
-    status : ``running``, ``idle`` (nothing came since the heartbeat before) or ``paused`` (the store does not take rows).
-    beat : how many there were before.
+    status : ``running``, ``idle`` (no event since the last heartbeat) or ``paused`` (the store does not take rows).
+    heartbeat : how many there were before.
     """
     envelope = Envelope(
         ingest_ts=now,
@@ -67,14 +67,14 @@ def status_message(
         feed=SOURCE,
         channel="ta-status",
         symbol=f"TA-{lane or 0}",
-        seq=beat,
+        seq=heartbeat,
         is_final=True,
         source=SOURCE,
         payload=StatusPayload(
             watermark_lag_ms=0 if watermark is None else max(0, now - watermark) // MILLISECOND,
             last_event_ts=last_event_ts,
             status=status,
-            heartbeat=beat,
+            heartbeat=heartbeat,
         ),
     )
     return Message(envelope.channel, envelope.symbol, envelope.encode())

@@ -2,7 +2,7 @@
 
 On the wire an envelope is a JSON object whose times are RFC 3339 text, UTC, with all their nanoseconds, and whose
 payload has a venue's short names (``p``, ``s``, ``t``). In Python times are `int` nanoseconds and fields are words; the
-renaming is part of each struct. A field that is not known is ignored when read, so it is never written again.
+renaming is part of each struct. An unknown field is ignored when read, so it is never written again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
 
     class Nanoseconds(int):
-        """Marks the fields that are text on the wire; a plain `int` is as good."""
+        """Marks the fields that are text on the wire; a plain `int` will do as a value."""
 
 
 P_co = TypeVar("P_co", covariant=True)
@@ -53,11 +53,11 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def length(self) -> int:
-        """What `size` says, nanoseconds.
+        """`size` in nanoseconds.
 
         Raises
         ------
-        InputError : `size` is no ISO 8601 duration of days or less, or nothing long.
+        InputError : `size` is not an ISO 8601 duration of days or less, or is zero.
 
         Examples
         --------
@@ -214,7 +214,7 @@ class SignalsPayload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @classmethod
     def of(cls, row: Mapping[str, float]) -> SignalsPayload:
-        """The payload of a flat row, column name to value; NaN and what is absent become None.
+        """The payload of a flat row, column name to value; NaN and missing values become None.
 
         Examples
         --------
@@ -275,7 +275,7 @@ class SignalsPayload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StatusPayload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Channel ``ta-status``: how far the TA pipeline is."""
+    """Channel ``ta-status``: progress of the TA pipeline."""
 
     watermark_lag_ms: int
     last_event_ts: Nanoseconds | None
@@ -299,9 +299,9 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True, omit_de
 
     Attributes
     ----------
-    ingest_ts, event_ts : when we learned of it, and when it happened at the venue (of a bar: its start), ns.
-    feed, source : which feed it came by (``iex``, ``crypto``), and which program sent it.
-    channel : what it is, and so what `payload` holds (see `PAYLOADS`).
+    ingest_ts, event_ts : when we received it, and when it happened at the venue (of a bar: its start), ns.
+    feed, source : the feed it came by (``iex``, ``crypto``), and the program that sent it.
+    channel : the kind of event, which decides the type of `payload` (see `PAYLOADS`).
     symbol, seq : of a derived event `seq` is a function of its window, else it counts what the source sent.
     is_final : False for an interval that may still change.
     window : the interval that a bar or signal is about.
@@ -325,7 +325,7 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True, omit_de
 
         Raises
         ------
-        InputError : no JSON, a field that is missing or of a wrong type, a time without a zone.
+        InputError : not JSON, a missing field or one of a wrong type, a time without a zone.
 
         Examples
         --------
@@ -349,7 +349,7 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True, omit_de
     def encode(self) -> bytes:
         """The envelope as JSON.
 
-        A missing window is left out, and so is what a trade or bar does not have; elsewhere None is null.
+        A missing window is left out, and so are missing values of a trade or bar; elsewhere None is null.
         """
         return _JSON.encode(_on_wire(self))
 
@@ -374,7 +374,7 @@ def _whole_second(text: str) -> int:
 
 
 def _on_wire(value: Any) -> Any:
-    """What JSON gets for a value: times as text, short names, nested structs the same way."""
+    """A value as it goes into JSON: times as text, short names, nested structs the same way."""
     if not isinstance(value, msgspec.Struct):
         return value
     wire = {}

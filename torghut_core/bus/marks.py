@@ -1,4 +1,4 @@
-"""Time marks: what a forwarder says of time to those who derive from the bus, where no event says it."""
+"""Time marks: a forwarder's messages that time has advanced, for readers that derive from the bus while no event comes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torghut_core.bus.envelope import Envelope
 from torghut_core.model.market import Message
 
 EVERYWHERE = "*"
-"""The envelope's symbol of a mark: it is for every partition."""
+"""The symbol in a mark's envelope: it is for every partition."""
 
 
 def time_message(known_until: int, ingest_ts: int) -> Message:
-    """The mark "every event up to this time was sent before", for every partition of the topic.
+    """Make the mark "every event up to this time was sent before", for every partition of the topic.
 
     Parameters
     ----------
@@ -36,20 +36,20 @@ def time_message(known_until: int, ingest_ts: int) -> Message:
 
 
 def time_of(envelope: Envelope[Any]) -> int | None:
-    """The time that a mark tells, ns; None of any other envelope."""
+    """The time of a mark, ns; None for any other envelope."""
     return envelope.event_ts if _is_mark(envelope) else None
 
 
 def with_ends(envelope: Envelope[Any], ends: Mapping[str, int]) -> Envelope[Any]:
-    """A mark that says besides where what was sent before it ends: the next offset in its partition, by topic.
+    """A mark that also has the end of what was sent before it: the next offset in its partition, by topic.
 
-    Partitions are read in any order. By this a reader knows whether it has seen what the mark is about.
+    Partitions are read in any order. By these offsets a reader knows whether it has read everything before the mark.
     """
     return msgspec.structs.replace(envelope, payload={**envelope.payload, "ends": dict(ends)})
 
 
 def ends_of(envelope: Envelope[Any]) -> dict[str, int]:
-    """What `with_ends` has put into a mark; of a topic that is not there nothing is known."""
+    """The offsets that `with_ends` put into a mark, by topic; a topic may be missing."""
     ends = envelope.payload.get("ends") if _is_mark(envelope) else None
     if not isinstance(ends, dict):
         return {}

@@ -14,7 +14,7 @@ from torghut_core.environment import Environment
 from torghut_core.errors import SettingsError, StateError, without_secrets
 
 LARGEST_ANSWER = 1 << 20
-"""Bytes of an answer that are read; a longer one is no schema."""
+"""Bytes of an answer that are read at most; a longer one is not a schema."""
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ _MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 
 
 class RegistrySettings(Environment):
-    """Where the schema registry is."""
+    """Address and credentials of the schema registry."""
 
     schema_registry_url: str | None = Field(
         default=None, description="the schema registry, http:// or https://; none: messages are JSON"
@@ -32,10 +32,10 @@ class RegistrySettings(Environment):
 
 
 class RegistryError(StateError):
-    """The registry did not do what it was asked; the message has the fix.
+    """A request to the registry failed; the message has the fix.
 
     `error_class` is one of ``unreachable``, ``timeout``, ``auth``, ``not-found``, ``incompatible``, ``invalid-schema``,
-    ``server``, ``nonsense``. Worth another try are `is_passing` ones.
+    ``server``, ``nonsense``. Retry if `is_passing`.
     """
 
     def __init__(self, error_class: str, message: str) -> None:
@@ -44,12 +44,12 @@ class RegistryError(StateError):
 
     @property
     def is_passing(self) -> bool:
-        """Whether the same request may succeed later, without anybody fixing something."""
+        """Whether the same request may succeed later by itself."""
         return self.error_class in ("unreachable", "timeout", "server")
 
 
 class Registered(msgspec.Struct, frozen=True):
-    """A version of a subject: its `schema` is text, `id` is the schema's in messages."""
+    """A version of a subject: the text of its `schema`, and the `id` of that schema in messages."""
 
     id: int
     version: int
@@ -72,17 +72,17 @@ class _Problem(msgspec.Struct):
 
 
 class Registry:
-    """Asks one registry; every method but `close` may wait for the network.
+    """A client of one registry; every method but `close` may wait for the network.
 
     Parameters
     ----------
-    url : where it is; a path in it is kept.
+    url : its address; a path in it is kept.
     user, password : for basic authentication, where `user` is not empty.
-    timeout_seconds : most that one step of a request may take.
+    timeout_seconds : how long one step of a request may take at most.
 
     Raises
     ------
-    SettingsError : `url` is none.
+    SettingsError : `url` is not an HTTP address.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Registry:
             auth=(user, password.get_secret_value() if password else "") if user else None,
             headers={"Accept": f"{_MEDIA_TYPE}, application/json", "Accept-Encoding": "identity"},
             timeout=timeout_seconds,
-            trust_env=False,  # no proxy and no netrc: the password goes where it was meant to go
+            trust_env=False,  # no proxy and no netrc: the password goes to the registry only
             verify=ssl.create_default_context() if parts.scheme == "https" else False,
         )
 
@@ -126,16 +126,16 @@ class Registry:
         self._client.close()
 
     def schema(self, id: int) -> str:
-        """The text of the schema that messages with this id are written in; asked for once.
+        """The text of the schema that messages with this id are written in; cached.
 
         Raises
         ------
-        RegistryError : there is none, it is no Avro, or the registry does not answer.
+        RegistryError : there is no such schema, it is not Avro, or the registry does not answer.
         """
         text = self._texts.get(id)
         if text is None:
             try:
-                answer = self._ask("GET", f"/schemas/ids/{id}", _Schema)
+                answer = self._request("GET", f"/schemas/ids/{id}", _Schema)
             except RegistryError as error:
                 if error.error_class != "not-found":
                     raise
@@ -143,14 +143,16 @@ class Registry:
                     "not-found", f"{self.url} knows no schema {id} (was the message written for another registry?)"
                 ) from None
             if answer.kind != "AVRO":
-                raise RegistryError("not-found", f"{self.url}: schema {id} is {answer.kind}, not Avro (see its writer)")
+                raise RegistryError(
+                    "not-found", f"{self.url}: schema {id} is {answer.kind}, not Avro (find out who registered it)"
+                )
             text = self._texts[id] = answer.schema
         return text
 
     def latest(self, subject: str) -> Registered | None:
         """The newest version of a subject, None where it has none; raises as `schema` does."""
         try:
-            return self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/latest", Registered)
+            return self._request("GET", f"/subjects/{quote(subject, safe='')}/versions/latest", Registered)
         except RegistryError as error:
             if error.error_class == "not-found":
                 return None
@@ -159,22 +161,22 @@ class Registry:
     def find(self, subject: str, schema: str) -> int | None:
         """The id of a schema under a subject, None where it is not registered there; raises as `schema` does."""
         try:
-            return self._ask("POST", f"/subjects/{quote(subject, safe='')}", _Id, schema).id
+            return self._request("POST", f"/subjects/{quote(subject, safe='')}", _Id, schema).id
         except RegistryError as error:
             if error.error_class == "not-found":
                 return None
             raise
 
     def register(self, subject: str, schema: str) -> int:
-        """Make a schema the newest version of a subject, or find it there; its id.
+        """Make a schema the newest version of a subject; return its id, also if it was registered before.
 
         Raises
         ------
         RegistryError : as `schema`; also ``incompatible`` where the subject's rule forbids it.
         """
-        return self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", _Id, schema).id
+        return self._request("POST", f"/subjects/{quote(subject, safe='')}/versions", _Id, schema).id
 
-    def _ask(self, method: str, path: str, type_: type[T], schema: str | None = None) -> T:
+    def _request(self, method: str, path: str, type_: type[T], schema: str | None = None) -> T:
         content = None if schema is None else msgspec.json.encode({"schema": schema})
         headers = {} if content is None else {"Content-Type": _MEDIA_TYPE}
         try:
@@ -187,38 +189,36 @@ class Registry:
                             "nonsense", f"{self.url} answers more than {LARGEST_ANSWER} bytes to {path}"
                         )
         except httpx.TimeoutException:
-            raise RegistryError(
-                "timeout", f"{self.url} does not answer in time (look at its log, or try again)"
-            ) from None
+            raise RegistryError("timeout", f"{self.url} does not answer in time (read its log, or try again)") from None
         except httpx.TransportError as error:
             raise RegistryError(
                 "unreachable", f"{self.url} cannot be reached: {error} (check SCHEMA_REGISTRY_URL, and that it runs)"
             ) from None
         if response.status_code != 200:
-            self._refuse(response.status_code, path, body)
+            self._raise_refusal(response.status_code, path, body)
         try:
             return msgspec.json.decode(body, type=type_)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RegistryError(
                 "nonsense",
-                f"{self.url}{path} gives no answer of a schema registry: {error} (check SCHEMA_REGISTRY_URL)",
+                f"{self.url}{path}: the answer is not a schema registry's: {error} (check SCHEMA_REGISTRY_URL)",
             ) from None
 
-    def _refuse(self, status: int, path: str, body: bytes) -> NoReturn:
+    def _raise_refusal(self, status: int, path: str, body: bytes) -> NoReturn:
         try:
             problem = msgspec.json.decode(body, type=_Problem)
         except (msgspec.DecodeError, UnicodeDecodeError):
             problem = _Problem()
         error_class, hint = "nonsense", "check SCHEMA_REGISTRY_URL"
         if status in (401, 403):
-            error_class, hint = "auth", "check SCHEMA_REGISTRY_USER and SCHEMA_REGISTRY_PASSWORD and what they may do"
-        elif status == 404 and problem.error_code // 100 == 404:  # 40401 to 40403; a bare 404 is no registry's
-            error_class, hint = "not-found", "register it by `torghut schema register`"
+            error_class, hint = "auth", "check SCHEMA_REGISTRY_USER, SCHEMA_REGISTRY_PASSWORD and the user's rights"
+        elif status == 404 and problem.error_code // 100 == 404:  # 40401 to 40403; a bare 404 is not a registry's
+            error_class, hint = "not-found", "register it with `torghut schema register`"
         elif status == 409:
-            error_class, hint = "incompatible", "see `torghut schema check`"
+            error_class, hint = "incompatible", "run `torghut schema check`"
         elif status == 422:
-            error_class, hint = "invalid-schema", "see `torghut schema check`"
+            error_class, hint = "invalid-schema", "run `torghut schema check`"
         elif status >= 500 or status in (408, 429):
-            error_class, hint = "server", "look at its log, or try again"
-        said = f": {problem.message}" if problem.message else ""
-        raise RegistryError(error_class, f"{self.url}{path} answers {status}{said} ({hint})")
+            error_class, hint = "server", "read its log, or try again"
+        message = f": {problem.message}" if problem.message else ""
+        raise RegistryError(error_class, f"{self.url}{path} answers {status}{message} ({hint})")

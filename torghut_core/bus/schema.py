@@ -1,10 +1,10 @@
-"""Avro: the schema of each topic, envelopes in it, and whether a new schema can take an old one's place.
+"""Avro: the schema of each topic, envelopes as Avro messages, and whether a new schema can replace an old one.
 
-The schemas are the files in ``schemas/``, one by channel; ``schemas/released/`` has them as the last release had them.
-Their fields are those of the JSON form, so both forms give the same `Envelope`. Two things differ. Times are `long`,
-nanoseconds: JSON has RFC 3339 text for people and for numbers that JavaScript would round; in Avro a long is exact, a
-third as long, and has one spelling. It has no logical type: readers that know those make a time of microseconds of it.
-And the payload of ``status``, which is any JSON, is its text.
+The schemas are the files in ``schemas/``, one for each channel; ``schemas/released/`` has those of the last release. Their
+fields are those of the JSON form, so both forms decode to the same `Envelope`. Two things differ. Times are `long`,
+nanoseconds: JSON has RFC 3339 text for people, and because JavaScript would round the numbers; in Avro a long is exact, a
+third as long, and has one spelling. It has no logical type: readers that know one would turn it into microseconds. And the
+payload of ``status``, which is any JSON, is its text.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CHANNELS = tuple(_NAMES)
 """The channels that have a schema: ``CHANNEL.avsc``."""
 
 _UNREADABLE = (ValueError, TypeError, LookupError, EOFError, ArithmeticError)
-"""What fastavro raises over bytes that are no record of the schema."""
+"""What fastavro raises for bytes that are not a record of the schema."""
 
 _MAGIC = 0
 _HEAD = struct.Struct(">BI")
@@ -65,8 +65,8 @@ def schema_text(channel: str) -> str:
 class AvroCodec:
     """Envelopes as Avro in the registry's wire format: a zero, the schema's id in four bytes, the record.
 
-    The first use of a channel or id asks the registry and may wait for it; from then on nothing waits. Who sends calls
-    `load` first, so that it waits then, and fails then.
+    The first use of a channel or id asks the registry and may wait for it; from then on nothing waits. A sender calls
+    `load` first, so that it waits, or fails, then.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class AvroCodec:
 
         Raises
         ------
-        InputError : its channel has no schema, or a number is beyond what the schema holds.
+        InputError : its channel has no schema, or a number is too large for the schema.
         RegistryError : the schema is not registered, or the registry does not answer.
         """
         channel = envelope.channel
@@ -125,11 +125,11 @@ class AvroCodec:
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Envelope[Any]:
-        """Read a message of any version that this one can read; JSON too, so that a topic may change over meanwhile.
+        """Read a message of any version that this schema can read; JSON too, so that a topic may switch to Avro meanwhile.
 
         Raises
         ------
-        InputError : no such message; `Envelope.decode` says more of JSON.
+        InputError : not such a message; for JSON see `Envelope.decode`.
         RegistryError : the registry does not know the id, or does not answer.
         """
         if data[:1] == b"{":
@@ -168,7 +168,7 @@ class AvroCodec:
                 channel = {name: channel for channel, name in _NAMES.items()}[schema["name"]]
             except (ValueError, TypeError, LookupError, self._fastavro.schema.SchemaParseException) as error:
                 raise InputError(
-                    f"schema {id_} is none of torghut's: {error} (who else writes to this topic?)"
+                    f"schema {id_} is not one of torghut's: {error} (find out which other program writes to this topic)"
                 ) from error
             found = self._writers[id_] = channel, schema
         return found
@@ -179,7 +179,7 @@ def _subject(topic: str) -> str:
 
 
 def _record(envelope: Envelope[Any]) -> Any:
-    """What fastavro writes: names as on the wire, times as numbers."""
+    """An envelope as fastavro writes it: names as on the wire, times as numbers."""
     if envelope.channel not in PAYLOADS:
         text = msgspec.json.encode(envelope.payload).decode()
         return msgspec.to_builtins(msgspec.structs.replace(envelope, payload=text), enc_hook=int)
@@ -192,9 +192,9 @@ def _record(envelope: Envelope[Any]) -> Any:
 
 
 def _envelope(channel: str, record: Any) -> Envelope[Any]:
-    """The other way round."""
+    """An envelope from a record that fastavro has read."""
     if record["channel"] != channel:
-        raise ValueError(f"it says that its channel is {record['channel']!r}")
+        raise ValueError(f"its channel is {record['channel']!r}")
     if channel not in PAYLOADS:
         record["payload"] = msgspec.json.decode(record["payload"])
     elif channel == "trades" and isinstance(record["payload"]["i"], Decimal):
@@ -212,10 +212,10 @@ def _time(type_: type, value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SchemaProblem:
-    """One reason why a schema cannot take the place of the one before.
+    """One reason why a schema cannot replace the one before.
 
-    `file` is that of the new schema, `against` says what it was compared with, `field` is a dotted path (``payload.p``; ""
-    for the whole). `code` is one of ``missing``, ``unreadable``, ``name-changed``, ``type-changed``,
+    `file` is that of the new schema, `against` names the schema that it was compared with, `field` is a dotted path
+    (``payload.p``; "" for the whole). `code` is one of ``missing``, ``unreadable``, ``name-changed``, ``type-changed``,
     ``field-added-without-default``, ``field-removed-without-default``, ``enum-symbol-removed``.
     """
 
@@ -240,13 +240,13 @@ def check_schemas(
 ) -> list[SchemaProblem]:
     """Compare each schema with the newest version in the registry, or without one with that of the last release.
 
-    By the registry's rule BACKWARD: who has the new schema can read what was written in the old. And one thing beyond it:
-    a field without a default is not taken away, because who still has the old schema could not read a message then.
+    By the registry's rule BACKWARD: a reader with the new schema can read messages of the old one. And one rule beyond it: a
+    field without a default is not removed, because a reader with the old schema could not read the new messages.
 
     Parameters
     ----------
     topic_of : the topic of a channel, whose schema is the subject ``TOPIC-value``; None: as `Topics` say.
-    folder, released : where the schemas are, and those of the last release (None: in ``released`` below).
+    folder, released : of the schemas, and of those of the last release (None: ``released`` in `folder`).
 
     Returns
     -------
@@ -274,21 +274,19 @@ def check_schemas(
             against = "the last release"
         new = _text(folder / name)
         if new is None:
-            problems.append(
-                SchemaProblem(name, against, "", "missing", "there is no such file any more", "put it back")
-            )
+            problems.append(SchemaProblem(name, against, "", "missing", "the file is missing", "put it back"))
         else:
             problems += compare(name, new, against, old)
     return problems
 
 
 def register_schemas(registry: Registry, topic_of: Callable[[str], str] | None = None) -> dict[str, int]:
-    """Register every schema under its subject; the id by subject. What is there already keeps its id.
+    """Register every schema under its subject; return the id by subject. A schema that is registered keeps its id.
 
     Raises
     ------
-    InputError : a schema cannot take the place of the registered one (see `check_schemas`); then nothing is registered.
-    RegistryError : the registry refuses, or does not answer; what came before is registered.
+    InputError : a schema cannot replace the registered one (see `check_schemas`); then nothing is registered.
+    RegistryError : the registry refuses, or does not answer; the schemas before that one are registered.
     """
     topic_of = topic_of or Topics.read().of
     problems = check_schemas(registry, topic_of)
@@ -299,17 +297,17 @@ def register_schemas(registry: Registry, topic_of: Callable[[str], str] | None =
 
 
 def compare(file: str, new: str, against: str, old: str | None) -> list[SchemaProblem]:
-    """Why the schema text `new` cannot take the place of `old` (None: there is none); see `check_schemas`."""
+    """Why the schema text `new` cannot replace `old` (None: there is none); see `check_schemas`."""
     schemas = []
     for text, what, hint in (
         (new, "it", "write Avro's JSON"),
-        (old, against, "somebody else writes there: choose another topic"),
+        (old, against, "another program registered it: choose another topic"),
     ):
         if text is not None:
             try:
                 schemas.append(_parse(text))
             except ValueError as error:
-                return [SchemaProblem(file, against, "", "unreadable", f"{what} is no Avro schema: {error}", hint)]
+                return [SchemaProblem(file, against, "", "unreadable", f"{what} is not an Avro schema: {error}", hint)]
     if len(schemas) < 2:
         return []
     found = list(_differences(schemas[0], schemas[1], ""))
@@ -322,7 +320,7 @@ def _text(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StateError(f"{path}: {error.strerror} (see its permissions)") from error
+        raise StateError(f"{path}: {error.strerror} (check its permissions)") from error
 
 
 def _parse(text: str) -> Schema:
@@ -342,10 +340,10 @@ _Difference = tuple[str, str, str, str]
 
 
 def _differences(new: Any, old: Any, path: str) -> Iterator[_Difference]:
-    """What avro's checker finds, by field.
+    """The problems that avro's checker finds, by field.
 
-    The checker says what is wrong, but of a record only the numbers of its fields, and of a union nothing about the records
-    in it. So we go down to where they differ, and ask it there.
+    The checker names the kind of problem, but of a record only the numbers of its fields, and of a union nothing about the
+    records in it. So this descends to where the two schemas differ, and runs the checker there.
     """
     if new.type == old.type == "record" and _has_name_of(new, old):
         yield from _fields(new, old, path)
@@ -358,10 +356,10 @@ def _differences(new: Any, old: Any, path: str) -> Iterator[_Difference]:
             twin = next((one for one in _branches(new) if _is_twin(one, branch)), None)
             if twin is not None:
                 yield from _differences(twin, branch, path)
-            elif _verdict(new, branch):
-                yield path, "type-changed", f"is {_word(new)} and no longer takes {_word(branch)}", _KEEP_TYPE
+            elif _incompatibility(new, branch):
+                yield path, "type-changed", f"is {_word(new)} and no longer accepts {_word(branch)}", _KEEP_TYPE
     else:
-        kind = _verdict(new, old)
+        kind = _incompatibility(new, old)
         if kind == "missing_enum_symbols":
             gone = ", ".join(symbol for symbol in old.symbols if symbol not in new.symbols)
             hint = "keep it, or give the enum a default"
@@ -390,8 +388,8 @@ def _fields(new: Any, old: Any, path: str) -> Iterator[_Difference]:
             yield (
                 f"{path}.{name}" if path else name,
                 "field-removed-without-default",
-                "is gone, and those who still read with the old schema need it",
-                "keep it; release it with a default first, and take it away in the release after that",
+                "was removed, and readers with the old schema need it",
+                "keep it; release it with a default first, and remove it in the release after that",
             )
 
 
@@ -400,7 +398,7 @@ def _branches(schema: Any) -> Sequence[Any]:
 
 
 def _is_twin(new: Any, old: Any) -> bool:
-    """Whether a branch of a union is what a branch of the old union became."""
+    """Whether a branch of a union is the new version of a branch of the old union."""
     if new.type != old.type:
         return False
     return new.type in ("array", "map") or (new.type in ("record", "enum", "fixed") and _has_name_of(new, old))
@@ -412,8 +410,8 @@ def _has_name_of(new: Any, old: Any) -> bool:
     return schema_name_equals(new, old)
 
 
-def _verdict(new: Any, old: Any) -> str:
-    """Why who has `new` cannot read what was written in `old`, in the checker's words; "" where it can."""
+def _incompatibility(new: Any, old: Any) -> str:
+    """Why a reader with `new` cannot read messages of `old`, in the checker's words; "" where it can."""
     from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 
     checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]  # avro's

@@ -13,7 +13,7 @@ TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,200}$")
 
 NAMESPACE: Final = "torghut."
 SIMULATED: Final = "sim."
-"""What stands after `NAMESPACE` in the name of a topic on which nothing real travels."""
+"""Follows `NAMESPACE` in the names of topics for simulated data."""
 
 
 class Topics(Environment):
@@ -32,9 +32,7 @@ class Topics(Environment):
     topic_status: TopicName = Field(
         default="torghut.status.v1", description="topic of halts, corrections and the like, and of time marks"
     )
-    topic_trade_updates: TopicName = Field(
-        default="torghut.trade-updates.v1", description="topic of what becomes of orders"
-    )
+    topic_trade_updates: TopicName = Field(default="torghut.trade-updates.v1", description="topic of order updates")
     topic_ta_microbars: TopicName = Field(default="torghut.ta.bars.1s.v1", description="topic of microbars")
     topic_ta_signals: TopicName = Field(default="torghut.ta.signals.v1", description="topic of signals")
     topic_ta_status: TopicName = Field(

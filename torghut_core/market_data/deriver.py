@@ -284,7 +284,7 @@ class Deriver(LaneKeeper):
                         watermark=lane.watermark if lane.now else None,
                         last_event_ts=lane.last_event_ts,
                         status="paused" if is_waiting else "idle" if lane.is_idle else "running",
-                        beat=lane.heartbeats,
+                        heartbeat=lane.heartbeats,
                     )
                 )
                 lane.heartbeats += 1

@@ -26,7 +26,7 @@ from torghut_core.ports.connection import Connected, Connection
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What a broker can do. A decision that needs more (`Broker.objection`) is denied, not sent."""
+    """What a broker supports. A decision that needs more (see `Broker.objection`) is denied, not sent."""
 
     order_types: frozenset[OrderType]
     times_in_force: frozenset[TimeInForce]
@@ -47,20 +47,20 @@ class OrderEntry(ABC):
     """Zone (IANA name) at whose midnight the account's day begins."""
 
     def usual_time_in_force(self, symbol: str) -> TimeInForce:
-        """How long an order in a symbol works where its strategy does not say."""
+        """How long an order in a symbol stays open if its strategy does not set it."""
         del symbol
         return TimeInForce.DAY
 
     @abstractmethod
     def submit(self, intent: Intent) -> OrderStatus | None:
-        """Place an order, and give what the venue answers. The same `client_order_id` again makes no second order.
+        """Place an order; return the venue's answer. The same `client_order_id` again makes no second order.
 
-        A simulated broker answers in `updates`, takes the same order again in silence, and returns None.
+        A simulated broker answers in `updates`, ignores the same order silently, and returns None.
         """
 
     @abstractmethod
     def cancel(self, client_order_id: str) -> None:
-        """Ask that an order be canceled; one that is unknown or done changes nothing. The outcome is an update."""
+        """Ask to cancel an order; nothing happens if it is unknown or done. The outcome is an update."""
 
     @abstractmethod
     def account(self) -> Account:
@@ -68,7 +68,7 @@ class OrderEntry(ABC):
 
     @abstractmethod
     def updates(self) -> Sequence[Report | OrderStatus]:
-        """What became known since the last call, oldest first; empty when nothing happened. Never waits.
+        """Updates since the last call, oldest first; empty when there are none. Never waits.
 
         A real venue gives statuses: they may come twice, late or not at all.
         """
@@ -82,19 +82,19 @@ class OrderEntry(ABC):
 
 
 class Broker(Connected, OrderEntry):
-    """Orders out, news in. The truth about orders is here; the audit database only knows what was intended.
+    """Orders out, updates in. The broker is the truth about orders; the audit database only knows what was intended.
 
-    A simulated broker (`Capabilities.simulated`) lives in the loop's thread and takes what is asked at once. A real
-    venue is called by the kernel's executor, in threads of its own and from several at a time: a method may wait for the
-    venue, a few seconds at most, and says by its error what is known: `OrderRefused`, `DuplicateOrder`, `Throttled`,
-    `NotSent`, or `Unanswered` (also for an answer that makes no sense). It never tries again by itself: the executor
-    does, having looked the order up by its client order id.
+    A simulated broker (`Capabilities.simulated`) lives in the loop's thread and acts at once. A real venue is called by
+    the kernel's executor, from several threads at a time: a method may wait for the venue, a few seconds at most, and its
+    error says what is known: `OrderRefused`, `DuplicateOrder`, `Throttled`, `NotSent`, or `Unanswered` (also for an answer
+    that makes no sense). It never retries by itself: the executor does, after looking the order up by its
+    `client_order_id`.
     """
 
     capabilities: ClassVar[Capabilities]
 
     def connect(self, connection: Connection) -> None:
-        """Reach the venue and begin to listen; called once, before anything else is asked. Simulated ones need nothing.
+        """Connect to the venue and its stream of updates; called once, before any other method. Simulated ones do nothing.
 
         Raises
         ------
@@ -103,10 +103,9 @@ class Broker(Connected, OrderEntry):
         """
 
     def objection(self, decision: Decision) -> str:
-        """Why the venue does not take such an order, before it is asked; "" when it does.
+        """Why the venue does not accept such an order, known without asking it; "" when it does.
 
-        Looks at the terms alone (type, time in force, fractions), never at the account, and gives the same answer every
-        time.
+        Judges the terms alone (type, time in force, fractions), never the account, and gives the same answer every time.
         """
         able = self.capabilities
         if decision.order_type not in able.order_types:
@@ -130,19 +129,19 @@ class Broker(Connected, OrderEntry):
         limit_price: Decimal | None = None,
         stop_price: Decimal | None = None,
     ) -> None:
-        """Ask that a working order be changed; None leaves a value as it is. The outcome is an update."""
+        """Ask to change an open order; None leaves a value as it is. The outcome is an update."""
 
     @abstractmethod
     def orders(self) -> Sequence[Order]:
-        """All orders that are not done, oldest first, those of others too."""
+        """All open orders of the account, oldest first, also foreign ones."""
 
     def done_since(self, since: int) -> Sequence[Order]:
-        """Orders that were done after a time, ns, oldest first, those of others too; none where the venue keeps none."""
+        """Orders that were done after a time, ns, oldest first, also foreign ones; none where the venue keeps none."""
         del since
         return ()
 
     def find(self, client_order_id: str) -> OrderStatus | None:
-        """The order of this client order id, working or done; None where the venue has none, as far as it knows now."""
+        """The order with this `client_order_id`, open or done; None where the venue has none, as far as it knows now."""
         found = (order for order in self.orders() if order.intent.client_order_id == client_order_id)
         return next((OrderStatus(order=order) for order in found), None)
 
@@ -151,5 +150,5 @@ class Broker(Connected, OrderEntry):
         """Position by symbol; flat ones may be left out."""
 
     def health(self) -> list[str]:
-        """Why it may not hear of what happens at the venue; empty when it does."""
+        """Why it may miss updates of the venue; empty when it receives them."""
         return []

@@ -1,4 +1,4 @@
-"""What a plugin is given that connects to the outside, and what it reports: why it cannot work, and its numbers."""
+"""What a plugin that connects to the outside is given, and how it reports why it cannot work."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class Universe(ABC):
-    """The symbols that are wanted now: of the strategies, a list, or another program's; see `torghut_core.market_data`."""
+    """The symbols that are wanted now: those of the strategies, a list, or another program's; see `torghut_core.market_data`."""
 
     @property
     @abstractmethod
     def symbols(self) -> tuple[str, ...]:
-        """In alphabetical order; the last list that is known while nobody can say."""
+        """In alphabetical order; while the list cannot be fetched, the last known one."""
 
     @abstractmethod
     async def changed(self) -> None:
-        """Wait until `symbols` are others than they were when this was called."""
+        """Wait until `symbols` differ from what they were when this was called."""
 
 
 class SignalReader(ABC):
@@ -36,7 +36,7 @@ class SignalReader(ABC):
 
     @abstractmethod
     def signals_until(self) -> int | None:
-        """When the newest signal could be known, the end of its bar, ns; None where there are none; may wait.
+        """The end of the newest signal's bar, which is when it could be known, ns; None where there are none; may wait.
 
         Raises
         ------
@@ -47,13 +47,13 @@ class SignalReader(ABC):
     def signals_since(
         self, since: Mapping[str, int], *, after: tuple[int, str, str, int] | None, limit: int
     ) -> pa.Table:
-        """Signals with their bars, each key once, the latest version of it; may wait.
+        """Signals with their bars, the latest version of each key; may wait.
 
         Parameters
         ----------
-        since : the symbols that are wanted, each with the time (ns) from which its rows are: by the end of their bars,
+        since : the wanted symbols, each with the time (ns) from which on its rows are wanted: by the end of their bars,
             ``window_end``, so that bars of every length come when they are known.
-        after : (window_end, symbol, window_size, seq) of the last row that is not wanted any more; None for all.
+        after : (window_end, symbol, window_size, seq) of the last row of the page before; None for the first page.
         limit : rows at most, in order of that key.
 
         Returns
@@ -68,13 +68,13 @@ class SignalReader(ABC):
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """What a plugin that reaches out needs, and cannot have from the catalog.
+    """What a plugin that connects to the outside needs, and the catalog cannot say.
 
     `is_live` : real money: all three switches are set. Otherwise the venue's paper account, whatever the catalog says.
-    `secret` : a secret by the name of its setting, from the environment or from the file that ``NAME_FILE`` names;
-    raises `SettingsError` where neither is there. Read it when you connect, and keep it out of every message.
-    `universe` : which symbols are wanted; `signals` : the signal store; `state` : a directory to keep things in. Sources
-    and sinks have these, brokers have None.
+    `secret` : returns a secret by the name of its setting, from the environment or from the file that ``NAME_FILE`` names;
+    raises `SettingsError` where there is neither. Read it in `connect`, and keep it out of every message.
+    `universe` : the wanted symbols; `signals` : the signal store; `state` : a directory for files. Sources and sinks have
+    these, brokers have None.
     """
 
     is_live: bool
@@ -85,14 +85,14 @@ class Connection(msgspec.Struct, frozen=True):
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """Why a gate is closed: `reason` with its fix in words, `error_class` in one of few (``auth``, ``connection-limit``)."""
+    """Why a check fails: the `reason` with its fix, and its `error_class`, one of few (``auth``, ``connection-limit``)."""
 
     reason: str
     error_class: str
 
 
 class Connected(Plugin):
-    """A plugin that reaches out of the process: a broker, a source or a sink."""
+    """A plugin that connects to the outside: a broker, a source or a sink."""
 
     secrets: ClassVar[tuple[str, ...]] = ()
     """Names of the secrets that `connect` asks for."""
@@ -101,7 +101,7 @@ class Connected(Plugin):
     """What it reads of the environment; `torghut doctor` checks it."""
 
     def connect(self, connection: Connection) -> None:
-        """Take what it needs; called once, before anything else is asked of it. Does not wait for a network.
+        """Keep what it needs; called once, before any other method. Does not wait for a network.
 
         Raises
         ------

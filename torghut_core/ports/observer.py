@@ -1,4 +1,4 @@
-"""Observers: they are told of decisions, fills and generations after these are written down."""
+"""Observers: they are called with decisions, fills and generations after these are recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torghut_core.ports.plugin import Plugin
 
 
 class Observer(Plugin):
-    """Hears of what happened, after it is written down: alerts, metrics. What it raises is logged and forgotten."""
+    """Called with what happened, after it is recorded: for alerts and metrics. Its errors are logged and ignored."""
 
     def on_decision(self, decision: Decision, verdicts: Sequence[Verdict], intent: Intent | None) -> None:
         """A decision was made; `intent` is None when it was denied."""
@@ -18,4 +18,4 @@ class Observer(Plugin):
         """An order was filled, perhaps partly; `position` is the strategy's after it."""
 
     def on_generation(self, number: int, digest: str) -> None:
-        """A generation began to trade."""
+        """A generation started to trade."""

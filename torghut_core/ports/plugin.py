@@ -20,7 +20,7 @@ class Params(pydantic.BaseModel):
 def param(default: Any = ..., *, help: str, **bounds: Any) -> Any:
     """A parameter with its default, its unit and meaning in one line, and bounds (`ge`, `gt`, `le`, `lt`, ...).
 
-    Without a default the catalog has to give it. The default is validated too, so a decimal may be given as text.
+    Without a default the catalog has to set it. The default is validated too, so a decimal may be written as text.
 
     Examples
     --------
@@ -33,14 +33,14 @@ def param(default: Any = ..., *, help: str, **bounds: Any) -> Any:
 
 
 class Plugin:
-    """What strategies, rules, brokers, sources, stages, advisors and observers have in common.
+    """The base of strategies, rules, brokers, sources, sinks, stages, advisors and observers.
 
     `Params` is the pydantic model of the plugin's parameters. `state` names the attributes that are saved and restored
     over reloads and restarts; they hold plain values (numbers, text, lists, dicts, arrays).
     """
 
     class Params(Params):
-        """None, until a plugin states its own: ``class Params(Strategy.Params)``."""
+        """None, until a plugin defines its own: ``class Params(Strategy.Params)``."""
 
     state: ClassVar[tuple[str, ...]] = ()
     state_version: ClassVar[int] = 1
@@ -49,11 +49,11 @@ class Plugin:
         self.params = params
 
     def save_state(self) -> dict[str, Any]:
-        """What `load_state` of a new instance needs to go on from here."""
+        """The state from which `load_state` lets a new instance resume."""
         return {name: getattr(self, name) for name in self.state}
 
     def load_state(self, state: dict[str, Any], version: int) -> None:
-        """Take over what `save_state` of an instance with `state_version` `version` gave.
+        """Restore what `save_state` of an instance with `state_version` `version` returned.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Risk rules and advisors: a decision in, a verdict out; and what they may look at."""
+"""Risk rules and advisors: a decision in, a verdict out; and the context that they judge by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torghut_core.ports.plugin import Plugin
 
 
 class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An order that works, as a rule sees it; `quantity` is what is not filled, unsigned units."""
+    """An open order, as a rule sees it; `quantity` is the part that is not filled, unsigned units."""
 
     strategy_id: str
     side: Side
@@ -24,11 +24,11 @@ class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a rule may look at: the account and the market when the decision was made. It is written down with the decision.
+    """The account and the market when the decision was made, for the rules. It is recorded with the decision.
 
     Quantities are signed units, money is in the account's currency. `position` is the account's net position in the
-    symbol, `strategy_position` the part of it that this strategy made; `orders` are the account's working orders in the
-    symbol, and `reserved_cash` what working buys of all symbols may cost.
+    symbol, `strategy_position` this strategy's part of it; `orders` are the account's open orders in the symbol, and
+    `reserved_cash` what open buy orders of all symbols may cost.
     """
 
     now: int
@@ -42,37 +42,36 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     limits: Limits
     allow_shorts: bool
     last_order_at: int | None
-    """When this strategy last had an order allowed in this symbol, None where it never had."""
+    """When this strategy last had an order allowed in this symbol; None for never."""
     orders: tuple[OpenOrder, ...] = ()
     day_start_equity: Decimal = ZERO
     """Equity at the beginning of the account's day (`Broker.day_zone`)."""
     day_low_equity: Decimal = ZERO
-    """The least equity since then that any decision was judged by, this one's too."""
+    """The lowest equity since then by which a decision was judged, including this one."""
     gross_exposure: Decimal = ZERO
-    """Notional of the account's positions and working orders, all symbols, each unsigned, at the last prices."""
+    """Notional of the account's positions and open orders, all symbols, each unsigned, at the last prices."""
     strategy_exposure: Decimal = ZERO
     """The same of this strategy's own."""
     open_orders: int = 0
-    """Working orders of the account, all symbols."""
+    """How many orders of the account are open, all symbols."""
     orders_last_minute: int = 0
     """Orders that the account was sent within the 60 s up to `now`."""
 
     @property
     def working(self) -> Decimal:
-        """Signed units that this strategy's working orders in the symbol would still add."""
+        """Signed units that this strategy's open orders in the symbol would still add."""
         return sum((_signed(order) for order in self.orders if order.strategy_id == self.strategy_id), ZERO)
 
     @property
     def account_working(self) -> Decimal:
-        """Signed units that all working orders of the account in the symbol would still add."""
+        """Signed units that all open orders of the account in the symbol would still add."""
         return sum(map(_signed, self.orders), ZERO)
 
     def closable(self, action: Side) -> Decimal:
-        """How many units an order with this action would only take off the book: what is held (SELL) or owed (BUY).
+        """How many units an order with this action can close: of a long position (SELL) or of a short one (BUY).
 
-        The smaller of the strategy's and the account's position counts, less the working orders that go the same way: an
-        exit in flight is gone already, an entry in flight is not there yet. So exits that overlap never turn a position
-        round.
+        The smaller of the strategy's and the account's position counts, less the open orders in the same direction: an exit
+        on its way counts as done, an entry on its way does not count yet. So overlapping exits never reverse a position.
         """
         sign = 1 if action is Side.SELL else -1
         strategy, account = self.strategy_position * sign, self.position * sign
@@ -99,8 +98,8 @@ class RiskRule(Plugin, ABC):
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow, shrink to a smaller quantity, or deny, with code, value and limit.
 
-        The decision's quantity is what earlier rules have left. Rules run in catalog order, all of them, also after a
-        denial (then with the quantity as it was): an operator sees every reason at once.
+        The decision's quantity is as earlier rules have shrunk it. All rules run, in catalog order, also after a denial
+        (then with the quantity before it): an operator sees every reason at once.
         """
 
 

@@ -99,14 +99,14 @@ class SignalStore(ABC):
 
     @abstractmethod
     def write(self, batch: Batch) -> None:
-        """Take the derived rows of a batch; they are stored at the latest at the next `flush`."""
+        """Take the derived rows of a batch; they are stored at the next `flush` at the latest."""
 
     def mark(self, token: str) -> None:
         """Begin a new block here; `token` names the place, such as the offsets of a checkpoint.
 
-        The same rows after the same mark are sent in the same blocks, so that a store which keeps what it knows of the
-        last blocks takes them once, also when they come again from another process after a crash. Call it at the start
-        and after each checkpoint: after a mark rows wait for a full block, for the next mark, or for `flush`.
+        The same rows after the same mark are sent in the same blocks, so that a store which remembers its last blocks stores
+        them once, also when another process sends them again after a crash. Call it at the start and after each
+        checkpoint: after a mark rows wait for a full block, for the next mark, or for `flush`.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class SignalStore(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """Wait until everything taken is stored; may be called from another thread than the one that writes.
+        """Wait until every row that was taken is stored; may be called from another thread than the one that writes.
 
         Raises
         ------

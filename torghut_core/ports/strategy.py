@@ -1,4 +1,4 @@
-"""Strategies: signals in, decisions out. And what a strategy sees besides its signal, which is read-only."""
+"""Strategies: signals in, decisions out; and the read-only context that a strategy gets with each signal."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ _DAY = TimeInForce.DAY
 class Strategy(Plugin, ABC):
     """Signals in, decisions out.
 
-    `columns` names the columns of ``ta_signals`` that it reads; a row is handed over when all of them have a value. An
-    instance serves all symbols of its catalog entry, so state is kept per symbol (a dict by `signal.symbol`).
+    `columns` names the columns of ``ta_signals`` that it reads; it gets a row when all of them have a value. An instance
+    serves all symbols of its catalog entry, so state is kept per symbol (a dict by `signal.symbol`).
     """
 
     columns: ClassVar[tuple[str, ...]] = ()
 
     @property
     def warmup(self) -> int:
-        """Rows of a symbol that it has to have seen before its decisions count; 0 when it keeps nothing between rows.
+        """Rows of a symbol that it needs before its decisions count; 0 when it keeps nothing between rows.
 
-        A strategy that a reload adds or changes is shown so many from the signal store first.
+        A strategy that a reload adds or changes is first shown so many rows from the signal store.
         """
         return 0
 
     @abstractmethod
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:
-        """Look at one row; propose a decision (made by `context.buy`, `sell`, `close` or `target`), or None."""
+        """Return a decision on one row (made by `context.buy`, `sell`, `close` or `target`), or None."""
 
 
 class Context:
-    """One strategy's view of one symbol, at the row that it is looking at.
+    """One strategy's view of one symbol, at the current row.
 
     Nothing here is later than the loop's time. A strategy can propose (`buy`, `sell`, `close`, `target` make a
-    `Decision` to return), and cannot act: there is no broker here.
+    `Decision` to return), but not act: there is no broker here.
     """
 
     __slots__ = (
@@ -68,7 +68,7 @@ class Context:
         self.symbol = symbol
         self.account_label = account_label
         self.time_in_force = time_in_force
-        """How long an order works where the strategy does not say."""
+        """How long an order stays open if the strategy does not set it."""
         self._books = books
         self.event_ts = 0
         """Start of the signal's bar, ns."""
@@ -77,25 +77,25 @@ class Context:
         self.price = float("nan")
         """Close of the signal's bar, quote currency per unit."""
         self.position = Position()
-        """What this strategy holds in this symbol, by its own fills."""
+        """This strategy's position in this symbol, by its own fills."""
         self.working = ZERO
-        """Signed units that this strategy's working orders in this symbol would still add."""
+        """Signed units that this strategy's open orders in this symbol would still add."""
         self.last_order_at: int | None = None
         """Loop time of the last decision of this strategy in this symbol that was allowed, ns; None before the first."""
 
     @property
     def is_flat(self) -> bool:
-        """Nothing held and nothing working."""
+        """No position and no open order."""
         return not self.position.quantity and not self.working
 
     @property
     def is_long(self) -> bool:
-        """Units held, and no order working against or for them."""
+        """A long position and no open order."""
         return self.position.quantity > 0 and not self.working
 
     @property
     def is_short(self) -> bool:
-        """Units owed, and no order working against or for them."""
+        """A short position and no open order."""
         return self.position.quantity < 0 and not self.working
 
     @property
@@ -106,8 +106,8 @@ class Context:
     def buy(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision:
         """Propose to buy `quantity` units.
 
-        `order` holds what is not a market order that works as long as is usual at the broker: `order_type`, `limit_price`, `stop_price`,
-        `trail_price`, `trail_pct`, `time_in_force`.
+        `order` has the terms that differ from a market order with the broker's usual time in force: `order_type`,
+        `limit_price`, `stop_price`, `trail_price`, `trail_pct`, `time_in_force`.
         """
         return self._decision(Side.BUY, Decimal(quantity), because, order)
 
@@ -116,11 +116,11 @@ class Context:
         return self._decision(Side.SELL, Decimal(quantity), because, order)
 
     def close(self, because: str, **order: Any) -> Decision | None:
-        """Propose to sell what is held or buy back what is owed; None when that is nothing."""
+        """Propose to close the position; None when it is flat."""
         return self.target(ZERO, because, **order)
 
     def target(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision | None:
-        """Propose what brings position and working orders to `quantity` signed units; None when they are there."""
+        """Propose the order that brings position and open orders to `quantity` signed units; None when they are there."""
         change = Decimal(quantity) - self.position.quantity - self.working
         if not change:
             return None
@@ -144,7 +144,7 @@ class Context:
 
 
 class AccountView:
-    """Where a context asks for the account: the engine, or a test's stand-in."""
+    """Gives a context the account: the engine, or a test's stand-in."""
 
     def account(self) -> Account:
         """The account now."""

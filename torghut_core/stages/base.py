@@ -1,4 +1,4 @@
-"""What a stage is, and how its loops are compiled."""
+"""The contract of a stage, and the compiler for its loops."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def kernel(function: F) -> F:
     """Compile a loop over columns, once per machine: the machine code is cached beside the module.
 
     Rounding is IEEE (no fast math), so that a value does not depend on how the stream is cut into batches. The
-    interpreter lock is let go while it runs.
+    interpreter lock is released while it runs.
     """
     compiled: Any = njit(cache=True, nogil=True, error_model="numpy")(function)
-    # numba looks at the kernel's own file alone, and a kernel holds the code of those that it calls: without this, an
-    # edit of a neighbouring module would leave old machine code in use. There is no public way to say it.
+    # numba checks the kernel's own file only, and a kernel contains the code of those that it calls: without this, an
+    # edit of a neighbouring module would leave old machine code in use. There is no public way to set it.
     compiled._cache._cache_file._source_stamp = _sources(Path(function.__code__.co_filename).parent)  # noqa: SLF001
     return cast("F", compiled)
 
@@ -46,18 +46,18 @@ class Stage(Plugin, ABC):
     """
 
     derives: ClassVar[str] = ""
-    """The table of the signal store whose rows it makes, ``microbars`` or ``signals``; "" for none."""
+    """The table of the signal store whose rows it derives, ``microbars`` or ``signals``; "" for none."""
 
     @abstractmethod
     def update(self, batch: Batch) -> Batch:
-        """Fill in what this stage derives and give the batch on (the same object, or a new one).
+        """Add what this stage derives and return the batch (the same object, or a new one).
 
-        What was given on is not written to again: the signal store keeps it.
+        The stage does not write to a returned batch again: the signal store keeps it.
 
         A derived row carries in ``at`` the position of the event that made it known, and rows are in order of
         (at, event_ts, symbol name, step).
         """
 
     def drain_ns(self) -> int:
-        """How far past the last event a clock has to go until everything that is complete is out, nanoseconds."""
+        """How far past the last event the time has to advance until every complete row is derived, nanoseconds."""
         return 0

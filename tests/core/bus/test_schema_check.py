@@ -251,8 +251,8 @@ def test_registry_is_compared_with_where_there_is_one():
     old["fields"].append({"name": "shard", "type": "int"})
     (problem,) = check_schemas(Shelf(trades=json.dumps(old)))
     assert str(problem) == (
-        "trades.avsc: shard: is gone, and those who still read with the old schema need it, against "
-        "torghut.trades.v1-value version 1 (keep it; release it with a default first, and take it away in the release "
+        "trades.avsc: shard: was removed, and readers with the old schema need it, against "
+        "torghut.trades.v1-value version 1 (keep it; release it with a default first, and remove it in the release "
         "after that)"
     )
 
@@ -284,7 +284,7 @@ def test_foreign_schema_in_the_registry_is_a_problem():
     """The problem names a subject that holds something else than Avro."""
     (problem,) = check_schemas(Shelf(quotes='syntax = "proto3";'))
     assert (problem.file, problem.code) == ("quotes.avsc", "unreadable")
-    assert "torghut.quotes.v1-value version 1 is no Avro schema" in str(problem)
+    assert "torghut.quotes.v1-value version 1 is not an Avro schema" in str(problem)
 
 
 def test_page_names_every_topic_setting_and_code():
