@@ -35,7 +35,7 @@ from torghut_sources.alpaca.inbox import Inbox
 from torghut_core import Strategy, hookimpl
 from torghut_core.installation.settings import Settings
 from torghut_core.plugin_host import PluginHost
-from torghut_core.runtime.run import Run
+from torghut_core.runtime.run import open_run
 
 VENUE = """
 import sys
@@ -171,15 +171,15 @@ def main():
         )
         note_arrivals()
         PluginHost.load = bring(PluginHost.load)
-        run = Run(catalog, folder / "state", port=0, settings=Settings(trading_enabled=True))
-        over = threading.Event()
-        watch = threading.Thread(target=observe, args=(run, feed, seconds, over), daemon=True)
-        watch.start()
-        run.execute()
-        over.set()
-        print(run.farewell)
+        with open_run(catalog, folder / "state", port=0, settings=Settings(trading_enabled=True)) as run:
+            over = threading.Event()
+            watch = threading.Thread(target=observe, args=(run, feed, seconds, over), daemon=True)
+            watch.start()
+            run.execute()
+            over.set()
+        print(run.summary)
         if not given.soak:
-            because = {row["decision_hash"]: int(row["rationale"]) for row in audit_of(folder, run.account)}
+            because = {row["decision_hash"]: int(row["rationale"]) for row in audit_of(folder, run.account_label)}
             late = np.array([(at - because[key]) / 1e6 for at, key in CALLED if key in because])
             p50, p99 = np.percentile(late, [50, 99])
             print(

@@ -27,7 +27,7 @@ from torghut_core import Bars, Batch, Source, Strategy, SymbolTable, hookimpl, p
 from torghut_core.audit import SqlAuditStore
 from torghut_core.installation.settings import Settings
 from torghut_core.plugin_host import PluginHost
-from torghut_core.runtime.run import Run
+from torghut_core.runtime.run import open_run
 
 SECOND = 1_000_000_000
 TICK = 0.01
@@ -133,16 +133,17 @@ def main():
             dsn = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
         os.environ |= {"ALPACA_KEY_ID": "fake-key", "ALPACA_SECRET_KEY": "fake-secret"}
         PluginHost.load = bring(PluginHost.load)
-        run = Run(catalog, folder / "state", port=0, settings=Settings(trading_enabled=True, db_dsn=dsn))
+        settings = Settings(trading_enabled=True, db_dsn=dsn)
         began = time.perf_counter()
-        run.execute()
+        with open_run(catalog, folder / "state", port=0, settings=settings) as run:
+            run.execute()
         seconds = time.perf_counter() - began
         fake.stdin.write("\n")
         fake.stdin.flush()
         posts = json.loads(fake.stdout.readline())
         audit = SqlAuditStore(dsn or folder / "state" / "audit.db")
-        decided = {row["decision_hash"][:40]: int(row["rationale"]) for row in audit.decisions(run.account)}
-        orders = audit.orders(run.account)
+        decided = {row["decision_hash"][:40]: int(row["rationale"]) for row in audit.decisions(run.account_label)}
+        orders = audit.orders(run.account_label)
         audit.close()
     report(posts, decided, orders, seconds, given)
 

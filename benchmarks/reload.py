@@ -10,7 +10,7 @@ out, limits, code with state, a catalog that means the same (no swap). Then it e
 Every trade has a number. `lost` and `doubled` are counted where the engine takes batches, in the microbars' trade counts
 and in the stored microbars; all three have to agree. `late` is how long after they were ready 1,000 trades were traded;
 `excess` is `late` less the baseline's median at the same place in the second, because every second the bars of all
-symbols come out at once. `pause` is what a reload takes of the loop's own thread: `begin` and `take_up`.
+symbols come out at once. `pause` is what a reload takes of the loop's own thread: `begin` and `apply`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import numpy as np
 from torghut_core import Batch, Source, SymbolTable, Trades, hookimpl, param
 from torghut_core.installation.settings import Settings
 from torghut_core.plugin_host import PluginHost
-from torghut_core.runtime.run import Run
+from torghut_core.runtime.run import open_run
 
 SECOND = 1_000_000_000
 SYMBOLS = [f"S{number:03}" for number in range(500)]
@@ -132,23 +132,21 @@ strategies:
 """
 
 
-class Measured(Run):
-    """`torghut run`, on `Paced`, with a stopwatch at each step."""
+class Measured:
+    """A run on `Paced`, with a stopwatch at each step."""
 
-    def _load(self, allow, before):
-        return PluginHost.load(allow, [("paced", paced_module())], folders=self._folders, previous=before)
-
-    def _open(self, stack):
-        super()._open(stack)
+    def __init__(self, run):
+        self.run = run
+        self.source = run.source
+        self.engine = run.engine
         self.steps = []  # of each batch: first tick, ticks, when its step began and ended, ns
         self.calls = {"begin": [], "plan": [], "apply": []}  # when each ended and what it took, ns
         self.gaps = self.bars = 0
-        self.stored = None
         self._stop = 0
-        self._loop.step = self._timed(self._loop.step)
-        self._engine.step = self._counted(self._engine.step)
+        run.loop.step = self._timed(run.loop.step)
+        run.engine.step = self._counted(run.engine.step)
         for name, took in self.calls.items():
-            setattr(self._reloader, name, self._noted(getattr(self._reloader, name), took))
+            setattr(run.reloader, name, self._noted(getattr(run.reloader, name), took))
 
     def _timed(self, step):
         def timed(batch):
@@ -180,19 +178,21 @@ class Measured(Run):
 
         return noted
 
-    def _close_books(self):
-        super()._close_books()
-        self.stored = int(np.sum(self._signals.bars()["count"].to_numpy()))
-        self.outcomes = [dict(row) for row in self._audit.rows("catalog_generations")]
-        self.problems = list(self._reloader.status.problems)
+    def execute(self, start):
+        """Run it to its end, and see what it has stored."""
+        self.run.execute(start)
+        self.stored = int(np.sum(self.run.signals.bars()["count"].to_numpy()))
+        self.outcomes = [dict(row) for row in self.run.audit.rows("catalog_generations")]
+        self.problems = list(self.run.reloader.status.problems)
 
-    @property
-    def engine(self):
-        return self._engine
 
-    @property
-    def source(self):
-        return self._engine.generation.source
+def bring(load):
+    """What is loaded, and the source of this file."""
+
+    def loaded(*arguments, **options):
+        return load(*arguments, **options | {"extra": [("paced", paced_module())]})
+
+    return loaded
 
 
 def disturb(run, path, module, seconds, total, ended):
@@ -249,7 +249,7 @@ def lateness(run):
 
 
 def pauses(begin, apply, **_):
-    """Of each reload, what it took of the loop's thread in all: `take_up`, and the `begin` that its plan began with."""
+    """Of each reload, what it took of the loop's thread in all: `apply`, and the `begin` that its plan began with."""
     return [ns + next((took for begun, took in reversed(begin) if begun < at), 0) for at, ns in apply]
 
 
@@ -260,7 +260,7 @@ def measure(seconds, folder):
     path.write_text(catalog(total))
     (plugins / "bench_tally.py").write_text(CODE.format(version=-1))
     settings = Settings(trading_enabled=True, torghut_plugin_path=str(plugins))
-    run = Measured(path, folder / "state", port=0, settings=settings)
+    PluginHost.load = bring(PluginHost.load)
     collections, began = [], [0]
 
     def collected(phase, _info):
@@ -277,7 +277,9 @@ def measure(seconds, folder):
         helpers.append(threading.Thread(target=work, daemon=True))
         helpers[0].start()
 
-    run.execute(start)
+    with open_run(path, folder / "state", port=0, settings=settings) as opened:
+        run = Measured(opened)
+        run.execute(start)
     ended.set()
     helpers[0].join()
     gc.callbacks.remove(collected)
