@@ -1,8 +1,8 @@
-"""The market's events as an order sees them: each kind of event reads its own table, all answer the same questions.
+"""The market's events as an order sees them: one class for each table, with the same methods.
 
-To an order, every event is an interval that begins and ends, with a first, a highest and a lowest price at which it
-could have traded, and a volume. A bar is one; a trade is one of no length at one price; a quote is one at the price
-of the side that the order would take.
+To an order, every event is an interval with a begin and an end, a first, a highest and a lowest price at which it could
+have traded, and a volume. A bar is such an interval; a trade has no length and one price; a quote has the price of the
+side that the order would take.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class View(NamedTuple):
 
 
 class Touch(msgspec.Struct, frozen=True):
-    """What a quote offers from its time (ns) on: best bid and ask, None on the side that is missing."""
+    """Best bid and ask from a time (ns) on, None on the side that is missing."""
 
     event_ts: int
     bid: float | None
@@ -44,9 +44,9 @@ class Touch(msgspec.Struct, frozen=True):
 
 
 class Levels:
-    """Prices at which the working orders of each symbol want to be shown an event: arrays of shape (symbols,).
+    """Prices at which the open orders of each symbol have to be shown an event: arrays of shape (symbols,).
 
-    Buyers look at the ask, sellers at the bid; each at prices down to `below` and up from `above`. No order: -inf, inf.
+    Buyers use the ask, sellers the bid; each at prices up to `below` and from `above` on. No order: -inf, inf.
     """
 
     def __init__(self, symbols: int) -> None:
@@ -57,12 +57,12 @@ class Levels:
         self.bid_above: FloatArray = np.full(symbols, np.inf)
 
     def clear(self, symbol: int) -> None:
-        """Nothing works in this symbol."""
+        """No order is open in this symbol."""
         self.ask_below[symbol] = self.bid_below[symbol] = -np.inf
         self.ask_above[symbol] = self.bid_above[symbol] = np.inf
 
     def watch(self, symbol: int, is_buy: bool, below: float, above: float) -> None:
-        """An order of this side wants to see prices up to `below` and from `above` on."""
+        """Add an order of this side, which has to see prices up to `below` and from `above` on."""
         if is_buy:
             self.ask_below[symbol] = max(self.ask_below[symbol], below)
             self.ask_above[symbol] = min(self.ask_above[symbol], above)
@@ -81,20 +81,20 @@ class Events(ABC):
 
     @abstractmethod
     def view(self, row: int, is_buy: bool) -> View:
-        """The event in `row`, as an order of this side sees it."""
+        """Return the event in `row`, as an order of this side sees it."""
 
     @abstractmethod
     def price(self, row: int) -> Decimal | None:
-        """What a unit is worth after the event in `row`, quote currency; None where the event does not say."""
+        """Return the price of a unit after the event in `row`, quote currency; None where the event has none."""
 
     @abstractmethod
     def hits(self, first: int, stop: int, levels: Levels) -> NDArray[np.bool_]:
-        """Which of the rows `first` to `stop` - 1 some order wants to be shown."""
+        """Return which of the rows `first` to `stop` - 1 have to be shown to an order."""
 
     def last(self, symbol: int, first: int, stop: int) -> int:
-        """Row of the last event of a symbol at positions `first` to `stop` - 1; -1 where there is none.
+        """Return the row of the last event of a symbol at positions `first` to `stop` - 1; -1 where there is none.
 
-        Looks back in growing strides, as the event is mostly near.
+        Searches backwards in growing strides, as the event is mostly near.
         """
         low, high = int(self.at.searchsorted(first)), int(self.at.searchsorted(stop))
         stride = 64
@@ -109,7 +109,7 @@ class Events(ABC):
 
 
 class TradeEvents(Events):
-    """Trades: one price, what traded is the volume."""
+    """Trades: one price; the size is the volume."""
 
     def __init__(self, table: Trades) -> None:
         super().__init__(table)
@@ -122,7 +122,7 @@ class TradeEvents(Events):
         return View(event_ts, event_ts, price, price, price, self._size.item(row))
 
     def price(self, row: int) -> Decimal | None:
-        """The trade's."""
+        """Return the price of the trade."""
         price = self._price.item(row)
         return money(price) if price > 0 else None
 
@@ -151,7 +151,7 @@ class BarEvents(Events):
         return View(begin, begin + self._step.item(row), first, best, worst, volume, is_bar=True)
 
     def price(self, row: int) -> Decimal | None:
-        """The bar's close."""
+        """Return the close of the bar."""
         close = self._close.item(row)
         return money(close) if close > 0 else None
 
@@ -178,12 +178,12 @@ class QuoteEvents(Events):
         return View(event_ts, event_ts, price, price, price, size, slips=False)
 
     def touch(self, row: int) -> Touch:
-        """The quote in `row`, its prices alone."""
+        """Return the prices of the quote in `row`."""
         bid, ask = self._bid.item(row), self._ask.item(row)
         return Touch(self.event_ts.item(row), bid if bid > 0 else None, ask if ask > 0 else None)
 
     def price(self, row: int) -> Decimal | None:
-        """Halfway between bid and ask; None where one is missing."""
+        """Return the middle of bid and ask; None where one is missing."""
         bid, ask = self._bid.item(row), self._ask.item(row)
         return (money(bid) + money(ask)) / 2 if bid > 0 and ask > 0 else None
 

@@ -1,7 +1,7 @@
-"""What a simulated venue knows of the market: the events of the batch at hand, and of those before it what still counts.
+"""The market of the simulated venue: the events of the current batch, and what still counts of those before it.
 
-Nothing is done for an event that nobody asks about: last prices and quotes are looked up from the end of what was
-shown, when they are needed, and at the latest when the next batch comes.
+No work is done per event: last prices and quotes are looked up backwards from the last event shown, when they are needed,
+and at the latest when the next batch comes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Market:
     ----------
     clock : the loop's time at the last event shown, ns; 0 before the first.
     stop : position after the last event shown.
-    prices : last price of each symbol that is followed, up to where `follow` or `refresh` last looked: trade, bar
-        close, or the middle of bid and ask.
+    prices : last price of each symbol that is followed, as of the last `follow` or `refresh`: trade, bar close, or the
+        middle of bid and ask.
     """
 
     def __init__(self, clock: int = 0, prices: Mapping[str, Decimal] = {}, touches: Mapping[str, Touch] = {}) -> None:
@@ -37,11 +37,11 @@ class Market:
         self._first = self._refreshed = 0
 
     def holds(self, batch: Batch) -> bool:
-        """Whether this is the batch at hand."""
+        """Return whether this is the current batch."""
         return batch is self._batch
 
     def open(self, batch: Batch, first: int) -> None:
-        """Go over to the next batch, of which the event at position `first` is the next."""
+        """Start the next batch, of which the event at position `first` is the next."""
         self._batch = batch
         self._first = self._refreshed = self.stop = first
         self._quotes = QuoteEvents(batch.quotes) if len(batch.quotes) else None
@@ -52,7 +52,7 @@ class Market:
             self._events.append(BarEvents(batch.bars))
 
     def close(self, oldest: int) -> None:
-        """Keep of the batch what matters after it: last prices, and each symbol's last quote if not before `oldest`."""
+        """Keep what still counts of the batch: last prices, and each symbol's last quote if not before `oldest`."""
         self.refresh(self.stop)
         batch, quotes = self._batch, self._quotes
         if batch is None or quotes is None or self.stop == self._first:
@@ -65,11 +65,11 @@ class Market:
             self._touches[batch.symbols.names[number]] = quotes.touch(last_row.item(number))
 
     def touches(self, oldest: int) -> dict[str, Touch]:
-        """Each symbol's last quote as of the last `close`, if not before `oldest`."""
+        """Return each symbol's last quote as of the last `close`, if not before `oldest`."""
         return {symbol: touch for symbol, touch in self._touches.items() if touch.event_ts >= oldest}
 
     def rows(self, first: int, stop: int, levels: Levels | None = None) -> list[tuple[int, Events, int]]:
-        """(position, table, row) of the events at positions `first` to `stop` - 1, those at `levels` only, in order."""
+        """Return (position, table, row) of the events at positions `first` to `stop` - 1, only those at `levels`, in order."""
         found: list[tuple[int, Events, int]] = []
         for events in self._events:
             low, high = int(events.at.searchsorted(first)), int(events.at.searchsorted(stop))
@@ -82,7 +82,7 @@ class Market:
         return found
 
     def touch(self, symbol: str, at: int) -> Touch | None:
-        """The symbol's last quote before position `at`, None where there is none."""
+        """Return the symbol's last quote before position `at`, None where there is none."""
         if self._quotes is not None and self._batch is not None:
             number = self._batch.symbols.find(symbol)
             row = -1 if number is None else self._quotes.last(number, self._first, at)
@@ -96,7 +96,7 @@ class Market:
         self.prices[symbol] = price
 
     def leave(self, symbol: str) -> None:
-        """Follow the price of a symbol no more."""
+        """Stop following the price of a symbol."""
         del self.prices[symbol]
 
     def refresh(self, stop: int) -> None:
@@ -105,7 +105,7 @@ class Market:
         prices = self.prices
         if self._batch is None or stop <= first or not prices:
             return
-        if stop - first <= 4 * len(prices):  # looking at each event costs less than looking for each symbol
+        if stop - first <= 4 * len(prices):  # reading each event costs less than a search for each symbol
             names = self._batch.symbols.names
             for _, events, row in self.rows(first, stop):
                 symbol = names[events.symbol.item(row)]

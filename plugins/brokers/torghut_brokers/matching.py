@@ -1,4 +1,4 @@
-"""What an event gives an order: the rules of the simulated venue, pure.
+"""How an event fills an order: the rules of the simulated venue, without state of their own.
 
 **The market's price** for an order is the touch (ask to buy, bid to sell) at a quote, and at a trade or bar when a fresh
 quote is known; else the trade's price or the bar's open, moved against the order by the slippage. A touch does not slip.
@@ -18,9 +18,9 @@ else it rests as a limit order from the next event on.
 
 **trailing_stop**: a stop that follows the best price met since the order arrived, at a distance of `trail_price` or
 `trail_pct` of that price. In a bar it follows the open, is tried against the worse end, and only then follows the better
-end: what came first inside a bar nobody knows.
+end: which came first inside a bar is unknown.
 
-**ioc, fok**: what the first event gives at its first price. An order that waits for a trigger can be neither.
+**ioc, fok**: filled by the first event at its first price, or not at all. An order that waits for a trigger can be neither.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _NEEDED: dict[OrderType, tuple[tuple[str, ...], ...]] = {
 
 
 class PlacedOrder(msgspec.Struct, eq=False):
-    """An order at the venue, or on its way there, and what the venue knows of it.
+    """An order at the venue, or on its way there, and its state at the venue.
 
     `since` is the earliest time at which an event that it meets may begin; `ends_at` the time at which one may not, and
     `until` the loop time from which on it is known that no more such events come. `is_fresh` until it has met an event.
@@ -71,7 +71,7 @@ class PlacedOrder(msgspec.Struct, eq=False):
 
     @property
     def takes_market(self) -> bool:
-        """Whether it looks at the market's price at the next event, and so wants to meet it whatever its price."""
+        """Whether it may fill at the market's price, so that it has to meet the next event whatever its price."""
         order_type = self.order.intent.order_type
         return (
             self.is_fresh
@@ -81,7 +81,7 @@ class PlacedOrder(msgspec.Struct, eq=False):
 
     @property
     def levels(self) -> tuple[float, float]:
-        """It wants to meet events at prices up to the first, and from the second on."""
+        """The prices of the events that it has to meet: up to the first, and from the second on."""
         if self.takes_market:
             return np.inf, -np.inf
         below, above = -np.inf, np.inf
@@ -95,14 +95,14 @@ class PlacedOrder(msgspec.Struct, eq=False):
 
 
 def offer(placed: PlacedOrder, view: View, touch: float | None, slip: Decimal) -> Decimal | None:
-    """The price at which an event fills an order, None where it does not. Moves and triggers its stop.
+    """Return the price at which an event fills an order, None where it does not. Moves and triggers its stop.
 
     Parameters
     ----------
     placed : an order that may meet the event.
     view : the event, as seen by the order's side.
     touch : ask (to buy) or bid (to sell) of a fresh quote known before the event, None where there is none or where
-        the order does not look at the market's price.
+        the order does not use the market's price.
     slip : what a price that slips is multiplied by.
     """
     intent = placed.order.intent
@@ -130,7 +130,7 @@ def offer(placed: PlacedOrder, view: View, touch: float | None, slip: Decimal) -
 
 
 def problem(intent: Intent) -> str:
-    """Why no venue can take an order, "" where one can."""
+    """Return why an order is invalid at any venue, "" where it is valid."""
     given = tuple([name for name in _PRICES if getattr(intent, name) is not None])
     if given not in _NEEDED[intent.order_type]:
         needed = " or ".join(" and ".join(names) or "no price" for names in _NEEDED[intent.order_type])
@@ -151,7 +151,7 @@ def _within(limit: Decimal, price: Decimal, is_buy: bool) -> Decimal:
 
 
 def _trigger(placed: PlacedOrder, view: View, sign: int) -> Decimal | None:
-    """The price at which the event triggers the stop, before slippage."""
+    """Return the price at which the event triggers the stop, before slippage."""
     is_trailing = placed.order.intent.order_type is OrderType.TRAILING_STOP
     if is_trailing:
         _trail(placed, view.first, sign)

@@ -1,24 +1,24 @@
-"""A broker that fills orders from the event stream: for paper trading, replay and backtests.
+"""The broker `simulated`: fills orders from the event stream, for paper trading, replay and backtests.
 
-What is asked (an order, a cancel, a replace) travels for `latency_ms` and arrives, in the order of asking, before the
-first event at or after that. An order then meets the events of its symbol, one after the other, in stream order. It never meets an event that
-began before it arrived, nor, once it was triggered or partly filled, one that began before the event that did that. For
-a bar that means its start: what a bar's high and low say of the time before the order came is no use to it.
+A request (an order, a cancel, a replace) travels for `latency_ms` and arrives, in the order of sending, before the first
+event at or after that. An order then meets the events of its symbol, one after the other, in stream order. It never meets
+an event that began before it arrived, nor, once it was triggered or partly filled, one that began before the event that
+did that. A bar begins at its start: its high and low may be from before the order arrived.
 
-What an event gives to each type of order is told in `matching`. A quote that is at most `quote_max_age_ms` old is fresh.
+How an event fills each type of order is in `matching`. A quote that is at most `quote_max_age_ms` old is fresh.
 
-**Time in force.** DAY orders end at the next `day_end`, and meet no event that begins then or later. IOC takes what its
-first event gives, FOK all of it or nothing; the rest is canceled.
+**Time in force.** DAY orders expire at the next `day_end`, and meet no event that begins then or later. IOC fills what its
+first event allows, FOK everything or nothing; the rest is canceled.
 
 **participation** is the share of an event's volume (the trade's size, the bar's volume, the size at the touch) that one
-order may take; the rest goes on to the next event. Without it an order is filled whole.
+order may take; the rest waits for the next event. Without it an order is filled completely.
 
 **Fees** of an order are ``fee_bps`` of its notional plus ``fee_per_unit`` of its quantity, at least ``fee_minimum``,
 rounded half up to ``fee_decimals``. A fill is charged what is due by then less what was charged before, so that an order
 pays the same in however many parts.
 
-Cash moves at fills. Buying power is cash: there is no margin, and nothing is refused for want of money either, nor a
-short sale; that is what risk rules are for. One currency for everything, no contract multiplier.
+Cash changes at fills. Buying power is cash: there is no margin, but no order is rejected for lack of money, nor a short
+sale; that is what risk rules are for. One currency for everything, no contract multiplier.
 
 The fill's `slippage` is left to the kernel, which knows the decision's price.
 """
@@ -61,11 +61,11 @@ from torghut_core import (
 ZERO = Decimal(0)
 FLAT = Position()
 AUCTIONS = (TimeInForce.OPG, TimeInForce.CLS)
-FEW = 32
-"""So many events are shown to the orders one by one; of more, those that matter are picked out first."""
+FEW_EVENTS = 32
+"""Up to so many events are shown to the orders one by one; of more, those that matter are selected first."""
 
 
-# Reached for every order; a member of an enum, reached through its class, is slow in Python 3.11.
+# Used for every order; access to a member of an enum through its class is slow in Python 3.11.
 _BUY = Side.BUY
 _SUBMIT, _ACCEPT, _FILL = OrderEvent.SUBMIT, OrderEvent.ACCEPT, OrderEvent.FILL
 _SUBMITTED, _FILLED = OrderState.SUBMITTED, OrderState.FILLED
@@ -73,7 +73,7 @@ _DAY = TimeInForce.DAY
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What was asked and has not arrived: SUBMIT, CANCEL, or REPLACE with the new terms."""
+    """A request that has not arrived yet: SUBMIT, CANCEL, or REPLACE with the new terms."""
 
     due: int
     client_order_id: str
@@ -98,7 +98,7 @@ class Saved(msgspec.Struct):
 class Simulated(Broker):
     """Fill orders from the event stream; the rules are at the top of this module.
 
-    `is_idle` says that nothing works, so that no event needs to be shown before prices are asked for.
+    While it `is_idle` no order is open, so no event needs to be shown before prices are read.
     """
 
     class Params(Broker.Params):
@@ -108,14 +108,14 @@ class Simulated(Broker):
         currency: str = param("USD", min_length=1, help="currency of the account and of every price")
         fee_bps: Decimal = param("0", ge=0, help="fee on the notional, basis points")
         fee_per_unit: Decimal = param("0", ge=0, help="fee per unit, in `currency`")
-        fee_minimum: Decimal = param("0", ge=0, help="least fee of an order that is filled at all, in `currency`")
+        fee_minimum: Decimal = param("0", ge=0, help="minimum fee of an order with a fill, in `currency`")
         fee_decimals: int | None = param(None, ge=0, le=12, help="decimals that fees are rounded to; none: not rounded")
-        slippage_bps: Decimal = param("0", ge=0, lt=10_000, help="move against us at a trade or bar, basis points")
-        latency_ms: int = param(0, ge=0, help="time that an order, cancel or replace travels, milliseconds")
+        slippage_bps: Decimal = param("0", ge=0, lt=10_000, help="slippage against us at a trade or bar, basis points")
+        latency_ms: int = param(0, ge=0, help="time until an order, cancel or replace arrives, milliseconds")
         participation: Decimal | None = param(
             None, gt=0, le=1, help="share of an event's volume that an order may take; none: any quantity"
         )
-        quote_max_age_ms: int = param(5000, ge=0, help="how old a quote may be to be the touch, milliseconds")
+        quote_max_age_ms: int = param(5000, ge=0, help="largest age of a quote that is used for fills, milliseconds")
         day_end: str = param(
             "00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", help="time of day, UTC, at which DAY orders end, HH:MM"
         )
@@ -148,25 +148,25 @@ class Simulated(Broker):
         self._positions = saved.positions
         self._market = Market(saved.clock, saved.prices, saved.touches)
         self._at_venue: dict[str, list[PlacedOrder]] = {}
-        """Orders that have arrived and are not done, by symbol."""
+        """Orders that have arrived and are open, by symbol."""
         for placed in saved.orders:
             if placed.order.venue_order_id:
                 self._at_venue.setdefault(placed.order.intent.symbol, []).append(placed)
         self._levels: Levels | None = None
         self._changed: set[str] = set()
         """Symbols whose `_levels` are out of date."""
-        self._alarm = NEVER
-        self._set_alarm()
+        self._next_due = NEVER
+        self._find_next_due()
 
     @property
     def is_idle(self) -> bool:
-        """Whether no order works or is on its way."""
+        """Whether no order is open or on its way."""
         return not self._orders
 
-    # What is asked.
+    # Requests.
 
     def objection(self, decision: Decision) -> str:
-        """Everything but auctions is taken; see `Broker.objection`."""
+        """Return why an order is not accepted: only auctions are not; see `Broker.objection`."""
         return f"time in force {decision.time_in_force}" if decision.time_in_force in AUCTIONS else ""
 
     def submit(self, intent: Intent) -> None:
@@ -177,13 +177,13 @@ class Simulated(Broker):
         arrival = intent.decided_at + self._latency
         order = Order(intent=intent, state=_SUBMITTED, updated_at=intent.decided_at)
         self._orders[intent.client_order_id] = PlacedOrder(order, intent.side is _BUY, arrival, stop=intent.stop_price)
-        self._send(Request(arrival, intent.client_order_id, _SUBMIT))
+        self._queue_request(Request(arrival, intent.client_order_id, _SUBMIT))
 
     def cancel(self, client_order_id: str) -> None:
         """Ask that an order be canceled; see `Broker.cancel`."""
         placed = self._orders.get(client_order_id)
         if placed is not None and placed.order.state is not OrderState.PENDING_CANCEL:
-            self._ask(placed, OrderEvent.CANCEL)
+            self._request(placed, OrderEvent.CANCEL)
 
     def replace(
         self,
@@ -192,10 +192,10 @@ class Simulated(Broker):
         limit_price: Decimal | None = None,
         stop_price: Decimal | None = None,
     ) -> None:
-        """Ask that a working order be changed; one that is unknown or done changes nothing.
+        """Ask that an open order be changed; an unknown or done order is left alone.
 
-        The order meets the market anew, from the arrival of the change on. A `quantity` is that of the whole order,
-        with what is filled.
+        The order meets the market as if new, from the arrival of the change on. A `quantity` is that of the whole order,
+        including what is filled.
 
         Raises
         ------
@@ -206,33 +206,33 @@ class Simulated(Broker):
             return
         asked = {"quantity": quantity, "limit_price": limit_price, "stop_price": stop_price}
         terms = {name: value for name, value in asked.items() if value is not None}
-        self._ask(placed, OrderEvent.REPLACE, msgspec.structs.replace(placed.order.intent, **terms))
+        self._request(placed, OrderEvent.REPLACE, msgspec.structs.replace(placed.order.intent, **terms))
 
-    def _ask(self, placed: PlacedOrder, event: OrderEvent, intent: Intent | None = None) -> None:
+    def _request(self, placed: PlacedOrder, event: OrderEvent, intent: Intent | None = None) -> None:
         order = placed.order
         now = max(self._market.clock, order.updated_at)
         apply_report(order, Report(client_order_id=order.intent.client_order_id, event=event, event_ts=now))
-        self._send(Request(now + self._latency, order.intent.client_order_id, event, intent))
+        self._queue_request(Request(now + self._latency, order.intent.client_order_id, event, intent))
 
-    def _send(self, request: Request) -> None:
+    def _queue_request(self, request: Request) -> None:
         if not self._latency:
             self._arrive(request)
             return
         self._requests.append(request)
-        self._alarm = min(self._alarm, request.due)
+        self._next_due = min(self._next_due, request.due)
 
-    # What is told.
+    # State of orders and account.
 
     def orders(self) -> Sequence[Order]:
-        """All orders that are not done, oldest first."""
+        """Return all open orders, oldest first."""
         return [placed.order for placed in self._orders.values()]
 
     def positions(self) -> dict[str, Position]:
-        """Position by symbol, those that were closed too."""
+        """Return the position by symbol, closed ones too."""
         return dict(self._positions)
 
     def account(self) -> Account:
-        """The account at the last event shown, with positions at the last trade, close, or middle of bid and ask."""
+        """Return the account at the last event shown, with positions at the last trade, close, or middle of bid and ask."""
         self._market.refresh(self._market.stop)
         equity = self._cash
         for symbol, price in self._market.prices.items():
@@ -240,12 +240,12 @@ class Simulated(Broker):
         return Account(self._cash, equity, self._cash, self.params.currency)
 
     def updates(self) -> list[Report]:
-        """Reports since the last call, oldest first."""
+        """Return reports since the last call, oldest first."""
         reports, self._reports = self._reports, []
         return reports
 
     def save_state(self) -> dict[str, Any]:
-        """Everything but the parameters."""
+        """Return everything but the parameters."""
         market, oldest = self._market, self._oldest_quote()
         market.close(oldest)
         saved: dict[str, Any] = msgspec.to_builtins(
@@ -264,11 +264,11 @@ class Simulated(Broker):
         return saved
 
     def load_state(self, state: dict[str, Any], version: int) -> None:
-        """Go on with the books of another instance; see `Plugin.load_state`."""
+        """Continue with the state of another instance; see `Plugin.load_state`."""
         super().load_state({}, version)
         self._restore(msgspec.convert(state, Saved))
 
-    # The way through the stream.
+    # Through the stream.
 
     def advance(self, batch: Batch, first: int, stop: int) -> None:
         """Let orders meet the events at positions `first` to `stop` - 1; see `Broker.advance`."""
@@ -285,27 +285,27 @@ class Simulated(Broker):
         market.clock = batch.now.item(stop - 1 - batch.start)
 
     def _walk(self, batch: Batch, first: int, stop: int) -> None:
-        """Show the working orders the events that matter to them, in order.
+        """Show the open orders the events that matter to them, in order.
 
-        Stretches without any are passed in growing strides. A stride ends where something arrives or ends, and after
-        each event picked out, as it may have changed what matters.
+        Stretches without any are skipped in growing strides. A stride ends where a request arrives or an order expires,
+        and after each selected event, as it may have changed which events matter.
         """
         now, start, names = batch.now, batch.start, batch.symbols.names
-        stride = FEW
+        stride = FEW_EVENTS
         while first < stop and self._orders:
             end = min(first + stride, stop)
-            if now.item(end - 1 - start) >= self._alarm:
-                end = start + int(now.searchsorted(self._alarm))
+            if now.item(end - 1 - start) >= self._next_due:
+                end = start + int(now.searchsorted(self._next_due))
                 if end <= first:
-                    self._wake(now.item(first - start))
+                    self._run_due(now.item(first - start))
                     continue
-            alarm, is_picked = self._alarm, end - first > FEW
+            next_due, is_picked = self._next_due, end - first > FEW_EVENTS
             for at, events, row in self._market.rows(first, end, self._current_levels(batch) if is_picked else None):
                 symbol = names[events.symbol.item(row)]
                 for placed in tuple(self._at_venue.get(symbol, ())):
                     self._meet(placed, events.view(row, placed.is_buy), at)
-                if is_picked or self._alarm != alarm:
-                    first, stride = at + 1, FEW
+                if is_picked or self._next_due != next_due:
+                    first, stride = at + 1, FEW_EVENTS
                     break
             else:
                 first, stride = end, stride * 4
@@ -323,25 +323,25 @@ class Simulated(Broker):
         self._changed.clear()
         return self._levels
 
-    def _set_alarm(self) -> None:
-        """Find the loop time at which something is due next."""
-        self._alarm = min((placed.until for placed in self._orders.values()), default=NEVER)
+    def _find_next_due(self) -> None:
+        """Find the loop time at which the next request arrives or the next order expires."""
+        self._next_due = min((placed.until for placed in self._orders.values()), default=NEVER)
         if self._requests:
-            self._alarm = min(self._alarm, self._requests[0].due)
+            self._next_due = min(self._next_due, self._requests[0].due)
 
-    def _wake(self, now: int) -> None:
-        """Let happen, in order, what is due by the loop time `now`."""
-        while self._alarm <= now:
-            moment = self._alarm
+    def _run_due(self, now: int) -> None:
+        """Expire orders and deliver requests that are due by the loop time `now`, in order."""
+        while self._next_due <= now:
+            moment = self._next_due
             for placed in tuple(self._orders.values()):
                 if placed.until <= moment:
-                    self._end(placed, OrderEvent.EXPIRED, placed.ends_at)
+                    self._finish(placed, OrderEvent.EXPIRED, placed.ends_at)
             while self._requests and self._requests[0].due <= moment:
                 self._arrive(self._requests.pop(0))
-            self._set_alarm()
+            self._find_next_due()
 
     def _oldest_quote(self) -> int:
-        """Time before which no quote can be the touch of any order any more, ns."""
+        """Return the time before which no quote can be used for any order any more, ns."""
         arrivals = (placed.since for placed in self._orders.values())
         oldest: int = min(self._market.clock, *arrivals, NEVER) - self._quote_max_age
         return oldest
@@ -355,7 +355,7 @@ class Simulated(Broker):
         if request.event is _SUBMIT:
             self._accept(placed, request.due)
         elif request.event is OrderEvent.CANCEL:
-            self._end(placed, OrderEvent.CANCELED, request.due)
+            self._finish(placed, OrderEvent.CANCELED, request.due)
         elif request.intent is not None:
             self._change(placed, request.intent, request.due)
 
@@ -363,16 +363,16 @@ class Simulated(Broker):
         intent = placed.order.intent
         refusal = problem(intent)
         if refusal:
-            self._end(placed, OrderEvent.REJECTED, now, refusal)
+            self._finish(placed, OrderEvent.REJECTED, now, refusal)
             return
         self._report(placed, _ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}")
         self._at_venue.setdefault(intent.symbol, []).append(placed)
         self._changed.add(intent.symbol)
         if intent.time_in_force is _DAY:
-            # Until it has met an event nobody knows how long its bars are; none is longer than a day.
+            # The length of its bars is unknown until it has met an event; none is longer than a day.
             placed.ends_at = (now - self._day_end) // DAY * DAY + self._day_end + DAY
             placed.until = placed.ends_at + DAY
-            self._alarm = min(self._alarm, placed.until)
+            self._next_due = min(self._next_due, placed.until)
 
     def _change(self, placed: PlacedOrder, intent: Intent, now: int) -> None:
         refusal = problem(intent)
@@ -391,8 +391,8 @@ class Simulated(Broker):
         if view.begin < placed.since or not view.first > 0:
             return
         if view.begin >= placed.ends_at:
-            if placed.is_fresh:  # others may be passed by in a stride: they end by the clock alone
-                self._end(placed, OrderEvent.EXPIRED, placed.ends_at)
+            if placed.is_fresh:  # others may be skipped in a stride: they expire by the clock alone
+                self._finish(placed, OrderEvent.EXPIRED, placed.ends_at)
             return
         intent = placed.order.intent
         was_triggered = placed.is_triggered
@@ -402,25 +402,25 @@ class Simulated(Broker):
             placed.is_fresh = False
             if placed.ends_at != NEVER:
                 placed.until = placed.ends_at + view.end - view.begin
-                self._alarm = min(self._alarm, placed.until)
+                self._next_due = min(self._next_due, placed.until)
         if price is not None or placed.is_triggered is not was_triggered:
             placed.since = view.end
         if price is not None:
-            self._take(placed, view, price, at)
+            self._fill_at(placed, view, price, at)
         self._changed.add(intent.symbol)
         if placed.order.state is _FILLED:
             self._forget(placed)
         elif intent.time_in_force in AT_ONCE:
-            self._end(placed, OrderEvent.CANCELED, view.begin)
+            self._finish(placed, OrderEvent.CANCELED, view.begin)
 
     def _touch(self, placed: PlacedOrder, view: View, at: int) -> float | None:
-        """The ask to buy at or the bid to sell at, when an event begins; None where no fresh quote has it."""
+        """Return the ask (to buy) or the bid (to sell) when an event begins; None where no fresh quote has it."""
         touch = self._market.touch(placed.order.intent.symbol, at)
         if touch is None or view.begin - touch.event_ts > self._quote_max_age:
             return None
         return touch.ask if placed.is_buy else touch.bid
 
-    def _take(self, placed: PlacedOrder, view: View, price: Decimal, at: int) -> None:
+    def _fill_at(self, placed: PlacedOrder, view: View, price: Decimal, at: int) -> None:
         """Fill, at `price`, what the event's volume allows."""
         order = placed.order
         intent = order.intent
@@ -452,14 +452,14 @@ class Simulated(Broker):
             self._market.follow(intent.symbol, price, at)
 
     def _charge(self, placed: PlacedOrder, notional: Decimal, quantity: Decimal) -> Decimal:
-        """What a part of an order costs, in fees."""
+        """Return the fee of a fill."""
         placed.fee_due += notional * self._fee_rate + quantity * self.params.fee_per_unit
         due: Decimal = max(placed.fee_due, self.params.fee_minimum)
         if self._fee_unit is not None:
             due = due.quantize(self._fee_unit, ROUND_HALF_UP)
         return due - placed.order.fees
 
-    def _end(self, placed: PlacedOrder, event: OrderEvent, event_ts: int, reason: str = "") -> None:
+    def _finish(self, placed: PlacedOrder, event: OrderEvent, event_ts: int, reason: str = "") -> None:
         self._report(placed, event, event_ts, reason=reason)
         self._forget(placed)
 

@@ -78,7 +78,7 @@ POINTS = {
     "torghut_core.execution.venue:Venue._apply": 4,
     "torghut_brokers.alpaca.rest:Rest.post": 6,
     "torghut_brokers.alpaca.rest:Rest.get": 9,
-    "torghut_brokers.alpaca.broker:Alpaca._hear": 8,
+    "torghut_brokers.alpaca.broker:Alpaca._receive": 8,
 }
 """Where it dies, before or after, and at which time at most, counted from the first decision."""
 

@@ -1032,7 +1032,7 @@ class Stream:
         )
         return "submit", (msgspec.structs.replace(order, decided_at=self.batch.now.item(at)),)
 
-    def run(self, stops, batches=(), reloads=(), few=simulated.FEW, upto=None):
+    def run(self, stops, batches=(), reloads=(), few=simulated.FEW_EVENTS, upto=None):
         """(reports, accounts at what is asked and at the end, the rest of the books) of a run cut at `stops`."""
         upto = self.batch.stop if upto is None else upto
         pieces, rest = [], self.batch
@@ -1042,7 +1042,7 @@ class Stream:
         pieces.append(rest)
         ends = {*stops, *reloads, *(at + 1 for at in self.asked), *(piece.stop for piece in pieces), upto}
         subject, reports, accounts, first = broker(**self.params), [], [], 0
-        with mock.patch.object(simulated, "FEW", few):
+        with mock.patch.object(simulated, "FEW_EVENTS", few):
             for end in sorted(end for end in ends if 0 < end <= upto):
                 piece = next(piece for piece in pieces if piece.start <= first < piece.stop)
                 subject.advance(piece, first, end)
@@ -1070,7 +1070,7 @@ positions = st.lists(st.integers(1, 249), max_size=6)
 
 
 @settings(max_examples=150, deadline=None)
-@given(seeds, positions, positions, st.sampled_from([1, 3, simulated.FEW]))
+@given(seeds, positions, positions, st.sampled_from([1, 3, simulated.FEW_EVENTS]))
 def test_chunking_changes_nothing(seed, stops, batches, few):
     """However events are shown, one by one or in long stretches, in one batch or in many, the reports and books agree."""
     stream = Stream(seed)

@@ -1,4 +1,4 @@
-"""The broker: what the kernel asks, as requests to the venue; what the venue tells, as statuses."""
+"""The broker `alpaca`: turns the kernel's calls into requests to the venue, and the venue's answers into order statuses."""
 
 from __future__ import annotations
 
@@ -49,28 +49,28 @@ LIVE_URL = "https://api.alpaca.markets"
 PAPER_URL = "https://paper-api.alpaca.markets"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PAGE = 500
-"""Orders that one request gives at most.
+"""Orders in one answer at most.
 
 Source: data/webapi/endpoints/orders.yaml of github.com/alpacahq/alpaca-docs, read 2026-11-21.
 """
 LONGEST_ID = 48
-"""Characters of a client order id that the venue takes by its documentation (the same source)."""
+"""Characters of a client order id that the venue accepts by its documentation (the same source)."""
 CRYPTO_FEE = Decimal("0.0026")
-"""The venue's highest fee for crypto, 25 bps of what is credited, and a little for its rounding; posted when it likes.
+"""The venue's highest fee for crypto, 25 bps of what is credited, plus its rounding; it is posted at any later time.
 
 Source: https://alpaca.markets/docs/crypto/activities/, read 2026-11-21.
 """
 MOST_LEGS = 32
-"""Orders that are followed from one to the next, and so one more than the changes that one order may have."""
+"""Legs that one order may have: one more than its changes."""
 NEW_YORK = ZoneInfo("America/New_York")
 
 
 class Alpaca(Broker):
     """Trade equities and crypto at Alpaca, on the paper account unless trading is live.
 
-    Orders are asked for over REST, one request at a time per thread; what becomes of them is told by ``trade_updates``
-    and looked up by the kernel. A changed order is a new one at the venue (see `wire`): everything of it is reported
-    under the id of the first.
+    Orders are sent over REST, one request at a time per thread; their updates come by the stream ``trade_updates``, and the
+    kernel looks orders up. A changed order is a new one at the venue (see `wire`): all of it is reported under the id of
+    the first.
     """
 
     class Params(Broker.Params):
@@ -78,14 +78,14 @@ class Alpaca(Broker):
 
         url: str | None = param(
             None,
-            help="address of a stand-in of the venue, loopback only; none: the venue, paper or live as the switches say",
+            help="address of a stand-in of the venue, loopback only; default: the venue, paper or live by the settings",
         )
-        timeout_seconds: float = param(5.0, gt=0, le=30, help="most that one request may take, seconds")
+        timeout_seconds: float = param(5.0, gt=0, le=30, help="time limit of one request, seconds")
         stream_timeout_seconds: float = param(
-            10.0, gt=0, le=60, help="time in which a stream that is open and mute is noticed, seconds"
+            10.0, gt=0, le=60, help="time after which a stream that is open and mute is noticed, seconds"
         )
         use_margin: bool = param(
-            False, help="whether buying power counts what the venue would lend for equities; crypto never has it"
+            False, help="count what the venue would lend for equities as buying power; crypto never has margin"
         )
 
         @pydantic.field_validator("url")
@@ -109,23 +109,23 @@ class Alpaca(Broker):
         super().__init__(params)
         self._rest: Rest | None = None
         self._stream: Stream | None = None
-        self._news: deque[OrderStatus] = deque()
+        self._updates: deque[OrderStatus] = deque()
         self._replaced: dict[str, tuple[WireOrder, ...]] = {}
-        """Legs of changed orders up to one that was replaced, oldest first, by its id: they change no more."""
+        """Legs of changed orders up to one that was replaced, oldest first, by its id: these do not change any more."""
 
-    # Coming and going.
+    # Connecting and closing.
 
     def connect(self, connection: Connection) -> None:
-        """Check the keys and the account, and begin to listen; see `Broker.connect`.
+        """Check the keys and the account, and start the stream; see `Broker.connect`.
 
         Raises
         ------
-        SettingsError : a key or a library is missing, or live trading is asked of a stand-in.
+        SettingsError : a key or a library is missing, or trading is live and `url` is a stand-in.
         VenueError : the venue cannot be reached, refuses the keys, or the account may not trade.
         """
         url, is_stand_in = self._address(connection.is_live)
         keys = connection.secret(self.secrets[0]), connection.secret(self.secrets[1])
-        try:  # here, because these take most of a second to import and few commands trade
+        try:  # imported here, as these take most of a second and few commands trade
             from torghut_brokers.alpaca.rest import Rest
             from torghut_brokers.alpaca.stream import Stream
         except ModuleNotFoundError as error:
@@ -142,7 +142,7 @@ class Alpaca(Broker):
             f"ws{url.removeprefix('http')}/stream",
             *keys,
             params.stream_timeout_seconds,
-            self._hear,
+            self._receive,
             use_proxies=not is_stand_in,
         )
         self._stream.start()
@@ -191,18 +191,18 @@ class Alpaca(Broker):
             raise VenueError("broker alpaca is not connected (call connect first)")
         return self._rest
 
-    # What is asked.
+    # Requests.
 
     def objection(self, decision: Decision) -> str:
-        """Why the venue does not take such an order; see `terms`."""
+        """Return why the venue does not accept such an order; see `terms`."""
         return terms.objection(decision)
 
     def usual_time_in_force(self, symbol: str) -> TimeInForce:
-        """Crypto has no day to end with; see `Broker.usual_time_in_force`."""
+        """Return GTC for crypto, which has no trading day; see `Broker.usual_time_in_force`."""
         return TimeInForce.GTC if "/" in symbol else TimeInForce.DAY
 
     def fee_in_kind(self, symbol: str) -> Decimal:
-        """Of crypto bought the venue keeps up to 25 bps; see `Broker.fee_in_kind` and docs/brokers.md."""
+        """Return the share of bought crypto that the venue keeps, up to 25 bps; see `Broker.fee_in_kind` and docs/brokers.md."""
         return CRYPTO_FEE if "/" in symbol else Decimal(0)
 
     def submit(self, intent: Intent) -> OrderStatus:
@@ -210,7 +210,7 @@ class Alpaca(Broker):
 
         Raises
         ------
-        VenueError : as the kernel's executor expects it of a venue.
+        VenueError : as the kernel's executor expects of a venue.
         """
         order = _read(self._venue.post("/orders", wire.body_of(intent)), wire.read_order)
         if not wire.is_answer_to(order, intent):
@@ -226,7 +226,7 @@ class Alpaca(Broker):
         try:
             self._venue.delete(f"/orders/{newest}")
         except OrderRefused:
-            if not _is_ending([self._get(newest)]):  # it may have ended, or been canceled by others, in between
+            if not _is_ending([self._get(newest)]):  # it may have ended, or been canceled by another client, meanwhile
                 raise
 
     def replace(
@@ -236,14 +236,14 @@ class Alpaca(Broker):
         limit_price: Decimal | None = None,
         stop_price: Decimal | None = None,
     ) -> None:
-        """Ask that a working order be changed; one that is unknown or done changes nothing.
+        """Ask that an open order be changed; an unknown or done order is left alone.
 
-        A `quantity` is that of the whole order, with what is filled. The venue would begin anew with the whole of it, so
-        the new leg is asked for what is left.
+        A `quantity` is that of the whole order, including what is filled. The venue would start the new leg with all of it,
+        so the leg is asked for what is left.
 
         Raises
         ------
-        OrderRefused : what the venue says, or ``too-many-changes`` where no id is left for another leg.
+        OrderRefused : the venue refuses, or ``too-many-changes``: no id is left for another leg.
         """
         legs = self._find_legs(client_order_id)
         if not legs:
@@ -265,7 +265,7 @@ class Alpaca(Broker):
             raise Unanswered(f"the venue answered with another order than the change of {client_order_id}")
 
     def _next_name(self, client_order_id: str, legs: int) -> str:
-        """An id for a further leg: one that no leg before had, those that were refused neither."""
+        """Return an id for another leg, which no leg had before, not even a refused one."""
         for number in range(legs + 1, MOST_LEGS + 1):
             name = f"{client_order_id}-r{number}"
             if len(name) > LONGEST_ID:
@@ -274,12 +274,12 @@ class Alpaca(Broker):
                 return name
         raise OrderRefused("too-many-changes", f"no id is left for another change of {client_order_id}")
 
-    # What is told.
+    # State of orders and account.
 
     def orders(self) -> Sequence[Order]:
-        """All orders that are not done, oldest first, those of others too; see `Broker.orders`.
+        """Return all open orders, oldest first, foreign orders too; see `Broker.orders`.
 
-        Others' orders of kinds that torghut has no words for (several legs at once) are left out.
+        Foreign orders of kinds that torghut does not model (several legs at once) are left out.
         """
         found: dict[str, Order] = {}
         for order in self._open_orders():
@@ -289,7 +289,7 @@ class Alpaca(Broker):
         return sorted(found.values(), key=lambda order: (order.intent.decided_at, order.intent.client_order_id))
 
     def _open_orders(self) -> list[WireOrder]:
-        """All pages of the list; each begins with the last moment of the page before, as that may go on."""
+        """Return all pages of the list; each starts with the last moment of the page before, which may have more orders."""
         found: dict[str, WireOrder] = {}
         query = {"status": "open", "limit": str(PAGE), "direction": "asc", "nested": "false"}
         while True:
@@ -302,9 +302,9 @@ class Alpaca(Broker):
             query["after"] = format_timestamp(last - 1)
 
     def done_since(self, since: int) -> Sequence[Order]:
-        """Orders that were done since a time, as far as one page goes; see `Broker.done_since`."""
+        """Return orders that were done since a time, as far as one page goes; see `Broker.done_since`."""
         query = {"status": "closed", "limit": str(PAGE), "direction": "desc", "nested": "false"}
-        query["after"] = format_timestamp(since - DAY)  # by when they were sent, which may be long before
+        query["after"] = format_timestamp(since - DAY)  # filters by the time of sending, which may be long before
         page, _ = _read(self._venue.get("/orders", query), wire.read_orders)
         found: dict[str, Order] = {}
         for order in page:
@@ -315,50 +315,50 @@ class Alpaca(Broker):
         return sorted(found.values(), key=lambda order: (order.intent.decided_at, order.intent.client_order_id))
 
     def find(self, client_order_id: str) -> OrderStatus | None:
-        """The order of this client order id, with all its legs; see `Broker.find`."""
+        """Return the order of this client order id, with all its legs; see `Broker.find`."""
         legs = self._find_legs(client_order_id)
         return _read(legs, wire.status_of) if legs else None
 
     def positions(self) -> dict[str, Position]:
-        """Position by symbol."""
+        """Return the position by symbol."""
         return _read(self._venue.get("/positions"), wire.positions_of)
 
     def account(self) -> Account:
-        """The account now; buying power is what is there without borrowing, or with it where `use_margin` says so."""
+        """Return the account now; buying power is without borrowing, or with it if `use_margin` is set."""
         account = _read(self._venue.get("/account"), wire.read_account)
         return wire.account_of(account, use_margin=self.params.use_margin)
 
     def sessions(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Open and close of the sessions of equities that lie between two times, or reach into that; all ns."""
+        """Return open and close of the sessions of equities that overlap the time between `first` and `last`; all ns."""
         days = [to_datetime(at).astimezone(NEW_YORK).date().isoformat() for at in (first, last)]
         answer = self._venue.get("/calendar", {"start": days[0], "end": days[1]})
         sessions = _read(answer, lambda message: wire.sessions_of(message, NEW_YORK))
         return [(opened, closed) for opened, closed in sessions if closed >= first and opened <= last]
 
     def updates(self) -> Sequence[Report | OrderStatus]:
-        """What the stream told since the last call; see `Broker.updates`."""
-        return [self._news.popleft() for _ in range(len(self._news))]
+        """Return the updates of the stream since the last call; see `Broker.updates`."""
+        return [self._updates.popleft() for _ in range(len(self._updates))]
 
     def health(self) -> list[str]:
-        """Why it may not hear of what happens: the stream is down, or not confirmed yet."""
+        """Return why updates may be missing: the stream is down, or not confirmed yet."""
         problem = "not connected" if self._stream is None else self._stream.problem
         return [f"alpaca trade_updates: {problem}"] if problem else []
 
     # Legs.
 
-    def _hear(self, update: TradeUpdate) -> None:
-        """Take one update, in the stream's thread; what has further legs is looked up."""
+    def _receive(self, update: TradeUpdate) -> None:
+        """Take one update, in the stream's thread; further legs are looked up."""
         try:
             order = update.order
             if order.is_replaced and not order.replaced_by:
-                order = self._get(order.id)  # in this message the venue shows it as it was before
+                order = self._get(order.id)  # this message shows the order as it was before
             legs = self._legs_from(self._legs_up_to(order))
         except VenueError:
-            return  # the kernel asks for the order in time
-        self._news.append(wire.status_of(legs, update))
+            return  # the kernel will look the order up
+        self._updates.append(wire.status_of(legs, update))
 
     def _find_legs(self, client_order_id: str) -> list[WireOrder]:
-        """The legs of an order, oldest first; none where the venue knows no such order."""
+        """Return the legs of an order, oldest first; none where the venue has no such order."""
         order = self._find_order(client_order_id)
         return [] if order is None else self._legs_from([order])
 
@@ -375,7 +375,7 @@ class Alpaca(Broker):
         return order
 
     def _legs_from(self, legs: list[WireOrder]) -> list[WireOrder]:
-        """`legs` and those that came after them."""
+        """Return `legs` and those after them."""
         legs = list(legs)
         while legs[-1].replaced_by and len(legs) < MOST_LEGS:
             self._keep(legs)
@@ -383,7 +383,7 @@ class Alpaca(Broker):
         return legs
 
     def _legs_up_to(self, order: WireOrder) -> list[WireOrder]:
-        """The legs before `order`, and it."""
+        """Return the legs before `order`, and `order`."""
         legs = [order]
         while legs[0].replaces and len(legs) < MOST_LEGS:
             before = self._replaced.get(legs[0].replaces)
@@ -404,7 +404,7 @@ class Alpaca(Broker):
 
 
 def _read(answer: Any, reader: Callable[[Any], T]) -> T:
-    """What an answer says.
+    """Parse an answer.
 
     Raises
     ------
@@ -417,6 +417,6 @@ def _read(answer: Any, reader: Callable[[Any], T]) -> T:
 
 
 def _is_ending(legs: list[WireOrder]) -> bool:
-    """Whether an order is done, or canceled and waiting for it."""
+    """Return whether an order is done, or about to be canceled."""
     state = _read(legs, wire.joined).state
     return is_done(state) or state is OrderState.PENDING_CANCEL

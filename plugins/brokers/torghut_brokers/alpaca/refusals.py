@@ -1,4 +1,4 @@
-"""What an answer that is no order means: one table from HTTP status, code and message to the errors of torghut.
+"""What an error answer means: one table from HTTP status, code and message to the errors of torghut.
 
 The venue uses one code for several refusals (40310000 for want of money, wash trades, blocked accounts), so the message
 decides where the code cannot. Recorded answers: https://github.com/alpacahq/alpaca-py/issues/225 and 260,
@@ -73,7 +73,7 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, now: float) -
             return OrderRefused("forbidden", message)
         return OrderRefused(next((name for words, name in FORBIDDEN if words in said), "refused"), message)
     if status == 404:
-        # Without a code it is some proxy's or a wrong path's: whoever takes it for "no such order" sends it twice.
+        # Without a code it comes from a proxy or a wrong path: taken for "no such order", the order would be sent twice.
         return Unanswered(message) if code is None else OrderRefused(NOT_FOUND, message)
     if status == 422:
         if "client_order_id" in said and ("unique" in said or "duplicate" in said):
@@ -83,7 +83,7 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, now: float) -
 
 
 def _fields(body: bytes) -> dict[str, Any] | None:
-    """The answer's JSON object, empty for an empty body; None for all else, as something on the way to the venue says."""
+    """Return the answer's JSON object, empty for an empty body; None for anything else, which comes from a proxy."""
     if not body.strip():
         return {}
     try:

@@ -1,14 +1,14 @@
-"""Requests to the venue through alpaca-py, bounded in time, and each failure told for what it is.
+"""Requests to the venue through alpaca-py, with a deadline, and with an error that says whether the request was sent.
 
-alpaca-py makes the requests and the addresses; what is wrong with it for orders is fixed below it, in the transport:
-it has no time limit, and repeats a POST by itself after a 429 or 504. `Transport` ends every request by a deadline, and
-raises what an answer other than 2xx means, so that alpaca-py sees nothing that it would repeat.
+alpaca-py makes the requests and the addresses; what makes it unfit for orders is fixed below it, in the transport: it has
+no time limit, and repeats a POST by itself after a 429 or 504. `Transport` ends every request by a deadline, and raises the
+error of an answer other than 2xx, so that alpaca-py sees nothing that it would repeat.
 
-What the errors promise: `NotSent` only where no connection came about, so that nothing can have left. A connection that
-broke at any later moment, also one kept open that the venue had closed by then, is `Unanswered`: nobody can tell.
+What the errors promise: `NotSent` only where no connection was made, so that nothing can have been sent. A connection that
+broke at any later moment, also a kept one that the venue had closed meanwhile, is `Unanswered`: the outcome is unknown.
 
-The keys are in the headers of each request and in the clients. So what is raised here carries neither a cause nor the
-frames in which they were.
+The keys are in the headers of each request and in the clients. So the errors raised here carry neither a cause nor the
+frames that hold them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from torghut_brokers.alpaca.refusals import error_of
 from torghut_core import NotSent, Unanswered, VenueError
 
 with warnings.catch_warnings():
-    # Its own reader of the stream, which is not used here, wants what websockets has deprecated.
+    # Its own reader of the stream, which is not used here, imports what websockets has deprecated.
     warnings.simplefilter("ignore", DeprecationWarning)
     from alpaca.trading.client import TradingClient
 
@@ -53,7 +53,7 @@ class Rest:
     Parameters
     ----------
     url : where the venue is, without a path.
-    timeout_seconds : most that a request may take, from the connection to the last byte of the answer.
+    timeout_seconds : limit of a request, from the connection to the last byte of the answer.
     use_proxies : whether the proxies that the environment names are used.
     """
 
@@ -68,11 +68,11 @@ class Rest:
         self._sessions: list[requests.Session] = []
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
-        """What the venue answers to a GET of a path below ``/v2``; raises as `post` does."""
+        """Return the venue's answer to a GET of a path below ``/v2``; raises as `post` does."""
         return self._call("get", path, query)
 
     def post(self, path: str, body: Mapping[str, str]) -> Any:
-        """What the venue answers to a POST.
+        """Return the venue's answer to a POST.
 
         Raises
         ------
@@ -81,11 +81,11 @@ class Rest:
         return self._call("post", path, body)
 
     def patch(self, path: str, body: Mapping[str, str]) -> Any:
-        """What the venue answers to a PATCH; raises as `post` does."""
+        """Return the venue's answer to a PATCH; raises as `post` does."""
         return self._call("patch", path, body)
 
     def delete(self, path: str) -> None:
-        """Ask for a DELETE; raises as `post` does."""
+        """Send a DELETE; raises as `post` does."""
         self._call("delete", path, None)
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Rest:
                 raw_data=True,
                 url_override=self._url,
             )
-            session = client._session  # noqa: SLF001 - alpaca-py has no other door to its transport
+            session = client._session  # noqa: SLF001 - alpaca-py gives no other access to its transport
             session.trust_env = self._use_proxies
             for scheme in ("http://", "https://"):
                 session.mount(scheme, Transport(self._timeout))
@@ -124,7 +124,7 @@ class Rest:
 
 
 def _failure(error: requests.RequestException) -> VenueError:
-    """Whether a request that ended without an answer can have left; says nothing of its headers."""
+    """Return an error that says whether a request without an answer can have been sent, without its headers."""
     cause: object = error.args[0] if error.args else None
     reason = getattr(cause, "reason", cause)
     kind = type(reason if isinstance(reason, Exception) else error).__name__
@@ -134,7 +134,7 @@ def _failure(error: requests.RequestException) -> VenueError:
 
 
 class Transport(HTTPAdapter):
-    """Sends a request within `timeout` seconds and gives its answer, if that is a good one, read to its end."""
+    """Sends a request within `timeout` seconds and returns its answer, read to the end, if it is 2xx."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
@@ -151,20 +151,20 @@ class Transport(HTTPAdapter):
 
         Raises
         ------
-        VenueError : an answer that refuses, or is none.
+        VenueError : an error answer, or none.
         """
         options |= {"stream": True, "timeout": urllib3.Timeout(total=self._timeout)}
         response = super().send(request, **options)
         body = response.raw.read(LARGEST, decode_content=True)
         if len(body) == LARGEST:
-            response.raw.close()  # what is left would be taken for the next answer
+            response.raw.close()  # the rest would be taken for the next answer
         if not 200 <= response.status_code < 300:
             raise error_of(response.status_code, response.headers, body, time.time())
         return _Answer(response, body)
 
 
 class _Answer(requests.Response):
-    """An answer that was read; its numbers are exact."""
+    """An answer that was read to its end; its numbers are exact."""
 
     def __init__(self, response: requests.Response, body: bytes) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class _Answer(requests.Response):
 
 
 class _TimedResponse(HTTPResponse):
-    """Reads headers and body by one deadline: what is left for the request is the socket's time-out by now."""
+    """Reads headers and body by one deadline: the socket's time-out is what is left for the request."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -189,7 +189,7 @@ class _TimedResponse(HTTPResponse):
 
 
 class _Deadline(io.RawIOBase):
-    """A socket's bytes until its time-out from now on has passed, however slowly they drip."""
+    """Reads a socket until its time-out, counted from now, has passed, however slowly the bytes come."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

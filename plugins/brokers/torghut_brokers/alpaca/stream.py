@@ -1,13 +1,13 @@
-"""The stream ``trade_updates``: a thread that stays connected, and says so when it is not.
+"""The stream ``trade_updates``: a thread that stays connected, and reports when it is not.
 
-Protocol: content/api-references/trading-api/streaming.md of github.com/alpacahq/alpaca-docs, read 2026-11-21 (its form
-of the log-in is deprecated by now, as the venue answers to it). Authenticate, ask for the stream, wait
-until that is confirmed; then each message is one change of one order, in text frames on the live venue and in binary
-ones on the paper venue. What is missed while the connection is down is not sent again: the kernel asks for it.
+Protocol: content/api-references/trading-api/streaming.md of github.com/alpacahq/alpaca-docs, read 2026-11-21 (its form of
+the log-in is deprecated by now, as the venue's answer says). Authenticate, ask for the stream, wait until that is confirmed;
+then each message is one change of one order, in text frames on the live venue and in binary ones on the paper venue. What
+is missed while the connection is down is not sent again: the kernel looks it up.
 
-alpaca-py has a reader of this stream. It is not used, because it loses what an error says and waits for ever on a
-connection that is open and mute. Here silence is asked to prove itself: half of `timeout` without a frame and a ping is
-sent, no pong within the other half and the connection is given up.
+alpaca-py has a reader of this stream. It is not used, because it loses the message of an error and waits for ever on a
+connection that is open and mute. Here, after half of `timeout` without a frame a ping is sent, and without a pong within
+the other half the connection is given up.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 STREAM = "trade_updates"
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
-"""Seconds between attempts to connect: doubled from the one up to the other, less up to a half by chance."""
+"""Pauses between attempts to connect, seconds: doubled from the first to the second, less a random share up to a half."""
 _SILENT = logging.getLogger(f"{__name__}.frames")
-_SILENT.setLevel(logging.CRITICAL)  # at DEBUG websockets writes down each frame, that with the keys too
+_SILENT.setLevel(logging.CRITICAL)  # at DEBUG websockets logs each frame, the one with the keys too
 _LISTEN = msgspec.json.encode({"action": "listen", "data": {"streams": [STREAM]}}).decode()
 
 
@@ -46,13 +46,13 @@ class Mute(Exception):
 
 
 class Stream:
-    """Keeps a connection to the stream and hands on what it says.
+    """Keeps a connection to the stream and passes its updates on.
 
     Parameters
     ----------
     url : ``wss://.../stream``.
-    timeout_seconds : most that connecting may take, and that a mute connection stays unnoticed.
-    on_update : called in the stream's thread with each update; what it raises is a problem of that update alone.
+    timeout_seconds : limit for connecting, and until a mute connection is noticed.
+    on_update : called in the stream's thread with each update; an exception that it raises skips only that update.
     use_proxies : whether the proxies that the environment names are used.
     """
 
@@ -78,15 +78,15 @@ class Stream:
 
     @property
     def problem(self) -> str:
-        """Why nothing can be heard now; "" while the venue has confirmed that it tells."""
+        """Why no updates come now; "" while the venue has confirmed the stream."""
         return self._problem
 
     def start(self) -> None:
-        """Begin to connect, without waiting for it."""
+        """Start to connect, without waiting for it."""
         self._thread.start()
 
     def close(self) -> None:
-        """End the connection and the thread; waits for it no longer than a moment."""
+        """End the connection and the thread; waits a second for it at most."""
         self._is_closing.set()
         connection = self._connection
         if connection is not None:
@@ -100,17 +100,17 @@ class Stream:
         while not self._is_closing.is_set():
             began = time.monotonic()
             try:
-                self._listen()
+                self._read_stream()
             except Unauthorized as error:
                 self._problem = str(error)
-            except Exception as error:  # whatever it is, the thread goes on: without it nobody would listen again
+            except Exception as error:  # whatever it is, the thread has to retry: nothing else would
                 self._problem = f"down ({type(error).__name__})"
             failures = 0 if time.monotonic() - began > LONGEST_PAUSE else failures + 1
             pause = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2.0 ** min(failures - 1, 20))
             self._is_closing.wait(pause * random.uniform(0.5, 1.0))
         self._problem = "closed"
 
-    def _listen(self) -> None:
+    def _read_stream(self) -> None:
         """Connect and read until the connection ends."""
         proxy: Any = True if self._use_proxies else None
         with connect(
@@ -126,15 +126,15 @@ class Stream:
             try:
                 if self._is_closing.is_set():
                     return
-                self._introduce(connection)
+                self._authenticate(connection)
                 self._problem = ""
                 while True:
-                    self._take(self._next(connection))
+                    self._handle(self._next(connection))
             finally:
                 self._problem = self._problem or "down"
                 self._connection = None
 
-    def _introduce(self, connection: ClientConnection) -> None:
+    def _authenticate(self, connection: ClientConnection) -> None:
         keys = {"key": self._key_id.get_secret_value(), "secret": self._secret_key.get_secret_value()}
         connection.send(msgspec.json.encode({"action": "auth", **keys}).decode())
         until = time.monotonic() + self._timeout
@@ -162,11 +162,11 @@ class Stream:
                     raise Mute from None
                 pong = connection.ping()
 
-    def _take(self, frame: str | bytes) -> None:
+    def _handle(self, frame: str | bytes) -> None:
         message = _decoded(frame)
         stream, data = message.get("stream"), message.get("data")
         if stream == STREAM:
-            # What cannot be read is left to the kernel, which asks for each order that it waits for.
+            # What cannot be read is left to the kernel, which looks up each order that it waits for.
             with contextlib.suppress(ValueError, ArithmeticError):
                 self._on_update(read_update(data))
         elif stream == "authorization" and isinstance(data, dict) and data.get("status") != "authorized":
@@ -174,7 +174,7 @@ class Stream:
 
 
 def _decoded(frame: str | bytes) -> dict[str, Any]:
-    """The message in a frame; empty for one that is none."""
+    """Return the message in a frame; empty for one that is none."""
     try:
         message = msgspec.json.decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,14 +1,14 @@
-"""What the venue takes, as data: asset class x order type -> times in force, and whether fractions are.
+"""Which orders the venue accepts, as a table: asset class x order type -> times in force, and those of fractions.
 
 Equities: https://alpaca.markets/docs/trading/orders/ (its text is content/trading/orders.md of
 github.com/alpacahq/alpaca-docs). Fractions: https://docs.alpaca.markets/docs/trading-1 (for the day only),
 https://docs.alpaca.markets/us/changelog?page=5 (stop and stop-limit too),
 https://alpaca.markets/support/how-can-i-pass-a-fractional-order (nine decimals). Crypto:
 https://docs.alpaca.markets/docs/crypto-orders. All read 2026-11-21. Sub-pennies: rule 612 of the SEC's Regulation NMS.
-Where the venue's pages say nothing of a pair it is left out: an order is sooner denied here than refused there.
+A combination that the venue's pages do not mention is left out: such an order is denied here before the venue rejects it.
 
 Whether a sale would make a short position depends on the account, not on the terms: crypto cannot be sold short, and the
-venue says so by ``insufficient-quantity``.
+venue answers ``insufficient-quantity``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_DECIMALS = 9
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What may be asked with one order type in one asset class; `fractional` holds the times in force for fractions."""
+    """What the venue accepts for one order type in one asset class; `fractional` holds the times in force for fractions."""
 
     times_in_force: frozenset[TimeInForce]
     fractional: frozenset[TimeInForce]
@@ -57,16 +57,16 @@ PRICES: dict[OrderType, tuple[str, ...]] = {
     OrderType.STOP_LIMIT: ("limit_price", "stop_price"),
     OrderType.TRAILING_STOP: (),
 }
-"""Prices that an order type has to have; it has no others."""
+"""Prices that an order type needs; it takes no others."""
 
 
 def asset_class(symbol: str) -> str:
-    """``crypto`` for a pair with a slash, else ``equity``."""
+    """Return ``crypto`` for a pair with a slash, else ``equity``."""
     return "crypto" if "/" in symbol else "equity"
 
 
 def objection(decision: Decision) -> str:
-    """Why the venue does not take an order with these terms; "" when it does."""
+    """Return why the venue does not accept an order with these terms; "" when it does."""
     kind = asset_class(decision.symbol)
     order_type, time_in_force, quantity = decision.order_type, decision.time_in_force, decision.quantity
     terms = TERMS[kind].get(order_type)

@@ -1,13 +1,13 @@
-"""The venue's messages and the trader's words: pure translation, both ways.
+"""Translates the venue's messages to torghut's model and back, without IO.
 
-Numbers come as text and become `Decimal`; they leave as text without an exponent. Times come with none to nine fraction
-digits and in mixed zones, even in one message. Positions name a pair without its slash (``BTCUSD``), and so did orders
-once: whatever has the asset class ``crypto`` gets it back.
+Numbers come as text and become `Decimal`; they are sent as text without an exponent. Times come with none to nine fraction
+digits and in mixed zones, even in one message. Positions name a pair without its slash (``BTCUSD``), and orders once did
+too: everything of the asset class ``crypto`` gets the slash back.
 
 **Legs.** A change (PATCH) makes a new order that names the old one in `replaces`; the old one stays ``replaced`` and
 names the new one in `replaced_by`. Torghut keeps one order under the id of the first, so `joined` adds the legs up:
-filled in all, the mean price, and the newest leg's terms and state. The quantity of a leg is what *it* shall fill: the
-venue takes over the old order's whatever of it was filled (https://github.com/alpacahq/Alpaca-API/issues/165, read
+total filled, mean price, and the newest leg's terms and state. The quantity of a leg is what *it* has to fill: without a
+quantity in the change the venue copies that of the old order, whatever of it was filled (https://github.com/alpacahq/Alpaca-API/issues/165, read
 2026-11-21).
 """
 
@@ -40,7 +40,7 @@ from torghut_core import (
 T = TypeVar("T")
 ZERO = Decimal(0)
 QUOTE_CURRENCIES = ("USDT", "USDC", "USD", "BTC")
-"""What crypto is priced in (https://docs.alpaca.markets/docs/crypto-trading, read 2026-11-21), longest ends first."""
+"""Quote currencies of crypto (https://docs.alpaca.markets/docs/crypto-trading, read 2026-11-21), longest first."""
 
 STATES: dict[str, OrderState] = {
     "pending_new": OrderState.ACCEPTED,
@@ -52,7 +52,7 @@ STATES: dict[str, OrderState] = {
     "stopped": OrderState.ACCEPTED,
     "suspended": OrderState.ACCEPTED,
     "calculated": OrderState.ACCEPTED,
-    "done_for_day": OrderState.ACCEPTED,  # goes on the next day, or is reported canceled or expired
+    "done_for_day": OrderState.ACCEPTED,  # continues the next day, or is reported canceled or expired
     "partially_filled": OrderState.PARTIALLY_FILLED,
     "filled": OrderState.FILLED,
     "pending_cancel": OrderState.PENDING_CANCEL,
@@ -62,13 +62,13 @@ STATES: dict[str, OrderState] = {
     "expired": OrderState.EXPIRED,
     "rejected": OrderState.REJECTED,
 }
-"""The venue's statuses; one that is not here is of an order that works, as nothing else can be said of it."""
+"""The venue's statuses; an order with another status counts as open, as nothing else is known."""
 
 FILL_EVENTS = ("fill", "partial_fill")
 
 
 class WireOrder(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """One order as the venue shows it: what is read of it."""
+    """The fields that are used of an order of the venue."""
 
     id: str
     client_order_id: str
@@ -93,7 +93,7 @@ class WireOrder(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
     @property
     def is_replaced(self) -> bool:
-        """Whether another order took its place."""
+        """Whether another order replaced it."""
         return self.status == "replaced"
 
 
@@ -110,7 +110,7 @@ class TradeUpdate(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
 
 class WireAccount(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """The account as the venue shows it: what is read of it."""
+    """The fields that are used of the venue's account."""
 
     account_number: str
     status: str
@@ -146,11 +146,11 @@ def _read(message: Any, shape: type[T]) -> T:
 
 
 def read_order(message: Any) -> WireOrder:
-    """An order as the venue shows it.
+    """Parse an order of the venue.
 
     Raises
     ------
-    ValueError : a field that is needed is missing or is not what it has to be.
+    ValueError : a required field is missing or invalid.
     """
     order = _read(message, WireOrder)
     _check(order)
@@ -162,11 +162,11 @@ def _check(order: WireOrder) -> None:
         raise ValueError("an order without an id")
     numbers = (order.qty, order.filled_qty, order.filled_avg_price, order.limit_price, order.stop_price)
     if any(number is not None and (not number.is_finite() or number < 0) for number in numbers):
-        raise ValueError(f"order {order.id} with numbers that cannot be")
+        raise ValueError(f"order {order.id} has impossible numbers")
 
 
 def read_orders(message: Any) -> tuple[list[WireOrder], list[str]]:
-    """A list of orders; and why some of others' (with legs of their own, or of kinds not known here) cannot be read.
+    """Parse a list of orders; and return why some foreign orders (with several legs, or of unknown kinds) cannot be read.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def read_orders(message: Any) -> tuple[list[WireOrder], list[str]]:
 
 
 def read_update(message: Any) -> TradeUpdate:
-    """The `data` of a message of ``trade_updates``.
+    """Parse the `data` of a message of ``trade_updates``.
 
     Raises
     ------
@@ -196,13 +196,13 @@ def read_update(message: Any) -> TradeUpdate:
 
 
 def joined(legs: Sequence[WireOrder], reason: str = "") -> Order:
-    """One order of its legs, oldest first, under the client order id of the first.
+    """Join the legs of an order, oldest first, under the client order id of the first.
 
-    A leg that was refused, or is not in force yet because the one before it still works, does not count.
+    A leg that was refused, or is not in force yet because the one before it is still open, does not count.
 
     Raises
     ------
-    ValueError : a side, type or time in force that is not known here.
+    ValueError : an unknown side, type or time in force.
     """
     while len(legs) > 1 and not legs[-2].is_replaced:
         legs = legs[:-1]
@@ -211,7 +211,7 @@ def joined(legs: Sequence[WireOrder], reason: str = "") -> Order:
     filled = before + newest.filled_qty
     cost = sum((leg.filled_qty * (leg.filled_avg_price or ZERO) for leg in legs), ZERO)
     order_type = OrderType(newest.type)
-    prices = {name: getattr(newest, name) for name in PRICES[order_type]}  # others' prices are the venue's own notes
+    prices = {name: getattr(newest, name) for name in PRICES[order_type]}  # other prices are informative only
     state = STATES.get(newest.status, OrderState.ACCEPTED)
     if filled and state in (OrderState.ACCEPTED, OrderState.REPLACED):
         state = OrderState.PARTIALLY_FILLED
@@ -224,7 +224,7 @@ def joined(legs: Sequence[WireOrder], reason: str = "") -> Order:
             strategy_id="",
             symbol=symbol_of(newest.symbol, newest.asset_class),
             side=Side(newest.side),
-            # An order for an amount of money has no quantity of its own: all that is known is what it got.
+            # An order for an amount of money has no quantity: only what was filled is known.
             quantity=filled if newest.qty is None else before + newest.qty,
             decided_at=parse_timestamp(began) if began else 0,
             order_type=order_type,
@@ -243,7 +243,7 @@ def joined(legs: Sequence[WireOrder], reason: str = "") -> Order:
 
 
 def status_of(legs: Sequence[WireOrder], update: TradeUpdate | None = None) -> OrderStatus:
-    """What the venue shows of an order, with the fill that `update` tells of, if it does; raises as `joined` does."""
+    """Return the status of an order, with the fill of `update` if it has one; raises as `joined` does."""
     order = joined(legs, (update and update.reason) or "")
     return OrderStatus(order=order, fill=None if update is None else _fill(order, update))
 
@@ -261,13 +261,13 @@ def _fill(order: Order, update: TradeUpdate) -> Fill | None:
         side=order.intent.side,
         quantity=quantity,
         price=price,
-        fee=ZERO,  # not told here: crypto's is taken from what is credited, and shows in position and cash
+        fee=ZERO,  # not in the update: the fee of crypto is taken from what is credited, and shows in position and cash
         event_ts=parse_timestamp(update.timestamp),
     )
 
 
 def body_of(intent: Intent) -> dict[str, str]:
-    """The body of the POST that places an order: all text, so that no number passes through binary floating point.
+    """Return the body of the POST that places an order: all text, so that no number becomes a binary float.
 
     Examples
     --------
@@ -292,7 +292,7 @@ def body_of(intent: Intent) -> dict[str, str]:
 
 
 def is_answer_to(order: WireOrder, intent: Intent) -> bool:
-    """Whether `order` is what `intent` asked for."""
+    """Return whether `order` is what `intent` asked for."""
     return (
         order.client_order_id == intent.client_order_id
         and symbol_of(order.symbol, order.asset_class) == intent.symbol
@@ -302,12 +302,12 @@ def is_answer_to(order: WireOrder, intent: Intent) -> bool:
 
 
 def text(value: Decimal) -> str:
-    """A decimal as the venue reads it: all its digits, no exponent."""
+    """Format a decimal for the venue: all its digits, no exponent."""
     return f"{value:f}"
 
 
 def symbol_of(symbol: str, asset_class: str) -> str:
-    """The symbol as torghut writes it.
+    """Return the symbol as torghut writes it.
 
     Examples
     --------
@@ -321,20 +321,20 @@ def symbol_of(symbol: str, asset_class: str) -> str:
 
 
 def read_account(message: Any) -> WireAccount:
-    """The account as the venue shows it.
+    """Parse the account of the venue.
 
     Raises
     ------
-    ValueError : a field that is needed is missing or is no number.
+    ValueError : a required field is missing or not a number.
     """
     account = _read(message, WireAccount)
     if not (account.cash.is_finite() and account.equity.is_finite() and account.buying_power.is_finite()):
-        raise ValueError("an account that is not in finite money")
+        raise ValueError("the account has an amount that is not finite")
     return account
 
 
 def account_of(account: WireAccount, *, use_margin: bool) -> Account:
-    """The account in torghut's words; without `use_margin` buying power is what is there without borrowing."""
+    """Return torghut's account; without `use_margin` buying power is what is there without borrowing."""
     power = account.buying_power
     if not use_margin:
         unborrowed = account.non_marginable_buying_power
@@ -350,27 +350,27 @@ def account_of(account: WireAccount, *, use_margin: bool) -> Account:
 
 
 def positions_of(message: Any) -> dict[str, Position]:
-    """Position by symbol, short ones negative.
+    """Return the position by symbol, short ones negative.
 
     Raises
     ------
-    ValueError : no list of positions, or a number that is none.
+    ValueError : not a list of positions, or an invalid number.
     """
     positions = {}
     for held in _read(message, list[_WirePosition]):
         quantity = -abs(held.qty) if held.side == "short" else held.qty
         if not (quantity.is_finite() and held.avg_entry_price.is_finite()):
-            raise ValueError(f"a position in {held.symbol} that is not finite")
+            raise ValueError(f"the position in {held.symbol} is not finite")
         positions[symbol_of(held.symbol, held.asset_class)] = Position(quantity, held.avg_entry_price)
     return positions
 
 
 def sessions_of(message: Any, zone: ZoneInfo) -> list[tuple[int, int]]:
-    """Open and close of each session, ns, oldest first; the venue writes them in `zone`.
+    """Return open and close of each session, ns, oldest first; the venue writes them in `zone`.
 
     Raises
     ------
-    ValueError : no list of sessions.
+    ValueError : not a list of sessions.
     """
     return [
         (_moment(day.date, day.open, zone), _moment(day.date, day.close, zone))
