@@ -1,17 +1,17 @@
-"""From `torghut kill` to the last order that leaves, and to the last that works.
+"""Measure the time from `torghut kill` to the last order sent, and to the last open order canceled.
 
     .venv/bin/python benchmarks/kill.py [--runs 20]
 
-`torghut run` trades at the kit's fake Alpaca, on loopback, with its stores on disk. Again and again, in another process,
-somebody types `torghut kill`:
+`torghut run` trades at the kit's fake Alpaca, on loopback, with its stores on disk. Again and again, another process
+runs `torghut kill`:
 
-- retrying: the loop is idle; six orders are being tried, since the venue throttles every one;
+- retrying: the loop is idle; six orders are being retried, because the venue throttles every one;
 - busy: a strategy decides at every bar, as quick as bars are read, and orders fill at once;
 - asleep, spinning: the same six orders, and the loop is blocked in a plugin, in C or in Python.
 
 Times count from the moment at which the stop's file is in place, and from the return of the command, in milliseconds, to
-the start of the last request for an order at the venue (negative: before), and to the request that canceled an order
-which worked there. It ends by itself.
+the start of the last request for an order at the venue (negative: before), and to the request that canceled an open
+order. It ends by itself.
 """
 
 import argparse
@@ -170,7 +170,7 @@ class Kernel:
         self.until(lambda: not self.backlog and not self.get("/trading/status")["orders_working"])
         self.turn("unkill")
         self.until(lambda: self.get("/trading/status")["control"]["state"] == "running")
-        time.sleep(0.2)  # the loop heeds it twenty times a second
+        time.sleep(0.2)  # the loop reads the control twenty times a second
         return [(last - written) / 1e6, (last - returned) / 1e6, (canceled - written) / 1e6, (returned - written) / 1e6]
 
 

@@ -84,7 +84,7 @@ def serve(ready, is_mix):
 
 
 def introduce(peer):
-    """What the venue says before data comes; what it is told (keys, symbols) is taken as it is."""
+    """Send the venue's messages before data comes; accept any keys and symbols."""
     everything = [f"S{number}" for number in range(SYMBOLS)]
     subscribed = {"T": "subscription"} | dict.fromkeys(("trades", "quotes"), everything)
     for said in ({"T": "success", "msg": "connected"}, {"T": "success", "msg": "authenticated"}, subscribed):

@@ -69,7 +69,7 @@ class Finding(msgspec.Struct, frozen=True):
 def row_hash(stored: Stored) -> str:
     """sha256 of a row as it is stored, hexadecimal.
 
-    The `id` is not in it, because it is the number of the row's first log entry, and is held against that.
+    The `id` is not in it: it is the number of the row's first log entry, and `verify` compares the two.
     """
     return hashlib.sha256(_canonical(stored)).hexdigest()
 
@@ -167,7 +167,7 @@ def verify(connection: Connection, file: HeadFile | None) -> list[Finding]:
     that the log covers.
     """
     log = _Log()
-    anchored, problem = _anchored(file)  # before the state of the database is taken: somebody may be writing to both
+    anchored, problem = _anchored(file)  # read before the database, since another process may be writing to both
     findings = [*_trigger_findings(connection), *log.read(connection)]
     findings += _head_findings(connection, log)
     if file is not None:

@@ -44,7 +44,7 @@ _VANISHED = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepa
 _POOLED: dict[str, Any] = {"max_overflow": -1}
 _UNPOOLED: dict[str, Any] = {"poolclass": NullPool}
 _UPGRADE_LOCK = 7_483_647_001  # any number that only this program locks on a Postgres server
-_MENDS = {
+_REASONS = {
     "SQLITE_FULL": "the disk is full (free some space, then commit again)",
     "SQLITE_BUSY": "another process is writing to it (let it finish, then commit again)",
     "SQLITE_LOCKED": "another process is writing to it (let it finish, then commit again)",
@@ -179,7 +179,7 @@ def _reason(error: SQLAlchemyError) -> str:
     if isinstance(error, NoSuchModuleError):
         return str(error)
     code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None) or ""
-    return _MENDS.get(
+    return _REASONS.get(
         "_".join(code.split("_")[:2]), f"{_first_line(cause)} (check that the database is running and reachable)"
     )
 

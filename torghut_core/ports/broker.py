@@ -38,7 +38,7 @@ class Capabilities(msgspec.Struct, frozen=True):
 
 
 class OrderEntry(ABC):
-    """What the trading loop holds: orders go out here, and updates come back. Nothing waits for a network.
+    """What the trading loop calls: orders go out, and updates come back. No call waits for a network.
 
     A simulated broker is held as it is; in front of the broker of a real venue stands the kernel's executor.
     """
@@ -147,7 +147,7 @@ class Broker(Connected, OrderEntry):
 
     @abstractmethod
     def positions(self) -> dict[str, Position]:
-        """Position by symbol; flat ones may be left out."""
+        """Return the position by symbol; flat ones may be left out."""
 
     def health(self) -> list[str]:
         """Why it may miss updates of the venue; empty when it receives them."""

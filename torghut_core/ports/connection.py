@@ -98,7 +98,7 @@ class Connected(Plugin):
     """Names of the secrets that `connect` asks for."""
 
     settings: ClassVar[tuple[type[Environment], ...]] = ()
-    """What it reads of the environment; `torghut doctor` checks it."""
+    """The settings that it reads from the environment; `torghut doctor` checks them."""
 
     def connect(self, connection: Connection) -> None:
         """Keep what it needs; called once, before any other method. Does not wait for a network.
@@ -109,4 +109,4 @@ class Connected(Plugin):
         """
 
     def close(self) -> None:
-        """Let go of connections and threads; closing twice is harmless."""
+        """Close connections and end threads; closing twice is harmless."""

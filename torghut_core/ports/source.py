@@ -32,7 +32,7 @@ class Endpoint(Connected):
     """An end of a pipeline, a source or a sink: it reports why it makes no progress, and its metrics."""
 
     metric_specs: ClassVar[tuple[MetricSpec, ...]] = ()
-    """Its metrics: what each is called, what it means, and by which label its numbers are told apart."""
+    """Its metrics: name, meaning, and the label that distinguishes the numbers of one name."""
 
     def gates(self) -> Mapping[str, Closed | None]:
         """Checks by name: None where one passes, otherwise why it fails. Empty where nothing can fail."""
@@ -77,9 +77,9 @@ class Source(Endpoint, ABC):
         """
 
     def messages(self, size: int) -> AsyncIterator[list[Message]]:
-        """Yield the same events as they travel, at most `size` at a time, for a pipeline that only forwards them.
+        """Yield the same events as messages, at most `size` at a time, for a pipeline that only forwards them.
 
-        Events that have no columns (statuses, corrections) are among them.
+        Events that have no columns (statuses, corrections) are included.
         """
         del size
         raise InputError(f"{type(self).__name__} cannot be forwarded: it gives no messages (use another source)")
@@ -131,7 +131,7 @@ class Source(Endpoint, ABC):
 
 
 class Sink(Endpoint, ABC):
-    """Where events go: a bus. It keeps their order. `close` may lose what was not flushed."""
+    """Where events go: a bus. It keeps their order. `close` may lose what was not flushed before."""
 
     @abstractmethod
     async def send(self, messages: Sequence[Message]) -> None:

@@ -86,7 +86,7 @@ class Journal(ABC):
 
     @abstractmethod
     def commit(self) -> None:
-        """Make durable what was recorded since the last commit.
+        """Store for good what was recorded since the last commit.
 
         Raises
         ------
@@ -129,4 +129,4 @@ class SignalStore(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Flush and let go; closing twice is harmless."""
+        """Flush and close the connection; closing twice is harmless."""

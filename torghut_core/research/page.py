@@ -167,7 +167,7 @@ def write_backtest(path: Path, title: str, done: Backtest) -> None:
 class Chart:
     """Panels over one time axis, from the top down, written as plotly's JSON.
 
-    `event_ts` are the times of every line, bar and candle, `step` the usual time between two of them, 0 if there is none.
+    `event_ts` are the times of every point and bar, `step` the usual time between two of them, 0 if there is none.
     A line breaks where 60 steps are missing.
     """
 
