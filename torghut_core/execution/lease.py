@@ -1,14 +1,15 @@
-"""One trader: of all replicas that share an audit database, the one that holds the lease may send orders.
+"""One process trades an account: of all replicas that share an audit database, the one that holds the lease sends orders.
 
 The lock is the database's: a session's advisory lock in Postgres, a locked file beside a SQLite database. A thread
-confirms it every `INTERVAL_SECONDS`, and whoever is about to send asks `Lease.is_held`, which says yes for
-`VALID_SECONDS` after the last confirmation was *asked for*, by a clock that also counts while the machine sleeps. So a
+confirms it every `INTERVAL_SECONDS`, and whoever is about to send asks `Lease.is_held`, which is true for
+`VALID_SECONDS` after the last confirmation was *requested*, by a clock that also counts while the machine sleeps. So a
 process that was cut off, frozen or suspended stops by itself, whatever it does not know.
 
-The lock can pass on before its holder notices. Therefore who takes it over from one that did not give it back waits as
-long as the old one may still believe. Who has it, and whether it was given back, is in the row of ``leases``: written when
-it is taken and given back, and covered by the audit log. In Postgres each confirmation looks for its own name in that row
-too: a pooler that lets two replicas share a session would give both the lock, but the row has one name.
+The lock can pass on before its holder notices. Therefore a process that takes it over from one that did not give it back
+waits as long as the old one may still count it as held. The holder, and whether it gave the lease back, is in the row of
+``leases``: written when it is taken and given back, and covered by the audit log. In Postgres each confirmation also
+checks that its own name is in that row: a pooler that lets two replicas share a session would give both the lock, but the
+row has one name.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def open_lease(database: str | Path, name: str, state: Path) -> Lease:
     ----------
     database : the audit database, as `SqlAuditStore` takes it.
     name : what only one may trade, such as an account's label.
-    state : the state directory, by which `Lease.holder` tells replicas on one machine apart.
+    state : the state directory, in `Lease.holder`: it tells replicas on one machine apart.
 
     Raises
     ------
@@ -88,7 +89,7 @@ class Lease(ABC):
     def __init__(self, database: str | Path, name: str, state: Path, clock: Clock = _BOOT_CLOCK) -> None:
         self.name = name
         self.holder = ""
-        """Who had it when it was last asked for: host, process, state directory, since when; "" where nobody had."""
+        """The holder when the lease was last requested: host, process, state directory, since when; "" where it was free."""
         self.problem = ""
         """Why it was lost; "" where it was not."""
         self._clock = clock
@@ -103,7 +104,7 @@ class Lease(ABC):
 
     @property
     def is_held(self) -> bool:
-        """Whether an order may leave now. Once it says no, it does so until the lease is taken again."""
+        """Whether an order may be sent now. Once false, it stays so until the lease is taken again."""
         now = self._clock.monotonic()
         if now < self._valid_until:
             return True
@@ -114,7 +115,7 @@ class Lease(ABC):
             return False
 
     def acquire(self) -> bool:
-        """Take the lease where it is free; a second or two go by where its last holder did not give it back.
+        """Take the lease where it is free; takes a second or two where its last holder did not give it back.
 
         Returns
         -------
@@ -128,24 +129,26 @@ class Lease(ABC):
         if self.is_held:
             return True
         self._end_thread()
-        self._let_go()
+        self._unlock()
         if not self._me:
             since = format_timestamp(self._clock.wall())
             self._me = f"{socket.gethostname()} process {os.getpid()} ({self._state}) since {since}"
         try:
-            asked = self._locked()
+            requested_at = self._lock_and_wait()
         except BaseException:
-            self._let_go()
+            self._unlock()
             raise
-        if asked is None:
-            self._let_go()
+        if requested_at is None:
+            self._unlock()
             self.holder = self._visit(lambda store: _holder(store, self.name))
             return False
         self.holder, self.problem, self._was_held = self._me, "", True
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, args=(self._stop,), name=f"lease-{self.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._keep_confirming, args=(self._stop,), name=f"lease-{self.name}", daemon=True
+        )
         with self._lock:
-            self._valid_until = asked + VALID_SECONDS
+            self._valid_until = requested_at + VALID_SECONDS
         self._thread.start()
         return True
 
@@ -164,12 +167,12 @@ class Lease(ABC):
         if holder != self._me:
             self.holder = holder or ""
             raise Superseded(
-                f"{self.name} is traded by {self.holder or 'nobody'} (this one has lost the lease and writes nothing more:"
+                f"{self.name} is traded by {self.holder or 'no process'} (this one has lost the lease and writes nothing more:"
                 " see whether that one is well, then start this one again)"
             )
 
     def release(self) -> None:
-        """Give it back, so that the next holder need not wait; harmless where it is not held. Send nothing after it.
+        """Give it back, so that the next holder need not wait; harmless where it is not held. Send nothing after that.
 
         Raises
         ------
@@ -184,49 +187,49 @@ class Lease(ABC):
             if was_held:
                 self._visit(lambda store: store.take_lease(self.name, self._me, 0))
         finally:
-            self._let_go()
+            self._unlock()
             self.holder = ""
 
     @abstractmethod
-    def _take(self) -> bool:
+    def _try_lock(self) -> bool:
         """Lock; False where another one has it locked."""
 
     @abstractmethod
-    def _objection(self, seconds: float) -> str:
-        """Why it is not locked any more; "" where it is. `StateError` where nobody says so within so many seconds."""
+    def _loss(self, seconds: float) -> str:
+        """Why it is not locked any more; "" where it is. `StateError` where that is unknown after so many seconds."""
 
     @abstractmethod
-    def _let_go(self) -> None:
+    def _unlock(self) -> None:
         """Unlock; harmless where it is not locked."""
 
-    def _locked(self) -> float | None:
-        """Lock, and wait until no other can believe to hold it; give when it was confirmed, None where it is not ours."""
-        if not self._take():
+    def _lock_and_wait(self) -> float | None:
+        """Lock, and wait until no other process can count it as held; when that was confirmed, None where it is not ours."""
+        if not self._try_lock():
             return None
         if self._was_held:
             self._require_mine(self._visit(lambda store: _holder(store, self.name)))
         if not self._visit(lambda store: _take_row(store, self.name, self._me, self._clock.wall())):
             time.sleep(VALID_SECONDS + MARGIN_SECONDS)
-        asked = self._clock.monotonic()
-        return None if self._objection(VALID_SECONDS) else asked
+        requested_at = self._clock.monotonic()
+        return None if self._loss(VALID_SECONDS) else requested_at
 
-    def _keep(self, stop: threading.Event) -> None:
-        """Confirm until told to stop, or until it is lost."""
+    def _keep_confirming(self, stop: threading.Event) -> None:
+        """Confirm it again and again, until it is stopped or the lease is lost."""
         while not stop.wait(INTERVAL_SECONDS):
-            asked = self._clock.monotonic()
+            requested_at = self._clock.monotonic()
             try:
-                objection = self._objection(self._valid_until - asked)
+                loss = self._loss(self._valid_until - requested_at)
             except StateError as error:
-                objection = str(error)
+                loss = str(error)
             if stop.is_set():
                 return
             with self._lock:
-                if not objection and self._clock.monotonic() < self._valid_until:
-                    self._valid_until = asked + VALID_SECONDS
+                if not loss and self._clock.monotonic() < self._valid_until:
+                    self._valid_until = requested_at + VALID_SECONDS
                     continue
                 self._valid_until = _LOST
-                self.problem = objection or f"confirmed later than after {VALID_SECONDS:g} s"
-            self._let_go()
+                self.problem = loss or f"confirmed later than after {VALID_SECONDS:g} s"
+            self._unlock()
             return
 
     def _visit(self, work: Callable[[Visitor], _T]) -> _T:
@@ -249,7 +252,7 @@ class FileLease(Lease):
         self.path = path
         self._descriptor: int | None = None
 
-    def _take(self) -> bool:
+    def _try_lock(self) -> bool:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -260,7 +263,7 @@ class FileLease(Lease):
             raise StateError(f"{self.path}: {error.strerror} (make it and its folder writable)") from error
         return True
 
-    def _objection(self, seconds: float) -> str:  # noqa: ARG002 - a file answers at once
+    def _loss(self, seconds: float) -> str:  # noqa: ARG002 - a file answers at once
         assert self._descriptor is not None
         try:
             there = self.path.stat()
@@ -268,7 +271,7 @@ class FileLease(Lease):
             return f"{self.path}: {error.strerror}"
         return "" if os.path.samestat(there, os.fstat(self._descriptor)) else f"{self.path} was replaced"
 
-    def _let_go(self) -> None:
+    def _unlock(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -277,7 +280,7 @@ class FileLease(Lease):
 class PostgresLease(Lease):
     """The lease in a Postgres database: an advisory lock of a session of its own. The lock ends with its session.
 
-    The server is asked to look for a client that has vanished (a machine that lost its power) within a few seconds.
+    The server is configured to notice within a few seconds that a client has vanished, as a machine that lost its power.
     """
 
     def __init__(self, database: str | Path, name: str, state: Path) -> None:
@@ -286,7 +289,7 @@ class PostgresLease(Lease):
         self._key = int.from_bytes(digest[:8], "big", signed=True)
         self._connection: psycopg.Connection | None = None
 
-    def _take(self) -> bool:
+    def _try_lock(self) -> bool:
         import psycopg
         from sqlalchemy import make_url
 
@@ -294,29 +297,29 @@ class PostgresLease(Lease):
 
         url = make_url(str(bounded(self._database))).set(drivername="postgresql+psycopg")
         _, options = url.get_dialect()().create_connect_args(url)
-        watch = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3"
-        options["options"] = f"{options['options']} {watch}"
+        keepalive = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3"
+        options["options"] = f"{options['options']} {keepalive}"
         try:
             self._connection = psycopg.connect(**options, autocommit=True)
         except psycopg.Error as error:
             raise _unreachable(error) from error
-        return self._ask("SELECT pg_try_advisory_lock($1::bigint)", VALID_SECONDS, self._key)
+        return self._query("SELECT pg_try_advisory_lock($1::bigint)", VALID_SECONDS, self._key)
 
-    def _objection(self, seconds: float) -> str:
+    def _loss(self, seconds: float) -> str:
         high, low = self._key >> 32 & 0xFFFFFFFF, self._key & 0xFFFFFFFF
-        if self._ask(_IS_OURS, seconds, high, low, self.name, self._me):
+        if self._query(_IS_OURS, seconds, high, low, self.name, self._me):
             return ""
         return "another session has it now"
 
-    def _let_go(self) -> None:
+    def _unlock(self) -> None:
         if self._connection is not None:
             with suppress(StateError):  # at once; otherwise when the server sees that the session is over
-                self._ask("SELECT pg_advisory_unlock($1::bigint)", INTERVAL_SECONDS, self._key)
+                self._query("SELECT pg_advisory_unlock($1::bigint)", INTERVAL_SECONDS, self._key)
             self._connection.close()
             self._connection = None
 
-    def _ask(self, query: str, seconds: float, *values: str | int) -> bool:
-        """What the server answers to a query, when it does within so many seconds: its driver would wait for ever.
+    def _query(self, query: str, seconds: float, *values: str | int) -> bool:
+        """The server's answer to a query, within so many seconds: its driver would wait for ever.
 
         Raises
         ------

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, closing
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,77 +18,18 @@ from torghut_core.installation.open import load_plugins, open_signals, source_co
 from torghut_core.installation.settings import load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.installation.universe import UniverseSettings
+from torghut_core.market_data.backfill import Backfill
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.universe import StaticUniverse, is_of
-from torghut_core.model.market import SYMBOL_PATTERN, Message
+from torghut_core.model.market import SYMBOL_PATTERN
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.signals import SignalDatabase
 from torghut_core.signals.schema import TABLES, ttl_setting
-from torghut_core.timestamps import DAY, format_timestamp, parse_timestamp
+from torghut_core.timestamps import DAY, SYSTEM_CLOCK, Clock, format_timestamp, parse_timestamp
 
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler
     from torghut_core.stages.base import Stage
-
-
-class Backfill:
-    """Fetches what happened in ``[since, until)``, ns, in order of time.
-
-    Parameters
-    ----------
-    source : one with a `history`, connected.
-    symbols : which.
-
-    Attributes
-    ----------
-    events : what came, by channel.
-    """
-
-    def __init__(self, source: Source, symbols: Sequence[str], since: int, until: int) -> None:
-        if until <= since:
-            raise InputError(
-                f"nothing lies between --start {format_timestamp(since)} and --end {format_timestamp(until)} "
-                "(--start has to come first)"
-            )
-        self._source = source
-        self._symbols = symbols
-        self._since = since
-        self._until = until
-        self.events: Counter[str] = Counter()
-
-    def to_tape(self, path: Path, on_progress: Callable[[int], None] = lambda _events: None) -> int:
-        """Write a JSONL tape of envelopes, which appears whole or not at all; return its events.
-
-        Raises
-        ------
-        InputError : the file cannot be written.
-        VenueError : the source does not answer.
-        """
-        return asyncio.run(self._write(path, on_progress))
-
-    async def _write(self, path: Path, on_progress: Callable[[int], None]) -> int:
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            try:
-                with part.open("wb") as file:
-                    async with aclosing(self._messages()) as pages:
-                        async for messages in pages:
-                            file.writelines(message.value + b"\n" for message in messages)
-                            on_progress(self.events.total())
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error} (choose another file)") from error
-        return self.events.total()
-
-    async def _messages(self) -> AsyncGenerator[list[Message], None]:
-        async for messages in self._source.history(self._symbols, self._since, self._until):
-            for message in messages:
-                self.events[message.channel] += 1
-            yield messages
 
 
 def run_backfill(
@@ -104,13 +42,15 @@ def run_backfill(
     catalog: Path | None = None,
     source: str = "",
     on_progress: Callable[[int], None] = lambda _events: None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> dict[str, Any]:
-    """Do what the command line asks for: into the tape `out`, or, where that is None, into the signal store.
+    """Fetch the past of some symbols into the tape `out`, or, where that is None, into the signal store.
 
     Parameters
     ----------
     catalog : where the source and the stages come from; without it they are loaded plugins with their defaults.
     source : name of that plugin; "" for the only one that has a history.
+    clock : where it asks for the time.
 
     Returns
     -------
@@ -118,11 +58,11 @@ def run_backfill(
 
     Raises
     ------
-    InputError : symbols or times that are none, or times of which the store keeps nothing.
+    InputError : no symbols, no times, or times of which the store keeps nothing.
     VenueError : the source does not answer.
     StateError : the store does not take the rows.
     """
-    asked_at = time.time_ns()
+    started_at = clock.wall()
     settings, market = load_settings(), UniverseSettings.read().alpaca_market_type
     if not symbols:
         raise InputError("--symbols names none (write BTC/USD,ETH/USD)")
@@ -132,7 +72,7 @@ def run_backfill(
         if not is_of(symbol, market):
             raise InputError(f"--symbols: {symbol} is not of ALPACA_MARKET_TYPE={market} (set that to its market)")
     since = _moment("--start", start)
-    until = _moment("--end", end) if end else asked_at
+    until = _moment("--end", end) if end else started_at
     given = None if catalog is None else catalogs.load(catalogs.read(catalog))
     host = load_plugins(settings, given.plugins.allow if given else DEFAULT_ALLOW)
     parsed = given or _default_catalog(host, source, tuple(TABLES) if out is None else ())
@@ -148,9 +88,9 @@ def run_backfill(
         with (
             TemporaryDirectory() as folder,
             directory,
-            closing(open_signals(settings, directory, is_replay=False, learned_at=asked_at)) as store,
+            closing(open_signals(settings, directory, is_replay=False, learned_at=started_at)) as store,
         ):
-            _check_kept(store, since, asked_at)
+            _check_kept(store, since, started_at)
             tape = Path(folder) / "backfill.jsonl"
             if not job.to_tape(tape, on_progress):
                 return {"events": {}, "to": "the signal store", "microbars": 0, "signals": 0}

@@ -9,8 +9,9 @@ import pytest
 
 from torghut_core import Message, Unanswered, format_timestamp
 from torghut_core.errors import InputError, VenueError
+from torghut_core.market_data.backfill import Backfill
 from torghut_core.market_data.deriver import Deriver
-from torghut_core.runtime.backfill import Backfill, run_backfill
+from torghut_core.runtime.backfill import run_backfill
 from torghut_core.signals import MemorySignalStore
 from torghut_core.timestamps import DAY, SECOND
 

@@ -94,7 +94,7 @@ def opened(tmp_path):
 def abandon(lease):
     """What the end of its process is to a lease."""
     lease._end_thread()
-    lease._let_go()
+    lease._unlock()
     lease._valid_until = module._LOST
 
 
@@ -180,7 +180,7 @@ def test_lease_is_in_the_audit_log(opened, database):
     before = entries()
     lease.acquire()
     for _ in range(5):
-        assert lease._objection(1.0) == ""
+        assert lease._loss(1.0) == ""
     assert entries() == before + 1
     lease.release()
     assert entries() == before + 2
@@ -345,11 +345,11 @@ class Scripted(Lease):
         self.answer = ""
         self.is_begun = False
 
-    def _take(self):
+    def _try_lock(self):
         self.is_begun = False
         return True
 
-    def _objection(self, seconds):
+    def _loss(self, seconds):
         if not self.is_begun:
             self.is_begun = True
             return ""
@@ -359,7 +359,7 @@ class Scripted(Lease):
             raise self.answer
         return self.answer
 
-    def _let_go(self):
+    def _unlock(self):
         pass
 
 
