@@ -1,11 +1,14 @@
 """What all tests share: how hard they look (see `support.effort`), and which of them are proofs."""
 
+import itertools
 import logging
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from support.effort import EFFORT, many
+from support.postgres import execute, servers, url_of
+from torghut_core.audit import upgrade
 from torghut_core.telemetry import logs
 
 settings.register_profile(
@@ -39,3 +42,31 @@ def _logging_as_before():
     for logger in (root, *map(logging.getLogger, (*logs.QUIET, *logs._plugin_packages))):
         logger.setLevel(levels.get(logger, logging.NOTSET))
     logs._level, logs._plugin_packages = level, packages
+
+
+@pytest.fixture(scope="session")
+def make_server():
+    """A function that starts a real Postgres server and gives it; all are stopped at the end."""
+    with servers() as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def postgres_server(make_server):
+    """A real Postgres server, for this process alone."""
+    return make_server()
+
+
+@pytest.fixture(scope="session")
+def make_database(postgres_server):
+    """A function that makes a database on the real server and gives its URL: empty, or with the audit's tables."""
+    numbers = itertools.count()
+
+    def make(template="template1"):
+        name = f"made_{next(numbers)}"
+        execute(url_of(postgres_server), f"CREATE DATABASE {name} TEMPLATE {template}")
+        return url_of(postgres_server, name)
+
+    execute(url_of(postgres_server), "CREATE DATABASE audited")
+    upgrade(url_of(postgres_server, "audited"))
+    return lambda is_empty=False: make() if is_empty else make("audited")

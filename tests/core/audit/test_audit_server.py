@@ -291,13 +291,14 @@ def test_read_only_server_is_reported_by_the_probe(postgres, opened, make):
     """A standby answers queries and refuses writes: the probe says so."""
     url = postgres()
     store = opened(url)
+    name = sqlalchemy.make_url(url).database
     with closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=True)) as admin:
-        admin.execute("ALTER DATABASE audit SET default_transaction_read_only = on")
+        admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         try:
             assert "it cannot be written (connect to the primary server" in store.probe()
         finally:
             admin.execute("SET default_transaction_read_only = off")
-            admin.execute("ALTER DATABASE audit RESET default_transaction_read_only")
+            admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     assert store.probe() == ""
 
 

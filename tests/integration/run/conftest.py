@@ -1,27 +1,16 @@
 """`torghut run` as a process of its own, on a tape that grows as the test says, with its admin API at hand."""
 
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
+from support.processes import Running
 from torghut_core.audit import SqlAuditStore
 
-TORGHUT = Path(sys.executable).parent / "torghut"
 START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
-
-PATIENCE = 20.0
-"""Seconds after which something that has not come never will; what is waited for takes less than one."""
 
 FLIP = '''
 """Buys and closes in turn, one decision a row."""
@@ -84,23 +73,20 @@ class Mount:
             old.rmdir()
 
 
-class Kernel:
+class Kernel(Running):
     """A catalog, a tape, a plugin folder and a state directory, and the process that trades on them."""
 
     FLIP = FLIP
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.state = folder / "state"
+    def __init__(self, folder, *, real=False):
         self.tape = folder / "tape.csv"
         self.catalog = folder / "catalog"
         self.file = self.catalog / "trading.yaml"
         self.plugins = folder / "plugins"
-        self.env = {"TRADING_ENABLED": "true", "TORGHUT_PLUGIN_PATH": str(self.plugins)}
-        self.process = None
+        env = {"TRADING_ENABLED": "true", "TORGHUT_PLUGIN_PATH": str(self.plugins)}
+        super().__init__(folder, folder / "state", env=env, real=real)
         self.source = {"follow": True}
         self.fed = 0
-        self.url = self.token = ""
         for directory in (self.catalog, self.plugins):
             directory.mkdir()
         self.tape.write_text("symbol,event_ts,open,high,low,close,volume\n")
@@ -146,85 +132,21 @@ class Kernel:
 
     # The process.
 
-    def command(self, *arguments):
-        """A torghut command, in the environment of the kernel."""
-        env = {**os.environ, **self.env}
-        env.pop("PYTHONDONTWRITEBYTECODE", None)
-        return {"args": [str(TORGHUT), *map(str, arguments)], "env": env, "text": True, "cwd": self.folder}
-
-    def told(self, *arguments, code=0):
-        """What a command with ``--json`` prints."""
-        done = subprocess.run(
-            **self.command(*arguments, "--state", self.state, "--json"), capture_output=True, check=False, timeout=60
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return json.loads(done.stdout)
-
     def run(self, *arguments):
         """Run it where it ends by itself: exit code, and what it said on standard error."""
-        command = self.command("run", "--catalog", self.catalog, "--state", self.state, *arguments)
-        done = subprocess.run(**command, capture_output=True, check=False, timeout=60)
+        done = self.command("run", "--catalog", self.catalog, "--state", self.state, *arguments)
         return done.returncode, done.stderr
 
     def begin(self, *, waits=True):
         """Start it, and wait until it has traded what is on the tape."""
-        command = self.command("run", "--catalog", self.catalog, "--state", self.state, "--port", 0)
-        with (self.folder / "log.txt").open("a") as log:
-            self.process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=log)
-        line = self.process.stdout.readline()
-        assert "admin API at" in line, self.log
-        self.url = line.split()[4]
+        self.start("run", "--catalog", self.catalog, "--state", self.state, "--port", 0)
+        assert self.listens(), self.log
         self.token = json.loads((self.state / "admin.json").read_text())["token"]
         if waits:
             self.until(lambda: self.metric("events_total") == self.fed)
         return self
 
-    @property
-    def log(self):
-        """What it said on standard error."""
-        return (self.folder / "log.txt").read_text()
-
-    def send(self, number=signal.SIGTERM):
-        """Send it a signal; its exit code."""
-        self.process.send_signal(number)
-        return self.ended()
-
-    def ended(self):
-        """Its exit code, once it has one."""
-        code = self.process.wait(PATIENCE)
-        self.process.stdout.close()
-        self.process = None
-        return code
-
-    def kill(self):
-        """End it, where it still runs."""
-        if self.process is not None:
-            self.send(signal.SIGKILL)
-
     # The admin API.
-
-    def ask(self, path, body=None, method="GET"):
-        """Status and text of an answer."""
-        request = urllib.request.Request(self.url + path, body, method=method)
-        request.add_header("Authorization", f"Bearer {self.token}")
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    def get(self, path):
-        """An answer that is well."""
-        code, text = self.ask(path)
-        assert code == 200, text
-        return json.loads(text)
-
-    def post(self, path, body=None):
-        """An answer that is well, to a change."""
-        code, text = self.ask(path, None if body is None else json.dumps(body).encode(), "POST")
-        assert code < 300, text
-        return json.loads(text)
 
     @property
     def status(self):
@@ -251,19 +173,9 @@ class Kernel:
         """The parameter of each strategy: what a catalog of these tests is known by."""
         return {name: each["params"].get("quantity") for name, each in self.strategies.items()}
 
-    def metric(self, name):
-        """The value of a metric, None where it has none."""
-        lines = self.ask("/metrics")[1].splitlines()
-        found = [line.split()[-1] for line in lines if line.split()[0] == f"torghut_{name}"]
-        return float(found[0]) if found else None
-
-    def until(self, holds, seconds=PATIENCE):
-        """Wait until something is true of the process; what it was then."""
-        end = time.monotonic() + seconds
-        while not (found := holds()):
-            assert time.monotonic() < end, f"{self.status}\n{self.log}"
-            time.sleep(0.01)
-        return found
+    def until(self, is_so):
+        """Wait until something is true while it runs; what it was then."""
+        return super().until(is_so, lambda: self.status)
 
     def reaches(self, generation):
         """Wait until a generation trades; its status."""

@@ -48,9 +48,9 @@ def test_sigterm_closes_everything_and_exits_with_zero(kernel):
     assert kernel.send() == 0
     assert kernel.log == ""
     assert not (kernel.state / "admin.json").exists()
-    last = kernel.told("catalog", "status")
+    last = kernel.printed("catalog", "status")
     assert (last["running"], last["generation"], last["actor"], last["outcome"]) == (False, 1, "start", "started")
-    assert kernel.told("audit", "verify")["intact"]
+    assert kernel.printed("audit", "verify")["intact"]
     (books,) = kernel.rows("position_snapshots", symbol="ES")
     assert books["quantity"] == 3
 
@@ -280,13 +280,13 @@ def test_commands_look_at_the_process_and_roll_it_back(kernel):
     kernel.begin()
     kernel.write({"one": 5})
     kernel.reaches(2)
-    status = kernel.told("catalog", "status")
+    status = kernel.printed("catalog", "status")
     assert (status["running"], status["generation"], status["actor"]) == (True, 2, "watch")
     new = kernel.folder / "other.yaml"
     new.write_text(kernel.text({"one": 6}))
-    (change,) = kernel.told("catalog", "diff", "--against-live", new)["changes"]
+    (change,) = kernel.printed("catalog", "diff", "--against-live", new)["changes"]
     assert (change["name"], change["fields"][0]["old"], change["fields"][0]["new"]) == ("one", 5, 6)
-    done = kernel.told("catalog", "rollback")
+    done = kernel.printed("catalog", "rollback")
     assert (done["generation"], done["problems"]) == (3, [])
     assert kernel.quantities == {"one": 1, "two": 2}
     assert kernel.status["pinned"]
@@ -462,7 +462,7 @@ def test_decision_is_explained_by_the_code_that_made_it(kernel):
     rows = [row for row in kernel.rows("trade_decisions") if row["strategy_id"] == "one"]
     assert [row["rationale"] for row in rows] == ["first row 1", "second row 2", "second row 3", "second row 4"]
     for row, code in ((rows[0], old), (rows[1], new), (rows[2], new)):  # the third was the failing code's
-        explained = kernel.told("explain", row["decision_hash"])
+        explained = kernel.printed("explain", row["decision_hash"])
         assert explained["generation"]["strategy"]["code_digest"] == code
 
 

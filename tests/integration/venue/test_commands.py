@@ -48,9 +48,9 @@ class TestTrading:
         trader.agrees()
         (number,) = [json.loads(each.body)["client_order_id"] for each in trader.sent]
         for _ in range(2):
-            found = trader.tells("explain", number, "--verify")
+            found = trader.printed("explain", number, "--verify")
             assert found["verification"]["is_same"], found["verification"]
-            assert trader.tells("audit", "verify")["intact"]
+            assert trader.printed("audit", "verify")["intact"]
             trader.kill()
 
     def test_everything_answers_while_the_loop_is_busy(self, trader):
@@ -59,9 +59,9 @@ class TestTrading:
         with trader.busy():
             trader.until(lambda: len(trader.sent) > 20)
             (number, *_) = [json.loads(each.body)["client_order_id"] for each in trader.sent]
-            assert trader.tells("explain", number, "--verify")["verification"]["is_same"]
-            assert trader.tells("audit", "verify")["intact"]
-            assert trader.tells("reconcile")["differences"] == {}
+            assert trader.printed("explain", number, "--verify")["verification"]["is_same"]
+            assert trader.printed("audit", "verify")["intact"]
+            assert trader.printed("reconcile")["differences"] == {}
             for name in ("status", "health", "metrics", "decisions", "executions"):
                 trader.get(f"/trading/{name}")
             assert trader.get("/trading/health")["ok"], trader.get("/trading/health")
@@ -71,7 +71,7 @@ class TestTrading:
     def test_doctor_says_that_all_is_well(self, trader):
         """`doctor` is of use where no kernel runs: with keys, plugins and stores that are right it finds nothing wrong."""
         trader.begin().send()
-        assert trader.tells("doctor", "--catalog", trader.catalog)["ok"]
+        assert trader.printed("doctor", "--catalog", trader.catalog)["ok"]
 
 
 class TestReconcile:
@@ -80,8 +80,8 @@ class TestReconcile:
         trader.begin().trade("buy")
         trader.until(lambda: trader.held)
         trader.agrees()
-        assert "agree" in trader.does("reconcile")
-        assert trader.tells("reconcile")["changes"] == 0
+        assert "agree" in trader.output("reconcile")
+        assert trader.printed("reconcile")["changes"] == 0
 
     def test_a_difference_waits_until_it_is_accepted(self, trader):
         """Somebody moved a position by hand: it is told of, entries in the symbol wait, and an operator takes it."""
@@ -89,14 +89,14 @@ class TestReconcile:
         trader.until(lambda: trader.held)
         trader.agrees()
         trader.fake.venue.set_position("BTC/USD", 3)
-        assert "1 here, 3 at the venue" in trader.does("reconcile", code=1)
+        assert "1 here, 3 at the venue" in trader.output("reconcile", code=1)
         assert not trader.get("/trading/health")["ok"]
         sent = len(trader.sent)
         trader.trade("bid")
         trader.trade("bid", ("ETH/USD",))
         trader.until(lambda: len(trader.sent) > sent)
         assert [json.loads(each.body)["symbol"] for each in trader.sent[sent:]] == ["ETH/USD"]
-        assert trader.tells("reconcile", "--accept", "BTC/USD", "--reason", "jane's")["differences"] == {}
+        assert trader.printed("reconcile", "--accept", "BTC/USD", "--reason", "jane's")["differences"] == {}
         assert trader.books == trader.held
         trader.send()
         trader.begin()
@@ -107,10 +107,10 @@ class TestReconcile:
         """It is listed as foreign; nobody cancels it, not even a kill."""
         trader.begin()
         number = trader.fake.venue.place("ETH/USD", "buy", 1, type="limit", limit_price="10")["client_order_id"]
-        assert trader.tells("reconcile")["foreign"] == [number]
-        trader.does("kill", "--reason", "test")
+        assert trader.printed("reconcile")["foreign"] == [number]
+        trader.output("kill", "--reason", "test")
         trader.until(lambda: trader.get("/trading/status")["control"]["state"] == "halted")
-        trader.does("reconcile")
+        trader.output("reconcile")
         assert trader.fake.venue.order(number)["status"] == "new"
 
 
@@ -129,7 +129,7 @@ class TestKill:
             trader.say("sleep" if way == "asleep" else "spin")
             trader.say("buy", ("LTC/USD",))
             trader.until(lambda: trader.backlog() <= 1)
-        trader.does("kill", "--reason", "fat finger")
+        trader.output("kill", "--reason", "fat finger")
         moment = time.time_ns()
         trader.fake.wait_until(lambda: not trader.working, timeout=3 if way != "busy" else 20)
         if way != "idle":
@@ -147,7 +147,7 @@ class TestKill:
         known = trader.state / "admin.json"
         text = known.read_text()
         known.write_text(text.replace(trader.url.rpartition(":")[2], "1"))
-        said = trader.does("kill", "--reason", "test")
+        said = trader.output("kill", "--reason", "test")
         moment = time.time_ns()
         assert "written to file and database" in said
         trader.fake.wait_until(lambda: not trader.working)
@@ -180,7 +180,7 @@ class TestKill:
         trader.fake.faults.add(Fault.throttle(1.0, method="POST", path="/v2/orders", times=None))
         trader.say("buy")
         trader.fake.wait_until(lambda: trader.sent)
-        trader.does("kill", "--reason", "test")
+        trader.output("kill", "--reason", "test")
         moment = time.time_ns()
         trader.fake.faults.clear()
         trader.agrees()
@@ -194,7 +194,7 @@ class TestKill:
         trader.begin().trade("buy", ("BTC/USD", "ETH/USD"))
         trader.trade("bid", ("SOL/USD",))
         trader.until(lambda: len(trader.held) == 2 and trader.working)
-        trader.does("kill", "--reason", "leave", "--flatten")
+        trader.output("kill", "--reason", "leave", "--flatten")
         trader.fake.wait_until(lambda: not trader.held and not trader.working)
         trader.agrees()
         assert trader.books == {}
@@ -206,7 +206,7 @@ class TestKill:
     def test_it_holds_over_restarts_until_it_is_released(self, trader):
         """After SIGTERM, after kill -9, and where it was turned while nothing ran; a release lets orders leave again."""
         trader.begin()
-        trader.does("kill", "--reason", "test")
+        trader.output("kill", "--reason", "test")
         trader.send()
         trader.begin().trade("buy")
         trader.kill()
@@ -217,7 +217,7 @@ class TestKill:
         trader.trade("buy")
         trader.until(lambda: trader.held)
         trader.send()
-        assert "No kernel is running" in trader.does("kill", "--reason", "again")
+        assert "No kernel is running" in trader.output("kill", "--reason", "again")
         trader.begin().trade("buy", ("ETH/USD",))
         trader.agrees()
         assert len(trader.sent) == 1
@@ -225,8 +225,8 @@ class TestKill:
     def test_a_release_needs_a_reason(self, trader):
         """Who releases says why: without it the command line refuses, and the stop holds."""
         trader.begin()
-        trader.does("kill", "--reason", "test")
-        trader.does("unkill", "--reason", " ", code=2)
+        trader.output("kill", "--reason", "test")
+        trader.output("unkill", "--reason", " ", code=2)
         assert trader.status["control"]["state"] == "halted"
 
 
@@ -236,7 +236,7 @@ class TestSlowingDown:
         trader.begin().trade("buy")
         trader.trade("bid", ("ETH/USD",))
         trader.until(lambda: trader.held and trader.working)
-        trader.does("unkill", "--to", "pause_entries", "--reason", "lunch")
+        trader.output("unkill", "--to", "pause_entries", "--reason", "lunch")
         trader.trade("buy", ("SOL/USD",))
         trader.trade("close")
         trader.until(lambda: not trader.held)
@@ -252,7 +252,7 @@ class TestSlowingDown:
         trader.agrees()
         trader.trade("ask", ("LTC/USD",))
         trader.until(lambda: len(trader.working) == 2)
-        trader.does("unkill", "--to", "reduce_only", "--reason", "calm down")
+        trader.output("unkill", "--to", "reduce_only", "--reason", "calm down")
         trader.fake.wait_until(lambda: len(trader.working) == 1)
         trader.trade("buy", ("SOL/USD",))
         trader.trade("close")

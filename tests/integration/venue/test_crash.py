@@ -113,7 +113,7 @@ class Chaos:
             point = f"{prefix}{target} {chance.choice(['before', 'after'])} {chance.randint(1, points[target])}"
         trader.env["TORGHUT_KILL_AT"] = point
         trader.start(launcher=True)
-        if trader.greets() and not point.startswith("start") and self.is_well():
+        if trader.listens() and not point.startswith("start") and self.is_well():
             self.trade(fault)
         self.dies(point or "any time")
 

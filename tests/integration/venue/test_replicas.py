@@ -3,10 +3,12 @@
 import signal
 import time
 from decimal import Decimal
+from functools import partial
 
 import pytest
 import sqlalchemy
 
+from support.postgres import execute
 from torghut_core.execution.executor import THREADS
 from torghut_core.execution.lease import INTERVAL_SECONDS, VALID_SECONDS
 
@@ -21,15 +23,7 @@ def pair(make, fake, dsn):
 @pytest.fixture
 def server(dsn):
     """Asks the database as its owner would."""
-    engine = sqlalchemy.create_engine(dsn, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
-
-    def ask(query):
-        with engine.connect() as connection:
-            found = connection.exec_driver_sql(query)
-            return found.fetchall() if found.returns_rows else []
-
-    yield ask
-    engine.dispose()
+    return partial(execute, dsn)
 
 
 def test_the_second_stands_by_and_takes_over_with_the_books_of_the_first(pair):
@@ -46,7 +40,7 @@ def test_the_second_stands_by_and_takes_over_with_the_books_of_the_first(pair):
     sent = len(first.sent)
     first.kill()
     began = time.monotonic()
-    assert second.greets(), second.log
+    assert second.listens(), second.log
     print(f"taken over {time.monotonic() - began:.1f} s after the first was killed")  # noqa: T201 - for -rP
     second.told = first.told
     second.trade("nothing")
@@ -78,7 +72,7 @@ def test_a_lost_lease_stops_sends_until_it_is_had_again(make, fake, dsn, server)
     """
     trader = make(fake, DB_DSN=dsn).begin()
     blocker = sqlalchemy.create_engine(dsn, poolclass=sqlalchemy.NullPool)
-    ((pid,),) = server("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
+    (pid,) = server("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
     with blocker.begin() as other:  # whoever takes the lease writes it down, and waits for its row
         other.exec_driver_sql("SELECT FROM leases FOR UPDATE")
         cut = time.monotonic()
@@ -113,7 +107,7 @@ def woken(pair, server):
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     second.start()
-    assert second.greets(), second.log
+    assert second.listens(), second.log
     second.told = first.told
     second.say("flip", ("ETH/USD",), times=20)
     second.fake.wait_until(lambda: any("ETH/USD" in each.body for each in second.sent), timeout=20)
@@ -134,8 +128,8 @@ def test_who_has_lost_the_lease_writes_nothing_more(woken):
     """The books are the second's: each fill is in them once, also for whoever starts next."""
     first, second = woken
     time.sleep(1)
-    second.agrees(15)
+    second.agrees()
     first.kill()
     second.kill()
     second.begin()
-    second.agrees(15)
+    second.agrees()

@@ -126,7 +126,7 @@ def test_an_answer_that_was_lost_with_the_process_is_no_lost_order(trader):
 def test_a_second_one_on_the_same_state_ends_at_once(trader):
     """It says who is there, and disturbs nothing."""
     trader.begin()
-    said = trader.does("-v", "run", "--catalog", trader.catalog, "--port", "0", code=1)
+    said = trader.output("-v", "run", "--catalog", trader.catalog, "--port", "0", code=1)
     assert f"process {trader.process.pid}" in said
     trader.trade("buy")
     trader.until(lambda: trader.held)

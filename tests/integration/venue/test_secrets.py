@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy
 from torghut_testing.alpaca import Fault
 
+from support.postgres import execute
 from torghut_core.audit.rows import KEYS
 
 SECRETS = {
@@ -76,7 +77,7 @@ def test_a_day_of_trouble_shows_none(planted):
         ("reconcile",),
     ):
         for more in ((), ("--json",)):
-            said = trader.does(*command, *more, code=None)
+            said = trader.output(*command, *more, code=None)
             holds_none(said)
     trader.send()
     is_clean(trader)
@@ -102,21 +103,21 @@ def test_a_day_of_trouble_shows_none(planted):
 def test_a_start_that_fails_tells_why_and_no_secret(planted, wrong):
     """Keys that are refused, hosts that are not there, settings that do not parse: the complaint is without them."""
     planted.env |= wrong
-    said = planted.does("-v", "run", "--catalog", planted.catalog, "--port", "0", code=None)
+    said = planted.output("-v", "run", "--catalog", planted.catalog, "--port", "0", code=None)
     assert "error" in said
     assert "Traceback" not in said
     holds_none(said)
-    holds_none(planted.does("doctor", "--catalog", planted.catalog, code=None))
+    holds_none(planted.output("doctor", "--catalog", planted.catalog, code=None))
     is_clean(planted)
 
 
 def test_a_venue_that_is_not_there(planted):
     """Neither a port that nobody listens on, nor one that hangs up, brings the keys to light."""
     planted.fake.stop_listening()
-    holds_none(planted.does("-v", "run", "--catalog", planted.catalog, "--port", "0", code=1))
+    holds_none(planted.output("-v", "run", "--catalog", planted.catalog, "--port", "0", code=1))
     planted.fake.listen_again()
     planted.fake.faults.add(Fault.cut(path="/v2/account", times=None))
-    holds_none(planted.does("-v", "run", "--catalog", planted.catalog, "--port", "0", code=1))
+    holds_none(planted.output("-v", "run", "--catalog", planted.catalog, "--port", "0", code=1))
 
 
 def test_a_password_of_the_database_is_not_kept(planted, dsn):
@@ -125,21 +126,17 @@ def test_a_password_of_the_database_is_not_kept(planted, dsn):
     planted.env["DB_DSN"] = url.set(password=SECRETS["DB_DSN"]).render_as_string(hide_password=False)
     planted.begin().trade("buy")
     planted.until(lambda: planted.held)
-    engine = sqlalchemy.create_engine(dsn, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+    execute(
+        dsn,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
     planted.until(lambda: planted.metric("lease_held") == 0)
     planted.trade("buy", ("ETH/USD",))
     is_clean(planted)
-    holds_none(planted.does("doctor", "--catalog", planted.catalog, code=None))
-    with engine.connect() as connection:
-        for table in (*KEYS, "audit_log"):
-            rows = connection.exec_driver_sql(f"SELECT t::text FROM {table} t").fetchall()
-            holds_none("\n".join(row[0] for row in rows))
-    engine.dispose()
+    holds_none(planted.output("doctor", "--catalog", planted.catalog, code=None))
+    for table in (*KEYS, "audit_log"):
+        holds_none("\n".join(execute(dsn, f"SELECT t::text FROM {table} t")))
 
 
 def test_a_plugin_that_tells_a_key(planted):

@@ -10,9 +10,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-import sqlalchemy
 
-from torghut_core.audit import SqlAuditStore
+from support.postgres import execute, url_of
+from support.waiting import until
+from torghut_core.audit import SqlAuditStore, upgrade
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution import lease as module
 from torghut_core.execution.lease import Lease, open_lease
@@ -98,21 +99,13 @@ def abandon(lease):
     lease._valid_until = module._LOST
 
 
-def run_sql(url, statement):
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        return connection.exec_driver_sql(statement).scalars().all()
-
-
 BACKENDS = "(SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
 
 
-def wait_until(claim, seconds=10):
+def wait_until(claim):
     """How long it took until a claim was true."""
     started = time.monotonic()
-    while not claim():
-        assert time.monotonic() - started < seconds
-        time.sleep(0.002)
+    until(claim)
     return time.monotonic() - started
 
 
@@ -175,7 +168,7 @@ def test_lease_is_in_the_audit_log(opened, database):
 
     def entries():
         query = "SELECT count(*) FROM audit_log WHERE table_name = 'leases'"
-        return run_sql(database, query)[0]
+        return execute(database, query)[0]
 
     before = entries()
     lease.acquire()
@@ -256,7 +249,7 @@ def test_terminated_session_is_noticed_and_never_two_hold(opened, postgres):
     first, second = opened(postgres), opened(postgres)
     first.acquire()
     with never_both(first, second):
-        run_sql(postgres, f"SELECT pg_terminate_backend(pid) FROM {BACKENDS} AS backends")
+        execute(postgres, f"SELECT pg_terminate_backend(pid) FROM {BACKENDS} AS backends")
         started = time.monotonic()
         taking = threading.Thread(target=second.acquire)
         taking.start()
@@ -275,7 +268,7 @@ def test_frozen_session_is_noticed(opened, postgres, brisk):
     """A server that does not answer, and does not hang up either, ends it as surely."""
     lease = opened(postgres)
     lease.acquire()
-    (backend,) = run_sql(postgres, f"SELECT pid FROM {BACKENDS} AS backends")
+    (backend,) = execute(postgres, f"SELECT pid FROM {BACKENDS} AS backends")
     os.kill(backend, signal.SIGSTOP)
     try:
         assert wait_until(lambda: not lease.is_held) < 3
@@ -286,9 +279,10 @@ def test_frozen_session_is_noticed(opened, postgres, brisk):
     wait_until(lease.acquire)
 
 
-def test_stopped_server_is_noticed(opened, make_server, url_of, brisk):
+def test_stopped_server_is_noticed(opened, make_server, brisk):
     """Without the server nobody has it; with it, who had it gets it again."""
     server = make_server()
+    upgrade(url_of(server))
     lease = opened(url_of(server))
     lease.acquire()
     server.stop()

@@ -1,0 +1,138 @@
+"""The program behind `processes.start`: it imports what a torghut command imports, once, and forks for each command.
+
+What is forked is a process of its own as any other: it is killed, frozen and waited for, and ends with `os._exit`. It only
+has its imports behind it, which are two seconds of CPU of a `torghut run` that lives for three.
+
+A request is JSON (``argv``, ``env``, ``cwd``, ``script``) with three files: for its output, for its errors, and for what
+becomes of it: its id as soon as it is known, and its exit code.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+
+MODULES = (
+    # The kernel, and the parts that its commands import when they are called.
+    "torghut_core.runtime.run",
+    "torghut_core.runtime.service",
+    "torghut_core.runtime.backfill",
+    "torghut_core.research.replay",
+    "torghut_core.research.page",
+    "torghut_core.admin.app",
+    "torghut_core.admin.server",
+    "torghut_core.audit.sql",
+    "torghut_core.audit.visit",
+    "torghut_core.cli.doctor",
+    "torghut_core.execution.venue",
+    "torghut_core.signals.clickhouse",
+    # Plugins.
+    "torghut_strategies",
+    "torghut_risk",
+    "torghut_brokers.alpaca.broker",
+    "torghut_brokers.alpaca.rest",
+    "torghut_brokers.alpaca.stream",
+    "torghut_sources.alpaca.source",
+    "torghut_sources.bus",
+    "torghut_sources.signal_store",
+    "torghut_sources.tape.source",
+    # What they import late. Not chdb: it starts threads, and only the thread that forks is in what is forked.
+    "alembic.command",
+    "anyio._backends._asyncio",
+    "clickhouse_connect",
+    "confluent_kafka",
+    "exchange_calendars",
+    "litestar._kwargs",
+    "litestar.middleware._internal.exceptions",
+    "litestar.plugins.pydantic",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite",
+    "structlog",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.http.h11_impl",
+    "watchfiles",
+    "websockets.sync.client",
+)
+
+
+def die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def serve(channel: socket.socket) -> dict[str, object]:
+    """Fork for each request; returns in what was forked, with the request."""
+    while True:
+        text, files, *_ = socket.recv_fds(channel, 1 << 20, 3)
+        if not text:
+            sys.exit()
+        if os.fork() == 0:
+            channel.close()
+            return attended(json.loads(text), *files)
+        for file in files:
+            os.close(file)
+
+
+def attended(request: dict[str, object], out: int, error: int, outcome: int) -> dict[str, object]:
+    """Fork once more and tell what becomes of that process; returns in it."""
+    die_with_parent()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()
+    if child == 0:
+        die_with_parent()
+        os.close(outcome)
+        os.dup2(out, 1)
+        os.dup2(error, 2)
+        os.close(out)
+        os.close(error)
+        return request
+    os.close(out)
+    os.close(error)
+    os.write(outcome, b"%d\n" % child)
+    _, status = os.waitpid(child, 0)
+    os.write(outcome, b"%d\n" % os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def warm_up() -> None:
+    """Make what every pipeline makes: numba then has its types, which takes longer than all the rest."""
+    from torghut_sources.stages.indicators import Indicators
+    from torghut_sources.stages.microbars import Microbars
+    from torghut_sources.stages.resample import Resample
+
+    for stage in (Indicators, Microbars, Resample):
+        stage(stage.Params())
+
+
+def main() -> None:
+    die_with_parent()
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    for name in MODULES:
+        try:
+            importlib.import_module(name)
+        except ImportError:  # of an extra that is not installed, or that has moved: it is imported later then
+            continue
+    warm_up()
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    request = serve(channel)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.argv[:] = request["argv"]
+    if request["script"]:
+        runpy.run_path(request["script"], run_name="__main__")
+    else:
+        from torghut_core.cli import main as torghut
+
+        torghut()
+
+
+if __name__ == "__main__":
+    main()

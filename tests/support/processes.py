@@ -1,0 +1,272 @@
+"""Torghut commands as processes of their own, and one that runs, with its HTTP interface at hand.
+
+In a quick run they are forks of a process that has imported everything (see `fork_server`). In a proof, and where a test
+asks for it, they are started as anybody starts them.
+"""
+
+import atexit
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+from support.effort import IS_PROOF
+from support.waiting import PATIENCE, until
+
+TORGHUT = Path(sys.executable).parent / "torghut"
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
+NOT_OURS = ("PYTHONDONTWRITEBYTECODE",)
+"""Variables that a process of a test does not get."""
+
+_servers = []
+
+
+class Forked:
+    """What `subprocess.Popen` is of a process that was started, of one that was forked."""
+
+    def __init__(self, request, out, error):
+        self.returncode = None
+        self.stdout = None
+        readable, writable = os.pipe()
+        if out == subprocess.PIPE:
+            told, out = os.pipe()
+            self.stdout = os.fdopen(told)
+            to_close = [out]
+        else:
+            to_close = []
+            out = out.fileno()
+        socket.send_fds(_server(), [json.dumps(request).encode()], [out, error.fileno(), writable])
+        for file in (*to_close, writable):
+            os.close(file)
+        self._outcome = os.fdopen(readable)
+        self.pid = int(self._outcome.readline())
+
+    def poll(self):
+        if self.returncode is None and select.select([self._outcome], [], [], 0)[0]:
+            self._end()
+        return self.returncode
+
+    def wait(self, timeout=None):
+        if self.returncode is None:
+            if not select.select([self._outcome], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            self._end()
+        return self.returncode
+
+    def _end(self):
+        self.returncode = int(self._outcome.readline())
+        self._outcome.close()
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def _server():
+    """The way to the process that forks; it is started when it is first needed, and ends with this one."""
+    if not _servers:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, str(FORK_SERVER), str(theirs.fileno())]
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        _servers.append(ours)
+        atexit.register(lambda: (ours.close(), process.wait()))
+    return _servers[0]
+
+
+def start(*arguments, out, error, env=None, cwd=None, script=None, real=False):
+    """Start a torghut command.
+
+    Parameters
+    ----------
+    out, error : files for what it prints; `out` may be ``subprocess.PIPE``.
+    env : variables, besides those of this process.
+    script : a program to run in torghut's place.
+    real : start it as a shell would, also in a quick run.
+
+    Returns
+    -------
+    Something that can do what a `subprocess.Popen` can.
+    """
+    real = real or IS_PROOF or sys.platform != "linux" or any(name.startswith("PYTHON") for name in env or ())
+    env = {name: value for name, value in {**os.environ, **(env or {})}.items() if name not in NOT_OURS}
+    program = [sys.executable, str(script)] if script else [str(TORGHUT)]
+    words = [str(argument) for argument in arguments]
+    if real:
+        return subprocess.Popen(
+            [*program, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=error, env=env, cwd=cwd, text=True
+        )
+    request = {
+        "argv": [program[-1], *words],
+        "env": env,
+        "cwd": str(cwd or Path.cwd()),
+        "script": script and str(script),
+    }
+    return Forked(request, out, error)
+
+
+def run(*arguments, env=None, cwd=None, script=None, real=False):
+    """Run a torghut command to its end.
+
+    Returns
+    -------
+    As `subprocess.run`, with what it printed.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
+        process = start(*arguments, out=out, error=error, env=env, cwd=cwd, script=script, real=real)
+        try:
+            code = process.wait(2 * PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        texts = []
+        for file in (out, error):
+            file.seek(0)
+            texts.append(file.read())
+        return subprocess.CompletedProcess(list(map(str, arguments)), code, *texts)
+
+
+class Running:
+    """A torghut command that runs until it is told to end, what it logs, and its HTTP interface.
+
+    Parameters
+    ----------
+    folder : where it runs; its standard error goes to ``NAME.log`` there.
+    state : its state directory.
+    env : variables, besides those of this process.
+    real : whether it and its commands are started as a shell would, also in a quick run.
+    """
+
+    def __init__(self, folder, state, *, name="run", env=None, real=False):
+        self.folder = folder
+        self.state = state
+        self.env = dict(env or {})
+        self.real = real
+        self.process = None
+        self.url = self.token = ""
+        self._log = folder / f"{name}.log"
+
+    # Commands.
+
+    def command(self, *arguments):
+        """Run a command to its end: as `subprocess.run`."""
+        return run(*arguments, env=self.env, cwd=self.folder, real=self.real)
+
+    def output(self, *arguments, code=0):
+        """What a command on the state directory prints; its exit code has to be `code`, if that is not None."""
+        done = self.command(*arguments, "--state", self.state)
+        assert code in (None, done.returncode), done.stdout + done.stderr + self.log
+        return done.stdout + done.stderr
+
+    def printed(self, *arguments, code=0):
+        """The JSON that a command on the state directory prints with ``--json``."""
+        return json.loads(self.output(*arguments, "--json", code=code))
+
+    # The process.
+
+    def start(self, *arguments, script=None):
+        """Start it, and do not wait."""
+        with self._log.open("a") as log:
+            self.process = start(
+                *arguments,
+                out=subprocess.PIPE,
+                error=log,
+                env=self.env,
+                cwd=self.folder,
+                script=script,
+                real=self.real,
+            )
+        return self
+
+    def listens(self):
+        """Wait for the line that it prints when its HTTP interface listens; False where it ended before."""
+        line = self.process.stdout.readline()
+        if not line:
+            return False
+        found = re.search(r"http://\S+", line)
+        assert found, line + self.log
+        self.url = found[0]
+        return True
+
+    @property
+    def log(self):
+        """What it said on standard error."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def send(self, number=signal.SIGTERM):
+        """Send it a signal, and give its exit code."""
+        self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self, seconds=PATIENCE):
+        """Its exit code, once it has one."""
+        code = self.process.wait(seconds)
+        self.process.stdout.close()
+        self.process = None
+        return code
+
+    def kill(self):
+        """End it, where it still runs."""
+        if self.process is not None:
+            self.send(signal.SIGKILL)
+
+    # Its HTTP interface.
+
+    def ask(self, path, body=None, method="GET"):
+        """Status and text of an answer."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, method=method)
+        request.add_header("Authorization", f"Bearer {self.token}")
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except urllib.error.URLError as error:
+            raise AssertionError(f"{error} (exit code {self.process and self.process.poll()})\n{self.log}") from error
+
+    def get(self, path):
+        """The JSON of an answer that is well."""
+        code, text = self.ask(path)
+        assert code == 200, text
+        return json.loads(text)
+
+    def post(self, path, body=None):
+        """The JSON of an answer that is well, to a change."""
+        code, text = self.ask(path, body, "POST")
+        assert code < 300, text
+        return json.loads(text)
+
+    def metric(self, name):
+        """The value of a metric, None where it has none."""
+        lines = self.ask("/metrics")[1].splitlines()
+        found = [line.split()[-1] for line in lines if line.split()[0] == f"torghut_{name}"]
+        return float(found[0]) if found else None
+
+    def until(self, is_so, problem=lambda: "", seconds=PATIENCE):
+        """Wait until something is true while it runs; what it was then."""
+
+        def looked():
+            found = is_so()
+            assert found or self.process is None or self.process.poll() is None, self.log
+            return found
+
+        return until(looked, lambda: f"{problem()}\n{self.log[-6000:]}", seconds)
