@@ -77,8 +77,8 @@ def leaks(error, log):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_failure_is_told_for_what_it_is(name, fake, kit, broker, caplog):
-    """Every way to fail becomes its error, within the time limit, after one request, without a key in it."""
+def test_failure_becomes_its_error(name, fake, kit, broker, caplog):
+    """Every kind of failure raises its error class, within the time limit, after one request, without a key in it."""
     caplog.set_level(logging.DEBUG)
     fault, kind = FAULTS[name]
     fault = fake.faults.add(type(fault)(**{field: getattr(fault, field) for field in fault.__struct_fields__}))
@@ -387,7 +387,7 @@ def test_change_below_what_is_filled_is_refused(fake, working):
 
 
 def test_cancel_may_be_asked_twice(fake, working):
-    """A cancel that is on its way already is no error, nor is one of an order that ended in between."""
+    """Canceling again while a cancel is pending, or an order that has ended, is no error."""
     fake.venue.slow_cancels = True
     working.cancel("tg-1")
     assert working.find("tg-1").order.state is OrderState.PENDING_CANCEL
@@ -396,8 +396,8 @@ def test_cancel_may_be_asked_twice(fake, working):
     assert len([request for request in fake.requests if request.method == "DELETE"]) == 1
 
 
-def test_cancel_that_the_venue_refuses_is_told(fake, working):
-    """An order that goes on working after a cancel was refused is not passed over."""
+def test_cancel_that_the_venue_refuses_is_an_error(fake, working):
+    """A refused cancel raises, because the order stays open."""
     fake.faults.add(Fault.reject(422, {"code": 42210000, "message": "not now"}, method="DELETE"))
     with pytest.raises(OrderRefused):
         working.cancel("tg-1")
@@ -437,14 +437,14 @@ def test_sessions(broker):
     ],
 )
 def test_account_that_may_not_trade_is_an_error(fake, kit, account, said):
-    """Better at the start than at the first order."""
+    """An account that may not trade is an error at the start, not at the first order."""
     fake.faults.add(Fault.reject(200, fake.venue.account() | account, path="/v2/account"))
     with pytest.raises(VenueError, match=said):
         kit.make().connect(kit.connection())
 
 
-def test_refused_keys_are_an_error_with_the_mend(kit, caplog):
-    """The names of the settings are in it, and the keys are not."""
+def test_refused_keys_are_an_error_with_a_hint(kit, caplog):
+    """The error names the settings and does not show the keys."""
     caplog.set_level(logging.DEBUG)
     with pytest.raises(VenueError, match="ALPACA_SECRET_KEY") as caught:
         kit.make().connect(kit.connection(key=KEY, secret=SECRET + "x"))
@@ -463,7 +463,7 @@ def test_refused_keys_are_an_error_with_the_mend(kit, caplog):
     ],
 )
 def test_url_is_for_a_stand_in(url):
-    """The catalog cannot lead orders to any other place."""
+    """The catalog cannot send orders to any other address than this machine's."""
     with pytest.raises(pydantic.ValidationError, match="TRADING_LIVE_ENABLED"):
         Alpaca.Params(url=url)
 
@@ -484,7 +484,7 @@ def test_only_live_leads_to_the_live_address(kit):
 
 
 def test_missing_secret_is_a_settings_error(kit):
-    """What the connection says of a missing secret comes through."""
+    """The connection's error about a missing secret is raised as it is."""
 
     def missing(name):
         raise SettingsError(f"{name} is not set")
@@ -494,8 +494,8 @@ def test_missing_secret_is_a_settings_error(kit):
         kit.make().connect(type(connection)(is_live=False, secret=missing))
 
 
-def test_missing_library_is_named_with_its_mend(kit, monkeypatch):
-    """Without the extra, the message says what to install."""
+def test_missing_library_is_an_error_with_a_hint(kit, monkeypatch):
+    """Without the extra, the error says what to install."""
     monkeypatch.delitem(sys.modules, "torghut_brokers.alpaca.rest", raising=False)
     monkeypatch.setitem(sys.modules, "alpaca.trading.client", None)
     with pytest.raises(SettingsError, match=r"torghut-brokers\[alpaca\]"):
@@ -503,7 +503,7 @@ def test_missing_library_is_named_with_its_mend(kit, monkeypatch):
 
 
 def test_unconnected_broker_says_so_and_closes(kit):
-    """Nothing is asked of nobody; closing is harmless, before and after and twice."""
+    """Without a connection calls raise; closing is harmless, before and after and twice."""
     venue = kit.make()
     assert venue.health()
     with pytest.raises(VenueError, match="not connected"):
@@ -513,7 +513,7 @@ def test_unconnected_broker_says_so_and_closes(kit):
 
 
 def test_class_costs_little_to_import():
-    """Listing plugins does not pay for the libraries that reach the venue."""
+    """Importing the plugin does not import the venue's libraries."""
     heavy = ("alpaca", "requests", "websockets", "pandas")
     code = f"import sys, torghut_brokers; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The stream of trade updates: what it tells, and that it notices, says and fixes when it does not."""
+"""The stream of trade updates: what it reports, and that a broken stream is noticed, reported and reconnected."""
 
 import logging
 import time
@@ -34,8 +34,8 @@ def life(kit, broker, intent, state):
     return order, fills
 
 
-def test_every_change_is_told(fake, kit, broker):
-    """Accepted, partly filled, filled: each with the order in full, and the executions with their ids."""
+def test_every_change_is_reported(fake, kit, broker):
+    """Accepted, partly filled, filled: each status has the whole order, and the executions have their ids."""
     asked = kit.order(order_type=OrderType.LIMIT, limit_price=Decimal(50))
     broker.submit(asked)
     fake.venue.fill("tg-1", 2, 50)
@@ -48,7 +48,7 @@ def test_every_change_is_told(fake, kit, broker):
 
 @pytest.mark.parametrize("fault", ["duplicate", "reorder", "drop"])
 def test_frames_may_come_twice_late_or_not_at_all(fake, kit, broker, fault):
-    """The totals of the last frame say it all."""
+    """The totals of the last frame are enough for the right position."""
     asked = kit.order(order_type=OrderType.LIMIT, limit_price=Decimal(50))
     broker.submit(asked)
     heard(kit, broker, 1)
@@ -60,8 +60,8 @@ def test_frames_may_come_twice_late_or_not_at_all(fake, kit, broker, fault):
     assert order.average_price == 50
 
 
-def test_changes_are_told_under_the_first_id(fake, kit, broker):
-    """A new leg, and its fills, belong to the order as torghut knows it, after a restart of ours too."""
+def test_changes_are_reported_under_the_first_id(fake, kit, broker):
+    """A new leg and its fills carry the first `client_order_id`, after a restart of torghut too."""
     asked = kit.order(order_type=OrderType.LIMIT, limit_price=Decimal(50))
     broker.submit(asked)
     broker.replace("tg-1", limit_price=Decimal(51))
@@ -76,7 +76,7 @@ def test_changes_are_told_under_the_first_id(fake, kit, broker):
         assert sum(fill.quantity for fill in fills) == 5
 
 
-def test_late_word_of_the_old_leg_takes_nothing_back(fake, kit, broker):
+def test_late_report_of_the_old_leg_takes_nothing_back(fake, kit, broker):
     """``replaced`` shows the old order with its old price, and may come last: the new terms stay."""
     asked = kit.order(order_type=OrderType.LIMIT, limit_price=Decimal(50))
     broker.submit(asked)
@@ -92,14 +92,14 @@ def test_late_word_of_the_old_leg_takes_nothing_back(fake, kit, broker):
     assert order.venue_order_id == fake.venue.order("tg-1-r2")["id"]
 
 
-def test_orders_of_others_are_told(fake, kit, broker):
-    """Whoever trades on the account, it is heard."""
+def test_foreign_orders_are_reported(fake, kit, broker):
+    """Statuses of orders that a third party placed on the account come too."""
     fake.venue.place("BTC/USD", "buy", "1", client_order_id="by-hand")
     assert {status.order.intent.client_order_id for status in heard(kit, broker, 3)} == {"by-hand"}
 
 
 def test_nonsense_does_not_break_the_reader(fake, kit, broker):
-    """Garbage, unknown events and messages without an order are passed over; what comes next is heard."""
+    """Garbage, unknown events and messages without an order are skipped; the next status is reported."""
     fake.stream.garbage()
     fake.stream.garbage(b"[1]")
     fake.stream.send({"stream": "weather", "data": 1})

@@ -242,7 +242,7 @@ def update(**fields):
 
 
 def test_fill_carries_the_base_id():
-    """A fill of a later leg belongs to the order as torghut knows it."""
+    """A fill of a later leg carries the first `client_order_id`."""
     chain = legs({"status": "replaced"}, {"filled_qty": "1", "filled_avg_price": "1"})
     assert wire.status_of(chain, update()).fill.client_order_id == "tg-1"
 
@@ -259,9 +259,9 @@ def test_fill_carries_the_base_id():
     ],
 )
 def test_other_events_have_no_fill(fields):
-    """Without all of an execution's facts the totals have to do; an event that nobody knows is a status like any other."""
-    told = update(**fields)
-    status = wire.status_of([told.order], told)
+    """An update that lacks a field of an execution, and one of an unknown event, is a status with totals and no fill."""
+    received = update(**fields)
+    status = wire.status_of([received.order], received)
     assert status.fill is None
     assert status.order.filled_quantity == 1
 

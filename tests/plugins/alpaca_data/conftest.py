@@ -1,4 +1,4 @@
-"""A venue in process, on a clock that runs only while everybody waits: any schedule of faults takes no time."""
+"""A venue in process, on a clock that advances only while every task waits: any schedule of faults takes no time."""
 
 import asyncio
 import selectors
@@ -24,15 +24,15 @@ KEYS = {"ALPACA_KEY_ID": "PKPLANTEDKEY", "ALPACA_SECRET_KEY": "planted/secret/va
 
 
 class VirtualSelector(selectors.DefaultSelector):
-    """Where others would sleep, time moves."""
+    """Advances the time instead of sleeping."""
 
     now = 1000.0
     stood = 0
 
     def select(self, timeout=None):
-        assert timeout is not None, "everybody waits for ever"
+        assert timeout is not None, "every task waits for ever"
         self.stood = 0 if timeout > 0 else self.stood + 1
-        assert self.stood < 100_000, "somebody does not wait"
+        assert self.stood < 100_000, "a task polls without waiting"
         self.now += max(0.0, timeout)
         return super().select(0)
 

@@ -238,7 +238,7 @@ def test_back_off_doubles_up_to_the_longest():
 
 @pytest.mark.parametrize(("fault", "error"), [((500,), Unanswered), ((429,), Throttled), ("truncated", Unanswered)])
 def test_broken_chain_is_an_error_and_never_a_short_history(fault, error):
-    """A page that never comes raises, also in the middle of a slice, of which nothing is given out."""
+    """A page that never comes raises, also in the middle of a slice, of which no row is yielded."""
     venue = Venue(trades(9), [None, *[fault] * 3])
     with pytest.raises(error):
         collect(venue, attempts=3)
@@ -246,8 +246,8 @@ def test_broken_chain_is_an_error_and_never_a_short_history(fault, error):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_keys_stop_with_a_mend(status):
-    """Wrong keys are not tried again; the error names the settings and shows no key."""
+def test_refused_keys_stop_with_a_hint(status):
+    """Wrong keys are not retried; the error names the settings and shows no key."""
     venue = Venue(trades(3), [(status,)])
     with pytest.raises(SettingsError, match="ALPACA_KEY_ID and ALPACA_SECRET_KEY") as caught:
         collect(venue)
@@ -257,14 +257,14 @@ def test_refused_keys_stop_with_a_mend(status):
 
 @pytest.mark.parametrize("status", [302, 400, 404, 422])
 def test_refused_request_stops(status):
-    """What the venue does not understand is an error at once, with what it said."""
+    """A request that the venue refuses is an error at once, with the venue's message."""
     with pytest.raises(VenueError, match="said"):
         collect(Venue(trades(3), [(status,)]))
 
 
 @pytest.mark.parametrize("tokens", [["A"], ["A", "B"], ["A", "B", "C"]])
 def test_endless_chain_is_an_error(tokens):
-    """A page that was named before is an error, not a loop."""
+    """A page token that comes again is an error, not an endless loop."""
     pages = [
         json.dumps({"trades": {"AAPL": rows(TRADE, T0)}, "next_page_token": token}).encode() for token in tokens * 9
     ]
@@ -273,7 +273,7 @@ def test_endless_chain_is_an_error(tokens):
 
 
 def test_pages_that_go_back_in_time_are_an_error():
-    """A symbol that goes on before where it stopped is an error: nobody knows what is missing."""
+    """A page that begins before the end of the last one is an error, since it is unknown whether rows are missing."""
     pages = [
         json.dumps({"trades": {"AAPL": rows(TRADE, ns)}, "next_page_token": token}).encode()
         for ns, token in ((T0 + 5, "MQ=="), (T0 + 9, "Mg=="), (T0 + 1, None))
@@ -283,7 +283,7 @@ def test_pages_that_go_back_in_time_are_an_error():
 
 
 def test_symbols_may_come_in_any_order():
-    """Equals stand by symbol, whatever order of symbols the venue has."""
+    """Rows of the same time are ordered by symbol, whatever order the venue sends."""
     page = {name: rows(TRADE, T0, T0 + 1) for name in ("MSFT", "AAPL", "B")}
     body = json.dumps({"trades": page, "next_page_token": None}).encode()
     got, _ = collect(Venue({}, [body]), symbols=tuple(page))
@@ -291,13 +291,13 @@ def test_symbols_may_come_in_any_order():
 
 
 def test_rows_of_other_times_are_left_out():
-    """What the venue gives beyond the slice that was asked for comes with its own slice, once."""
+    """Rows outside the slice asked for are dropped: they come once, with their own slice."""
     beyond = json.dumps({"trades": {"AAPL": rows(TRADE, T0 - 1, T0, T0 + 9)}, "next_page_token": None}).encode()
     assert [ts - T0 for ts, _ in collect(Venue({}, [beyond]), until=T0 + 9)[0]] == [0]
 
 
-def test_bad_row_is_told_and_the_rest_kept():
-    """A row that cannot be used is a complaint; the others come, and so do the next pages."""
+def test_bad_row_is_a_complaint_and_the_rest_kept():
+    """A row that cannot be used is a complaint; the other rows and the next pages are kept."""
     tape = trades(5)
     tape["trades", "AAPL"][1]["p"] = None
     tape["trades", "AAPL"][3]["s"] = -1

@@ -57,8 +57,8 @@ def test_addresses_may_end_in_a_slash(monkeypatch):
         ("RECONNECT_MAX_MS", "soon", "integer"),
     ],
 )
-def test_wrong_setting_is_named_with_its_mend(monkeypatch, name, value, hint):
-    """A value that cannot be is an error that names the variable and what to write."""
+def test_wrong_setting_is_an_error_with_a_hint(monkeypatch, name, value, hint):
+    """The error for an invalid value names the variable and says what to write."""
     with pytest.raises(SettingsError, match=name) as caught:
         read(monkeypatch, **{name: value})
     assert hint in str(caught.value)

@@ -364,8 +364,8 @@ def test_history_that_fails_holds_live_data_back(simulated):
 
 
 @pytest.mark.parametrize("code", [402, 409, 410, 411])
-def test_final_refusal_ends_the_source_with_its_mend(simulated, code):
-    """What the venue says for good is raised, with what a person can do, and no second attempt is made."""
+def test_final_refusal_ends_the_source_with_a_hint(simulated, code):
+    """A final refusal of the venue is raised with what to check, and is not retried."""
 
     async def main():
         venue = simulated.Venue()
@@ -379,7 +379,7 @@ def test_final_refusal_ends_the_source_with_its_mend(simulated, code):
 
 
 def test_connection_limit_is_waited_for(simulated):
-    """406 again and again makes attempts seconds apart, further and further, never a storm."""
+    """After each 406 the next attempt waits longer: at least 5 s, at most a minute."""
 
     async def main():
         venue, tape = simulated.Venue(), Tape(simulated)
@@ -404,7 +404,7 @@ def test_connection_limit_is_waited_for(simulated):
 
 
 def test_symbol_limit_keeps_what_fits(simulated):
-    """405: as many symbols as fit stay subscribed, the others are told, and data of the former comes."""
+    """405: as many symbols as fit stay subscribed and deliver data; the others are counted as refused."""
 
     async def main():
         venue, tape = simulated.Venue(), Tape(simulated)
@@ -902,7 +902,7 @@ def late_subscriptions(kit, seconds):
 
 @pytest.mark.parametrize("is_restart", [False, True])
 def test_gap_lasts_until_all_symbols_are_subscribed(simulated, is_restart):
-    """What happens to a symbol while another one is told already comes from the history, after a restart too."""
+    """Trades of a symbol whose subscription comes later than another's are read from the history, after a restart too."""
 
     async def main():
         simulated.Venue = late_subscriptions(simulated, 3)
@@ -1088,7 +1088,7 @@ def test_feed_that_has_told_nothing_yet_has_no_time(simulated):
 
 
 def test_quiet_feed_has_a_time_after_a_restart(simulated):
-    """When its past is known time is told though nothing comes."""
+    """Once the gap is filled, a feed without events yields clock ticks."""
 
     async def main():
         rig = Paced(simulated, "BTC/USD", tick_ms=500)

@@ -187,8 +187,8 @@ def test_market_type_alone_leads_back_to_equities(listed, monkeypatch):
     assert seen["equity"] == ("/v2/iex", [*crypto[:3], "statuses", *crypto[3:]], ["AAPL"], ["AAPL"])
 
 
-def test_what_is_missing_is_told_before_anything_is_opened(listed):
-    """No universe, or a channel that the market has not, is an error with its fix."""
+def test_missing_universe_or_channel_is_an_error_before_connecting(listed):
+    """A missing universe, or a channel that the market does not have, is an error with its fix."""
     settings = AlpacaSettings(alpaca_market_type="crypto")
     secret = SecretStr("planted")
     with pytest.raises(SettingsError, match="no universe"):

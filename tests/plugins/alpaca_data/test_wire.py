@@ -152,7 +152,7 @@ def nan_as_none(values):
     ],
 )
 def test_recorded_messages_are_read(file, unusable, unknown):
-    """Every message that was recorded or documented is read; those that are no use are told or counted, by name."""
+    """Every recorded or documented message is read; those that cannot be used are complaints or counted, by name."""
     found = {"unusable": set(), "unknown": set()}
     for case in json.loads((SHARED / f"{file}.json").read_text()):
         if case.get("direction") == "client":
@@ -222,7 +222,7 @@ def test_msgpack_times_of_every_length(ns):
     ],
 )
 def test_msgpack_times_that_are_none(time):
-    """A MessagePack time that is none is told, and its neighbours are kept."""
+    """An invalid MessagePack time is a complaint, and its neighbours are kept."""
     good = TRADE | {"t": stamp(T0)}
     received = read(msgspec.msgpack.encode([good, TRADE | {"t": time}, good]), encoding="msgpack")
     assert received.events.event_ts.tolist() == [T0, T0]
@@ -289,7 +289,7 @@ def test_columns_are_those_of_a_tape_of_the_envelopes(stream):
 
 
 def table(rows, symbols):
-    """The rows as tuples of text, so that numbers of one symbol table can be held against those of another."""
+    """The rows as tuples of text, so that numbers of two symbol tables can be compared."""
     columns = {name: getattr(rows, name).tolist() for name in (*rows.INT_COLUMNS, *rows.FLOAT_COLUMNS)}
     columns["symbol"] = [symbols.names[number] for number in columns["symbol"]]
     if "conditions" in columns:
@@ -376,7 +376,7 @@ def test_bar_without_trades_has_no_vwap():
         ("text", "message", "object"),
     ],
 )
-def test_what_cannot_be_used_is_told_and_the_rest_kept(bad, reason, word):
+def test_bad_message_is_a_complaint_and_the_rest_kept(bad, reason, word):
     """One bad message is a complaint that names what is wrong; its neighbours stay, in order."""
     received = read([TRADE, bad, QUOTE], [BAR])
     assert [type(event) for event in received.events.items] == [Trade, Quote, Bar]
@@ -385,8 +385,8 @@ def test_what_cannot_be_used_is_told_and_the_rest_kept(bad, reason, word):
     assert len(received.complaints[0].text) < 600
 
 
-def test_infinite_numbers_are_told():
-    """MessagePack can say infinity and NaN: neither is a price."""
+def test_infinite_numbers_are_complaints():
+    """MessagePack can hold infinity and NaN: neither is a price."""
     frames = [msgspec.msgpack.encode([TRADE | {"t": stamp(T0), "p": value}]) for value in (math.inf, math.nan, 1.0)]
     received = read(*frames, encoding="msgpack")
     assert (len(received.events), [complaint.reason for complaint in received.complaints]) == (1, ["message"] * 2)
@@ -403,7 +403,7 @@ def test_unknown_types_are_counted_and_bounded():
 
 
 @pytest.mark.parametrize("frame", [b"", b"<html>", b"{}", b"[", b'[{"T":"t"', b"\xff\xfe", b"[" * 100_000])
-def test_frame_that_is_none_is_told(frame):
+def test_frame_that_is_no_array_is_a_complaint(frame):
     """A frame that is no array of messages is one complaint; the frames around it are read."""
     received = read([TRADE], frame, [QUOTE])
     assert [type(event) for event in received.events.items] == [Trade, Quote]
@@ -424,13 +424,13 @@ def test_damage_never_raises(encoding, stream, data):
 
 @given(st.binary(max_size=60), st.sampled_from(["json", "msgpack"]))
 def test_noise_never_raises(noise, encoding):
-    """Bytes of any kind are told, not raised."""
+    """Bytes of any kind give complaints, and no exception."""
     received = read(noise, encoding=encoding)
     assert len(received.events) == len(received.control) == 0 or received.complaints == []
 
 
 def test_control_messages_come_apart():
-    """What the connection says of itself is not among the events, in either encoding."""
+    """Control messages of the connection are not among the events, in either encoding."""
     frame = [
         {"T": "success", "msg": "authenticated"},
         TRADE,
@@ -532,12 +532,12 @@ def test_requests_go_in_parts(encoding, codec):
     ],
 )  # fmt: skip
 def test_policy_of_each_error(code, error_class, policy):
-    """Each error code of the stream has its class and policy; an unknown one is worth another try."""
+    """Each error code of the stream has its class and policy; an unknown one is retried."""
     assert refusal_of(code)[:2] == (error_class, policy)
 
 
-def test_refused_keys_stop_at_the_handshake_and_whoever_stops_says_how_to_mend():
-    """401 and 403 at the handshake stop, 429 waits, and everything that stops or waits has a fix."""
+def test_refused_keys_stop_at_the_handshake_and_every_stop_has_a_hint():
+    """401 and 403 at the handshake stop, 429 waits, and everything that stops or waits has a hint."""
     assert [handshake_refusal(status).policy for status in (401, 403, 429, 502)] == ["stop", "stop", "wait", "retry"]
     for refusal in (*REFUSALS.values(), *HANDSHAKES.values()):
         assert refusal.hint or refusal.policy in ("retry", "ignore")

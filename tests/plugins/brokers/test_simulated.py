@@ -683,7 +683,7 @@ def test_fill_names_its_order():
 
 
 def test_cancel_takes_the_order_off():
-    """A canceled order meets nothing more; canceling it again, or one that nobody knows, does nothing."""
+    """A canceled order meets no further event; canceling it again, or an unknown order, does nothing."""
     subject, batch = broker(), tape(trade(1, 25745), trade(2, 25740))
     subject.submit(limit("buy", "25741"))
     subject.advance(batch, 0, 1)
@@ -808,7 +808,7 @@ def test_order_fills_while_its_cancel_travels():
 
 
 def test_cancel_arrives_before_the_next_event():
-    """What arrives at a time comes before the events of that time."""
+    """A cancel that arrives at the time of an event comes before the event."""
     subject, batch = broker(latency_ms=500), tape(trade(1, 25745), trade(1.5, 25740))
     subject.submit(limit("buy", "25741"))
     subject.advance(batch, 0, 1)
@@ -818,7 +818,7 @@ def test_cancel_arrives_before_the_next_event():
 
 
 def test_change_of_an_order_that_is_being_canceled_is_illegal():
-    """A change behind a cancel would be lost: the caller is told."""
+    """A replace after a cancel raises, because it would be lost."""
     subject = broker(latency_ms=500)
     subject.submit(limit("buy", "25741"))
     subject.cancel("tg-1")

@@ -1,4 +1,4 @@
-"""A TA process whose store is away stays in its group, and what it loses meanwhile is somebody else's from then on."""
+"""A TA process whose store is away stays in its group; a partition that it loses meanwhile belongs to another process."""
 
 import asyncio
 import time
@@ -38,7 +38,7 @@ def stages():
 
 
 class Store(MemorySignalStore):
-    """What one process has of a database: rows are there when they are flushed, unless it is away."""
+    """One process's connection to a database: rows are stored by `flush`, which fails while it is away."""
 
     def __init__(self, database):
         super().__init__()

@@ -346,7 +346,7 @@ def test_what_is_far_ahead_is_a_dead_letter(memory_pair):
 
 
 class Books:
-    """A registry in memory; it fails as often as it is told."""
+    """A registry in memory; it fails `fails` times."""
 
     def __init__(self, fails=0):
         self.texts = []
@@ -424,13 +424,13 @@ def test_a_schema_that_is_missing_stops_the_sink(memory_pair, books, opened):
 
 
 def test_avro_needs_a_registry(memory_pair):
-    """Without SCHEMA_REGISTRY_URL a sink cannot send Avro and says so; a source says it of each such record."""
+    """Without SCHEMA_REGISTRY_URL a sink that is to send Avro raises when it connects."""
     with pytest.raises(SettingsError, match="SCHEMA_REGISTRY_URL is not set"):
         MemorySink(MemorySink.Params(encoding="avro")).connect(CONNECTION)
 
 
 def test_avro_that_cannot_be_read_is_a_dead_letter(memory_pair, books, opened):
-    """A record of a schema that nobody knows, or of damaged Avro, is put aside as it came; its neighbours are read."""
+    """A record of an unknown schema, or of damaged Avro, goes to the dead letters unchanged; its neighbours are read."""
     sink = memory_sink(opened, encoding="avro")
     strange = [b"\0\0\0\0\x63abc", b"\0\0\0\0\x01"]
 
@@ -448,8 +448,8 @@ def test_avro_that_cannot_be_read_is_a_dead_letter(memory_pair, books, opened):
     assert "no schema 99" in letters[0]["reason"]
 
 
-def test_what_was_not_read_yet_is_counted(memory_pair):
-    """How many records a source is behind is a metric by topic."""
+def test_lag_is_counted(memory_pair):
+    """A metric counts by topic how many records the source is behind."""
     sink, source = memory_pair.sink, memory_pair.source(channels=["trades"])
 
     async def run():
@@ -461,8 +461,8 @@ def test_what_was_not_read_yet_is_counted(memory_pair):
     assert source.metrics()["bus_lag_records"] == {TRADES: 2, STATUS: 0}
 
 
-def test_a_topic_that_lost_records_is_told(memory_pair):
-    """Where a mark tells of records that never come, the gate says which topic, instead of a lane that stands still."""
+def test_a_topic_that_lost_records_closes_a_gate(memory_pair):
+    """Where a mark announces records that never come, the gate names the topic, and the lane does not wait silently."""
     sink, source = memory_pair.sink, memory_pair.source(channels=["trades"], idle_ms=20)
     now = [0.0]
     source._clock = lambda: now[0]
@@ -486,7 +486,7 @@ def test_a_topic_that_lost_records_is_told(memory_pair):
 
 
 def test_simulation_has_topics_of_its_own(memory_pair, opened):
-    """What is simulated is sent to other topics and read from those."""
+    """With `simulated` events are sent to `sim.` topics and read from those."""
     sink = memory_sink(opened, simulated=True)
 
     async def run():

@@ -137,8 +137,8 @@ def test_a_dead_letter_that_is_refused_stops_the_source(own):
     assert all(sum(lane["offsets"].values()) == 0 for lane in asyncio.run(run()).values())
 
 
-def test_records_that_are_gone_are_told(own):
-    """Where retention was faster than the pipeline, it stops and says so, instead of going on behind a gap."""
+def test_records_that_are_gone_are_an_error(own):
+    """Where retention has deleted records before they were read, the source raises instead of skipping the gap."""
     pair, cluster = own
 
     async def run():
@@ -247,7 +247,7 @@ def test_partitions_move_without_loss(kafka_pair):
 
 
 class FakeConsumer:
-    """Gives a record, and is told to begin elsewhere before it gives the next."""
+    """Gives a record, and is assigned another offset before it gives the next."""
 
     def __init__(self, between):
         self.between = between
@@ -532,7 +532,7 @@ def test_secret_goes_to_the_client_only(monkeypatch):
 
 
 def test_missing_library_is_named(monkeypatch):
-    """Without confluent-kafka the user is told what to install."""
+    """Without confluent-kafka the error says what to install."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP", "localhost:1")
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
     with pytest.raises(SettingsError, match=r"pip install 'torghut\[kafka\]'"):
@@ -565,8 +565,8 @@ def test_full_queue_holds_up_the_sender(own, monkeypatch):
     sink.close()
 
 
-def test_an_error_of_a_fetch_is_told_while_it_lasts(own, caplog, monkeypatch):
-    """What librdkafka tries again by itself closes the gate meanwhile, and is in the log once."""
+def test_an_error_of_a_fetch_closes_the_gate_while_it_lasts(own, caplog, monkeypatch):
+    """A fetch error that librdkafka retries by itself closes the gate meanwhile, and is logged once."""
     monkeypatch.setattr("torghut_sources.bus.kafka.reader.ERROR_SECONDS", 1)
     pair, cluster = own
     source = pair.source(channels=["trades"], tick_ms=0)
@@ -594,25 +594,25 @@ def test_an_error_of_a_fetch_is_told_while_it_lasts(own, caplog, monkeypatch):
     assert len([each for each in caplog.records if "see librdkafka" in each.getMessage()]) == 1
 
 
-def test_a_topic_that_goes_away_is_told_until_it_is_back(cluster, monkeypatch):
-    """Nothing more comes, and librdkafka says so once: the gate stays closed until a record of the topic comes."""
+def test_a_topic_that_goes_away_closes_the_gate_until_it_is_back(cluster, monkeypatch):
+    """librdkafka reports a lost topic once: the gate stays closed until a record of the topic comes."""
     reader = KafkaReader({"bootstrap.servers": cluster.bootstrap}, "g", [TRADES], "earliest", None)
     try:
         reader._waiting_for = reader._link.closed = None
-        reader._chunks([Told(KafkaError(KafkaError._UNKNOWN_TOPIC))])
+        reader._chunks([Polled(KafkaError(KafkaError._UNKNOWN_TOPIC))])
         assert reader.gate.error_class == "unknown-topic"
         monkeypatch.setattr("torghut_sources.bus.kafka.reader.time.monotonic", lambda: 1e12)
         assert reader.gate.error_class == "unknown-topic"
-        reader._chunks([Told(None)])
+        reader._chunks([Polled(None)])
         assert reader.gate is None
         with pytest.raises(StateError, match="Fatal"):
-            reader._chunks([Told(KafkaError(KafkaError._FATAL, "Fatal", True))])
+            reader._chunks([Polled(KafkaError(KafkaError._FATAL, "Fatal", True))])
     finally:
         reader.close()
 
 
-class Told:
-    """What librdkafka gives of a topic: a record, or an error."""
+class Polled:
+    """What librdkafka returns for a topic: a record, or an error."""
 
     def __init__(self, error):
         self._error = error

@@ -92,11 +92,11 @@ def test_fetching_changes_nothing(series, data):
 
 @given(times, times)
 def test_nothing_is_given_out_too_early(trades, quotes):
-    """Before a topic has shown that nothing earlier is to come, the other waits."""
+    """An event is held back until the other topic has shown that nothing earlier is to come."""
     lane = make(topics="tq")
     if trades:
         feed(lane, "t", trades, 0, len(trades))
-    assert drain(lane, 3) == [], "nobody knows of quotes yet"
+    assert drain(lane, 3) == [], "it is unknown whether earlier quotes come"
     if quotes:
         feed(lane, "q", quotes, 0, len(quotes))
     found = drain(lane, 3)
@@ -159,9 +159,9 @@ def test_what_waits_is_bounded(monkeypatch, both):
 
 
 def test_clock_ticks_while_all_is_quiet():
-    """Time goes on from the last event by what has passed since it came, and only where all topics are at their ends."""
+    """A tick is the last event's time plus what has passed since it came, and needs all topics read to their ends."""
     lane = make(topics="tq", tick=0.5)
-    assert drain(lane, 10, now=5.0) == [], "without an event nobody knows the time"
+    assert drain(lane, 10, now=5.0) == [], "without an event the time is unknown"
     feed(lane, "t", [5], 0, 1)
     lane.end("t")
     assert lane.next(10, 9.0) is None, "the quotes may be far behind"

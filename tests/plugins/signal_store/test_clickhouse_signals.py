@@ -1,4 +1,4 @@
-"""The signal store as a source: where it begins, what it does when the store fails, what it says of itself."""
+"""The signal store as a source: where it begins, what it does when the store fails, what it reports."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ def test_bars_of_every_length_come_when_they_end():
 
 
 def test_a_symbol_that_lags_loses_nothing():
-    """One partition is ten minutes behind the other: its rows are read from where it is, not from where the other is."""
+    """Where one partition is ten minutes behind another, each is read from its own place."""
     told = Story([es(0, 600), [Stored("NQ", start) for start in (0, 1, 2)], [Stored("NQ", 3)]]).run()
 
     assert told.given == keys(*es(0, 600), *(Stored("NQ", start) for start in range(4)))
@@ -45,7 +45,7 @@ def test_a_symbol_that_lags_loses_nothing():
 
 
 def test_a_late_row_is_counted_and_not_given():
-    """A strategy does not see time run back: the row is told of in the next batch, and in a metric."""
+    """A row older than the last one is not given to strategies: the next batch and a metric count it."""
     told = Story([es(0, 2), es(1), es(3)]).run()
 
     assert told.given == keys(*es(0, 2, 3))
@@ -62,7 +62,7 @@ def test_a_row_that_was_written_again_is_counted_and_not_given():
 
 
 def test_a_signal_waits_for_its_bar():
-    """The bar comes a poll later than the signal: both, and what followed them, are given then, in order."""
+    """Where the bar comes a poll later than the signal, both and the rows after them are given then, in order."""
     told = Story([es(0), [*es(1, is_priced=False), *es(2)], es(1)]).run()
 
     assert told.given == keys(*es(0, 1, 2))
@@ -70,7 +70,7 @@ def test_a_signal_waits_for_its_bar():
 
 
 def test_a_signal_without_a_bar_is_left_out_after_the_look_back():
-    """Nothing can be decided without a price: the series goes on, and a metric counts what is missing."""
+    """A signal without a price is skipped after the look-back, and a metric counts it."""
     told = Story([es(0), es(1, is_priced=False), es(2), es(20), es(21)]).run()
 
     assert told.given == keys(*es(0, 2, 20, 21))
@@ -78,7 +78,7 @@ def test_a_signal_without_a_bar_is_left_out_after_the_look_back():
 
 
 def test_a_signal_without_a_bar_is_left_out_when_nothing_follows_it():
-    """A symbol that falls silent does not stop time: its last signal is given up when the look-back has passed by the clock."""
+    """The last signal of a silent symbol is skipped when the look-back has passed by the clock, so time goes on."""
 
     def wait(story):
         story.mono += 6.0
@@ -103,7 +103,7 @@ def test_an_empty_store_has_nothing_old():
 
 
 def test_a_symbol_that_becomes_wanted_begins_with_what_is_new():
-    """Its old rows are no news; a symbol that is not wanted any more gives none, and nothing of that time when it is again."""
+    """Rows from before a symbol was wanted are not given, nor those from a time in which it was not wanted."""
     told = Story(
         [
             [*es(0, 50), Stored("NQ", 0), Stored("NQ", 49)],
@@ -121,8 +121,8 @@ def test_a_symbol_that_becomes_wanted_begins_with_what_is_new():
     assert told.given == keys(*es(50), Stored("NQ", 49), Stored("NQ", 100), *es(100))
 
 
-def test_a_restart_reads_on_where_it_was():
-    """Rows that came while nobody was there are given, those that were given before are not."""
+def test_a_restart_resumes_where_it_was():
+    """Rows that came during the restart are given, those that were given before are not."""
     first = Story([es(0, 1, 2)]).run()
     second = Story([es(0, 1, 2, *range(3, 90))], cursor=first.cursors[-1], start="newest").run()
 
@@ -131,7 +131,7 @@ def test_a_restart_reads_on_where_it_was():
 
 
 def test_a_store_that_fails_closes_a_gate_and_is_asked_again():
-    """It never ends: the gate says why, pauses grow, and rows that came meanwhile are given afterwards."""
+    """The source retries with growing pauses, the gate says why, and rows that came meanwhile are given afterwards."""
     failures = [StateError("ClickHouse at x: cannot read (fix it)") for _ in range(4)]
     told = Story([es(0), *failures, es(1), []], poll_ms=1000).run()
 
@@ -144,7 +144,7 @@ def test_a_store_that_fails_closes_a_gate_and_is_asked_again():
 
 
 def test_error_classes_of_the_store_are_kept():
-    """A gate closes with the class that the store gave, so that metrics stay few and telling."""
+    """The gate has the store's error class, so that metrics have few and meaningful labels."""
 
     class Classed(StateError):
         error_class = "too-many-parts"
@@ -153,7 +153,7 @@ def test_error_classes_of_the_store_are_kept():
 
 
 def test_other_errors_are_not_swallowed():
-    """A fault of our own ends the source, loudly."""
+    """An unexpected exception ends the source."""
 
     class Broken(Story):
         def signals_since(self, *_args, **_options):
@@ -164,7 +164,7 @@ def test_other_errors_are_not_swallowed():
 
 
 def test_old_rows_close_the_freshness_gate():
-    """Readiness needs rows, and new ones; a rehearsal with an old tape switches that off."""
+    """The freshness gate closes without rows and on old ones; a rehearsal with an old tape switches it off."""
 
     def later(story):
         story.wall = T0 + 300 * SECOND
@@ -176,9 +176,9 @@ def test_old_rows_close_the_freshness_gate():
 
 
 def test_old_rows_are_never_given_with_the_gate_open():
-    """After a restart, or when TA catches up, a page holds hours: nothing of it is traded as if it were of now.
+    """After a restart, or when TA catches up, a page holds hours: its old rows are not traded as if they were new.
 
-    The newest row of the page is fresh, and that says nothing of those before it: they come in batches of their own.
+    That the newest row of a page is fresh says nothing of those before it: they come in batches of their own.
     """
     given = []
 
@@ -199,7 +199,7 @@ def test_old_rows_are_never_given_with_the_gate_open():
 
 
 def test_a_symbol_that_lags_closes_the_gate_for_its_own_rows_alone():
-    """Old rows of one symbol are behind the fresh ones of the other; when they are given, the gate is open again."""
+    """The gate is closed for the batch with one symbol's old rows, and open for the other symbol's fresh ones."""
     is_open = []
 
     def begin(story):
@@ -217,7 +217,7 @@ def test_a_symbol_that_lags_closes_the_gate_for_its_own_rows_alone():
 
 
 def test_a_clock_that_is_slow_makes_nothing_fresh():
-    """How old a row is cannot be told where the newest is ahead of this machine's clock: the gate says which to fix."""
+    """Where the newest row is ahead of this machine's clock, the gate says that a clock is wrong."""
 
     def behind(story):
         story.wall -= 3600 * SECOND
@@ -229,8 +229,8 @@ def test_a_clock_that_is_slow_makes_nothing_fresh():
     assert "7,200 s ahead" in closed.reason
 
 
-def test_time_goes_on_when_nothing_comes():
-    """After the look-back a tick follows each poll, as far behind as rows may be late; a row in time is never overtaken."""
+def test_time_advances_when_nothing_comes():
+    """After the look-back each poll gives a tick, as far behind as rows may be late, so that it overtakes no row."""
 
     def wait(story):
         story.mono += 4.0
@@ -244,7 +244,7 @@ def test_time_goes_on_when_nothing_comes():
 
 
 def test_no_tick_passes_over_a_gap():
-    """While the store does not answer, or a signal waits for its bar, time stands still."""
+    """While the store does not answer, or a signal waits for its bar, there are no ticks."""
 
     def wait(story):
         story.mono += 11.0
@@ -262,7 +262,7 @@ def test_no_tick_passes_over_a_gap():
 
 
 def test_the_environment_says_how_often_to_poll(monkeypatch):
-    """TRADING_POLL_MS holds where the catalog says nothing; nonsense is told at once."""
+    """TRADING_POLL_MS is the default of `poll_ms`; an invalid value is an error at once."""
     monkeypatch.setenv("TRADING_POLL_MS", "250")
     assert Story([[]], poll_ms=None).run().slept == [0.25]
     for nonsense in ("often", "0", "-3"):
@@ -272,7 +272,7 @@ def test_the_environment_says_how_often_to_poll(monkeypatch):
 
 
 def test_it_needs_a_store_and_a_connection():
-    """Both mistakes are told before anything is traded."""
+    """A missing store, and a source that is not connected, are errors before anything is traded."""
     source = ClickHouseSignals(ClickHouseSignals.Params())
     with pytest.raises(SettingsError, match="needs a signal store"):
         source.connect(Connection(is_live=False, secret=lambda _name: pytest.fail("no secrets")))

@@ -1,4 +1,4 @@
-"""Whatever the order in which rows are stored, however they are read: each once, none lost, time never back."""
+"""In whatever order rows are stored and read: each is given once, none is lost, and time never goes back."""
 
 from collections import defaultdict
 
@@ -100,7 +100,7 @@ def test_sizes_change_nothing(story, size, batch):
 @few
 @given(deliveries, st.integers(1, 4), st.integers(1, 5), st.sets(st.integers(1, 20)))
 def test_restarts_change_nothing(story, size, batch, restarts):
-    """After whichever batch it is replaced, the next source goes on as if it were the first."""
+    """A source that is restarted after any batch gives the same rows as one that ran on."""
     whole = Story(story, size=size, batch=batch).run()
     broken = Story(story, size=size, batch=batch, restarts=restarts).run()
     assert by_series(broken.given) == by_series(whole.given)

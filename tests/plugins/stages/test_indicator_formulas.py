@@ -221,7 +221,7 @@ def test_deviation_of_close_large_prices_is_exact():
 
 
 def test_average_of_exactly_zero_is_a_value():
-    """A mean that happens to be 0 goes on as a mean and does not begin anew."""
+    """An average that is exactly 0 is continued, not started anew."""
     x = np.array([3.0, -1.0, 4.0, 5.0])  # EMA over 7: weight 1/4; after two values 3 - 1 = 2, ...
     ema = Ema(1, 1)
     np.testing.assert_array_equal(alone(ema, [1.0, 0.0, 5.0]), [1.0, 0.0, 5.0])

@@ -249,8 +249,8 @@ def test_quote_of_a_symbol_that_is_not_in_the_table_is_an_error():
         ({"alpha": 1}, "alpha"),
     ],
 )
-def test_bad_parameter_names_its_mend(params, hint):
-    """What is not a parameter's value is refused with what was meant."""
+def test_bad_parameter_is_an_error_with_a_hint(params, hint):
+    """The error for an invalid parameter says what is allowed."""
     with pytest.raises(ValueError, match=hint):
         Indicators.Params(**params)
 

@@ -46,7 +46,7 @@ def test_any_cut_of_the_stream_gives_the_same_output(tape, data):
 @given(st.data())
 @SETTINGS
 def test_state_saved_and_loaded_in_between_changes_nothing(tape, data):
-    """A new instance that loads the state goes on as the old one would, also where symbols have other numbers."""
+    """An instance that loads the state gives the rows that the old one would, also where symbols have other numbers."""
     stream = tape.Stream(data.draw(st.one_of(tape.events(), tape.bursts())), drain=400 * tape.SECOND)
     pipeline = data.draw(pipelines())
     shuffled = data.draw(st.permutations(tape.SYMBOLS))
@@ -67,7 +67,7 @@ def test_state_saved_and_loaded_in_between_changes_nothing(tape, data):
 @given(st.data())
 @SETTINGS
 def test_later_events_change_no_earlier_output(tape, data):
-    """What is out at a position is the same whatever comes after it."""
+    """Later events change no earlier output."""
     shared, tails = data.draw(tape.events()), [data.draw(tape.events()) for _ in range(2)]
     pipeline = data.draw(pipelines())
     outcomes = [tape.Stream([*shared, *tail]).run(stages(*pipeline)) for tail in tails]

@@ -223,7 +223,7 @@ def test_quote_that_is_left_open_is_a_bad_row(tmp_path):
 
 
 def test_tape_may_be_empty_at_first(kit, tmp_path):
-    """Who writes may start after who reads, and with half a header."""
+    """The writer may start after the reader, and with half a header."""
     for name, writes in (
         ("tape.csv", [HEADER[:10], HEADER[10:], line()]),
         ("tape.jsonl", [kit.envelope("trades", kit.trade()).encode() + b"\n"]),
@@ -257,7 +257,7 @@ def test_check_goes_on_after_a_block_without_events(kit, tmp_path):
 
 
 def test_total_of_a_followed_tape_is_unknown(kit, tmp_path):
-    """Nobody knows how much will be written."""
+    """How much will be written is unknown, so `total` is None."""
     (tmp_path / "tape.csv").write_bytes(HEADER + line())
     source = kit.source(tmp_path / "tape.csv", follow=True)
     source.check()
@@ -390,7 +390,7 @@ def test_cancellation_ends_the_waiting(kit, tmp_path):
 
 
 def test_memory_does_not_grow_with_a_followed_tape(kit, tmp_path):
-    """What was read is let go: a followed tape takes the memory of a few blocks, however long it becomes."""
+    """A followed tape takes the memory of a few blocks, however long it becomes."""
     path = tmp_path / "tape.jsonl"
     path.write_bytes(b"")
     piece = (kit.envelope("trades", kit.trade()).encode() + b"\n") * 1_000
