@@ -170,7 +170,7 @@ class Reconciler:
         """Symbols in which entries wait, with the reason: books that differ, and unresolved orders."""
         found = dict(self.blocked)
         for client_order_id, symbol in self._executor.unresolved_symbols.items():
-            found.setdefault(symbol, f"unknown whether the venue has order {client_order_id}")
+            found.setdefault(symbol, f"it is unknown whether the venue has order {client_order_id}")
         return found
 
     def reconcile(self, snapshot: VenueSnapshot, *, is_start: bool = False) -> Reconciliation:

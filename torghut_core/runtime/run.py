@@ -38,7 +38,7 @@ from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.installation.universe import UniverseSettings, open_universe
 from torghut_core.market_data.universe import ListedUniverse
 from torghut_core.plugin_host.watchdog import Watchdog
-from torghut_core.ports import Source
+from torghut_core.ports import Broker, Source
 from torghut_core.reload.follower import Follower
 from torghut_core.reload.plan import ReloadOutcome
 from torghut_core.reload.reloader import Reloader
@@ -151,14 +151,7 @@ def open_run(
         audit.record_strategies(start.generation.strategy_rows(), "sync")
         audit.commit()
 
-        gates = Gates(
-            trading_enabled=settings.trading_enabled,
-            is_live=access is not None and settings.is_live,
-            mode=settings.trading_mode,
-            live_enabled=settings.trading_live_enabled,
-            live_account=settings.trading_live_account,
-            price_max_age_ns=settings.trading_price_lookback_minutes * MINUTE,
-        )
+        gates = _gates(settings, is_simulated=access is None)
         engine = Engine(
             start.generation.numbered(number),
             label,
@@ -172,26 +165,8 @@ def open_run(
         apply_control(controls, gates)
         cursor = audit.cursor(label, CURSOR) or {}
         engine.traded_to = cursor.get("now", 0)
-        venue: Venue | SimulatedVenue
-        if access is None:
-            committer = Committer(engine, audit, gates, label, unreconciled=dict, source=None, clock=clock)
-            venue = SimulatedVenue(broker)
-        else:
-            reconciler = Reconciler(engine.gateway, access.executor, audit, label)
-            committer = Committer(
-                engine, audit, gates, label, unreconciled=lambda: reconciler.differences, source=source, clock=clock
-            )
-            venue = Venue(
-                broker,
-                access,
-                engine.gateway,
-                reconciler,
-                audit,
-                commit=committer.commit,
-                reconcile_s=settings.trading_reconcile_ms / 1000,
-                clock=clock,
-            )
-            venue.start()
+        committer, venue = _venue(access, broker, source, engine, audit, gates, label, settings, clock)
+        venue.start()
 
         watchdog = engine.watchdog(settings.trading_plugin_budget_ms / 1000)
         universe = open_universe(UniverseSettings.read(), start.generation.catalog.symbols, directory.path)
@@ -405,6 +380,41 @@ class Run:
             self.audit.drop()
         else:
             self.committer.close(self.venue.finish())
+
+
+def _gates(settings: Settings, *, is_simulated: bool) -> Gates:
+    return Gates(
+        trading_enabled=settings.trading_enabled,
+        is_live=settings.is_live and not is_simulated,
+        mode=settings.trading_mode,
+        live_enabled=settings.trading_live_enabled,
+        live_account=settings.trading_live_account,
+        price_max_age_ns=settings.trading_price_lookback_minutes * MINUTE,
+    )
+
+
+def _venue(
+    access: Access | None,
+    broker: Broker,
+    source: Source,
+    engine: Engine,
+    audit: AuditStore,
+    gates: Gates,
+    account_label: str,
+    settings: Settings,
+    clock: Clock,
+) -> tuple[Committer, Venue | SimulatedVenue]:
+    """Where the orders go, and what commits before they do."""
+    commits = partial(Committer, engine, audit, gates, account_label, clock=clock)
+    if access is None:
+        return commits(unreconciled=dict, source=None), SimulatedVenue(broker)
+    reconciler = Reconciler(engine.gateway, access.executor, audit, account_label)
+    committer = commits(unreconciled=lambda: reconciler.differences, source=source)
+    reconcile_s = settings.trading_reconcile_ms / 1000
+    venue = Venue(
+        broker, access, engine.gateway, reconciler, audit, commit=committer.commit, reconcile_s=reconcile_s, clock=clock
+    )
+    return committer, venue
 
 
 @contextmanager
