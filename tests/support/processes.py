@@ -144,7 +144,7 @@ def run(*arguments, env=None, cwd=None, script=None, real=False):
 
 
 class Running:
-    """A torghut command that runs until it is told to end, what it logs, and its HTTP interface.
+    """A torghut command that runs until a signal ends it, what it logs, and its HTTP interface.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ class ClickHouseSignals(Source):
             "newest", help="where to start without a cursor: the newest row less the look-back, or the oldest row"
         )
         fresh_after_s: float | None = param(
-            120, gt=0, help="age of a row that closes the gate `freshness`, seconds; null: any age is fresh"
+            120, gt=0, help="age of a row above which the check `freshness` fails, seconds; null: any age is fresh"
         )
 
     is_stored: ClassVar[bool] = True
@@ -176,7 +176,7 @@ class ClickHouseSignals(Source):
     async def batches(self, size: int) -> AsyncIterator[Batch]:
         """Yield batches of at most `size` rows, positions running from 0 (or from the cursor's); never ends.
 
-        A store that does not answer closes the gate ``store`` and is asked again, less and less often.
+        While the store does not answer, the check ``store`` fails, and the store is asked again, less and less often.
 
         Raises
         ------

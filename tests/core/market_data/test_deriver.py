@@ -260,7 +260,7 @@ def test_state_of_other_stages_is_refused(parts, trades, tmp_path):
 
 @given(stop=st.integers(0, TRADES), turns=st.integers(0, 3), size=st.integers(1, 50))
 @settings(deadline=None, max_examples=40)
-def test_stopped_anywhere_it_goes_on_as_if_it_had_not_been(parts, tmp_path_factory, stop, turns, size):
+def test_stop_at_any_moment_loses_and_doubles_nothing(parts, tmp_path_factory, stop, turns, size):
     """SIGTERM at any moment, also as a batch comes, loses none: the next process resumes where this one ended."""
     trades = parts.random_trades(TRADES)
     snapshots, store = SnapshotStore(str(tmp_path_factory.mktemp("snapshots"))), parts.Store()

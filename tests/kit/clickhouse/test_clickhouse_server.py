@@ -187,7 +187,7 @@ def test_a_killed_process_keeps_what_it_acknowledged(tmp_path, connect):
             connect(process, username="trader", password="wrong")
 
 
-def test_a_directory_in_use_is_told(running, capfd):
+def test_a_directory_in_use_is_an_error(running, capfd):
     """Two processes cannot have one directory: the second says so in a line and ends."""
     with pytest.raises(RuntimeError, match="did not start"):
         ClickHouseProcess(running._command[running._command.index("--path") + 1]).start()

@@ -40,7 +40,7 @@ def probe_routes(probed: Probed, numbers: Callable[[], Mapping[str, Metric]]) ->
 
     @get("/readyz", opt=OPEN, sync_to_thread=True)
     def readyz() -> Response[dict[str, Any]]:
-        """Whether the process is ready: 200, or 503 with the reasons why not; and every gate."""
+        """Whether the process is ready: 200, or 503 with the reasons why not; and every check."""
         reasons = probed.readiness()
         content = {"ok": not reasons, "reasons": reasons, "gates": probed.gates()}
         return Response(content, status_code=503 if reasons else 200)
