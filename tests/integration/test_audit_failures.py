@@ -86,8 +86,8 @@ def test_write_that_the_system_refuses_is_undone(tmp_path):
     assert last == "1001"
 
 
-def test_locked_database_is_told_and_the_next_commit_writes(tmp_path, monkeypatch):
-    """While another process writes for long, a commit gives up with its reason; when that is done, it works."""
+def test_locked_database_is_an_error_and_the_next_commit_writes(tmp_path, monkeypatch):
+    """While another process holds the lock, a commit raises with the reason; afterwards it succeeds."""
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
     with closing(SqlAuditStore(tmp_path / "audit.db")) as store:
         write(store, 0, 1)
@@ -102,8 +102,8 @@ def test_locked_database_is_told_and_the_next_commit_writes(tmp_path, monkeypatc
         assert len(store.rows("controls")) == 1
 
 
-def test_database_locked_from_the_start_is_told(tmp_path, monkeypatch):
-    """A database that cannot even be made because another process holds the file."""
+def test_database_locked_from_the_start_is_an_error(tmp_path, monkeypatch):
+    """A database cannot be made while another process holds the file."""
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
     with closing(sqlite3.connect(tmp_path / "audit.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -120,8 +120,8 @@ def test_file_that_is_no_database_is_left_alone(tmp_path):
     assert path.read_text() == "dear diary " * 1000
 
 
-def test_damaged_database_is_told(tmp_path):
-    """Pages that were overwritten are an error that says so, not an empty answer."""
+def test_damaged_database_is_an_error(tmp_path):
+    """Overwritten pages are an error that says so, not an empty answer."""
     path = tmp_path / "audit.db"
     with closing(SqlAuditStore(path)) as store:
         write(store, 0, 200)
@@ -133,8 +133,8 @@ def test_damaged_database_is_told(tmp_path):
         store.rows("controls")
 
 
-def test_missing_folder_is_told(tmp_path):
-    """A database in a folder that is not there cannot be made."""
+def test_missing_folder_is_an_error(tmp_path):
+    """The error for a database in a missing folder says to make the folder."""
     with pytest.raises(StateError, match=r"it cannot be opened \(make its folder"):
         SqlAuditStore(tmp_path / "nowhere" / "audit.db")
 
@@ -156,7 +156,7 @@ except StateError as error:
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_folder_that_cannot_be_written_is_told(exists):
+def test_read_only_folder_is_an_error(exists):
     """Neither a new database nor an old one can be used in a read-only folder; the error says to make it writable."""
     with tempfile.TemporaryDirectory() as folder:  # not pytest's: another user has to reach it
         path = Path(folder) / "audit.db"
@@ -186,7 +186,7 @@ def test_head_file_that_cannot_be_read_stops_the_commit(store):
     assert len(store.rows("controls")) == 2
 
 
-def test_head_file_that_cannot_be_written_is_told_after_the_commit(store, monkeypatch):
+def test_head_file_that_cannot_be_written_is_an_error_after_the_commit(store, monkeypatch):
     """The commit is durable before its head file is written: the error says so, and nothing is written twice."""
 
     def full(_head):

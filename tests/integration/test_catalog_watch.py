@@ -1,6 +1,6 @@
 """Watching real files with the operating system's watcher.
 
-`poll_seconds` is an hour here, so what is told in time was told by the watcher; where polling is meant, the test says so.
+`poll_seconds` is an hour here, so a version that comes in time comes from the watcher; a test of polling says so.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ def mount(tmp_path):
 
 
 @pytest.mark.parametrize("is_file", [True, False], ids=["path of the file", "path of the folder"])
-def test_every_swap_of_a_config_map_is_told(mount, is_file):
+def test_every_swap_of_a_config_map_is_a_version(mount, is_file):
     """Five updates of a ConfigMap are five versions, whichever path names it."""
 
     async def script():
@@ -146,7 +146,7 @@ def test_file_of_a_plain_folder_comes_and_goes(file):
     asyncio.run(script())
 
 
-def test_edit_in_place_is_told(file):
+def test_edit_in_place_is_a_version(file):
     """Each save of the file is a version."""
 
     async def script():
@@ -158,8 +158,8 @@ def test_edit_in_place_is_told(file):
     asyncio.run(script())
 
 
-def test_rename_over_the_file_is_told(file):
-    """So is a new file that is put in its place, as careful editors do, also the second time."""
+def test_rename_over_the_file_is_a_version(file):
+    """Each new file that is renamed over the old one, as careful editors do, is a version."""
 
     async def script():
         async with watching(file) as following:
@@ -207,7 +207,7 @@ def test_file_that_is_empty_whenever_it_is_read_is_still_being_written(file):
 
 
 def test_hundred_writes_in_a_second_are_few_versions(file):
-    """Writes in quick succession are told as very few versions, of which the last is the last content."""
+    """Writes in quick succession are very few versions, of which the last is the last content."""
 
     async def script():
         async with watching(file) as following:
@@ -241,7 +241,7 @@ def test_touch_is_not_told(file):
 
 
 def test_deleted_file_is_an_error_until_it_is_back(file):
-    """A file that is gone is told once, and the same content is told again when it is back."""
+    """A deleted file is one error, and the same content is a version again when the file is back."""
 
     async def script():
         async with watching(file) as following:
@@ -256,7 +256,7 @@ def test_deleted_file_is_an_error_until_it_is_back(file):
 
 
 def test_file_that_is_not_utf8_is_an_error(file):
-    """What cannot be decoded is told with its place, and a good file clears it."""
+    """Bytes that are not UTF-8 are an error with their place, and a good file clears it."""
 
     async def script():
         async with watching(file) as following:

@@ -82,8 +82,8 @@ def test_swap_to_an_equivalent_catalog_keeps_the_digest(replayed, tape, tmp_path
     }
 
 
-def test_swap_takes_up_another_catalog(replayed, tape, tmp_path):
-    """From event N on the other catalog trades, as a generation of its own, the same in any batches."""
+def test_swap_applies_another_catalog(replayed, tape, tmp_path):
+    """From event N on the other catalog trades, as a generation of its own, with the same result at any batch size."""
     _, result = replayed
     other = tmp_path / "other.yaml"
     other.write_text(CATALOG.read_text().replace("name: ema-cross-es", "name: another"))

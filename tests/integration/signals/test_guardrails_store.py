@@ -1,4 +1,4 @@
-"""A signal store whose server has trouble: each kind is told apart, nothing storms, nothing is lost or doubled."""
+"""A signal store whose server fails: each kind of failure has its class, retries are few, no row is lost or doubled."""
 
 import threading
 import time
@@ -89,8 +89,8 @@ def stored(store):
         (Fault.cut, "connection", Remedy.RETRY),
     ],
 )
-def test_each_trouble_is_told_apart(clickhouse, store, derived_batch, fault, error_class, remedy):
-    """The error says what is to be done; the rows are kept, and stored when the trouble is over."""
+def test_each_failure_has_its_class_and_remedy(clickhouse, store, derived_batch, fault, error_class, remedy):
+    """The error says what to do; the rows are kept, and stored when the failure is over."""
     clickhouse.add(fault(statement=INSERT, times=None))
     store.write(derived_batch([1.0, 2.0]))
     with pytest.raises(StoreError) as raised:

@@ -153,9 +153,9 @@ def merged(store):
 
 
 def test_a_live_run_deletes_no_row_of_a_replay(tmp_path, derived_batch, told, monkeypatch):
-    """`torghut run` in the state of a replay deleted all of its rows at once, without a word.
+    """`torghut run` in the state directory of a replay once deleted all of its rows, silently.
 
-    They are kept, new ones with them, and the log says so, until somebody asks for the days that the settings say.
+    Old and new rows are kept, and the log says so, until the operator applies the TTL of the settings.
     """
     monkeypatch.delenv("TA_CLICKHOUSE_URL", raising=False)
     state = StateDirectory(tmp_path)
@@ -361,7 +361,7 @@ def test_envelopes_are_not_written(envelopes, derived_batch):
 
 
 def test_a_shape_that_the_table_has_not_is_refused(envelopes):
-    """A setting that contradicts the table is told at once, not by nulls later."""
+    """A setting that contradicts the table is an error at once, instead of nulls later."""
     with pytest.raises(SettingsError, match=r"TRADING_SIGNAL_SCHEMA=flat, but torghut.envelopes has no column macd"):
         envelopes("flat")
     with pytest.raises(SettingsError, match=r"TRADING_SIGNAL_SCHEMA='nested' is not a table shape \(use auto"):
@@ -400,8 +400,8 @@ def test_without_chdb_the_message_says_what_to_install(tmp_path, monkeypatch):
         open_signal_store(tmp_path)
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(breaking, derived_batch):
-    """Disk full: the next flush says so, and when there is room again the rows are stored."""
+def test_a_full_disk_is_an_error_and_nothing_is_lost(breaking, derived_batch):
+    """With a full disk the next flush raises, and when there is room again the rows are stored."""
     store, client = breaking(reaches=False)
     client.broken = [DatabaseError("Code: 243. DB::Exception: Cannot reserve 9.63 MiB, not enough space.", code=243)]
     store.write(derived_batch([1.0]))
@@ -413,8 +413,8 @@ def test_a_full_disk_is_told_and_nothing_is_lost(breaking, derived_batch):
     assert store.counts() == {"microbars": 1, "signals": 1}
 
 
-def test_a_file_that_cannot_grow_is_told_and_nothing_is_lost(tmp_path):
-    """The same with a real limit of the operating system: what was stored before stays readable."""
+def test_a_file_that_cannot_grow_is_an_error_and_nothing_is_lost(tmp_path):
+    """At the operating system's limit on a file's size writing fails, and rows stored before stay readable."""
     code = """
 import resource
 store = open_signal_store(Path(sys.argv[1]), **kept)

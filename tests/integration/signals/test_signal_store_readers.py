@@ -115,8 +115,8 @@ def test_a_limit_keeps_the_newest_rows_in_time_order(store, derived_batch):
     assert store.bars(limit=2)["close"].to_pylist() == [3.0, 9.0]
 
 
-def test_window_sizes_are_told_apart(store, derived_batch):
-    """A symbol has a series per bar step, all in the same tables."""
+def test_each_window_size_is_a_series(store, derived_batch):
+    """A symbol has a series for each window size, all in the same tables."""
     store.write(derived_batch([1.0, 2.0]))
     store.write(derived_batch([7.0], step=60 * SECOND))
     store.flush()

@@ -134,8 +134,8 @@ def test_inserts_wait_until_they_are_stored(store, server, derived_batch):
     assert {options["async_insert"] for options in server.inserts} == {"0"}
 
 
-def test_a_server_that_went_away_is_told_and_nothing_is_lost(store, server, derived_batch):
-    """The message names the server; when it is back, the rows that waited are stored."""
+def test_a_server_that_went_away_is_an_error_and_nothing_is_lost(store, server, derived_batch):
+    """The error names the server; when it is back, the rows that waited are stored."""
     server.drops = 100
     store.write(derived_batch([1.0]))
     with pytest.raises(StateError, match=rf"ClickHouse at {server.url}: cannot write .*TA_CLICKHOUSE_URL is right"):
@@ -169,7 +169,7 @@ def test_user_and_password_may_be_in_the_url(server):
 
 @pytest.mark.parametrize("url", ["clickhouse:8123", "tcp://db:9000", "http://", "jdbc:clickhouse://u:hunter2@db:8123"])
 def test_a_url_of_another_kind_is_refused(url):
-    """A native-protocol or JDBC URL is told from an HTTP one before anything is sent; its password is not shown."""
+    """A native-protocol or JDBC URL is refused before anything is sent; its password is not shown."""
     with pytest.raises(SettingsError, match=r"TA_CLICKHOUSE_URL .*like http://host:8123") as raised:
         open_signal_store(url=url)
 

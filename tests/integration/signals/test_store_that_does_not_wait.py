@@ -55,8 +55,8 @@ def test_a_server_has_five_seconds_to_let_us_in_and_thirty_to_answer(tmp_path):
         (Fault.table_read_only(statement=INSERT, times=None), "read-only"),
     ],
 )
-def test_writing_goes_on_while_rows_are_refused(clickhouse, derived_batch, fault, error_class):
-    """Nothing is raised and nothing waits; the reason is told until all of it is stored: ticks of the clock are enough."""
+def test_writing_continues_while_rows_are_refused(clickhouse, derived_batch, fault, error_class):
+    """No call raises or waits; `trouble` gives the reason until all rows are stored, for which clock ticks are enough."""
     with closing(open_signal_store(url=clickhouse.url, waits=False, block_age_s=0.0, **KEPT)) as store:
         rows = derived_batch([float(number) for number in range(2000)])
         store.write(piece(rows, 0, 1))
@@ -77,8 +77,8 @@ def test_writing_goes_on_while_rows_are_refused(clickhouse, derived_batch, fault
         assert store.counts() == {"microbars": count, "signals": count}
 
 
-def test_what_cannot_be_stored_before_the_end_is_told(clickhouse, derived_batch):
-    """The end is loud: how many rows are lost, and why."""
+def test_rows_that_cannot_be_stored_before_the_end_are_an_error(clickhouse, derived_batch):
+    """`close` raises with the number of rows lost, and why."""
     store = open_signal_store(url=clickhouse.url, waits=False, **KEPT)
     store.write(derived_batch([1.0, 2.0]))
     clickhouse.add(Fault.error(497, "Not enough privileges", statement=INSERT, times=None))

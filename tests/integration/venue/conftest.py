@@ -148,7 +148,7 @@ class Trader(Running):
         return self
 
     def caught_up(self):
-        """Wait until it has traded what is on the tape: what came of it is in its books, and perhaps not sent yet."""
+        """Wait until it has traded the tape: its decisions are in its books, and perhaps not sent yet."""
         end = datetime.fromtimestamp(self.told + 1, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         self.until(lambda: self.metric("events_total") == self.fed and (self.status["now"] or "") >= end)
 
@@ -157,15 +157,15 @@ class Trader(Running):
         return self.fed - (self.metric("events_total") or 0)
 
     def trade(self, word, symbols=("BTC/USD",), times=1):
-        """Say something, and wait until it was heard."""
+        """Write a signal to the tape, and wait until it was traded."""
         self.say(word, symbols, times)
         self.caught_up()
 
     def release(self):
-        """`torghut unkill`, and wait until the kernel heeds it: it asks the database once a second."""
+        """`torghut unkill`, and wait until the kernel has applied it: it reads the database once a second."""
         self.output("unkill", "--reason", "fine")
         self.until(lambda: self.status["control"]["state"] == "running")
-        time.sleep(0.2)  # the loop looks twenty times a second, and does not say when it has
+        time.sleep(0.2)  # the loop reads the control twenty times a second, and does not report when it has
 
     @contextmanager
     def busy(self, rows=100):

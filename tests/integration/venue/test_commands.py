@@ -1,4 +1,4 @@
-"""The commands around trading at a venue, each as a stranger would type it, against a kernel that runs."""
+"""The commands around trading at a venue, each as an operator types it, against a kernel that runs."""
 
 import json
 import time
@@ -84,7 +84,7 @@ class TestReconcile:
         assert trader.printed("reconcile")["changes"] == 0
 
     def test_a_difference_waits_until_it_is_accepted(self, trader):
-        """Somebody moved a position by hand: it is told of, entries in the symbol wait, and an operator takes it."""
+        """A position that was changed at the venue is reported, and entries in the symbol wait until it is accepted."""
         trader.begin().trade("buy")
         trader.until(lambda: trader.held)
         trader.agrees()
@@ -103,8 +103,8 @@ class TestReconcile:
         trader.agrees()
         assert trader.books == {"BTC/USD": Decimal(3)}
 
-    def test_an_order_of_somebody_else_is_told_of_and_left_alone(self, trader):
-        """It is listed as foreign; nobody cancels it, not even a kill."""
+    def test_a_foreign_order_is_listed_and_left_alone(self, trader):
+        """An order that torghut did not send is listed as foreign, and no command cancels it, not even a kill."""
         trader.begin()
         number = trader.fake.venue.place("ETH/USD", "buy", 1, type="limit", limit_price="10")["client_order_id"]
         assert trader.printed("reconcile")["foreign"] == [number]
@@ -190,7 +190,7 @@ class TestKill:
         assert row["reason"].startswith("not sent")
 
     def test_flatten_closes_what_is_held(self, trader):
-        """`kill --flatten` cancels what works and closes every position, though all else stands still."""
+        """`kill --flatten` cancels open orders and closes every position, though nothing else is traded."""
         trader.begin().trade("buy", ("BTC/USD", "ETH/USD"))
         trader.trade("bid", ("SOL/USD",))
         trader.until(lambda: len(trader.held) == 2 and trader.working)
