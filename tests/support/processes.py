@@ -27,6 +27,8 @@ FORK_SERVER = Path(__file__).with_name("fork_server.py")
 NOT_OURS = ("PYTHONDONTWRITEBYTECODE",)
 """Variables that a process of a test does not get."""
 
+SAMPLE = re.compile(r'^torghut_(?P<name>\w+)(?:\{\w+="(?P<label>(?:[^"\\]|\\.)*)"\})? (?P<value>\S+)$', re.MULTILINE)
+
 _servers = []
 
 
@@ -255,11 +257,16 @@ class Running:
         assert code < 300, text
         return json.loads(text)
 
-    def metric(self, name):
-        """The value of a metric, None where it has none."""
-        lines = self.ask("/metrics")[1].splitlines()
-        found = [line.split()[-1] for line in lines if line.split()[0] == f"torghut_{name}"]
-        return float(found[0]) if found else None
+    def metrics(self):
+        """Its numbers: by name without ``torghut_``, then by the value of their one label ("" of those without)."""
+        numbers = {}
+        for match in SAMPLE.finditer(self.ask("/metrics")[1]):
+            numbers.setdefault(match["name"], {})[match["label"] or ""] = float(match["value"])
+        return numbers
+
+    def metric(self, name, label=""):
+        """A number, None where there is none."""
+        return self.metrics().get(name, {}).get(label)
 
     def until(self, is_so, problem=lambda: "", seconds=PATIENCE):
         """Wait until something is true while it runs; what it was then."""

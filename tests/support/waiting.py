@@ -6,7 +6,7 @@ programs keep its cores busy: a test that passes never waits for it. Never sleep
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 PATIENCE = 60.0
@@ -44,13 +44,21 @@ def until(is_so: Callable[[], Any], problem: Callable[[], object] = nothing, sec
 
 
 async def until_async(
-    is_so: Callable[[], Any], problem: Callable[[], object] = nothing, seconds: float = PATIENCE
+    is_so: Callable[[], Any],
+    problem: Callable[[], object] = nothing,
+    *,
+    tasks: Iterable[asyncio.Task[Any]] = (),
+    seconds: float = PATIENCE,
 ) -> Any:
-    """As `until`, while the tasks of this event loop go on."""
+    """As `until`, while the tasks of this event loop go on; `tasks` are those that must not end meanwhile."""
     end = time.monotonic() + seconds
     for pause in pauses():
         if found := is_so():
             return found
+        for task in tasks:
+            if task.done():
+                task.result()
+                raise AssertionError(f"it has ended: {task}")
         assert time.monotonic() < end, f"not within {seconds:g} s: {problem()}"
         await asyncio.sleep(pause)
     raise AssertionError

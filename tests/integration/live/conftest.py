@@ -17,9 +17,9 @@ from torghut_sources.stages.indicators import Indicators
 from torghut_sources.stages.microbars import Microbars
 from torghut_sources.tape.source import Replay
 from torghut_testing.alpaca_data import event_of, synthetic
-from torghut_testing.live import Process
-from torghut_testing.live.system import TORGHUT
 
+from support.processes import Running
+from support.waiting import PATIENCE, until_async
 from torghut_core import Connection, parse_timestamp
 from torghut_core.admin.readiness import Readiness
 from torghut_core.audit import SqlAuditStore
@@ -43,9 +43,6 @@ QUICK = {
     "backfill_max_s": 1e9,
 }
 """Clocks of the source that fit a venue on loopback; a tape has no pace, so no time is told between its events."""
-
-PATIENCE = 20.0
-"""Seconds after which something that has not come never will; what is waited for takes less than one."""
 
 
 class Tape:
@@ -161,15 +158,6 @@ def source_of(market, symbols, kind=Looked, asset_class="crypto", wall=time.time
     return made
 
 
-async def until(claim, task=None):
-    """Wait until something is so, or a task that has to go on has ended."""
-    while not claim():
-        if task is not None and task.done():
-            task.result()
-            raise AssertionError("it ended")
-        await asyncio.sleep(0.002)
-
-
 async def derived(source, *parts):
     """The rows that come of a source: it is closed after what is played, when every gap is filled.
 
@@ -186,7 +174,7 @@ async def derived(source, *parts):
             work = asyncio.create_task(deriver.run(64))
             for part in parts:
                 count = part()
-                await until(lambda count=count: deriver.totals.events >= count and source.is_filled, work)
+                await until_async(lambda count=count: deriver.totals.events >= count and source.is_filled, tasks=[work])
             source.close()
             await work
     except TimeoutError:
@@ -208,25 +196,27 @@ def environment_of(market, **others):
     } | others
 
 
-class Torghut(Process):
+class Torghut(Running):
     """A torghut command as a process, with its catalog and its state directory."""
 
-    def __init__(self, command, folder, catalog, environment, state=None):
-        path = folder / f"{command}.yaml"
-        path.write_text(json.dumps(catalog))
-        arguments = ["--catalog", path, "--state", state or folder / f"{command}-state", "--port", "0"]
-        super().__init__(command, [TORGHUT, command, *arguments], folder, environment)
-        self._folder = folder
+    def __init__(self, command, folder, catalog, environment):
+        self._catalog = folder / f"{command}.yaml"
+        self._catalog.write_text(json.dumps(catalog))
+        super().__init__(folder, folder / f"{command}-state", name=command, env=environment)
+        self.name = command
+
+    def start(self):
+        """Start it, and do not wait."""
+        return super().start(self.name, "--catalog", self._catalog, "--state", self.state, "--port", 0)
 
     def begin(self):
         """Start it, and wait until its probes listen."""
-        self.start()
-        self.first_line()
+        assert self.start().listens(), self.log
         return self
 
     def get(self, path):
         """Status of an answer, and what it says."""
-        status, text = self._get(path)
+        status, text = self.ask(path)
         return status, json.loads(text) if text.startswith("{") else text
 
     @property
@@ -235,29 +225,17 @@ class Torghut(Process):
         return {name: reason for name, reason in self.get("/readyz")[1]["gates"].items() if reason}
 
     def metric(self, name, label=""):
-        """A number; 0 where it is not told."""
-        return self.metrics().get(name, {}).get(label, 0.0)
+        """A number; 0 where there is none."""
+        return super().metric(name, label) or 0.0
 
     @property
     def is_ready(self):
         """Whether every gate is open."""
         return self.get("/readyz")[0] == 200
 
-    @property
-    def log(self):
-        """What it said on standard error."""
-        return (self._folder / f"{self.name}.log").read_text()
-
-    def until(self, claim, seconds=PATIENCE):
+    def until(self, is_so):
         """Wait until something is so, while it runs; what it was then."""
-        for _ in self.waiting(seconds):
-            if found := claim():
-                return found
-        raise AssertionError(f"{self.name}: not within {seconds} s: {self.get('/readyz')}\n{self.log}")
-
-    def ended(self, seconds=PATIENCE):
-        """Its exit code, once it has one."""
-        return self._process.wait(seconds)
+        return super().until(is_so, lambda: self.get("/readyz"))
 
 
 @pytest.fixture(scope="session")
@@ -265,7 +243,7 @@ def live(tmp_path_factory):
     """What the tests of this folder share."""
     return SimpleNamespace(
         PRICES=PRICES, QUICK=QUICK, T0=T0, SECOND=SECOND,
-        Tape=Tape, Clock=Clock, rows_of=rows_of, source_of=source_of, derived=derived, until=until, stages=stages, Looked=Looked, environment_of=environment_of,
+        Tape=Tape, Clock=Clock, rows_of=rows_of, source_of=source_of, derived=derived, stages=stages, Looked=Looked, environment_of=environment_of,
         tape=lambda *arguments, **options: Tape(
             synthetic(*arguments, **options), tmp_path_factory.mktemp("tape") / "files"
         ),
@@ -332,8 +310,8 @@ def torghut(tmp_path):
     """Makes torghut processes with catalogs, and ends them."""
     made = []
 
-    def make(command, catalog, environment=None, **options):
-        process = Torghut(command, tmp_path, catalog, environment or {}, **options)
+    def make(command, catalog, environment):
+        process = Torghut(command, tmp_path, catalog, environment)
         made.append(process)
         return process
 

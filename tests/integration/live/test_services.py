@@ -107,7 +107,7 @@ def test_probes_say_what_the_users_page_asks_for(recent, forwarder, kafka):
             ("auth", "backfill", "bus", "freshness", "subscription", "universe"), ""
         )
         _, metrics = forward.get("/metrics")
-        assert forward.stop() == 0
+        assert forward.send() == 0
     told = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
     own = [name.format(**kafka) for name in FORWARDED]
     assert [name for name in own if f"torghut_{name}" not in told] == []
@@ -132,7 +132,7 @@ def test_not_ready_is_not_dead_before_its_time(live, forwarder, kafka):
     assert "HEALTH_NOT_READY_KILL_AFTER_MS" in answer["reasons"][0]
     assert "no connection to" in answer["reasons"][0]
     assert forward.metric("ws_readyz_error_class", "connect") == 1
-    assert forward.stop() == 0
+    assert forward.send() == 0
 
 
 def test_wrong_keys_end_it_with_what_to_check(forwarder, kafka):
@@ -166,14 +166,14 @@ def test_taken_place_is_waited_for_and_never_stormed(recent, forwarder, kafka):
         assert waits[2] >= 2 * wait
         market.play(recent.events[:10], wait_for=recent.symbols)
         forward.until(lambda: forward.is_ready)
-        assert forward.stop() == 0
+        assert forward.send() == 0
 
 
 def test_killed_forwarder_loses_nothing(recent, forwarder, kafka):
     """Killed with -9, and back after events that nobody heard, it brings all of the tape to Kafka, some of it twice."""
     with FakeMarketData() as market:
         forward = forwarder(market, kafka)
-        snapshot = forward._folder / "forward-state" / "snapshots" / "forwarder.snapshot"
+        snapshot = forward.state / "snapshots" / "forwarder.snapshot"
 
         def has_moved(count):
             return lambda: sum(forward.metrics().get("forwarded_total", {}).values()) >= count
@@ -191,7 +191,7 @@ def test_killed_forwarder_loses_nothing(recent, forwarder, kafka):
         forward.until(lambda: has_moved(300 - 101)() and forward.is_ready)
         forward.until(lambda: forward.metric("ws_lag_ms", "0.5"))
         began = time.monotonic()
-        assert forward.stop() == 0
+        assert forward.send() == 0
         assert time.monotonic() - began < 5
         found = records(kafka)
     channels = {"t": "trades", "q": "quotes"}
@@ -224,7 +224,7 @@ def test_ended_ta_goes_on_as_if_it_had_not(live, recent, torghut, tmp_path, end)
             market.play(recent.events[150:155])
             ta.until(lambda: ta.metric("events_total") == 155)
             began = time.monotonic()
-            assert ta.stop() == 0
+            assert ta.send() == 0
             assert time.monotonic() - began < 5
         market.play(recent.events[155:200]).wait()
         ta.begin()
@@ -232,7 +232,7 @@ def test_ended_ta_goes_on_as_if_it_had_not(live, recent, torghut, tmp_path, end)
         market.play(recent.events[200:], wait_for=recent.symbols)
         last = recent.events[-1].at
         ta.until(lambda: ta.metric("events_total") >= len(recent) - 155 + 1 and not ta.gates)
-        assert ta.stop() == 0
+        assert ta.send() == 0
     limit = last - LATENESS
     expected = {name: [row for row in rows if row["window_end"].value <= limit] for name, rows in recent.rows.items()}
     with closing(open_signal_store(StateDirectory(tmp_path / "ta-state").signals_path)) as store:
