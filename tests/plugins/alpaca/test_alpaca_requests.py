@@ -67,9 +67,9 @@ FAULTS = {
 
 def leaks(error, log):
     """Everything that an error and the log would show, with the variables of every frame."""
-    told = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    trace = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     hidden = error.__context__ or error.__cause__
-    shown = f"{told}{error!r}{error}{error.args}{vars(error)}{hidden!r}{log.text}"
+    shown = f"{trace}{error!r}{error}{error.args}{vars(error)}{hidden!r}{log.text}"
     return [secret for secret in (KEY, SECRET) if secret in shown]
 
 
@@ -95,7 +95,7 @@ def test_failure_becomes_its_error(name, fake, kit, broker, caplog):
 
 
 def test_limit_says_how_long(fake, kit, broker):
-    """``Retry-After`` arrives, and where there is none, when the venue counts anew."""
+    """``Retry-After`` arrives, and where there is none, when the limit is reset."""
     fake.faults.add(Fault.throttle(2, **POST))
     with pytest.raises(Throttled) as caught:
         broker.submit(kit.order())
@@ -106,7 +106,7 @@ def test_limit_says_how_long(fake, kit, broker):
     assert 0 <= caught.value.retry_after <= 60
 
 
-def test_nobody_there_is_not_sent(fake, kit, broker, caplog):
+def test_no_listener_is_not_sent(fake, kit, broker, caplog):
     """A refused connection, also where one was kept open before, cannot have carried an order."""
     fake.stop_listening()
     fake.drop_connections()
@@ -122,14 +122,14 @@ def test_unknown_host_is_not_sent(kit):
     from torghut_brokers.alpaca.rest import Rest
 
     key = pydantic.SecretStr("k")
-    rest = Rest("http://nobody.invalid", key, key, 2.0, use_proxies=False)
+    rest = Rest("http://unknown.invalid", key, key, 2.0, use_proxies=False)
     with pytest.raises(NotSent):
         rest.get("/clock")
     rest.close()
 
 
 def test_connection_that_does_not_come_about_is_not_sent():
-    """Nobody takes the connection, nobody refuses it: it ends in time, and carried nothing."""
+    """A connection that is neither accepted nor refused: it ends in time, and sent nothing."""
     from torghut_brokers.alpaca.rest import Rest
 
     key = pydantic.SecretStr("k")
@@ -280,7 +280,7 @@ def test_many_threads_send_at_once(fake, kit, broker):
 
 
 def test_open_orders_come_page_by_page(fake, kit, broker, monkeypatch):
-    """However many there are, all come, oldest first, those of others too."""
+    """However many there are, all come, oldest first, foreign orders too."""
     monkeypatch.setattr("torghut_brokers.alpaca.broker.PAGE", 4)
     fake.venue.blocks_wash_trades = False
     names = [f"other-{number}" for number in range(11)]
@@ -317,7 +317,7 @@ def working(fake, kit, broker):
     return broker
 
 
-def test_change_is_a_new_leg_of_the_same_order(fake, working):
+def test_change_is_a_new_leg_of_the_same_order(fake, kit, working):
     """The venue makes orders ``-r2`` and ``-r3`` of it; here it stays one, with the newest terms and all fills."""
     fake.venue.fill("tg-1", 2, 50)
     working.replace("tg-1", limit_price=Decimal(51))
@@ -330,8 +330,10 @@ def test_change_is_a_new_leg_of_the_same_order(fake, working):
     assert found.filled_quantity >= 2
     assert found.venue_order_id == fake.venue.order("tg-1-r2")["id"]
     working.replace("tg-1", limit_price=Decimal(52))
-    assert working.find("tg-1").order.venue_order_id == fake.venue.order("tg-1-r3")["id"]
-    working.orders()
+    newest = fake.venue.order("tg-1-r3")["id"]
+    assert working.find("tg-1").order.venue_order_id == newest
+    kit.until(lambda: any(status.order.venue_order_id == newest for status in working.updates()))
+    working.orders()  # the stream's thread has looked its legs up by now
     asked = len(fake.requests)
     working.orders()
     assert len(fake.requests) == asked + 1  # legs that are over are not looked up again
@@ -364,7 +366,7 @@ def test_change_by_a_person_is_followed(fake, working):
 
 def test_change_of_nothing_changes_nothing(fake, working):
     """An order that is unknown or done is left alone."""
-    working.replace("tg-nobody", limit_price=Decimal(1))
+    working.replace("tg-unknown", limit_price=Decimal(1))
     working.cancel("tg-1")
     working.replace("tg-1", limit_price=Decimal(1))
     assert not [request for request in fake.requests if request.method == "PATCH"]
@@ -392,7 +394,7 @@ def test_cancel_may_be_asked_twice(fake, working):
     working.cancel("tg-1")
     assert working.find("tg-1").order.state is OrderState.PENDING_CANCEL
     working.cancel("tg-1")
-    working.cancel("tg-nobody")
+    working.cancel("tg-unknown")
     assert len([request for request in fake.requests if request.method == "DELETE"]) == 1
 
 

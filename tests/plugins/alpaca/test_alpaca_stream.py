@@ -12,7 +12,7 @@ from torghut_core import Order, OrderState, OrderType, apply_report, reports_of
 KEY, SECRET = "PKPLANTEDKEY", "planted/secret/value"  # those of conftest.py
 
 
-def heard(kit, broker, count):
+def received(kit, broker, count):
     """The next `count` statuses."""
     statuses = []
     kit.until(lambda: statuses.extend(broker.updates()) or len(statuses) >= count)
@@ -51,7 +51,7 @@ def test_frames_may_come_twice_late_or_not_at_all(fake, kit, broker, fault):
     """The totals of the last frame are enough for the right position."""
     asked = kit.order(order_type=OrderType.LIMIT, limit_price=Decimal(50))
     broker.submit(asked)
-    heard(kit, broker, 1)
+    received(kit, broker, 1)
     getattr(fake.stream, fault)()
     fake.venue.fill("tg-1", 2, 50)
     fake.venue.fill("tg-1", 3, 50)
@@ -85,7 +85,7 @@ def test_late_report_of_the_old_leg_takes_nothing_back(fake, kit, broker):
     order, _ = life(kit, broker, asked, OrderState.REPLACED)
     kit.until(lambda: broker.updates() or True)
     fake.stream.send({"stream": "trade_updates", "data": {"event": "replaced", "order": old}})
-    for status in heard(kit, broker, 1):
+    for status in received(kit, broker, 1):
         for report in reports_of(order, status):
             apply_report(order, report)
     assert order.intent.limit_price == 51
@@ -95,7 +95,7 @@ def test_late_report_of_the_old_leg_takes_nothing_back(fake, kit, broker):
 def test_foreign_orders_are_reported(fake, kit, broker):
     """Statuses of orders that a third party placed on the account come too."""
     fake.venue.place("BTC/USD", "buy", "1", client_order_id="by-hand")
-    assert {status.order.intent.client_order_id for status in heard(kit, broker, 3)} == {"by-hand"}
+    assert {status.order.intent.client_order_id for status in received(kit, broker, 3)} == {"by-hand"}
 
 
 def test_nonsense_does_not_break_the_reader(fake, kit, broker):
@@ -109,7 +109,7 @@ def test_nonsense_does_not_break_the_reader(fake, kit, broker):
     fake.venue.hold("BTC/USD")
     fake.venue.place("BTC/USD", "buy", "1", type="limit", limit_price="90", client_order_id="restated")
     fake.venue.report("restated", "restated")
-    statuses = heard(kit, broker, 6)
+    statuses = received(kit, broker, 6)
     assert {status.order.intent.client_order_id for status in statuses} == {"odd", "restated"}
     assert broker.health() == []
 
@@ -120,12 +120,12 @@ def test_text_frames_are_read_too(kit):
         fake.venue.set_price("BTC/USD", 100)
         broker = kit.connect(url=fake.url)
         broker.submit(kit.order())
-        assert heard(kit, broker, 3)[-1].order.state is OrderState.FILLED
+        assert received(kit, broker, 3)[-1].order.state is OrderState.FILLED
         broker.close()
 
 
 def test_connection_that_was_cut_comes_back(fake, kit, broker):
-    """Health says that it is down, and is clean again when the venue has confirmed the stream anew."""
+    """Health says that it is down, and is clean again when the venue has confirmed the stream again."""
     fake.stop_listening()
     fake.stream.cut()
     kit.until(broker.health)
@@ -133,7 +133,7 @@ def test_connection_that_was_cut_comes_back(fake, kit, broker):
     fake.listen_again()
     kit.until(lambda: not broker.health())
     broker.submit(kit.order())
-    assert heard(kit, broker, 3)[-1].order.state is OrderState.FILLED
+    assert received(kit, broker, 3)[-1].order.state is OrderState.FILLED
 
 
 @pytest.mark.parametrize("quiet_seconds", [0, 0.6])
@@ -171,7 +171,7 @@ def test_refused_stream_says_so(fake, kit):
 
 
 def test_not_healthy_before_the_stream_is_confirmed(fake, kit):
-    """Until the venue says that it tells, nobody may rely on it."""
+    """Until the venue has confirmed the stream, health reports it."""
     fake.stream.mute()
     broker = kit.make(stream_timeout_seconds=0.3)
     broker.connect(kit.connection())

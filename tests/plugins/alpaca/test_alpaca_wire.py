@@ -1,4 +1,4 @@
-"""Alpaca's messages in torghut's words: each recorded one, and what nobody recorded."""
+"""Alpaca's messages in torghut's words: each recorded one, and some that were not recorded."""
 
 import json
 from decimal import Decimal

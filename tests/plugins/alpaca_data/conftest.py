@@ -183,12 +183,12 @@ class Venue:
         transport.give({"T": "subscription"} | dict.fromkeys(channels, listed))
 
     def remember(self, *messages):
-        """These events happen now, and nobody hears; the history tells them `LAG` later."""
+        """These events happen now, without a stream; the history has them `LAG` later."""
         now = asyncio.get_running_loop().time()
         self._fresh += [(now, message) for message in messages]
 
-    def told(self):
-        """What the history tells now."""
+    def known_history(self):
+        """What the history has now."""
         now = asyncio.get_running_loop().time()
         while self._fresh and now - self._fresh[0][0] >= LAG:
             self.past.append(self._fresh.pop(0)[1])
@@ -199,9 +199,9 @@ class Venue:
         self.remember(*messages)
         transport = self.transport
         if transport is not None:
-            heard = [message for message in messages if message["S"] in transport.subscribed]
-            if heard:
-                transport.give(*heard)
+            arrived = [message for message in messages if message["S"] in transport.subscribed]
+            if arrived:
+                transport.give(*arrived)
 
     async def settled(self):
         """Wait until a client is subscribed."""
@@ -218,12 +218,12 @@ class Past:
     async def events(self, channels, symbols, since, until):
         venue = self._venue
         venue.rest_requests += 1
-        told = list(venue.told())
+        known = list(venue.known_history())
         await asyncio.sleep(0.005)
         wire = Wire()
         kinds = {"trades": "t", "quotes": "q", "bars": "b"}
         wanted = {kinds[channel] for channel in channels}
-        rows = [row for row in told if row["T"] in wanted and row["S"] in symbols]
+        rows = [row for row in known if row["T"] in wanted and row["S"] in symbols]
         events = wire.read([msgspec.json.encode(rows)]).events
         events = events.take(np.flatnonzero((events.event_ts >= since) & (events.event_ts < until)))
         events = events.take(np.argsort(events.known_ts(), kind="stable"))

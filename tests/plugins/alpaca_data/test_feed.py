@@ -1,4 +1,4 @@
-"""The feed's clock: what events tell of the time."""
+"""The feed's clock: the time as events show it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +28,7 @@ def test_feed_is_never_said_to_be_later_than_it_is(steps, later):
 
 
 def test_time_of_day_counts_until_the_stream_tells_one():
-    """Before the first event it is the time of day, which may be wrong by so much either way; what history tells is no time."""
+    """Before the first event it is the time of day, which may be wrong by so much either way; the history shows no time."""
     clock = FeedClock(5 * SECOND, AHEAD)
     clock.observe(6 * SECOND, 1.0)
     clock.complete(7 * SECOND, 1.0)
@@ -38,7 +38,7 @@ def test_time_of_day_counts_until_the_stream_tells_one():
 
 
 def test_what_is_filled_shows_that_it_is_later():
-    """All before a time that was given out: the feed is that late at least, and what it said of the time goes on else."""
+    """Everything before a time was given out: the feed is at that time at least, and its clock continues otherwise."""
     clock = FeedClock(None, AHEAD)
     clock.receive(10 * SECOND, 100.0)
     clock.complete(12 * SECOND, 105.0)
@@ -52,7 +52,7 @@ def test_what_is_filled_shows_that_it_is_later():
 
 
 def test_silence_has_a_time_once_the_past_is_known():
-    """A feed that goes on after a start has none before its past was asked for; then time goes on from its last event."""
+    """A feed that resumes has no time before its past was requested; then time continues from its last event."""
     clock = FeedClock(None, AHEAD)
     clock.resume(1.0)
     assert clock.silent_at(2.0) is None

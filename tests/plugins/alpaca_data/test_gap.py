@@ -47,15 +47,15 @@ def times(taken):
 def test_all_of_a_gap_is_given_out(tape, lost, lasts, behind, asks, late, fails):
     """Whenever it is asked, however wrong the clock, also where the stream begins with something old: nothing is missing.
 
-    The stream told what happened before `lost`, and tells what happens from `back` on; the history tells all up to `now`.
+    The stream gave what happened before `lost`, and gives what happens from `back` on; the history has all up to `now`.
     """
     back = lost + lasts
     gap = Gap(T0 + lost - OVERLAP, (T0 + back, T0 + back), OVERLAP)
     given_out, now = set(), back
     for number in range(100):
         now += asks[number % len(asks)]
-        heard = [at for at in sorted(tape) if back <= at <= now]
-        first = (late if late < back else heard[0]) if heard else None
+        streamed = [at for at in sorted(tape) if back <= at <= now]
+        first = (late if late < back else streamed[0]) if streamed else None
         since, until = gap.aim(None if first is None else T0 + first, T0 + max(back, now - behind), FAR)
         answer = [at for at in sorted(tape) if since <= T0 + at < until and at <= now]
         for start in range(0, len(answer), 3):
@@ -84,7 +84,7 @@ def test_first_event_of_the_stream_is_the_end():
 
 
 def test_answer_that_goes_beyond_is_asked_again_up_to_there():
-    """Without an end all is asked, and what is not known to be told by every channel waits for the next answer."""
+    """Without an end everything is requested, and what not every channel is known to have waits for the next answer."""
     gap = Gap(T0, (T0 + 10, T0 + 10), OVERLAP)
     assert gap.aim(None, T0 + 12, FAR) == (T0, FAR + 1)
     assert times(gap.take(events(trade(11), trade(14), trade(15)))) == [11, 14]
@@ -115,14 +115,14 @@ def test_answer_without_an_end_fills_nothing():
     ("first", "certain", "is_given", "is_filled"),
     [
         (None, 60, True, True),  # it has ended, and the history knows all of it
-        (None, 59, False, False),  # it may have ended before the stream was listened to: nobody else would tell it
+        (None, 59, False, False),  # it may have ended before the stream started: only the history has it
         (None, 49, False, False),
         (60, 59, True, True),  # nothing came by the stream before
-        (59, 70, False, True),  # the stream tells it, and the history may lack the end of it
+        (59, 70, False, True),  # the stream gives it, and the history may lack the end of it
     ],
 )
 def test_minute_is_whole_or_left_to_the_stream(first, certain, is_given, is_filled):
-    """A bar is given out when its minute is over for certain; one that the stream may not tell is asked for until it is."""
+    """A bar is given out when its minute is over for certain; one that the stream may not give is requested until it is."""
     gap = Gap(T0 - 9 * SECOND, (T0 + 50 * SECOND, T0 + 60 * SECOND), 2 * SECOND)
     gap.aim(None if first is None else T0 + first * SECOND, T0 + certain * SECOND, FAR)
     assert len(gap.take(events(bar(0)))) == is_given

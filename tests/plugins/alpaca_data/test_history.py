@@ -390,7 +390,7 @@ def loaded(log):
 @given(st.data(), st.integers(2, 5), st.integers(10, 60))
 @settings(max_examples=20)
 def test_memory_holds_little_of_a_long_history(data, page, held):
-    """Whatever the traffic, slices are given up before they hold much more than there is room for."""
+    """Whatever the traffic, slices are abandoned before they hold much more than there is room for."""
     bursts = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 20)), min_size=1, max_size=2)
     tape = {
         (channel, name): rows(
@@ -422,7 +422,7 @@ def test_long_history_costs_hardly_more_than_its_full_pages():
 
 
 def test_pause_and_burst_cost_few_requests():
-    """A slice grows over a pause, and one that is given up tells how short it has to be."""
+    """A slice grows over a pause, and one that is abandoned shows how short it has to be."""
     quiet = trades(10, gap=3600 * SECOND)["trades", "AAPL"]
     burst = rows(TRADE, *range(T0 + 86_400 * SECOND, T0 + 86_401 * SECOND, SECOND // 1000))
     venue = Venue({("trades", "AAPL"): quiet + burst}, page=10)
@@ -477,8 +477,8 @@ def test_nothing_to_ask_for_asks_nothing():
 
 
 @pytest.mark.parametrize("open_twice", [True, False])
-def test_nobody_listening_is_unanswered(open_twice):
-    """A refused connection is tried again and then told; closing twice is harmless."""
+def test_no_listener_is_unanswered(open_twice):
+    """A refused connection is retried and then an error; closing twice is harmless."""
 
     async def case():
         history = History(

@@ -77,7 +77,7 @@ def test_introduction_asks_one_thing_at_a_time():
     assert made.gates(2.0)["subscription"] is None
 
 
-def test_symbols_left_out_are_asked_for_again_and_then_told():
+def test_symbols_left_out_are_requested_again_and_then_refused():
     """A symbol that the venue's list leaves out is asked for some more times, and then counts as refused."""
     made = introduced(session("A", "B"))
     asked = 0
@@ -168,7 +168,7 @@ def test_unanswered_introduction_is_given_up(step):
 
 
 def test_half_open_connection_is_given_up():
-    """Silence is asked to prove itself by a ping; without a pong in time the connection is given up."""
+    """After silence a ping is sent; without a pong in time the connection is given up."""
     made = live()
     assert made.deadline == 10
     made.check_clocks(10.0)
@@ -180,7 +180,7 @@ def test_half_open_connection_is_given_up():
 
 
 def test_mute_connection_is_given_up_though_it_answers():
-    """Pongs without data are no data: after `stale_s` the connection is given up, and the gate tells before."""
+    """Pongs without data are no data: after `stale_s` the connection is given up, and the gate closes before."""
     made = live()
     made.received(1.0, is_data=True)
     made.admitted(1.0)
@@ -198,7 +198,7 @@ def test_mute_connection_is_given_up_though_it_answers():
 
 @pytest.mark.parametrize("expects", [True, False])
 def test_data_that_cannot_be_used_is_not_fresh(expects):
-    """Frames that come keep the connection; the gate asks whether any of it was good, and tells why not."""
+    """Frames that come keep the connection; the gate checks whether any of them was usable, and says why not."""
     made = live(expects=lambda: expects)
     made.received(1.0, is_data=True)
     made.unusable("ahead of all clocks")
@@ -254,11 +254,11 @@ def test_silence_before_the_opening_bell_does_not_count(answers):
     assert made.has_socket == answers
     if not answers:
         assert made.problem.error_class == "mute"
-        assert 30 <= now - opened <= 40  # the bell is noticed at the next look at the clocks
+        assert 30 <= now - opened <= 40  # the bell is noticed at the next check of the deadlines
 
 
 def test_own_pause_is_no_silence():
-    """While the caller does not read nothing is overdue, and after that all clocks begin anew."""
+    """While the caller does not read nothing is overdue, and after that all deadlines restart."""
     made = live()
     made.pause(True, 5.0)
     assert made.deadline == NEVER
@@ -308,7 +308,7 @@ def test_nothing_follows_a_stop():
 
 
 def test_other_symbols_are_asked_for_on_the_same_connection():
-    """What is gone is unsubscribed first, then what is new subscribed; the gate tells meanwhile."""
+    """Removed symbols are unsubscribed first, then new ones subscribed; the gate is closed meanwhile."""
     made = live("A", "B")
     made.want(["B", "C"], 1.0)
     assert made.gates(1.0)["subscription"] is not None

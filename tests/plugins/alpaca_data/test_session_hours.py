@@ -23,6 +23,6 @@ from torghut_core import parse_timestamp
 def test_regular_hours_are_the_exchange_s(moment, is_open):
     """Open from 09:30 to 16:00 New York, less holidays and after half days, also when the process runs for years."""
     now = parse_timestamp("2026-11-22T12:00:00Z")
-    tell = regular_hours(lambda: now)
+    is_regular = regular_hours(lambda: now)
     now = parse_timestamp(moment)
-    assert tell() is is_open
+    assert is_regular() is is_open

@@ -18,7 +18,7 @@ class TestAlpaca(SourceConformance):
         return self.simulated.recorded()
 
     def test_source_resumes_at_its_cursor(self):
-        """A new instance goes on with numbers and positions, and gives all that is later; what is as late may come again."""
+        """A new instance continues numbers and positions, and gives everything later; events of the same time may be repeated."""
 
         async def main():
             batches, cursors = [], []

@@ -224,7 +224,7 @@ def test_two_gaps_are_one():
 
 
 def test_what_waits_too_long_closes_freshness():
-    """Nobody trades on frames that waited: the gate tells it while they wait, and opens when they were taken."""
+    """Frames that waited too long are not traded on: the gate is closed while they wait, and opens when they were taken."""
     made = Alpaca(Alpaca.Params(max_wait_s=10))
     made._connection = SimpleNamespace(
         inbox=SimpleNamespace(age=lambda _now: 9.0), session=SimpleNamespace(gates=lambda _now: dict(OPEN))

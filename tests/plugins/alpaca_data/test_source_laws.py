@@ -87,7 +87,7 @@ async def apply(step, venue, tape):
         venue.remember(*tape.next(count))
         transport.give(raw=b'[{"T":"t",')
     elif kind == "duplicate" and transport is not None and transport.subscribed:
-        transport.give(*venue.told()[-count:] or [{"T": "success", "msg": "again"}])
+        transport.give(*venue.known_history()[-count:] or [{"T": "success", "msg": "again"}])
     elif kind == "down":
         venue.is_down = True
         if transport is not None:
@@ -248,7 +248,7 @@ def test_nothing_is_lost_or_late_by_a_clock_that_is_wrong(simulated, schedule, a
 @pytest.mark.parametrize("ahead_s", [0, 40, -40])
 @pytest.mark.parametrize("is_quiet", [False, True])
 def test_bar_that_has_not_ended_is_left_to_the_stream(simulated, is_quiet, ahead_s):
-    """What the history tells of a minute that goes on still is not given out: the bar is, when the stream tells it.
+    """What the history has of a minute in progress is not given out: the bar is, when the stream gives it.
 
     The clock of this machine is of no matter.
     """
@@ -333,7 +333,7 @@ def test_history_that_fails_holds_live_data_back(simulated):
 
         async def take():
             async for batch in source.batches(1000):
-                batches.append(batch)  # noqa: PERF401 - looked at meanwhile
+                batches.append(batch)  # noqa: PERF401 - read meanwhile
 
         taker = asyncio.create_task(take())
         await venue.settled()
@@ -490,7 +490,7 @@ def test_silent_feed_tells_the_time_its_history_confirms(simulated):
 
 
 def test_bar_that_the_gap_delayed_is_found(simulated):
-    """A bar whose minute ended before the connection was lost, and that was not told yet, comes with the back-fill."""
+    """A bar whose minute ended before the connection was lost, and that had not come yet, comes with the back-fill."""
 
     async def main():
         venue = simulated.Venue()
@@ -512,7 +512,7 @@ def test_bar_that_the_gap_delayed_is_found(simulated):
 
 
 def test_cursor_goes_on_where_it_was(simulated):
-    """A source that seeks a cursor gives first, from the history, what happened meanwhile; numbers go on."""
+    """A source that seeks a cursor gives first, from the history, what happened meanwhile; numbers continue."""
 
     async def main():
         venue, tape = simulated.Venue(), Tape(simulated)
@@ -675,8 +675,8 @@ def test_forwarded_feed_tells_the_time_it_is_whole_up_to(simulated):
         assert source.known_until() == last
         assert await anext(stream) == []
         assert 400_000_000 < source.known_until() - last < 600_000_000
-        told = source.known_until()
-        assert source.cursor()["now"] == told
+        until = source.known_until()
+        assert source.cursor()["now"] == until
         venue.transport.end()
         assert source.known_until() is None
         venue.happen(*tape.next(4))
@@ -685,7 +685,7 @@ def test_forwarded_feed_tells_the_time_it_is_whole_up_to(simulated):
         pending = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.2)
         assert not pending.done()
-        assert source.known_until() == told
+        assert source.known_until() == until
         source.close()
 
     simulated.run(main())
@@ -711,7 +711,7 @@ def test_batches_tell_the_time_they_are_whole_up_to(simulated):
 
 
 def test_minute_is_one_row(simulated):
-    """Updated bars, and what the history tells of a minute that the stream told otherwise, are counted and no rows."""
+    """Updated bars, and bars of the history that differ from the stream's, are counted and no rows."""
 
     async def main():
         venue = simulated.Venue()
@@ -736,7 +736,7 @@ def test_minute_is_one_row(simulated):
         source.close()
         await taker
         assert len(rows) == len(set(rows)) == 3
-        assert source.metrics()["ws_bar_updates_total"] == 2  # the history's first is the update that was told
+        assert source.metrics()["ws_bar_updates_total"] == 2  # the history's first is the update that had come
         for bars, so_far in cursors:
             assert bars == ({"BTC/USD": so_far[-1]} if so_far else {})
         return source.cursor(), venue
@@ -785,7 +785,7 @@ def test_feed_of_which_nothing_can_be_used_is_not_fresh(simulated, frame):
 
         async def take():
             async for batch in source.batches(10):
-                batches.append(batch)  # noqa: PERF401 - looked at meanwhile
+                batches.append(batch)  # noqa: PERF401 - read meanwhile
 
         taker = asyncio.create_task(take())
         await venue.settled()
@@ -835,7 +835,7 @@ def test_symbol_that_becomes_wanted_in_a_gap_is_filled_as_the_others(simulated):
 
 
 class Paced:
-    """A source that is read, on a clock that is right, and a venue that tells a trade of each symbol now and then."""
+    """A source that is read, on a clock that is right, and a venue that sends a trade of each symbol now and then."""
 
     def __init__(self, kit, *symbols, ahead_s=0, **params):
         self._kit, self._symbols, self._ahead = kit, symbols, ahead_s * 10**9
@@ -871,20 +871,20 @@ class Paced:
     async def flow(self, seconds, at_once=1):
         """Trades of all symbols, ten times a second."""
         for _ in range(int(seconds * 10)):
-            told = []
+            trades = []
             for number in range(at_once):
                 for symbol in self._symbols:
                     self._number += 1
-                    told.append(self._kit.trade(self._number, symbol, at=self.now() + number))
-            self.sent += [(message["S"], message["t"]) for message in told]
-            self.venue.happen(*told)
+                    trades.append(self._kit.trade(self._number, symbol, at=self.now() + number))
+            self.sent += [(message["S"], message["t"]) for message in trades]
+            self.venue.happen(*trades)
             await asyncio.sleep(0.1)
 
     async def end(self):
         self.source.close()
         await self._taker
 
-    def told(self):
+    def given_out(self):
         """What was given out, as it was sent."""
         return [(name, format_timestamp(ts)) for name, ts in self.given]
 
@@ -918,7 +918,7 @@ def test_gap_lasts_until_all_symbols_are_subscribed(simulated, is_restart):
         await rig.flow(8)
         await asyncio.sleep(5)
         await rig.end()
-        assert sorted(rig.told()) == sorted(rig.sent)
+        assert sorted(rig.given_out()) == sorted(rig.sent)
 
     simulated.run(main())
 
@@ -949,7 +949,7 @@ def test_gap_before_a_gap_is_filled_with_it(simulated, queue_frames):
         await asyncio.sleep(2)
         assert rig.source.gates()["backfill"] is None
         await rig.end()
-        assert rig.told() == rig.sent
+        assert rig.given_out() == rig.sent
 
     simulated.run(main())
 
@@ -968,14 +968,14 @@ def test_history_that_was_away_is_not_asked_up_to_now(simulated):
         await rig.flow(15, at_once=100)
         await asyncio.sleep(5)
         await rig.end()
-        assert rig.told() == rig.sent
+        assert rig.given_out() == rig.sent
 
     simulated.run(main())
 
 
 @pytest.mark.parametrize("why", ["cut", "cut-within", "unread", "restart"])
 def test_gap_is_filled_though_the_stream_begins_with_something_old(simulated, why):
-    """A trade that is reported late, told first behind a gap, is no end of it, be it from before the gap or from within."""
+    """A trade that is reported late, the first after a gap, is not its end, be it from before the gap or from within."""
 
     async def main():
         rig = Paced(simulated, "BTC/USD")
@@ -1009,13 +1009,13 @@ def test_gap_is_filled_though_the_stream_begins_with_something_old(simulated, wh
         await rig.flow(3)
         await asyncio.sleep(2)
         await rig.end()
-        assert sorted(set(rig.told())) == sorted(set(rig.sent))
+        assert sorted(set(rig.given_out())) == sorted(set(rig.sent))
 
     simulated.run(main())
 
 
 def test_fill_that_the_next_gap_overtakes_ends(simulated):
-    """A stream that is mute behind a gap, and lost again, leaves no fill that waits for what it tells: both are one gap."""
+    """A stream that is mute behind a gap, and lost again, leaves no fill that waits for its events: both are one gap."""
 
     async def main():
         rig = Paced(simulated, "BTC/USD", history_lag_ms=500)
@@ -1031,7 +1031,7 @@ def test_fill_that_the_next_gap_overtakes_ends(simulated):
         assert rig.source.gates()["backfill"] is None
         await asyncio.sleep(1)
         await rig.end()
-        assert rig.told() == rig.sent
+        assert rig.given_out() == rig.sent
 
     simulated.run(main())
 
@@ -1072,7 +1072,7 @@ def test_bar_that_ended_unheard_is_found(simulated, why):
     simulated.run(main())
 
 
-def test_feed_that_has_told_nothing_yet_has_no_time(simulated):
+def test_feed_without_an_event_has_no_time(simulated):
     """At a first start nothing is given out before the first event, however long that takes."""
 
     async def main():

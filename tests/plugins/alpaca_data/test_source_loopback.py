@@ -121,7 +121,7 @@ def test_order_of_the_stream_is_kept(listed):
 
 
 def test_consumer_that_stops_holds_the_socket(listed):
-    """Nobody takes: memory stays at the bound, the venue calls us slow, and afterwards the whole tape comes."""
+    """Without a consumer memory stays bounded, the venue reports a slow client, and afterwards the whole tape comes."""
     events = [
         {"T": "t", "S": "BTC/USD", "i": number, "p": 1.0, "s": 1.0, "t": format_timestamp(T0 + number * 100_000)}
         for number in range(30_000)

@@ -447,7 +447,7 @@ def test_control_messages_come_apart():
 
 
 def test_rare_events_keep_their_whole_payload():
-    """Corrections and cancels go on channel status with all that the venue said, and are no rows."""
+    """Corrections and cancels go on channel status with all their fields, and are no rows."""
     correction = {
         "T": "c", "S": "EEM", "x": "M", "oi": 52983525033527, "op": 39.1582, "os": 440000, "oc": [" ", "7"],
         "ci": 52983525034326, "cp": 39.1809, "cs": 440000, "cc": [" ", "7"], "z": "B", "t": "2023-04-06T14:25:06.542305024Z",
@@ -480,7 +480,7 @@ def test_daily_bar_in_progress_is_not_final():
 
 
 def test_updated_bar_is_a_message_and_no_row():
-    """A minute told again would count twice in columns; who reads messages gets it as a bar, known at its end."""
+    """A repeated minute would count twice in columns; in messages it is a bar, known at its end."""
     events = read([BAR, BAR | {"T": "u", "v": BAR["v"] + 5}]).events
     assert [(each.channel, each.payload.volume) for each in envelopes(events)] == [
         ("bars", BAR["v"]),

@@ -126,7 +126,7 @@ def second_of(report):
     return int(seconds) if seconds.denominator == 1 else float(seconds)
 
 
-def told(reports):
+def reported(reports):
     """Reports as a test states them: ("fill", second, quantity, price) or (event, second)."""
     lines = []
     for report in reports:
@@ -143,7 +143,7 @@ def life(order, events, known=0, **params):
     subject.advance(batch, 0, known)
     subject.submit(order)
     subject.advance(batch, known, batch.stop)
-    accepted, *rest = told(subject.updates())
+    accepted, *rest = reported(subject.updates())
     assert accepted == ("accept", 0)
     return rest
 
@@ -512,7 +512,7 @@ DAY = [
         day_end="18:30",
     ),
     case(
-        "told-by-another-symbol",
+        "shown-by-another-symbol",
         limit("buy", "25741"),
         [trade(1, 25745), trade(9 * HOUR, 1630.5, symbol=ETH)],
         ("expired", MIDNIGHT),
@@ -555,7 +555,7 @@ def test_daily_bar_fills_a_day_order():
     subject, batch = broker(), tape(first)
     subject.submit(order)
     subject.advance(batch, 0, 1)
-    assert told(subject.updates())[1:] == [("fill", MIDNIGHT, "2", "25741")]
+    assert reported(subject.updates())[1:] == [("fill", MIDNIGHT, "2", "25741")]
 
 
 def test_daily_bar_of_an_exchange_fills_a_day_order():
@@ -569,7 +569,7 @@ def test_daily_bar_of_an_exchange_fills_a_day_order():
     subject = broker()
     subject.submit(order)
     subject.advance(batch, 0, 2)
-    assert told(subject.updates())[1:] == [("fill", start, "2", "165")]
+    assert reported(subject.updates())[1:] == [("fill", start, "2", "165")]
 
 
 def test_event_that_decided_is_not_met():
@@ -651,7 +651,7 @@ def test_same_order_again_does_nothing():
     subject.advance(batch, 0, 1)
     subject.submit(intent())
     subject.advance(batch, 1, 2)
-    assert told(subject.updates()) == [("accept", 0), ("fill", 1, "2", "25741")]
+    assert reported(subject.updates()) == [("accept", 0), ("fill", 1, "2", "25741")]
 
 
 def test_accepted_order_is_among_the_working_ones():
@@ -689,9 +689,9 @@ def test_cancel_takes_the_order_off():
     subject.advance(batch, 0, 1)
     subject.cancel("tg-1")
     subject.cancel("tg-1")
-    subject.cancel("tg-nobody")
+    subject.cancel("tg-unknown")
     subject.advance(batch, 1, 2)
-    assert told(subject.updates()) == [("accept", 0), ("canceled", 1)]
+    assert reported(subject.updates()) == [("accept", 0), ("canceled", 1)]
 
 
 def test_replaced_order_meets_the_market_anew():
@@ -703,7 +703,7 @@ def test_replaced_order_meets_the_market_anew():
     assert [(order.state, order.intent.limit_price) for order in subject.orders()] == [(OrderState.REPLACED, 25750)]
     subject.advance(batch, 1, 2)
     reports = subject.updates()
-    assert told(reports) == [("accept", 0), ("replaced", 1), ("fill", 2, "3", "25744")]
+    assert reported(reports) == [("accept", 0), ("replaced", 1), ("fill", 2, "3", "25744")]
     assert reports[1].intent == limit("buy", "25750", quantity="3")
 
 
@@ -714,7 +714,7 @@ def test_replaced_order_does_not_meet_a_bar_that_began_before():
     subject.advance(batch, 0, 1)
     subject.replace("tg-1", limit_price=Decimal(25741))
     subject.advance(batch, 1, 2)
-    assert told(subject.updates())[1:] == [("replaced", 30)]
+    assert reported(subject.updates())[1:] == [("replaced", 30)]
 
 
 def test_moved_stop_triggers_at_its_new_price():
@@ -724,7 +724,7 @@ def test_moved_stop_triggers_at_its_new_price():
     subject.advance(batch, 0, 1)
     subject.replace("tg-1", stop_price=Decimal(25760))
     subject.advance(batch, 1, 3)
-    assert told(subject.updates())[2:] == [("fill", 3, "2", "25761")]
+    assert reported(subject.updates())[2:] == [("fill", 3, "2", "25761")]
 
 
 @pytest.mark.parametrize(
@@ -743,7 +743,7 @@ def test_bad_replace_is_refused_and_the_order_works_on(terms, reason):
     subject.replace("tg-1", **terms)
     subject.advance(batch, 1, 2)
     reports = subject.updates()
-    assert told(reports)[2:] == [("replace_rejected", 1), ("fill", 2, "1", "25741")]
+    assert reported(reports)[2:] == [("replace_rejected", 1), ("fill", 2, "1", "25741")]
     assert reports[2].reason == reason
 
 
@@ -753,7 +753,7 @@ def test_replace_of_an_order_that_is_done_does_nothing():
     subject.submit(intent())
     subject.advance(batch, 0, 1)
     subject.replace("tg-1", quantity=Decimal(3))
-    assert told(subject.updates())[-1] == ("fill", 1, "2", "25741")
+    assert reported(subject.updates())[-1] == ("fill", 1, "2", "25741")
 
 
 def test_replaced_day_order_ends_with_its_first_day():
@@ -763,18 +763,18 @@ def test_replaced_day_order_ends_with_its_first_day():
     subject.advance(batch, 0, 2)
     subject.replace("tg-1", limit_price=Decimal(25742))
     subject.advance(batch, 2, 3)
-    assert told(subject.updates())[2:] == [("expired", MIDNIGHT)]
+    assert reported(subject.updates())[2:] == [("expired", MIDNIGHT)]
 
 
 def test_latency_delays_the_order():
-    """An order is accepted, and meets events, from its arrival on, and nobody hears of it before."""
+    """An order is accepted, and meets events, from its arrival on, and is not reported before."""
     subject, batch = broker(latency_ms=500), tape(trade(0.4, 25000), trade(0.5, 25741))
     subject.submit(intent())
     assert [order.state for order in subject.orders()] == [OrderState.SUBMITTED]
     subject.advance(batch, 0, 1)
     assert subject.updates() == []
     subject.advance(batch, 1, 2)
-    assert told(subject.updates()) == [("accept", 0.5), ("fill", 0.5, "2", "25741")]
+    assert reported(subject.updates()) == [("accept", 0.5), ("fill", 0.5, "2", "25741")]
 
 
 def test_latency_counts_for_the_start_of_a_bar():
@@ -783,16 +783,16 @@ def test_latency_counts_for_the_start_of_a_bar():
     batch = tape(bar(0, 25000, 26000, 24000, 25000), bar(60, 25741, 25750, 25730, 25745))
     subject.submit(intent())
     subject.advance(batch, 0, 2)
-    assert told(subject.updates())[1:] == [("fill", 60, "2", "25741")]
+    assert reported(subject.updates())[1:] == [("fill", 60, "2", "25741")]
 
 
 def test_bad_order_is_rejected_when_it_arrives():
-    """The venue looks at an order when it has it."""
+    """The venue checks an order when it arrives."""
     subject, batch = broker(latency_ms=500), tape(trade(1, 25741))
     subject.submit(intent(quantity="0"))
     assert subject.updates() == []
     subject.advance(batch, 0, 1)
-    assert told(subject.updates()) == [("rejected", 0.5)]
+    assert reported(subject.updates()) == [("rejected", 0.5)]
 
 
 def test_order_fills_while_its_cancel_travels():
@@ -804,7 +804,7 @@ def test_order_fills_while_its_cancel_travels():
     subject.cancel("tg-1")
     assert [order.state for order in subject.orders()] == [OrderState.PENDING_CANCEL]
     subject.advance(batch, 1, 3)
-    assert told(subject.updates()) == [("accept", 0.5), ("fill", 1.4, "2", "25741")]
+    assert reported(subject.updates()) == [("accept", 0.5), ("fill", 1.4, "2", "25741")]
 
 
 def test_cancel_arrives_before_the_next_event():
@@ -814,7 +814,7 @@ def test_cancel_arrives_before_the_next_event():
     subject.advance(batch, 0, 1)
     subject.cancel("tg-1")
     subject.advance(batch, 1, 2)
-    assert told(subject.updates()) == [("accept", 0.5), ("canceled", 1.5)]
+    assert reported(subject.updates()) == [("accept", 0.5), ("canceled", 1.5)]
 
 
 def test_change_of_an_order_that_is_being_canceled_is_illegal():
@@ -903,7 +903,7 @@ def test_symbol_that_comes_up_later_is_watched():
     subject.advance(first, 0, 100)
     events = [trade(200 + n, 1700 - n, symbol=ETH) for n in range(100)]
     subject.advance(tape(*events, symbols=first.symbols, start=100), 100, 200)
-    assert told(subject.updates())[2:] == [("fill", 250, "2", "1650")]
+    assert reported(subject.updates())[2:] == [("fill", 250, "2", "1650")]
 
 
 @pytest.mark.parametrize("quoted", [False, True])
@@ -925,7 +925,7 @@ def test_orders_do_not_hide_each_other(make, near, far, sign, first, quoted):
     for price in ((near, far), (far, near))[first]:
         subject.submit(make(price, name=f"tg-{price}"))
     subject.advance(batch, 0, batch.stop)
-    assert told(subject.updates())[2:] == [("fill", 141, "2", near)]
+    assert reported(subject.updates())[2:] == [("fill", 141, "2", near)]
 
 
 def test_twenty_thousand_round_trips_are_exact():
@@ -1080,7 +1080,7 @@ def test_chunking_changes_nothing(seed, stops, batches, few):
 @settings(max_examples=60, deadline=None)
 @given(seeds, positions)
 def test_saving_and_loading_changes_nothing(seed, reloads):
-    """A broker that goes on from saved state, through JSON, reports and books as one that never stopped."""
+    """A broker that resumes from saved state, through JSON, reports and books as one that never stopped."""
     stream = Stream(seed)
     assert stream.run([], reloads=reloads) == stream.single()
 

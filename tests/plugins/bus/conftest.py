@@ -16,7 +16,7 @@ MS = 1_000_000
 TRADES, QUOTES, BARS, STATUS = "torghut.trades.v1", "torghut.quotes.v1", "torghut.bars.1m.v1", "torghut.status.v1"
 TOPICS = {"TOPIC_TRADES": TRADES, "TOPIC_QUOTES": QUOTES, "TOPIC_BARS_1M": BARS, "TOPIC_STATUS": STATUS}
 SESSION_MS = 1_600
-"""The mock cluster gives partitions out a second before a session would end: members who learn of it later, at their next
+"""The mock cluster assigns partitions a second before a session would end: members that notice it later, at their next
 heartbeat (a quarter of a session), miss that, join again, and so on for ever.
 """
 CONNECTION = Connection(is_live=False, secret=lambda name: pytest.fail(f"{name} is not to be asked for"))

@@ -165,7 +165,7 @@ class Group:
         return rows(database, until_ns)
 
     def check(self):
-        """Of each lane, whether what was kept went on only."""
+        """Of each lane, whether its kept state only advanced."""
         for name in {name for name, *_ in self.kept}:
             offsets = [offset for each, _, is_kept, offset in self.kept if each == name and is_kept]
             assert offsets == sorted(offsets)
@@ -222,7 +222,7 @@ async def checkpoint_waits(process):
 
 @pytest.mark.parametrize("how", ["refuses", "is full"])
 def test_who_waits_for_the_store_keeps_its_lanes(group, how):
-    """However long the store is away, the lanes stay; then all goes on where it was, and no row is derived twice."""
+    """However long the store is down, the lanes stay; then all resume where they were, and no row is derived twice."""
 
     async def work():
         one = group.begin()
@@ -273,8 +273,8 @@ def test_lanes_of_who_waits_are_given_up(group, how):
     run(group, work)
 
 
-def test_a_checkpoint_that_cannot_be_made_holds_up_nobody(group):
-    """A lane that is asked back while its checkpoint waits for the store is given up after a while, without one."""
+def test_a_checkpoint_that_cannot_be_made_does_not_block_the_group(group):
+    """A lane that is revoked while its checkpoint waits for the store is lost after a while, without one."""
 
     async def work():
         one = group.begin()
@@ -292,7 +292,7 @@ def test_a_checkpoint_that_cannot_be_made_holds_up_nobody(group):
 
 
 def test_who_waits_may_be_killed(group):
-    """A kill while the store is away costs nothing: the next process goes on from the last checkpoint."""
+    """A kill while the store is down costs nothing: the next process resumes from the last checkpoint."""
 
     async def work():
         one = group.begin()

@@ -77,7 +77,7 @@ def test_positions_follow_each_other(pair):
 
 
 def test_restart_goes_on_at_the_kept_cursor(pair):
-    """A second process goes on where the state of the first was kept, though the first had read on."""
+    """A second process resumes where the state of the first was kept, though the first had read further."""
     sink, source = pair.sink, pair.source
     disk = {}
 
@@ -179,7 +179,7 @@ async def gather_letters(reader, topic):
 
 
 def test_cursor_is_plain(pair):
-    """The cursor can be written down and read back, and names where each topic goes on."""
+    """The cursor can be stored and loaded, and says where each topic resumes."""
     sink, source = pair.sink, pair.source
 
     async def run():
@@ -257,7 +257,7 @@ def test_a_time_mark_reaches_every_lane(pair):
 
 
 def test_marks_are_read_again_after_a_restart(memory_pair):
-    """A lane goes on from any cursor between marks, and ends at the same time."""
+    """A lane resumes from any cursor between marks, and ends at the same time."""
     sink, source = memory_pair.sink, memory_pair.source
 
     async def run():
@@ -512,7 +512,7 @@ def test_gate_opens_with_the_bus(pair):
 
     async def run():
         reader = source(channels=["trades"])
-        assert reader.gates()["bus"] is not None, "nobody reads yet"
+        assert reader.gates()["bus"] is not None, "nothing is read yet"
         await sink.send([trade(0)])
         await sink.flush()
         await gather(reader, 1)
@@ -523,7 +523,7 @@ def test_gate_opens_with_the_bus(pair):
 
 
 def test_closed_source_ends(pair):
-    """Who goes on asking a source that was closed comes to an end, at once."""
+    """Reading from a source that was closed ends at once."""
     source = pair.source(channels=["trades"], tick_ms=0)
 
     async def run():

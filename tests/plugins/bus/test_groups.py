@@ -110,7 +110,7 @@ def _quick():
 @settings(max_examples=60)
 @given(st.lists(STEPS, max_size=14))
 def test_each_event_ends_in_one_state(steps):
-    """Members come, go, stand still, crash before a commit and restart; each event is in the state of its lane once, in order."""
+    """Members join, leave, pause, crash before a commit and restart; each event is in the state of its lane once, in order."""
     sent, disk = asyncio.run(play(steps))
     kept = [event for _, state in disk.values() for event in state]
     assert len(kept) == len(sent)
@@ -163,7 +163,7 @@ def test_cursor_of_an_earlier_process_begins_anew(memory_pair):
 
 
 def test_cursor_before_what_is_left_is_an_error(memory_pair):
-    """A state that is older than what was committed cannot go on, and says so."""
+    """A state that is older than what was committed cannot resume, and says so."""
     bus = MemoryBus(1)
     log = bus.log(TRADES, 0)
     writer = bus.writer()

@@ -310,7 +310,7 @@ class Elsewhere(Owner):
 
 
 def test_what_was_fetched_before_a_rebalance_is_fetched_again():
-    """A record that came just before partitions were given anew is not taken for one of after it."""
+    """A record of just before partitions were reassigned is not taken for one of after it."""
     from confluent_kafka import TopicPartition
 
     client = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
@@ -448,8 +448,11 @@ def test_how_far_behind_a_reader_is():
     )
     assert reader.lag == {TRADES: 0, QUOTES: 0}
     places = {"0": {"app_offset": 5, "hi_offset": 9}, "1": {"app_offset": 1, "hi_offset": 90}, "-1": {"x": 1}}
-    told = {"brokers": {}, "topics": {TRADES: {"partitions": places}, QUOTES: {"partitions": {"0": {"hi_offset": 7}}}}}
-    reader._link.statistics = msgspec.convert(told, Statistics)
+    statistics = {
+        "brokers": {},
+        "topics": {TRADES: {"partitions": places}, QUOTES: {"partitions": {"0": {"hi_offset": 7}}}},
+    }
+    reader._link.statistics = msgspec.convert(statistics, Statistics)
     reader._owned = [TopicPartition(topic, 0) for topic in (TRADES, QUOTES)]
     assert reader.lag == {TRADES: 4, QUOTES: 0}
     reader._owned = []

@@ -107,7 +107,7 @@ def test_nothing_is_given_out_too_early(trades, quotes):
     )
 
 
-def test_one_topic_waits_for_nobody():
+def test_one_topic_does_not_wait():
     """Where a lane has one topic, its events come at once."""
     lane = make(topics="t")
     feed(lane, "t", [5, 6, 6], 0, 3)
@@ -122,7 +122,7 @@ def test_what_holds_others_up_comes_itself():
     assert [(known, channel) for known, channel, *_ in drain(lane, 10)] == [(5, "trades"), (7, "trades")]
 
 
-def test_idle_topic_holds_nobody_up():
+def test_idle_topic_does_not_hold_up_the_others():
     """A topic at its end holds others up for a while, and not longer; one that is behind always does."""
     lane = make(topics="tq")
     feed(lane, "t", [5], 0, 1)
@@ -274,9 +274,9 @@ def test_marks_make_nothing_late(steps, is_prompt):
     marks = iter(log.sent["m"])
     for place, event in enumerate(found):
         if event[1] == "mark":
-            told, ends = next(marks)
+            moment, ends = next(marks)
             before = [(channel, number) for _, channel, number, *_ in (each for each in found[:place] if len(each) > 2)]
-            assert event[0] >= told
+            assert event[0] >= moment
             for topic, end in ends.items():
                 wanted = {(KINDS[topic].name, number) for number in range(end - START[topic])}
                 assert wanted <= set(before), "a mark came before what it is about"
@@ -287,7 +287,7 @@ def test_marks_make_nothing_late(steps, is_prompt):
 
 
 def test_marks_tell_of_quiet_topics():
-    """A mark frees what waits for a topic that has nothing newer, at once, and lets time go on without events."""
+    """A mark releases at once what waits for a topic that has nothing newer, and advances time without events."""
     lane, log = make(topics=MARKED), Log()
     for topic, later in (("q", 1), ("t", 4), ("m", 5)):
         log.send(topic, later)
@@ -384,7 +384,7 @@ def test_numbers_outlive_a_restart():
 
 
 def test_an_event_of_the_kept_time_comes_after_a_restart():
-    """A lane that goes on from a cursor gives out what has the cursor's own time, though nothing later comes."""
+    """A lane that resumes from a cursor gives out events of the cursor's own time, even if nothing later comes."""
     lane = make(topics="tq")
     for topic in "tq":
         lane.end(topic)
@@ -396,7 +396,7 @@ def test_an_event_of_the_kept_time_comes_after_a_restart():
     assert [number for _, _, number, _ in drain(lane, 10, now=3.0)] == [1]
 
 
-def test_time_does_not_pass_over_what_nobody_has_looked_for():
+def test_time_does_not_pass_over_records_that_were_not_read():
     """A lane that was not read for a while gives no clock tick before it has seen its ends again."""
     lane = make(topics="tq", tick=2.0)
     feed(lane, "t", [1, 2], 0, 2)

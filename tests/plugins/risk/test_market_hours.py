@@ -54,7 +54,7 @@ def test_holiday_and_weekend_are_closed(day):
 
 
 def test_denial_tells_the_next_session():
-    """An operator reads when it goes on: over New Year's night too."""
+    """The limit shows the next session, over New Year's night too."""
     assert check("2026-12-31T21:00:00Z").limit == "XNYS 2027-01-04T14:30:00Z/2027-01-04T21:00:00Z"
     assert check("2026-01-01T00:00:00Z").limit == "XNYS 2026-01-02T14:30:00Z/2026-01-02T21:00:00Z"
 

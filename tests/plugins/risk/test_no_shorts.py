@@ -45,6 +45,6 @@ def test_buy_passes():
 
 
 def test_setting_opens_the_rule():
-    """TRADING_ALLOW_SHORTS has the say; then there is no limit to tell."""
+    """TRADING_ALLOW_SHORTS turns the rule off; then there is no limit to show."""
     verdict = check(decision("sell", 10), risk_context(allow_shorts=True))
     assert (verdict.outcome, verdict.value, verdict.limit) == (Outcome.ALLOW, "10", "")

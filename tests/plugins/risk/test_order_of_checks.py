@@ -1,4 +1,4 @@
-"""The order of checks that the page on risk rules tells is the kernel's."""
+"""The order of checks on the page on risk rules is the kernel's."""
 
 import re
 from pathlib import Path

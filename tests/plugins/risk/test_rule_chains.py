@@ -79,7 +79,7 @@ def cases(draw):
 
 
 def judge(catalog, proposed, context):
-    """Verdicts of the rules, made anew, and the quantity that they leave, as the kernel finds them."""
+    """Verdicts of fresh rules, and the quantity that they allow, as the kernel asks them."""
 
     def fail(name, error):
         raise AssertionError(f"{name} raised") from error

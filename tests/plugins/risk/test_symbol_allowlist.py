@@ -28,7 +28,7 @@ def test_other_symbol_is_denied(symbol):
 
 
 def test_position_in_a_symbol_taken_off_the_list_can_be_closed():
-    """Nobody is locked in."""
+    """A position in a symbol that is not listed can be closed."""
     assert check(decision("sell", 1, symbol="SPY"), position=1).outcome is Outcome.ALLOW
 
 

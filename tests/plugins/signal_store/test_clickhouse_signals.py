@@ -29,52 +29,52 @@ def test_rows_come_with_their_bars_when_they_were_known():
 
 def test_bars_of_every_length_come_when_they_end():
     """A minute's bar ends with its last second: it is found there, though it began long before the look-back."""
-    told = Story([es(*range(59)), [*es(59), Stored("ES", 0, step=MINUTE)], es(60)]).run()
+    played = Story([es(*range(59)), [*es(59), Stored("ES", 0, step=MINUTE)], es(60)]).run()
 
-    assert told.given[-3:] == keys(Stored("ES", 0, step=MINUTE), *es(59, 60))
-    assert len(told.given) == 62
-    assert told.counted["clickhouse_signals_late_total"] == 0
+    assert played.given[-3:] == keys(Stored("ES", 0, step=MINUTE), *es(59, 60))
+    assert len(played.given) == 62
+    assert played.counted["clickhouse_signals_late_total"] == 0
 
 
 def test_a_symbol_that_lags_loses_nothing():
     """Where one partition is ten minutes behind another, each is read from its own place."""
-    told = Story([es(0, 600), [Stored("NQ", start) for start in (0, 1, 2)], [Stored("NQ", 3)]]).run()
+    played = Story([es(0, 600), [Stored("NQ", start) for start in (0, 1, 2)], [Stored("NQ", 3)]]).run()
 
-    assert told.given == keys(*es(0, 600), *(Stored("NQ", start) for start in range(4)))
-    assert told.now[-1] == T0 + 601 * SECOND
+    assert played.given == keys(*es(0, 600), *(Stored("NQ", start) for start in range(4)))
+    assert played.now[-1] == T0 + 601 * SECOND
 
 
 def test_a_late_row_is_counted_and_not_given():
     """A row older than the last one is not given to strategies: the next batch and a metric count it."""
-    told = Story([es(0, 2), es(1), es(3)]).run()
+    played = Story([es(0, 2), es(1), es(3)]).run()
 
-    assert told.given == keys(*es(0, 2, 3))
-    assert [batch.late for batch in told.batches] == [0, 1]
-    assert told.counted["clickhouse_signals_late_total"] == 1
+    assert played.given == keys(*es(0, 2, 3))
+    assert [batch.late for batch in played.batches] == [0, 1]
+    assert played.counted["clickhouse_signals_late_total"] == 1
 
 
 def test_a_row_that_was_written_again_is_counted_and_not_given():
     """Reading a row again in each look-back is no duplicate; a new version of it is one."""
-    told = Story([es(0), [], es(0, version=5), [], es(1)]).run()
+    played = Story([es(0), [], es(0, version=5), [], es(1)]).run()
 
-    assert told.given == keys(*es(0, 1))
-    assert [batch.duplicates for batch in told.batches] == [0, 1]
+    assert played.given == keys(*es(0, 1))
+    assert [batch.duplicates for batch in played.batches] == [0, 1]
 
 
 def test_a_signal_waits_for_its_bar():
     """Where the bar comes a poll later than the signal, both and the rows after them are given then, in order."""
-    told = Story([es(0), [*es(1, is_priced=False), *es(2)], es(1)]).run()
+    played = Story([es(0), [*es(1, is_priced=False), *es(2)], es(1)]).run()
 
-    assert told.given == keys(*es(0, 1, 2))
-    assert told.counted["clickhouse_signals_unpriced_total"] == 0
+    assert played.given == keys(*es(0, 1, 2))
+    assert played.counted["clickhouse_signals_unpriced_total"] == 0
 
 
 def test_a_signal_without_a_bar_is_left_out_after_the_look_back():
     """A signal without a price is skipped after the look-back, and a metric counts it."""
-    told = Story([es(0), es(1, is_priced=False), es(2), es(20), es(21)]).run()
+    played = Story([es(0), es(1, is_priced=False), es(2), es(20), es(21)]).run()
 
-    assert told.given == keys(*es(0, 2, 20, 21))
-    assert told.counted["clickhouse_signals_unpriced_total"] == 1
+    assert played.given == keys(*es(0, 2, 20, 21))
+    assert played.counted["clickhouse_signals_unpriced_total"] == 1
 
 
 def test_a_signal_without_a_bar_is_left_out_when_nothing_follows_it():
@@ -83,18 +83,18 @@ def test_a_signal_without_a_bar_is_left_out_when_nothing_follows_it():
     def wait(story):
         story.mono += 6.0
 
-    told = Story([[*es(0), *es(1, is_priced=False)], wait, wait, []]).run()
+    played = Story([[*es(0), *es(1, is_priced=False)], wait, wait, []]).run()
 
-    assert told.given == keys(*es(0))
-    assert told.counted["clickhouse_signals_unpriced_total"] == 1
-    assert [int(batch.now[0]) - T0 for batch in told.batches] == [SECOND, 3 * SECOND]
+    assert played.given == keys(*es(0))
+    assert played.counted["clickhouse_signals_unpriced_total"] == 1
+    assert [int(batch.now[0]) - T0 for batch in played.batches] == [SECOND, 3 * SECOND]
 
 
 def test_it_begins_with_what_is_new():
     """Without a cursor only what is stored from now on is traded, and the look-back before it."""
-    told = Story([es(*range(100)), es(100)], start="newest", look_back_s=3).run()
+    played = Story([es(*range(100)), es(100)], start="newest", look_back_s=3).run()
 
-    assert told.given == keys(*es(96, 97, 98, 99, 100))
+    assert played.given == keys(*es(96, 97, 98, 99, 100))
 
 
 def test_an_empty_store_has_nothing_old():
@@ -104,7 +104,7 @@ def test_an_empty_store_has_nothing_old():
 
 def test_a_symbol_that_becomes_wanted_begins_with_what_is_new():
     """Rows from before a symbol was wanted are not given, nor those from a time in which it was not wanted."""
-    told = Story(
+    played = Story(
         [
             [*es(0, 50), Stored("NQ", 0), Stored("NQ", 49)],
             lambda story: story.universe.become("ES", "NQ"),
@@ -118,7 +118,7 @@ def test_a_symbol_that_becomes_wanted_begins_with_what_is_new():
         start="newest",
     ).run()
 
-    assert told.given == keys(*es(50), Stored("NQ", 49), Stored("NQ", 100), *es(100))
+    assert played.given == keys(*es(50), Stored("NQ", 49), Stored("NQ", 100), *es(100))
 
 
 def test_a_restart_resumes_where_it_was():
@@ -133,14 +133,14 @@ def test_a_restart_resumes_where_it_was():
 def test_a_store_that_fails_closes_a_gate_and_is_asked_again():
     """The source retries with growing pauses, the gate says why, and rows that came meanwhile are given afterwards."""
     failures = [StateError("ClickHouse at x: cannot read (fix it)") for _ in range(4)]
-    told = Story([es(0), *failures, es(1), []], poll_ms=1000).run()
+    played = Story([es(0), *failures, es(1), []], poll_ms=1000).run()
 
-    assert told.given == keys(*es(0, 1))
-    reasons = [gates["store"].reason if gates["store"] else "" for gates in told.gates]
+    assert played.given == keys(*es(0, 1))
+    reasons = [gates["store"].reason if gates["store"] else "" for gates in played.gates]
     assert reasons == ["", *["ClickHouse at x: cannot read (fix it)"] * 4, "", ""]
-    assert told.slept[1] < 2 < told.slept[3]
-    assert max(told.slept) <= 30
-    assert told.counted["clickhouse_signals_errors_total"] == 4
+    assert played.slept[1] < 2 < played.slept[3]
+    assert max(played.slept) <= 30
+    assert played.counted["clickhouse_signals_errors_total"] == 4
 
 
 def test_error_classes_of_the_store_are_kept():
@@ -169,9 +169,13 @@ def test_old_rows_close_the_freshness_gate():
     def later(story):
         story.wall = T0 + 300 * SECOND
 
-    told = Story([[], es(0), later]).run()
-    assert [gates["freshness"] and gates["freshness"].error_class for gates in told.gates] == ["no-rows", None, "stale"]
-    assert told.source.metrics()["clickhouse_signals_lag_ms"] == 299_000
+    played = Story([[], es(0), later]).run()
+    assert [gates["freshness"] and gates["freshness"].error_class for gates in played.gates] == [
+        "no-rows",
+        None,
+        "stale",
+    ]
+    assert played.source.metrics()["clickhouse_signals_lag_ms"] == 299_000
     assert Story([[], later], fresh_after_s=None).run().gates[-1]["freshness"] is None
 
 
@@ -187,15 +191,15 @@ def test_old_rows_are_never_given_with_the_gate_open():
         store_rows(story.store, es(*range(480), step=MINUTE))
 
     def trade(batch):
-        closed = told.source.gates()["freshness"]
+        closed = played.source.gates()["freshness"]
         given.append((len(batch), closed and closed.error_class, closed.reason if closed else ""))
 
-    told = Story([catch_up, []], trade=trade)
-    told.run()
+    played = Story([catch_up, []], trade=trade)
+    played.run()
 
     assert [(rows, error_class) for rows, error_class, _ in given] == [(478, "stale"), (2, None)]
     assert "28,770 s old, more than 120 s" in given[0][2]
-    assert told.gates[-1]["freshness"] is None
+    assert played.gates[-1]["freshness"] is None
 
 
 def test_a_symbol_that_lags_closes_the_gate_for_its_own_rows_alone():
@@ -207,13 +211,13 @@ def test_a_symbol_that_lags_closes_the_gate_for_its_own_rows_alone():
         store_rows(story.store, es(600))
 
     def trade(batch):
-        is_open.append((batch.symbols.names[batch.bars.symbol[0]], told.source.gates()["freshness"] is None))
+        is_open.append((batch.symbols.names[batch.bars.symbol[0]], played.source.gates()["freshness"] is None))
 
-    told = Story([begin, [Stored("NQ", 0), Stored("NQ", 1)], es(601), []], trade=trade)
-    told.run()
+    played = Story([begin, [Stored("NQ", 0), Stored("NQ", 1)], es(601), []], trade=trade)
+    played.run()
 
     assert is_open == [("ES", True), ("NQ", False), ("ES", True)]
-    assert [gates["freshness"] for gates in told.gates] == [None, None, None, None]
+    assert [gates["freshness"] for gates in played.gates] == [None, None, None, None]
 
 
 def test_a_clock_that_is_slow_makes_nothing_fresh():
@@ -223,8 +227,8 @@ def test_a_clock_that_is_slow_makes_nothing_fresh():
         story.wall -= 3600 * SECOND
         store_rows(story.store, es(0, 3599))
 
-    told = Story([behind, []]).run()
-    closed = told.gates[-1]["freshness"]
+    played = Story([behind, []]).run()
+    closed = played.gates[-1]["freshness"]
     assert closed.error_class == "ahead"
     assert "7,200 s ahead" in closed.reason
 
@@ -235,12 +239,12 @@ def test_time_advances_when_nothing_comes():
     def wait(story):
         story.mono += 4.0
 
-    told = Story([es(0), wait, wait, wait, wait, es(5)]).run()
-    ticks = [batch for batch in told.batches if not len(batch.bars)]
+    played = Story([es(0), wait, wait, wait, wait, es(5)]).run()
+    ticks = [batch for batch in played.batches if not len(batch.bars)]
 
     assert [int(tick.now[0]) - T0 for tick in ticks] == [3 * SECOND, 7 * SECOND]
-    assert [batch.start for batch in told.batches] == [0, 1, 2, 3]
-    assert told.now == sorted(told.now)
+    assert [batch.start for batch in played.batches] == [0, 1, 2, 3]
+    assert played.now == sorted(played.now)
 
 
 def test_no_tick_passes_over_a_gap():

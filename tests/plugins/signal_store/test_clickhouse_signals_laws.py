@@ -47,10 +47,10 @@ def by_series(given_rows):
 @given(deliveries)
 def test_each_row_is_given_once_and_series_never_run_back(story):
     """In whatever order rows arrive within the look-back, and however often they are written: each series ascends."""
-    told = Story(story).run()
-    for times in by_series(told.given).values():
+    played = Story(story).run()
+    for times in by_series(played.given).values():
         assert times == sorted(set(times))
-    assert told.now == sorted(told.now)
+    assert played.now == sorted(played.now)
 
 
 @few
@@ -62,26 +62,26 @@ def test_the_gate_is_open_for_a_batch_if_all_of_it_is_fresh(story, size, waits, 
     def trade(batch):
         if len(batch.bars):
             oldest = int((batch.bars.event_ts + batch.bars.step).min())
-            is_open = told.source.gates()["freshness"] is None
-            is_fresh = told.wall - oldest <= limit and newest() - told.wall <= limit
+            is_open = played.source.gates()["freshness"] is None
+            is_fresh = played.wall - oldest <= limit and newest() - played.wall <= limit
             assert is_open == is_fresh
-        told.wall += (waits.pop() if waits else 0) * SECOND
+        played.wall += (waits.pop() if waits else 0) * SECOND
 
     def newest():
-        return max(track.newest for track in told.source._tracks.values() if track.seen)
+        return max(track.newest for track in played.source._tracks.values() if track.seen)
 
-    told = Story(story, size=size, fresh_after_s=fresh_after_s, trade=trade)
-    told.run()
+    played = Story(story, size=size, fresh_after_s=fresh_after_s, trade=trade)
+    played.run()
 
 
 @few
 @given(deliveries)
 def test_no_row_is_lost_without_a_count(story):
     """Every row that has a bar is given, or counted as late; the rest waits for its bar, and what came after it."""
-    told = Story([[row._replace(is_priced=True) for row in delivery] for delivery in story], look_back_s=20).run()
+    played = Story([[row._replace(is_priced=True) for row in delivery] for delivery in story], look_back_s=20).run()
     stored = {key for delivery in story for key in keys(*delivery)}
-    assert set(told.given) <= stored
-    assert len(told.given) + told.counted["clickhouse_signals_late_total"] == len(stored)
+    assert set(played.given) <= stored
+    assert len(played.given) + played.counted["clickhouse_signals_late_total"] == len(stored)
 
 
 @few
@@ -115,7 +115,7 @@ def test_restarts_change_nothing(story, size, batch, restarts):
 @given(jumps, st.integers(1, 7))
 def test_a_series_waits_for_no_bar_beyond_the_look_back(story, batch):
     """Where time jumps and bars are missing: what has a bar is given, late or lies before the look-back when it comes."""
-    told = Story([*story, [Stored("ES", 200)]], batch=batch).run()
+    played = Story([*story, [Stored("ES", 200)]], batch=batch).run()
     reached, lost, known = -1000, set(), {}
     for delivery in story:
         for row in delivery:
@@ -124,10 +124,10 @@ def test_a_series_waits_for_no_bar_beyond_the_look_back(story, batch):
                 lost.add(row.start)
         reached = max([reached, *(row.start + 1 for row in delivery)])
     priced = {start for start, is_priced in known.items() if is_priced} | {200}
-    given_starts = {(event_ts - Stored("ES", 0).event_ts) // SECOND for _, event_ts, _ in told.given}
+    given_starts = {(event_ts - Stored("ES", 0).event_ts) // SECOND for _, event_ts, _ in played.given}
     assert given_starts <= priced
-    late = told.counted["clickhouse_signals_late_total"]
-    unpriced = told.counted["clickhouse_signals_unpriced_total"]
+    late = played.counted["clickhouse_signals_late_total"]
+    unpriced = played.counted["clickhouse_signals_unpriced_total"]
     assert len(given_starts) + late + unpriced + len(lost) >= len(known | {200: True})
 
 
@@ -135,8 +135,8 @@ def test_a_series_waits_for_no_bar_beyond_the_look_back(story, batch):
 @given(deliveries)
 def test_seen_rows_are_forgotten_behind_the_look_back(story):
     """The cursor holds no more than the look-back, however long the source has run."""
-    told = Story([*story, [Stored("ES", 500), Stored("NQ", 500)], []]).run()
-    kept = told.source.cursor()["symbols"]
+    played = Story([*story, [Stored("ES", 500), Stored("NQ", 500)], []]).run()
+    kept = played.source.cursor()["symbols"]
     assert all(len(kept[symbol]["seen"]) == 1 for symbol in ("ES", "NQ"))
 
 

@@ -1,4 +1,4 @@
-"""What the loop trades on while the signal store is caught up with."""
+"""What the loop trades on while it catches up with the signal store."""
 
 from contextlib import nullcontext
 from decimal import Decimal
@@ -29,22 +29,22 @@ class Flip(Strategy):
         return context.buy(1, because="flat") if context.is_flat else context.close(because="long")
 
 
-def trades_of(told):
+def trades_of(played):
     """Trade a story as `torghut run` does, to its end; the minute and side of every order, and the denials by code."""
     flip = StrategyInstance(
         name="flip", use="flip", strategy=Flip(Flip.Params()), columns=(), step_ns=MINUTE, symbols=("ES",),
         limits=Limits(), enabled=True, on_remove="freeze", digest="", params={}, plugin=None, warmup=0,
     )  # fmt: skip
     generation = Generation(
-        number=1, digest="", catalog=None, plugins=(), source=told.source, stages=(),
+        number=1, digest="", catalog=None, plugins=(), source=played.source, stages=(),
         broker=Simulated(Simulated.Params(cash=Decimal(100_000))), strategies=(flip,), rules=(), advisors=(), observers=(),
     )  # fmt: skip
     audit, gates = MemoryAuditStore(), Gates(trading_enabled=True)
     engine = Engine(generation, "test-1", audit, gates)
-    checks = partial(batch_checks, told.source, str, gates, SimpleNamespace(batch=nullcontext))
+    checks = partial(batch_checks, played.source, str, gates, SimpleNamespace(batch=nullcontext))
     loop = Loop(generation, engine, audit, MemorySignalStore(), checks)
-    told._trade = loop.step
-    told.run()
+    played._trade = loop.step
+    played.run()
     allowed = {row["decision_hash"] for row in audit.orders("test-1")}
     orders = [
         ((row["event_ts"] - T0) // MINUTE, row["action"])

@@ -19,13 +19,13 @@ CONDITIONS = (("", False), ("100000", False), ("20000001", False), ("1", True))
 
 @dataclass(frozen=True)
 class Event:
-    """A trade, quote, bar or tick; what its kind does not have is not looked at."""
+    """A trade, quote, bar or tick; fields that its kind does not have are ignored."""
 
     kind: str
     wait: int = 0
     """How much later than the event before, ns."""
     lag: int = 0
-    """How much earlier it happened than it was learned, ns."""
+    """How much earlier it happened than it was known, ns."""
     symbol: str = "ES"
     price: float = 100.0
     size: float = 1.0
@@ -76,15 +76,15 @@ class Stream:
     """
 
     def __init__(self, events, drain=None, first=T0):
-        now, learned = first, []
+        now, known = first, []
         for event in events:
             now += event.wait
-            learned.append(now)
+            known.append(now)
         self.events = list(events)
         if drain is not None:
             self.events.append(Event("tick"))
-            learned.append(now + drain)
-        self.now = np.array(learned, np.int64)
+            known.append(now + drain)
+        self.now = np.array(known, np.int64)
 
     def __len__(self):
         return len(self.events)

@@ -164,7 +164,7 @@ def test_bars_and_microbars_are_merged_by_position():
 
 
 def test_bar_without_a_close_has_no_values_and_changes_none():
-    """A missing close is a row of NaN; the next bar goes on where the last good one was."""
+    """A missing close is a row of NaN; the next bar continues from the last good one."""
     close = 100 + np.sin(np.arange(60.0))
     holes = np.insert(close, 45, NAN)
     columns = ["macd", "ema", "rsi14", "boll"]
@@ -201,7 +201,7 @@ def test_hand_over_to_another_calendar_begins_its_sessions():
 
 
 def test_hand_over_to_more_columns_keeps_the_old_and_begins_the_new():
-    """Columns that were computed go on; those that were not begin cold."""
+    """Columns that were computed continue; the others start cold."""
     close = 100 + np.sin(np.arange(60.0))
     first, second = bars(SymbolTable(), close).split(40)
     old, new = (Indicators(Indicators.Params(columns=c, calendars={"*": "24/7"})) for c in (["ema"], ["ema", "vwap"]))

@@ -66,7 +66,7 @@ def run(stream, **params):
 @given(st.data(), st.sampled_from([0, 1, 999, 2000, 60_000]))
 @settings(max_examples=150, deadline=None)
 def test_bars_and_counts_equal_the_model(tape, data, lateness_ms):
-    """Positions, values, order and counts are those of a model that looks at one event after the other."""
+    """Positions, values, order and counts are those of a model that takes one event after the other."""
     stream = tape.Stream(data.draw(st.one_of(tape.events(), tape.bursts())), drain=61 * SECOND)
     bars, counts = model(stream, lateness_ms)
     got, got_counts = run(stream, max_out_of_order_ms=lateness_ms)
@@ -201,7 +201,7 @@ def test_suspicious_trades_count_when_asked(tape):
 
 
 def test_trade_ahead_of_the_loop_is_an_error(tape):
-    """A source that breaks the contract gets told where."""
+    """A source that breaks the contract is an error that says where."""
     symbols = SymbolTable()
     symbols.number("ES")
     stage = Microbars(Microbars.Params())

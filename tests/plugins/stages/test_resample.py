@@ -70,7 +70,7 @@ def model(batch, step, lateness):
 @given(st.data(), st.sampled_from([0, 1500, 2000, 61_000]), st.sampled_from([MINUTE, 5 * MINUTE, 1440 * MINUTE]))
 @settings(max_examples=150, deadline=None)
 def test_bars_equal_the_model(tape, data, lateness_ms, step):
-    """Positions, values and order are those of a model that looks at one position after the other."""
+    """Positions, values and order are those of a model that takes one position after the other."""
     events = [tape.replace(e, other=0.0 if e.other != e.other else e.other) for e in data.draw(tape.events())]
     stream = tape.Stream(events, drain=61 * SECOND)
     batch = stream.batch(SymbolTable(), 0, len(stream))
@@ -202,7 +202,7 @@ def test_stage_that_begins_in_mid_stream_passes_over_what_is_older():
 
 
 def test_bar_ahead_of_the_loop_is_an_error():
-    """A source that breaks the contract gets told."""
+    """A source that breaks the contract is an error."""
     batch = bars([(0, 1.0), (3600, 1.0)])
     batch.now[:] = T0
     with pytest.raises(ShapeError, match="ahead"):

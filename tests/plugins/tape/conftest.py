@@ -124,7 +124,7 @@ async def _collect(source, size, limit):
 
 
 def play(*paths, size=65_536, limit=None, source=None, **params):
-    """Replay tapes; `limit` stops after so many batches, `source` goes on with one that has begun."""
+    """Replay tapes; `limit` stops after so many batches, `source` continues with one that has started."""
     source = source or Replay(Replay.Params(paths=[str(path) for path in paths], **params))
     return asyncio.run(_collect(source, size, limit))
 

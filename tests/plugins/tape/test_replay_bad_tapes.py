@@ -81,7 +81,7 @@ def damaged(kit, path):
     path.write_bytes(data)
 
 
-# Found when the tape is looked at, before the first event: (case, file, how it is made, message, fix)
+# Found when the tape is checked, before the first event: (case, file, how it is made, message, fix)
 UP_FRONT = [
     ("missing file", "a.csv", lambda kit, path: None, "cannot be read: No such file or directory",
      "check the path, which counts from the working directory"),
@@ -408,7 +408,7 @@ def test_any_bytes_are_events_or_a_tape_error(kit, good_tapes, data):
 
 
 def test_text_of_a_parquet_file_that_is_no_utf8_is_reported(kit, tmp_path):
-    """Text is checked before anyone looks at it."""
+    """Text is checked before it is used."""
     symbols = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"A\xff")])
     times = pa.array([kit.T0], pa.timestamp("ns", "UTC"))
     pq.write_table(

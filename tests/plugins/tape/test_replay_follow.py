@@ -68,9 +68,9 @@ class Followed:
                 self.arrivals.append((sum(seconds > 0 for seconds in self.writer.slept), len(batch)))
 
 
-def told(batches):
-    """Every position with all that a stream says of it, numbers told as the text that they stand for."""
-    told = []
+def described(batches):
+    """Every position with all that a stream says of it, numbers as the text that they stand for."""
+    rows_of_all = []
     for batch in batches:
         symbols = batch.symbols
         rows = {}
@@ -87,8 +87,8 @@ def told(batches):
                     row += [int(table.step[i]), int(table.count[i])]
                 rows[at] = row
         assert sorted(rows) == list(range(batch.start, batch.stop))
-        told += [(at, now, *rows[at]) for at, now in zip(sorted(rows), batch.now.tolist(), strict=True)]
-    return told
+        rows_of_all += [(at, now, *rows[at]) for at, now in zip(sorted(rows), batch.now.tolist(), strict=True)]
+    return rows_of_all
 
 
 def cut(data, content):
@@ -178,7 +178,7 @@ def test_growing_tape_is_the_stream_of_the_complete_one(kit, tmp_path_factory, n
         if isinstance(expected, str):
             assert got == expected
         else:
-            assert told(got.batches) == told(expected.batches)
+            assert described(got.batches) == described(expected.batches)
             assert got.source.skipped == expected.source.skipped
 
 

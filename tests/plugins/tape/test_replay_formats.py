@@ -253,7 +253,7 @@ def test_bar_step_of_the_catalog_overrides_the_file(kit, tmp_path):
 
 
 def test_each_length_of_bars_in_a_recording_is_a_series_of_its_own(kit, tmp_path):
-    """`window.size` tells bars of a second from those of a minute, and both come at their end."""
+    """`window.size` distinguishes bars of a second from those of a minute, and both come at their end."""
     kit.write_jsonl(
         tmp_path / "tape.jsonl",
         [

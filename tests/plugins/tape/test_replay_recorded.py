@@ -96,7 +96,7 @@ def test_recorded_quote_bars_are_refused(kit):
 
 
 def test_demo_tape_is_the_one_its_description_tells_of(kit):
-    """500,000 trades of the E-mini, 1,844,058 contracts, and bytes that nobody has changed."""
+    """500,000 trades of the E-mini, 1,844,058 contracts, and unchanged bytes."""
     stream = kit.play(DEMO)
     table = stream.table("trades")
     assert stream.batches[0].symbols.names == ["ES"]

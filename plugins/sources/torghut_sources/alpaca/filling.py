@@ -44,7 +44,7 @@ class Filling(msgspec.Struct, frozen=True, kw_only=True):
     lag : how far the history may be behind the stream.
     overlap : how far events may overtake each other.
     ahead : how far the time of day may be wrong.
-    longest_s : the longest gap that is filled since, seconds; of others the end.
+    longest_s : the longest gap that is filled completely; of longer ones the end is.
     pause_s, longest_pause_s : the first and the longest pause after the history did not answer.
     """
 
