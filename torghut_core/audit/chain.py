@@ -1,17 +1,17 @@
-"""The hash chain over everything that is written, its anchors, and the search for what was changed behind it.
+"""The hash chain over everything that is written, its anchors, and the check that finds changes made past it.
 
 Every version of every row gets an entry in ``audit_log`` with the sha256 of the row's content as it is stored. Every
 entry carries the hash of the entry before it and its own, sha256(previous hash + canonical JSON of the entry), so an
-edited, inserted or missing entry shows. An end that was cut off does not show in the chain itself. Therefore the
-number and hash of the newest entry, the *head*, are kept in two other places: in the row `HEAD_ROW` of ``controls``,
-written in the same transaction, and beside a SQLite database in a small file with the suffix ``.head``, written right
-after it. After a crash that file may be one commit behind the log; the log is never behind the file, and nothing is
-written on top of a log that is. (A Postgres database has the row only: its server is not ours to put files on.)
+edited, inserted or missing entry shows. A cut tail does not show in the chain itself. Therefore the number and hash of
+the newest entry, the *head*, are kept in two other places: in the row `HEAD_ROW` of ``controls``, written in the same
+transaction, and beside a SQLite database in a small file with the suffix ``.head``, written right after it. After a crash
+that file may be one commit behind the log; the log is never behind the file, and nothing is written on top of a log that
+is. (A Postgres database has the row only: we cannot put files on its server.)
 
-What this cannot do: there is no secret in it. Whoever can write the database *and* the head file can compute a whole
-chain afresh, with other rows, and both heads; and whoever can write the database can add well-formed entries at the
-end, as the kernel does. Against that only a head that was put where they cannot write helps: `SqlAuditStore.head` gives
-it, to be logged or printed, and an entry that has not the hash it had is proof.
+What this cannot do: there is no secret in it. A person who can write the database *and* the head file can compute a whole
+new chain, with other rows, and both heads; one who can write the database can add well-formed entries at the end, as the
+kernel does. Only a head that is kept where they cannot write helps against that: `SqlAuditStore.head` returns it, to be
+logged or printed, and an entry whose hash differs from it is proof.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ GENESIS = Head(0, "0" * 64)
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that is not as it was written.
+    """One difference from what was written.
 
-    `table` is where, `row` the row's key there (the number of an entry, in ``audit_log``), `problem` what is wrong.
+    `table` and `row` say where (the row's key; in ``audit_log`` the number of an entry), `problem` what is wrong.
     """
 
     table: str
@@ -80,7 +80,7 @@ def entry_hash(previous: str, stored: Stored) -> str:
 
 
 def _canonical(stored: Stored) -> bytes:
-    """JSON without the nulls at the end: a column that a later version adds, always as the last, changes no hash."""
+    """JSON without trailing nulls: a column that a later version adds, always as the last, changes no hash."""
     end = len(stored)
     while end and stored[end - 1] is None:
         end -= 1
@@ -88,7 +88,7 @@ def _canonical(stored: Stored) -> bytes:
 
 
 def row_key(table: str, row: Mapping[str, Any]) -> str:
-    """What the log calls a row: the values of its key, joined by slashes."""
+    """The name of a row in the log: the values of its key, joined by slashes."""
     return "/".join([str(row[column]) for column in KEYS[table]])
 
 
@@ -99,11 +99,11 @@ class HeadFile:
         self.path = path
 
     def read(self) -> Head | None:
-        """The head that was written last; None where there is no file.
+        """The last head that was written; None where there is no file.
 
         Raises
         ------
-        StateError : the file holds something else, or cannot be read.
+        StateError : the file does not hold a head, or cannot be read.
         """
         try:
             line = self.path.read_text(encoding="ascii", errors="replace")
@@ -117,7 +117,7 @@ class HeadFile:
         return Head(int(seq), digest)
 
     def write(self, head: Head) -> None:
-        """Write a head. It reaches the disk when the system likes: to be behind does no harm.
+        """Write a head. It is not synced to disk: a file that is behind does no harm.
 
         The first one is put in place whole: a file without a head, seen by another process or after a power cut, would
         look like tampering.
@@ -148,7 +148,7 @@ def read_head(connection: Connection, *, lock: bool = False) -> Head | None:
 
 
 def is_entry(connection: Connection, head: Head) -> bool:
-    """Whether this is in the log: its newest entry, or one that others have written behind."""
+    """Whether this is in the log: the newest entry, or one that others follow."""
     if head == GENESIS:
         return False
     digest = connection.execute(select(audit_log.c.hash).where(audit_log.c.seq == head.seq)).scalar_one_or_none()
@@ -161,10 +161,10 @@ def stored_head(head: Head) -> Stored:
 
 
 def verify(connection: Connection, file: HeadFile | None) -> list[Finding]:
-    """Everything that is not as it was written, in the log and in the rows that it covers.
+    """Every difference from what was written, in the log and in the rows that it covers.
 
-    The connection should see one state of the database throughout. It takes about 400 bytes of memory for each row
-    that the log covers.
+    The connection should see one state of the database throughout. This takes about 400 bytes of memory for each row that
+    the log covers.
     """
     log = _Log()
     anchored, problem = _anchored(file)  # read before the database, since another process may be writing to both
@@ -178,7 +178,7 @@ def verify(connection: Connection, file: HeadFile | None) -> list[Finding]:
 
 
 class _Log:
-    """The log, read once: its end, and what it says of each row."""
+    """The log, read once: its last entry, and the newest hash of each row."""
 
     def __init__(self) -> None:
         self.last = GENESIS
@@ -201,7 +201,7 @@ class _Log:
                 rows[key] = (entry["row_hash"], rows[key][1] if key in rows else seq)
 
     def compare(self, table: Table, connection: Connection) -> Iterator[Finding]:
-        """Hold the rows of a table against what the log says of them."""
+        """Compare the rows of a table with their hashes in the log."""
         name = table.name
         missing = self._rows[name]
         for row in _stored_rows(connection, table):
@@ -213,17 +213,17 @@ class _Log:
                 if head is not None and stored != stored_head(head):
                     yield Finding(name, key, "edited")
                 continue
-            said = missing.pop(key, None)
-            if said is None:
-                yield Finding(name, key, "inserted: the log does not know it")
+            logged = missing.pop(key, None)
+            if logged is None:
+                yield Finding(name, key, "inserted: it is not in the log")
                 continue
-            digest, first = said
+            digest, first = logged
             if row_hash(stored) != digest:
                 yield Finding(name, key, "edited: its content does not have the hash in the log")
             if number is not None and number != first:
                 yield Finding(name, key, f"edited: its id is {number} and was {first}")
         for key in missing:
-            yield Finding(name, key, "missing: the log has it")
+            yield Finding(name, key, "missing: it is in the log")
 
 
 def _head_findings(connection: Connection, log: _Log) -> Iterator[Finding]:
@@ -231,13 +231,13 @@ def _head_findings(connection: Connection, log: _Log) -> Iterator[Finding]:
     if head is None:
         yield Finding("controls", HEAD_ROW, "missing or unreadable")
     elif head.seq > log.last.seq:
-        yield Finding("audit_log", "", f"cut: it ends at {log.last.seq}, and {HEAD_ROW} in controls is {head.seq}")
+        yield Finding("audit_log", "", f"cut: it ends at {log.last.seq}, but {HEAD_ROW} in controls is {head.seq}")
     elif head != log.last:
-        yield Finding("audit_log", "", f"its end is not the one that {HEAD_ROW} in controls has ({head.seq})")
+        yield Finding("audit_log", "", f"its last entry is not the one in {HEAD_ROW} of controls ({head.seq})")
 
 
 def _anchored(file: HeadFile | None) -> tuple[Head | None, str]:
-    """What the head file holds, and why it cannot be read, "" where it can."""
+    """The head in the file, and why it cannot be read, "" where it can."""
     try:
         return (None if file is None else file.read()), ""
     except StateError as error:
@@ -251,17 +251,17 @@ def _anchor_findings(
     if problem:
         yield Finding("audit_log", "", problem)
     elif anchored is None and log.last != GENESIS:
-        yield Finding("audit_log", "", f"{file.path} is missing, so a cut end may not show")
+        yield Finding("audit_log", "", f"{file.path} is missing, so a cut tail may not show")
 
 
 def file_problem(connection: Connection, head: Head | None, path: Path) -> str:
-    """Why the log cannot be the one that a head file was written for; empty where it can."""
+    """Why the log cannot be the one that a head file belongs to; "" where it can."""
     if head is None or head == GENESIS:
         return ""
     digest = connection.execute(select(audit_log.c.hash).where(audit_log.c.seq == head.seq)).scalar_one_or_none()
     if digest is None:
-        return f"cut: entry {head.seq}, which {path} has as the newest, is missing"
-    return "" if digest == head.hash else f"entry {head.seq} is not the one that {path} has"
+        return f"cut: entry {head.seq}, the newest according to {path}, is missing"
+    return "" if digest == head.hash else f"entry {head.seq} is not the one in {path}"
 
 
 def _trigger_findings(connection: Connection) -> Iterator[Finding]:
@@ -272,11 +272,11 @@ def _trigger_findings(connection: Connection) -> Iterator[Finding]:
     }[dialect]
     there = set(connection.execute(text(query)).scalars())
     for name in sorted(TRIGGERS[dialect] - there):
-        yield Finding("audit_log", "", f"the trigger {name}, which refuses changes, is gone")
+        yield Finding("audit_log", "", f"the trigger {name}, which refuses changes, is missing")
 
 
 def _stored_rows(connection: Connection, table: Table) -> Iterator[dict[str, Any]]:
-    """Rows in key order as they are stored, by column in the order of the table's."""
+    """Rows in key order as they are stored, by column, columns in the order of the table."""
     columns = [_as_stored(column, connection.dialect.name) for column in table.columns]
     statement = select(*columns).order_by(*table.primary_key)
     rows = connection.execute(statement, execution_options={"yield_per": 2000})

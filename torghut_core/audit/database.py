@@ -1,4 +1,4 @@
-"""Opening an audit database: its engine, its version, and what goes wrong with it in words that help."""
+"""Opening an audit database: its engine, its version, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     import psycopg
 
 BUSY_TIMEOUT_MS = 5000
-"""How long a database that another process is writing to is waited for."""
+"""How long to wait for a database that another process is writing to, milliseconds."""
 
 PROBE_TIMEOUT_MS = 1500
-"""The same when it is only asked whether it could be written."""
+"""The same for a probe, which only checks whether the database can be written."""
 
 POSTGRES = {
     "connect_timeout": 2,  # seconds, the least that libpq knows
@@ -35,11 +35,11 @@ POSTGRES = {
     "tcp_user_timeout": 6000,  # milliseconds
     "application_name": "torghut",
 }
-"""What a connection to Postgres is made with, where the DSN says nothing else: a server that is gone, or a network that
-swallows everything, is given up within seconds, and not within the two hours that TCP would wait."""
+"""Options of a connection to Postgres, unless the DSN sets them: a dead server or network is detected within seconds, and
+not within the two hours that TCP would wait."""
 
 _VANISHED = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 2}
-"""The server's side of it, in seconds: the locks of a trader whose machine is gone do not stop the next one."""
+"""The server's side of it, in seconds: the locks of a trader whose machine has died do not stop the next one."""
 
 _POOLED: dict[str, Any] = {"max_overflow": -1}
 _UNPOOLED: dict[str, Any] = {"poolclass": NullPool}
@@ -52,7 +52,7 @@ _REASONS = {
     "SQLITE_CANTOPEN": "it cannot be opened (make its folder, and make it writable, or give another --state)",
     "SQLITE_NOTADB": "it is not a SQLite database (move the file away, or give another --state)",
     "SQLITE_CORRUPT": "it is damaged (restore it from a backup)",
-    "SQLITE_IOERR": "the disk fails or is full (free some space or look at the disk, then commit again)",
+    "SQLITE_IOERR": "the disk fails or is full (free some space or check the disk, then commit again)",
     "53100": "the disk is full (free some space, then commit again)",
     "55P03": "another process is writing to it (let it finish, then commit again)",
     "25006": "it cannot be written (connect to the primary server, as a user that may write)",
@@ -61,20 +61,20 @@ _REASONS = {
 
 
 WAL_PAGES = 4000
-"""So many pages SQLite writes ahead before the commit that is about to write more copies them into the file."""
+"""After so many pages that SQLite has written ahead, the next commit copies them into the file."""
 
 
 def audit_engine(database: str | Path, *, is_probe: bool = False, wal_pages: int = WAL_PAGES) -> Engine:
     """An engine for a SQLite file (a path, or a URL ``sqlite:///...``) or a Postgres DSN; nothing is opened yet.
 
     SQLite writes ahead of its file (WAL), so readers and the writer do not wait for each other, and syncs at each
-    commit: what was committed before an order left is there after a power cut. A pooled connection to Postgres is
+    commit: what was committed before an order was sent is there after a power cut. A pooled connection to Postgres is
     tried before it is used, and made anew when the server has been restarted. Any thread may use the engine, and none
     waits for another's connection. The engine of a probe keeps no connection and gives up sooner.
 
     Raises
     ------
-    InputError : no database that this can be.
+    InputError : `database` is not a database of a known kind.
     """
     try:
         url = make_url(database) if isinstance(database, str) else URL.create("sqlite", database=str(database))
@@ -94,7 +94,7 @@ def audit_engine(database: str | Path, *, is_probe: bool = False, wal_pages: int
         return engine
     if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.database in (None, "", ":memory:"):
         shown = url.render_as_string(hide_password=True)
-        raise InputError(f"{shown} is no audit database (use sqlite:///path or postgresql://user@host/name)")
+        raise InputError(f"{shown} is not an audit database (use sqlite:///path or postgresql://user@host/name)")
     engine = create_engine(url, **(_UNPOOLED if is_probe else _POOLED))
     event.listen(engine, "connect", partial(_set_up_sqlite, is_probe, wal_pages))
     event.listen(engine, "begin", _begin_sqlite)
@@ -116,12 +116,12 @@ def _set_up_postgres(is_probe: bool, connection: psycopg.Connection, _record: ob
 
 
 def _set_up_sqlite(is_probe: bool, wal_pages: int, connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # the driver would begin late and end early; `_begin_sqlite` does it
+    connection.isolation_level = None  # the driver would begin too late and end too early; `_begin_sqlite` does it
     connection.execute(f"PRAGMA busy_timeout = {PROBE_TIMEOUT_MS if is_probe else BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA cache_size = -16384")  # the indexes on hashes are written all over
-    connection.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}")  # and then a page is copied into the file less often
+    connection.execute("PRAGMA cache_size = -16384")  # the indexes on hashes are written in random places
+    connection.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}")  # then a page is copied into the file less often
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -131,7 +131,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that writes: all of it is there afterwards, or nothing.
+    """One transaction that writes, all or nothing.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def explained(engine: Engine) -> Iterator[None]:
-    """Turn what the database raises into `StateError`, with its place and its fix."""
+    """Turn errors of the database into `StateError`, with its address and the fix."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -165,7 +165,7 @@ def explained(engine: Engine) -> Iterator[None]:
 
 
 def place(engine: Engine) -> str | None:
-    """Where a database is, for messages: without a password, which may stand among a URL's options too."""
+    """A database's address, for messages: without a password, which may be among a URL's options too."""
     url = engine.url
     if engine.dialect.name == "sqlite":
         return url.database
@@ -175,7 +175,7 @@ def place(engine: Engine) -> str | None:
 def _reason(error: SQLAlchemyError) -> str:
     cause = getattr(error, "orig", None) or error
     if isinstance(error, IntegrityError):
-        return f"another process has written to it meanwhile (leave only one running): {_first_line(cause)}"
+        return f"another process has written to it meanwhile (run only one): {_first_line(cause)}"
     if isinstance(error, NoSuchModuleError):
         return str(error)
     code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None) or ""
@@ -189,18 +189,18 @@ def _first_line(error: BaseException) -> str:
 
 
 def prepare(engine: Engine) -> None:
-    """Bring a database to this version's tables: an empty one gets them, an older one is migrated.
+    """Give a database this version's tables: create them in an empty one, migrate an older one.
 
     Raises
     ------
-    StateError : it was written by a newer version, or by something else, or cannot be read or written.
+    StateError : it was written by a newer version or by another program, or cannot be read or written.
     """
     with reading(engine) as connection:
         if _revision(connection) == REVISIONS[-1]:
             return
     with writing(engine) as connection:
         if engine.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL lock_timeout = '60s'"))  # another process may be at it
+            connection.execute(text("SET LOCAL lock_timeout = '60s'"))  # another process may be migrating it
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
         revision = _revision(connection)
         if revision is None:
@@ -211,13 +211,13 @@ def prepare(engine: Engine) -> None:
             migrate(connection)
         elif revision != REVISIONS[-1]:
             raise StateError(
-                f"audit database {place(engine)} is of version {revision}, and this torghut knows"
+                f"audit database {place(engine)} has version {revision}, and this torghut supports"
                 f" versions up to {REVISIONS[-1]} (install the newer torghut that wrote it, or restore a backup)"
             )
 
 
 def upgrade(database: str | Path) -> str:
-    """Make a database, or bring one of any older version to this version's tables; return that version.
+    """Create a database, or migrate one of any older version to this version's tables; return that version.
 
     Raises
     ------
@@ -238,14 +238,14 @@ def _revision(connection: Connection) -> str | None:
         return connection.execute(select(alembic_version)).scalar_one_or_none() or "unknown"
     if tables:
         raise StateError(
-            f"audit database {place(connection.engine)} holds tables of something else"
-            f" ({', '.join(sorted(tables)[:3])}): give it a database of its own"
+            f"audit database {place(connection.engine)} has tables of another program"
+            f" ({', '.join(sorted(tables)[:3])}): give torghut a database of its own"
         )
     return None
 
 
 def _create(connection: Connection) -> None:
-    """Make the tables as the migrations would: a test holds the two against each other. Alembic takes 0.6 s to load."""
+    """Create the tables as the migrations would; a test compares the two. Alembic takes 0.6 s to load."""
     metadata.create_all(connection)
     connection.execute(controls.insert().values(name=HEAD_ROW, value=GENESIS._asdict(), actor="", updated_at=0))
     connection.execute(alembic_version.insert().values(version_num=REVISIONS[-1]))

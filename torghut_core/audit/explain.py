@@ -46,7 +46,7 @@ def find_decision(records: Records, text: str) -> dict[str, Any]:
 
 
 def _find(records: Records, text: str) -> Row:
-    if text.isdecimal() and len(text) < 19:  # an id; a hash's beginning may look like one, and is asked for next
+    if text.isdecimal() and len(text) < 19:  # an id; the beginning of a hash may look like one, and is tried next
         found = records.rows("trade_decisions", id=int(text))
         if found:
             return found[0]
@@ -57,14 +57,14 @@ def _find(records: Records, text: str) -> Row:
         for row in records.rows("trade_decisions", account=account, decision_hash=decision_hash)
     ]
     if not decisions:
-        raise NotFoundError(f"no decision is called {text!r} (give its id, its hash or its client order id)")
+        raise NotFoundError(f"no decision matches {text!r} (give its id, its hash or its client_order_id)")
     if len(decisions) > 1:
         names = "; ".join(
             f"{row['decision_hash'][:16]} ({row['account']}, {row['strategy_id']}, {row['symbol']}, id {row['id']})"
             for row in decisions[:_NAMED]
         )
         more = ", and more" if len(decisions) > _NAMED else ""
-        raise NotFoundError(f"{text!r} is the beginning of several decisions: {names}{more} (give more of it)")
+        raise NotFoundError(f"{text!r} is the beginning of several decisions: {names}{more} (give more characters)")
     return decisions[0]
 
 

@@ -19,7 +19,7 @@ from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 class MemoryAuditStore(AuditStore):
     """Keeps the same rows as a database does, in dicts, and makes them when they are first read.
 
-    There is no ``audit_log``: nobody else can write here.
+    There is no ``audit_log``: no other process can write here.
 
     Examples
     --------
@@ -39,7 +39,7 @@ class MemoryAuditStore(AuditStore):
         self._seq = 0
 
     def commit(self) -> None:
-        """Let what was recorded be read."""
+        """Make readable what was recorded."""
         if self._pending:
             self._commits.append(self._pending)
             self._pending = []
@@ -113,7 +113,7 @@ class MemoryAuditStore(AuditStore):
 
     @contextmanager
     def _folded(self) -> Iterator[None]:
-        """All commits as rows, and no other thread at them."""
+        """Fold all commits into rows, and keep other threads away meanwhile."""
         with self._reading:
             for commit in self._commits[:]:
                 changes = Changes(self._select)

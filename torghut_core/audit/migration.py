@@ -1,4 +1,4 @@
-"""Bringing an older database up with Alembic. Apart from `database`, because Alembic takes 0.6 s to load."""
+"""Migrates an older database with Alembic. Apart from `database`, because Alembic takes 0.6 s to load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).with_name("migrations")
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:
-    """Bring the tables from their version to another, inside the transaction of `connection`."""
+    """Migrate the tables to another version, inside the transaction of `connection`."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     command.upgrade(config, revision)

@@ -1,4 +1,4 @@
-"""What the audit keeps, as rows: a function for each kind of record folds it into a commit's `Changes`.
+"""Records as rows: a function for each kind of record folds it into a commit's `Changes`.
 
 A row is a dict with a value for every column of its table: times in nanoseconds, money as `Decimal`, JSON as plain
 values. Both stores fold with these functions, so they keep the same rows.
@@ -22,8 +22,8 @@ Row: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[Any, ...]
 Select: TypeAlias = Callable[..., list[Row]]
 Record: TypeAlias = tuple[Any, ...]
-"""What one call recorded: the name of its kind, and what its fold takes. (A name and not the function: of tuples of
-plain values the garbage collector soon lets go.)"""
+"""What one call recorded: the name of its kind, and the arguments of its fold. (The name and not the function: the garbage
+collector soon stops tracking tuples of plain values.)"""
 Action: TypeAlias = Literal["insert", "update"]
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -39,7 +39,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "leases": ("name",),
 }
 """The tables in the order in which a commit writes them (a decision before its order before its fills), each with the
-columns that tell its rows apart."""
+columns of its key."""
 
 NUMBERED = ("trade_decisions", "llm_decision_reviews", "executions", "execution_events", "position_snapshots")
 """Tables whose rows have an `id`: the `seq` of the `audit_log` entry of their first version."""
@@ -50,7 +50,7 @@ MOMENTS = {
     "execution_events": "event_ts",
     "position_snapshots": "at",
 }
-"""The column that ``since`` looks at."""
+"""The column that ``since`` is compared with."""
 
 _TIMES = frozenset(
     {
@@ -84,11 +84,11 @@ _SNAPSHOT: Row = dict.fromkeys(
         "reason",
     )
 )
-_ENCODER = msgspec.json.Encoder(enc_hook=clean_text)  # a broker's own kind of value: its text will do
+_ENCODER = msgspec.json.Encoder(enc_hook=clean_text)  # a broker's own type of value: its text will do
 
 
 def as_json(row: Row) -> Row:
-    """A row with times and money as text: what JSON can hold."""
+    """A row with times and money as text, so that it can be JSON."""
     return {
         name: format_timestamp(value)
         if name in _TIMES and isinstance(value, int)
@@ -100,37 +100,37 @@ def as_json(row: Row) -> Row:
 
 
 def struct_json(struct: msgspec.Struct) -> bytes:
-    """JSON of a struct, money and enums as text; of a value that JSON does not have, its text."""
+    """JSON of a struct, money and enums as text; a value that JSON does not have becomes its text."""
     try:
         return _ENCODER.encode(struct)
-    except UnicodeEncodeError:  # a lone surrogate in a venue's words
+    except UnicodeEncodeError:  # a lone surrogate in a venue's text
         return _ENCODER.encode(plain(msgspec.to_builtins(struct, enc_hook=clean_text)))
 
 
 class Changes:
-    """The rows that one commit writes: the last version of each, inserts and updates told apart.
+    """The rows that one commit writes: the last version of each, inserts and updates apart.
 
     Parameters
     ----------
-    select : how what was committed before is read: ``select(table, **equal)``.
-    recent : rows of earlier commits by table, as they are now; what is not there is selected.
+    select : reads what was committed before: ``select(table, **equal)``.
+    recent : rows of earlier commits by table, as they are now; other rows are selected.
     """
 
     def __init__(self, select: Select, recent: Mapping[str, Mapping[Key, Row]] = MappingProxyType({})) -> None:
         self.moved: set[Key] = set()
-        """Account, strategy and symbol of the strategies' positions among this commit's snapshots."""
+        """Account label, strategy and symbol of the strategies' positions among this commit's snapshots."""
         self._select = select
         self._recent = recent
         self._rows: dict[str, dict[Key, Row]] = {table: {} for table in KEYS}
         self._updates: dict[str, set[Key]] = {table: set() for table in KEYS}
 
     def fold(self, records: Iterable[Record]) -> None:
-        """Take in what was recorded, in the order in which it was."""
+        """Fold records, in the order in which they were recorded."""
         for kind, *values in records:
             _FOLDS[kind](self, *values)
 
     def get(self, table: str, key: Key) -> Row | None:
-        """The row as it is now; None where there is none. It is not to be changed in place."""
+        """The row as it is now; None where there is none. Do not change it in place."""
         row = self._rows[table].get(key)
         if row is None and table in self._recent:
             row = self._recent[table].get(key)
@@ -140,7 +140,7 @@ class Changes:
         return row
 
     def remember(self, recent: dict[str, dict[Key, Row]], most: int) -> None:
-        """Keep the rows of this commit in `recent`, in the tables that it has, the last `most` of each."""
+        """Keep the rows of this commit in `recent`, for the tables in it, the last `most` of each."""
         for table, known in recent.items():
             rows = self._rows[table]
             for key in list(rows)[-most:]:
@@ -155,7 +155,7 @@ class Changes:
         return list((rows | self._rows[table]).values())
 
     def insert(self, table: str, key: Key, row: Row) -> None:
-        """Add a row that is known to be new."""
+        """Add a row that is certainly new."""
         self._rows[table][key] = row
 
     def append(self, table: str, row: Row) -> None:
@@ -183,7 +183,7 @@ class Changes:
             there.update(row)
 
     def versions(self, seq: int) -> Iterator[tuple[int, Action, str, Row]]:
-        """Each row with the number of its log entry, counting on from `seq`; a new row's `id` is that number."""
+        """Each row with the number of its log entry, counting from `seq` + 1; a new row's `id` is that number."""
         for table, rows in self._rows.items():
             if table == "execution_events":  # its orders are in this commit too, and have their numbers by now
                 orders = self._rows["executions"]
@@ -202,7 +202,7 @@ class Changes:
 
 
 def _fold_strategies(changes: Changes, at: int, entries: Sequence[Row], mode: str) -> None:
-    """Write the entries that differ from what is there; mode ``sync`` disables those that are not listed."""
+    """Write the entries that differ from the stored ones; mode ``sync`` disables those that are not listed."""
     rows = [
         {
             "name": entry["name"],
@@ -229,7 +229,7 @@ def _fold_strategies(changes: Changes, at: int, entries: Sequence[Row], mode: st
 
 
 def _fold_generation(changes: Changes, at: int, number: int, content: Row, actor: str, outcome: str) -> None:
-    """Write down a generation; what has no column of its own is in `content`."""
+    """Record a generation; what has no column of its own is in `content`."""
     changes.insert(
         "catalog_generations",
         (number,),
@@ -254,7 +254,7 @@ def _fold_decision(
     intent: Intent | None,
     inputs: msgspec.Struct | None,
 ) -> None:
-    """Write down a decision, and with an intent the order that it asks for."""
+    """Record a decision, and with an intent its order."""
     changes.insert(
         "trade_decisions",
         (decision.account, decision.decision_hash),
@@ -287,7 +287,7 @@ def _fold_decision(
 def _verdicts(verdicts: Sequence[Verdict]) -> Any:
     try:
         return msgspec.to_builtins(verdicts)
-    except TypeError:  # a rule's own kind of value: its text will do
+    except TypeError:  # a rule's own type of value: its text will do
         fields = [msgspec.structs.asdict(verdict) for verdict in verdicts]
         return [{name: None if value is None else clean_text(value) for name, value in row.items()} for row in fields]
 
@@ -299,16 +299,16 @@ def _signal(signal: Row) -> Row:
 
 
 def _fold_report(
-    changes: Changes, account: str, order: Order, report: Report, position: Position, strategy_id: str | None
+    changes: Changes, account_label: str, order: Order, report: Report, position: Position, strategy_id: str | None
 ) -> None:
-    """Write down what the venue said, and the order as it is after it."""
+    """Record a report, and the order as it is after it."""
     fill, intent = report.fill, order.intent
     holder = intent.strategy_id if strategy_id is None else strategy_id
     changes.append(
         "execution_events",
         {
             "id": None,
-            "account": account,
+            "account": account_label,
             "execution_id": None,
             "client_order_id": report.client_order_id,
             "event": str(report.event),
@@ -324,29 +324,29 @@ def _fold_report(
             "strategy_id": None if holder == intent.strategy_id else holder,
         },
     )
-    if fill is not None and (account, holder, intent.symbol) in changes.moved:
-        # What a commit has in snapshots is numbered behind its events, and this fill came after the snapshot.
-        _fold_position(changes, account, holder, intent.symbol, position, report.event_ts, "filled")
-    key = (account, report.client_order_id)
+    if fill is not None and (account_label, holder, intent.symbol) in changes.moved:
+        # A commit numbers its snapshots after its events, and this fill came after the snapshot.
+        _fold_position(changes, account_label, holder, intent.symbol, position, report.event_ts, "filled")
+    key = (account_label, report.client_order_id)
     row = changes.edit("executions", key)
     if row is None:
-        row = _order(account, intent)
+        row = _order(account_label, intent)
         changes.insert("executions", key, row)
     is_first_fill = fill is not None and not row.get("filled_quantity")
     row.update(_progress(order, report.event_ts))
     if row["submitted_at"] is None:
         row["submitted_at"] = report.event_ts
     if fill is not None and is_first_fill:
-        decision = changes.edit("trade_decisions", (account, intent.decision_hash))
+        decision = changes.edit("trade_decisions", (account_label, intent.decision_hash))
         if decision is not None:
             decision["executed_at"] = fill.event_ts
 
 
-def _order(account: str, intent: Intent) -> Row:
-    """What stays as it is over the life of an order."""
+def _order(account_label: str, intent: Intent) -> Row:
+    """The columns that stay the same over the life of an order."""
     return {
         "id": None,
-        "account": account,
+        "account": account_label,
         "decision_hash": intent.decision_hash,
         "client_order_id": intent.client_order_id,
         "strategy_id": intent.strategy_id,
@@ -361,7 +361,7 @@ def _order(account: str, intent: Intent) -> Row:
 
 
 def _progress(order: Order, at: int) -> Row:
-    """What changes: by fills and reports, and the terms when the order is replaced."""
+    """The columns that change: by fills and reports, and the terms when the order is replaced."""
     intent = order.intent
     return {
         "venue_order_id": clean_text(order.venue_order_id),
@@ -380,14 +380,14 @@ def _progress(order: Order, at: int) -> Row:
 
 
 def _fold_review(
-    changes: Changes, at: int, account: str, decision_hash: str, advisor: str, verdict: Verdict, details: Row
+    changes: Changes, at: int, account_label: str, decision_hash: str, advisor: str, verdict: Verdict, details: Row
 ) -> None:
-    """Write down what an advisor said to a decision."""
+    """Record an advisor's verdict on a decision."""
     changes.append(
         "llm_decision_reviews",
         {
             "id": None,
-            "account": account,
+            "account": account_label,
             "decision_hash": decision_hash,
             "advisor": advisor,
             "outcome": str(verdict.outcome),
@@ -399,22 +399,24 @@ def _fold_review(
     )
 
 
-def _fold_books(changes: Changes, account: str, books: Account, positions: dict[str, Position], at: int) -> None:
-    """Write down cash and equity in a row without a symbol, and each position in a row of its symbol."""
+def _fold_account(
+    changes: Changes, account_label: str, account: Account, positions: dict[str, Position], at: int
+) -> None:
+    """Record cash and equity in a row without a symbol, and each position in a row of its symbol."""
     money = {
-        "cash": books.cash,
-        "equity": books.equity,
-        "buying_power": books.buying_power,
-        "currency": books.currency,
+        "cash": account.cash,
+        "equity": account.equity,
+        "buying_power": account.buying_power,
+        "currency": account.currency,
     }
-    changes.append("position_snapshots", _SNAPSHOT | {"account": account, "at": at} | money)
+    changes.append("position_snapshots", _SNAPSHOT | {"account": account_label, "at": at} | money)
     for symbol, position in positions.items():
-        changes.append("position_snapshots", _held(account, at, symbol, position))
+        changes.append("position_snapshots", _position_row(account_label, at, symbol, position))
 
 
-def _held(account: str, at: int, symbol: str, position: Position) -> Row:
+def _position_row(account_label: str, at: int, symbol: str, position: Position) -> Row:
     return _SNAPSHOT | {
-        "account": account,
+        "account": account_label,
         "at": at,
         "symbol": symbol,
         "quantity": position.quantity,
@@ -425,27 +427,30 @@ def _held(account: str, at: int, symbol: str, position: Position) -> Row:
 
 
 def _fold_position(
-    changes: Changes, account: str, strategy_id: str, symbol: str, position: Position, at: int, reason: str
+    changes: Changes, account_label: str, strategy_id: str, symbol: str, position: Position, at: int, reason: str
 ) -> None:
-    """Write down what one strategy holds, where no fill says it."""
-    row = _held(account, at, symbol, position) | {"strategy_id": strategy_id, "reason": clean_text(reason)}
+    """Record a strategy's position that changed without a fill."""
+    row = _position_row(account_label, at, symbol, position) | {
+        "strategy_id": strategy_id,
+        "reason": clean_text(reason),
+    }
     changes.append("position_snapshots", row)
-    changes.moved.add((account, strategy_id, symbol))
+    changes.moved.add((account_label, strategy_id, symbol))
 
 
-def _fold_cursor(changes: Changes, at: int, account: str, source: str, cursor: Row) -> None:
-    """Write down where a source goes on."""
-    row = {"account": account, "source": source, "cursor": cursor, "updated_at": at}
-    changes.put("trade_cursor", (account, source), row)
+def _fold_cursor(changes: Changes, at: int, account_label: str, source: str, cursor: Row) -> None:
+    """Record from where a source resumes."""
+    row = {"account": account_label, "source": source, "cursor": cursor, "updated_at": at}
+    changes.put("trade_cursor", (account_label, source), row)
 
 
 def _fold_control(changes: Changes, at: int, name: str, value: Any, actor: str) -> None:
-    """Write down a switch."""
+    """Record the value of a control."""
     changes.put("controls", (name,), {"name": name, "value": value, "actor": clean_text(actor), "updated_at": at})
 
 
 def _fold_lease(changes: Changes, at: int, name: str, holder: str, expires_at: int) -> None:
-    """Give the lease to `holder`, unless another one holds it still."""
+    """Give the lease to `holder`, unless another one still holds it."""
     held = changes.get("leases", (name,))
     if held is None or held["holder"] == holder or held["expires_at"] <= at:
         changes.put("leases", (name,), {"name": name, "holder": holder, "expires_at": expires_at})
@@ -457,7 +462,7 @@ _FOLDS: dict[str, Callable[..., None]] = {
     "decision": _fold_decision,
     "report": _fold_report,
     "review": _fold_review,
-    "books": _fold_books,
+    "account": _fold_account,
     "position": _fold_position,
     "cursor": _fold_cursor,
     "control": _fold_control,

@@ -67,13 +67,13 @@ from torghut_core.model.trading import Position
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 MANY_PAGES = 65_536
-"""Pages that are written ahead where `tidy` is called, at most: 256 MiB."""
+"""Pages that SQLite writes ahead at most where `tidy` is called: 256 MiB."""
 
 RECENT_ROWS = 4096
-"""So many decisions and orders are kept in memory, for the reports to come."""
+"""Decisions and orders that are kept in memory, for later reports."""
 
 ACTOR = "torghut"
-"""Who writes a row that names nobody."""
+"""The actor of a row that names none."""
 
 PROBE_SECONDS = 2.5
 """How long `SqlAuditStore.probe` waits for a database that does not answer at all."""
@@ -84,7 +84,7 @@ _AT_ONCE = 1000  # orders whose fills one query asks for
 class SqlAuditStore(AuditStore):
     """Keeps the audit in a database, every version of every row in the hash chain (see `chain`).
 
-    A commit that fails writes nothing and keeps what was recorded: the next commit tries again.
+    A commit that fails writes nothing and keeps what was recorded: the next commit retries.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class SqlAuditStore(AuditStore):
 
     Raises
     ------
-    InputError : no database that this can be.
+    InputError : `database` is not a database of a known kind.
     StateError : it cannot be opened, or was written by a newer version.
     """
 
@@ -109,7 +109,7 @@ class SqlAuditStore(AuditStore):
         self._probing = Lock()
         self._probe: Future[str] | None = None
         self._recent: dict[str, dict[Key, Row]] = {"trade_decisions": {}, "executions": {}, "trade_cursor": {}}
-        """Rows that reports are likely to change: of these tables nobody else writes those of this store's accounts."""
+        """Rows that reports are likely to change: no other process writes the rows of this store's accounts in these tables."""
         self._attempt: Head | None = None
         self._attempted = 0
         self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
@@ -127,7 +127,7 @@ class SqlAuditStore(AuditStore):
         Raises
         ------
         StateError : disk full, database locked or gone; nothing of this commit was written, and what was is readable.
-            Or the log was cut: nothing is written on top of that.
+            Or the log was cut: nothing is written on top of it.
         """
         if not self._pending:
             return
@@ -136,7 +136,7 @@ class SqlAuditStore(AuditStore):
             if self.guard is not None:
                 self.guard(connection)
             if self._attempt is not None and is_entry(connection, self._attempt):
-                # The last commit failed, and yet it is there, perhaps with others' behind it: the connection broke at its end.
+                # The last commit failed and is there all the same, perhaps followed by others: the connection broke at its end.
                 del self._pending[: self._attempted]
             changes = Changes(partial(_select_equal, connection), self._recent)
             changes.fold(self._pending)
@@ -148,7 +148,7 @@ class SqlAuditStore(AuditStore):
         self._anchor(head)
 
     def tidy(self) -> None:
-        """Copy what SQLite has written ahead into its file, beside whoever writes; from any thread.
+        """Copy what SQLite has written ahead into its file, while another thread may write; from any thread.
 
         A commit that has to do it takes ten milliseconds longer.
         """
@@ -157,7 +157,9 @@ class SqlAuditStore(AuditStore):
         with explained(self._engine):
             connection = self._engine.raw_connection()
             try:
-                for _ in range(3):  # what was written meanwhile is soon copied, and then the log begins anew
+                for _ in range(
+                    3
+                ):  # rows that are written meanwhile are soon copied too, and then the write-ahead log starts anew
                     _, pages, copied = connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                     if pages == copied:
                         break
@@ -176,8 +178,8 @@ class SqlAuditStore(AuditStore):
     def probe(self) -> str:
         """See `AuditStore.probe`.
 
-        It writes: the row that every commit begins and ends with is written as it is. A probe that hangs is left
-        behind, in a thread of its own, and no other is begun beside it.
+        It writes: it rewrites the head's row, which every commit reads first and writes last, unchanged. A probe that hangs
+        is abandoned in its thread, and no second one is started beside it.
         """
         with self._probing:
             if self._probe is None or self._probe.done():
@@ -199,28 +201,28 @@ class SqlAuditStore(AuditStore):
                 found = connection.execute(update(controls).where(head).values(actor=controls.c.actor)).rowcount
         except StateError as error:
             return str(error)
-        return "" if found else "the head of the audit log is gone from controls (see `torghut audit verify`)"
+        return "" if found else "the head of the audit log is missing from controls (run `torghut audit verify`)"
 
     def head(self) -> Head | None:
-        """Where the log ends: worth writing down where nobody who can write here can; None where it is gone."""
+        """The head of the log, worth keeping where a writer of this database cannot write; None where it is missing."""
         with reading(self._engine) as connection:
             return read_head(connection)
 
     def verify(self) -> list[Finding]:
-        """Everything in the log, or in the rows that it covers, that is not as it was written."""
+        """Every difference from what was written, in the log and in the rows that it covers."""
         with reading(self._engine) as connection:
             return verify(connection, self._file)
 
     def _locked_head(self, connection: Connection) -> Head:
         head = read_head(connection, lock=True)
         if head is None:
-            raise StateError("the head of the audit log is gone from controls (see `torghut audit verify`)")
+            raise StateError("the head of the audit log is missing from controls (run `torghut audit verify`)")
         if self._file is not None:
             anchored = self._file.read()
             problem = "" if anchored == head else file_problem(connection, anchored, self._file.path)
             if problem:
                 raise StateError(
-                    f"audit log {problem} (see `torghut audit verify`; if you put back an older database on purpose,"
+                    f"audit log {problem} (run `torghut audit verify`; if you restored an older database on purpose,"
                     f" move {self._file.path} away)"
                 )
         return head
@@ -250,7 +252,7 @@ class SqlAuditStore(AuditStore):
             previous, digest = digest, entry_hash(digest, entry)
             log.append((*entry, previous, digest))
             batches.setdefault((table, action), []).append(stored)
-        if not log:  # a lease that another one holds, strategies that are there already
+        if not log:  # a lease that another one holds, strategies that are stored already
             return head
         for (table, action), rows in batches.items():
             self._writers[table].write(connection, action, rows)
@@ -351,7 +353,7 @@ class SqlAuditStore(AuditStore):
 
 
 def select_rows(connection: Connection, query: RowsQuery, *conditions: ColumnElement[bool]) -> list[Row]:
-    """The rows that a query asks for, and that meet the conditions."""
+    """The rows that a query asks for and that meet the conditions."""
     table = query.table
     source = metadata.tables[table]
     order = [source.c.id] if table in NUMBERED else [source.c[column] for column in KEYS[table]]
@@ -375,15 +377,15 @@ def _select_equal(connection: Connection, table: str, **equal: Any) -> list[Row]
 
 @contextmanager
 def _readable(table: str) -> Iterator[None]:
-    """Name the table in which a value is that nobody here wrote."""
+    """Name the table that has a value which this program cannot have written."""
     try:
         yield
     except (ArithmeticError, KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise StateError(f"a row of {table} cannot be read: {error} (see `torghut audit verify`)") from error
+        raise StateError(f"a row of {table} cannot be read: {error} (run `torghut audit verify`)") from error
 
 
 class _Writer:
-    """How rows of one table are written: each value becomes text once, and is hashed and sent as that."""
+    """Writes rows of one table: each value becomes text once, and that text is hashed and sent."""
 
     def __init__(self, table: Table, dialect: Dialect) -> None:
         keys = KEYS.get(table.name, ())

@@ -176,7 +176,7 @@ class AuditStore(Journal, Records):
         for symbol, held in positions.items():
             _check_position(symbol, held)
         self._labels.add(account_label)
-        self._pending.append(("books", account_label, account, dict(positions), at))
+        self._pending.append(("account", account_label, account, dict(positions), at))
 
     def record_cursor(self, account_label: str, source: str, cursor: dict[str, Any]) -> None:
         """Record from where a source resumes, in the same commit as what its events so far led to."""

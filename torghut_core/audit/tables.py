@@ -1,7 +1,7 @@
 """The tables of the audit database, and the triggers that keep ``audit_log`` append-only.
 
 There are no foreign keys: one writer writes all tables in one transaction, parents first, and an order that only the
-venue knows of has no decision to point to.
+venue has had, and the reconciler adopted, has no decision to point to.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ alembic_version = Table(
     _needed("version_num", String(32)),
     PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
-"""Alembic's own table, as Alembic makes it."""
+"""Alembic's own table, as Alembic creates it."""
 
 COVERED = tuple(metadata.tables[name] for name in KEYS)
 """The tables whose rows the log covers, in the order in which they are written."""
@@ -251,7 +251,7 @@ APPEND_ONLY = {
         "CREATE TRIGGER audit_log_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log EXECUTE FUNCTION audit_log_refuse()",
     ),
 }
-"""What refuses UPDATE and DELETE on ``audit_log``, by dialect."""
+"""Statements that make ``audit_log`` refuse UPDATE and DELETE, by dialect."""
 
 TRIGGERS = {"sqlite": {"audit_log_no_update", "audit_log_no_delete"}, "postgresql": {"audit_log_no_change"}}
 """Names of the triggers among them."""

@@ -13,7 +13,7 @@ from torghut_core.audit.values import decimal_text, json_text, json_value, plain
 
 Processor = Callable[[Any], Any]
 
-# The processors are given whole, not as `process_bind_param`: one call for a value instead of three.
+# The processors are returned as they are, not through `process_bind_param`: one call for a value instead of three.
 
 
 class Nanoseconds(TypeDecorator[int]):
@@ -57,7 +57,7 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Json, not jsonb, in Postgres: it keeps the text as it was written, which is what the log has hashed."""
+        """Json, not jsonb, in Postgres: it keeps the text as it was written, which is what the log hashes."""
         return dialect.type_descriptor(JSON() if dialect.name == "postgresql" else Text())
 
     def bind_processor(self, dialect: Dialect) -> Processor:  # noqa: ARG002 - the same on all

@@ -1,4 +1,4 @@
-"""What a column may hold, and its one text: times, decimals and JSON.
+"""The values that a column may hold, each with one text: times, decimals and JSON.
 
 A value crosses into the database here and nowhere else, so the same value has the same text on every database, and a
 `UUID` or a `Decimal` never reaches a JSON column as itself.
@@ -59,7 +59,7 @@ def decimal_text(value: Decimal | None) -> str | None:
 
     Raises
     ------
-    InputError : anything else; a float's digits are not the ones that were meant.
+    InputError : anything else; the digits of a float are not the intended ones.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def json_text(value: Any) -> str | None:
         return None
     try:
         return canonical_json(value).decode()
-    except UnicodeEncodeError:  # a lone surrogate in a plugin's words
+    except UnicodeEncodeError:  # a lone surrogate in a plugin's text
         return canonical_json(plain(value)).decode()
 
 
@@ -114,11 +114,11 @@ def plain(value: Any, name: str = "value") -> Any:
     Parameters
     ----------
     value : anything.
-    name : what the error calls it.
+    name : its name in the error.
 
     Raises
     ------
-    InputError : anything else; the message names its place in `value`.
+    InputError : any other type; the message names its place in `value`.
 
     Examples
     --------

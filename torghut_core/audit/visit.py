@@ -1,7 +1,7 @@
-"""A visit to the audit database beside a running kernel: a store that is opened for one thing, and never waited for long.
+"""Short visits to the audit database beside a running kernel: open it, do one thing, and never wait long.
 
-A server that is frozen answers no query and ends none, and no option of its client bounds that. So each visit is made in
-a daemon thread of its own, and who waits for it gives up.
+A frozen server answers no query and ends none, and no option of its client bounds that. So each visit is made in a daemon
+thread of its own, and its caller stops waiting after a while.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torghut_core.concurrency import DaemonThreads
 from torghut_core.errors import StateError
 
 VISIT_SECONDS = 8.0
-"""How long a visit may take; more than a SQLite database that is being written to is waited for."""
+"""How long a visit may take; longer than the wait for a SQLite database that is being written."""
 
 _T = TypeVar("_T")
 _threads = DaemonThreads()
@@ -31,13 +31,13 @@ _threads = DaemonThreads()
 class Visitor(SqlAuditStore):
     """A store for one visit: `close` drops what was not committed."""
 
-    def turn_control(self, name: str, value: Any, actor: str, allow: Callable[[Any], None]) -> None:
-        """Write down a switch in one transaction with a look at what it was.
+    def change_control(self, name: str, value: Any, actor: str, allow: Callable[[Any], None]) -> None:
+        """Change a control, in one transaction with a check of its present value.
 
         Parameters
         ----------
-        allow : is called with the value that would be replaced, None where there is none, while nobody else can write;
-            nothing is written where it raises.
+        allow : is called with the value that would be replaced, None where there is none, while no other process can
+            write; where it raises, nothing is written.
         """
 
         def guard(connection: Connection) -> None:
@@ -63,7 +63,7 @@ def visit(database: str | Path, work: Callable[[Visitor], _T], seconds: float | 
 
     Raises
     ------
-    StateError : it cannot be opened, or does not answer in time; then what was asked may still be done later.
+    StateError : it cannot be opened, or does not answer in time; in the latter case the work may still be done later.
     """
 
     def call() -> _T:
@@ -78,7 +78,7 @@ def visit(database: str | Path, work: Callable[[Visitor], _T], seconds: float | 
 
 
 def bounded(database: str | Path) -> str | Path:
-    """The database's address, with which a Postgres server, or the way to it, gives up within seconds."""
+    """The database's address, with time limits of seconds for a Postgres server and the network to it."""
     url = make_url(database) if isinstance(database, str) else None
     if url is None or not url.drivername.startswith("postgres"):
         return database
@@ -88,11 +88,11 @@ def bounded(database: str | Path) -> str | Path:
 
 
 class ControlReader:
-    """Reads one switch, over a connection that is kept.
+    """Reads one control, over a connection that is kept.
 
     Parameters
     ----------
-    database : as `SqlAuditStore` takes it; one that is not there yet has no switch.
+    database : as `SqlAuditStore` takes it; one that does not exist yet has no control.
     name : the row's name in ``controls``.
     """
 
@@ -108,7 +108,7 @@ class ControlReader:
         Raises
         ------
         StateError : the database cannot be read, or does not answer within `seconds`.
-        ValueError : the row holds something that nobody here wrote.
+        ValueError : the row has a value that this program cannot have written.
         """
         if self._reading is None or self._reading.done():
             self._reading = _threads.submit(self._read)

@@ -289,7 +289,7 @@ class Controls:
         value = msgspec.to_builtins(control)
         visit(
             self._database,
-            lambda store: store.turn_control(
+            lambda store: store.change_control(
                 ROW, value, control.actor, lambda there: _check(control, seen, _row(there))
             ),
         )

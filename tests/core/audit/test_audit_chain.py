@@ -154,10 +154,10 @@ def test_log_refuses_changes(written, database, verb):
             "UPDATE trade_decisions SET id = 999 WHERE id = 3",
             "trade_decisions paper-1/{hash}: edited: its id is 999 and was 3",
         ),
-        ("DELETE FROM trade_decisions WHERE id = 3", "trade_decisions paper-1/{hash}: missing: the log has it"),
+        ("DELETE FROM trade_decisions WHERE id = 3", "trade_decisions paper-1/{hash}: missing: it is in the log"),
         (
             "INSERT INTO leases VALUES ('a', 'b', '2026-01-05T14:30:00.000000000Z')",
-            "leases a: inserted: the log does not know it",
+            "leases a: inserted: it is not in the log",
         ),
         ("UPDATE audit_log SET actor = 'me' WHERE seq = 4", "audit_log 4: edited: its content does not have its hash"),
         ("DELETE FROM audit_log WHERE seq = 4", "audit_log 4: missing"),
@@ -225,7 +225,7 @@ def test_dropped_trigger_is_found(written, database):
         connection.execute("DROP TRIGGER audit_log_no_delete")
         connection.close()
         name = "audit_log_no_delete"
-    assert found(written) == [f"audit_log: the trigger {name}, which refuses changes, is gone"]
+    assert found(written) == [f"audit_log: the trigger {name}, which refuses changes, is missing"]
 
 
 def forge(store, seq, **changes):
@@ -253,7 +253,7 @@ def test_last_entry_with_a_fitting_hash_is_not_the_head(written, tamper):
     """The newest entry has none behind it: the head tells."""
     head = written.head()
     tamper(forge(written, head.seq, actor="me"))
-    assert f"audit_log: its end is not the one that audit.head in controls has ({head.seq})" in found(written)
+    assert f"audit_log: its last entry is not the one in audit.head of controls ({head.seq})" in found(written)
 
 
 def cut(store, seq):
@@ -270,7 +270,7 @@ def test_cut_end_is_found_by_the_head_in_controls(written, tamper):
     """The log and what it covers cut together: the head in controls is ahead."""
     head = written.head()
     tamper(*cut(written, head.seq - 1)[:2])
-    assert f"audit_log: cut: it ends at {head.seq - 1}, and audit.head in controls is {head.seq}" in found(written)
+    assert f"audit_log: cut: it ends at {head.seq - 1}, but audit.head in controls is {head.seq}" in found(written)
 
 
 @pytest.fixture
@@ -297,13 +297,13 @@ def test_cut_end_with_its_head_is_found_by_the_head_file(cut_store):
     """Log, rows and the head in the database cut together: the head file is ahead."""
     (finding,) = found(cut_store)
     assert finding.startswith("audit_log: cut: entry ")
-    assert "audit.head has as the newest, is missing" in finding
+    assert "the newest according to" in finding
 
 
 def test_nothing_is_written_on_a_cut_log(cut_store, make):
     """A commit would hide the cut: it is refused, with the way out for a backup that was put back on purpose."""
     make.decide(cut_store, 50)
-    with pytest.raises(StateError, match=r"cut: entry \d+.*if you put back an older database on purpose, move"):
+    with pytest.raises(StateError, match=r"cut: entry \d+.*if you restored an older database on purpose, move"):
         cut_store.commit()
     cut_store._file.path.unlink()
     cut_store.commit()
@@ -321,15 +321,15 @@ def test_other_history_is_found_by_the_head_file(sqlite, opened, make):
     shutil.copy(other, database)
     store = opened(database)
     (finding,) = found(store)
-    assert finding.startswith("audit_log: entry 4 is not the one that ")
+    assert finding.startswith("audit_log: entry 4 is not the one in ")
     make.decide(store, 50)
-    with pytest.raises(StateError, match="entry 4 is not the one that"):
+    with pytest.raises(StateError, match="entry 4 is not the one in"):
         store.commit()
     store._pending.clear()
 
 
 def test_missing_head_file_is_found(sqlite, opened, make):
-    """Without the head file a cut end may not show: that is said."""
+    """Without the head file a cut tail may not show: that is said."""
     database = sqlite()
     store = opened(database)
     assert store.verify() == []
@@ -337,7 +337,7 @@ def test_missing_head_file_is_found(sqlite, opened, make):
     store.commit()
     database.with_suffix(".head").unlink()
     (finding,) = found(store)
-    assert "audit.head is missing, so a cut end may not show" in finding
+    assert "audit.head is missing, so a cut tail may not show" in finding
 
 
 def test_unreadable_head_file_is_found(sqlite, opened, make):

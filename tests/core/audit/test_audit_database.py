@@ -164,7 +164,7 @@ def test_newer_database_is_refused_with_a_hint(database, opened):
     with closing_engines(engine):
         with engine.begin() as connection:
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-        with pytest.raises(StateError, match=r"is of version 9999, and .* up to .* \(install the newer torghut"):
+        with pytest.raises(StateError, match=r"has version 9999, and .* up to .* \(install the newer torghut"):
             opened(database)
         with engine.begin() as connection:
             connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{REVISIONS[-1]}'")
@@ -176,7 +176,9 @@ def test_database_of_something_else_is_refused(tmp_path):
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE photos (id)")
     connection.close()
-    with pytest.raises(StateError, match=r"holds tables of something else \(photos\): give it a database of its own"):
+    with pytest.raises(
+        StateError, match=r"has tables of another program \(photos\): give torghut a database of its own"
+    ):
         SqlAuditStore(path)
 
 
@@ -239,7 +241,7 @@ def test_database_of_the_first_version_is_brought_up(first_version, make):
     assert upgrade(first_version) == REVISIONS[-1]
     with closing(SqlAuditStore(first_version)) as store:
         findings = [str(finding) for finding in store.verify()]
-        assert [text for text in findings if "a cut end may not show" not in text] == []  # its head file is not here
+        assert [text for text in findings if "a cut tail may not show" not in text] == []  # its head file is not here
         filled, working, _ = store.decisions()
         assert [filled["inputs"], working["inputs"]] == [None, None]
         assert find_decision(store, filled["decision_hash"])["inputs"] is None
@@ -353,7 +355,7 @@ def test_same_decision_of_two_processes_is_written_once(database, opened, make):
     make.decide(first)
     make.decide(second)
     first.commit()
-    with pytest.raises(StateError, match=r"another process has written to it meanwhile \(leave only one running\)"):
+    with pytest.raises(StateError, match=r"another process has written to it meanwhile \(run only one\)"):
         second.commit()
     second._pending.clear()
     assert len(first.decisions()) == 1

@@ -307,4 +307,4 @@ def test_probe_misses_the_head(database, opened):
     store = opened(database)
     with store._engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM controls WHERE name = 'audit.head'")
-    assert "see `torghut audit verify`" in store.probe()
+    assert "run `torghut audit verify`" in store.probe()

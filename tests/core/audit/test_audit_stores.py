@@ -802,7 +802,7 @@ def test_decision_that_is_not_there_is_not_found(store, make, name):
     """The error says what was asked for."""
     make.decide(store)
     store.commit()
-    with pytest.raises(NotFoundError, match=f"no decision is called '{name}'"):
+    with pytest.raises(NotFoundError, match=f"no decision matches '{name}'"):
         find_decision(store, name)
 
 

@@ -244,5 +244,5 @@ def test_decision_of_an_older_version_is_a_clear_error(audit, host, decide):
 
 def test_decision_that_there_is_not(audit, host):
     """An unknown hash is an error that names it."""
-    with pytest.raises(NotFoundError, match="no decision is called 'abc'"):
+    with pytest.raises(NotFoundError, match="no decision matches 'abc'"):
         verify_decision(audit, "abc", host())

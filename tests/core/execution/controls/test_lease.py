@@ -460,7 +460,7 @@ def test_unwritable_row_takes_nothing(opened, sqlite, monkeypatch):
 
 def test_no_database_is_an_error(tmp_path):
     """An address that is no database, a folder that is a file and a server that is away are said with their place."""
-    with pytest.raises(InputError, match="is no audit database"):
+    with pytest.raises(InputError, match="is not an audit database"):
         open_lease("mysql://x/y", NAME, tmp_path)
     with pytest.raises(StateError, match=r"the audit database: .*\(check that the database is running and reachable\)"):
         open_lease("postgresql+psycopg://me:s3cret@127.0.0.1:1/none", NAME, tmp_path).acquire()
