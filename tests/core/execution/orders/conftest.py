@@ -1,4 +1,4 @@
-"""A venue in memory that does what it is told to do wrong, and a time that passes when it is told to."""
+"""A venue in memory with scripted faults, and a clock that a test moves."""
 
 import itertools
 from collections import Counter, deque
@@ -37,20 +37,20 @@ LONG_AGO = -(2**62)
 
 
 class MemoryVenue(Broker):
-    """A venue that fills what it is told to fill.
+    """A venue whose orders fill when a test calls `fill`.
 
-    `script` has, by the kind of request, what goes wrong with the next ones:
+    `script` has, by the kind of request, the outcomes of the next ones:
 
-    accepted    nothing
-    refused     no, with a code
-    throttled   too many requests; a number says after how many seconds to come again
-    not_sent    it does not get there
-    taken       it is done, and the answer is lost
-    lost        it is not done, and nobody says so
-    late        like lost, but it is under way, and done at the next `land`
-    broken      the plugin has a defect, and raises before anything is done
-    broken_after the same, after it is done
-    unseen      of a look-up: it is there, and is not shown yet
+    accepted    nothing goes wrong
+    refused     the venue refuses, with a code
+    throttled   too many requests; a number is the seconds after which to retry
+    not_sent    the request does not reach the venue
+    taken       the venue does it, and the answer is lost
+    lost        the venue does not do it, and there is no answer
+    late        like lost, but the request is under way, and is done at the next `land`
+    broken      the plugin has a defect, and raises before the venue does anything
+    broken_after the same, after the venue has done it
+    unseen      of a look-up: the order exists, and is not shown yet
     """
 
     capabilities = Capabilities(frozenset(OrderType), frozenset(TimeInForce))
@@ -114,7 +114,7 @@ class MemoryVenue(Broker):
     # What happens there.
 
     def fill(self, number, quantity, price="100"):
-        """Fill some of an order, whatever its state but refused."""
+        """Fill a part of an order, in any state but rejected."""
         order = self.book[number]
         quantity = min(Decimal(quantity), order.remaining)
         cost = order.average_price * order.filled_quantity + quantity * Decimal(price)
@@ -130,14 +130,14 @@ class MemoryVenue(Broker):
         self._tell(number)
 
     def end(self, number, state):
-        """Let an order that works be done; another one stays as it is."""
+        """End an open order; one that is done stays as it is."""
         order = self.book.get(number)
         if order is not None and not is_done(order.state):
             order.state = state
             self._tell(number)
 
     def restate(self, number, terms):
-        """Change the terms of an order that works, unless less than is filled would be ordered."""
+        """Change the terms of an open order, unless the new quantity is filled already."""
         order = self.book.get(number)
         if (
             order is None
@@ -150,7 +150,7 @@ class MemoryVenue(Broker):
         self._tell(number)
 
     def land(self):
-        """Let requests arrive that were under way when somebody stopped waiting for them."""
+        """Let requests arrive that were under way when the executor stopped waiting for them."""
         requests, self.under_way = self.under_way, []
         for request in requests:
             try:
@@ -207,7 +207,7 @@ class MemoryVenue(Broker):
 
 
 class HandClock:
-    """Wall and monotonic time, which pass when they are told to."""
+    """Wall and monotonic time, which advance only by `pass_`."""
 
     def __init__(self):
         self.now = 1_767_623_401 * SECOND
@@ -223,7 +223,7 @@ class HandClock:
 
 
 def run_one(executor):
-    """Do one thing that is due, for an executor without threads; whether there was any."""
+    """Do one task that is due, for an executor without threads; return whether there was one."""
     with executor._changed:
         task = None if executor._is_closed else executor._due()
     if task is not None:
@@ -247,11 +247,11 @@ class Desk:
         self.reconciler = Reconciler(self.gateway, self.executor, self.audit, ACCOUNT)
 
     def account(self):
-        """What a context sees of the account."""
+        """The account, as a context sees it."""
         return self.gateway.account()
 
     def send(self, intent):
-        """Decide, write down and hand over; it leaves when `run` is called."""
+        """Record a decision and hand its order to the gateway; `run` sends it."""
         decision = Decision(
             account=ACCOUNT,
             strategy_id=intent.strategy_id,
@@ -267,7 +267,7 @@ class Desk:
         self.gateway.send(intent, self.books.context(intent.strategy_id, intent.symbol), Decimal(0))
 
     def run(self):
-        """Let everything leave that is to leave, and hear of it."""
+        """Send everything that waits, and apply the updates."""
         self.audit.commit()
         self.gateway.dispatch()
         while self.executor._queue:
@@ -283,7 +283,7 @@ class Desk:
         return self.reconciler.reconcile(self.look(since), is_start=is_start)
 
     def again(self, since=LONG_AGO):
-        """The process after this one, which knows what is written down."""
+        """Start the next process, which knows what is recorded."""
         self.audit.commit()
         desk = type(self)(self.venue, self.clock, self.audit)
         orders = self.audit.recent_orders(ACCOUNT, since)
@@ -292,7 +292,7 @@ class Desk:
         return desk
 
     def state(self):
-        """All that may not change when nothing is new."""
+        """Return everything that may not change without a new report."""
         books, executor = self.books, self.executor
         self.audit.commit()
         return msgspec.to_builtins(
@@ -335,7 +335,7 @@ def venue():
 
 @pytest.fixture
 def clock():
-    """The time by which executor and reconciler go."""
+    """The clock of executor and reconciler."""
     return HandClock()
 
 

@@ -1,4 +1,4 @@
-"""What the account looks like between two looks at the venue, and what the venue keeps of what was bought."""
+"""The account between two polls of the venue, and fees that the venue takes from the units bought."""
 
 from decimal import Decimal
 
@@ -18,7 +18,7 @@ def desk(desk, venue):
 
 @pytest.fixture
 def buy(desk, venue, intent):
-    """A function by which a strategy buys, and is filled whole."""
+    """A function that buys for a strategy, filled whole."""
     count = iter(range(1, 100))
 
     def bought(quantity, strategy="one", symbol=COIN):
@@ -37,14 +37,14 @@ def held(desk, symbol=COIN):
 
 
 def seen_twice(desk):
-    """The differences that two looks in a row see."""
+    """The differences that two snapshots in a row show."""
     desk.settle()
     desk.clock.pass_(1)
     return desk.settle().differences
 
 
 def test_fee_in_kind_is_taken_off_the_position(desk, venue, buy):
-    """A venue that keeps a part of the coins bought blocks nothing: the strategy holds what it can sell."""
+    """A fee taken from the coins bought is no difference: the strategy's position is what it can sell."""
     buy("1")
     venue.held[COIN] -= Decimal("0.0025")
     done = desk.settle()
@@ -54,7 +54,7 @@ def test_fee_in_kind_is_taken_off_the_position(desk, venue, buy):
 
 
 def test_fee_that_comes_days_later_and_in_parts_is_a_fee_still(desk, venue, buy):
-    """Fees are posted when the venue likes, and each purchase pays only once."""
+    """Fees may be posted at any time and in parts, and each purchase pays only once."""
     buy("1")
     desk.settle()
     buy("1")
@@ -68,7 +68,7 @@ def test_fee_that_comes_days_later_and_in_parts_is_a_fee_still(desk, venue, buy)
 
 
 def test_strategies_share_a_fee_by_what_they_bought(desk, venue, buy):
-    """To the last digit: nothing is lost in between."""
+    """The shares add up to the fee, to the last digit."""
     buy("1", "one")
     buy("2", "two")
     venue.held[COIN] -= Decimal("0.007")
@@ -79,7 +79,7 @@ def test_strategies_share_a_fee_by_what_they_bought(desk, venue, buy):
 
 @pytest.mark.parametrize(("symbol", "missing"), [(COIN, "0.0027"), (COIN, "-0.001"), ("ES", "0.001")])
 def test_what_is_no_fee_is_a_difference(desk, venue, buy, symbol, missing):
-    """More than the venue may keep, units that came from nowhere, and what is paid for in money."""
+    """More than the largest fee, additional units, and missing units whose fee is paid in money are differences."""
     buy("1", symbol=symbol)
     venue.held[symbol] -= Decimal(missing)
     assert list(seen_twice(desk)) == [symbol]
@@ -87,7 +87,7 @@ def test_what_is_no_fee_is_a_difference(desk, venue, buy, symbol, missing):
 
 
 def test_fee_is_known_after_a_restart(desk, venue, buy):
-    """It is written down, and one that is posted after the restart is recognised too."""
+    """A fee is recorded, and one that is posted after the restart is recognized too."""
     buy("1")
     venue.held[COIN] -= Decimal("0.001")
     desk.settle()
@@ -100,7 +100,7 @@ def test_fee_is_known_after_a_restart(desk, venue, buy):
 
 
 def test_purchase_lowers_the_buying_power_at_once(desk, venue, buy):
-    """What the venue said of the account is older than the fill, and money is not spent twice."""
+    """The venue's last answer about the account is older than the fill: the cash is not spent twice."""
     before = desk.gateway.account().buying_power
     buy("10")
     assert desk.gateway.account().buying_power == before - 1000
@@ -108,8 +108,8 @@ def test_purchase_lowers_the_buying_power_at_once(desk, venue, buy):
     assert desk.gateway.account().buying_power == before - 1000 == venue.cash
 
 
-def test_look_that_began_before_a_purchase_does_not_hide_it(desk, buy):
-    """The account that it shows may or may not have the fill in it: the lower buying power counts."""
+def test_snapshot_that_began_before_a_purchase_does_not_hide_it(desk, buy):
+    """The account in the snapshot may or may not include the fill: the lower buying power counts."""
     seen = desk.look()
     before = seen.account.buying_power
     buy("10")
@@ -118,7 +118,7 @@ def test_look_that_began_before_a_purchase_does_not_hide_it(desk, buy):
 
 
 def test_sale_does_not_raise_the_buying_power_before_the_venue_says_so(desk, venue, buy, intent):
-    """Proceeds may have to settle first."""
+    """The proceeds of a sale count only when the venue's account has them: they may have to settle first."""
     buy("10")
     desk.settle()
     before = desk.gateway.account().buying_power

@@ -1,4 +1,4 @@
-"""The blotter on the way to a real venue: what is not on its way yet, and news that crosses."""
+"""Books and gateway at a real venue: orders that are not sent yet, and reports that cross a cancel."""
 
 from decimal import Decimal
 
@@ -11,8 +11,8 @@ from torghut_core.model.trading import OrderEvent, OrderState, Report
 S, E = OrderState, OrderEvent
 
 
-def test_nothing_leaves_before_it_is_dispatched(desk, intent):
-    """An order waits in the outbox until its intent is durable."""
+def test_nothing_is_sent_before_it_is_dispatched(desk, intent):
+    """An order waits in the outbox until its intent is committed."""
     desk.send(intent())
     run_one(desk.executor)
     assert desk.venue.calls == []
@@ -20,8 +20,8 @@ def test_nothing_leaves_before_it_is_dispatched(desk, intent):
     assert desk.venue.placed == {"tg-1": 1}
 
 
-def test_order_that_is_canceled_in_the_outbox_never_leaves(desk, intent):
-    """A cancel before the order left takes it back; the venue hears of neither."""
+def test_order_that_is_canceled_in_the_outbox_is_never_sent(desk, intent):
+    """A cancel of an order in the outbox ends it; neither order nor cancel is sent to the venue."""
     desk.send(intent())
     desk.gateway.cancel()
     desk.run()
@@ -30,8 +30,8 @@ def test_order_that_is_canceled_in_the_outbox_never_leaves(desk, intent):
     assert desk.audit.find_order("test", "tg-1").reason == "not sent: canceled before it was sent"
 
 
-def test_what_may_not_leave_is_taken_back_and_the_rest_goes(desk, intent):
-    """Only what is refused stays, and it is written down why."""
+def test_refused_orders_are_canceled_and_the_rest_is_sent(desk, intent):
+    """An order that may not be sent is canceled with the reason; the others are sent."""
     desk.send(intent())
     desk.send(intent("tg-2"))
     desk.gateway.dispatch(lambda each: "no database" if each.client_order_id == "tg-1" else "")
@@ -41,8 +41,8 @@ def test_what_may_not_leave_is_taken_back_and_the_rest_goes(desk, intent):
 
 
 @pytest.mark.parametrize("act", ["cancel", "settle"])
-def test_that_it_was_sent_is_no_news_of_an_order_that_has_gone_on(desk, intent, act):
-    """A cancel that was asked for, or a look that was settled, before SUBMIT is heard makes nothing illegal."""
+def test_late_submit_report_is_legal(desk, intent, act):
+    """A SUBMIT report that comes after a cancel request, or after a reconciliation, is no illegal report."""
     desk.send(intent())
     desk.audit.commit()
     desk.gateway.dispatch()
@@ -55,8 +55,8 @@ def test_that_it_was_sent_is_no_news_of_an_order_that_has_gone_on(desk, intent, 
     assert desk.totals.illegal_reports == 0
 
 
-def test_refused_cancel_that_nobody_here_asked_for_is_no_news(desk, intent):
-    """The guard cancels without the loop; that the venue says no changes nothing in the books."""
+def test_refusal_of_the_guards_cancel_changes_nothing(desk, intent):
+    """The guard cancels without the loop; the venue's refusal of that cancel changes nothing in the books."""
     desk.send(intent())
     desk.run()
     desk.venue.script["cancel"].append("refused")
@@ -66,8 +66,8 @@ def test_refused_cancel_that_nobody_here_asked_for_is_no_news(desk, intent):
     assert desk.books.working["tg-1"].order.state is S.ACCEPTED
 
 
-def test_refused_cancel_that_was_asked_for_lets_the_order_work_on(desk, intent):
-    """The order is ACCEPTED again, and can be canceled again."""
+def test_order_whose_cancel_was_refused_stays_open(desk, intent):
+    """After a refused cancel the order is ACCEPTED again, and can be canceled again."""
     desk.send(intent())
     desk.run()
     desk.venue.script["cancel"].append("refused")
@@ -79,8 +79,8 @@ def test_refused_cancel_that_was_asked_for_lets_the_order_work_on(desk, intent):
     assert desk.venue.book["tg-1"].state is S.CANCELED
 
 
-def test_report_that_cannot_be_is_counted_and_changes_nothing(desk, intent):
-    """An illegal report of the venue's own does not pass for news that crossed."""
+def test_illegal_report_is_counted_and_changes_nothing(desk, intent):
+    """An illegal report of the venue is not excused as one that crossed a cancel."""
     desk.send(intent())
     desk.run()
     report = Report(client_order_id="tg-1", event=E.SUBMIT, event_ts=0)
@@ -103,7 +103,7 @@ def test_position_that_was_handed_over_is_the_heirs_after_a_restart(desk, intent
 
 
 def test_fill_of_an_exit_closes_what_is_held(desk, intent):
-    """What an exit fills comes off the position of its strategy, and off the account's."""
+    """The fill of an exit reduces the position of its strategy, and the account's."""
     desk.send(intent())
     desk.run()
     desk.venue.fill("tg-1", 10)

@@ -1,4 +1,4 @@
-"""The order path while everything goes wrong, and its process is killed at any point between two effects.
+"""The order path with every kind of fault, and its process killed at any point between two effects.
 
 Books, executor, reconciler and audit are the real ones. Their steps are taken one by one in one thread, so that anything
 may come between any two of them; a crash throws all of them away but the committed part of the database and the venue.
@@ -29,15 +29,15 @@ S = OrderState
 ACCOUNT = "test"
 CASES = int(os.environ.get("TORGHUT_CHAOS", "0"))
 LANDS_WITHIN = 5.0
-"""A request that nobody waits for any more reaches the venue so soon, or never, seconds."""
+"""Seconds within which a request that the executor has given up reaches the venue, or never does."""
 
 
 class Crash(BaseException):
-    """The process is gone."""
+    """The process was killed."""
 
 
 class MemoryDatabase:
-    """What a memory store has committed outlives the process that wrote it."""
+    """A memory store whose committed rows outlive the process that wrote them."""
 
     def __init__(self, world):
         class Store(MemoryAuditStore):
@@ -50,7 +50,7 @@ class MemoryDatabase:
         self._store = Store(world.clock)
 
     def open(self):
-        """The store as a new process finds it."""
+        """Return the store as a new process finds it."""
         self._store._pending.clear()
         self._store._known.clear()
         return self._store
@@ -82,11 +82,11 @@ class SqliteDatabase:
 
 
 class World:
-    """One account at one venue, and the processes that trade it one after the other.
+    """One account at one venue, and the processes that trade it, one after the other.
 
-    `is_strict`: the venue takes an order of the same id twice, so that nothing may ever be sent twice; then no request
-    arrives late, look-ups show what is there, and the database can be written. `is_slow`: what nobody waits for any more
-    may still arrive after it was given up.
+    `is_strict`: the venue accepts the same id twice, so that no order may ever be sent twice; then no request arrives
+    late, look-ups show every order, and the database can be written. `is_slow`: a request may still arrive after the
+    reconciler has taken its order for lost.
     """
 
     def __init__(self, venue, clock, desk_type, intent, database, *, is_strict=False, is_slow=False):
@@ -116,7 +116,7 @@ class World:
     # Where it may end.
 
     def point(self):
-        """A place between two effects: the process may be killed here."""
+        """A point between two effects: the process may be killed here."""
         if self.fuse is not None:
             self.fuse -= 1
             if self.fuse < 0:
@@ -145,7 +145,7 @@ class World:
     # A process, as `Run` and `Venue` lead it.
 
     def boot(self):
-        """Begin, again and again until the venue answers and nothing kills it."""
+        """Start the process, again and again until the venue answers and nothing kills it."""
         while True:
             try:
                 self._begin()
@@ -178,7 +178,7 @@ class World:
         self.venue.news.clear()  # nobody listened
 
     def do(self, name, *choices):
-        """Take one step; where it kills the process, begin anew."""
+        """Do one step; if it kills the process, start the next one."""
         try:
             getattr(self, name)(*choices)
         except Crash:
@@ -205,7 +205,7 @@ class World:
     # The steps.
 
     def decide(self, strategy, symbol, side, purpose):
-        """Trade something new; an exit closes what is held."""
+        """Make a new decision; an exit closes the position."""
         desk = self.desk
         context = desk.books.context(strategy, symbol)
         quantity = Decimal(10)
@@ -222,7 +222,7 @@ class World:
         self._decide(self.decided[-1])
 
     def decide_again(self, back):
-        """The same signal comes a second time."""
+        """Make an earlier decision again: the same signal came twice."""
         if len(self.decided) > back:
             self._decide(self.decided[-1 - back])
 
@@ -239,12 +239,12 @@ class World:
         self.commit()
 
     def work(self, times):
-        """Let the executor do what is due."""
+        """Let the executor do so many tasks that are due."""
         for _ in range(times):
             run_one(self.desk.executor)
 
     def see(self):
-        """Look at the venue; what is seen is settled some time later."""
+        """Take a snapshot of the venue, which is settled some time later."""
         desk = self.desk
         try:
             self.looked = desk.look()
@@ -275,7 +275,7 @@ class World:
         self.desk.executor.cancel_all()
 
     def apply_control(self):
-        """What the loop does while it is halted."""
+        """Do what the loop does while it is halted."""
         if self.is_halted:
             self.desk.gateway.cancel()
 
@@ -283,7 +283,7 @@ class World:
         self.is_halted = False
 
     def pass_time(self, seconds):
-        """Let time go by; what is under way to the venue arrives in time, or never."""
+        """Advance the clock; a request that is under way arrives within `LANDS_WITHIN`, or never."""
         until = self.clock.now + round(seconds * SECOND)
         if self.venue.under_way and not self.is_slow:
             self.clock.now = min(until, self.clock.now + round(LANDS_WITHIN * SECOND))
@@ -297,11 +297,11 @@ class World:
         raise Crash
 
     def arm(self, fuse):
-        """Kill the process at the so-manieth point from here."""
+        """Kill the process after `fuse` more points."""
         self.fuse = fuse
 
     def fault(self, kind, outcome):
-        """Let one of the next requests go wrong."""
+        """Script the outcome of a next request of this kind."""
         harmless = ("accepted", "refused", "throttled", 7, "not_sent", "taken", "lost", "broken", "broken_after")
         if not self.is_strict or outcome in harmless:
             self.venue.script[kind].append(outcome)
@@ -322,7 +322,7 @@ class World:
             self.venue.fill(number, quantity)
 
     def fill_late(self, which):
-        """What had filled before the order was taken off is told after it."""
+        """Fill a part of an order that is canceled or expired: the reports crossed."""
         number = self._ours(which, (S.CANCELED, S.EXPIRED))
         if number is not None:
             self.venue.fill(number, 3)
@@ -333,8 +333,8 @@ class World:
         if number is not None:
             self.venue.end(number, state)
 
-    def somebody(self):
-        """Somebody else trades the account."""
+    def trade_by_hand(self):
+        """Place a foreign order on the account."""
         self.venue.script["submit"].clear()
         self.venue.before, before = lambda _kind, _number: None, self.venue.before
         self.venue.after, after = lambda _kind, _number: None, self.venue.after
@@ -344,7 +344,7 @@ class World:
         self.venue.before, self.venue.after = before, after
 
     def disturb(self, how):
-        """What the stream tells is lost, repeated, turned round or held up."""
+        """Lose, repeat, reverse or delay the updates of the stream."""
         news = self.venue.news
         if how == "lose" and news:
             news.pop()
@@ -364,7 +364,7 @@ class World:
     # The end.
 
     def come_to_rest(self):
-        """The venue answers, the database can be written, and time goes by."""
+        """End all faults and let time pass until nothing changes any more."""
         self.fuse = None
         self.is_down = self.is_answer_lost = False
         for script in self.venue.script.values():
@@ -387,7 +387,7 @@ class World:
         raise AssertionError("it does not come to rest")
 
     def check(self):
-        """What has to hold when everything is at rest."""
+        """Assert everything that has to hold at rest."""
         desk, venue = self.desk, self.venue
         assert self.illegal + desk.totals.illegal_reports == 0, "illegal reports"
         assert all(count == 1 for count in venue.placed.values()), "an order was doubled"
@@ -403,7 +403,7 @@ class World:
             seen.add((fill["client_order_id"], fill["fill_id"]))
         lost = set(self.excused)
         for number, order in theirs.items():
-            if number not in ours:  # it left without a database, and was done before anybody looked
+            if number not in ours:  # it was sent without a database, and was done before the next snapshot
                 assert number in self.unwritten, f"{number} is not written down"
                 assert is_done(order.state), f"{number} was not taken in"
                 lost.add(order.intent.symbol)
@@ -462,14 +462,14 @@ STEPS = {
     "fill": (12, WHICH, (3, 10)),
     "fill_late": (1, WHICH),
     "end": (2, WHICH, (S.CANCELED, S.EXPIRED, S.REJECTED)),
-    "somebody": (1,),
+    "trade_by_hand": (1,),
     "disturb": (4, ("lose", "lose all", "repeat", "reverse", "hold up", "deliver")),
 }
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
-    """A function that gives an audit database without rows."""
+    """A function that returns an audit database without rows."""
     folder = tmp_path_factory.mktemp("chaos")
     template = folder / "template.db"
     SqlAuditStore(template).close()
@@ -522,13 +522,13 @@ STORY = (
     ("see",),
     ("settle",),
 )
-"""An entry that fills in part, an exit, and both are canceled; with two looks at the venue."""
+"""An entry that fills in part, an exit, and both are canceled; with two snapshots of the venue."""
 
 
 @pytest.mark.parametrize("outcome", ["accepted", *OUTCOMES])
 @pytest.mark.parametrize("kind", ["submit", "find", "cancel", "orders"])
 def test_killed_at_every_point_with_every_fault(make_world, kind, outcome):
-    """One story, killed at its first point, at its second, and so on, with each thing that can go wrong on the way."""
+    """One story, killed at its first point, at its second, and so on, with each fault on the way, ends well."""
     for fuse in range(1_000):
         world = make_world()
         world.do("fault", kind, outcome)
@@ -538,7 +538,7 @@ def test_killed_at_every_point_with_every_fault(make_world, kind, outcome):
 
 
 def steps_of(rng, length):
-    """A story by chance."""
+    """A random story."""
     names = list(STEPS)
     weights = [STEPS[name][0] for name in names]
     for name in rng.choices(names, weights, k=length):
@@ -546,7 +546,7 @@ def steps_of(rng, length):
 
 
 def live_through(world, steps):
-    """Tell what had happened where something is wrong in the end."""
+    """Run a story and check its end; an error lists the steps."""
     told = []
     try:
         for name, choices in steps:
@@ -567,7 +567,7 @@ KINDS = ({}, {"is_strict": True}, {"is_slow": True})
 
 @pytest.mark.parametrize("kind", KINDS, ids=["usual", "strict", "slow"])
 def test_any_story_ends_well(make_world, kind):
-    """However things go wrong: each intent is one order or none, fills count once, positions agree or are blocked."""
+    """Whatever fails: each intent is one order or none, fills count once, positions agree or are blocked."""
     steps = st.one_of(
         *(
             st.tuples(st.just(name), *(st.sampled_from(choices) for choices in spec[1:]))
@@ -603,8 +603,8 @@ def test_any_story_ends_well(make_world, kind):
 
 
 @pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "sqlite"])
-def test_stories_by_chance(make_world, on_disk):
-    """The same, for as many seeds as there is time for."""
+def test_random_stories_end_well(make_world, on_disk):
+    """The promise of `test_any_story_ends_well` for many seeds, in memory and on disk."""
     cases = (CASES or 2_000) // (50 if on_disk else 1)
     crashes = 0
     for seed in range(cases):

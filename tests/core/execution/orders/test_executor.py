@@ -1,4 +1,4 @@
-"""The executor: each outcome of a request, tries that end, cancels that cross, threads that stop."""
+"""The executor: each outcome of a request, bounded retries, cancels that cross reports, threads that end."""
 
 import threading
 from decimal import Decimal
@@ -14,7 +14,7 @@ E = OrderEvent
 
 
 class Rig:
-    """An executor without threads, whose steps are taken by hand."""
+    """An executor without threads, whose tasks a test runs one by one."""
 
     def __init__(self, venue, clock, **options):
         self.venue, self.clock = venue, clock
@@ -31,7 +31,7 @@ class Rig:
         self.rung += 1
 
     def step(self):
-        """One thing, at the time when it is due; whether there was any."""
+        """Do the next task at the time when it is due; return whether there was one."""
         if not self.executor._queue:
             return False
         due = self.executor._queue[0][0]
@@ -39,7 +39,7 @@ class Rig:
         return run_one(self.executor)
 
     def run(self):
-        """Everything that there is to do."""
+        """Do all tasks."""
         while self.step():
             assert len(self.venue.calls) < 1_000
         return self
@@ -48,7 +48,7 @@ class Rig:
         return sum(1 for call, _ in self.venue.calls if call == kind)
 
     def heard(self):
-        """What was reported since the last time, in short; without what the venue itself told."""
+        """Return the executor's own reports since the last call, in short; without the venue's."""
         self.venue.news.clear()
         return [short(news) for news in self.executor.updates()]
 
@@ -100,7 +100,7 @@ OUTCOMES = {
 
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_outcome(rig, intent, name):
-    """Each outcome leads to this many submits and look-ups, and to these reports; there is never more than one order."""
+    """Each outcome leads to these numbers of submits and look-ups, to these reports, and to at most one order."""
     submits, finds, submitted, found, told = OUTCOMES[name]
     rig.venue.script["submit"].extend(submits)
     rig.venue.script["find"].extend(finds)
@@ -119,8 +119,8 @@ def test_outcome(rig, intent, name):
     assert rig.rung >= len(told)
 
 
-def test_duplicate_of_an_earlier_life_is_looked_up(rig, intent):
-    """The venue has an order of this id already: it is shown, and there is no second one."""
+def test_duplicate_of_an_earlier_process_is_looked_up(rig, intent):
+    """Where the venue has an order with this id, that one is reported, and there is no second one."""
     rig.venue.submit(intent())
     rig.executor.submit(intent())
     assert rig.run().heard() == ["submit", "is accepted"]
@@ -128,7 +128,7 @@ def test_duplicate_of_an_earlier_life_is_looked_up(rig, intent):
 
 
 def test_request_that_lands_after_the_look_up_is_not_doubled(rig, intent):
-    """A request that arrives when nobody waits for it any more is the order, and what was sent again is refused."""
+    """If a request arrives after its time-out, it is the order, and the retry is refused as a duplicate."""
     rig.venue.script["submit"].append("late")
     rig.venue.after = lambda kind, number: rig.venue.land() if kind == "find" else None
     rig.executor.submit(intent())
@@ -137,7 +137,7 @@ def test_request_that_lands_after_the_look_up_is_not_doubled(rig, intent):
 
 
 def test_retry_after_is_kept(rig, intent):
-    """Throttled for so many seconds, it waits that long."""
+    """A throttled request is retried after the seconds that the venue asks for."""
     rig.venue.script["submit"].append(7)
     rig.executor.submit(intent())
     began = rig.clock.now
@@ -149,7 +149,7 @@ def test_retry_after_is_kept(rig, intent):
     ("outcome", "told"), [("not_sent", ["submit", "canceled: not sent: halted"]), ("lost", ["submit"])]
 )
 def test_permission_is_asked_before_every_attempt(rig, intent, outcome, told):
-    """What may not leave any more is not sent again, and canceled where it is certain that it never left."""
+    """An order that may no longer be sent is not retried; if it certainly was never sent, it is canceled."""
     rig.venue.script["submit"].append(outcome)
     rig.executor.submit(intent())
     rig.step()
@@ -160,16 +160,16 @@ def test_permission_is_asked_before_every_attempt(rig, intent, outcome, told):
     assert rig.executor.counts["held_back"] == 1
 
 
-def test_order_that_may_not_leave_never_does(rig, intent):
-    """Without permission the venue is not called, and nothing says that it was."""
+def test_order_without_permission_is_never_sent(rig, intent):
+    """Without permission the venue is not called, and no SUBMIT is reported."""
     rig.objection = "halted"
     rig.executor.submit(intent())
     assert rig.run().heard() == ["canceled: not sent: halted"]
     assert rig.venue.calls == []
 
 
-def test_last_look_that_fails_sends_nothing(rig, intent):
-    """Where nobody can say whether an order may leave, it does not; it is left to the reconciler."""
+def test_last_check_that_fails_sends_nothing(rig, intent):
+    """If the check of the permission raises, the order is not sent, and the reconciler settles it."""
 
     def fail(intent):
         raise OSError("no control file")
@@ -180,8 +180,8 @@ def test_last_look_that_fails_sends_nothing(rig, intent):
     assert rig.calls("submit") == 0
 
 
-def test_cancel_before_the_order_left(rig, intent):
-    """An order that waits to be sent again, and certainly never was, is taken back; the venue hears of neither."""
+def test_cancel_before_the_order_was_sent(rig, intent):
+    """An order that waits for a retry, and certainly was never sent, is canceled without a request to the venue."""
     rig.venue.script["submit"].append("not_sent")
     rig.executor.submit(intent())
     rig.step()
@@ -191,7 +191,7 @@ def test_cancel_before_the_order_left(rig, intent):
 
 
 def test_cancel_while_the_order_is_unanswered_waits_for_it(rig, intent):
-    """What may be at the venue is looked up first, and then canceled there."""
+    """An order that may be at the venue is looked up first, and then canceled there."""
     rig.venue.script["submit"].append("taken")
     rig.executor.submit(intent())
     rig.step()
@@ -201,8 +201,8 @@ def test_cancel_while_the_order_is_unanswered_waits_for_it(rig, intent):
     assert rig.venue.book["tg-1"].state is OrderState.CANCELED
 
 
-def test_cancel_of_an_unknown_order_is_asked_all_the_same(rig):
-    """Whether there is such an order the venue knows."""
+def test_cancel_of_an_unknown_order_is_sent_all_the_same(rig):
+    """The cancel of an order that the executor does not know is sent, since the venue may know it."""
     rig.executor.cancel("tg-9")
     assert rig.run().heard() == []
     assert rig.venue.calls == [("cancel", "tg-9")]
@@ -218,8 +218,8 @@ def test_cancel_of_an_unknown_order_is_asked_all_the_same(rig):
         (["broken"] * 99, ATTEMPTS, ["cancel_rejected: unanswered: RuntimeError: a defect"]),
     ],
 )
-def test_cancel_is_asked_for_again_and_ends(rig, intent, script, asked, told):
-    """A cancel is tried so often, and is said to have been refused when nothing came of it."""
+def test_cancel_is_retried_and_ends(rig, intent, script, asked, told):
+    """A cancel is retried up to `ATTEMPTS` times, and then reported as rejected."""
     rig.executor.submit(intent())
     rig.run().heard()
     rig.venue.script["cancel"].extend(script)
@@ -229,7 +229,7 @@ def test_cancel_is_asked_for_again_and_ends(rig, intent, script, asked, told):
 
 
 def test_replace_passes_the_terms_on(rig, intent):
-    """The venue is asked for the new terms, and tells of them itself."""
+    """The new terms are sent to the venue, which reports them itself."""
     rig.executor.submit(intent())
     rig.executor.replace("tg-1", limit_price=Decimal(99))
     rig.run()
@@ -238,14 +238,14 @@ def test_replace_passes_the_terms_on(rig, intent):
     assert rig.executor.counts["replaces"] == 1
 
 
-def test_replace_that_is_refused_is_told(rig):
-    """The order works under its old terms."""
+def test_replace_that_is_refused_is_reported(rig):
+    """A refused replace is reported, and the order stays open under its old terms."""
     rig.executor.replace("tg-9", limit_price=Decimal(99))
     assert rig.run().heard() == ["replace_rejected: not-replaceable: no such working order"]
 
 
 def test_same_intent_twice_is_one_order(rig, intent):
-    """Handed over a second time, while it waits or after it was sent, it is not sent again."""
+    """The same intent submitted again, while it waits or after it was sent, is not sent again."""
     rig.executor.submit(intent())
     rig.executor.submit(intent())
     rig.run()
@@ -254,8 +254,8 @@ def test_same_intent_twice_is_one_order(rig, intent):
     assert rig.calls("submit") == 1
 
 
-def test_cancel_all_reaches_everything_that_may_work(rig, intent):
-    """What works, what is unresolved, what waits and what an earlier process sent is canceled; what is done is not."""
+def test_cancel_all_reaches_everything_that_may_be_open(rig, intent):
+    """Open, unresolved and waiting orders, and those of an earlier process, are canceled; done ones are not."""
     for number in ("tg-works", "tg-done", "tg-unknown"):
         rig.executor.submit(intent(number))
         rig.venue.script["submit"].extend(["lost"] * (99 if number == "tg-unknown" else 0))
@@ -272,7 +272,7 @@ def test_cancel_all_reaches_everything_that_may_work(rig, intent):
 
 
 def test_orders_of_an_earlier_process_are_never_sent_again(rig, intent):
-    """They are known, unresolved until the venue shows them, and asked for a second time they stay where they are."""
+    """They are unresolved until the venue shows them, and submitting one again sends nothing."""
     rig.executor.resume([Order(intent=intent()), Order(intent=intent("tg-2", "CL"), venue_order_id="venue-2")])
     rig.executor.submit(intent())
     rig.executor.submit(intent("tg-2", "CL"))
@@ -283,8 +283,8 @@ def test_orders_of_an_earlier_process_are_never_sent_again(rig, intent):
     assert not rig.executor.is_under_way("CL")
 
 
-def test_what_waits_to_be_tried_again_is_under_way_at_any_moment(rig, intent, monkeypatch):
-    """Between two attempts there is no moment at which an order seems to be settled: a cancel would overtake it."""
+def test_order_that_waits_for_a_retry_is_under_way_at_any_moment(rig, intent, monkeypatch):
+    """Between two attempts an order never seems to be settled, or a cancel could overtake it."""
     seen = []
     put = rig.executor._put
 
@@ -299,11 +299,11 @@ def test_what_waits_to_be_tried_again_is_under_way_at_any_moment(rig, intent, mo
     rig.venue.script["submit"].append("not_sent")
     rig.executor.submit(intent())
     rig.run()
-    assert seen == [False], "nobody else could look"
+    assert seen == [False], "no other thread could look"
 
 
-def test_own_news_comes_before_the_venues(rig, intent):
-    """That an order was sent is heard before what became of it."""
+def test_own_report_comes_before_the_venues(rig, intent):
+    """The report that an order was sent comes before the venue's statuses of it."""
     rig.executor.submit(intent())
     rig.run()
     assert [short(news) for news in rig.executor.updates()] == ["submit", "is accepted", "is accepted"]
@@ -313,7 +313,7 @@ def test_own_news_comes_before_the_venues(rig, intent):
 
 
 class SlowVenue:
-    """Holds requests back until it is told to answer them."""
+    """Holds requests back until `gate` is set."""
 
     def __init__(self, venue, *slow):
         self.slow = set(slow)
@@ -343,13 +343,13 @@ class SlowVenue:
 
 @pytest.fixture
 def threads():
-    """Fails where a thread of an executor is left."""
+    """Fail if a thread of an executor is left."""
     yield
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("executor-")]
 
 
 class Heard:
-    """Collects what an executor tells until it is enough."""
+    """Collects an executor's reports until there are enough."""
 
     def __init__(self):
         self.rung = threading.Semaphore(0)
@@ -364,7 +364,7 @@ class Heard:
 
 @pytest.mark.usefixtures("threads")
 def test_orders_are_sent_side_by_side(venue, intent):
-    """While one request waits for its answer, others are sent, as many at once as there are threads."""
+    """While a request waits for its answer, others are sent, as many at once as there are threads."""
     slow = SlowVenue(venue)
     executor = Executor(venue, lambda _: "", backoff=0.001, threads=3)
     for number in range(5):
@@ -380,7 +380,7 @@ def test_orders_are_sent_side_by_side(venue, intent):
 
 @pytest.mark.usefixtures("threads")
 def test_requests_about_one_order_follow_each_other(venue, intent):
-    """A cancel waits until the order that it cancels was answered, though a thread is free."""
+    """A cancel waits for the answer to its order, even if a thread is free."""
     slow = SlowVenue(venue, "tg-1")
     heard = Heard()
     executor = Executor(venue, lambda _: "", heard.rung.release, backoff=0.001, threads=2)
@@ -388,7 +388,7 @@ def test_requests_about_one_order_follow_each_other(venue, intent):
     slow.wait_for(1)
     executor.cancel("tg-1")
     executor.submit(intent("tg-2"))
-    heard.until(executor, 3)  # tg-1 is told to be sent, tg-2 is through
+    heard.until(executor, 3)  # tg-1 is reported as sent, tg-2 is answered
     assert [kind for kind, number in venue.calls if number == "tg-1"] == ["submit"]
     slow.gate.set()
     slow.wait_for(1)
@@ -398,7 +398,7 @@ def test_requests_about_one_order_follow_each_other(venue, intent):
 
 @pytest.mark.usefixtures("threads")
 def test_close_lets_requests_end_and_sends_nothing_more(venue, intent):
-    """What is out is answered, what waits stays unsent."""
+    """At `close` requests that were sent get their answers, and waiting ones are not sent."""
     slow = SlowVenue(venue)
     executor = Executor(venue, lambda _: "", backoff=0.001, threads=1)
     executor.submit(intent())
@@ -418,7 +418,7 @@ def test_close_lets_requests_end_and_sends_nothing_more(venue, intent):
 
 @pytest.mark.usefixtures("threads")
 def test_retries_come_without_a_loop(venue, intent):
-    """A thread tries again by itself, and says so when there is something to hear."""
+    """A thread retries by itself, and rings when there is a report."""
     venue.script["submit"].extend(["not_sent", "throttled", "lost", "broken"])
     heard = Heard()
     executor = Executor(venue, lambda _: "", heard.rung.release, backoff=0.001, threads=2)
@@ -430,7 +430,7 @@ def test_retries_come_without_a_loop(venue, intent):
 
 @pytest.mark.usefixtures("threads")
 def test_cancel_all_needs_no_loop(venue, intent):
-    """Another thread may cancel what works while nobody listens."""
+    """Another thread may cancel all open orders while the loop does not read updates."""
     done = threading.Event()
     venue.after = lambda kind, number: done.set() if kind == "cancel" else None
     heard = Heard()
@@ -447,7 +447,7 @@ def test_cancel_all_needs_no_loop(venue, intent):
 
 @pytest.mark.usefixtures("threads")
 def test_many_orders_on_many_threads_through_many_faults(venue, intent):
-    """At a venue that takes the same order twice none is sent twice, and of each one something is known in the end."""
+    """At a venue that accepts the same id twice, no order is sent twice, and each has a known result in the end."""
     venue.refuses_duplicates = False
     faults = ["not_sent", "throttled", "taken", "lost", "broken", "broken_after", "accepted", "accepted"]
     random = Random(0)

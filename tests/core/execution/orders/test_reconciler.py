@@ -1,4 +1,4 @@
-"""Our books and the venue's, however they differ, come to agree, or say where they do not."""
+"""Our books and the venue's come to agree, however they differ; remaining differences are reported."""
 
 from decimal import Decimal
 
@@ -36,7 +36,7 @@ def told(number, event, quantity=None, venue="venue-1"):
 
 
 class Pair:
-    """One order, as it is here and as it is at the venue; either may know nothing of it."""
+    """One order, in our books and at the venue; either may lack it."""
 
     def __init__(self, draw, number, intent):
         self.number = f"tg-{number}"
@@ -57,7 +57,7 @@ class Pair:
         self.there = draw(st.sampled_from(live))
 
     def set_up(self, desk):
-        """Make it so on both sides."""
+        """Put the order into our books and at the venue."""
         number, books, venue = self.number, desk.books, desk.venue
         signed = 1 if self.intent.side is Side.BUY else -1
         if self.here is not None:
@@ -94,7 +94,7 @@ class Pair:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_books_converge(venue_type, desk_type, clock, intent, data):
-    """From any pair of books: what orders explain agrees, the rest is blocked, nobody else's is touched, nothing is sent."""
+    """From any pair of books: orders and their fills agree, other differences block, no foreign order is touched."""
     venue = venue_type()
     desk = desk_type(venue, clock)
     pairs = [Pair(data.draw, number, intent) for number in range(data.draw(st.integers(0, 5), "orders"))]
@@ -173,8 +173,8 @@ def test_books_converge(venue_type, desk_type, clock, intent, data):
     assert not after.settle(is_start=True).differences
 
 
-def test_same_look_twice_does_not_confirm_itself(desk):
-    """A difference counts when it is seen again; the same look does not see it again."""
+def test_same_snapshot_twice_does_not_confirm_itself(desk):
+    """A difference counts when a second snapshot shows it; settling the same one twice is not enough."""
     desk.venue.held["ES"] = Decimal(3)
     seen = desk.look()
     assert desk.reconciler.reconcile(seen).suspects == {"ES": "0 here, 3 at the venue"}
@@ -184,8 +184,8 @@ def test_same_look_twice_does_not_confirm_itself(desk):
     assert desk.settle().differences == {"ES": "0 here, 3 at the venue"}
 
 
-def test_order_that_was_accepted_during_the_look_is_not_gone(desk, intent):
-    """What the venue did not have when it was asked, and has taken since, is not taken for gone."""
+def test_order_that_was_accepted_during_the_snapshot_is_not_lost(desk, intent):
+    """An order that is not in the snapshot, and was accepted since, is not taken for lost."""
     desk.send(intent())
     seen = desk.look()
     desk.run()
@@ -195,8 +195,8 @@ def test_order_that_was_accepted_during_the_look_is_not_gone(desk, intent):
     assert desk.settle().differences == done.differences == {}
 
 
-def test_what_the_executor_told_comes_before_what_the_look_missed(desk, intent):
-    """An order that ended while the look went on is not ended twice."""
+def test_executors_report_comes_before_what_the_snapshot_missed(desk, intent):
+    """An order that ended while the snapshot was taken is not ended twice."""
     desk.venue.script["submit"].append("refused")
     desk.send(intent())
     seen = desk.look()
@@ -209,8 +209,8 @@ def test_what_the_executor_told_comes_before_what_the_look_missed(desk, intent):
     assert desk.totals.rejected == 1
 
 
-def test_position_that_moved_during_the_look_is_not_compared(desk, intent):
-    """A fill between the look and its settling makes no difference, not even a suspected one."""
+def test_position_that_moved_during_the_snapshot_is_not_compared(desk, intent):
+    """A fill between a snapshot and its settling is no difference, not even a suspected one."""
     desk.send(intent())
     desk.run()
     seen = desk.look()
@@ -221,8 +221,8 @@ def test_position_that_moved_during_the_look_is_not_compared(desk, intent):
     assert desk.settle().suspects == {}
 
 
-def test_order_of_ours_that_is_not_written_down_is_taken_in(desk, intent):
-    """An exit that left without a database is adopted as the holder's, fills and all; it is in the database then."""
+def test_own_order_that_is_not_recorded_is_adopted(desk, intent):
+    """An exit that was sent without a database is adopted for the position's strategy, with its fills, and recorded."""
     desk.send(intent(strategy_id="two"))
     desk.run()
     desk.venue.fill("tg-1", 10)
@@ -238,8 +238,8 @@ def test_order_of_ours_that_is_not_written_down_is_taken_in(desk, intent):
     assert later.audit.find_order("test", "tg-9").filled_quantity == 4
 
 
-def test_order_of_somebody_else_is_told_of_and_left_alone(desk, intent):
-    """A foreign order is listed as long as it works, and nothing is asked of it."""
+def test_foreign_order_is_listed_and_left_alone(desk, intent):
+    """A foreign order is listed while it is open, and no request is sent for it."""
     desk.venue.submit(intent("x-1"))
     desk.venue.calls.clear()
     assert desk.settle().foreign == ["x-1"]
@@ -249,15 +249,15 @@ def test_order_of_somebody_else_is_told_of_and_left_alone(desk, intent):
     assert {kind for kind, _ in desk.venue.calls} == {"orders"}
 
 
-def test_plugin_that_fails_in_a_look_is_a_venue_that_does_not_answer(desk):
-    """Whatever a broker raises, a look raises `VenueError`, which the loop expects."""
+def test_plugin_that_fails_in_a_snapshot_is_a_venue_that_does_not_answer(desk):
+    """Whatever a broker raises, a snapshot raises `VenueError`, which the loop expects."""
     desk.venue.script["orders"].append("broken")
     with pytest.raises(VenueError, match="a defect"):
         desk.look()
 
 
 def test_order_that_only_the_database_knows_waits_for_it(desk, intent, monkeypatch):
-    """While the database cannot be read an unknown order of ours is left as it is, and everything else is settled."""
+    """While the database cannot be read, an own order that the books lack waits, and everything else is settled."""
 
     def fail(account, number):
         raise StateError("the database is gone")
@@ -271,7 +271,7 @@ def test_order_that_only_the_database_knows_waits_for_it(desk, intent, monkeypat
 
 
 def lose(desk, intent):
-    """An order that timed out under way, was given up, and arrives all the same."""
+    """An order that timed out, was taken for lost, and arrives at the venue all the same."""
     desk.venue.script["submit"].extend(["late"] + ["lost"] * 99)
     desk.send(intent)
     desk.run()
@@ -280,8 +280,8 @@ def lose(desk, intent):
     desk.venue.land()
 
 
-def test_order_that_was_given_up_is_canceled_also_when_it_fills(desk, intent):
-    """A fill of what was taken for lost counts, and the rest of it is canceled."""
+def test_lost_order_that_arrives_is_canceled_also_when_it_fills(desk, intent):
+    """A fill of an order that was taken for lost counts, and the rest of the order is canceled."""
     lose(desk, intent())
     desk.venue.fill("tg-1", 4)
     desk.settle()
@@ -293,8 +293,8 @@ def test_order_that_was_given_up_is_canceled_also_when_it_fills(desk, intent):
 
 
 @pytest.mark.parametrize("since", [2**62, LONG_AGO])
-def test_order_that_was_given_up_before_a_restart_is_known(desk, intent, since):
-    """What is done in the database and works at the venue is canceled, and its fills count, however old it is."""
+def test_lost_order_that_arrives_after_a_restart_is_known(desk, intent, since):
+    """An order that is done in the database and open at the venue is canceled, and its fills count, at any age."""
     lose(desk, intent())
     desk.audit.commit()
     desk.venue.news.clear()
@@ -310,7 +310,7 @@ def test_order_that_was_given_up_before_a_restart_is_known(desk, intent, since):
 
 
 def test_fill_while_nobody_was_there_counts(desk, intent):
-    """An order that was done when the process ended, and filled more as it was canceled, is asked for at the start."""
+    """An order that was canceled before the process ended, and had filled more by then, is read at the start."""
     desk.send(intent())
     desk.run()
     desk.venue.end("tg-1", S.CANCELED)
@@ -324,7 +324,7 @@ def test_fill_while_nobody_was_there_counts(desk, intent):
 
 
 def test_order_that_is_gone_can_be_accepted(desk, intent):
-    """An order that the venue forgot blocks its symbol until an operator takes it for ended."""
+    """An order that the venue no longer knows blocks its symbol until the operator accepts that it has ended."""
     desk.send(intent())
     desk.run()
     desk.venue.book.clear()
@@ -339,7 +339,7 @@ def test_order_that_is_gone_can_be_accepted(desk, intent):
 
 
 def test_difference_is_accepted_as_it_was_seen(desk, intent):
-    """What is accepted is the difference, whatever has filled since it was seen."""
+    """The operator accepts the difference, whatever has filled since it was seen."""
     desk.venue.held["ES"] = Decimal(3)
     desk.send(intent())
     desk.run()
@@ -353,7 +353,7 @@ def test_difference_is_accepted_as_it_was_seen(desk, intent):
 
 
 def test_nothing_to_accept(desk):
-    """Where the books agree there is nothing to accept."""
+    """Accepting a symbol in which there is no difference is an error."""
     with pytest.raises(InputError, match="ES"):
         desk.reconciler.accept("ES", "", "ops")
 
@@ -371,6 +371,6 @@ def test_done_orders_are_not_under_the_executors_care(desk, intent):
     assert desk.venue.calls == []
 
 
-def test_look_has_defaults():
-    """A snapshot that has only the account is a snapshot."""
+def test_snapshot_has_defaults():
+    """A snapshot needs orders, positions and account; the rest has defaults."""
     assert VenueSnapshot(orders=[], positions={}, account=None).found == {}

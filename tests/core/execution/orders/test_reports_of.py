@@ -1,4 +1,4 @@
-"""What a venue shows of an order, taken in by any way, any number of times: `order_state.reports_of`."""
+"""The venue's statuses of an order, by any way, any number of times, become reports: `order_state.reports_of`."""
 
 from decimal import Decimal
 
@@ -64,7 +64,7 @@ def known(state=S.ACCEPTED, filled="0", price="0", **fields):
 
 
 def learn(order, seen):
-    """Apply what is new; give the events."""
+    """Apply the reports of a status; return their events."""
     reports = reports_of(order, seen)
     for report in reports:
         assert apply_report(order, report)
@@ -72,7 +72,7 @@ def learn(order, seen):
 
 
 class History:
-    """What one order goes through at a venue: a status after each thing that happens to it."""
+    """One order's life at a venue: a status after each event."""
 
     def __init__(self, draw, rounding):
         self.draw = draw
@@ -133,12 +133,12 @@ class History:
 
 
 ACTS = (E.SUBMIT, E.CANCEL, E.CANCEL_REJECTED, E.REPLACE, E.REPLACE_REJECTED)
-"""What may happen to an order on our side, at any time, and by a clock that is not the venue's."""
+"""What we may do to an order, at any time, stamped by a clock that is not the venue's."""
 
 
 @given(st.data())
 def test_any_news_in_any_order_leads_to_what_the_venue_shows(data):
-    """Statuses lost, repeated and reordered, our own acts between them: the last one makes ours what the venue's is."""
+    """With statuses lost, repeated and reordered, and our requests between them, the last one makes the orders equal."""
     rounding = data.draw(st.sampled_from([None, CENT]), "rounding of averages")
     history = History(data.draw, rounding)
     some = st.one_of(st.sampled_from(history.statuses), st.sampled_from(ACTS))
@@ -168,7 +168,7 @@ def test_any_news_in_any_order_leads_to_what_the_venue_shows(data):
 
 @pytest.mark.parametrize("state", [S.PENDING, S.SUBMITTED, S.PENDING_CANCEL])
 def test_first_word_of_the_venue_is_that_it_has_the_order(state):
-    """Whatever we believed of it, an order that the venue shows was accepted, and has the venue's id."""
+    """In any state of ours, an order that the venue shows was accepted, and has the venue's id."""
     order = known(state, venue_order_id="")
     assert learn(order, status()) == [E.ACCEPT]
     assert order.venue_order_id == "venue-1"
@@ -176,7 +176,7 @@ def test_first_word_of_the_venue_is_that_it_has_the_order(state):
 
 
 def test_whole_life_in_one_status():
-    """What happened while nobody listened comes out of one status: accepted, filled in part, canceled."""
+    """One status gives all events since the last: accepted, filled in part, canceled."""
     order = known(S.SUBMITTED)
     assert learn(order, status(S.CANCELED, "4", "101.5", reason="by request")) == [E.ACCEPT, E.FILL, E.CANCELED]
     assert (order.state, order.filled_quantity, order.average_price, order.reason) == (
@@ -187,8 +187,8 @@ def test_whole_life_in_one_status():
     )
 
 
-def test_fill_that_the_status_tells_of_is_taken_as_it_is():
-    """The venue's own fill, with its id, price and time, is kept when it is all that is new."""
+def test_fill_of_the_status_is_taken_as_it_is():
+    """The venue's fill, with its id, price and time, is kept if it explains all that is new."""
     order = known(filled="4", price="100")
     told = fill(2, "103", "venue-fill", at=7)
     assert learn(order, status(S.PARTIALLY_FILLED, "6", "101", told=told)) == [E.FILL]
@@ -196,28 +196,28 @@ def test_fill_that_the_status_tells_of_is_taken_as_it_is():
     assert order.average_price == 101
 
 
-def test_missed_fills_come_at_the_price_that_the_averages_say():
-    """A fill that was lost and the one that is told come as one, named after the total."""
+def test_missed_fills_have_the_price_that_the_averages_give():
+    """A fill whose status was lost and the one in this status become one, named after the total."""
     order = known(filled="4", price="100")
     (report,) = reports_of(order, status(S.PARTIALLY_FILLED, "8", "102", told=fill(2, "105", "venue-fill")))
     assert (report.fill.quantity, report.fill.price, report.fill.fill_id) == (4, 104, "total-8")
 
 
-def test_fill_that_comes_late_is_no_news():
-    """What is filled in all is known already, so a status that says less changes nothing."""
+def test_late_fill_that_is_known_changes_nothing():
+    """A status with less filled than is known changes nothing."""
     order = known(S.PARTIALLY_FILLED, "6", "101")
     assert learn(order, status(S.PARTIALLY_FILLED, "4", "100", told=fill(4, "100", "never-seen"))) == []
 
 
 def test_fill_after_a_cancel_counts():
-    """An order that is done is only told of what filled before it was."""
+    """Of an order that is done, only fills are reported: they happened before it was done."""
     order = known(S.CANCELED, "4", "100")
     assert learn(order, status(S.CANCELED, "6", "100")) == [E.FILL]
     assert (order.state, order.filled_quantity) == (S.CANCELED, 6)
 
 
 def test_done_order_does_not_come_back_to_work():
-    """A status from before the end changes nothing."""
+    """A status from before the order was done changes nothing."""
     order = known(S.CANCELED)
     assert learn(order, status(S.ACCEPTED)) == []
 
@@ -228,21 +228,21 @@ def test_refusal_of_what_was_not_accepted():
     assert learn(order, status(S.REJECTED, reason="no")) == [E.REJECTED]
 
 
-def test_refusal_under_terms_that_were_never_heard_of():
-    """An order that was replaced and then refused, unheard of in between, is refused; it was not filled, so terms are moot."""
+def test_refusal_under_unknown_terms():
+    """An order that was replaced and then refused, with no status in between, is refused, and keeps its old terms."""
     order = known(S.SUBMITTED)
     terms = msgspec.structs.replace(TERMS, quantity=Decimal(6))
     assert learn(order, status(S.REJECTED, intent=terms)) == [E.REJECTED]
 
 
-def test_refusal_of_what_has_filled_is_a_cancel():
-    """What has filled cannot have been refused: the rest of it was canceled."""
+def test_refusal_of_a_filled_order_is_a_cancel():
+    """An order with fills cannot have been refused: the rest of it was canceled."""
     order = known(S.SUBMITTED)
     assert learn(order, status(S.REJECTED, "4", "100")) == [E.ACCEPT, E.FILL, E.CANCELED]
 
 
 def test_new_terms_come_before_the_fills_under_them():
-    """A fill of more than the old quantity is legal, since the new terms are told first."""
+    """A fill of more than the old quantity is legal, since the new terms are reported first."""
     order = known(S.PENDING_REPLACE, "4", "100")
     terms = msgspec.structs.replace(TERMS, quantity=Decimal(20), limit_price=Decimal(99))
     assert learn(order, status(S.PARTIALLY_FILLED, "15", "100", intent=terms)) == [E.REPLACED, E.FILL]
@@ -250,7 +250,7 @@ def test_new_terms_come_before_the_fills_under_them():
 
 
 def test_new_terms_count_though_our_clock_is_ahead():
-    """What we asked for is stamped by our clock, which says nothing about when the venue did it."""
+    """New terms count although our request has a later time stamp: our clock may be ahead of the venue's."""
     order = known(S.PENDING_REPLACE, updated_at=1_000)
     terms = msgspec.structs.replace(TERMS, limit_price=Decimal(99))
     assert learn(order, status(intent=terms, updated_at=1)) == [E.REPLACED]
@@ -258,22 +258,22 @@ def test_new_terms_count_though_our_clock_is_ahead():
 
 
 def test_terms_of_a_status_from_before_our_fills_are_old():
-    """A status that knows less of the order than we do does not say how it stands."""
+    """Terms in a status that lacks fills which we know are old, and are ignored."""
     terms = msgspec.structs.replace(TERMS, limit_price=Decimal(99))
     order = known(S.PARTIALLY_FILLED, "4", "100")
     assert learn(order, status(intent=terms, updated_at=1_000)) == []
 
 
 def test_stop_that_the_venue_moves_is_no_new_term():
-    """The stop of a trailing order is the venue's to move: it is not taken for a replacement."""
+    """The venue moves the stop of a trailing order: that is no replacement."""
     trailing = msgspec.structs.replace(TERMS, order_type=OrderType.TRAILING_STOP, limit_price=None)
     order = Order(intent=trailing, state=S.ACCEPTED, venue_order_id="venue-1")
     moved = msgspec.structs.replace(trailing, stop_price=Decimal(97))
     assert learn(order, status(intent=moved)) == []
 
 
-def test_fills_of_an_order_that_we_gave_up_count():
-    """An order that was taken for lost and fills all the same is booked, and stays done."""
+def test_fills_of_a_lost_order_count():
+    """A fill of an order that was taken for lost is booked, and the order stays done."""
     order = known(S.CANCELED, venue_order_id="")
     assert learn(order, status(S.PARTIALLY_FILLED, "4", "100")) == [E.FILL]
     assert (order.state, order.filled_quantity) == (S.CANCELED, 4)
