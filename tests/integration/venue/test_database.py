@@ -1,4 +1,4 @@
-"""The audit database cannot be written while it trades: entries wait, exits leave, and it is all written down later."""
+"""The audit database cannot be written while it trades: entries wait, exits are sent, and it is all recorded later."""
 
 import json
 import sqlite3
@@ -58,7 +58,7 @@ def test_a_kill_while_the_database_is_locked_stops(trader):
 
 
 def test_a_server_that_is_gone_stops_entries_and_comes_back(make, fake, dsn, postgres_server):
-    """Postgres is stopped, and the lease goes with it: only exits leave; it says so; afterwards it trades on.
+    """Postgres is stopped, and the lease goes with it: only exits are sent; it says so; afterwards it trades on.
 
     An order that works goes on working, and what it fills meanwhile is found and written down, as the exit is.
     """
@@ -76,7 +76,7 @@ def test_a_server_that_is_gone_stops_entries_and_comes_back(make, fake, dsn, pos
         trader.until(lambda: trader.books)
         trader.until(lambda: trader.get("/trading/health")["checks"]["database"])
         trader.until(
-            lambda: any("only exits leave" in reason for reason in trader.get("/trading/health")["checks"]["venue"])
+            lambda: any("only exits are sent" in reason for reason in trader.get("/trading/health")["checks"]["venue"])
         )
         trader.say("close", ("BTC/USD",))
         trader.until(lambda: "BTC/USD" not in trader.held)
