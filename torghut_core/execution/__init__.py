@@ -1,4 +1,4 @@
-"""Orders at a real venue: the executor that sends each one once, the reconciler, the operator's controls, the lease.
+"""Where orders go: what is committed before they are sent, what permits it, who sends them once, and what reconciles.
 
 Never decides what to trade, and never knows a particular venue: that is a broker plugin's part.
 """
