@@ -26,7 +26,7 @@ from torghut_core.market_data.snapshots import SnapshotStore
 from torghut_core.market_data.totals import BatchTotals
 from torghut_core.model.market import Batch
 from torghut_core.ports import Closed, LaneKeeper, SignalStore, Sink, Source
-from torghut_core.signals.failures import Remedy
+from torghut_core.signals import Remedy
 from torghut_core.stages.base import Stage
 from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Metric, MetricSpec

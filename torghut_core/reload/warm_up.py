@@ -14,8 +14,7 @@ from torghut_core.model.market import signal_type, window_size
 from torghut_core.plugin_host.watchdog import FROM_PLUGINS
 from torghut_core.ports import Context
 from torghut_core.reload.plan import Moment, Warmth
-from torghut_core.signals import Selection, SignalDatabase
-from torghut_core.signals.schema import KEY
+from torghut_core.signals import KEY, Selection, SignalDatabase
 from torghut_core.telemetry import logs
 from torghut_core.trading.roster import EMPTY
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
 from torghut_core.model.positions import apply_fill
 from torghut_core.model.trading import ZERO, Fill, Position, Side
-from torghut_core.signals.rows import mask
+from torghut_core.signals import mask
 
 Row: TypeAlias = Mapping[str, Any]
 

@@ -24,8 +24,7 @@ from torghut_core.market_data.universe import StaticUniverse, is_of
 from torghut_core.model.market import SYMBOL_PATTERN
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
-from torghut_core.signals import SignalDatabase
-from torghut_core.signals.schema import TABLES, ttl_setting
+from torghut_core.signals import TABLES, SignalDatabase, ttl_setting
 from torghut_core.timestamps import DAY, SYSTEM_CLOCK, Clock, format_timestamp, parse_timestamp
 
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler

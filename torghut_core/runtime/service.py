@@ -29,8 +29,7 @@ from torghut_core.market_data.snapshots import SnapshotStore
 from torghut_core.market_data.universe import ListedUniverse
 from torghut_core.ports import Closed, Connection, Sink, Source
 from torghut_core.runtime.life import Life, run_until_first_ends
-from torghut_core.signals import SignalDatabase
-from torghut_core.signals.guardrails import Guardrails
+from torghut_core.signals import Guardrails, SignalDatabase
 from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Measured, Metric, MetricSpec
 

@@ -5,7 +5,23 @@ signal; who writes and who reads is the caller's business.
 """
 
 from torghut_core.signals.database import Selection, SignalDatabase
+from torghut_core.signals.failures import Remedy, StoreError
+from torghut_core.signals.guardrails import Guardrails
 from torghut_core.signals.memory import MemorySignalStore
 from torghut_core.signals.open import open_signal_store
+from torghut_core.signals.rows import mask
+from torghut_core.signals.schema import KEY, TABLES, ttl_setting
 
-__all__ = ["MemorySignalStore", "Selection", "SignalDatabase", "open_signal_store"]
+__all__ = [
+    "KEY",
+    "TABLES",
+    "Guardrails",
+    "MemorySignalStore",
+    "Remedy",
+    "Selection",
+    "SignalDatabase",
+    "StoreError",
+    "mask",
+    "open_signal_store",
+    "ttl_setting",
+]

@@ -84,7 +84,7 @@ class ClickHouseSignalStore(SignalDatabase):
     place : what errors call this store.
     tables : ``database.table`` of ``microbars`` and of ``signals``.
     signal_schema : shape of the signal table: ``flat`` columns, ``envelope`` (values in a JSON text `payload`; such a
-        table is only read), or ``auto`` to look.
+        table is only read), or ``auto`` to detect it.
     ttl_days : days that each table keeps its rows, None for ever.
     cluster : name of the ClickHouse cluster that replicates the tables, "" for none.
     apply_ttl : whether existing tables get these `ttl_days` too; None: where that deletes no row.
