@@ -8,8 +8,6 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
-import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -19,21 +17,16 @@ import pytest
 import typer
 import yaml
 
+from support.processes import TORGHUT, Running
+from support.processes import run as torghut
+from support.waiting import until
 from torghut_core.cli import app
 from torghut_core.execution.controls import Controls
 
 ROOT = Path(__file__).resolve().parents[2]
 TAPE = ROOT / "catalog" / "tapes" / "es_20130901_20130903.parquet"
 CATALOG = ROOT / "catalog" / "trading.yaml"
-TORGHUT = Path(sys.executable).parent / "torghut"
 SHARED = ROOT.parent / "shared" / "data"
-
-
-def torghut(*arguments, env=None, cwd=None):
-    command = [str(TORGHUT), *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, cwd=cwd, env={**os.environ, **(env or {})}
-    )
 
 
 def printed(*arguments, **more):
@@ -55,7 +48,7 @@ def tape(tmp_path_factory):
 def replayed(tape, tmp_path_factory):
     """A state directory with one replay in it, and what the replay printed."""
     state = tmp_path_factory.mktemp("replayed") / "state"
-    return state, printed("replay", tape, "--catalog", CATALOG, "--state", state)
+    return state, printed("replay", tape, "--catalog", CATALOG, "--state", state, real=True)
 
 
 def test_replay_prints_the_contracts_object(replayed):
@@ -435,13 +428,10 @@ def running(tape, tmp_path):
     catalog = tmp_path / "catalog.yaml"
     catalog.write_text(yaml.safe_dump(content))
     state = tmp_path / "state"
-    command = [str(TORGHUT), "run", "--catalog", str(catalog), "--state", str(state), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        line = process.stdout.readline()
-        assert "admin API at" in line
-        yield state
-        process.terminate()
-        process.stdout.read()
+    kernel = Running(tmp_path, state)
+    assert kernel.start("run", "--catalog", catalog, "--state", state, "--port", 0).listens()
+    yield state
+    kernel.kill()
 
 
 def test_one_command_says_whether_it_is_safe_while_it_runs(running):
@@ -459,9 +449,7 @@ def test_one_command_says_whether_it_is_safe_while_it_runs(running):
     assert failed.keys() == {"kernel, control", "control"}
     assert all("halted: drill (" in detail for detail in failed.values())
     assert printed("unkill", "--reason", "over", "--state", running)["control"]["state"] == "running"
-    until = time.monotonic() + 20  # the kernel asks the database for it once a second
-    while torghut("doctor", "--state", running).returncode:
-        assert time.monotonic() < until
+    until(lambda: torghut("doctor", "--state", running).returncode == 0)  # it asks the database for it once a second
 
 
 def test_reconcile_with_a_simulated_broker_is_refused(running):
