@@ -254,7 +254,7 @@ def open_run(
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A catalog that trades until it is told to stop; `open_run` makes it.
+    """A process that trades a catalog until it is stopped; `open_run` makes it.
 
     Attributes
     ----------
@@ -297,7 +297,7 @@ class Run:
     clock: Clock
 
     def execute(self, on_start: Callable[[str], None] = lambda _url: None) -> None:
-        """Trade until the source ends or the process is told to stop, and write down how everything stands then.
+        """Trade until the source ends or the process is stopped, and record the final state.
 
         `on_start` is called with the address of the admin API once it listens.
 

@@ -34,7 +34,7 @@ from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Measured, Metric, MetricSpec
 
 STOP_SECONDS = 10.0
-"""How long a process that is told to stop tries to make durable what it has."""
+"""Seconds that a process has, once it is stopped, to store what it has read."""
 
 
 class Part(Measured, Protocol):
@@ -164,7 +164,7 @@ class Service:
     checks: Readiness
 
     def execute(self, on_start: Callable[[str], None] = lambda _url: None) -> None:
-        """Work until the source ends or the process is told to stop, and make everything durable.
+        """Work until the source ends or the process is stopped, and store everything.
 
         `on_start` is called with the address of the probes once they listen.
 

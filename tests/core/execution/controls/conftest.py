@@ -15,7 +15,7 @@ def audited(make_database):
 
 @pytest.fixture
 def postgres(audited):
-    """The URL of an audit database in which no control was turned and no lease taken."""
+    """The URL of an audit database without a control and without a lease."""
     empty(audited, "controls", "leases", "audit_log")
     return audited
 

@@ -25,7 +25,7 @@ WHO = {"reason": "drill", "actor": "jane"}
 
 @pytest.fixture
 def opened():
-    """Opens controls as a process of its own would, knowing the database; closes them at the end."""
+    """Open controls as a process of its own would, after a poll of the database; close them at the end."""
     there = []
 
     def open_controls(path, database):
@@ -63,7 +63,7 @@ def state_of(path):
 
 
 def fill_disk(monkeypatch, after=0):
-    """Let a file take so many bytes more, and then the disk is full."""
+    """Let a file take so many more bytes; then the disk is full."""
     real, left = os.write, [after]
 
     def write(descriptor, content):
@@ -78,7 +78,7 @@ def fill_disk(monkeypatch, after=0):
 
 @contextmanager
 def no_folder(path):
-    """A file lies where the folder should be: nothing can be written or made there."""
+    """Put a file where the folder should be: nothing can be written there."""
     path.parent.parent.mkdir(exist_ok=True, parents=True)
     if path.parent.exists():
         path.parent.rename(path.parent.with_name("away"))
@@ -103,7 +103,7 @@ def no_folder(path):
     ],
 )
 def test_each_state_lets_its_orders_pass(controls, state, flatten, entry, exit, flattening):
-    """Entries pass while running, exits unless halted, and what flattens also when halted for it."""
+    """Entries pass while running, exits unless halted, and flattening orders also in a halt that flattens."""
     controls.change(state, flatten=flatten, **WHO)
     line = f"{state.replace('_', '-')}: drill (jane)"
     for passes, kind in ((entry, (False, False)), (exit, (True, False)), (flattening, (True, True))):
@@ -111,7 +111,7 @@ def test_each_state_lets_its_orders_pass(controls, state, flatten, entry, exit, 
 
 
 def test_refusal_is_one_line(controls):
-    """Whatever the reason holds, a refusal is a line that can be printed, and not a long one."""
+    """Whatever the reason contains, a refusal is one short printable line."""
     controls.change("halted", reason="fat\nfinger\x1b[31m \ud800" + "!" * 5000, actor="ja\nne")
     line = controls.refusal(is_exit=True, is_flattening=False)
     assert line.startswith("halted: fat finger [31m ?!!!")
@@ -120,16 +120,16 @@ def test_refusal_is_one_line(controls):
     assert len(line) < 1100
 
 
-def test_nothing_turned_is_running(controls, path):
-    """Without a file and without a row everything passes."""
+def test_no_control_is_running(controls, path):
+    """Without a file and without a row the state is running."""
     assert controls.current().state == "running"
     assert controls.refusal(is_exit=False, is_flattening=False) == ""
     assert controls.health() == []
     assert not path.exists()
 
 
-def test_before_the_database_was_asked_everything_is_halted(path, sqlite):
-    """A process that has not looked into the database yet sends nothing."""
+def test_before_the_first_poll_everything_is_halted(path, sqlite):
+    """A process that has not read the database yet sends nothing."""
     controls = Controls(path, sqlite)
     assert controls.refusal(is_exit=True, is_flattening=True).startswith("halted: the audit database was not asked yet")
     assert Controls(path, None).refusal(is_exit=False, is_flattening=False) == ""
@@ -140,7 +140,7 @@ def test_before_the_database_was_asked_everything_is_halted(path, sqlite):
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(STATES, STATES)))
 def test_every_transition_is_seen_everywhere(opened, path, sqlite, before, after):
-    """From each state to each: both places have it, and so has a process that starts then, and one that runs."""
+    """A change from each state to each is in file and database, and seen by a process that starts, and one that runs."""
     controls, other = opened(path, sqlite), opened(path, sqlite)
     controls.change(before, **WHO)
     turned = controls.change(after, reason="next", actor="joe")
@@ -152,8 +152,8 @@ def test_every_transition_is_seen_everywhere(opened, path, sqlite, before, after
     assert row_of(sqlite)["state"] == state_of(path) == after
 
 
-def test_turns_are_in_the_audit_log(controls, database, opened, path):
-    """Each turn is an entry with its actor, in a chain that is whole."""
+def test_changes_are_in_the_audit_log(controls, database, opened, path):
+    """Each change is an entry with its actor, and the chain is intact."""
     controls = opened(path, database)
     controls.change("halted", reason="drill", actor="jane", flatten=True)
     controls.change("running", reason="over", actor="joe")
@@ -168,7 +168,7 @@ def test_turns_are_in_the_audit_log(controls, database, opened, path):
 
 
 def test_another_machine_sees_the_row(opened, tmp_path, database):
-    """A replica with the same database and another state directory halts at its next poll, and is released so."""
+    """A replica with the same database and another state directory halts, and resumes, at its next poll."""
     here, there = opened(tmp_path / "a" / "control.json", database), opened(tmp_path / "b" / "control.json", database)
     here.change("halted", **WHO)
     assert there.current().state == "running"
@@ -181,7 +181,7 @@ def test_another_machine_sees_the_row(opened, tmp_path, database):
 
 @pytest.mark.parametrize("fields", [{"reason": "", "actor": "jane"}, {"reason": "over", "actor": " \n"}])
 def test_release_needs_reason_and_actor(controls, fields):
-    """Nobody releases without saying who and why; a stop may be without."""
+    """A release needs a reason and an actor; a stop does not."""
     controls.change("halted", reason="", actor="")
     with pytest.raises(InputError, match="a release from 'halted' needs a reason and an actor"):
         controls.change("pause_entries", **fields)
@@ -189,7 +189,7 @@ def test_release_needs_reason_and_actor(controls, fields):
 
 
 def test_nonsense_is_refused(controls):
-    """A state that there is not, and a flatten that is no halt, are errors that name what there is."""
+    """An unknown state, and `flatten` without a halt, are errors that name the valid values."""
     with pytest.raises(InputError, match=r"unknown state 'stopped' \(choose one of running, pause_entries"):
         controls.change("stopped", **WHO)
     with pytest.raises(InputError, match="positions are closed only when halted"):
@@ -197,14 +197,14 @@ def test_nonsense_is_refused(controls):
 
 
 def test_newer_of_two_halts_says_whether_to_flatten(controls):
-    """A halt over a halt may begin the flattening, and end it."""
+    """A second halt may start the flattening, and end it."""
     for flatten in (False, True, False):
         controls.change("halted", flatten=flatten, **WHO)
         assert controls.current().flatten is flatten
 
 
 def test_release_of_what_was_replaced_is_refused(controls):
-    """Who releases the control that they saw does not release a newer one."""
+    """A release of the control that the operator saw does not release a newer one."""
     first = controls.change("halted", reason="drill", actor="jane").control
     second = controls.change("halted", reason="fire", actor="joe").control
     with pytest.raises(StateError, match=r"another control applies by now: halted: fire \(joe\)"):
@@ -213,7 +213,7 @@ def test_release_of_what_was_replaced_is_refused(controls):
 
 
 def test_times_go_up(path, sqlite):
-    """Each turn has a time that no earlier one had, whatever the clock says."""
+    """Each change has a later time than the one before, whatever the clock says."""
     controls = Controls(path, sqlite, clock=Clock(wall=lambda: 5))
     controls.poll()
     times = [controls.change(state, **WHO).control.at for state in ("halted", "halted", "running", "pause_entries")]
@@ -228,7 +228,7 @@ def test_times_go_up(path, sqlite):
     "content", [b"", b"stop", b"{", b'{"state": "running"}', b"\x00" * 10, b" " * 100_000, b'{"state": "on"}', b"null"]
 )
 def test_file_of_nonsense_halts(controls, path, content):
-    """A file that is not a control stops everything, says so, and a new change fixes it."""
+    """A file that is not a control halts with a reason, and the next change replaces it."""
     path.parent.mkdir()
     path.write_bytes(content)
     assert controls.refusal(is_exit=True, is_flattening=True).startswith(f"halted: {path} cannot be read")
@@ -238,7 +238,7 @@ def test_file_of_nonsense_halts(controls, path, content):
 
 
 def test_file_with_an_unknown_field_or_a_contradiction_halts(controls, path):
-    """A misspelt key is no control, nor is a state that flattens without a halt."""
+    """A misspelt key, and `flatten` without a halt, make a file invalid: it halts."""
     path.parent.mkdir()
     good = {"state": "running", "reason": "", "actor": "", "at": 1}
     for wrong in ({"flaten": True}, {"flatten": True}):
@@ -249,7 +249,7 @@ def test_file_with_an_unknown_field_or_a_contradiction_halts(controls, path):
 
 
 def test_folder_in_the_place_of_the_file_halts(controls, path):
-    """A folder cannot be read, and not be replaced: it stops, a halt is in the database, a release is refused."""
+    """A folder in the file's place halts; a new halt is written to the database, and a release is refused."""
     path.mkdir(parents=True)
     assert controls.current().state == "halted"
     assert controls.change("halted", **WHO).written == ["database"]
@@ -260,14 +260,14 @@ def test_folder_in_the_place_of_the_file_halts(controls, path):
 
 
 def test_pipe_in_the_place_of_the_file_halts(controls, path):
-    """A pipe that nobody writes to keeps nobody waiting."""
+    """Reading a pipe without a writer does not block."""
     path.parent.mkdir()
     os.mkfifo(path)
     assert controls.current().state == "halted"
 
 
 def test_file_that_may_not_be_read_halts_until_it_may(controls, path, monkeypatch):
-    """Rights that are taken away stop, and given back show what is there."""
+    """Without permission to read the file everything is halted; with it again the file's state holds."""
     controls.change("running", **WHO)
     real = os.open
 
@@ -285,7 +285,7 @@ def test_file_that_may_not_be_read_halts_until_it_may(controls, path, monkeypatc
 
 
 def test_unwritable_folder_leaves_the_database(controls, path, sqlite, opened):
-    """Where the file cannot be written a stop is in the database, at once, and a release is refused."""
+    """If the file cannot be written, a stop is written to the database at once, and a release is refused."""
     with no_folder(path):
         turned = controls.change("halted", **WHO)
         assert turned.written == ["database"]
@@ -300,7 +300,7 @@ def test_unwritable_folder_leaves_the_database(controls, path, sqlite, opened):
 
 @pytest.mark.parametrize("room", [0, 20])
 def test_full_disk_halts(controls, path, sqlite, opened, monkeypatch, room):
-    """Where there is no room for a word, an empty file stops, and the answer says so."""
+    """With a full disk an empty file halts, and the answer says so."""
     controls.change("running", **WHO)
     with monkeypatch.context() as full:
         fill_disk(full, room)
@@ -313,7 +313,7 @@ def test_full_disk_halts(controls, path, sqlite, opened, monkeypatch, room):
 
 
 def test_full_disk_releases_nothing(controls, path, sqlite, monkeypatch):
-    """A release that cannot be written to the file leaves what holds, and can be finished later."""
+    """A release that cannot be written to the file changes nothing, and can be repeated later."""
     controls.change("halted", **WHO)
     with monkeypatch.context() as full:
         fill_disk(full, 20)
@@ -326,7 +326,7 @@ def test_full_disk_releases_nothing(controls, path, sqlite, monkeypatch):
 
 @pytest.mark.parametrize("value", ["stop", {"state": "on"}, {"state": "running"}, [], 7])
 def test_row_of_nonsense_halts(controls, path, sqlite, value):
-    """A row that is not a control stops everything, and a new change fixes it."""
+    """A row that is not a control halts, and the next change replaces it."""
     write_row(sqlite, value)
     controls.poll()
     assert controls.refusal(is_exit=True, is_flattening=True).startswith(f"halted: the row {ROW}")
@@ -335,7 +335,7 @@ def test_row_of_nonsense_halts(controls, path, sqlite, value):
 
 
 def test_row_that_is_no_json_halts(controls, sqlite):
-    """A row whose text somebody broke stops everything; a halt goes to the file, a release is refused."""
+    """A row whose JSON is broken halts; a new halt is written to the file, and a release is refused."""
     controls.change("running", **WHO)
     with closing(sqlite3.connect(sqlite.removeprefix("sqlite:///"))) as connection, connection:
         connection.execute("UPDATE controls SET value = '{' WHERE name = ?", (ROW,))
@@ -349,7 +349,7 @@ def test_row_that_is_no_json_halts(controls, sqlite):
 
 
 def test_unreachable_database_leaves_the_file(opened, path):
-    """Without a server a stop is in the file within the call, a stricter one too, and nothing is released."""
+    """Without a server a stop, and a stricter one, is written to the file within the call; a release is refused."""
     controls = opened(path, "postgresql://me:s3cret@127.0.0.1:1/none")
     assert controls.current().state == "halted"
     turned = controls.change("pause_entries", **WHO)
@@ -364,15 +364,15 @@ def test_unreachable_database_leaves_the_file(opened, path):
     assert "connection" in controls.health()[1]
 
 
-def test_running_again_is_no_proof_without_the_database(opened, path):
-    """A file that says running is not enough to say so: the database may be halted."""
+def test_running_needs_the_database(opened, path):
+    """A file that says running is not enough: the database may say halted."""
     opened(path, None).change("running", **WHO)
     with pytest.raises(StateError, match="nothing is released"):
         opened(path, "postgresql://127.0.0.1:1/none").change("running", **WHO)
 
 
-def test_stop_that_no_place_takes_is_an_error(opened, path):
-    """Nowhere written is said aloud, with both reasons."""
+def test_stop_that_cannot_be_written_is_an_error(opened, path):
+    """If neither file nor database can be written, the error has both reasons."""
     controls = opened(path, "postgresql://127.0.0.1:1/none")
     with (
         no_folder(path),
@@ -381,8 +381,8 @@ def test_stop_that_no_place_takes_is_an_error(opened, path):
         controls.change("halted", **WHO)
 
 
-def test_database_that_goes_away_keeps_its_last_word(controls, path, sqlite, monkeypatch):
-    """While the database is silent, what it said last holds, `health` says so, and a new stop holds by the file."""
+def test_lost_database_keeps_its_last_state(controls, path, sqlite, monkeypatch):
+    """While the database is away its last state holds, `health` says so, and a new stop holds by the file."""
     controls.change("pause_entries", **WHO)
     path.unlink()
 
@@ -400,7 +400,7 @@ def test_database_that_goes_away_keeps_its_last_word(controls, path, sqlite, mon
 
 
 def test_poll_gives_up_on_a_database_that_hangs(controls, monkeypatch):
-    """A server that never answers keeps neither poll nor turn, asks no second time meanwhile, and is heard later."""
+    """A server that hangs blocks neither poll nor change, gets no second query meanwhile, and counts once it answers."""
     monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(visit, "VISIT_SECONDS", 0.05)
     asked, answer, real = [], threading.Event(), visit.reading
@@ -427,8 +427,8 @@ def test_poll_gives_up_on_a_database_that_hangs(controls, monkeypatch):
     assert controls.health() == []
 
 
-def test_frozen_server_keeps_nobody(opened, path, postgres):
-    """A halt beside a server that is frozen is in the file within the call, and in the row once the server goes on."""
+def test_frozen_server_delays_no_halt(opened, path, postgres):
+    """With a frozen server a halt is in the file within the call, and in the row once the server resumes."""
     controls = opened(path, postgres)
     engine = sqlalchemy.create_engine(postgres, poolclass=sqlalchemy.NullPool)
     with engine.begin() as connection:  # as a kernel that was frozen in the middle of a commit
@@ -445,7 +445,7 @@ def test_frozen_server_keeps_nobody(opened, path, postgres):
 
 
 def test_locked_sqlite_leaves_the_file(controls, sqlite, monkeypatch):
-    """While another process writes and does not end, a stop holds by the file at once; a release waits its turn out."""
+    """While another process locks the database, a stop holds by the file at once; a release waits until its time-out."""
     monkeypatch.setattr(audit_database, "BUSY_TIMEOUT_MS", 100)
     with closing(sqlite3.connect(sqlite.removeprefix("sqlite:///"), isolation_level=None)) as connection:
         controls.change("pause_entries", **WHO)
@@ -463,7 +463,7 @@ def test_locked_sqlite_leaves_the_file(controls, sqlite, monkeypatch):
 
 
 def test_strictest_of_the_two_holds(opened, path, sqlite):
-    """Whichever place is stricter holds, for each pair of states."""
+    """Of file and row the stricter one holds, for each pair of states."""
     controls = opened(path, sqlite)
     for file, row in itertools.product(STATES, STATES):
         fields = {"reason": "x", "actor": "y", "at": 1}
@@ -478,7 +478,7 @@ def test_strictest_of_the_two_holds(opened, path, sqlite):
 
 
 def test_current_reads_the_file_only_when_it_changed(controls, path, monkeypatch):
-    """While nothing changes `current` opens no file; each change is seen at once."""
+    """While nothing changes, `current` opens no file; each change is seen at once."""
     controls.change("pause_entries", **WHO)
     controls.current()
     reads = []
@@ -494,7 +494,7 @@ def test_current_reads_the_file_only_when_it_changed(controls, path, monkeypatch
 
 
 def test_current_is_cheap(controls):
-    """It is asked before each broker call: microseconds, here with room for a busy machine."""
+    """`current` is called before each broker call: it takes microseconds, here with a margin for a busy machine."""
     controls.change("running", **WHO)
     best = min(_seconds(controls.current, 2000) for _ in range(5)) / 2000
     assert best < 20e-6
@@ -508,7 +508,7 @@ def _seconds(call, times):
 
 
 def test_halt_needs_no_database_code(path, sqlite, monkeypatch):
-    """A halt is in the file before anything of the database is touched, be it broken."""
+    """A halt is in the file before any code of the database runs, even if that is broken."""
     monkeypatch.setattr(visit, "visit", lambda *_: pytest.fail("too early") if not path.exists() else _raise())
     with pytest.raises(RuntimeError):
         Controls(path, sqlite).change("halted", **WHO)
@@ -519,11 +519,11 @@ def _raise():
     raise RuntimeError
 
 
-# Others at the same time
+# Changes at the same time
 
 
 def test_halt_that_comes_while_a_release_is_written_stays(controls, opened, path, sqlite, monkeypatch):
-    """At each step of a release another one halts: the halt holds afterwards, and the release is told."""
+    """A halt at any step of another process's release holds, and the release is an error that names the halt."""
     for step in ("_write_row", "_write_file"):
         for before in (True, False):
             controls.change("halted", **WHO)
@@ -541,8 +541,8 @@ def test_halt_that_comes_while_a_release_is_written_stays(controls, opened, path
 
             monkeypatch.setattr(Controls, step, write)
             is_over = (step, before) == ("_write_file", False)
-            told = r"this came meanwhile: halted: fire \(joe\)"
-            with nullcontext() if is_over else pytest.raises(StateError, match=told):
+            error = r"this came meanwhile: halted: fire \(joe\)"
+            with nullcontext() if is_over else pytest.raises(StateError, match=error):
                 controls.change("running", **WHO)
             monkeypatch.undo()
             controls.poll()
@@ -551,7 +551,7 @@ def test_halt_that_comes_while_a_release_is_written_stays(controls, opened, path
 
 @pytest.mark.parametrize("step", ["open", "write", "fsync", "utime", "rename", "unlink"])
 def test_halt_within_the_replacement_of_the_file_stays(path, monkeypatch, step):
-    """At each call to the system that a release makes another one halts, without waiting for it: the halt holds."""
+    """A halt at any system call of another process's release holds, and does not wait for the release."""
     number = 0
     while True:
         path.parent.mkdir(exist_ok=True)
@@ -580,7 +580,7 @@ def test_halt_within_the_replacement_of_the_file_stays(path, monkeypatch, step):
 
 
 def test_halt_that_is_replaced_at_once_comes_back(path, monkeypatch):
-    """A release that has looked before a halt came replaces it in the last moment: the halt puts itself back."""
+    """If a release that has not seen a halt replaces it, the halting process writes its halt again."""
     controls, real = Controls(path, None), Path.unlink
     controls.change("running", **WHO)
     looked = path.read_bytes()
@@ -599,7 +599,7 @@ def test_halt_that_is_replaced_at_once_comes_back(path, monkeypatch):
 
 
 def test_pause_does_not_soften_a_halt_that_came_meanwhile(controls, opened, path, sqlite, monkeypatch):
-    """A turn to a stricter state that finds a still stricter one leaves it."""
+    """A change to a stricter state leaves a still stricter one that came meanwhile."""
     other, real = opened(path, sqlite), Controls._tighten
 
     def tighten(self, control):
@@ -617,7 +617,7 @@ def test_pause_does_not_soften_a_halt_that_came_meanwhile(controls, opened, path
 
 
 def test_halt_waits_for_no_lock(controls, path, monkeypatch):
-    """While another process holds the file's lock a halt passes, and everything else is refused after a while."""
+    """While another process holds the file's lock, a halt is written; any other change is refused after a time-out."""
     monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
     controls.change("pause_entries", **WHO)
     with controls._staging():
@@ -627,8 +627,8 @@ def test_halt_waits_for_no_lock(controls, path, monkeypatch):
     assert controls.change("running", **WHO).control.state == "running"
 
 
-def test_poll_does_not_forget_a_turn_that_was_made_meanwhile(controls, path, monkeypatch):
-    """What a poll read before a turn does not replace what the turn wrote."""
+def test_poll_does_not_undo_a_change_that_was_made_meanwhile(controls, path, monkeypatch):
+    """A row that a poll read before a change does not replace the change."""
     real = Controls._poll_row
 
     def ask(self):
@@ -643,8 +643,8 @@ def test_poll_does_not_forget_a_turn_that_was_made_meanwhile(controls, path, mon
     assert controls.current().state == "halted"
 
 
-def test_halt_among_many_turns_stays(path, sqlite, opened):
-    """While others turn to and fro as fast as they can, each only what they have seen, one halts: that is the end."""
+def test_halt_among_many_changes_stays(path, sqlite, opened):
+    """While other processes change the control as fast as they can, each only what it has seen, a halt holds."""
     first, second, third = (opened(path, sqlite) for _ in range(3))
     is_halted, turns = threading.Event(), []
 

@@ -1,4 +1,4 @@
-"""Turns that do not come to their end: a release that nobody finished releases nothing, and no stop is lost."""
+"""Changes of the control that are interrupted: an unfinished release releases nothing, and no stop is lost."""
 
 import json
 import subprocess
@@ -90,11 +90,11 @@ def test_turn_killed_at_any_point(tmp_path, sqlite, before, after):
 
 
 class Crash(BaseException):
-    """The process is gone."""
+    """The process was killed."""
 
 
 class Process(Controls):
-    """Controls whose database is a cell, and which fail on demand, before or after a place is written."""
+    """Controls whose database is a list's item, and which fail on demand, before or after a place is written."""
 
     def __init__(self, path, cell):
         super().__init__(path, "cell")
@@ -140,7 +140,7 @@ FAULTS = [
 
 
 class Operators(RuleBasedStateMachine):
-    """Two processes turn one control while everything fails; a model says what is in each place."""
+    """Two processes change one control with faults; a model says what is in each place."""
 
     @initialize()
     def begin(self):

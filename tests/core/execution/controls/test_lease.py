@@ -56,7 +56,7 @@ class Replica:
 
 @pytest.fixture
 def replicas(tmp_path):
-    """Starts replicas, and ends them."""
+    """Start replicas, and end them."""
     there = []
 
     def start(database, number):
@@ -79,7 +79,7 @@ def brisk(monkeypatch):
 
 @pytest.fixture
 def opened(tmp_path):
-    """Opens leases as replicas would; ends them, given back or not."""
+    """Open leases as replicas would; end them, released or not."""
     there = []
 
     def open_one(database, name=NAME):
@@ -93,7 +93,7 @@ def opened(tmp_path):
 
 
 def abandon(lease):
-    """What the end of its process is to a lease."""
+    """End a lease as the end of its process does."""
     lease._end_thread()
     lease._unlock()
     lease._valid_until = module._LOST
@@ -103,7 +103,7 @@ BACKENDS = "(SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
 
 
 def wait_until(claim):
-    """How long it took until a claim was true."""
+    """Wait until a claim is true; return the seconds that it took."""
     started = time.monotonic()
     until(claim)
     return time.monotonic() - started
@@ -111,7 +111,7 @@ def wait_until(claim):
 
 @contextmanager
 def never_both(*leases):
-    """Ask all leases all the time whether they are held: at no moment may two say so."""
+    """Assert, by polling all leases all the time, that no two are held at once."""
     is_over, doubles, samples = threading.Event(), [], [0]
 
     def sample():
@@ -138,7 +138,7 @@ def never_both(*leases):
 
 
 def test_one_of_two_has_it_and_gives_it_on(opened, database):
-    """The second gets nothing while the first has it, and has it at once when the first gave it back."""
+    """The second cannot acquire it while the first holds it, and can at once after the first has released it."""
     first, second = opened(database), opened(database)
     assert first.acquire()
     assert first.acquire()
@@ -163,7 +163,7 @@ def test_each_name_has_a_lease(opened, database):
 
 
 def test_lease_is_in_the_audit_log(opened, database):
-    """Taking it and giving it back is written down, what lies between is not; the chain is whole."""
+    """Acquiring and releasing are recorded, confirmations are not; the chain is intact."""
     lease = opened(database)
 
     def entries():
@@ -182,7 +182,7 @@ def test_lease_is_in_the_audit_log(opened, database):
 
 
 def test_held_lease_stays_held(opened, postgres, brisk):
-    """A lease that is confirmed goes on past the time for which one confirmation holds."""
+    """A confirmed lease is held longer than one confirmation is valid."""
     lease = opened(postgres)
     assert lease.acquire()
     started = time.monotonic()
@@ -192,7 +192,7 @@ def test_held_lease_stays_held(opened, postgres, brisk):
 
 
 def test_abandoned_lease_is_taken_over_after_a_wait(opened, database, brisk):
-    """Who follows one that did not give it back waits as long as that one may still believe to have it."""
+    """After a holder that did not release it, the next one waits as long as that holder may still believe to hold it."""
     first, second = opened(database), opened(database)
     first.acquire()
     abandon(first)
@@ -202,7 +202,7 @@ def test_abandoned_lease_is_taken_over_after_a_wait(opened, database, brisk):
 
 
 def test_processes_race_and_one_wins(replicas, database):
-    """Of four processes that grasp at once exactly one has it, again and again."""
+    """Of four processes that acquire it at once exactly one holds it, again and again."""
     crowd = replicas(database, 4)
     for _ in range(3):
         for replica in crowd:
@@ -214,7 +214,7 @@ def test_processes_race_and_one_wins(replicas, database):
 
 
 def test_killed_holder_is_followed(replicas, opened, database, brisk):
-    """After SIGKILL another process gets it, with a wait and no hand."""
+    """After SIGKILL of the holder another process acquires it after a wait, without an operator."""
     (victim,) = replicas(database, 1)
     assert victim.ask("acquire") == "True"
     lease = opened(database)
@@ -228,7 +228,7 @@ def test_killed_holder_is_followed(replicas, opened, database, brisk):
 
 
 def test_frozen_holder_wakes_up_without_it(replicas, postgres):
-    """A process that was frozen for longer than a confirmation holds says no as its first word, and keeps to it."""
+    """A process that was frozen for longer than a confirmation is valid never says again that it holds the lease."""
     (holder,) = replicas(postgres, 1)
     assert holder.ask("acquire") == "True"
     holder.signal(signal.SIGSTOP)
@@ -245,7 +245,7 @@ def test_frozen_holder_wakes_up_without_it(replicas, postgres):
 
 
 def test_terminated_session_is_noticed_and_never_two_hold(opened, postgres):
-    """The server ends the holder's session: it says no within 3 s, and the next one not before, at full times."""
+    """If the server ends the holder's session, the holder notices within 3 s, before the next process can acquire it."""
     first, second = opened(postgres), opened(postgres)
     first.acquire()
     with never_both(first, second):
@@ -265,7 +265,7 @@ def test_terminated_session_is_noticed_and_never_two_hold(opened, postgres):
 
 
 def test_frozen_session_is_noticed(opened, postgres, brisk):
-    """A server that does not answer, and does not hang up either, ends it as surely."""
+    """A server that stays silent without closing the connection ends the lease too."""
     lease = opened(postgres)
     lease.acquire()
     (backend,) = execute(postgres, f"SELECT pid FROM {BACKENDS} AS backends")
@@ -280,7 +280,7 @@ def test_frozen_session_is_noticed(opened, postgres, brisk):
 
 
 def test_stopped_server_is_noticed(opened, make_server, brisk):
-    """Without the server nobody has it; with it, who had it gets it again."""
+    """Without the server no process holds the lease; with it again, the last holder can acquire it."""
     server = make_server()
     upgrade(url_of(server))
     lease = opened(url_of(server))
@@ -295,7 +295,7 @@ def test_stopped_server_is_noticed(opened, make_server, brisk):
 
 
 def test_row_with_another_name_ends_it(opened, postgres, brisk):
-    """A pooler may give two replicas one session, and so both the lock: the row has the name of one."""
+    """A pooler may give two replicas one session, and so both the lock: the row names the one that holds the lease."""
     lease = opened(postgres)
     lease.acquire()
     with closing(SqlAuditStore(postgres)) as store:
@@ -308,7 +308,7 @@ def test_row_with_another_name_ends_it(opened, postgres, brisk):
 
 @pytest.mark.parametrize("is_replaced", [False, True])
 def test_file_that_is_taken_away_ends_it(opened, sqlite, brisk, is_replaced):
-    """A lock file that somebody removes or replaces locks nobody out: its holder notices before the next one holds."""
+    """If the lock file is removed or replaced, its holder notices before another process can hold the lease."""
     first, second = opened(sqlite), opened(sqlite)
     first.acquire()
     with never_both(first, second):
@@ -322,7 +322,7 @@ def test_file_that_is_taken_away_ends_it(opened, sqlite, brisk, is_replaced):
 
 
 def test_lock_file_lies_beside_the_database(opened, sqlite):
-    """Its name says which database and whose account, whatever is in the account's name."""
+    """Its name has the database and the account, whatever characters the account's name has."""
     lease = opened(sqlite)
     lease.acquire()
     assert lease.path == Path(sqlite.removeprefix("sqlite:///")).with_name("audit.db.trader-alpaca%2Fpaper-1.lock")
@@ -330,7 +330,7 @@ def test_lock_file_lies_beside_the_database(opened, sqlite):
 
 
 class Scripted(Lease):
-    """A lease whose lock says what it is told to, when it is told to."""
+    """A lease whose lock answers what a test scripts, when the test opens `gate`."""
 
     def __init__(self, database, tmp_path, clock):
         super().__init__(database, NAME, tmp_path, clock)
@@ -359,7 +359,7 @@ class Scripted(Lease):
 
 @pytest.fixture
 def hand_clock(monkeypatch):
-    """The clock by which a lease is valid, set by hand."""
+    """The clock of a lease, which a test moves."""
     now = [1000.0]
     monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
     monkeypatch.setattr(module, "INTERVAL_SECONDS", 0.001)
@@ -378,7 +378,7 @@ def scripted(sqlite, tmp_path, hand_clock):
 
 
 def test_confirmation_counts_from_when_it_was_asked_for(scripted, hand_clock):
-    """An answer that takes its time is as old as its question."""
+    """A confirmation counts from its request, however long the answer takes."""
     hand_clock[0] += 1.9
     scripted.gate.release()
     scripted.asked.acquire()
@@ -390,7 +390,7 @@ def test_confirmation_counts_from_when_it_was_asked_for(scripted, hand_clock):
 
 @pytest.mark.parametrize("is_noticed", [True, False])
 def test_late_confirmation_is_none(scripted, hand_clock, is_noticed):
-    """An answer that comes when it is over changes nothing, whether anybody has asked meanwhile or not."""
+    """A confirmation after the lease has run out changes nothing, whether `is_held` was read meanwhile or not."""
     hand_clock[0] += 2.0
     if is_noticed:
         assert not scripted.is_held
@@ -401,7 +401,7 @@ def test_late_confirmation_is_none(scripted, hand_clock, is_noticed):
 
 
 def test_lost_is_lost_until_it_is_taken_again(scripted, hand_clock):
-    """Once it has said no it says no, also where the clock goes back."""
+    """A lost lease stays lost, also if the clock goes back."""
     hand_clock[0] += 2.0
     assert not scripted.is_held
     hand_clock[0] -= 1.0
@@ -414,7 +414,7 @@ def test_lost_is_lost_until_it_is_taken_again(scripted, hand_clock):
 
 @pytest.mark.parametrize("answer", ["another session has it now", StateError("gone")])
 def test_objection_ends_it_at_once(scripted, answer):
-    """An objection, or no answer, is the end, however much time is left."""
+    """An objection, or no answer, ends the lease, however much time is left."""
     scripted.answer = answer
     scripted.gate.release()
     scripted._thread.join(10)
@@ -423,7 +423,7 @@ def test_objection_ends_it_at_once(scripted, answer):
 
 
 def test_lost_while_it_was_waited_for_is_not_held(opened, sqlite, monkeypatch):
-    """Whose lock is gone after the wait for the last holder has not got it."""
+    """A process that loses its lock while it waits for the last holder does not get the lease."""
     first, second = opened(sqlite), opened(sqlite)
     first.acquire()
     abandon(first)
@@ -433,7 +433,7 @@ def test_lost_while_it_was_waited_for_is_not_held(opened, sqlite, monkeypatch):
 
 
 def test_release_that_cannot_be_written_frees_it(opened, sqlite, monkeypatch):
-    """Where the row cannot be written the lease is free all the same, and the next one waits."""
+    """If the row cannot be written, the lease is released all the same, and the next process waits."""
     first, second = opened(sqlite), opened(sqlite)
     first.acquire()
     with monkeypatch.context() as broken:
@@ -448,7 +448,7 @@ def test_release_that_cannot_be_written_frees_it(opened, sqlite, monkeypatch):
 
 
 def test_unwritable_row_takes_nothing(opened, sqlite, monkeypatch):
-    """Who cannot write down that they have it have not got it, and leave it to others."""
+    """A process that cannot write its row does not get the lease, and leaves it free."""
     first, second = opened(sqlite), opened(sqlite)
     with monkeypatch.context() as broken:
         broken.setattr(Lease, "_visit", lambda *_: (_ for _ in ()).throw(StateError("disk full")))
@@ -459,7 +459,7 @@ def test_unwritable_row_takes_nothing(opened, sqlite, monkeypatch):
 
 
 def test_no_database_is_an_error(tmp_path):
-    """An address that is no database, a folder that is a file and a server that is away are said with their place."""
+    """The error names an address that is no database, a folder that is a file, or a server that is away."""
     with pytest.raises(InputError, match="is not an audit database"):
         open_lease("mysql://x/y", NAME, tmp_path)
     with pytest.raises(StateError, match=r"the audit database: .*\(check that the database is running and reachable\)"):
@@ -470,7 +470,7 @@ def test_no_database_is_an_error(tmp_path):
 
 
 def test_asking_is_cheap(opened, sqlite):
-    """It is asked before each broker call: under a microsecond, here with room for a busy machine."""
+    """`is_held` is read before each broker call: under a microsecond, here with a margin for a busy machine."""
     lease = opened(sqlite)
     lease.acquire()
     best = []
