@@ -1,4 +1,4 @@
-"""A trading loop in the test's hands: it steps when it is told, and takes up what it is told."""
+"""A trading loop that a test drives: it trades bars and applies catalogs by calls."""
 
 from decimal import Decimal
 
@@ -35,7 +35,7 @@ pipelines:
 
 
 class Flip(Strategy):
-    """Buys and closes in turn, and counts; `rows` is all that it remembers."""
+    """Buys and closes by turns, and counts rows; `rows` is its only state."""
 
     state = ("rows",)
 
@@ -137,7 +137,7 @@ class Live:
         return batch
 
     def trade(self, minutes=5):
-        """Trade some bars; how many decisions that made."""
+        """Trade some bars; return the number of decisions."""
         before = self.engine.totals.decisions
         batch = self.batch(minutes)
         self.signals.write(batch)
@@ -147,7 +147,7 @@ class Live:
         return self.engine.totals.decisions - before
 
     def apply(self, files, actor="me", releases=True):
-        """What a watcher does: the texts of the files, or one text."""
+        """Apply a catalog, as the watcher does: the texts of its files, or one text."""
         files = {"trading.yaml": files} if isinstance(files, str) else files
         try:
             draft = load_draft(files)
@@ -161,7 +161,7 @@ class Live:
         raise AssertionError("no plan held")
 
     def decisions(self, strategy):
-        """What a strategy decided: symbol, time, action, quantity, reason and what became of it."""
+        """Return a strategy's decisions: symbol, time, action, quantity, reason and status."""
         self.audit.commit()
         return [
             (row["symbol"], row["event_ts"], row["action"], row["params"]["quantity"], row["rationale"], row["status"])
@@ -177,7 +177,7 @@ class Live:
         return {verdict["code"] for row in rows for verdict in row["verdicts"] if verdict["outcome"] == "deny"}
 
     def held(self, strategy, symbol="ES"):
-        """Units that a strategy holds."""
+        """Return the units that a strategy holds."""
         return self.engine.positions[strategy, symbol].quantity
 
 

@@ -1,4 +1,4 @@
-"""New code of a plugin takes over from the old, or the old goes on."""
+"""New code of a plugin replaces the old with its state, or the old code stays in use."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ TWO = ONE + "  - {name: b, use: flip, base_timeframe: 1Min, symbols: [ES, BTC/US
 
 @pytest.fixture
 def coded(live, flip_host):
-    """A loop, and a function that says what code its plugins are loaded as next."""
+    """A loop, and a function that edits the code of its plugins."""
 
     def make(text, head=HEAD):
         hosts = [flip_host]
@@ -46,8 +46,8 @@ def flip(flip_host):
     return flip_host.registry["strategy"]["flip"].cls
 
 
-def test_new_code_goes_on_with_the_state_of_the_old(coded, flip_host):
-    """What `save_state` gave is loaded, as a copy: the old instance is as it was."""
+def test_new_code_gets_the_state_of_the_old(coded, flip_host):
+    """The new code loads a copy of what `save_state` returned: the old instance is unchanged."""
 
     class New(flip(flip_host)):
         """As before, in new code."""
@@ -63,7 +63,7 @@ def test_new_code_goes_on_with_the_state_of_the_old(coded, flip_host):
 
 
 def test_same_decisions_by_reinstalled_code(coded):
-    """The same code under another digest decides as if nothing had happened."""
+    """The same code under another digest makes the same decisions."""
     (plain, _), (swapped, edit) = coded(TWO), coded(TWO)
     for number in range(4):
         plain.trade(3)
@@ -84,7 +84,7 @@ class Refuses(Strategy):
 
 
 def test_state_that_is_not_taken_leaves_the_old_code(coded, flip_host):
-    """`load_state` raised: the old code goes on for this strategy, the status says why, other changes are taken up."""
+    """If `load_state` raises, the strategy keeps the old code, the status says why, and other changes are applied."""
 
     class New(flip(flip_host)):
         state_version = 2
@@ -103,17 +103,17 @@ def test_state_that_is_not_taken_leaves_the_old_code(coded, flip_host):
         )
     ]
 
-    class Mended(New):
+    class Fixed(New):
         def load_state(self, state, version):
             self.rows = state["rows"]
 
-    edit("fixed", Mended)
+    edit("fixed", Fixed)
     assert loop.apply(HEAD + TWO.replace("every: 2", "every: 3")).is_good
     assert strategy(loop) is not old
 
 
 def test_state_that_is_not_given_leaves_the_old_code(coded):
-    """`save_state` of the old code raised: it goes on."""
+    """If `save_state` of the old code raises, the old code stays in use."""
     loop, edit = coded(ONE)
     loop.trade(3)
     old = strategy(loop)
@@ -143,8 +143,8 @@ def test_state_version_lets_new_code_read_old_state(coded, flip_host):
 
 
 @pytest.mark.parametrize("after", [0, 2])
-def test_code_that_fails_in_its_first_rows_is_taken_back(coded, flip_host, after):
-    """The old code is shown what it missed and goes on, and decides as if the new code had never been there."""
+def test_code_that_fails_in_its_first_rows_is_reverted(coded, flip_host, after):
+    """The old code gets the rows that it missed, and decides as if the new code had never been there."""
 
     class New(flip(flip_host)):
         def on_signal(self, signal, context):
@@ -174,8 +174,8 @@ def test_code_that_fails_in_its_first_rows_is_taken_back(coded, flip_host, after
     assert set(made) == ({1, number, number + 1} if after else {1, number + 1})
 
 
-def test_code_that_gives_nonsense_in_its_first_rows_is_taken_back(coded, flip_host):
-    """A wrong type is a failure like any other."""
+def test_code_that_returns_nonsense_in_its_first_rows_is_reverted(coded, flip_host):
+    """New code that returns a wrong type is reverted, like code that raises."""
 
     class New(flip(flip_host)):
         def on_signal(self, signal, context):
@@ -190,7 +190,7 @@ def test_code_that_gives_nonsense_in_its_first_rows_is_taken_back(coded, flip_ho
 
 
 def test_code_that_fails_after_its_trial_is_quarantined(coded, flip_host, monkeypatch):
-    """The old code is gone by then."""
+    """After the trial the old code is gone, so the strategy is quarantined."""
     monkeypatch.setattr("torghut_core.trading.subscription.TRIAL_ROWS", 2)
 
     class New(flip(flip_host)):
@@ -208,7 +208,7 @@ def test_code_that_fails_after_its_trial_is_quarantined(coded, flip_host, monkey
 
 
 def test_changed_parameters_with_new_code_begin_anew(coded):
-    """State of other parameters means nothing: the new instance has its own."""
+    """With other parameters the old state does not fit: the new instance starts with its own."""
     loop, edit = coded(ONE)
     loop.trade(3)
     edit("new")
@@ -229,7 +229,7 @@ class Counts(RiskRule):
 
 
 def test_rules_hand_their_state_over_too(coded):
-    """New code of a rule goes on counting."""
+    """New code of a rule gets the state of the old."""
     loop, edit = coded(ONE + "risk: [{use: cooldown}]\n")
     edit("counting", Counts, "risk rule", "cooldown")
     text = HEAD + ONE + "risk: [{use: cooldown, params: {}}]\n"
@@ -242,8 +242,8 @@ def test_rules_hand_their_state_over_too(coded):
     assert rule.seen == 6
 
 
-def test_code_that_reads_other_columns_and_fails_is_taken_back(coded, flip_host):
-    """The old code, whose columns the rows of the trial do not have, goes on with the next batch."""
+def test_code_that_reads_other_columns_and_fails_is_reverted(coded, flip_host):
+    """The rows of the trial lack the old code's columns, so the old code resumes with the next batch."""
     flipping = flip(flip_host)
 
     class Old(flipping):
@@ -276,7 +276,7 @@ def test_code_that_reads_other_columns_and_fails_is_taken_back(coded, flip_host)
 
 
 def test_limits_that_came_with_failing_code_stay(coded, flip_host):
-    """Only the code goes back; what the catalog says in the same reload holds."""
+    """Only the code is reverted; the limits of the same reload stay."""
 
     class New(flip(flip_host)):
         def on_signal(self, signal, context):

@@ -1,4 +1,4 @@
-"""What a strategy does wrong stays its own affair."""
+"""A strategy, rule or broker that fails or hangs affects no other strategy."""
 
 import signal
 import sys
@@ -33,7 +33,7 @@ REASONS = {
 
 @pytest.mark.parametrize("how", REASONS)
 def test_strategy_is_quarantined_by_name_and_the_others_decide_the_same(live, how):
-    """What it raised or gave is the reason; the other strategy's decisions are as if it were not there."""
+    """The reason is what it raised or returned; the other strategy's decisions are as if it did not exist."""
     alone, beside = live(GOOD, HEAD), live(GOOD + BAD % (how, "freeze"), HEAD)
     for _ in range(3):
         alone.trade()
@@ -46,7 +46,7 @@ def test_strategy_is_quarantined_by_name_and_the_others_decide_the_same(live, ho
 
 
 def test_million_decisions_are_too_many(live, monkeypatch):
-    """A strategy that decides more often within a minute than anybody could mean is quarantined."""
+    """A strategy with more decisions within a minute than any sensible one is quarantined."""
     monkeypatch.setattr("torghut_core.trading.engine.MAX_DECISIONS", 3)
     loop = live(BAD % ("always", "freeze"), HEAD)
     loop.trade(5)
@@ -57,7 +57,7 @@ def test_million_decisions_are_too_many(live, monkeypatch):
 
 @pytest.mark.parametrize(("on_remove", "left"), [("freeze", 1), ("flatten", 0)])
 def test_positions_of_a_quarantined_strategy_follow_on_remove(live, on_remove, left):
-    """What it held when it failed is kept, or closed with the next bars."""
+    """Its position is kept, or closed with the next bars, as `on_remove` says."""
     loop = live(GOOD.replace("symbols: [ES, BTC/USD]", f"symbols: [ES], on_remove: {on_remove}"), HEAD)
     loop.trade(3)
     assert loop.held("good") == 1
@@ -68,7 +68,7 @@ def test_positions_of_a_quarantined_strategy_follow_on_remove(live, on_remove, l
 
 
 def test_position_of_a_quarantined_strategy_is_handed_over(live):
-    """Another strategy in the symbol gets it."""
+    """Another strategy in the symbol gets the position."""
     both = GOOD + GOOD.replace("name: good", "name: heir").replace("every: 2", "every: 100")
     loop = live(both.replace("symbols: [ES, BTC/USD]", "symbols: [ES], on_remove: handover"), HEAD)
     loop.trade(3)
@@ -88,7 +88,7 @@ def test_next_good_generation_ends_the_quarantine(live):
 
 
 def test_operators_reload_ends_the_quarantine(live):
-    """The same catalog taken up again on demand gives it a new instance; one that nobody asked for does not."""
+    """A reload by the operator gives it a new instance, even of the same catalog; one by the watcher does not."""
     loop = live(GOOD, HEAD)
     loop.trade(1)
     loop.engine.generation.strategies[0].strategy.rows = None
@@ -100,7 +100,7 @@ def test_operators_reload_ends_the_quarantine(live):
 
 
 def test_quarantine_stays_over_changes_of_others(live):
-    """A reload that nobody asked for, for another strategy's sake, leaves it where it is."""
+    """A reload by the watcher that changes another strategy leaves it quarantined."""
     loop = live(GOOD + BAD % ("raise", "freeze"), HEAD)
     loop.trade()
     loop.apply(HEAD + GOOD.replace("every: 2", "every: 3") + BAD % ("raise", "freeze"), releases=False)
@@ -146,8 +146,8 @@ def sleep(*_):
 
 
 @pytest.mark.parametrize("hang", [spin, swallow, sleep])
-def test_strategy_that_does_not_come_back_is_interrupted(watched, hang):
-    """After its budget it is quarantined, whatever it catches; the others trade on."""
+def test_strategy_that_hangs_is_interrupted(watched, hang):
+    """After its budget it is interrupted and quarantined, whatever it catches; the others trade on."""
     strategy = next(each.strategy for each in watched.engine.generation.strategies if each.name == "bad")
     strategy.on_signal = hang
     watched.apply(HEAD + GOOD + BAD.replace("symbols", "cooldown_seconds: 1, symbols") % ('""', "freeze"))
@@ -156,8 +156,8 @@ def test_strategy_that_does_not_come_back_is_interrupted(watched, hang):
     assert watched.decisions("good")
 
 
-def test_rule_that_does_not_come_back_denies(watched):
-    """A rule that cannot answer in time says no, and the loop goes on."""
+def test_rule_that_hangs_denies(watched):
+    """A rule without an answer in time denies, and the loop continues."""
     watched.apply(HEAD + GOOD + "risk: [{use: cooldown}]\n")
     ((_, rule),) = watched.engine.generation.rules
     rule.check = spin
@@ -167,7 +167,7 @@ def test_rule_that_does_not_come_back_denies(watched):
 
 
 def test_kernel_is_never_interrupted(watched):
-    """The alarm goes off in the kernel's own code, and nothing is raised there."""
+    """An alarm in the kernel's own code raises nothing."""
     dog = watched.engine.watchdog(0.05)
     frame = sys._getframe()
     for _ in range(100):
@@ -189,7 +189,7 @@ def test_kernel_is_never_interrupted(watched):
 
 
 def test_time_of_the_broker_is_charged_to_no_strategy(watched):
-    """An open order's broker takes longer than a plugin's budget: the loop waits, and nobody is interrupted."""
+    """If the simulated broker takes longer than a plugin's budget, no strategy is interrupted."""
     dog = watched.engine.watchdog(0.05)
     broker = watched.engine.generation.broker
     advance = broker.advance
@@ -207,8 +207,8 @@ def test_time_of_the_broker_is_charged_to_no_strategy(watched):
     assert not watched.engine.roster.quarantined
 
 
-def test_overrun_is_nothing_that_a_plugin_catches():
-    """`except Exception` does not hold it."""
+def test_plugin_cannot_catch_an_overrun():
+    """`except Exception` does not catch an overrun."""
     assert not issubclass(Overrun, Exception)
 
 

@@ -1,4 +1,4 @@
-"""Every broken catalog of the corpus, taken up by a loop that trades."""
+"""Every broken catalog of the corpus, applied by a loop that trades."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ FLIP = "strategies:\n  - {name: flip, use: flip, base_timeframe: 1Min, symbols: 
 
 
 def test_corpus_is_large_enough():
-    """Forty ways to break a catalog, at least."""
+    """There are at least forty broken catalogs."""
     assert len(CASES) >= 40
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
-def test_trading_goes_on_and_the_next_good_catalog_is_taken(case, live, monkeypatch):
-    """The status tells each problem in the expected words; what trades is right; the fixed catalog clears it."""
+def test_trading_continues_and_the_next_good_catalog_is_applied(case, live, monkeypatch):
+    """The status has each problem in the expected words, the right strategies trade, and the fixed catalog clears it."""
     monkeypatch.chdir(CORPUS)
     loop = live(FLIP)
     assert loop.trade(3)

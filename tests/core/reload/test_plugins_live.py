@@ -48,7 +48,7 @@ numbers = itertools.count()
 
 
 class Site:
-    """A plugin folder whose modules have names that nobody else has."""
+    """A plugin folder whose modules have unique names."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -116,8 +116,8 @@ def register_sources(register):
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_old_code_trades_on_and_the_next_good_code_is_taken(case, site, live, flip_module):
-    """The status says why, the other strategy does not notice, and the fixed code takes over."""
+def test_old_code_trades_on_and_the_next_good_code_is_applied(case, site, live, flip_module):
+    """The status says why, the other strategy is not affected, and the fixed code replaces the old."""
     code, helper, reason = BROKEN[case]
 
     def load(_allow, before):

@@ -24,7 +24,7 @@ def problems(live):
 
 
 def test_equivalent_catalog_is_no_new_generation(live):
-    """Other order of keys, comments, quotes: nothing differs, the generation stays."""
+    """Another order of keys, comments and quotes make no new generation."""
     loop = live(TWO)
     loop.trade()
     _, a, b = TWO.splitlines()
@@ -34,7 +34,7 @@ def test_equivalent_catalog_is_no_new_generation(live):
 
 
 def test_unchanged_entries_keep_instance_and_state(live):
-    """A change of one strategy leaves the others' instances alone, in the middle of what they were doing."""
+    """A change of one strategy leaves the others' instances and their state as they are."""
     loop = live(TWO)
     loop.trade(3)
     a, b = (each.strategy for each in loop.engine.generation.strategies)
@@ -58,7 +58,7 @@ def test_unrelated_change_leaves_the_others_decisions(live):
 
 
 def test_decisions_carry_the_generation_that_made_them(live):
-    """From the swap on decisions carry the new number; its row in the audit has diff, actor, outcome and code."""
+    """From the swap on, decisions have the new number; its row in the audit has diff, actor, outcome and code."""
     loop = live(FLIP)
     loop.trade(2)
     loop.apply(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"), actor="alice")
@@ -77,7 +77,7 @@ def test_decisions_carry_the_generation_that_made_them(live):
     [("freeze", 1, "kept, and nothing trades it"), ("flatten", 0, "being closed")],
 )
 def test_removed_strategy_follows_on_remove(live, on_remove, left, working):
-    """Its position is kept and nothing trades it, or is closed with the next bar."""
+    """Its position is kept and not traded, or is closed with the next bar."""
     loop = live(TWO.replace("[ES, BTC/USD]", f"[ES], on_remove: {on_remove}"))
     loop.trade(3)
     assert loop.held("b") == 1
@@ -92,7 +92,7 @@ def test_removed_strategy_follows_on_remove(live, on_remove, left, working):
 
 
 def test_fill_of_a_strategy_that_is_long_gone_still_counts(live):
-    """An order of a strategy that left two generations ago is filled after all: its position and counts follow."""
+    """A fill of a strategy that was removed two generations ago changes its position and counts."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES]"))
     loop.trade(2)
     books = loop.engine.books
@@ -125,7 +125,7 @@ def test_position_is_handed_over(live):
 
 
 def test_handover_without_an_heir_keeps_the_position(live):
-    """Nobody else trades the symbol: the position is kept."""
+    """If no other strategy trades the symbol, the position is kept."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[BTC/USD], on_remove: handover"))
     loop.trade(3)
     loop.apply(HEAD + FLIP)
@@ -134,7 +134,7 @@ def test_handover_without_an_heir_keeps_the_position(live):
 
 
 def test_symbol_taken_out_follows_on_remove_of_the_entry_that_stays(live):
-    """Only the positions in that symbol are closed; the strategy goes on with the others."""
+    """Only the position in that symbol is closed; the strategy continues to trade the others."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES, BTC/USD], on_remove: flatten"))
     loop.trade(3)
     assert loop.held("b", "BTC/USD") == 1
@@ -144,8 +144,8 @@ def test_symbol_taken_out_follows_on_remove_of_the_entry_that_stays(live):
     assert loop.engine.roster.states()["b"] == "trading"
 
 
-def test_removed_and_listed_again_goes_on_with_its_position(live):
-    """A frozen position is the strategy's again when it comes back."""
+def test_removed_and_listed_again_gets_its_position(live):
+    """A frozen position is the strategy's again when it is listed again."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES]"))
     loop.trade(3)
     loop.apply(HEAD + FLIP)
@@ -181,7 +181,7 @@ def test_restart_fields_stay_and_are_pending(live):
 
 
 def test_bars_change_when_the_strategy_is_flat(live):
-    """`base_timeframe` waits until the strategy holds nothing and has no order out."""
+    """A change of `base_timeframe` waits until the strategy has no position and no open order."""
     text = FLIP.replace("[ES]}", "[ES], params: {every: 3}}")
     loop = live(text)
     loop.trade(4)
@@ -199,8 +199,8 @@ def test_bars_change_when_the_strategy_is_flat(live):
     assert loop.engine.generation.strategies[0].step_ns == 300 * 10**9
 
 
-def test_plan_that_a_new_position_has_overtaken_is_made_anew(live):
-    """A strategy that was flat when the plan was made, and is not when it is taken up, keeps its bars."""
+def test_plan_that_a_new_position_has_outdated_is_made_anew(live):
+    """A plan to change the bars of a flat strategy is not applied if the strategy has a position by then."""
     loop = live(FLIP.replace("[ES]}", "[ES], params: {every: 2}}"))
     draft = load_draft({"t": HEAD + FLIP.replace("1Min", "5Min").replace("[ES]}", "[ES], params: {every: 2}}")})
     plan = loop.reloader.plan(draft, loop.reloader.begin())
@@ -210,7 +210,7 @@ def test_plan_that_a_new_position_has_overtaken_is_made_anew(live):
 
 
 def test_changed_parameters_warm_up_from_the_signal_store(live):
-    """A new instance sees the last rows first, and trades at once; nothing comes of what it said meanwhile."""
+    """A new instance gets the last rows first, and trades at once; its decisions on those rows are dropped."""
     loop = live(FLIP)
     loop.trade(10)
     made = len(loop.decisions("a"))
@@ -223,7 +223,7 @@ def test_changed_parameters_warm_up_from_the_signal_store(live):
 
 
 def test_strategy_does_not_trade_before_it_is_warm(live):
-    """With too little history it is shown rows until it has seen enough, and its answers are dropped."""
+    """With too little history its decisions are dropped until it has seen enough rows."""
     loop = live(FLIP)
     loop.trade(2)
     loop.apply(HEAD + TWO.replace("every: 2", "every: 1, warmup: 5"))
@@ -235,8 +235,8 @@ def test_strategy_does_not_trade_before_it_is_warm(live):
     assert len(loop.decisions("b")) == 2
 
 
-def test_rows_that_went_by_during_the_warm_up_are_shown(live):
-    """What the loop traded while the plan was made reaches the new instance too, each row once."""
+def test_rows_that_came_during_the_warm_up_are_shown(live):
+    """Rows that the loop traded while the plan was made reach the new instance too, each once."""
     loop = live(FLIP)
     loop.trade(4)
     draft = load_draft({"t": HEAD + FLIP.replace("[ES]}", "[ES], params: {warmup: 2}}")})
@@ -248,7 +248,7 @@ def test_rows_that_went_by_during_the_warm_up_are_shown(live):
 
 
 def test_added_symbol_is_warmed_by_its_own_rows(live):
-    """The same instance goes on for its old symbols, and does not trade a new one before that is warm."""
+    """The same instance continues with its old symbols, and does not trade a new one before that is warm."""
     text = FLIP.replace("[ES]}", "[ES], params: {warmup: 2}}")
     loop = live(text)
     loop.trade(6)
@@ -276,7 +276,7 @@ def test_single_bad_entry_keeps_its_last_good_version(live):
 
 
 def test_bad_new_entry_stays_out(live):
-    """There is no last good version of it."""
+    """A new entry with an error has no last good version, so it is left out."""
     loop = live(FLIP)
     loop.apply(
         HEAD
@@ -288,8 +288,8 @@ def test_bad_new_entry_stays_out(live):
     assert "no strategy is called 'flop'" in problems(loop)[0]
 
 
-def test_entry_whose_name_cannot_be_read_takes_nobody_out(live):
-    """A slip in a name must not look like a removal, which would close positions."""
+def test_entry_whose_name_cannot_be_read_removes_no_strategy(live):
+    """An error in a name does not count as a removal, which would close positions."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES], on_remove: flatten"))
     loop.trade(3)
     loop.apply(HEAD + TWO.replace("name: b", "nam: b"))
@@ -298,7 +298,7 @@ def test_entry_whose_name_cannot_be_read_takes_nobody_out(live):
 
 
 def test_two_entries_of_one_name_are_both_left_as_they_were(live):
-    """Nobody can say which one was meant."""
+    """It is unknown which of the two entries was meant, so neither is applied."""
     loop = live(TWO)
     loop.apply(HEAD + TWO.replace("name: b", "name: a"))
     a, b = loop.engine.generation.strategies
@@ -307,7 +307,7 @@ def test_two_entries_of_one_name_are_both_left_as_they_were(live):
 
 
 def test_bad_rule_keeps_its_last_good_version_and_place(live):
-    """A rule that is written wrongly goes on as it was, in its place in the order."""
+    """A rule with an error stays as it was, in its place in the order."""
     risk = "risk: [{use: cooldown}, {use: max-notional, params: {quantity_step: 2}}]\n"
     loop = live(FLIP + risk)
     loop.apply(HEAD + FLIP + risk.replace("use: cooldown", "use: cooldown, params: {quantity_step: -1}"))
@@ -316,8 +316,8 @@ def test_bad_rule_keeps_its_last_good_version_and_place(live):
     assert "risk[0].params.quantity_step" in problems(loop)[0]
 
 
-def test_rule_whose_name_cannot_be_read_takes_no_rule_out(live):
-    """A slip in a rule loosens nothing."""
+def test_rule_whose_name_cannot_be_read_removes_no_rule(live):
+    """An error in a rule's name removes no rule."""
     risk = "risk: [{use: cooldown}, {use: max-notional}]\n"
     loop = live(FLIP + risk)
     loop.apply(HEAD + FLIP + risk.replace("use: cooldown", "uses: cooldown"))
@@ -325,7 +325,7 @@ def test_rule_whose_name_cannot_be_read_takes_no_rule_out(live):
 
 
 def test_file_that_is_no_catalog_changes_nothing(live):
-    """The running generation goes on, and the status says why."""
+    """The running generation continues, and the status says why."""
     loop = live(FLIP)
     number = loop.engine.generation.number
     status = loop.apply("version: 1\nstrategies: [\n")
@@ -337,7 +337,7 @@ def test_file_that_is_no_catalog_changes_nothing(live):
     ("on_invalid", "codes"), [("keep_last_good", set()), ("reduce_only", {"reduce-only"}), ("halt", {"halted"})]
 )
 def test_on_invalid_says_what_may_trade(live, on_invalid, codes):
-    """Until the catalog is right again: everything, what makes positions smaller, or nothing."""
+    """Until the catalog is valid again, all orders are allowed, or exits only, or none."""
     loop = live(f"on_invalid: {on_invalid}\n" + FLIP)
     loop.trade(2)
     for _ in range(0 if loop.held("a") else 1):
@@ -351,8 +351,8 @@ def test_on_invalid_says_what_may_trade(live, on_invalid, codes):
     assert loop.gates.restriction == ""
 
 
-def test_rollback_is_a_reload_of_what_was_written_down(live):
-    """A generation's record is enough to make its catalog again."""
+def test_rollback_is_a_reload_of_a_recorded_generation(live):
+    """A generation's record is enough to restore its catalog."""
     from torghut_core.catalog import Catalog, Draft
 
     loop = live(TWO)
@@ -364,8 +364,8 @@ def test_rollback_is_a_reload_of_what_was_written_down(live):
     assert [each.params["every"] for each in loop.engine.generation.strategies] == [1, 2]
 
 
-def test_strategy_that_was_disabled_and_remembers_something_is_warmed_up_again(live):
-    """It saw nothing meanwhile, so its state has a gap: a new instance is shown the last rows."""
+def test_strategy_with_state_is_warmed_up_again_after_it_was_disabled(live):
+    """While it was disabled it got no rows, so its state has a gap: a new instance gets the last rows."""
     text = FLIP.replace("[ES]}", "[ES], params: {warmup: 2}%s}")
     loop = live(text % "")
     loop.trade(4)
@@ -380,8 +380,8 @@ def test_strategy_that_was_disabled_and_remembers_something_is_warmed_up_again(l
     assert loop.trade(2)
 
 
-def test_plan_that_was_given_up_is_not_taken_up(live):
-    """Who waits too long for a plan keeps no rows for it any longer, so that it would miss some."""
+def test_plan_that_was_given_up_is_not_applied(live):
+    """Once a plan is given up, rows for its warm-up are no longer kept, so it would miss some."""
     loop = live(FLIP)
     loop.trade(2)
     draft = load_draft({"t": HEAD + FLIP.replace("[ES]}", "[ES], params: {warmup: 2}}")})
@@ -393,7 +393,7 @@ def test_plan_that_was_given_up_is_not_taken_up(live):
 
 
 def test_wrong_entry_of_a_disabled_strategy_is_no_generation(live):
-    """It was to be enabled, with parameters that will not do: it sleeps on, and nothing else has changed either."""
+    """Enabling a strategy with wrong parameters leaves it disabled, and makes no new generation."""
     text = FLIP.replace("[ES]}", "[ES], params: {warmup: %s}, enabled: %s}")
     loop = live(text % (2, "false"))
     loop.trade(3)

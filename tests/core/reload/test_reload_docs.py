@@ -1,4 +1,4 @@
-"""docs/reload.md has the tables of `catalog_diff`. To renew it: python tests/core/test_reload_docs.py"""
+"""docs/reload.md has the tables of `catalog_diff`. To renew it: python tests/core/reload/test_reload_docs.py"""
 
 import re
 from pathlib import Path

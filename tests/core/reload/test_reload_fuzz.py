@@ -1,4 +1,4 @@
-"""Random reloads while trading: whatever is taken up, the books add up."""
+"""Random reloads while trading: whatever is applied, the books add up."""
 
 from decimal import Decimal
 
@@ -43,7 +43,7 @@ def text_of(catalog, latency, mode="sync"):
 
 
 def check_books(loop):
-    """What strategies hold is what the broker holds, and what their orders would add is what is out."""
+    """The strategies' positions add up to the broker's, and each context counts its open orders."""
     engine = loop.engine
     theirs = {symbol: held.quantity for symbol, held in engine.generation.broker.positions().items()}
     ours, open_units = {}, {}
@@ -65,8 +65,8 @@ def check_books(loop):
 
 @settings(max_examples=150)
 @given(first=CATALOGS, steps=STEPS, latency=st.sampled_from([0, 90_000]))
-def test_books_add_up_whatever_is_taken_up(live_of, first, steps, latency):
-    """Strategies come, go, fail, sleep and hand over, with orders under way: no unit is lost, doubled or without owner."""
+def test_books_add_up_whatever_is_applied(live_of, first, steps, latency):
+    """Strategies are added, removed and disabled, fail and hand over, with open orders: no unit is lost or doubled."""
     first = {name: entry | {"params": "{}"} for name, entry in first.items()}
     loop = live_of(text_of(first, latency))
     loop.trade(2)

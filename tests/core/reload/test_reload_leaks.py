@@ -62,7 +62,7 @@ def register_strategies(register):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A plugin folder with a module and its helper, forgotten again at the end."""
+    """A plugin folder with a module and its helper, which are removed from `sys.modules` at the end."""
     (tmp_path / "leak_count.py").write_text(CODE)
     modules, path, finders = dict(sys.modules), list(sys.path), list(sys.meta_path)
     write_version(tmp_path, 0)
@@ -75,7 +75,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def loop(live, plugin_module, folder, flip_host):
-    """A loop whose plugins come from `folder` too, in memory that is traced from the start."""
+    """A loop whose plugins come from `folder` too, with memory traced from the start."""
     fakes = plugin_module(
         "fakes",
         {KINDS[kind]: {name: each.cls for name, each in named.items()} for kind, named in flip_host.registry.items()},
@@ -84,7 +84,7 @@ def loop(live, plugin_module, folder, flip_host):
     hosts = {}
 
     def load(_allow, before):
-        """What a look at the disk finds, which takes its time: looked at only where something was written."""
+        """Load plugins from disk, only if a file was written, because loading is slow."""
         version = (folder / "leak_helper.py").read_text()
         if version not in hosts:
             hosts.clear()
@@ -101,7 +101,7 @@ def write_version(folder, number):
 
 
 def swap(loop, folder, number):
-    """Another catalog, and every twentieth time new code; then some trading."""
+    """Apply another catalog, and every twentieth time new code; then trade."""
     if number % 20 == 9:
         write_version(folder, number)
     before = loop.engine.generation
@@ -113,7 +113,7 @@ def swap(loop, folder, number):
 
 
 def allocated(loop):
-    """Bytes, without what books and signal store keep on purpose."""
+    """Return allocated bytes, without those that books and signal store keep on purpose."""
     loop.audit.__init__()
     loop.signals.__init__()
     gc.collect()
@@ -121,7 +121,7 @@ def allocated(loop):
 
 
 def held():
-    """Threads, open files and modules of this process."""
+    """Return threads, open files and modules of this process."""
     files = Path("/proc/self/fd")
     return threading.active_count(), len(list(files.iterdir())) if files.is_dir() else 0, set(sys.modules)
 
@@ -131,7 +131,7 @@ def counting(loop):
 
 
 def test_five_hundred_swaps_leave_nothing_behind(loop, folder):
-    """Memory has grown by less than a part of a generation for each; threads, files and modules are those of before."""
+    """Memory grows by less than a part of a generation for each swap; threads, files and modules stay the same."""
     for number in range(50):
         swap(loop, folder, number)
     memory, others = allocated(loop), held()
@@ -142,8 +142,8 @@ def test_five_hundred_swaps_leave_nothing_behind(loop, folder):
     assert held() == others
 
 
-def test_replaced_generation_is_given_up(loop, folder):
-    """Nothing of the kernel holds on to an instance whose code and state another has taken over."""
+def test_replaced_generation_is_freed(loop, folder):
+    """The kernel holds no reference to an instance that was replaced."""
     swap(loop, folder, 0)
     old = weakref.ref(counting(loop))
     swap(loop, folder, 9)
@@ -154,7 +154,7 @@ def test_replaced_generation_is_given_up(loop, folder):
 
 
 def test_old_generation_still_answers(loop, folder):
-    """Two generations may be alive at once, each with its code and its state."""
+    """Two generations may exist at once, each with its code and its state."""
     swap(loop, folder, 0)
     before, old = loop.engine.generation, counting(loop)
     swap(loop, folder, 9)
