@@ -215,7 +215,7 @@ def test_deleted_file_is_told_and_forgiven(plain):
 
 
 def test_wrong_file_changes_nothing_and_is_told(plain):
-    """A file that is wrong as a whole: trading goes on as it was, the status has file, line and column; good, it is over."""
+    """A file that is wrong as a whole: trading continues as it was, the status has file, line and column; good, it is over."""
     before, quantities = plain.status, plain.quantities
     plain.file.write_text(WRONG)
     told = plain.until(lambda: plain.status["degraded"] and plain.status)
@@ -230,7 +230,7 @@ def test_wrong_file_changes_nothing_and_is_told(plain):
 
 
 def test_wrong_entry_stays_as_it_was_and_others_change(plain):
-    """One strategy with a wrong parameter keeps its last good version; the other's change is taken up."""
+    """One strategy with a wrong parameter keeps its last good version; the other's change is applied."""
     quantities = plain.quantities
     changed = {"one": quantities["one"] + 1, "two": -1}
     plain.write(changed)
@@ -247,7 +247,7 @@ def test_wrong_entry_stays_as_it_was_and_others_change(plain):
     ("on_invalid", "restriction", "code"), [("halt", "halt", "halted"), ("reduce_only", "reduce_only", "reduce-only")]
 )
 def test_on_invalid_denies_until_the_file_is_right(plain, on_invalid, restriction, code):
-    """`on_invalid` restricts trading while the file is wrong, also when other things are taken up meanwhile."""
+    """`on_invalid` restricts trading while the file is wrong, also when other things are applied meanwhile."""
     quantities = plain.quantities
     plain.write(quantities, on_invalid=on_invalid)
     plain.until(lambda: plain.get("/catalog")["content"]["on_invalid"] == on_invalid)
@@ -306,7 +306,7 @@ def test_commands_look_at_the_process_and_roll_it_back(kernel):
 
 
 def test_reload_ends_a_rollback_for_good(kernel):
-    """An operator's reload takes up the file again, and so does every start after it."""
+    """An operator's reload applies the file again, and so does every start after it."""
     kernel.begin()
     kernel.write({"one": 5})
     kernel.reaches(2)
@@ -338,7 +338,7 @@ def test_probes_and_metrics_tell_what_runs(plain):
 
 
 def test_every_metric_is_explained(plain):
-    """What `/metrics` gives is what docs/admin-api.md lists; a simulated broker lacks what is told of a real venue."""
+    """What `/metrics` gives is what docs/admin-api.md lists; a simulated broker lacks those of a real venue."""
     _, text = plain.ask("/metrics")
     given = set(re.findall(r"^# HELP torghut_(\w+)", text, re.MULTILINE))
     of_a_run = {spec.name for spec in OF_A_RUN}
@@ -353,7 +353,7 @@ def test_every_metric_is_explained(plain):
 
 
 @pytest.mark.parametrize(("hang", "release"), [("a loop", "operator"), ("a sleep", "catalog")])
-def test_strategy_that_hangs_is_quarantined_until_it_is_mended(kernel, hang, release):
+def test_strategy_that_hangs_is_quarantined_until_it_is_fixed(kernel, hang, release):
     """It is taken out by name and the other trades on; fixed code trades after a reload or the next good catalog."""
     kernel.env["TRADING_PLUGIN_BUDGET_MS"] = "200"
     kernel.write_plugin("hang", broken(kernel.FLIP, "hang", HANGS[hang]))

@@ -1,4 +1,4 @@
-"""`torghut run` is killed while it takes up a catalog: the next start trades one catalog, never a mixture of two.
+"""`torghut run` is killed while it applies a catalog: the next start trades one catalog, never a mixture of two.
 
 ``TORGHUT_KILLS`` says how often; 5 where it is not set.
 """
@@ -94,7 +94,7 @@ def test_killed_while_the_catalog_is_wrong_it_starts_on_the_last_good_one(kernel
 
 
 def test_start_without_a_plugin_that_traded_last_goes_on_with_the_others(kernel):
-    """A strategy whose plugin is gone stays out and is told; the others trade."""
+    """A strategy whose plugin is gone stays out and is reported; the others trade."""
     kernel.write_plugin("other", kernel.FLIP.replace('"flip"', '"other"'))
     kernel.write({"other": {"use": "other"}, "two": 2})
     kernel.begin()

@@ -93,7 +93,7 @@ def rows_of(clickhouse):
 def test_exits_go_on_while_the_store_is_down(kernel, clickhouse, fault):
     """A store that refused rows, or hung, ended the run or held it up with positions open.
 
-    Entries wait, exits pass, the reason is told; when it takes rows again all of them are there, and entries go on.
+    Entries wait, exits pass, the reason is shown; when it takes rows again all of them are there, and entries go on.
     """
     kernel.begin()
     for _ in range(3):
