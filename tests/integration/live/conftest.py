@@ -1,4 +1,4 @@
-"""A venue on loopback, the pipelines that live on it, and what they have to come to: the same tape, read in order."""
+"""A venue on loopback, pipelines that read it, and their expected rows: those of the same tape, read in order."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ QUICK = {
     "tick_ms": 0,
     "backfill_max_s": 1e9,
 }
-"""Clocks of the source that fit a venue on loopback; a tape has no pace, so no time is told between its events."""
+"""Times of the source that fit a venue on loopback; a tape has no pace, so there are no ticks between its events."""
 
 
 class Tape:

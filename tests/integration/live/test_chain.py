@@ -1,4 +1,4 @@
-"""Venue, forwarder, bus, TA and store in one process: whoever is killed and whenever, the rows are the tape's."""
+"""Venue, forwarder, bus, TA and store in one process: whichever part is killed at any time, the rows are the tape's."""
 
 import asyncio
 import tempfile
@@ -121,8 +121,8 @@ KILLED = st.sampled_from([("forwarder",), ("ta",), ("ta", "forwarder")])
 
 @examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(1, 40), KILLED, st.integers(1, 25)), min_size=1, max_size=4))
-def test_rows_are_those_of_the_tape_whoever_is_killed(live, tape, monkeypatch, steps):
-    """Forwarder and TA are killed at any events, and events happen meanwhile: the rows are the same as without."""
+def test_rows_are_those_of_the_tape_whichever_part_is_killed(live, tape, monkeypatch, steps):
+    """Forwarder and TA are killed at any events, and events happen meanwhile: the rows are those of a run without that."""
     monkeypatch.setattr(MemoryBus, "_named", {})
     rows, limit = expected(live, tape)
     with tempfile.TemporaryDirectory() as folder:
@@ -130,8 +130,8 @@ def test_rows_are_those_of_the_tape_whoever_is_killed(live, tape, monkeypatch, s
     assert live.rows_of(chain.store, limit) == rows
 
 
-def test_restarts_go_on_from_what_was_kept(live, tape, tmp_path, monkeypatch):
-    """The case above is one of restarts: a TA that comes back has its state, and forwards nothing twice for good."""
+def test_restarts_resume_from_the_stored_state(live, tape, tmp_path, monkeypatch):
+    """A TA that is started again has its state, and no row is stored twice."""
     monkeypatch.setattr(MemoryBus, "_named", {})
     chain = asyncio.run(chained(live, tape, tmp_path, [(80, ("ta", "forwarder"), 20), (60, ("ta",), 1)]))
     assert chain.restored == 2

@@ -192,7 +192,7 @@ def test_disabled_symbols_are_never_asked_for(ta, store, jangar):
 
 
 def test_failing_jangar_degrades_and_never_stops(ta, store, jangar):
-    """While Jangar fails again and again the last list stands, rows advance, and the user's gauges say it is old."""
+    """While Jangar fails, the last list stays in use, rows advance, and the gauges say that the list is old."""
     with Market() as market:
         process = ta(market, "crypto", TRADING_UNIVERSE_SOURCE="jangar", JANGAR_SYMBOLS_URL=jangar.url).begin()
         process.until(lambda: process.metric("ws_symbols_confirmed") == 3)
@@ -209,8 +209,8 @@ def test_failing_jangar_degrades_and_never_stops(ta, store, jangar):
         assert process.send() == 0
 
 
-def test_one_setting_leads_back_to_equities(ta, store, jangar):
-    """The same catalog, state and settings without ALPACA_MARKET_TYPE: equities advance again, and pairs do not."""
+def test_one_setting_switches_back_to_equities(ta, store, jangar):
+    """With the same catalog, state and settings but ALPACA_MARKET_TYPE, equities advance again, and pairs do not."""
     settings = {"TRADING_UNIVERSE_SOURCE": "jangar", "JANGAR_SYMBOLS_URL": jangar.url}
     with Market() as market:
         process = ta(market, "crypto", **settings).begin()
@@ -228,7 +228,7 @@ def test_one_setting_leads_back_to_equities(ta, store, jangar):
 
 
 def test_nothing_is_bought_on_stale_rows(live, torghut, bought, store):
-    """Entries are denied while the newest signal is older than `fresh_after_s`, and pass when the rows are of now."""
+    """Entries are denied while the newest signal is older than `fresh_after_s`, and pass when rows are fresh."""
     catalog = bought.strategies(*PAIRS)
     catalog["pipelines"]["trading"]["source"] = {
         "use": "clickhouse-signals",

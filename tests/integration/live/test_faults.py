@@ -1,4 +1,4 @@
-"""Whatever goes wrong at the venue, the store ends with what the tape says, and nothing is traded on a hole."""
+"""Whatever goes wrong at the venue, the store ends with the rows of the tape, and nothing is traded on a gap."""
 
 import asyncio
 from itertools import combinations_with_replacement, pairwise
@@ -167,7 +167,7 @@ def check_gates(source, history, schedule):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_store_has_the_tape_after_each_fault(live, tape, kind):
-    """After each kind of fault the rows are those of the tape, each once; a gap is given out behind a closed gate."""
+    """After each kind of fault the rows are those of the tape, each once; rows of a gap come while a gate is closed."""
     schedule = [(kind, 120, 40)]
     source, history = proven(live, tape, schedule, pause=160)
     check_gates(source, history, schedule)
@@ -178,7 +178,7 @@ def test_store_has_the_tape_after_each_fault(live, tape, kind):
     [pytest.param(*pair, marks=() if pair in FEW_PAIRS else pytest.mark.proof, id="+".join(pair)) for pair in PAIRS],
 )
 def test_store_has_the_tape_after_each_pair_of_faults(live, tape, first, second):
-    """The same for each pair, where the second comes while the gap of the first is being filled."""
+    """The rows are those of the tape if a second fault comes while the gap of the first is being filled."""
     schedule = [(first, 100, 20), (second, 125, 20)]
     source, history = proven(live, tape, schedule)
     check_gates(source, history, schedule)
@@ -186,7 +186,7 @@ def test_store_has_the_tape_after_each_pair_of_faults(live, tape, first, second)
 
 @pytest.mark.parametrize("seconds", [-5, 0, 5])
 def test_gap_is_filled_whole_by_a_clock_that_is_wrong(live, tape, seconds):
-    """The machine's clock may be off by less than `max_ahead_ms`: when the gates open, nothing is missing."""
+    """With the machine's clock wrong by less than `max_ahead_ms`, nothing is missing when the gates open."""
 
     async def main():
         with Venue(live, tape, [("cut", 120, 60)]) as venue:
@@ -209,7 +209,7 @@ def test_gap_is_filled_whole_by_a_clock_that_is_wrong(live, tape, seconds):
 
 @pytest.mark.parametrize("seconds", [-5, 0, 5])
 def test_history_that_answers_unevenly_makes_nothing_late(live, tape, seconds):
-    """One channel's history may come later than the other's: what happens meanwhile is in the microbars all the same."""
+    """If one channel's history comes later than the other's, events meanwhile are in the microbars all the same."""
 
     async def main():
         with Venue(live, tape, [("cut", 100, 20)]) as venue:
@@ -226,7 +226,7 @@ def test_history_that_answers_unevenly_makes_nothing_late(live, tape, seconds):
 
 @pytest.mark.parametrize("seconds", [-5, 0, 5])
 def test_gap_that_begins_while_another_is_filled_is_filled_whole(live, tape, seconds):
-    """The connection is lost again while one channel's history is told, the other's not yet: nothing is missing."""
+    """Nothing is missing if the connection is lost again when one channel's history is read, and the other's not yet."""
 
     async def main():
         with Venue(live, tape, [("cut", 100, 20), ("cut", 120, 100)]) as venue:
@@ -262,7 +262,7 @@ schedules = st.lists(
 @examples(33, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=schedules, queue_frames=st.sampled_from([3, 100_000]), encoding=st.sampled_from(["json", "msgpack"]))
 def test_store_has_the_tape_after_any_schedule_of_faults(live, tape, steps, queue_frames, encoding):
-    """The same for any faults, any distance between them, any events lost, and an inbox that is full at once."""
+    """The rows are those of the tape with any faults, at any distance, any events lost, and any size of the queue."""
     schedule, at = [], 0
     for kind, distance, lost in steps:
         at += distance
@@ -273,7 +273,7 @@ def test_store_has_the_tape_after_any_schedule_of_faults(live, tape, steps, queu
 
 
 def test_nothing_is_bought_on_a_gap(live, tape, torghut, bought):
-    """`torghut run` denies every entry that rows of a gap ask for, and none before and after it."""
+    """`torghut run` denies every entry on rows of a gap, and none before and after it."""
     cut, back = 120, 220
     with Venue(live, tape, [("history-500", cut, back - cut)]) as venue:
         params = {**live.QUICK, "channels": ["trades", "quotes"], "stale_after_s": 60, "ping_s": 5}

@@ -94,7 +94,7 @@ def records(kafka):
 
 
 def test_probes_say_what_the_users_page_asks_for(recent, forwarder, kafka):
-    """A forwarder that works is alive and ready, names its gates, and has the numbers under the user's names."""
+    """A working forwarder is alive and ready, lists its gates, and has the metrics under the user's names."""
     with FakeMarketData() as market:
         forward = forwarder(market, kafka).begin()
         status, answer = forward.get("/healthz")
@@ -115,7 +115,7 @@ def test_probes_say_what_the_users_page_asks_for(recent, forwarder, kafka):
 
 
 def test_not_ready_is_not_dead_before_its_time(live, forwarder, kafka):
-    """A forwarder whose venue is away lives for HEALTH_NOT_READY_KILL_AFTER_MS, with the reason, and not longer."""
+    """A forwarder whose venue is away is alive for HEALTH_NOT_READY_KILL_AFTER_MS, with the reason, and not longer."""
     with FakeMarketData() as market:
         gone = live.environment_of(market)
     forward = forwarder(
@@ -148,8 +148,8 @@ def test_wrong_keys_end_it_with_what_to_check(forwarder, kafka):
     assert "planted" not in forward.log
 
 
-def test_taken_place_is_waited_for_and_never_stormed(recent, forwarder, kafka):
-    """While another client is connected (406) it says so, tries seldom, and goes on when the other has left."""
+def test_connection_limit_is_waited_for_with_few_attempts(recent, forwarder, kafka):
+    """While another client is connected (406) it says so, retries seldom, and resumes when the other is gone."""
     wait = 0.25
     with FakeMarketData() as market:
         with connect(f"{market.url}/v1beta3/crypto/us") as other:
@@ -170,7 +170,7 @@ def test_taken_place_is_waited_for_and_never_stormed(recent, forwarder, kafka):
 
 
 def test_killed_forwarder_loses_nothing(recent, forwarder, kafka):
-    """Killed with -9, and back after events that nobody heard, it brings all of the tape to Kafka, some of it twice."""
+    """After kill -9, and a restart after missed events, all of the tape is in Kafka, some of it twice."""
     with FakeMarketData() as market:
         forward = forwarder(market, kafka)
         snapshot = forward.state / "snapshots" / "forwarder.snapshot"
@@ -201,8 +201,8 @@ def test_killed_forwarder_loses_nothing(recent, forwarder, kafka):
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_ended_ta_goes_on_as_if_it_had_not(live, recent, torghut, tmp_path, end):
-    """After SIGTERM, and after -9, with events that nobody heard meanwhile, the store has the rows of the recent."""
+def test_ended_ta_resumes_with_the_same_rows(live, recent, torghut, tmp_path, end):
+    """After SIGTERM, and after kill -9, with missed events meanwhile, the store has the rows of the tape."""
     params = {**live.QUICK, "channels": ["trades", "quotes"], "overlap_ms": 0, "stale_after_s": 30, "ping_s": 5}
     pipeline = {"source": {"use": "alpaca", "params": params}, "stages": [{"use": "microbars"}, {"use": "indicators"}]}
     catalog = {"version": 1, "pipelines": {"ta": pipeline}}
