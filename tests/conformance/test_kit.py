@@ -6,7 +6,7 @@ from decimal import Decimal
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from torghut_testing import (
     BrokerConformance,
     RiskRuleConformance,
@@ -22,6 +22,7 @@ from torghut_testing import (
 )
 
 import torghut_core as core
+from support.effort import examples
 from torghut_core.stages import Stage
 
 
@@ -287,7 +288,7 @@ def test_random_contexts_have_orders_of_several_strategies_on_both_sides():
     """Or the laws of rules prove little: own orders and those of others, of every type."""
     seen, types = set(), set()
 
-    @settings(max_examples=200)
+    @examples(200)
     @given(context=risk_contexts())
     def look(context):
         for order in context.orders:
@@ -303,7 +304,7 @@ def test_random_exits_close_beside_orders_on_both_sides():
     """Exits are tried while other exits are in flight and entries rest, and each is closable whole."""
     crowded = []
 
-    @settings(max_examples=200)
+    @examples(200)
     @given(case=exits())
     def look(case):
         proposed, context = case

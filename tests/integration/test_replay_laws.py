@@ -8,9 +8,10 @@ from operator import itemgetter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from support.effort import examples
 from torghut_core import catalog as catalogs
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.generation import build
@@ -123,7 +124,7 @@ def reordered(text):
 EQUIVALENT = st.tuples(st.integers(0, 700), st.booleans(), st.booleans())
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(
     seed=st.integers(0, 10_000), swaps=st.lists(EQUIVALENT, min_size=1, max_size=4), size=st.sampled_from([7, 65_536])
 )
@@ -143,7 +144,7 @@ FREE = CATALOG.partition("risk:")[0]
 MORE = '  - {name: more, use: ema-cross, base_timeframe: 1Sec, symbols: ["ETH/USD", "BTC/USD"]}\n'
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(seed=st.integers(0, 10_000), event=st.integers(0, 650))
 def test_unrelated_strategy_changes_no_decision_of_the_others(host, tmp_path_factory, seed, event):
     """Added in the middle of the tape, it trades beside the others, who decide as if it were not there."""
@@ -164,7 +165,7 @@ CHANGED = FREE.replace(
 )
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(seed=st.integers(0, 10_000), event=st.integers(50, 550), size=st.sampled_from([1, 7, 64]))
 def test_swap_does_not_depend_on_the_batch_size(host, tmp_path_factory, seed, event, size):
     """A strategy taken out with a position is closed at the same row, and all books are the same, in any batches."""
@@ -183,7 +184,7 @@ def books(engine, store):
     return engine.digest, engine.account(), counts, json.dumps(tables, default=str)
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(seed=st.integers(0, 10_000), size=st.sampled_from([1, 2, 7, 64, 333]))
 def test_any_batch_size_gives_the_same_books(host, tmp_path_factory, seed, size):
     """Decisions, orders, fills, microbars and signals are the same to the bit however the stream is cut."""
@@ -194,7 +195,7 @@ def test_any_batch_size_gives_the_same_books(host, tmp_path_factory, seed, size)
     assert books(whole, stored) == books(parts, cut)
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seed=st.integers(0, 10_000), cut=st.integers(100, 500))
 def test_later_events_change_nothing_earlier(host, tmp_path_factory, seed, cut):
     """Decisions and fills up to a moment are the same whatever comes after it."""
@@ -216,7 +217,7 @@ def test_later_events_change_nothing_earlier(host, tmp_path_factory, seed, cut):
     assert known(one) == known(two)
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(seed=st.integers(0, 10_000))
 def test_every_trade_is_in_a_bar_or_counted_out(host, tmp_path_factory, seed):
     """Trades in = trades in bars + late + duplicates + excluded."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from torghut_core.bus.envelope import (
@@ -113,14 +113,12 @@ def test_every_channel_of_ours_has_a_generator():
     assert PAYLOADS.keys() <= payloads.keys()
 
 
-@settings(deadline=None)
 @given(envelopes)
 def test_encode_then_decode_gives_the_same_envelope(envelope):
     """What is written is read back equal, to the nanosecond and to the last digit."""
     assert Envelope.decode(envelope.encode()) == envelope
 
 
-@settings(deadline=None)
 @given(envelopes)
 def test_what_is_written_is_a_fixed_point(envelope):
     """Reading and writing again gives the same bytes, so a message can be passed on any number of times."""
@@ -248,7 +246,6 @@ def test_signal_without_value_is_null_and_never_zero():
     assert payload.row() == {"ema12": 0.0}
 
 
-@settings(deadline=None)
 @given(st.integers(1, 10**6).map(lambda n: n * 1_000_000_000) | st.integers(1, 10**12))
 def test_window_length_is_what_the_step_was(step):
     """The text of a window's size gives the step back."""

@@ -6,10 +6,11 @@ from decimal import Decimal
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from support.effort import examples
 from torghut_core.catalog import Catalog, load
 from torghut_core.catalog.diff import ABSENT, FIELDS, ON_REMOVE, Timing, diff
 
@@ -291,7 +292,7 @@ def test_catalog_does_not_differ_from_itself(one):
     assert (found.changes, found.timing, found.to_text()) == ((), None, "no difference")
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(CATALOGS, CATALOGS)
 def test_difference_is_empty_exactly_where_digests_are_equal(one, other):
     """No difference is missed, and none is invented."""

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from support.effort import examples
 from torghut_core import Envelope
 from torghut_core.errors import StateError
 from torghut_core.market_data.deriver import Deriver
@@ -53,7 +54,7 @@ def test_batch_size_changes_nothing(parts, trades, whole):
 
 
 @given(cuts=st.lists(st.integers(1, TRADES), min_size=1, max_size=4), size=st.integers(1, 97), often=st.booleans())
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_killed_anywhere_it_derives_the_same(parts, tmp_path_factory, cuts, size, often):
     """Killed at any events, with or without a fresh checkpoint, the rows in the store are those of a run without a kill."""
     trades = parts.random_trades(TRADES)
@@ -259,7 +260,7 @@ def test_state_of_other_stages_is_refused(parts, trades, tmp_path):
 
 
 @given(stop=st.integers(0, TRADES), turns=st.integers(0, 3), size=st.integers(1, 50))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_stop_at_any_moment_loses_and_doubles_nothing(parts, tmp_path_factory, stop, turns, size):
     """SIGTERM at any moment, also as a batch comes, loses none: the next process resumes where this one ended."""
     trades = parts.random_trades(TRADES)

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from support.effort import examples
 from torghut_core import Envelope
 from torghut_core.bus.marks import time_of
 from torghut_core.errors import InputError, StateError
@@ -25,7 +26,7 @@ def test_every_event_is_moved_in_order(parts):
 
 
 @given(cuts=st.lists(st.integers(1, 300), max_size=4), size=st.integers(1, 50), often=st.booleans())
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_killed_anywhere_it_loses_nothing(parts, tmp_path_factory, cuts, size, often):
     """A restart resumes from what the bus has acknowledged: some events come twice, none is missing."""
     trades, folder = parts.random_trades(300), str(tmp_path_factory.mktemp("cursors"))

@@ -2,8 +2,10 @@
 
 from decimal import Decimal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+
+from support.effort import examples
 
 HEAD = """
 version: 1
@@ -63,7 +65,7 @@ def check_books(loop):
         assert (state == "quarantined") == (name in engine.roster.quarantined)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(first=CATALOGS, steps=STEPS, latency=st.sampled_from([0, 90_000]))
 def test_books_add_up_whatever_is_applied(live_of, first, steps, latency):
     """Strategies are added, removed and disabled, fail and hand over, with open orders: no unit is lost or doubled."""

@@ -6,8 +6,9 @@ from itertools import pairwise
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
+from support.effort import examples
 from torghut_core.model.market import Bars, SymbolTable
 from torghut_core.signals.rows import Rows
 from torghut_core.signals.writer import BlockWriter
@@ -37,7 +38,7 @@ class Shelf:
         self.blocks.append((table, token, [int(seq) for part in block for seq in part.values.seq]))
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(n=st.integers(0, 30), block_rows=st.integers(1, 7), cuts=st.sets(st.integers(0, 30)), before=st.integers(0, 9))
 def test_the_same_rows_after_a_mark_make_the_same_blocks(n, block_rows, cuts, before):
     """In whatever parts they are put, and whatever came before the mark, where none waited too long."""

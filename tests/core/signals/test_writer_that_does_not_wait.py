@@ -6,8 +6,9 @@ import time
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
+from support.effort import examples
 from torghut_core.model.market import Bars, SymbolTable
 from torghut_core.signals.failures import StoreError
 from torghut_core.signals.rows import Rows
@@ -158,7 +159,7 @@ def test_mark_does_not_wait_either():
     assert shelf.seqs == [1]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     puts=st.lists(st.integers(0, 5), max_size=25),
     fails=st.integers(0, 10),

@@ -4,11 +4,12 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_brokers.simulated import Simulated
 from torghut_testing import bar_batch
 
+from support.effort import examples
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.generation import Generation, StrategyInstance
 from torghut_core.model.market import Batch, Signals
@@ -168,7 +169,7 @@ def test_strategies_hold_positions_of_their_own():
     assert engine.positions["buyer", "ES"].quantity == 1
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     prices=st.lists(st.integers(80, 120).map(float), min_size=1, max_size=30),
     cuts=st.sets(st.integers(1, 59)),

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from support.effort import examples
 from torghut_core.errors import SettingsError, StateError
 from torghut_core.installation.open import open_signals
 from torghut_core.installation.settings import load_settings
@@ -251,7 +252,7 @@ def test_merged_or_not_the_rows_are_the_same(embedded, derived_batch):
     assert before["close"].to_pylist() == [13.0, 20.0]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     parts=st.lists(
         st.tuples(

@@ -3,10 +3,12 @@
 from contextlib import suppress
 from decimal import Decimal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_testing.alpaca import FakeVenue, Refusal
 from torghut_testing.alpaca.orders import DONE
+
+from support.effort import examples
 
 SYMBOLS = ("BTC/USD", "AAPL")
 prices = st.integers(80, 120)
@@ -69,7 +71,7 @@ def signed(row):
     return Decimal(row["qty"]) * (1 if row["side"] == "buy" else -1)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.lists(act, min_size=10, max_size=40))
 def test_books_add_up(acts):
     """Cash, positions and filled quantities follow from the fills, what is reserved from the open orders, and no order that

@@ -5,11 +5,13 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_testing.alpaca_data import FakeMarketData, Fault
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from support.effort import examples
 
 SYMBOLS = ("BTC/USD",)
 
@@ -312,7 +314,7 @@ def hear_all(market, playback, expected):
     return received
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.lists(FAULTS, max_size=4))
 def test_schedules(trades, faults):
     """Whatever the schedule, a client that comes back hears just what it says, and history has every event once."""

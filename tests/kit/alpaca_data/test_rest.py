@@ -5,10 +5,12 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_testing.alpaca_data import FakeMarketData, Fault, RestFault, event_of
 from torghut_testing.alpaca_data.history import History
+
+from support.effort import examples
 
 CRYPTO = "/v1beta3/crypto/us/trades"
 NOON = "2026-01-05T12:00:0"
@@ -73,7 +75,7 @@ def test_ties_over_pages(market, rest, trade):
     assert [row["i"] - 2**60 for _, row in rows([first, rest_of_it])] == [0, 1, 2, 3, 4]
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(
     st.lists(st.tuples(st.sampled_from(["A/USD", "B/USD"]), st.integers(0, 3)), min_size=4, max_size=40),
     st.integers(1, 4),

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from torghut_sources.alpaca.history import LONGEST_LIST, History
@@ -18,6 +18,7 @@ from torghut_sources.alpaca.source import Alpaca
 from torghut_testing.alpaca_data import FakeMarketData, event_of
 from torghut_testing.alpaca_data.history import History as Archive
 
+from support.effort import examples
 from torghut_core import (
     InputError,
     SettingsError,
@@ -161,7 +162,7 @@ KINDS = {"bars": BAR, "quotes": QUOTE, "trades": TRADE}
 
 
 @given(st.data(), st.sampled_from([1, SECOND, 20 * SECOND]), st.integers(1, 4), st.integers(1, 30))
-@settings(max_examples=30)
+@examples(30)
 def test_all_rows_come_once_and_in_order(data, gap, page, held):
     """Whatever is on a page, held, and asked: every row of the interval once, in the order in which it became known."""
     times = st.integers(0, 9).map(lambda k: T0 + k * gap)
@@ -388,7 +389,7 @@ def loaded(log):
 
 
 @given(st.data(), st.integers(2, 5), st.integers(10, 60))
-@settings(max_examples=20)
+@examples(20)
 def test_memory_holds_little_of_a_long_history(data, page, held):
     """Whatever the traffic, slices are abandoned before they hold much more than there is room for."""
     bursts = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 20)), min_size=1, max_size=2)

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pydantic
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_brokers import register_brokers, simulated
 from torghut_brokers.simulated import Simulated
 
+from support.effort import examples
 from torghut_core import (
     Account,
     Bars,
@@ -1069,7 +1070,7 @@ seeds = st.integers(0, 2**32)
 positions = st.lists(st.integers(1, 249), max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(seeds, positions, positions, st.sampled_from([1, 3, simulated.FEW_EVENTS]))
 def test_chunking_changes_nothing(seed, stops, batches, few):
     """However events are shown, one by one or in long stretches, in one batch or in many, the reports and books agree."""
@@ -1077,7 +1078,7 @@ def test_chunking_changes_nothing(seed, stops, batches, few):
     assert stream.run(stops, batches, few=few) == stream.single()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seeds, positions)
 def test_saving_and_loading_changes_nothing(seed, reloads):
     """A broker that resumes from saved state, through JSON, reports and books as one that never stopped."""
@@ -1085,7 +1086,7 @@ def test_saving_and_loading_changes_nothing(seed, reloads):
     assert stream.run([], reloads=reloads) == stream.single()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seeds, st.integers(1, 249))
 def test_later_events_change_nothing_earlier(seed, upto):
     """What was reported and booked up to a position does not depend on what the batch holds after it."""
@@ -1095,7 +1096,7 @@ def test_later_events_change_nothing_earlier(seed, upto):
     assert stream.run([], upto=upto) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seeds)
 def test_symbols_do_not_affect_each_other(seed):
     """Without the orders of the one symbol, those of the other fill as before."""
@@ -1113,7 +1114,7 @@ def test_symbols_do_not_affect_each_other(seed):
     assert fills() == expected
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seeds)
 def test_cash_and_positions_are_the_sum_of_the_fills(seed):
     """Cash is what it was, less what was bought and paid in fees, plus what was sold; so are the positions."""
@@ -1128,7 +1129,7 @@ def test_cash_and_positions_are_the_sum_of_the_fills(seed):
     assert {symbol: Decimal(each["quantity"]) for symbol, each in state["positions"].items()} == held
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seeds)
 def test_no_fill_is_better_than_its_limit_or_before_its_order(seed):
     """Limits hold, nothing is filled before it arrived, and never more than was asked."""

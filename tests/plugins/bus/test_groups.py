@@ -3,12 +3,13 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.bus import MemorySink, MemorySource
 from torghut_sources.bus import source as bus_source
 from torghut_sources.bus.memory import MemoryBus
 
+from support.effort import examples
 from torghut_core import StateError
 
 from .conftest import CONNECTION, TRADES, Kernel, gather, quote, trade, until
@@ -107,7 +108,7 @@ def _quick():
         yield
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(STEPS, max_size=14))
 def test_each_event_ends_in_one_state(steps):
     """Members join, leave, pause, crash before a commit and restart; each event is in the state of its lane once, in order."""

@@ -4,8 +4,9 @@ from collections import defaultdict
 
 import hypothesis.strategies as st
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 
+from support.effort import examples
 from tests.plugins.signal_store.conftest import SECOND, Stored, Story, keys
 
 LOOK_BACK_S = 10
@@ -33,7 +34,7 @@ jumps = st.lists(
     ),
     max_size=6,
 )
-few = settings(max_examples=30)
+few = examples(30)
 
 
 def by_series(given_rows):

@@ -8,7 +8,7 @@ import bottleneck as bn
 import numpy as np
 import pytest
 import talib
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.stages.bollinger import Bollinger
 from torghut_sources.stages.ema import Ema
@@ -18,11 +18,12 @@ from torghut_sources.stages.realized_volatility import RealizedVolatility
 from torghut_sources.stages.rsi import Rsi
 from torghut_sources.stages.vwap import RollingVwap, SessionVwap
 
+from support.effort import examples
 from torghut_core import Bars, Quotes, ShapeError
 
 NAN = math.nan
 PRICES = st.lists(st.floats(0.01, 1e5, allow_nan=False), min_size=1, max_size=80)
-SETTINGS = settings(max_examples=60, deadline=None)
+SETTINGS = examples(60)
 
 
 def alone(indicator, *columns):

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.stages.bollinger import Bollinger
 from torghut_sources.stages.ema import Ema
@@ -16,6 +16,7 @@ from torghut_sources.stages.realized_volatility import RealizedVolatility
 from torghut_sources.stages.rsi import Rsi
 from torghut_sources.stages.vwap import RollingVwap, SessionVwap
 
+from support.effort import examples
 from torghut_core import SIGNAL_COLUMNS, Bars, Batch, Quotes, ShapeError, SymbolTable, parse_timestamp
 
 NAN = float("nan")
@@ -51,7 +52,7 @@ def signals(batch, **params):
 
 
 @given(st.data(), st.sampled_from(["first", "sma"]))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_every_column_equals_its_indicator_alone(tape, data, seed):
     """Each column of each series is what the stand-alone indicator makes of that series' bars."""
     stream = tape.Stream(data.draw(tape.events()))

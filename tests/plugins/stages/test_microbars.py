@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.stages.microbars import Microbars
 
+from support.effort import examples
 from torghut_core import Batch, ShapeError, SymbolTable, Trades
 
 SECOND = 1_000_000_000
@@ -64,7 +65,7 @@ def run(stream, **params):
 
 
 @given(st.data(), st.sampled_from([0, 1, 999, 2000, 60_000]))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_bars_and_counts_equal_the_model(tape, data, lateness_ms):
     """Positions, values, order and counts are those of a model that takes one event after the other."""
     stream = tape.Stream(data.draw(st.one_of(tape.events(), tape.bursts())), drain=61 * SECOND)

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.stages.microbars import Microbars
 from torghut_sources.stages.resample import Resample
 
+from support.effort import examples
 from torghut_core import Bars, Batch, InputError, ShapeError, SymbolTable
 
 SECOND = 1_000_000_000
@@ -68,7 +69,7 @@ def model(batch, step, lateness):
 
 
 @given(st.data(), st.sampled_from([0, 1500, 2000, 61_000]), st.sampled_from([MINUTE, 5 * MINUTE, 1440 * MINUTE]))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_bars_equal_the_model(tape, data, lateness_ms, step):
     """Positions, values and order are those of a model that takes one position after the other."""
     events = [tape.replace(e, other=0.0 if e.other != e.other else e.other) for e in data.draw(tape.events())]

@@ -4,18 +4,19 @@ import copy
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.stages.indicators import Indicators
 from torghut_sources.stages.microbars import Microbars
 from torghut_sources.stages.resample import Resample
 
+from support.effort import examples
 from torghut_core import SymbolTable
 
 TIMEFRAMES = ["1Min", "5Min", "1Day"]
 CALENDARS = {"BTC/*": "24/7", "*": "XNYS"}
 
-SETTINGS = settings(max_examples=60, deadline=None)
+SETTINGS = examples(60)
 
 
 def stages(lateness_ms=2000, seed="first"):

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.stages.window import (
     expire,
@@ -14,6 +14,8 @@ from torghut_sources.stages.window import (
     push,
     push_value,
 )
+
+from support.effort import examples
 
 EPSILON = np.finfo(float).eps
 VALUES = st.floats(-1e9, 1e9, allow_nan=False).map(lambda x: round(x, 3)) | st.sampled_from(
@@ -37,7 +39,7 @@ def assert_close(got, values, weights):
 
 
 @given(st.lists(VALUES, min_size=1, max_size=40), st.integers(1, 6))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_last_values_have_exact_moments(values, span):
     """A window of n values is off by n roundings of its own values, whatever was in it before."""
     window = np.zeros(1, last_values(span))[0]
@@ -49,7 +51,7 @@ def test_last_values_have_exact_moments(values, span):
 
 
 @given(st.lists(st.tuples(VALUES, st.integers(0, 3)), min_size=1, max_size=40), st.integers(1, 6), st.integers(1, 8))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_last_seconds_have_exact_moments(steps, capacity, length):
     """The same for a window in time, which also lets several values go at once, or all of them."""
     window, ts, held = np.zeros(1, last_seconds(capacity))[0], 0, []
@@ -64,7 +66,7 @@ def test_last_seconds_have_exact_moments(steps, capacity, length):
 
 
 @given(st.lists(st.tuples(VALUES, st.sampled_from([0.5, 1.0, 3.0])), min_size=1, max_size=30))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_weights_count_as_often(rows):
     """A value of weight 3 counts like three of weight 1."""
     window = np.zeros(1, last_seconds(5))[0]

@@ -6,10 +6,11 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.tape.source import Replay
 
+from support.effort import examples
 from torghut_core import InputError, TapeError
 
 ROW = "fix or remove the row, or replay with --on-bad-row skip"
@@ -386,7 +387,7 @@ def good_tapes(kit, tmp_path_factory):
     return {path.name: path.read_bytes() for path in folder.iterdir()}, folder
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(data=st.data())
 def test_any_bytes_are_events_or_a_tape_error(kit, good_tapes, data):
     """Whatever happened to a file, the replay says so in its own words, and never with an error of a library."""

@@ -6,11 +6,12 @@ import tracemalloc
 from contextlib import aclosing
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torghut_sources.tape.source import Replay
 
+from support.effort import examples
 from torghut_core import InputError, TapeError
 
 MB = 1 << 20
@@ -160,7 +161,7 @@ def with_junk(data, content):
         ("tape.csv", ["bars"]),
     ],
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_growing_tape_is_the_stream_of_the_complete_one(kit, tmp_path_factory, name, kinds, data):
     """However the bytes of a file came, its events, their times, and what is said of bad rows are the same."""

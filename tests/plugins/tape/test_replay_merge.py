@@ -7,11 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.tape.merge import merge
 from torghut_sources.tape.source import Replay
 
+from support.effort import examples
 from torghut_core import Bars, Batch, Quotes, SymbolTable, TapeError, Trades
 
 MINUTE = 60_000_000_000
@@ -71,7 +72,7 @@ events = st.lists(
 ).map(lambda rows: sorted(rows, key=lambda row: row[0]))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(st.tuples(events, st.lists(st.integers(0, 99), max_size=6)), min_size=1, max_size=4))
 def test_merge_is_the_least_next_event_however_streams_are_cut(tapes):
     """The vectorised merge equals the one in words, on any streams full of equal times, in any pieces."""
@@ -210,7 +211,7 @@ def mixed(kit, tmp_path_factory):
     return paths, kit.play(*paths)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(size=st.integers(1, 500))
 def test_batch_size_changes_nothing(kit, mixed, size):
     """Positions, order, times and numbers are the same however many events a batch may have."""
@@ -227,7 +228,7 @@ def test_loop_time_never_falls_and_positions_have_no_gap(mixed):
     assert whole.events == sorted(whole.events, key=lambda event: event[0])
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(first=st.integers(1, 200), batches=st.integers(1, 4), then=st.integers(1, 500))
 def test_replay_resumes_at_its_cursor(kit, mixed, first, batches, then):
     """Stopping anywhere and going on in a new process gives the stream that was never stopped."""

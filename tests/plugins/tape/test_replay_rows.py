@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.tape.rows import bar_step, text_hashes, trade_keys
 
@@ -22,7 +22,6 @@ def keys(ids, exchanges=None):
     ).tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ids, st.sampled_from(["D", "K", None])), min_size=1, max_size=30))
 def test_trades_share_a_key_exactly_when_exchange_and_id_agree(rows):
     """Equal trades are found and different ones are kept, whatever the ids look like and stand beside."""
@@ -33,7 +32,6 @@ def test_trades_share_a_key_exactly_when_exchange_and_id_agree(rows):
     assert 0 not in found
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=10))
 def test_number_and_its_digits_are_one_id(numbers):
     """Parquet has numbers and CSV has text; the trade is the same."""
@@ -80,7 +78,6 @@ def columns(*bars):
     return {"symbol": pa.array(symbols), "event_ts": pa.array([s * SECOND for s in starts], pa.int64())}
 
 
-@settings(deadline=None)
 @given(
     step=st.sampled_from([1, 5, 60, 900, 3600]),
     bars=st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 22)), min_size=1, max_size=20, unique=True),

@@ -8,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from support.effort import examples
 from torghut_core.audit import SqlAuditStore
 from torghut_core.errors import StateError
 from torghut_core.execution import controls as module
@@ -226,4 +226,4 @@ class Operators(RuleBasedStateMachine):
 
 
 TestOperators = Operators.TestCase
-TestOperators.settings = settings(max_examples=100, stateful_step_count=15)
+TestOperators.settings = examples(100, stateful_step_count=15)

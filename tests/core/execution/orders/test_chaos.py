@@ -12,10 +12,10 @@ from collections import deque
 from decimal import Decimal
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from support.effort import examples
 from tests.core.execution.orders.conftest import run_one
 from torghut_core import Position, Side, StateError, VenueError, is_done
 from torghut_core.audit import MemoryAuditStore, SqlAuditStore
@@ -599,7 +599,7 @@ def test_any_story_ends_well(make_world, kind):
                 self.world.close()
 
     cases = max(250, CASES // 3)
-    run_state_machine_as_test(Story, settings=settings(max_examples=cases, stateful_step_count=50, deadline=None))
+    run_state_machine_as_test(Story, settings=examples(cases, stateful_step_count=50))
 
 
 @pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "sqlite"])
