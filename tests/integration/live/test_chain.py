@@ -122,7 +122,7 @@ KILLED = st.sampled_from([("forwarder",), ("ta",), ("ta", "forwarder")])
 @examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(1, 40), KILLED, st.integers(1, 25)), min_size=1, max_size=4))
 def test_rows_are_those_of_the_tape_whichever_part_is_killed(live, tape, monkeypatch, steps):
-    """Forwarder and TA are killed at any events, and events happen meanwhile: the rows are those of a run without that."""
+    """If forwarder and TA are killed at any events, and events happen meanwhile, the rows are the same."""
     monkeypatch.setattr(MemoryBus, "_named", {})
     rows, limit = expected(live, tape)
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +131,7 @@ def test_rows_are_those_of_the_tape_whichever_part_is_killed(live, tape, monkeyp
 
 
 def test_restarts_resume_from_the_stored_state(live, tape, tmp_path, monkeypatch):
-    """A TA that is started again has its state, and no row is stored twice."""
+    """Each TA that is started again loads its stored state: the case above does test restarts."""
     monkeypatch.setattr(MemoryBus, "_named", {})
     chain = asyncio.run(chained(live, tape, tmp_path, [(80, ("ta", "forwarder"), 20), (60, ("ta",), 1)]))
     assert chain.restored == 2

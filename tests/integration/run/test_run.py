@@ -42,7 +42,7 @@ def broken(flip, name, statement):
 
 
 def test_sigterm_closes_everything_and_exits_with_zero(kernel):
-    """Told to stop, it finishes, writes its books down and leaves a state directory that is whole."""
+    """On SIGTERM it finishes, records its books, and leaves a complete state directory."""
     kernel.begin()
     assert kernel.trade(5) == {"one": 5, "two": 5}
     assert kernel.send() == 0
@@ -56,7 +56,7 @@ def test_sigterm_closes_everything_and_exits_with_zero(kernel):
 
 
 def test_sigint_ends_it_as_sigterm_does(kernel):
-    """Ctrl-C is no failure."""
+    """Ctrl-C ends it in good order, with exit code 0."""
     kernel.begin()
     assert kernel.send(signal.SIGINT) == 0
     assert kernel.log == ""
@@ -65,7 +65,7 @@ def test_sigint_ends_it_as_sigterm_does(kernel):
 
 
 def test_second_sigterm_ends_at_once(kernel):
-    """A stop that does not come about is cut short by a second signal, with the exit code of that signal."""
+    """A second signal ends a stop that hangs, with the exit code of that signal."""
     kernel.env["TRADING_PLUGIN_BUDGET_MS"] = "10000"
     say = "import sys, time; print('stuck', file=sys.stderr, flush=True); time.sleep(10)"
     kernel.write_plugin("stuck", broken(kernel.FLIP, "stuck", say))
@@ -78,7 +78,7 @@ def test_second_sigterm_ends_at_once(kernel):
 
 
 def test_end_of_source_exits_with_zero(kernel):
-    """A tape that ends is traded to its end, and that is all."""
+    """A tape is traded to its end, and the process ends."""
     kernel.source = {}
     kernel.grow(9)
     kernel.write({"one": 1})
@@ -114,7 +114,7 @@ def state_locked(kernel, stack):
 
 @pytest.mark.parametrize("spoil", [broken_tape, broken_catalog, broken_entry, port_taken, state_locked])
 def test_start_that_cannot_be_changes_nothing(kernel, spoil):
-    """What is wrong at the very first start is one message and an exit code, and no generation is written down."""
+    """An error at the first start is one message and an exit code, and no generation is recorded."""
     with ExitStack() as stack:
         port, code, message = spoil(kernel, stack.enter_context)
         returned, said = kernel.run("--port", port)
@@ -143,7 +143,7 @@ def test_swap_of_a_config_map_trades_within_a_second(mounted):
 
 
 def test_mount_of_the_same_content_changes_nothing(mounted):
-    """A ConfigMap that is swapped for one with the same content is no generation."""
+    """A ConfigMap that is swapped for one with the same content makes no new generation."""
     before = mounted.status
     mounted.mount.swap(mounted.text(mounted.quantities))
     mounted.mount.swap(mounted.text({"one": 99}))
@@ -177,7 +177,7 @@ def hundred_times(file, text):
 
 @pytest.mark.parametrize("write", [in_place, by_rename, truncated_first, hundred_times])
 def test_every_way_of_saving_is_one_generation(plain, write):
-    """However an editor writes the file, what it wrote trades, as one generation."""
+    """However an editor writes the file, the new content trades, as one generation."""
     before, quantities = plain.status, plain.quantities
     quantities["one"] += 1
     write(plain.file, plain.text(quantities))
@@ -190,7 +190,7 @@ def test_every_way_of_saving_is_one_generation(plain, write):
 
 
 def test_touch_changes_nothing(plain):
-    """A file that was touched, or written as it was, is no generation."""
+    """A file that was touched, or written with the same content, makes no new generation."""
     before, quantities = plain.status, plain.quantities
     plain.file.touch()
     plain.file.write_text(plain.file.read_text())
@@ -200,8 +200,8 @@ def test_touch_changes_nothing(plain):
     assert plain.status["generation"] == before["generation"] + 1
 
 
-def test_deleted_file_is_told_and_forgiven(plain):
-    """Without its catalog the kernel trades on and says so; the same file again is good again, and no generation."""
+def test_deleted_file_is_reported_until_it_is_back(plain):
+    """Without its catalog the kernel trades on, degraded; the same file again clears that, without a generation."""
     before, text = plain.status, plain.file.read_text()
     plain.file.unlink()
     plain.until(lambda: plain.status["degraded"])
@@ -214,8 +214,8 @@ def test_deleted_file_is_told_and_forgiven(plain):
 # A catalog that is wrong.
 
 
-def test_wrong_file_changes_nothing_and_is_told(plain):
-    """A file that is wrong as a whole: trading continues as it was, the status has file, line and column; good, it is over."""
+def test_wrong_file_changes_nothing_and_is_reported(plain):
+    """With a wrong file trading continues, and the status has file, line and column until the file is right."""
     before, quantities = plain.status, plain.quantities
     plain.file.write_text(WRONG)
     told = plain.until(lambda: plain.status["degraded"] and plain.status)
@@ -275,8 +275,8 @@ def test_on_invalid_denies_until_the_file_is_right(plain, on_invalid, restrictio
 # The operator.
 
 
-def test_commands_look_at_the_process_and_roll_it_back(kernel):
-    """`catalog status`, `diff --against-live` and `rollback` work on what runs; a rollback holds over a restart."""
+def test_commands_inspect_the_process_and_roll_it_back(kernel):
+    """`catalog status`, `diff --against-live` and `rollback` work on a running kernel; a rollback survives a restart."""
     kernel.begin()
     kernel.write({"one": 5})
     kernel.reaches(2)
@@ -322,7 +322,7 @@ def test_reload_ends_a_rollback_for_good(kernel):
 
 
 def test_probes_and_metrics_tell_what_runs(plain):
-    """Alive and ready, and the metrics of the catalog agree with its status."""
+    """The process is alive and ready, and the metrics of the catalog agree with its status."""
     assert plain.get("/healthz") == {"ok": True, "reasons": []}
     assert plain.get("/readyz") == {"ok": True, "reasons": [], "gates": {}}
     status = plain.status
@@ -338,7 +338,7 @@ def test_probes_and_metrics_tell_what_runs(plain):
 
 
 def test_every_metric_is_explained(plain):
-    """What `/metrics` gives is what docs/admin-api.md lists; a simulated broker lacks those of a real venue."""
+    """`/metrics` has what docs/admin-api.md lists; with a simulated broker, those of a real venue are missing."""
     _, text = plain.ask("/metrics")
     given = set(re.findall(r"^# HELP torghut_(\w+)", text, re.MULTILINE))
     of_a_run = {spec.name for spec in OF_A_RUN}
@@ -354,7 +354,7 @@ def test_every_metric_is_explained(plain):
 
 @pytest.mark.parametrize(("hang", "release"), [("a loop", "operator"), ("a sleep", "catalog")])
 def test_strategy_that_hangs_is_quarantined_until_it_is_fixed(kernel, hang, release):
-    """It is taken out by name and the other trades on; fixed code trades after a reload or the next good catalog."""
+    """It is quarantined by name and the other trades on; fixed code trades after a reload or the next good catalog."""
     kernel.env["TRADING_PLUGIN_BUDGET_MS"] = "200"
     kernel.write_plugin("hang", broken(kernel.FLIP, "hang", HANGS[hang]))
     kernel.write({"one": 1, "bad": {"use": "hang"}})
@@ -379,7 +379,7 @@ def test_strategy_that_hangs_is_quarantined_until_it_is_fixed(kernel, hang, rele
 
 
 def test_strategy_stuck_in_compiled_code_makes_the_kernel_unwell(kernel):
-    """What cannot be interrupted shows in `/healthz`, so that whoever runs the process starts it anew."""
+    """`/healthz` fails while code that cannot be interrupted hangs, so that a supervisor restarts the process."""
     kernel.env |= {"TRADING_PLUGIN_BUDGET_MS": "100", "TRADING_STALLED_SECONDS": "1"}
     kernel.write_plugin("stuck", broken(kernel.FLIP, "stuck", DEADLOCK))
     kernel.write({"one": 1, "bad": {"use": "stuck"}})
@@ -394,7 +394,7 @@ def test_strategy_stuck_in_compiled_code_makes_the_kernel_unwell(kernel):
 
 
 def test_edited_code_trades_with_the_state_of_the_old(plain):
-    """A plugin edited in its folder trades within seconds, and goes on counting where the old code was."""
+    """A plugin edited in its folder trades within seconds, with the state of the old code."""
     number, quantities = plain.status["generation"], plain.quantities
     plain.write_plugin(text=plain.FLIP.replace("self.rows += 1", "self.rows += 1000"))
     plain.reaches(number + 1)
@@ -404,8 +404,8 @@ def test_edited_code_trades_with_the_state_of_the_old(plain):
     plain.reaches(number + 2)
 
 
-def test_edit_that_comes_while_another_is_imported_is_taken_up(plain):
-    """A second edit during the import of the first trades soon, and does not wait for a poll, which comes after 10 s."""
+def test_edit_that_comes_while_another_is_imported_is_applied(plain):
+    """A second edit during the import of the first is applied at once, and does not wait for the poll every 10 s."""
     sign = plain.folder / "imported"
     plain.write_plugin(text=f"open({str(sign)!r}, 'w').close()\n{plain.FLIP}")
     plain.until(sign.exists)
@@ -430,7 +430,7 @@ def test_edit_that_comes_while_another_is_imported_is_taken_up(plain):
     ],
 )  # fmt: skip
 def test_broken_edit_leaves_the_old_code_trading(plain, name, old, new, complaint):
-    """New code that cannot be imported, takes over no state, or fails in its first row: the old goes on, and why."""
+    """If new code cannot be imported, rejects the state or fails in its first row, the old trades, with the reason."""
     code = plain.codes
     plain.write_plugin(text=plain.FLIP.replace(old, new))
     plain.until(lambda: any(plain.trade(1).values()) and complaint in plain.problems)
@@ -444,7 +444,7 @@ def test_broken_edit_leaves_the_old_code_trading(plain, name, old, new, complain
 
 
 def test_decision_is_explained_by_the_code_that_made_it(kernel):
-    """`torghut explain` shows the digest of the code that decided, also where new code came and went."""
+    """`torghut explain` shows the digest of the code that decided, also after new code was applied and reverted."""
     kernel.env["TRADING_STRATEGY_RELOAD_SECONDS"] = "1"
     kernel.begin()
     old = kernel.codes["one"]
@@ -475,8 +475,8 @@ def test_strategy_that_wants_to_end_the_process_is_quarantined(kernel):
     assert kernel.trade(3) == {"one": 3, "bad": 0}
 
 
-def test_code_that_hangs_when_it_is_imported_is_told(kernel):
-    """The old code trades on, the status says what is the matter, and SIGTERM still ends it in good order."""
+def test_code_that_hangs_when_it_is_imported_is_reported(kernel):
+    """The old code trades on, the status says what hangs, and SIGTERM still ends the process in good order."""
     kernel.env["TRADING_STALLED_SECONDS"] = "1"
     kernel.begin()
     kernel.write_plugin("endless", "import time\nfrom torghut_core import hookimpl\ntime.sleep(3600)\n")

@@ -41,9 +41,9 @@ class Witness:
 
 
 def test_killed_while_it_reloads_it_starts_on_one_of_the_two(mounted):
-    """After kill -9 within 0.3 s of a swap: the old catalog or the new one was written down, and the new one starts.
+    """After kill -9 within 0.3 s of a swap the old or the new catalog is recorded, and the next start trades the new.
 
-    Every decision is one of a generation that was written down, with its parameters, and the audit log is whole.
+    Every decision belongs to a recorded generation, with its parameters, and the audit log is intact.
     """
     patience = random.Random(7)
     witness = Witness(mounted)
@@ -72,7 +72,7 @@ def test_killed_while_it_reloads_it_starts_on_one_of_the_two(mounted):
 
 
 def test_killed_while_the_catalog_is_wrong_it_starts_on_the_last_good_one(kernel):
-    """The next start trades what traded last, and says what is wrong, until the file is right again."""
+    """The next start trades the last good generation, and reports the problem until the file is right."""
     kernel.begin()
     kernel.write({"one": 5, "two": 6})
     kernel.reaches(2)
@@ -94,7 +94,7 @@ def test_killed_while_the_catalog_is_wrong_it_starts_on_the_last_good_one(kernel
 
 
 def test_start_without_a_plugin_that_traded_last_goes_on_with_the_others(kernel):
-    """A strategy whose plugin is gone stays out and is reported; the others trade."""
+    """A strategy whose plugin is missing is left out and reported; the others trade."""
     kernel.write_plugin("other", kernel.FLIP.replace('"flip"', '"other"'))
     kernel.write({"other": {"use": "other"}, "two": 2})
     kernel.begin()

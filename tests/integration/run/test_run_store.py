@@ -90,10 +90,10 @@ def rows_of(clickhouse):
 
 
 @pytest.mark.parametrize("fault", [Fault.cut, Fault.timeout, Fault.table_read_only])
-def test_exits_go_on_while_the_store_is_down(kernel, clickhouse, fault):
-    """A store that refused rows, or hung, ended the run or held it up with positions open.
+def test_exits_pass_while_the_store_is_down(kernel, clickhouse, fault):
+    """A store that refused rows, or hung, once ended the run, or blocked it with positions open.
 
-    Entries wait, exits pass, the reason is shown; when it takes rows again all of them are there, and entries go on.
+    Entries wait, exits pass, the reason is shown; when it takes rows again, all of them are stored and entries pass.
     """
     kernel.begin()
     for _ in range(3):
@@ -120,7 +120,7 @@ def test_exits_go_on_while_the_store_is_down(kernel, clickhouse, fault):
 
 
 def test_rows_that_the_end_cannot_store_make_it_fail(kernel, clickhouse):
-    """Told to stop while the store is down, it writes its books, and says how many rows are lost."""
+    """On SIGTERM while the store is down it records its books, and says how many rows are lost."""
     kernel.begin()
     for _ in range(3):
         kernel.trade(1)
