@@ -5,7 +5,7 @@ windows of what the other brought a moment later: its trades were late.
 """
 
 import numpy as np
-from torghut_sources.bus.lanes import Lane
+from torghut_sources.bus.merger import LaneMerger
 from torghut_sources.tape.rows import QUOTES, TRADES
 
 from torghut_core import Quotes, Trades
@@ -13,7 +13,7 @@ from torghut_core import Quotes, Trades
 
 def lane():
     """Two topics that were read to their ends, and have been silent for ten seconds."""
-    made = Lane("0", {"q": QUOTES, "t": TRADES}, {"q": 0, "t": 0}, 0.0, idle=0.2, tick=0.0)
+    made = LaneMerger("0", {"q": QUOTES, "t": TRADES}, {"q": 0, "t": 0}, 0.0, idle=0.2, tick=0.0)
     for topic in "qt":
         made.end(topic)
     return made
