@@ -10,9 +10,10 @@ from contextlib import closing
 
 import pytest
 
+from support.effort import many
 from torghut_core.audit import SqlAuditStore
 
-ROUNDS = 20
+ROUNDS = many(100, quick=5)
 WRITER = """
 import os, sys
 from decimal import Decimal
@@ -67,8 +68,9 @@ def nursery(url):
         process.stdin.close()
 
 
+@pytest.mark.examples
 def test_killed_writer_loses_nothing_that_it_acknowledged(url, nursery):
-    """After SIGKILL at a random moment, 20 times on one database: all acknowledged rows, no finding, no orphan."""
+    """After SIGKILL at random moments, time and again on one database: all acknowledged rows, no finding, no orphan."""
     patience = random.Random(7)
     acknowledged = {"decided": set(), "filled": set()}
     n = 0

@@ -1,18 +1,17 @@
-"""`torghut run` is killed while it applies a catalog: the next start trades one catalog, never a mixture of two.
+"""`torghut run` is killed while it applies a catalog: the next start trades one catalog, never a mixture of two."""
 
-``TORGHUT_KILLS`` says how often; 5 where it is not set.
-"""
-
-import os
 import random
 import signal
 import time
 from collections import Counter
 from contextlib import closing
 
+import pytest
+
+from support.effort import many
 from torghut_core.audit import SqlAuditStore
 
-KILLS = int(os.environ.get("TORGHUT_KILLS", "5"))
+KILLS = many(100, quick=2)
 
 
 class Witness:
@@ -40,6 +39,7 @@ class Witness:
         return self.generations[max(self.generations)]
 
 
+@pytest.mark.examples
 def test_killed_while_it_reloads_it_starts_on_one_of_the_two(mounted):
     """After kill -9 within 0.3 s of a swap the old or the new catalog is recorded, and the next start trades the new.
 

@@ -1,10 +1,9 @@
 """`torghut run` is killed on the order path, while the venue misbehaves, and started again.
 
 Afterwards there is exactly one venue order for each intent that left, fills count once, and positions are equal.
-``TORGHUT_KILLS`` says how often it is killed in all, 8 where it is not set.
+A proof kills it 110 times.
 """
 
-import os
 import random
 import signal
 import subprocess
@@ -16,12 +15,12 @@ from http.client import HTTPException
 import pytest
 from torghut_testing.alpaca import Fault
 
+from support.effort import many
 from torghut_core.model.trading import client_order_id
 
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "LTC/USD", "DOGE/USD", "AAVE/USD")
-KILLS = int(os.environ.get("TORGHUT_KILLS", "8"))
-LANES = 4
-"""Histories of kills, each on a venue of its own; they can run beside each other."""
+KILLS = many(25, quick=3)
+"""How often it is killed in one history."""
 
 ORDERS = {"method": "POST", "path": "/v2/orders"}
 LOOK_UPS = {"method": "GET", "path": "/v2/orders:by_client_order_id"}
@@ -201,12 +200,14 @@ def live_through(trader, seed, kills):
     print(f"killed {kills} times: {dict(chaos.died)}, {len(trader.fake.venue.orders())} orders")  # noqa: T201 - for -rP
 
 
-@pytest.mark.parametrize("lane", range(LANES))
+@pytest.mark.examples
+@pytest.mark.parametrize("lane", [0, *(pytest.param(lane, marks=pytest.mark.proof) for lane in range(1, 4))])
 def test_killed_anywhere_on_the_order_path_nothing_is_lost_and_nothing_doubled(make, fake, lane):
     """After each kill -9, at a point of the order path or at any time, under each fault of the venue: the books agree."""
-    live_through(make(fake), 1000 + lane, max(1, KILLS // LANES))
+    live_through(make(fake), 1000 + lane, KILLS)
 
 
+@pytest.mark.proof
 def test_killed_on_postgres(make, fake, dsn):
     """The same with the books in Postgres, whose lock is free as soon as the process is dead."""
-    live_through(make(fake, DB_DSN=dsn), 2000, max(3, KILLS // 20))
+    live_through(make(fake, DB_DSN=dsn), 2000, many(10))

@@ -50,7 +50,12 @@ for line in sys.stdin:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("running", "halted"), ("halted", "running"), ("running", "pause_entries"), ("halted", "reduce_only")],
+    [
+        ("running", "halted"),
+        ("halted", "running"),
+        pytest.param("running", "pause_entries", marks=pytest.mark.proof),
+        pytest.param("halted", "reduce_only", marks=pytest.mark.proof),
+    ],
 )
 def test_turn_killed_at_any_point(tmp_path, sqlite, before, after):
     """SIGKILL before each call to the system and to the database: the strict state holds or the turn is done.

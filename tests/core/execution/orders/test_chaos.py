@@ -2,10 +2,9 @@
 
 Books, executor, reconciler and audit are the real ones. Their steps are taken one by one in one thread, so that anything
 may come between any two of them; a crash throws all of them away but the committed part of the database and the venue.
-``TORGHUT_CHAOS=10000`` runs so many cases.
+A proof runs ten thousand stories.
 """
 
-import os
 import random
 import shutil
 from collections import deque
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from support.effort import examples
+from support.effort import examples, many
 from tests.core.execution.orders.conftest import run_one
 from torghut_core import Position, Side, StateError, VenueError, is_done
 from torghut_core.audit import MemoryAuditStore, SqlAuditStore
@@ -27,7 +26,6 @@ from torghut_core.timestamps import MINUTE, SECOND
 
 S = OrderState
 ACCOUNT = "test"
-CASES = int(os.environ.get("TORGHUT_CHAOS", "0"))
 LANDS_WITHIN = 5.0
 """Seconds within which a request that the executor has given up reaches the venue, or never does."""
 
@@ -598,14 +596,14 @@ def test_any_story_ends_well(make_world, kind):
             finally:
                 self.world.close()
 
-    cases = max(250, CASES // 3)
-    run_state_machine_as_test(Story, settings=examples(cases, stateful_step_count=50))
+    run_state_machine_as_test(Story, settings=examples(1_000, quick=50, stateful_step_count=50))
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "sqlite"])
 def test_random_stories_end_well(make_world, on_disk):
     """The promise of `test_any_story_ends_well` for many seeds, in memory and on disk."""
-    cases = (CASES or 2_000) // (50 if on_disk else 1)
+    cases = many(200, quick=10) if on_disk else many(10_000, quick=300)
     crashes = 0
     for seed in range(cases):
         rng = random.Random(seed)
