@@ -286,10 +286,9 @@ class Console:
     def plugins(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
         host = self._reloader.host
-        names = ("kind", "name", "distribution", "version", "code_digest")
         failed = ("plugin", "distribution", "reason")
         return {
-            "plugins": [{name: getattr(plugin, name) for name in names} for plugin in host.plugins()],
+            "plugins": [plugin.to_record() for plugin in host.plugins()],
             "failures": [{name: getattr(failure, name) for name in failed} for failure in host.failures],
             "kept": [{name: getattr(failure, name) for name in failed} for failure in host.kept],
         }
@@ -333,10 +332,7 @@ class Console:
     def metrics(self) -> Mapping[str, Metric]:
         """See `admin.kernel.Kernel`."""
         status, now = self._reloader.status, self._engine.now
-        numbers: dict[str, Metric] = {}
-        for part in self._measured:
-            numbers |= part.metrics()
-        return numbers | {
+        return {name: number for part in self._measured for name, number in part.metrics().items()} | {
             "control_rank": self._controls.current().rank,
             "audit_writable": float(not self._gates.unrecorded),
             "store_writable": float(not self._unstored()),

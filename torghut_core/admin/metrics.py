@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as PrometheusMetric
 from prometheus_client.registry import Collector
@@ -26,15 +26,21 @@ STATUS_METRICS = (
 """What the status of a kernel says as numbers."""
 
 
-class NumberCollector(Collector):
-    """Asks for the numbers when it is scraped; keeps nothing."""
+class Metrics(Collector):
+    """The metrics of a process; their numbers are asked for again each time.
+
+    Parameters
+    ----------
+    numbers : gives numbers by name, or by name and label.
+    specs : gives what they are called and mean.
+    """
 
     def __init__(self, numbers: Callable[[], Mapping[str, Metric]], specs: Callable[[], Iterable[MetricSpec]]) -> None:
         self._numbers = numbers
         self._specs = specs
 
     def collect(self) -> Iterator[PrometheusMetric]:
-        """All metrics."""
+        """Give the metrics to prometheus_client."""
         specs = {spec.name: spec for spec in self._specs()}
         for name, value in sorted(self._numbers().items()):
             spec = specs.get(name) or MetricSpec(name, f"{name.replace('_', ' ')}.")  # a plugin that says nothing
@@ -48,23 +54,9 @@ class NumberCollector(Collector):
                 family.add_metric([], float(value))
             yield family
 
-
-class Metrics:
-    """The text of numbers that are asked for again each time.
-
-    Parameters
-    ----------
-    numbers : gives numbers by name, or by name and label.
-    specs : gives what they are called and mean.
-    """
-
-    def __init__(self, numbers: Callable[[], Mapping[str, Metric]], specs: Callable[[], Iterable[MetricSpec]]) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(NumberCollector(numbers, specs))
-
     def text(self) -> bytes:
         """All metrics in Prometheus' text format, as they are now."""
-        return generate_latest(self._registry)
+        return generate_latest(self)
 
 
 def numbers(kernel: Kernel) -> dict[str, Metric]:

@@ -150,16 +150,7 @@ def catalog_schema() -> None:
 def plugin_list(as_json: AsJson = False) -> None:
     """List the plugins that a catalog can use, and those that could not be loaded, with the reason."""
     host = plugin_host(("*",))
-    plugins = [
-        {
-            "kind": p.kind,
-            "name": p.name,
-            "distribution": p.distribution,
-            "version": p.version,
-            "code_digest": p.code_digest,
-        }
-        for p in host.plugins()
-    ]
+    plugins = [plugin.to_record() for plugin in host.plugins()]
     failures = [{"name": f.plugin, "distribution": f.distribution, "reason": f.reason} for f in host.failures]
     if as_json:
         print(json.dumps({"plugins": plugins, "failures": failures}, indent=2))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 import msgspec
 
 from torghut_core.catalog import Catalog, Pipeline
-from torghut_core.cli.render import counted
+from torghut_core.cli.options import admin_client
+from torghut_core.cli.render import counted, new_console
 from torghut_core.environment import Environment, secret
 from torghut_core.errors import CatalogError, NotFoundError, StateError, TorghutError
 from torghut_core.execution.controls import POLL_SECONDS, ROW, Control, Controls
@@ -74,11 +76,22 @@ def examine(catalog: Path | None, state: Path, pipeline: str | None = None) -> l
     if settings is None:
         return findings
     directory = StateDirectory(state)
-    kernel = list(_kernel(settings, directory))
+    kernel = list(_kernel(directory))
     findings += [*_plugins(settings), _trading(settings), _admin(settings), *kernel]
     path = catalog or settings.trading_strategy_config_path
     findings += _catalog(settings, path, pipeline, directory, is_running=bool(kernel))
     return [*findings, *_kept(settings, directory), _signals(settings, directory, is_running=bool(kernel))]
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """Print findings, a line each, with the fix where something is wrong."""
+    console = new_console()
+    for finding in findings:
+        mark = "[green]ok[/]  " if finding.is_ok else "[red]FAIL[/]"
+        console.print(f"{mark} [bold]{finding.subject}:[/]", end=" ")
+        console.print(finding.detail, markup=False, highlight=False)
+        if finding.hint:
+            console.print(f"     -> {finding.hint}", markup=False, highlight=False)
 
 
 def _python() -> Finding:
@@ -153,10 +166,8 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _kernel(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
+def _kernel(directory: StateDirectory) -> Iterator[Finding]:
     """Ask the process that runs there, a kernel or a `torghut forward` or `ta`; no findings if none runs."""
-    from torghut_core.admin.client import connect
-
     if not directory.path.is_dir():
         return
     try:
@@ -164,9 +175,8 @@ def _kernel(settings: Settings, directory: StateDirectory) -> Iterator[Finding]:
             return
     except StateError as error:
         occupied = str(error)
-    token = settings.torghut_token.get_secret_value() if settings.torghut_token else None
     try:
-        client = connect(None, directory.path, token)
+        client = admin_client(None, directory.path)
         try:
             status, health = client.get("/trading/status"), client.get("/trading/health")
         except NotFoundError:
@@ -348,11 +358,8 @@ def _row(settings: Settings, directory: StateDirectory) -> Control:
     from torghut_core.audit.visit import ControlReader
     from torghut_core.installation.open import audit_url
 
-    reader = ControlReader(audit_url(settings, directory), ROW)
-    try:
+    with closing(ControlReader(audit_url(settings, directory), ROW)) as reader:
         value = reader.read(POLL_SECONDS)
-    finally:
-        reader.close()
     return NEVER if value is None else msgspec.convert(value, Control)
 
 
@@ -439,10 +446,6 @@ def _signals(settings: Settings, directory: StateDirectory, *, is_running: bool)
 def _counts(settings: Settings, directory: StateDirectory) -> str:
     from torghut_core.installation.open import open_signals
 
-    with directory:
-        store = open_signals(settings, directory)
-        try:
-            counts = store.counts()
-        finally:
-            store.close()
+    with directory, closing(open_signals(settings, directory)) as store:
+        counts = store.counts()
     return ", ".join(f"{counted(rows, 'row')} in {table}" for table, rows in counts.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated
 
@@ -31,15 +32,13 @@ def doctor(
     Checks Python, plugins, settings, stores and catalog, and whether the settings and secrets that sources, brokers and
     sinks need are set; does not test the credentials. Exit code 1 if there is a problem.
     """
-    from torghut_core.cli.doctor import examine
+    from torghut_core.cli.doctor import examine, print_findings
 
     findings = examine(catalog, state, pipeline)
     is_ok = all(finding.is_ok for finding in findings)
     if as_json:
         print(json.dumps({"ok": is_ok, "checks": [asdict(finding) for finding in findings]}, indent=2))
     else:
-        from torghut_core.cli.render import print_findings
-
         print_findings(findings)
     if not is_ok:
         raise typer.Exit(1)
@@ -99,12 +98,8 @@ def seed_strategy(
     }
     text = yaml.safe_dump({"version": 1, "strategies": [entry]}, sort_keys=False)
     parsed = catalogs.load({"seed-strategy": text})
-    with StateDirectory(state) as directory:
-        audit = open_audit(load_settings(), directory)
-        try:
-            audit.record_strategies([strategy_row(parsed.strategies[0])], "merge")
-        finally:
-            audit.close()
+    with StateDirectory(state) as directory, closing(open_audit(load_settings(), directory)) as audit:
+        audit.record_strategies([strategy_row(parsed.strategies[0])], "merge")
     snippet = yaml.safe_dump([entry], sort_keys=False)
     say(
         {"seeded": entry},

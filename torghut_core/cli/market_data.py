@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -128,12 +129,8 @@ def signals_export(
     from torghut_core.installation.settings import load_settings
 
     settings = load_settings()
-    with existing_state(state) as directory:
-        store = open_signals(settings, directory)
-        try:
-            rows = store.export(table, str(out))
-        finally:
-            store.close()
+    with existing_state(state) as directory, closing(open_signals(settings, directory)) as store:
+        rows = store.export(table, str(out))
     say({"table": table, "out": str(out), "rows": rows}, f"{counted(rows, 'row')} of {table} -> {out}", as_json)
 
 
@@ -181,8 +178,6 @@ def schema_register(
     found = Registry.from_environment(registry)
     if found is None:
         raise InputError("no registry given (use --registry URL, or set SCHEMA_REGISTRY_URL)")
-    try:
+    with closing(found):
         ids = register_schemas(found)
-    finally:
-        found.close()
     say(ids, "\n".join(f"{subject}: {number}" for subject, number in ids.items()), as_json)

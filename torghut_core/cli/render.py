@@ -18,7 +18,6 @@ from rich.text import Text
 from torghut_core.model.trading import ZERO
 
 if TYPE_CHECKING:
-    from torghut_core.cli.doctor import Finding
     from torghut_core.research.backtest import Backtest
 
 
@@ -38,10 +37,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
-def _console() -> Console:
+def new_console() -> Console:
+    """Make a console of standard output; one that is no terminal has no width, so lines stay whole."""
     if sys.stdout.isatty():
         return Console(highlight=False)
-    return Console(highlight=False, width=120, soft_wrap=True)  # a pipe has no width: tables fit, lines stay whole
+    return Console(highlight=False, width=120, soft_wrap=True)  # wide enough for tables
 
 
 class _Rate(TextColumn):
@@ -94,7 +94,7 @@ def _plain_table(*columns: str, text: int = 1) -> Table:
 
 def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
     """Print what was decided, denied and why, and filled, and the equity at the end."""
-    console = _console()
+    console = new_console()
     result, totals = done.result, done.totals
     console.print()
     console.print(
@@ -173,7 +173,7 @@ def _example(done: Backtest) -> str:
 
 def print_explanation(found: dict[str, Any]) -> None:
     """Print one decision, its verdicts, its order and its fills, in the order in which they happened."""
-    console = _console()
+    console = new_console()
     decision = found["decision"]
     console.print(
         f"[bold]{decision['strategy_id']}[/] proposed to {decision['action']} {decision['params']['quantity']}"
@@ -220,7 +220,7 @@ def _pairs(console: Console, label: str, values: dict[str, Any]) -> None:
 
 def print_status(status: dict[str, Any], url: str) -> None:
     """Print what `Kernel.status` returns: what trades, its problems, pending changes, then each strategy."""
-    console = _console()
+    console = new_console()
 
     def say(text: str, style: str = "") -> None:
         console.print(text, style=style, markup=False)
@@ -260,7 +260,7 @@ def print_status(status: dict[str, Any], url: str) -> None:
 
 def print_plugins(plugins: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:
     """Print the plugins that a catalog can use, then those that could not be loaded, and why."""
-    console = _console()
+    console = new_console()
     table = Table("kind", "name", "distribution", "version", box=None, pad_edge=False)
     for plugin in plugins:
         table.add_row(plugin["kind"], plugin["name"], plugin["distribution"], plugin["version"])
@@ -269,17 +269,6 @@ def print_plugins(plugins: list[dict[str, Any]], failures: list[dict[str, Any]])
         console.print(
             f"not loaded: {failure['name']} ({failure['distribution']}): {failure['reason']}", style="red", markup=False
         )
-
-
-def print_findings(findings: list[Finding]) -> None:
-    """Print what `torghut doctor` found, a line each, with the fix where something is wrong."""
-    console = _console()
-    for finding in findings:
-        mark = "[green]ok[/]  " if finding.is_ok else "[red]FAIL[/]"
-        console.print(f"{mark} [bold]{finding.subject}:[/]", end=" ")
-        console.print(finding.detail, markup=False, highlight=False)
-        if finding.hint:
-            console.print(f"     -> {finding.hint}", markup=False, highlight=False)
 
 
 def control_text(done: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -121,11 +122,8 @@ def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False)
     settings, directory, actor = load_settings(), StateDirectory(state), getpass.getuser()
     if not directory.path.is_dir():
         raise NotFoundError(f"there is no state directory {state} (give --state DIR of the kernel, or its --url)")
-    controls = Controls(directory.control_path, audit_url(settings, directory))
-    try:
+    with closing(Controls(directory.control_path, audit_url(settings, directory))) as controls:
         change = controls.change(to, reason=reason, actor=actor, flatten=flatten)
-    finally:
-        controls.close()
     done = {
         "control": {"state": change.control.state, "reason": reason, "actor": actor},
         "written": change.written,

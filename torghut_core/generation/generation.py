@@ -124,16 +124,7 @@ class Generation:
             "catalog_digest": self.catalog.digest,
             "allow": content["plugins"]["allow"],
             "strategies": [row | given[row["name"]] | code.get(row["name"], {}) for row in self.strategy_rows()],
-            "plugins": [
-                {
-                    "kind": plugin.kind,
-                    "name": plugin.name,
-                    "distribution": plugin.distribution,
-                    "version": plugin.version,
-                    "code_digest": plugin.code_digest,
-                }
-                for plugin in self.plugins
-            ],
+            "plugins": [plugin.to_record() for plugin in self.plugins],
         }
 
     def strategy_rows(self) -> list[dict[str, Any]]:

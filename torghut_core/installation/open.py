@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,11 +45,8 @@ def existing_audit(settings: Settings, path: Path) -> Iterator[SqlAuditStore]:
     directory = StateDirectory(path)
     if settings.db_dsn is None and not directory.exists:
         raise NotFoundError(f"there is no state in {path} (run `torghut demo`, or give --state DIR)")
-    audit = open_audit(settings, directory)
-    try:
+    with closing(open_audit(settings, directory)) as audit:
         yield audit
-    finally:
-        audit.close()
 
 
 def load_plugins(settings: Settings, allow: Iterable[str], previous: PluginHost | None = None) -> PluginHost:

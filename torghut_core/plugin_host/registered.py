@@ -30,6 +30,11 @@ class Registered:
     version: str
     code_digest: str
 
+    def to_record(self) -> dict[str, str]:
+        """What tells it from another plugin, as JSON values."""
+        names = ("kind", "name", "distribution", "version", "code_digest")
+        return {name: getattr(self, name) for name in names}
+
     def parameters(self, values: Mapping[str, Any]) -> pydantic.BaseModel:
         """Validate values as the plugin's `Params`.
 
