@@ -54,12 +54,8 @@ class Visitor(SqlAuditStore):
         super().close()
 
 
-def visit(database: str | Path, work: Callable[[Visitor], _T], seconds: float | None = None) -> _T:
-    """Open the database, work with it, close it.
-
-    Parameters
-    ----------
-    seconds : how long to wait; `VISIT_SECONDS` by default.
+def visit(database: str | Path, work: Callable[[Visitor], _T]) -> _T:
+    """Open the database, work with it, close it; takes `VISIT_SECONDS` at most.
 
     Raises
     ------
@@ -74,7 +70,7 @@ def visit(database: str | Path, work: Callable[[Visitor], _T], seconds: float | 
             store.close()
 
     future: Future[_T] = _threads.submit(call)
-    return _await(future, VISIT_SECONDS if seconds is None else seconds)
+    return _await(future, VISIT_SECONDS)
 
 
 def bounded(database: str | Path) -> str | Path:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from avro.schema import Schema
 
 SCHEMAS = Path(__file__).parent / "schemas"
-RELEASED = SCHEMAS / "released"
 
 _NAMES = {
     "trades": "torghut.Trades",
@@ -231,13 +230,7 @@ class SchemaProblem:
         return f"{place}: {self.message}, against {self.against} ({self.hint})"
 
 
-def check_schemas(
-    registry: Registry | None = None,
-    topic_of: Callable[[str], str] | None = None,
-    *,
-    folder: Path = SCHEMAS,
-    released: Path | None = None,
-) -> list[SchemaProblem]:
+def check_schemas(registry: Registry | None = None, *, folder: Path = SCHEMAS) -> list[SchemaProblem]:
     """Compare each schema with the newest version in the registry, or without one with that of the last release.
 
     By the registry's rule BACKWARD: a reader with the new schema can read messages of the old one. And one rule beyond it: a
@@ -245,8 +238,7 @@ def check_schemas(
 
     Parameters
     ----------
-    topic_of : the topic of a channel, whose schema is the subject ``TOPIC-value``; None: as `Topics` say.
-    folder, released : of the schemas, and of those of the last release (None: ``released`` in `folder`).
+    folder : of the schemas, with those of the last release in its folder ``released``.
 
     Returns
     -------
@@ -257,15 +249,14 @@ def check_schemas(
     SettingsError : the library ``avro`` is not installed.
     RegistryError : the registry does not answer.
     """
-    released = folder / "released" if released is None else released
-    topic_of = topic_of or Topics.read().of
+    released, topics = folder / "released", Topics.read()
     names = {f"{channel}.avsc" for channel in CHANNELS}
     if registry is None:
         names = {path.name for path in [*folder.glob("*.avsc"), *released.glob("*.avsc")]}
     problems = []
     for name in sorted(names):
         if registry is not None:
-            subject = _subject(topic_of(name.removesuffix(".avsc")))
+            subject = _subject(topics.of(name.removesuffix(".avsc")))
             version = registry.latest(subject)
             against = f"{subject} version {version.version}" if version else subject
             old = version.schema if version else None
@@ -280,7 +271,7 @@ def check_schemas(
     return problems
 
 
-def register_schemas(registry: Registry, topic_of: Callable[[str], str] | None = None) -> dict[str, int]:
+def register_schemas(registry: Registry) -> dict[str, int]:
     """Register every schema under its subject; return the id by subject. A schema that is registered keeps its id.
 
     Raises
@@ -288,11 +279,11 @@ def register_schemas(registry: Registry, topic_of: Callable[[str], str] | None =
     InputError : a schema cannot replace the registered one (see `check_schemas`); then nothing is registered.
     RegistryError : the registry refuses, or does not answer; the schemas before that one are registered.
     """
-    topic_of = topic_of or Topics.read().of
-    problems = check_schemas(registry, topic_of)
+    problems = check_schemas(registry)
     if problems:
         raise InputError("\n".join(map(str, problems)))
-    subjects = {channel: _subject(topic_of(channel)) for channel in CHANNELS}
+    topics = Topics.read()
+    subjects = {channel: _subject(topics.of(channel)) for channel in CHANNELS}
     return {subject: registry.register(subject, schema_text(channel)) for channel, subject in subjects.items()}
 
 

@@ -65,14 +65,13 @@ class Node:
     complaint: tuple[str, str] | None = None
     key_complaints: list[tuple[str, Place, str, str]] = field(default_factory=list)
 
-    def add(self, key: str, node: Node) -> bool:
-        """Put a value into this map; if it has the key already, add a complaint instead and return False."""
+    def add(self, key: str, node: Node) -> None:
+        """Put a value into this map; if it has the key already, add a complaint instead."""
         mine = self.value.setdefault(key, node)
         if mine is not node:
             self.key_complaints.append(
                 (key, node.key or node.place, f"is given twice, first at {mine.key}", "keep one of them")
             )
-        return mine is node
 
 
 def parse(file: str, text: str) -> Node:

@@ -109,14 +109,14 @@ def validate_pipelines(catalog: Catalog, host: PluginHost) -> list[Problem]:
     return builder.problems_in_order()
 
 
-def risk_rules(catalog: Catalog, host: PluginHost, defaults: Limits = NO_LIMITS) -> tuple[tuple[str, RiskRule], ...]:
+def risk_rules(catalog: Catalog, host: PluginHost) -> tuple[tuple[str, RiskRule], ...]:
     """Make the risk rules of a catalog alone, as `build` does.
 
     Raises
     ------
     CatalogError : one that cannot be made.
     """
-    builder = _Builder(catalog, host, defaults, opens=False)
+    builder = _Builder(catalog, host, opens=False)
     rules = builder.rules()
     if builder.problems:
         raise CatalogError(builder.problems_in_order())

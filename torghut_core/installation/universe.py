@@ -40,22 +40,19 @@ class UniverseSettings(Environment):
     )
 
 
-def open_universe(
-    settings: UniverseSettings, fallback: Iterable[str], state: Path, asset_class: AssetClass | None = None
-) -> ListedUniverse:
+def open_universe(settings: UniverseSettings, fallback: Iterable[str], state: Path) -> ListedUniverse:
     """Make the universe that the settings ask for; `start` it in the event loop that uses it.
 
     Parameters
     ----------
     fallback : the symbols where TRADING_STATIC_SYMBOLS gives none: those of the catalog's strategies.
     state : directory where the last good list of Jangar is kept.
-    asset_class : symbols of the other one are left out; None: ALPACA_MARKET_TYPE.
 
     Raises
     ------
     SettingsError : a setting is missing or wrong.
     """
-    asset_class = asset_class or settings.alpaca_market_type
+    asset_class = settings.alpaca_market_type
     disabled = _listed("TRADING_DISABLED_SYMBOLS", settings.trading_disabled_symbols)
     listed = _listed("TRADING_STATIC_SYMBOLS", settings.trading_static_symbols) or set(fallback)
     symbols = sorted(symbol for symbol in listed if is_of(symbol, asset_class))

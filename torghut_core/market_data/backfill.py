@@ -5,71 +5,57 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from torghut_core.errors import InputError
-from torghut_core.model.market import Message
 from torghut_core.ports import Source
-from torghut_core.timestamps import format_timestamp
 
 
-class Backfill:
-    """Fetches what happened in ``[since, until)``, ns, in order of time.
+def write_tape(
+    path: Path,
+    source: Source,
+    symbols: Sequence[str],
+    since: int,
+    until: int,
+    on_progress: Callable[[int], None] = lambda _events: None,
+) -> Counter[str]:
+    """Write a JSONL tape of what happened in ``[since, until)``, ns, in order of time; it appears whole or not at all.
 
     Parameters
     ----------
     source : one with a `history`, connected.
     symbols : of which instruments.
+    on_progress : called with the number of events so far.
 
-    Attributes
-    ----------
-    events : how many were fetched, by channel.
+    Returns
+    -------
+    How many events were fetched, by channel.
+
+    Raises
+    ------
+    InputError : the file cannot be written.
+    VenueError : the source does not answer.
     """
+    events: Counter[str] = Counter()
 
-    def __init__(self, source: Source, symbols: Sequence[str], since: int, until: int) -> None:
-        if until <= since:
-            raise InputError(
-                f"nothing lies between --start {format_timestamp(since)} and --end {format_timestamp(until)} "
-                "(--start has to come first)"
-            )
-        self._source = source
-        self._symbols = symbols
-        self._since = since
-        self._until = until
-        self.events: Counter[str] = Counter()
+    async def write(file: BinaryIO) -> None:
+        async for messages in source.history(symbols, since, until):
+            events.update(message.channel for message in messages)
+            file.writelines(message.value + b"\n" for message in messages)
+            on_progress(events.total())
 
-    def to_tape(self, path: Path, on_progress: Callable[[int], None] = lambda _events: None) -> int:
-        """Write a JSONL tape of envelopes, which appears whole or not at all; return its events.
-
-        Raises
-        ------
-        InputError : the file cannot be written.
-        VenueError : the source does not answer.
-        """
-        return asyncio.run(self._write(path, on_progress))
-
-    async def _write(self, path: Path, on_progress: Callable[[int], None]) -> int:
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
         try:
-            try:
-                with part.open("wb") as file:
-                    async with aclosing(self._messages()) as pages:
-                        async for messages in pages:
-                            file.writelines(message.value + b"\n" for message in messages)
-                            on_progress(self.events.total())
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error} (choose another file)") from error
-        return self.events.total()
-
-    async def _messages(self) -> AsyncGenerator[list[Message], None]:
-        async for messages in self._source.history(self._symbols, self._since, self._until):
-            for message in messages:
-                self.events[message.channel] += 1
-            yield messages
+            with part.open("wb") as file:
+                asyncio.run(write(file))
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error} (choose another file)") from error
+    return events

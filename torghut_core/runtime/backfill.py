@@ -18,7 +18,7 @@ from torghut_core.installation.open import load_plugins, open_signals, source_co
 from torghut_core.installation.settings import load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.installation.universe import UniverseSettings
-from torghut_core.market_data.backfill import Backfill
+from torghut_core.market_data.backfill import write_tape
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.universe import StaticUniverse, is_of
 from torghut_core.model.market import SYMBOL_PATTERN
@@ -72,6 +72,11 @@ def run_backfill(
             raise InputError(f"--symbols: {symbol} is not of ALPACA_MARKET_TYPE={market} (set that to its market)")
     since = _moment("--start", start)
     until = _moment("--end", end) if end else started_at
+    if until <= since:
+        raise InputError(
+            f"nothing lies between --start {format_timestamp(since)} and --end {format_timestamp(until)} "
+            "(--start has to come first)"
+        )
     given = None if catalog is None else catalogs.load(catalogs.read(catalog))
     host = load_plugins(settings, given.plugins.allow if given else DEFAULT_ALLOW)
     parsed = given or _default_catalog(host, source, tuple(TABLES) if out is None else ())
@@ -80,10 +85,8 @@ def run_backfill(
     directory = StateDirectory(state)
     made.connect(source_connection(settings, directory, StaticUniverse(symbols)))
     try:
-        job = Backfill(made, symbols, since, until)
         if out is not None:
-            job.to_tape(out, on_progress)
-            return {"events": dict(job.events), "to": str(out)}
+            return {"events": dict(write_tape(out, made, symbols, since, until, on_progress)), "to": str(out)}
         with (
             TemporaryDirectory() as folder,
             directory,
@@ -91,7 +94,8 @@ def run_backfill(
         ):
             _check_kept(store, since, started_at)
             tape = Path(folder) / "backfill.jsonl"
-            if not job.to_tape(tape, on_progress):
+            events = write_tape(tape, made, symbols, since, until, on_progress)
+            if not events:
                 return {"events": {}, "to": "the signal store", "microbars": 0, "signals": 0}
             replayed = _with_tape(parsed, tape_source(host), tape)
             generation = build(replayed, host, pipeline="backfill")
@@ -100,7 +104,7 @@ def run_backfill(
             asyncio.run(deriver.run())
         totals = deriver.totals
         return {
-            "events": dict(job.events),
+            "events": dict(events),
             "to": "the signal store",
             "microbars": totals.microbars,
             "signals": totals.signals,

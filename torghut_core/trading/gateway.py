@@ -41,8 +41,6 @@ class Gateway(ABC):
         seen since.
     """
 
-    is_simulated: ClassVar[bool]
-
     own_events: ClassVar[tuple[OrderEvent, ...]] = ()
     """Reports of our own requests: ignored where the order has since moved on."""
 
@@ -178,8 +176,6 @@ class SimulatedGateway(Gateway):
     permits : the last check, right before an order is sent: why it may not be, "" when it may.
     """
 
-    is_simulated = True
-
     def __init__(self, broker: OrderEntry, books: Books, permits: Callable[[Intent], str] | None = None) -> None:
         super().__init__(broker, books)
         self._permits = permits
@@ -211,7 +207,6 @@ class VenueGateway(Gateway):
     outbox : orders that are recorded and not sent yet.
     """
 
-    is_simulated = False
     own_events = (OrderEvent.SUBMIT, OrderEvent.CANCEL_REJECTED, OrderEvent.REPLACE_REJECTED)
 
     def __init__(self, broker: OrderEntry, books: Books) -> None:

@@ -148,10 +148,13 @@ class Subscription:
 
     def _choose(self) -> None:
         """Set `on_signal` to the shortest way for the rows to come."""
-        on_signal: OnSignal = (
-            self._on_warm_up_signal if self.rows_to_warm or self._shown_until else self.instance.strategy.on_signal
-        )
-        self.on_signal = on_signal if self._trial is None else self._on_trial_signal
+        self.on_signal = self._off_trial if self._trial is None else self._on_trial_signal
+
+    @property
+    def _off_trial(self) -> OnSignal:
+        """What a row is handed to where no code is on trial."""
+        is_warming = self.rows_to_warm or self._shown_until
+        return self._on_warm_up_signal if is_warming else self.instance.strategy.on_signal
 
     def _on_warm_up_signal(self, signal: Signal, context: Context) -> Any:
         """Show a row; the answer counts when the symbol is warm. Rows that were shown before are skipped."""
@@ -175,10 +178,7 @@ class Subscription:
             self._choose()
             return self.on_signal(signal, context)
         trial.seen.append((signal, context, context.now, context.price))
-        on_signal = (
-            self._on_warm_up_signal if self.rows_to_warm or self._shown_until else self.instance.strategy.on_signal
-        )
-        return on_signal(signal, context)
+        return self._off_trial(signal, context)
 
     def select(self, batch: Batch) -> IntArray:
         """Indices of the rows at this timeframe, of these symbols, in which every column has a value."""

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from torghut_core.bus.registry import Registered, RegistryError, RegistrySettings
 from torghut_core.bus.schema import (
     CHANNELS,
-    RELEASED,
     SCHEMAS,
     SchemaProblem,
     check_schemas,
@@ -181,14 +180,14 @@ def test_schemas_can_take_the_place_of_the_released_ones():
 
 def test_every_schema_was_released():
     """The check above has something to compare each schema with."""
-    assert {path.name for path in RELEASED.iterdir()} == {f"{channel}.avsc" for channel in CHANNELS}
+    assert {path.name for path in (SCHEMAS / "released").iterdir()} == {f"{channel}.avsc" for channel in CHANNELS}
     assert {path.name for path in SCHEMAS.glob("*.avsc")} == {f"{channel}.avsc" for channel in CHANNELS}
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A copy of the schemas with those of the last release."""
-    for path in [*SCHEMAS.glob("*.avsc"), *RELEASED.glob("*.avsc")]:
+    for path in SCHEMAS.rglob("*.avsc"):
         copied = tmp_path / path.relative_to(SCHEMAS)
         copied.parent.mkdir(exist_ok=True)
         copied.write_text(path.read_text())

@@ -541,14 +541,15 @@ def test_settings_make_the_static_universe(environment, symbols, monkeypatch, tm
 
 
 def test_settings_make_the_jangar_universe(monkeypatch, tmp_path):
-    """Address, interval, fallback and file come from the settings; an asset class that is given counts more."""
+    """Address, asset class, interval, fallback and file come from the settings."""
 
     async def run():
         async with jangar() as server:
             monkeypatch.setenv("TRADING_UNIVERSE_SOURCE", "jangar")
             monkeypatch.setenv("JANGAR_SYMBOLS_URL", server.url)
             monkeypatch.setenv("SYMBOLS_POLL_INTERVAL_MS", "100")
-            universe = open_universe(UniverseSettings.read(), [], tmp_path, "crypto")
+            monkeypatch.setenv("ALPACA_MARKET_TYPE", "crypto")
+            universe = open_universe(UniverseSettings.read(), [], tmp_path)
             universe.start()
             await universe.changed()
             await server.looked()
