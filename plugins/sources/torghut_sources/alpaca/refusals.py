@@ -69,8 +69,8 @@ def refusal_of(code: int) -> Refusal:
 
     Examples
     --------
-    >>> refusal_of(406).policy, refusal_of(402).policy, refusal_of(799).policy
-    ('wait', 'stop', 'retry')
+    >>> [refusal_of(code).policy.value for code in (406, 402, 799)]
+    ['wait', 'stop', 'retry']
     """
     return REFUSALS.get(code, UNKNOWN)
 
@@ -80,7 +80,7 @@ def handshake_refusal(status: int) -> Refusal:
 
     Examples
     --------
-    >>> handshake_refusal(401).policy, handshake_refusal(503).policy
+    >>> handshake_refusal(401).policy.value, handshake_refusal(503).policy.value
     ('stop', 'retry')
     """
     return HANDSHAKES.get(status, UNKNOWN)
