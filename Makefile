@@ -8,7 +8,7 @@ PROJECTS := . plugins/strategies plugins/risk plugins/brokers plugins/sources pl
 EDITABLE := $(addprefix -e ,$(PROJECTS))
 MANIFESTS := $(addsuffix /pyproject.toml,$(PROJECTS))
 
-.PHONY: help demo test proof check rehearsal format bench lock clean
+.PHONY: help demo test proof check docs rehearsal format bench lock clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -29,6 +29,9 @@ check: .venv/dev.stamp ## format, lint, types, import contracts, schemas, and `m
 	@$(BIN)/lint-imports
 	@$(BIN)/torghut schema check
 	@$(MAKE) --no-print-directory test
+
+docs: .venv/dev.stamp ## write the tables of docs/ that are made of the code anew
+	@TORGHUT_RENEW_DOCS=1 $(BIN)/pytest -q -k "docs and page"
 
 rehearsal: .venv/dev.stamp ## the whole live system on this machine, against stand-ins of venue, Kafka and ClickHouse
 	@$(BIN)/python -m torghut_testing.live

@@ -2,11 +2,7 @@
 
 import inspect
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +11,12 @@ import torghut_strategies
 import yaml
 from torghut_testing import registered
 
+from support.docs import DOCS, ROOT, code_of, passes, text_of
+from support.processes import run
 from torghut_core import format_timestamp
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
 TEMPLATE = ROOT / "authoring_kit" / "template"
 NAMED_BLOCK = re.compile(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 BUILT_IN = [
     pytest.param(document, cls, name, id=name)
@@ -34,29 +29,13 @@ BUILT_IN = [
 
 
 def named_blocks(document):
-    return dict(NAMED_BLOCK.findall((DOCS / document).read_text(encoding="utf-8")))
-
-
-def run(arguments, folder, **environment):
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return dict(NAMED_BLOCK.findall(text_of(DOCS / document)))
 
 
 @pytest.mark.parametrize("document", ["write-a-strategy.md", "risk.md"])
 def test_code_of_the_document_passes_its_tests(document, tmp_path):
     """A reader who copies the files and runs pytest sees green."""
-    for name, text in named_blocks(document).items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    done = run(["-m", "pytest", "-q", "-p", "no:cacheprovider"], tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " passed" in done.stdout
+    assert " passed" in passes(tmp_path, **named_blocks(document))
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in TEMPLATE.iterdir() if path.is_file()))
@@ -85,7 +64,7 @@ def test_strategy_of_the_document_trades(tmp_path):
     (tmp_path / "tape.csv").write_text("\n".join(["symbol,event_ts,price,size", *rows]), encoding="utf-8")
 
     def torghut(*arguments):
-        done = run(["-c", "from torghut_core.cli import main; main()", *arguments], tmp_path, PYTHONPATH=str(tmp_path))
+        done = run(*arguments, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -99,7 +78,7 @@ def test_strategy_of_the_document_trades(tmp_path):
 def test_plugins_in_the_document_s_catalogs_exist(document):
     """Every strategy and rule that an example uses is registered, and takes the parameters that it is given."""
     plugins = {name: cls for _, cls, name in (case.values for case in BUILT_IN)}
-    for block in YAML_BLOCK.findall((DOCS / document).read_text(encoding="utf-8")):
+    for block in code_of(DOCS / document, "yaml"):
         catalog = yaml.safe_load(block)
         for entry in [*catalog.get("strategies", []), *catalog.get("risk", [])]:
             if not entry["use"].startswith("acme-"):
@@ -109,7 +88,7 @@ def test_plugins_in_the_document_s_catalogs_exist(document):
 @pytest.mark.parametrize(("document", "cls", "name"), BUILT_IN)
 def test_document_says_what_the_code_says(document, cls, name):
     """The section of a plugin holds its docstring and a line for each parameter, with default and bounds."""
-    text = (DOCS / document).read_text(encoding="utf-8")
+    text = text_of(DOCS / document)
     section = re.split(r"^## ", text.split(f"## `{name}`\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
     prose, _, table = section.partition("| parameter |")
     stated = re.sub(r"Notes\s+-+", "", inspect.cleandoc(cls.__doc__))

@@ -1,10 +1,9 @@
-"""The pages on live data have the code's settings, bounds, gates and errors. To renew: python tests/core/test_live_docs.py"""
+"""The pages on live data have the code's settings, bounds, gates and errors. To renew: make docs."""
 
 import ast
 import inspect
 import json
 import re
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -19,6 +18,7 @@ from torghut_sources.bus.kafka.writer import QUEUE
 from torghut_sources.bus.settings import KafkaSettings
 from torghut_sources.signal_store import ClickHouseSignals, PollSettings
 
+from support.docs import DOCS, ROOT, blocks_of, code_of, has_blocks, table, text_of
 from support.metrics import EVERY_METRIC
 from torghut_core.bus.topics import Topics
 from torghut_core.catalog import load, read
@@ -39,11 +39,7 @@ from torghut_core.runtime import run
 from torghut_core.signals import failures, guardrails
 from torghut_core.signals.writer import BlockWriter
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
 SETUP, QUEUES, RUNBOOK = (DOCS / f"{name}.md" for name in ("live-data", "back-pressure", "on-call-live-data"))
-BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 POLICIES = {
     "retry": "connects again after a random pause, at first at most {base} ms, doubling up to {longest} ms",
@@ -52,11 +48,6 @@ POLICIES = {
     "ignore": "nothing is wrong: the keys were accepted before",
     "stop": "ends with exit code 2 and the fix: a retry would fail again",
 }
-
-
-def table(*rows):
-    head, *body = (f"| {' | '.join(row)} |\n" for row in rows)
-    return f"{head}{'| --- ' * len(rows[0])}|\n{''.join(body)}"
 
 
 def shown(default):
@@ -183,25 +174,14 @@ TABLES = {
 """Tables that are made of the code; `gates` and `classes` are written by hand and compared with it."""
 
 
-def renewed(page):
-    return BLOCK.sub(
-        lambda block: f"{block[1]}{TABLES[block[2]]()}{block[4]}" if block[2] in TABLES else block[0], page
-    )
-
-
-def text(page):
-    return page.read_text(encoding="utf-8")
-
-
 def prose(page):
     """A page as one line, so that a sentence is found wherever its lines end."""
-    return " ".join(text(page).split())
+    return " ".join(text_of(page).split())
 
 
 def first_cells(name):
     """The words in code in the first cell of each row of a table of the runbook."""
-    [block] = [block[3] for block in BLOCK.finditer(text(RUNBOOK)) if block[2] == name]
-    rows = [line.split("|")[1] for line in block.splitlines()[2:]]
+    rows = [line.split("|")[1] for line in blocks_of(RUNBOOK)[name].splitlines()[2:]]
     return [word for cell in rows for word in re.findall(r"`([^`]+)`", cell)]
 
 
@@ -210,7 +190,7 @@ def closed_as():
     names = {"Closed": 1, "StoreError": 1, "_Outage": 0}
     for folder in (ROOT / "torghut_core", ROOT / "plugins" / "sources"):
         for path in folder.rglob("*.py"):
-            for node in ast.walk(ast.parse(text(path))):
+            for node in ast.walk(ast.parse(text_of(path))):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
                     given = node.args[names[node.func.id]]
                     if isinstance(given, ast.Constant):
@@ -219,14 +199,14 @@ def closed_as():
 
 def test_every_table_of_the_code_is_on_a_page_once():
     """No table of settings, parameters, bounds or codes is missing, and none is there twice."""
-    names = [block[2] for page in (SETUP, QUEUES, RUNBOOK) for block in BLOCK.finditer(text(page))]
+    names = [name for page in (SETUP, QUEUES, RUNBOOK) for name in blocks_of(page)]
     assert sorted(names) == sorted([*TABLES, "gates", "classes"])
 
 
 @pytest.mark.parametrize("page", [SETUP, QUEUES, RUNBOOK], ids=lambda page: page.name)
 def test_pages_have_the_tables_of_the_code(page):
     """Settings with their defaults, parameters, bounds and error codes are those of the code, with its words."""
-    assert text(page) == renewed(text(page)), f"renew {page.name}: python tests/core/{Path(__file__).name}"
+    has_blocks(page, {name: make() for name, make in TABLES.items() if name in blocks_of(page)})
 
 
 @pytest.mark.parametrize(
@@ -243,12 +223,12 @@ def test_every_setting_is_described(model):
 def test_secrets_are_named():
     """The secrets that sources and sinks ask for, which no table has, are on the page."""
     for secret in {*Alpaca.secrets, *KafkaSource.secrets, *KafkaSink.secrets}:
-        assert f"`{secret}`" in text(SETUP)
+        assert f"`{secret}`" in text_of(SETUP)
 
 
 def test_catalogs_of_the_page_are_catalogs():
     """Every example can be built with the plugins that are installed."""
-    host, examples = PluginHost.load(), YAML.findall(text(SETUP))
+    host, examples = PluginHost.load(), code_of(SETUP, "yaml")
     assert len(examples) == 3
     for example in examples:
         assert validate(load({SETUP.name: example}), host) == []
@@ -256,7 +236,7 @@ def test_catalogs_of_the_page_are_catalogs():
 
 def test_pipelines_of_the_page_are_those_of_the_example_catalog():
     """What the page shows of three processes is what catalog/live.yaml runs."""
-    [example] = [load({SETUP.name: each}) for each in YAML.findall(text(SETUP)) if "clickhouse-signals" in each]
+    [example] = [load({SETUP.name: each}) for each in code_of(SETUP, "yaml") if "clickhouse-signals" in each]
     assert example.pipelines == load(read(ROOT / "catalog" / "live.yaml")).pipelines
 
 
@@ -264,7 +244,7 @@ def test_numbers_in_the_text_are_the_code_s():
     """Ports, folders and defaults that sentences name are those of the commands."""
     for command, state in ((forward_command, FORWARDER_STATE), (ta_command, TA_STATE), (run_command, STATE)):
         port = inspect.signature(command).parameters["port"].default
-        assert re.search(rf"^\| `torghut {command.__name__}` .* `{state}` \| {port} \|$", text(SETUP), re.MULTILINE)
+        assert re.search(rf"^\| `torghut {command.__name__}` .* `{state}` \| {port} \|$", text_of(SETUP), re.MULTILINE)
         assert f"`{command.__name__}` {port}" in prose(RUNBOOK)
     assert f"`TRADING_POLL_MS` ({PollSettings().trading_poll_ms})" in prose(SETUP)
     assert f"The default ({KafkaSource.Params().tick_ms} ms)" in prose(SETUP)
@@ -284,7 +264,7 @@ def test_runbook_has_every_gate():
     gates = {name for part in parts for name in part.gates()}
     assert sorted(first_cells("gates")) == sorted(gates)
     for gate in gates:
-        assert re.search(rf"^## `{gate}`", text(RUNBOOK), re.MULTILINE)
+        assert re.search(rf"^## `{gate}`", text_of(RUNBOOK), re.MULTILINE)
     guarded = set(re.findall(r'"(\w+)": ', inspect.getsource(guardrails.Guardrails.gates)))
     assert guarded <= gates
 
@@ -315,24 +295,24 @@ def test_every_policy_is_explained():
 )
 def test_runbook_tells_what_to_do_about_a_code(code):
     """What waiting alone does not fix is in a sentence, not in the table alone."""
-    assert re.search(rf"^- .*{code}", text(RUNBOOK), re.MULTILINE)
+    assert re.search(rf"^- .*{code}", text_of(RUNBOOK), re.MULTILINE)
 
 
 def test_metrics_that_the_pages_name_exist():
     """No page names a metric that no process has."""
     for page in (SETUP, QUEUES, RUNBOOK):
-        for name in re.findall(r"`torghut_([a-z_]+)", text(page)):
+        for name in re.findall(r"`torghut_([a-z_]+)", text_of(page)):
             assert name in EVERY_METRIC or name.endswith("_enabled"), name  # the latter are flags of the user's plan
 
 
 @pytest.mark.parametrize("page", [SETUP, QUEUES, RUNBOOK], ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     """Each file and each heading that a page points to is there."""
-    for path, heading in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text(page)):
+    for path, heading in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text_of(page)):
         target = page if not path else (page.parent / path).resolve()
         assert target.exists(), path
         if heading:
-            headings = re.findall(r"^#+ (.*)$", text(target), re.MULTILINE)
+            headings = re.findall(r"^#+ (.*)$", text_of(target), re.MULTILINE)
             assert heading in {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}, heading
 
 
@@ -343,11 +323,6 @@ def test_settings_that_the_pages_name_exist():
     known |= {*Alpaca.secrets, *KafkaSource.secrets}
     for page in (SETUP, QUEUES, RUNBOOK):
         for name in re.findall(
-            r"`((?:ALPACA|KAFKA|TOPIC|TA|TRADING|JANGAR|HEALTH|RECONNECT)_[A-Z_0-9]*[A-Z0-9])", text(page)
+            r"`((?:ALPACA|KAFKA|TOPIC|TA|TRADING|JANGAR|HEALTH|RECONNECT)_[A-Z_0-9]*[A-Z0-9])", text_of(page)
         ):
             assert name.removesuffix("_FILE") in known, name
-
-
-if __name__ == "__main__":
-    for each in (SETUP, QUEUES, RUNBOOK):
-        each.write_text(renewed(text(each)), encoding="utf-8")

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = {
     "events": 500_000,
@@ -30,7 +32,9 @@ def test_demo_comes_to_the_same_on_every_machine(tmp_path):
         Path(sys.executable).parent / "torghut", "replay", ROOT / "catalog/tapes/es_20130901_20130903.parquet",
         "--catalog", ROOT / "catalog/trading.yaml", "--state", tmp_path, "--json",
     ]  # fmt: skip
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=True, timeout=2 * PATIENCE
+    )
     result = json.loads(done.stdout)
     result["digest_begins"] = result["digest"][:16]
     assert {key: result[key] for key in EXPECTED} == EXPECTED

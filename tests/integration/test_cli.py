@@ -19,7 +19,7 @@ import yaml
 
 from support.processes import TORGHUT, Running
 from support.processes import run as torghut
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from torghut_core.cli import app
 from torghut_core.execution.controls import Controls
 
@@ -281,7 +281,7 @@ def test_full_disk_is_a_clear_error_and_the_state_stays_readable(replayed, tape,
     shutil.copytree(state, copy)
     limit = (copy / "audit.db").stat().st_size // 1024 + 64
     command = f'ulimit -f {limit}; exec "{TORGHUT}" replay "{tape}" --catalog "{CATALOG}" --state "{copy}"'
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=2 * PATIENCE)
     assert done.returncode == 1, done.stderr
     assert "error:" in done.stderr
     assert "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from support.waiting import PATIENCE
 from torghut_core.research.page import write_page
 from torghut_core.timestamps import SECOND
 
@@ -37,7 +38,7 @@ def test_a_browser_draws_the_page_without_a_network(tmp_path):
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     command += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
     command += ["--virtual-time-budget=5000", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=True)
 
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     assert "<title>a run</title>" in done.stdout

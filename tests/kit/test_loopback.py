@@ -6,6 +6,8 @@ import threading
 import pytest
 from torghut_testing.loopback.server import HOST, Loopback
 
+from support.waiting import PATIENCE
+
 
 class Server(Loopback):
     def __init__(self):
@@ -35,17 +37,17 @@ def test_a_client_that_comes_while_the_server_stops_is_ended_too(clients):
     server.start()
     reached, go = threading.Event(), threading.Event()
     server._loop.call_soon_threadsafe(lambda: (reached.set(), go.wait(5)))
-    assert reached.wait(5)
+    assert reached.wait(PATIENCE)
     sockets = [socket.create_connection((HOST, server.port)) for _ in range(clients)]
     stopping = threading.Thread(target=server.stop)
     scheduled = server._loop.call_soon_threadsafe
     server._loop.call_soon_threadsafe = lambda *args, **kwargs: (scheduled(*args, **kwargs), go.set())[0]
     stopping.start()
-    stopping.join(5)
+    stopping.join(PATIENCE)
     assert not stopping.is_alive()
     for each in sockets:
         with each:
-            each.settimeout(5)
+            each.settimeout(PATIENCE)
             assert ended(each)
     assert server.made, "the race that this is about did not happen"
     assert server.connections == set()

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from support.waiting import PATIENCE
+
 HELPER = """
 from torghut_core.stages import kernel
 
@@ -30,7 +32,7 @@ def test_edit_of_a_called_module_is_compiled_anew(tmp_path):
     def run():
         command = [sys.executable, "-c", "import edited_kernel"]
         env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env, timeout=2 * PATIENCE)
         return done.stdout.strip()
 
     (tmp_path / "edited_helper.py").write_text(HELPER.format("1.0"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from torghut_sources.stages.microbars import Microbars
 
+from support.waiting import PATIENCE
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.snapshots import SnapshotStore
 from torghut_core.model.market import Batch, SymbolTable, Trades
@@ -94,7 +95,7 @@ def test_rows_before_a_silence_are_stored(tmp_path: Path):
         )
         began = time.monotonic()
         work = asyncio.create_task(deriver.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await store.is_shown.wait()
             await sink.has_beaten.wait()
         work.cancel()

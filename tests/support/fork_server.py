@@ -41,6 +41,10 @@ MODULES = (
     "torghut_sources.bus",
     "torghut_sources.signal_store",
     "torghut_sources.tape.source",
+    # What examples of pages are tested with.
+    "hypothesis",
+    "pytest",
+    "torghut_testing",
     # What they import late. Not chdb: it starts threads, and only the thread that forks is in what is forked.
     "alembic.command",
     "anyio._backends._asyncio",
@@ -126,6 +130,7 @@ def main() -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv[:] = request["argv"]
+    sys.path[1:1] = [path for path in request["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
     if request["script"]:
         runpy.run_path(request["script"], run_name="__main__")
     else:

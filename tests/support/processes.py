@@ -106,7 +106,7 @@ def start(*arguments, out, error, env=None, cwd=None, script=None, real=False):
     -------
     Something that can do what a `subprocess.Popen` can.
     """
-    real = real or IS_PROOF or sys.platform != "linux" or any(name.startswith("PYTHON") for name in env or ())
+    real = real or IS_PROOF or sys.platform != "linux" or "PYTHONHASHSEED" in (env or ())
     env = {name: value for name, value in {**os.environ, **(env or {})}.items() if name not in NOT_OURS}
     program = [sys.executable, str(script)] if script else [str(TORGHUT)]
     words = [str(argument) for argument in arguments]

@@ -78,7 +78,7 @@ class Playback:
         self._ahead: deque[Event] = deque()
         self._start: tuple[float, int] | None = None
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = 60.0) -> int:
         """Wait until it ends; return the number of events.
 
         Raises

@@ -119,7 +119,7 @@ class ClickHouseProcess:
         found = msgspec.convert(self._control("GET", "requests"), list[Request])
         return [request for request in found if statement in request.statement]
 
-    def wait_until(self, is_so: Callable[[], Any], timeout: float = 20.0) -> None:
+    def wait_until(self, is_so: Callable[[], Any], timeout: float = 60.0) -> None:
         """Wait until `is_so` returns something true.
 
         Raises

@@ -104,7 +104,7 @@ class Loopback(ABC):
         else:
             self._run(self._abort_connections)
 
-    def wait_until(self, is_so: Callable[[], Any], timeout: float = 5.0) -> None:
+    def wait_until(self, is_so: Callable[[], Any], timeout: float = 60.0) -> None:
         """Wait until `is_so` returns something true; it is called after each change here.
 
         Raises

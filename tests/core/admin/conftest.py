@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import SecretStr
 
+from support.waiting import PATIENCE
 from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.server import AdminServer
 from torghut_core.catalog import load
@@ -155,7 +156,7 @@ class FakeKernel:
 
     def hang(self):
         self.entered.set()
-        self.release.wait(30)
+        self.release.wait(PATIENCE)
         return []
 
 

@@ -6,6 +6,7 @@ import threading
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.waiting import PATIENCE
 from torghut_core.admin.app import MAX_BODY
 from torghut_core.errors import CatalogError, InputError, NotFoundError, PluginError, Problem, StateError, Unanswered
 from torghut_core.telemetry.metrics import MetricSpec
@@ -261,10 +262,10 @@ def test_call_that_hangs_holds_up_no_other(api, ask_api, kernel):
     url = api()
     waiting = threading.Thread(target=ask_api, args=(url, "GET", "/healthz"))
     waiting.start()
-    assert kernel.entered.wait(10)
+    assert kernel.entered.wait(PATIENCE)
     assert ask_api(url, "GET", "/catalog").status == 200
     kernel.release.set()
-    waiting.join(10)
+    waiting.join(PATIENCE)
     assert not waiting.is_alive()
 
 
@@ -339,12 +340,12 @@ def test_stop_that_waits_holds_up_no_other(api, tokens, ask_api, kernel):
     body = b'{"reason": "first"}'
     waiting = threading.Thread(target=ask_api, args=(url, "POST", "/trading/kill", body, tokens.operator))
     waiting.start()
-    assert kernel.entered.wait(10)
+    assert kernel.entered.wait(PATIENCE)
     kernel.kill = quick
     assert ask_api(url, "POST", "/trading/kill", b'{"reason": "second"}', tokens.operator).status == 200
     assert ask_api(url, "GET", "/trading/status", token=tokens.viewer).status == 200
     kernel.release.set()
-    waiting.join(10)
+    waiting.join(PATIENCE)
     assert not waiting.is_alive()
 
 

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from support.waiting import PATIENCE
 from torghut_core import cli
 from torghut_core.admin.client import AdminClient, KernelNotRunning, connect
 from torghut_core.audit import SqlAuditStore
@@ -58,7 +59,7 @@ def answering():
     for listener, thread in listeners:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 def free_url():

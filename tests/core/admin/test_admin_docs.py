@@ -1,26 +1,18 @@
 """docs/admin-api.md has the routes, roles and metrics that there are. To renew: PYTHONPATH=tests python tests/core/admin/test_admin_docs.py"""
 
-import re
-from pathlib import Path
-
+from support.docs import DOCS, blocks_of, has_blocks, table, text_of
 from support.metrics import EVERY_METRIC
 from torghut_core.admin.app import make_app
 from torghut_core.admin.auth import Guard, Role
 from torghut_core.installation.settings import Settings
 
-PAGE = Path(__file__).parents[3] / "docs" / "admin-api.md"
-BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PAGE = DOCS / "admin-api.md"
 
 ROLES = {
     Role.VIEWER: "read, and check a catalog",
     Role.OPERATOR: "reload and roll back, stop and release trading, reconcile",
     Role.ADMIN: "the same as an operator: no route needs more yet",
 }
-
-
-def table(*rows):
-    head, *body = (f"| {' | '.join(row)} |\n" for row in rows)
-    return f"{head}{'| --- ' * len(rows[0])}|\n{''.join(body)}"
 
 
 def routes():
@@ -36,33 +28,26 @@ def routes():
     yield "`GET /openapi.json`", "viewer", "OpenAPI description of these routes."
 
 
-def renewed(page):
-    blocks = {
+def made():
+    """What the tables of the page have to be."""
+    return {
         "routes": table(("route", "role", "what it does"), *sorted(routes())),
         "roles": table(("role", "may"), *((f"`{role.name.lower()}`", ROLES[role]) for role in Role)),
         "metrics": table(
             ("metric", "means"), *((f"`torghut_{spec.name}`", spec.help) for spec in EVERY_METRIC.values())
         ),
     }
-    assert {block[2] for block in BLOCK.finditer(page)} == set(blocks)
-    return BLOCK.sub(lambda block: f"{block[1]}{blocks[block[2]]}{block[4]}", page)
 
 
 def test_page_has_the_tables_of_the_code():
     """The page's routes, roles and metrics are those of the code, with its words."""
-    page = PAGE.read_text(encoding="utf-8")
-    assert page == renewed(page), (
-        f"renew {PAGE.name}: PYTHONPATH=tests python {Path(__file__).relative_to(PAGE.parents[1])}"
-    )
+    assert blocks_of(PAGE).keys() == made().keys()
+    has_blocks(PAGE, made())
 
 
 def test_page_names_every_setting():
     """Every setting of the admin API is explained."""
-    page = PAGE.read_text(encoding="utf-8")
+    page = text_of(PAGE)
     names = [name.upper() for name in Settings.model_fields if name.startswith(("admin_", "torghut_token"))]
     assert len(names) == 3
     assert not [name for name in names if name not in page]
-
-
-if __name__ == "__main__":
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

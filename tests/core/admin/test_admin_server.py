@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from support.waiting import PATIENCE
 from torghut_core.admin.server import AdminServer
 from torghut_core.errors import StateError
 
@@ -124,10 +125,10 @@ def test_stop_does_not_wait_for_a_call_that_hangs(serve, ask_api, kernel, new_th
     answers = []
     client = threading.Thread(target=lambda: answers.append(ask_api(server.url, "GET", "/healthz").status))
     client.start()
-    assert kernel.entered.wait(10)
+    assert kernel.entered.wait(PATIENCE)
     server.stop()
     assert "torghut-admin" not in new_threads()
-    client.join(10)
+    client.join(PATIENCE)
     assert answers == [500]
 
 
@@ -148,10 +149,14 @@ server = AdminServer(port=0, state_dir=Path(sys.argv[1]))
 server.start(Kernel())
 connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
 connection.request("GET", "/healthz")
-assert Kernel.entered.wait(10)
+assert Kernel.entered.wait(60)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-c", program, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=2 * PATIENCE,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -162,5 +167,7 @@ def test_import_loads_no_web_server():
         "import sys, torghut_core.admin.client, torghut_core.admin.server;"
         "print([name for name in ('litestar', 'uvicorn', 'prometheus_client') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=2 * PATIENCE
+    )
     assert done.stdout.strip() == "[]"

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from torghut_testing import decision
 
+from support.waiting import PATIENCE
 from torghut_core.admin import console as module
 from torghut_core.admin.console import Console
 from torghut_core.admin.readiness import Readiness
@@ -57,12 +58,12 @@ def blocked():
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     loop.call_soon_threadsafe(hang)
-    assert stuck.wait(10)
+    assert stuck.wait(PATIENCE)
     yield loop
     end.set()
-    asyncio.run_coroutine_threadsafe(drained(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(drained(), loop).result(PATIENCE)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    thread.join(PATIENCE)
     loop.close()
 
 

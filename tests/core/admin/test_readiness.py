@@ -6,6 +6,7 @@ import urllib.request
 import msgspec
 import pytest
 
+from support.waiting import PATIENCE
 from torghut_core.admin.readiness import Readiness
 from torghut_core.admin.server import AdminServer
 from torghut_core.ports import Closed
@@ -146,7 +147,7 @@ def url(tmp_path):
 
 def ask(url):
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from support.waiting import PATIENCE
 from torghut_core.audit import MemoryAuditStore, find_decision
 from torghut_core.audit.rows import KEYS
 from torghut_core.errors import InputError, NotFoundError, StateError
@@ -353,7 +354,7 @@ def test_readers_in_other_threads_see_whole_commits(store, make):
     with ThreadPoolExecutor(3) as pool:
         readers = [pool.submit(read) for _ in range(3)]
         try:
-            assert begun.wait(20)
+            assert begun.wait(PATIENCE)
             for n in range(commits):
                 make.trade(store, 2 * n)
                 make.trade(store, 2 * n + 1)

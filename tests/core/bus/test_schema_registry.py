@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from pydantic import SecretStr
 
+from support.waiting import PATIENCE
 from torghut_core.bus.envelope import Envelope
 from torghut_core.bus.registry import LARGEST_ANSWER, Registry, RegistryError
 from torghut_core.bus.schema import CHANNELS, AvroCodec, check_schemas, register_schemas, schema_text
@@ -61,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append((self.command, self.path, dict(self.headers)))
         if self.server.answer == "nothing":
-            self.server.released.wait(10)
+            self.server.released.wait(PATIENCE)
             return
         status, value = self.server.answer or self.server.say(self.command, self.path.strip("/").split("/"), body)
         data = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -91,7 +92,7 @@ def server():
         yield server
         server.released.set()
         server.shutdown()
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 @pytest.fixture

@@ -1,16 +1,14 @@
 """docs/catalog.md has a table of every key, made from the model. To renew it: python tests/core/catalog/test_catalog_docs.py"""
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
+from support.docs import DOCS, ROOT, blocks_of, code_of, has_blocks
+from support.docs import table as markdown
 from torghut_core.catalog import json_schema, load, read
 
-ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "docs" / "catalog.md"
-BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PAGE = DOCS / "catalog.md"
 
 
 def kind(field):
@@ -46,27 +44,23 @@ def table(name):
     """The keys of one model, a row each."""
     schema = json_schema()
     model = schema if name == "Catalog" else schema["$defs"][name]
-    rows = [
-        f"| `{key}` | {kind(field)} | {default(key, model)} | {field['description']} |\n"
+    rows = (
+        (f"`{key}`", kind(field), default(key, model), field["description"])
         for key, field in model["properties"].items()
-    ]
-    return "".join(["| key | value | default | meaning |\n| --- | --- | --- | --- |\n", *rows])
-
-
-def renewed(page):
-    return BLOCK.sub(lambda block: f"{block[1]}{table(block[2])}{block[4]}", page)
+    )
+    return markdown(("key", "value", "default", "meaning"), *rows)
 
 
 def test_page_has_the_tables_of_the_model():
     """Every key of every part of the catalog is on the page, with its values, default and meaning."""
-    page = PAGE.read_text(encoding="utf-8")
-    assert {block[2] for block in BLOCK.finditer(page)} == {"Catalog", *json_schema()["$defs"]}
-    assert page == renewed(page), f"renew {PAGE.name}: python tests/core/catalog/{Path(__file__).name}"
+    names = {"Catalog", *json_schema()["$defs"]}
+    assert blocks_of(PAGE).keys() == names
+    has_blocks(PAGE, {name: table(name) for name in names})
 
 
 def test_example_of_the_page_is_a_catalog():
     """The page's first example loads as it stands."""
-    [example] = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    [example] = code_of(PAGE, "yaml")
     assert [entry.name for entry in load({"page": example}).strategies] == ["macd-rsi-es"]
 
 
@@ -74,7 +68,3 @@ def test_example_of_the_page_is_a_catalog():
 def test_example_catalog_loads(key):
     """The catalog that comes with torghut is one, and shows strategies and rules."""
     assert getattr(load(read(ROOT / "catalog" / "trading.yaml")), key)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.effort import examples
+from support.waiting import PATIENCE, until_async
 from torghut_core import Envelope
 from torghut_core.errors import StateError
 from torghut_core.market_data.deriver import Deriver
@@ -145,7 +146,7 @@ def test_gate_tells_why_the_store_refuses(parts, trades, monkeypatch):
     async def until_closed():
         monkeypatch.setattr("torghut_core.market_data.deriver.logs.error", lambda *_args, **_fields: refused.set())
         work = asyncio.create_task(deriver.run(64))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await refused.wait()
             await asyncio.sleep(0)
         reason = deriver.gates()["store"].reason
@@ -216,7 +217,7 @@ def test_heartbeat_after_a_restart_knows_how_far_its_lane_is(parts, trades, tmp_
 
         async def work():
             running = asyncio.create_task(deriver.run())
-            await until(lambda: beats_of(sink))
+            await until_async(lambda: beats_of(sink))
             deriver.stop()
             await running
 
@@ -243,7 +244,7 @@ def test_bus_that_refuses_a_heartbeat_ends_it(parts):
                 raise StateError("torghut.ta.status.v1: not allowed")
 
     async def work():
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await Deriver(Silent([]), parts.stages(), parts.Store(), Broken()).run()
 
     with pytest.raises(StateError, match="not allowed"):
@@ -277,7 +278,7 @@ def test_stop_at_any_moment_loses_and_doubles_nothing(parts, tmp_path_factory, s
                 await asyncio.sleep(0)
             deriver.stop()
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(deriver.run(size), stop_there())
 
     asyncio.run(stopped())
@@ -301,7 +302,7 @@ def test_it_ends_with_a_checkpoint_while_nothing_comes(parts, tmp_path):
 
     async def stopped():
         work = asyncio.create_task(deriver.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await silent.wait()
             deriver.stop()
             await work
@@ -353,13 +354,6 @@ def refusing(parts):
     return Refusing()
 
 
-async def until(claim):
-    """Wait until something is so."""
-    async with asyncio.timeout(10):
-        while not claim():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0)
-
-
 @pytest.mark.parametrize("waits_for", ["room", "store"])
 def test_nothing_is_done_for_a_lane_that_was_lost(parts, tmp_path, monkeypatch, waits_for):
     """A batch whose lane is lost while it waits makes nothing of the next one of that name, and is not sent or kept."""
@@ -373,13 +367,13 @@ def test_nothing_is_done_for_a_lane_that_was_lost(parts, tmp_path, monkeypatch, 
         source, snapshots = Shared(parts), SnapshotStore(str(tmp_path))
         deriver = Deriver(source, parts.stages(), store, sink, snapshots, may_write=has_room.is_set)
         task = asyncio.create_task(deriver.run(40))
-        await until(lambda: source.tape.position and (waits_for == "room" or store.flushes))
+        await until_async(lambda: source.tape.position and (waits_for == "room" or store.flushes))
         await source.lose()
         await source.keeper.take("7")
         taken = deriver.lanes["7"]
         store.refusals = 0
         has_room.set()
-        await until(lambda: deriver._trouble is None and not store.refusals)
+        await until_async(lambda: deriver._trouble is None and not store.refusals)
         deriver.stop()
         await task
         return deriver, taken, source
@@ -405,7 +399,7 @@ def test_lane_that_another_has_kept_further_is_left_to_them(parts, tmp_path, mon
         source, snapshots = Shared(parts), SnapshotStore(str(tmp_path))
         deriver = Deriver(source, parts.stages(), parts.Store(), parts.Log(), snapshots, checkpoint_s=1e9)
         task = asyncio.create_task(deriver.run(10))
-        await until(lambda: deriver.totals.checkpoints)
+        await until_async(lambda: deriver.totals.checkpoints)
         assert snapshots.save("ta-7", theirs)
         await deriver.checkpoint()
         await deriver.checkpoint()

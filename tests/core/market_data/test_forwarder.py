@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.effort import examples
+from support.waiting import PATIENCE
 from torghut_core import Envelope
 from torghut_core.bus.marks import time_of
 from torghut_core.errors import InputError, StateError
@@ -135,7 +136,7 @@ def test_a_source_that_never_waits_is_stopped(parts):
                 yield [Message("trades", "A", b"%d" % self.position)]
 
     async def work():
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await forwarder.run()
 
     tape = Endless([])

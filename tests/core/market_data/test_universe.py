@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.waiting import PATIENCE
 from torghut_core.errors import SettingsError
 from torghut_core.installation.universe import UniverseSettings, open_universe
 from torghut_core.market_data.jangar import FAILURES, LARGEST_ANSWER, LIST_FILE, JangarUniverse
@@ -37,7 +38,7 @@ async def serving(handler):
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async with asyncio.timeout(20), await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+    async with asyncio.timeout(PATIENCE), await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/api/torghut/symbols"
         listening.close()
         for task in tasks:
@@ -229,7 +230,7 @@ def test_without_jangar_and_without_a_list_the_fallback_holds():
             free.bind(("127.0.0.1", 0))
             server = Jangar()
             server.url = f"http://127.0.0.1:{free.getsockname()[1]}/"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 with universe_of(server, fallback=["SOL/USD", "BTC/USD"]) as universe:
                     assert universe.symbols == ()
                     await universe.changed()
@@ -639,7 +640,7 @@ def test_a_change_of_the_catalog_wakes_those_who_wait():
         waits = asyncio.create_task(universe.changed())
         await asyncio.sleep(0)
         universe.follow(["ETH/USD"])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await waits
 
     asyncio.run(woken())

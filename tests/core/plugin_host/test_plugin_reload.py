@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.waiting import PATIENCE
 from torghut_core.errors import PluginError
 from torghut_core.plugin_host import PluginHost
 
@@ -663,12 +664,12 @@ def test_old_code_runs_while_the_new_is_imported(site):
     loaded = []
     worker = threading.Thread(target=lambda: loaded.append(load(first)))
     worker.start()
-    assert module.started.wait(10)
+    assert module.started.wait(PATIENCE)
     assert running.word() == "one"
     assert registered.create(registered.parameters({})).word() == "one"
     assert loaded == []
     module.go_on.set()
-    worker.join(10)
+    worker.join(PATIENCE)
     assert words(loaded[0]) == {"good": "two"}
 
 

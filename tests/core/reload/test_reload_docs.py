@@ -1,27 +1,19 @@
-"""docs/reload.md has the tables of `catalog_diff`. To renew it: python tests/core/reload/test_reload_docs.py"""
+"""docs/reload.md has the tables of `catalog_diff`. To renew it: make docs."""
 
-import re
-from pathlib import Path
 from typing import get_args
 
+from support.docs import DOCS, ROOT, blocks_of, has_blocks, table, text_of
 from torghut_core.catalog import Catalog, OnRemove, load
 from torghut_core.catalog.diff import FIELDS, ON_REMOVE, Timing, diff
 from torghut_core.catalog.watch import CatalogWatch
 
-ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "docs" / "reload.md"
-BLOCK = re.compile(r"(<!-- (?:table: )?(\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PAGE = DOCS / "reload.md"
 
 CLASSES = {
     Timing.HOT: "with the swap to the next generation, also while positions are held",
     Timing.WHEN_FLAT: "once the strategy holds no position; until then the old value holds",
     Timing.RESTART: "when the process is started again; until then the old value holds",
 }
-
-
-def table(*rows):
-    head, *body = (f"| {' | '.join(row)} |\n" for row in rows)
-    return f"{head}{'| --- ' * len(rows[0])}|\n{''.join(body)}"
 
 
 def example():
@@ -33,8 +25,9 @@ def example():
     return f"```text\n{diff(load({'old': old}), load({'new': new})).to_text()}\n```\n"
 
 
-def renewed(page):
-    blocks = {
+def made():
+    """What the blocks of the page have to be."""
+    return {
         "example": example(),
         "classes": table(("class", "takes effect"), *((f"`{timing}`", words) for timing, words in CLASSES.items())),
         "fields": table(
@@ -45,19 +38,17 @@ def renewed(page):
             ("`on_remove`", "the position is"), *((f"`{value}`", words) for value, words in ON_REMOVE.items())
         ),
     }
-    assert {block[2] for block in BLOCK.finditer(page)} == set(blocks)
-    return BLOCK.sub(lambda block: f"{block[1]}{blocks[block[2]]}{block[4]}", page)
 
 
 def test_page_has_the_tables_of_the_module():
     """The operator's page says of every field what the kernel's table says, and shows a real difference."""
-    page = PAGE.read_text(encoding="utf-8")
-    assert page == renewed(page), f"renew {PAGE.name}: python tests/core/{Path(__file__).name}"
+    assert blocks_of(PAGE).keys() == made().keys()
+    has_blocks(PAGE, made())
 
 
 def test_page_has_every_value_of_the_catalog():
     """No value of `on_invalid` or `on_remove`, and no class, is missing from the page's tables."""
-    page = PAGE.read_text(encoding="utf-8")
+    page = text_of(PAGE)
     on_invalid = get_args(Catalog.model_fields["on_invalid"].annotation)
     for value in (*on_invalid, *get_args(OnRemove), *Timing):
         assert f"\n| `{value}` | " in page
@@ -66,10 +57,6 @@ def test_page_has_every_value_of_the_catalog():
 def test_page_has_the_defaults_of_the_watch():
     """The times on the page are those of the watch."""
     defaults = CatalogWatch.__init__.__kwdefaults__
-    page = PAGE.read_text(encoding="utf-8")
+    page = text_of(PAGE)
     assert f"for {defaults['settle_seconds']:g} s" in page
     assert f"`TRADING_STRATEGY_RELOAD_SECONDS` ({defaults['poll_seconds']:g})" in page
-
-
-if __name__ == "__main__":
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

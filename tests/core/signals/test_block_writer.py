@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from support.waiting import PATIENCE
 from torghut_core.model.market import Bars, SymbolTable
 from torghut_core.signals.rows import Rows
 from torghut_core.signals.writer import BlockWriter
@@ -26,7 +27,7 @@ class Shelf:
         self.gate.set()
 
     def insert(self, table, block, token):
-        self.gate.wait(10)
+        self.gate.wait(PATIENCE)
         if self.fail is not None:
             raise self.fail
         self.blocks.append([int(seq) for part in block for seq in part.values.seq])
@@ -87,7 +88,7 @@ def test_put_waits_when_too_many_blocks_do(shelf):
     assert held.is_alive()
 
     shelf.gate.set()
-    held.join(10)
+    held.join(PATIENCE)
     writer.close()
     assert shelf.seqs == [1, 2, 3]
 

@@ -1,7 +1,6 @@
 """The writer with `waits=False`: `put` never waits, `trouble` says what fails, and rows are kept up to a limit."""
 
 import threading
-import time
 
 import hypothesis.strategies as st
 import numpy as np
@@ -9,13 +8,13 @@ import pytest
 from hypothesis import given
 
 from support.effort import examples
+from support.waiting import PATIENCE, until
 from torghut_core.model.market import Bars, SymbolTable
 from torghut_core.signals.failures import StoreError
 from torghut_core.signals.rows import Rows
 from torghut_core.signals.writer import BlockWriter
 
 SYMBOLS = SymbolTable()
-PATIENCE = 20.0
 
 
 def rows(*seqs):
@@ -48,10 +47,7 @@ class Shelf:
 
 def stored(writer):
     """Wait until nothing is kept any more."""
-    end = time.monotonic() + PATIENCE
-    while writer.kept:
-        assert time.monotonic() < end, writer.trouble
-        time.sleep(0.001)
+    until(lambda: not writer.kept, lambda: writer.trouble)
 
 
 def soon(error, failures):

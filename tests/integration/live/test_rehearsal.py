@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from support.processes import TORGHUT, start
-from support.waiting import until
+from support.waiting import PATIENCE, until
 
 pytest.importorskip("chdb", reason="the stand-in of ClickHouse needs the embedded engine")
 pytest.importorskip("confluent_kafka", reason="the stand-in of Kafka is part of its client")
@@ -78,7 +78,7 @@ def test_all_counts_agree_from_a_shell():
         [*COMMAND, "--minutes", "5", "--rate", "400", "--json"],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=2 * PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -130,7 +130,7 @@ def test_nothing_is_left_behind(tmp_path, number, running):
         until(lambda: len(children(process.pid)) >= running)
         started = children(process.pid)
         process.send_signal(number)
-        process.wait(60)
+        process.wait(PATIENCE)
         until(lambda: not any(map(is_alive, started)))
     finally:
         for pid in (process.pid, *started):

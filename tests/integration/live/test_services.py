@@ -11,6 +11,7 @@ from torghut_testing.alpaca_data import FakeMarketData
 from torghut_testing.kafka import MockKafka
 from websockets.sync.client import connect
 
+from support.waiting import PATIENCE
 from torghut_core import parse_timestamp
 from torghut_core.bus.marks import EVERYWHERE
 from torghut_core.installation.state_directory import StateDirectory
@@ -77,7 +78,7 @@ def records(kafka):
             for partition in range(2):
                 place = TopicPartition(kafka[f"TOPIC_{channel.upper()}"], partition, 0)
                 places.append(place)
-                left += consumer.get_watermark_offsets(place, timeout=10)[1]
+                left += consumer.get_watermark_offsets(place, timeout=PATIENCE)[1]
         consumer.assign(places)
         while left:
             record = consumer.poll(10)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from torghut_testing.clickhouse import ClickHouseProcess, Fault
 
+from support.waiting import PATIENCE
 from torghut_core.errors import SettingsError, StateError
 from torghut_core.model.market import Batch
 from torghut_core.signals import MemorySignalStore, open_signal_store
@@ -392,7 +393,7 @@ def test_reading_goes_on_while_rows_are_written(store, derived_batch):
         store.write(derived_batch([1.0], first=T0 + n * SECOND))
         store.flush()
     done.set()
-    reading.join(10)
+    reading.join(PATIENCE)
     assert not failed
     assert store.counts()["signals"] == 20
 

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from support.effort import examples
+from support.waiting import PATIENCE
 from torghut_core.errors import SettingsError, StateError
 from torghut_core.installation.open import open_signals
 from torghut_core.installation.settings import load_settings
@@ -211,7 +212,7 @@ def test_pandas_is_not_imported(tmp_path):
         "store.bars(limit=1), store.signals(limit=1), store.export('signals', sys.argv[1] + '.parquet'); store.close()\n"
         "print('pandas' in sys.modules)"
     )
-    out, err = child(code, tmp_path / "signals").communicate(timeout=60)
+    out, err = child(code, tmp_path / "signals").communicate(timeout=PATIENCE)
     assert out == "False\n", err
 
 
@@ -375,7 +376,7 @@ def test_a_shape_that_the_table_has_not_is_refused(envelopes):
 def test_a_second_process_is_refused(embedded, tmp_path):
     """One process owns a directory; the other one reads which directory, and what to do."""
     code = "try: open_signal_store(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)"
-    out, err = child(code, tmp_path / "signals").communicate(timeout=60)
+    out, err = child(code, tmp_path / "signals").communicate(timeout=PATIENCE)
 
     assert out.startswith(f"StateError signal store {tmp_path / 'signals'}: in use by another process"), err
     assert "end that process, or use another --state" in out
@@ -430,7 +431,7 @@ store.close()
 store = open_signal_store(Path(sys.argv[1]), **kept)
 print(store.counts()["microbars"])
 """
-    out, err = child(code, tmp_path / "signals").communicate(timeout=60)
+    out, err = child(code, tmp_path / "signals").communicate(timeout=PATIENCE)
     told, full, after = out.splitlines()
 
     assert "StoreError" in told, err

@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 from torghut_testing.clickhouse import ClickHouseProcess, Fault
 
+from support.waiting import until
 from torghut_core.model.market import Batch
 from torghut_core.signals import clickhouse as clickhouse_module
 from torghut_core.signals import open_signal_store
@@ -13,7 +14,6 @@ from torghut_core.signals.failures import StoreError
 
 KEPT = {"microbars_ttl_days": None, "signals_ttl_days": None}
 INSERT = "INSERT INTO torghut"
-PATIENCE = 20.0
 
 
 @pytest.fixture
@@ -30,13 +30,6 @@ def piece(batch, start, stop):
     part = Batch.of(batch.symbols, start, batch.now[start:stop])
     part.microbars, part.signals = batch.microbars.rows(start, stop), batch.signals.rows(start, stop)
     return part
-
-
-def until(holds):
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_server_has_five_seconds_to_let_us_in_and_thirty_to_answer(tmp_path):

@@ -9,13 +9,15 @@ import pytest
 from torghut_testing.alpaca import FakeAlpaca
 from websockets.sync.client import connect
 
+from support.waiting import PATIENCE
+
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "alpaca"
 
 
 class Client:
     """Asks one fake, over one connection that is made anew when it ended."""
 
-    def __init__(self, fake, timeout=5.0):
+    def __init__(self, fake, timeout=PATIENCE):
         self.fake = fake
         self.headers = {"APCA-API-KEY-ID": fake.key, "APCA-API-SECRET-KEY": fake.secret}
         self.connection = http.client.HTTPConnection("127.0.0.1", fake.port, timeout=timeout)
@@ -58,7 +60,7 @@ class Listener:
     def say(self, **message):
         self.socket.send(json.dumps(message))
 
-    def receive(self, timeout=5.0):
+    def receive(self, timeout=PATIENCE):
         return json.loads(self.socket.recv(timeout=timeout))
 
     def events(self, count):

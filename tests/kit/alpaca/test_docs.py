@@ -2,15 +2,15 @@
 
 import inspect
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from torghut_testing.alpaca import FakeVenue, Fault, StreamFaults
 from torghut_testing.alpaca.control import SETTINGS, STREAM_VERBS, VENUE_VERBS
 
-TEXT = (Path(__file__).resolve().parents[3] / "docs" / "fake-alpaca.md").read_text()
+from support.docs import DOCS, code_of, passes, text_of
+
+PAGE = DOCS / "fake-alpaca.md"
+TEXT = text_of(PAGE)
 
 
 def public(kind):
@@ -43,14 +43,5 @@ def test_every_verb_is_in_the_table(name):
 def test_example_runs(tmp_path):
     """The example of the documentation passes unchanged."""
     pytest.importorskip("alpaca")
-    (tmp_path / "test_example.py").write_text(re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1])
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout
-    assert "1 passed" in ran.stdout
+    (example,) = code_of(PAGE, "python")[:1]
+    assert "1 passed" in passes(tmp_path, **{"test_example.py": example})

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 from torghut_testing.alpaca.__main__ import main
 
+from support.waiting import PATIENCE
+
 
 @pytest.fixture
 def process(tmp_path, client_of):
@@ -35,7 +37,7 @@ def test_process_keeps_its_state(process):
     first, api = process("--state", "state.json", "--price", "BTC/USD=25000", "--cash", "50000")
     assert api.post("it")[0] == 200
     first.send_signal(signal.SIGTERM)
-    assert first.wait(10) == 0
+    assert first.wait(PATIENCE) == 0
     _, api = process("--state", "state.json")
     assert api("GET", "/v2/orders:by_client_order_id?client_order_id=it")[1]["filled_avg_price"] == "25000"
     assert api("GET", "/v2/account")[1]["cash"] == "25000"

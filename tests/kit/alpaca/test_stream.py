@@ -7,6 +7,8 @@ from torghut_testing.alpaca import FakeAlpaca
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from support.waiting import PATIENCE
+
 
 def test_updates_come_in_order(fake, api, listen):
     """A listener hears of every change, in the order of the event ids, with the order as it was then."""
@@ -32,11 +34,11 @@ def test_frames_are_binary(fake):
     for is_binary, kind in ((True, bytes), (False, str)):
         with FakeAlpaca(binary=is_binary) as other, connect(other.stream_url, close_timeout=0.2) as socket:
             socket.send(json.dumps({"action": "auth", "key": other.key, "secret": other.secret}))
-            assert isinstance(socket.recv(timeout=5), kind)
+            assert isinstance(socket.recv(timeout=PATIENCE), kind)
 
 
 def receive(socket):
-    return json.loads(socket.recv(timeout=5))
+    return json.loads(socket.recv(timeout=PATIENCE))
 
 
 @pytest.mark.parametrize("is_right", [True, False])
@@ -66,7 +68,7 @@ def test_nothing_is_sent_without_login(fake, api):
 
 def test_pings_are_answered(fake, listen):
     """A ping has its pong."""
-    assert listen(fake).socket.ping().wait(5)
+    assert listen(fake).socket.ping().wait(PATIENCE)
 
 
 @pytest.mark.parametrize("message", ["no json", "[]", '{"action": "dance"}', '{"action": "listen", "data": 1}'])
@@ -75,7 +77,7 @@ def test_strange_messages(fake, listen, message):
     listener = listen(fake)
     listener.socket.send(message)
     assert listener.receive()["stream"] in ("error", "listening")
-    assert listener.socket.ping().wait(5)
+    assert listener.socket.ping().wait(PATIENCE)
 
 
 def test_drop(fake, listen):
@@ -134,7 +136,7 @@ def test_mute(fake, listen):
     with pytest.raises(TimeoutError):
         listener.receive(timeout=0.05)
     fake.stream.unmute()
-    assert pong.wait(5)
+    assert pong.wait(PATIENCE)
     fake.venue.hold("BTC/USD")
     fake.venue.place("BTC/USD", "buy", 1)
     assert listener.events(2) == ["pending_new", "new"]
@@ -156,7 +158,7 @@ def test_frames_of_ones_own(fake, listen):
     assert listener.events(1) == ["levitated"]
     fake.stream.garbage()
     with pytest.raises(ValueError, match=r"."):
-        json.loads(listener.socket.recv(timeout=5))
+        json.loads(listener.socket.recv(timeout=PATIENCE))
     fake.venue.place("BTC/USD", "buy", 1)
     assert listener.events(1) == ["pending_new"]
 

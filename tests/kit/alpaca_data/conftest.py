@@ -11,6 +11,8 @@ import pytest
 from torghut_testing.alpaca_data import FakeMarketData
 from websockets.sync.client import connect
 
+from support.waiting import PATIENCE
+
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 
 
@@ -26,13 +28,13 @@ class Client:
         said = self.codec.encode(message)
         self.socket.send(said if self.codec is msgspec.msgpack else said.decode())
 
-    def frame(self, timeout=5.0):
+    def frame(self, timeout=PATIENCE):
         """The messages of the next frame."""
         data = self.socket.recv(timeout=timeout)
         assert isinstance(data, bytes) == (self.codec is msgspec.msgpack)
         return self.codec.decode(data)
 
-    def receive(self, timeout=5.0):
+    def receive(self, timeout=PATIENCE):
         """The next message."""
         while not self.left:
             self.left = self.frame(timeout)
@@ -110,7 +112,7 @@ def listen(dial):
 class Rest:
     """Asks for pages."""
 
-    def __init__(self, market, timeout=5.0):
+    def __init__(self, market, timeout=PATIENCE):
         self.headers = {"APCA-API-KEY-ID": market.key, "APCA-API-SECRET-KEY": market.secret}
         self.connection = http.client.HTTPConnection("127.0.0.1", market.port, timeout=timeout)
 

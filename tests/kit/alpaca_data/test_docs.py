@@ -2,9 +2,6 @@
 
 import inspect
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,7 +9,10 @@ from torghut_testing.alpaca_data import FakeMarketData
 from torghut_testing.alpaca_data.__main__ import _parser
 from torghut_testing.alpaca_data.faults import CLOSING, Kind
 
-TEXT = (Path(__file__).resolve().parents[3] / "docs" / "fake-alpaca-data.md").read_text()
+from support.docs import DOCS, code_of, passes, text_of
+
+PAGE = DOCS / "fake-alpaca-data.md"
+TEXT = text_of(PAGE)
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))
@@ -52,14 +52,5 @@ def test_every_option_is_in_the_text():
 
 def test_example_runs(tmp_path):
     """The example of the documentation passes unchanged."""
-    (tmp_path / "test_example.py").write_text(re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1])
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout
-    assert "1 passed" in ran.stdout
+    (example,) = code_of(PAGE, "python")[:1]
+    assert "1 passed" in passes(tmp_path, **{"test_example.py": example})

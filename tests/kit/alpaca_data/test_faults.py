@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from support.effort import examples
+from support.waiting import PATIENCE
 
 SYMBOLS = ("BTC/USD",)
 
@@ -86,7 +87,7 @@ def test_mute_for_a_while(market, listen, trades):
     market.wait_until(lambda: market.listeners == 0)
     pong = client.socket.ping()
     assert client.numbers(1) == [2]
-    assert pong.wait(5)
+    assert pong.wait(PATIENCE)
     playback.wait()
 
 
@@ -154,7 +155,7 @@ def test_slow(market, listen, trades, is_msgpack):
     assert [len(frame) for frame in frames] == [1, 1, 1, 1, 2]
     assert [message["i"] - 2**60 for frame in frames for message in frame] == list(range(6))
     assert time.monotonic() - began >= 0.15
-    assert pong.wait(5)
+    assert pong.wait(PATIENCE)
     playback.wait()
 
 
@@ -308,7 +309,7 @@ def hear_all(market, playback, expected):
                         break
                     with suppress(ConnectionClosed):
                         is_mute = market.attempts[-1].said[1:] and not market.listeners
-                        is_last = is_mute and socket.ping(ack_on_close=True).wait(5)
+                        is_last = is_mute and socket.ping(ack_on_close=True).wait(PATIENCE)
                 except ConnectionClosed:
                     break
     return received

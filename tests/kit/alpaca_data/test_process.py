@@ -11,6 +11,8 @@ import pyarrow.parquet
 import pytest
 from torghut_testing.alpaca_data.__main__ import main
 
+from support.waiting import PATIENCE
+
 
 @pytest.fixture
 def process(tmp_path):
@@ -47,7 +49,7 @@ def test_tape_with_a_made_up_symbol_beside_it(process, listen, tmp_path):
     assert 40 <= len(made) <= 50
     assert [message["t"][:19] for message in received] == ["2023-11-14T22:13:20"] * played
     started.send_signal(signal.SIGTERM)
-    assert started.wait(10) == 0
+    assert started.wait(PATIENCE) == 0
 
 
 def test_made_up_alone(process, listen):

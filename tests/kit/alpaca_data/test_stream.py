@@ -8,6 +8,8 @@ import pytest
 from torghut_testing.alpaca_data import ERRORS, FakeMarketData, Fault
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from support.waiting import PATIENCE
+
 STOCKS = "/v2/iex"
 
 
@@ -85,7 +87,7 @@ def test_encodings_agree(market, listen, trade):
     text, packed = listen(market), listen(market, is_msgpack=True)
     at = 1_700_000_000_123_456_789
     market.play([trade(7, at=at)]).wait()
-    said, frame = text.receive(), packed.socket.recv(timeout=5)
+    said, frame = text.receive(), packed.socket.recv(timeout=PATIENCE)
     assert said["t"] == "2023-11-14T22:13:20.123456789Z"
     assert stamp(frame) == at
     unpacked = msgspec.msgpack.decode(frame)[0]

@@ -7,6 +7,8 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 from torghut_testing.clickhouse import ClickHouseProcess, Fault
 
+from support.waiting import PATIENCE
+
 ROWS = pa.table({"x": [1, 2], "s": ["a", "it's\\"]})
 
 
@@ -125,7 +127,7 @@ def test_no_answer(clickhouse, connect, client):
     waiting.start()
     clickhouse.wait_until(lambda: len(clickhouse.requests("INSERT")) > met or raised)
     clickhouse.clear()
-    waiting.join(10)
+    waiting.join(PATIENCE)
     assert len(raised) == 1
     assert count(client) == 0
 

@@ -1,6 +1,5 @@
 """A stand-in of the venue, and brokers that are connected to it."""
 
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +8,10 @@ from torghut_brokers.alpaca import Alpaca
 from torghut_testing import intent
 from torghut_testing.alpaca import FakeAlpaca
 
+from support.waiting import until
 from torghut_core import Connection, TimeInForce
 
 KEY, SECRET = "PKPLANTEDKEY", "planted/secret/value"
-PATIENCE = 5.0
 
 
 @pytest.fixture
@@ -44,13 +43,6 @@ def kit(fake):
 
     def order(name="tg-1", side="buy", quantity="5", **fields):
         return intent(name, side, quantity, **{"time_in_force": TimeInForce.GTC} | fields)
-
-    def until(is_so):
-        give_up = time.monotonic() + PATIENCE
-        while not (found := is_so()):
-            assert time.monotonic() < give_up, "it did not happen in time"
-            time.sleep(0.005)
-        return found
 
     yield SimpleNamespace(connection=connection, make=make, connect=connect, order=order, until=until)
     for broker in made:

@@ -14,6 +14,7 @@ import pytest
 from torghut_brokers.alpaca import Alpaca
 from torghut_testing.alpaca import Fault
 
+from support.waiting import PATIENCE
 from torghut_core import (
     DuplicateOrder,
     NotSent,
@@ -518,7 +519,9 @@ def test_class_costs_little_to_import():
     """Importing the plugin does not import the venue's libraries."""
     heavy = ("alpaca", "requests", "websockets", "pandas")
     code = f"import sys, torghut_brokers; print([name for name in {heavy!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=2 * PATIENCE
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -2,10 +2,7 @@
 
 import itertools
 import re
-import subprocess
-import sys
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from torghut_brokers.alpaca import Alpaca
@@ -14,9 +11,10 @@ from torghut_brokers.alpaca.terms import PRICES, TERMS
 from torghut_testing import decision
 from torghut_testing.alpaca import FakeVenue, Refusal
 
+from support.docs import DOCS, passes, text_of
 from torghut_core import OrderType, TimeInForce
 
-DOCS = Path(__file__).parents[3] / "docs" / "brokers.md"
+PAGE = DOCS / "brokers.md"
 BROKER = Alpaca(Alpaca.Params())
 SYMBOLS = {"equity": "AAPL", "crypto": "BTC/USD"}
 VALUES = {"limit_price": Decimal(100), "stop_price": Decimal(100)}
@@ -89,7 +87,7 @@ def test_prices_and_decimals(wanted, objection):
 
 def table(marker):
     """Rows of the table behind a marker in the docs, as lists of cells without code marks."""
-    text = DOCS.read_text().split(f"<!-- {marker}:", 1)[1]
+    text = text_of(PAGE).split(f"<!-- {marker}:", 1)[1]
     lines = itertools.takewhile(lambda line: line.startswith("|"), text.split("\n")[1:])
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines][2:]
 
@@ -120,9 +118,5 @@ def test_docs_show_the_codes():
 
 def test_docs_example_runs(tmp_path):
     """The subclass that the docs show passes as it stands."""
-    example = re.search(r"<!-- example: .*?```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[1]
-    (tmp_path / "test_example.py").write_text(example)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stdout
-    assert re.search(r"\d\d passed", done.stdout)
+    example = re.search(r"<!-- example: .*?```python\n(.*?)```", text_of(PAGE), re.DOTALL)[1]
+    assert re.search(r"\d\d passed", passes(tmp_path, **{"test_example.py": example}))

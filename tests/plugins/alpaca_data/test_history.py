@@ -19,6 +19,7 @@ from torghut_testing.alpaca_data import FakeMarketData, event_of
 from torghut_testing.alpaca_data.history import History as Archive
 
 from support.effort import examples
+from support.waiting import PATIENCE
 from torghut_core import (
     InputError,
     SettingsError,
@@ -139,7 +140,7 @@ def trades(n, symbol="AAPL", gap=SECOND):
 
 def run(case):
     async def limited():
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return await case()
 
     return asyncio.run(limited())

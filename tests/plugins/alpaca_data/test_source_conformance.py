@@ -6,6 +6,8 @@ import pytest
 from torghut_sources.alpaca.source import Alpaca
 from torghut_testing.conformance import SourceConformance
 
+from support.waiting import PATIENCE
+
 
 class TestAlpaca(SourceConformance):
     source = Alpaca
@@ -36,7 +38,7 @@ class TestAlpaca(SourceConformance):
             assert min(int(batch.now[0]) for batch in rest) >= cursors[half]["now"]
 
         async def limited():
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await main()
 
         asyncio.run(limited())

@@ -10,6 +10,7 @@ from torghut_sources.alpaca.settings import AlpacaSettings
 from torghut_sources.alpaca.source import Alpaca
 from torghut_testing.alpaca_data import FakeMarketData, Fault, event_of, synthetic
 
+from support.waiting import PATIENCE
 from torghut_core import Connection, InputError, SettingsError, format_timestamp
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
@@ -132,7 +133,7 @@ def test_consumer_that_stops_holds_the_socket(listed):
             playback = market.play(events, wait_for=["BTC/USD"], speed=20.0)
             made = source(market, listed("BTC/USD"), queue_frames=50, overlap_ms=20)
             batches = []
-            async with asyncio.timeout(20), contextlib.aclosing(made.batches(1000)) as stream:
+            async with asyncio.timeout(PATIENCE), contextlib.aclosing(made.batches(1000)) as stream:
                 batches.append(await anext(stream))
                 while not playback.is_done:
                     await asyncio.sleep(0.01)
@@ -151,7 +152,7 @@ def test_wrong_keys_end_the_source_and_are_never_shown(listed):
     async def main():
         with FakeMarketData() as market:
             made = source(market, listed(*SYMBOLS), key="PKPLANTEDWRONG")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await anext(made.batches(1))
 
     with pytest.raises(InputError, match="ALPACA_KEY_ID") as raised:

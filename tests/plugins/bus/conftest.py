@@ -9,6 +9,7 @@ from torghut_sources.bus import KafkaSink, KafkaSource, MemorySink, MemorySource
 from torghut_sources.bus.memory import MemoryBus
 from torghut_testing.kafka import MockKafka
 
+from support.waiting import PATIENCE
 from torghut_core import BarPayload, Connection, Envelope, Message, QuotePayload, TradePayload, Window
 
 T0 = 1_770_000_000_000_000_000
@@ -101,17 +102,10 @@ class Kernel:
         self.states[batch.lane] += events(batch)
 
 
-async def until(claim):
-    """Wait until something is so."""
-    async with asyncio.timeout(20):
-        while not claim():  # noqa: ASYNC110 - what is waited for is in another thread
-            await asyncio.sleep(0.01)
-
-
 async def gather(source, count, size=100):
     """Batches until there are so many events, ticks left out."""
     batches, found = [], 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         async for batch in source.batches(size):
             assert 0 < len(batch) <= size
             if rows := len(batch.trades) + len(batch.quotes) + len(batch.bars):

@@ -12,13 +12,14 @@ from torghut_sources.bus.settings import KafkaSettings
 from torghut_sources.stages.indicators import Indicators
 from torghut_sources.stages.microbars import Microbars
 
+from support.waiting import PATIENCE, until_async
 from torghut_core import Message
 from torghut_core.errors import StateError
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.snapshots import SnapshotStore
 from torghut_core.signals import MemorySignalStore
 
-from .conftest import CONNECTION, SESSION_MS, STATUS, T0, TRADES, events, trade, until
+from .conftest import CONNECTION, SESSION_MS, STATUS, T0, TRADES, events, trade
 
 SYMBOLS = [f"S{number}" for number in range(8)]
 TRADE_MS = 50
@@ -134,7 +135,7 @@ class Group:
             await self.pair.sink.send([trade(self.sent + each, SYMBOLS[each], at) for each in range(8)])
         await self.pair.sink.flush()
         expected = await self.expected(until_ns)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while rows(self.database, until_ns) != expected:
                 for process in self.processes:
                     if process.task.done() and not process.task.cancelled():
@@ -158,7 +159,7 @@ class Group:
                 writer.put(topic, b"", trade(self.sent + each, SYMBOLS[each], last + seconds * 1_000).value)
         deriver = Deriver(source, stages(), database)
         task = asyncio.create_task(deriver.run())
-        await until(lambda: deriver.totals.events == self.sent + 16)
+        await until_async(lambda: deriver.totals.events == self.sent + 16)
         deriver.stop()
         await task
         source.close()
@@ -196,7 +197,7 @@ def run(group, work):
 
     async def limited():
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await work()
         finally:
             for process in group.processes:
@@ -210,14 +211,14 @@ async def for_longer_than_the_interval(source):
     """What is waited for is that time passes and nothing happens; the bus in memory has no interval."""
     seconds = 1.5 * POLL_INTERVAL_MS / 1_000 if isinstance(source, KafkaSource) else 0.2
     began = time.monotonic()
-    await until(lambda: time.monotonic() - began > seconds)
+    await until_async(lambda: time.monotonic() - began > seconds)
 
 
 async def checkpoint_waits(process):
     """Make it wait for the store in a checkpoint, while it has nothing to derive."""
-    await until(lambda: not process.deriver._is_ahead)
+    await until_async(lambda: not process.deriver._is_ahead)
     process.store.is_away = process.deriver._is_ahead = True
-    await until(process.deriver._checkpointing.locked)
+    await until_async(process.deriver._checkpointing.locked)
 
 
 @pytest.mark.parametrize("how", ["refuses", "is full"])
@@ -227,7 +228,7 @@ def test_who_waits_for_the_store_keeps_its_lanes(group, how):
     async def work():
         one = group.begin()
         await group.send(100)
-        await until(lambda: one.deriver.totals.events == 100 and one.lanes)
+        await until_async(lambda: one.deriver.totals.events == 100 and one.lanes)
         lanes = one.lanes
         one.store.is_away, one.may_write = how == "refuses", how != "is full"
         await group.send(3_000)
@@ -251,15 +252,15 @@ def test_lanes_of_who_waits_are_given_up(group, how):
     async def work():
         one = group.begin()
         await group.send(100)
-        await until(lambda: one.deriver.totals.events == 100 and one.lanes)
+        await until_async(lambda: one.deriver.totals.events == 100 and one.lanes)
         before = one.lanes
         if how == "refuses a checkpoint":
             await checkpoint_waits(one)
         one.store.is_away, one.may_write = how != "is full", how != "is full"
         await group.send(100)
-        await until(lambda: sum(kept["position"] for kept in one.source.cursor().values()) > 100)
+        await until_async(lambda: sum(kept["position"] for kept in one.source.cursor().values()) > 100)
         two = group.begin()
-        await until(lambda: len(one.lanes) == len(two.lanes) == 1)
+        await until_async(lambda: len(one.lanes) == len(two.lanes) == 1)
         assert one.lanes.keys() != two.lanes.keys()
         assert not any(lane in before.values() for lane in one.lanes.values())
         (lost,) = two.lanes
@@ -279,10 +280,10 @@ def test_a_checkpoint_that_cannot_be_made_does_not_block_the_group(group):
     async def work():
         one = group.begin()
         await group.send(100)
-        await until(lambda: one.deriver.totals.events == 100 and one.lanes)
+        await until_async(lambda: one.deriver.totals.events == 100 and one.lanes)
         await checkpoint_waits(one)
         two = group.begin()
-        await until(lambda: len(one.lanes) == len(two.lanes) == 1)
+        await until_async(lambda: len(one.lanes) == len(two.lanes) == 1)
         assert one.deriver._checkpointing.locked()
         await group.send(100)
         one.store.is_away = False
@@ -297,12 +298,12 @@ def test_who_waits_may_be_killed(group):
     async def work():
         one = group.begin()
         await group.send(100)
-        await until(lambda: one.deriver.totals.events == 100 and one.lanes)
+        await until_async(lambda: one.deriver.totals.events == 100 and one.lanes)
         one.store.is_away = True
         await group.send(100)
-        await until(lambda: one.source._lanes and one.deriver._trouble)
+        await until_async(lambda: one.source._lanes and one.deriver._trouble)
         two = group.begin()
-        await until(lambda: len(two.lanes) == 1)
+        await until_async(lambda: len(two.lanes) == 1)
         await one.kill()
         await group.send(100)
         await group.settle()
@@ -321,20 +322,20 @@ def test_lanes_that_were_taken_away_are_dropped(kafka_pair, tmp_path, monkeypatc
         monkeypatch.setattr(bus_source, "AWAY_SECONDS", 1e9)  # as it would be without staying in the group
         one = group.begin()
         await group.send(100)
-        await until(lambda: one.deriver.totals.events == 100 and one.lanes)
+        await until_async(lambda: one.deriver.totals.events == 100 and one.lanes)
         before = one.lanes
         one.store.is_away = True
         await group.send(100)
-        await until(lambda: one.deriver._trouble)
+        await until_async(lambda: one.deriver._trouble)
         await for_longer_than_the_interval(one.source)
         two = group.begin()
-        await until(lambda: len(two.lanes) == 2 and two.deriver.totals.events >= 100)
-        await until(lambda: two.deriver.totals.checkpoints and not two.deriver._is_ahead)
+        await until_async(lambda: len(two.lanes) == 2 and two.deriver.totals.events >= 100)
+        await until_async(lambda: two.deriver.totals.checkpoints and not two.deriver._is_ahead)
         assert one.lanes == before, "it does not know yet"
         monkeypatch.setattr(bus_source, "AWAY_SECONDS", 0.1)
         await two.kill()
         one.store.is_away = False
-        await until(lambda: one.lanes and not any(lane in before.values() for lane in one.lanes.values()))
+        await until_async(lambda: one.lanes and not any(lane in before.values() for lane in one.lanes.values()))
         await group.send(100)
         await group.settle()
 
@@ -381,15 +382,15 @@ def test_what_was_read_of_a_lost_lane_is_not_of_its_next_one(memory_pair):
         before = list(first._lanes.values())
         batches = second.batches(100)
         joining = asyncio.create_task(anext(batches))
-        await until(lambda: len(first._lanes) == len(second._lanes) == 1)
+        await until_async(lambda: len(first._lanes) == len(second._lanes) == 1)
         joining.cancel()
         await asyncio.wait([joining])
         second.close()
-        await until(lambda: len(first._lanes) == 2)
+        await until_async(lambda: len(first._lanes) == 2)
         assert not any(lane in before for lane in first._lanes.values())
         letters.may.set()
-        await until(lambda: len(found) >= 40)
-        await until(lambda: first._reader.lag == {TRADES: 0, STATUS: 0})
+        await until_async(lambda: len(found) >= 40)
+        await until_async(lambda: first._reader.lag == {TRADES: 0, STATUS: 0})
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
         return found

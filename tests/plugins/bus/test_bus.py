@@ -8,6 +8,7 @@ import pytest
 from torghut_sources.bus import KafkaSource, MemorySink, avro
 from torghut_sources.bus.records import is_avro
 
+from support.waiting import PATIENCE, until_async
 from torghut_core import (
     Envelope,
     InputError,
@@ -20,7 +21,7 @@ from torghut_core import (
     with_ends,
 )
 
-from .conftest import CONNECTION, MS, STATUS, T0, TRADES, Kernel, bar, events, gather, quote, trade, until
+from .conftest import CONNECTION, MS, STATUS, T0, TRADES, Kernel, bar, events, gather, quote, trade
 
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "DOGE/USD")
 
@@ -91,7 +92,7 @@ def test_restart_goes_on_at_the_kept_cursor(pair):
             reader.keeper = kernel
             found = sum(len(state) for _, state in disk.values())
             kept = False
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 async for batch in reader.batches(10):
                     kernel.update(batch)
                     found += len(batch.trades) + len(batch.quotes)
@@ -117,11 +118,11 @@ def test_group_goes_on_where_it_committed(pair):
         await sink.flush()
         first = source(channels=["trades"], tick_ms=0)
         batches = first.batches(5)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await anext(batches)
             await anext(batches)
         first.commit(first.cursor())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await anext(batches)
         await batches.aclose()
         first.close()
@@ -204,7 +205,7 @@ def test_time_goes_on_where_nothing_comes(pair):
         await sink.send([trade(0)])
         await sink.flush()
         reader, ticks = source(channels=["trades"], idle_ms=20, tick_ms=20), []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             async for batch in reader.batches(10):
                 ticks.append((batch.start, int(batch.now[0]), len(batch.trades)))
                 if len(ticks) == 4:
@@ -223,7 +224,7 @@ def test_time_goes_on_where_nothing_comes(pair):
 async def ticks_and_rows(source, until):
     """(time, rows) of each batch of the lane that has rows and of all others, until a claim of them is so."""
     found = {}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         async for batch in source.batches(100):
             found.setdefault(batch.lane, []).append((int(batch.now[-1]), len(batch.trades) + len(batch.quotes)))
             if until(found):
@@ -268,7 +269,7 @@ def test_marks_are_read_again_after_a_restart(memory_pair):
         while last < T0 + 950 * MS:
             reader = source(idle_ms=20, channels=["trades"])
             reader.seek(cursor)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 async for batch in reader.batches(3):
                     if sum(kept["position"] for kept in cursor.values()) == 0 and not len(batch.trades):
                         continue
@@ -293,7 +294,7 @@ def test_statuses_that_are_no_marks_are_counted(pair):
         reader = source(idle_ms=20)
         await gather(reader, 1)
         reading = asyncio.create_task(gather(reader, 0))
-        await until(lambda: reader.metrics()["bus_dead_letters_total"])
+        await until_async(lambda: reader.metrics()["bus_dead_letters_total"])
         reader.close()
         await reading
         return reader.metrics()
@@ -396,7 +397,7 @@ def test_avro_arrives_as_json_does(memory_pair, books, opened):
         assert all(is_avro(record.value) == (name == "avro") for log in logs for record in log.records)
         reader = memory_pair.source(channels=["trades", "bars"], idle_ms=20, name=name)
         batches, time = [], dict.fromkeys("01", 0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             async for batch in reader.batches(100):
                 batches.append(batch)
                 time[batch.lane] = int(batch.now[-1])
@@ -472,10 +473,10 @@ def test_a_topic_that_lost_records_closes_a_gate(memory_pair):
         await sink.send([trade(0), Message("status", "BTC/USD", lost.encode())])
         await gather(source, 1)
         reading = asyncio.create_task(gather(source, 0))
-        await until(lambda: source.metrics()["bus_records_total"].get(STATUS))
+        await until_async(lambda: source.metrics()["bus_records_total"].get(STATUS))
         assert source.gates()["bus"] is None
         now[0] = 60.0
-        await until(lambda: source.gates()["bus"])
+        await until_async(lambda: source.gates()["bus"])
         source.close()
         await reading
         return source
@@ -516,7 +517,7 @@ def test_gate_opens_with_the_bus(pair):
         await sink.send([trade(0)])
         await sink.flush()
         await gather(reader, 1)
-        await until(lambda: not sink.gates()["bus"] and not reader.gates()["bus"])
+        await until_async(lambda: not sink.gates()["bus"] and not reader.gates()["bus"])
 
     asyncio.run(run())
     assert sink.metrics()["ws_kafka_produce_success_total"] == {pair.topic(TRADES): 1}
@@ -528,7 +529,7 @@ def test_closed_source_ends(pair):
 
     async def run():
         reading = asyncio.create_task(gather(source, 0))
-        await until(lambda: not source.gates()["bus"])
+        await until_async(lambda: not source.gates()["bus"])
         source.close()
         await reading
 

@@ -10,9 +10,10 @@ from torghut_sources.bus import source as bus_source
 from torghut_sources.bus.memory import MemoryBus
 
 from support.effort import examples
+from support.waiting import PATIENCE, until_async
 from torghut_core import StateError
 
-from .conftest import CONNECTION, TRADES, Kernel, gather, quote, trade, until
+from .conftest import CONNECTION, TRADES, Kernel, gather, quote, trade
 
 PARTITIONS = 3
 SYMBOLS = [f"S{number}" for number in range(8)]
@@ -91,10 +92,10 @@ async def play(steps):
             else:
                 members.remove(member)
                 await member.end(keep=step == "leave" and member.may_go.is_set())
-    await until(lambda: sum(len(member.source._lanes) for member in members) == PARTITIONS)
+    await until_async(lambda: sum(len(member.source._lanes) for member in members) == PARTITIONS)
     for member in members:
         member.may_go.set()
-    await until(lambda: sum(len(state) for each in members for state in each.kernel.states.values()) >= len(sent))
+    await until_async(lambda: sum(len(state) for each in members for state in each.kernel.states.values()) >= len(sent))
     for member in members:
         await member.end(keep=True)
     return sent, disk
@@ -134,7 +135,7 @@ def test_writer_waits_for_the_slowest_group(memory_pair):
     async def run():
         sending = asyncio.create_task(sink.send([trade(number) for number in range(25)]))
         batches = source.batches(10)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             assert len(await anext(batches)) == 10
             await asyncio.sleep(0.01)
             assert not sending.done()

@@ -17,6 +17,7 @@ from torghut_sources.bus.kafka.reader import KafkaReader
 from torghut_sources.bus.settings import KafkaSettings
 from torghut_testing.kafka import FETCH, NOT_AUTHORIZED, NOT_LEADER, PRODUCE, TIMED_OUT, MockKafka
 
+from support.waiting import PATIENCE, until_async
 from torghut_core import Connection, Envelope, InputError, Message, SettingsError, StateError, ends_of, time_message
 
 from .conftest import (
@@ -32,7 +33,6 @@ from .conftest import (
     on_kafka,
     quote,
     trade,
-    until,
 )
 
 SYMBOLS = [f"S{number}" for number in range(8)]
@@ -55,21 +55,21 @@ def test_a_broker_that_is_down_is_waited_for(own):
         await pair.sink.send([trade(0)])
         await pair.sink.flush()
         batches = source.batches(10)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert len(await anext(batches)) == 1
         rest = asyncio.create_task(anext(batches))
         cluster.stop()
         await pair.sink.send([trade(1), trade(2)])
-        await until(lambda: pair.sink.gates()["bus"] and source.gates()["bus"])
+        await until_async(lambda: pair.sink.gates()["bus"] and source.gates()["bus"])
         closed = pair.sink.gates()["bus"]
         cluster.start()
         await pair.sink.flush()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             batch = await rest
             found = events(batch)
             while len(found) < 2:
                 found += events(await anext(batches))
-        await until(lambda: not pair.sink.gates()["bus"])
+        await until_async(lambda: not pair.sink.gates()["bus"])
         return closed, found
 
     closed, found = asyncio.run(run())
@@ -103,7 +103,7 @@ def test_a_refusal_for_good_stops_the_sink(own):
     async def run():
         await pair.sink.send([trade(0)])
         with pytest.raises(StateError, match=rf"topic '{TRADES}'.*KAFKA_SASL_USER"):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await pair.sink.flush()
         with pytest.raises(StateError, match=TRADES):
             await pair.sink.send([trade(1)])
@@ -182,7 +182,7 @@ def test_a_topic_that_is_missing_is_waited_for(cluster, monkeypatch, opened):
 
     async def run():
         reading = asyncio.create_task(gather(source, 1))
-        await until(
+        await until_async(
             lambda: (source.gates()["bus"] or CONNECTION) != CONNECTION and closed().error_class != "connecting"
         )
         assert closed().error_class == "unknown-topic"
@@ -224,18 +224,18 @@ def test_partitions_move_without_loss(kafka_pair):
     async def run():
         await send(100)
         one, reading = await member()
-        await until(lambda: sum(map(len, one.states.values())) == 100)
+        await until_async(lambda: sum(map(len, one.states.values())) == 100)
         assert len(one.states) == 2
         two, also_reading = await member()
         await send(100)
-        await until(lambda: len(one.states) == len(two.states) == 1)
+        await until_async(lambda: len(one.states) == len(two.states) == 1)
         await send(100)
-        await until(lambda: sum(len(state) for kernel in (one, two) for state in kernel.states.values()) == 300)
+        await until_async(lambda: sum(len(state) for kernel in (one, two) for state in kernel.states.values()) == 300)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         one.source.close()
         await send(100)
-        await until(lambda: sum(len(state) for state in two.states.values()) == 400)
+        await until_async(lambda: sum(len(state) for state in two.states.values()) == 400)
         also_reading.cancel()
         await asyncio.gather(also_reading, return_exceptions=True)
         two.keep()
@@ -382,7 +382,7 @@ def test_a_client_logs_through_us(own, caplog, capfd):
         await pair.sink.flush()
         cluster.stop()
         await pair.sink.send([trade(1)])
-        await until(lambda: pair.sink.gates()["bus"] and caplog.records)
+        await until_async(lambda: pair.sink.gates()["bus"] and caplog.records)
         cluster.start()
         await pair.sink.flush()
 
@@ -432,7 +432,7 @@ def test_a_mark_for_a_topic_that_may_not_be_written_stops_the_sink(own):
         from confluent_kafka import KafkaError
 
         pair.sink._writer._count = lambda topic: (0, KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(StateError, match=rf"{STATUS}.*KAFKA_SASL_USER"):
                 await pair.sink.send([time_message(T0, T0)])
 
@@ -491,14 +491,18 @@ def test_cluster_serves_other_processes(monkeypatch, opened):
 
         asyncio.run(run())
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(PROCESS)], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", textwrap.dedent(PROCESS)],
+            capture_output=True,
+            text=True,
+            timeout=2 * PATIENCE,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == [str(number) for number in range(20)]
     finally:
         sink.close()
         server.send_signal(signal.SIGTERM)
-        assert server.wait(10) == 0
+        assert server.wait(PATIENCE) == 0
         server.stdout.close()
 
 
@@ -554,12 +558,12 @@ def test_full_queue_holds_up_the_sender(own, monkeypatch):
     async def run():
         cluster.stop()
         sending = asyncio.create_task(sink.send([trade(number) for number in range(120)]))
-        await until(lambda: len(sink._writer._producer) >= 50)
+        await until_async(lambda: len(sink._writer._producer) >= 50)
         await asyncio.sleep(0.05)
         assert not sending.done()
         assert len(sink._writer._producer) <= 51
         cluster.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await sending
             await sink.flush()
         return await gather(pair.source(channels=["trades"]), 120)
@@ -580,16 +584,16 @@ def test_an_error_of_a_fetch_closes_the_gate_while_it_lasts(own, caplog, monkeyp
     async def run():
         await pair.sink.send([trade(0)])
         batches = source.batches(10)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert len(await anext(batches)) == 1
         assert closed() is None
         cluster.fail(FETCH, *[INVALID_RECORD] * 8)
         rest = asyncio.create_task(anext(batches))
-        await until(closed)
+        await until_async(closed)
         assert closed().error_class == "invalid-record"
-        await until(lambda: not closed())
+        await until_async(lambda: not closed())
         await pair.sink.send([trade(1)])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert len(await rest) == 1
         assert closed() is None
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from torghut_sources.signal_store import ClickHouseSignals
 
+from support.waiting import PATIENCE
 from torghut_core import SIGNAL_COLUMNS, Bars, Batch, Connection, Signals, StateError, SymbolTable, Universe
 from torghut_core.signals import MemorySignalStore
 from torghut_core.timestamps import SECOND
@@ -155,7 +156,7 @@ class Story:
         return self
 
     async def _run(self):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             self._deliver()
             if self._cursor is not None:
                 self.source.seek(self._cursor)

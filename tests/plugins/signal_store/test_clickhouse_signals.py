@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from torghut_sources.signal_store import ClickHouseSignals
 
+from support.waiting import PATIENCE
 from tests.plugins.signal_store.conftest import SECOND, T0, Stored, Story, keys, store_rows
 from torghut_core import Connection, InputError, SettingsError, StateError
 
@@ -282,7 +283,7 @@ def test_it_needs_a_store_and_a_connection():
         source.connect(Connection(is_live=False, secret=lambda _name: pytest.fail("no secrets")))
 
     async def first():
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await anext(source.batches(10))
 
     with pytest.raises(InputError, match="not connected"):

@@ -17,6 +17,7 @@ from torghut_sources.stages.rsi import Rsi
 from torghut_sources.stages.vwap import RollingVwap, SessionVwap
 
 from support.effort import examples
+from support.waiting import PATIENCE
 from torghut_core import SIGNAL_COLUMNS, Bars, Batch, Quotes, ShapeError, SymbolTable, parse_timestamp
 
 NAN = float("nan")
@@ -271,4 +272,4 @@ for symbol, params in (("BTC/USD", {}), ("AAPL", {"columns": ["macd", "vwap_w5m"
     Indicators(Indicators.Params(**params)).update(Batch.of(symbols, 0, np.array([10**18 + 10**9]), bars=bars))
 assert "exchange_calendars" not in sys.modules and "pandas" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=2 * PATIENCE)

@@ -12,14 +12,13 @@ from pydantic import ValidationError
 from torghut_sources.tape.source import Replay
 
 from support.effort import examples
+from support.waiting import PATIENCE
 from torghut_core import InputError, TapeError
 
 MB = 1 << 20
 MINUTE = 60_000_000_000
 POLL = 0.02
 HEADER = b"symbol,event_ts,price,size\n"
-PATIENCE = 10
-"""Seconds after which a test that waits for an event gives up."""
 
 
 class WrittenOut(Exception):

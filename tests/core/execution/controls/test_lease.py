@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.postgres import execute, url_of
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from torghut_core.audit import SqlAuditStore, upgrade
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution import lease as module
@@ -259,7 +259,7 @@ def test_terminated_session_is_noticed_and_never_two_hold(opened, postgres):
         held_after = time.monotonic() - started
     assert lost_after < 3
     assert held_after > module.VALID_SECONDS
-    first._thread.join(10)
+    first._thread.join(PATIENCE)
     assert first.problem
     assert not first.acquire()
 
@@ -374,7 +374,7 @@ def scripted(sqlite, tmp_path, hand_clock):
     yield lease
     lease._stop.set()
     lease.gate.release()
-    lease._thread.join(10)
+    lease._thread.join(PATIENCE)
 
 
 def test_confirmation_counts_from_when_it_was_asked_for(scripted, hand_clock):
@@ -395,7 +395,7 @@ def test_late_confirmation_is_none(scripted, hand_clock, is_noticed):
     if is_noticed:
         assert not scripted.is_held
     scripted.gate.release()
-    scripted._thread.join(10)
+    scripted._thread.join(PATIENCE)
     assert not scripted.is_held
     assert scripted.problem == "confirmed later than after 2 s"
 
@@ -407,7 +407,7 @@ def test_lost_is_lost_until_it_is_taken_again(scripted, hand_clock):
     hand_clock[0] -= 1.0
     assert not scripted.is_held
     scripted.gate.release()
-    scripted._thread.join(10)
+    scripted._thread.join(PATIENCE)
     assert scripted.acquire()
     assert scripted.is_held
 
@@ -417,7 +417,7 @@ def test_objection_ends_it_at_once(scripted, answer):
     """An objection, or no answer, ends the lease, however much time is left."""
     scripted.answer = answer
     scripted.gate.release()
-    scripted._thread.join(10)
+    scripted._thread.join(PATIENCE)
     assert not scripted.is_held
     assert scripted.problem == str(answer)
 

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from support.waiting import PATIENCE
 from tests.core.execution.orders.conftest import run_one
 from torghut_core.execution.executor import ATTEMPTS, DEADLINE, Executor
 from torghut_core.model.trading import Order, OrderEvent, OrderState, OrderStatus, Report
@@ -330,7 +331,7 @@ class SlowVenue:
             self.most = max(self.most, self.at_once)
         if not self.slow or number in self.slow:
             self.arrived.release()
-            assert self.gate.wait(10)
+            assert self.gate.wait(PATIENCE)
 
     def leave(self, kind, number):
         with self.lock:
@@ -338,7 +339,7 @@ class SlowVenue:
 
     def wait_for(self, requests):
         for _ in range(requests):
-            assert self.arrived.acquire(timeout=10)
+            assert self.arrived.acquire(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -357,7 +358,7 @@ class Heard:
     def until(self, executor, number):
         news = []
         while len(news) < number:
-            assert self.rung.acquire(timeout=10)
+            assert self.rung.acquire(timeout=PATIENCE)
             news += [short(each) for each in executor.updates()]
         return news
 
@@ -409,7 +410,7 @@ def test_close_lets_requests_end_and_sends_nothing_more(venue, intent):
     while not executor._is_closed:
         threading.Event().wait(0.001)
     slow.gate.set()
-    closing.join(10)
+    closing.join(PATIENCE)
     assert not closing.is_alive()
     assert venue.placed == {"tg-1": 1}
     assert [short(news) for news in executor.updates()][:2] == ["submit", "is accepted"]
@@ -439,8 +440,8 @@ def test_cancel_all_needs_no_loop(venue, intent):
     heard.until(executor, 2)
     guard = threading.Thread(target=executor.cancel_all)
     guard.start()
-    guard.join(10)
-    assert done.wait(10)
+    guard.join(PATIENCE)
+    assert done.wait(PATIENCE)
     executor.close()
     assert venue.book["tg-1"].state is OrderState.CANCELED
 
@@ -460,7 +461,7 @@ def test_many_orders_on_many_threads_through_many_faults(venue, intent):
         executor.submit(intent(number, f"S{number}"))
     shown = set()
     while shown != numbers:
-        assert heard.wait(10)
+        assert heard.wait(PATIENCE)
         heard.clear()
         for news in executor.updates():
             if isinstance(news, OrderStatus):
