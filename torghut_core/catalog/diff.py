@@ -183,10 +183,6 @@ class CatalogDiff:
         """When all of it will have taken effect; None if nothing differs."""
         return _latest(change.timing for change in self.changes) if self.changes else None
 
-    def named(self, kind: str, action: Action) -> tuple[str, ...]:
-        """The names of the entries of a kind that were ``added``, ``removed`` or ``changed``."""
-        return tuple(change.name for change in self.changes if (change.kind, change.action) == (kind, action))
-
     def to_json(self) -> dict[str, Any]:
         """The difference as JSON values; a missing field has no `old` or no `new`."""
         return {

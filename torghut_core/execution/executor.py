@@ -85,7 +85,7 @@ class Executor(OrderEntry):
     broker : connected to its venue.
     permits : why an order may not be sent now, "" when it may. Called from several threads.
     on_update : called, from any thread, when `updates` has something new.
-    attempts, deadline, backoff : how often, how long (seconds) and with which first pause (seconds, doubled each time).
+    attempts, backoff : how often, and with which first pause (seconds, doubled each time).
     threads : how many requests at a time.
     clock : where it asks for the time.
 
@@ -102,7 +102,6 @@ class Executor(OrderEntry):
         on_update: Callable[[], None] = lambda: None,
         *,
         attempts: int = ATTEMPTS,
-        deadline: float = DEADLINE,
         backoff: float = 0.1,
         threads: int = THREADS,
         clock: Clock = SYSTEM_CLOCK,
@@ -114,7 +113,6 @@ class Executor(OrderEntry):
         self._broker = broker
         self._permits = permits
         self._attempts = attempts
-        self._deadline = deadline
         self._backoff = backoff
         self._clock = clock
         self._account = broker.account()
@@ -310,7 +308,7 @@ class Executor(OrderEntry):
         try:
             if task.may_be_there and self._look_up(task):
                 return None
-            is_late = self._clock.monotonic() - task.began >= self._deadline
+            is_late = self._clock.monotonic() - task.began >= DEADLINE
             if task.attempts >= self._attempts and task.may_be_there and not is_late:
                 return self._pause(task)  # it was looked up in vain just now, and is not sent again
             if is_late or task.attempts >= self._attempts:
@@ -366,7 +364,7 @@ class Executor(OrderEntry):
         """Seconds until the next attempt after an error; None when it was the last one."""
         if task.kind == "submit" and not isinstance(error, NotSent | Throttled):
             task.may_be_there = True
-        is_over = self._clock.monotonic() - task.began > self._deadline or (
+        is_over = self._clock.monotonic() - task.began > DEADLINE or (
             task.attempts >= self._attempts and not task.may_be_there
         )
         if is_over:
@@ -380,7 +378,7 @@ class Executor(OrderEntry):
             attempt=task.attempts,
         )
         asked = error.retry_after if isinstance(error, Throttled) else None
-        return min(max(self._pause(task), asked or 0.0), self._deadline)
+        return min(max(self._pause(task), asked or 0.0), DEADLINE)
 
     def _pause(self, task: Task) -> float:
         return self._backoff * float(2 ** min(task.attempts, 5)) * self._random.uniform(0.75, 1.25)

@@ -1,4 +1,4 @@
-"""A process's life, shared by `torghut run` and the services: its event loop, its signals, its tasks and its end."""
+"""A process's life, shared by `torghut run` and the services: its event loop, its signals, its server, its tasks and its end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from torghut_core.admin.auth import parse_tokens
+from torghut_core.admin.server import AdminServer
 from torghut_core.concurrency import DaemonThreads
+from torghut_core.installation.settings import Settings
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 HEARTBEAT_S = 0.25
@@ -87,6 +91,17 @@ class Life:
             os._exit(128 + number)
         self.is_stopping = True
         self.call_soon(self._stopping.set)
+
+
+def admin_server(settings: Settings, state: Path, host: str, port: int) -> AdminServer:
+    """The admin API's server of a process on a state directory, with the tokens and hosts of the settings."""
+    return AdminServer(
+        state_dir=state,
+        host=host,
+        port=port,
+        tokens=parse_tokens(settings.admin_tokens),
+        hosts=settings.admin_hosts.replace(",", " ").split(),
+    )
 
 
 async def run_until_first_ends(

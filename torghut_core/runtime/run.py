@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.console import Console
 from torghut_core.admin.readiness import Readiness
 from torghut_core.admin.server import AdminServer
@@ -43,7 +42,7 @@ from torghut_core.reload.follower import Follower
 from torghut_core.reload.plan import ReloadOutcome
 from torghut_core.reload.reloader import Reloader
 from torghut_core.reload.start import choose_start, require_catalog
-from torghut_core.runtime.life import Life, run_until_first_ends
+from torghut_core.runtime.life import Life, admin_server, run_until_first_ends
 from torghut_core.signals import SignalDatabase
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE, SYSTEM_CLOCK, Clock
@@ -96,13 +95,7 @@ def open_run(
     """
     settings = settings or load_settings()
     directory = StateDirectory(state)
-    server = AdminServer(
-        state_dir=state,
-        host=host,
-        port=port,
-        tokens=parse_tokens(settings.admin_tokens),
-        hosts=settings.admin_hosts.replace(",", " ").split(),
-    )
+    server = admin_server(settings, state, host, port)
     if not directory.exists:
         require_catalog(catalog)
     with ExitStack() as stack:

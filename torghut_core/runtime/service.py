@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol
 
 from torghut_core import catalog as catalogs
-from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.readiness import Readiness
 from torghut_core.admin.server import AdminServer
 from torghut_core.catalog import Catalog
@@ -28,7 +27,7 @@ from torghut_core.market_data.forwarder import Forwarder
 from torghut_core.market_data.snapshots import SnapshotStore
 from torghut_core.market_data.universe import ListedUniverse
 from torghut_core.ports import Closed, Connection, Sink, Source
-from torghut_core.runtime.life import Life, run_until_first_ends
+from torghut_core.runtime.life import Life, admin_server, run_until_first_ends
 from torghut_core.signals import Guardrails, SignalDatabase
 from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Measured, Metric, MetricSpec
@@ -72,13 +71,7 @@ def open_service(
     settings = settings or load_settings()
     parsed = catalogs.load(catalogs.read(catalog))
     directory = StateDirectory(state)
-    server = AdminServer(
-        state_dir=state,
-        host=host,
-        port=port,
-        tokens=parse_tokens(settings.admin_tokens),
-        hosts=settings.admin_hosts.replace(",", " ").split(),
-    )
+    server = admin_server(settings, state, host, port)
     _check(parsed, pipeline)
     generation = build(parsed, load_plugins(settings, parsed.plugins.allow), pipeline=pipeline)
     source, sink = generation.source, generation.sink

@@ -44,6 +44,10 @@ def difference(*edits):
     return diff(catalog(), catalog(*edits))
 
 
+def named(found, kind, action):
+    return tuple(change.name for change in found.changes if (change.kind, change.action) == (kind, action))
+
+
 def only_field(*edits):
     [change] = difference(*edits).changes
     [field] = change.fields
@@ -215,8 +219,8 @@ def test_strategy_that_is_not_listed_stays_where_mode_is_merge():
 def test_renamed_strategy_is_another():
     """Decisions and positions are kept under the name: another name is one removed and one added."""
     found = difference(("name: beta", "name: gamma"))
-    assert (found.named("strategy", "removed"), found.named("strategy", "added")) == (("beta",), ("gamma",))
-    assert found.named("strategy", "changed") == found.named("risk rule", "added") == ()
+    assert (named(found, "strategy", "removed"), named(found, "strategy", "added")) == (("beta",), ("gamma",))
+    assert named(found, "strategy", "changed") == named(found, "risk rule", "added") == ()
 
 
 def test_pipeline_comes_and_goes_with_the_process():
@@ -334,11 +338,11 @@ def test_added_and_removed_account_for_all_strategies(one, other):
     """The old names less the removed, with the added, are the new names; changed are those of both that differ."""
     found = diff(one, other)
     old, new = ({entry.name: entry for entry in each.strategies} for each in (one, other))
-    added, removed = (set(found.named("strategy", action)) for action in ("added", "removed"))
+    added, removed = (set(named(found, "strategy", action)) for action in ("added", "removed"))
     assert (old.keys() - removed) | added == new.keys()
     assert removed <= old.keys()
     assert not added & old.keys()
-    assert set(found.named("strategy", "changed")) <= old.keys() & new.keys()
+    assert set(named(found, "strategy", "changed")) <= old.keys() & new.keys()
 
 
 @given(CATALOGS, CATALOGS)
