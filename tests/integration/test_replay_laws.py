@@ -241,5 +241,5 @@ def test_cash_and_positions_add_up_to_equity(host, tmp_path):
         start=type(cash)(0),
     )
     assert cash == 10_000 - spent
-    held = {symbol for (_, symbol), position in engine.positions.items() if position.quantity}
+    held = {symbol for (_, symbol), position in engine.books.positions.items() if position.quantity}
     assert held == {symbol for symbol, position in engine._broker.positions().items() if position.quantity}

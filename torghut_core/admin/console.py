@@ -192,7 +192,7 @@ class Console:
             "control": _control(change.control),
             "written": change.written,
             "problems": change.problems,
-            "orders_working": self._engine.working,
+            "orders_working": len(self._engine.books.working),
         }
 
     def reconcile(self, accept: Sequence[str], reason: str, actor: str) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class Console:
 
     def trading(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        engine, gates, account = self._engine, self._gates, self._engine.last_account
+        engine, gates, account = self._engine, self._gates, self._engine.gateway.last_account
         return {
             "account": self._label,
             "broker": "simulated" if self._venue.is_simulated else "live" if gates.is_live else "paper",
@@ -223,12 +223,12 @@ class Console:
                     "quantity": str(position.quantity),
                     "average_price": str(position.average_price),
                 }
-                for (strategy, symbol), position in sorted(engine.positions.items())
+                for (strategy, symbol), position in sorted(engine.books.positions.items())
                 if position.quantity
             ],
-            "orders_working": engine.working,
+            "orders_working": len(engine.books.working),
             "generation": engine.generation.number,
-            "now": format_timestamp(engine.now) if engine.now else None,
+            "now": format_timestamp(engine.books.now) if engine.books.now else None,
             "reconciliation": self._venue.status(),
         }
 
@@ -331,12 +331,12 @@ class Console:
 
     def metrics(self) -> Mapping[str, Metric]:
         """See `admin.kernel.Kernel`."""
-        status, now = self._reloader.status, self._engine.now
+        status, now = self._reloader.status, self._engine.books.now
         return {name: number for part in self._measured for name, number in part.metrics().items()} | {
             "control_rank": self._controls.current().rank,
             "audit_writable": float(not self._gates.unrecorded),
             "store_writable": float(not self._unstored()),
-            "orders_working": self._engine.working,
+            "orders_working": len(self._engine.books.working),
             "reload_pause_seconds": status.pause_s,
             "catalog_last_reload_success_timestamp_seconds": status.succeeded_at / SECOND,
             "event_lag_seconds": max(0.0, (self._clock.wall() - now) / SECOND) if now else 0.0,

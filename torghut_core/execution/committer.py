@@ -103,21 +103,18 @@ class Committer:
         StateError : the database cannot be written.
         """
         held = {symbol: position for symbol, position in positions.items() if position.quantity}
-        self._audit.record_account(self._label, self._engine.account(), held, self._engine.now)
+        self._audit.record_account(self._label, self._engine.account(), held, self._engine.books.now)
         self._record_cursor()
         self._audit.commit()
 
     def _record_cursor(self) -> None:
         """Record how far the account was traded: with every decision, and now and then."""
         engine = self._engine
-        if self._source is None or engine.now <= self._traded_to:
+        now, decisions = engine.books.now, engine.totals.decisions
+        if self._source is None or now <= self._traded_to:
             return
-        if engine.totals.decisions == self._decisions and self._clock.monotonic() - self._cursor_at < CURSOR_S:
+        if decisions == self._decisions and self._clock.monotonic() - self._cursor_at < CURSOR_S:
             return
-        self._traded_to, self._decisions, self._cursor_at = (
-            engine.now,
-            engine.totals.decisions,
-            self._clock.monotonic(),
-        )
-        cursor = {"now": engine.now} | ({"source": self._source.cursor()} if self._source.gates() else {})
+        self._traded_to, self._decisions, self._cursor_at = now, decisions, self._clock.monotonic()
+        cursor = {"now": now} | ({"source": self._source.cursor()} if self._source.gates() else {})
         self._audit.record_cursor(self._label, CURSOR, cursor)

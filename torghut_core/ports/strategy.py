@@ -43,7 +43,7 @@ class Context:
     """
 
     __slots__ = (
-        "_books",
+        "_account_view",
         "account_label",
         "event_ts",
         "last_order_at",
@@ -61,7 +61,7 @@ class Context:
         strategy_id: str,
         symbol: str,
         account_label: str,
-        books: AccountView,
+        account_view: AccountView,
         time_in_force: TimeInForce = TimeInForce.DAY,
     ) -> None:
         self.strategy_id = strategy_id
@@ -69,7 +69,7 @@ class Context:
         self.account_label = account_label
         self.time_in_force = time_in_force
         """How long an order stays open if the strategy does not set it."""
-        self._books = books
+        self._account_view = account_view
         self.event_ts = 0
         """Start of the signal's bar, ns."""
         self.now = 0
@@ -101,7 +101,7 @@ class Context:
     @property
     def account(self) -> Account:
         """Cash, equity and buying power of the account."""
-        return self._books.account()
+        return self._account_view.account()
 
     def buy(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision:
         """Propose to buy `quantity` units.

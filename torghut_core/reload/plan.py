@@ -38,11 +38,11 @@ class Moment(AccountView):
     quarantined: frozenset[str]
     now: int
     positions: Mapping[tuple[str, str], Position]
-    books: Account
+    last_account: Account
 
     def account(self) -> Account:
         """The account when it was last read: what a strategy that only warms up has to do with it."""
-        return self.books
+        return self.last_account
 
 
 @dataclass(frozen=True)

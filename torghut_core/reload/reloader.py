@@ -79,11 +79,11 @@ class Reloader:
         engine.roster.keep_signals()
         return Moment(
             engine.generation,
-            frozenset(engine.holding),
+            frozenset(engine.books.holding),
             frozenset(engine.roster.quarantined),
-            engine.now,
-            engine.positions,
-            engine.last_account,
+            engine.books.now,
+            engine.books.positions,
+            engine.gateway.last_account,
         )
 
     def plan(self, draft: Draft, moment: Moment, *, releases: bool = False) -> Plan:
@@ -146,7 +146,7 @@ class Reloader:
         engine = self._engine
         if not engine.roster.keeps_signals:
             return False
-        if plan.waiting - engine.holding or self._changes_bars(plan, engine.holding - plan.moment.holding):
+        if plan.waiting - engine.books.holding or self._changes_bars(plan, engine.books.holding - plan.moment.holding):
             return False
         began = self._clock.monotonic()
         outcome = ReloadOutcome.DEGRADED if plan.problems else ReloadOutcome.UNCHANGED
@@ -187,7 +187,7 @@ class Reloader:
     @property
     def can_resume(self) -> bool:
         """Whether a change that waited for a strategy to be flat can be applied now."""
-        return bool(waiting(self.status.pending) - self._engine.holding)
+        return bool(waiting(self.status.pending) - self._engine.books.holding)
 
     def _swap(self, plan: Plan, actor: str, outcome: ReloadOutcome) -> None:
         engine, generation = self._engine, plan.generation

@@ -37,13 +37,13 @@ from torghut_core.timestamps import MINUTE
 from torghut_core.trading.totals import StrategyTotals, Totals
 
 FINEST = Decimal("1E-9")
-"""Finest part of a unit."""
+"""Smallest part of a unit that a fee in kind is divided into."""
 
 MANY = 1024
-"""Of more orders than this, the times of those sent more than a minute ago are forgotten."""
+"""When the times of more orders than this are kept, those older than a minute are dropped."""
 
-LATE_FILLS = 10_000
-"""So many orders that are done are remembered, for reports of them that are still under way."""
+DONE_ORDERS = 10_000
+"""So many orders that are done are kept, for reports of them that come late."""
 
 
 class WorkingOrder(msgspec.Struct):
@@ -273,7 +273,7 @@ class Books:
             return  # no report of it can follow
         working.was_given_up = not working.order.venue_order_id
         self._done[client_order_id] = working
-        if len(self._done) > LATE_FILLS:
+        if len(self._done) > DONE_ORDERS:
             del self._done[next(iter(self._done))]
 
     def _apply_fill(self, fill: Fill, context: Context, price: Decimal) -> Fill:

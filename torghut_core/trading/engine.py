@@ -148,31 +148,6 @@ class Engine(AccountView):
         """What trades."""
         return self._generation
 
-    @property
-    def working(self) -> int:
-        """How many orders are open."""
-        return len(self.books.working)
-
-    @property
-    def positions(self) -> dict[tuple[str, str], Position]:
-        """What each strategy holds, by (strategy, symbol)."""
-        return self.books.positions
-
-    @property
-    def holding(self) -> set[str]:
-        """Strategies with a position or an open order."""
-        return self.books.holding
-
-    @property
-    def now(self) -> int:
-        """The loop's time, ns; 0 before the first event."""
-        return self.books.now
-
-    @property
-    def last_account(self) -> Account:
-        """The account when it was last asked for, which costs nothing."""
-        return self.gateway.last_account
-
     def account(self) -> Account:
         """The account at the position that the loop has reached."""
         return self.gateway.account()

@@ -77,12 +77,14 @@ def make_run(tmp_path, blocked):
         controls.poll()
         stack.append(controls)
         engine = SimpleNamespace(
-            working=2,
             roster=SimpleNamespace(quarantined={"bad": "raised"}),
-            positions={("one", "ES"): Position(quantity=3), ("two", "NQ"): Position()},
-            last_account=Account(cash=1, equity=1, buying_power=1),
+            books=SimpleNamespace(
+                working={"tg-1": None, "tg-2": None},
+                positions={("one", "ES"): Position(quantity=3), ("two", "NQ"): Position()},
+                now=0,
+            ),
+            gateway=SimpleNamespace(last_account=Account(cash=1, equity=1, buying_power=1)),
             generation=SimpleNamespace(number=7),
-            now=0,
         )
         return SimpleNamespace(
             account_label="paper-1",

@@ -178,7 +178,7 @@ class Live:
 
     def held(self, strategy, symbol="ES"):
         """Return the units that a strategy holds."""
-        return self.engine.positions[strategy, symbol].quantity
+        return self.engine.books.positions[strategy, symbol].quantity
 
 
 @pytest.fixture(scope="session")

@@ -224,4 +224,4 @@ def test_quarantine_does_not_depend_on_the_batch_size(live, on_remove):
         parts.trade(1)
     assert whole.engine.roster.quarantined == parts.engine.roster.quarantined != {}
     assert whole.engine.digest == parts.engine.digest
-    assert whole.engine.positions == parts.engine.positions
+    assert whole.engine.books.positions == parts.engine.books.positions

@@ -102,9 +102,9 @@ def test_fill_of_a_strategy_that_is_long_gone_still_counts(live):
     loop.apply(HEAD + FLIP.replace("[ES]}", "[ES], params: {quantity: 2}}"))
     fill = Fill(
         client_order_id=late, fill_id="late", symbol="ES", side=intent.side, quantity=intent.quantity,
-        price=Decimal(100), fee=Decimal(0), event_ts=loop.engine.now,
+        price=Decimal(100), fee=Decimal(0), event_ts=loop.engine.books.now,
     )  # fmt: skip
-    said = [Report(client_order_id=late, event=OrderEvent.FILL, event_ts=loop.engine.now, fill=fill)]
+    said = [Report(client_order_id=late, event=OrderEvent.FILL, event_ts=loop.engine.books.now, fill=fill)]
     gateway = loop.engine.gateway
     gateway._broker.updates = lambda: [said.pop()] if said else []
     gateway.apply_updates()
@@ -116,7 +116,7 @@ def test_position_is_handed_over(live):
     """Another strategy in the symbol gets the position at its average price, and closes it as its own."""
     loop = live(TWO.replace("[ES, BTC/USD]", "[ES], on_remove: handover").replace("every: 2", "every: 2, quantity: 3"))
     loop.trade(3)
-    mine, theirs = loop.engine.positions["a", "ES"], loop.engine.positions["b", "ES"]
+    mine, theirs = loop.engine.books.positions["a", "ES"], loop.engine.books.positions["b", "ES"]
     assert theirs.quantity == 3
     loop.apply(HEAD + FLIP)
     assert (loop.held("b"), loop.held("a")) == (0, mine.quantity + 3)
@@ -185,14 +185,14 @@ def test_bars_change_when_the_strategy_is_flat(live):
     text = FLIP.replace("[ES]}", "[ES], params: {every: 3}}")
     loop = live(text)
     loop.trade(4)
-    assert "a" in loop.engine.holding
+    assert "a" in loop.engine.books.holding
     five = HEAD + text.replace("1Min", "5Min")
     status = loop.apply(five)
     assert [change["timing"] for change in status.pending] == ["when_flat"]
     assert loop.engine.generation.strategies[0].step_ns == 60 * 10**9
     assert not loop.reloader.can_resume
     loop.trade(3)
-    assert "a" not in loop.engine.holding
+    assert "a" not in loop.engine.books.holding
     assert loop.reloader.can_resume
     status = loop.apply(five)
     assert not status.pending
@@ -205,7 +205,7 @@ def test_plan_that_a_new_position_has_outdated_is_made_anew(live):
     draft = load_draft({"t": HEAD + FLIP.replace("1Min", "5Min").replace("[ES]}", "[ES], params: {every: 2}}")})
     plan = loop.reloader.plan(draft, loop.reloader.begin())
     loop.trade(3)
-    assert "a" in loop.engine.holding
+    assert "a" in loop.engine.books.holding
     assert not loop.reloader.apply(plan, "me")
 
 

@@ -49,7 +49,7 @@ def check_books(loop):
     engine = loop.engine
     theirs = {symbol: held.quantity for symbol, held in engine.generation.broker.positions().items()}
     ours, open_units = {}, {}
-    for (_, symbol), position in engine.positions.items():
+    for (_, symbol), position in engine.books.positions.items():
         ours[symbol] = ours.get(symbol, Decimal(0)) + position.quantity
     assert {symbol: held for symbol, held in ours.items() if held} == {
         symbol: held for symbol, held in theirs.items() if held

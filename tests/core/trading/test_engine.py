@@ -166,7 +166,7 @@ def test_strategies_hold_positions_of_their_own():
     engine, _ = engine_of(instance("buyer", Scripted(flip)), instance("watcher", watcher))
     engine.step(batch_of([100.0, 101.0]))
     assert [held for *_, held in watcher.seen] == [0, 0]
-    assert engine.positions["buyer", "ES"].quantity == 1
+    assert engine.books.positions["buyer", "ES"].quantity == 1
 
 
 @examples(30)
@@ -323,7 +323,12 @@ def test_order_that_may_not_be_sent_is_canceled():
     engine.gateway.dispatch(lambda intent: f"no {intent.purpose}")
     audit.commit()
     (order,) = audit.orders("test-1")
-    assert (venue.sent, engine.working, order["state"], order["reason"]) == ([], 0, "canceled", "not sent: no entry")
+    assert (venue.sent, len(engine.books.working), order["state"], order["reason"]) == (
+        [],
+        0,
+        "canceled",
+        "not sent: no entry",
+    )
 
 
 def bought(quantity=1):
@@ -349,8 +354,8 @@ def test_fill_after_a_cancel_still_counts():
     engine, _, intent, _ = bought()
     later(engine, report(intent, OrderEvent.CANCELED))
     later(engine, report(intent, OrderEvent.FILL, "f1"))
-    position = engine.positions["buyer", "ES"]
-    assert (position.quantity, engine.working) == (1, 0)
+    position = engine.books.positions["buyer", "ES"]
+    assert (position.quantity, len(engine.books.working)) == (1, 0)
 
 
 def test_fill_reported_twice_counts_once():
@@ -359,7 +364,7 @@ def test_fill_reported_twice_counts_once():
     fill = report(intent, OrderEvent.FILL, "f1")
     later(engine, fill, fill)
     audit.commit()
-    assert engine.positions["buyer", "ES"].quantity == 1
+    assert engine.books.positions["buyer", "ES"].quantity == 1
     assert len(audit.fills("test-1")) == 1
 
 
@@ -367,7 +372,7 @@ def test_overfill_is_refused_and_counted():
     """A fill of more than the order changes no position; it is counted, for the reconciler to settle."""
     engine, _, intent, _ = bought()
     later(engine, report(intent, OrderEvent.FILL, "f1", quantity=5))
-    assert (engine.positions["buyer", "ES"].quantity, engine.totals.illegal_reports) == (0, 1)
+    assert (engine.books.positions["buyer", "ES"].quantity, engine.totals.illegal_reports) == (0, 1)
 
 
 def test_report_of_an_unknown_order_changes_nothing():
@@ -376,7 +381,7 @@ def test_report_of_an_unknown_order_changes_nothing():
     import msgspec
 
     later(engine, msgspec.structs.replace(report(intent, OrderEvent.ACCEPT), client_order_id="tg-foreign"))
-    assert engine.working == 1
+    assert len(engine.books.working) == 1
 
 
 def test_open_order_is_not_flat():

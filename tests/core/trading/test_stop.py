@@ -68,7 +68,7 @@ class Stream:
 
     @property
     def held(self):
-        return sum(position.quantity for position in self.engine.positions.values())
+        return sum(position.quantity for position in self.engine.books.positions.values())
 
     def orders(self):
         self.audit.commit()
@@ -79,11 +79,11 @@ def test_halt_takes_back_what_works_and_keeps_what_is_held():
     """No order is open any more, and nothing is sold that was not asked to be sold."""
     stream = Stream("buy", None, "bid")
     stream.go_on(3)
-    assert (stream.held, stream.engine.working) == (2, 1)
+    assert (stream.held, len(stream.engine.books.working)) == (2, 1)
     stream.gates.control = "halted"
     stream.engine.apply_control("", NOW)
     stream.go_on(3)
-    assert (stream.held, stream.engine.working) == (2, 0)
+    assert (stream.held, len(stream.engine.books.working)) == (2, 0)
     assert stream.orders()[-1] == ("buy", 1, OrderState.CANCELED)
 
 
@@ -96,7 +96,7 @@ def test_flatten_closes_what_is_held_once(pulses):
     for pulse in range(pulses):
         stream.engine.apply_control("enough (jane)", NOW + pulse)
     stream.go_on(2)
-    assert (stream.held, stream.engine.working) == (0, 0)
+    assert (stream.held, len(stream.engine.books.working)) == (0, 0)
     assert [order[:2] for order in stream.orders() if order[0] == "sell"] == [("sell", 2)]
     decision = stream.audit.decisions("test")[-1]
     assert (decision["rationale"], decision["verdicts"][0]["code"]) == ("enough (jane)", "flatten")
@@ -119,7 +119,7 @@ def test_reduce_only_cancels_entries_and_leaves_exits_working():
     stream.go_on(2)
     stream.gates.control = "reduce_only"
     stream.engine.apply_control("", NOW)
-    assert stream.engine.working == 0
+    assert len(stream.engine.books.working) == 0
 
 
 def test_pause_leaves_orders_alone():
@@ -128,7 +128,7 @@ def test_pause_leaves_orders_alone():
     stream.go_on(2)
     stream.gates.control = "pause_entries"
     stream.engine.apply_control("", NOW)
-    assert stream.engine.working == 1
+    assert len(stream.engine.books.working) == 1
 
 
 def test_exit_is_known_as_one_where_no_rule_reads_the_account():
@@ -138,7 +138,7 @@ def test_exit_is_known_as_one_where_no_rule_reads_the_account():
     stream.go_on(2)
     full.append(True)
     stream.go_on(1)
-    assert (stream.held, stream.engine.working) == (2, 1)
+    assert (stream.held, len(stream.engine.books.working)) == (2, 1)
     stream.gates.control = "reduce_only"
     stream.engine.apply_control("", NOW)
-    assert stream.engine.working == 1
+    assert len(stream.engine.books.working) == 1
