@@ -2,16 +2,14 @@
 
 from decimal import Decimal
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from torghut_brokers import Simulated
 from torghut_testing import bar_batch
 
+from support.generations import generation, instance, with_signals
 from torghut_core.audit import MemoryAuditStore
-from torghut_core.generation import Generation, StrategyInstance
-from torghut_core.model.market import Signals
-from torghut_core.model.trading import Limits, Outcome, Verdict
+from torghut_core.model.trading import Outcome, Verdict
 from torghut_core.ports import RiskRule, Strategy
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
@@ -51,25 +49,18 @@ def run(prices, cuts=(), broker=Newyorker):
     """Hourly bars from noon on, in pieces; what a rule was shown of each."""
     rows = [("ES", START + n * HOUR, price, price, price, price, 10.0) for n, price in enumerate(prices)]
     note = Note()
-    instance = StrategyInstance(
-        name="swing", use="swing", strategy=Swing(None), plugin=None, params={}, columns=(), step_ns=HOUR,
-        symbols=("ES",), limits=Limits(), warmup=0, enabled=True, on_remove="freeze", digest="",
-    )  # fmt: skip
-    generation = Generation(
-        number=1, digest="", catalog=None, plugins=(), source=None, stages=(),
-        broker=broker(broker.Params(cash=Decimal(1000))), strategies=(instance,), rules=(("note", note),), advisors=(),
-        observers=(),
-    )  # fmt: skip
-    engine = Engine(generation, "test", MemoryAuditStore(), Gates(trading_enabled=True, price_max_age_ns=10**18))
+    made = generation(
+        instance("swing", Swing(None), step_ns=HOUR),
+        broker=broker(broker.Params(cash=Decimal(1000))),
+        rules=[("note", note)],
+    )
+    engine = Engine(made, "test", MemoryAuditStore(), Gates(trading_enabled=True, price_max_age_ns=10**18))
     batch = bar_batch(rows, "1Hour")
     for cut in [*sorted(set(cuts)), None]:
         if cut is not None and not batch.start < cut < batch.stop:
             continue
         piece, batch = batch.split(cut) if cut is not None else (batch, None)
-        bars = piece.bars
-        head = {name: getattr(bars, name) for name in ("at", "event_ts", "symbol", "seq", "step", "series")}
-        piece.signals = Signals.from_columns(**head, ema12=np.ones(len(bars)), close=bars.close)
-        engine.step(piece)
+        engine.step(with_signals(piece))
     return note.seen
 
 

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torghut_brokers.simulated import Simulated
-from torghut_testing import bar_batch
 
 from support.effort import examples
+from support.generations import generation, instance, signal_batch, with_signals
 from torghut_core.audit import MemoryAuditStore
-from torghut_core.generation import Generation, StrategyInstance
-from torghut_core.model.market import Batch, Signals
-from torghut_core.model.trading import Limits, OrderEvent, Report, Side
+from torghut_core.model.market import Batch
+from torghut_core.model.trading import OrderEvent, Report, Side
 from torghut_core.ports import Strategy
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.engine import Engine
@@ -49,29 +48,10 @@ def flip(signal, context):
     return context.close(because="long") if context.is_long else None
 
 
-def instance(name, strategy, symbols=("ES",), **fields):
-    given = {
-        "limits": Limits(),
-        "enabled": True,
-        "on_remove": "freeze",
-        "digest": "",
-        "params": {},
-        "plugin": None,
-        "warmup": 0,
-    } | fields
-    return StrategyInstance(
-        name=name, use=name, strategy=strategy, columns=strategy.columns, step_ns=MINUTE, symbols=symbols, **given
-    )
-
-
 def engine_of(*instances, broker=None, gates=None, rules=(), observers=()):
-    broker = broker or Simulated(Simulated.Params(cash=Decimal(100_000)))
-    generation = Generation(
-        number=7, digest="", catalog=None, plugins=(), source=None, stages=(), broker=broker,
-        strategies=tuple(instances), rules=tuple(rules), advisors=(), observers=tuple(observers),
-    )  # fmt: skip
+    made = generation(*instances, broker=broker, number=7, rules=rules, observers=observers)
     audit = MemoryAuditStore()
-    return Engine(generation, "test-1", audit, gates or Gates(trading_enabled=True)), audit
+    return Engine(made, "test-1", audit, gates or Gates(trading_enabled=True)), audit
 
 
 def batch_of(prices, symbols=("ES",), ema12=1.0):
@@ -81,15 +61,7 @@ def batch_of(prices, symbols=("ES",), ema12=1.0):
         for minute, price in enumerate(prices)
         for symbol in symbols
     ]
-    batch = bar_batch(rows, "1Min")
-    return with_signals(batch, ema12)
-
-
-def with_signals(batch, ema12=1.0):
-    bars = batch.bars
-    head = {name: getattr(bars, name) for name in ("at", "event_ts", "symbol", "seq", "step", "series")}
-    batch.signals = Signals.from_columns(**head, ema12=np.broadcast_to(ema12, len(bars)), close=bars.close)
-    return batch
+    return signal_batch(rows, ema12=ema12)
 
 
 def cut(batch, cuts):

@@ -4,12 +4,10 @@ from decimal import Decimal
 
 import pytest
 from torghut_brokers import Simulated
-from torghut_testing import bar_batch
 
+from support.generations import generation, instance, signal_batch
 from torghut_core.audit import MemoryAuditStore
-from torghut_core.generation import Generation, StrategyInstance
-from torghut_core.model.market import Signals
-from torghut_core.model.trading import Limits, OrderState, OrderType
+from torghut_core.model.trading import OrderState, OrderType
 from torghut_core.ports import Strategy
 from torghut_core.trading.engine import FLATTEN_AGAIN, Engine
 from torghut_core.trading.gates import Gates
@@ -43,26 +41,16 @@ class Stream:
     def __init__(self, *words, control="running", permits=None):
         self.gates = Gates(trading_enabled=True, control=control)
         self.audit = MemoryAuditStore()
-        instance = StrategyInstance(
-            name="one", use="says", strategy=Says(list(words)), plugin=None, params={}, columns=(), step_ns=MINUTE,
-            symbols=("ES",), limits=Limits(), warmup=0, enabled=True, on_remove="freeze", digest="",
-        )  # fmt: skip
-        generation = Generation(
-            number=1, digest="", catalog=None, plugins=(), source=None, stages=(),
-            broker=Simulated(Simulated.Params()), strategies=(instance,), rules=(), advisors=(), observers=(),
-        )  # fmt: skip
-        self.engine = Engine(generation, "test", self.audit, self.gates, permits=permits)
+        made = generation(instance("one", Says(list(words))), broker=Simulated(Simulated.Params()))
+        self.engine = Engine(made, "test", self.audit, self.gates, permits=permits)
         self.rows = 0
         self.symbols = None
 
     def go_on(self, rows=1):
         for _ in range(rows):
             row = ("ES", START + self.rows * MINUTE, 100.0, 101.0, 99.0, 100.0, 10.0)
-            batch = bar_batch([row], "1Min", self.symbols, self.rows)
+            batch = signal_batch([row], "1Min", self.symbols, self.rows)
             self.symbols = batch.symbols
-            bars = batch.bars
-            head = {name: getattr(bars, name) for name in ("at", "event_ts", "symbol", "seq", "step", "series")}
-            batch.signals = Signals.from_columns(**head, ema12=bars.close, close=bars.close)
             self.engine.step(batch)
             self.rows += 1
 

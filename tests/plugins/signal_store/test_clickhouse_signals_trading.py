@@ -1,17 +1,13 @@
 """What the loop trades on while it catches up with the signal store."""
 
 from contextlib import nullcontext
-from decimal import Decimal
 from functools import partial
 from types import SimpleNamespace
 
-from torghut_brokers.simulated import Simulated
-
+from support.generations import generation, instance
 from tests.plugins.signal_store.conftest import SECOND, T0, Stored, Story, store_rows
 from torghut_core import Strategy
 from torghut_core.audit import MemoryAuditStore
-from torghut_core.generation import Generation, StrategyInstance
-from torghut_core.model.trading import Limits
 from torghut_core.runtime.run import batch_checks
 from torghut_core.signals import MemorySignalStore
 from torghut_core.trading.engine import Engine
@@ -31,18 +27,11 @@ class Flip(Strategy):
 
 def trades_of(played):
     """Trade a story as `torghut run` does, to its end; the minute and side of every order, and the denials by code."""
-    flip = StrategyInstance(
-        name="flip", use="flip", strategy=Flip(Flip.Params()), columns=(), step_ns=MINUTE, symbols=("ES",),
-        limits=Limits(), enabled=True, on_remove="freeze", digest="", params={}, plugin=None, warmup=0,
-    )  # fmt: skip
-    generation = Generation(
-        number=1, digest="", catalog=None, plugins=(), source=played.source, stages=(),
-        broker=Simulated(Simulated.Params(cash=Decimal(100_000))), strategies=(flip,), rules=(), advisors=(), observers=(),
-    )  # fmt: skip
+    made = generation(instance("flip", Flip(Flip.Params())), source=played.source)
     audit, gates = MemoryAuditStore(), Gates(trading_enabled=True)
-    engine = Engine(generation, "test-1", audit, gates)
+    engine = Engine(made, "test-1", audit, gates)
     checks = partial(batch_checks, played.source, str, gates, SimpleNamespace(batch=nullcontext))
-    loop = Loop(generation, engine, audit, MemorySignalStore(), checks)
+    loop = Loop(made, engine, audit, MemorySignalStore(), checks)
     played._trade = loop.step
     played.run()
     allowed = {row["decision_hash"] for row in audit.orders("test-1")}

@@ -1,0 +1,58 @@
+"""Generations and bars with signals, made by hand: for tests that need no catalog and no plugin."""
+
+from decimal import Decimal
+
+import numpy as np
+from torghut_brokers.simulated import Simulated
+from torghut_testing import bar_batch
+
+from torghut_core.generation import Generation, StrategyInstance
+from torghut_core.model.market import Signals
+from torghut_core.model.trading import Limits
+from torghut_core.timestamps import MINUTE
+
+
+def instance(name, strategy, symbols=("ES",), step_ns=MINUTE, **fields):
+    """A strategy as a generation has it, with limits of its own and the like where `fields` say so."""
+    given = {
+        "use": name,
+        "plugin": None,
+        "params": {},
+        "columns": strategy.columns,
+        "warmup": 0,
+        "limits": Limits(),
+        "enabled": True,
+        "on_remove": "freeze",
+        "digest": "",
+    } | fields
+    return StrategyInstance(name=name, strategy=strategy, symbols=symbols, step_ns=step_ns, **given)
+
+
+def generation(*instances, broker=None, source=None, number=1, rules=(), observers=()):
+    """A generation of these strategies; rules are (name, rule). The broker is a simulated one where none is given."""
+    return Generation(
+        number=number,
+        digest="",
+        catalog=None,
+        plugins=(),
+        source=source,
+        stages=(),
+        broker=broker or Simulated(Simulated.Params(cash=Decimal(100_000))),
+        strategies=instances,
+        rules=tuple(rules),
+        advisors=(),
+        observers=tuple(observers),
+    )
+
+
+def with_signals(batch, ema12=1.0):
+    """A batch with a row of signals for each of its bars."""
+    bars = batch.bars
+    head = {name: getattr(bars, name) for name in ("at", "event_ts", "symbol", "seq", "step", "series")}
+    batch.signals = Signals.from_columns(**head, ema12=np.broadcast_to(ema12, len(bars)), close=bars.close)
+    return batch
+
+
+def signal_batch(rows, step="1Min", *place, ema12=1.0):
+    """Bars and a row of signals for each, as `bar_batch` takes them."""
+    return with_signals(bar_batch(rows, step, *place), ema12)
