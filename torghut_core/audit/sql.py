@@ -157,9 +157,8 @@ class SqlAuditStore(AuditStore):
         with explained(self._engine):
             connection = self._engine.raw_connection()
             try:
-                for _ in range(
-                    3
-                ):  # rows that are written meanwhile are soon copied too, and then the write-ahead log starts anew
+                # Rows that are written meanwhile are soon copied too, and then the write-ahead log starts anew.
+                for _ in range(3):
                     _, pages, copied = connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                     if pages == copied:
                         break

@@ -172,7 +172,7 @@ class Lease(ABC):
             )
 
     def release(self) -> None:
-        """Give it back, so that the next holder need not wait; harmless where it is not held. Send nothing after that.
+        """Give the lease back, so that the next holder need not wait; harmless where it is not held. Send nothing after that.
 
         Raises
         ------

@@ -63,7 +63,7 @@ class Permit:
         return control_refusal(self._controls, intent)
 
     def confirm(self, reconciled_at: int) -> None:
-        """The books were reconciled with what the venue showed at this time, ns."""
+        """Note that the books were reconciled with what the venue showed at this time, ns."""
         self._is_reconciled = self.lease.is_held and reconciled_at >= self._held_since
 
     def take_lease(self, wait: float = STAND_BY_S) -> None:

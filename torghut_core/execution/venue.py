@@ -186,7 +186,7 @@ class Venue:
         return [self._keep_reconciled(), self._keep_lease()]
 
     def reconcile_soon(self) -> None:
-        """Orders have changed, which changes the account, too: do not wait for the next reconciliation."""
+        """Reconcile soon: orders have changed, and with them the account."""
         self._soon.set()
 
     async def reconcile(self) -> None:
@@ -351,7 +351,7 @@ class SimulatedVenue:
         """Nothing to continue: each run of a simulated broker is an account of its own."""
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
-        """None."""
+        """Nothing has to run."""
         return []
 
     def reconcile_soon(self) -> None:

@@ -166,7 +166,7 @@ class Deriver(LaneKeeper):
         return self.lanes.get(lane.name) is lane
 
     async def _step(self, lane: Lane, batch: Batch) -> None:
-        """Take one batch all the way; stop where its lane is lost meanwhile."""
+        """Take one batch through the stages, into the store and onto the bus; stop where its lane is lost meanwhile."""
         await self._wait_for_guard()
         if not self._has(lane):
             return
@@ -211,9 +211,8 @@ class Deriver(LaneKeeper):
     async def checkpoint(self) -> None:
         """Make durable what all lanes have derived so far."""
         cursor, lanes = self._source.cursor(), dict(self.lanes)  # before anything is awaited: the next batch may come
-        async with (
-            self._checkpointing
-        ):  # leaving a lane is a checkpoint too, and may come while the next batch is awaited
+        # Leaving a lane is a checkpoint too, and may come while the next batch is awaited.
+        async with self._checkpointing:
             await self._flush_store()
             if self._sink is not None:
                 await self._sink.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from typing import ClassVar
 
 from torghut_core.bus.marks import time_message
@@ -64,9 +63,7 @@ class Forwarder:
         self._marked_until, self._marked_at = 0, 0.0
         self.forwarded: Counter[str] = Counter()
 
-    async def run(
-        self, batch_size: int = BATCH_SIZE, on_progress: Callable[[int], None] = lambda _events: None
-    ) -> None:
+    async def run(self, batch_size: int = BATCH_SIZE) -> None:
         """Move events until the source ends.
 
         Raises
@@ -87,7 +84,6 @@ class Forwarder:
                     await self._sink.send(messages)
                     for message in messages:
                         self.forwarded[message.channel] += 1
-                    on_progress(self.forwarded.total())
                 elif intake.is_over:
                     break
                 if intake.is_waiting:

@@ -39,9 +39,7 @@ _BASES: dict[str, type[Plugin]] = {
 
 def _base(kind: str) -> type[Plugin]:
     if kind == "stage":
-        from torghut_core.stages.base import (
-            Stage,
-        )  # it imports the compiler: a process without stages should not wait for that
+        from torghut_core.stages.base import Stage  # its compiler is slow to import: not all processes need it
 
         return Stage
     return _BASES[kind]

@@ -167,7 +167,7 @@ class Reloader:
         return True
 
     def end(self) -> None:
-        """No plan is under way any more, or the one that is takes too long to be waited for; in the loop's thread."""
+        """Keep no signals for a plan any more: it is made, or takes too long to be waited for; in the loop's thread."""
         self._engine.roster.forget_signals()
 
     def refuse(self, error: CatalogError) -> None:

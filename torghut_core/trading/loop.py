@@ -112,7 +112,7 @@ class Loop:
         self.seconds = time.perf_counter() - began
 
     def step(self, batch: Batch) -> None:
-        """Take one batch all the way."""
+        """Take one batch through the stages and the engine, commit what it led to, and store its rows."""
         for stage in self._generation.stages:
             batch = stage.update(batch)
         with self._around():

@@ -96,9 +96,8 @@ class Silence:
             async with aclosing(answer) as stream:
                 async for events in stream:
                     if len(events):
-                        await asyncio.sleep(
-                            max(self._lag_s, GRACE_S)
-                        )  # a frame that arrives meanwhile cancels this task
+                        # A frame that arrives meanwhile cancels this task.
+                        await asyncio.sleep(max(self._lag_s, GRACE_S))
                         connection.lose(
                             Closed(
                                 f"open, but without an event that the history has of {events.items[0].symbol}", "mute"
