@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -483,6 +484,7 @@ def test_cluster_serves_other_processes(monkeypatch, opened):
     )
     try:
         monkeypatch.setenv("KAFKA_BOOTSTRAP", server.stdout.readline().strip())
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         sink = opened(KafkaSink(KafkaSink.Params()))
 
         async def run():
