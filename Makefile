@@ -3,7 +3,10 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
-WORKERS := 4 # of the tests; they wait for other processes half of the time
+# Tests wait for other processes half of the time: there are more workers than cores. Each starts sooner with bytecode kept.
+WORKERS ?= 4
+TESTS := env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+
 PROJECTS := . plugins/strategies plugins/risk plugins/brokers plugins/sources plugins/advisors authoring_kit
 EDITABLE := $(addprefix -e ,$(PROJECTS))
 MANIFESTS := $(addsuffix /pyproject.toml,$(PROJECTS))
@@ -17,12 +20,12 @@ demo: .venv/runtime.stamp ## replay the project's tape and draw the page
 	@$(BIN)/torghut demo
 
 test: .venv/dev.stamp ## run the tests: every promise, in a few minutes
-	@$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
+	@$(TESTS)
 
 proof: .venv/dev.stamp ## run the long proofs: thousands of stories, real kills, soaks
-	@TORGHUT_EFFORT=proof $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "proof or examples"
+	@TORGHUT_EFFORT=proof $(TESTS) -m "proof or examples"
 
-check: .venv/dev.stamp ## format, lint, types, import contracts, schemas, and `make test`
+check: .venv/dev.stamp ## what CI runs beside the proofs: format, lint, types, import contracts, schemas, tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -31,7 +34,7 @@ check: .venv/dev.stamp ## format, lint, types, import contracts, schemas, and `m
 	@$(MAKE) --no-print-directory test
 
 docs: .venv/dev.stamp ## write the tables of docs/ that are made of the code anew
-	@TORGHUT_RENEW_DOCS=1 $(BIN)/pytest -q -k "docs and page"
+	@TORGHUT_RENEW_DOCS=1 $(BIN)/pytest -q tests/core -k "docs and page"
 
 rehearsal: .venv/dev.stamp ## the whole live system on this machine, against stand-ins of venue, Kafka and ClickHouse
 	@$(BIN)/python -m torghut_testing.live

@@ -1,6 +1,7 @@
 """Real Postgres servers, for the tests of a process alone, from the wheel that has one in it."""
 
 import shutil
+import signal
 import tempfile
 import warnings
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy
 
+from support.waiting import PATIENCE
 from torghut_core.audit.chain import GENESIS
 from torghut_core.audit.tables import HEAD_ROW, controls
 
@@ -22,11 +24,18 @@ def servers():
 
     def start():
         folder = tempfile.mkdtemp()  # not pytest's: the server does not run as root, and could not reach it
-        started.append((module.get_server(folder), folder))
-        return started[-1][0]
+        server = module.get_server(folder)
+        started.append((server, folder))
+        for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # no test ends the machine
+            execute(url_of(server), statement)
+        return server
 
     yield start
     for server, folder in started:
+        process = server.get_postmaster_info().process
+        if process.is_running():
+            process.send_signal(signal.SIGQUIT)  # at once: nobody needs it any more
+            process.wait(PATIENCE)
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
