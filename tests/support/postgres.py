@@ -1,7 +1,6 @@
 """Real Postgres servers, for the tests of a process alone, from the wheel that has one in it."""
 
 import shutil
-import signal
 import tempfile
 import warnings
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy
 
-from support.waiting import PATIENCE
 from torghut_core.audit.chain import GENESIS
 from torghut_core.audit.tables import HEAD_ROW, controls
 
@@ -32,10 +30,6 @@ def servers():
 
     yield start
     for server, folder in started:
-        process = server.get_postmaster_info().process
-        if process.is_running():
-            process.send_signal(signal.SIGQUIT)  # at once: nobody needs it any more
-            process.wait(PATIENCE)
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
