@@ -232,9 +232,22 @@ def plain(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def mounted(tmp_path_factory):
+def make_mounted():
+    """Start kernels that run on a ConfigMap, each in a folder; their `mount` swaps it."""
+    made = []
+
+    def make(folder):
+        kernel = Kernel(folder)
+        made.append(kernel)
+        kernel.mount = Mount(kernel.catalog, kernel.text({"one": 1}))
+        return kernel.begin()
+
+    yield make
+    for kernel in made:
+        kernel.kill()
+
+
+@pytest.fixture(scope="module")
+def mounted(make_mounted, tmp_path_factory):
     """A kernel that runs on a ConfigMap; its `mount` swaps it."""
-    kernel = Kernel(tmp_path_factory.mktemp("mounted"))
-    kernel.mount = Mount(kernel.catalog, kernel.text({"one": 1}))
-    yield kernel.begin()
-    kernel.kill()
+    return make_mounted(tmp_path_factory.mktemp("mounted"))

@@ -11,7 +11,8 @@ import pytest
 from support.effort import many
 from torghut_core.audit import SqlAuditStore
 
-KILLS = many(100, quick=2)
+KILLS = many(25, quick=2)
+"""How often each of the kernels is killed."""
 
 
 class Witness:
@@ -40,12 +41,14 @@ class Witness:
 
 
 @pytest.mark.examples
-def test_killed_while_it_reloads_it_starts_on_one_of_the_two(mounted):
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.proof) for seed in range(1, 4))])
+def test_killed_while_it_reloads_it_starts_on_one_of_the_two(make_mounted, tmp_path, seed):
     """After kill -9 within 0.3 s of a swap the old or the new catalog is recorded, and the next start trades the new.
 
     Every decision belongs to a recorded generation, with its parameters, and the audit log is intact.
     """
-    patience = random.Random(7)
+    mounted = make_mounted(tmp_path)
+    patience = random.Random(seed)
     witness = Witness(mounted)
     old, left = mounted.quantities, Counter()
     for number in range(1, KILLS + 1):
