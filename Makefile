@@ -25,7 +25,7 @@ test: .venv/dev.stamp ## run the tests: every promise, in a few minutes
 proof: .venv/dev.stamp ## run the long proofs: thousands of stories, real kills, soaks
 	@TORGHUT_EFFORT=proof $(TESTS) -m "proof or examples"
 
-check: .venv/dev.stamp ## what CI runs: format, lint, types, import contracts, schemas, tests
+check: .venv/dev.stamp ## what CI runs beside the proofs: format, lint, types, import contracts, schemas, tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
