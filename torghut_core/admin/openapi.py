@@ -50,6 +50,10 @@ def describe(schema: OpenAPI) -> None:
                 operation.security = []
     if validate := paths["/catalog/validate"].post:
         validate.request_body = RequestBody({"application/yaml": OpenAPIMediaType(text)}, required=True)
+    if kill := paths["/trading/kill"].post:
+        flatten = Schema(type=OpenAPIType.BOOLEAN, default=False)
+        stop = Schema(type=OpenAPIType.OBJECT, properties={"reason": text, "flatten": flatten})
+        kill.request_body = RequestBody({"application/json": OpenAPIMediaType(stop)}, required=False)
     for path in ("/catalog/rollback", "/trading/reconcile"):
         if optional := paths[path].post:
             optional.request_body = replace(cast("RequestBody", optional.request_body), required=False)

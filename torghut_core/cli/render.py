@@ -276,7 +276,7 @@ def control_text(done: dict[str, Any]) -> str:
     control = done["control"]
     what = "stop" if control["state"] == "halted" else "change"
     lines = [
-        f"{control['state']}: {control['reason']} ({control['actor']}), written to {' and '.join(done['written'])}",
+        f"{control['state']}: {control['reason'] or 'no reason given'} ({control['actor']}), written to {' and '.join(done['written'])}",
         *(f"problem: {problem}" for problem in done["problems"]),
     ]
     if done.get("running") is False:
@@ -289,6 +289,8 @@ def control_text(done: dict[str, Any]) -> str:
             held = [f"{each['symbol']} {each['quantity']} ({each['strategy']})" for each in done["positions"]]
             text += f"; positions: {', '.join(held) or 'none'}"
         lines.append(f"{text}.")
+    if not control["reason"]:
+        lines.append("Say why: repeat the command with --reason TEXT. The stop holds meanwhile.")
     return "\n".join(lines)
 
 

@@ -62,7 +62,9 @@ def run(
     panel=EMERGENCY,
 )
 def kill(
-    reason: Reason,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why; kept in the audit log. A stop does not wait for one.")
+    ] = "",
     flatten: Annotated[bool, typer.Option("--flatten", help="Close all positions, too.")] = False,
     url: Url = None,
     state: State = STATE,

@@ -1,13 +1,18 @@
 """The admin API over real HTTP: what it answers, to whom, and what it never says."""
 
 import json
+import socket
 import threading
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.waiting import PATIENCE
 from torghut_core.admin.app import MAX_BODY
+from torghut_core.admin.routes.stop import parse_stop
 from torghut_core.errors import CatalogError, InputError, NotFoundError, PluginError, Problem, StateError, Unanswered
 from torghut_core.telemetry.metrics import MetricSpec
 
@@ -27,7 +32,7 @@ PROBES = ["/healthz", "/readyz", "/metrics"]
 BODIES = {
     "/catalog/reload": None,
     "/catalog/rollback": None,
-    "/trading/kill": b'{"reason": "fat finger"}',
+    "/trading/kill": None,
     "/trading/unkill": b'{"reason": "it was none"}',
     "/trading/reconcile": None,
 }
@@ -170,13 +175,6 @@ def test_validate_hands_over_the_text(api, tokens, ask_api, kernel):
         ("/catalog/rollback", b'{"to": 0}', 400, ">= 1"),
         ("/catalog/rollback", b'{"number": 3}', 400, "number"),
         ("/catalog/rollback", b'{"to": 7}', 404, "there is no generation 7"),
-        ("/trading/kill", None, 400, "body: it is missing"),
-        ("/trading/kill", b"null", 400, "object"),
-        ("/trading/kill", b"{}", 400, "reason"),
-        ("/trading/kill", b'{"reason": ""}', 400, "reason"),
-        ("/trading/kill", b'{"reason": null}', 400, "reason"),
-        ("/trading/kill", b'{"reason": "r", "flaten": true}', 400, "flaten"),
-        ("/trading/kill", b'{"reason": "r", "flatten": "yes"}', 400, "flatten"),
         ("/trading/unkill", b"{}", 400, "reason"),
         ("/trading/unkill", b'{"reason": "r", "state": "halted"}', 400, "state"),
         ("/trading/unkill", b'{"reason": "r", "to": "running"}', 400, "to"),
@@ -314,6 +312,63 @@ def test_stop_and_release_hand_over_all_that_was_said(api, tokens, ask_api, kern
         ("reconcile", [], "", "operator-ann"),
         ("reconcile", ["ES"], "split", "operator-ann"),
     ]
+
+
+POSITIONS_STAY = "positions stay as they are"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "flatten", "problem"),
+    [
+        (None, "", False, ""),
+        (b"", "", False, ""),
+        (b"{}", "", False, ""),
+        (b"null", "", False, POSITIONS_STAY),
+        (b"fat finger", "fat finger", False, POSITIONS_STAY),
+        (b'"fat finger"', "fat finger", False, POSITIONS_STAY),
+        (b"reason=out&flatten=true", "reason=out&flatten=true", False, POSITIONS_STAY),
+        (b'{"reason": "caf\xe9", "flatten": true}', "caf\ufffd", True, ""),
+        (b'\xef\xbb\xbf{"reason": "with a mark", "flatten": true}', "with a mark", True, ""),
+        (b'{"reason": "half', '{"reason": "half', False, POSITIONS_STAY),
+        (b'{"reason": ""}', "", False, ""),
+        (b'{"reason": null}', "", False, ""),
+        (b'{"reason": 7}', "7", False, ""),
+        (b'{"reason": ["a", "b"]}', '["a","b"]', False, ""),
+        (b'{"reason": "r", "flaten": true}', "r", False, "'flaten'"),
+        (b'{"reason": "r", "flatten": "yes"}', "r", False, POSITIONS_STAY),
+        (b'{"reason": "r", "flatten": 1}', "r", False, POSITIONS_STAY),
+        (b'{"reason": "' + b"r" * 100_000 + b'", "flatten": true}', "r" * 100_000, True, ""),
+        (b"[" * 100_000, "[" * 100_000, False, POSITIONS_STAY),
+        (b"#" * (MAX_BODY + 1), "#" * MAX_BODY, False, POSITIONS_STAY),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_every_stop_stops(api, tokens, ask_api, kernel, body, reason, flatten, problem):
+    """Whatever the body of a stop is, of whatever type, trading stops, and the answer says what was not understood."""
+    url = api(tokens=tokens.known)
+    for headers in ({}, {"Content-Type": "application/json; charset=utf-16"}, {"Content-Type": "no type"}):
+        answer = ask_api(url, "POST", "/trading/kill", body, tokens.operator, **headers)
+        assert (answer.status, answer.json["control"]) == (200, {"state": "halted"})
+        assert kernel.calls.pop() == ("kill", reason, flatten, "operator-ann")
+        assert [problem in each for each in answer.json["problems"]] == [True] * bool(problem)
+
+
+@given(st.binary(max_size=200) | st.from_type(str).map(lambda text: json.dumps({"reason": text}).encode()))
+def test_body_of_a_stop_never_raises(body):
+    """Any bytes are the body of a stop."""
+    assert isinstance(parse_stop(body).reason, str)
+
+
+def test_stop_does_not_wait_for_its_body(api, tokens, kernel):
+    """A stop whose body does not come, or comes a byte at a time, applies all the same."""
+    parts = urlsplit(api(tokens=tokens.known))
+    with socket.create_connection((parts.hostname, parts.port), PATIENCE) as connection:
+        connection.sendall(
+            f"POST /trading/kill HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {tokens.operator}\r\n"
+            "Content-Length: 1000\r\n\r\n{".encode()
+        )
+        assert b"200 OK" in connection.recv(1000)
+    assert kernel.calls == [("kill", "{", False, "operator-ann")]
 
 
 @pytest.mark.parametrize(

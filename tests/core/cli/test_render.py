@@ -35,6 +35,13 @@ def test_stop_says_what_the_kernel_knows(more, said):
     assert last == said
 
 
+def test_stop_without_a_reason_asks_for_one():
+    """A stop waits for no reason; what it prints asks for one afterwards."""
+    lines = control_text(STOP | {"control": STOP["control"] | {"reason": ""}, "running": False}).splitlines()
+    assert lines[0].startswith("halted: no reason given (jane)")
+    assert "--reason TEXT" in lines[-1]
+
+
 def test_kernel_that_has_not_confirmed_is_not_said_to_know():
     """`kill` printed "the kernel knows" also when a stuck kernel had not answered with the new control in time."""
     text = control_text(STOP | {"running": True, "confirmed": False, "orders_working": 1, "positions": HELD})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -14,16 +15,10 @@ from torghut_core.admin.auth import OPERATOR
 from torghut_core.admin.kernel import Kernel
 from torghut_core.admin.metrics import numbers
 from torghut_core.admin.routes.paging import Before, Limit, page
+from torghut_core.admin.routes.stop import read_stop
 
 Symbol = Annotated[str | None, Parameter(max_length=64, description="only this symbol")]
 Since = Annotated[str | None, Parameter(max_length=40, description="only what happened since then, RFC 3339")]
-
-
-class Kill(msgspec.Struct, forbid_unknown_fields=True):
-    """The reason of a stop, and whether to close positions. No stop is refused because its reason is long."""
-
-    reason: Annotated[str, msgspec.Meta(min_length=1)]
-    flatten: bool = False
 
 
 class Unkill(msgspec.Struct, forbid_unknown_fields=True):
@@ -74,10 +69,12 @@ def trading_routes(kernel: Kernel) -> list[HTTPRouteHandler]:
         rows = kernel.rows("executions", symbol=symbol, since=since, before=before, limit=limit + 1)
         return page("executions", rows, limit)
 
-    @post("/trading/kill", status_code=200, sync_to_thread=True, opt=OPERATOR)
-    def kill(request: Request[str, Any, Any], data: JSONBody[Kill]) -> dict[str, Any]:
+    @post("/trading/kill", status_code=200, opt=OPERATOR)
+    async def kill(request: Request[str, Any, Any]) -> dict[str, Any]:
         """Stop trading: send no more orders, cancel open ones, and close positions if `flatten` is set."""
-        return kernel.kill(data.reason, flatten=data.flatten, actor=request.user)
+        stop = await read_stop(request)
+        answer = await asyncio.to_thread(kernel.kill, stop.reason, flatten=stop.flatten, actor=request.user)
+        return {**answer, "problems": [*answer["problems"], *stop.problems]}
 
     @post("/trading/unkill", status_code=200, sync_to_thread=True, opt=OPERATOR)
     def unkill(request: Request[str, Any, Any], data: JSONBody[Unkill]) -> dict[str, Any]:
