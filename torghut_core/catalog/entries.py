@@ -10,7 +10,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -32,6 +32,9 @@ from torghut_core.model.market import SYMBOL_PATTERN
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 """The form of the names of strategies, pipelines and plugins."""
 
+
+MAX_RANGE = 200
+"""Characters of a version range at most; Python refuses to read numbers of thousands of digits."""
 
 DEFAULT_ALLOW = ("torghut-*",)
 """The distributions that may be loaded when the catalog has no `plugins.allow`."""
@@ -68,10 +71,16 @@ def _version(value: Any) -> Any:
     return value
 
 
+def _versions(text: str) -> SpecifierSet:
+    if len(text) > MAX_RANGE:
+        raise ValueError(f"a version range has at most {MAX_RANGE} characters")
+    return SpecifierSet(text)
+
+
 def _version_range(text: str) -> str:
     try:
-        SpecifierSet(text)
-    except InvalidSpecifier:
+        _versions(text)
+    except ValueError:
         hint = f"did you mean '=={text}'?" if re.fullmatch(r"[0-9][0-9.]*", text) else "write one like '>=1.2,<2'"
         raise _complaint(f"{quoted(text)} is not a version range", hint) from None
     return text
@@ -93,7 +102,7 @@ def allow_rule(text: str) -> tuple[str, SpecifierSet]:
     match = re.fullmatch(r"([A-Za-z0-9*?._-]+)\s*(.*)", text, re.ASCII)
     if match is None:
         raise ValueError(f"{text!r} names no distribution")
-    return re.sub(r"[-_.]+", "-", match[1]).lower(), SpecifierSet(match[2])
+    return re.sub(r"[-_.]+", "-", match[1]).lower(), _versions(match[2])
 
 
 def _allow_rule(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,10 +19,14 @@ from pydantic import ValidationError
 from torghut_core.catalog.entries import Catalog, Use
 from torghut_core.catalog.marked_yaml import Node, Place, parse, place_after
 from torghut_core.catalog.problems import Mark, Marks, key_below, quoted
-from torghut_core.errors import CatalogError, Problem
+from torghut_core.errors import CatalogError, Problem, reason_of
+from torghut_core.telemetry import logs
 
 ENTRY_LISTS = ("strategies", "risk", "advisors", "observers")
 """The keys of a catalog that hold a list of entries; the lists of several files are joined."""
+
+MAX_CHARACTERS = 1 << 20
+"""Characters of all files of a catalog at most: thousands of strategies."""
 
 _SECRET = re.compile(
     r"(.*[_-])?(api_?key(_?id)?|secret(_?key)?|password|passwd|token|credentials?|private_?key)", re.IGNORECASE
@@ -37,7 +42,11 @@ def read(path: str | Path) -> dict[str, str]:
     ------
     CatalogError : there is no file, one cannot be read or is not UTF-8, or the folder has no catalog file.
     """
-    path = Path(path)
+    with _contained(str(path)):
+        return _read(Path(path))
+
+
+def _read(path: Path) -> dict[str, str]:
     try:
         files = [path]
         if path.is_dir():
@@ -148,6 +157,29 @@ def load_draft(files: Mapping[str, str]) -> Draft:
     ------
     CatalogError : every problem, if one of them concerns a whole file or a key of the catalog itself.
     """
+    with _contained(next(iter(sorted(files)), "catalog")):
+        return _load_draft(files)
+
+
+@contextmanager
+def _contained(file: str) -> Iterator[None]:
+    """Turn whatever is raised into a problem: nothing that stands in a file ends who reads it."""
+    try:
+        yield
+    except CatalogError:
+        raise
+    except Exception as error:
+        logs.error("the catalog cannot be read", error=reason_of(error), exc_info=error)
+        hint = "the log has the traceback: report it, and undo the last edit"
+        raise CatalogError([Problem(file, 0, 0, "", f"cannot be read: {reason_of(error)}", hint)]) from error
+
+
+def _load_draft(files: Mapping[str, str]) -> Draft:
+    total = sum(map(len, files.values()))
+    if total > MAX_CHARACTERS:
+        largest = max(files, key=lambda file: len(files[file]))
+        hint = f"shorten it: a catalog has at most {MAX_CHARACTERS:,} in all its files"
+        raise CatalogError([Problem(largest, 0, 0, "", f"the catalog has {total:,} characters", hint)])
     problems: list[Problem] = []
     trees = list(_trees(files, problems))
     is_whole = not problems

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 import yaml
@@ -21,9 +21,16 @@ MAX_DEPTH = 32
 """Levels to which lists and maps may nest."""
 
 MAX_DIGITS = 30
-"""Characters of a number at most."""
+"""Digits of a number at most, before its point and after it; and characters of one without quotes."""
 
+MAX_VALUES = 50_000
+"""Values in a file at most: numbers, texts, lists and maps."""
 
+TOO_LONG = f"has more than {MAX_DIGITS} digits before its point, or after it", "write fewer"
+"""Message and hint for a number that is not `is_bounded`."""
+
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)")
+_DECIMAL = re.compile(r"[-+]?([0-9]+(_[0-9]+)*)?\.([0-9]+(_[0-9]+)*)?([eE][-+][0-9]+)?")
 _LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")  # as YAML counts lines
 
 
@@ -42,6 +49,19 @@ def place_after(file: str, text: str) -> Place:
     """The place after the first part, `text`, of a file."""
     lines = _LINE_END.split(text)
     return Place(file, len(lines), len(lines[-1]) + 1)
+
+
+def is_bounded(number: Decimal) -> bool:
+    """Whether a number that is written out has at most `MAX_DIGITS` before its point and after it.
+
+    Python needs minutes, and all memory, to make a whole number of ``1e+999999999``.
+
+    Examples
+    --------
+    >>> is_bounded(Decimal("1.0e+29")), is_bounded(Decimal("1.0e+30")), is_bounded(Decimal("1e-31"))
+    (True, False, False)
+    """
+    return number.is_finite() and number.adjusted() < MAX_DIGITS and int(number.as_tuple().exponent) >= -MAX_DIGITS
 
 
 @dataclass(slots=True)
@@ -87,6 +107,7 @@ def parse(file: str, text: str) -> Node:
 class _Reader:
     def __init__(self, file: str, text: str) -> None:
         self.file = file
+        self.values = 0
         self.lines = _LINE_END.split(text)
         try:
             self.yaml: Any = yaml.SafeLoader(text)  # its stubs leave out what is needed here
@@ -105,12 +126,20 @@ class _Reader:
             following = self.yaml.get_event()
         except yaml.MarkedYAMLError as error:
             raise self._syntax_error(error) from None
+        except (ValueError, OverflowError):  # PyYAML makes a character of any escape, a number of any %YAML directive
+            place = self._at(self.yaml.get_mark())
+            if self.lines[place.line - 1][: place.column - 1].endswith("\\U"):
+                raise self._error(place, "an escape beyond the last character", "write one up to \\U0010FFFF") from None
+            raise self._error(place, "a number is too long to be read", "remove it") from None
         if not isinstance(following, yaml.StreamEndEvent):
             raise self._error(self._place(following), "a second document begins here", "keep one, without `---`")
         return node
 
     def _node(self, event: Any, depth: int) -> Node:
         node = Node(self._place(event), None)
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise self._error(node.place, f"is one of more than {MAX_VALUES:,} values", "shorten the file")
         if isinstance(event, yaml.AliasEvent):
             node.complaint = f"refers to *{event.anchor}, and a catalog has no references", "write the value out"
             return node
@@ -152,17 +181,14 @@ class _Reader:
             node.value, node.text = text.lower() in ("true", "yes", "on"), text
         elif tag in ("int", "float"):
             node.text = text
-            if len(text) > MAX_DIGITS:
-                node.complaint = f"is a number of {len(text)} characters", f"write at most {MAX_DIGITS}"
-            elif re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", text):
-                node.value = int(text)
-            elif re.fullmatch(r"[-+]?[0-9_]*\.[0-9_]*([eE][-+][0-9]+)?", text):
-                node.value = Decimal(text.replace("_", ""))
-            else:
-                node.complaint = f"is {text}, a number that YAML reads in a way of its own", f'quote it: "{text}"'
+            node.value, complaint = _number(text)
+            node.complaint = complaint or node.complaint
 
     def _place(self, event: Any) -> Place:
-        return Place(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
+        return self._at(event.start_mark)
+
+    def _at(self, mark: Any) -> Place:
+        return Place(self.file, mark.line + 1, mark.column + 1)
 
     def _error(self, place: Place, message: str, hint: str) -> CatalogError:
         return CatalogError([Problem(*place, "", message, hint)])
@@ -191,7 +217,27 @@ class _Reader:
             message, hint = "a key without its colon", "write `key: value`"
         else:
             message, hint = f"is not YAML: {ascii(problem)[1:-1]}", "quote the value if it is text"
-        return self._error(Place(self.file, mark.line + 1, mark.column + 1), message, hint)
+        return self._error(self._at(mark), message, hint)
+
+
+def _number(text: str) -> tuple[Any, tuple[str, str] | None]:
+    """The number that is written as `text`, or the text, and message and hint of why it is none."""
+    if len(text) > MAX_DIGITS:
+        return text, (f"is a number of {len(text)} characters", f"write at most {MAX_DIGITS}")
+    if _WHOLE.fullmatch(text):
+        return int(text), None
+    if not _DECIMAL.fullmatch(text):
+        if "_" in text:
+            plain = text.replace("_", "")
+            return text, (f"is {text}, where a `_` is not between two digits", f"write {plain}, or quote what is text")
+        return text, (f"is {text}, a number that YAML reads in a way of its own", f'quote it: "{text}"')
+    try:
+        number = Decimal(text.replace("_", ""))
+    except InvalidOperation:  # even its exponent is too large
+        number = Decimal("Infinity")
+    if not is_bounded(number):
+        return text, TOO_LONG
+    return number, None
 
 
 def _hidden(text: str) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
+from torghut_core.catalog.marked_yaml import MAX_DIGITS
 from torghut_core.environment import Environment
 from torghut_core.model.trading import Limits
 
@@ -53,12 +54,14 @@ class Settings(Environment):
     trading_max_notional_per_trade: Decimal | None = Field(
         default=None,
         gt=0,
+        max_digits=MAX_DIGITS,
         description="largest price x quantity of one order where a strategy states none, quote currency",
     )
     trading_max_position_pct_equity: Decimal | None = Field(
         default=None,
         gt=0,
         le=1,
+        max_digits=MAX_DIGITS,
         description="largest position as a fraction of equity where a strategy states none, 0 to 1",
     )
     trading_cooldown_seconds: int = Field(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pydantic
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from torghut_core.catalog.marked_yaml import TOO_LONG, is_bounded
 from torghut_core.errors import PluginError, reason_of
 from torghut_core.ports import Plugin
 
@@ -44,11 +47,13 @@ class Registered:
         PluginError : the plugin's own validators raised something else.
         """
         try:
-            return self.cls.Params.model_validate(values)
+            params = self.cls.Params.model_validate(values)
+            _check_bounded(params)
         except pydantic.ValidationError:
             raise
         except Exception as error:  # validators are the plugin's code and may raise anything
             raise PluginError(self.name, reason_and_place(error), self.distribution) from error
+        return params
 
     def plain(self, params: pydantic.BaseModel) -> Mapping[str, Any]:
         """Parameters with their defaults, as JSON values.
@@ -75,6 +80,27 @@ class Registered:
             raise PluginError(self.name, str(error), self.distribution) from error
         except Exception as error:  # constructors are the plugin's code and may raise anything
             raise PluginError(self.name, reason_and_place(error), self.distribution) from error
+
+
+def _check_bounded(params: pydantic.BaseModel) -> None:
+    """Refuse decimals that are not `is_bounded`: as text in the catalog they came past its check of numbers."""
+    message, hint = TOO_LONG
+    wrong = PydanticCustomError("torghut", "{message} ({hint})", {"message": message, "hint": hint})
+    found = [InitErrorDetails(type=wrong, loc=place, input=value) for place, value in _unbounded(params)]
+    if found:
+        raise pydantic.ValidationError.from_exception_data(type(params).__qualname__, found)
+
+
+def _unbounded(value: Any, place: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Decimal]]:
+    if isinstance(value, Decimal):
+        if not is_bounded(value):
+            yield place, value
+    elif isinstance(value, pydantic.BaseModel | Mapping):
+        for key, inner in dict(value).items():
+            yield from _unbounded(inner, (*place, str(key)))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _unbounded(inner, (*place, number))
 
 
 def reason_and_place(error: BaseException) -> str:

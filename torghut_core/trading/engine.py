@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from torghut_core.catalog.marked_yaml import MAX_DIGITS
 from torghut_core.errors import reason_of
 from torghut_core.generation import Generation, StrategyInstance
 from torghut_core.model.market import Batch, Signal
@@ -433,6 +434,11 @@ class Engine(AccountView):
     """The kernel's functions that call plugins, each with the local variable that names the plugin; see `Watchdog`."""
 
 
+def _is_written_out(amount: Decimal) -> bool:
+    """Whether an amount can be written out; the digits of ``1e+999999999`` are a gigabyte."""
+    return amount.is_finite() and abs(amount.adjusted()) <= MAX_DIGITS
+
+
 _TYPES = {
     "action": (Side,),
     "quantity": (Decimal,),
@@ -456,7 +462,7 @@ def _complaint(proposed: Any, symbol: str) -> str:
         return f"on_signal gave a decision on {proposed.symbol} when it was shown {symbol}"
     if tuple(map(type, _read(proposed))) in _SOUND:
         amounts = proposed.quantity, proposed.limit_price, proposed.stop_price, proposed.trail_price, proposed.trail_pct
-        endless = [amount for amount in amounts if amount is not None and not amount.is_finite()]
+        endless = [amount for amount in amounts if amount is not None and not _is_written_out(amount)]
         return f"on_signal gave a decision with the amount {endless[0]}" if endless else ""
     wrong = next(name for name, types in _TYPES.items() if type(getattr(proposed, name)) not in types)
     return f"on_signal gave a decision whose {wrong} is {getattr(proposed, wrong)!r:.80}, not a {_TYPES[wrong][0].__name__}"

@@ -229,6 +229,18 @@ def test_wrong_file_changes_nothing_and_is_reported(plain):
     assert plain.metric("catalog_last_reload_successful") == 1
 
 
+def test_slip_in_a_number_or_an_escape_changes_nothing_and_is_reported(plain):
+    """What YAML reads as a number and Python does not, or takes minutes for, is a problem at its place; trading goes on."""
+    text = plain.file.read_text()
+    for slip in ("90_", "1__000", "1.0e+999999999", '"\\U00110000"'):
+        entry = f"  - {{name: slip, use: flip, base_timeframe: 1Sec, symbols: [ES], cooldown_seconds: {slip}}}\n"
+        plain.file.write_text(text + entry)
+        plain.until(lambda: plain.status["degraded"] and "trading.yaml:" in plain.problems)
+        assert plain.trade() == {"one": 2, "two": 2}
+        plain.file.write_text(text)
+        plain.until(lambda: not plain.status["degraded"])
+
+
 def test_wrong_entry_stays_as_it_was_and_others_change(plain):
     """One strategy with a wrong parameter keeps its last good version; the other's change is applied."""
     quantities = plain.quantities
