@@ -27,6 +27,8 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.httputil import get_pool_manager_options
+from urllib3 import BaseHTTPResponse, PoolManager
 
 from torghut_core.errors import SettingsError, StateError
 from torghut_core.model.market import SIGNAL_COLUMNS, Batch
@@ -439,6 +441,17 @@ def _retry(error: Exception, failures: int) -> tuple[float, bool]:
     return back_off(error, failures), remedy is not Remedy.WAIT or failures > _SILENT_WAITS
 
 
+class _Direct(PoolManager):
+    """Sends requests to the address that they are for: rows and password go to no proxy, and follow no redirect."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = False, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]
+        del redirect
+        return super().urlopen(method, url, redirect=False, **options)
+
+
+_POOL = _Direct(**get_pool_manager_options())
+
+
 def server_client(url: str, username: str = "default", password: str = "") -> tuple[Client, str]:
     """A client of the ClickHouse server at `url` (``http://host:8123``), and what errors call it.
 
@@ -462,6 +475,7 @@ def server_client(url: str, username: str = "default", password: str = "") -> tu
             client_name="torghut",
             connect_timeout=_CONNECT_S,
             send_receive_timeout=_ANSWER_S,
+            pool_mgr=_POOL,
             autogenerate_session_id=False,  # a session does not let reader and writer thread query at the same time
         )
     except ClickHouseError as error:

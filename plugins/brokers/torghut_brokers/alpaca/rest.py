@@ -14,13 +14,12 @@ frames that hold them.
 from __future__ import annotations
 
 import io
-import threading
 import time
 import warnings
 from collections.abc import Mapping
 from decimal import Decimal
 from http.client import HTTPResponse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import requests
@@ -47,8 +46,13 @@ LARGEST = 16 * 1024 * 1024
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 
 
+T = TypeVar("T")
+
+
 class Rest:
-    """The venue's REST interface; each thread that calls it has a client and connections of its own.
+    """The venue's REST interface: one session, from whatever thread, whose connections are used again.
+
+    The keys go to `url` alone: a redirect is an error, and the environment's ``.netrc`` is not read.
 
     Parameters
     ----------
@@ -60,12 +64,15 @@ class Rest:
     def __init__(
         self, url: str, key_id: SecretStr, secret_key: SecretStr, timeout_seconds: float, *, use_proxies: bool
     ) -> None:
-        self._url = url
-        self._key_id, self._secret_key = key_id, secret_key
-        self._timeout = timeout_seconds
-        self._use_proxies = use_proxies
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        client = TradingClient(
+            key_id.get_secret_value(), secret_key.get_secret_value(), raw_data=True, url_override=url
+        )
+        session = client._session  # noqa: SLF001 - alpaca-py gives no other access to its transport
+        session.trust_env = use_proxies
+        session.auth = _unchanged
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, Transport(timeout_seconds))
+        self._client, self._session = client, session
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the venue's answer to a GET of a path below ``/v2``; raises as `post` does."""
@@ -89,14 +96,13 @@ class Rest:
         self._call("delete", path, None)
 
     def close(self) -> None:
-        """Close the connections of all threads."""
-        for session in self._sessions:
-            session.close()
+        """Close the connections."""
+        self._session.close()
 
     def _call(self, verb: str, path: str, data: Mapping[str, str] | None) -> Any:
         failure: VenueError
         try:
-            return getattr(self._client(), verb)(path, dict(data) if data else None)
+            return getattr(self._client, verb)(path, dict(data) if data else None)
         except VenueError as error:
             failure = error
         except requests.RequestException as error:
@@ -105,22 +111,10 @@ class Rest:
             failure = Unanswered(f"no whole answer from the venue ({type(error).__name__})")
         raise failure.with_traceback(None)  # outside of `except`: without the context, whose frames hold headers
 
-    def _client(self) -> TradingClient:
-        client: TradingClient | None = getattr(self._local, "client", None)
-        if client is None:
-            client = TradingClient(
-                self._key_id.get_secret_value(),
-                self._secret_key.get_secret_value(),
-                raw_data=True,
-                url_override=self._url,
-            )
-            session = client._session  # noqa: SLF001 - alpaca-py gives no other access to its transport
-            session.trust_env = self._use_proxies
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, Transport(self._timeout))
-            self._sessions.append(session)
-            self._local.client = client
-        return client
+
+def _unchanged(request: T) -> T:
+    """Authenticate nothing: the keys are headers already. Without this requests would look for a user in ``.netrc``."""
+    return request
 
 
 def _failure(error: requests.RequestException) -> VenueError:

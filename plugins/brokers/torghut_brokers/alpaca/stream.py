@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from websockets.exceptions import WebSocketException
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection, reconnect
 
 from torghut_brokers.alpaca.wire import TradeUpdate, read_update
 
@@ -43,6 +43,14 @@ class Unauthorized(Exception):
 
 class Mute(Exception):
     """The connection is open and nothing comes, not even an answer to a ping."""
+
+
+class Connect(reconnect):
+    """Opens a connection to the configured address, and to no other: the keys are sent to whoever answers."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        """Follow none."""
+        return exc
 
 
 class Stream:
@@ -113,7 +121,7 @@ class Stream:
     def _read_stream(self) -> None:
         """Connect and read until the connection ends."""
         proxy: Any = True if self._use_proxies else None
-        with connect(
+        with Connect(
             self._url,
             open_timeout=self._timeout,
             close_timeout=0.5,

@@ -302,6 +302,7 @@ class StreamConnection:
                     websocket_handshake_timeout=self._answer_s,
                     max_frame_size=LARGEST_FRAME,
                     extra_headers=headers,
+                    max_redirects=0,  # the keys are sent to whoever answers
                     logger_name=_SILENT,
                     use_aiofastnet=False,
                 )

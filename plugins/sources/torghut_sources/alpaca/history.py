@@ -234,7 +234,11 @@ class History:
         import httpx
 
         if self._client is None:
-            self._client = httpx.AsyncClient(headers=self._headers, timeout=self._answer_s)
+            self._client = httpx.AsyncClient(
+                headers=self._headers,
+                timeout=self._answer_s,
+                trust_env=url.startswith("https:"),  # a proxy of the environment would see the keys in plain http
+            )
         try:
             async with asyncio.timeout(self._answer_s):
                 answer = await self._client.get(url, params=params)
