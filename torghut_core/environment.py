@@ -6,17 +6,21 @@ names; secrets are never shown, logged or stored.
 
 from __future__ import annotations
 
+import getpass
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from torghut_core.errors import SettingsError, hide
+from torghut_core.files import read_file
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+
+_LARGEST_SECRET = 1 << 20
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
@@ -26,11 +30,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
         path = os.environ.get(f"{field_name.upper()}_FILE")
         if path is None or field.annotation not in (SecretStr, SecretStr | None):
             return None, field_name, False
-        try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
-        except OSError as error:
-            name = f"{field_name.upper()}_FILE"
-            raise SettingsError(f"{name}: {error.strerror} ({path}): mount the secret there or unset {name}") from error
+        return _secret_in(path, field_name.upper()), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         found = {}
@@ -115,16 +115,30 @@ def secret(name: str) -> SecretStr:
     SettingsError : neither the variable nor ``NAME_FILE`` is set, or the file cannot be read.
     """
     path = os.environ.get(f"{name}_FILE")
-    try:
-        value = os.environ.get(name) or (Path(path).read_text(encoding="utf-8").rstrip("\r\n") if path else "")
-    except OSError as error:
-        raise SettingsError(
-            f"{name}_FILE: {error.strerror} ({path}): mount the secret there or unset {name}_FILE"
-        ) from error
+    value = os.environ.get(name) or (_secret_in(path, name) if path else "")
     if not value:
         raise SettingsError(f"{name} is not set (set it, or {name}_FILE to a file that holds it)")
     hide(value)
     return SecretStr(value)
+
+
+def login() -> str:
+    """Name the user whom this process belongs to; a container's user often has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+def _secret_in(path: str, name: str) -> str:
+    """The content of the file that ``NAME_FILE`` names, without the line's end."""
+    try:
+        return read_file(path, _LARGEST_SECRET).decode().rstrip("\r\n")
+    except OSError as error:
+        what = error.strerror
+    except UnicodeDecodeError:
+        what = "it is not UTF-8"
+    raise SettingsError(f"{name}_FILE: {what} ({path}): mount the secret there or unset {name}_FILE")
 
 
 def _parts(secret: str) -> list[str]:

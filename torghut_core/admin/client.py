@@ -14,10 +14,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from torghut_core.errors import InputError, NotFoundError, StateError, TorghutError
+from torghut_core.files import read_file
 
 ADMIN_FILE = "admin.json"
 """In the state directory while a server listens: its `url` and `pid`, and a `token` where none is configured."""
 
+_LARGEST_FILE = 65536
 READ_SECONDS = 10.0
 CHANGE_SECONDS = 600.0
 """A change is answered when it is finished, warm-up included."""
@@ -138,7 +140,7 @@ def connect(url: str | None, state: Path, token: str | None) -> AdminClient:
         return AdminClient(url, token)
     file = state / ADMIN_FILE
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_file(file, _LARGEST_FILE))
         return AdminClient(found["url"], found.get("token", token))
     except FileNotFoundError:
         raise KernelNotRunning(
@@ -146,5 +148,5 @@ def connect(url: str | None, state: Path, token: str | None) -> AdminClient:
         ) from None
     except OSError as error:
         raise StateError(f"{file}: {error.strerror} (it belongs to the user who runs torghut; give --url)") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateError(f"{file} cannot be read: it is not as torghut wrote it (delete it, or give --url)") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import ipaddress
 import json
 import os
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from torghut_core.admin.auth import Guard, Role, Token
 from torghut_core.admin.client import ADMIN_FILE
 from torghut_core.concurrency import DaemonThreads
+from torghut_core.environment import login
 from torghut_core.errors import StateError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class AdminServer:
         import uvicorn
 
         local = None if self._tokens else secrets.token_urlsafe(32)
-        tokens = self._tokens if local is None else (Token.of(f"local:{_login()}", Role.OPERATOR, local),)
+        tokens = self._tokens if local is None else (Token.of(f"local:{login()}", Role.OPERATOR, local),)
         is_loopback = _is_loopback(self._host)
         names = {self._host, "localhost", "127.0.0.1", "::1", *self._hosts}
         known = {name.lower() for name in names} if is_loopback else None
@@ -185,10 +185,3 @@ def _is_loopback(host: str) -> bool:
 def _url(host: str, port: int) -> str:
     reachable = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - told apart, not bound
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user often has no name
-        return f"uid-{os.getuid()}"

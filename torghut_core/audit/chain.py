@@ -32,6 +32,7 @@ from torghut_core.audit.tables import COVERED, HEAD_ROW, TRIGGERS, audit_log, co
 from torghut_core.audit.types import Json, Money
 from torghut_core.audit.values import json_text, json_value, time_text
 from torghut_core.errors import StateError
+from torghut_core.files import open_file, read_file
 from torghut_core.model.trading import canonical_json
 
 Stored: TypeAlias = Sequence[Any]
@@ -50,6 +51,8 @@ class Head(NamedTuple):
 
 GENESIS = Head(0, "0" * 64)
 """The head of an empty log."""
+
+_LARGEST_HEAD = 1000
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -106,7 +109,7 @@ class HeadFile:
         StateError : the file does not hold a head, or cannot be read.
         """
         try:
-            line = self.path.read_text(encoding="ascii", errors="replace")
+            line = read_file(self.path, _LARGEST_HEAD).decode("ascii", "replace")
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -125,7 +128,7 @@ class HeadFile:
         line = f"{head.seq:020d} {head.hash}\n".encode()
         is_new = not self.path.exists()
         path = self.path.with_name(f"{self.path.name}.{threading.get_native_id()}") if is_new else self.path
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        descriptor = open_file(path, os.O_WRONLY | os.O_CREAT)
         try:
             os.pwrite(descriptor, line, 0)
             if is_new:

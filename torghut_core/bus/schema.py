@@ -23,6 +23,7 @@ from torghut_core.bus.envelope import PAYLOADS, Envelope
 from torghut_core.bus.registry import Registry, RegistryError
 from torghut_core.bus.topics import Topics
 from torghut_core.errors import InputError, SettingsError, StateError
+from torghut_core.files import read_file
 
 if TYPE_CHECKING:
     from avro.schema import Schema
@@ -45,6 +46,7 @@ _UNREADABLE = (ValueError, TypeError, LookupError, EOFError, ArithmeticError)
 """What fastavro raises for bytes that are not a record of the schema."""
 
 _MAGIC = 0
+_LARGEST_SCHEMA = 1 << 20
 _HEAD = struct.Struct(">BI")
 _LONG = 2**63
 
@@ -307,7 +309,7 @@ def compare(file: str, new: str, against: str, old: str | None) -> list[SchemaPr
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_file(path, _LARGEST_SCHEMA).decode()
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -6,6 +6,7 @@ plain values, and its errors are explained at the node's place (`problems`).
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from torghut_core.catalog.entries import Catalog, Use
 from torghut_core.catalog.marked_yaml import Node, Place, parse, place_after
 from torghut_core.catalog.problems import Mark, Marks, key_below, quoted
 from torghut_core.errors import CatalogError, Problem, reason_of
+from torghut_core.files import read_file
 from torghut_core.telemetry import logs
 
 ENTRY_LISTS = ("strategies", "risk", "advisors", "observers")
@@ -27,6 +29,9 @@ ENTRY_LISTS = ("strategies", "risk", "advisors", "observers")
 
 MAX_CHARACTERS = 1 << 20
 """Characters of all files of a catalog at most: thousands of strategies."""
+
+LARGEST = 4 * MAX_CHARACTERS
+"""Bytes of them at most."""
 
 _SECRET = re.compile(
     r"(.*[_-])?(api_?key(_?id)?|secret(_?key)?|password|passwd|token|credentials?|private_?key)", re.IGNORECASE
@@ -40,7 +45,8 @@ def read(path: str | Path) -> dict[str, str]:
 
     Raises
     ------
-    CatalogError : there is no file, one cannot be read or is not UTF-8, or the folder has no catalog file.
+    CatalogError : there is no file, one cannot be read, is no regular file or not UTF-8, they are too large, or the
+        folder has no catalog file.
     """
     with _contained(str(path)):
         return _read(Path(path))
@@ -51,10 +57,18 @@ def _read(path: Path) -> dict[str, str]:
         files = [path]
         if path.is_dir():
             files = [file for file in sorted(path.iterdir()) if re.fullmatch(r"[^.].*\.ya?ml", file.name)]
-        contents = {str(file): file.read_bytes() for file in files}
+        contents: dict[str, bytes] = {}
+        left = LARGEST
+        for file in files:
+            contents[str(file)] = content = read_file(file, left)
+            left -= len(content)
     except FileNotFoundError as error:
         raise _unreadable(error.filename, "there is no such file or folder", "give the path of a catalog") from None
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _unreadable(
+                error.filename, f"is too large: a catalog has at most {LARGEST:,} bytes", "move what is no catalog away"
+            ) from None
         raise _unreadable(
             error.filename, f"cannot be read: {error.strerror}", "give a readable file or folder"
         ) from None

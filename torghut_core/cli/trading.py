@@ -22,7 +22,6 @@ from torghut_core.cli.options import (
     catalog_path,
     say,
 )
-from torghut_core.errors import TorghutError
 
 app = typer.Typer()
 
@@ -112,40 +111,47 @@ def _say_control(done: dict[str, Any], as_json: bool) -> None:
 
 def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False) -> dict[str, Any]:
     """Change the control of a state directory, and wait for a kernel that runs there to confirm."""
-    import getpass
-
     from torghut_core.admin.client import KernelNotRunning
-    from torghut_core.errors import NotFoundError
+    from torghut_core.environment import login
+    from torghut_core.errors import NotFoundError, SettingsError, reason_of
     from torghut_core.execution.controls import Controls
     from torghut_core.installation.open import audit_url
     from torghut_core.installation.settings import load_settings
     from torghut_core.installation.state_directory import StateDirectory
 
-    settings, directory, actor = load_settings(), StateDirectory(state), getpass.getuser()
+    directory, actor = StateDirectory(state), login()
     if not directory.path.is_dir():
         raise NotFoundError(f"there is no state directory {state} (give --state DIR of the kernel, or its --url)")
-    with closing(Controls(directory.control_path, audit_url(settings, directory))) as controls:
+    database, problems = None, []
+    try:
+        database = audit_url(load_settings(), directory)
+    except SettingsError as error:
+        if to != "halted":
+            raise
+        problems = [f"database: which one is unknown: {error}"]  # the file stops the kernel of this directory
+    with closing(Controls(directory.control_path, database)) as controls:
         change = controls.change(to, reason=reason, actor=actor, flatten=flatten)
+    problems += change.problems
     done = {
         "control": {"state": change.control.state, "reason": reason, "actor": actor},
         "written": change.written,
-        "problems": change.problems,
+        "problems": problems,
         "running": False,
     }
     deadline = time.monotonic() + CONFIRM_SECONDS
     while True:
         try:
             status = admin_client(None, state).get("/trading/status")
+            is_confirmed = status["control"]["state"] == change.control.state
+            shown = {name: status[name] for name in ("orders_working", "positions")}
         except KernelNotRunning:
             return done
-        except TorghutError as error:
-            return done | {"running": None, "problems": [*change.problems, f"the admin API does not answer: {error}"]}
-        is_confirmed = status["control"]["state"] == change.control.state
+        except Exception as error:  # whatever it is, the change is made
+            problems.append(f"the admin API does not answer: {reason_of(error)}")
+            return done | {"running": None}
         if is_confirmed or time.monotonic() > deadline:
-            break
+            return done | {"running": True, "confirmed": is_confirmed, **shown}
         time.sleep(0.1)
-    shown = {name: status[name] for name in ("orders_working", "positions")}
-    return done | {"running": True, "confirmed": is_confirmed, **shown}
 
 
 @command(

@@ -12,12 +12,15 @@ seen, so that a stop that comes meanwhile stays:
   process that has it may be frozen: it puts its own file in place, removes what is staged, so that a release which has
   read the file already cannot replace it any more, and makes sure that its own is there.
 
-A file is always put in place whole, by a rename. Where the disk is too full to write it, a halt puts an empty one there:
-that cannot be read, and so it stops as well.
+A file is always put in place whole, by a rename, whatever has its name: a halt even moves a folder out of the way. Where
+the disk is too full to write it, a halt puts an empty one there: that cannot be read, and so it stops as well. Where
+nothing can be put in its place, a halt overwrites the file that is there: half a control cannot be read either.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
 import tempfile
@@ -26,11 +29,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import msgspec
 
 from torghut_core.errors import InputError, StateError
+from torghut_core.files import open_file, open_lock, read_open
 from torghut_core.model.trading import ControlState
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
@@ -49,8 +53,12 @@ POLL_SECONDS = 2.0
 LOCK_SECONDS = 2.0
 """How long a change that is no halt waits for another one."""
 
+LATEST = 2**62
+"""The largest `at` of a control, ns: in the year 2116. A larger one is of no clock."""
+
 _LONGEST_TEXT = 1000
 _LARGEST_FILE = 65536
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +67,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     state: ControlState
     reason: str
     actor: str
-    at: int
+    at: Annotated[int, msgspec.Meta(ge=0, le=LATEST)]
     flatten: bool = False
 
     def __post_init__(self) -> None:
@@ -205,10 +213,8 @@ class Controls:
         reason, actor = _one_line(reason), _one_line(actor)
         file, _ = self._read_file()
         row, silence = (self._row, "") if state == "halted" else self._poll_row()  # a halt waits for no server
-        newest = max(file.control.at, row.control.at)
-        control = Control(
-            state=state, reason=reason, actor=actor, at=max(self._clock.wall(), newest + 1), flatten=flatten
-        )
+        at = min(max(self._clock.wall(), file.control.at + 1, row.control.at + 1), LATEST)
+        control = Control(state=state, reason=reason, actor=actor, at=at, flatten=flatten)
         if silence:  # it may be halted: only what is stricter than the file is no release then
             is_release = control.rank <= file.control.rank
         else:
@@ -237,8 +243,8 @@ class Controls:
             try:
                 problem = write(control, None)
                 written.append(place)
-            except StateError as error:
-                problem = str(error)
+            except Exception as error:  # whatever it is, it does not undo what is written
+                problem = str(error) or type(error).__name__
             if problem:
                 problems.append(f"{place}: {problem}")
         if not written:
@@ -304,18 +310,19 @@ class Controls:
     def _read_file(self) -> tuple[_Seen, Any]:
         """What the file holds, and the mark by which `current` sees that it has not changed."""
         try:
-            descriptor = os.open(self._name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = open_file(self._name)
         except FileNotFoundError:
             return _NOTHING, None
         except OSError as error:
             return _unreadable(f"{self.path} cannot be read: {error.strerror}"), _UNCACHED
+        raw = None
         try:
             found = os.fstat(descriptor)
-            raw = os.read(descriptor, _LARGEST_FILE)
+            raw = read_open(descriptor, self.path, _LARGEST_FILE)
             control = msgspec.json.decode(raw, type=Control)
         except OSError as error:
             return _unreadable(f"{self.path} cannot be read: {error.strerror}"), _UNCACHED
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
             return _unreadable(f"{self.path} cannot be read: {error}", raw), _UNCACHED
         finally:
             os.close(descriptor)
@@ -329,31 +336,49 @@ class Controls:
                 return self._halt(control)
             self._replace(control, seen)
         except OSError as error:
-            raise StateError(f"{self.path}: {error.strerror} (free some space, make the folder writable)") from error
+            place = error.filename2 or error.filename or self.path
+            hint = "move it away, free some space, or make the folder writable"
+            raise StateError(f"{place}: {error.strerror} ({hint})") from error
         return ""
 
     def _halt(self, control: Control) -> str:
         while True:
-            descriptor, name = tempfile.mkstemp(".tmp", f"{self.path.name}.", self.path.parent)
             try:
+                problem = self._put(control)
+            except OSError as error:
                 try:
-                    _fill(descriptor, control)
-                    problem = ""
-                except OSError as error:
-                    os.ftruncate(descriptor, 0)
-                    problem = (
-                        f"{error.strerror}: halted, but without the reason and flatten (free some space, halt again)"
-                    )
-                finally:
-                    os.close(descriptor)
-                Path(name).replace(self.path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
-            self._staged.unlink(missing_ok=True)
+                    lack = self._overwrite(control)
+                except OSError:
+                    raise error from None
+                problem = lack or f"{error.strerror}: halted, by overwriting the file that was there"
+            try:
+                self._staged.unlink(missing_ok=True)
+            except OSError as error:
+                problem = f"{self._staged}: {error.strerror}: a release that is under way may follow (halt again)"
             _sync_folder(self.path.parent)
             if self._read_file()[0].control.state == "halted":
                 return problem
+
+    def _put(self, control: Control) -> str:
+        """Put a file in place of whatever is there; what is missing in it, "" where nothing is."""
+        descriptor, name = tempfile.mkstemp(".tmp", f"{self.path.name}.", self.path.parent)
+        try:
+            lack = _fill_or_empty(descriptor, control)
+            try:
+                Path(name).replace(self.path)
+            except IsADirectoryError:
+                _exchange(name, self.path)
+                return lack or f"a folder was there: it is {name} now"
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return lack
+
+    def _overwrite(self, control: Control) -> str:
+        """Write into the file that is there: until it is whole, it cannot be read. Returns as `_put` does."""
+        descriptor = open_file(self.path, os.O_WRONLY | os.O_NOFOLLOW)
+        os.ftruncate(descriptor, 0)
+        return _fill_or_empty(descriptor, control)
 
     def _replace(self, control: Control, seen: _Seen | None) -> None:
         with self._staging():
@@ -381,7 +406,7 @@ class Controls:
     def _staging(self) -> Iterator[None]:
         """Keep others from staging."""
         path = self.path.with_suffix(".lock")
-        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = open_lock(path, os.O_RDONLY)
         try:
             deadline = self._clock.monotonic() + LOCK_SECONDS
             while True:
@@ -405,6 +430,26 @@ def _fill(descriptor: int, control: Control) -> None:
     os.fchmod(descriptor, 0o644)  # the kernel may be another user's
     os.utime(descriptor, ns=(control.at, control.at))
     os.fsync(descriptor)
+
+
+def _fill_or_empty(descriptor: int, control: Control) -> str:
+    """Write and close a file; one that cannot be written is left empty. What is missing in it then, "" otherwise."""
+    try:
+        _fill(descriptor, control)
+    except OSError as error:
+        os.ftruncate(descriptor, 0)
+        return f"{error.strerror}: halted, but without the reason and flatten (free some space, halt again)"
+    else:
+        return ""
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(name: str, path: Path) -> None:
+    """Exchange two names in one step, so that there is no moment without a control."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None or rename(_HERE, os.fsencode(name), _HERE, os.fsencode(path), _EXCHANGE):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def _sync_folder(path: Path) -> None:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from torghut_core.errors import StateError, Superseded
+from torghut_core.files import open_lock
 from torghut_core.timestamps import Clock, format_timestamp
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class FileLease(Lease):
     def _try_lock(self) -> bool:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._descriptor = open_lock(self.path)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from torghut_core.errors import StateError
+from torghut_core.files import open_lock
 
 
 class StateDirectory:
@@ -56,7 +57,7 @@ class StateDirectory:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = open_lock(self.path / "lock")
         except OSError as error:
             raise StateError(
                 f"state directory {self.path}: {error.strerror} (make it writable or give another --state)"

@@ -19,6 +19,7 @@ import httpx
 import msgspec
 
 from torghut_core.errors import SettingsError, reason_of, without_secrets
+from torghut_core.files import read_file
 from torghut_core.market_data.universe import AssetClass, ListedUniverse, is_of
 from torghut_core.ports import Closed
 from torghut_core.telemetry import logs
@@ -320,7 +321,7 @@ def _read(path: Path | None, asset_class: AssetClass, most: int) -> tuple[tuple[
 
 
 def _lists(path: Path) -> dict[str, Any]:
-    lists = json.loads(path.read_text(encoding="utf-8"))
+    lists = json.loads(read_file(path, LARGEST_ANSWER))
     if not isinstance(lists, dict):
         raise TypeError("it is no object")
     return lists

@@ -21,6 +21,9 @@ from torghut_core.errors import SettingsError, StateError
 from torghut_core.telemetry import logs
 
 FORMAT = b"torghut-snapshot-1\n"
+LARGEST = 1 << 30
+"""How many bytes a snapshot may have."""
+
 _ARRAY = 1
 _DIGEST = 32
 
@@ -126,10 +129,12 @@ class SnapshotStore:
         if kept is not None and snapshot.is_behind(kept):
             return False
         try:
+            if self._type(f"{path}.new") == pafs.FileType.Unknown:  # a pipe: to open it would wait for a reader
+                self._files.delete_file(f"{path}.new")
             with self._files.open_output_stream(f"{path}.new") as file:
                 file.write(data)
             self._sync(f"{path}.new")  # the source forgets what is committed, so a power cut must not lose this
-            if self._exists(path):
+            if self._type(path) == pafs.FileType.File:
                 self._files.move(path, f"{path}.before")
             self._files.move(f"{path}.new", path)
             self._sync(self._folder)
@@ -154,13 +159,24 @@ class SnapshotStore:
         problems: list[str] = []
         for each in (path, f"{path}.before"):  # between two moves only the second is there
             try:
-                if self._exists(each):
-                    with self._files.open_input_stream(each) as file:
-                        return decode(file.read()), problems
+                if (data := self._read(each)) is not None:
+                    return decode(data), problems
             except (pa.ArrowException, OSError, ValueError, msgspec.DecodeError) as error:
                 problems.append(f"{each}: {_first_line(error)}")
                 logs.error("snapshot cannot be read", file=each, reason=_first_line(error))
         return None, problems
+
+    def _read(self, path: str) -> bytes | None:
+        """The content of a snapshot's file; None where there is none."""
+        info = self._files.get_file_info(path)
+        if info.type == pafs.FileType.NotFound:
+            return None
+        if info.type != pafs.FileType.File:
+            raise ValueError("it is not a regular file")
+        if info.size > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
+        with self._files.open_input_stream(path) as file:
+            return bytes(file.read())
 
     def _sync(self, path: str) -> None:
         """Flush a local file or folder to the disk; an object store does that by itself."""
@@ -174,8 +190,8 @@ class SnapshotStore:
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name.replace('/', '_')}.snapshot"
 
-    def _exists(self, path: str) -> bool:
-        return bool(self._files.get_file_info(path).type == pafs.FileType.File)
+    def _type(self, path: str) -> Any:
+        return self._files.get_file_info(path).type
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ from types import ModuleType
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from torghut_core.files import read_file
 from torghut_core.plugin_host.fresh_import import NEVER_FRESH, find
 
 GROUP = "torghut"
@@ -28,6 +29,7 @@ GROUP = "torghut"
 
 _COMPILED = (*EXTENSION_SUFFIXES, ".so", ".pyd")
 _RECORDED = re.compile(r"^([^,\n]+\.(?:py|so|pyd)),(sha256=[^,\n]*)", re.MULTILINE)
+_LARGEST_SOURCE = 1 << 26
 _IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t].*", re.MULTILINE)
 _WORD = re.compile(rb"[A-Za-z_0-9]+")
 
@@ -199,7 +201,7 @@ class Disk:
         stamp = tuple((name, of.st_mtime_ns, of.st_ctime_ns, of.st_size, of.st_ino) for name, of in stats)
         known = self._known.get(key)
         if known is None or known.stamp != stamp:
-            contents = {name: Path(files[name]).read_bytes() for name in sorted(files) if name.endswith(".py")}
+            contents = _sources_of(files)
             compiled = next((name for name in files if name.endswith(_COMPILED)), "")
             known = Sources(stamp, _digest_of(contents), compiled, _imported_words(contents.values()))
         self.sources[key] = known
@@ -210,7 +212,7 @@ def module_digest(module: ModuleType) -> str:
     """sha256 over names and bytes of the sources of the package that a module is in; "" where it has none."""
     root = sys.modules.get(module.__name__.partition(".")[0], module)
     files = _files_at(getattr(root, "__path__", ()), getattr(root, "__file__", None))
-    return _digest_of({name: Path(files[name]).read_bytes() for name in sorted(files) if name.endswith(".py")})
+    return _digest_of(_sources_of(files))
 
 
 def read_head(found: Distribution) -> Message:
@@ -309,6 +311,10 @@ def _combined(digests: Mapping[str, str]) -> str:
     if len(digests) < 2:
         return next(iter(digests.values()), "")
     return hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
+
+
+def _sources_of(files: Mapping[str, str]) -> dict[str, bytes]:
+    return {name: read_file(files[name], _LARGEST_SOURCE) for name in sorted(files) if name.endswith(".py")}
 
 
 def _digest_of(contents: Mapping[str, bytes]) -> str:

@@ -1,5 +1,6 @@
 """What a catalog means; `test_catalog_corpus` has what is wrong with one."""
 
+import os
 import pickle
 from decimal import Decimal
 from typing import get_args
@@ -14,6 +15,12 @@ from torghut_core.catalog import Catalog, Timeframe, allow_rule, content_digest,
 from torghut_core.errors import CatalogError
 from torghut_core.model.market import TIMEFRAMES
 from torghut_core.ports import Params, param
+
+
+def huge(path, size):
+    path.touch()
+    os.truncate(path, size)
+
 
 FULL = """\
 version: 1
@@ -290,10 +297,16 @@ def test_read_names_every_file_that_is_not_utf_8(tmp_path):
         (lambda path: path, "holds no catalog file"),
         (lambda path: (path / "b").symlink_to(path / "gone") or path / "b", "there is no such file or folder"),
         (lambda path: (path / "d.yaml").mkdir() or path, "cannot be read: Is a directory"),
+        (lambda path: os.mkfifo(path / "d.yaml") or path, "cannot be read: it is a pipe, not a regular file"),
+        (lambda path: os.mkfifo(path / "d.yaml") or path / "d.yaml", "cannot be read: it is a pipe"),
+        (lambda path: (path / "d.yaml").symlink_to("/dev/zero") or path, "cannot be read: it is a device"),
+        (lambda path: (path / "d.yaml").symlink_to("d.yaml") or path, "cannot be read: Too many levels"),
+        (lambda path: huge(path / "d.yaml", 1 << 40) or path, "is too large: a catalog has at most 4,194,304 bytes"),
+        (lambda path: [huge(path / f"{i}.yaml", 1 << 20) for i in range(5)] and path, "4.yaml: is too large"),
     ],
 )
 def test_read_of_what_is_no_catalog_is_reported(tmp_path, make, message):
-    """A missing path, an empty folder and a folder named like a file are errors with their path."""
+    """A missing path, an empty folder, and what is no regular file of a catalog's size, are errors with their path."""
     with pytest.raises(CatalogError, match=message) as caught:
         read(make(tmp_path))
     assert str(tmp_path) in str(caught.value)

@@ -1,6 +1,7 @@
 """`torghut run` while its catalog, its plugins and its operator change what it trades."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -239,6 +240,21 @@ def test_slip_in_a_number_or_an_escape_changes_nothing_and_is_reported(plain):
         assert plain.trade() == {"one": 2, "two": 2}
         plain.file.write_text(text)
         plain.until(lambda: not plain.status["degraded"])
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_file_is_reported_and_reloads_come_again(plain, put):
+    """A pipe or a device in the catalog's place is reported; it holds nothing up, and the file that replaces it is read."""
+    quantities = plain.quantities
+    plain.file.unlink()
+    put(plain.file)
+    told = plain.until(lambda: plain.status["degraded"] and plain.status)
+    assert "not a regular file" in told["problems"][0]
+    assert plain.trade() == {"one": 2, "two": 2}
+    plain.file.unlink()
+    quantities["one"] += 1
+    plain.write(quantities)
+    plain.until(lambda: not plain.status["degraded"] and plain.quantities == quantities)
 
 
 def test_wrong_entry_stays_as_it_was_and_others_change(plain):

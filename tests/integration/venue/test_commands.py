@@ -1,8 +1,10 @@
 """The commands around trading at a venue, each as an operator types it, against a kernel that runs."""
 
 import json
+import os
 import time
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -154,6 +156,45 @@ class TestKill:
         trader.trade("buy")
         trader.agrees()
         assert sent_after(trader, moment) == []
+
+    @pytest.mark.parametrize(
+        "put",
+        [
+            lambda path: path.write_text('{"state": "running", "reason": "", "actor": "", "at": 1' + "0" * 30 + "}"),
+            os.mkfifo,
+            lambda path: path.symlink_to("/dev/zero"),
+            Path.mkdir,
+        ],
+        ids=["no clock", "pipe", "device", "folder"],
+    )
+    def test_it_replaces_what_stands_in_the_place_of_the_control(self, trader, put):
+        """Whatever was put there stops trading by itself; `kill --flatten` replaces it, and closes what is held."""
+        trader.begin().trade("buy")
+        trader.until(lambda: trader.held)
+        path = trader.state / "control.json"
+        put(path)
+        trader.until(lambda: trader.status["control"]["state"] == "halted")
+        assert "written to file and database" in trader.output("kill", "--reason", "test", "--flatten")
+        trader.fake.wait_until(lambda: not trader.held)
+        assert trader.status["control"]["reason"] == "test"
+        trader.release()
+        trader.trade("buy", ("ETH/USD",))
+        trader.until(lambda: trader.held)
+        trader.agrees()
+
+    def test_it_needs_neither_right_settings_nor_a_file_of_the_kernel(self, trader):
+        """With settings that do not parse, and a pipe where the kernel says how to reach it, it stops, and says so."""
+        trader.begin().trade("bid", ("ETH/USD",))
+        trader.until(lambda: trader.working)
+        trader.env["TRADING_RECONCILE_MS"] = "often"
+        known = trader.state / "admin.json"
+        known.unlink()
+        os.mkfifo(known)
+        said = trader.output("kill", "--reason", "test")
+        assert "written to file\n" in said
+        assert "problem: database: which one is unknown: TRADING_RECONCILE_MS" in said
+        trader.fake.wait_until(lambda: not trader.working)
+        assert "TRADING_RECONCILE_MS" in trader.output("unkill", "--reason", "test", code=2)
 
     @pytest.mark.parametrize("way", ["file", "database"])
     def test_either_of_the_two_places_stops(self, trader, way):

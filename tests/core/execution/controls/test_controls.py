@@ -4,7 +4,9 @@ import errno
 import itertools
 import json
 import os
+import socket
 import sqlite3
+import tempfile
 import threading
 import time
 from contextlib import closing, contextmanager, nullcontext, suppress
@@ -12,12 +14,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from hypothesis import given
+from hypothesis import strategies as st
 
+from support.effort import examples
 from torghut_core.audit import SqlAuditStore, visit
 from torghut_core.audit import database as audit_database
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution import controls as module
-from torghut_core.execution.controls import ROW, STATES, Control, Controls
+from torghut_core.execution.controls import LATEST, ROW, STATES, Control, Controls
 from torghut_core.timestamps import Clock
 
 WHO = {"reason": "drill", "actor": "jane"}
@@ -248,22 +253,188 @@ def test_file_with_an_unknown_field_or_a_contradiction_halts(controls, path):
     assert controls.current().state == "running"
 
 
-def test_folder_in_the_place_of_the_file_halts(controls, path):
-    """A folder in the file's place halts; a new halt is written to the database, and a release is refused."""
-    path.mkdir(parents=True)
-    assert controls.current().state == "halted"
-    assert controls.change("halted", **WHO).written == ["database"]
-    with pytest.raises(StateError, match=r"running is written to the database only, this still applies: halted"):
-        controls.change("running", **WHO)
-    path.rmdir()
-    assert controls.current().state == "running"
+def put_folder(path):
+    path.mkdir()
+    (path / "kept").touch()
 
 
-def test_pipe_in_the_place_of_the_file_halts(controls, path):
-    """Reading a pipe without a writer does not block."""
+def put_socket(path):
+    with closing(socket.socket(socket.AF_UNIX)) as there:
+        there.bind(str(path))
+
+
+def put_control(path, **fields):
+    path.write_text(json.dumps({"state": "running", "reason": "", "actor": "", "at": 1} | fields))
+
+
+THINGS = {
+    "a folder": put_folder,
+    "a pipe": os.mkfifo,
+    "a socket": put_socket,
+    "a link to a device that never ends": lambda path: path.symlink_to("/dev/zero"),
+    "a link to a folder": lambda path: path.symlink_to("/tmp"),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a huge file": lambda path: (path.touch(), os.truncate(path, 1 << 40)),
+    "a control and much behind it": lambda path: put_control(path, reason=" " * 70_000),
+    "a control of no clock": lambda path: put_control(path, at=10**30),
+    "a control of no integer": lambda path: path.write_text('{"state":"running","reason":"","actor":"","at":1e30}'),
+    "a control of the last nanosecond": lambda path: put_control(path, at=2**63 - 1),
+    "a control beyond it": lambda path: put_control(path, at=2**64),
+    "a control before all time": lambda path: put_control(path, at=-(2**63) - 1),
+    "a control with half a nanosecond": lambda path: put_control(path, at=0.5),
+    "a deep list": lambda path: path.write_text('{"state":' + "[" * 30_000),
+}
+"""What may stand in the place of the control, and is none."""
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_whatever_stands_in_the_place_of_the_control_halts_and_a_halt_replaces_it(controls, opened, path, thing):
+    """What is no control halts, without waiting for it; a halt puts its own there, and a release then succeeds."""
     path.parent.mkdir()
-    os.mkfifo(path)
+    THINGS[thing](path)
+    assert controls.refusal(is_exit=True, is_flattening=True).startswith(f"halted: {path} cannot be read")
+    assert len(controls.health()) == 1
+    turned = controls.change("halted", flatten=True, **WHO)
+    assert turned.written == ["file", "database"]
+    assert turned.control == opened(path, None).current() == controls.current()
+    assert (turned.control.reason, turned.control.flatten) == ("drill", True)
+    assert controls.health() == []
+    assert controls.change("running", **WHO).control.state == opened(path, None).current().state == "running"
+
+
+def test_folder_that_a_halt_moved_away_is_kept(controls, path):
+    """The answer names where the folder is now, with what was in it."""
+    path.parent.mkdir()
+    put_folder(path)
+    turned = controls.change("halted", **WHO)
+    moved = next(path.parent.glob("*.tmp"))
+    assert turned.problems == [f"file: a folder was there: it is {moved} now"]
+    assert (moved / "kept").exists()
+
+
+def test_there_is_no_moment_without_a_control_while_a_folder_is_moved_away(path):
+    """A kernel that looks at any time sees a halt: the folder's, then the operator's."""
+    path.parent.mkdir()
+    seen, controls, is_over = set(), Controls(path, None), threading.Event()
+
+    def look():
+        while not is_over.is_set():
+            seen.add(controls.current().state)
+
+    put_folder(path)
+    thread = threading.Thread(target=look)
+    thread.start()
+    for _ in range(50):
+        Controls(path, None).change("halted", **WHO)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            (Path(folder) / "it").mkdir()
+            module._exchange(f"{folder}/it", path)
+    is_over.set()
+    thread.join()
+    assert seen == {"halted"}
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_whatever_stands_beside_the_control_a_halt_is_written(controls, path, thing, monkeypatch):
+    """Neither the lock nor what a release stages holds up a halt; a release fails in time, and names what is wrong."""
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
+    for name in ("control.lock", "control.next"):
+        path.parent.mkdir(exist_ok=True)
+        THINGS[thing](path.with_name(name))
+    turned = controls.change("halted", **WHO)
+    assert turned.written == ["file", "database"]
+    assert state_of(path) == "halted"
+    with suppress(StateError):
+        controls.change("running", **WHO)
+    assert controls.change("halted", **WHO).written == ["file", "database"]
+
+
+def test_pipe_in_the_place_of_the_lock_is_named(controls, path):
+    """A release does not wait for what opens a pipe: it says what stands in the lock's place."""
+    controls.change("halted", **WHO)
+    os.mkfifo(path.with_name("control.lock"))
+    with pytest.raises(StateError, match=r"control.lock: it is a pipe, not a regular file \(move it away"):
+        controls.change("running", **WHO)
     assert controls.current().state == "halted"
+
+
+@pytest.mark.parametrize("name", ["mkstemp", "replace"])
+def test_halt_overwrites_where_no_file_can_be_put(controls, opened, path, monkeypatch, name):
+    """Without room for a new file, or where the file is a mount of its own, the one that is there is overwritten."""
+    controls.change("running", **WHO)
+
+    def fail(*_):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(module.tempfile if name == "mkstemp" else Path, name, fail)
+    turned = controls.change("halted", flatten=True, **WHO)
+    assert turned.written == ["file", "database"]
+    assert turned.problems == ["file: Device or resource busy: halted, by overwriting the file that was there"]
+    assert turned.control == opened(path, None).current()
+    assert turned.control.flatten
+
+
+def test_halt_never_overwrites_what_a_link_names(opened, path, tmp_path, monkeypatch):
+    """A link in the control's place is replaced, and never followed to write."""
+    other = tmp_path / "other"
+    other.write_text("precious")
+    path.parent.mkdir()
+    path.symlink_to(other)
+    monkeypatch.setattr(module.tempfile, "mkstemp", lambda *_: _raise(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(StateError, match="could not be written anywhere"):
+        opened(path, None).change("halted", **WHO)
+    monkeypatch.undo()
+    opened(path, None).change("halted", **WHO)
+    assert other.read_text() == "precious"
+
+
+@given(
+    content=st.binary(max_size=200)
+    | st.builds(
+        lambda fields: json.dumps(fields).encode(),
+        st.fixed_dictionaries(
+            {
+                "state": st.sampled_from(STATES) | st.text(),
+                "reason": st.text(),
+                "actor": st.text(),
+                "at": st.integers() | st.floats() | st.sampled_from([0, LATEST - 1, LATEST, LATEST + 1, 2**63, 2**64]),
+            },
+            optional={"flatten": st.booleans() | st.none()},
+        ),
+    ),
+    flatten=st.booleans(),
+)
+@examples(2000, quick=40, deadline=None)
+def test_no_content_of_the_file_keeps_a_halt_away(tmp_path_factory, content, flatten):
+    """Whatever the file holds, nothing raises; it is a control or a halt; a halt and then a release replace it."""
+    path = tmp_path_factory.mktemp("state") / "control.json"
+    path.write_bytes(content)
+    controls = Controls(path, None)
+    assert controls.current().state in STATES
+    halt = controls.change("halted", flatten=flatten, **WHO).control
+    assert Controls(path, None).current() == halt
+    assert (halt.reason, halt.flatten) == ("drill", flatten)
+    assert controls.change("running", **WHO).control == Controls(path, None).current()
+
+
+def test_after_the_latest_time_controls_still_change(path):
+    """A control of the largest time is one, and is replaced by others of the same time."""
+    path.parent.mkdir()
+    put_control(path, at=LATEST)
+    controls = Controls(path, None)
+    assert controls.current().state == "running"
+    for state in ("halted", "running", "halted", "reduce_only"):
+        assert controls.change(state, **WHO).control.state == Controls(path, None).current().state == state
+
+
+def test_row_of_no_clock_halts_and_is_replaced(controls, sqlite):
+    """A time in the database that no clock gives halts as nonsense does, and a halt replaces it."""
+    for at in (10**30, -1, 2**63, 0.5, 1e30):
+        write_row(sqlite, {"state": "running", "reason": "", "actor": "", "at": at})
+        controls.poll()
+        assert controls.current().state == "halted"
+        assert controls.change("halted", **WHO).written == ["file", "database"]
+        assert controls.change("running", **WHO).control.state == "running"
 
 
 def test_file_that_may_not_be_read_halts_until_it_may(controls, path, monkeypatch):
@@ -508,15 +679,17 @@ def _seconds(call, times):
 
 
 def test_halt_needs_no_database_code(path, sqlite, monkeypatch):
-    """A halt is in the file before any code of the database runs, even if that is broken."""
-    monkeypatch.setattr(visit, "visit", lambda *_: pytest.fail("too early") if not path.exists() else _raise())
-    with pytest.raises(RuntimeError):
-        Controls(path, sqlite).change("halted", **WHO)
+    """A halt is in the file before any code of the database runs, and holds even if that is broken."""
+    seen = []
+    monkeypatch.setattr(visit, "visit", lambda *_: seen.append(path.exists()) or _raise(RuntimeError("broken")))
+    turned = Controls(path, sqlite).change("halted", **WHO)
+    assert (turned.written, turned.problems) == (["file"], ["database: broken"])
+    assert seen == [True]
     assert state_of(path) == "halted"
 
 
-def _raise():
-    raise RuntimeError
+def _raise(error):
+    raise error
 
 
 # Changes at the same time
