@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
-from sqlalchemy import Column, Connection, Table, Text, cast, select, text, type_coerce
+from sqlalchemy import Column, Connection, Table, Text, cast, select, type_coerce
 from sqlalchemy.types import NullType
 
 from torghut_core.audit.rows import KEYS
-from torghut_core.audit.tables import COVERED, HEAD_ROW, TRIGGERS, audit_log, controls
+from torghut_core.audit.tables import COVERED, HEAD_ROW, THERE, TRIGGERS, audit_log, controls
 from torghut_core.audit.types import Json, Money
 from torghut_core.audit.values import json_text, json_value, time_text
 from torghut_core.errors import StateError
@@ -269,13 +269,11 @@ def file_problem(connection: Connection, head: Head | None, path: Path) -> str:
 
 def _trigger_findings(connection: Connection) -> Iterator[Finding]:
     dialect = connection.dialect.name
-    query = {
-        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_log'",
-        "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = 'audit_log'::regclass AND tgenabled <> 'D'",
-    }[dialect]
-    there = set(connection.execute(text(query)).scalars())
-    for name in sorted(TRIGGERS[dialect] - there):
-        yield Finding("audit_log", "", f"the trigger {name}, which refuses changes, is missing")
+    there = {name: tuple(made) for name, *made in connection.exec_driver_sql(THERE[dialect])}
+    for name, made in TRIGGERS[dialect].items():
+        if there.get(name) != made:
+            problem = "was replaced by one that does something else" if name in there else "is missing"
+            yield Finding("audit_log", "", f"the trigger {name}, which refuses changes, {problem}")
 
 
 def _stored_rows(connection: Connection, table: Table) -> Iterator[dict[str, Any]]:

@@ -253,8 +253,22 @@ APPEND_ONLY = {
 }
 """Statements that make ``audit_log`` refuse UPDATE and DELETE, by dialect."""
 
-TRIGGERS = {"sqlite": {"audit_log_no_update", "audit_log_no_delete"}, "postgresql": {"audit_log_no_change"}}
-"""Names of the triggers among them."""
+_BEFORE_ANY_CHANGE = 2 + 8 + 16 + 32  # pg_trigger.tgtype: BEFORE DELETE OR UPDATE OR TRUNCATE, once a statement
+TRIGGERS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "sqlite": {
+        f"audit_log_no_{verb}": (made,) for verb, made in zip(("update", "delete"), APPEND_ONLY["sqlite"], strict=True)
+    },
+    "postgresql": {"audit_log_no_change": (_BEFORE_ANY_CHANGE, "", "", "plpgsql", f" {_RAISE} ")},
+}
+"""What a database says of the triggers among them, by dialect and name: the answer to `THERE`."""
+
+THERE = {
+    "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_log'",
+    "postgresql": "SELECT tgname, tgtype, coalesce(tgqual::text, ''), tgattr::text, lanname, prosrc"
+    " FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_language ON pg_language.oid = prolang"
+    " WHERE tgrelid = 'audit_log'::regclass AND tgenabled IN ('O', 'A')",
+}
+"""Queries for the triggers of ``audit_log`` that are on, with all that says what they do."""
 
 for _dialect, _statements in APPEND_ONLY.items():
     for _statement in _statements:

@@ -1,5 +1,6 @@
 """`verify` finds whatever was changed behind the audit's back."""
 
+import re
 import shutil
 import sqlite3
 
@@ -7,7 +8,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
-from torghut_core.audit.chain import ENTRY, GENESIS, Head, HeadFile, entry_hash, row_hash
+from torghut_core.audit.chain import ENTRY, GENESIS, Head, HeadFile, entry_hash, row_hash, verify
 from torghut_core.audit.rows import KEYS
 from torghut_core.audit.tables import COVERED, audit_log
 from torghut_core.errors import StateError
@@ -226,6 +227,46 @@ def test_dropped_trigger_is_found(written, database):
         connection.close()
         name = "audit_log_no_delete"
     assert found(written) == [f"audit_log: the trigger {name}, which refuses changes, is missing"]
+
+
+NO_DELETE = "audit_log_no_delete"
+NO_CHANGE = "CREATE OR REPLACE TRIGGER audit_log_no_change"
+REFUSE = "EXECUTE FUNCTION audit_log_refuse()"
+SPOILED = {
+    "sqlite": [
+        f"CREATE TRIGGER {NO_DELETE} BEFORE DELETE ON audit_log BEGIN SELECT 1; END",
+        f"CREATE TRIGGER {NO_DELETE} BEFORE DELETE ON audit_log BEGIN SELECT RAISE(IGNORE); END",
+        f"CREATE TRIGGER {NO_DELETE} BEFORE DELETE ON audit_log WHEN 0 BEGIN SELECT RAISE(ABORT, 'audit_log is append-only'); END",
+        f"CREATE TRIGGER {NO_DELETE} AFTER INSERT ON audit_log BEGIN SELECT 1; END",
+        f"CREATE TRIGGER {NO_DELETE} BEFORE UPDATE ON audit_log BEGIN SELECT RAISE(ABORT, 'audit_log is append-only'); END",
+    ],
+    "postgresql": [
+        "CREATE OR REPLACE FUNCTION audit_log_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+        f"{NO_CHANGE} BEFORE UPDATE ON audit_log {REFUSE}",
+        f"{NO_CHANGE} BEFORE DELETE OR UPDATE OF actor OR TRUNCATE ON audit_log {REFUSE}",
+        f"{NO_CHANGE} AFTER DELETE OR UPDATE OR TRUNCATE ON audit_log {REFUSE}",
+        f"{NO_CHANGE} BEFORE DELETE OR UPDATE ON audit_log FOR EACH ROW WHEN (false) {REFUSE}",
+        "ALTER TABLE audit_log ENABLE REPLICA TRIGGER audit_log_no_change",
+    ],
+}
+"""Statements after which the trigger is there by its name, and does not refuse changes."""
+
+
+def test_trigger_that_was_replaced_is_found(written):
+    """A trigger that has the name of ours and refuses less, or nothing, is a finding."""
+    with written._engine.connect() as connection:
+        for statement in SPOILED[connection.dialect.name]:
+            with connection.begin_nested() as savepoint:
+                if connection.dialect.name == "sqlite":
+                    connection.exec_driver_sql(f"DROP TRIGGER {NO_DELETE}")
+                connection.exec_driver_sql(statement)
+                (told,) = [finding.problem for finding in verify(connection, written._file)]
+                savepoint.rollback()
+            assert re.fullmatch(
+                "the trigger audit_log_no_.*, which refuses changes, (was replaced by .*|is missing)", told
+            )
+            assert ("missing" in told) == ("REPLICA" in statement)
+        assert list(verify(connection, written._file)) == []
 
 
 def forge(store, seq, **changes):
