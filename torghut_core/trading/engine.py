@@ -158,7 +158,6 @@ class Engine(AccountView):
         gateway = self.gateway
         gateway.begin(batch)
         working = self.books.working
-        self.totals.add(batch)
         # The watchdog reads the local `subscription`, see `CALLERS`.
         for subscription, signal, context, at, now, close in self.roster.rows(batch):
             gateway.at = at
@@ -177,6 +176,7 @@ class Engine(AccountView):
         gateway.finish(batch)
         _ = self.digest  # take the batch's lines in
         self.roster.finish(batch)
+        self.totals.add(batch)  # last: who reads that events were traded finds what was decided on them
 
     # What an operator's control asks for.
 

@@ -79,8 +79,11 @@ class Chain:
             await self.until(lambda: self.forwarder.forwarded.total() >= before + stop - start)
 
 
-async def chained(live, tape, folder, steps):
-    """Play a tape; after each of some events, parts are killed, and some more events happen before they are back."""
+async def chained(live, tape, folder, steps, *, are_saved=False):
+    """Play a tape; after each of some events, parts are killed, and some more events happen before they are back.
+
+    `are_saved`: none is killed before the TA runs and its state is saved.
+    """
     async with asyncio.timeout(2 * PATIENCE):
         with FakeMarketData() as venue:
             chain = Chain(live, venue, tape, folder)
@@ -92,6 +95,8 @@ async def chained(live, tape, folder, steps):
             for heard, parts, unheard in steps:
                 await chain.play(at, at + heard)
                 at += heard
+                if are_saved:
+                    await chain.until(lambda: chain.deriver.lanes and chain.is_written(chain.states, "ta-0"))
                 for part in parts:
                     await chain.kill(part)
                 if "forwarder" in parts:
@@ -133,5 +138,7 @@ def test_rows_are_those_of_the_tape_whichever_part_is_killed(live, tape, monkeyp
 def test_restarts_resume_from_the_stored_state(live, tape, tmp_path, monkeypatch):
     """Each TA that is started again loads its stored state: the case above does test restarts."""
     monkeypatch.setattr(MemoryBus, "_named", {})
-    chain = asyncio.run(chained(live, tape, tmp_path, [(80, ("ta", "forwarder"), 20), (60, ("ta",), 1)]))
+    chain = asyncio.run(
+        chained(live, tape, tmp_path, [(80, ("ta", "forwarder"), 20), (60, ("ta",), 1)], are_saved=True)
+    )
     assert chain.restored == 2

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from statistics import median
 
 import pytest
 from torghut_testing.clickhouse import ClickHouseProcess, Fault
@@ -55,15 +56,16 @@ def test_writing_continues_while_rows_are_refused(clickhouse, derived_batch, fau
         store.write(piece(rows, 0, 1))
         store.flush()
         clickhouse.add(fault)
-        slowest, count = 0.0, 1
+        took, count = [], 1
         while store.trouble is None or store.trouble.error_class != error_class:
             assert count < 2000
             began = time.perf_counter()
             store.write(piece(rows, count, count + 1))
-            slowest, count = max(slowest, time.perf_counter() - began), count + 1
+            took.append(time.perf_counter() - began)
+            count += 1
             time.sleep(0.01)
         clickhouse.clear()
-        assert slowest < 0.5
+        assert median(took) < 0.1
         until(lambda: store.write(piece(rows, 0, 0)) or (store.trouble is None and not store._writer.kept))
         assert store.errors[error_class] >= 1
         assert store.bars()["close"].to_pylist() == [float(number) for number in range(count)]

@@ -66,7 +66,7 @@ class TestTrading:
             assert trader.printed("reconcile")["differences"] == {}
             for name in ("status", "health", "metrics", "decisions", "executions"):
                 trader.get(f"/trading/{name}")
-            assert trader.get("/trading/health")["ok"], trader.get("/trading/health")
+            trader.until(lambda: trader.get("/trading/health")["ok"])
         trader.caught_up()
         trader.agrees()
 
