@@ -22,9 +22,13 @@ TorghutError                    the root; carries its ids as attributes and buil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+LONGEST_TEXT = 10_000
+"""Longer texts of errors are cut."""
 
 SHORTEST_SECRET = 6
 """Shorter texts are not hidden: they occur in ordinary words."""
@@ -54,7 +58,21 @@ def reason_of(error: BaseException) -> str:
     >>> reason_of(ValueError("no such symbol"))
     'ValueError: no such symbol'
     """
-    return without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
+    return without_secrets(" ".join(f"{type(error).__name__}: {text_of(error)}".split()))
+
+
+def text_of(value: object, text: Callable[[Any], str] = str) -> str:
+    """`str`, or `repr`, of what may be a plugin's, which may raise anything.
+
+    Examples
+    --------
+    >>> text_of(1), text_of(ValueError())
+    ('1', '')
+    """
+    try:
+        return text(value)[:LONGEST_TEXT]
+    except BaseException as error:
+        return f"a {type(value).__name__} that cannot be shown: its text raises {type(error).__name__}"
 
 
 class TorghutError(Exception):

@@ -19,6 +19,7 @@ from torghut_core import (
     Decision,
     Intent,
     Limits,
+    LiveContext,
     OpenOrder,
     Position,
     RiskContext,
@@ -90,13 +91,13 @@ def context(
     (True, Decimal('2'))
     """
     funds = Decimal(cash)
-    made = Context(strategy_id, symbol, "test", FixedAccount(Account(cash=funds, equity=funds, buying_power=funds)))
+    made = LiveContext(strategy_id, symbol, "test", FixedAccount(Account(cash=funds, equity=funds, buying_power=funds)))
     made.event_ts = event_ts
     made.now = now
     made.price = price
     made.position = Position(Decimal(position), Decimal(average_price) if Decimal(position) else Decimal(0))
     made.working = Decimal(working)
-    return made
+    return made.read_only
 
 
 def decision(action: Side | str = Side.BUY, quantity: Number = 1, *, symbol: str = SYMBOL, **fields: Any) -> Decision:

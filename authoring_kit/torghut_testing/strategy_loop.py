@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
-from torghut_core import SECOND, Context, Decision, Fill, Side, Signal, Strategy, apply_fill, money
+from torghut_core import SECOND, Context, Decision, Fill, LiveContext, Side, Signal, Strategy, apply_fill, money
 from torghut_testing.builders import context
 
 ZERO = Decimal(0)
@@ -40,27 +40,26 @@ class Rehearsal:
 
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
-        self._contexts: dict[str, Context] = {}
+        self._contexts: dict[str, LiveContext] = {}
         self._working: dict[str, Decision] = {}
 
     def context(self, symbol: str) -> Context:
         """The context that the strategy saw last for a symbol; changes with the next row."""
         if symbol not in self._contexts:
-            self._contexts[symbol] = context(symbol=symbol)
+            self._contexts[symbol] = context(symbol=symbol)._live  # noqa: SLF001 - the kit stands in for the kernel
         return self._contexts[symbol]
 
     def show(self, row: Row) -> Decision | None:
         """Fill the open order of the row's symbol, show the row, and return what the strategy proposes."""
         signal, price = row
-        seen = self.context(signal.symbol)
+        self.context(signal.symbol)
+        seen = self._contexts[signal.symbol]
         order = self._working.pop(signal.symbol, None)
         if order is not None:
             seen.position = apply_fill(seen.position, _fill(order, row))
             seen.working = ZERO
-        seen.event_ts = signal.event_ts
-        seen.now = signal.event_ts + SECOND
-        seen.price = price
-        proposed = self.strategy.on_signal(signal, seen)
+        seen.show(signal.event_ts, signal.event_ts + SECOND, price)
+        proposed = self.strategy.on_signal(signal, seen.read_only)
         if proposed is not None:
             self._working[signal.symbol] = proposed
             seen.working = proposed.quantity if proposed.action is Side.BUY else -proposed.quantity

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import ClassVar
 
+from torghut_core.boundary import from_plugins, new_room, reason_and_place
 from torghut_core.ports import Closed
 from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Metric, MetricSpec
@@ -24,6 +25,14 @@ NEVER_FATAL = frozenset({"freshness"})
 
 REMEMBERED = 1000
 """How many changes `Readiness.history` keeps."""
+
+
+def ask_checks(checks: Checks) -> Mapping[str, Closed | None]:
+    """The checks as they are now; a plugin that raises has failed one of them."""
+    try:
+        return new_room().run(checks)
+    except from_plugins() as error:
+        return {"plugin": Closed(f"its checks cannot be asked: {reason_and_place(error)}", "plugin")}
 
 
 class Readiness:
@@ -59,7 +68,7 @@ class Readiness:
         """Every check as it is now, in alphabetical order; from any thread."""
         gates: dict[str, Closed | None] = {}
         for check in self._checks:
-            for name, gate in check().items():
+            for name, gate in ask_checks(check).items():
                 gates[name] = gates.get(name) or gate
         closed = {name: gate for name, gate in sorted(gates.items()) if gate is not None}
         with self._lock:

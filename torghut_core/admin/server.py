@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from torghut_core.admin.auth import Guard, Role, Token
 from torghut_core.admin.client import ADMIN_FILE
+from torghut_core.boundary import use_arithmetic
 from torghut_core.concurrency import DaemonThreads
 from torghut_core.environment import login
 from torghut_core.errors import StateError
@@ -114,6 +115,7 @@ class AdminServer:
         server = self._server = uvicorn.Server(config)
 
         def run() -> None:
+            use_arithmetic()
             with listener:
                 asyncio.run(_serve(server, listener))
 

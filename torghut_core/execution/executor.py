@@ -25,7 +25,7 @@ import heapq
 import itertools
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from random import Random
@@ -33,6 +33,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from torghut_core.boundary import from_plugins, new_room, use_arithmetic
 from torghut_core.errors import DuplicateOrder, NotSent, OrderRefused, Throttled, Unanswered, VenueError, reason_of
 from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import (
@@ -116,6 +117,7 @@ class Executor(OrderEntry):
         self._backoff = backoff
         self._clock = clock
         self._account = broker.account()
+        self._last_failure = ""
         self._positions = broker.positions()
         self._updates: deque[Report | OrderStatus] = deque()
         self._queue: list[tuple[float, int, Task]] = []
@@ -204,7 +206,7 @@ class Executor(OrderEntry):
 
     def updates(self) -> list[Report | OrderStatus]:
         """What became known since the last call: of our own requests first, since they came before the venue's reports."""
-        theirs = self._broker.updates()
+        theirs = self._news()
         found: list[Report | OrderStatus] = []
         while self._updates:
             found.append(self._updates.popleft())
@@ -213,6 +215,17 @@ class Executor(OrderEntry):
             if type(each) is OrderStatus and is_done(each.order.state):
                 self.forget(each.order.intent.client_order_id)
         return found
+
+    def _news(self) -> Sequence[Report | OrderStatus]:
+        """What the broker reports; nothing where it raises: reconciliations find what it holds back."""
+        try:
+            return new_room().run(self._broker.updates)
+        except from_plugins() as error:
+            reason = reason_of(error)
+            if reason != self._last_failure:
+                logs.error("broker failed", request="updates", error=reason, exc_info=error)
+            self._last_failure = reason
+            return ()
 
     @property
     def unresolved_symbols(self) -> dict[str, str]:
@@ -247,6 +260,7 @@ class Executor(OrderEntry):
             self._changed.notify()
 
     def _work(self) -> None:
+        use_arithmetic()
         while (task := self._next()) is not None:
             self._handle(task)
 
@@ -294,10 +308,10 @@ class Executor(OrderEntry):
     def _call(self, request: Callable[..., T], *terms: Any) -> T:
         """Ask the broker; whatever it raises is a `VenueError`."""
         try:
-            return request(*terms)
+            return new_room().run(request, *terms)
         except VenueError:
             raise
-        except Exception as error:  # a defect of the plugin's: it may or may not have been sent
+        except from_plugins() as error:  # a defect of the plugin's: it may or may not have been sent
             logs.error("broker failed", request=request.__name__, error=reason_of(error), exc_info=error)
             raise Unanswered(reason_of(error)) from error
 

@@ -25,6 +25,7 @@ from decimal import Decimal
 import msgspec
 
 from torghut_core.audit import Records
+from torghut_core.boundary import from_plugins
 from torghut_core.errors import InputError, StateError, Unanswered, VenueError, reason_of
 from torghut_core.execution.executor import Executor
 from torghut_core.model.order_state import is_done
@@ -113,7 +114,7 @@ def take_snapshot(
         account = broker.account()
     except VenueError:
         raise
-    except Exception as error:  # a plugin may raise anything
+    except from_plugins() as error:  # a plugin may raise anything
         logs.error("broker failed", request="snapshot", error=reason_of(error), exc_info=error)
         raise Unanswered(reason_of(error)) from error
     return VenueSnapshot(

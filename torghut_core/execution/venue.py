@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from torghut_core.audit import AuditStore
+from torghut_core.boundary import new_room
 from torghut_core.concurrency import wait_for
 from torghut_core.environment import secret
 from torghut_core.errors import InputError, SettingsError, VenueError
@@ -258,7 +259,7 @@ class Venue:
         """
         with self._snapshots:
             try:
-                return take_snapshot(self._broker, open_ids, moves, spent, since, self._clock)
+                return new_room().run(take_snapshot, self._broker, open_ids, moves, spent, since, self._clock)
             except VenueError as error:
                 self.problem = f"the venue does not answer: {error}"
                 raise

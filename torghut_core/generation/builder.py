@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from torghut_core.boundary import from_plugins, room_of
 from torghut_core.catalog import Catalog, StrategyEntry, Use, content_digest, did_you_mean
 from torghut_core.errors import CatalogError, PluginError, Problem, reason_of
 from torghut_core.generation.generation import Generation, Made, StrategyInstance
 from torghut_core.model.market import TIMEFRAMES
 from torghut_core.model.trading import LIMITS, Limits
 from torghut_core.plugin_host import PluginHost, Registered
+from torghut_core.plugin_host.process_state import kept
 from torghut_core.ports import Broker, RiskRule, Sink, Source
 
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler
@@ -185,7 +187,7 @@ class _Builder:
                     strategy=found.instance,
                     plugin=found.plugin,
                     params=found.params,
-                    columns=tuple(found.instance.columns),
+                    columns=tuple(found.plugin.cls.columns),  # type: ignore[attr-defined]  # a strategy's
                     warmup=warmup,
                     step_ns=TIMEFRAMES[entry.base_timeframe],
                     symbols=entry.symbols,
@@ -200,11 +202,12 @@ class _Builder:
     def _warmup(self, made: Made, key: str) -> int | None:
         """The rows that a strategy needs first; None, and a problem, if it gives no such number."""
         try:
-            warmup = made.instance.warmup
-            if isinstance(warmup, int) and warmup >= 0:
+            with kept(made.plugin.name):
+                warmup = room_of(made.instance).run(getattr, made.instance, "warmup")
+            if type(warmup) is int and warmup >= 0:
                 return warmup
-            reason = f"{warmup!r} is not a number of rows"
-        except Exception as error:  # a property of the plugin's may raise anything
+            reason = f"{warmup!r:.80} is not a number of rows"
+        except from_plugins() as error:  # a property of the plugin's may raise anything
             reason = reason_of(error)
         self._problem(f"{key}.use", f"`warmup` of strategy {made.plugin.name!r}: {reason}", "fix the plugin")
         return None

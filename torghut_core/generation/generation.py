@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from torghut_core.boundary import ask, from_plugins
 from torghut_core.catalog import Catalog, OnRemove, StrategyEntry
 from torghut_core.errors import HandOverError, reason_of
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import Registered
-from torghut_core.plugin_host.watchdog import FROM_PLUGINS
 from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Sink, Source, Strategy
 
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler
@@ -109,6 +109,11 @@ class Generation:
         strategies = tuple(instance if each.name == instance.name else each for each in self.strategies)
         return replace(self, strategies=strategies, made={**self.made, place: made})
 
+    def name_of(self, instance: object) -> str:
+        """The name of an instance in the catalog, for errors."""
+        names = (name for (_, name, _), made in self.made.items() if made.instance is instance)
+        return next(names, type(instance).__name__)
+
     def to_record(self) -> dict[str, Any]:
         """Its record for the audit database, as JSON values."""
         content = self.catalog.model_dump(mode="json")
@@ -157,8 +162,8 @@ def hand_over(old: Generation, new: Generation, but: Collection[str] = ()) -> No
         if place[0] == "strategy" and place[1] in but:
             continue
         try:
-            state = copy.deepcopy(before.instance.save_state())
-            made.instance.load_state(state, before.instance.state_version)
-        except FROM_PLUGINS as error:  # both are the plugin's code and may raise anything
+            state = ask(before.instance, "save_state")
+            ask(made.instance, "load_state", copy.deepcopy(state), before.instance.state_version)
+        except from_plugins() as error:  # both are the plugin's code and may raise anything
             reason = f"the new code did not accept the state of the old: {reason_of(error)}"
             raise HandOverError(place[1], reason, made.plugin.distribution, made.plugin.code_digest) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from torghut_core.boundary import bound, calls
 from torghut_core.errors import StateError
 from torghut_core.market_data.snapshots import Snapshot
 from torghut_core.model.market import Batch, SymbolTable
@@ -44,7 +45,7 @@ class Lane:
     def update(self, batch: Batch) -> Batch:
         """Take a batch through the stages."""
         for stage in self.stages:
-            batch = stage.update(batch)
+            batch = calls(type(stage).__name__, bound(stage, "update"), batch)
         self.now, self._symbols, self._stop = int(batch.now[-1]), batch.symbols, batch.stop
         for table in (batch.trades, batch.quotes, batch.bars):
             if len(table):

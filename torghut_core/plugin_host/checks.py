@@ -8,11 +8,11 @@ from typing import Any
 import pluggy
 import pydantic
 
+from torghut_core.boundary import from_plugins, reason_and_place
 from torghut_core.catalog import did_you_mean
 from torghut_core.hookspecs import KINDS
 from torghut_core.model.market import SIGNAL_COLUMNS
 from torghut_core.model.trading import LIMITS
-from torghut_core.plugin_host.registered import reason_and_place
 from torghut_core.ports import (
     API_VERSION,
     Advisor,
@@ -125,6 +125,6 @@ def _check_params(params: Any) -> list[str]:
             for details in error.errors(include_url=False)
             if details["loc"] and details["type"] != "missing"
         ]
-    except Exception as error:  # a model may be half-defined, without a schema, or raise in its validators
+    except from_plugins() as error:  # a model may be half-defined, without a schema, or raise in its validators
         return [f"`Params`: {reason_and_place(error)}"]
     return []

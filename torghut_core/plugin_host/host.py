@@ -20,13 +20,15 @@ import pydantic
 from packaging.specifiers import SpecifierSet
 
 from torghut_core import hookspecs
+from torghut_core.boundary import from_plugins, new_room, reason_and_place
 from torghut_core.catalog import DEFAULT_ALLOW, NAME_PATTERN, did_you_mean
 from torghut_core.errors import PluginError, Problem
 from torghut_core.hookspecs import KINDS
 from torghut_core.plugin_host.checks import check_class, check_module, has_hooks
 from torghut_core.plugin_host.code import GROUP, Code, Disk, Sources, lies_in, module_digest, path_stamp
 from torghut_core.plugin_host.fresh_import import Swap
-from torghut_core.plugin_host.registered import Registered, reason_and_place
+from torghut_core.plugin_host.process_state import kept
+from torghut_core.plugin_host.registered import Registered
 from torghut_core.plugin_host.units import LeftOut, Unit, find_units, is_version_in
 from torghut_core.ports import Plugin
 from torghut_core.telemetry import logs
@@ -259,7 +261,8 @@ class PluginHost:
         all_plugins: list[Registered] = []
         all_left_out = []
         for entry_point in unit.entries:
-            plugins, left_out = self._plugins_of(entry_point.name, entry_point, unit)
+            with kept(entry_point.name):
+                plugins, left_out = new_room().run(self._plugins_of, entry_point.name, entry_point, unit)
             self._register(plugins)
             all_plugins += plugins
             all_left_out += [left_out] if left_out else []
@@ -274,7 +277,8 @@ class PluginHost:
         """Register modules that are given directly; a plugin that `previous` has too stays the same object."""
         known = {plugin: plugin for plugin in previous.plugins()} if previous else {}
         for name, module in modules:
-            plugins, left_out = self._plugins_of(name, module)
+            with kept(name):
+                plugins, left_out = new_room().run(self._plugins_of, name, module)
             self._register(known.get(plugin, plugin) for plugin in plugins)
             self._record_left_out([left_out] if left_out else [])
 
@@ -309,7 +313,7 @@ class PluginHost:
             else:
                 reasons = check_module(module) or self._call_hooks(entry, module, found)
             digest = unit.code.digest if unit else module_digest(module)
-        except (Exception, SystemExit) as error:  # a module may raise anything, or even exit, while it is imported
+        except from_plugins() as error:  # a module may raise anything, or even exit, while it is imported
             reasons, digest = [reason_and_place(error)], ""
         if reasons:
             failure = PluginError(entry, "; ".join(reasons), distribution)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pydantic
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from torghut_core.boundary import from_plugins, make, new_room, reason_and_place
 from torghut_core.catalog.marked_yaml import TOO_LONG, is_bounded
-from torghut_core.errors import PluginError, reason_of
+from torghut_core.errors import PluginError, text_of
+from torghut_core.plugin_host.process_state import kept
 from torghut_core.ports import Plugin
 
 
@@ -47,11 +47,11 @@ class Registered:
         PluginError : the plugin's own validators raised something else.
         """
         try:
-            params = self.cls.Params.model_validate(values)
+            params = new_room().run(self.cls.Params.model_validate, values)
             _check_bounded(params)
         except pydantic.ValidationError:
             raise
-        except Exception as error:  # validators are the plugin's code and may raise anything
+        except from_plugins() as error:  # validators are the plugin's code and may raise anything
             raise PluginError(self.name, reason_and_place(error), self.distribution) from error
         return params
 
@@ -63,8 +63,8 @@ class Registered:
         PluginError : the plugin's own serializers raised.
         """
         try:
-            return MappingProxyType(params.model_dump(mode="json"))
-        except Exception as error:  # serializers are the plugin's code and may raise anything
+            return MappingProxyType(new_room().run(params.model_dump, mode="json"))
+        except from_plugins() as error:  # serializers are the plugin's code and may raise anything
             raise PluginError(self.name, reason_and_place(error), self.distribution) from error
 
     def create(self, params: pydantic.BaseModel) -> Any:
@@ -75,11 +75,16 @@ class Registered:
         PluginError : the constructor raised; the text of a `ValueError` is shown as it is.
         """
         try:
-            return self.cls(params)
+            with kept(self.name):
+                made = make(self.cls, params)
         except ValueError as error:
-            raise PluginError(self.name, str(error), self.distribution) from error
-        except Exception as error:  # constructors are the plugin's code and may raise anything
+            raise PluginError(self.name, text_of(error), self.distribution) from error
+        except from_plugins() as error:  # constructors are the plugin's code and may raise anything
             raise PluginError(self.name, reason_and_place(error), self.distribution) from error
+        if type(made) is not self.cls:
+            reason = f"its `__new__` gave a {type(made).__name__}, not a {self.cls.__name__}"
+            raise PluginError(self.name, reason, self.distribution)
+        return made
 
 
 def _check_bounded(params: pydantic.BaseModel) -> None:
@@ -101,12 +106,3 @@ def _unbounded(value: Any, place: tuple[int | str, ...] = ()) -> Iterator[tuple[
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
             yield from _unbounded(inner, (*place, number))
-
-
-def reason_and_place(error: BaseException) -> str:
-    """What a plugin raised, on one line, and the line of its code that did."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    file = Path(frame.filename)
-    if isinstance(error, SyntaxError) or file.parent == Path(__file__).parent or "importlib" in frame.filename:
-        return reason_of(error)
-    return f"{reason_of(error)} ({file.name}:{frame.lineno})"

@@ -31,10 +31,6 @@ class Overrun(BaseException):
         super().__init__(f"it took more than {seconds:g} s of one batch")
 
 
-FROM_PLUGINS = (Exception, SystemExit, Overrun)
-"""What plugin code may raise and the kernel contains. `KeyboardInterrupt` is not the plugin's."""
-
-
 class Watchdog:
     """Watches the plugins that the loop calls from its thread, which has to be the main thread.
 

@@ -12,7 +12,7 @@ from torghut_core.ports.plugin import API_VERSION, Params, Plugin, param
 from torghut_core.ports.risk import Advisor, OpenOrder, RiskContext, RiskRule
 from torghut_core.ports.source import Endpoint, LaneKeeper, Sink, Source
 from torghut_core.ports.stores import Journal, SignalStore
-from torghut_core.ports.strategy import AccountView, Context, Strategy
+from torghut_core.ports.strategy import AccountView, Context, LiveContext, Strategy
 
 __all__ = [
     "API_VERSION",
@@ -27,6 +27,7 @@ __all__ = [
     "Endpoint",
     "Journal",
     "LaneKeeper",
+    "LiveContext",
     "Observer",
     "OpenOrder",
     "OrderEntry",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, ClassVar
 
+from torghut_core.boundary import EXACT
 from torghut_core.model.market import Signal
 from torghut_core.model.trading import ZERO, Account, Decision, Position, Side, TimeInForce, money
 from torghut_core.ports.plugin import Plugin
@@ -35,6 +37,11 @@ class Strategy(Plugin, ABC):
         """Return a decision on one row (made by `context.buy`, `sell`, `close` or `target`), or None."""
 
 
+def _of(name: str) -> Any:
+    """What the kernel has written, to be read by a strategy."""
+    return property(attrgetter(f"_live.{name}"))
+
+
 class Context:
     """One strategy's view of one symbol, at the current row.
 
@@ -42,46 +49,28 @@ class Context:
     `Decision` to return), but not act: there is no broker here.
     """
 
-    __slots__ = (
-        "_account_view",
-        "account_label",
-        "event_ts",
-        "last_order_at",
-        "now",
-        "position",
-        "price",
-        "strategy_id",
-        "symbol",
-        "time_in_force",
-        "working",
-    )
+    __slots__ = ("_live",)
 
-    def __init__(
-        self,
-        strategy_id: str,
-        symbol: str,
-        account_label: str,
-        account_view: AccountView,
-        time_in_force: TimeInForce = TimeInForce.DAY,
-    ) -> None:
-        self.strategy_id = strategy_id
-        self.symbol = symbol
-        self.account_label = account_label
-        self.time_in_force = time_in_force
-        """How long an order stays open if the strategy does not set it."""
-        self._account_view = account_view
-        self.event_ts = 0
-        """Start of the signal's bar, ns."""
-        self.now = 0
-        """The loop's time, ns."""
-        self.price = float("nan")
-        """Close of the signal's bar, quote currency per unit."""
-        self.position = Position()
-        """This strategy's position in this symbol, by its own fills."""
-        self.working = ZERO
-        """Signed units that this strategy's open orders in this symbol would still add."""
-        self.last_order_at: int | None = None
-        """Loop time of the last decision of this strategy in this symbol that was allowed, ns; None before the first."""
+    def __init__(self, live: LiveContext) -> None:
+        self._live = live
+
+    strategy_id: str = _of("strategy_id")
+    symbol: str = _of("symbol")
+    account_label: str = _of("account_label")
+    time_in_force: TimeInForce = _of("time_in_force")
+    """How long an order stays open if the strategy does not set it."""
+    event_ts: int = _of("event_ts")
+    """Start of the signal's bar, ns."""
+    now: int = _of("now")
+    """The loop's time, ns."""
+    price: float = _of("price")
+    """Close of the signal's bar, quote currency per unit."""
+    position: Position = _of("position")
+    """This strategy's position in this symbol, by its own fills."""
+    working: Decimal = _of("working")
+    """Signed units that this strategy's open orders in this symbol would still add."""
+    last_order_at: int | None = _of("last_order_at")
+    """Loop time of the last decision of this strategy in this symbol that was allowed, ns; None before the first."""
 
     @property
     def is_flat(self) -> bool:
@@ -101,7 +90,7 @@ class Context:
     @property
     def account(self) -> Account:
         """Cash, equity and buying power of the account."""
-        return self._account_view.account()
+        return self._live.account_view.account()
 
     def buy(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision:
         """Propose to buy `quantity` units.
@@ -121,10 +110,10 @@ class Context:
 
     def target(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision | None:
         """Propose the order that brings position and open orders to `quantity` signed units; None when they are there."""
-        change = Decimal(quantity) - self.position.quantity - self.working
+        change = EXACT.subtract(EXACT.subtract(Decimal(quantity), self.position.quantity), self.working)
         if not change:
             return None
-        return self._decision(Side.BUY if change > 0 else Side.SELL, abs(change), because, order)
+        return self._decision(Side.BUY if change > 0 else Side.SELL, change.copy_abs(), because, order)
 
     def _decision(self, action: Side, quantity: Decimal, because: str, order: dict[str, Any]) -> Decision:
         if self.time_in_force is not _DAY:
@@ -141,6 +130,50 @@ class Context:
             price=money(self.price) if self.price == self.price else None,
             **order,
         )
+
+
+class LiveContext(Context):
+    """The context as the kernel writes it; strategies get its `read_only`."""
+
+    __slots__ = (
+        "account_label",
+        "account_view",
+        "event_ts",
+        "last_order_at",
+        "now",
+        "position",
+        "price",
+        "read_only",
+        "strategy_id",
+        "symbol",
+        "time_in_force",
+        "working",
+    )
+
+    def __init__(
+        self,
+        strategy_id: str,
+        symbol: str,
+        account_label: str,
+        account_view: AccountView,
+        time_in_force: TimeInForce = TimeInForce.DAY,
+    ) -> None:
+        super().__init__(self)
+        self.strategy_id = strategy_id
+        self.symbol = symbol
+        self.account_label = account_label
+        self.account_view = account_view
+        self.time_in_force = time_in_force
+        self.event_ts = self.now = 0
+        self.price = float("nan")
+        self.position = Position()
+        self.working = ZERO
+        self.last_order_at: int | None = None
+        self.read_only = Context(self)
+
+    def show(self, event_ts: int, now: int, price: float) -> None:
+        """Move to a row."""
+        self.event_ts, self.now, self.price = event_ts, now, price
 
 
 class AccountView:

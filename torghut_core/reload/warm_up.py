@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from torghut_core.boundary import bound, from_plugins
 from torghut_core.catalog import Catalog
 from torghut_core.errors import CatalogError, StateError, reason_of
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
 from torghut_core.model.market import signal_type, window_size
-from torghut_core.plugin_host.watchdog import FROM_PLUGINS
-from torghut_core.ports import Context
+from torghut_core.ports import LiveContext
 from torghut_core.reload.plan import Moment, Warmth
 from torghut_core.signals import KEY, Selection, SignalDatabase
 from torghut_core.telemetry import logs
@@ -47,7 +47,7 @@ def warm_up(
     for instance in new:
         try:
             warmed[instance.name] = _show(instance, rows[instance.name], moment)
-        except FROM_PLUGINS as error:  # a plugin may raise anything
+        except from_plugins() as error:  # a plugin may raise anything
             entry = next(each for each in generation.catalog.strategies if each.name == instance.name)
             message = f"strategy {instance.use!r} cannot be warmed up: {reason_of(error)}"
             problem = generation.catalog.marks.problem(f"{entry.place}.use", message, "fix the plugin")
@@ -84,16 +84,16 @@ def enabled_again(running: Generation, catalog: Catalog) -> frozenset[str]:
 
 def _show(instance: StrategyInstance, rows: list[tuple[Any, ...]], moment: Moment) -> dict[str, tuple[int, int]]:
     """Hand rows to a strategy; its answers are dropped."""
-    make = signal_type(instance.columns)
+    make, on_signal = signal_type(instance.columns), bound(instance.strategy, "on_signal")
     shown: dict[str, tuple[int, int]] = {}
-    views: dict[str, Context] = {}
+    views: dict[str, LiveContext] = {}
     for event_ts, symbol, close, *values in rows:
         view = views.get(symbol)
         if view is None:
-            view = views[symbol] = Context(instance.name, symbol, "", moment)
+            view = views[symbol] = LiveContext(instance.name, symbol, "", moment)
             view.position = moment.positions.get((instance.name, symbol), view.position)
-        view.event_ts, view.now, view.price = event_ts, event_ts + instance.step_ns, close
-        instance.strategy.on_signal(make(symbol, event_ts, *values), view)
+        view.show(event_ts, event_ts + instance.step_ns, close)
+        on_signal(make(symbol, event_ts, *values), view.read_only)
         shown[symbol] = shown.get(symbol, (0, 0))[0] + 1, event_ts
     return shown
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from torghut_core.admin.console import Console
-from torghut_core.admin.readiness import Readiness
+from torghut_core.admin.readiness import Readiness, ask_checks
 from torghut_core.admin.server import AdminServer
 from torghut_core.audit import AuditStore
 from torghut_core.concurrency import wait_for
@@ -413,7 +413,7 @@ def _venue(
 @contextmanager
 def batch_checks(source: Source, unstored: Callable[[], str], gates: Gates, watchdog: Watchdog) -> Iterator[None]:
     """What each batch is traded inside of: market data that can be traded on, and no plugin longer than it may take."""
-    closed = {name: gate.reason for name, gate in source.gates().items() if gate is not None}
+    closed = {name: gate.reason for name, gate in ask_checks(source.gates).items() if gate is not None}
     if reason := unstored():
         closed["store"] = reason
     gates.unready = "; ".join(f"{name}: {reason}" for name, reason in closed.items())

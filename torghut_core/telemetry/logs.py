@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from torghut_core.errors import without_secrets
@@ -44,17 +45,23 @@ def add_plugin_packages(packages: Iterable[str]) -> None:
 
 def info(event: str, **fields: Any) -> None:
     """Log an event that an operator may want to know."""
-    _logger().info(event, **fields)
+    _log("info", event, fields)
 
 
 def warning(event: str, **fields: Any) -> None:
     """Log an event that an operator should look at soon."""
-    _logger().warning(event, **fields)
+    _log("warning", event, fields)
 
 
 def error(event: str, **fields: Any) -> None:
     """Log an event that an operator must look at now."""
-    _logger().error(event, **fields)
+    _log("error", event, fields)
+
+
+def _log(level: str, event: str, fields: dict[str, Any]) -> None:
+    """Log a line; one that cannot be written (a plugin may have closed standard error) stops nothing."""
+    with suppress(Exception):
+        getattr(_logger(), level)(event, **fields)
 
 
 def _hide(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Positions and working orders of one account, by strategy and symbol, and the sums over them that risk reads.
 
-A working order belongs to one strategy's view of one symbol (`Context`); its fills go there. The way of a report: order
+A working order belongs to one strategy's view of one symbol (`LiveContext`); its fills go there. The way of a report: order
 state, position and sums, audit, digest, observers. Nothing here talks to a broker: that is the `Gateway`.
 """
 
@@ -31,7 +31,7 @@ from torghut_core.model.trading import (
     TimeInForce,
     money,
 )
-from torghut_core.ports import AccountView, Context, Journal, OpenOrder
+from torghut_core.ports import AccountView, Journal, LiveContext, OpenOrder
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE
 from torghut_core.trading.totals import StrategyTotals, Totals
@@ -50,7 +50,7 @@ class WorkingOrder(msgspec.Struct):
     """An order that is not done, with the view that it belongs to and the price that it was decided at."""
 
     order: Order
-    context: Context
+    context: LiveContext
     price: Decimal
     open_quantity: Decimal = ZERO
     """Signed units that the order would still add to the position."""
@@ -117,12 +117,12 @@ class Books:
         self._account_view = account_view
         self._usual_time_in_force = usual_time_in_force
         self._is_simulated = is_simulated
-        self._contexts: dict[tuple[str, str], Context] = {}
-        self._views: dict[str, list[Context]] = {}
+        self._contexts: dict[tuple[str, str], LiveContext] = {}
+        self._views: dict[str, list[LiveContext]] = {}
         """Contexts by symbol."""
         self._marks: dict[str, tuple[float, Decimal]] = {}
         """By symbol, the last price that was converted to a decimal."""
-        self._held: dict[tuple[str, str], Context] = {}
+        self._held: dict[tuple[str, str], LiveContext] = {}
         """Contexts with a position."""
         self._orders: dict[str, dict[str, WorkingOrder]] = {}
         """Working orders by symbol."""
@@ -132,12 +132,12 @@ class Books:
         self._reserved = ZERO
         self._sent_at: deque[int] = deque()
 
-    def context(self, strategy: str, symbol: str) -> Context:
+    def context(self, strategy: str, symbol: str) -> LiveContext:
         """The view of one strategy on one symbol: the same object from the first row on, over reloads too."""
         context = self._contexts.get((strategy, symbol))
         if context is None:
             usual = self._usual_time_in_force(symbol)
-            context = self._contexts[strategy, symbol] = Context(
+            context = self._contexts[strategy, symbol] = LiveContext(
                 strategy, symbol, self._account_label, self._account_view, usual
             )
             self._views.setdefault(symbol, []).append(context)
@@ -165,7 +165,7 @@ class Books:
 
     # Orders and what is reported of them.
 
-    def open_order(self, intent: Intent, context: Context, price: Decimal) -> None:
+    def open_order(self, intent: Intent, context: LiveContext, price: Decimal) -> None:
         """Add an order that is about to be sent; `price` is the decision's, zero without one."""
         self._add(WorkingOrder(Order(intent=intent), context, price))
         self._totals.orders += 1
@@ -276,7 +276,7 @@ class Books:
         if len(self._done) > DONE_ORDERS:
             del self._done[next(iter(self._done))]
 
-    def _apply_fill(self, fill: Fill, context: Context, price: Decimal) -> Fill:
+    def _apply_fill(self, fill: Fill, context: LiveContext, price: Decimal) -> Fill:
         """Move the position by a fill; return the fill with its slippage against the decision's price."""
         self._set_position(context, apply_fill(context.position, fill))
         self._totals.fills += 1
@@ -292,7 +292,7 @@ class Books:
         against_us = fill.price - price if fill.side is _BUY else price - fill.price
         return msgspec.structs.replace(fill, slippage=against_us)
 
-    def _pay(self, fill: Fill, context: Context) -> None:
+    def _pay(self, fill: Fill, context: LiveContext) -> None:
         """Sum up what the account, as the venue last reported it, may not include yet."""
         cost = fill.quantity * fill.price
         if fill.side is _BUY:
@@ -301,7 +301,7 @@ class Books:
         else:
             self.spent += fill.fee - cost
 
-    def _count_bought(self, context: Context, quantity: Decimal) -> None:
+    def _count_bought(self, context: LiveContext, quantity: Decimal) -> None:
         bought = self.bought.setdefault(context.symbol, {})
         bought[context.strategy_id] = bought.get(context.strategy_id, ZERO) + quantity
 
@@ -344,14 +344,14 @@ class Books:
             )
             self._record_position(context, position, "fee in kind")
 
-    def _record_position(self, context: Context, position: Position, reason: str) -> None:
+    def _record_position(self, context: LiveContext, position: Position, reason: str) -> None:
         """Set a position otherwise than by a fill, and record why."""
         self._set_position(context, position)
         self._audit.record_position(
             self._account_label, context.strategy_id, context.symbol, position, max(self.now, context.now), reason
         )
 
-    def _set_position(self, context: Context, position: Position) -> None:
+    def _set_position(self, context: LiveContext, position: Position) -> None:
         change = position.quantity - context.position.quantity
         context.position = position
         symbol = context.symbol
@@ -392,7 +392,7 @@ class Books:
         return {symbol for _, symbol in self._held} | {each.context.symbol for each in self.working.values()}
 
     @property
-    def held(self) -> list[Context]:
+    def held(self) -> list[LiveContext]:
         """The views with a position, by strategy and symbol."""
         return [self._held[key] for key in sorted(self._held)]
 

@@ -21,8 +21,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from torghut_core.boundary import bound, from_plugins, room_of
 from torghut_core.catalog.marked_yaml import MAX_DIGITS
-from torghut_core.errors import reason_of
+from torghut_core.errors import reason_of, text_of
 from torghut_core.generation import Generation, StrategyInstance
 from torghut_core.model.market import Batch, Signal
 from torghut_core.model.trading import (
@@ -42,13 +43,13 @@ from torghut_core.model.trading import (
     decision_hash,
     money,
 )
-from torghut_core.plugin_host.watchdog import FROM_PLUGINS, Watchdog
-from torghut_core.ports import AccountView, Context, Journal, OrderEntry, RiskContext
+from torghut_core.plugin_host.watchdog import Watchdog
+from torghut_core.ports import AccountView, Journal, LiveContext, Observer, OrderEntry, RiskContext
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE, SECOND
 from torghut_core.trading.books import Books
 from torghut_core.trading.gates import KERNEL, Gates, Inputs
-from torghut_core.trading.gateway import Gateway, SimulatedGateway, VenueGateway
+from torghut_core.trading.gateway import Gateway, SimulatedEntry, SimulatedGateway, VenueGateway
 from torghut_core.trading.risk_engine import RiskEngine
 from torghut_core.trading.roster import EMPTY, Roster
 from torghut_core.trading.subscription import Subscription
@@ -118,7 +119,7 @@ class Engine(AccountView):
         self._lines: list[str] = []
         self._flattened: dict[tuple[str, str], int] = {}
         """When a position was last closed for an operator, by strategy and symbol, ns."""
-        broker: OrderEntry = executor or self._broker
+        broker: OrderEntry = executor or SimulatedEntry(generation.name_of(self._broker), self._broker)
         self.books = Books(
             account_label,
             audit,
@@ -167,8 +168,8 @@ class Engine(AccountView):
             context.now = now
             context.price = close
             try:
-                decision = subscription.on_signal(signal, context)
-            except FROM_PLUGINS as error:  # a plugin may raise anything; the other strategies trade on
+                decision = subscription.on_signal(signal, context.read_only)
+            except from_plugins() as error:  # a plugin may raise anything; the other strategies trade on
                 self._contain(subscription, error, signal, context)
                 continue
             if decision is not None and now > self.traded_to:
@@ -207,7 +208,7 @@ class Engine(AccountView):
             self._flattened[key] = now
             self._flatten(context, flatten, now)
 
-    def _flatten(self, context: Context, reason: str, now: int) -> None:
+    def _flatten(self, context: LiveContext, reason: str, now: int) -> None:
         """Close what a strategy holds in a symbol, at the market, whatever gates and rules say."""
         context.event_ts, context.now = now, self.books.now
         proposed = context.close(because=reason)
@@ -227,7 +228,7 @@ class Engine(AccountView):
     def _risk_engine_of(self, generation: Generation) -> RiskEngine:
         return RiskEngine(
             self._gates,
-            self._broker.objection,
+            bound(self._broker, "objection"),
             generation.advisors,
             generation.rules,
             self._log_failure,
@@ -262,7 +263,7 @@ class Engine(AccountView):
         self._risk_engine = self._risk_engine_of(generation)
         changes = self.roster.adopt(generation, warmed, fresh)
         for name, observer in generation.observers:
-            self._notify(name, observer.on_generation, generation.number, generation.digest)
+            self._notify(name, observer, "on_generation", generation.number, generation.digest)
         return changes
 
     # What plugins do wrong.
@@ -272,11 +273,11 @@ class Engine(AccountView):
         here = Path(__file__).parent
         return Watchdog(seconds, self.CALLERS, kernel=str(here.parent), uninterrupted=str(here))
 
-    def _contain(self, subscription: Subscription, error: BaseException, signal: Signal, context: Context) -> None:
+    def _contain(self, subscription: Subscription, error: BaseException, signal: Signal, context: LiveContext) -> None:
         """Go back to the old code where new code has failed in its first rows; else quarantine the strategy."""
         try:
             answer = subscription.revert()
-        except FROM_PLUGINS as second:  # the old code fails too
+        except from_plugins() as second:  # the old code fails too
             error, answer = second, NotImplemented
         if answer is NotImplemented:
             self.roster.quarantine(subscription, error)
@@ -296,8 +297,8 @@ class Engine(AccountView):
 
     # From a strategy's answer to an order.
 
-    def _decide(self, subscription: Subscription, proposed: Any, signal: Signal, context: Context) -> None:
-        complaint = _complaint(proposed, signal.symbol)
+    def _decide(self, subscription: Subscription, proposed: Any, signal: Signal, context: LiveContext) -> None:
+        complaint = room_of(subscription.instance.strategy).run(_complaint, proposed, signal.symbol)
         if complaint:
             self._contain(subscription, TypeError(complaint), signal, context)
             return
@@ -309,6 +310,7 @@ class Engine(AccountView):
             self.roster.quarantine(subscription, error)
             return
         params, label = proposed.params, self._account_label
+        has_price = context.price == context.price  # NaN: no price is known
         key = decision_hash(label, subscription.name, signal.symbol, signal.event_ts, proposed.action, params)
         decision = msgspec.structs.replace(
             proposed,
@@ -318,12 +320,12 @@ class Engine(AccountView):
             decided_at=context.now,
             decision_hash=key,
             generation=subscription.generation,
+            price=money(context.price) if has_price else None,
         )
         order_id = client_order_id(key)
         if self._audit.is_known(label, key) or (not self._is_simulated and self.books.find(order_id) is not None):
             self.totals.repeated += 1
             return
-        has_price = context.price == context.price  # NaN: no price is known
         verdicts, quantity, inputs = self._risk_engine.judge(
             decision,
             signal.event_ts + subscription.instance.step_ns if has_price else None,
@@ -387,9 +389,9 @@ class Engine(AccountView):
         elif intent.quantity != decision.quantity:
             strategy.shrunk += 1
         for name, observer in self._generation.observers:
-            self._notify(name, observer.on_decision, decision, verdicts, intent)
+            self._notify(name, observer, "on_decision", decision, verdicts, intent)
 
-    def _risk_context(self, instance: StrategyInstance, decision: Decision, context: Context) -> RiskContext:
+    def _risk_context(self, instance: StrategyInstance, decision: Decision, context: LiveContext) -> RiskContext:
         symbol, books, gateway = decision.symbol, self.books, self.gateway
         account = gateway.account()
         gross, own = books.exposures(decision.strategy_id)
@@ -416,13 +418,13 @@ class Engine(AccountView):
 
     def _notify_fill(self, fill: Fill, position: Position) -> None:
         for name, observer in self._generation.observers:
-            self._notify(name, observer.on_fill, fill, position)
+            self._notify(name, observer, "on_fill", fill, position)
 
-    def _notify(self, name: str, call: Callable[..., None], *news: Any) -> None:
+    def _notify(self, name: str, observer: Observer, hook: str, *news: Any) -> None:
         """Call an observer; the watchdog reads the local `name`, see `CALLERS`."""
         try:
-            call(*news)
-        except FROM_PLUGINS as error:  # an observer may raise anything; nothing depends on it
+            bound(observer, hook)(*news)
+        except from_plugins() as error:  # an observer may raise anything; nothing depends on it
             self._log_failure(name, error)
 
     CALLERS: ClassVar[dict[CodeType, str]] = {
@@ -456,13 +458,13 @@ _SOUND = frozenset(product(*_TYPES.values()))
 
 def _complaint(proposed: Any, symbol: str) -> str:
     """What is wrong with what a strategy gave, "" when it is a decision on the symbol that it was shown."""
-    if not isinstance(proposed, Decision):
-        return f"on_signal gave {proposed!r:.200}, not a Decision"
-    if proposed.symbol != symbol:
-        return f"on_signal gave a decision on {proposed.symbol} when it was shown {symbol}"
+    if type(proposed) is not Decision:
+        return f"on_signal gave {text_of(proposed, repr):.200}, not a Decision"
+    if type(proposed.symbol) is not str or proposed.symbol != symbol:
+        return f"on_signal gave a decision on {text_of(proposed.symbol):.80} when it was shown {symbol}"
     if tuple(map(type, _read(proposed))) in _SOUND:
         amounts = proposed.quantity, proposed.limit_price, proposed.stop_price, proposed.trail_price, proposed.trail_pct
         endless = [amount for amount in amounts if amount is not None and not _is_written_out(amount)]
         return f"on_signal gave a decision with the amount {endless[0]}" if endless else ""
     wrong = next(name for name, types in _TYPES.items() if type(getattr(proposed, name)) not in types)
-    return f"on_signal gave a decision whose {wrong} is {getattr(proposed, wrong)!r:.80}, not a {_TYPES[wrong][0].__name__}"
+    return f"on_signal gave a decision whose {wrong} is {text_of(getattr(proposed, wrong), repr):.80}, not a {_TYPES[wrong][0].__name__}"

@@ -8,18 +8,28 @@ to a real venue waits in an outbox until its intent is durable (`dispatch`), and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from torghut_core.boundary import bound, calls
 from torghut_core.model.market import Batch
 from torghut_core.model.order_state import TRANSITIONS
-from torghut_core.model.trading import Account, Intent, OrderEvent, OrderState, Purpose, Report
-from torghut_core.ports import Context, OrderEntry
+from torghut_core.model.trading import (
+    Account,
+    Intent,
+    OrderEvent,
+    OrderState,
+    OrderStatus,
+    Purpose,
+    Report,
+    TimeInForce,
+)
+from torghut_core.ports import LiveContext, OrderEntry
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import from_datetime, to_datetime
 from torghut_core.trading.books import Books, WorkingOrder
@@ -116,7 +126,7 @@ class Gateway(ABC):
     # Orders.
 
     @abstractmethod
-    def send(self, intent: Intent, context: Context, price: Decimal) -> None:
+    def send(self, intent: Intent, context: LiveContext, price: Decimal) -> None:
         """Send an order whose intent is recorded; `price` is the decision's, zero without one."""
 
     @abstractmethod
@@ -167,6 +177,48 @@ class Gateway(ABC):
         return changes
 
 
+class SimulatedEntry(OrderEntry):
+    """A simulated broker as the loop calls it: in a room of its own, and what it raises is a `PluginError`.
+
+    Parameters
+    ----------
+    name : of the broker, for errors.
+    broker : the plugin.
+    """
+
+    def __init__(self, name: str, broker: OrderEntry) -> None:
+        self.day_zone = broker.day_zone
+        self._name = name
+        self._broker = broker
+
+    def _call(self, method: str, *terms: Any) -> Any:
+        return calls(self._name, bound(self._broker, method), *terms)
+
+    def usual_time_in_force(self, symbol: str) -> TimeInForce:
+        """See `OrderEntry`."""
+        return self._call("usual_time_in_force", symbol)  # type: ignore[no-any-return]
+
+    def submit(self, intent: Intent) -> None:
+        """See `OrderEntry`."""
+        self._call("submit", intent)
+
+    def cancel(self, client_order_id: str) -> None:
+        """See `OrderEntry`."""
+        self._call("cancel", client_order_id)
+
+    def account(self) -> Account:
+        """See `OrderEntry`."""
+        return self._call("account")  # type: ignore[no-any-return]
+
+    def updates(self) -> Sequence[Report | OrderStatus]:
+        """See `OrderEntry`."""
+        return self._call("updates")  # type: ignore[no-any-return]
+
+    def advance(self, batch: Batch, first: int, stop: int) -> None:
+        """See `OrderEntry`."""
+        self._call("advance", batch, first, stop)
+
+
 class SimulatedGateway(Gateway):
     """The way to a broker that is simulated in the loop's thread.
 
@@ -180,7 +232,7 @@ class SimulatedGateway(Gateway):
         super().__init__(broker, books)
         self._permits = permits
 
-    def send(self, intent: Intent, context: Context, price: Decimal) -> None:
+    def send(self, intent: Intent, context: LiveContext, price: Decimal) -> None:
         """See `Gateway.send`: it is sent at once."""
         self._show(self.at + 1)
         books = self.books
@@ -213,7 +265,7 @@ class VenueGateway(Gateway):
         super().__init__(broker, books)
         self.outbox: list[Intent] = []
 
-    def send(self, intent: Intent, context: Context, price: Decimal) -> None:
+    def send(self, intent: Intent, context: LiveContext, price: Decimal) -> None:
         """See `Gateway.send`: it is sent at the next `dispatch`."""
         self._show(self.at + 1)
         self.books.open_order(intent, context, price)

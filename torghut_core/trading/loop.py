@@ -11,8 +11,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 
+from torghut_core.boundary import Pieces, bound, calls
 from torghut_core.generation import Generation
 from torghut_core.model.market import Batch
+from torghut_core.plugin_host.process_state import ProcessState
 from torghut_core.ports import Journal, SignalStore
 from torghut_core.trading.engine import Engine
 
@@ -59,6 +61,7 @@ class Loop:
         self._around = around
         self._commit = commit or audit.commit
         source = generation.source
+        self._stages = [(generation.name_of(stage), bound(stage, "update")) for stage in generation.stages]
         self._is_derived_here = source is None or not source.is_stored
 
     async def run(
@@ -77,6 +80,7 @@ class Loop:
         Raises
         ------
         TapeError, StateError : from the source and the stores; what was committed is kept and readable.
+        PluginError : source, stage or simulated broker raised something else: nothing can be traded without it.
         """
         source = self._generation.source
         if source is None:
@@ -85,8 +89,9 @@ class Loop:
         turn = began
         waiting = deque(stops)
         last: Batch | None = None
-        with _rare_collections():
-            async for rest in source.batches(batch_size):
+        with _rare_collections(), ProcessState(self._plugin_names) as process:
+            name = self._generation.name_of(source)
+            async for rest in Pieces(name, lambda: source.batches(batch_size)):
                 if last is None:
                     self.began_at = int(rest.now[0])
                 batch = rest
@@ -97,24 +102,29 @@ class Loop:
                         self.step(before)
                     call()
                 self.step(batch)
+                process.restore()
                 last = batch
                 self.ended_at = int(batch.now[-1])
                 on_progress(self._engine.totals.events)
                 if time.perf_counter() - turn > TURN:
                     await asyncio.sleep(0)
                     turn = time.perf_counter()
-        for _, call in waiting:
-            call()
-        if last is not None:
-            self.step(self._drain(last))
+            for _, call in waiting:
+                call()
+            if last is not None:
+                self.step(self._drain(last))
         self._signals.flush()
         self._commit()
         self.seconds = time.perf_counter() - began
 
+    def _plugin_names(self) -> str:
+        """Whoever may have changed the process."""
+        return f"one of {', '.join(sorted({name for _, name, _ in self._engine.generation.made}))}"
+
     def step(self, batch: Batch) -> None:
         """Take one batch through the stages and the engine, commit what it led to, and store its rows."""
-        for stage in self._generation.stages:
-            batch = stage.update(batch)
+        for name, update in self._stages:
+            batch = calls(name, update, batch)
         with self._around():
             self._engine.step(batch)
         self._commit()
@@ -123,7 +133,8 @@ class Loop:
 
     def _drain(self, last: Batch) -> Batch:
         """Make a clock tick after the last event, at which every window that is complete comes out."""
-        wait = max((stage.drain_ns() for stage in self._generation.stages), default=0)
+        stages = self._generation.stages
+        wait = max((calls(self._generation.name_of(stage), bound(stage, "drain_ns")) for stage in stages), default=0)
         return Batch.of(last.symbols, last.stop, np.array([last.now[-1] + wait], np.int64))
 
 

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from types import CodeType
+from types import CodeType, NoneType
 from typing import ClassVar
 
 import msgspec
+from msgspec.structs import astuple
 
+from torghut_core.boundary import bound, from_plugins
 from torghut_core.errors import reason_of
 from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
-from torghut_core.plugin_host.watchdog import FROM_PLUGINS
 from torghut_core.ports import Advisor, RiskContext, RiskRule
 from torghut_core.trading.gates import KERNEL, Gates, Inputs, gate_verdicts, has_valid_quantity
+
+_SOUND = frozenset((str, Outcome, str, str, str, amount) for amount in (Decimal, NoneType))
+"""Types of the fields of a `Verdict`."""
 
 
 class RiskEngine:
@@ -52,8 +56,8 @@ class RiskEngine:
         self._gates = gates
         self._last_gates = msgspec.structs.replace(gates)
         self._objection = objection
-        self._plugins = [(name, advisor.review) for name, advisor in advisors]
-        self._plugins += [(name, rule.check) for name, rule in rules]
+        self._plugins = [(name, bound(advisor, "review")) for name, advisor in advisors]
+        self._plugins += [(name, bound(rule, "check")) for name, rule in rules]
         self._on_failure = on_failure
         self._needs_context = needs_context or bool(self._plugins)
 
@@ -78,7 +82,7 @@ class RiskEngine:
         needs_context = self._needs_context or bool(gates.exits_only(decision.symbol))
         try:
             objection = self._objection(decision)
-        except FROM_PLUGINS as error:  # a plugin may raise anything; a broker that cannot answer gets no order
+        except from_plugins() as error:  # a plugin may raise anything; a broker that cannot answer gets no order
             self._on_failure(name, error)
             objection = reason_of(error)
         inputs = Inputs(
@@ -123,6 +127,8 @@ class RiskEngine:
         """Ask one plugin. One that raises denies, and so does one that answers with no smaller quantity as a shrink."""
         try:
             verdict = check(decision, context)
+            if type(verdict) is not Verdict or tuple(map(type, astuple(verdict))) not in _SOUND:
+                raise TypeError("it did not give a sound Verdict")
             if verdict.rule == KERNEL:  # the gates' own name
                 verdict = msgspec.structs.replace(verdict, rule=name)
             if verdict.outcome is not Outcome.SHRINK:
@@ -130,7 +136,7 @@ class RiskEngine:
             quantity = verdict.quantity
             if quantity is not None and quantity.is_finite() and ZERO < quantity <= decision.quantity:
                 return verdict
-        except FROM_PLUGINS as error:  # a plugin may raise anything; a rule that cannot answer denies
+        except from_plugins() as error:  # a plugin may raise anything; a rule that cannot answer denies
             self._on_failure(name, error)
             return Verdict(name, Outcome.DENY, "rule-failed", reason_of(error))
         return Verdict(name, Outcome.DENY, "not-a-shrink", str(quantity), str(decision.quantity))

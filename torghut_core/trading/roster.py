@@ -13,11 +13,11 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
+from torghut_core.boundary import from_plugins
 from torghut_core.catalog import OnRemove
 from torghut_core.errors import reason_of
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
 from torghut_core.model.market import Batch
-from torghut_core.plugin_host.watchdog import FROM_PLUGINS
 from torghut_core.telemetry import logs
 from torghut_core.trading.gateway import Gateway
 from torghut_core.trading.subscription import Closing, Row, Subscription, interleave
@@ -177,7 +177,7 @@ class Roster:
             try:
                 for batch in past:
                     subscription.warm_up(batch, self._books.context)
-            except FROM_PLUGINS as error:  # a plugin may raise anything
+            except from_plugins() as error:  # a plugin may raise anything
                 self.quarantine(subscription, error)
                 return subscription
         subscription.totals.failure = ""

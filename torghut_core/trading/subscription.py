@@ -16,17 +16,18 @@ from typing import Any, ClassVar, TypeAlias
 import msgspec
 import numpy as np
 
+from torghut_core.boundary import bound
 from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Signal, signal_type
 from torghut_core.model.trading import Decision
-from torghut_core.ports import Context, Strategy
+from torghut_core.ports import Context, LiveContext, Strategy
 from torghut_core.trading.totals import StrategyTotals
 
 TRIAL_ROWS = 100
 """So many rows new code is on trial for."""
 
 OnSignal: TypeAlias = Callable[[Signal, Context], Any]
-Row: TypeAlias = "tuple[Subscription, Signal, Context, int, int, float]"
+Row: TypeAlias = "tuple[Subscription, Signal, LiveContext, int, int, float]"
 """A signal row on its way to a strategy: with its position in the stream, the loop's time and the close."""
 
 
@@ -34,7 +35,7 @@ class Trial(msgspec.Struct):
     """The first rows of new code, and the subscription with the old code, as it was before them."""
 
     before: Subscription
-    seen: list[tuple[Signal, Context, int, float]] = []
+    seen: list[tuple[Signal, LiveContext, int, float]] = []
 
 
 class Subscription:
@@ -68,7 +69,7 @@ class Subscription:
         self.on_signal: OnSignal
         """Swapped, not asked about for each row, because it is on the path of every row. One of five:
 
-        - the strategy's own `on_signal`: it is warm and not on trial;
+        - the strategy's own `on_signal`, in its room: it is warm and not on trial;
         - `_on_warm_up_signal`: until every symbol is warm and is past the rows that were shown beforehand;
         - `_on_trial_signal`: the first `TRIAL_ROWS` rows of new code;
         - `Closing().on_signal`: after `close`;
@@ -125,8 +126,8 @@ class Subscription:
         self._choose()
         answer = None
         for signal, context, now, price in trial.seen:
-            context.event_ts, context.now, context.price = signal.event_ts, now, price
-            answer = self.on_signal(signal, context)
+            context.show(signal.event_ts, now, price)
+            answer = self.on_signal(signal, context.read_only)
         return answer
 
     def stop(self) -> None:
@@ -139,12 +140,12 @@ class Subscription:
         self.is_closing = True
         self.on_signal = Closing().on_signal
 
-    def warm_up(self, batch: Batch, context: Callable[[str, str], Context]) -> None:
+    def warm_up(self, batch: Batch, context: Callable[[str, str], LiveContext]) -> None:
         """Show a new strategy a batch that was traded before it came; its answers are dropped."""
         index = self.select(batch)
         for _, signal, view, _, now, close in self.stream(batch, index, context) if len(index) else ():
-            view.event_ts, view.now, view.price = signal.event_ts, now, close
-            self._on_warm_up_signal(signal, view)
+            view.show(signal.event_ts, now, close)
+            self._on_warm_up_signal(signal, view.read_only)
 
     def _choose(self) -> None:
         """Set `on_signal` to the shortest way for the rows to come."""
@@ -154,14 +155,14 @@ class Subscription:
     def _off_trial(self) -> OnSignal:
         """What a row is handed to where no code is on trial."""
         is_warming = self.rows_to_warm or self._shown_until
-        return self._on_warm_up_signal if is_warming else self.instance.strategy.on_signal
+        return self._on_warm_up_signal if is_warming else bound(self.instance.strategy, "on_signal")
 
     def _on_warm_up_signal(self, signal: Signal, context: Context) -> Any:
         """Show a row; the answer counts when the symbol is warm. Rows that were shown before are skipped."""
         symbol = signal.symbol
         if signal.event_ts <= self._shown_until.get(symbol, -1):
             return None
-        answer = self.instance.strategy.on_signal(signal, context)
+        answer = bound(self.instance.strategy, "on_signal")(signal, context)
         self._shown_until.pop(symbol, None)
         left = self.rows_to_warm.pop(symbol, 0)
         if left > 1:
@@ -177,7 +178,7 @@ class Subscription:
             self._trial = None
             self._choose()
             return self.on_signal(signal, context)
-        trial.seen.append((signal, context, context.now, context.price))
+        trial.seen.append((signal, context._live, context.now, context.price))  # noqa: SLF001
         return self._off_trial(signal, context)
 
     def select(self, batch: Batch) -> IntArray:
@@ -194,7 +195,7 @@ class Subscription:
             mask &= values == values
         return np.flatnonzero(mask)
 
-    def stream(self, batch: Batch, index: IntArray, context: Callable[[str, str], Context]) -> Iterable[Row]:
+    def stream(self, batch: Batch, index: IntArray, context: Callable[[str, str], LiveContext]) -> Iterable[Row]:
         """These rows, each with the strategy's view of its symbol, its position, the loop's time and the close."""
         signals = batch.signals
         names = batch.symbols.names

@@ -644,7 +644,9 @@ def test_interrupt_while_importing_puts_everything_back(site):
     site.install("acme-beta", {"acme_beta.py": plugin(name="beta")})
     first = load()
     before = modules()
-    site.write({"acme_alpha.py": plugin("'two'"), "acme_beta.py": "raise KeyboardInterrupt\n"})
+    site.write(
+        {"acme_alpha.py": plugin("'two'"), "acme_beta.py": "import signal\nsignal.raise_signal(signal.SIGINT)\n"}
+    )
     with pytest.raises(KeyboardInterrupt):
         load(first)
     assert modules() == before
