@@ -64,10 +64,14 @@ class Unspeakable(Exception):
 
 
 class Liar:
-    """Raises whatever is asked of it."""
+    """Raises whatever is asked of it, while a test of this module runs: other tests look at all objects."""
+
+    lies = False
 
     def _raise(self, *_):
-        raise Rude
+        if Liar.lies:
+            raise Rude
+        return Liar
 
     __eq__ = __ne__ = __bool__ = __len__ = __iter__ = __str__ = __repr__ = __hash__ = _raise
     __class__ = property(_raise)
@@ -394,8 +398,10 @@ def alone():
 @pytest.fixture
 def process():
     """The process as it was before, whatever a test has done to it."""
+    Liar.lies = True
     output, folder, depth = (sys.stdout, sys.stderr), Path.cwd(), sys.getrecursionlimit()
     yield
+    Liar.lies = False
     assert sys.getrecursionlimit() == depth
     logging.disable(logging.NOTSET)
     os.environ.pop("TZ", None)
