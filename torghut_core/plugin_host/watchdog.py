@@ -1,8 +1,12 @@
 """Interrupts plugin code that does not return, so that one strategy cannot stop the others.
 
 While a batch is traded an alarm goes off every tenth of the budget and reads from the stack what the loop's thread is
-doing. A plugin that is seen at work ten times in one batch has used up its budget, and `Overrun` is raised inside it.
-Nothing is measured per row: a plugin within its budget costs nothing.
+doing. The plugin that is seen at work is charged with the processor time of the thread since the alarm before, a tenth of
+the budget at most; one that has used up its budget in a batch gets `Overrun` raised inside it. Time in which the thread did
+not run, because others had the processor, is charged to nobody. A single call that takes `WAITS` budgets by the clock is
+interrupted too, whatever it waits for. Nothing is measured per row: a plugin within its budget costs nothing.
+
+Code that catches even `Overrun` and still runs at the next alarm gets it again, so often that its own handlers cannot end.
 
 The plugin's name comes from a local variable of the kernel's function that called it. Where that function is not calling
 a plugin, or has not set the variable yet, no plugin is named and nothing is raised.
@@ -14,21 +18,29 @@ and the supervisor of the process restarts it: it does not react to SIGTERM eith
 
 from __future__ import annotations
 
+import random
 import signal
-from collections import Counter
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import CodeType, FrameType
+from typing import NoReturn
+
+from torghut_core import boundary
 
 TICKS = 10
-"""How often a plugin may be seen at work within its budget."""
+"""How often the alarm goes off within a budget."""
+
+WAITS = 10
+"""How many budgets a single call may take by the clock."""
+
+AGAIN_S = 50e-6
+"""Seconds, at most, until what has caught an `Overrun` gets the next one: so long that one of them comes in its handler."""
 
 
 class Overrun(BaseException):
     """A plugin has used up its time; raised inside it, and not caught by its own ``except Exception``."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"it took more than {seconds:g} s of one batch")
 
 
 class Watchdog:
@@ -36,7 +48,7 @@ class Watchdog:
 
     Parameters
     ----------
-    seconds : how long a plugin may take within one batch.
+    seconds : how much processor time a plugin may take within one batch.
     callers : functions of the kernel that call a plugin, by their code: the local variable that is the plugin's name, or
         has it as its `name`.
     kernel : folder of the kernel's code: a caller that calls into it is not calling a plugin.
@@ -55,7 +67,15 @@ class Watchdog:
         self._callers = callers
         self._kernel = kernel
         self._uninterrupted = uninterrupted
-        self._seen: Counter[str] = Counter()
+        self._random = random.Random()
+        self._used: defaultdict[str, float] = defaultdict(float)
+        self._processor_s = 0.0
+        self._call: FrameType | None = None
+        """What the plugin at work was called for, and when that was first seen."""
+        self._since = 0.0
+        self._interrupted: FrameType | None = None
+        """The call in which `Overrun` was raised, until the plugin has ended; it has a tick of time to clean up."""
+        self._reason = ""
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -70,33 +90,58 @@ class Watchdog:
     @contextmanager
     def batch(self) -> Iterator[None]:
         """Watch one batch."""
-        self._seen.clear()
-        signal.setitimer(signal.ITIMER_REAL, self._seconds / TICKS, self._seconds / TICKS)
+        self._used.clear()
+        self._processor_s = time.thread_time()
+        self._tick()
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            self._call = self._interrupted = None
+
+    def _tick(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, self._seconds / TICKS, self._seconds / TICKS)
+
+    def _interrupt(self, call: FrameType, reason: str) -> NoReturn:
+        self._interrupted, self._reason = call, reason
+        raise Overrun(reason)
 
     def _check(self, _signal: int, frame: FrameType | None) -> None:
-        name = self._at_work(frame)
-        if name is not None:
-            self._seen[name] += 1
-            if self._seen[name] >= TICKS:
-                self._seen[name] = 0
-                raise Overrun(self._seconds)
+        before, self._processor_s = self._processor_s, time.thread_time()
+        name, call = self._at_work(frame)
+        if self._interrupted is not None:
+            if call is self._interrupted:
+                signal.setitimer(signal.ITIMER_REAL, self._random.uniform(1e-6, AGAIN_S))
+                raise Overrun(self._reason)
+            self._interrupted = None
+            self._used.clear()
+            self._tick()
+        now = time.monotonic()
+        if call is not self._call:
+            self._call, self._since = call, now
+        if call is None:
+            return
+        self._used[name] += min(self._processor_s - before, self._seconds / TICKS)
+        if self._used[name] >= self._seconds * (1 - 1e-9):
+            self._interrupt(call, f"it took more than {self._seconds:g} s of one batch")
+        if now - self._since >= self._seconds * WAITS:
+            self._interrupt(call, f"a call did not return within {self._seconds * WAITS:g} s")
 
-    def _at_work(self, frame: FrameType | None) -> str | None:
-        """The plugin that the interrupted code belongs to; None where it is the kernel's own."""
+    def _at_work(self, frame: FrameType | None) -> tuple[str, FrameType | None]:
+        """The plugin that the interrupted code belongs to, and the frame of its call; no frame where it is the kernel's own."""
         called: FrameType | None = None
         while frame is not None:
-            variable = self._callers.get(frame.f_code)
+            code = frame.f_code
+            variable = self._callers.get(code)
             if variable is not None:
                 if called is None or called.f_code.co_filename.startswith(self._kernel):
-                    return None
+                    return "", None
                 value = frame.f_locals.get(variable)
                 name = value if isinstance(value, str) else getattr(value, "name", None)
-                return name if isinstance(name, str) else None
-            if frame.f_code.co_filename.startswith(self._uninterrupted):
-                return None
-            called, frame = frame, frame.f_back
-        return None
+                return (name, called) if isinstance(name, str) else ("", None)
+            if code.co_filename.startswith(self._uninterrupted):
+                return "", None
+            if code.co_filename != boundary.__file__:
+                called = frame
+            frame = frame.f_back
+        return "", None

@@ -11,6 +11,7 @@ into batches.
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from itertools import product
@@ -459,7 +460,7 @@ _SOUND = frozenset(product(*_TYPES.values()))
 def _complaint(proposed: Any, symbol: str) -> str:
     """What is wrong with what a strategy gave, "" when it is a decision on the symbol that it was shown."""
     if type(proposed) is not Decision:
-        return f"on_signal gave {text_of(proposed, repr):.200}, not a Decision"
+        return f"on_signal gave {text_of(proposed, reprlib.repr):.200}, not a Decision"
     if type(proposed.symbol) is not str or proposed.symbol != symbol:
         return f"on_signal gave a decision on {text_of(proposed.symbol):.80} when it was shown {symbol}"
     if tuple(map(type, _read(proposed))) in _SOUND:

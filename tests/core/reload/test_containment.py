@@ -145,14 +145,17 @@ def sleep(*_):
     threading.Event().wait(3600)
 
 
-@pytest.mark.parametrize("hang", [spin, swallow, sleep])
-def test_strategy_that_hangs_is_interrupted(watched, hang):
+USED_UP, WAITED = "Overrun: it took more than 0.05 s of one batch", "Overrun: a call did not return within 0.5 s"
+
+
+@pytest.mark.parametrize(("hang", "reason"), [(spin, USED_UP), (swallow, USED_UP), (sleep, WAITED)])
+def test_strategy_that_hangs_is_interrupted(watched, hang, reason):
     """After its budget it is interrupted and quarantined, whatever it catches; the others trade on."""
     strategy = next(each.strategy for each in watched.engine.generation.strategies if each.name == "bad")
     strategy.on_signal = hang
     watched.apply(HEAD + GOOD + BAD.replace("symbols", "cooldown_seconds: 1, symbols") % ('""', "freeze"))
     watched.trade()
-    assert watched.engine.roster.quarantined == {"bad": "Overrun: it took more than 0.05 s of one batch"}
+    assert watched.engine.roster.quarantined == {"bad": reason}
     assert watched.decisions("good")
 
 
