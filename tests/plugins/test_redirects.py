@@ -112,8 +112,8 @@ def settings_of(address):
         alpaca_market_type="crypto",
         alpaca_stream_url=f"ws://{address}",
         alpaca_base_url=f"http://{address}",
-        reconnect_base_ms=1,
-        reconnect_max_ms=1,
+        reconnect_base_ms=60_000,
+        reconnect_max_ms=60_000,
     )
 
 
@@ -131,7 +131,7 @@ def history(address):
 
 def stream_of_the_source(address):
     async def main():
-        source = Alpaca(Alpaca.Params(backfill=False), settings_of(address))
+        source = Alpaca(Alpaca.Params(backfill=False), settings_of(address), chance=lambda: 1.0)
         keys = {"ALPACA_KEY_ID": KEY, "ALPACA_SECRET_KEY": SECRET}
         universe = Listed()
         source.connect(Connection(is_live=False, secret=keys.__getitem__, universe=universe))
