@@ -77,6 +77,7 @@ def context(
     *,
     average_price: Number = 100,
     working: Number = 0,
+    protecting: Number = 0,
     cash: Number = 100_000,
     symbol: str = SYMBOL,
     event_ts: int = EVENT_TS,
@@ -84,6 +85,9 @@ def context(
     strategy_id: str = STRATEGY,
 ) -> Context:
     """The context of a strategy: a price, a position, and an account with `cash` and nothing else.
+
+    `working` and `protecting` are the signed units that its open orders would still add: those that open or close at once,
+    and the stops and take-profits that protect the position.
 
     Examples
     --------
@@ -96,7 +100,8 @@ def context(
     made.now = now
     made.price = price
     made.position = Position(Decimal(position), Decimal(average_price) if Decimal(position) else Decimal(0))
-    made.working = Decimal(working)
+    made.buying, made.selling = max(Decimal(0), Decimal(working)), max(Decimal(0), -Decimal(working))
+    made.protecting = Decimal(protecting)
     return made.read_only
 
 

@@ -57,12 +57,15 @@ class Rehearsal:
         order = self._working.pop(signal.symbol, None)
         if order is not None:
             seen.position = apply_fill(seen.position, _fill(order, row))
-            seen.working = ZERO
+            seen.buying = seen.selling = ZERO
         seen.show(signal.event_ts, signal.event_ts + SECOND, price)
         proposed = self.strategy.on_signal(signal, seen.read_only)
         if proposed is not None:
             self._working[signal.symbol] = proposed
-            seen.working = proposed.quantity if proposed.action is Side.BUY else -proposed.quantity
+            if proposed.action is Side.BUY:
+                seen.buying = proposed.quantity
+            else:
+                seen.selling = proposed.quantity
         return proposed
 
     def run(self, rows: Iterable[Row]) -> list[Decision]:

@@ -280,8 +280,13 @@ def _fold_decision(
         },
     )
     if intent is not None:
-        row = _order(intent.account, intent) | _progress(Order(intent=intent), intent.decided_at)
-        changes.insert("executions", (intent.account, intent.client_order_id), row)
+        _fold_leg(changes, intent)
+
+
+def _fold_leg(changes: Changes, intent: Intent) -> None:
+    """Record an order that is about to be sent."""
+    row = _order(intent.account, intent) | _progress(Order(intent=intent), intent.decided_at)
+    changes.insert("executions", (intent.account, intent.client_order_id), row)
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> Any:
@@ -460,6 +465,7 @@ _FOLDS: dict[str, Callable[..., None]] = {
     "strategies": _fold_strategies,
     "generation": _fold_generation,
     "decision": _fold_decision,
+    "leg": _fold_leg,
     "report": _fold_report,
     "review": _fold_review,
     "account": _fold_account,

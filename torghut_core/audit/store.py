@@ -124,20 +124,18 @@ class AuditStore(Journal, Records):
             )
         _check_money("decision of ", decision.strategy_id, decision.price)
         if intent is not None:
-            _check_money(
-                "order of ",
-                decision.strategy_id,
-                intent.quantity,
-                intent.limit_price,
-                intent.stop_price,
-                intent.trail_price,
-                intent.trail_pct,
-            )
+            _check_order(intent)
         if not _SCALARS.issuperset(map(type, signal.values())):
             signal = plain(signal, "signal")
         self._labels.add(account)
         known.add(decision.decision_hash)
         self._pending.append(("decision", self._now(), decision, signal, verdicts, intent, inputs))
+
+    def record_leg(self, intent: Intent) -> None:
+        """See `Journal.record_leg`."""
+        _check_order(intent)
+        self._labels.add(intent.account)
+        self._pending.append(("leg", intent))
 
     def record_report(
         self, account_label: str, order: Order, report: Report, position: Position, strategy_id: str | None = None
@@ -244,6 +242,11 @@ def _check_money(what: str, name: str, *values: Decimal | None) -> None:
     if not _MONEY.issuperset(map(type, values)):
         (first, *_) = (value for value in values if type(value) not in _MONEY)
         raise InputError(f"{what}{name}: {first!r} is a {type(first).__name__}, and money is written down as Decimal")
+
+
+def _check_order(intent: Intent) -> None:
+    amounts = intent.quantity, intent.limit_price, intent.stop_price, intent.trail_price, intent.trail_pct
+    _check_money("order of ", intent.strategy_id, *amounts)
 
 
 def _check_position(symbol: str, held: Position) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from torghut_core.audit import AuditStore
 from torghut_core.errors import StateError, Superseded
-from torghut_core.model.trading import Position, Purpose
+from torghut_core.model.trading import Intent, Position
 from torghut_core.ports import Source
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
@@ -86,7 +86,12 @@ class Committer:
                     logs.error("the audit database cannot be written: entries wait", error=str(error))
                 gates.unrecorded = self._probed = str(error)
         gates.unreconciled = self._unreconciled()
-        self._engine.gateway.dispatch(lambda intent: gates.unrecorded if intent.purpose is Purpose.ENTRY else "")
+        self._engine.gateway.dispatch(self._refusal)
+
+    def _refusal(self, intent: Intent) -> str:
+        """Why an order that was recorded may not be sent now; "" where it may, as exits always may."""
+        closed = [] if intent.is_exit else self._gates.exits_only(intent.symbol)
+        return "; ".join(f"{code}: {reason}" for code, reason in closed)
 
     def poll_database(self) -> None:
         """Tidy the database, and probe whether it can be written again; from a thread that may wait."""

@@ -154,8 +154,6 @@ class Reconciler:
         self._audit = audit
         self._label = account_label
         self._suspects: dict[str, str] = {}
-        self._gaps: dict[str, Decimal] = {}
-        """Signed units that the venue holds more than we, by symbol, when nothing moved."""
         self._gone: list[str] = []
         """Our orders that the venue once had, and no longer knows."""
         self._cash: Decimal | None = None
@@ -163,8 +161,9 @@ class Reconciler:
 
     @property
     def open_ids(self) -> list[str]:
-        """Client order ids of our orders that are not done."""
-        return list(self._books.working)
+        """Client order ids of our orders that are not done, and that do not wait to be sent."""
+        waiting = {intent.client_order_id for intent in self._gateway.outbox}
+        return [client_order_id for client_order_id in self._books.working if client_order_id not in waiting]
 
     @property
     def differences(self) -> dict[str, str]:
@@ -215,7 +214,7 @@ class Reconciler:
         """
         if symbol not in self.blocked:
             raise InputError(f"{symbol}: our books and the venue's do not differ (see `torghut reconcile`)")
-        quantity = self._gaps.pop(symbol, ZERO)
+        quantity = self._books.gaps.pop(symbol, ZERO)
         because = f"accepted by {actor}: {reason}"
         if quantity:
             self._books.adjust("", symbol, quantity, because)
@@ -351,14 +350,15 @@ class Reconciler:
             if books.moves.get(symbol, 0) != snapshot.moves.get(symbol, 0) or self._executor.is_under_way(symbol):
                 if symbol in self.blocked:
                     result.differences.setdefault(symbol, self.blocked[symbol])
-                    gaps[symbol] = self._gaps.get(symbol, ZERO)
+                if symbol in books.gaps:
+                    gaps[symbol] = books.gaps[symbol]
                 continue  # it moved meanwhile: the next snapshot decides
             here, there = ours.get(symbol, ZERO), snapshot.positions.get(symbol, Position()).quantity
             if here == there or self._charge_fee(symbol, here - there):
                 continue
             gaps[symbol] = there - here
             self._add_difference(symbol, f"{here} here, {there} at the venue", result, is_start=is_start)
-        self._suspects, self._gaps = result.suspects, gaps
+        self._suspects, books.gaps = result.suspects, gaps
         for symbol in result.differences.keys() - self.blocked.keys():
             logs.error("books differ, entries wait", symbol=symbol, difference=result.differences[symbol])
         self.blocked = dict(result.differences)

@@ -15,7 +15,7 @@ from torghut_core.boundary import new_room
 from torghut_core.concurrency import wait_for
 from torghut_core.environment import secret
 from torghut_core.errors import InputError, SettingsError, VenueError
-from torghut_core.execution.controls import Controls
+from torghut_core.execution.controls import Control, Controls
 from torghut_core.execution.executor import Executor
 from torghut_core.execution.lease import open_lease
 from torghut_core.execution.permit import Permit
@@ -36,6 +36,9 @@ SECOND_SNAPSHOT_S = 1.0
 
 RECONCILE_PAUSE_S = 5.0
 """Least pause between two snapshots of a venue where orders change, seconds; a snapshot takes three requests."""
+
+FLATTEN_WAIT = 10 * SECOND
+"""How long flattening waits for a look at the venue, ns."""
 
 LEASE_POLL_S = 0.25
 """Seconds between two checks of the lease."""
@@ -162,6 +165,9 @@ class Venue:
         self._reconcile_s = reconcile_s
         self._clock = clock
         self._soon = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._seen_for: tuple[Control, int] | None = None
+        """The control that asked for a look at the venue, and when, ns."""
         self._snapshots = threading.Lock()
         self._reconciled_at = 0
         self._took_s = 0.0
@@ -189,6 +195,21 @@ class Venue:
     def reconcile_soon(self) -> None:
         """Reconcile soon: orders have changed, and with them the account."""
         self._soon.set()
+
+    def was_seen_for(self, control: Control) -> bool:
+        """Whether the books were reconciled with the venue's since a control was first asked about; if not, that is done.
+
+        Also True where the venue has not answered for `FLATTEN_WAIT`: then what is known has to do.
+        """
+        now = self._clock.wall()
+        if self._seen_for is None or self._seen_for[0] != control:
+            self._seen_for = control, now
+        asked = self._seen_for[1]
+        if self._reconciled_at > asked or now - asked > FLATTEN_WAIT:
+            return True
+        self._at_once.set()
+        self._soon.set()
+        return False
 
     async def reconcile(self) -> None:
         """Take a snapshot of the venue and apply it; what differs is checked twice.
@@ -233,7 +254,7 @@ class Venue:
     async def _keep_reconciled(self) -> None:
         while True:
             pause = min(RECONCILE_PAUSE_S, self._reconcile_s)
-            await asyncio.sleep(pause)
+            await wait_for(self._at_once, pause)
             await wait_for(self._soon, self._reconcile_s - pause)
             with suppress(VenueError):  # `problem` says so, until it answers again
                 await self.reconcile()
@@ -357,6 +378,11 @@ class SimulatedVenue:
 
     def reconcile_soon(self) -> None:
         """Nothing to reconcile with."""
+
+    def was_seen_for(self, control: Control) -> bool:
+        """See `Venue.was_seen_for`: always, since it is seen all the time."""
+        del control
+        return True
 
     async def reconcile_now(self, accept: Sequence[str], reason: str, actor: str) -> dict[str, Any]:
         """See `Venue.reconcile_now`.

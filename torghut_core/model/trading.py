@@ -84,6 +84,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     price: Decimal | None = None
     decision_hash: str = ""
     generation: int = 0
+    is_close: bool = False
+    """Made by `Context.close`: what protects the position is taken back first, and nothing is opened."""
 
     @property
     def params(self) -> dict[str, str]:
@@ -183,6 +185,21 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     trail_pct: Decimal | None = None
     time_in_force: TimeInForce = TimeInForce.DAY
     purpose: Purpose = Purpose.ENTRY
+
+    @property
+    def is_exit(self) -> bool:
+        """Whether it only reduces a position."""
+        return self.purpose is not _ENTRY
+
+    @property
+    def is_protection(self) -> bool:
+        """Whether it is an exit that waits for its price: a stop, a take-profit."""
+        return self.purpose is _EXIT and self.order_type is not _MARKET and self.time_in_force not in _IMMEDIATE
+
+
+# A member of an enum, reached through its class, is slow in Python 3.11.
+_ENTRY, _EXIT, _MARKET = Purpose.ENTRY, Purpose.EXIT, OrderType.MARKET
+_IMMEDIATE = (TimeInForce.IOC, TimeInForce.FOK)
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -63,6 +63,16 @@ class OrderEntry(ABC):
         """Ask to cancel an order; nothing happens if it is unknown or done. The outcome is an update."""
 
     @abstractmethod
+    def replace(
+        self,
+        client_order_id: str,
+        quantity: Decimal | None = None,
+        limit_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+    ) -> None:
+        """Ask to change an open order; None leaves a value as it is. The outcome is an update."""
+
+    @abstractmethod
     def account(self) -> Account:
         """The account now."""
 
@@ -79,6 +89,15 @@ class OrderEntry(ABC):
         Orders submitted before the call meet these events, and no earlier one. Does nothing for a real venue.
         """
         del batch, first, stop
+
+    def advance_to_report(self, batch: Batch, first: int, stop: int) -> int:
+        """Advance up to the event that makes the broker report something, `stop` at most; return where it ended.
+
+        What the kernel does in response then meets the events after that one. A simulated broker that has only `advance`
+        is responded to at `stop`.
+        """
+        self.advance(batch, first, stop)
+        return stop
 
 
 class Broker(Connected, OrderEntry):
@@ -120,16 +139,6 @@ class Broker(Connected, OrderEntry):
         """The largest share of the units bought that the venue keeps as its fee; 0 where fees are paid in money."""
         del symbol
         return ZERO
-
-    @abstractmethod
-    def replace(
-        self,
-        client_order_id: str,
-        quantity: Decimal | None = None,
-        limit_price: Decimal | None = None,
-        stop_price: Decimal | None = None,
-    ) -> None:
-        """Ask to change an open order; None leaves a value as it is. The outcome is an update."""
 
     @abstractmethod
     def orders(self) -> Sequence[Order]:

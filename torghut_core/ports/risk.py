@@ -21,13 +21,15 @@ class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     order_type: OrderType = OrderType.MARKET
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
+    is_protection: bool = False
+    """An exit that waits for its price; it gives way to an exit of its own strategy."""
 
 
 class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The account and the market when the decision was made, for the rules. It is recorded with the decision.
 
     Quantities are signed units, money is in the account's currency. `position` is the account's net position in the
-    symbol, `strategy_position` this strategy's part of it; `orders` are the account's open orders in the symbol, and
+    symbol, as the venue has it, `strategy_position` this strategy's part of it by its own fills; `orders` are the account's open orders in the symbol, and
     `reserved_cash` what open buy orders of all symbols may cost.
     """
 
@@ -56,6 +58,8 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How many orders of the account are open, all symbols."""
     orders_last_minute: int = 0
     """Orders that the account was sent within the 60 s up to `now`."""
+    difference: Decimal = ZERO
+    """Signed units of `position` that our books do not explain, as the venue last showed it."""
 
     @property
     def working(self) -> Decimal:
@@ -72,15 +76,24 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
         The smaller of the strategy's and the account's position counts, less the open orders in the same direction: an exit
         on its way counts as done, an entry on its way does not count yet. So overlapping exits never reverse a position.
+        The strategy's own protection does not count: it gives way.
         """
-        sign = 1 if action is Side.SELL else -1
-        strategy, account = self.strategy_position * sign, self.position * sign
+        account = self.position if action is Side.SELL else -self.position
         for order in self.orders:
-            if order.side is action:
+            if order.side is action and not self._gives_way(order):
                 account -= order.quantity
-                if order.strategy_id == self.strategy_id:
-                    strategy -= order.quantity
-        return max(ZERO, min(strategy, account))
+        return max(ZERO, min(self.own_closable(action), account))
+
+    def own_closable(self, action: Side) -> Decimal:
+        """How many units of the strategy's own position such an order can close, whatever the account holds."""
+        held = self.strategy_position if action is Side.SELL else -self.strategy_position
+        for order in self.orders:
+            if order.side is action and order.strategy_id == self.strategy_id and not order.is_protection:
+                held -= order.quantity
+        return max(ZERO, held)
+
+    def _gives_way(self, order: OpenOrder) -> bool:
+        return order.is_protection and order.strategy_id == self.strategy_id
 
 
 def _signed(order: OpenOrder) -> Decimal:

@@ -57,6 +57,15 @@ class Journal(ABC):
         """
 
     @abstractmethod
+    def record_leg(self, intent: Intent) -> None:
+        """Record a further order of a decision that was recorded with its first one.
+
+        Raises
+        ------
+        InputError : a price or quantity that is no `Decimal`.
+        """
+
+    @abstractmethod
     def record_report(
         self, account_label: str, order: Order, report: Report, position: Position, strategy_id: str | None = None
     ) -> None:

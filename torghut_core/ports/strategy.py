@@ -67,25 +67,34 @@ class Context:
     """Close of the signal's bar, quote currency per unit."""
     position: Position = _of("position")
     """This strategy's position in this symbol, by its own fills."""
-    working: Decimal = _of("working")
-    """Signed units that this strategy's open orders in this symbol would still add."""
+    buying: Decimal = _of("buying")
+    """Units that this strategy's open orders in this symbol would still buy, without its protection."""
+    selling: Decimal = _of("selling")
+    """Units that they would still sell."""
+    protecting: Decimal = _of("protecting")
+    """Signed units that its protection (stops and take-profits that only reduce the position) would still add."""
     last_order_at: int | None = _of("last_order_at")
     """Loop time of the last decision of this strategy in this symbol that was allowed, ns; None before the first."""
 
     @property
+    def working(self) -> Decimal:
+        """Signed units that this strategy's open orders in this symbol would still add."""
+        return EXACT.add(EXACT.subtract(self.buying, self.selling), self.protecting)
+
+    @property
     def is_flat(self) -> bool:
-        """No position and no open order."""
-        return not self.position.quantity and not self.working
+        """Nothing is held, and no order is open that would change that."""
+        return not (self.position.quantity or self.buying or self.selling)
 
     @property
     def is_long(self) -> bool:
-        """A long position and no open order."""
-        return self.position.quantity > 0 and not self.working
+        """Units are held, whatever orders are open."""
+        return self.position.quantity > 0
 
     @property
     def is_short(self) -> bool:
-        """A short position and no open order."""
-        return self.position.quantity < 0 and not self.working
+        """Units are owed, whatever orders are open."""
+        return self.position.quantity < 0
 
     @property
     def account(self) -> Account:
@@ -105,15 +114,28 @@ class Context:
         return self._decision(Side.SELL, Decimal(quantity), because, order)
 
     def close(self, because: str, **order: Any) -> Decision | None:
-        """Propose to close the position; None when it is flat."""
-        return self.target(ZERO, because, **order)
+        """Propose to close what is held, whatever orders are open; None when nothing is.
+
+        Open orders that protect the position are taken back first. An entry that is open stays open.
+        """
+        held = self.position.quantity
+        if not held:
+            return None
+        return self._decision(
+            Side.SELL if held > 0 else Side.BUY, held.copy_abs(), because, {**order, "is_close": True}
+        )
 
     def target(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision | None:
-        """Propose the order that brings position and open orders to `quantity` signed units; None when they are there."""
-        change = EXACT.subtract(EXACT.subtract(Decimal(quantity), self.position.quantity), self.working)
-        if not change:
+        """Propose the order that brings what is held to `quantity` signed units; None when it is there, or on its way.
+
+        Of open orders those in the same direction count, and no protection: what is not held is not sold.
+        """
+        change = EXACT.subtract(Decimal(quantity), self.position.quantity)
+        is_buy = change > 0
+        missing = EXACT.subtract(change.copy_abs(), self.buying if is_buy else self.selling)
+        if missing <= 0:
             return None
-        return self._decision(Side.BUY if change > 0 else Side.SELL, change.copy_abs(), because, order)
+        return self._decision(Side.BUY if is_buy else Side.SELL, missing, because, order)
 
     def _decision(self, action: Side, quantity: Decimal, because: str, order: dict[str, Any]) -> Decision:
         if self.time_in_force is not _DAY:
@@ -138,16 +160,18 @@ class LiveContext(Context):
     __slots__ = (
         "account_label",
         "account_view",
+        "buying",
         "event_ts",
         "last_order_at",
         "now",
         "position",
         "price",
+        "protecting",
         "read_only",
+        "selling",
         "strategy_id",
         "symbol",
         "time_in_force",
-        "working",
     )
 
     def __init__(
@@ -167,7 +191,7 @@ class LiveContext(Context):
         self.event_ts = self.now = 0
         self.price = float("nan")
         self.position = Position()
-        self.working = ZERO
+        self.buying = self.selling = self.protecting = ZERO
         self.last_order_at: int | None = None
         self.read_only = Context(self)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -87,7 +87,7 @@ def verify_decision(audit: Records, text: str, host: PluginHost) -> Verification
 
 def _decision(row: Row) -> Decision:
     params = row["params"]
-    prices = {
+    prices: dict[str, Any] = {
         name: Decimal(params[name])
         for name in ("limit_price", "stop_price", "trail_price", "trail_pct")
         if name in params

@@ -56,6 +56,8 @@ class WorkingOrder(msgspec.Struct):
     """Signed units that the order would still add to the position."""
     reserve: Decimal = ZERO
     """Cash that these may cost, of a buy."""
+    asked: Decimal | None = None
+    """The quantity that the broker was last asked to change it to."""
     was_given_up: bool = False
     """Whether we took it for done before the venue had reported anything about it."""
 
@@ -89,6 +91,8 @@ class Books:
     spent, spent_before : cash that all fills have cost, fees included, less what they earned: till now, and till the
         venue was last asked for the account. Only for a real venue.
     bought : by symbol and strategy, units bought lately for which a real venue may still take a fee in kind.
+    gaps : by symbol, signed units that the venue holds more than the books, as it was last compared.
+    unfit : views whose position has changed under their protection, by strategy and symbol, see `Gateway`.
     """
 
     def __init__(
@@ -109,6 +113,8 @@ class Books:
         self.moves: dict[str, int] = {}
         self.spent = self.spent_before = ZERO
         self.bought: dict[str, dict[str, Decimal]] = {}
+        self.gaps: dict[str, Decimal] = {}
+        self.unfit: dict[tuple[str, str], LiveContext] = {}
         self._account_label = account_label
         self._audit = audit
         self._totals = totals
@@ -172,6 +178,19 @@ class Books:
         self._sent_at.append(intent.decided_at)
         if len(self._sent_at) > MANY:
             self.orders_since(intent.decided_at - MINUTE)
+
+    def open_leg(self, intent: Intent, context: LiveContext, price: Decimal) -> None:
+        """Record and add a further order of a decision, besides the one that was recorded with it."""
+        self._audit.record_leg(intent)
+        self.open_order(intent, context, price)
+
+    def orders_in(self, symbol: str) -> list[WorkingOrder]:
+        """The working orders in a symbol."""
+        return list(self._orders.get(symbol, {}).values())
+
+    def orders_of(self, context: LiveContext) -> list[WorkingOrder]:
+        """The working orders of a view."""
+        return [each for each in self._orders.get(context.symbol, {}).values() if each.context is context]
 
     def adopt(self, order: Order, strategy: str) -> None:
         """Add an order that the venue has under an id of ours and that is not recorded here."""
@@ -249,8 +268,7 @@ class Books:
         """Bring the sums over working orders up to date with this one."""
         order = working.order
         rest = order.remaining if order.intent.side is _BUY else -order.remaining
-        working.context.working += rest - working.open_quantity
-        working.open_quantity = rest
+        _count(working, rest)
         reserve = ZERO
         if rest and order.intent.side is _BUY:
             reserve = rest * (order.intent.limit_price or working.price)
@@ -263,8 +281,7 @@ class Books:
         client_order_id = working.order.intent.client_order_id
         if self.working.pop(client_order_id, None) is None:
             return
-        working.context.working -= working.open_quantity
-        working.open_quantity = ZERO
+        _count(working, ZERO)
         if working.reserve:
             self._reserved -= working.reserve
             working.reserve = ZERO
@@ -317,8 +334,12 @@ class Books:
         for working in chain(self.working.values(), self._done.values()):
             if working.context is context:
                 working.context = other
-        other.working += context.working
-        context.working = ZERO
+        other.buying += context.buying
+        other.selling += context.selling
+        other.protecting += context.protecting
+        context.buying = context.selling = context.protecting = ZERO
+        if other.protecting:
+            self.unfit[heir, symbol] = other
         if math.isnan(other.price):
             other.price = context.price
 
@@ -329,16 +350,18 @@ class Books:
         self._record_position(context, add_position(context.position, outside), reason)
 
     def charge(self, symbol: str, quantity: Decimal, rate: Decimal) -> None:
-        """Take units off the positions of those who bought them: the venue has kept them, a share `rate`, as its fee."""
+        """Take units off the positions of those who hold some, in proportion: the venue has kept a share `rate` as its fee."""
         bought = self.bought[symbol]
-        total = sum(bought.values(), ZERO)
+        paid = quantity / rate
+        for strategy, units in sorted(bought.items()):
+            bought[strategy], paid = max(ZERO, units - paid), max(ZERO, paid - units)
+        holders = [context for context in self.held if context.symbol == symbol and context.position.quantity > 0]
+        total = sum((context.position.quantity for context in holders), ZERO)
         left = quantity
-        for number, (strategy, units) in enumerate(sorted(bought.items()), start=1):
-            part = left if number == len(bought) else (quantity * units / total).quantize(FINEST)
-            left -= part
-            bought[strategy] = max(ZERO, units - part / rate)
-            context = self.context(strategy, symbol)
+        for number, context in enumerate(holders, start=1):
             held = context.position
+            part = left if number == len(holders) else (quantity * held.quantity / total).quantize(FINEST)
+            left -= part
             position = msgspec.structs.replace(
                 held, quantity=held.quantity - part, fees=held.fees + part * self._price(symbol)
             )
@@ -358,6 +381,8 @@ class Books:
         if change:
             self._net[symbol] = self._net.get(symbol, ZERO) + change
             self.moves[symbol] = self.moves.get(symbol, 0) + 1
+            if context.protecting:
+                self.unfit[context.strategy_id, symbol] = context
         if position.quantity:
             self._held[context.strategy_id, symbol] = context
         else:
@@ -379,6 +404,15 @@ class Books:
     def net(self, symbol: str) -> Decimal:
         """Signed units that the account holds, by its fills."""
         return self._net.get(symbol, ZERO)
+
+    def net_at_venue(self, symbol: str) -> Decimal:
+        """Signed units that the venue holds: what it showed last, and fills since."""
+        return self.net(symbol) + self.gaps.get(symbol, ZERO)
+
+    @property
+    def traded(self) -> list[str]:
+        """Symbols in which a strategy has a view."""
+        return sorted(self._views)
 
     @property
     def holding(self) -> set[str]:
@@ -426,6 +460,7 @@ class Books:
                 order_type=each.order.intent.order_type,
                 limit_price=each.order.intent.limit_price,
                 stop_price=each.order.intent.stop_price,
+                is_protection=each.order.intent.is_protection,
             )
             for each in working.values()
         )
@@ -465,6 +500,19 @@ class Books:
         if mark is None or mark[0] != price:
             mark = self._marks[symbol] = price, money(price)
         return mark[1]
+
+
+def _count(working: WorkingOrder, rest: Decimal) -> None:
+    """Count in its view that an order would still add `rest` signed units."""
+    context, intent = working.context, working.order.intent
+    change = rest - working.open_quantity
+    working.open_quantity = rest
+    if intent.is_protection:
+        context.protecting += change
+    elif intent.side is _BUY:
+        context.buying += change
+    else:
+        context.selling -= change
 
 
 def _line_of(order: Order, report: Report) -> str:

@@ -60,6 +60,12 @@ MAX_DECISIONS = 10_000
 """A strategy that makes more decisions in one minute of the loop's time is quarantined."""
 
 _ENTRY, _EXIT = Purpose.ENTRY, Purpose.EXIT  # a member of an enum, reached through its class, is slow in Python 3.11
+_AFTER_TRIGGER = {
+    OrderType.STOP: OrderType.MARKET,
+    OrderType.TRAILING_STOP: OrderType.MARKET,
+    OrderType.STOP_LIMIT: OrderType.LIMIT,
+}
+"""What an order is once its stop was reached."""
 
 FLATTEN_AGAIN = 5 * SECOND
 """So long after an order that should have closed a position and did not, another one is sent, ns of wall time."""
@@ -108,8 +114,6 @@ class Engine(AccountView):
         self._generation = generation
         self._broker = generation.broker
         self._is_simulated = self._broker.capabilities.simulated
-        self._needs_purpose = not self._is_simulated or permits is not None
-        """Whether a later check tells exits from entries: then the account is read for each decision."""
         self._account_label = account_label
         self._gates = gates
         self._audit = audit
@@ -118,8 +122,8 @@ class Engine(AccountView):
         self._risk_engine = self._risk_engine_of(generation)
         self._digest = hashlib.sha256()
         self._lines: list[str] = []
-        self._flattened: dict[tuple[str, str], int] = {}
-        """When a position was last closed for an operator, by strategy and symbol, ns."""
+        self._flattened: dict[str, int] = {}
+        """When positions were last closed for an operator, by symbol, ns."""
         broker: OrderEntry = executor or SimulatedEntry(generation.name_of(self._broker), self._broker)
         self.books = Books(
             account_label,
@@ -198,30 +202,49 @@ class Engine(AccountView):
             return
         if not self._is_simulated:
             books.now = max(books.now, now)
-        self.gateway.cancel(but_exits=control == "reduce_only" or bool(flatten))
         if not flatten:
+            self.gateway.cancel(but_exits=control == "reduce_only")
             return
-        working = {(each.context.strategy_id, each.context.symbol) for each in books.working.values()}
-        for context in books.held:
-            key = (context.strategy_id, context.symbol)
-            if key in working or now - self._flattened.get(key, -FLATTEN_AGAIN) < FLATTEN_AGAIN:
-                continue
-            self._flattened[key] = now
-            self._flatten(context, flatten, now)
+        self.gateway.withdraw_all_but_flattening()
+        for symbol in books.traded:
+            if now - self._flattened.get(symbol, -FLATTEN_AGAIN) >= FLATTEN_AGAIN:
+                self._flatten_symbol(symbol, flatten, now)
 
-    def _flatten(self, context: LiveContext, reason: str, now: int) -> None:
-        """Close what a strategy holds in a symbol, at the market, whatever gates and rules say."""
-        context.event_ts, context.now = now, self.books.now
-        proposed = context.close(because=reason)
-        if proposed is None:
+    def _flatten_symbol(self, symbol: str, reason: str, now: int) -> None:
+        """Close what the venue holds in a symbol, strategy by strategy; what is none's, in no strategy's name.
+
+        Open orders that would do so count as done, also those that are being canceled: the net never crosses zero.
+        """
+        books = self.books
+        net = books.net_at_venue(symbol)
+        side = Side.SELL if net > 0 else Side.BUY
+        left = abs(net) - sum((order.quantity for order in books.open_orders(symbol) if order.side is side), ZERO)
+        if left <= 0:
             return
+        self._flattened[symbol] = now
+        if symbol in books.gaps:
+            logs.warning("flattening what the venue holds", symbol=symbol, venue=str(net), books=str(books.net(symbol)))
+        holders = [each for each in books.held if each.symbol == symbol and (each.position.quantity > 0) is (net > 0)]
+        for context in holders:
+            quantity = min(left, abs(context.position.quantity))
+            self._flatten(context, side, quantity, reason, now)
+            left -= quantity
+            if not left:
+                return
+        self._flatten(books.context("", symbol), side, left, reason, now)
+
+    def _flatten(self, context: LiveContext, side: Side, quantity: Decimal, reason: str, now: int) -> None:
+        """Close some units of what a strategy holds, at the market, whatever gates and rules say."""
+        context.event_ts, context.now = now, self.books.now
+        propose = context.sell if side is Side.SELL else context.buy
+        proposed = propose(quantity, because=reason)
         strategy = context.strategy_id
         key = decision_hash(self._account_label, strategy, context.symbol, now, proposed.action, proposed.params)
         decision = msgspec.structs.replace(proposed, decision_hash=key, generation=self._generation.number)
-        intent = self._intent(decision, client_order_id(key), decision.quantity, Purpose.FLATTEN)
+        intent = self._intent(decision, decision.quantity, Purpose.FLATTEN)
         verdicts = [Verdict(KERNEL, Outcome.ALLOW, "flatten", reason)]
         self.totals.strategies.setdefault(strategy, StrategyTotals())
-        self._record(decision, decision.params, {}, verdicts, intent, None)
+        self._record(decision, decision.params, {}, verdicts, decision.quantity, intent, None)
         self.gateway.send(intent, context, decision.price or ZERO)
 
     # From one generation to the next.
@@ -233,7 +256,6 @@ class Engine(AccountView):
             generation.advisors,
             generation.rules,
             self._log_failure,
-            needs_context=self._needs_purpose,
             generation=generation.number,
         )
 
@@ -323,8 +345,9 @@ class Engine(AccountView):
             generation=subscription.generation,
             price=money(context.price) if has_price else None,
         )
-        order_id = client_order_id(key)
-        if self._audit.is_known(label, key) or (not self._is_simulated and self.books.find(order_id) is not None):
+        if self._audit.is_known(label, key) or (
+            not self._is_simulated and self.books.find(client_order_id(key)) is not None
+        ):
             self.totals.repeated += 1
             return
         verdicts, quantity, inputs = self._risk_engine.judge(
@@ -334,17 +357,35 @@ class Engine(AccountView):
             is_enabled=subscription.instance.enabled,
             is_allowed=signal.symbol in subscription.symbols,
         )
-        seen = inputs.context
-        purpose = _EXIT if seen is not None and quantity <= seen.closable(decision.action) else _ENTRY
-        intent = self._intent(decision, order_id, quantity, purpose) if quantity else None
-        self._record(decision, params, msgspec.structs.asdict(signal), verdicts, intent, inputs)
-        if intent is not None:
+        intents = self._intents(decision, quantity, inputs.context) if quantity else [None]
+        self._record(decision, params, msgspec.structs.asdict(signal), verdicts, quantity, intents[0], inputs)
+        if intents[0] is not None:
             context.last_order_at = decision.decided_at
-            self.gateway.send(intent, context, decision.price or ZERO)
+            self.gateway.send(intents[0], context, decision.price or ZERO, *intents[1:], is_close=decision.is_close)
 
-    def _intent(self, decision: Decision, order_id: str, quantity: Decimal, purpose: Purpose) -> Intent:
+    def _intents(self, decision: Decision, quantity: Decimal, seen: RiskContext | None) -> list[Intent]:
+        """The orders of an allowed decision: one that closes what is held, and one that opens the rest.
+
+        The second is sent once the first has filled, and so it has no trigger left to wait for.
+        """
+        closing = min(quantity, seen.closable(decision.action)) if seen is not None else ZERO
+        if not closing:
+            return [self._intent(decision, quantity, _ENTRY)]
+        legs = [self._intent(decision, closing, _EXIT)]
+        if quantity > closing:
+            rest = msgspec.structs.replace(
+                decision,
+                order_type=_AFTER_TRIGGER.get(decision.order_type, decision.order_type),
+                stop_price=None,
+                trail_price=None,
+                trail_pct=None,
+            )
+            legs.append(self._intent(rest, quantity - closing, _ENTRY, leg=2))
+        return legs
+
+    def _intent(self, decision: Decision, quantity: Decimal, purpose: Purpose, leg: int = 1) -> Intent:
         return Intent(
-            client_order_id=order_id,
+            client_order_id=client_order_id(decision.decision_hash, leg),
             decision_hash=decision.decision_hash,
             account=self._account_label,
             strategy_id=decision.strategy_id,
@@ -367,14 +408,15 @@ class Engine(AccountView):
         params: dict[str, str],
         signal: dict[str, Any],
         verdicts: list[Verdict],
+        quantity: Decimal,
         intent: Intent | None,
         inputs: Inputs | None,
     ) -> None:
-        """Record a decision in audit, digest and totals, and notify observers."""
+        """Record a decision in audit, digest and totals, and notify observers; `quantity` is what was allowed of it."""
         totals = self.totals
         totals.decisions += 1
         self._audit.record_decision(decision, signal, verdicts, intent, inputs)
-        sent = "-" if intent is None else str(intent.quantity)
+        sent = "-" if intent is None else str(quantity)
         self._lines.append(
             f"decision {decision.strategy_id} {decision.symbol} {decision.event_ts} {decision.decided_at} "
             f"{decision.action} {params} {sent}\n"
@@ -387,7 +429,7 @@ class Engine(AccountView):
             for verdict in verdicts:
                 if verdict.outcome is Outcome.DENY:
                     totals.denials[verdict.code] = totals.denials.get(verdict.code, 0) + 1
-        elif intent.quantity != decision.quantity:
+        elif quantity != decision.quantity:
             strategy.shrunk += 1
         for name, observer in self._generation.observers:
             self._notify(name, observer, "on_decision", decision, verdicts, intent)
@@ -401,7 +443,7 @@ class Engine(AccountView):
             strategy_id=decision.strategy_id,
             price=money(context.price),
             price_ts=context.event_ts + instance.step_ns,
-            position=books.net(symbol),
+            position=books.net_at_venue(symbol),
             strategy_position=context.position.quantity,
             reserved_cash=books.reserved,
             account=account,
@@ -415,6 +457,7 @@ class Engine(AccountView):
             strategy_exposure=own,
             open_orders=len(books.working),
             orders_last_minute=books.orders_since(context.now - MINUTE),
+            difference=books.gaps.get(symbol, ZERO),
         )
 
     def _notify_fill(self, fill: Fill, position: Position) -> None:
@@ -452,6 +495,7 @@ _TYPES = {
     "trail_price": (Decimal, NoneType),
     "trail_pct": (Decimal, NoneType),
     "time_in_force": (TimeInForce,),
+    "is_close": (bool,),
 }
 _read = attrgetter(*_TYPES)
 _SOUND = frozenset(product(*_TYPES.values()))

@@ -82,7 +82,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `is_enabled`, `is_allowed`: whether the strategy is enabled, and whether the symbol is one of its own. `objection`:
     why the broker would not take the order (`Broker.objection`). `price_ts`: when its price was known, ns; None when no
     price is known, and then no plugin is asked. `context` is None where neither a gate nor a plugin needed it.
-    `generation`: whose advisors and rules were asked.
+    `generation`: whose advisors and rules were asked. `is_close`: see `Decision`.
     """
 
     gates: Gates
@@ -92,6 +92,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     price_ts: int | None
     context: RiskContext | None = None
     generation: int = 0
+    is_close: bool = False
 
 
 def has_valid_quantity(decision: Decision) -> bool:
@@ -122,11 +123,35 @@ def gate_verdicts(decision: Decision, inputs: Inputs, is_valid: bool) -> list[Ve
     closed = gates.exits_only(decision.symbol)
     if closed:
         closable = ZERO if inputs.context is None else inputs.context.closable(decision.action)
-        is_exit = decision.quantity <= closable
-        verdicts += [
-            _verdict(code, is_exit, reason, "" if is_exit else f"exits: {closable}") for code, reason in closed
-        ]
-    return verdicts
+        if decision.quantity <= closable:
+            verdicts += [_verdict(code, True, reason) for code, reason in closed]
+        elif closable and is_valid:
+            verdicts += [
+                Verdict(KERNEL, Outcome.SHRINK, code, reason, f"exits: {closable}", closable) for code, reason in closed
+            ]
+        else:
+            verdicts += [_verdict(code, False, reason, f"exits: {closable}") for code, reason in closed]
+    held = _held(decision, inputs.context, is_close=inputs.is_close) if is_valid and inputs.context else None
+    return verdicts if held is None else [*verdicts, held]
+
+
+def _held(decision: Decision, context: RiskContext, *, is_close: bool) -> Verdict | None:
+    """The verdict on an exit of more than is held; None where it is no such exit.
+
+    Where the venue's position differs from our books, what would close a strategy's position is cut to what the venue
+    holds, and opens nothing. A `close` never opens anything.
+    """
+    own = context.own_closable(decision.action)
+    if is_close:
+        most = own if not context.difference else context.closable(decision.action)
+    elif context.difference and own:
+        most = context.closable(decision.action)
+    else:
+        return None
+    if decision.quantity <= most:
+        return None
+    outcome = Outcome.SHRINK if most else Outcome.DENY
+    return Verdict(KERNEL, outcome, "held", str(decision.quantity), str(most), most or None)
 
 
 @lru_cache(maxsize=4096)  # most decisions pass the same gates in the same way

@@ -3,14 +3,21 @@
 A simulated broker is shown the event stream before it is asked anything, so that orders have met every event up to the
 loop's position, and no later one; it fills in the loop's thread, so a sent order's reports are applied at once. An order
 to a real venue waits in an outbox until its intent is durable (`dispatch`), and its reports come when they come.
+
+Two kinds of order wait longer. An exit waits until the orders that protected its position have given way: a venue keeps
+the units of a stop from being sold by anything else. And the second leg of an order from long to short, or from short to
+long, waits until the first has filled; where the first does not, it is never sent.
+
+**Protection** (stops and take-profits that only reduce a position) is never larger than what is held and is not being
+sold already: when a position shrinks it is made smaller, and canceled when the position is gone.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -18,8 +25,9 @@ import msgspec
 
 from torghut_core.boundary import bound, calls
 from torghut_core.model.market import Batch
-from torghut_core.model.order_state import TRANSITIONS
+from torghut_core.model.order_state import TRANSITIONS, is_done
 from torghut_core.model.trading import (
+    ZERO,
     Account,
     Intent,
     OrderEvent,
@@ -27,15 +35,20 @@ from torghut_core.model.trading import (
     OrderStatus,
     Purpose,
     Report,
+    Side,
     TimeInForce,
+    client_order_id,
 )
 from torghut_core.ports import LiveContext, OrderEntry
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import from_datetime, to_datetime
 from torghut_core.trading.books import Books, WorkingOrder
 
+_FLATTEN, _FILLED = Purpose.FLATTEN, OrderState.FILLED
+_GIVING_WAY = (OrderState.PENDING_CANCEL, OrderState.PENDING_REPLACE)
 
-class Gateway(ABC):
+
+class Gateway:
     """Orders of one account on their way to its broker, and the broker's updates on their way to the books.
 
     Parameters
@@ -46,6 +59,7 @@ class Gateway(ABC):
     Attributes
     ----------
     at : position in the stream that the loop has reached.
+    outbox : orders that are recorded and not sent yet.
     last_account : the account when it was last asked for.
     day_start_equity, day_low_equity : equity when the account's day began, or when the loop did; and the least that was
         seen since.
@@ -57,10 +71,13 @@ class Gateway(ABC):
     def __init__(self, broker: OrderEntry, books: Books) -> None:
         self.books = books
         self.at = 0
+        self.outbox: list[Intent] = []
         self.last_account = broker.account()
         self.day_start_equity = self.last_account.day_start_equity or self.last_account.equity
         self.day_low_equity = min(self.day_start_equity, self.last_account.equity)
         self._broker = broker
+        self._firsts: dict[str, WorkingOrder] = {}
+        """By the client order id of a second leg, the first, which has to fill before."""
         self._batch: Batch | None = None
         self._shown = 0
         """Position up to which the broker was shown the stream."""
@@ -84,8 +101,8 @@ class Gateway(ABC):
     def finish(self, batch: Batch) -> None:
         """Let orders meet the rest of the batch."""
         self.at = batch.stop - 1
-        self.books.now = int(batch.now[-1])
         self.advance_to(batch.stop)
+        self.books.now = int(batch.now[-1])
         self._batch = None
 
     def _show(self, stop: int) -> None:
@@ -95,20 +112,32 @@ class Gateway(ABC):
             return
         while batch.now.item(stop - 1 - batch.start) >= self._day_ends:
             first = batch.start + int(batch.now.searchsorted(self._day_ends))
-            if first > self._shown:
-                self._broker.advance(batch, self._shown, first)
-                self._shown = first
+            self._show_same_day(batch, first)
             account = self._broker.account()
             self.day_start_equity = account.day_start_equity or account.equity
             self.day_low_equity = account.equity
             self._day_ends = self._midnight(batch.now.item(first - batch.start))
-        self._broker.advance(batch, self._shown, stop)
-        self._shown = stop
+        self._show_same_day(batch, stop)
+
+    def _show_same_day(self, batch: Batch, stop: int) -> None:
+        """Show events, and respond to each report of the broker before it sees more."""
+        while self._shown < stop:
+            self._shown = self._broker.advance_to_report(batch, self._shown, stop)
+            if self._shown < stop:
+                self.apply_updates()
 
     def _midnight(self, now: int) -> int:
         """The first midnight of the account's zone after a time."""
         day = to_datetime(now).astimezone(self._zone).date() + timedelta(days=1)
         return from_datetime(datetime(day.year, day.month, day.day, tzinfo=self._zone))
+
+    @property
+    def _now(self) -> int:
+        """Loop time of the last event that the broker was shown, ns."""
+        batch = self._batch
+        if batch is None or self._shown <= batch.start:
+            return self.books.now
+        return batch.now.item(self._shown - 1 - batch.start)
 
     # The account.
 
@@ -125,28 +154,142 @@ class Gateway(ABC):
 
     # Orders.
 
-    @abstractmethod
-    def send(self, intent: Intent, context: LiveContext, price: Decimal) -> None:
-        """Send an order whose intent is recorded; `price` is the decision's, zero without one."""
+    def send(
+        self,
+        intent: Intent,
+        context: LiveContext,
+        price: Decimal,
+        second: Intent | None = None,
+        *,
+        is_close: bool = False,
+    ) -> None:
+        """Send an order whose intent is recorded, as soon as it may leave.
 
-    @abstractmethod
+        Parameters
+        ----------
+        price : the decision's, zero without one.
+        second : the second leg, which is sent once the first has filled.
+        is_close : all protection of the position is taken back first.
+        """
+        self._show(self.at + 1)
+        books = self.books
+        books.open_order(intent, context, price)
+        self.outbox.append(intent)
+        if second is not None:
+            books.open_leg(second, context, price)
+            self._firsts[second.client_order_id] = books.working[intent.client_order_id]
+            self.outbox.append(second)
+        if context.protecting and intent.is_exit:
+            for working in books.orders_of(context) if is_close else ():
+                if working.order.intent.is_protection and working.order.intent is not intent:
+                    self._withdraw(working)
+            books.unfit[context.strategy_id, context.symbol] = context
+            self._fit_protection()
+
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
-        """Send what waits in the outbox; an order that `refusal` gives a reason for is canceled instead."""
+        """Send what waits in the outbox and may leave; an order that `refusal` gives a reason for is canceled instead."""
+        waiting, self.outbox = self.outbox, []
+        for intent in waiting:
+            working = self.books.working.get(intent.client_order_id)
+            if working is None:
+                self._firsts.pop(intent.client_order_id, None)  # it was canceled before it was sent
+                continue
+            if not self._is_due(working):
+                self.outbox.append(intent)
+                continue
+            reason = refusal(intent)
+            if reason:
+                self._take_back(working, reason)
+            elif not intent.is_exit or self._fits(working):
+                self._broker.submit(self._stamped(intent))
+
+    def _stamped(self, intent: Intent) -> Intent:
+        """The order as it is sent."""
+        return intent
+
+    def _is_due(self, working: WorkingOrder) -> bool:
+        """Whether nothing has to happen before an order is sent; one whose first leg came to nothing is taken back."""
+        intent, context = working.order.intent, working.context
+        if intent.is_exit:
+            return not context.protecting or not any(
+                each.order.state in _GIVING_WAY and each.order.intent.is_protection
+                for each in self.books.orders_of(context)
+            )
+        first = self._firsts.get(intent.client_order_id)
+        if first is None:
+            return True
+        if is_done(first.order.state):
+            del self._firsts[intent.client_order_id]
+            if first.order.state is not _FILLED:
+                self._take_back(working, "the first leg did not fill")
+                return False
+            return True
+        return False
+
+    def _fits(self, working: WorkingOrder) -> bool:
+        """Whether all that an exit would close is still held; one that is too large is sent again, as large as it may be."""
+        books, intent, context = self.books, working.order.intent, working.context
+        sign = -1 if intent.side is Side.BUY else 1
+        own, account = context.position.quantity * sign, books.net_at_venue(intent.symbol) * sign
+        for other in books.orders_in(intent.symbol):
+            order = other.order
+            if other is working or order.intent.side is not intent.side:
+                continue
+            is_own = other.context is context
+            if (is_own and order.intent.is_protection) or order.intent.client_order_id in self._firsts:
+                continue  # the one gives way, the other waits
+            account -= order.remaining
+            if is_own:
+                own -= order.remaining
+        closable = account if intent.purpose is _FLATTEN else min(own, account)
+        if intent.quantity <= closable:
+            return True
+        held = max(ZERO, closable)
+        self._take_back(working, f"{held} of {intent.quantity} can still be closed")
+        if held:
+            number = next(
+                each for leg in count(2) if books.find(each := client_order_id(intent.decision_hash, leg)) is None
+            )
+            leg = msgspec.structs.replace(
+                intent, client_order_id=number, quantity=held, decided_at=max(self._now, intent.decided_at)
+            )
+            books.open_leg(leg, context, working.price)
+            self.outbox.append(leg)
+        return False
 
     def cancel(self, strategy: str | None = None, symbol: str | None = None, *, but_exits: bool = False) -> None:
         """Ask that orders be canceled: all, or those of a strategy, in a symbol; `but_exits` leaves exits working."""
         for working in list(self.books.working.values()):
             if strategy not in (None, working.context.strategy_id) or symbol not in (None, working.context.symbol):
                 continue
-            is_exit = working.order.intent.purpose is not Purpose.ENTRY
-            if working.order.state is OrderState.PENDING_CANCEL or (but_exits and is_exit):
+            if but_exits and working.order.intent.is_exit:
                 continue
-            self._cancel(working)
+            self._withdraw(working)
         self.apply_updates()
 
-    @abstractmethod
-    def _cancel(self, working: WorkingOrder) -> None:
-        """Ask that an order be canceled."""
+    def withdraw_all_but_flattening(self) -> None:
+        """Ask that every order be canceled that does not close a position at once."""
+        for working in list(self.books.working.values()):
+            intent = working.order.intent
+            if not intent.is_exit or intent.is_protection:
+                self._withdraw(working)
+        self.apply_updates()
+
+    def _withdraw(self, working: WorkingOrder) -> None:
+        """Ask that an order be canceled; one that was not sent is taken back."""
+        intent = working.order.intent
+        if working.order.state is OrderState.PENDING_CANCEL:
+            return
+        if intent in self.outbox:
+            self._take_back(working, "canceled before it was sent")
+            return
+        self._request(working, OrderEvent.CANCEL)
+        self._broker.cancel(intent.client_order_id)
+
+    def _request(self, working: WorkingOrder, event: OrderEvent) -> None:
+        """Note in the books that the broker is about to be asked to cancel or replace an order."""
+        client_order_id, now = working.order.intent.client_order_id, self._now
+        self.books.take_report(working, Report(client_order_id=client_order_id, event=event, event_ts=now))
 
     def _take_back(self, working: WorkingOrder, reason: str) -> None:
         """Cancel an order that was not sent."""
@@ -154,13 +297,13 @@ class Gateway(ABC):
         report = Report(
             client_order_id=intent.client_order_id,
             event=OrderEvent.CANCELED,
-            event_ts=max(self.books.now, intent.decided_at),
+            event_ts=max(self._now, intent.decided_at),
             reason=f"not sent: {reason}",
         )
         self.books.take_report(working, report)
 
     def apply_updates(self) -> int:
-        """Apply the broker's updates; return how many changed something."""
+        """Apply the broker's updates, and make protection fit what is held then; return how many changed something."""
         changes = 0
         books = self.books
         for update in self._broker.updates():
@@ -174,7 +317,40 @@ class Gateway(ABC):
                 )
             elif update.event not in self.own_events or update.event in TRANSITIONS[working.order.state]:
                 changes += books.try_report(working, update)
+        if books.unfit:
+            self._fit_protection()
         return changes
+
+    def _fit_protection(self) -> None:
+        """Make protection smaller that is larger than what it protects, and cancel it where nothing is left."""
+        for key, context in list(self.books.unfit.items()):
+            orders = self.books.orders_of(context)
+            held = abs(context.position.quantity)
+            is_long = context.position.quantity > 0
+            leaving = [each for each in orders if each.order.intent.is_exit and not each.order.intent.is_protection]
+            rest = max(ZERO, held - sum((each.order.remaining for each in leaving), ZERO))
+            is_fit = True
+            for working in orders:
+                order, intent = working.order, working.order.intent
+                left = rest if (intent.side is Side.SELL) is is_long else ZERO
+                if not intent.is_protection or order.remaining <= left or order.state is OrderState.PENDING_CANCEL:
+                    continue
+                is_fit = False
+                if order.state is not OrderState.PENDING_REPLACE or not left:
+                    self._shrink(working, left)
+            if is_fit:
+                del self.books.unfit[key]
+
+    def _shrink(self, working: WorkingOrder, left: Decimal) -> None:
+        """Leave so many units of an order open, or none where that is zero or was asked for in vain."""
+        order = working.order
+        quantity = order.filled_quantity + left
+        if not left or working.asked == quantity or order.intent in self.outbox:
+            self._withdraw(working)
+            return
+        working.asked = quantity
+        self._request(working, OrderEvent.REPLACE)
+        self._broker.replace(order.intent.client_order_id, quantity)
 
 
 class SimulatedEntry(OrderEntry):
@@ -206,6 +382,16 @@ class SimulatedEntry(OrderEntry):
         """See `OrderEntry`."""
         self._call("cancel", client_order_id)
 
+    def replace(
+        self,
+        client_order_id: str,
+        quantity: Decimal | None = None,
+        limit_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+    ) -> None:
+        """See `OrderEntry`."""
+        self._call("replace", client_order_id, quantity, limit_price, stop_price)
+
     def account(self) -> Account:
         """See `OrderEntry`."""
         return self._call("account")  # type: ignore[no-any-return]
@@ -218,9 +404,13 @@ class SimulatedEntry(OrderEntry):
         """See `OrderEntry`."""
         self._call("advance", batch, first, stop)
 
+    def advance_to_report(self, batch: Batch, first: int, stop: int) -> int:
+        """See `OrderEntry`."""
+        return self._call("advance_to_report", batch, first, stop)  # type: ignore[no-any-return]
+
 
 class SimulatedGateway(Gateway):
-    """The way to a broker that is simulated in the loop's thread.
+    """The way to a broker that is simulated in the loop's thread: what may leave is sent at once.
 
     Parameters
     ----------
@@ -232,66 +422,44 @@ class SimulatedGateway(Gateway):
         super().__init__(broker, books)
         self._permits = permits
 
-    def send(self, intent: Intent, context: LiveContext, price: Decimal) -> None:
-        """See `Gateway.send`: it is sent at once."""
-        self._show(self.at + 1)
-        books = self.books
-        books.open_order(intent, context, price)
-        refusal = self._permits(intent) if self._permits is not None else ""
-        if refusal:
-            self._take_back(books.working[intent.client_order_id], refusal)
-            return
-        self._broker.submit(intent)
+    def send(
+        self,
+        intent: Intent,
+        context: LiveContext,
+        price: Decimal,
+        second: Intent | None = None,
+        *,
+        is_close: bool = False,
+    ) -> None:
+        """See `Gateway.send`."""
+        super().send(intent, context, price, second, is_close=is_close)
+        self.dispatch()
         self.apply_updates()
 
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
-        """See `Gateway.dispatch`: nothing waits."""
+        """See `Gateway.dispatch`."""
+        permits = self._permits
+        super().dispatch(refusal if permits is None else lambda intent: permits(intent) or refusal(intent))
 
-    def _cancel(self, working: WorkingOrder) -> None:
-        self._broker.cancel(working.order.intent.client_order_id)
+    def apply_updates(self) -> int:
+        """See `Gateway.apply_updates`; what waited for these updates is sent."""
+        changes = 0
+        while new := super().apply_updates():
+            changes += new
+            if self.outbox:
+                self.dispatch()
+        return changes
+
+    def _stamped(self, intent: Intent) -> Intent:
+        """See `Gateway._stamped`: an order that has waited meets no event of before."""
+        now = self._now
+        return intent if now <= intent.decided_at else msgspec.structs.replace(intent, decided_at=now)
 
 
 class VenueGateway(Gateway):
-    """The way to a real venue.
-
-    Attributes
-    ----------
-    outbox : orders that are recorded and not sent yet.
-    """
+    """The way to a real venue: an order is sent at the next `dispatch`."""
 
     own_events = (OrderEvent.SUBMIT, OrderEvent.CANCEL_REJECTED, OrderEvent.REPLACE_REJECTED)
-
-    def __init__(self, broker: OrderEntry, books: Books) -> None:
-        super().__init__(broker, books)
-        self.outbox: list[Intent] = []
-
-    def send(self, intent: Intent, context: LiveContext, price: Decimal) -> None:
-        """See `Gateway.send`: it is sent at the next `dispatch`."""
-        self._show(self.at + 1)
-        self.books.open_order(intent, context, price)
-        self.outbox.append(intent)
-
-    def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
-        """See `Gateway.dispatch`."""
-        waiting, self.outbox = self.outbox, []
-        for intent in waiting:
-            reason = refusal(intent)
-            working = self.books.working.get(intent.client_order_id)
-            if working is None:
-                continue  # it was canceled before it was sent
-            if reason:
-                self._take_back(working, reason)
-            else:
-                self._broker.submit(intent)
-
-    def _cancel(self, working: WorkingOrder) -> None:
-        intent = working.order.intent
-        if intent in self.outbox:
-            self._take_back(working, "canceled before it was sent")
-            return
-        client_order_id, now = intent.client_order_id, self.books.now
-        self.books.take_report(working, Report(client_order_id=client_order_id, event=OrderEvent.CANCEL, event_ts=now))
-        self._broker.cancel(client_order_id)
 
     def account(self) -> Account:
         """See `Gateway.account`; less the cash that fills have cost since the venue last reported the account."""

@@ -37,7 +37,6 @@ class RiskEngine:
     objection : what the broker cannot do, see `Broker.objection`.
     advisors, rules : (name in the catalog, plugin), in the order in which they are asked.
     on_failure : called with (name, error) when a plugin raised; its verdict is then a denial.
-    needs_context : read the account for each decision, also where there is no plugin to ask.
     generation : number of the one that advisors and rules are of.
     """
 
@@ -49,7 +48,6 @@ class RiskEngine:
         rules: Sequence[tuple[str, RiskRule]],
         on_failure: Callable[[str, BaseException], None],
         *,
-        needs_context: bool = False,
         generation: int = 0,
     ) -> None:
         self._generation = generation
@@ -59,7 +57,6 @@ class RiskEngine:
         self._plugins = [(name, bound(advisor, "review")) for name, advisor in advisors]
         self._plugins += [(name, bound(rule, "check")) for name, rule in rules]
         self._on_failure = on_failure
-        self._needs_context = needs_context or bool(self._plugins)
 
     def judge(
         self,
@@ -72,14 +69,12 @@ class RiskEngine:
     ) -> tuple[list[Verdict], Decimal, Inputs]:
         """All verdicts on a decision, the quantity that may be sent (zero: denied), and what they depend on.
 
-        `context` gives the account and the market; it is called when a gate or a plugin needs it. The others are as in
-        `Inputs`.
+        `context` gives the account and the market. The others are as in `Inputs`.
         """
         name = "broker"  # the watchdog reads this local, see `CALLERS`
         gates = self._last_gates
         if gates != self._gates:
             gates = self._last_gates = msgspec.structs.replace(self._gates)
-        needs_context = self._needs_context or bool(gates.exits_only(decision.symbol))
         try:
             objection = self._objection(decision)
         except from_plugins() as error:  # a plugin may raise anything; a broker that cannot answer gets no order
@@ -92,7 +87,8 @@ class RiskEngine:
             objection=objection,
             price_ts=price_ts,
             generation=self._generation,
-            context=context() if needs_context and price_ts is not None and has_valid_quantity(decision) else None,
+            is_close=decision.is_close,
+            context=context() if price_ts is not None and has_valid_quantity(decision) else None,
         )
         verdicts, quantity = self.evaluate(decision, inputs)
         return verdicts, quantity, inputs
@@ -105,9 +101,12 @@ class RiskEngine:
         if inputs.price_ts is None or not is_valid:
             return verdicts, ZERO
         is_denied = Outcome.DENY in [verdict.outcome for verdict in verdicts]
-        if context is None:
-            return verdicts, ZERO if is_denied else decision.quantity
         remaining = decision
+        held = [verdict.quantity for verdict in verdicts if verdict.quantity is not None]
+        if held:
+            remaining = msgspec.structs.replace(decision, quantity=min(held))
+        if context is None:
+            return verdicts, ZERO if is_denied else remaining.quantity
         for name, check in self._plugins:
             verdict = self._verdict_of(name, check, remaining, context)
             verdicts.append(verdict)

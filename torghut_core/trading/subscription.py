@@ -19,7 +19,7 @@ import numpy as np
 from torghut_core.boundary import bound
 from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Signal, signal_type
-from torghut_core.model.trading import Decision
+from torghut_core.model.trading import ZERO, Decision
 from torghut_core.ports import Context, LiveContext, Strategy
 from torghut_core.trading.totals import StrategyTotals
 
@@ -243,8 +243,8 @@ class Closing(Strategy):
         super().__init__(None)
 
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:  # noqa: ARG002 - every row will do
-        """Close what is held, once no order works any more."""
-        return None if context.working else context.close(because="its strategy is gone (on_remove: flatten)")
+        """Close what is held and is not being closed yet."""
+        return context.target(ZERO, because="its strategy is gone (on_remove: flatten)")
 
 
 def _ignore(_signal: Signal, _context: Context) -> None:

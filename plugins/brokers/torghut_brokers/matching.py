@@ -69,6 +69,11 @@ class PlacedOrder(msgspec.Struct, eq=False):
     mark: float | None = None
     fee_due: Decimal = ZERO
 
+    def turn(self) -> bool:
+        """Sorts orders that meet one event: stops that only reduce a position are before all others."""
+        intent = self.order.intent
+        return not (intent.is_protection and intent.order_type in _TRIGGERED)
+
     @property
     def takes_market(self) -> bool:
         """Whether it may fill at the market's price, so that it has to meet the next event whatever its price."""

@@ -20,6 +20,9 @@ pays the same in however many parts.
 Cash changes at fills. Buying power is cash: there is no margin, but no order is rejected for lack of money, nor a short
 sale; that is what risk rules are for. One currency for everything, no contract multiplier.
 
+**Exits** (`Intent.purpose`) never fill beyond what the account holds. Of the stops and take-profits of one strategy in a
+symbol one event fills one: the stop first, since what came first inside a bar is unknown.
+
 The fill's `slippage` is left to the kernel, which knows the decision's price.
 """
 
@@ -54,6 +57,7 @@ from torghut_core import (
     TimeInForce,
     apply_fill,
     apply_report,
+    is_done,
     money,
     param,
 )
@@ -272,43 +276,69 @@ class Simulated(Broker):
 
     def advance(self, batch: Batch, first: int, stop: int) -> None:
         """Let orders meet the events at positions `first` to `stop` - 1; see `Broker.advance`."""
+        while first < stop:
+            first = self.advance_to_report(batch, first, stop)
+
+    def advance_to_report(self, batch: Batch, first: int, stop: int) -> int:
+        """Let orders meet events until one of them has news; see `Broker.advance_to_report`."""
         if stop <= first:
-            return
+            return stop
         market = self._market
         if not market.holds(batch):
             market.close(self._oldest_quote())
             market.open(batch, first)
             self._levels = None
         if self._orders:
-            self._walk(batch, first, stop)
-        market.stop = stop
-        market.clock = batch.now.item(stop - 1 - batch.start)
+            stop = self._walk(batch, first, stop)
+        if stop > first:
+            market.stop = stop
+            market.clock = batch.now.item(stop - 1 - batch.start)
+        return stop
 
-    def _walk(self, batch: Batch, first: int, stop: int) -> None:
-        """Show the open orders the events that matter to them, in order.
+    def _walk(self, batch: Batch, first: int, stop: int) -> int:
+        """Show the open orders the events that matter to them, in order, until one has news; return where that was.
 
         Stretches without any are skipped in growing strides. A stride ends where a request arrives or an order expires,
         and after each selected event, as it may have changed which events matter.
         """
         now, start, names = batch.now, batch.start, batch.symbols.names
-        stride = FEW_EVENTS
+        stride, reports = FEW_EVENTS, len(self._reports)
         while first < stop and self._orders:
             end = min(first + stride, stop)
             if now.item(end - 1 - start) >= self._next_due:
                 end = start + int(now.searchsorted(self._next_due))
                 if end <= first:
                     self._run_due(now.item(first - start))
+                    if len(self._reports) != reports:
+                        return first
                     continue
             next_due, is_picked = self._next_due, end - first > FEW_EVENTS
             for at, events, row in self._market.rows(first, end, self._current_levels(batch) if is_picked else None):
-                symbol = names[events.symbol.item(row)]
-                for placed in tuple(self._at_venue.get(symbol, ())):
-                    self._meet(placed, events.view(row, placed.is_buy), at)
+                self._meet_all(names[events.symbol.item(row)], events, row, at)
+                if len(self._reports) != reports:
+                    return at + 1
                 if is_picked or self._next_due != next_due:
                     first, stride = at + 1, FEW_EVENTS
                     break
             else:
                 first, stride = end, stride * 4
+        return stop
+
+    def _meet_all(self, symbol: str, events: Any, row: int, at: int) -> None:
+        """Let the orders of a symbol meet an event: stops before take-profits, and of these no more than one fills."""
+        orders = tuple(self._at_venue.get(symbol, ()))
+        if len(orders) == 1:
+            self._meet(orders[0], events.view(row, orders[0].is_buy), at)
+            return
+        filled = set()
+        for placed in sorted(orders, key=PlacedOrder.turn):
+            intent, before = placed.order.intent, placed.order.filled_quantity
+            if not intent.is_protection:
+                self._meet(placed, events.view(row, placed.is_buy), at)
+            elif intent.strategy_id not in filled:
+                self._meet(placed, events.view(row, placed.is_buy), at)
+                if placed.order.filled_quantity != before:
+                    filled.add(intent.strategy_id)
 
     def _current_levels(self, batch: Batch) -> Levels:
         if self._levels is None:
@@ -410,6 +440,8 @@ class Simulated(Broker):
         self._changed.add(intent.symbol)
         if placed.order.state is _FILLED:
             self._forget(placed)
+        elif is_done(placed.order.state):
+            return
         elif intent.time_in_force in AT_ONCE:
             self._finish(placed, OrderEvent.CANCELED, view.begin)
 
@@ -425,6 +457,12 @@ class Simulated(Broker):
         order = placed.order
         intent = order.intent
         quantity = order.remaining
+        if intent.is_exit:
+            held = self._positions.get(intent.symbol, FLAT).quantity
+            quantity = min(quantity, max(ZERO, -held if placed.is_buy else held))
+            if not quantity:
+                self._finish(placed, OrderEvent.CANCELED, view.begin, "nothing is held that it could close")
+                return
         if self.params.participation is not None:
             share = money(view.volume) * self.params.participation if view.volume > 0 else ZERO
             if share < quantity:

@@ -130,12 +130,14 @@ RESTRICTED = [
 
 @pytest.mark.parametrize(("gates", "code"), RESTRICTED)
 def test_restriction_stops_entries_and_lets_exits_pass(gates, code):
-    """Whatever restricts trading, orders that only reduce a position are still sent, and those that open one are not."""
+    """Whatever restricts trading, what reduces a position is still sent, and what opens one is not."""
     gates = Gates(trading_enabled=True, **gates)
     held = risk_context(position=10)
     verdicts, quantity, _ = judge(gates=gates, proposed=decision("sell", 10, decided_at=held.now), context=held)
     assert (denials(verdicts), quantity) == ([], 10)
     verdicts, quantity, _ = judge(gates=gates, proposed=decision("sell", 11, decided_at=held.now), context=held)
+    assert ([each.code for each in verdicts if each.outcome is Outcome.SHRINK], quantity) == ([code], 10)
+    verdicts, quantity, _ = judge(gates=gates, proposed=decision("buy", 1, decided_at=held.now), context=held)
     assert (denials(verdicts), quantity) == ([code], 0)
 
 

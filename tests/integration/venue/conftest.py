@@ -46,7 +46,7 @@ class Told(Strategy):
         terms = {"because": word, "time_in_force": TimeInForce.GTC}
         limit = {"order_type": OrderType.LIMIT, **terms}
         if word == "flip":
-            word = "buy" if context.is_flat else "close"
+            word = "close" if context.position.quantity else "buy"
         if word == "buy":
             return context.buy(self.params.quantity, **terms)
         if word == "close":
