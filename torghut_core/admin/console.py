@@ -18,6 +18,7 @@ from torghut_core.catalog import json_schema
 from torghut_core.catalog.diff import diff
 from torghut_core.errors import CatalogError, InputError, StateError
 from torghut_core.execution.controls import STATES, Control, ControlChange, Controls
+from torghut_core.execution.standby import Standby
 from torghut_core.execution.venue import SimulatedVenue, Venue
 from torghut_core.generation import Generation, validate
 from torghut_core.reload.follower import Follower
@@ -53,6 +54,7 @@ class Console:
     Parameters
     ----------
     account_label, path : the account, and the catalog's file or folder.
+    standby : says whether this process trades it.
     engine, gates, controls, venue, follower, reloader, audit : the parts of the run.
     checks : whether the market data can be traded on.
     measured : the parts whose numbers `metrics` gives.
@@ -69,6 +71,7 @@ class Console:
         *,
         account_label: str,
         path: Path,
+        standby: Standby,
         engine: Engine,
         gates: Gates,
         controls: Controls,
@@ -87,6 +90,7 @@ class Console:
     ) -> None:
         self._label = account_label
         self._path = path
+        self._standby = standby
         self._engine = engine
         self._gates = gates
         self._controls = controls
@@ -112,12 +116,18 @@ class Console:
             future.cancel()
             raise StateError("the trading loop does not answer (see /healthz)") from None
 
+    def _require_duty(self) -> None:
+        """Refuse what only the process that trades can do."""
+        if self._standby.reason:
+            raise StateError(self._standby.reason)
+
     def reload(self, actor: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
         return self._call(self._follower.reload(actor))
 
     def rollback(self, to: int | None, actor: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
+        self._require_duty()
         number = self._engine.generation.number - 1 if to is None else to
         return self._call(self._follower.roll_back(number, actor))
 
@@ -199,6 +209,7 @@ class Console:
         """See `admin.kernel.Kernel`."""
         if accept and not reason.strip():
             raise InputError("a difference is accepted with a reason only (give `reason`)")
+        self._require_duty()
         return self._call(self._venue.reconcile_now(accept, reason, actor))
 
     def trading(self) -> dict[str, Any]:
@@ -207,6 +218,8 @@ class Console:
         return {
             "account": self._label,
             "broker": "simulated" if self._venue.is_simulated else "live" if gates.is_live else "paper",
+            "duty": self._standby.duty,
+            "standby": self._standby.status(),
             "enabled": gates.trading_enabled,
             "mode": gates.mode,
             "control": _control(self._controls.current()),
@@ -239,7 +252,7 @@ class Console:
         quarantined = sorted(self._engine.roster.quarantined.items())
         checks = {
             "loop": self.health(),
-            "venue": [*self._venue.problems, *differences],
+            "venue": [*self._venue_problems, *differences],
             "database": [unrecorded] if unrecorded else self._controls.health(),  # it is polled each second
             "store": [unstored] if unstored else [],
             "control": [str(control)] if control.state != "running" else [],
@@ -297,13 +310,13 @@ class Console:
         """See `admin.kernel.Kernel`."""
         silent_s = self._silent_s()
         if silent_s <= self._stalled_s:
-            return self._checks.health()
+            return self._checks.health() if self._standby.is_trading else []
         return [f"the trading loop has not come back for {silent_s:.0f} s"]
 
     def readiness(self) -> list[str]:
         """See `admin.kernel.Kernel`."""
         reasons = [*self.health(), *(["stopping"] if self._is_stopping() else [])]
-        reasons += [*self._venue.problems, *self._checks.reasons()]
+        reasons += [*self._venue_problems, *self._checks.reasons()]
         if self._gates.unrecorded:
             reasons.append(f"the audit database cannot be written: {self._gates.unrecorded}")
         if unstored := self._unstored():
@@ -312,7 +325,14 @@ class Console:
 
     def gates(self) -> dict[str, str]:
         """See `admin.kernel.Kernel`."""
-        return {name: "" if gate is None else gate.reason for name, gate in self._checks.poll().items()}
+        standby = self._standby
+        waits = {} if standby.is_trading else {str(standby.duty): standby.reason}
+        return waits | {name: "" if gate is None else gate.reason for name, gate in self._checks.poll().items()}
+
+    @property
+    def _venue_problems(self) -> list[str]:
+        standby = self._standby
+        return list(self._venue.problems) if standby.is_trading else [f"{standby.duty}: {standby.reason}"]
 
     def validate(self, text: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""

@@ -75,6 +75,9 @@ class Kernel(Measured, Protocol):
     def trading(self) -> dict[str, Any]:
         """The state of trading: `account`, `broker`, `enabled`, `mode`, `control`, `restriction`, `unrecorded`, money,
         `positions` by strategy, `orders_working`, `generation`, loop time `now`, and `reconciliation` with a real venue.
+
+        `duty` is ``trading``, ``standby`` or ``disabled``; `standby` has the `reason`, and the `holder` of the account's
+        lease, `since` when and for how long (`age_seconds`); null while this process trades.
         """
 
     def trading_health(self) -> dict[str, Any]:

@@ -94,6 +94,12 @@ class Readiness:
         elif self._stuck_since is None:
             self._stuck_since = now
 
+    def excuse(self) -> None:
+        """Count the time that it is not ready from now on: until now it did not matter."""
+        with self._lock:
+            if self._stuck_since is not None:
+                self._stuck_since = self._clock.monotonic()
+
     def reasons(self) -> list[str]:
         """Why it is not ready; empty when it is."""
         return [f"{name}: {gate.reason}" for name, gate in self.poll().items() if gate is not None]

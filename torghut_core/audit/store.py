@@ -225,6 +225,7 @@ class AuditStore(Journal, Records):
     def drop(self) -> None:
         """Forget what was recorded since the last commit."""
         self._pending = []
+        self._generations = None
 
     def tidy(self) -> None:
         """Do now, from any thread, what would make a later commit slow; does nothing where there is no such thing."""

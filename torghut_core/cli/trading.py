@@ -40,16 +40,17 @@ def run(
 ) -> None:
     """Trade as the catalog says, and apply its changes meanwhile, until SIGTERM or the end of the source.
 
-    Orders are sent only with TRADING_ENABLED=true. The first SIGTERM finishes the batch and closes the stores; a second
-    one ends the process at once.
+    Nothing is decided without TRADING_ENABLED=true, nor while another process trades the account: this one stands by,
+    and takes over when that one ends. The first SIGTERM finishes the batch and closes the stores; a second one ends the
+    process at once.
     """
     from torghut_core.runtime.run import open_run
 
     with open_run(catalog_path(catalog), state, host=host, port=port) as job:
 
         def started(url: str) -> None:
-            orders = "" if job.may_trade else "; no orders are sent: TRADING_ENABLED is not true"
-            print(f"trading, admin API at {url} (SIGTERM or Ctrl-C to stop){orders}", flush=True)
+            reason = f"; {job.standby.reason}" if job.standby.reason else ""
+            print(f"{job.standby.duty}, admin API at {url} (SIGTERM or Ctrl-C to stop){reason}", flush=True)
 
         job.execute(started)
     print(job.summary)

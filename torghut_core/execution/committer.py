@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from torghut_core.audit import AuditStore
 from torghut_core.errors import StateError, Superseded
+from torghut_core.execution.standby import Standby
 from torghut_core.model.trading import Intent, Position
 from torghut_core.ports import Source
 from torghut_core.telemetry import logs
@@ -32,8 +33,10 @@ class Committer:
     ----------
     engine, audit, gates : of the run.
     account_label : under which it is written down.
+    standby : says whether this process trades; while it does not, nothing is written down.
     unreconciled : gives the symbols in which entries wait, with the reason.
-    source : whose cursor is kept, so that the next process resumes there; None where none does.
+    keep : records what else has to be in the same commit.
+    source : whose cursor is kept, so that the next process resumes there.
     clock : where it asks for the time.
     """
 
@@ -44,18 +47,22 @@ class Committer:
         gates: Gates,
         account_label: str,
         *,
+        standby: Standby,
         unreconciled: Callable[[], Mapping[str, str]],
-        source: Source | None,
+        source: Source,
+        keep: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._engine = engine
         self._audit = audit
         self._gates = gates
         self._label = account_label
+        self._standby = standby
         self._unreconciled = unreconciled
         self._source = source
+        self._keep = keep
         self._clock = clock
-        self._traded_to = engine.traded_to
+        self._recorded_to = 0
         self._decisions = 0
         self._cursor_at = 0.0
         self._probed = ""
@@ -68,12 +75,16 @@ class Committer:
         ------
         Superseded : another process has traded the account meanwhile.
         """
+        if not self._standby.is_trading:
+            self._audit.drop()
+            return
         gates = self._gates
         if gates.unrecorded and self._probed:
             gates.unrecorded = self._probed
         else:
             try:
                 self._record_cursor()
+                self._keep()
                 self._audit.commit()
                 if gates.unrecorded:
                     logs.warning("the audit database can be written again")
@@ -101,25 +112,29 @@ class Committer:
             self._probed = self._audit.probe()
 
     def close(self, positions: Mapping[str, Position]) -> None:
-        """Write down the account and what it holds at the end.
+        """Write down the account and what it holds at the end, where this process has traded it.
 
         Raises
         ------
         StateError : the database cannot be written.
         """
+        if not self._standby.is_trading:
+            self._audit.drop()
+            return
         held = {symbol: position for symbol, position in positions.items() if position.quantity}
         self._audit.record_account(self._label, self._engine.account(), held, self._engine.books.now)
         self._record_cursor()
+        self._keep()
         self._audit.commit()
 
     def _record_cursor(self) -> None:
         """Record how far the account was traded: with every decision, and now and then."""
         engine = self._engine
         now, decisions = engine.books.now, engine.totals.decisions
-        if self._source is None or now <= self._traded_to:
+        if now <= max(self._recorded_to, engine.traded_to):
             return
         if decisions == self._decisions and self._clock.monotonic() - self._cursor_at < CURSOR_S:
             return
-        self._traded_to, self._decisions, self._cursor_at = now, decisions, self._clock.monotonic()
+        self._recorded_to, self._decisions, self._cursor_at = now, decisions, self._clock.monotonic()
         cursor = {"now": now} | ({"source": self._source.cursor()} if self._source.gates() else {})
         self._audit.record_cursor(self._label, CURSOR, cursor)

@@ -31,7 +31,7 @@ from urllib.parse import quote
 
 from torghut_core.errors import StateError, Superseded
 from torghut_core.files import open_lock
-from torghut_core.timestamps import Clock, format_timestamp
+from torghut_core.timestamps import Clock, format_timestamp, parse_timestamp
 
 if TYPE_CHECKING:
     import psycopg
@@ -84,8 +84,16 @@ def open_lease(database: str | Path, name: str, state: Path) -> Lease:
     return FileLease(database, name, state, Path(f"{url.database}.trader-{quote(name, safe='')}.lock"))
 
 
+def holder_since(holder: str) -> int | None:
+    """Since when the holder of a lease has it, by its name, ns; None where the name says none."""
+    try:
+        return parse_timestamp(holder.rpartition(" since ")[2])
+    except ValueError:
+        return None
+
+
 class Lease(ABC):
-    """A lease that one holder at a time has; any thread may ask `is_held`, one at a time may take it and give it back."""
+    """A lease that one holder at a time has; any thread may ask `is_held`, take it and give it back."""
 
     def __init__(self, database: str | Path, name: str, state: Path, clock: Clock = _BOOT_CLOCK) -> None:
         self.name = name
@@ -99,6 +107,8 @@ class Lease(ABC):
         self._me = ""
         self._was_held = False
         self._lock = threading.Lock()
+        self._changing = threading.Lock()
+        """Held by the thread that takes the lease or gives it back."""
         self._valid_until = _LOST
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -127,11 +137,13 @@ class Lease(ABC):
         Superseded : it was lost, and another one has had it meanwhile.
         StateError : the database cannot be reached or written; the lease is not held.
         """
-        if self.is_held:
-            return True
+        with self._changing:
+            return self.is_held or self._acquire()
+
+    def _acquire(self) -> bool:
         self._end_thread()
         self._unlock()
-        if not self._me:
+        if not self._was_held:
             since = format_timestamp(self._clock.wall())
             self._me = f"{socket.gethostname()} process {os.getpid()} ({self._state}) since {since}"
         try:
@@ -179,17 +191,18 @@ class Lease(ABC):
         ------
         StateError : the row could not be written: the lease is free, and the next holder waits.
         """
-        was_held = self.is_held
-        self._was_held = False
-        with self._lock:
-            self._valid_until = _LOST
-        self._end_thread()
-        try:
-            if was_held:
-                self._visit(lambda store: store.take_lease(self.name, self._me, 0))
-        finally:
-            self._unlock()
-            self.holder = ""
+        with self._changing:
+            was_held = self.is_held
+            self._was_held = False
+            with self._lock:
+                self._valid_until = _LOST
+            self._end_thread()
+            try:
+                if was_held:
+                    self._visit(lambda store: store.take_lease(self.name, self._me, 0))
+            finally:
+                self._unlock()
+                self.holder = ""
 
     @abstractmethod
     def _try_lock(self) -> bool:

@@ -6,16 +6,11 @@ lease was taken.
 
 from __future__ import annotations
 
-import time
-
 from torghut_core.errors import StateError, Superseded
 from torghut_core.execution.controls import Controls
 from torghut_core.execution.lease import Lease
 from torghut_core.model.trading import Intent, Purpose
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
-
-STAND_BY_S = 30.0
-"""How long a start waits for another process that trades the account to end, seconds."""
 
 
 def control_refusal(controls: Controls, intent: Intent) -> str:
@@ -30,7 +25,7 @@ class Permit:
     ----------
     account_label : the account that is traded.
     controls : the operator's control.
-    lease : on that account; `take_lease` takes it.
+    lease : on that account; see `Standby`.
     clock : where it asks for the time.
 
     Attributes
@@ -65,28 +60,6 @@ class Permit:
     def confirm(self, reconciled_at: int) -> None:
         """Note that the books were reconciled with what the venue showed at this time, ns."""
         self._is_reconciled = self.lease.is_held and reconciled_at >= self._held_since
-
-    def take_lease(self, wait: float = STAND_BY_S) -> None:
-        """Become the one process that trades this account; wait for another one to end.
-
-        Raises
-        ------
-        StateError : another one still trades it.
-        """
-        until = self._clock.monotonic() + wait
-        while True:
-            problem = StateError(
-                f"account {self._label} is traded by {self.lease.holder}"
-                " (only one may; stop that one, and start this one again)"
-            )
-            try:
-                if self.lease.acquire():
-                    return
-            except StateError as error:
-                problem = error
-            if self._clock.monotonic() > until:
-                raise problem
-            time.sleep(0.25)
 
     def regain_lease(self) -> None:
         """Try to get a lost lease back; nothing is sent until the next reconciliation.

@@ -1,27 +1,29 @@
-"""A real venue, as a run deals with it: connected, reconciled again and again, its lease watched; or a simulated one."""
+"""A venue, as a run deals with it: connected, its account leased, its books kept in step; a real one or a simulated one."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+
+import msgspec
 
 from torghut_core.audit import AuditStore
 from torghut_core.boundary import new_room
 from torghut_core.concurrency import wait_for
 from torghut_core.environment import secret
-from torghut_core.errors import InputError, SettingsError, VenueError
+from torghut_core.errors import InputError, SettingsError, StateError, VenueError, reason_of
 from torghut_core.execution.controls import Control, Controls
 from torghut_core.execution.executor import Executor
 from torghut_core.execution.lease import open_lease
 from torghut_core.execution.permit import Permit
 from torghut_core.execution.reconciler import Reconciler, Reconciliation, VenueSnapshot, take_snapshot
 from torghut_core.model.order_state import is_done
-from torghut_core.model.trading import Position
+from torghut_core.model.trading import ZERO, OrderEvent, Position, Report
 from torghut_core.ports import Broker, Connection
 from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Metric, MetricSpec
@@ -42,6 +44,12 @@ FLATTEN_WAIT = 10 * SECOND
 
 LEASE_POLL_S = 0.25
 """Seconds between two checks of the lease."""
+
+SIMULATED = "simulated"
+"""Number of a simulated account whose broker gives none."""
+
+STATE = "broker"
+"""Source of the cursor that keeps the state of a simulated broker."""
 
 
 def connect(broker: Broker, *, is_live: bool, live_account: str) -> str:
@@ -69,11 +77,14 @@ def connect(broker: Broker, *, is_live: bool, live_account: str) -> str:
 
 
 class Access(NamedTuple):
-    """A real venue's account, connected and leased: what an engine needs to send orders there."""
+    """An account at a venue, connected: what an engine needs to send orders there. Its lease is not taken yet.
+
+    `executor` is None where the broker is simulated: the loop itself sends.
+    """
 
     account_label: str
     permit: Permit
-    executor: Executor
+    executor: Executor | None
 
 
 @contextmanager
@@ -82,17 +93,20 @@ def open_access(
     *,
     is_live: bool,
     live_account: str,
+    audit: AuditStore,
     database: str,
     state: Path,
     controls: Controls,
     on_update: Callable[[], None],
     clock: Clock = SYSTEM_CLOCK,
 ) -> Iterator[Access]:
-    """Connect to a real venue as the only process that trades its account, and give that back at the end.
+    """Connect to a venue's account; at the end disconnect, and give its lease back where it was taken.
 
     Parameters
     ----------
+    broker : of a real venue, or a simulated one.
     is_live, live_account : see `connect`.
+    audit : gives a label to the account of a simulated broker that saves no state: it lives as long as the process.
     database, state : see `open_lease`.
     controls : the operator's control.
     on_update : called, from any thread, when the executor has updates.
@@ -100,17 +114,36 @@ def open_access(
     Raises
     ------
     SettingsError, VenueError : see `connect`.
-    StateError : another process trades the account.
     """
-    label = connect(broker, is_live=is_live, live_account=live_account)
     with ExitStack() as stack:
-        stack.callback(broker.close)
+        if broker.capabilities.simulated:
+            is_kept = bool(broker.save_state())
+            label = f"paper-{broker.account().number or SIMULATED}" if is_kept else audit.new_account("paper")
+        else:
+            label = connect(broker, is_live=is_live, live_account=live_account)
+            stack.callback(broker.close)
         permit = Permit(label, controls, open_lease(database, label, state), clock)
-        executor = Executor(broker, permit.refusal, on_update, clock=clock)
         stack.callback(permit.lease.release)
-        stack.callback(executor.close)
-        permit.take_lease()
+        executor = None
+        if not broker.capabilities.simulated:
+            executor = Executor(broker, permit.refusal, on_update, clock=clock)
+            stack.callback(executor.close)
         yield Access(label, permit, executor)
+
+
+async def keep_lease(permit: Permit) -> AsyncGenerator[None, None]:
+    """Watch a lease that was taken, try to get it back where it was lost, and yield when it is held again.
+
+    Raises
+    ------
+    Superseded : another process has it, or has had it.
+    """
+    while True:
+        await asyncio.sleep(LEASE_POLL_S)
+        if not permit.lease.is_held:
+            await asyncio.to_thread(permit.regain_lease)
+            if permit.lease.is_held:
+                yield
 
 
 class Venue:
@@ -156,8 +189,10 @@ class Venue:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.problem = "the books were not reconciled with the venue's yet"
+        if access.executor is None:
+            raise ValueError("a real venue needs an executor")
         self._broker = broker
-        self._label, self._permit, self._executor = access
+        self._label, self._permit, self._executor = access.account_label, access.permit, access.executor
         self._gateway = gateway
         self._reconciler = reconciler
         self._audit = audit
@@ -174,19 +209,23 @@ class Venue:
         self._changes = 0
 
     def start(self) -> None:
-        """Continue where the process before stopped, and reconcile before anything is traded.
+        """Continue where the process before stopped, and reconcile before anything is traded; the caller commits.
 
         Raises
         ------
-        VenueError : the venue does not answer.
+        VenueError : the venue does not answer; nothing has changed.
         """
         now, books = self._clock.wall(), self._gateway.books
         orders = self._audit.recent_orders(self._label, now - RECENT)
-        books.restore(self._audit.positions(self._label), orders)
-        self._executor.resume([order for order in orders if not is_done(order.state)])
+        working = [order for order in orders if not is_done(order.state)]
         last = max((order.updated_at for order in orders), default=now)
-        snapshot = self._take_snapshot(self._reconciler.open_ids, dict(books.moves), books.spent, last - MINUTE)
-        self._apply(snapshot, is_start=True)
+        open_ids = [order.intent.client_order_id for order in working]
+        snapshot = self._take_snapshot(open_ids, {}, books.spent, last - MINUTE)
+        books.foreign.clear()  # what the process before did while this one stood by
+        books.restore(self._audit.positions(self._label), orders)
+        self._executor.resume(working)
+        self._apply(msgspec.structs.replace(snapshot, moves=dict(books.moves)), is_start=True)
+        self._gateway.begin_day()
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
         """What has to run in the loop, until it is canceled."""
@@ -222,6 +261,7 @@ class Venue:
             books = self._gateway.books
             open_ids, moves, spent = self._reconciler.open_ids, dict(books.moves), books.spent
             result = self._apply(await asyncio.to_thread(self._take_snapshot, open_ids, moves, spent))
+            self._commit()
             if not result.suspects:
                 return
             await asyncio.sleep(SECOND_SNAPSHOT_S)
@@ -261,13 +301,10 @@ class Venue:
 
     async def _keep_lease(self) -> None:
         """Try to get a lost lease back, and reconcile before anything is sent again."""
-        while True:
-            await asyncio.sleep(LEASE_POLL_S)
-            if not self._permit.lease.is_held:
-                await asyncio.to_thread(self._permit.regain_lease)
-                if self._permit.lease.is_held:
-                    with suppress(VenueError):
-                        await self.reconcile()
+        async with aclosing(keep_lease(self._permit)) as regained:
+            async for _ in regained:
+                with suppress(VenueError):
+                    await self.reconcile()
 
     def _take_snapshot(
         self, open_ids: list[str], moves: dict[str, int], spent: Decimal, since: int | None = None
@@ -286,7 +323,7 @@ class Venue:
                 raise
 
     def _apply(self, snapshot: VenueSnapshot, *, is_start: bool = False) -> Reconciliation:
-        """Apply a snapshot, in the loop's thread, and write down what it changed."""
+        """Apply a snapshot, in the loop's thread, and record what it changed."""
         result = self._reconciler.reconcile(snapshot, is_start=is_start)
         self.problem = ""
         self._reconciled_at, self._took_s = snapshot.began_at, snapshot.seconds
@@ -297,7 +334,6 @@ class Venue:
         if result.changes or result.cash_difference:
             account, positions = self._executor.account(), self._executor.positions()
             self._audit.record_account(self._label, account, positions, result.at)
-        self._commit()
         return result
 
     # What the admin API shows; any thread.
@@ -359,22 +395,84 @@ class Venue:
 
 
 class SimulatedVenue:
-    """Stands for a venue where the broker is simulated: there is no lease, and nothing to reconcile with."""
+    """A simulated broker's account: kept over restarts as a venue's is, in the same commits as what is written down of it.
+
+    Parameters
+    ----------
+    broker, access : see `open_access`.
+    gateway : the way to the broker, with our books.
+    audit : where it is kept.
+
+    Attributes
+    ----------
+    differences : by symbol, how the books and the broker's positions differed at the start: entries in it wait.
+    """
 
     is_simulated = True
     metric_specs: ClassVar[tuple[MetricSpec, ...]] = ()
     problems: Sequence[str] = ()
-    differences: Mapping[str, str] = {}
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, access: Access, gateway: Gateway, audit: AuditStore) -> None:
+        self.differences: Mapping[str, str] = {}
         self._broker = broker
+        self._label, self._permit = access.account_label, access.permit
+        self._gateway = gateway
+        self._audit = audit
+        self._kept = 0
 
     def start(self) -> None:
-        """Nothing to continue: each run of a simulated broker is an account of its own."""
+        """Continue with the account as it was written down last; a new one begins with the broker's cash.
+
+        Raises
+        ------
+        StateError : the broker cannot read it.
+        """
+        kept = self._audit.cursor(self._label, STATE)
+        if kept is None:
+            return
+        broker, books = self._broker, self._gateway.books
+        try:
+            broker.load_state(kept["state"], kept["version"])
+        except Exception as error:  # a plugin may raise anything
+            raise StateError(
+                f"account {self._label} cannot be continued: {reason_of(error)} (install the broker that wrote it,"
+                " or start a new account: give `account` of the broker another name)"
+            ) from error
+        now = kept["now"]
+        books.restore(self._audit.positions(self._label), self._audit.recent_orders(self._label, now - RECENT))
+        theirs = {order.intent.client_order_id for order in broker.orders()}
+        for client_order_id in theirs - books.working.keys():
+            broker.cancel(client_order_id)
+        for client_order_id in books.working.keys() - theirs:
+            lost = "not sent: it never reached the broker"
+            books.apply_report(
+                Report(client_order_id=client_order_id, event=OrderEvent.CANCELED, event_ts=now, reason=lost)
+            )
+        held = {symbol: position.quantity for symbol, position in broker.positions().items() if position.quantity}
+        self.differences = {
+            symbol: f"{books.net(symbol)} here, {held.get(symbol, ZERO)} at the broker"
+            for symbol in sorted(held.keys() | books.nets.keys())
+            if held.get(symbol, ZERO) != books.net(symbol)
+        }
+        self._kept = books.reports
+        self._gateway.begin_day()
+
+    def keep(self) -> None:
+        """Record the broker's state where an order has changed since it was recorded last."""
+        broker, books = self._broker, self._gateway.books
+        if books.reports != self._kept:
+            self._kept = books.reports
+            kept = {"now": books.now, "version": broker.state_version, "state": broker.save_state()}
+            self._audit.record_cursor(self._label, STATE, kept)
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
-        """Nothing has to run."""
-        return []
+        """What has to run in the loop, until it is canceled."""
+        return [self._keep_lease()]
+
+    async def _keep_lease(self) -> None:
+        async with aclosing(keep_lease(self._permit)) as regained:
+            async for _ in regained:
+                pass
 
     def reconcile_soon(self) -> None:
         """Nothing to reconcile with."""

@@ -116,6 +116,10 @@ class Follower:
                 self._audit.record_control(f"quarantine.{name}", reason, "torghut")
                 self._commit()
 
+    def forget_quarantine(self) -> None:
+        """Take none as written down: what was recorded until now was dropped."""
+        self._quarantined = {}
+
     async def finish(self) -> None:
         """Wait for a plan that is under way: it may be reading from a store that is about to be closed."""
         if self._planning is not None:

@@ -73,6 +73,16 @@ class Reloader:
         on_invalid = engine.generation.catalog.on_invalid
         self._set_status(list(problems), [], on_invalid, outcome, actor=actor, since=self._clock.wall())
 
+    def record(self, actor: str) -> None:
+        """Write down what the engine trades as a generation, and trade it under its number; in the loop's thread."""
+        engine, problems = self._engine, list(self.status.problems)
+        generation = engine.generation
+        outcome = ReloadOutcome.DEGRADED if problems else ReloadOutcome.STARTED
+        number = self._audit.record_generation(generation.to_record() | {"problems": problems}, actor, outcome)
+        self._audit.record_strategies(generation.strategy_rows(), "sync")
+        engine.adopt(generation.numbered(number))
+        self.status = replace(self.status, generation=engine.generation, actor=actor, since=self._clock.wall())
+
     def begin(self) -> Moment:
         """What `plan` starts from; in the loop's thread, between two batches."""
         engine = self._engine

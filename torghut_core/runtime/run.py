@@ -4,6 +4,9 @@ One thread trades: between two batches its event loop also applies the venue's u
 generations. Plans are made and snapshots of the venue are taken in worker threads, orders are sent by the executor's, and
 the admin API lives in a thread of its own; none of them touches the engine.
 
+Of all processes on an account one trades. The others, and one with ``TRADING_ENABLED=false``, do the same up to where
+something is decided, see `Standby`; one that gets the lease continues with the books as the database has them then.
+
 The operator's control is watched by a thread that needs none of the others: while the loop is stuck in a plugin, open
 orders at the venue are canceled all the same.
 """
@@ -24,12 +27,13 @@ from torghut_core.admin.readiness import Readiness, ask_checks
 from torghut_core.admin.server import AdminServer
 from torghut_core.audit import AuditStore
 from torghut_core.concurrency import wait_for
-from torghut_core.errors import Superseded
+from torghut_core.errors import Superseded, VenueError
 from torghut_core.execution.committer import CURSOR, Committer
 from torghut_core.execution.control_watch import CONTROL_POLL_S, apply_control, watch_control
 from torghut_core.execution.controls import Controls
 from torghut_core.execution.permit import control_refusal
 from torghut_core.execution.reconciler import Reconciler
+from torghut_core.execution.standby import Standby
 from torghut_core.execution.venue import Access, SimulatedVenue, Venue, open_access
 from torghut_core.installation.open import audit_url, load_plugins, open_audit, open_signals, source_connection
 from torghut_core.installation.settings import Settings, load_settings
@@ -39,7 +43,6 @@ from torghut_core.market_data.universe import ListedUniverse
 from torghut_core.plugin_host.watchdog import Watchdog
 from torghut_core.ports import Broker, Source
 from torghut_core.reload.follower import Follower
-from torghut_core.reload.plan import ReloadOutcome
 from torghut_core.reload.reloader import Reloader
 from torghut_core.reload.start import choose_start, require_catalog
 from torghut_core.runtime.life import Life, admin_server, run_until_first_ends
@@ -62,8 +65,11 @@ GATHER_S = 0.005
 SWITCH_S = 0.0005
 """Seconds that another thread may keep the interpreter while the loop waits for it."""
 
-ACCOUNT = "paper"
-"""Prefix of the account labels of simulated brokers."""
+TAKE_OVER_S = 1.0
+"""Seconds between two attempts to take over where the venue does not answer."""
+
+NEVER = 2**63 - 1
+"""Loop time until which nothing is decided, while it is not known until when the account was traded."""
 
 ACTOR = "start"
 """Who a run's first generation is written down as changed by."""
@@ -121,52 +127,41 @@ def open_run(
         controls.poll()
 
         orders_changed, troubled = asyncio.Event(), asyncio.Event()
-        access: Access | None = None
-        if broker.capabilities.simulated:
-            label = audit.new_account(ACCOUNT)
-        else:
-            access = stack.enter_context(
-                open_access(
-                    broker,
-                    is_live=settings.is_live,
-                    live_account=settings.trading_live_account,
-                    database=audit_url(settings, directory),
-                    state=directory.path,
-                    controls=controls,
-                    on_update=partial(life.call_soon, orders_changed.set),
-                    clock=clock,
-                )
+        access = stack.enter_context(
+            open_access(
+                broker,
+                is_live=settings.is_live,
+                live_account=settings.trading_live_account,
+                audit=audit,
+                database=audit_url(settings, directory),
+                state=directory.path,
+                controls=controls,
+                on_update=partial(life.call_soon, orders_changed.set),
+                clock=clock,
             )
-            label = access.account_label
-            audit.guard = access.permit.lease.guard
-        outcome = ReloadOutcome.DEGRADED if start.problems else ReloadOutcome.STARTED
-        number = audit.record_generation(start.generation.to_record() | {"problems": start.problems}, ACTOR, outcome)
-        audit.record_strategies(start.generation.strategy_rows(), "sync")
-        audit.commit()
-
-        gates = _gates(settings, is_simulated=access is None)
+        )
+        label, lease = access.account_label, access.permit.lease
+        audit.guard = lease.guard
+        standby = Standby(label, lease, is_enabled=settings.trading_enabled, clock=clock)
+        gates = _gates(settings, is_simulated=access.executor is None)
         engine = Engine(
-            start.generation.numbered(number),
+            start.generation,
             label,
             audit,
             gates,
-            executor=access and access.executor,
+            executor=access.executor,
             permits=partial(control_refusal, controls),
             allow_shorts=settings.trading_allow_shorts,
             on_trouble=troubled.set,
         )
         apply_control(controls, gates)
-        cursor = audit.cursor(label, CURSOR) or {}
-        engine.traded_to = cursor.get("now", 0)
-        committer, venue = _venue(access, broker, source, engine, audit, gates, label, settings, clock)
-        venue.start()
+        engine.traded_to = NEVER
+        committer, venue = _venue(access, broker, source, engine, audit, gates, standby, settings, clock)
 
         watchdog = engine.watchdog(settings.trading_plugin_budget_ms / 1000)
         universe = open_universe(UniverseSettings.read(), start.generation.catalog.symbols, directory.path)
         stack.callback(source.close)
         source.connect(source_connection(settings, directory, universe, signals))
-        if source.gates() and cursor.get("source"):
-            source.seek(cursor["source"])
         checks = Readiness(
             *([source.gates, universe.gates] if source.gates() else []),  # a tape needs no universe
             kill_after_s=settings.health_not_ready_kill_after_ms / 1000,
@@ -202,6 +197,7 @@ def open_run(
         console = Console(
             account_label=label,
             path=catalog,
+            standby=standby,
             engine=engine,
             gates=gates,
             controls=controls,
@@ -218,9 +214,10 @@ def open_run(
             is_stopping=lambda: life.is_stopping,
             clock=clock,
         )
-        yield Run(
+        run = Run(
             account_label=label,
             path=catalog,
+            standby=standby,
             life=life,
             server=server,
             console=console,
@@ -243,6 +240,9 @@ def open_run(
             ended=ended,
             clock=clock,
         )
+        if standby.take_lease():
+            run.begin()
+        yield run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +253,7 @@ class Run:
     ----------
     account_label : under which everything is written down.
     path : the catalog: a file, or a folder of them.
+    standby : says whether it trades, or waits for the process that does.
     life, server, console : the process, its admin API, and what that shows.
     source, signals, universe, checks : the market data, where it is kept, its symbols, and whether it can be traded on.
     loop, engine, watchdog : what trades, and what interrupts a plugin that takes too long.
@@ -267,6 +268,7 @@ class Run:
 
     account_label: str
     path: Path
+    standby: Standby
     life: Life
     server: AdminServer
     console: Console
@@ -290,7 +292,7 @@ class Run:
     clock: Clock
 
     def execute(self, on_start: Callable[[str], None] = lambda _url: None) -> None:
-        """Trade until the source ends or the process is stopped, and record the final state.
+        """Trade, or stand by, until the source ends or the process is stopped, and record the final state.
 
         `on_start` is called with the address of the admin API once it listens.
 
@@ -301,10 +303,25 @@ class Run:
         with self.watchdog.installed(), self.life.signals():
             self.life.run(self._live(on_start))
 
-    @property
-    def may_trade(self) -> bool:
-        """Whether orders may be sent at all."""
-        return self.gates.trading_enabled
+    def begin(self) -> None:
+        """Trade from the next event on, with the lease, on the account as the database and the venue have it now.
+
+        Raises
+        ------
+        VenueError : the venue does not answer; nothing has changed.
+        StateError : the database cannot be read, or a simulated account cannot be continued.
+        """
+        cursor, engine = self.audit.cursor(self.account_label, CURSOR) or {}, self.engine
+        self.venue.start()
+        is_fresh = not engine.books.now
+        engine.traded_to = max(cursor.get("now", 0), engine.books.now)
+        if is_fresh and self.source.gates() and cursor.get("source"):
+            self.source.seek(cursor["source"])
+        self.standby.end()
+        self.reloader.record(ACTOR)
+        self.follower.forget_quarantine()
+        self.checks.excuse()
+        self.committer.commit()
 
     @property
     def summary(self) -> str:
@@ -323,7 +340,13 @@ class Run:
         watch = partial(watch_control, self.controls, self.venue, self.ended, self.committer.poll_database, self.clock)
         threading.Thread(target=watch, name="control", daemon=True).start()
         on_start(self.server.url)
-        logs.info("trading", catalog=str(self.path), generation=self.engine.generation.number, admin=self.server.url)
+        logs.info(
+            str(self.standby.duty),
+            catalog=str(self.path),
+            generation=self.engine.generation.number,
+            admin=self.server.url,
+            reason=self.standby.reason,
+        )
         await run_until_first_ends(
             self._trade(),
             self.follower.follow_catalog(),
@@ -331,7 +354,7 @@ class Run:
             self._poll_parts(),
             self.life.heartbeat(),
             self._poll_orders(),
-            *self.venue.tasks(),
+            self._take_part(),
             self.life.stopping(),
             at_end=self._close,
         )
@@ -339,6 +362,23 @@ class Run:
     async def _trade(self) -> None:
         await self.loop.run(BATCH_SIZE)
         logs.info("the source has ended", events=self.engine.totals.events)
+
+    async def _take_part(self) -> None:
+        """Stand by until it is this process's turn, then keep in step with the venue."""
+        if not self.standby.is_trading:
+            await self.standby.wait()
+            logs.warning("taking over", account=self.account_label)
+            await self._take_over()
+            logs.warning("trading", account=self.account_label, generation=self.engine.generation.number)
+        await run_until_first_ends(*self.venue.tasks())
+
+    async def _take_over(self) -> None:
+        while True:
+            try:
+                return self.begin()
+            except VenueError as error:
+                logs.error("the venue does not answer: not trading yet", account=self.account_label, error=str(error))
+            await asyncio.sleep(TAKE_OVER_S)
 
     async def _poll_orders(self) -> None:
         """Apply updates of orders and the operator's control, also while no market data comes in."""
@@ -388,22 +428,24 @@ def _gates(settings: Settings, *, is_simulated: bool) -> Gates:
 
 
 def _venue(
-    access: Access | None,
+    access: Access,
     broker: Broker,
     source: Source,
     engine: Engine,
     audit: AuditStore,
     gates: Gates,
-    account_label: str,
+    standby: Standby,
     settings: Settings,
     clock: Clock,
 ) -> tuple[Committer, Venue | SimulatedVenue]:
     """Where the orders go, and what commits before they do."""
-    commits = partial(Committer, engine, audit, gates, account_label, clock=clock)
-    if access is None:
-        return commits(unreconciled=dict, source=None), SimulatedVenue(broker)
-    reconciler = Reconciler(engine.gateway, access.executor, audit, account_label)
-    committer = commits(unreconciled=lambda: reconciler.differences, source=source)
+    label = access.account_label
+    commits = partial(Committer, engine, audit, gates, label, standby=standby, source=source, clock=clock)
+    if access.executor is None:
+        simulated = SimulatedVenue(broker, access, engine.gateway, audit)
+        return commits(unreconciled=lambda: simulated.differences, keep=simulated.keep), simulated
+    reconciler = Reconciler(engine.gateway, access.executor, audit, label)
+    committer = commits(unreconciled=lambda: reconciler.differences)
     reconcile_s = settings.trading_reconcile_ms / 1000
     venue = Venue(
         broker, access, engine.gateway, reconciler, audit, commit=committer.commit, reconcile_s=reconcile_s, clock=clock

@@ -87,6 +87,7 @@ class Books:
     working : orders that are not done, by client order id.
     foreign : open orders at the venue that this account's strategies did not make, by client order id, as last reported.
     now : the loop's time, ns.
+    reports : how many reports have changed an order.
     moves : how often the net position in each symbol has changed.
     spent, spent_before : cash that all fills have cost, fees included, less what they earned: till now, and till the
         venue was last asked for the account. Only for a real venue.
@@ -110,6 +111,7 @@ class Books:
         self.working: dict[str, WorkingOrder] = {}
         self.foreign: dict[str, Order] = {}
         self.now = 0
+        self.reports = 0
         self.moves: dict[str, int] = {}
         self.spent = self.spent_before = ZERO
         self.bought: dict[str, dict[str, Decimal]] = {}
@@ -244,6 +246,7 @@ class Books:
         order, context = working.order, working.context
         if not apply_report(order, report):
             return False  # a fill that was seen before
+        self.reports += 1
         if is_done(order.state):
             self._close(working)
         elif report.event is not _ACCEPT:

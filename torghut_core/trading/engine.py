@@ -162,7 +162,7 @@ class Engine(AccountView):
     def step(self, batch: Batch) -> None:
         """Trade on one batch whose signals are filled in."""
         gateway = self.gateway
-        gateway.begin(batch)
+        gateway.begin(batch, self.traded_to)
         working = self.books.working
         # The watchdog reads the local `subscription`, see `CALLERS`.
         for subscription, signal, context, at, now, close in self.roster.rows(batch):

@@ -72,9 +72,6 @@ class Gateway:
         self.books = books
         self.at = 0
         self.outbox: list[Intent] = []
-        self.last_account = broker.account()
-        self.day_start_equity = self.last_account.day_start_equity or self.last_account.equity
-        self.day_low_equity = min(self.day_start_equity, self.last_account.equity)
         self._broker = broker
         self._firsts: dict[str, WorkingOrder] = {}
         """By the client order id of a second leg, the first, which has to fill before."""
@@ -82,14 +79,23 @@ class Gateway:
         self._shown = 0
         """Position up to which the broker was shown the stream."""
         self._zone = ZoneInfo(broker.day_zone)
+        self.begin_day()
+
+    def begin_day(self) -> None:
+        """Begin the account's day with what the broker reports now."""
+        self.last_account = self._broker.account()
+        self.day_start_equity = self.last_account.day_start_equity or self.last_account.equity
+        self.day_low_equity = min(self.day_start_equity, self.last_account.equity)
         self._day_ends = 0
 
     # The way through the stream.
 
-    def begin(self, batch: Batch) -> None:
-        """Start the next batch."""
+    def begin(self, batch: Batch, traded_to: int = 0) -> None:
+        """Start the next batch; its events until the loop time `traded_to`, ns, were traded by an earlier process."""
         self._batch = batch
         self._shown = batch.start
+        if batch.now.item(0) <= traded_to:  # open orders have met them
+            self._shown += int(batch.now.searchsorted(traded_to, "right"))
         if not self._day_ends:
             self._day_ends = self._midnight(int(batch.now[0]))
 

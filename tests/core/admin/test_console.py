@@ -18,7 +18,6 @@ from torghut_core.admin.routes.paging import MAX_ID
 from torghut_core.audit import SqlAuditStore
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution.controls import Controls
-from torghut_core.execution.venue import SimulatedVenue
 from torghut_core.model.trading import Account, Position
 from torghut_core.trading.gates import Gates
 
@@ -89,12 +88,17 @@ def make_run(tmp_path, blocked):
         return SimpleNamespace(
             account_label="paper-1",
             path=tmp_path / "catalog.yaml",
+            standby=SimpleNamespace(duty="trading", is_trading=True, reason="", status=lambda: None),
             events=blocked,
             silent_s=lambda: 31.0,
             stalled_s=30,
             is_stopping=lambda: False,
             controls=controls,
-            venue=RealVenue(controls) if is_real else SimulatedVenue(None),
+            venue=RealVenue(controls)
+            if is_real
+            else SimpleNamespace(
+                is_simulated=True, problems=(), differences={}, cancel_all=lambda: None, status=lambda: None
+            ),
             engine=engine,
             gates=Gates(trading_enabled=True, unrecorded="disk full"),
             unstored=lambda: "no room",

@@ -16,10 +16,6 @@ WAITS = {
 """Shorter than anything that the tests let go wrong at the venue, and longer than what they let take time."""
 
 
-STAND_BY = 3.0
-"""Seconds that a start waits for another trader of the account."""
-
-
 class Plant:
     """Kills the process at the nth time that something happens."""
 
@@ -66,7 +62,6 @@ def main():
     for module, values in WAITS.items():
         for name, value in values.items():
             setattr(importlib.import_module(module), name, value)
-    importlib.import_module("torghut_core.execution.permit").Permit.take_lease.__defaults__ = (STAND_BY,)
     if text := os.environ.get("TORGHUT_KILL_AT"):
         Plant(text)
     from torghut_core.cli import main as torghut

@@ -1,0 +1,116 @@
+"""Whose turn it is: of all processes on an account, the one that has its lease trades, and the others stand by.
+
+A process that stands by follows market data and catalog, shows the rows to its strategies, decides nothing, sends nothing
+and writes nothing down. It asks for the lease again and again, and trades once it has it. One that may not trade at all
+(``TRADING_ENABLED=false``) lives in the same way, and never asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import Any
+
+from torghut_core.errors import StateError
+from torghut_core.execution.lease import Lease, holder_since
+from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock, format_timestamp
+
+ASK_S = 0.5
+"""Seconds between two requests for a lease that another process has."""
+
+
+class Duty(StrEnum):
+    """What a process does for its account."""
+
+    TRADING = "trading"
+    STANDBY = "standby"
+    """Another process trades the account; this one takes over when that ends."""
+    DISABLED = "disabled"
+    """``TRADING_ENABLED`` is not true."""
+
+
+class Standby:
+    """Says whether a process trades its account, and where it does not, why.
+
+    Parameters
+    ----------
+    account_label : the account.
+    lease : on that account, not taken yet.
+    is_enabled : ``TRADING_ENABLED``; where it is not, the lease is never asked for.
+    clock : where it asks for the time.
+
+    Attributes
+    ----------
+    duty : what the process does now.
+    """
+
+    def __init__(self, account_label: str, lease: Lease, *, is_enabled: bool, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.duty = Duty.STANDBY if is_enabled else Duty.DISABLED
+        self._label = account_label
+        self._lease = lease
+        self._clock = clock
+        self._problem = ""
+
+    @property
+    def is_trading(self) -> bool:
+        """Whether decisions are made, sent and written down."""
+        return self.duty is Duty.TRADING
+
+    def take_lease(self) -> bool:
+        """Ask for the lease once, from any thread; whether it is held now. Never where trading is not enabled."""
+        if self.duty is Duty.DISABLED:
+            return False
+        try:
+            is_held = self._lease.acquire()
+        except StateError as error:
+            self._problem = str(error)
+            return False
+        self._problem = ""
+        return is_held
+
+    async def wait(self) -> None:
+        """Wait until the lease is held; for ever where trading is not enabled."""
+        if self.duty is Duty.DISABLED:
+            await asyncio.Event().wait()
+        while True:
+            if await asyncio.to_thread(self.take_lease):
+                return
+            await asyncio.sleep(ASK_S)
+
+    def end(self) -> None:
+        """Trade from now on."""
+        self.duty = Duty.TRADING
+
+    @property
+    def reason(self) -> str:
+        """Why this process does not trade, "" where it does."""
+        match self.duty:
+            case Duty.TRADING:
+                return ""
+            case Duty.DISABLED:
+                return "no orders are sent: TRADING_ENABLED is not true (set it, and start this process again)"
+        if self._problem:
+            return f"the lease on {self._label} cannot be asked for: {self._problem}"
+        holder, age_s = self._lease.holder, self._age_s
+        if not holder:
+            return f"the lease on {self._label} is being taken"
+        age = "" if age_s is None else f", for {age_s:.0f} s"
+        return f"account {self._label} is traded by {holder}{age} (this process takes over when that one ends)"
+
+    def status(self) -> dict[str, Any] | None:
+        """Who has the lease and since when, as JSON values; None where this process trades."""
+        if self.is_trading:
+            return None
+        holder, age_s = self._lease.holder, self._age_s
+        since = holder_since(holder)
+        return {
+            "reason": self.reason,
+            "holder": holder,
+            "since": None if since is None else format_timestamp(since),
+            "age_seconds": None if age_s is None else round(age_s, 3),
+        }
+
+    @property
+    def _age_s(self) -> float | None:
+        since = holder_since(self._lease.holder)
+        return None if since is None else max(0.0, (self._clock.wall() - since) / SECOND)
