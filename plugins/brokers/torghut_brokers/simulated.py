@@ -90,7 +90,6 @@ class Saved(msgspec.Struct):
 
     cash: Decimal
     clock: int
-    known: list[str]
     orders: list[PlacedOrder]
     requests: list[Request]
     reports: list[Report]
@@ -108,7 +107,10 @@ class Simulated(Broker):
     class Params(Broker.Params):
         """Parameters of `Simulated`."""
 
-        cash: Decimal = param("100000", help="cash at the start, in `currency`")
+        cash: Decimal = param("100000", help="cash of a new account, in `currency`")
+        account: str = param(
+            "", pattern=r"^[A-Za-z0-9._-]{0,40}$", help="name of the account; `torghut run` keeps one of each name"
+        )
         currency: str = param("USD", min_length=1, help="currency of the account and of every price")
         fee_bps: Decimal = param("0", ge=0, help="fee on the notional, basis points")
         fee_per_unit: Decimal = param("0", ge=0, help="fee per unit, in `currency`")
@@ -141,12 +143,12 @@ class Simulated(Broker):
         self._quote_max_age = params.quote_max_age_ms * MILLISECOND
         hours, minutes = params.day_end.split(":")
         self._day_end = (int(hours) * 60 + int(minutes)) * 60_000 * MILLISECOND
-        self._restore(Saved(params.cash, 0, [], [], [], [], {}, {}, {}))
+        self._restore(Saved(params.cash, 0, [], [], [], {}, {}, {}))
 
     def _restore(self, saved: Saved) -> None:
         self._cash = saved.cash
-        self._known = set(saved.known)
         self._orders = {placed.order.intent.client_order_id: placed for placed in saved.orders}
+        self._known = set(self._orders)
         self._requests = saved.requests
         self._reports: list[Report] = saved.reports
         self._positions = saved.positions
@@ -241,7 +243,7 @@ class Simulated(Broker):
         equity = self._cash
         for symbol, price in self._market.prices.items():
             equity += self._positions[symbol].quantity * price
-        return Account(self._cash, equity, self._cash, self.params.currency)
+        return Account(self._cash, equity, self._cash, self.params.currency, self.params.account)
 
     def updates(self) -> list[Report]:
         """Return reports since the last call, oldest first."""
@@ -249,14 +251,13 @@ class Simulated(Broker):
         return reports
 
     def save_state(self) -> dict[str, Any]:
-        """Return everything but the parameters."""
+        """Return everything but the parameters, and the ids of orders that are done."""
         market, oldest = self._market, self._oldest_quote()
         market.close(oldest)
         saved: dict[str, Any] = msgspec.to_builtins(
             Saved(
                 self._cash,
                 market.clock,
-                sorted(self._known),
                 list(self._orders.values()),
                 self._requests,
                 self._reports,
