@@ -103,7 +103,6 @@ def test_a_process_that_may_not_trade_never_asks_for_the_lease(make, fake, dsn):
     assert "TRADING_ENABLED" in json.loads(paused.ask("/readyz")[1])["gates"]["disabled"]
     assert paused.status["duty"] == "disabled"
     assert paused.rows("leases") == []
-    other.told = paused.told
     other.begin().trade("buy")
     other.until(lambda: other.held)
     other.agrees()
