@@ -4,6 +4,7 @@ exchange_calendars and pandas take a second to import, so both are imported when
 needs neither: a plugin that uses this module lists `exchange-calendars` in its dependencies.
 
 A calendar that knows its holidays up to some year has no sessions after that: hours that would have to be guessed are none.
+None has sessions before 1680 or after 2260.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ ROUND_THE_CLOCK = "24/7"
 """The calendar that is never closed, and whose sessions are the days of UTC."""
 
 _FOREVER = 2**63 - 1
+
+_EARLIEST, _LATEST = "1680-01-01", "2260-12-31"
+"""The dates for which calendars are asked; pandas, which they are made of, fails near the ends of 64 bits of nanoseconds."""
 
 
 class ExchangeSessions(NamedTuple):
@@ -78,8 +82,9 @@ def calendar_bounds(name: str) -> tuple[str | None, str | None]:
 def exchange_sessions(name: str, first: str, last: str) -> ExchangeSessions:
     """Return the sessions of a calendar from one date to another, both ISO dates such as ``2026-01-05``, both included."""
     low, high = calendar_bounds(name)
-    first, until = max(first, low or ""), _FOREVER
-    if high is not None and high < last:
+    first, until = max(first, low or _EARLIEST), _FOREVER
+    high = min(high or _LATEST, _LATEST)
+    if high < last:
         last, until = high, from_datetime(datetime.fromisoformat(high).replace(tzinfo=UTC)) + DAY
     if first >= last:
         nothing: NDArray[np.int64] = np.empty(0, np.int64)

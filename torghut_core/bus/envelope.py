@@ -28,7 +28,8 @@ else:
 
 P_co = TypeVar("P_co", covariant=True)
 
-_DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.(\d{1,9}))?S)?)?", re.ASCII)
+_COUNT = r"(\d{1,12})"
+_DURATION = re.compile(rf"P(?:{_COUNT}D)?(?:T(?:{_COUNT}H)?(?:{_COUNT}M)?(?:{_COUNT}(?:\.(\d{{1,9}}))?S)?)?", re.ASCII)
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -57,7 +58,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
         Raises
         ------
-        InputError : `size` is not an ISO 8601 duration of days or less, or is zero.
+        InputError : `size` is not an ISO 8601 duration of days or less, is zero, or beyond what 64 bits hold.
 
         Examples
         --------
@@ -68,8 +69,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         days, hours, minutes, seconds, fraction = (part or "0" for part in match.groups()) if match else "00000"
         whole = ((int(days) * 24 + int(hours)) * 60 + int(minutes)) * 60 + int(seconds)
         length = whole * SECOND + int(fraction.ljust(9, "0"))
-        if not length:
-            raise InputError(f"window size {self.size!r} is not an ISO 8601 duration, like PT1S, PT1M or P1D")
+        if not 0 < length < 2**63:
+            raise InputError(f"window size {self.size[:40]!r} is not an ISO 8601 duration, like PT1S, PT1M or P1D")
         return length
 
 
@@ -325,7 +326,7 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True, omit_de
 
         Raises
         ------
-        InputError : not JSON, a missing field or one of a wrong type, a time without a zone.
+        InputError : not JSON, a missing field or one of a wrong type, a time without a zone; nothing else is raised.
 
         Examples
         --------
@@ -342,7 +343,9 @@ class Envelope(msgspec.Struct, Generic[P_co], frozen=True, kw_only=True, omit_de
             envelope = _HEAD.decode(data)
             what = f"a payload of channel {envelope.channel!r}"
             payload = _DECODERS.get(envelope.channel, _ANY).decode(envelope.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except RecursionError as error:
+            raise InputError(f"not {what}: it nests too deeply") from error
+        except Exception as error:  # whatever the bytes are, they end nobody who reads them
             raise InputError(f"not {what}: {error}") from error
         return msgspec.structs.replace(envelope, payload=payload)
 

@@ -53,7 +53,9 @@ def ends_of(envelope: Envelope[Any]) -> dict[str, int]:
     ends = envelope.payload.get("ends") if _is_mark(envelope) else None
     if not isinstance(ends, dict):
         return {}
-    return {topic: end for topic, end in ends.items() if isinstance(topic, str) and type(end) is int}
+    return {
+        topic: end for topic, end in ends.items() if isinstance(topic, str) and type(end) is int and 0 <= end < 2**63
+    }
 
 
 def _is_mark(envelope: Envelope[Any]) -> bool:

@@ -42,9 +42,6 @@ _NAMES = {
 CHANNELS = tuple(_NAMES)
 """The channels that have a schema: ``CHANNEL.avsc``."""
 
-_UNREADABLE = (ValueError, TypeError, LookupError, EOFError, ArithmeticError)
-"""What fastavro raises for bytes that are not a record of the schema."""
-
 _MAGIC = 0
 _LARGEST_SCHEMA = 1 << 20
 _HEAD = struct.Struct(">BI")
@@ -143,7 +140,7 @@ class AvroCodec:
         try:
             record = self._fastavro.schemaless_reader(buffer, writer, self._schemas[channel])
             envelope = _envelope(channel, record)
-        except (*_UNREADABLE, self._fastavro.read.SchemaResolutionError) as error:
+        except Exception as error:  # whatever the bytes are
             raise InputError(f"not an envelope of schema {channel}.avsc: {type(error).__name__}: {error}") from error
         rest = len(data) - buffer.tell()
         if rest:

@@ -33,6 +33,9 @@ MAX_CHARACTERS = 1 << 20
 LARGEST = 4 * MAX_CHARACTERS
 """Bytes of them at most."""
 
+UNFORESEEN = "undo the last edit, and report it with the traceback in the log"
+"""Hint for what no check of a catalog foresaw."""
+
 _SECRET = re.compile(
     r"(.*[_-])?(api_?key(_?id)?|secret(_?key)?|password|passwd|token|credentials?|private_?key)", re.IGNORECASE
 )
@@ -184,8 +187,7 @@ def _contained(file: str) -> Iterator[None]:
         raise
     except Exception as error:
         logs.error("the catalog cannot be read", error=reason_of(error), exc_info=error)
-        hint = "the log has the traceback: report it, and undo the last edit"
-        raise CatalogError([Problem(file, 0, 0, "", f"cannot be read: {reason_of(error)}", hint)]) from error
+        raise CatalogError([Problem(file, 0, 0, "", f"cannot be read: {reason_of(error)}", UNFORESEEN)]) from error
 
 
 def _load_draft(files: Mapping[str, str]) -> Draft:

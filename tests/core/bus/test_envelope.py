@@ -285,3 +285,23 @@ def test_recorded_alpaca_messages_are_payloads(file):
                 )
                 seen.add(channel)
     assert seen == set(channels.values())
+
+
+@pytest.mark.parametrize("size", ["P999999999999D", f"P{5_000 * '9'}D", "PT9223372036.854775808S", "PT0S", "P106752D"])
+def test_window_is_no_longer_than_64_bits_hold(size):
+    """A length that no column can hold is refused as a text that is no duration."""
+    with pytest.raises(InputError, match="is not an ISO 8601 duration"):
+        _ = Window(size=size, step=size, start=0, end=0).length
+    assert Window(size="PT9223372036.854775807S", step="", start=0, end=0).length == 2**63 - 1
+
+
+@pytest.mark.parametrize("channel", ["trades", "status"])
+@pytest.mark.parametrize("value", ["[" * 20_000, '{"a":' * 20_000, "9" * 5_000 + "x", "1e5x"])
+def test_payload_that_ends_a_decoder_is_no_envelope(channel, value):
+    """JSON that nests too deeply, or is no JSON at all, is an error of the input like any other."""
+    text = (
+        '{"ingest_ts": "2026-01-05T14:30:00Z", "event_ts": "2026-01-05T14:30:00Z", "feed": "", "symbol": "ES", "seq": 1,'
+        f'"channel": "{channel}", "is_final": true, "source": "x", "payload": {value}}}'
+    )
+    with pytest.raises(InputError, match=r"^not an envelope|^not a payload"):
+        Envelope.decode(text)

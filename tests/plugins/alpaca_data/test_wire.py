@@ -541,3 +541,23 @@ def test_refused_keys_stop_at_the_handshake_and_every_stop_has_a_hint():
     assert [handshake_refusal(status).policy for status in (401, 403, 429, 502)] == ["stop", "stop", "wait", "retry"]
     for refusal in (*REFUSALS.values(), *HANDSHAKES.values()):
         assert refusal.hint or refusal.policy in ("retry", "ignore")
+
+
+@pytest.mark.parametrize("encoding", ["json", "msgpack"])
+def test_bar_that_would_end_beyond_64_bits_is_dropped(encoding):
+    """Its end, at which it becomes known, would be in 1677; a trade of that time is an event."""
+    last = 2**63 - 1 - 30 * SECOND
+    some = [BAR | {"t": last}, TRADE | {"t": last}]
+    frame = as_msgpack(some) if encoding == "msgpack" else as_json(some)
+    received = read(frame, encoding=encoding)
+    assert received.events.event_ts.tolist() == [last]
+    assert [complaint.reason for complaint in received.complaints] == ["time"]
+
+
+@pytest.mark.parametrize("value", ["[" * 20_000, '{"a":' * 20_000, "9" * 5_000, "NaN", '"\\ud800"', "1e999999999"])
+def test_poison_in_a_frame_costs_nothing_but_itself(value):
+    """A value at which a decoder fails is a complaint, or is not read; the frame after it keeps its event."""
+    bad = json.dumps([TRADE | {"p": "@"}]).replace('"@"', value).encode()
+    received = Wire().read([bad, json.dumps([TRADE]).encode()])
+    assert len(received.events) == 1
+    assert len(received.complaints) == 1

@@ -157,6 +157,21 @@ def test_poison_goes_to_the_dead_letters(pair):
     assert "channel 'quotes' belongs on another topic" in letters[2]["reason"]
 
 
+def test_letter_is_no_larger_than_its_record(memory_pair):
+    """A reason that would quote a megabyte of the record is cut off, and has no character that a header cannot hold."""
+    stray = Message("trades", "BTC/USD", trade(9).value.replace(b'"trades"', b'"' + 1_000_000 * b"x" + b'"'))
+
+    async def run():
+        await memory_pair.sink.send([stray, trade(0)])
+        reader = memory_pair.source(idle_ms=20)
+        return await gather(reader, 1), await gather_letters(reader, TRADES)
+
+    _, (letter,) = asyncio.run(run())
+    assert letter["value"] == stray.value
+    assert letter["reason"].startswith("channel 'xxx")
+    assert len(letter["reason"]) <= 1_000
+
+
 async def gather_letters(reader, topic):
     """What is in the dead letters of trades."""
     bus = reader._bus

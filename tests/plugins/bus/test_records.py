@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torghut_sources.bus.records import read
+from torghut_sources.bus import records
+from torghut_sources.bus.records import read, read_marks
 from torghut_sources.tape.rows import BARS, KINDS, QUOTES, TRADES
 from torghut_sources.tape.source import Replay
 
-from torghut_core import BarPayload, Envelope, SymbolTable, TradePayload, Window
+from torghut_core import BarPayload, Envelope, SymbolTable, TradePayload, Window, time_message
 
 from .conftest import T0, bar, message, quote, trade
 
@@ -126,6 +127,68 @@ def test_windows_may_be_of_any_length():
     start, length = T0, 90_000_000_000
     envelope = msgspec.structs.replace(STEPLESS, window=Window.of(start, length))
     assert read(BARS, [envelope.encode()], SymbolTable()).table.step.tolist() == [length]
+
+
+DIGITS = 5_000 * b"9"
+DEEP = 20_000 * b"["
+ENDLESS = {
+    "window of a trillion days": (BARS, b'"PT1M"', b'"P999999999999D"'),
+    "window of 5,000 digits": (BARS, b'"PT1M"', b'"P' + DIGITS + b'D"'),
+    "window just beyond 64 bits": (BARS, b'"PT1M"', b'"PT9223372036.854775808S"'),
+    "nested too deeply": (TRADES, b'"p":2', b'"p":' + DEEP),
+    "nested where nobody reads": (TRADES, b'"seq":1', b'"seq":1,"more":' + DEEP + 20_000 * b"]"),
+    "price of 5,000 digits": (TRADES, b'"p":2', b'"p":1e' + DIGITS),
+    "id of 5,000 digits": (TRADES, b'"seq":1', b'"seq":' + DIGITS),
+    "price that is no number": (TRADES, b'"p":2', b'"p":NaN'),
+    "price that is infinite": (TRADES, b'"p":2', b'"p":1e999999999'),
+    "text that is not UTF-8": (TRADES, b'"BTC/USD"', b'"\xff\xfe"'),
+    "half a character": (TRADES, b'"BTC/USD"', rb'"\ud800"'),
+    "year 9999": (TRADES, b'"event_ts":"2026', b'"event_ts":"9999'),
+    "year 0": (TRADES, b'"event_ts":"2026', b'"event_ts":"0000'),
+    "bar that ends after 2262": (BARS, b'"event_ts":"2026-02-02T02:41:00', b'"event_ts":"2262-04-11T23:47:00'),
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+def test_poison_is_a_reason_whatever_the_decoder_raises(case):
+    """A record at which a decoder fails or a number overflows is put aside, and the records around it are read."""
+    kind, old, new = ENDLESS[case]
+    make = bar if kind is BARS else trade
+    value = make(1).value.replace(old, new)
+    assert value != make(1).value, make(1).value
+    decoded = read(kind, [make(0).value, value, make(2).value], SymbolTable())
+    ((place, reason),) = decoded.poison
+    assert (place, decoded.places.tolist()) == (1, [0, 2])
+    assert reason
+
+
+def test_row_that_no_check_foresaw_is_poison(monkeypatch):
+    """A record whose conversion raises anything is put aside with what was raised; the others are read, in order."""
+    convert = records._columns
+
+    def fails(kind, wires):
+        if any(wire.seq == 1 for wire in wires):
+            raise KeyError("no such column")
+        return convert(kind, wires)
+
+    monkeypatch.setattr(records, "_columns", fails)
+    decoded = read(TRADES, [trade(0).value, trade(1).value, b"{", trade(2).value], SymbolTable())
+    assert decoded.places.tolist() == [0, 3]
+    assert [place for place, _ in decoded.poison] == [1, 2]
+    assert "KeyError: 'no such column'" in decoded.poison[0][1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"[" * 20_000, b"{", b"\xff", b'{"channel":"status"}', time_message(T0, T0).value.replace(b'"time"', DEEP)],
+    ids=["deep", "cut off", "not UTF-8", "no mark", "deep payload"],
+)
+def test_poison_among_time_marks_is_a_reason(value):
+    """What cannot be read among statuses is put aside, and the marks around it count."""
+    mark = time_message(T0, T0).value
+    found = read_marks([mark, value, mark])
+    assert found.places.tolist() == [0, 2]
+    assert [place for place, _ in found.poison] == [1]
 
 
 @given(st.sampled_from(["trades", "quotes", "bars"]), st.data())

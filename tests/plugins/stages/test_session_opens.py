@@ -73,3 +73,14 @@ def test_unknown_calendar_names_the_nearest():
     """A misspelt calendar is an error that names the one that was meant."""
     with pytest.raises(ValueError, match="'CMES'"):
         check_calendar("CMESS")
+
+
+@pytest.mark.parametrize("calendar", ["XNYS", "24/7"])
+@pytest.mark.parametrize("year", [1677, 1678, 1700, 2260, 2261, 2262])
+def test_far_years_have_sessions_or_none(calendar, year):
+    """A time near the ends of 64 bits of nanoseconds, which pandas cannot hold, has no session; none raises."""
+    (found,) = opened(calendar, f"{year}-{'12-30' if year < 1700 else '04-11'}T20:00:00Z")
+    if calendar == "24/7" or 1700 <= year <= 2260:
+        assert found.startswith(str(year))
+    elif year > 2260:
+        assert found is None

@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import os
+import signal
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torghut_sources.tape import rows
 from torghut_sources.tape.source import Replay
 
 from support.effort import examples
@@ -55,6 +59,11 @@ def with_text(text):
 def with_columns(*names):
     """A Parquet tape with columns of numbers."""
     return lambda kit, path: pq.write_table(pa.table({name: [1.0] for name in names}), path)
+
+
+def with_names(*names):
+    """A Parquet tape whose columns have these names, whatever they hold."""
+    return lambda kit, path: pq.write_table(pa.Table.from_arrays([pa.array([1.0]) for _ in names], list(names)), path)
 
 
 def with_envelopes(*changes, after=b""):
@@ -128,6 +137,10 @@ UP_FRONT = [
      "does not show how long its bars are", "set it, like bar_step: 1Min"),
     ("column twice", "a.csv", with_text("symbol,event_ts,price,price,size\n"),
      "column 'price' occurs more than once", "remove all but one"),
+    ("column twice in Parquet", "a.parquet", with_names("symbol", "event_ts", "price", "size", "size"),
+     "column 'size' occurs more than once", "remove all but one"),
+    ("too many columns", "a.csv", with_text(",".join(map(str, range(100_000))) + "\n1\n"), "has 100,000 columns",
+     "leave at most 4,096"),
     ("quote bars", "a.parquet", with_columns("symbol", "event_ts", "bid_open", "ask_open"),
      "holds quote bars, which cannot be replayed",
      ("replay its quotes, or rename bid_close and ask_close to bid_price and ask_price and set event_ts to the end of "
@@ -460,3 +473,33 @@ def test_blank_lines_and_bad_lines_do_not_shift_line_numbers(kit, tmp_path):
     assert len("\n".join(lines)) > 1 << 20
     with pytest.raises(TapeError, match="line 80002: size is '-4'"):
         kit.play(tmp_path / "a.csv")
+
+
+def test_signals_while_a_tape_is_read_are_the_process_s_own(tmp_path):
+    """SIGTERM in the middle of a read reaches the process's handler, and the read goes on."""
+    path, came, is_over = tmp_path / "a.csv", [], threading.Event()
+    path.write_text(HEADER + "".join(GOOD for _ in range(40_000)))
+
+    def send():
+        while not is_over.wait(0.0005):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append(1))
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        while not came:
+            Replay(Replay.Params(paths=[str(path)])).check()
+    finally:
+        is_over.set()
+        sender.join()
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_error_that_no_check_foresaw_names_the_tape(kit, tmp_path, monkeypatch):
+    """Whatever reading a tape raises is an error with its path, and no traceback."""
+    path = tmp_path / "a.csv"
+    path.write_text(HEADER + GOOD)
+    monkeypatch.setattr(rows, "_numbers", lambda _: {}["column"])
+    with pytest.raises(TapeError, match=r"a\.csv: cannot be read: KeyError"):
+        Replay(Replay.Params(paths=[str(path)])).check()

@@ -8,7 +8,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torghut_sources.tape.rows import bar_step, text_hashes, trade_keys
+from torghut_sources.tape.rows import BARS, TRADES, Rows, bar_step, text_hashes, trade_keys
+
+from torghut_core import MINUTE, SymbolTable
 
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND
@@ -43,6 +45,39 @@ def test_unsigned_number_and_its_digits_are_one_id():
     numbers = [5, 2**63 - 1, 2**63, 2**64 - 1]
     assert keys(pa.array(numbers, pa.uint64())) == keys([str(number) for number in numbers])
     assert len(set(keys([str(number) for number in numbers]))) == 4
+
+
+@pytest.mark.parametrize("type_", [pa.string(), pa.large_string(), pa.string_view()])
+def test_texts_that_only_read_alike_as_numbers_are_ids_of_their_own(type_):
+    """``7``, ``007``, ``0x7`` and ``-0`` are four ids, alone or beside each other, in text of any type."""
+    texts = ["7", "007", "0x7", "-0", "0"]
+    beside = trade_keys(pa.array(texts, type_)).tolist()
+    assert len(set(beside)) == len(texts)
+    assert [trade_keys(pa.array([text], type_)).tolist()[0] for text in texts] == beside
+    assert beside[0] == trade_keys(pa.array([7])).tolist()[0]
+
+
+def test_number_beyond_64_bits_is_bad_and_its_neighbours_are_not():
+    """A `seq` from 2^63 on, and a time that only the lowest number of 64 bits could be, are complaints about their rows."""
+    n = 2
+    columns = {
+        "symbol": pa.array(["ES"] * n, pa.string_view()),
+        "event_ts": pa.array([-(2**63), 5]),
+        "seq": pa.array([7, 2**63], pa.uint64()),
+        "price": pa.array([1.0] * n),
+        "size": pa.array([1.0] * n),
+    }
+    found = Rows(TRADES, np.arange(n), columns, SymbolTable())
+    assert found.bad.tolist() == [True, True]
+    assert [complaint.message.split(" ")[0] for complaint in found.complaints] == ["event_ts", "seq"]
+
+
+def test_bar_has_to_end_within_64_bits():
+    """The time at which a bar is known, its start and its length, is a time too."""
+    latest = 2**63 - 1 - MINUTE
+    columns = {name: pa.array([1.0, 1.0]) for name in ("open", "high", "low", "close", "volume")}
+    columns |= {"symbol": pa.array(["ES", "ES"]), "event_ts": pa.array([latest, latest + 1])}
+    assert Rows(BARS, np.arange(2), columns, SymbolTable(), step=MINUTE).bad.tolist() == [False, True]
 
 
 def test_trade_without_id_has_no_key():

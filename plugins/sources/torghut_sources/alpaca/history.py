@@ -45,7 +45,7 @@ from torghut_sources.alpaca.events import Events
 from torghut_sources.alpaca.messages import Bar, Quote, Trade
 from torghut_sources.alpaca.refusals import handshake_refusal
 from torghut_sources.alpaca.settings import HISTORY_CHANNELS, AlpacaSettings
-from torghut_sources.alpaca.wire import UNREADABLE, Complaint, Wire
+from torghut_sources.alpaca.wire import Complaint, Wire
 
 if TYPE_CHECKING:
     import httpx
@@ -265,10 +265,10 @@ class History:
         try:
             page = PAGES[channel].decode(body)
             found = _rows(page, channel, symbols)
-        except UNREADABLE:
+        except Exception:  # whatever the bytes are
             try:
                 page = _RAW_PAGE.decode(body)
-            except UNREADABLE as error:
+            except Exception as error:  # as above
                 subject = _subject(channel, symbols)
                 raise Unanswered(f"no page of {subject}: {error}: {body[:LONGEST_TEXT]!r}") from None
             raws = _rows(page, channel, symbols)
@@ -407,7 +407,7 @@ def _salvage(channel: str, raws: list[msgspec.Raw], complaints: list[Complaint])
     for raw in raws:
         try:
             rows.append(EVENTS[channel].decode(raw))
-        except UNREADABLE as error:
+        except Exception as error:  # whatever the bytes are
             complaints.append(Complaint("message", f"{error}: {bytes(raw)[:LONGEST_TEXT]!r}"))
     return rows
 

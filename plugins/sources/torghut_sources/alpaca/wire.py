@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Raw
 
-from torghut_core import SECOND, SYMBOL_PATTERN, IntArray, parse_timestamp
+from torghut_core import DAY, SECOND, SYMBOL_PATTERN, IntArray, parse_timestamp
 from torghut_sources.alpaca.events import Events
-from torghut_sources.alpaca.messages import LATEST, AnyMessage, Control, Event, StreamError, Subscription, Success
+from torghut_sources.alpaca.messages import LATEST, AnyMessage, Bar, Control, Event, StreamError, Subscription, Success
 
 LONGEST = 200
 """Characters of a message that a complaint shows."""
@@ -35,8 +35,6 @@ UNKNOWN_TYPES = 32
 T = TypeVar("T")
 Encoding: TypeAlias = Literal["json", "msgpack"]
 
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding may raise, whatever the bytes."""
 TAGS = frozenset({"t", "q", "b", "u", "d", "s", "c", "x", "success", "error", "subscription"})
 _CONTROL = frozenset((Success, StreamError, Subscription))
 _JSON_MESSAGE: Any = AnyMessage[str]  # type: ignore[misc]  # a union's alias as a value
@@ -87,7 +85,7 @@ class Wire:
         for frame in frames:
             try:
                 messages += decode(frame)
-            except UNREADABLE:
+            except Exception:  # whatever the bytes are
                 messages += self._salvage(frame, complaints)
         control: list[Control] = []
         if not _CONTROL.isdisjoint(map(type, messages)):
@@ -106,6 +104,9 @@ class Wire:
                 ]
                 events = kept
         event_ts, wrong = self._times([event.time for event in events])
+        if len(event_ts) and int(event_ts.max()) > LATEST - DAY:
+            late = np.flatnonzero(event_ts > LATEST - DAY).tolist()
+            wrong |= {place: "the bar ends after 2262" for place in late if isinstance(events[place], Bar)}
         if wrong:
             complaints += [Complaint("time", f"{why}: {_show(events[place])}") for place, why in wrong.items()]
             events = [event for place, event in enumerate(events) if place not in wrong]
@@ -136,13 +137,13 @@ class Wire:
         """Decode the messages of a frame one by one, where not all can be used."""
         try:
             raws = self._raws.decode(frame)
-        except UNREADABLE as error:
+        except Exception as error:  # as above
             complaints.append(Complaint("frame", f"{error}: {_excerpt(frame)}"))
             return
         for raw in raws:
             try:
                 yield self._message.decode(raw)
-            except UNREADABLE as error:
+            except Exception as error:  # as above
                 tag = self._tag_of(raw)
                 if tag is None or tag in TAGS:
                     complaints.append(Complaint("message", f"{error}: {_excerpt(bytes(raw))}"))
@@ -152,7 +153,7 @@ class Wire:
     def _tag_of(self, raw: Raw) -> str | None:
         try:
             tag: str = self._tag.decode(raw).T[:LONGEST]
-        except UNREADABLE:
+        except Exception:  # as above
             return None
         return tag
 

@@ -88,6 +88,8 @@ class Avro:
                     if error.error_class != "not-found":
                         raise
                     unreadable[place] = str(error)
+                except Exception as error:  # whatever the bytes are
+                    unreadable[place] = f"not an envelope: {type(error).__name__}: {error}"
         return readable, unreadable
 
     async def _retry(self, ask: Callable[[], T]) -> T:

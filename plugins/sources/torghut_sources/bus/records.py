@@ -161,8 +161,8 @@ def read(
             continue
         try:
             wire = decode(value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            problem = str(error)
+        except Exception as error:  # whatever the bytes are
+            problem = str(error) or type(error).__name__
         if problem or wire.channel != name:
             try:
                 _count_or_raise(kind, envelope_of(value), problem, skipped)
@@ -173,10 +173,17 @@ def read(
             places.append(place)
         else:
             skipped[name] += 1
-    rows = _rows(kind, wires, symbols)
+    try:
+        rows = _rows(kind, wires, symbols)
+    except Exception:  # of a record that no check foresaw: the others are used
+        unusable = {place: reason for place, wire in enumerate(wires) if (reason := _failure(kind, wire))}
+        poison += [(places[place], reason) for place, reason in unusable.items()]
+        wires = [wire for place, wire in enumerate(wires) if place not in unusable]
+        places = [each for place, each in enumerate(places) if place not in unusable]
+        rows = _rows(kind, wires, symbols)
     index = np.array(places, np.int64)
     if not rows.bad.any():
-        return Decoded(rows.table, index, poison, skipped)
+        return Decoded(rows.table, index, sorted(poison), skipped)
     poison += [
         (places[row], _rows(kind, wires[row : row + 1], symbols).complaints[0].message)
         for row in np.flatnonzero(rows.bad).tolist()
@@ -248,6 +255,15 @@ def _count_or_raise(kind: Kind, envelope: Envelope[Any], problem: str, skipped: 
     else:
         what = "belongs on another topic" if channel in KINDS else "is unknown"
         raise InputError(f"channel {channel!r} {what}: this is one of {kind.name}")
+
+
+def _failure(kind: Kind, wire: Wire[Any]) -> str:
+    """Why no row can be made of a record; "" where one can."""
+    try:
+        _rows(kind, [wire], SymbolTable())
+    except Exception as error:
+        return f"not a row of {kind.name}: {type(error).__name__}: {error}"
+    return ""
 
 
 def _rows(kind: Kind, wires: list[Wire[Any]], symbols: SymbolTable) -> Rows:

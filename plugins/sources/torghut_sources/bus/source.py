@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LONGEST_REASON = 1_000
+"""Characters of a dead letter's reason at most: it may quote the record, and a letter that is too large is refused."""
+
 READ_AT_ONCE = 5_000
 """Records per read, at most."""
 
@@ -347,7 +350,7 @@ class BusSource(Source, Owner):
         letters = self._dead_letters
         for number, reason in poison:
             headers = [
-                ("reason", reason.encode()),
+                ("reason", reason[:LONGEST_REASON].encode(errors="backslashreplace")),
                 ("topic", chunk.topic.encode()),
                 ("partition", b"%d" % chunk.partition),
                 ("offset", b"%d" % chunk.offsets[number]),

@@ -91,8 +91,8 @@ class SessionOpens:
     def cover(self, ts: int) -> None:
         """Load opens for a time, and some years around it."""
         year = ts - ts % YEAR
-        self.first = min(self.first, year - YEAR)
-        self.until = max(self.until, year + 10 * YEAR)
+        self.first = max(NEVER, min(self.first, year - YEAR))
+        self.until = min(ALWAYS, max(self.until, year + 10 * YEAR))
         known = [_opens(name, self.first - 30 * DAY, self.until + 30 * DAY) for name in self._in_use]
         self.ends = np.array([end for _, end in known], np.int64)
         self.opens = np.full((len(known), max(len(opens) for opens, _ in known)), ALWAYS, np.int64)

@@ -23,6 +23,8 @@ from torghut_core import Envelope, InputError, IntArray, SymbolTable, TapeError
 from torghut_sources.tape.rows import BARS, KINDS, TIME, TRADES, Columns, Complaint, Kind, Rows, filled, is_text
 from torghut_sources.tape.tapes import Block, Tape
 
+pa.enable_signal_handlers(False)  # or SIGTERM would end a read as if the file were damaged
+
 BLOCK_ROWS = 65_536
 BLOCK_BYTES = 1 << 20
 BUFFER_BYTES = 1 << 15
@@ -231,6 +233,8 @@ class TextTape(Tape):
 class CsvTape(TextTape):
     """A CSV file with a header, commas, and times in RFC 3339."""
 
+    HEADER: ClassVar[int | None] = 1
+
     def _check_content(self) -> None:
         line, lines = next(self._lines(), (1, b""))
         columns, places, complaints = self._columns(line, lines) if lines else ({}, np.empty(0, np.int64), [])
@@ -255,9 +259,6 @@ class CsvTape(TextTape):
             raise self._error(
                 f"not a line of CSV: {error}", "write a header with the names of the columns", 1
             ) from error
-        for name in self._header:
-            if self._header.count(name) > 1:
-                raise self._error(f"column {name!r} occurs more than once", "remove all but one", 1)
         self._of = self._kind(self._header)
         self._names = [name for name in (*self._of.required, *self._of.optional) if name in self._header]
         if self._follow and self._of is BARS and self._step is None:

@@ -37,6 +37,8 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 Rule: TypeAlias = tuple[BoolArray, str, str]
 Columns: TypeAlias = Mapping[str, pa.Array]
 
+LATEST = 2**63 - 1
+
 UNITS = {"s": SECOND, "ms": MILLISECOND, "us": 1_000, "ns": 1}
 
 SYMBOL = "must be a symbol of A-Z, 0-9 and . _ / -, at most 32 long"
@@ -84,6 +86,11 @@ def _quote_rules(quotes: Quotes) -> Iterator[Rule]:
 
 def _bar_rules(bars: Bars) -> Iterator[Rule]:
     """Yield the rules of bars; an interval without trades may have a volume and vwap of 0."""
+    yield (
+        (bars.step > 0) & (bars.event_ts <= LATEST - bars.step),
+        "event_ts",
+        "must be the start of a bar that ends by 2262",
+    )
     for name in ("open", "high", "low", "close"):
         yield _is_positive(getattr(bars, name)), name, POSITIVE
     yield bars.high >= bars.low, "high", "must not be below low"
@@ -255,8 +262,8 @@ def bar_step(columns: Columns) -> int | None:
 def trade_keys(ids: pa.Array, exchanges: NDArray[np.uint64] | None = None) -> IntArray:
     """Return the identity of each trade, shape (n,): 64 bits of (exchange, trade id), 0 without an id.
 
-    Ids are whole numbers or text; digits are the same id either way, so that a trade has one key in every format. The
-    result depends on nothing but the values.
+    Ids are whole numbers or text; a number that is written as digits is the same id either way, so that a trade has one key
+    in every format; ``7``, ``007`` and ``0x7`` are three. The result depends on nothing but the values.
 
     Parameters
     ----------
@@ -273,10 +280,7 @@ def trade_keys(ids: pa.Array, exchanges: NDArray[np.uint64] | None = None) -> In
     missing = _is_null(ids)
     if not arrow.is_integer(ids.type):
         ids = ids.cast(pa.string())
-        try:
-            ids = ids.cast(pa.int64())
-        except pa.ArrowInvalid:
-            ids = pa.array([_id_number(text) for text in ids.to_pylist()], pa.uint64())
+        ids = _id_numbers(ids)
     keys = filled(ids, 0).astype(np.uint64)
     if exchanges is not None:
         keys ^= exchanges
@@ -287,6 +291,17 @@ def trade_keys(ids: pa.Array, exchanges: NDArray[np.uint64] | None = None) -> In
     keys[missing] = 0
     identities: IntArray = keys.view(np.int64)
     return identities
+
+
+def _id_numbers(ids: pa.Array) -> pa.Array:
+    """Return the number of each id in text: its own where it is written as ``str`` would write it, else one of 64 bits."""
+    try:
+        numbers = ids.cast(pa.int64())
+        if numbers.cast(pa.string()).equals(ids):
+            return numbers
+    except pa.ArrowInvalid:
+        pass
+    return pa.array([_id_number(text) for text in ids.to_pylist()], pa.uint64())
 
 
 def text_hashes(column: pa.Array) -> NDArray[np.uint64]:
@@ -303,7 +318,7 @@ def text_hash(text: str | None) -> int:
 def _id_number(text: str | None) -> int:
     if text is None:
         return 0
-    if re.fullmatch(r"-?\d{1,20}", text, re.ASCII) and -(2**63) <= int(text) < 2**64:
+    if re.fullmatch(r"0|-?[1-9]\d{0,19}", text, re.ASCII) and -(2**63) <= int(text) < 2**64:
         return int(text) % 2**64
     return text_hash(text)
 
@@ -312,11 +327,13 @@ def is_text(type_: pa.DataType) -> bool:
     """Return whether an Arrow type is text, plain or dictionary-encoded."""
     if arrow.is_dictionary(type_):
         type_ = type_.value_type
-    return bool(arrow.is_string(type_) or arrow.is_large_string(type_))
+    return bool(arrow.is_string(type_) or arrow.is_large_string(type_) or arrow.is_string_view(type_))
 
 
 def _encoded(column: pa.Array) -> tuple[IntArray, list[str]]:
     """Return the number of each value's text, -1 for null, and the texts."""
+    if arrow.is_string_view(column.type):
+        column = column.cast(pa.string())
     if not arrow.is_dictionary(column.type):
         column = column.dictionary_encode()
     index = filled(column.indices, -1).astype(np.int64)
@@ -343,13 +360,18 @@ def _times(column: pa.Array) -> tuple[IntArray, BoolArray]:
     unit = UNITS[column.type.unit] if arrow.is_timestamp(column.type) else 1
     bad = _is_null(column)
     ticks = filled(column.cast(pa.int64()), 0)
-    return ticks * unit, bad | (abs(ticks) > (2**63 - 1) // unit)
+    latest = LATEST // unit
+    return ticks * unit, bad | (ticks > latest) | (ticks < -latest)
 
 
 def _whole_numbers(column: pa.Array) -> tuple[IntArray, BoolArray]:
     """Return int64 values."""
-    column = _parsed(column, pa.int64(), int) if is_text(column.type) else column.cast(pa.int64())
-    return filled(column, 0), _is_null(column)
+    if is_text(column.type):
+        column = _parsed(column, pa.int64(), int)
+    bad = _is_null(column)
+    if arrow.is_uint64(column.type):
+        bad = bad | (filled(column, 0) > LATEST)
+    return filled(column.cast(pa.int64(), safe=False), 0), bad
 
 
 def _numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:

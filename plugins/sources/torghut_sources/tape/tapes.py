@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -22,13 +23,16 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from torghut_core import Bars, Batch, IntArray, SymbolTable, TapeError
+from torghut_core import Bars, Batch, InputError, IntArray, SymbolTable, TapeError
 from torghut_sources.tape.rows import BARS, KINDS, Columns, Complaint, Kind, Rows, bar_step
 
 Block: TypeAlias = tuple[list[Rows], list[Complaint]]
 """A part of a tape: its rows by kind, and complaints about lines that are no rows."""
 
 EARLIEST = -(2**63)
+
+MAX_COLUMNS = 4_096
+"""Columns of a tape at most; what is searched for in their names takes time for each."""
 
 HINTS: dict[type[OSError], str] = {
     FileNotFoundError: "check the path, which counts from the working directory",
@@ -61,6 +65,8 @@ class Tape(ABC):
     """
 
     UNIT: ClassVar[str] = "row"
+    HEADER: ClassVar[int | None] = None
+    """The place of the names of the columns."""
 
     def __init__(self, path: Path, *, skip: bool = False, step: int | None = None, follow: bool = False) -> None:
         self.path = path
@@ -84,7 +90,8 @@ class Tape(ABC):
             raise self._error(f"cannot be read: {error.strerror}", HINTS.get(type(error), "check the file")) from error
         if is_empty and not self._follow:
             raise self._error("is empty", "name a file with rows in it")
-        self._check_content()
+        with self._reading():
+            self._check_content()
 
     def streams(self, symbols: SymbolTable) -> list[Iterator[Batch]]:
         """Return the tape as streams of batches, each with positions from 0: one, or one for each symbol.
@@ -93,7 +100,7 @@ class Tape(ABC):
         says that there is no more for now.
         """
         self.skipped = {}
-        return [self._stream(blocks, symbols) for blocks in self._blocks(symbols)]
+        return [self._contained(self._stream(blocks, symbols)) for blocks in self._blocks(symbols)]
 
     @abstractmethod
     def _check_content(self) -> None:
@@ -102,6 +109,14 @@ class Tape(ABC):
     @abstractmethod
     def _blocks(self, symbols: SymbolTable) -> Sequence[Iterator[Block | None]]:
         """Return the rows in file order, a part at a time, for each stream; None where a followed tape ends for now."""
+
+    def _contained(self, stream: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            with self._reading():
+                batch = next(stream, None)
+            if batch is None:
+                return
+            yield batch
 
     def _stream(self, blocks: Iterable[Block | None], symbols: SymbolTable) -> Iterator[Batch]:
         """Check the order of the rows, drop bad ones, and number the others."""
@@ -157,12 +172,22 @@ class Tape(ABC):
         """Turn the errors of libraries about a damaged file into a `TapeError`."""
         try:
             yield
+        except InputError:
+            raise
         except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             reason = str(error).partition("\n")[0]
             raise self._error(f"cannot be read: {reason}", "the file is damaged or cut off: write it again") from error
+        except Exception as error:  # whatever is in the file
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise self._error(f"cannot be read: {reason}", "report it, with the file") from error
 
     def _kind(self, names: list[str]) -> Kind:
         """Return the kind of rows that the columns belong to."""
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise self._error(f"column {twice[0]!r} occurs more than once", "remove all but one", self.HEADER)
+        if len(names) > MAX_COLUMNS:
+            raise self._error(f"has {len(names):,} columns", f"leave at most {MAX_COLUMNS:,}", self.HEADER)
         if "bid_open" in names or "ask_open" in names:
             raise self._error(
                 "holds quote bars, which cannot be replayed",
