@@ -7,13 +7,14 @@ second after the one before, or now.
 import json
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from collections import Counter
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from torghut_testing.alpaca import FakeAlpaca, FakeVenue
+from torghut_testing.alpaca import FakeAlpaca, FakeVenue, Refusal
 
 from support.processes import Running
 from support.waiting import until
@@ -89,6 +90,8 @@ class Trader(Running):
         }
         super().__init__(folder, folder / "state", env=usual | env)
         self.fed = self.told = 0
+        self.by_hand = Counter()
+        self.foreign = set()
         for directory in (self.catalog, self.plugins):
             directory.mkdir()
         self.tape.write_text("symbol,event_ts,open,high,low,close,volume\n")
@@ -216,6 +219,20 @@ class Trader(Running):
         with closing(SqlAuditStore(self.database)) as audit:
             return audit.rows(table, **where)
 
+    def trade_by_hand(self, symbol, quantity):
+        """A person buys at the venue, or sells (below zero), what can be had at once, if it can."""
+        with suppress(Refusal):
+            order = self.fake.venue.place(symbol, "buy" if quantity > 0 else "sell", abs(quantity))
+            self.foreign.add(order["client_order_id"])
+            if order["status"] != "filled":
+                order = self.fake.venue.cancel(order["id"])
+            self.by_hand[symbol] += Decimal(order["filled_qty"]).copy_sign(quantity)
+
+    @property
+    def outside(self):
+        """What a person holds at the venue beside the books, by symbol: bought by hand, and not accepted."""
+        return {symbol: quantity for symbol, quantity in self.by_hand.items() if quantity}
+
     @property
     def findings(self):
         """What `audit verify` finds."""
@@ -243,16 +260,21 @@ class Trader(Running):
         """What differs between what is written down and the venue; empty where all is well and nothing is open."""
         status = self.status
         seen = status["reconciliation"]
-        told = [f"{name}: {seen[name]}" for name in ("differences", "unresolved", "problem", "adopted") if seen[name]]
+        told = [f"{name}: {seen[name]}" for name in ("unresolved", "problem", "adopted") if seen[name]]
+        if seen["differences"].keys() != self.outside.keys():
+            told.append(f"{seen['differences']}, and by hand {self.outside}")
         if status["orders_working"] != len(self.working):
             told.append(f"{status['orders_working']} orders work here, {len(self.working)} at the venue")
-        if self.books != self.held:
-            told.append(f"{self.books} held here, {self.held} at the venue")
+        both = {*self.books, *self.held, *self.outside}
+        books, held = self.books, self.held
+        if any(books.get(each, 0) + self.outside.get(each, 0) != held.get(each, 0) for each in both):
+            told.append(f"{books} held here, {self.outside} by hand, {held} at the venue")
         return told or self._differing_orders()
 
     def _differing_orders(self):
         told = []
         theirs = {each["client_order_id"]: each for each in self.fake.venue.orders()}
+        theirs = {number: order for number, order in theirs.items() if number not in self.foreign}
         ours = {row["client_order_id"]: row for row in self.rows("executions")}
         fills = {}
         for row in self.rows("execution_events"):
