@@ -413,9 +413,9 @@ class Books:
         return self.net(symbol) + self.gaps.get(symbol, ZERO)
 
     @property
-    def traded(self) -> list[str]:
+    def traded(self) -> set[str]:
         """Symbols in which a strategy has a view."""
-        return sorted(self._views)
+        return set(self._views)
 
     @property
     def holding(self) -> set[str]:

@@ -206,7 +206,8 @@ class Engine(AccountView):
             self.gateway.cancel(but_exits=control == "reduce_only")
             return
         self.gateway.withdraw_all_but_flattening()
-        for symbol in books.traded:
+        listed = {symbol for instance in self._generation.strategies for symbol in instance.symbols}
+        for symbol in sorted(listed.union(books.traded)):
             if now - self._flattened.get(symbol, -FLATTEN_AGAIN) >= FLATTEN_AGAIN:
                 self._flatten_symbol(symbol, flatten, now)
 

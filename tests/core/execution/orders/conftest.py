@@ -250,8 +250,8 @@ class Desk:
         """The account, as a context sees it."""
         return self.gateway.account()
 
-    def send(self, intent):
-        """Record a decision and hand its order to the gateway; `run` sends it."""
+    def send(self, intent, *second, is_close=False):
+        """Record a decision and hand its order to the gateway, and that of a second leg; `run` sends it."""
         decision = Decision(
             account=ACCOUNT,
             strategy_id=intent.strategy_id,
@@ -264,7 +264,8 @@ class Desk:
             decision_hash=intent.client_order_id,
         )
         self.audit.record_decision(decision, {}, [], intent)
-        self.gateway.send(intent, self.books.context(intent.strategy_id, intent.symbol), Decimal(0))
+        context = self.books.context(intent.strategy_id, intent.symbol)
+        self.gateway.send(intent, context, Decimal(0), *second, is_close=is_close)
 
     def run(self):
         """Send everything that waits, and apply the updates."""

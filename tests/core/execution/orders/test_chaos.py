@@ -20,7 +20,7 @@ from torghut_core import Position, Side, StateError, VenueError, is_done
 from torghut_core.audit import MemoryAuditStore, SqlAuditStore
 from torghut_core.execution.reconciler import SETTLING
 from torghut_core.execution.venue import RECENT
-from torghut_core.model.trading import OrderState, Purpose
+from torghut_core.model.trading import OrderState, OrderType, Purpose
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE, SECOND
 
@@ -91,6 +91,7 @@ class World:
         self.venue, self.clock, self._desk_type, self._intent = venue, clock, desk_type, intent
         self.is_strict, self.is_slow = is_strict, is_slow
         self.fuse = None
+        self.is_dead = False
         self.is_halted = False
         self.is_down = False
         self.is_answer_lost = False
@@ -99,6 +100,8 @@ class World:
         self.decided = []
         self.unwritten = set()
         self.excused = set()
+        self.touched = set()
+        """Symbols in which a person has traded."""
         self.withdrawn = set()
         self.left_after_halt = []
         self.illegal = 0
@@ -118,8 +121,9 @@ class World:
         if self.fuse is not None:
             self.fuse -= 1
             if self.fuse < 0:
-                self.fuse = None
-                raise Crash
+                self.fuse, self.is_dead = None, True
+        if self.is_dead:  # the kernel contains what a broker raises: so every later effect raises too
+            raise Crash
 
     def _before_request(self, kind, number):
         self.point()
@@ -148,14 +152,17 @@ class World:
             try:
                 self._begin()
             except Crash:
-                self.crashes += 1
+                self.is_dead = True
             except (StateError, VenueError):
-                continue
+                pass
             else:
-                return
+                if not self.is_dead:
+                    return
+            self.crashes += self.is_dead
 
     def _begin(self):
         self._bury()
+        self.is_dead = False
         self.is_down = self.is_answer_lost = False
         self.unrecorded, self.looked = "", None
         desk = self.desk = self._desk_type(self.venue, self.clock, self.database.open(), self.permits)
@@ -180,6 +187,8 @@ class World:
         try:
             getattr(self, name)(*choices)
         except Crash:
+            self.is_dead = True
+        if self.is_dead:
             self.crashes += 1
             self.boot()
 
@@ -218,6 +227,27 @@ class World:
         terms = {"strategy_id": strategy, "decided_at": self.clock.wall(), "purpose": purpose}
         self.decided.append(self._intent(number, symbol, side, quantity, **terms))
         self._decide(self.decided[-1])
+
+    def exit_as(self, how, strategy, symbol):
+        """Protect what is held by a stop, close it past its stop, or turn it round in two legs."""
+        desk = self.desk
+        held = desk.books.context(strategy, symbol).position.quantity
+        if not held or self.is_halted or (how == "flip" and (self.unrecorded or symbol in desk.reconciler.blocked)):
+            return
+        number, side = f"tg-{len(self.decided)}", Side.SELL if held > 0 else Side.BUY
+        terms = {"strategy_id": strategy, "decided_at": self.clock.wall(), "decision_hash": number}
+        stop = {"order_type": OrderType.STOP, "stop_price": Decimal(90)} if how == "protect" else {}
+        intent = self._intent(number, symbol, side, abs(held), purpose=Purpose.EXIT, **terms, **stop)
+        self.decided.append(intent)
+        if desk.audit.is_known(ACCOUNT, number):
+            return
+        second = [self._intent(f"{number}-2", symbol, side, Decimal(5), **terms)] if how == "flip" else []
+        desk.send(intent, *second, is_close=how == "close")
+
+    def trade_position_by_hand(self, symbol, units):
+        """A person buys or sells what we hold."""
+        self.venue.held[symbol] = self.venue.held.get(symbol, Decimal(0)) + units
+        self.touched.add(symbol)
 
     def decide_again(self, back):
         """Make an earlier decision again: the same signal came twice."""
@@ -409,6 +439,8 @@ class World:
             order = theirs.get(number)
             state = S(row["state"])
             assert fills[number] == row["filled_quantity"]
+            if order is None and number in {intent.client_order_id for intent in desk.gateway.outbox}:
+                continue  # a second leg whose first is open
             if order is None:
                 assert state in (S.CANCELED, S.REJECTED), f"{number} never arrived, and is {state}"
                 assert not row["filled_quantity"]
@@ -422,7 +454,11 @@ class World:
         nets = desk.books.nets
         differ = {symbol for symbol in held.keys() | nets.keys() if held.get(symbol) != nets.get(symbol)}
         assert set(desk.reconciler.blocked) == differ
-        assert differ <= lost | {"GC"}, f"{differ} differ"
+        assert differ <= lost | self.touched | {"GC"}, f"{differ} differ"
+        for context in desk.books.held:
+            for working in desk.books.orders_of(context):
+                if working.order.intent.is_protection:
+                    assert working.order.remaining <= abs(context.position.quantity), "it protects more than is held"
         assert not [call for call in venue.calls if call[0] == "cancel" and call[1].startswith("x-")]
         positions = {key: each for key, each in desk.books.positions.items() if each != Position()}
         assert {key: each for key, each in desk.audit.positions(ACCOUNT).items() if each != Position()} == positions
@@ -440,6 +476,8 @@ WHICH = (0, 1, 2)
 STEPS = {
     # how often; what it chooses from
     "decide": (12, STRATEGIES, SYMBOLS, tuple(Side), (Purpose.ENTRY, Purpose.ENTRY, Purpose.EXIT)),
+    "exit_as": (6, ("protect", "protect", "close", "flip"), STRATEGIES, SYMBOLS),
+    "trade_position_by_hand": (1, SYMBOLS, (-10, -4, 5)),
     "decide_again": (2, (0, 1)),
     "commit": (10,),
     "work": (16, (1, 1, 1, 5)),
