@@ -1,7 +1,6 @@
 """The admin API of a kernel, put together.
 
-A route parses, calls one method of the kernel, and answers with what it returns. The kernel's methods may wait, for a
-lock or for a whole reload, so each is called in a thread of its own and the server keeps answering.
+A route parses, calls one method of the kernel, and answers with what it returns. Each call keeps to a lane (see `lanes`).
 """
 
 from __future__ import annotations
@@ -10,8 +9,10 @@ from litestar import Litestar
 from litestar.datastructures import ResponseHeader
 
 from torghut_core.admin.auth import Guard
+from torghut_core.admin.courtesy import Courtesy
 from torghut_core.admin.http_errors import EXCEPTION_HANDLERS
 from torghut_core.admin.kernel import Kernel
+from torghut_core.admin.lanes import Lanes
 from torghut_core.admin.metrics import numbers
 from torghut_core.admin.openapi import describe, openapi_config
 from torghut_core.admin.routes.catalog import catalog_routes
@@ -22,10 +23,12 @@ MAX_BODY = 1 << 20
 """Largest body of a request, bytes."""
 
 
-def make_app(kernel: Kernel, guard: Guard) -> Litestar:
+def make_app(kernel: Kernel, guard: Guard, courtesy: Courtesy) -> Litestar:
     """Make the admin API of a kernel, an ASGI application."""
+    lanes = Lanes(courtesy)
+    probes = probe_routes(kernel, lambda: numbers(kernel), lanes.probes)
     app = Litestar(
-        [*probe_routes(kernel, lambda: numbers(kernel)), *catalog_routes(kernel), *trading_routes(kernel)],
+        [*probes, *catalog_routes(kernel, lanes), *trading_routes(kernel, lanes)],
         guards=[guard.admit_to_route],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),

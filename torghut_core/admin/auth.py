@@ -169,6 +169,18 @@ class Guard:
         role = route.opt.get("role", Role.VIEWER)
         scope["user"] = self.admit(role, scope["method"], headers.get("host", ""), headers.get("authorization", ""))
 
+    def is_operator(self, authorization: str) -> bool:
+        """Whether a value of ``Authorization`` is an operator's."""
+        token = self._known(authorization)
+        return token is not None and token.role >= Role.OPERATOR
+
+    def caller(self, scope: Any) -> tuple[bool, str]:
+        """Say who sends a request, by its ASGI scope: whether an operator, and the actor or, without a token, the address."""
+        for name, value in scope["headers"]:
+            if name == b"authorization" and (token := self._known(value.decode("latin-1"))):
+                return token.role >= Role.OPERATOR, token.actor
+        return False, scope["client"][0] if scope["client"] else ""
+
     def _known(self, authorization: str) -> Token | None:
         scheme, _, text = authorization.partition(" ")
         digest = _digest(text.strip()) if scheme.lower() == "bearer" else b""

@@ -122,7 +122,11 @@ class AdminClient:
             return NotFoundError(message)
         if status in (401, 403):
             return InputError(f"{self.url}: {message} (the token sent is that of TORGHUT_TOKEN or TORGHUT_TOKEN_FILE)")
-        return InputError(message) if 400 <= status < 500 and status != 409 else StateError(f"{self.url}: {message}")
+        return (
+            InputError(message)
+            if 400 <= status < 500 and status not in (409, 429)
+            else StateError(f"{self.url}: {message}")
+        )
 
 
 def connect(url: str | None, state: Path, token: str | None) -> AdminClient:

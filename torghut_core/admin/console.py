@@ -11,16 +11,15 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torghut_core import catalog as catalogs
+from torghut_core.admin.check import check
 from torghut_core.admin.readiness import Readiness
 from torghut_core.audit import Records, as_json
 from torghut_core.catalog import json_schema
-from torghut_core.catalog.diff import diff
-from torghut_core.errors import CatalogError, InputError, StateError
+from torghut_core.errors import InputError, StateError
 from torghut_core.execution.controls import STATES, Control, ControlChange, Controls
 from torghut_core.execution.standby import Standby
 from torghut_core.execution.venue import SimulatedVenue, Venue
-from torghut_core.generation import Generation, validate
+from torghut_core.generation import Generation
 from torghut_core.reload.follower import Follower
 from torghut_core.reload.reloader import Reloader
 from torghut_core.telemetry.metrics import Measured, Metric, MetricSpec
@@ -336,13 +335,7 @@ class Console:
 
     def validate(self, text: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        try:
-            catalog = catalogs.load({"request": text})
-            problems = validate(catalog, self._reloader.host)
-        except CatalogError as error:
-            return {"valid": False, "problems": [str(problem) for problem in error.problems], "diff": None}
-        changes = diff(self._engine.generation.catalog, catalog).to_json()
-        return {"valid": not problems, "problems": [str(problem) for problem in problems], "diff": changes}
+        return check(text, self._engine.generation.catalog)
 
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:

@@ -8,6 +8,7 @@ from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from torghut_core.admin.auth import Refused
+from torghut_core.admin.lanes import TooManyRequests
 from torghut_core.errors import InputError, NotFoundError, StateError, TorghutError
 from torghut_core.telemetry import logs
 
@@ -19,6 +20,10 @@ def _error(status: int, message: str, headers: dict[str, str] | None = None) -> 
 def refused(_: Request[Any, Any, Any], error: Refused) -> Response[dict[str, str]]:
     """Answer a request that the guard did not admit."""
     return _error(error.status, str(error), {"www-authenticate": "Bearer"} if error.status == 401 else None)
+
+
+def _too_many(_: Request[Any, Any, Any], error: TooManyRequests) -> Response[dict[str, str]]:
+    return _error(429, str(error), {"retry-after": "1"})
 
 
 def _http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, str]]:
@@ -55,6 +60,7 @@ def _failure(request: Request[Any, Any, Any], error: Exception) -> Response[dict
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
     Refused: refused,
+    TooManyRequests: _too_many,
     HTTPException: _http_error,
     TorghutError: _torghut_error,
     Exception: _failure,

@@ -9,12 +9,15 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torghut_core.admin.auth import Guard, Role, Token
 from torghut_core.admin.client import ADMIN_FILE
+from torghut_core.admin.courtesy import Courtesy
+from torghut_core.admin.front import Front
 from torghut_core.boundary import use_arithmetic
 from torghut_core.concurrency import DaemonThreads
 from torghut_core.environment import login
@@ -23,9 +26,8 @@ from torghut_core.errors import StateError
 if TYPE_CHECKING:
     from uvicorn import Server
 
+    from torghut_core.admin.connections import Connections
 
-MAX_REQUESTS = 64
-"""Requests at a time; further ones are refused with 503, so that a kernel that hangs cannot gather threads."""
 
 STOP_SECONDS = 3.0
 """How long `AdminServer.stop` waits; requests get the first of them to finish."""
@@ -69,12 +71,13 @@ class AdminServer:
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self, kernel: Any, *, is_probed_only: bool = False) -> None:
+    def start(self, kernel: Any, is_busy: Callable[[], bool] = lambda: False, *, is_probed_only: bool = False) -> None:
         """Listen; from here on requests are answered.
 
         Parameters
         ----------
         kernel : what is served, an `admin.kernel.Kernel`, or a `routes.probes.Probed`.
+        is_busy : whether the loop works that is not to be slowed, see `courtesy`.
         is_probed_only : serve `routes.probes.make_probe_app` of it, and not the whole API.
 
         Raises
@@ -83,13 +86,17 @@ class AdminServer:
         """
         import uvicorn
 
+        from torghut_core.admin.connections import Connection, Connections
+
         local = None if self._tokens else secrets.token_urlsafe(32)
         tokens = self._tokens if local is None else (Token.of(f"local:{login()}", Role.OPERATOR, local),)
         is_loopback = _is_loopback(self._host)
         names = {self._host, "localhost", "127.0.0.1", "::1", *self._hosts}
         known = {name.lower() for name in names} if is_loopback else None
         guard = Guard(tokens, hosts=known, is_open=is_loopback and local is not None)
-        app = _make_app(kernel, guard, is_probed_only=is_probed_only)
+        courtesy = Courtesy(is_busy)
+        app = Front(_make_app(kernel, guard, courtesy, is_probed_only=is_probed_only), guard)
+        connections = Connections(courtesy, guard)
         self.listen()
         assert self._listener is not None
         listener, self._listener = self._listener, None
@@ -101,7 +108,7 @@ class AdminServer:
             raise StateError(f"{self._file}: {error.strerror} (make the state directory writable)") from error
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=partial(Connection, connections=connections),  # type: ignore[arg-type]  # it is called as the class is
             ws="none",
             lifespan="off",
             log_config=None,
@@ -109,7 +116,6 @@ class AdminServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=MAX_REQUESTS,
             timeout_graceful_shutdown=1,
         )
         server = self._server = uvicorn.Server(config)
@@ -117,7 +123,7 @@ class AdminServer:
         def run() -> None:
             use_arithmetic()
             with listener:
-                asyncio.run(_serve(server, listener))
+                asyncio.run(_serve(server, listener, connections))
 
         self._thread = threading.Thread(target=run, name="torghut-admin", daemon=True)
         self._thread.start()
@@ -162,19 +168,22 @@ class AdminServer:
         new.replace(self._file)
 
 
-def _make_app(kernel: Any, guard: Guard, *, is_probed_only: bool) -> Any:
+def _make_app(kernel: Any, guard: Guard, courtesy: Courtesy, *, is_probed_only: bool) -> Any:
     if is_probed_only:
         from torghut_core.admin.routes.probes import make_probe_app
 
         return make_probe_app(kernel, guard)
     from torghut_core.admin.app import make_app
 
-    return make_app(kernel, guard)
+    return make_app(kernel, guard, courtesy)
 
 
-async def _serve(server: Server, listener: socket.socket) -> None:
+async def _serve(server: Server, listener: socket.socket, connections: Connections) -> None:
     asyncio.get_running_loop().set_default_executor(DaemonThreads())
+    works = [asyncio.ensure_future(work) for work in (connections.watch(), connections.serve())]
     await server.serve(sockets=[listener])
+    for work in works:
+        work.cancel()
 
 
 def _is_loopback(host: str) -> bool:

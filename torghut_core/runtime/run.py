@@ -62,7 +62,7 @@ CHECK_S = 0.25
 GATHER_S = 0.005
 """Seconds in which updates of orders are gathered: those that come together are written down together."""
 
-SWITCH_S = 0.0005
+SWITCH_S = 0.0001
 """Seconds that another thread may keep the interpreter while the loop waits for it."""
 
 TAKE_OVER_S = 1.0
@@ -336,7 +336,7 @@ class Run:
 
     async def _live(self, on_start: Callable[[str], None]) -> None:
         self.universe.start()
-        self.server.start(self.console)
+        self.server.start(self.console, self.life.is_busy)
         watch = partial(watch_control, self.controls, self.venue, self.ended, self.committer.poll_database, self.clock)
         threading.Thread(target=watch, name="control", daemon=True).start()
         on_start(self.server.url)

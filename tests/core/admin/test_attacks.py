@@ -1,0 +1,347 @@
+"""Whoever misuses the API: it goes on answering probes and stops, and asks the kernel for little at a time."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
+
+from support.effort import examples
+from support.waiting import PATIENCE, until
+from torghut_core.admin import check as checking
+from torghut_core.admin import connections, front
+from torghut_core.admin.check import check
+from torghut_core.admin.courtesy import SHARE, Courtesy
+from torghut_core.admin.lanes import Lane, TooManyRequests
+from torghut_core.catalog import load
+from torghut_core.errors import StateError
+from torghut_core.runtime.life import Life
+
+HEAD = "Host: localhost\r\n"
+
+
+@pytest.fixture
+def connect():
+    """Opens sockets to a server; all are closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one(url, said=b""):
+            parts = urlsplit(url)
+            opened = stack.enter_context(socket.create_connection((parts.hostname, parts.port), PATIENCE))
+            opened.settimeout(PATIENCE)
+            opened.sendall(said)
+            return opened
+
+        yield open_one
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A server that waits for no client for longer than a moment."""
+    monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.02)
+    for phase in connections.LIMITS:
+        monkeypatch.setitem(connections.LIMITS, phase, 0.1)
+
+
+@pytest.fixture
+def still_serves(tokens, ask_api, kernel):
+    """Asserts that a server answers probes, stops and readers."""
+
+    def look(url):
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert ask_api(url, "GET", path).status == 200
+        assert ask_api(url, "POST", "/trading/kill", b'{"reason": "attack"}', tokens.operator).status == 200
+        assert ask_api(url, "GET", "/catalog", token=tokens.viewer).status == 200
+
+    return look
+
+
+def is_cut(opened):
+    """Whether the server ends a connection; what it says before does not matter."""
+    with contextlib.suppress(ConnectionError):
+        while opened.recv(65536):
+            pass
+    return True
+
+
+def is_deaf(opened):
+    """Whether a connection takes no more bytes."""
+    try:
+        opened.sendall(b"A")
+    except ConnectionError:
+        return True
+    return False
+
+
+def at_once(number, call):
+    """The results of so many calls at a time."""
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(call, range(number)))
+
+
+def test_idle_connections_keep_nobody_out(serve, tokens, connect, still_serves, monkeypatch):
+    """More idle connections than the server keeps: the oldest are cut, and whoever comes is answered."""
+    monkeypatch.setattr(connections, "MOST", 96)
+    url = serve(tokens=tokens.known).url
+    idle = [connect(url) for _ in range(100)]
+    still_serves(url)
+    assert is_cut(idle[0])
+    idle[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert idle[-1].recv(100).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "G",
+        f"GET /healthz HTTP/1.1\r\n{HEAD}A: ",
+        f"POST /catalog/validate HTTP/1.1\r\n{HEAD}Authorization: Bearer TOKEN\r\nContent-Length: 100\r\n\r\nversion",
+        f"POST /catalog/validate HTTP/1.1\r\n{HEAD}Content-Length: 100\r\n\r\nversion",
+        f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n",
+        f"GET /healthz HTTP/1.1\r\n{HEAD}\r\nGET /heal",
+    ],
+    ids=[
+        "nothing",
+        "a letter",
+        "half a head",
+        "half a body",
+        "half a body, no token",
+        "keep-alive",
+        "half a second one",
+    ],
+)
+def test_slow_client_is_disconnected(serve, tokens, connect, still_serves, impatient, said):
+    """A client that does not send the rest of what it began, or nothing more, is cut after a while."""
+    url = serve(tokens=tokens.known).url
+    assert is_cut(connect(url, said.replace("TOKEN", tokens.viewer).encode()))
+    still_serves(url)
+
+
+def test_client_that_sends_a_byte_at_a_time_is_disconnected(serve, tokens, connect, impatient):
+    """A head that goes on and on is not waited for, however often something comes."""
+    opened = connect(serve(tokens=tokens.known).url, f"GET /catalog HTTP/1.1\r\n{HEAD}".encode())
+
+    assert until(lambda: is_deaf(opened))
+
+
+def test_client_that_does_not_read_is_disconnected(serve, tokens, kernel, connect, still_serves, impatient):
+    """An answer that nobody takes is thrown away."""
+    kernel.schema = lambda: {"much": "x" * 20_000_000}
+    url = serve(tokens=tokens.known).url
+    head = f"GET /catalog/schema HTTP/1.1\r\n{HEAD}Authorization: Bearer {tokens.viewer}\r\n\r\n"
+    opened = connect(url)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    opened.sendall(head.encode())
+
+    assert until(lambda: is_deaf(opened))
+    still_serves(url)
+
+
+NONSENSE = [
+    b"GET /\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20,
+    b"\x00" * 1000,
+    b"\r\n" * 5000,
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"A: " + b"b" * 200_000 + b"\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\n" + b"A: b\r\n" * 50_000 + b"\r\n",
+    b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n\xff\xfe garbage" * 50,
+    b"GET /healthz HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    b"POST /trading/kill HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+    b"POST /trading/kill HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZZZ\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("said", NONSENSE, ids=lambda said: repr(said[:24]))
+def test_nonsense_costs_nothing(serve, tokens, kernel, connect, still_serves, impatient, said):
+    """What is no HTTP is refused or cut, changes nothing, and leaves the server as it was."""
+    url = serve(tokens=tokens.known).url
+    opened = connect(url)
+    with contextlib.suppress(ConnectionError):
+        opened.sendall(said)
+    assert is_cut(opened)
+    assert kernel.calls == []
+    still_serves(url)
+
+
+@given(said=st.binary(max_size=300))
+@examples(200, 30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_bytes_end_the_server(api, said):
+    """Whatever bytes are sent, the server answers the next one."""
+    parts = urlsplit(api())
+    for bytes_ in (said, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):
+        with socket.create_connection((parts.hostname, parts.port), PATIENCE) as opened:
+            opened.sendall(bytes_)
+            opened.shutdown(socket.SHUT_WR) if bytes_ is said else None
+            answer = opened.recv(12) if bytes_ is not said else b""
+    assert answer == b"HTTP/1.1 200"
+
+
+class Busy:
+    """Counts how many calls of the kernel run at a time."""
+
+    def __init__(self):
+        self.now = self.most = self.all = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, *_, **__):
+        with self._lock:
+            self.now, self.all = self.now + 1, self.all + 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.002)
+        with self._lock:
+            self.now -= 1
+        return {}
+
+
+def test_hundreds_of_requests_at_once_are_few_calls(serve, tokens, kernel, ask_api, still_serves):
+    """All are answered, most with 429 and when to come again; the kernel works for few at a time, and shares answers."""
+    busy = Busy()
+    kernel.catalog = kernel.trading = kernel.schema = kernel.trading_health = kernel.validate = busy
+    kernel.rows = lambda *_, **__: [busy()] * 0
+    url = serve(tokens=tokens.known).url
+    paths = ("/catalog", "/trading/status", "/catalog/schema", "/trading/health", "/trading/decisions", "/nowhere")
+
+    def ask(number):
+        if number % 7 == 6:
+            return ask_api(url, "POST", "/catalog/validate", b"version: 1", tokens.viewer)
+        return ask_api(url, "GET", paths[number % 7], token=tokens.viewer if number % 5 else None)
+
+    answers = at_once(200, ask)
+    assert {answer.status for answer in answers} <= {200, 401, 404, 429}
+    assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status == 429)
+    assert busy.most <= 3
+    still_serves(url)
+
+
+def test_checks_of_catalogs_wait_in_line(serve, tokens, kernel, ask_api, still_serves):
+    """One catalog is checked at a time, a few wait, and further ones are refused; nothing else waits for them."""
+    called = []
+    kernel.validate = lambda text: called.append(text) or {"problems": kernel.hang()}
+    url = serve(tokens=tokens.known).url
+    with ThreadPoolExecutor(30) as pool:
+        asked = [
+            pool.submit(ask_api, url, "POST", "/catalog/validate", b"version: 1", tokens.viewer) for _ in range(30)
+        ]
+        until(lambda: sum(each.done() for each in asked) == 25)
+        assert {each.result().status for each in asked if each.done()} == {429}
+        assert len(called) == 1
+        still_serves(url)
+        kernel.release.set()
+    assert sorted(each.result().status for each in asked) == [200] * 5 + [429] * 25
+
+
+def test_callers_leave_room_for_operators(serve, tokens, kernel, ask_api, still_serves):
+    """While others have all places that they can have, an operator still reads, reloads and stops."""
+    kernel.validate = lambda text: {"problems": kernel.hang()}
+    url = serve(tokens=tokens.known).url
+    parts = urlsplit(url)
+    head = (
+        f"POST /catalog/validate HTTP/1.1\r\n{HEAD}Authorization: Bearer {tokens.viewer}\r\nContent-Length: 9\r\n\r\nv"
+    )
+    with contextlib.ExitStack() as stack:
+        for _ in range(front.MOST_EACH):
+            opened = stack.enter_context(socket.create_connection((parts.hostname, parts.port), PATIENCE))
+            opened.sendall(head.encode())  # and never the rest
+        until(lambda: ask_api(url, "GET", "/catalog", token=tokens.viewer).status == 429)
+        assert ask_api(url, "GET", "/catalog", token=tokens.operator).status == 200
+        assert ask_api(url, "POST", "/catalog/reload", token=tokens.operator).status == 200
+        assert ask_api(url, "POST", "/trading/kill", token=tokens.operator).status == 200
+        assert ask_api(url, "GET", "/healthz").status == 200
+
+
+def test_probes_that_hang_are_two_calls(serve, kernel, ask_api):
+    """However often a probe is asked while the kernel hangs, one call runs, and one answers all who wait."""
+    calls = []
+    kernel.health = lambda: calls.append(1) or kernel.hang()
+    url = serve().url
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(ask_api, url, "GET", "/healthz") for _ in range(20)]
+        assert kernel.entered.wait(PATIENCE)
+        assert ask_api(url, "GET", "/readyz").status == 200
+        assert sum(calls) == 1
+        kernel.release.set()
+        assert {each.result().status for each in asked} == {200}
+    assert sum(calls) == 2
+
+
+def test_lane_refuses_only_what_has_no_place():
+    """Of six calls at a time in a lane for two with three places, one is refused; afterwards all places are free."""
+
+    async def story():
+        lane, gate = Lane(2, 3), threading.Event()
+        calls = [asyncio.ensure_future(lane.run(lambda: gate.wait(PATIENCE))) for _ in range(6)]
+        await asyncio.sleep(0)
+        calls[4].cancel()
+        gate.set()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(result) for result in results] == [bool] * 4 + [asyncio.CancelledError, TooManyRequests]
+        assert await asyncio.gather(*(lane.run(lambda: 1) for _ in range(5))) == [1] * 5
+
+    asyncio.run(story())
+
+
+def test_api_gives_way_but_is_never_starved():
+    """While the loop works the API waits, in proportion to what it has done; while the loop rests it does not."""
+
+    async def seconds(is_busy, worked):
+        began = time.monotonic()
+        await Courtesy(is_busy).give_way(worked)
+        return time.monotonic() - began
+
+    assert asyncio.run(seconds(lambda: True, 0.01)) >= 0.01 * (1 / SHARE - 1)
+    looks = iter([True, True, False])
+    assert asyncio.run(seconds(lambda: next(looks), 1000.0)) < PATIENCE
+
+
+def test_loop_shows_whether_it_works():
+    """A loop is busy while it runs something, and is not while it waits."""
+    with Life() as life:
+        seen = []
+
+        async def main():
+            seen.append(life.is_busy())
+            done = asyncio.Event()
+
+            def look():
+                until(lambda: not life.is_busy())
+                seen.append(life.is_busy())
+                life.call_soon(done.set)
+
+            threading.Thread(target=look).start()
+            await done.wait()
+            seen.append(life.is_busy())
+
+        life.run(main())
+    assert seen == [True, False, True]
+
+
+def test_catalog_is_checked_in_another_process(catalog_text, monkeypatch, tmp_path):
+    """What another process finds is what this one would: problems with their places, and the changes; plugins may print."""
+    (tmp_path / "loud.py").write_text(
+        "from torghut_core import Strategy, hookimpl\nprint('{}')\n"
+        "class Loud(Strategy):\n    def on_signal(self, signal, context):\n        return None\n"
+        "@hookimpl\ndef register_strategies(register):\n    register('loud', Loud)\n"
+    )
+    monkeypatch.setenv("TORGHUT_PLUGIN_PATH", str(tmp_path))
+    live = load({"a": catalog_text})
+    answer = check(catalog_text.replace("macd-rsi,", "loud,"), live)
+    assert "rsi_buy" in answer["problems"][0]
+    assert answer["diff"]["changes"]
+    assert check("version: [", live)["diff"] is None
+
+
+def test_check_that_fails_is_said(monkeypatch, catalog_text):
+    """A process that ends without an answer, or does not end, is an error that names what to do instead."""
+    monkeypatch.setattr(checking, "SECONDS", 0.0)
+    with pytest.raises(StateError, match="torghut catalog validate"):
+        check(catalog_text, load({"a": catalog_text}))

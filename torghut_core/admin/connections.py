@@ -1,0 +1,204 @@
+"""The API's connections: none keeps the others from being made.
+
+A client that is idle, sends slowly or does not read is disconnected after a while; and at once, when there are too many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import resource
+import time
+from collections import Counter, deque
+from contextlib import suppress
+from enum import Enum
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from torghut_core.admin.auth import Guard
+from torghut_core.admin.courtesy import Courtesy
+
+MOST = 768
+"""Connections at a time, where the process may open four times as many files; else a quarter of those."""
+
+WANTED_FILES = 4096
+"""Open files that a process should be allowed."""
+
+MOST_QUEUED = 128
+"""Requests that wait to be looked at, one of each connection; as many more of operators."""
+
+URGENT = (b"GET /healthz", b"GET /readyz", b"GET /metrics", b"POST /trading/kill")
+"""Beginnings of requests that never wait: probes and stops."""
+
+_BODY = b'{"error": "too many requests at a time (try again in a second)"}'
+REFUSAL = (
+    b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
+)
+"""The answer to a request beyond `MOST_QUEUED`, in full: it costs next to nothing."""
+
+SWEEP_SECONDS = 0.5
+"""Seconds between two looks at all connections."""
+
+_AUTHORIZATION = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)", re.IGNORECASE)
+
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    REQUEST = "the client's next request, whole"
+    BODY = "the rest of a request's body"
+    WORK = "the kernel's answer"
+    READER = "the client to take an answer"
+
+
+LIMITS = {Phase.REQUEST: 5.0, Phase.BODY: 10.0, Phase.READER: 20.0}
+"""Seconds that a connection may stay in a phase; nothing limits how long the kernel takes."""
+
+
+class Connection(H11Protocol):
+    """A connection that `connections` watch over."""
+
+    def __init__(self, *arguments: Any, connections: Connections, **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self.seen: tuple[Phase, object] = (Phase.REQUEST, None)
+        self.since = self.loop.time()
+        self._all = connections
+
+    def connection_made(self, transport: Any) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self._all.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._all.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self._phase() is Phase.BODY or data.startswith(URGENT):
+            super().data_received(data)
+        else:
+            self._all.queue(self, data)
+
+    def take(self, data: bytes) -> None:
+        """Take what was queued."""
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            super().data_received(data)
+
+    def refuse(self) -> None:
+        """Answer that there are too many requests, and close it."""
+        self.transport.write(REFUSAL)
+        self.transport.close()
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end."""
+        return self.client[0] if self.client else ""
+
+    def look(self, now: float) -> bool:
+        """Note in which phase it is; whether it has been for too long."""
+        phase = self._phase()
+        if (phase, self.cycle) != self.seen:  # each request has a cycle of its own
+            self.seen, self.since = (phase, self.cycle), now
+        return now - self.since > LIMITS.get(phase, float("inf"))
+
+    def _phase(self) -> Phase:
+        if self.transport.get_write_buffer_size():
+            return Phase.READER
+        if self.cycle is None or self.cycle.response_complete:
+            return Phase.REQUEST
+        return Phase.BODY if self.cycle.more_body else Phase.WORK
+
+    def cut(self) -> None:
+        """Close it at once."""
+        self.transport.abort()
+
+
+class Connections:
+    """All connections of a server.
+
+    Parameters
+    ----------
+    courtesy : how the server lets the loop go first.
+    guard : knows who is an operator.
+    """
+
+    def __init__(self, courtesy: Courtesy, guard: Guard) -> None:
+        self._courtesy = courtesy
+        self._guard = guard
+        self._queue: deque[tuple[Connection, bytes]] = deque()
+        self._arrived = asyncio.Event()
+        self._all: dict[Connection, None] = {}
+        self._most = min(MOST, _files() // 4)
+
+    def add(self, connection: Connection) -> None:
+        """Take a new one; if they are too many, cut the one that waits longest for its client, of whoever has most."""
+        self._all[connection] = None
+        if len(self._all) <= self._most:
+            return
+        now = asyncio.get_running_loop().time()
+        for each in self._all:
+            each.look(now)
+        of_peers = Counter(each.peer for each in self._all)
+        waiting = [each for each in self._all if each.seen[0] is not Phase.WORK and each is not connection]
+        waiting.sort(key=lambda each: (-of_peers[each.peer], each.since))
+        for each in waiting[: max(1, self._most // 32)] or [
+            connection
+        ]:  # some at a time: this costs as much as a request
+            self.discard(each)
+            each.cut()
+
+    def discard(self, connection: Connection) -> None:
+        """Forget one."""
+        self._all.pop(connection, None)
+
+    def queue(self, connection: Connection, data: bytes) -> None:
+        """Have a connection take data when it is its turn; it reads no more until then."""
+        waiting = len(self._queue)
+        if waiting < MOST_QUEUED or (waiting < 2 * MOST_QUEUED and self._is_of_operator(data)):
+            connection.flow.pause_reading()
+            self._queue.append((connection, data))
+            self._arrived.set()
+        else:
+            connection.refuse()
+
+    def _is_of_operator(self, data: bytes) -> bool:
+        found = _AUTHORIZATION.search(data)
+        return found is not None and self._guard.is_operator(found[1].decode("latin-1"))
+
+    async def serve(self) -> None:
+        """Let connections take what is queued, one after the other, while the loop rests."""
+        mark = time.thread_time()
+        while True:
+            while self._queue:
+                connection, data = self._queue.popleft()
+                connection.take(data)
+                await asyncio.sleep(0)  # what it has begun runs
+                await self._courtesy.give_way(time.thread_time() - mark)
+                mark = time.thread_time()
+            self._arrived.clear()
+            await self._arrived.wait()
+            mark = time.thread_time()
+
+    async def watch(self) -> None:
+        """Cut whichever has been in a phase for too long, again and again."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for each in [each for each in self._all if each.look(loop.time())]:
+                each.cut()
+
+
+def _files() -> int:
+    """How many files the process may open, after asking for `WANTED_FILES`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return WANTED_FILES if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,111 @@
+"""How much the API may do at a time: a lane for each kind of call, so that none slows the loop that trades, or another kind.
+
+The kernel's methods may wait, for a lock or for a whole reload, so each is called in a thread of its own. Threads of one
+process take turns: every call that computes slows the loop that trades. So few run at a time, and the others wait in line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+from torghut_core.admin.courtesy import Courtesy
+
+CALL_S = 0.002
+"""Seconds that a call computes, about."""
+
+
+class TooManyRequests(Exception):
+    """A request that is refused because too many others wait: 429."""
+
+
+class Lane:
+    """Calls of one kind. As a decorator it makes a handler of a route one whose calls keep to it.
+
+    Calls of a handler without parameters are the same for all who ask: one runs at a time, and those that wait share the next.
+
+    Parameters
+    ----------
+    at_once : how many calls run at a time.
+    waiting : how many wait for their turn, the shared ones counting as one; further ones raise `TooManyRequests`.
+    courtesy : how a call lets the loop go first; one without does not wait.
+    """
+
+    def __init__(self, at_once: int, waiting: int, courtesy: Courtesy | None = None) -> None:
+        self._courtesy = courtesy
+        self._turns = asyncio.Semaphore(at_once)
+        self._places = waiting
+        self._shared: dict[Callable[[], Any], asyncio.Task[Any]] = {}
+        self._alone: defaultdict[Callable[[], Any], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def __call__(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """Make a handler of a route keep to this lane."""
+        is_shared = not inspect.signature(handler).parameters
+
+        @wraps(handler)
+        async def served(**arguments: Any) -> Any:
+            return await (self.share(handler) if is_shared else self.run(partial(handler, **arguments)))
+
+        return served
+
+    async def run(self, call: Callable[[], Any]) -> Any:
+        """Make a call when it is its turn, and give its result."""
+        return await self._run(call, lambda: None)
+
+    async def share(self, call: Callable[[], Any]) -> Any:
+        """Give the result of one call for all who ask for it before it begins."""
+        task = self._shared.get(call)
+        if task is None:
+            task = self._shared[call] = asyncio.ensure_future(self._run_shared(call))
+        return await asyncio.shield(task)
+
+    async def _run_shared(self, call: Callable[[], Any]) -> Any:
+        async with self._alone[call]:
+            return await self._run(call, lambda: self._shared.pop(call))
+
+    async def _run(self, call: Callable[[], Any], on_turn: Callable[[], object]) -> Any:
+        try:
+            if self._turns.locked():
+                if not self._places:
+                    raise TooManyRequests("too many of these requests wait already (try again in a second)")
+                self._places -= 1
+                try:
+                    await self._turns.acquire()
+                finally:
+                    self._places += 1
+            else:
+                await self._turns.acquire()
+        finally:
+            on_turn()
+        try:
+            if self._courtesy is not None:
+                await self._courtesy.give_way(CALL_S)
+            return await asyncio.to_thread(call)
+        finally:
+            self._turns.release()
+
+
+class Lanes:
+    """The lanes of one API.
+
+    Attributes
+    ----------
+    probes : health, readiness and metrics. They have no parameters, so none is ever refused.
+    stops : stops; none is ever refused: at most `connections.MOST` come at a time.
+    changes : what else an operator changes; each may take as long as a reload.
+    reads : what is in memory.
+    queries : what is asked of a database.
+    checks : of catalogs, each in a process of its own.
+    """
+
+    def __init__(self, courtesy: Courtesy) -> None:
+        self.probes = Lane(3, 3)
+        self.stops = Lane(8, 1 << 20)
+        self.changes = Lane(4, 16)
+        self.reads = Lane(1, 16, courtesy)
+        self.queries = Lane(1, 32, courtesy)
+        self.checks = Lane(1, 4, courtesy)
