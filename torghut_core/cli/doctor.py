@@ -27,6 +27,7 @@ from torghut_core.execution.controls import POLL_SECONDS, ROW, Control, Controls
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.plugin_host import PluginHost
+from torghut_core.plugin_host.at_work import death
 from torghut_core.ports import Connected
 from torghut_core.timestamps import format_timestamp
 
@@ -78,6 +79,7 @@ def examine(catalog: Path | None, state: Path, pipeline: str | None = None) -> l
     directory = StateDirectory(state)
     kernel = list(_kernel(directory))
     findings += [*_plugins(settings), _trading(settings), _admin(settings), *kernel]
+    findings += _death(directory, is_running=bool(kernel))
     path = catalog or settings.trading_strategy_config_path
     findings += _catalog(settings, path, pipeline, directory, is_running=bool(kernel))
     return [*findings, *_kept(settings, directory), _signals(settings, directory, is_running=bool(kernel))]
@@ -198,6 +200,14 @@ def _kernel(directory: StateDirectory) -> Iterator[Finding]:
     for name, reasons in health["checks"].items():
         hint = HINTS.get(name, "") if reasons else ""
         yield Finding(f"kernel, {name}", not reasons, "; ".join(reasons) or "ok", hint)
+
+
+def _death(directory: StateDirectory, *, is_running: bool) -> Iterator[Finding]:
+    """How the last process there ended, if not in order."""
+    died = death(directory.path, is_running=is_running)
+    if died:
+        hint = "look at its log; a plugin that was at work is the first to suspect (os._exit, native code, memory)"
+        yield Finding("end of the last process", False, died, hint)
 
 
 def _catalog(

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
+from torghut_core.plugin_host.at_work import LOADER, NOBODY, NOTE, label
 from torghut_core.telemetry import logs
 
 
@@ -121,21 +122,27 @@ class ProcessState:
     Parameters
     ----------
     who : gives the plugins that may have changed it, for the log.
+    is_loading : a plugin is imported or made; it is noted as `at_work`.
     """
 
-    def __init__(self, who: Callable[[], str]) -> None:
+    def __init__(self, who: Callable[[], str], *, is_loading: bool = False) -> None:
         self._who = who
+        self._is_loading = is_loading
         self._kept = [each.read() for each in _GLOBALS]
         self._logged: set[str] = set()
         self._set_limit = sys.setrecursionlimit
 
     def __enter__(self) -> Self:
         set_limit, least = self._set_limit, sys.getrecursionlimit()
+        if self._is_loading:
+            NOTE.memory[LOADER] = label("plugin", self._who())
         sys.setrecursionlimit = lambda limit: set_limit(max(limit, least))
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setrecursionlimit = self._set_limit
+        if self._is_loading:
+            NOTE.memory[LOADER] = NOBODY
         self.restore()
 
     def restore(self) -> None:
@@ -158,4 +165,4 @@ class ProcessState:
 
 def kept(plugin: str) -> ProcessState:
     """The process as it is now, to be put back once a plugin was imported or made."""
-    return ProcessState(lambda: plugin)
+    return ProcessState(lambda: plugin, is_loading=True)

@@ -40,6 +40,7 @@ from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.installation.universe import UniverseSettings, open_universe
 from torghut_core.market_data.universe import ListedUniverse
+from torghut_core.plugin_host.at_work import kept_in
 from torghut_core.plugin_host.watchdog import Watchdog
 from torghut_core.ports import Broker, Source
 from torghut_core.reload.follower import Follower
@@ -108,6 +109,8 @@ def open_run(
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_S)
         stack.enter_context(directory)
+        if died := stack.enter_context(kept_in(directory.path)):
+            logs.error(died)
         ended = threading.Event()
         stack.callback(ended.set)
         server.listen()

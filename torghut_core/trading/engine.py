@@ -44,6 +44,7 @@ from torghut_core.model.trading import (
     decision_hash,
     money,
 )
+from torghut_core.plugin_host.at_work import LOOP, NOBODY, NOTE, label
 from torghut_core.plugin_host.watchdog import Watchdog
 from torghut_core.ports import AccountView, Journal, LiveContext, Observer, OrderEntry, RiskContext
 from torghut_core.telemetry import logs
@@ -164,8 +165,12 @@ class Engine(AccountView):
         gateway = self.gateway
         gateway.begin(batch, self.traded_to)
         working = self.books.working
+        memory, last = NOTE.memory, None
         # The watchdog reads the local `subscription`, see `CALLERS`.
         for subscription, signal, context, at, now, close in self.roster.rows(batch):
+            if subscription is not last:
+                last = subscription
+                memory[LOOP] = subscription.label
             gateway.at = at
             if working:
                 gateway.advance_to(at + 1)
@@ -179,6 +184,7 @@ class Engine(AccountView):
                 continue
             if decision is not None and now > self.traded_to:
                 self._decide(subscription, decision, signal, context)
+        memory[LOOP] = NOBODY
         gateway.finish(batch)
         _ = self.digest  # take the batch's lines in
         self.roster.finish(batch)
@@ -467,10 +473,13 @@ class Engine(AccountView):
 
     def _notify(self, name: str, observer: Observer, hook: str, *news: Any) -> None:
         """Call an observer; the watchdog reads the local `name`, see `CALLERS`."""
+        before = NOTE.memory[LOOP]
+        NOTE.memory[LOOP] = label("observer", name)
         try:
             bound(observer, hook)(*news)
         except from_plugins() as error:  # an observer may raise anything; nothing depends on it
             self._log_failure(name, error)
+        NOTE.memory[LOOP] = before
 
     CALLERS: ClassVar[dict[CodeType, str]] = {
         step.__code__: "subscription",

@@ -14,6 +14,7 @@ import numpy as np
 from torghut_core.boundary import Pieces, bound, calls
 from torghut_core.generation import Generation
 from torghut_core.model.market import Batch
+from torghut_core.plugin_host.at_work import LOOP, NOTE, label
 from torghut_core.plugin_host.process_state import ProcessState
 from torghut_core.ports import Journal, SignalStore
 from torghut_core.trading.engine import Engine
@@ -124,6 +125,7 @@ class Loop:
     def step(self, batch: Batch) -> None:
         """Take one batch through the stages and the engine, commit what it led to, and store its rows."""
         for name, update in self._stages:
+            NOTE.memory[LOOP] = label("stage", name)
             batch = calls(name, update, batch)
         with self._around():
             self._engine.step(batch)

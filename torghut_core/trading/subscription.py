@@ -20,6 +20,7 @@ from torghut_core.boundary import bound
 from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Signal, signal_type
 from torghut_core.model.trading import ZERO, Decision
+from torghut_core.plugin_host.at_work import label
 from torghut_core.ports import Context, LiveContext, Strategy
 from torghut_core.trading.totals import StrategyTotals
 
@@ -50,6 +51,7 @@ class Subscription:
     Attributes
     ----------
     on_signal : what the next row is handed to, see there.
+    label : what is noted while it is at work.
     is_running : whether rows are selected for it.
     is_closing : it only closes what its strategy held.
     rows_to_warm : rows that it has to see before its answers count, by symbol; warm symbols are not in it.
@@ -59,6 +61,7 @@ class Subscription:
     def __init__(self, instance: StrategyInstance, generation: int = 0, totals: StrategyTotals | None = None) -> None:
         self.instance = instance
         self.name = instance.name
+        self.label = label("strategy", instance.name)
         self.generation = generation
         self.symbols = frozenset(instance.symbols)
         self.is_running = instance.enabled

@@ -1,0 +1,124 @@
+"""`torghut run` with plugins that raise, lie, and change the process."""
+
+import signal
+
+import pytest
+
+from support.effort import IS_PROOF
+
+EVIL = """
+import asyncio, decimal, logging, os, signal, sys, warnings
+
+from torghut_core import Strategy, hookimpl
+
+
+class Rude(BaseException):
+    pass
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise SystemExit(0)
+
+
+class Evil(Strategy):
+    def on_signal(self, signal_, context):
+        {act}
+
+
+@hookimpl
+def register_strategies(register):
+    register("evil", Evil)
+"""
+
+RAISE = {
+    "cancelled": ("raise asyncio.CancelledError", "CancelledError"),
+    "rude": ("raise Rude", "Rude"),
+    "unspeakable": ("raise Unspeakable", "cannot be shown"),
+    "exit": ("sys.exit(0)", "SystemExit: 0"),
+    "interrupt": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    "price": ("context.price = 0.01", "AttributeError"),
+}
+CHANGE = {
+    "precision": "decimal.getcontext().prec = 2; decimal.getcontext().traps[decimal.Inexact] = True",
+    "signals": "[signal.signal(each, signal.SIG_IGN) for each in (signal.SIGTERM, signal.SIGALRM)]",
+    "recursion": "sys.setrecursionlimit(60)",
+    "warnings": "warnings.simplefilter('error')",
+    "folder": "os.chdir('/')",
+}
+
+
+def chosen(cases, quick):
+    return list(cases) if IS_PROOF else quick
+
+
+@pytest.mark.parametrize("how", chosen(RAISE, ["cancelled", "unspeakable"]))
+def test_strategy_that_raises_anything_is_quarantined_and_the_others_trade_on(kernel, how):
+    """The process goes on, and says which strategy it was."""
+    act, reason = RAISE[how]
+    kernel.write_plugin("evil", EVIL.replace("{act}", act))
+    kernel.write({"one": 1, "evil": {"use": "evil"}})
+    kernel.begin()
+    assert kernel.trade(3)["one"] == 3
+    assert kernel.strategies["evil"]["state"] == "quarantined"
+    assert reason in kernel.log
+    assert kernel.send() == 0
+
+
+@pytest.mark.parametrize("how", chosen(CHANGE, ["precision", "signals"]))
+def test_strategy_that_changes_the_process_changes_nothing_for_others(kernel, how):
+    """The fills of the others have all their digits, and SIGTERM still ends it in good order."""
+    kernel.write_plugin("evil", EVIL.replace("{act}", CHANGE[how]))
+    kernel.write({"one": {"params": {"quantity": 1234567}}, "evil": {"use": "evil"}})
+    kernel.begin()
+    assert kernel.trade(4)["one"] == 4
+    assert kernel.send(signal.SIGTERM) == 0
+    assert {str(row["quantity"]) for row in kernel.rows("executions")} == {"1234567"}
+
+
+def test_plugin_that_ends_the_process_is_named_by_the_next_start(kernel):
+    """`os._exit` cannot be caught; the next process finds out, and so does `doctor` before it."""
+    kernel.write_plugin("evil", EVIL.replace("{act}", "os._exit(7)"))
+    kernel.write({"one": 1, "evil": {"use": "evil"}})
+    kernel.begin(waits=False)
+    kernel.grow(2)
+    assert kernel.ended() == 7
+    told = "the last process died while strategy evil was at work"
+    findings = kernel.command("doctor", "--state", kernel.state, "--json")
+    assert told in findings.stdout
+    kernel.write({"one": 1})
+    kernel.begin()
+    assert told in kernel.log.splitlines()[0]
+    assert kernel.send() == 0
+    assert told not in kernel.command("doctor", "--state", kernel.state, "--json").stdout
+
+
+def test_source_that_is_cancelled_by_itself_ends_the_process_loudly(kernel):
+    """It ended with exit code 0 and "the source has ended"."""
+    kernel.write_plugin(
+        "evil",
+        EVIL.replace("{act}", "return None")
+        + """
+
+from torghut_core import Source
+
+
+class Rotten(Source):
+    async def batches(self, size):
+        raise asyncio.CancelledError
+        yield
+
+
+@hookimpl
+def register_sources(register):
+    register("rotten", Rotten)
+""",
+    )
+    kernel.file.write_text(
+        "version: 1\npipelines:\n  trading:\n    source: {use: rotten}\n    broker: {use: simulated}\n"
+        "strategies:\n  - {name: one, use: flip, base_timeframe: 1Sec, symbols: [ES]}\n"
+    )
+    code, error = kernel.run("--port", "0")
+    assert code == 1
+    assert "rotten" in error
+    assert "CancelledError" in error

@@ -1,0 +1,86 @@
+"""Which plugin is at work, noted where it outlives the process: after `os._exit`, a crash of native code or a kill.
+
+The note is a small file in the state directory, mapped into memory, so that writing it is no system call; the kernel of the
+operating system keeps what was written when a process dies. It is removed at an orderly end.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torghut_core.telemetry import logs
+
+_LENGTH = 128
+LOOP, LOADER, _BEFORE = (slice(start, start + _LENGTH) for start in range(0, 3 * _LENGTH, _LENGTH))
+"""Where the loop notes the plugin that it calls, the loader the one that it imports or makes, and what was found at the start."""
+
+NOBODY = bytes(_LENGTH)
+
+FILE = "at-work"
+
+
+_SIZE = 3 * _LENGTH
+
+
+class _Note:
+    """The note of this process; `memory` is a file's content between `kept_in` and the end."""
+
+    def __init__(self) -> None:
+        self.memory: Any = bytearray(_SIZE)
+
+
+NOTE = _Note()
+
+
+@lru_cache(maxsize=1024)
+def label(kind: str, name: str) -> bytes:
+    """What is noted of a plugin."""
+    return f"{kind} {name}".encode()[:_LENGTH].ljust(_LENGTH, b"\0")
+
+
+@contextmanager
+def kept_in(folder: Path) -> Iterator[str]:
+    """Keep the note in a file of a state directory; give what a process that died has left there, "" where none did."""
+    path = folder / FILE
+    died = _read(path)
+    try:
+        path.unlink(missing_ok=True)  # it may be anything
+        path.write_bytes(NOBODY + NOBODY + died.encode()[:_LENGTH].ljust(_LENGTH, b"\0"))
+        with path.open("r+b") as file:
+            memory = mmap.mmap(file.fileno(), _SIZE)
+    except OSError as error:
+        logs.warning("the plugin at work is not noted", file=str(path), error=error.strerror)
+        yield died
+        return
+    NOTE.memory = memory
+    try:
+        yield died
+    finally:
+        NOTE.memory = bytearray(_SIZE)
+        path.unlink(missing_ok=True)
+
+
+def death(folder: Path, *, is_running: bool) -> str:
+    """How the last process on a state directory died, "" where it ended in order; the one before a running one."""
+    path = folder / FILE
+    if not is_running:
+        return _read(path)
+    return _lines(path)[2] if path.is_file() else ""
+
+
+def _lines(path: Path) -> list[str]:
+    content = path.read_bytes()[: 3 * _LENGTH].ljust(3 * _LENGTH, b"\0")
+    return [content[part].rstrip(b"\0").decode(errors="replace") for part in (LOOP, LOADER, _BEFORE)]
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    loop, loader, _ = _lines(path)
+    named = " and ".join(each for each in (loop, loader) if each)
+    return f"the last process died while {named} was at work" if named else "the last process was killed, or crashed"
