@@ -195,16 +195,16 @@ def test_time_of_the_broker_is_charged_to_no_strategy(watched):
     """If the simulated broker takes longer than a plugin's budget, no strategy is interrupted."""
     dog = watched.engine.watchdog(0.05)
     broker = watched.engine.generation.broker
-    advance = broker.advance
+    advance = broker.advance_to_report
     shown = []
 
     def slow_advance(batch, first, stop):
         for _ in range(20):
             dog._check(signal.SIGALRM, sys._getframe())
         shown.append(stop)
-        advance(batch, first, stop)
+        return advance(batch, first, stop)
 
-    broker.advance = slow_advance
+    broker.advance_to_report = slow_advance
     watched.trade(3)
     assert len(shown) > 1
     assert not watched.engine.roster.quarantined
