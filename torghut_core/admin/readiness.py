@@ -20,7 +20,7 @@ from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 Checks = Callable[[], Mapping[str, Closed | None]]
 
-NEVER_FATAL = frozenset({"freshness"})
+NEVER_FATAL = frozenset({"freshness", "resume"})
 """Checks that never make the process unhealthy, only not ready."""
 
 REMEMBERED = 1000

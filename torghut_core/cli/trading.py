@@ -49,8 +49,13 @@ def run(
     with open_run(catalog_path(catalog), state, host=host, port=port) as job:
 
         def started(url: str) -> None:
-            reason = f"; {job.standby.reason}" if job.standby.reason else ""
-            print(f"{job.standby.duty}, admin API at {url} (SIGTERM or Ctrl-C to stop){reason}", flush=True)
+            notes = [job.standby.reason] if job.standby.reason else []
+            if job.resumes_after:
+                notes.append(
+                    f"no order before the market data is later than {job.resumes_after}, which was traded before"
+                )
+            text = "; ".join([f"{job.standby.duty}, admin API at {url} (SIGTERM or Ctrl-C to stop)", *notes])
+            print(text, flush=True)
 
         job.execute(started)
     print(job.summary)

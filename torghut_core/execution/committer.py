@@ -130,7 +130,7 @@ class Committer:
     def _record_cursor(self) -> None:
         """Record how far the account was traded: with every decision, and now and then."""
         engine = self._engine
-        now, decisions = engine.books.now, engine.totals.decisions
+        now, decisions = engine.market_time, engine.totals.decisions
         if now <= max(self._recorded_to, engine.traded_to):
             return
         if decisions == self._decisions and self._clock.monotonic() - self._cursor_at < CURSOR_S:

@@ -49,7 +49,7 @@ from torghut_core.reload.start import choose_start, require_catalog
 from torghut_core.runtime.life import Life, admin_server, run_until_first_ends
 from torghut_core.signals import SignalDatabase
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import MINUTE, SYSTEM_CLOCK, Clock
+from torghut_core.timestamps import MINUTE, SYSTEM_CLOCK, Clock, format_timestamp
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import Loop
@@ -167,6 +167,7 @@ def open_run(
         source.connect(source_connection(settings, directory, universe, signals))
         checks = Readiness(
             *([source.gates, universe.gates] if source.gates() else []),  # a tape needs no universe
+            lambda: engine.gates() if standby.is_trading else {},
             kill_after_s=settings.health_not_ready_kill_after_ms / 1000,
             clock=clock,
         )
@@ -316,8 +317,8 @@ class Run:
         """
         cursor, engine = self.audit.cursor(self.account_label, CURSOR) or {}, self.engine
         self.venue.start()
-        is_fresh = not engine.books.now
-        engine.traded_to = max(cursor.get("now", 0), engine.books.now)
+        is_fresh = not engine.market_time
+        engine.traded_to = max(_traded_to(cursor.get("now", 0), self.clock), engine.market_time)
         if is_fresh and self.source.gates() and cursor.get("source"):
             self.source.seek(cursor["source"])
         self.standby.end()
@@ -325,6 +326,12 @@ class Run:
         self.follower.forget_quarantine()
         self.checks.excuse()
         self.committer.commit()
+
+    @property
+    def resumes_after(self) -> str:
+        """Up to when an earlier process has traded the account, "" where none has."""
+        traded_to = self.engine.traded_to if self.standby.is_trading else 0
+        return format_timestamp(traded_to) if traded_to else ""
 
     @property
     def summary(self) -> str:
@@ -417,6 +424,19 @@ class Run:
             self.audit.drop()
         else:
             self.committer.close(self.venue.finish())
+
+
+def _traded_to(kept: int, clock: Clock) -> int:
+    """Up to when an earlier process has traded, ns: not later than now, whatever a clock that was ahead has left behind."""
+    now = clock.wall()
+    if kept > now:
+        logs.warning(
+            "an earlier process has traded in the future, so a clock is wrong: what comes from now on is traded",
+            until=format_timestamp(kept),
+        )
+    elif kept:
+        logs.info("resuming: what an earlier process has traded is shown only", until=format_timestamp(kept))
+    return min(kept, now)
 
 
 def _gates(settings: Settings, *, is_simulated: bool) -> Gates:

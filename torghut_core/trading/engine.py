@@ -46,9 +46,9 @@ from torghut_core.model.trading import (
 )
 from torghut_core.plugin_host.at_work import LOOP, NOBODY, NOTE, label
 from torghut_core.plugin_host.watchdog import Watchdog
-from torghut_core.ports import AccountView, Journal, LiveContext, Observer, OrderEntry, RiskContext
+from torghut_core.ports import AccountView, Closed, Journal, LiveContext, Observer, OrderEntry, RiskContext
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import MINUTE, SECOND
+from torghut_core.timestamps import MINUTE, SECOND, format_timestamp
 from torghut_core.trading.books import Books
 from torghut_core.trading.gates import KERNEL, Gates, Inputs
 from torghut_core.trading.gateway import Gateway, SimulatedEntry, SimulatedGateway, VenueGateway
@@ -90,6 +90,7 @@ class Engine(AccountView):
     ----------
     totals : what happened so far, counted.
     books, gateway, roster : positions and orders, the way to the broker, and the strategies.
+    market_time : time of the last event that was traded on, ns; 0 before the first. Never the time of day.
     traded_to : loop time, ns, up to which an earlier process has traded: rows until then are shown, and the answers to
         them are dropped.
     reverted : strategies whose new code failed on trial, with its digest and the reason; the caller takes them out.
@@ -111,7 +112,7 @@ class Engine(AccountView):
             raise ValueError("a generation without a broker cannot trade")
         self.totals = Totals()
         self.reverted: dict[str, tuple[str, str]] = {}
-        self.traded_to = 0
+        self.market_time = self.traded_to = 0
         self._generation = generation
         self._broker = generation.broker
         self._is_simulated = self._broker.capabilities.simulated
@@ -160,6 +161,17 @@ class Engine(AccountView):
         """The account at the position that the loop has reached."""
         return self.gateway.account()
 
+    def gates(self) -> dict[str, Closed | None]:
+        """Check ``resume``, where there was an earlier process: closed while the market's time is one that it has traded."""
+        reached, traded_to = self.market_time, self.traded_to
+        if not 0 < reached < traded_to:
+            return {"resume": None} if traded_to else {}
+        reason = (
+            f"an earlier process has traded this account up to {format_timestamp(traded_to)}, and the market data is at "
+            f"{format_timestamp(reached)}: no order until it is later (to trade the past, use an account of its own)"
+        )
+        return {"resume": Closed(reason, "traded-before")}
+
     def step(self, batch: Batch) -> None:
         """Trade on one batch whose signals are filled in."""
         gateway = self.gateway
@@ -186,6 +198,8 @@ class Engine(AccountView):
                 self._decide(subscription, decision, signal, context)
         memory[LOOP] = NOBODY
         gateway.finish(batch)
+        if len(batch):
+            self.market_time = int(batch.now[-1])
         _ = self.digest  # take the batch's lines in
         self.roster.finish(batch)
         self.totals.add(batch)  # last: who reads that events were traded finds what was decided on them

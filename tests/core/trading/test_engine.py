@@ -370,3 +370,30 @@ def test_empty_batch_is_harmless():
     tick = Batch.of(batch_of([100.0]).symbols, 1, np.array([START + 9 * MINUTE]))
     engine.step(tick)
     assert engine.totals.events == 1
+
+
+@given(st.integers(0, 6))
+def test_what_an_earlier_process_has_traded_is_said_and_not_traded_again(minutes):
+    """Rows until then are shown only, and the check says so until the market is there; every later row is traded."""
+    strategy = Scripted(flip)
+    engine, _ = engine_of(instance("s", strategy))
+    traded_to = START + minutes * MINUTE
+    engine.traded_to = traded_to
+    for batch in cut(batch_of([100] * 6), range(6)):
+        before = engine.totals.decisions
+        engine.step(batch)
+        now = int(batch.now[-1])
+        assert engine.market_time == now
+        assert (engine.totals.decisions > before) == (now > traded_to)
+        gate = engine.gates()["resume"]
+        assert (gate is None) == (now >= traded_to)
+    assert len(strategy.seen) == 6
+
+
+def test_stop_does_not_move_the_markets_time():
+    """The time of day at which a stop is applied is not one that was traded."""
+    engine, _ = engine_of(instance("s", Scripted(idle)), broker=Venue(), gates=Gates(control="halted"))
+    engine.step(batch_of([100, 100]))
+    reached = engine.market_time
+    engine.apply_control("closing time", reached + 86_400 * SECOND)
+    assert engine.market_time == reached

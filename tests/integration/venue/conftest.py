@@ -89,7 +89,7 @@ class Trader(Running):
             "ALPACA_SECRET_KEY": fake.secret,
         }
         super().__init__(folder, folder / "state", env=usual | env)
-        self.fed = self.told = 0
+        self.fed = self.told = self.past = 0
         self.by_hand = Counter()
         self.foreign = set()
         for directory in (self.catalog, self.plugins):
@@ -124,7 +124,7 @@ class Trader(Running):
         close = f"{100 + WORDS.index(word) / 100:.2f}"
         with self.tape.open("a") as tape:
             for _ in range(times):
-                self.told = max(self.told + 1, int(time.time()) - 1)
+                self.told = max(self.told + 1, int(time.time()) - 1 - self.past)
                 at = datetime.fromtimestamp(self.told, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
                 tape.write("".join(f"{symbol},{at},100,101,99,{close},10\n" for symbol in symbols))
         self.fed += times * len(symbols)

@@ -131,3 +131,21 @@ def test_a_second_one_on_the_same_state_ends_at_once(trader):
     trader.trade("buy")
     trader.until(lambda: trader.held)
     trader.agrees()
+
+
+def test_a_tape_of_the_past_is_traded_on_after_a_stop_and_a_restart(trader, end):
+    """How far the account was traded is a time of the tape: not the time of day at which trading was stopped."""
+    trader.past = 3 * 86_400
+    trader.begin().trade("buy")
+    trader.until(lambda: trader.held)
+    trader.output("kill", "--reason", "a look at it")
+    trader.until(lambda: trader.status["control"]["state"] == "halted")
+    trader.release()
+    trader.trade("nothing")
+    time.sleep(1.1)  # the cursor is written once a second
+    trader.trade("nothing")
+    trader.send(end)
+    trader.begin()
+    trader.until(lambda: trader.ask("/readyz")[0] == 200)
+    trader.trade("close")
+    trader.until(lambda: not trader.held)
