@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import faulthandler
 import io
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -325,6 +327,7 @@ def avro(rng: random.Random) -> None:
 
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fuzz"))
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
 
 def tape(rng: random.Random) -> None:

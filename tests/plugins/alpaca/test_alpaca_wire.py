@@ -6,10 +6,24 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+import requests
 from torghut_brokers.alpaca import wire
+from torghut_brokers.alpaca.refusals import error_of
+from torghut_brokers.alpaca.rest import _Answer
+from torghut_brokers.alpaca.stream import _decoded
 from torghut_testing import intent
 
-from torghut_core import Order, OrderState, OrderType, Position, Side, TimeInForce, parse_timestamp, reports_of
+from torghut_core import (
+    Order,
+    OrderState,
+    OrderType,
+    Position,
+    Side,
+    TimeInForce,
+    Unanswered,
+    parse_timestamp,
+    reports_of,
+)
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "alpaca"
 needs_shared = [
@@ -161,6 +175,8 @@ def test_stop_price_of_a_trailing_stop_is_not_its_term():
         {"qty": "NaN"},
         {"filled_qty": "-1"},
         {"filled_avg_price": "Infinity"},
+        {"qty": "1e+999999999"},
+        {"limit_price": "1e-999999999"},
         {"qty": "many"},
         {"id": ""},
         {"symbol": 7},
@@ -255,6 +271,7 @@ def test_fill_carries_the_base_id():
         {"execution_id": None},
         {"qty": None},
         {"qty": "NaN"},
+        {"price": "1e+999999999"},
         {"timestamp": None},
     ],
 )
@@ -339,9 +356,22 @@ def test_sessions_are_in_new_york():
     ]
 
 
-@pytest.mark.parametrize("money", [{"cash": "NaN"}, {"equity": "Infinity"}, {"buying_power": None}])
+@pytest.mark.parametrize(
+    "money", [{"cash": "NaN"}, {"equity": "Infinity"}, {"buying_power": None}, {"cash": "1e+999999999"}]
+)
 def test_account_that_is_no_number_is_refused(money):
     """Risk rules never see an account that is not finite."""
     given = {"account_number": "1", "status": "ACTIVE", "cash": "1", "equity": "1", "buying_power": "1"}
     with pytest.raises(ValueError, match=r"\S"):
         wire.read_account(given | money)
+
+
+@pytest.mark.parametrize("body", [20_000 * b"[", 20_000 * b'{"a":', b"\xff", b'{"a":1e' + 5_000 * b"9" + b"}", b"{"])
+def test_answer_that_no_decoder_can_read_is_no_answer(body):
+    """JSON that nests too deeply, or is none, ends neither the stream of updates nor the request that it answers."""
+    assert not _decoded(body)
+    assert str(error_of(400, {}, body, 0.0)) == "HTTP 400 without a JSON answer"
+    answer = requests.Response()
+    answer.status_code = 200
+    with pytest.raises(Unanswered):
+        _Answer(answer, body).json()

@@ -88,7 +88,7 @@ def _fields(body: bytes) -> dict[str, Any] | None:
         return {}
     try:
         fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except Exception:  # whatever the bytes are
         return None
     return fields if isinstance(fields, dict) else None
 

@@ -169,7 +169,7 @@ class _Answer(requests.Response):
     def json(self, **_: Any) -> Any:
         try:
             return _DECODER.decode(self._content or b"")
-        except msgspec.DecodeError:
+        except Exception:  # whatever the bytes are
             raise Unanswered(f"HTTP {self.status_code} with an answer that is no JSON") from None
 
 

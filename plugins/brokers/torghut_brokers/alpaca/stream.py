@@ -185,6 +185,6 @@ def _decoded(frame: str | bytes) -> dict[str, Any]:
     """Return the message in a frame; empty for one that is none."""
     try:
         message = msgspec.json.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except Exception:  # whatever the bytes are
         return {}
     return message if isinstance(message, dict) else {}

@@ -39,6 +39,8 @@ from torghut_core import (
 
 T = TypeVar("T")
 ZERO = Decimal(0)
+MAX_DIGITS = 30
+"""Digits of an amount before its point, or zeros behind it, at most."""
 QUOTE_CURRENCIES = ("USDT", "USDC", "USD", "BTC")
 """Quote currencies of crypto (https://docs.alpaca.markets/docs/crypto-trading, read 2026-11-21), longest first."""
 
@@ -138,6 +140,11 @@ class _WireSession(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     close: str
 
 
+def _is_amount(number: Decimal) -> bool:
+    """Whether a number is finite and can be written out; the digits of ``1e+999999999`` are a gigabyte."""
+    return number.is_finite() and abs(number.adjusted()) <= MAX_DIGITS
+
+
 def _read(message: Any, shape: type[T]) -> T:
     try:
         return msgspec.convert(message, shape)
@@ -161,7 +168,7 @@ def _check(order: WireOrder) -> None:
     if not (order.client_order_id and order.id):
         raise ValueError("an order without an id")
     numbers = (order.qty, order.filled_qty, order.filled_avg_price, order.limit_price, order.stop_price)
-    if any(number is not None and (not number.is_finite() or number < 0) for number in numbers):
+    if any(number is not None and not (_is_amount(number) and number >= 0) for number in numbers):
         raise ValueError(f"order {order.id} has impossible numbers")
 
 
@@ -252,7 +259,7 @@ def _fill(order: Order, update: TradeUpdate) -> Fill | None:
     quantity, price = update.qty, update.price
     if update.event not in FILL_EVENTS or not update.execution_id or not update.timestamp:
         return None
-    if quantity is None or price is None or not (quantity.is_finite() and price.is_finite() and quantity > 0):
+    if quantity is None or price is None or not (_is_amount(quantity) and _is_amount(price) and quantity > 0):
         return None
     return Fill(
         client_order_id=order.intent.client_order_id,
@@ -328,7 +335,7 @@ def read_account(message: Any) -> WireAccount:
     ValueError : a required field is missing or not a number.
     """
     account = _read(message, WireAccount)
-    if not (account.cash.is_finite() and account.equity.is_finite() and account.buying_power.is_finite()):
+    if not all(map(_is_amount, (account.cash, account.equity, account.buying_power))):
         raise ValueError("the account has an amount that is not finite")
     return account
 
@@ -359,7 +366,7 @@ def positions_of(message: Any) -> dict[str, Position]:
     positions = {}
     for held in _read(message, list[_WirePosition]):
         quantity = -abs(held.qty) if held.side == "short" else held.qty
-        if not (quantity.is_finite() and held.avg_entry_price.is_finite()):
+        if not (_is_amount(quantity) and _is_amount(held.avg_entry_price)):
             raise ValueError(f"the position in {held.symbol} is not finite")
         positions[symbol_of(held.symbol, held.asset_class)] = Position(quantity, held.avg_entry_price)
     return positions
