@@ -23,7 +23,6 @@ from typing import Any, ClassVar
 import msgspec
 
 from torghut_core.boundary import bound, from_plugins, room_of
-from torghut_core.catalog.marked_yaml import MAX_DIGITS
 from torghut_core.errors import reason_of, text_of
 from torghut_core.generation import Generation, StrategyInstance
 from torghut_core.model.market import Batch, Signal
@@ -504,9 +503,17 @@ class Engine(AccountView):
     """The kernel's functions that call plugins, each with the local variable that names the plugin; see `Watchdog`."""
 
 
-def _is_written_out(amount: Decimal) -> bool:
-    """Whether an amount can be written out; the digits of ``1e+999999999`` are a gigabyte."""
-    return amount.is_finite() and abs(amount.adjusted()) <= MAX_DIGITS
+EXACT_DIGITS = 28
+"""Digits of a number that the kernel's arithmetic keeps, as Python's does by default."""
+MOST_DIGITS = 18
+"""Digits of a decision's amount before its point, or zeros behind it, at most: sums of such amounts stay exact."""
+
+
+def _is_exact(amount: Decimal) -> bool:
+    """Whether the books can add an amount to others without rounding, and anybody can write it out."""
+    if not amount.is_finite():
+        return False
+    return not amount or (abs(amount.adjusted()) <= MOST_DIGITS and len(amount.as_tuple().digits) <= EXACT_DIGITS)
 
 
 _TYPES = {
@@ -533,7 +540,7 @@ def _complaint(proposed: Any, symbol: str) -> str:
         return f"on_signal gave a decision on {text_of(proposed.symbol):.80} when it was shown {symbol}"
     if tuple(map(type, _read(proposed))) in _SOUND:
         amounts = proposed.quantity, proposed.limit_price, proposed.stop_price, proposed.trail_price, proposed.trail_pct
-        endless = [amount for amount in amounts if amount is not None and not _is_written_out(amount)]
+        endless = [amount for amount in amounts if amount is not None and not _is_exact(amount)]
         return f"on_signal gave a decision with the amount {endless[0]}" if endless else ""
     wrong = next(name for name, types in _TYPES.items() if type(getattr(proposed, name)) not in types)
     return f"on_signal gave a decision whose {wrong} is {text_of(getattr(proposed, wrong), repr):.80}, not a {_TYPES[wrong][0].__name__}"

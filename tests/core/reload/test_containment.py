@@ -228,3 +228,13 @@ def test_quarantine_does_not_depend_on_the_batch_size(live, on_remove):
     assert whole.engine.roster.quarantined == parts.engine.roster.quarantined != {}
     assert whole.engine.digest == parts.engine.digest
     assert whole.engine.books.positions == parts.engine.books.positions
+
+
+@pytest.mark.parametrize("quantity", ["29999999999999999999999999999", "1e29", "1e-25"])
+def test_amount_that_the_books_cannot_add_exactly_is_refused(live, quantity):
+    """A strategy that asks for more digits than sums keep is quarantined, and the other trades on."""
+    bad = f'  - {{name: bad, use: flip, base_timeframe: 1Min, symbols: [ES], params: {{quantity: "{quantity}"}}}}\n'
+    loop = live(GOOD + bad, HEAD)
+    loop.trade(3)
+    assert "with the amount" in loop.engine.roster.quarantined["bad"]
+    assert loop.engine.roster.states()["good"] == "trading"
