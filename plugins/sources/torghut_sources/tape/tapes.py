@@ -83,6 +83,8 @@ class Tape(ABC):
         ------
         TapeError : it cannot be replayed.
         """
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):  # to open a pipe may take for ever
+            raise self._error("is not a regular file", "write what it gives to a file first")
         try:
             with self.path.open("rb") as file:
                 is_empty = not file.read(1)
