@@ -337,7 +337,8 @@ class Reconciler:
         """Take off units that the venue kept as its fee for what was bought; whether the missing ones are that."""
         bought = sum(self._books.bought.get(symbol, {}).values(), ZERO)
         rate = self._executor.fee_in_kind(symbol)
-        if not ZERO < missing <= bought * rate:
+        held = sum((each.position.quantity for each in self._books.held if each.symbol == symbol), ZERO)
+        if not ZERO < missing <= min(bought * rate, held):
             return False
         self._books.charge(symbol, missing, rate)
         return True
@@ -353,6 +354,7 @@ class Reconciler:
                 if symbol in books.gaps:
                     gaps[symbol] = books.gaps[symbol]
                 continue  # it moved meanwhile: the next snapshot decides
+            books.unseen.discard(symbol)
             here, there = ours.get(symbol, ZERO), snapshot.positions.get(symbol, Position()).quantity
             if here == there or self._charge_fee(symbol, here - there):
                 continue

@@ -201,6 +201,7 @@ class Venue:
         self._clock = clock
         self._soon = asyncio.Event()
         self._at_once = asyncio.Event()
+        gateway.look = self._look_at_once
         self._seen_for: tuple[Control, int] | None = None
         """The control that asked for a look at the venue, and when, ns."""
         self._snapshots = threading.Lock()
@@ -246,9 +247,12 @@ class Venue:
         asked = self._seen_for[1]
         if self._reconciled_at > asked or now - asked > FLATTEN_WAIT:
             return True
+        self._look_at_once()
+        return False
+
+    def _look_at_once(self) -> None:
         self._at_once.set()
         self._soon.set()
-        return False
 
     async def reconcile(self) -> None:
         """Take a snapshot of the venue and apply it; what differs is checked twice.

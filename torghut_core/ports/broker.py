@@ -51,6 +51,11 @@ class OrderEntry(ABC):
         del symbol
         return TimeInForce.DAY
 
+    def fee_in_kind(self, symbol: str) -> Decimal:
+        """The largest share of the units bought that the venue keeps as its fee; 0 where fees are paid in money."""
+        del symbol
+        return ZERO
+
     @abstractmethod
     def submit(self, intent: Intent) -> OrderStatus | None:
         """Place an order; return the venue's answer. The same `client_order_id` again makes no second order.
@@ -134,11 +139,6 @@ class Broker(Connected, OrderEntry):
         if not able.fractional and decision.quantity != decision.quantity.to_integral_value():
             return f"fraction {decision.quantity}"
         return ""
-
-    def fee_in_kind(self, symbol: str) -> Decimal:
-        """The largest share of the units bought that the venue keeps as its fee; 0 where fees are paid in money."""
-        del symbol
-        return ZERO
 
     @abstractmethod
     def orders(self) -> Sequence[Order]:

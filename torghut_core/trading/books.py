@@ -93,6 +93,7 @@ class Books:
         venue was last asked for the account. Only for a real venue.
     bought : by symbol and strategy, units bought lately for which a real venue may still take a fee in kind.
     gaps : by symbol, signed units that the venue holds more than the books, as it was last compared.
+    unseen : symbols in which units were bought since the venue was last compared: it may hold less, by its fee.
     unfit : views whose position has changed under their protection, by strategy and symbol, see `Gateway`.
     """
 
@@ -116,6 +117,7 @@ class Books:
         self.spent = self.spent_before = ZERO
         self.bought: dict[str, dict[str, Decimal]] = {}
         self.gaps: dict[str, Decimal] = {}
+        self.unseen: set[str] = set()
         self.unfit: dict[tuple[str, str], LiveContext] = {}
         self._account_label = account_label
         self._audit = audit
@@ -317,6 +319,7 @@ class Books:
         cost = fill.quantity * fill.price
         if fill.side is _BUY:
             self.spent += fill.fee + cost
+            self.unseen.add(fill.symbol)
             self._count_bought(context, fill.quantity)
         else:
             self.spent += fill.fee - cost

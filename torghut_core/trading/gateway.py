@@ -41,10 +41,13 @@ from torghut_core.model.trading import (
 )
 from torghut_core.ports import LiveContext, OrderEntry
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import from_datetime, to_datetime
+from torghut_core.timestamps import SYSTEM_CLOCK, Clock, from_datetime, to_datetime
 from torghut_core.trading.books import Books, WorkingOrder
 
 _FLATTEN, _FILLED = Purpose.FLATTEN, OrderState.FILLED
+LOOK_S = 5.0
+"""How long an exit waits for a look at the venue, seconds."""
+
 _GIVING_WAY = (OrderState.PENDING_CANCEL, OrderState.PENDING_REPLACE)
 
 
@@ -60,6 +63,7 @@ class Gateway:
     ----------
     at : position in the stream that the loop has reached.
     outbox : orders that are recorded and not sent yet.
+    look : asks for a look at the venue, at once.
     last_account : the account when it was last asked for.
     day_start_equity, day_low_equity : equity when the account's day began, or when the loop did; and the least that was
         seen since.
@@ -72,6 +76,7 @@ class Gateway:
         self.books = books
         self.at = 0
         self.outbox: list[Intent] = []
+        self.look: Callable[[], None] = lambda: None
         self._broker = broker
         self._firsts: dict[str, WorkingOrder] = {}
         """By the client order id of a second leg, the first, which has to fill before."""
@@ -463,9 +468,36 @@ class SimulatedGateway(Gateway):
 
 
 class VenueGateway(Gateway):
-    """The way to a real venue: an order is sent at the next `dispatch`."""
+    """The way to a real venue: an order is sent at the next `dispatch`.
+
+    An exit of units that were bought just now, of which the venue may have kept its fee, waits until it was looked at.
+
+    Parameters
+    ----------
+    broker, books : see `Gateway`.
+    clock : where it asks for the time.
+    """
 
     own_events = (OrderEvent.SUBMIT, OrderEvent.CANCEL_REJECTED, OrderEvent.REPLACE_REJECTED)
+
+    def __init__(self, broker: OrderEntry, books: Books, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(broker, books)
+        self._clock = clock
+        self._looks: dict[str, float] = {}
+        """By client order id of an exit, when it began to wait for a look at the venue."""
+
+    def _is_due(self, working: WorkingOrder) -> bool:
+        """See `Gateway._is_due`."""
+        if not super()._is_due(working):
+            return False
+        intent = working.order.intent
+        if intent.is_exit and intent.symbol in self.books.unseen and self._broker.fee_in_kind(intent.symbol):
+            now = self._clock.monotonic()
+            if now - self._looks.setdefault(intent.client_order_id, now) < LOOK_S:
+                self.look()
+                return False
+        self._looks.pop(intent.client_order_id, None)
+        return True
 
     def account(self) -> Account:
         """See `Gateway.account`; less the cash that fills have cost since the venue last reported the account."""

@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from torghut_core import Side
+from torghut_core.model.trading import Purpose
 
 RATE = Decimal("0.0026")
 COIN = "BTC/USD"
@@ -67,7 +68,7 @@ def test_fee_that_comes_days_later_and_in_parts_is_a_fee_still(desk, venue, buy)
     assert list(seen_twice(desk)) == [COIN]
 
 
-def test_strategies_share_a_fee_by_what_they_bought(desk, venue, buy):
+def test_strategies_share_a_fee_by_what_they_hold(desk, venue, buy):
     """The shares add up to the fee, to the last digit."""
     buy("1", "one")
     buy("2", "two")
@@ -75,6 +76,40 @@ def test_strategies_share_a_fee_by_what_they_bought(desk, venue, buy):
     desk.settle()
     assert sum(held(desk).values()) == venue.held[COIN]
     assert held(desk)["two"] == Decimal(2) - (Decimal("0.007") - Decimal("0.002333333"))
+
+
+def sell(desk, venue, intent, number, quantity, strategy):
+    terms = {"strategy_id": strategy, "purpose": Purpose.EXIT}
+    desk.send(intent(number, COIN, Side.SELL, quantity, **terms))
+    desk.run()
+    if number in venue.book:
+        venue.fill(number, quantity)
+        desk.gateway.apply_updates()
+
+
+def test_fee_is_not_taken_off_a_strategy_that_has_sold(desk, venue, buy, intent):
+    """Who holds nothing pays nothing: nobody becomes short of coins by a fee."""
+    buy("1", "one")
+    buy("2", "two")
+    desk.settle()
+    sell(desk, venue, intent, "tg-sale", "1", "one")
+    venue.held[COIN] -= Decimal("0.0075")
+    desk.settle()
+    assert held(desk) == {"one": 0, "two": Decimal("1.9925")}
+
+
+def test_exit_of_coins_bought_just_now_waits_for_a_look_at_the_venue(desk, venue, buy, intent):
+    """The venue may have kept its fee: the exit is cut to what is there, and is not refused."""
+    looks = []
+    desk.gateway.look = lambda: looks.append("asked")
+    buy("1")
+    venue.held[COIN] -= Decimal("0.0025")
+    sell(desk, venue, intent, "tg-sale", "1", "one")
+    assert (looks, len(venue.book)) == (["asked"], 1)
+    desk.settle()
+    desk.run()
+    desk.run()
+    assert [order.intent.quantity for order in venue.book.values()] == [1, Decimal("0.9975")]
 
 
 @pytest.mark.parametrize(("symbol", "missing"), [(COIN, "0.0027"), (COIN, "-0.001"), ("ES", "0.001")])
