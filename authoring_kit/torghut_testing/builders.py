@@ -147,6 +147,9 @@ def risk_context(
     last_order_at: int | None = None,
     now: int = NOW,
     price_ts: int | None = None,
+    recent_price: Number | None = None,
+    quote: tuple[Number, Number] | None = None,
+    collar: Number = 0,
 ) -> RiskContext:
     """The context of a risk rule.
 
@@ -159,6 +162,7 @@ def risk_context(
     buying_power, day_start_equity, day_low_equity : left out, `equity`.
     gross_exposure, strategy_exposure, open_orders : left out, as if there were no other symbol.
     price_ts : left out, the price is as old as `now`.
+    quote : bid and ask.
 
     Examples
     --------
@@ -196,6 +200,10 @@ def risk_context(
         strategy_exposure=own if strategy_exposure is None else Decimal(strategy_exposure),
         open_orders=len(open_in_symbol) if open_orders is None else open_orders,
         orders_last_minute=orders_last_minute,
+        recent_price=None if recent_price is None else Decimal(recent_price),
+        bid=None if quote is None else Decimal(quote[0]),
+        ask=None if quote is None else Decimal(quote[1]),
+        collar=Decimal(collar),
     )
 
 

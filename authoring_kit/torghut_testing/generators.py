@@ -244,6 +244,9 @@ def risk_contexts(draw: st.DrawFn) -> RiskContext:
         last_order_at=draw(st.none() | moments),
         now=now,
         price_ts=draw(moments),
+        recent_price=draw(st.none() | PRICES),
+        quote=draw(st.none() | PRICES.map(lambda price: (price, price))),
+        collar=draw(st.sampled_from((Decimal(0), Decimal("0.005")))),
     )
 
 

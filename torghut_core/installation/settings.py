@@ -51,6 +51,17 @@ class Settings(Environment):
     trading_price_lookback_minutes: int = Field(
         default=5, ge=1, description="age up to which a price may be traded on, minutes"
     )
+    trading_price_band: Decimal = Field(
+        default=Decimal("0.5"),
+        gt=0,
+        description="how far the price of an entry may be from the prices before it and from the quote, as a share of these",
+    )
+    trading_price_collar: Decimal = Field(
+        default=Decimal("0.005"),
+        ge=0,
+        le=1,
+        description="how much above the reference price an order without a limit is judged, as a share of it",
+    )
     trading_max_notional_per_trade: Decimal | None = Field(
         default=None,
         gt=0,

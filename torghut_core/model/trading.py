@@ -148,7 +148,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """One rule's result for one decision.
 
     `code` is stable and machine-readable (``max-notional``), `value` the measured value and `limit` the allowed one, in
-    the unit that the rule documents; `quantity` is the reduced quantity of a shrink.
+    the unit that the rule documents; `quantity` is the reduced quantity of a shrink. `highest_price` is up to where an order
+    to buy may be filled and stay within the limit, None where that depends on no price.
     """
 
     rule: str
@@ -157,6 +158,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     value: str = ""
     limit: str = ""
     quantity: Decimal | None = None
+    highest_price: Decimal | None = None
 
 
 class Purpose(StrEnum):
@@ -168,7 +170,11 @@ class Purpose(StrEnum):
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An allowed decision, recorded, to be sent: what a broker receives."""
+    """An allowed decision, recorded, to be sent: what a broker receives.
+
+    `highest_price` bounds an order to buy that names no limit price: above it, it would break a limit of risk, so it must
+    not be filled there, and waits as a limit order would. None where nothing bounds it.
+    """
 
     client_order_id: str
     decision_hash: str
@@ -185,6 +191,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     trail_pct: Decimal | None = None
     time_in_force: TimeInForce = TimeInForce.DAY
     purpose: Purpose = Purpose.ENTRY
+    highest_price: Decimal | None = None
 
     @property
     def is_exit(self) -> bool:

@@ -60,6 +60,9 @@ class OrderEntry(ABC):
     def submit(self, intent: Intent) -> OrderStatus | None:
         """Place an order; return the venue's answer. The same `client_order_id` again makes no second order.
 
+        An order with a `highest_price` must not be filled above that: where the venue has no such order, a limit or a
+        stop-limit order at that price is one.
+
         A simulated broker answers in `updates`, ignores the same order silently, and returns None.
         """
 

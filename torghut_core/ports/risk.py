@@ -60,6 +60,33 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Orders that the account was sent within the 60 s up to `now`."""
     difference: Decimal = ZERO
     """Signed units of `position` that our books do not explain, as the venue last showed it."""
+    recent_price: Decimal | None = None
+    """Median of the closes right before `price`, see `recent_prices`; None where there were none."""
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+    """The fresh quote; None where there is none, or its spread is too wide to say anything."""
+    collar: Decimal = ZERO
+    """How much worse than the reference price an order without a limit is judged, as a share of it."""
+
+    @property
+    def reference_price(self) -> Decimal:
+        """What a unit costs at least: the largest of `price`, `recent_price` and `ask`, so that no bad print makes it cheap."""
+        known = (self.price, self.recent_price, self.ask)
+        return max(abs(price) for price in known if price is not None)
+
+    def worst_price(self, decision: Decision) -> Decimal:
+        """The highest price at which the order may trade, as far as it can be known; limits are judged at it.
+
+        The largest of the reference price and the prices that the order names; with the collar on top, unless a limit
+        price bounds it. Orders to sell have no such bound: they may always trade higher.
+        """
+        reference, trail = self.reference_price, decision.trail_price
+        if decision.trail_pct is not None:
+            trail = reference * decision.trail_pct / 100
+        named = (reference, decision.limit_price, decision.stop_price, None if trail is None else reference + trail)
+        worst = max(abs(price) for price in named if price is not None)
+        is_bounded = decision.action is Side.BUY and decision.limit_price is not None
+        return worst if is_bounded else worst * (1 + self.collar)
 
     @property
     def working(self) -> Decimal:

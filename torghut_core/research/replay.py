@@ -110,7 +110,12 @@ class Replay:
         self._signals = signals
         self._settings = settings
         self._swaps = swaps
-        self._gates = Gates(trading_enabled=True, price_max_age_ns=settings.trading_price_lookback_minutes * MINUTE)
+        self._gates = Gates(
+            trading_enabled=True,
+            price_max_age_ns=settings.trading_price_lookback_minutes * MINUTE,
+            price_band=settings.trading_price_band,
+            price_collar=settings.trading_price_collar,
+        )
 
     def run(self, batch_size: int = BATCH_SIZE, on_progress: Callable[[int], None] = lambda _events: None) -> Backtest:
         """Trade the tapes from the first event to the last; once only.

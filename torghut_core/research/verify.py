@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -61,7 +62,7 @@ def verify_decision(audit: Records, text: str, host: PluginHost) -> Verification
     content = generations[0]["content"]
     catalog = Catalog.from_record(content)
     recorded = [msgspec.convert(verdict, Verdict, strict=False) for verdict in row["verdicts"]]
-    gates = sum(verdict.rule == KERNEL for verdict in recorded)
+    gates = sum(1 for _ in takewhile(lambda verdict: verdict.rule == KERNEL, recorded))
     advisors = [
         (entry.use, _Recorded(verdict)) for entry, verdict in zip(catalog.advisors, recorded[gates:], strict=False)
     ]

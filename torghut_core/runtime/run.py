@@ -447,6 +447,8 @@ def _gates(settings: Settings, *, is_simulated: bool) -> Gates:
         live_enabled=settings.trading_live_enabled,
         live_account=settings.trading_live_account,
         price_max_age_ns=settings.trading_price_lookback_minutes * MINUTE,
+        price_band=settings.trading_price_band,
+        price_collar=settings.trading_price_collar,
     )
 
 

@@ -34,6 +34,7 @@ from torghut_core.model.trading import (
 from torghut_core.ports import AccountView, Journal, LiveContext, OpenOrder
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE
+from torghut_core.trading.recent_prices import RecentPrices
 from torghut_core.trading.totals import StrategyTotals, Totals
 
 FINEST = Decimal("1E-9")
@@ -52,6 +53,8 @@ class WorkingOrder(msgspec.Struct):
     order: Order
     context: LiveContext
     price: Decimal
+    worst_price: Decimal = ZERO
+    """The highest price at which it may trade, as far as that was known when it was added."""
     open_quantity: Decimal = ZERO
     """Signed units that the order would still add to the position."""
     reserve: Decimal = ZERO
@@ -80,6 +83,7 @@ class Books:
     on_fill : called with each fill and the strategy's position after it.
     account_view : where a strategy's context reads the account.
     usual_time_in_force : by symbol, see `Broker.usual_time_in_force`.
+    recent_prices : bound what a position, or an open order, is worth.
     is_simulated : the broker reports in order and completely, so nothing is kept for late reports and fees in kind.
 
     Attributes
@@ -106,6 +110,7 @@ class Books:
         on_fill: Callable[[Fill, Position], None],
         account_view: AccountView,
         usual_time_in_force: Callable[[str], TimeInForce],
+        recent_prices: RecentPrices,
         *,
         is_simulated: bool,
     ) -> None:
@@ -126,6 +131,7 @@ class Books:
         self._on_fill = on_fill
         self._account_view = account_view
         self._usual_time_in_force = usual_time_in_force
+        self._recent_prices = recent_prices
         self._is_simulated = is_simulated
         self._contexts: dict[tuple[str, str], LiveContext] = {}
         self._views: dict[str, list[LiveContext]] = {}
@@ -266,6 +272,7 @@ class Books:
     def _add(self, working: WorkingOrder) -> None:
         client_order_id, symbol = working.order.intent.client_order_id, working.context.symbol
         self.working[client_order_id] = working
+        working.worst_price = self._worst_price(working.order.intent)
         self._orders.setdefault(symbol, {})[client_order_id] = working
         self._update_sums(working)
 
@@ -276,7 +283,7 @@ class Books:
         _count(working, rest)
         reserve = ZERO
         if rest and order.intent.side is _BUY:
-            reserve = rest * (order.intent.limit_price or working.price)
+            reserve = rest * (order.intent.limit_price or working.worst_price)
         if reserve is not working.reserve:
             self._reserved += reserve - working.reserve
             working.reserve = reserve
@@ -471,29 +478,49 @@ class Books:
             for each in working.values()
         )
 
-    def exposures(self, strategy: str) -> tuple[Decimal, Decimal]:
-        """Notional of positions and working orders, unsigned, at the last prices: the account's, and one strategy's."""
-        gross = own = ZERO
+    def exposures(self, strategy: str) -> tuple[Decimal, Decimal, Decimal]:
+        """Notional of positions and working orders, unsigned: the account's, and one strategy's; and what positions are worth.
+
+        Each at the last price of its symbol or the prices before it, whichever is worse: more for a notional, less for what
+        a position is worth.
+        """
+        gross = own = worth = ZERO
         for symbol, net in self._net.items():
             if net:
-                gross += abs(net) * self._price(symbol)
+                low, high = self._prices(symbol)
+                gross += abs(net) * high
+                worth += net * (low if net > 0 else high)
         for (name, symbol), context in self._held.items():
             if name == strategy:
-                own += abs(context.position.quantity) * self._price(symbol)
+                own += abs(context.position.quantity) * self._prices(symbol)[1]
         for working in self.working.values():
-            intent = working.order.intent
-            price = intent.limit_price or intent.stop_price or self._price(intent.symbol)
-            notional = abs(working.open_quantity) * price
+            notional = abs(working.open_quantity) * self._worst_price(working.order.intent)
             gross += notional
             if working.context.strategy_id == strategy:
                 own += notional
-        return gross, own
+        return gross, own, worth
 
     def orders_since(self, since: int) -> int:
         """How many orders were sent after a time."""
         while self._sent_at and self._sent_at[0] <= since:
             self._sent_at.popleft()
         return len(self._sent_at)
+
+    def _worst_price(self, intent: Intent) -> Decimal:
+        """The highest price at which a working order may trade, as far as it is known."""
+        if intent.limit_price is not None and intent.side is _BUY:
+            return intent.limit_price
+        price = self._prices(intent.symbol)[1]
+        if intent.trail_pct is not None:
+            price += price * intent.trail_pct / 100
+        return max(price + (intent.trail_price or ZERO), intent.limit_price or ZERO, intent.stop_price or ZERO)
+
+    def _prices(self, symbol: str) -> tuple[Decimal, Decimal]:
+        """The newest price and that of the prices before it, the lower first."""
+        price, recent = self._price(symbol), self._recent_prices.before(symbol)
+        if recent is None:
+            return price, price
+        return min(price, recent), max(price, recent)
 
     def _price(self, symbol: str) -> Decimal:
         """The newest price that any strategy was shown of a symbol; where there was none, what was paid."""

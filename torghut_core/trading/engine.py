@@ -51,6 +51,7 @@ from torghut_core.timestamps import MINUTE, SECOND, format_timestamp
 from torghut_core.trading.books import Books
 from torghut_core.trading.gates import KERNEL, Gates, Inputs
 from torghut_core.trading.gateway import Gateway, SimulatedEntry, SimulatedGateway, VenueGateway
+from torghut_core.trading.recent_prices import RecentPrices
 from torghut_core.trading.risk_engine import RiskEngine
 from torghut_core.trading.roster import EMPTY, Roster
 from torghut_core.trading.subscription import Subscription
@@ -90,6 +91,7 @@ class Engine(AccountView):
     totals : what happened so far, counted.
     books, gateway, roster : positions and orders, the way to the broker, and the strategies.
     market_time : time of the last event that was traded on, ns; 0 before the first. Never the time of day.
+    recent_prices : what the prices of decisions are compared with.
     traded_to : loop time, ns, up to which an earlier process has traded: rows until then are shown, and the answers to
         them are dropped.
     reverted : strategies whose new code failed on trial, with its digest and the reason; the caller takes them out.
@@ -126,6 +128,8 @@ class Engine(AccountView):
         self._flattened: dict[str, int] = {}
         """When positions were last closed for an operator, by symbol, ns."""
         broker: OrderEntry = executor or SimulatedEntry(generation.name_of(self._broker), self._broker)
+        self.recent_prices = RecentPrices()
+        self.recent_prices.follow(generation.strategies)
         self.books = Books(
             account_label,
             audit,
@@ -134,6 +138,7 @@ class Engine(AccountView):
             self._notify_fill,
             self,
             broker.usual_time_in_force,
+            self.recent_prices,
             is_simulated=self._is_simulated,
         )
         self.gateway: Gateway = (
@@ -175,6 +180,7 @@ class Engine(AccountView):
         """Trade on one batch whose signals are filled in."""
         gateway = self.gateway
         gateway.begin(batch, self.traded_to)
+        self.recent_prices.begin(batch)
         working = self.books.working
         memory, last = NOTE.memory, None
         # The watchdog reads the local `subscription`, see `CALLERS`.
@@ -199,6 +205,7 @@ class Engine(AccountView):
         gateway.finish(batch)
         if len(batch):
             self.market_time = int(batch.now[-1])
+        self.recent_prices.finish(batch)
         _ = self.digest  # take the batch's lines in
         self.roster.finish(batch)
         self.totals.add(batch)  # last: who reads that events were traded finds what was decided on them
@@ -304,6 +311,7 @@ class Engine(AccountView):
             raise ValueError("a generation with another broker needs another engine")
         self._generation = generation
         self._risk_engine = self._risk_engine_of(generation)
+        self.recent_prices.follow(generation.strategies)
         changes = self.roster.adopt(generation, warmed, fresh)
         for name, observer in generation.observers:
             self._notify(name, observer, "on_generation", generation.number, generation.digest)
@@ -377,22 +385,28 @@ class Engine(AccountView):
             is_enabled=subscription.instance.enabled,
             is_allowed=signal.symbol in subscription.symbols,
         )
-        intents = self._intents(decision, quantity, inputs.context) if quantity else [None]
+        intents = self._intents(decision, quantity, inputs.context, verdicts) if quantity else [None]
         self._record(decision, params, msgspec.structs.asdict(signal), verdicts, quantity, intents[0], inputs)
         if intents[0] is not None:
             context.last_order_at = decision.decided_at
             self.gateway.send(intents[0], context, decision.price or ZERO, *intents[1:], is_close=decision.is_close)
 
-    def _intents(self, decision: Decision, quantity: Decimal, seen: RiskContext | None) -> list[Intent]:
+    def _intents(
+        self, decision: Decision, quantity: Decimal, seen: RiskContext | None, verdicts: list[Verdict]
+    ) -> list[Intent]:
         """The orders of an allowed decision: one that closes what is held, and one that opens the rest.
 
         The second is sent once the first has filled, and so it has no trigger left to wait for.
         """
-        closing = min(quantity, seen.closable(decision.action)) if seen is not None else ZERO
-        if not closing:
+        if seen is None:
             return [self._intent(decision, quantity, _ENTRY)]
+        closing = min(quantity, seen.closable(decision.action))
+        opening = quantity - closing
+        highest = self._highest_price(decision, opening, seen, verdicts)
+        if not closing:
+            return [self._intent(decision, quantity, _ENTRY, highest)]
         legs = [self._intent(decision, closing, _EXIT)]
-        if quantity > closing:
+        if opening:
             rest = msgspec.structs.replace(
                 decision,
                 order_type=_AFTER_TRIGGER.get(decision.order_type, decision.order_type),
@@ -400,10 +414,30 @@ class Engine(AccountView):
                 trail_price=None,
                 trail_pct=None,
             )
-            legs.append(self._intent(rest, quantity - closing, _ENTRY, leg=2))
+            legs.append(self._intent(rest, opening, _ENTRY, highest, leg=2))
         return legs
 
-    def _intent(self, decision: Decision, quantity: Decimal, purpose: Purpose, leg: int = 1) -> Intent:
+    def _highest_price(
+        self, decision: Decision, opening: Decimal, seen: RiskContext, verdicts: list[Verdict]
+    ) -> Decimal | None:
+        """Up to where an entry may be filled and break no limit; None where its own limit price, or nothing, bounds it."""
+        if not opening or decision.action is Side.SELL or decision.limit_price is not None:
+            return None
+        bounds = [verdict.highest_price for verdict in verdicts if verdict.highest_price is not None]
+        if bounds:
+            bounds.append(seen.worst_price(decision) * (1 + self._gates.price_band))
+        if self._is_simulated:  # a real venue itself refuses what cannot be paid for
+            bounds.append((seen.account.buying_power - seen.reserved_cash) / opening)
+        return min(bounds, default=None)
+
+    def _intent(
+        self,
+        decision: Decision,
+        quantity: Decimal,
+        purpose: Purpose,
+        highest_price: Decimal | None = None,
+        leg: int = 1,
+    ) -> Intent:
         return Intent(
             client_order_id=client_order_id(decision.decision_hash, leg),
             decision_hash=decision.decision_hash,
@@ -420,6 +454,7 @@ class Engine(AccountView):
             trail_pct=decision.trail_pct,
             time_in_force=decision.time_in_force,
             purpose=purpose,
+            highest_price=highest_price,
         )
 
     def _record(
@@ -455,9 +490,13 @@ class Engine(AccountView):
             self._notify(name, observer, "on_decision", decision, verdicts, intent)
 
     def _risk_context(self, instance: StrategyInstance, decision: Decision, context: LiveContext) -> RiskContext:
-        symbol, books, gateway = decision.symbol, self.books, self.gateway
+        symbol, books, gateway, recent = decision.symbol, self.books, self.gateway, self.recent_prices
+        recent.at = gateway.at
         account = gateway.account()
-        gross, own = books.exposures(decision.strategy_id)
+        gross, own, worth = books.exposures(decision.strategy_id)
+        if self._is_simulated:  # it values positions at the last print, whatever that is
+            account = msgspec.structs.replace(account, equity=min(account.equity, account.cash + worth))
+        bid, ask = recent.quote(symbol)
         return RiskContext(
             now=context.now,
             strategy_id=decision.strategy_id,
@@ -478,6 +517,10 @@ class Engine(AccountView):
             open_orders=len(books.working),
             orders_last_minute=books.orders_since(context.now - MINUTE),
             difference=books.gaps.get(symbol, ZERO),
+            recent_price=recent.before(symbol),
+            bid=bid,
+            ask=ask,
+            collar=self._gates.price_collar,
         )
 
     def _notify_fill(self, fill: Fill, position: Position) -> None:

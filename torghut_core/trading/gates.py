@@ -6,17 +6,23 @@ The verdicts depend on the decision and on `Inputs`, and on nothing else; the or
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import ROUND_DOWN, Context, Decimal
 from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
-from torghut_core.model.trading import ZERO, ControlState, Decision, Outcome, Verdict
+from torghut_core.model.trading import ZERO, ControlState, Decision, Outcome, Side, Verdict
 from torghut_core.ports import RiskContext
 from torghut_core.timestamps import SECOND
 
 KERNEL = "kernel"
 """The `rule` of a gate's verdict."""
+
+FINEST = Decimal("1E-6")
+"""Of a unit: the kernel cuts orders to whole multiples of it."""
+
+_DOWN = Context(prec=80, rounding=ROUND_DOWN)
 
 
 class Gates(msgspec.Struct, kw_only=True, gc=False):
@@ -34,6 +40,10 @@ class Gates(msgspec.Struct, kw_only=True, gc=False):
     unready : why the market data cannot be traded on now, "" while it can: until then entries are denied.
     unreconciled : by symbol, how our books and the venue's differ: entries in it are denied. Replaced, never changed.
     price_max_age_ns : how old the price of a decision may be, nanoseconds (``TRADING_PRICE_LOOKBACK_MINUTES``).
+    price_band : how far the price of an entry may be from the prices before it and from the quote, as a share of these
+        (``TRADING_PRICE_BAND``); no order to buy is filled farther above, where a limit of risk depends on its price.
+    price_collar : how much above the reference price an order without a limit is judged, as a share of it
+        (``TRADING_PRICE_COLLAR``).
     """
 
     trading_enabled: bool = False
@@ -48,6 +58,8 @@ class Gates(msgspec.Struct, kw_only=True, gc=False):
     unready: str = ""
     unreconciled: Mapping[str, str] = {}
     price_max_age_ns: int = 300 * SECOND
+    price_band: Decimal = Decimal("0.5")
+    price_collar: Decimal = Decimal("0.005")
 
     @property
     def has_switches(self) -> bool:
@@ -81,7 +93,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `is_enabled`, `is_allowed`: whether the strategy is enabled, and whether the symbol is one of its own. `objection`:
     why the broker would not take the order (`Broker.objection`). `price_ts`: when its price was known, ns; None when no
-    price is known, and then no plugin is asked. `context` is None where neither a gate nor a plugin needed it.
+    price is known, and then no plugin is asked. `context` is None where there is nothing to measure.
     `generation`: whose advisors and rules were asked. `is_close`: see `Decision`.
     """
 
@@ -120,9 +132,12 @@ def gate_verdicts(decision: Decision, inputs: Inputs, is_valid: bool) -> list[Ve
     verdicts.append(_verdict("quantity-valid", is_valid, str(decision.quantity), "> 0"))
     if gates.restriction == "halt":
         verdicts.append(_verdict("halted", False))
-    closed = gates.exits_only(decision.symbol)
+    context, closed = inputs.context, gates.exits_only(decision.symbol)
+    jump = "" if context is None else _jump(context, gates.price_band)
+    if jump:
+        closed = [*closed, ("price-sane", jump)]
     if closed:
-        closable = ZERO if inputs.context is None else inputs.context.closable(decision.action)
+        closable = ZERO if context is None else context.closable(decision.action)
         if decision.quantity <= closable:
             verdicts += [_verdict(code, True, reason) for code, reason in closed]
         elif closable and is_valid:
@@ -131,7 +146,7 @@ def gate_verdicts(decision: Decision, inputs: Inputs, is_valid: bool) -> list[Ve
             ]
         else:
             verdicts += [_verdict(code, False, reason, f"exits: {closable}") for code, reason in closed]
-    held = _held(decision, inputs.context, is_close=inputs.is_close) if is_valid and inputs.context else None
+    held = _held(decision, context, is_close=inputs.is_close) if is_valid and context else None
     return verdicts if held is None else [*verdicts, held]
 
 
@@ -152,6 +167,43 @@ def _held(decision: Decision, context: RiskContext, *, is_close: bool) -> Verdic
         return None
     outcome = Outcome.SHRINK if most else Outcome.DENY
     return Verdict(KERNEL, outcome, "held", str(decision.quantity), str(most), most or None)
+
+
+def last_verdicts(decision: Decision, context: RiskContext) -> list[Verdict]:
+    """What the kernel says of the quantity that advisors and rules have left: nothing where it may be sent.
+
+    A sale without ``TRADING_ALLOW_SHORTS`` is cut to what it closes, and an order that the account cannot pay for to what
+    it closes and can pay for.
+    """
+    closable = context.closable(decision.action)
+    opened = decision.quantity - closable
+    if opened <= 0:
+        return []
+    verdicts = []
+    if decision.action is Side.SELL and not context.allow_shorts:
+        verdicts.append(_cut("no-shorts", decision.quantity, closable, closable))
+    price, left = context.worst_price(decision), context.account.buying_power - context.reserved_cash
+    affordable = max(ZERO, _DOWN.divide(left, price).quantize(FINEST, context=_DOWN)) if price else ZERO
+    if opened > affordable:
+        verdicts.append(_cut("buying-power", opened * price, left, closable + affordable))
+    return verdicts
+
+
+def _cut(code: str, value: Decimal, limit: Decimal, allowed: Decimal) -> Verdict:
+    shown = f"{value:f}", f"{limit:f}"
+    if allowed:
+        return Verdict(KERNEL, Outcome.SHRINK, code, *shown, allowed)
+    return Verdict(KERNEL, Outcome.DENY, code, *shown)
+
+
+def _jump(context: RiskContext, band: Decimal) -> str:
+    """How the price is too far from the prices before it, or from the quote; "" where it is near both."""
+    price, recent, bid, ask = context.price, context.recent_price, context.bid, context.ask
+    if recent is not None and abs(price - recent) > band * abs(recent):
+        return f"{price} after {recent}"
+    if bid is not None and ask is not None and not bid * (1 - band) <= price <= ask * (1 + band):
+        return f"{price} where {bid} is bid and {ask} asked"
+    return ""
 
 
 @lru_cache(maxsize=4096)  # most decisions pass the same gates in the same way

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import product
 from types import CodeType, NoneType
 from typing import ClassVar
 
@@ -23,9 +24,10 @@ from torghut_core.errors import reason_of
 from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
 from torghut_core.plugin_host.at_work import LOOP, NOTE, label
 from torghut_core.ports import Advisor, RiskContext, RiskRule
-from torghut_core.trading.gates import KERNEL, Gates, Inputs, gate_verdicts, has_valid_quantity
+from torghut_core.trading.gates import KERNEL, Gates, Inputs, gate_verdicts, has_valid_quantity, last_verdicts
 
-_SOUND = frozenset((str, Outcome, str, str, str, amount) for amount in (Decimal, NoneType))
+_AMOUNT = (Decimal, NoneType)
+_SOUND = frozenset(product((str,), (Outcome,), (str,), (str,), (str,), _AMOUNT, _AMOUNT))
 """Types of the fields of a `Verdict`."""
 
 
@@ -70,7 +72,7 @@ class RiskEngine:
     ) -> tuple[list[Verdict], Decimal, Inputs]:
         """All verdicts on a decision, the quantity that may be sent (zero: denied), and what they depend on.
 
-        `context` gives the account and the market. The others are as in `Inputs`.
+        `context` gives the account and the market; it is called where there is a price. The others are as in `Inputs`.
         """
         name = "broker"  # the watchdog reads this local, see `CALLERS`
         gates = self._last_gates
@@ -115,7 +117,13 @@ class RiskEngine:
                 is_denied = True
             elif verdict.outcome is Outcome.SHRINK and verdict.quantity is not None:
                 remaining = msgspec.structs.replace(remaining, quantity=verdict.quantity)
-        return verdicts, ZERO if is_denied else remaining.quantity
+        if is_denied:
+            return verdicts, ZERO
+        quantity = remaining.quantity
+        for verdict in last_verdicts(remaining, context):
+            verdicts.append(verdict)
+            quantity = ZERO if verdict.quantity is None else min(quantity, verdict.quantity)
+        return verdicts, quantity
 
     def _verdict_of(
         self,
@@ -132,6 +140,8 @@ class RiskEngine:
             NOTE.memory[LOOP] = before
             if type(verdict) is not Verdict or tuple(map(type, astuple(verdict))) not in _SOUND:
                 raise TypeError("it did not give a sound Verdict")
+            if verdict.highest_price is not None and not verdict.highest_price.is_finite():
+                raise ValueError(f"it gave {verdict.highest_price} as the highest price")
             if verdict.rule == KERNEL:  # the gates' own name
                 verdict = msgspec.structs.replace(verdict, rule=name)
             if verdict.outcome is not Outcome.SHRINK:

@@ -17,6 +17,8 @@ order may take; the rest waits for the next event. Without it an order is filled
 rounded half up to ``fee_decimals``. A fill is charged what is due by then less what was charged before, so that an order
 pays the same in however many parts.
 
+An order with a `highest_price` (see `Intent`) meets no event above it.
+
 Cash changes at fills. Buying power is cash: there is no margin, but no order is rejected for lack of money, nor a short
 sale; that is what risk rules are for. One currency for everything, no contract multiplier.
 
@@ -429,6 +431,8 @@ class Simulated(Broker):
         was_triggered = placed.is_triggered
         touch = self._touch(placed, view, at) if view.slips and placed.takes_market else None
         price = offer(placed, view, touch, self._slip[placed.is_buy])
+        if price is not None and intent.highest_price is not None and price > intent.highest_price:
+            price = None
         if placed.is_fresh:
             placed.is_fresh = False
             if placed.ends_at != NEVER:

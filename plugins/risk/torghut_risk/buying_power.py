@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
-from torghut_risk.sizing import STEP_HELP, ZERO, units, verdict, worst_price
+from torghut_risk.sizing import STEP_HELP, ZERO, highest_price, units, verdict
 
 
 class BuyingPower(RiskRule):
@@ -25,8 +25,12 @@ class BuyingPower(RiskRule):
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow what the account can pay for; see the class."""
         closing = context.closable(decision.action)
-        unit_cost = worst_price(decision, context) * (1 + self.params.fee_buffer_bps / 10_000)
+        buffer = 1 + self.params.fee_buffer_bps / 10_000
+        unit_cost = context.worst_price(decision) * buffer
         cost = max(ZERO, decision.quantity - closing) * unit_cost
         limit = context.account.buying_power - context.reserved_cash
         allowed = closing + units(limit, unit_cost, self.params.quantity_step)
-        return verdict("buying-power", decision, context, allowed=allowed, value=cost, limit=limit)
+        highest = highest_price(limit / buffer, min(allowed, decision.quantity) - closing)
+        return verdict(
+            "buying-power", decision, context, allowed=allowed, value=cost, limit=limit, highest_price=highest
+        )

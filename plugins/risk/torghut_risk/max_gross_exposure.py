@@ -14,10 +14,10 @@ from torghut_risk.sizing import STEP_HELP, exposure_verdict, tighter
 class MaxGrossExposure(RiskRule):
     """Shrink an order after which the account's gross exposure would be too large.
 
-    Value: the notional of all positions and open orders of the account, each unsigned, at the last prices, plus what the
-    order opens at the worst price it may get, quote currency. Limit: the lower of `max_gross_exposure` and
-    `max_gross_pct_equity` times equity, quote currency; at least one of the two is required. What only closes a position
-    passes.
+    Value: the notional of all positions and open orders of the account, each unsigned, at the last prices or those before
+    them, whichever are higher, plus what the order opens; this, and what is held in its symbol, at the worst price it may
+    get, quote currency. Limit: the lower of `max_gross_exposure` and `max_gross_pct_equity` times equity, quote currency;
+    at least one of the two is required. What only closes a position passes.
     """
 
     class Params(RiskRule.Params):
@@ -43,6 +43,7 @@ class MaxGrossExposure(RiskRule):
             decision,
             context,
             exposure=context.gross_exposure,
+            held=context.position,
             limit=tighter(self.params.max_gross_exposure, None if share is None else share * context.account.equity),
             step=self.params.quantity_step,
         )

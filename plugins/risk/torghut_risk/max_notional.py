@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
-from torghut_risk.sizing import STEP_HELP, tighter, units, verdict, worst_price
+from torghut_risk.sizing import STEP_HELP, highest_price, tighter, units, verdict
 
 
 class MaxNotional(RiskRule):
@@ -28,8 +28,11 @@ class MaxNotional(RiskRule):
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow up to the limit; see the class."""
-        price = worst_price(decision, context)
+        price = context.worst_price(decision)
         notional = decision.quantity * price
         limit = tighter(self.params.max_notional_per_trade, context.limits.max_notional_per_trade)
         allowed = decision.quantity if limit is None else units(limit, price, self.params.quantity_step)
-        return verdict("max-notional", decision, context, allowed=allowed, value=notional, limit=limit)
+        highest = None if limit is None else highest_price(limit, min(allowed, decision.quantity))
+        return verdict(
+            "max-notional", decision, context, allowed=allowed, value=notional, limit=limit, highest_price=highest
+        )

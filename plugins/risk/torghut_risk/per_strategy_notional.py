@@ -11,9 +11,10 @@ from torghut_risk.sizing import STEP_HELP, exposure_verdict
 class PerStrategyNotional(RiskRule):
     """Shrink an order after which its strategy's exposure would be too large.
 
-    Value: the notional of the strategy's own positions and open orders, all symbols, each unsigned, at the last prices,
-    plus what the order opens at the worst price it may get, quote currency. Limit: `max_strategy_notional`, the same for
-    each strategy. What only closes a position passes.
+    Value: the notional of the strategy's own positions and open orders, all symbols, each unsigned, at the last prices or
+    those before them, whichever are higher, plus what the order opens; this, and what is held in its symbol, at the worst
+    price it may get, quote currency. Limit: `max_strategy_notional`, the same for each strategy. What only closes a
+    position passes.
     """
 
     class Params(RiskRule.Params):
@@ -29,6 +30,7 @@ class PerStrategyNotional(RiskRule):
             decision,
             context,
             exposure=context.strategy_exposure,
+            held=context.strategy_position,
             limit=self.params.max_strategy_notional,
             step=self.params.quantity_step,
         )

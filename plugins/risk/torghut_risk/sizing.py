@@ -19,6 +19,7 @@ STEP_HELP = "the allowed quantity is a whole multiple of this, units"
 
 # Precise enough to be exact, and never rounds up: a cut order must fit the limit.
 _DOWN = Context(prec=80, rounding=ROUND_DOWN)
+_DOWN_14 = Context(prec=14, rounding=ROUND_DOWN)
 
 
 def verdict(
@@ -29,6 +30,7 @@ def verdict(
     allowed: Decimal,
     value: Decimal | str | None,
     limit: Decimal | str | None,
+    highest_price: Decimal | None = None,
 ) -> Verdict:
     """Allow an order of at most `allowed` units, shrink a larger one to that, deny it where nothing is left.
 
@@ -39,13 +41,14 @@ def verdict(
     context : its `closable` quantity always passes, whatever `allowed` says.
     allowed : units that the rule lets through; 0 for none.
     value, limit : what was measured and what is allowed; None where there is no such number.
+    highest_price : see `Verdict`, of the order that is allowed; None where the limit depends on no price.
     """
     shown = plain(value), plain(limit)
     allowed = max(allowed, context.closable(decision.action))
     if decision.quantity <= allowed:
-        return Verdict(code, Outcome.ALLOW, code, *shown)
+        return Verdict(code, Outcome.ALLOW, code, *shown, highest_price=highest_price)
     if allowed > 0:
-        return Verdict(code, Outcome.SHRINK, code, *shown, allowed)
+        return Verdict(code, Outcome.SHRINK, code, *shown, allowed, highest_price)
     return Verdict(code, Outcome.DENY, code, *shown)
 
 
@@ -64,27 +67,35 @@ def entry_verdict(
 
 
 def exposure_verdict(
-    code: str, decision: Decision, context: RiskContext, *, exposure: Decimal, limit: Decimal | None, step: Decimal
+    code: str,
+    decision: Decision,
+    context: RiskContext,
+    *,
+    exposure: Decimal,
+    held: Decimal,
+    limit: Decimal | None,
+    step: Decimal,
 ) -> Verdict:
-    """Allow an order as far as what it opens, at its worst price, and `exposure` stay within `limit`.
+    """Allow an order as far as what it opens, and what is held in its symbol, at its worst price, stay within `limit`.
 
     Parameters
     ----------
     exposure : notional before the order, quote currency.
+    held : the part of it that is held in the order's symbol, signed units: it is worth more when the price is higher.
     limit : notional with the order, quote currency; None for none.
     step : the allowed quantity is a multiple of this, units.
     """
-    closing = context.closable(decision.action)
-    price = worst_price(decision, context)
-    after = exposure + max(ZERO, decision.quantity - closing) * price
-    allowed = decision.quantity if limit is None else closing + units(limit - exposure, price, step)
-    return verdict(code, decision, context, allowed=allowed, value=after, limit=limit)
-
-
-def worst_price(decision: Decision, context: RiskContext) -> Decimal:
-    """Return the highest price at which the order may trade, as far as it is known: the last, its limit or its stop."""
-    named = (context.price, decision.limit_price, decision.stop_price)
-    return max(abs(price) for price in named if price is not None)
+    closing, held = context.closable(decision.action), abs(held)
+    price = context.worst_price(decision)
+    elsewhere = exposure - held * context.reference_price
+    before = elsewhere + held * price
+    after = before + max(ZERO, decision.quantity - closing) * price
+    if limit is None:
+        return verdict(code, decision, context, allowed=decision.quantity, value=after, limit=limit)
+    allowed = closing + units(limit - before, price, step)
+    opened = min(allowed, decision.quantity) - closing
+    highest = highest_price(limit - elsewhere, held + opened) if opened > 0 else None
+    return verdict(code, decision, context, allowed=allowed, value=after, limit=limit, highest_price=highest)
 
 
 def units(money: Decimal, price: Decimal, step: Decimal, taken: Decimal = ZERO) -> Decimal:
@@ -101,6 +112,11 @@ def units(money: Decimal, price: Decimal, step: Decimal, taken: Decimal = ZERO) 
         return ZERO
     left = _DOWN.subtract(_DOWN.divide(money, price), taken)
     return max(ZERO, _DOWN.multiply(_DOWN.divide_int(left, step), step))
+
+
+def highest_price(money: Decimal, quantity: Decimal) -> Decimal | None:
+    """Return the highest price at which `money` pays for a quantity; None for no quantity."""
+    return _DOWN_14.divide(money, quantity) if quantity > 0 and money > 0 else None
 
 
 def tighter(rule: Decimal | None, strategy: Decimal | None) -> Decimal | None:

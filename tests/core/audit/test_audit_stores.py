@@ -66,6 +66,7 @@ def test_decision_is_kept_whole(store, make, clock):
                 "value": "61",
                 "limit": "60",
                 "quantity": None,
+                "highest_price": None,
             }
         ],
         "signal": {

@@ -209,7 +209,7 @@ def test_second_leg_of_a_reversal_is_never_sent_where_the_first_does_not_fill():
 def test_whole_reversal_is_judged_at_once():
     """What waits counts as an open order: limits are not passed by asking again."""
     engine, _ = play([100] * 3, [buy(2), None, sell(5, order_type=LIMIT, limit_price=Decimal(200))])
-    gross, _ = engine.books.exposures("a")
+    gross, *_ = engine.books.exposures("a")
     assert gross == 2 * 100 + 5 * 200
 
 

@@ -310,6 +310,24 @@ def test_order_goes_out_as_text():
 
 
 @pytest.mark.parametrize(
+    ("symbol", "order_type", "highest", "expected"),
+    [
+        ("AAPL", OrderType.MARKET, "101.679", ("limit", "101.67")),
+        ("AAPL", OrderType.MARKET, "0.12345", ("limit", "0.1234")),
+        ("BTC/USD", OrderType.MARKET, "100.0000000019", ("limit", "100.000000001")),
+        ("AAPL", OrderType.STOP, "101.679", ("stop_limit", "101.67")),
+        ("AAPL", OrderType.TRAILING_STOP, "101.679", ("trailing_stop", None)),
+        ("AAPL", OrderType.MARKET, None, ("market", None)),
+    ],
+)
+def test_highest_price_is_the_limit_at_the_venue(symbol, order_type, highest, expected):
+    """An order that must not be filled above a price goes out with a limit that is at most that price."""
+    bound = None if highest is None else Decimal(highest)
+    body = wire.body_of(intent("tg-1", symbol=symbol, order_type=order_type, highest_price=bound))
+    assert (body["type"], body.get("limit_price")) == expected
+
+
+@pytest.mark.parametrize(
     "fields", [{"client_order_id": "tg-2"}, {"side": "sell"}, {"qty": "6"}, {"symbol": "ETH/USD"}, {"qty": None}]
 )
 def test_answer_about_another_order_is_none(fields):

@@ -15,7 +15,7 @@ def check(proposed, context, fee_buffer_bps=0, **params):
 def test_order_that_takes_all_passes():
     """Buying power can be used up to the last cent."""
     verdict = check(decision("buy", 10), risk_context(price=100, buying_power=1000))
-    assert verdict == Verdict("buying-power", Outcome.ALLOW, "buying-power", "1000", "1000")
+    assert verdict == Verdict("buying-power", Outcome.ALLOW, "buying-power", "1000", "1000", highest_price=Decimal(100))
 
 
 def test_larger_order_is_shrunk():

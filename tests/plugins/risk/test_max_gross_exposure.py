@@ -17,7 +17,9 @@ def check(proposed, context, **params):
 def test_order_that_reaches_the_limit_passes():
     """The limit itself is allowed; value and limit are those of the account after the order."""
     verdict = check(decision("buy", 10), risk_context(100, gross_exposure=4000), max_gross_exposure=5000)
-    assert verdict == Verdict("max-gross-exposure", Outcome.ALLOW, "max-gross-exposure", "5000", "5000")
+    assert verdict == Verdict(
+        "max-gross-exposure", Outcome.ALLOW, "max-gross-exposure", "5000", "5000", highest_price=Decimal(100)
+    )
 
 
 def test_larger_order_is_shrunk_to_what_is_left():

@@ -17,7 +17,7 @@ def check(proposed, context, **params):
 def test_order_at_the_limit_passes():
     """The limit itself is allowed; value and limit are there to be explained."""
     verdict = check(decision("buy", 10), risk_context(price=100), max_notional_per_trade="1000.00")
-    assert verdict == Verdict("max-notional", Outcome.ALLOW, "max-notional", "1000", "1000")
+    assert verdict == Verdict("max-notional", Outcome.ALLOW, "max-notional", "1000", "1000", highest_price=Decimal(100))
 
 
 @pytest.mark.parametrize("quantity", ["10.4", "10.5", "11"])

@@ -17,7 +17,8 @@ def check(proposed, context, share="0.05", **params):
 def test_position_at_the_limit_passes():
     """5 % of 100,000 at a price of 100 are 50 units."""
     verdict = check(decision("buy", 30), risk_context(100, 20))
-    assert verdict == Verdict("max-position-pct-equity", Outcome.ALLOW, "max-position-pct-equity", "5000", "5000")
+    code = "max-position-pct-equity"
+    assert verdict == Verdict(code, Outcome.ALLOW, code, "5000", "5000", highest_price=Decimal(100))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ def check(proposed, context, limit=5000, **params):
 def test_order_that_reaches_the_limit_passes():
     """The limit itself is allowed."""
     verdict = check(decision("buy", 10), risk_context(100, strategy_exposure=4000))
-    assert verdict == Verdict("per-strategy-notional", Outcome.ALLOW, "per-strategy-notional", "5000", "5000")
+    assert verdict == Verdict(
+        "per-strategy-notional", Outcome.ALLOW, "per-strategy-notional", "5000", "5000", highest_price=Decimal(100)
+    )
 
 
 def test_larger_order_is_shrunk_to_what_is_left():

@@ -13,13 +13,13 @@ venue answers ``insufficient-quantity``.
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 
 import msgspec
 
 from torghut_core import Decision, OrderType, TimeInForce
 
-CENT, SUB_PENNY = Decimal("0.01"), Decimal("0.0001")
+CENT, SUB_PENNY, FINEST = Decimal("0.01"), Decimal("0.0001"), Decimal("1E-9")
 MOST_DECIMALS = 9
 """Decimals that a quantity may have."""
 
@@ -58,6 +58,23 @@ PRICES: dict[OrderType, tuple[str, ...]] = {
     OrderType.TRAILING_STOP: (),
 }
 """Prices that an order type needs; it takes no others."""
+
+
+BOUNDED = {OrderType.MARKET: OrderType.LIMIT, OrderType.STOP: OrderType.STOP_LIMIT}
+"""What an order with a highest price is at the venue."""
+
+
+def price_below(price: Decimal, symbol: str) -> Decimal:
+    """Return the highest price, at most this one, that the venue takes.
+
+    Examples
+    --------
+    >>> price_below(Decimal("101.6789"), "AAPL"), price_below(Decimal("0.12345"), "AAPL")
+    (Decimal('101.67'), Decimal('0.1234'))
+    """
+    if asset_class(symbol) == "crypto":
+        return price.quantize(FINEST, ROUND_DOWN)
+    return price.quantize(CENT if price >= 1 else SUB_PENNY, ROUND_DOWN)
 
 
 def asset_class(symbol: str) -> str:

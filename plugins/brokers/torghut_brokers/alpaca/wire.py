@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from torghut_brokers.alpaca.terms import PRICES
+from torghut_brokers.alpaca.terms import BOUNDED, PRICES, price_below
 from torghut_core import (
     Account,
     Fill,
@@ -276,21 +276,26 @@ def _fill(order: Order, update: TradeUpdate) -> Fill | None:
 def body_of(intent: Intent) -> dict[str, str]:
     """Return the body of the POST that places an order: all text, so that no number becomes a binary float.
 
+    The venue keeps a highest price as the limit of a limit or a stop-limit order; it has no such trailing stop.
+
     Examples
     --------
     >>> text(Decimal("0.000100")), text(Decimal("1E+3"))
     ('0.000100', '1000')
     """
+    order_type, limit_price = intent.order_type, intent.limit_price
+    if intent.highest_price is not None and order_type in BOUNDED:
+        order_type, limit_price = BOUNDED[order_type], price_below(intent.highest_price, intent.symbol)
     body = {
         "symbol": intent.symbol,
         "qty": text(intent.quantity),
         "side": intent.side.value,
-        "type": intent.order_type.value,
+        "type": order_type.value,
         "time_in_force": intent.time_in_force.value,
         "client_order_id": intent.client_order_id,
     }
     prices = {
-        "limit_price": intent.limit_price,
+        "limit_price": limit_price,
         "stop_price": intent.stop_price,
         "trail_price": intent.trail_price,
         "trail_percent": intent.trail_pct,

@@ -29,6 +29,7 @@ from torghut_core.model.trading import Decision, Order, OrderState, OrderStatus,
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.books import Books
 from torghut_core.trading.gateway import VenueGateway
+from torghut_core.trading.recent_prices import RecentPrices
 from torghut_core.trading.totals import Totals
 
 S = OrderState
@@ -241,7 +242,15 @@ class Desk:
         self.executor = Executor(venue, permits, threads=0, clock=clock)
         self.executor._random.seed(0)
         self.books = Books(
-            ACCOUNT, self.audit, self.totals, [], lambda *_: None, self, venue.usual_time_in_force, is_simulated=False
+            ACCOUNT,
+            self.audit,
+            self.totals,
+            [],
+            lambda *_: None,
+            self,
+            venue.usual_time_in_force,
+            RecentPrices(),
+            is_simulated=False,
         )
         self.gateway = VenueGateway(self.executor, self.books)
         self.reconciler = Reconciler(self.gateway, self.executor, self.audit, ACCOUNT)

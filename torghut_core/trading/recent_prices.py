@@ -1,0 +1,118 @@
+"""The last few prices of each symbol: what a new price has to be near to, so that one bad print moves no limit.
+
+A price is the close of a bar, with the fresh quote that its row of signals has: of the shortest bars that any strategy
+trades the symbol by, so that one print counts once. What is read at a position in the stream depends on the rows up to
+there alone, however the stream is cut into batches.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import TypeAlias
+
+import numpy as np
+
+from torghut_core.generation import StrategyInstance
+from torghut_core.model.market import Batch, IntArray
+from torghut_core.model.trading import money
+
+BEFORE = 5
+"""So many closes before the newest one say what a price is near to: two bad prints among them change little."""
+
+WIDEST_SPREAD = 0.05
+"""A quote whose spread is a larger share of its middle is a stub: it says nothing about the price."""
+
+Row: TypeAlias = "tuple[float, float, float]"
+"""Close, bid and ask of a bar; NaN where there is none."""
+
+
+class RecentPrices:
+    """The last prices of each symbol, as of a position in the stream.
+
+    Attributes
+    ----------
+    at : the position; set before anything is read.
+    """
+
+    def __init__(self) -> None:
+        self.at = 0
+        self._steps: dict[str, int] = {}
+        self._past: dict[tuple[str, int], deque[Row]] = {}
+        """The last rows before the batch, by symbol and step."""
+        self._batch: Batch | None = None
+        self._rows: dict[str, tuple[list[int], list[Row]]] = {}
+        """By symbol, what was read in this batch: positions, and past rows with those of the batch."""
+
+    def follow(self, strategies: Iterable[StrategyInstance]) -> None:
+        """Read the bars of these strategies from now on; of a symbol that none of them trades, the same as before."""
+        steps: dict[str, int] = {}
+        for strategy in strategies:
+            for symbol in strategy.symbols:
+                steps[symbol] = min(strategy.step_ns, steps.get(symbol, strategy.step_ns))
+        self._steps |= steps
+        self._rows.clear()
+
+    def begin(self, batch: Batch) -> None:
+        """Start the next batch."""
+        self._batch = batch
+        self._rows.clear()
+
+    def finish(self, batch: Batch) -> None:
+        """Keep the last rows of each series of the batch."""
+        self._batch = None
+        self._rows.clear()
+        signals, table = batch.signals, batch.symbols
+        rows = np.flatnonzero(signals.close == signals.close)
+        newest: list[IntArray] = []
+        while len(rows) and len(newest) <= BEFORE:
+            last = np.full(len(table.series_symbol), -1)
+            last[signals.series[rows]] = rows
+            newest.append(last[last >= 0])
+            rows = rows[last[signals.series[rows]] != rows]
+        for index in reversed(newest):
+            columns = signals.close, signals.imbalance_bid_px, signals.imbalance_ask_px
+            values = zip(*(column[index].tolist() for column in columns), strict=True)
+            for number, row in zip(signals.series[index].tolist(), values, strict=True):
+                key = table.names[table.series_symbol[number]], table.series_step[number]
+                past = self._past.get(key)
+                if past is None:
+                    past = self._past[key] = deque(maxlen=BEFORE + 1)
+                past.append(row)
+
+    def before(self, symbol: str) -> Decimal | None:
+        """Median of the closes right before the newest one, quote currency per unit; None where there are none."""
+        closes = sorted(close for close, _, _ in self._window(symbol)[:-1])
+        return money(closes[len(closes) // 2]) if closes else None
+
+    def quote(self, symbol: str) -> tuple[Decimal | None, Decimal | None]:
+        """Bid and ask at the newest close; None for both where there is no fresh quote, or its spread is too wide."""
+        for _, bid, ask in self._window(symbol)[-1:]:
+            if 0 < bid <= ask and ask - bid <= WIDEST_SPREAD * (bid + ask) / 2:
+                return money(bid), money(ask)
+        return None, None
+
+    def _window(self, symbol: str) -> list[Row]:
+        found = self._rows.get(symbol)
+        if found is None:
+            found = self._rows[symbol] = self._read(symbol)
+        positions, rows = found
+        end = bisect_right(positions, self.at)
+        return rows[max(0, end - BEFORE - 1) : end]
+
+    def _read(self, symbol: str) -> tuple[list[int], list[Row]]:
+        step = self._steps.get(symbol, 0)
+        rows = list(self._past.get((symbol, step), ()))
+        positions = [-1] * len(rows)
+        batch = self._batch
+        number = None if batch is None else batch.symbols.find(symbol)
+        if batch is not None and number is not None:
+            signals = batch.signals
+            mask = (signals.symbol == number) & (signals.step == step) & (signals.close == signals.close)
+            index = np.flatnonzero(mask)
+            positions += signals.at[index].tolist()
+            columns = signals.close, signals.imbalance_bid_px, signals.imbalance_ask_px
+            rows += zip(*(column[index].tolist() for column in columns), strict=True)
+        return positions, rows
