@@ -1,10 +1,13 @@
 """Changes of the control that are interrupted: an unfinished release releases nothing, and no stop is lost."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,37 @@ class Crash(BaseException):
     """The process was killed."""
 
 
+def test_halt_that_dies_while_it_overwrites_the_file_is_a_halt(tmp_path, monkeypatch):
+    """Where no new file can be made, a halt that dies at any step leaves the old control, or one that cannot be read."""
+    path, outcomes = tmp_path / "control.json", []
+    for number in range(100):
+        Controls(path, None).change("running", reason="over", actor="joe")
+        left = [number]
+
+        def step(*arguments, real, left=left, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Crash
+            return real(*arguments, **options)
+
+        with monkeypatch.context() as dying:
+            dying.setattr(module.tempfile, "mkstemp", no_room)
+            for name in ("ftruncate", "write", "fchmod", "utime", "fsync"):
+                dying.setattr(os, name, partial(step, real=getattr(os, name)))
+            try:
+                Controls(path, None).change("halted", reason="drill", actor="jane")
+            except Crash:
+                outcomes.append(Controls(path, None).current().state)
+            else:
+                break
+    assert outcomes == ["running", *["halted"] * 5]
+    assert Controls(path, None).current().reason == "drill"
+
+
+def no_room(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 class Process(Controls):
     """Controls whose database is a list's item, and which fail on demand, before or after a place is written."""
 
@@ -142,6 +176,18 @@ FAULTS = [
     ("refuse", "row"),
     ("refuse", "file"),
 ]
+
+
+NO_CONTROLS = [
+    lambda path: path.write_text(""),
+    lambda path: path.write_text("stop"),
+    lambda path: path.write_text('{"state":"running","reason":"","actor":"","at":1e30}'),
+    lambda path: path.write_text('{"state":"running","reason":"","actor":"","at":-1}'),
+    lambda path: path.symlink_to("/dev/zero"),
+    lambda path: path.symlink_to(path),
+    os.mkfifo,
+]
+"""What may be put in the file's place, and is no control."""
 
 
 class Operators(RuleBasedStateMachine):
@@ -205,9 +251,10 @@ class Operators(RuleBasedStateMachine):
         elif outcome == "done":
             self.floor = max(self.floor, rank)
 
-    @rule(content=st.sampled_from([b"", b"stop", b"{"]))
-    def corrupt_file(self, content):
-        self.path.write_bytes(content)
+    @rule(put=st.sampled_from(NO_CONTROLS))
+    def corrupt_file(self, put):
+        self.path.unlink(missing_ok=True)
+        put(self.path)
         self.file = 3
 
     @rule(value=st.sampled_from(["stop", {}, {"state": "running"}]))
