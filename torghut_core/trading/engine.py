@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import reprlib
 from collections.abc import Callable, Collection, Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from itertools import product
 from operator import attrgetter
 from pathlib import Path
@@ -546,17 +546,19 @@ class Engine(AccountView):
     """The kernel's functions that call plugins, each with the local variable that names the plugin; see `Watchdog`."""
 
 
-EXACT_DIGITS = 28
-"""Digits of a number that the kernel's arithmetic keeps, as Python's does by default."""
 MOST_DIGITS = 18
 """Digits of a decision's amount before its point, or zeros behind it, at most: sums of such amounts stay exact."""
+
+
+_ARITHMETIC = Context(prec=28)
+"""What the kernel's arithmetic keeps, as Python's does by default."""
 
 
 def _is_exact(amount: Decimal) -> bool:
     """Whether the books can add an amount to others without rounding, and anybody can write it out."""
     if not amount.is_finite():
         return False
-    return not amount or (abs(amount.adjusted()) <= MOST_DIGITS and len(amount.as_tuple().digits) <= EXACT_DIGITS)
+    return not amount or (abs(amount.adjusted()) <= MOST_DIGITS and _ARITHMETIC.plus(amount) == amount)
 
 
 _TYPES = {
