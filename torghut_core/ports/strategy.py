@@ -79,22 +79,24 @@ class Context:
     @property
     def working(self) -> Decimal:
         """Signed units that this strategy's open orders in this symbol would still add."""
-        return EXACT.add(EXACT.subtract(self.buying, self.selling), self.protecting)
+        live = self._live  # one look, and not a property for each
+        return EXACT.add(EXACT.subtract(live.buying, live.selling), live.protecting)
 
     @property
     def is_flat(self) -> bool:
         """Nothing is held, and no order is open that would change that."""
-        return not (self.position.quantity or self.buying or self.selling)
+        live = self._live
+        return not (live.position.quantity or live.buying or live.selling)
 
     @property
     def is_long(self) -> bool:
         """Units are held, whatever orders are open."""
-        return self.position.quantity > 0
+        return self._live.position.quantity > 0
 
     @property
     def is_short(self) -> bool:
         """Units are owed, whatever orders are open."""
-        return self.position.quantity < 0
+        return self._live.position.quantity < 0
 
     @property
     def account(self) -> Account:

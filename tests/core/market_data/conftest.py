@@ -8,7 +8,7 @@ import pytest
 from torghut_sources.stages.indicators import Indicators
 from torghut_sources.stages.microbars import Microbars
 
-from torghut_core.errors import StateError
+from torghut_core.errors import StateError, TorghutError
 from torghut_core.model.market import Batch, Message, SymbolTable, Trades
 from torghut_core.ports import Sink, Source
 from torghut_core.signals import MemorySignalStore
@@ -28,7 +28,7 @@ def random_trades(n, seed=7):
     ]
 
 
-class Killed(BaseException):
+class Killed(TorghutError):
     """Ends everything at once, amid whatever it is."""
 
 
