@@ -67,11 +67,19 @@ class AdminServer:
         self._tokens = tuple(tokens)
         self._hosts = hosts
         self._file = state_dir / ADMIN_FILE
+        self._is_written = False
         self._listener: socket.socket | None = None
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self, kernel: Any, is_busy: Callable[[], bool] = lambda: False, *, is_probed_only: bool = False) -> None:
+    def start(
+        self,
+        kernel: Any,
+        is_busy: Callable[[], bool] = lambda: False,
+        *,
+        is_probed_only: bool = False,
+        is_waiting: bool = False,
+    ) -> None:
         """Listen; from here on requests are answered.
 
         Parameters
@@ -79,6 +87,7 @@ class AdminServer:
         kernel : what is served, an `admin.kernel.Kernel`, or a `routes.probes.Probed`.
         is_busy : whether the loop works that is not to be slowed, see `courtesy`.
         is_probed_only : serve `routes.probes.make_probe_app` of it, and not the whole API.
+        is_waiting : it is a `waiting.Waiting`: another process owns the state directory, where nothing is written then.
 
         Raises
         ------
@@ -95,14 +104,21 @@ class AdminServer:
         known = {name.lower() for name in names} if is_loopback else None
         guard = Guard(tokens, hosts=known, is_open=is_loopback and local is not None)
         courtesy = Courtesy(is_busy)
-        app = Front(_make_app(kernel, guard, courtesy, is_probed_only=is_probed_only), guard)
+        if is_waiting:
+            from torghut_core.admin.waiting import make_waiting_app
+
+            app = Front(make_waiting_app(kernel, guard), guard)
+        else:
+            app = Front(_make_app(kernel, guard, courtesy, is_probed_only=is_probed_only), guard)
+        self._is_written = not is_waiting
         connections = Connections(courtesy, guard)
         self.listen()
         assert self._listener is not None
         listener, self._listener = self._listener, None
         self.url = _url(self._host, listener.getsockname()[1])
         try:
-            self._write_file({"url": self.url, "pid": os.getpid()} | ({"token": local} if local else {}))
+            if self._is_written:
+                self._write_file({"url": self.url, "pid": os.getpid()} | ({"token": local} if local else {}))
         except OSError as error:
             listener.close()
             raise StateError(f"{self._file}: {error.strerror} (make the state directory writable)") from error
@@ -135,7 +151,8 @@ class AdminServer:
             self._listener = None
         if self._server is None or self._thread is None:
             return
-        self._file.unlink(missing_ok=True)
+        if self._is_written:
+            self._file.unlink(missing_ok=True)
         self._server.should_exit = True
         self._thread.join(STOP_SECONDS)
         self._server = self._thread = None
@@ -158,6 +175,7 @@ class AdminServer:
                 f"cannot listen on {self._host}:{self._port}: {reason} "
                 "(stop the process that listens there, or give another --port)"
             ) from error
+        self._port = self._listener.getsockname()[1]  # the same where it listens anew
 
     def _write_file(self, content: dict[str, Any]) -> None:
         new = self._file.with_suffix(".new")

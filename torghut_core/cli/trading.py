@@ -46,7 +46,10 @@ def run(
     """
     from torghut_core.runtime.run import open_run
 
-    with open_run(catalog_path(catalog), state, host=host, port=port) as job:
+    def waits(url: str, reason: str) -> None:
+        print(f"standby, probes at {url} (SIGTERM or Ctrl-C to stop); {reason}", flush=True)
+
+    with open_run(catalog_path(catalog), state, host=host, port=port, on_wait=waits) as job:
 
         def started(url: str) -> None:
             notes = [job.standby.reason] if job.standby.reason else []

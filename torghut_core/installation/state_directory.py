@@ -26,6 +26,8 @@ class StateDirectory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.owner = ""
+        self.owned_since = 0
         self._lock: int | None = None
 
     @property
@@ -55,6 +57,18 @@ class StateDirectory:
         ------
         StateError : another process owns it (the message names it), or it cannot be written.
         """
+        if not self.try_acquire():
+            raise StateError(
+                f"state directory {self.path} is in use by {self.owner} (let it finish, or give another --state)"
+            )
+
+    def try_acquire(self) -> bool:
+        """As `acquire`; False where another process owns it: `owner` then says which, and `owned_since` since when (ns).
+
+        Raises
+        ------
+        StateError : it cannot be written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = open_lock(self.path / "lock")
@@ -65,11 +79,10 @@ class StateDirectory:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            self.owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            self.owned_since = os.fstat(descriptor).st_mtime_ns
             os.close(descriptor)
-            raise StateError(
-                f"state directory {self.path} is in use by {owner} (let it finish, or give another --state)"
-            ) from None
+            return False
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
         try:
             os.ftruncate(descriptor, 0)
@@ -78,6 +91,7 @@ class StateDirectory:
             os.close(descriptor)
             raise StateError(f"state directory {self.path}: {error.strerror} (free some space)") from error
         self._lock = descriptor
+        return True
 
     def release(self) -> None:
         """Give up the lock, so that another process may own it; releasing twice is harmless."""

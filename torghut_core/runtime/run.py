@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pathlib import Path
 from torghut_core.admin.console import Console
 from torghut_core.admin.readiness import Readiness, ask_checks
 from torghut_core.admin.server import AdminServer
+from torghut_core.admin.waiting import Waiting
 from torghut_core.audit import AuditStore
 from torghut_core.concurrency import wait_for
 from torghut_core.errors import Superseded, VenueError
@@ -33,7 +35,7 @@ from torghut_core.execution.control_watch import CONTROL_POLL_S, apply_control, 
 from torghut_core.execution.controls import Controls
 from torghut_core.execution.permit import control_refusal
 from torghut_core.execution.reconciler import Reconciler
-from torghut_core.execution.standby import Standby
+from torghut_core.execution.standby import ASK_S, Duty, Standby
 from torghut_core.execution.venue import Access, SimulatedVenue, Venue, open_access
 from torghut_core.installation.open import audit_url, load_plugins, open_audit, open_signals, source_connection
 from torghut_core.installation.settings import Settings, load_settings
@@ -84,6 +86,7 @@ def open_run(
     host: str = "127.0.0.1",
     port: int = 8181,
     settings: Settings | None = None,
+    on_wait: Callable[[str, str], None] = lambda _url, _reason: None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Iterator[Run]:
     """Make a run of a catalog, ready to trade, and close all that it opened.
@@ -94,6 +97,8 @@ def open_run(
     state : directory of the embedded stores.
     host, port : where the admin API listens; port 0 takes any.
     settings : of the environment where None.
+    on_wait : called, with the address of the probes and the reason, where another process owns the state directory: this
+        one stands by until that ends.
     clock : where its parts ask for the time.
 
     Raises
@@ -108,14 +113,16 @@ def open_run(
     with ExitStack() as stack:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_S)
-        stack.enter_context(directory)
-        if died := stack.enter_context(kept_in(directory.path)):
-            logs.error(died)
         ended = threading.Event()
         stack.callback(ended.set)
+        stack.callback(directory.release)
         server.listen()
         stack.callback(server.stop)
         life = stack.enter_context(Life(clock))
+        if not directory.try_acquire():
+            _wait_for(directory, server, life, on_wait, clock)
+        if died := stack.enter_context(kept_in(directory.path)):
+            logs.error(died)
         audit = open_audit(settings, directory, is_tidied=True)
         stack.callback(audit.close)
 
@@ -437,6 +444,29 @@ def _traded_to(kept: int, clock: Clock) -> int:
     elif kept:
         logs.info("resuming: what an earlier process has traded is shown only", until=format_timestamp(kept))
     return min(kept, now)
+
+
+def _wait_for(
+    directory: StateDirectory, server: AdminServer, life: Life, on_wait: Callable[[str, str], None], clock: Clock
+) -> None:
+    """Serve probes until the state directory can be owned: all that follows is kept there.
+
+    Raises
+    ------
+    SystemExit : a signal has asked the process to end.
+    """
+    waiting = Waiting(directory, clock)
+    with life.signals():
+        server.start(waiting, is_waiting=True)
+        on_wait(server.url, waiting.reason)
+        logs.info(str(Duty.STANDBY), admin=server.url, reason=waiting.reason)
+        while not directory.try_acquire():
+            time.sleep(ASK_S)
+            if life.is_stopping:
+                raise SystemExit(0)
+    server.stop()
+    server.listen()
+    logs.warning("taking over", state=str(directory.path))
 
 
 def _gates(settings: Settings, *, is_simulated: bool) -> Gates:

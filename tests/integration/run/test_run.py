@@ -12,7 +12,6 @@ from contextlib import ExitStack
 import pytest
 
 from support.metrics import EVERY_METRIC, OF_A_RUN, OF_A_VENUE
-from torghut_core.installation.state_directory import StateDirectory
 
 WRONG = "version: 1\nmode: snyc\n"
 """A catalog that is wrong as a whole."""
@@ -108,12 +107,7 @@ def port_taken(_kernel, stack):
     return listener.getsockname()[1], 1, "cannot listen on 127.0.0.1"
 
 
-def state_locked(kernel, stack):
-    stack(StateDirectory(kernel.state))
-    return 0, 1, "is in use by"
-
-
-@pytest.mark.parametrize("spoil", [broken_tape, broken_catalog, broken_entry, port_taken, state_locked])
+@pytest.mark.parametrize("spoil", [broken_tape, broken_catalog, broken_entry, port_taken])
 def test_start_that_cannot_be_changes_nothing(kernel, spoil):
     """An error at the first start is one message and an exit code, and no generation is recorded."""
     with ExitStack() as stack:

@@ -137,7 +137,7 @@ class Trader(Running):
         return super().start(*arguments, script=LAUNCHER if launcher else None)
 
     def listens(self):
-        """Wait until its admin API listens; False where it ended before."""
+        """Wait until its admin API, or its probes, listen; False where it ended before."""
         if not super().listens():
             return False
         self.token = self.env.get("TORGHUT_TOKEN") or json.loads((self.state / "admin.json").read_text())["token"]

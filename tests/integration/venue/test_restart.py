@@ -1,5 +1,6 @@
 """A warm restart: what is held stays held, what works goes on working, what happened meanwhile is found."""
 
+import copy
 import json
 import signal
 import time
@@ -15,6 +16,14 @@ ENDS = {"SIGTERM": signal.SIGTERM, "kill -9": signal.SIGKILL}
 def end(request):
     """A way in which a process ends."""
     return ENDS[request.param]
+
+
+@pytest.fixture
+def second(trader):
+    """Another process on the state directory of the first, not started."""
+    second = copy.copy(trader)
+    yield second
+    second.kill()
 
 
 def test_a_position_and_a_working_order_survive(trader, end):
@@ -123,14 +132,41 @@ def test_an_answer_that_was_lost_with_the_process_is_no_lost_order(trader):
     assert len(trader.sent) == 1
 
 
-def test_a_second_one_on_the_same_state_ends_at_once(trader):
-    """It says who is there, and disturbs nothing."""
-    trader.begin()
-    said = trader.output("-v", "run", "--catalog", trader.catalog, "--port", "0", code=1)
-    assert f"process {trader.process.pid}" in said
-    trader.trade("buy")
+@pytest.mark.parametrize("is_killed", [False, pytest.param(True, marks=pytest.mark.proof)])
+def test_a_second_one_on_the_same_state_waits_and_takes_over(trader, second, is_killed):
+    """It is alive and not ready, says who is there, disturbs nothing, and trades the same account once that has ended."""
+    trader.begin().trade("buy")
     trader.until(lambda: trader.held)
     trader.agrees()
+    assert second.start().listens()
+    holder = f"process {trader.process.pid}"
+    code, text = second.ask("/readyz")
+    assert (code, second.ask("/healthz")[0]) == (503, 200)
+    assert holder in json.loads(text)["gates"]["standby"]
+    status = second.status
+    assert (status["duty"], holder in status["standby"]["holder"]) == ("standby", True)
+    trader.trade("bid", ("ETH/USD",))
+    trader.until(lambda: trader.working)
+    trader.agrees()
+    sent = len(trader.sent)
+    trader.kill() if is_killed else trader.send()
+    assert second.listens()
+    second.fed, second.told = trader.fed, trader.told
+    second.caught_up()
+    second.agrees()
+    assert (second.status["duty"], second.books, len(second.sent)) == ("trading", {"BTC/USD": Decimal(1)}, sent)
+    assert second.send() == 0
+    assert second.findings == []
+
+
+def test_one_that_waits_for_a_state_directory_ends_on_sigterm(trader, second):
+    """It ends in good order, and leaves the one that trades alone."""
+    trader.begin()
+    assert second.start().listens()
+    assert second.send() == 0
+    assert json.loads((trader.state / "admin.json").read_text())["url"] == trader.url
+    trader.trade("buy")
+    trader.until(lambda: trader.held)
 
 
 def test_a_tape_of_the_past_is_traded_on_after_a_stop_and_a_restart(trader, end):

@@ -1,0 +1,82 @@
+"""What a process serves while another one owns its state directory: probes, and who that is. It can open nothing there."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from litestar import Litestar, get
+
+from torghut_core.admin.auth import OPEN, Guard, Refused
+from torghut_core.admin.http_errors import refused
+from torghut_core.admin.lanes import Lane
+from torghut_core.admin.routes.probes import probe_routes
+from torghut_core.execution.standby import Duty
+from torghut_core.installation.state_directory import StateDirectory
+from torghut_core.telemetry.metrics import MetricSpec
+from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock, format_timestamp
+
+
+class Waiting:
+    """Implements `routes.probes.Probed` for a process that waits for its state directory: alive, and not ready."""
+
+    metric_specs: ClassVar[tuple[MetricSpec, ...]] = ()
+
+    def __init__(self, directory: StateDirectory, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._directory = directory
+        self._clock = clock
+
+    @property
+    def reason(self) -> str:
+        """Whom it waits for."""
+        directory = self._directory
+        return (
+            f"state directory {directory.path} is in use by {directory.owner}"
+            " (this process takes over when that one ends; or give another --state)"
+        )
+
+    def health(self) -> list[str]:
+        """See `Probed`."""
+        return []
+
+    def readiness(self) -> list[str]:
+        """See `Probed`."""
+        return [f"{Duty.STANDBY}: {self.reason}"]
+
+    def gates(self) -> dict[str, str]:
+        """See `Probed`."""
+        return {str(Duty.STANDBY): self.reason}
+
+    def metrics(self) -> dict[str, Any]:
+        """See `Probed`."""
+        return {}
+
+    def status(self) -> dict[str, Any]:
+        """What ``/trading/status`` of a process that stands by has, as far as it is known."""
+        directory = self._directory
+        since = directory.owned_since
+        standby = {
+            "reason": self.reason,
+            "holder": directory.owner,
+            "since": format_timestamp(since),
+            "age_seconds": round(max(0.0, (self._clock.wall() - since) / SECOND), 3),
+        }
+        return {"duty": Duty.STANDBY, "standby": standby}
+
+
+def make_waiting_app(waiting: Waiting, guard: Guard) -> Litestar:
+    """Make the probes and ``/trading/status``, which need no token."""
+    lane = Lane(3, 3)
+
+    @get("/trading/status", opt=OPEN)
+    @lane
+    def trading() -> dict[str, Any]:
+        """That it stands by, and for whom."""
+        return waiting.status()
+
+    return Litestar(
+        [*probe_routes(waiting, waiting.metrics, lane), trading],
+        guards=[guard.admit_to_route],
+        exception_handlers={Refused: refused},
+        openapi_config=None,
+        logging_config=None,
+    )
