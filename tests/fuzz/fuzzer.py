@@ -117,12 +117,24 @@ TEXTS = [
         "'",
         '"',
     ),
-    *('"P999999999999D"', f'"P{BIG}D"', '"PT9223372036.854775808S"', '"PT0S"', '"P"', '"2026-01-05"', f'"{BIG}"'),
+    *('"2026-01-05"', f'"{BIG}"'),
 ]
 TIMES = [
     *("1677-09-21T00:12:43Z", "1677-09-21T00:12:44Z", "2261-01-01T00:00:00Z", "2262-04-11T23:47:16.854775807Z"),
     *("2262-04-11T23:47:16.854775808Z", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "99999-01-01T00:00:00Z"),
     *("2026-01-05T14:30:60Z", "2026-02-30T00:00:00Z", "2026-01-05T14:30:00", "2026-01-05T14:30:00.0000000001Z", ""),
+]
+DURATIONS = [
+    "P999999999999D",
+    f"P{BIG}D",
+    "PT9223372036.854775808S",
+    "P106752D",
+    "PT0S",
+    "P",
+    "PT",
+    "P1DT",
+    "pt1m",
+    "PT1.5S",
 ]
 DEEP = ["[" * 20_000, '{"a":' * 20_000, "[" * 20_000 + "]" * 20_000, '{"a":' * 20_000 + "1" + "}" * 20_000]
 
@@ -235,7 +247,9 @@ def odd_json(rng: random.Random, value: object) -> bytes:
             continue
         mark = f"@{number}@"
         owner[key] = mark
-        odd[mark] = rng.choice(DEEP) if kind == 1 else rng.choice((*NUMBERS, *TEXTS, *(f'"{each}"' for each in TIMES)))
+        fitting = TIMES if key in ("t", "event_ts", "ingest_ts", "start", "end") else DURATIONS if key == "size" else ()
+        likely = [f'"{each}"' for each in fitting] if rng.random() < 0.7 else []
+        odd[mark] = rng.choice(DEEP) if kind == 1 else rng.choice(likely or (*NUMBERS, *TEXTS))
     text = json.dumps(value)
     for mark, token in odd.items():
         text = text.replace(f'"{mark}"', token)

@@ -117,23 +117,26 @@ class _Reader:
 
     def document(self) -> Node:
         try:
-            self.yaml.get_event()
-            if self.yaml.check_event(yaml.StreamEndEvent):
+            self._event()
+            if isinstance(self._event(), yaml.StreamEndEvent):
                 return Node(Place(self.file), None)
-            self.yaml.get_event()
-            node = self._node(self.yaml.get_event(), 0)
-            self.yaml.get_event()
-            following = self.yaml.get_event()
+            node = self._node(self._event(), 0)
+            self._event()
+            following = self._event()
         except yaml.MarkedYAMLError as error:
             raise self._syntax_error(error) from None
+        if not isinstance(following, yaml.StreamEndEvent):
+            raise self._error(self._place(following), "a second document begins here", "keep one, without `---`")
+        return node
+
+    def _event(self) -> Any:
+        try:
+            return self.yaml.get_event()
         except (ValueError, OverflowError):  # PyYAML makes a character of any escape, a number of any %YAML directive
             place = self._at(self.yaml.get_mark())
             if self.lines[place.line - 1][: place.column - 1].endswith("\\U"):
                 raise self._error(place, "an escape beyond the last character", "write one up to \\U0010FFFF") from None
             raise self._error(place, "a number is too long to be read", "remove it") from None
-        if not isinstance(following, yaml.StreamEndEvent):
-            raise self._error(self._place(following), "a second document begins here", "keep one, without `---`")
-        return node
 
     def _node(self, event: Any, depth: int) -> Node:
         node = Node(self._place(event), None)
@@ -147,11 +150,11 @@ class _Reader:
             raise self._error(node.place, f"nests deeper than {MAX_DEPTH} levels", "write it flatter")
         if isinstance(event, yaml.SequenceStartEvent):
             node.value = []
-            while not isinstance(inner := self.yaml.get_event(), yaml.SequenceEndEvent):
+            while not isinstance(inner := self._event(), yaml.SequenceEndEvent):
                 node.value.append(self._node(inner, depth + 1))
         elif isinstance(event, yaml.MappingStartEvent):
             node.value = {}
-            while not isinstance(inner := self.yaml.get_event(), yaml.MappingEndEvent):
+            while not isinstance(inner := self._event(), yaml.MappingEndEvent):
                 self._pair(node, inner, depth)
         else:
             self._scalar(node, event)
@@ -165,7 +168,7 @@ class _Reader:
         place = self._place(event)
         if not isinstance(event, yaml.ScalarEvent):
             raise self._error(place, "a key is plain text", "quote it, or write `key: value`")
-        value = self._node(self.yaml.get_event(), depth + 1)
+        value = self._node(self._event(), depth + 1)
         value.key = place
         if complaint := _hidden(event.value):
             node.key_complaints.append((event.value, place, *complaint))
