@@ -464,6 +464,49 @@ def test_event_far_ahead_is_refused(simulated):
     simulated.run(main())
 
 
+def test_times_that_creep_ahead_do_not_stop_the_others_silently(simulated):
+    """One symbol's events are each dated beyond the last: the others' go on, or `freshness` says whose do not."""
+
+    async def main():
+        venue, tape = simulated.Venue(), Tape(simulated)
+        source = simulated.source(
+            venue, simulated.Listed(*SYMBOLS), stale_after_s=60, wall=lambda: simulated.T0 - 3600 * 10**9
+        )
+        taken = []
+
+        async def take():
+            async for batch in source.batches(10):
+                taken.extend(batch.trades.event_ts.tolist())  # noqa: PERF401 - read meanwhile
+
+        taker = asyncio.create_task(take())
+        await venue.settled()
+        for step in range(40):
+            venue.happen(simulated.trade(10_000 + step, at=step * 10**9))
+            venue.happen(*tape.next(2))
+            await asyncio.sleep(0.2)
+        assert max(taken) <= source._wall() + 10 * 10**9
+        assert source.gates()["freshness"].error_class == "misdated"
+        metrics = source.metrics()
+        assert metrics["ws_ahead_refused_total"] > 0
+        assert metrics["ws_late_total"] > 0
+        source.close()
+        await taker
+
+    simulated.run(main())
+
+
+def test_time_in_the_future_is_not_resumed_from(simulated):
+    """A cursor that an event dated far ahead has left behind: the source goes on from now."""
+
+    async def main():
+        source = simulated.source(simulated.Venue(), simulated.Listed(*SYMBOLS))
+        now = source._wall()
+        source.seek({"position": 5, "seq": 5, "now": now + 3600 * 10**9})
+        assert source.cursor()["now"] == now
+
+    simulated.run(main())
+
+
 def test_silent_feed_tells_the_time_its_history_confirms(simulated):
     """A tick comes when the history has nothing either; where it has more, the stream is mute and opened again."""
 
@@ -799,7 +842,7 @@ def test_feed_of_which_nothing_can_be_used_is_not_fresh(simulated, frame):
         gate = source.gates()["freshness"]
         assert gate.error_class == "unusable"
         assert ("set the clock of this machine" if frame == "ahead" else "null") in gate.reason
-        venue.happen(*tape.next(1))
+        venue.happen(*tape.next(6))
         await asyncio.sleep(0.1)
         assert source.gates()["freshness"] is None
         assert (len(batches), len(venue.attempts)) == (2, 1)

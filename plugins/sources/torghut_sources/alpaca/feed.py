@@ -69,6 +69,6 @@ class FeedClock:
             return None
         return self.latest + int(max(0.0, moment - self._latest_at) * SECOND)
 
-    def limit(self, moment: float, wall: int) -> int:
-        """The latest time that an event can have at a moment: `ahead` more than the clock that is furthest."""
-        return max(wall, self.latest or 0, self.at(moment, wall)[0]) + self._ahead
+    def limit(self, wall: int) -> int:
+        """The latest time that an event can have: `ahead` more than the time of day. No event moves it."""
+        return wall + self._ahead

@@ -94,7 +94,7 @@ class GapFiller:
 
     def limit(self) -> int:
         """The latest time that an event can have now, ns."""
-        return self._feed.limit(self._clock(), self._wall())
+        return self._feed.limit(self._wall())
 
     async def fill(self) -> AsyncGenerator[Events, None]:
         """Yield what was missed, in order; ends when all of it was taken."""

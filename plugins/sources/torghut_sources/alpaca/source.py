@@ -39,6 +39,7 @@ from torghut_core import (
     StateError,
     SymbolTable,
     Universe,
+    format_timestamp,
     param,
     parse_timestamp,
 )
@@ -54,6 +55,7 @@ from torghut_sources.alpaca.session import Clocks, Session, State
 from torghut_sources.alpaca.settings import HISTORY_CHANNELS, AlpacaSettings
 from torghut_sources.alpaca.silence import Silence
 from torghut_sources.alpaca.wire import Complaint, Wire
+from torghut_sources.misdated import Misdated
 
 if TYPE_CHECKING:
     from torghut_sources.alpaca.connection import StreamConnection
@@ -78,6 +80,7 @@ COUNTS = {
     "backfill_failures": "Times that the history did not answer.",
     "backfill_truncated": "Gaps of which only the end was filled, as they are too long.",
     "bar_updates": "Corrected bars, which are forwarded and not derived from.",
+    "late": "Trades and quotes that were further behind the newest than `overlap_ms`: bars that are over lack them.",
     "gaps": "Times that something was missed.",
     "ticks": "Clock ticks: times that only the time advanced.",
 }
@@ -191,6 +194,7 @@ class Alpaca(Source):
         self._lags: deque[float] = deque(maxlen=LAGS)
         self._last_symbols: tuple[str, ...] = ()
         self._bars: dict[str, int] = {}
+        self._misdated: Misdated[str] = Misdated(params.overlap_ms * MILLISECOND)
 
     def connect(self, connection: Connection) -> None:
         """Take keys, universe and settings; the connection is opened when batches or messages are taken.
@@ -286,6 +290,12 @@ class Alpaca(Source):
         """Resume after `cursor`: what happened since then comes from the history first."""
         self._position, self._seq, self._now = int(cursor["position"]), int(cursor["seq"]), int(cursor["now"])
         self._bars = {symbol: int(start) for symbol, start in cursor.get("bars", {}).items()}
+        wall = self._wall()
+        if self._now > self._feed.limit(wall):
+            log.warning(
+                "alpaca: resumes from %s, which is in the future: from now instead", format_timestamp(self._now)
+            )
+            self._now = wall
         if self._now:
             self._feed = self._feed_from(self._now)
 
@@ -307,6 +317,8 @@ class Alpaca(Source):
         if gates["freshness"] is None and waited > self.params.max_wait_s:
             reason = f"market data has waited {waited:.0f} s to be processed (find out what slows this process down)"
             gates["freshness"] = Closed(reason, "behind")
+        if gates["freshness"] is None and (symbols := self._misdated.symbols(self._clock())):
+            gates["freshness"] = self._misdated.gate(symbols)
         return gates
 
     metric_specs = (
@@ -472,6 +484,7 @@ class Alpaca(Source):
                     elif received.complaints:
                         connection.session.unusable(received.complaints[-1].text)
                     events = self._once.pass_on(admitted, self._symbols)
+                    self._watch_times(events)
                     if len(events):
                         yield events
                 elif connection.is_over:
@@ -497,9 +510,20 @@ class Alpaca(Source):
             return events
         ahead = np.flatnonzero(known > limit)
         self._counts["ahead_refused"] += len(ahead)
+        self._misdated.refuse([events.items[place].symbol for place in ahead.tolist()], self._clock())
         first = f"{len(ahead)} events are ahead of all clocks, the first {events.items[ahead[0]]!r}"
         self._complain(Complaint("ahead", first))
         return events.take(np.flatnonzero(known <= limit))
+
+    def _watch_times(self, events: Events) -> None:
+        """Count the trades and quotes that come too late for what is made of them."""
+        (_, in_trades), (_, in_quotes), *_ = events.parts
+        places = np.sort(np.concatenate([in_trades, in_quotes]))
+        symbols = [events.items[place].symbol for place in places.tolist()]
+        late = self._misdated.take(events.event_ts[places], symbols, self._clock())
+        if late:
+            self._counts["late"] += late
+            self._complain(Complaint("late", f"{late} events are far behind the newest, and in no bar that is over"))
 
     def _record_arrival(self, events: Events, moment: float) -> None:
         """Record the feed's time, the lag of the stream, and the symbols of the last events."""

@@ -21,11 +21,15 @@ import numpy as np
 from torghut_core import SECOND, Bars, Batch, IntArray, SymbolTable, Table
 from torghut_sources.bus.contract import Offsets
 from torghut_sources.bus.records import MARKS
-from torghut_sources.tape.rows import KINDS, Kind
+from torghut_sources.misdated import Misdated
+from torghut_sources.tape.rows import KINDS, QUOTES, TRADES, Kind
 
 NEVER = 2**63 - 1
 MOST_WAITING = 20_000
 """Events of a topic that may wait for the other topics; no more of it is fetched meanwhile."""
+
+OVERLAP = 2 * SECOND
+"""How far trades and quotes of a topic may overtake each other, ns."""
 
 MISSED_SECONDS = 10.0
 """How long a topic may end before the offset that a mark says, until the gate reports missing records."""
@@ -110,6 +114,10 @@ class LaneMerger:
     idle : time without records after which a topic counts as idle, seconds.
     tick : time without records after which a clock tick is given, seconds; 0 for never.
     cursor : the `cursor` of an earlier merger, to continue with its numbers and its time.
+
+    Attributes
+    ----------
+    misdated : by topic of trades or quotes, the symbols whose events come too late, or are ahead of all clocks.
     """
 
     def __init__(
@@ -137,6 +145,10 @@ class LaneMerger:
         """When the newest time rose lately, and to which time."""
         self._settled = -NEVER
         """The newest time that has been known for as long as the others wait for an idle topic."""
+        newest = None if cursor is None else int(cursor["now"])
+        self.misdated: dict[str, Misdated[int]] = {
+            topic: Misdated(OVERLAP, newest) for topic, kind in topics.items() if kind in (TRADES, QUOTES)
+        }
         self._bars: dict[int, int] = {}
         """Start of the last bar that was given out, by series; `_bars_read`: of the last that was read."""
         if cursor is not None:
@@ -158,11 +170,6 @@ class LaneMerger:
     def now(self) -> int:
         """The lane's time: that of the last event that was given out, ns."""
         return self._now
-
-    @property
-    def newest(self) -> int:
-        """The latest time of any event or mark, ns."""
-        return self._base
 
     @property
     def offsets(self) -> Offsets:

@@ -222,7 +222,7 @@ A = TypeVar("A", Decoded, Marks)
 
 
 def refuse_ahead(read: A, latest: int, ahead: int) -> A:
-    """Move to `poison` what is dated more than `ahead` ns after `latest` and after everything before it."""
+    """Move to `poison` what is dated more than `ahead` ns after `latest`, whatever came before it."""
     times: IntArray = read.moments if isinstance(read, Marks) else read.table.event_ts  # type: ignore[attr-defined]
     if not len(times) or int(times.max()) <= latest + ahead:
         return read
@@ -230,7 +230,6 @@ def refuse_ahead(read: A, latest: int, ahead: int) -> A:
     poison = list(read.poison)
     for row, moment in enumerate(times.tolist()):
         if moment <= latest + ahead:
-            latest = max(latest, moment)
             continue
         good[row] = False
         poison.append(

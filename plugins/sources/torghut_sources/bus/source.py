@@ -130,6 +130,7 @@ class BusSource(Source, Owner):
         self._read: Counter[str] = Counter()
         self._dead_letter_counts: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
+        self._late: Counter[str] = Counter()
         self._updates = 0
 
     @abstractmethod
@@ -234,13 +235,20 @@ class BusSource(Source, Owner):
             return {"bus": NOT_CONNECTED}
         letters = None if self._dead_letters is None else self._dead_letters.gate
         avro = None if self._avro is None else self._avro.gate
-        return {"bus": self._reader.gate or (None if letters is NOT_CONNECTED else letters) or avro or self._missed()}
+        return {
+            "bus": self._reader.gate
+            or (None if letters is NOT_CONNECTED else letters)
+            or avro
+            or self._missed()
+            or self._misdated()
+        }
 
     metric_specs = (
         MetricSpec("bus_records_total", "Records read, by topic.", "topic"),
         MetricSpec("bus_dead_letters_total", "Records that could not be used, by topic.", "topic"),
         MetricSpec("bus_skipped_total", "Records that are no market data, by channel.", "channel"),
         MetricSpec("bus_bar_updates_total", "Bars that came again on the bus and were left out."),
+        MetricSpec("bus_late_total", "Trades and quotes that were far behind the newest of their topic.", "topic"),
         MetricSpec("bus_lag_records", "Records on the bus that were not read yet, by topic.", "topic"),
         MetricSpec("bus_lanes", "Partitions that this process reads."),
     )
@@ -252,6 +260,7 @@ class BusSource(Source, Owner):
             "bus_dead_letters_total": dict(self._dead_letter_counts),
             "bus_skipped_total": dict(self._skipped),
             "bus_bar_updates_total": self._updates,
+            "bus_late_total": dict(self._late),
             "bus_lag_records": {} if self._reader is None else self._reader.lag,
             "bus_lanes": len(self._lanes),
         }
@@ -308,6 +317,29 @@ class BusSource(Source, Owner):
                 return Closed(reason, "missing-records")
         return None
 
+    def _misdated(self) -> Closed | None:
+        for lane in self._lanes.values():
+            for misdated in lane.misdated.values():
+                if numbers := misdated.symbols(self._clock()):
+                    return misdated.gate([lane.symbols.names[number] for number in numbers])
+        return None
+
+    def _watch_times(self, lane: LaneMerger, topic: str, found: Any, kept: Any, limit: int) -> None:
+        """Count rows that come too late for what is made of them, and remember the symbols of those and of refused ones."""
+        misdated, now = lane.misdated[topic], self._clock()
+        if len(kept) < len(found):
+            misdated.refuse(found.symbol[found.event_ts > limit].tolist(), now)
+        late = misdated.take(kept.event_ts, kept.symbol.tolist(), now)
+        before = self._late[topic]
+        self._late[topic] += late
+        if late and (not before or len(str(before)) < len(str(before + late))):
+            log.warning(
+                "%s/%s: %d events so far were far behind the newest, and are in no bar that is over",
+                topic,
+                lane.name,
+                before + late,
+            )
+
     async def _add_chunk(self, chunk: Chunk, lane: LaneMerger | None) -> None:
         if lane is None:
             return
@@ -325,14 +357,17 @@ class BusSource(Source, Owner):
     ) -> None:
         """Turn the records of a chunk into rows or marks, and those that cannot be used into dead letters."""
         kind = self._topics[chunk.topic]
-        latest, ahead = max(self._wall(), lane.newest), self.params.max_ahead_ms * MILLISECOND
+        latest, ahead = self._wall(), self.params.max_ahead_ms * MILLISECOND
         offsets, stop = np.array(chunk.offsets), chunk.offsets[-1] + 1
         if kind is MARKS:
             marks = refuse_ahead(read_marks(values, unreadable), latest, ahead)
             await self._set_aside(chunk, marks.poison, marks.skipped)
             lane.add_marks(chunk.topic, marks.moments, marks.ends, offsets[marks.places], stop, self._clock())
         else:
-            rows = refuse_ahead(read(kind, values, lane.symbols, unreadable), latest, ahead)
+            found = read(kind, values, lane.symbols, unreadable)
+            rows = refuse_ahead(found, latest, ahead)
+            if chunk.topic in lane.misdated:
+                self._watch_times(lane, chunk.topic, found.table, rows.table, latest + ahead)
             await self._set_aside(chunk, rows.poison, rows.skipped)
             self._updates += lane.add(chunk.topic, rows.table, offsets[rows.places], stop, self._clock())
 
