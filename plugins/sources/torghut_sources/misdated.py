@@ -19,7 +19,7 @@ S = TypeVar("S", bound=Hashable)
 IN_A_ROW = 3
 """So many misdated events of a symbol in a row are no accident."""
 FORGET_S = 120.0
-"""After so many seconds without another one, nobody knows any more."""
+"""So many seconds without another one end the row."""
 
 
 class Misdated(Generic[S]):

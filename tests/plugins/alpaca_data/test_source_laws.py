@@ -476,7 +476,7 @@ def test_times_that_creep_ahead_do_not_stop_the_others_silently(simulated):
 
         async def take():
             async for batch in source.batches(10):
-                taken.extend(batch.trades.event_ts.tolist())  # noqa: PERF401 - read meanwhile
+                taken.extend(batch.trades.event_ts.tolist())
 
         taker = asyncio.create_task(take())
         await venue.settled()
