@@ -198,7 +198,7 @@ class Registry:
             self._raise_refusal(response.status_code, path, body)
         try:
             return msgspec.json.decode(body, type=type_)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except Exception as error:  # whatever the bytes are
             raise RegistryError(
                 "nonsense",
                 f"{self.url}{path}: the answer is not a schema registry's: {error} (check SCHEMA_REGISTRY_URL)",
@@ -207,7 +207,7 @@ class Registry:
     def _raise_refusal(self, status: int, path: str, body: bytes) -> NoReturn:
         try:
             problem = msgspec.json.decode(body, type=_Problem)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except Exception:  # as above
             problem = _Problem()
         error_class, hint = "nonsense", "check SCHEMA_REGISTRY_URL"
         if status in (401, 403):

@@ -254,6 +254,18 @@ def test_a_flipped_byte_is_refused_or_read(envelope, place, byte):
         codec.decode(bytes(data))
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 20_000, '{"type":"array","items":' * 2_000 + '"int"' + "}" * 2_000, "{}", "1", "{", '"torghut.Trades"'],
+)
+def test_schema_that_nobody_can_read_is_no_envelope(text):
+    """A message whose schema nests without end, or is none, is refused as one of another program's."""
+    books = Books()
+    books.texts[256] = text
+    with pytest.raises(InputError, match="schema 256 is not one of torghut's"):
+        AvroCodec(books).decode(b"\0\0\0\1\0abc")
+
+
 def test_schema_of_others_is_no_envelope():
     """The error for a message of a foreign schema on our topic says so."""
     with pytest.raises(

@@ -156,6 +156,8 @@ def test_user_and_password_are_sent_and_never_shown(server):
         ((200, b"<html>"), "nonsense", False),
         ((200, b"[]"), "nonsense", False),
         ((200, b"\xff"), "nonsense", False),
+        ((200, 20_000 * b"["), "nonsense", False),
+        ((500, 20_000 * b"["), "server", True),
         ((200, b'{"id": 1}' + b" " * LARGEST_ANSWER), "nonsense", False),
     ],
 )
