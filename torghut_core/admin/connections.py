@@ -28,8 +28,11 @@ WANTED_FILES = 4096
 MOST_QUEUED = 128
 """Requests that wait to be looked at, one of each connection; as many more of operators."""
 
-URGENT = (b"GET /healthz", b"GET /readyz", b"GET /metrics", b"POST /trading/kill")
+URGENT = (b"GET /healthz", b"GET /readyz", b"POST /trading/kill")
 """Beginnings of requests that never wait: probes and stops."""
+
+SCRAPE = b"GET /metrics"
+"""Beginning of a request that has a place among operators'."""
 
 _BODY = b'{"error": "too many requests at a time (try again in a second)"}'
 REFUSAL = (
@@ -70,6 +73,7 @@ class Connection(H11Protocol):
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
         self._all.add(self)
+        self._all.courtesy.pause()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -78,6 +82,7 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        self._all.courtesy.pause()
         if self._phase() is Phase.BODY or data.startswith(URGENT):
             super().data_received(data)
         else:
@@ -128,7 +133,7 @@ class Connections:
     """
 
     def __init__(self, courtesy: Courtesy, guard: Guard) -> None:
-        self._courtesy = courtesy
+        self.courtesy = courtesy
         self._guard = guard
         self._queue: deque[tuple[Connection, bytes]] = deque()
         self._arrived = asyncio.Event()
@@ -159,7 +164,9 @@ class Connections:
     def queue(self, connection: Connection, data: bytes) -> None:
         """Have a connection take data when it is its turn; it reads no more until then."""
         waiting = len(self._queue)
-        if waiting < MOST_QUEUED or (waiting < 2 * MOST_QUEUED and self._is_of_operator(data)):
+        if waiting < MOST_QUEUED or (
+            waiting < 2 * MOST_QUEUED and (data.startswith(SCRAPE) or self._is_of_operator(data))
+        ):
             connection.flow.pause_reading()
             self._queue.append((connection, data))
             self._arrived.set()
@@ -178,7 +185,7 @@ class Connections:
                 connection, data = self._queue.popleft()
                 connection.take(data)
                 await asyncio.sleep(0)  # what it has begun runs
-                await self._courtesy.give_way(time.thread_time() - mark)
+                await self.courtesy.give_way(time.thread_time() - mark)
                 mark = time.thread_time()
             self._arrived.clear()
             await self._arrived.wait()

@@ -7,13 +7,20 @@ would wait for the API's turn to end, many times in one batch. So the API lets t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
-POLL_S = 0.003
+POLL_S = 0.002
 """Seconds between two looks at whether the loop still works."""
 
+PATIENCE_S = 0.03
+"""How long a request waits for a loop that works, at least: longer than most batches take."""
+
 SHARE = 0.1
-"""What the API may take of the time where the loop never rests."""
+"""What requests may take of the time where the loop never rests."""
+
+SLICE_S = 0.0005
+"""Seconds that the API's thread computes before it looks whether the loop works."""
 
 
 class Courtesy:
@@ -26,9 +33,10 @@ class Courtesy:
 
     def __init__(self, is_busy: Callable[[], bool]) -> None:
         self._is_busy = is_busy
+        self._mark = 0.0
 
-    async def give_way(self, worked_s: float) -> None:
-        """Wait until the loop rests, but not so long that the API would get less than `SHARE` of a busy process.
+    async def give_way(self, worked_s: float = 0.0) -> None:
+        """Wait until the loop rests, but not so long that requests would get less than `SHARE` of a busy process.
 
         Parameters
         ----------
@@ -37,6 +45,16 @@ class Courtesy:
         if not self._is_busy():
             return
         now = asyncio.get_running_loop().time
-        end = now() + worked_s * (1 / SHARE - 1)
+        end = now() + max(PATIENCE_S, worked_s * (1 / SHARE - 1))
         while self._is_busy() and now() < end:  # noqa: ASYNC110 - a loop that works has no time to say when it rests
             await asyncio.sleep(POLL_S)
+
+    def pause(self) -> None:
+        """Hold up the API's thread, with all that it does, while the loop works: four times as long as it has worked at most."""
+        worked = time.thread_time() - self._mark
+        if worked < SLICE_S:
+            return
+        end = time.monotonic() + 4 * min(worked, POLL_S)
+        while self._is_busy() and time.monotonic() < end:
+            time.sleep(SLICE_S)
+        self._mark = time.thread_time()

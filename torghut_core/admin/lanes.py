@@ -15,9 +15,6 @@ from typing import Any
 
 from torghut_core.admin.courtesy import Courtesy
 
-CALL_S = 0.002
-"""Seconds that a call computes, about."""
-
 
 class TooManyRequests(Exception):
     """A request that is refused because too many others wait: 429."""
@@ -83,7 +80,7 @@ class Lane:
             on_turn()
         try:
             if self._courtesy is not None:
-                await self._courtesy.give_way(CALL_S)
+                await self._courtesy.give_way()
             return await asyncio.to_thread(call)
         finally:
             self._turns.release()

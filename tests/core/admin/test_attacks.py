@@ -301,6 +301,7 @@ def test_api_gives_way_but_is_never_starved():
     assert asyncio.run(seconds(lambda: True, 0.01)) >= 0.01 * (1 / SHARE - 1)
     looks = iter([True, True, False])
     assert asyncio.run(seconds(lambda: next(looks), 1000.0)) < PATIENCE
+    Courtesy(lambda: True).pause()
 
 
 def test_loop_shows_whether_it_works():
