@@ -382,7 +382,7 @@ def test_strategy_that_hangs_is_quarantined_until_it_is_fixed(kernel, hang, rele
     kernel.begin()
     status = kernel.until(lambda: kernel.status["quarantined"] and kernel.status)
     assert list(status["quarantined"]) == ["bad"]
-    assert "0.2 s" in status["quarantined"]["bad"]
+    assert "Overrun" in status["quarantined"]["bad"]
     assert kernel.metric("plugin_quarantined", "bad") == 1
     assert kernel.trade(3) == {"one": 3, "bad": 0}
     kernel.write_plugin("hang", broken(kernel.FLIP, "hang", "pass"))
