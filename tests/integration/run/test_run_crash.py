@@ -74,23 +74,28 @@ def test_killed_while_it_reloads_it_starts_on_one_of_the_two(make_mounted, tmp_p
     assert witness.look() == old
 
 
-def test_killed_while_the_catalog_is_wrong_it_starts_on_the_last_good_one(kernel):
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [("snyc", "trading.yaml:2:7: mode"), ('"\\U00110000"', "trading.yaml:2:10: an escape")],
+    ids=["misspelled", "no character"],
+)
+def test_killed_while_the_catalog_is_wrong_it_starts_on_the_last_good_one(kernel, wrong, place):
     """The next start trades the last good generation, and reports the problem until the file is right."""
     kernel.begin()
     kernel.write({"one": 5, "two": 6})
     kernel.reaches(2)
-    kernel.file.write_text("version: 1\nmode: snyc\n")
+    kernel.file.write_text(f"version: 1\nmode: {wrong}\n")
     kernel.until(lambda: kernel.status["degraded"])
     kernel.env["TRADING_STRATEGY_RELOAD_SECONDS"] = "0.3"
     assert kernel.send(signal.SIGKILL) == -signal.SIGKILL
     kernel.begin()
     assert kernel.quantities == {"one": 5, "two": 6}
-    assert "trading.yaml:2:7: mode" in kernel.problems
+    assert place in kernel.problems
     assert kernel.trade() == {"one": 2, "two": 2}
     code = kernel.codes
     kernel.write_plugin(text=kernel.FLIP.replace("first", "second"))
     kernel.until(lambda: kernel.codes != code)
-    assert "trading.yaml:2:7: mode" in kernel.problems  # nothing is right by that
+    assert place in kernel.problems  # nothing is right by that
     kernel.write({"one": 5, "two": 6})
     kernel.until(lambda: not kernel.status["degraded"])
     assert kernel.trade() == {"one": 2, "two": 2}
