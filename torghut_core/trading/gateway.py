@@ -433,6 +433,8 @@ class SimulatedGateway(Gateway):
     def __init__(self, broker: OrderEntry, books: Books, permits: Callable[[Intent], str] | None = None) -> None:
         super().__init__(broker, books)
         self._permits = permits
+        self._has_asked = False
+        """Whether the broker was asked to cancel or replace an order since its updates were last applied."""
 
     def send(
         self,
@@ -455,12 +457,18 @@ class SimulatedGateway(Gateway):
 
     def apply_updates(self) -> int:
         """See `Gateway.apply_updates`; what waited for these updates is sent."""
-        changes = 0
-        while new := super().apply_updates():
+        changes = new = super().apply_updates()
+        while self._has_asked or (new and self.outbox):
+            self._has_asked = False
+            self.dispatch()
+            new = super().apply_updates()
             changes += new
-            if self.outbox:
-                self.dispatch()
         return changes
+
+    def _request(self, working: WorkingOrder, event: OrderEvent) -> None:
+        """See `Gateway._request`."""
+        super()._request(working, event)
+        self._has_asked = True
 
     def _stamped(self, intent: Intent) -> Intent:
         """See `Gateway._stamped`: an order that has waited meets no event of before."""

@@ -244,6 +244,19 @@ class TestKill:
         trader.agrees()
         assert len(trader.sent) == sent
 
+    def test_flatten_sells_no_unit_that_a_person_has_sold(self, trader):
+        """What the venue holds by then counts, though the books know more."""
+        trader.begin().trade("buy", ("BTC/USD", "ETH/USD"))
+        trader.until(lambda: len(trader.held) == 2)
+        trader.agrees()
+        trader.fake.venue.place("BTC/USD", "sell", 1, type="market")
+        trader.until(lambda: list(trader.held) == ["ETH/USD"])
+        trader.output("kill", "--reason", "leave", "--flatten")
+        trader.fake.wait_until(lambda: not trader.held and not trader.working)
+        trader.until(lambda: "BTC/USD" in trader.status["reconciliation"]["differences"])
+        sent = [json.loads(each.body) for each in trader.sent]
+        assert [each["symbol"] for each in sent if each["side"] == "sell"] == ["ETH/USD"]
+
     def test_it_holds_over_restarts_until_it_is_released(self, trader):
         """After SIGTERM, after kill -9, and where it was turned while nothing ran; a release lets orders leave again."""
         trader.begin()

@@ -75,11 +75,26 @@ def test_an_exit_goes_on_working_and_what_it_fills_is_closed(trader, end):
     trader.until(lambda: trader.working)
     trader.agrees()
     trader.send(end)
-    trader.begin().trade("close")  # nothing is left to close: the exit works
+    trader.begin()
     trader.fake.venue.set_price("BTC/USD", "200")
     trader.until(lambda: not trader.held)
     trader.agrees()
     assert len(trader.sent) == 2
+
+
+def test_a_close_takes_back_the_exit_of_before_a_restart(trader, end):
+    """The units that its limit keeps from being sold are freed first; then they are sold, once."""
+    trader.begin().trade("buy")
+    trader.until(lambda: trader.held)
+    trader.agrees()
+    trader.trade("ask")
+    trader.until(lambda: trader.working)
+    trader.agrees()
+    trader.send(end)
+    trader.begin().trade("close")
+    trader.until(lambda: not trader.held)
+    trader.agrees()
+    assert sorted(row["state"] for row in trader.rows("executions")) == ["canceled", "filled", "filled"]
 
 
 def test_the_bars_before_it_ended_are_not_traded_again(trader, end):
