@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import atexit
 import faulthandler
 import io
 import json
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -340,10 +338,6 @@ def avro(rng: random.Random) -> None:
         raise Unexpected(f"a good record was lost beside {bytes(data)!r}")
 
 
-_FOLDER = Path(tempfile.mkdtemp(prefix="fuzz"))
-atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
-
-
 def tape(rng: random.Random) -> None:
     """A file of market data, good or not: rows, or an error that names the file."""
     ending = rng.choice((".csv", ".csv", ".jsonl", ".parquet"))
@@ -356,27 +350,23 @@ def tape(rng: random.Random) -> None:
         data = _parquet(rng)
     if rng.random() < 0.4:
         data = mutated(rng, data, [*NUMBERS, *TEXTS, *TIMES, "," * 3, "\r\n", "\n" * 3])
-    path = _FOLDER / f"tape{ending}"
-    path.write_bytes(data)
-    params = {
-        "paths": [str(path)],
-        "on_bad_row": rng.choice(("skip", "fail")),
-        "bar_step": rng.choice(("1Min", "1Day", "auto")),
-    }
-    if params["bar_step"] == "auto":
-        del params["bar_step"]
-    source = Replay(Replay.Params(**params))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"tape{ending}"
+        path.write_bytes(data)
+        params = {"paths": [str(path)], "on_bad_row": rng.choice(("skip", "fail"))}
+        params |= rng.choice(({}, {"bar_step": "1Min"}, {"bar_step": "1Day"}))
+        source = Replay(Replay.Params(**params))
 
-    async def play() -> None:
-        async for _ in source.batches(100):
-            pass
+        async def play() -> None:
+            async for _ in source.batches(100):
+                pass
 
-    try:
-        source.check()
-        asyncio.run(play())
-    except InputError as error:
-        if "report it" in str(error):
-            raise Unexpected(f"{error} of {data[:2000]!r}") from error
+        try:
+            source.check()
+            asyncio.run(play())
+        except InputError as error:
+            if "report it" in str(error):
+                raise Unexpected(f"{error} of {data[:2000]!r}") from error
 
 
 def _csv(rng: random.Random) -> bytes:
