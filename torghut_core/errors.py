@@ -22,10 +22,13 @@ TorghutError                    the root; carries its ids as attributes and buil
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 LONGEST_TEXT = 10_000
 """Longer texts of errors are cut."""
@@ -33,21 +36,45 @@ LONGEST_TEXT = 10_000
 SHORTEST_SECRET = 6
 """Shorter texts are not hidden: they occur in ordinary words."""
 
-_secrets: set[str] = set()
+_GAP = r"[\s\\]*"
+_GAPS = str.maketrans("", "", " \t\r\n\\")
+_secrets: dict[str, re.Pattern[str]] = {}
+"""What finds a secret, by each form in which it may be written."""
 
 
 def hide(secret: str) -> None:
     """Never show this text again: `without_secrets` removes it from logs, answers and records."""
     if len(secret) >= SHORTEST_SECRET:
-        _secrets.add(secret)
+        for form in _forms(secret):
+            _secrets[form] = re.compile(_GAP.join(map(re.escape, form)))
 
 
 def without_secrets(text: str) -> str:
-    """`text` without any known secret; a plugin may put one into the errors that it raises."""
-    for secret in _secrets:
-        if secret in text:
-            text = text.replace(secret, "***")
+    """`text` without any known secret, which a plugin, a venue or a server may have put into it.
+
+    A secret is found as it is, in the forms of addresses and of Base64, broken by spaces, lines or backslashes, and where the
+    text ends within it.
+    """
+    squeezed = text.translate(_GAPS) if _secrets else ""
+    for form, pattern in list(_secrets.items()):
+        head = form[:SHORTEST_SECRET]
+        if head in squeezed:
+            text = pattern.sub("***", text)
+            start = text.rfind(head)
+            if start >= 0 and form.startswith(text[start:]):
+                text = f"{text[:start]}***"
     return text
+
+
+def _forms(secret: str) -> set[str]:
+    """Return the ways to write a secret: as it is, in an address, and as a part of something in Base64."""
+    quoted, data = quote(secret, safe=""), secret.encode()
+    forms = {secret, quoted, re.sub("%..", lambda code: code[0].lower(), quoted)}
+    for before, first in ((0, 0), (1, 2), (2, 3)):
+        whole = (before + len(data)) * 8 // 6  # characters that nothing after the secret changes
+        for encode in (b64encode, urlsafe_b64encode):
+            forms.add(encode(bytes(before) + data).decode()[first:whole])
+    return {form for form in forms if len(form) >= SHORTEST_SECRET}
 
 
 def reason_of(error: BaseException) -> str:
@@ -76,7 +103,10 @@ def text_of(value: object, text: Callable[[Any], str] = str) -> str:
 
 
 class TorghutError(Exception):
-    """Root of all errors that Torghut raises on purpose."""
+    """Root of all errors that Torghut raises on purpose; none shows a secret, whoever wrote its message."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_secrets(each) if isinstance(each, str) else each for each in args))
 
 
 class InputError(TorghutError):
@@ -179,7 +209,7 @@ class OrderRefused(VenueError):
     """
 
     def __init__(self, code: str, message: str) -> None:
-        self.code = code
+        self.code = without_secrets(code)
         super().__init__(message)
 
 

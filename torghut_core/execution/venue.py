@@ -16,7 +16,7 @@ from torghut_core.audit import AuditStore
 from torghut_core.boundary import new_room
 from torghut_core.concurrency import wait_for
 from torghut_core.environment import secret
-from torghut_core.errors import InputError, SettingsError, StateError, VenueError, reason_of
+from torghut_core.errors import InputError, SettingsError, StateError, VenueError, reason_of, without_secrets
 from torghut_core.execution.controls import Control, Controls
 from torghut_core.execution.executor import Executor
 from torghut_core.execution.lease import open_lease
@@ -345,7 +345,7 @@ class Venue:
     @property
     def problems(self) -> list[str]:
         """Why this is not ready to trade."""
-        reasons = list(self._broker.health())
+        reasons = [without_secrets(each) for each in self._broker.health()]
         lease = self._permit.lease
         if not lease.is_held:
             holder = f", {lease.holder} has it" if lease.holder else ""

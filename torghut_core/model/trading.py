@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from torghut_core.errors import without_secrets
 from torghut_core.timestamps import format_timestamp
 
 ZERO = Decimal(0)
@@ -272,6 +273,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fill: Fill | None = None
     intent: Intent | None = None
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Keep the venue's words without our secrets."""
+        if self.reason:
+            msgspec.structs.force_setattr(self, "reason", without_secrets(self.reason))
 
 
 class Order(msgspec.Struct, kw_only=True, gc=False):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 import pydantic
 
+from torghut_core.errors import without_secrets
 from torghut_core.ports.plugin import Plugin
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class Closed(msgspec.Struct, frozen=True):
 
     reason: str
     error_class: str
+
+    def __post_init__(self) -> None:
+        """Keep the words, which may be a server's, without our secrets."""
+        msgspec.structs.force_setattr(self, "reason", without_secrets(self.reason))
 
 
 class Connected(Plugin):

@@ -57,7 +57,8 @@ def test_a_day_of_trouble_shows_none(planted):
     trader.fake.faults.add(Fault.server_error(500, method="POST", path="/v2/orders"))
     trader.fake.faults.add(Fault.html(502, after=True, method="POST", path="/v2/orders"))
     trader.fake.faults.add(Fault.cut(method="POST", path="/v2/orders"))
-    trader.fake.faults.add(Fault.reject(403, {"code": 40310000, "message": "no"}, method="POST", path="/v2/orders"))
+    echo = f"no, {SECRETS['ALPACA_KEY_ID']} {SECRETS['ALPACA_SECRET_KEY']}"
+    trader.fake.faults.add(Fault.reject(403, {"code": 40310000, "message": echo}, method="POST", path="/v2/orders"))
     trader.trade("buy", ("BTC/USD", "ETH/USD"))
     trader.until(lambda: len(trader.sent) >= 4)
     trader.fake.stream.cut()
