@@ -74,9 +74,12 @@ def register_strategies(register):
 
 
 class Trader(Running):
-    """A catalog, a tape, a plugin and a state directory, and the process that trades on them at `fake`."""
+    """A catalog, a tape, a plugin and a state directory, and the process that trades on them at `fake`.
 
-    def __init__(self, folder, fake, **env):
+    `past`: how long ago its bars are, seconds, so that many of them, one for each second, do not reach the present.
+    """
+
+    def __init__(self, folder, fake, past=0, **env):
         self.fake = fake
         self.tape = folder / "tape.csv"
         self.catalog = folder / "catalog"
@@ -89,7 +92,8 @@ class Trader(Running):
             "ALPACA_SECRET_KEY": fake.secret,
         }
         super().__init__(folder, folder / "state", env=usual | env)
-        self.fed = self.told = self.past = 0
+        self.fed = self.told = 0
+        self.past = past
         self.by_hand = Counter()
         self.foreign = set()
         for directory in (self.catalog, self.plugins):

@@ -20,7 +20,7 @@ GIVEN_BACK_S, TAKEN_OVER_S = 5.0, 8.0
 @pytest.fixture
 def pair(make, fake, dsn):
     """Two replicas with a state directory each, on one database and one account; the second is not started."""
-    first, second = (make(fake, name, DB_DSN=dsn) for name in ("first", "second"))
+    first, second = (make(fake, name, past=3600, DB_DSN=dsn) for name in ("first", "second"))
     return first.begin(), second
 
 
