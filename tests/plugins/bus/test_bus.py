@@ -361,6 +361,22 @@ def test_what_is_far_ahead_is_a_dead_letter(memory_pair):
     assert "more than 1 s ahead of all clocks" in letters[0]["reason"]
 
 
+def test_events_that_one_dated_ahead_makes_late_fail_the_check(memory_pair):
+    """They are given out, are counted, and `bus` says whose come too late."""
+    sink, source = memory_pair.sink, memory_pair.source(channels=["trades"], idle_ms=20)
+    source._wall = lambda: T0
+
+    async def run():
+        await sink.send([trade(0), trade(9_500), trade(10), trade(20), trade(30), trade(40)])
+        await sink.flush()
+        await ticks_and_rows(source, lambda found: sum(rows for each in found.values() for _, rows in each) == 6)
+        return source.gates()["bus"], source.metrics()["bus_late_total"]
+
+    gate, late = asyncio.run(run())
+    assert gate.error_class == "misdated"
+    assert late == {TRADES: 4}
+
+
 class Books:
     """A registry in memory; it fails `fails` times."""
 
