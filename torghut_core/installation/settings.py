@@ -90,7 +90,7 @@ class Settings(Environment):
     trading_plugin_budget_ms: int = Field(
         default=1000,
         ge=10,
-        description="how long a plugin may take within one batch before it is interrupted, milliseconds",
+        description="processor time that a plugin may use within one batch before it is interrupted, milliseconds",
     )
     trading_stalled_seconds: float = Field(
         default=30, gt=0, description="how long the trading loop may stall before `/healthz` fails, seconds"
