@@ -33,7 +33,7 @@ def play(misdated, events, cuts, step_s=0.2):
             is_late = ts < newest - OVERLAP
             row[symbol] = row[symbol] + 1 if is_late else 0
             in_time[symbol] += not is_late
-        misdated.take(np.array([ts for _, ts in kept], np.int64), [symbol for symbol, _ in kept], now)
+        misdated.take(np.array([ts for _, ts in kept], np.int64), lambda kept=kept: [symbol for symbol, _ in kept], now)
         at += cuts
     return row, now
 
@@ -52,7 +52,7 @@ def test_one_late_print_is_normal():
     misdated = Misdated(OVERLAP)
     for second in range(100):
         times = np.array([second * SECOND, (second - 60) * SECOND, second * SECOND])
-        misdated.take(times, ["A", "A", "A"], float(second))
+        misdated.take(times, lambda: ["A", "A", "A"], float(second))
         assert misdated.symbols(float(second)) == []
     assert misdated.late == 100
 
@@ -60,10 +60,10 @@ def test_one_late_print_is_normal():
 def test_one_event_ahead_is_said_until_time_has_caught_up():
     """The hole that it makes for the others is named while it lasts, with what to do, and no longer."""
     misdated = Misdated(OVERLAP)
-    misdated.take(np.array([9_500_000_000]), ["A"], 0.0)
+    misdated.take(np.array([9_500_000_000]), lambda: ["A"], 0.0)
     named = []
     for tenth in range(120):
-        misdated.take(np.array([tenth * SECOND // 10]), ["B"], tenth / 10)
+        misdated.take(np.array([tenth * SECOND // 10]), lambda: ["B"], tenth / 10)
         named.append(bool(misdated.symbols(tenth / 10)))
     assert named == [IN_A_ROW - 1 <= tenth < 75 for tenth in range(120)]
     gate = misdated.gate(["B"])
@@ -74,6 +74,6 @@ def test_one_event_ahead_is_said_until_time_has_caught_up():
 def test_what_a_cursor_left_ahead_is_said_too():
     """After a restart behind a time that was ahead, all events are late, and that is named."""
     misdated = Misdated(OVERLAP, newest=3600 * SECOND)
-    misdated.take(np.arange(IN_A_ROW) * SECOND, ["A"] * IN_A_ROW, 1.0)
+    misdated.take(np.arange(IN_A_ROW) * SECOND, lambda: ["A"] * IN_A_ROW, 1.0)
     assert misdated.symbols(1.0) == ["A"]
     assert misdated.symbols(1.0 + FORGET_S) == []

@@ -7,7 +7,7 @@ and quotes in a row were late or refused, and until one is in time.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -42,8 +42,11 @@ class Misdated(Generic[S]):
         """By symbol, misdated events in a row, and when the last one came."""
         self.late = 0
 
-    def take(self, times: IntArray, symbols: Sequence[S], now: float) -> int:
-        """Take events that can be used but for being late; return how many are. `now` is monotonic, seconds."""
+    def take(self, times: IntArray, symbols: Callable[[], Sequence[S]], now: float) -> int:
+        """Take events that can be used but for being late; return how many are. `now` is monotonic, seconds.
+
+        `symbols` gives that of each, and is called only where one is needed.
+        """
         if not len(times):
             return 0
         newest = np.maximum(np.maximum.accumulate(times), self._newest)
@@ -51,7 +54,7 @@ class Misdated(Generic[S]):
         is_late = times < newest - self._overlap
         late = int(np.count_nonzero(is_late))
         if late or self._found:
-            for symbol, each in zip(symbols, is_late.tolist(), strict=True):
+            for symbol, each in zip(symbols(), is_late.tolist(), strict=True):
                 if each:
                     self._count(symbol, now)
                 else:

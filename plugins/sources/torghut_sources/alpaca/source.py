@@ -519,8 +519,9 @@ class Alpaca(Source):
         """Count the trades and quotes that come too late for what is made of them."""
         (_, in_trades), (_, in_quotes), *_ = events.parts
         places = np.sort(np.concatenate([in_trades, in_quotes]))
-        symbols = [events.items[place].symbol for place in places.tolist()]
-        late = self._misdated.take(events.event_ts[places], symbols, self._clock())
+        late = self._misdated.take(
+            events.event_ts[places], lambda: [events.items[place].symbol for place in places.tolist()], self._clock()
+        )
         if late:
             self._counts["late"] += late
             self._complain(Complaint("late", f"{late} events are far behind the newest, and in no bar that is over"))

@@ -329,7 +329,7 @@ class BusSource(Source, Owner):
         misdated, now = lane.misdated[topic], self._clock()
         if len(kept) < len(found):
             misdated.refuse(found.symbol[found.event_ts > limit].tolist(), now)
-        late = misdated.take(kept.event_ts, kept.symbol.tolist(), now)
+        late = misdated.take(kept.event_ts, kept.symbol.tolist, now)
         before = self._late[topic]
         self._late[topic] += late
         if late and (not before or len(str(before)) < len(str(before + late))):
