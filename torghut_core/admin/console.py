@@ -20,6 +20,7 @@ from torghut_core.execution.controls import STATES, Control, ControlChange, Cont
 from torghut_core.execution.standby import Standby
 from torghut_core.execution.venue import SimulatedVenue, Venue
 from torghut_core.generation import Generation
+from torghut_core.plugin_host import PluginHost
 from torghut_core.reload.follower import Follower
 from torghut_core.reload.reloader import Reloader
 from torghut_core.telemetry.metrics import Measured, Metric, MetricSpec
@@ -105,6 +106,7 @@ class Console:
         self._stalled_s = stalled_s
         self._is_stopping = is_stopping
         self._clock = clock
+        self._schema: tuple[PluginHost, dict[str, Any]] | None = None
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         """Have something done in the loop's thread, between two batches."""
@@ -293,7 +295,10 @@ class Console:
 
     def schema(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        return json_schema(self._reloader.host.params())
+        host = self._reloader.host
+        if self._schema is None or self._schema[0] is not host:  # making it takes longer than many a batch
+            self._schema = host, json_schema(host.params())
+        return self._schema[1]
 
     def plugins(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
