@@ -291,8 +291,8 @@ class World:
         waiting = {intent.client_order_id for intent in gateway.outbox}
         self.withdrawn |= waiting - books.working.keys()
         for number in waiting & books.working.keys():
-            intent = books.working[number].order.intent
-            assert (intent.strategy_id, intent.symbol) != (strategy, symbol), "it still waits to be sent"
+            context = books.working[number].context
+            assert (context.strategy_id, context.symbol) != (strategy, symbol), "it still waits to be sent"
 
     def hand_over(self, symbol):
         self.desk.books.hand_over("one", "two", symbol)
