@@ -429,7 +429,7 @@ def running(tape, tmp_path):
     catalog = tmp_path / "catalog.yaml"
     catalog.write_text(yaml.safe_dump(content))
     state = tmp_path / "state"
-    kernel = Running(tmp_path, state)
+    kernel = Running(tmp_path, state, env={"TRADING_ENABLED": "true"})
     assert kernel.start("run", "--catalog", catalog, "--state", state, "--port", 0).listens()
     yield state
     kernel.kill()
