@@ -1,7 +1,7 @@
 """The boundary between the kernel and plugins: what plugin code sets or raises stays on its side.
 
 Two things would otherwise cross it. Arithmetic: `decimal.getcontext().prec = 3` and `numpy.seterr` act on the context that
-is current, so each plugin has a room, a `contextvars.Context` of its own, and every call of it is made in there. And
+is current, so each plugin has a `contextvars.Context` of its own, and every call of it is made in there. And
 exceptions: a plugin may raise anything, also what ends a process or a task; `from_plugins` is what the kernel catches.
 """
 
@@ -25,12 +25,12 @@ from torghut_core.errors import PluginError, TorghutError, reason_of
 
 T = TypeVar("T")
 
-_ROOM = "_torghut_room"
+_CONTEXT = "_torghut_context"
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 
-def new_arithmetic() -> decimal.Context:
-    """Python's usual decimal arithmetic: 28 digits; whatever was done to `decimal.DefaultContext`."""
+def new_decimal_context() -> decimal.Context:
+    """Make a context of Python's usual decimal arithmetic, 28 digits, whatever was done to `decimal.DefaultContext`."""
     return decimal.Context(
         prec=28,
         rounding=decimal.ROUND_HALF_EVEN,
@@ -43,69 +43,69 @@ def new_arithmetic() -> decimal.Context:
     )
 
 
-EXACT = new_arithmetic()
-"""The kernel's own, for arithmetic of the kernel that plugins call; it is never the current one."""
+KERNEL_DECIMAL = new_decimal_context()
+"""For arithmetic of the kernel's own in methods that plugins call; it is never the current context."""
 
 
-def use_arithmetic() -> None:
+def use_decimal_context() -> None:
     """Compute as usual in this thread from now on; the first thing that a thread of the kernel does."""
-    decimal.setcontext(new_arithmetic())
+    decimal.setcontext(new_decimal_context())
 
 
 # Where plugins are called.
 
 
-def new_room() -> Context:
+def new_context() -> Context:
     """Make an empty context with the usual arithmetic."""
-    room = Context()
-    room.run(decimal.setcontext, new_arithmetic())
-    return room
+    context = Context()
+    context.run(decimal.setcontext, new_decimal_context())
+    return context
 
 
-def room_of(plugin: Any) -> Context:
-    """The room of a plugin, the same at every call."""
+def context_of(plugin: Any) -> Context:
+    """Give the context of a plugin, the same at every call."""
     attributes = object.__getattribute__(plugin, "__dict__")
-    if _ROOM not in attributes:
-        attributes[_ROOM] = new_room()
-    return attributes[_ROOM]  # type: ignore[no-any-return]
+    if _CONTEXT not in attributes:
+        attributes[_CONTEXT] = new_context()
+    return attributes[_CONTEXT]  # type: ignore[no-any-return]
 
 
-def make(cls: Callable[..., T], *args: Any) -> T:
-    """Make a plugin in the room in which it is called from then on."""
-    room = new_room()
-    plugin = room.run(cls, *args)
-    object.__getattribute__(plugin, "__dict__")[_ROOM] = room
+def make_plugin(cls: Callable[..., T], *args: Any) -> T:
+    """Make a plugin in the context in which it is called from then on."""
+    context = new_context()
+    plugin = context.run(cls, *args)
+    object.__getattribute__(plugin, "__dict__")[_CONTEXT] = context
     return plugin
 
 
-def bound(plugin: Any, method: str) -> Callable[..., Any]:
-    """A method of a plugin that runs in its room: what the hot path calls."""
-    room = room_of(plugin)
+def bound_method(plugin: Any, method: str) -> Callable[..., Any]:
+    """A method of a plugin that runs in its context: what the hot path calls."""
+    context = context_of(plugin)
     own = plugin.__dict__.get(method)
     if own is None and type(own := getattr(type(plugin), method)) is FunctionType:
-        return partial(room.run, own, plugin)
+        return partial(context.run, own, plugin)
     if type(own) is FunctionType:
-        return partial(room.run, own)
-    return partial(ask, plugin, method)  # a property, or anything else: it is read where it is called
+        return partial(context.run, own)
+    return partial(call_method, plugin, method)  # a property, or anything else: it is read where it is called
 
 
-def ask(plugin: Any, method: str, *args: Any) -> Any:
-    """Call a method of a plugin in its room."""
-    return room_of(plugin).run(_ask, plugin, method, args)
+def call_method(plugin: Any, method: str, *args: Any) -> Any:
+    """Call a method of a plugin in its context."""
+    return context_of(plugin).run(_call_method, plugin, method, args)
 
 
-def _ask(plugin: Any, method: str, args: tuple[Any, ...]) -> Any:
+def _call_method(plugin: Any, method: str, args: tuple[Any, ...]) -> Any:
     return getattr(plugin, method)(*args)
 
 
 @coroutine
-def in_room(room: Context, work: Awaitable[T]) -> Generator[Any, Any, T]:
-    """Await something step by step in a room, as part of the task that awaits this."""
-    steps: Any = room.run(work.__await__)
+def await_in(context: Context, work: Awaitable[T]) -> Generator[Any, Any, T]:
+    """Await something step by step in a context, as part of the task that awaits this."""
+    steps: Any = context.run(work.__await__)
     resume, given = steps.send, None
     while True:
         try:
-            waits_for = room.run(resume, given)
+            waits_for = context.run(resume, given)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         try:
@@ -114,8 +114,8 @@ def in_room(room: Context, work: Awaitable[T]) -> Generator[Any, Any, T]:
             resume, given = steps.throw, error
 
 
-class Pieces(AsyncIterator[T], Generic[T]):
-    """What a source yields, taken from it in a room.
+class SourceIterator(AsyncIterator[T], Generic[T]):
+    """Iterates over what a source yields, in a context of its own.
 
     Parameters
     ----------
@@ -130,37 +130,37 @@ class Pieces(AsyncIterator[T], Generic[T]):
     def __init__(self, name: str, begin: Callable[[], AsyncIterator[T]]) -> None:
         self._name = name
         self._begin = begin
-        self._room = new_room()
-        self._pieces: AsyncIterator[T] | None = None
+        self._context = new_context()
+        self._iterator: AsyncIterator[T] | None = None
 
     async def __anext__(self) -> T:
         try:
-            if self._pieces is None:
-                self._pieces = self._room.run(self._begin)
-            return await in_room(self._room, self._pieces.__anext__())
+            if self._iterator is None:
+                self._iterator = self._context.run(self._begin)
+            return await await_in(self._context, self._iterator.__anext__())
         except (StopAsyncIteration, TorghutError):
             raise
         except from_plugins() as error:
             raise PluginError(self._name, reason_and_place(error)) from error
 
 
-async def into(sink: Any, method: str, *args: Any) -> None:
-    """Await a method of a sink in a room.
+async def await_sink(sink: Any, method: str, *args: Any) -> None:
+    """Await a method of a sink in a context.
 
     Raises
     ------
     PluginError : it raised something else than a `TorghutError`.
     """
-    room = new_room()
+    context = new_context()
     try:
-        await in_room(room, room.run(getattr(sink, method), *args))
+        await await_in(context, context.run(getattr(sink, method), *args))
     except TorghutError:
         raise
     except from_plugins() as error:
         raise PluginError(type(sink).__name__, reason_and_place(error)) from error
 
 
-def calls(name: str, call: Callable[..., T], *args: Any) -> T:
+def call_plugin(name: str, call: Callable[..., T], *args: Any) -> T:
     """Call what a pipeline cannot do without.
 
     Raises

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import ClassVar
 
-from torghut_core.boundary import from_plugins, new_room, reason_and_place
+from torghut_core.boundary import from_plugins, new_context, reason_and_place
 from torghut_core.ports import Closed
 from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Metric, MetricSpec
@@ -30,7 +30,7 @@ REMEMBERED = 1000
 def ask_checks(checks: Checks) -> Mapping[str, Closed | None]:
     """The checks as they are now; a plugin that raises has failed one of them."""
     try:
-        return new_room().run(checks)
+        return new_context().run(checks)
     except from_plugins() as error:
         return {"plugin": Closed(f"its checks cannot be asked: {reason_and_place(error)}", "plugin")}
 

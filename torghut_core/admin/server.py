@@ -18,7 +18,7 @@ from torghut_core.admin.auth import Guard, Role, Token
 from torghut_core.admin.client import ADMIN_FILE
 from torghut_core.admin.courtesy import Courtesy
 from torghut_core.admin.front import Front
-from torghut_core.boundary import use_arithmetic
+from torghut_core.boundary import use_decimal_context
 from torghut_core.concurrency import DaemonThreads
 from torghut_core.environment import login
 from torghut_core.errors import StateError
@@ -137,7 +137,7 @@ class AdminServer:
         server = self._server = uvicorn.Server(config)
 
         def run() -> None:
-            use_arithmetic()
+            use_decimal_context()
             with listener:
                 asyncio.run(_serve(server, listener, connections))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from torghut_core.boundary import use_arithmetic
+from torghut_core.boundary import use_decimal_context
 from torghut_core.execution.controls import Control, Controls
 from torghut_core.execution.venue import SimulatedVenue, Venue
 from torghut_core.telemetry import logs
@@ -44,7 +44,7 @@ def watch_control(
     venue : where open orders are canceled once the control has changed to a halt.
     poll_database : called each `DATABASE_POLL_S`.
     """
-    use_arithmetic()
+    use_decimal_context()
     before, polled_at = controls.current(), 0.0
     while not ended.wait(CONTROL_POLL_S):
         control = controls.current()

@@ -33,7 +33,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from torghut_core.boundary import from_plugins, new_room, use_arithmetic
+from torghut_core.boundary import from_plugins, new_context, use_decimal_context
 from torghut_core.errors import DuplicateOrder, NotSent, OrderRefused, Throttled, Unanswered, VenueError, reason_of
 from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import (
@@ -219,7 +219,7 @@ class Executor(OrderEntry):
     def _news(self) -> Sequence[Report | OrderStatus]:
         """What the broker reports; nothing where it raises: reconciliations find what it holds back."""
         try:
-            return new_room().run(self._broker.updates)
+            return new_context().run(self._broker.updates)
         except from_plugins() as error:
             reason = reason_of(error)
             if reason != self._last_failure:
@@ -260,7 +260,7 @@ class Executor(OrderEntry):
             self._changed.notify()
 
     def _work(self) -> None:
-        use_arithmetic()
+        use_decimal_context()
         while (task := self._next()) is not None:
             self._handle(task)
 
@@ -308,7 +308,7 @@ class Executor(OrderEntry):
     def _call(self, request: Callable[..., T], *terms: Any) -> T:
         """Ask the broker; whatever it raises is a `VenueError`."""
         try:
-            return new_room().run(request, *terms)
+            return new_context().run(request, *terms)
         except VenueError:
             raise
         except from_plugins() as error:  # a defect of the plugin's: it may or may not have been sent

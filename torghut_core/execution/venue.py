@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 
 from torghut_core.audit import AuditStore
-from torghut_core.boundary import new_room
+from torghut_core.boundary import new_context
 from torghut_core.concurrency import wait_for
 from torghut_core.environment import secret
 from torghut_core.errors import InputError, SettingsError, StateError, VenueError, reason_of, without_secrets
@@ -321,7 +321,7 @@ class Venue:
         """
         with self._snapshots:
             try:
-                return new_room().run(take_snapshot, self._broker, open_ids, moves, spent, since, self._clock)
+                return new_context().run(take_snapshot, self._broker, open_ids, moves, spent, since, self._clock)
             except VenueError as error:
                 self.problem = f"the venue does not answer: {error}"
                 raise

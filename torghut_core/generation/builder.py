@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from torghut_core.boundary import from_plugins, room_of
+from torghut_core.boundary import context_of, from_plugins
 from torghut_core.catalog import Catalog, StrategyEntry, Use, content_digest, did_you_mean
 from torghut_core.errors import CatalogError, PluginError, Problem, reason_of
 from torghut_core.generation.generation import Generation, Made, StrategyInstance
@@ -203,7 +203,7 @@ class _Builder:
         """The rows that a strategy needs first; None, and a problem, if it gives no such number."""
         try:
             with kept(made.plugin.name):
-                warmup = room_of(made.instance).run(getattr, made.instance, "warmup")
+                warmup = context_of(made.instance).run(getattr, made.instance, "warmup")
             if type(warmup) is int and warmup >= 0:
                 return warmup
             reason = f"{warmup!r:.80} is not a number of rows"

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from torghut_core.boundary import ask, from_plugins
+from torghut_core.boundary import call_method, from_plugins
 from torghut_core.catalog import Catalog, OnRemove, StrategyEntry
 from torghut_core.errors import HandOverError, reason_of
 from torghut_core.model.trading import Limits
@@ -162,8 +162,8 @@ def hand_over(old: Generation, new: Generation, but: Collection[str] = ()) -> No
         if place[0] == "strategy" and place[1] in but:
             continue
         try:
-            state = ask(before.instance, "save_state")
-            ask(made.instance, "load_state", copy.deepcopy(state), before.instance.state_version)
+            state = call_method(before.instance, "save_state")
+            call_method(made.instance, "load_state", copy.deepcopy(state), before.instance.state_version)
         except from_plugins() as error:  # both are the plugin's code and may raise anything
             reason = f"the new code did not accept the state of the old: {reason_of(error)}"
             raise HandOverError(place[1], reason, made.plugin.distribution, made.plugin.code_digest) from error

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar
 
-from torghut_core.boundary import Pieces, into
+from torghut_core.boundary import SourceIterator, await_sink
 from torghut_core.bus.derived import derived_messages, status_message
 from torghut_core.errors import StateError
 from torghut_core.market_data.intake import Intake
@@ -160,7 +160,7 @@ class Deriver(LaneKeeper):
 
     async def _batches(self, batch_size: int) -> AsyncIterator[tuple[Lane, Batch]]:
         """The source's batches, each with its lane as it is then: another process may have it before the batch is taken."""
-        async for batch in Pieces(type(self._source).__name__, lambda: self._source.batches(batch_size)):
+        async for batch in SourceIterator(type(self._source).__name__, lambda: self._source.batches(batch_size)):
             yield self.lanes[batch.lane], batch
 
     def _has(self, lane: Lane) -> bool:
@@ -179,7 +179,7 @@ class Deriver(LaneKeeper):
             self._trouble = error
             await self._flush_store()
         if self._sink is not None and self._has(lane) and (messages := derived_messages(batch)):
-            await into(self._sink, "send", messages)
+            await await_sink(self._sink, "send", messages)
 
     async def _wait_for_guard(self) -> None:
         """Wait while the store's guard is closed; meanwhile nothing is taken from the source."""
@@ -216,7 +216,7 @@ class Deriver(LaneKeeper):
         async with self._checkpointing:
             await self._flush_store()
             if self._sink is not None:
-                await into(self._sink, "flush")
+                await await_sink(self._sink, "flush")
             for name, lane in lanes.items():
                 if name and name not in cursor:  # just taken: the snapshot that it resumed from stands
                     continue
@@ -289,7 +289,7 @@ class Deriver(LaneKeeper):
                 )
                 lane.heartbeats += 1
                 lane.is_idle = True
-            await into(self._sink, "send", messages)
+            await await_sink(self._sink, "send", messages)
             await asyncio.sleep(self._status_s)
 
     def gates(self) -> Mapping[str, Closed | None]:

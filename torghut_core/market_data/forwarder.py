@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import ClassVar
 
-from torghut_core.boundary import Pieces, into
+from torghut_core.boundary import SourceIterator, await_sink
 from torghut_core.bus.marks import time_message
 from torghut_core.market_data.intake import Intake
 from torghut_core.market_data.snapshots import Snapshot, SnapshotStore
@@ -75,14 +75,14 @@ class Forwarder:
         kept = self._snapshots.load(self._name) if self._snapshots is not None else None
         if kept is not None:
             source.seek(kept.cursor)
-        intake = Intake(Pieces(type(source).__name__, lambda: source.messages(batch_size)), self._stopped)
+        intake = Intake(SourceIterator(type(source).__name__, lambda: source.messages(batch_size)), self._stopped)
         monotonic = self._clock.monotonic
         due = monotonic() + self._checkpoint_s
         try:
             while True:
                 messages = await intake.take(MARK_S)
                 if messages is not None:
-                    await into(self._sink, "send", messages)
+                    await await_sink(self._sink, "send", messages)
                     for message in messages:
                         self.forwarded[message.channel] += 1
                 elif intake.is_over:
@@ -106,12 +106,12 @@ class Forwarder:
         if known is None or known <= self._marked_until or now < self._marked_at + MARK_S:
             return
         self._marked_until, self._marked_at = known, now
-        await into(self._sink, "send", [time_message(known, self._clock.wall())])
+        await await_sink(self._sink, "send", [time_message(known, self._clock.wall())])
 
     async def checkpoint(self) -> None:
         """Wait until the bus has acknowledged everything that was sent, and record how far that is."""
         cursor = self._source.cursor()
-        await into(self._sink, "flush")
+        await await_sink(self._sink, "flush")
         if self._snapshots is not None and cursor:
             await asyncio.to_thread(self._snapshots.save, self._name, Snapshot([], cursor, 0))
         self._source.commit(cursor)

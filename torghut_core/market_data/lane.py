@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from torghut_core.boundary import bound, calls
+from torghut_core.boundary import bound_method, call_plugin
 from torghut_core.errors import StateError
 from torghut_core.market_data.snapshots import Snapshot
 from torghut_core.model.market import Batch, SymbolTable
@@ -45,7 +45,7 @@ class Lane:
     def update(self, batch: Batch) -> Batch:
         """Take a batch through the stages."""
         for stage in self.stages:
-            batch = calls(type(stage).__name__, bound(stage, "update"), batch)
+            batch = call_plugin(type(stage).__name__, bound_method(stage, "update"), batch)
         self.now, self._symbols, self._stop = int(batch.now[-1]), batch.symbols, batch.stop
         for table in (batch.trades, batch.quotes, batch.bars):
             if len(table):

@@ -20,7 +20,7 @@ import pydantic
 from packaging.specifiers import SpecifierSet
 
 from torghut_core import hookspecs
-from torghut_core.boundary import from_plugins, new_room, reason_and_place
+from torghut_core.boundary import from_plugins, new_context, reason_and_place
 from torghut_core.catalog import DEFAULT_ALLOW, NAME_PATTERN, did_you_mean
 from torghut_core.errors import PluginError, Problem
 from torghut_core.hookspecs import KINDS
@@ -262,7 +262,7 @@ class PluginHost:
         all_left_out = []
         for entry_point in unit.entries:
             with kept(entry_point.name):
-                plugins, left_out = new_room().run(self._plugins_of, entry_point.name, entry_point, unit)
+                plugins, left_out = new_context().run(self._plugins_of, entry_point.name, entry_point, unit)
             self._register(plugins)
             all_plugins += plugins
             all_left_out += [left_out] if left_out else []
@@ -278,7 +278,7 @@ class PluginHost:
         known = {plugin: plugin for plugin in previous.plugins()} if previous else {}
         for name, module in modules:
             with kept(name):
-                plugins, left_out = new_room().run(self._plugins_of, name, module)
+                plugins, left_out = new_context().run(self._plugins_of, name, module)
             self._register(known.get(plugin, plugin) for plugin in plugins)
             self._record_left_out([left_out] if left_out else [])
 

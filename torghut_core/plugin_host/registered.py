@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from torghut_core.boundary import from_plugins, make, new_room, reason_and_place
+from torghut_core.boundary import from_plugins, make_plugin, new_context, reason_and_place
 from torghut_core.catalog.marked_yaml import TOO_LONG, is_bounded
 from torghut_core.errors import PluginError, text_of
 from torghut_core.plugin_host.process_state import kept
@@ -47,7 +47,7 @@ class Registered:
         PluginError : the plugin's own validators raised something else.
         """
         try:
-            params = new_room().run(self.cls.Params.model_validate, values)
+            params = new_context().run(self.cls.Params.model_validate, values)
             _check_bounded(params)
         except pydantic.ValidationError:
             raise
@@ -63,7 +63,7 @@ class Registered:
         PluginError : the plugin's own serializers raised.
         """
         try:
-            return MappingProxyType(new_room().run(params.model_dump, mode="json"))
+            return MappingProxyType(new_context().run(params.model_dump, mode="json"))
         except from_plugins() as error:  # serializers are the plugin's code and may raise anything
             raise PluginError(self.name, reason_and_place(error), self.distribution) from error
 
@@ -76,7 +76,7 @@ class Registered:
         """
         try:
             with kept(self.name):
-                made = make(self.cls, params)
+                made = make_plugin(self.cls, params)
         except ValueError as error:
             raise PluginError(self.name, text_of(error), self.distribution) from error
         except from_plugins() as error:  # constructors are the plugin's code and may raise anything

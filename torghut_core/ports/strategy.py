@@ -7,7 +7,7 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import Any, ClassVar
 
-from torghut_core.boundary import EXACT
+from torghut_core.boundary import KERNEL_DECIMAL
 from torghut_core.model.market import Signal
 from torghut_core.model.trading import ZERO, Account, Decision, Position, Side, TimeInForce, money
 from torghut_core.ports.plugin import Plugin
@@ -80,7 +80,7 @@ class Context:
     def working(self) -> Decimal:
         """Signed units that this strategy's open orders in this symbol would still add."""
         live = self._live  # one look, and not a property for each
-        return EXACT.add(EXACT.subtract(live.buying, live.selling), live.protecting)
+        return KERNEL_DECIMAL.add(KERNEL_DECIMAL.subtract(live.buying, live.selling), live.protecting)
 
     @property
     def is_flat(self) -> bool:
@@ -132,9 +132,9 @@ class Context:
 
         Of open orders those in the same direction count, and no protection: what is not held is not sold.
         """
-        change = EXACT.subtract(Decimal(quantity), self.position.quantity)
+        change = KERNEL_DECIMAL.subtract(Decimal(quantity), self.position.quantity)
         is_buy = change > 0
-        missing = EXACT.subtract(change.copy_abs(), self.buying if is_buy else self.selling)
+        missing = KERNEL_DECIMAL.subtract(change.copy_abs(), self.buying if is_buy else self.selling)
         if missing <= 0:
             return None
         return self._decision(Side.BUY if is_buy else Side.SELL, missing, because, order)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from torghut_core.boundary import bound, from_plugins
+from torghut_core.boundary import bound_method, from_plugins
 from torghut_core.catalog import Catalog
 from torghut_core.errors import CatalogError, StateError, reason_of
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
@@ -84,7 +84,7 @@ def enabled_again(running: Generation, catalog: Catalog) -> frozenset[str]:
 
 def _show(instance: StrategyInstance, rows: list[tuple[Any, ...]], moment: Moment) -> dict[str, tuple[int, int]]:
     """Hand rows to a strategy; its answers are dropped."""
-    make, on_signal = signal_type(instance.columns), bound(instance.strategy, "on_signal")
+    make, on_signal = signal_type(instance.columns), bound_method(instance.strategy, "on_signal")
     shown: dict[str, tuple[int, int]] = {}
     views: dict[str, LiveContext] = {}
     for event_ts, symbol, close, *values in rows:

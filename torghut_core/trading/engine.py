@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from torghut_core.boundary import bound, from_plugins, room_of
+from torghut_core.boundary import bound_method, context_of, from_plugins
 from torghut_core.errors import reason_of, text_of
 from torghut_core.generation import Generation, StrategyInstance
 from torghut_core.model.market import Batch, Signal
@@ -279,7 +279,7 @@ class Engine(AccountView):
     def _risk_engine_of(self, generation: Generation) -> RiskEngine:
         return RiskEngine(
             self._gates,
-            bound(self._broker, "objection"),
+            bound_method(self._broker, "objection"),
             generation.advisors,
             generation.rules,
             self._log_failure,
@@ -349,7 +349,7 @@ class Engine(AccountView):
     # From a strategy's answer to an order.
 
     def _decide(self, subscription: Subscription, proposed: Any, signal: Signal, context: LiveContext) -> None:
-        complaint = room_of(subscription.instance.strategy).run(_complaint, proposed, signal.symbol)
+        complaint = context_of(subscription.instance.strategy).run(_complaint, proposed, signal.symbol)
         if complaint:
             self._contain(subscription, TypeError(complaint), signal, context)
             return
@@ -532,7 +532,7 @@ class Engine(AccountView):
         before = NOTE.memory[LOOP]
         NOTE.memory[LOOP] = label("observer", name)
         try:
-            bound(observer, hook)(*news)
+            bound_method(observer, hook)(*news)
         except from_plugins() as error:  # an observer may raise anything; nothing depends on it
             self._log_failure(name, error)
         NOTE.memory[LOOP] = before

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from torghut_core.boundary import calls, room_of
+from torghut_core.boundary import call_plugin, context_of
 from torghut_core.model.market import Batch
 from torghut_core.model.order_state import TRANSITIONS, is_done
 from torghut_core.model.trading import (
@@ -365,7 +365,7 @@ class Gateway:
 
 
 class SimulatedEntry(OrderEntry):
-    """A simulated broker as the loop calls it: in a room of its own, and what it raises is a `PluginError`.
+    """A simulated broker as the loop calls it: in a context of its own, and what it raises is a `PluginError`.
 
     Parameters
     ----------
@@ -377,10 +377,10 @@ class SimulatedEntry(OrderEntry):
         self.day_zone = broker.day_zone
         self._name = name
         self._broker = broker
-        self._run = room_of(broker).run
+        self._run = context_of(broker).run
 
     def _call(self, method: str, *terms: Any) -> Any:
-        return calls(self._name, self._run, getattr(self._broker, method), *terms)
+        return call_plugin(self._name, self._run, getattr(self._broker, method), *terms)
 
     def usual_time_in_force(self, symbol: str) -> TimeInForce:
         """See `OrderEntry`."""

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 
-from torghut_core.boundary import Pieces, bound, calls
+from torghut_core.boundary import SourceIterator, bound_method, call_plugin
 from torghut_core.generation import Generation
 from torghut_core.model.market import Batch
 from torghut_core.plugin_host.at_work import LOOP, NOTE, label
@@ -62,7 +62,7 @@ class Loop:
         self._around = around
         self._commit = commit or audit.commit
         source = generation.source
-        self._stages = [(generation.name_of(stage), bound(stage, "update")) for stage in generation.stages]
+        self._stages = [(generation.name_of(stage), bound_method(stage, "update")) for stage in generation.stages]
         self._is_derived_here = source is None or not source.is_stored
 
     async def run(
@@ -92,7 +92,7 @@ class Loop:
         last: Batch | None = None
         with _rare_collections(), ProcessState(self._plugin_names) as process:
             name = self._generation.name_of(source)
-            async for rest in Pieces(name, lambda: source.batches(batch_size)):
+            async for rest in SourceIterator(name, lambda: source.batches(batch_size)):
                 if last is None:
                     self.began_at = int(rest.now[0])
                 batch = rest
@@ -126,7 +126,7 @@ class Loop:
         """Take one batch through the stages and the engine, commit what it led to, and store its rows."""
         for name, update in self._stages:
             NOTE.memory[LOOP] = label("stage", name)
-            batch = calls(name, update, batch)
+            batch = call_plugin(name, update, batch)
         with self._around():
             self._engine.step(batch)
         self._commit()
@@ -136,7 +136,10 @@ class Loop:
     def _drain(self, last: Batch) -> Batch:
         """Make a clock tick after the last event, at which every window that is complete comes out."""
         stages = self._generation.stages
-        wait = max((calls(self._generation.name_of(stage), bound(stage, "drain_ns")) for stage in stages), default=0)
+        wait = max(
+            (call_plugin(self._generation.name_of(stage), bound_method(stage, "drain_ns")) for stage in stages),
+            default=0,
+        )
         return Batch.of(last.symbols, last.stop, np.array([last.now[-1] + wait], np.int64))
 
 

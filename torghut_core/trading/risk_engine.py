@@ -19,7 +19,7 @@ from typing import ClassVar
 import msgspec
 from msgspec.structs import astuple
 
-from torghut_core.boundary import bound, from_plugins
+from torghut_core.boundary import bound_method, from_plugins
 from torghut_core.errors import reason_of
 from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
 from torghut_core.plugin_host.at_work import LOOP, NOTE, label
@@ -57,8 +57,8 @@ class RiskEngine:
         self._gates = gates
         self._last_gates = msgspec.structs.replace(gates)
         self._objection = objection
-        self._plugins = [(name, bound(advisor, "review")) for name, advisor in advisors]
-        self._plugins += [(name, bound(rule, "check")) for name, rule in rules]
+        self._plugins = [(name, bound_method(advisor, "review")) for name, advisor in advisors]
+        self._plugins += [(name, bound_method(rule, "check")) for name, rule in rules]
         self._on_failure = on_failure
 
     def judge(

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 import msgspec
 import numpy as np
 
-from torghut_core.boundary import bound
+from torghut_core.boundary import bound_method
 from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Signal, signal_type
 from torghut_core.model.trading import ZERO, Decision
@@ -72,7 +72,7 @@ class Subscription:
         self.on_signal: OnSignal
         """Swapped, not asked about for each row, because it is on the path of every row. One of five:
 
-        - the strategy's own `on_signal`, in its room: it is warm and not on trial;
+        - the strategy's own `on_signal`, in its context: it is warm and not on trial;
         - `_on_warm_up_signal`: until every symbol is warm and is past the rows that were shown beforehand;
         - `_on_trial_signal`: the first `TRIAL_ROWS` rows of new code;
         - `Closing().on_signal`: after `close`;
@@ -158,14 +158,14 @@ class Subscription:
     def _off_trial(self) -> OnSignal:
         """What a row is handed to where no code is on trial."""
         is_warming = self.rows_to_warm or self._shown_until
-        return self._on_warm_up_signal if is_warming else bound(self.instance.strategy, "on_signal")
+        return self._on_warm_up_signal if is_warming else bound_method(self.instance.strategy, "on_signal")
 
     def _on_warm_up_signal(self, signal: Signal, context: Context) -> Any:
         """Show a row; the answer counts when the symbol is warm. Rows that were shown before are skipped."""
         symbol = signal.symbol
         if signal.event_ts <= self._shown_until.get(symbol, -1):
             return None
-        answer = bound(self.instance.strategy, "on_signal")(signal, context)
+        answer = bound_method(self.instance.strategy, "on_signal")(signal, context)
         self._shown_until.pop(symbol, None)
         left = self.rows_to_warm.pop(symbol, 0)
         if left > 1:
