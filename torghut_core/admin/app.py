@@ -9,10 +9,10 @@ from litestar import Litestar
 from litestar.datastructures import ResponseHeader
 
 from torghut_core.admin.auth import Guard
-from torghut_core.admin.courtesy import Courtesy
 from torghut_core.admin.http_errors import EXCEPTION_HANDLERS
 from torghut_core.admin.kernel import Kernel
 from torghut_core.admin.lanes import Lanes
+from torghut_core.admin.loop_priority import LoopPriority
 from torghut_core.admin.metrics import numbers
 from torghut_core.admin.openapi import describe, openapi_config
 from torghut_core.admin.routes.catalog import catalog_routes
@@ -23,9 +23,9 @@ MAX_BODY = 1 << 20
 """Largest body of a request, bytes."""
 
 
-def make_app(kernel: Kernel, guard: Guard, courtesy: Courtesy) -> Litestar:
+def make_app(kernel: Kernel, guard: Guard, priority: LoopPriority) -> Litestar:
     """Make the admin API of a kernel, an ASGI application."""
-    lanes = Lanes(courtesy)
+    lanes = Lanes(priority)
     probes = probe_routes(kernel, lambda: numbers(kernel), lanes.probes)
     app = Litestar(
         [*probes, *catalog_routes(kernel, lanes), *trading_routes(kernel, lanes)],

@@ -17,7 +17,7 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from torghut_core.admin.auth import Guard
-from torghut_core.admin.courtesy import Courtesy
+from torghut_core.admin.loop_priority import LoopPriority
 
 MOST = 768
 """Connections at a time, where the process may open four times as many files; else a quarter of those."""
@@ -73,7 +73,7 @@ class Connection(H11Protocol):
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
         self._all.add(self)
-        self._all.courtesy.pause()
+        self._all.priority.block_for_loop()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -82,7 +82,7 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        self._all.courtesy.pause()
+        self._all.priority.block_for_loop()
         if self._phase() is Phase.BODY or data.startswith(URGENT):
             super().data_received(data)
         else:
@@ -128,12 +128,12 @@ class Connections:
 
     Parameters
     ----------
-    courtesy : how the server lets the loop go first.
+    priority : how the server lets the loop go first.
     guard : knows who is an operator.
     """
 
-    def __init__(self, courtesy: Courtesy, guard: Guard) -> None:
-        self.courtesy = courtesy
+    def __init__(self, priority: LoopPriority, guard: Guard) -> None:
+        self.priority = priority
         self._guard = guard
         self._queue: deque[tuple[Connection, bytes]] = deque()
         self._arrived = asyncio.Event()
@@ -185,7 +185,7 @@ class Connections:
                 connection, data = self._queue.popleft()
                 connection.take(data)
                 await asyncio.sleep(0)  # what it has begun runs
-                await self.courtesy.give_way(time.thread_time() - mark)
+                await self.priority.wait_for_loop(time.thread_time() - mark)
                 mark = time.thread_time()
             self._arrived.clear()
             await self._arrived.wait()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
-from torghut_core.admin.courtesy import Courtesy
+from torghut_core.admin.loop_priority import LoopPriority
 
 
 class TooManyRequests(Exception):
@@ -29,11 +29,11 @@ class Lane:
     ----------
     at_once : how many calls run at a time.
     waiting : how many wait for their turn, the shared ones counting as one; further ones raise `TooManyRequests`.
-    courtesy : how a call lets the loop go first; one without does not wait.
+    priority : how a call lets the loop go first; one without does not wait.
     """
 
-    def __init__(self, at_once: int, waiting: int, courtesy: Courtesy | None = None) -> None:
-        self._courtesy = courtesy
+    def __init__(self, at_once: int, waiting: int, priority: LoopPriority | None = None) -> None:
+        self._priority = priority
         self._turns = asyncio.Semaphore(at_once)
         self._places = waiting
         self._shared: dict[Callable[[], Any], asyncio.Task[Any]] = {}
@@ -79,8 +79,8 @@ class Lane:
         finally:
             on_turn()
         try:
-            if self._courtesy is not None:
-                await self._courtesy.give_way()
+            if self._priority is not None:
+                await self._priority.wait_for_loop()
             return await asyncio.to_thread(call)
         finally:
             self._turns.release()
@@ -99,10 +99,10 @@ class Lanes:
     checks : of catalogs, each in a process of its own.
     """
 
-    def __init__(self, courtesy: Courtesy) -> None:
+    def __init__(self, priority: LoopPriority) -> None:
         self.probes = Lane(3, 3)
         self.stops = Lane(8, 1 << 20)
         self.changes = Lane(4, 16)
-        self.reads = Lane(1, 16, courtesy)
-        self.queries = Lane(1, 32, courtesy)
-        self.checks = Lane(1, 4, courtesy)
+        self.reads = Lane(1, 16, priority)
+        self.queries = Lane(1, 32, priority)
+        self.checks = Lane(1, 4, priority)

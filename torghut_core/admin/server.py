@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from torghut_core.admin.auth import Guard, Role, Token
 from torghut_core.admin.client import ADMIN_FILE
-from torghut_core.admin.courtesy import Courtesy
 from torghut_core.admin.front import Front
+from torghut_core.admin.loop_priority import LoopPriority
 from torghut_core.boundary import use_decimal_context
 from torghut_core.concurrency import DaemonThreads
 from torghut_core.environment import login
@@ -85,7 +85,7 @@ class AdminServer:
         Parameters
         ----------
         kernel : what is served, an `admin.kernel.Kernel`, or a `routes.probes.Probed`.
-        is_busy : whether the loop works that is not to be slowed, see `courtesy`.
+        is_busy : whether the loop works that is not to be slowed, see `loop_priority`.
         is_probed_only : serve `routes.probes.make_probe_app` of it, and not the whole API.
         is_waiting : it is a `waiting.Waiting`: another process owns the state directory, where nothing is written then.
 
@@ -103,15 +103,15 @@ class AdminServer:
         names = {self._host, "localhost", "127.0.0.1", "::1", *self._hosts}
         known = {name.lower() for name in names} if is_loopback else None
         guard = Guard(tokens, hosts=known, is_open=is_loopback and local is not None)
-        courtesy = Courtesy(is_busy)
+        priority = LoopPriority(is_busy)
         if is_waiting:
             from torghut_core.admin.waiting import make_waiting_app
 
             app = Front(make_waiting_app(kernel, guard), guard)
         else:
-            app = Front(_make_app(kernel, guard, courtesy, is_probed_only=is_probed_only), guard)
+            app = Front(_make_app(kernel, guard, priority, is_probed_only=is_probed_only), guard)
         self._is_written = not is_waiting
-        connections = Connections(courtesy, guard)
+        connections = Connections(priority, guard)
         self.listen()
         assert self._listener is not None
         listener, self._listener = self._listener, None
@@ -186,14 +186,14 @@ class AdminServer:
         new.replace(self._file)
 
 
-def _make_app(kernel: Any, guard: Guard, courtesy: Courtesy, *, is_probed_only: bool) -> Any:
+def _make_app(kernel: Any, guard: Guard, priority: LoopPriority, *, is_probed_only: bool) -> Any:
     if is_probed_only:
         from torghut_core.admin.routes.probes import make_probe_app
 
         return make_probe_app(kernel, guard)
     from torghut_core.admin.app import make_app
 
-    return make_app(kernel, guard, courtesy)
+    return make_app(kernel, guard, priority)
 
 
 async def _serve(server: Server, listener: socket.socket, connections: Connections) -> None:

@@ -17,8 +17,8 @@ from support.waiting import PATIENCE, until
 from torghut_core.admin import check as checking
 from torghut_core.admin import connections, front
 from torghut_core.admin.check import check
-from torghut_core.admin.courtesy import SHARE, Courtesy
 from torghut_core.admin.lanes import Lane, TooManyRequests
+from torghut_core.admin.loop_priority import API_SHARE, LoopPriority
 from torghut_core.catalog import load
 from torghut_core.errors import StateError
 from torghut_core.runtime.life import Life
@@ -295,13 +295,13 @@ def test_api_gives_way_but_is_never_starved():
 
     async def seconds(is_busy, worked):
         began = time.monotonic()
-        await Courtesy(is_busy).give_way(worked)
+        await LoopPriority(is_busy).wait_for_loop(worked)
         return time.monotonic() - began
 
-    assert asyncio.run(seconds(lambda: True, 0.01)) >= 0.01 * (1 / SHARE - 1)
+    assert asyncio.run(seconds(lambda: True, 0.01)) >= 0.01 * (1 / API_SHARE - 1)
     looks = iter([True, True, False])
     assert asyncio.run(seconds(lambda: next(looks), 1000.0)) < PATIENCE
-    Courtesy(lambda: True).pause()
+    LoopPriority(lambda: True).block_for_loop()
 
 
 def test_loop_shows_whether_it_works():
