@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from torghut_core.admin.auth import Guard, Role, Token
 from torghut_core.admin.client import ADMIN_FILE
-from torghut_core.admin.front import Front
 from torghut_core.admin.loop_priority import LoopPriority
+from torghut_core.admin.request_limit import RequestLimit
 from torghut_core.boundary import use_decimal_context
 from torghut_core.concurrency import DaemonThreads
 from torghut_core.environment import login
@@ -107,9 +107,9 @@ class AdminServer:
         if is_waiting:
             from torghut_core.admin.waiting import make_waiting_app
 
-            app = Front(make_waiting_app(kernel, guard), guard)
+            app = RequestLimit(make_waiting_app(kernel, guard), guard)
         else:
-            app = Front(_make_app(kernel, guard, priority, is_probed_only=is_probed_only), guard)
+            app = RequestLimit(_make_app(kernel, guard, priority, is_probed_only=is_probed_only), guard)
         self._is_written = not is_waiting
         connections = Connections(priority, guard)
         self.listen()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.effort import examples
 from support.waiting import PATIENCE, until
 from torghut_core.admin import check as checking
-from torghut_core.admin import connections, front
+from torghut_core.admin import connections, request_limit
 from torghut_core.admin.check import check
 from torghut_core.admin.lanes import Lane, TooManyRequests
 from torghut_core.admin.loop_priority import API_SHARE, LoopPriority
@@ -249,7 +249,7 @@ def test_callers_leave_room_for_operators(serve, tokens, kernel, ask_api, still_
         f"POST /catalog/validate HTTP/1.1\r\n{HEAD}Authorization: Bearer {tokens.viewer}\r\nContent-Length: 9\r\n\r\nv"
     )
     with contextlib.ExitStack() as stack:
-        for _ in range(front.MOST_EACH):
+        for _ in range(request_limit.MAX_REQUESTS_EACH):
             opened = stack.enter_context(socket.create_connection((parts.hostname, parts.port), PATIENCE))
             opened.sendall(head.encode())  # and never the rest
         until(lambda: ask_api(url, "GET", "/catalog", token=tokens.viewer).status == 429)

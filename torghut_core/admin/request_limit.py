@@ -1,4 +1,4 @@
-"""What every request passes first: so that neither one caller nor all together take the API away from the others."""
+"""The limit of requests in progress, so that neither one caller nor all together take the API away from the others."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torghut_core.admin.auth import Guard
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-MOST = 64
+MAX_REQUESTS = 64
 """Requests at a time, of operators, and as many of all others."""
 
-MOST_EACH = 32
+MAX_REQUESTS_EACH = 32
 """Requests of one caller at a time: of a token's actor, or of an address without a token."""
 
-ALWAYS = frozenset({"/healthz", "/readyz", "/metrics", "/trading/kill"})
+UNLIMITED = frozenset({"/healthz", "/readyz", "/metrics", "/trading/kill"})
 """Paths whose requests are never refused here."""
 
 
-class Front:
-    """An ASGI application that hands requests to another one, and refuses those beyond `MOST` or `MOST_EACH` with 429.
+class RequestLimit:
+    """An ASGI application that hands requests to another one, and refuses those beyond `MAX_REQUESTS` or `MAX_REQUESTS_EACH` with 429.
 
     It costs a small part of what the application behind it does.
     """
@@ -35,12 +35,12 @@ class Front:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request."""
-        if scope["path"].rstrip("/") in ALWAYS:
+        if scope["path"].rstrip("/") in UNLIMITED:
             await self._app(scope, receive, send)
             return
         caller = self._guard.caller(scope)
         is_operator = caller[0]
-        if self._of_all[is_operator] >= MOST or self._of_callers[caller] >= MOST_EACH:
+        if self._of_all[is_operator] >= MAX_REQUESTS or self._of_callers[caller] >= MAX_REQUESTS_EACH:
             await _refuse(send)
             return
         self._of_all[is_operator] += 1
