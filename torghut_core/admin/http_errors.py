@@ -8,7 +8,7 @@ from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from torghut_core.admin.auth import Refused
-from torghut_core.admin.lanes import TooManyRequests
+from torghut_core.admin.worker_pools import TooManyRequests
 from torghut_core.errors import InputError, NotFoundError, StateError, TorghutError
 from torghut_core.telemetry import logs
 

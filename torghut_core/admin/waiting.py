@@ -8,8 +8,8 @@ from litestar import Litestar, get
 
 from torghut_core.admin.auth import OPEN, Guard, Refused
 from torghut_core.admin.http_errors import refused
-from torghut_core.admin.lanes import Lane
 from torghut_core.admin.routes.probes import probe_routes
+from torghut_core.admin.worker_pools import WorkerPool
 from torghut_core.execution.standby import Duty
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.telemetry.metrics import MetricSpec
@@ -65,16 +65,16 @@ class Waiting:
 
 def make_waiting_app(waiting: Waiting, guard: Guard) -> Litestar:
     """Make the probes and ``/trading/status``, which need no token."""
-    lane = Lane(3, 3)
+    pool = WorkerPool(3, 3)
 
     @get("/trading/status", opt=OPEN)
-    @lane
+    @pool
     def trading() -> dict[str, Any]:
         """That it stands by, and for whom."""
         return waiting.status()
 
     return Litestar(
-        [*probe_routes(waiting, waiting.metrics, lane), trading],
+        [*probe_routes(waiting, waiting.metrics, pool), trading],
         guards=[guard.admit_to_route],
         exception_handlers={Refused: refused},
         openapi_config=None,

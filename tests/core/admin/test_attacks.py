@@ -17,8 +17,8 @@ from support.waiting import PATIENCE, until
 from torghut_core.admin import check as checking
 from torghut_core.admin import connections, request_limit
 from torghut_core.admin.check import check
-from torghut_core.admin.lanes import Lane, TooManyRequests
 from torghut_core.admin.loop_priority import API_SHARE, LoopPriority
+from torghut_core.admin.worker_pools import TooManyRequests, WorkerPool
 from torghut_core.catalog import load
 from torghut_core.errors import StateError
 from torghut_core.runtime.life import Life
@@ -275,17 +275,17 @@ def test_probes_that_hang_are_two_calls(serve, kernel, ask_api):
 
 
 def test_lane_refuses_only_what_has_no_place():
-    """Of six calls at a time in a lane for two with three places, one is refused; afterwards all places are free."""
+    """Of six calls at a time in a pool of two workers with three places to wait, one is refused; afterwards all places are free."""
 
     async def story():
-        lane, gate = Lane(2, 3), threading.Event()
-        calls = [asyncio.ensure_future(lane.run(lambda: gate.wait(PATIENCE))) for _ in range(6)]
+        pool, gate = WorkerPool(2, 3), threading.Event()
+        calls = [asyncio.ensure_future(pool.run(lambda: gate.wait(PATIENCE))) for _ in range(6)]
         await asyncio.sleep(0)
         calls[4].cancel()
         gate.set()
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(result) for result in results] == [bool] * 4 + [asyncio.CancelledError, TooManyRequests]
-        assert await asyncio.gather(*(lane.run(lambda: 1) for _ in range(5))) == [1] * 5
+        assert await asyncio.gather(*(pool.run(lambda: 1) for _ in range(5))) == [1] * 5
 
     asyncio.run(story())
 

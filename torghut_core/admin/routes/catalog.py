@@ -11,8 +11,8 @@ from litestar.params import JSONBody, Parameter, RawBody
 
 from torghut_core.admin.auth import OPERATOR
 from torghut_core.admin.kernel import Kernel
-from torghut_core.admin.lanes import Lanes
 from torghut_core.admin.routes.paging import MAX_ID, Limit, page
+from torghut_core.admin.worker_pools import WorkerPools
 from torghut_core.errors import InputError
 
 
@@ -22,17 +22,17 @@ class Rollback(msgspec.Struct, forbid_unknown_fields=True):
     to: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
-def catalog_routes(kernel: Kernel, lanes: Lanes) -> list[HTTPRouteHandler]:
+def catalog_routes(kernel: Kernel, pools: WorkerPools) -> list[HTTPRouteHandler]:
     """Make the routes ``/catalog...`` and ``/plugins``."""
 
     @get("/catalog")
-    @lanes.reads
+    @pools.reads
     def catalog() -> dict[str, Any]:
         """The generation that trades now: its status, and the content of its catalog."""
         return {"status": kernel.status(), "content": kernel.catalog()}
 
     @get("/catalog/generations")
-    @lanes.queries
+    @pools.queries
     def generations(
         limit: Limit = 50,
         before: Annotated[
@@ -43,19 +43,19 @@ def catalog_routes(kernel: Kernel, lanes: Lanes) -> list[HTTPRouteHandler]:
         return page("generations", kernel.generations(limit + 1, before), limit, "number")
 
     @get("/catalog/schema")
-    @lanes.reads
+    @pools.reads
     def schema() -> dict[str, Any]:
         """JSON Schema of a catalog, with the parameters of the plugins that it may use."""
         return kernel.schema()
 
     @get("/plugins")
-    @lanes.reads
+    @pools.reads
     def plugins() -> dict[str, Any]:
         """Plugins that a catalog may use, and those that could not be loaded, with the reason."""
         return kernel.plugins()
 
     @post("/catalog/validate", status_code=200)
-    @lanes.checks
+    @pools.checks
     def validate(body: RawBody) -> dict[str, Any]:
         """Check a catalog, sent as YAML text, and list what it would change; changes nothing."""
         try:
@@ -65,13 +65,13 @@ def catalog_routes(kernel: Kernel, lanes: Lanes) -> list[HTTPRouteHandler]:
         return kernel.validate(text)
 
     @post("/catalog/reload", status_code=200, opt=OPERATOR)
-    @lanes.changes
+    @pools.changes
     def reload(request: Request[str, Any, Any]) -> dict[str, Any]:
         """Read the catalog again and apply it; releases quarantined strategies. Answers when that is finished."""
         return kernel.reload(request.user)
 
     @post("/catalog/rollback", status_code=200, opt=OPERATOR)
-    @lanes.changes
+    @pools.changes
     def rollback(request: Request[str, Any, Any], data: JSONBody[Rollback | None] = None) -> dict[str, Any]:
         """Trade an earlier generation again, until a file of the catalog changes. Answers when that is finished."""
         return kernel.rollback(data.to if data else None, request.user)

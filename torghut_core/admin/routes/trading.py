@@ -13,10 +13,10 @@ from litestar.params import JSONBody, Parameter
 
 from torghut_core.admin.auth import OPERATOR
 from torghut_core.admin.kernel import Kernel
-from torghut_core.admin.lanes import Lanes
 from torghut_core.admin.metrics import numbers
 from torghut_core.admin.routes.paging import Before, Limit, page
 from torghut_core.admin.routes.stop import read_stop
+from torghut_core.admin.worker_pools import WorkerPools
 
 Symbol = Annotated[str | None, Parameter(max_length=64, description="only this symbol")]
 Since = Annotated[str | None, Parameter(max_length=40, description="only what happened since then, RFC 3339")]
@@ -36,29 +36,29 @@ class Reconcile(msgspec.Struct, forbid_unknown_fields=True):
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
-def trading_routes(kernel: Kernel, lanes: Lanes) -> list[HTTPRouteHandler]:
+def trading_routes(kernel: Kernel, pools: WorkerPools) -> list[HTTPRouteHandler]:
     """Make the routes ``/trading/...``."""
 
     @get("/trading/status")
-    @lanes.reads
+    @pools.reads
     def trading() -> dict[str, Any]:
         """The state of trading: account, control, positions, orders, and the last reconciliation with the venue."""
         return kernel.trading()
 
     @get("/trading/health")
-    @lanes.reads
+    @pools.reads
     def trading_health() -> dict[str, Any]:
         """Whether trading is healthy: `ok`, and `checks` with the reasons why not."""
         return kernel.trading_health()
 
     @get("/trading/metrics")
-    @lanes.reads
+    @pools.reads
     def trading_metrics() -> dict[str, Any]:
         """The numbers of `/metrics`, as JSON."""
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in numbers(kernel).items()}
 
     @get("/trading/decisions")
-    @lanes.queries
+    @pools.queries
     def decisions(
         symbol: Symbol = None, since: Since = None, before: Before = None, limit: Limit = 50
     ) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def trading_routes(kernel: Kernel, lanes: Lanes) -> list[HTTPRouteHandler]:
         return page("decisions", rows, limit)
 
     @get("/trading/executions")
-    @lanes.queries
+    @pools.queries
     def executions(
         symbol: Symbol = None, since: Since = None, before: Before = None, limit: Limit = 50
     ) -> dict[str, Any]:
@@ -79,17 +79,17 @@ def trading_routes(kernel: Kernel, lanes: Lanes) -> list[HTTPRouteHandler]:
     async def kill(request: Request[str, Any, Any]) -> dict[str, Any]:
         """Stop trading: send no more orders, cancel open ones, and close positions if `flatten` is set."""
         stop = await read_stop(request)
-        answer = await lanes.stops.run(partial(kernel.kill, stop.reason, flatten=stop.flatten, actor=request.user))
+        answer = await pools.stops.run(partial(kernel.kill, stop.reason, flatten=stop.flatten, actor=request.user))
         return {**answer, "problems": [*answer["problems"], *stop.problems]}
 
     @post("/trading/unkill", status_code=200, opt=OPERATOR)
-    @lanes.changes
+    @pools.changes
     def unkill(request: Request[str, Any, Any], data: JSONBody[Unkill]) -> dict[str, Any]:
         """Send orders again: all, or exits only."""
         return kernel.unkill(data.reason, data.state, request.user)
 
     @post("/trading/reconcile", status_code=200, opt=OPERATOR)
-    @lanes.changes
+    @pools.changes
     def reconcile(request: Request[str, Any, Any], data: JSONBody[Reconcile | None] = None) -> dict[str, Any]:
         """Compare our records with the venue's now. Answers when that is finished."""
         body = data or Reconcile()

@@ -1,4 +1,4 @@
-"""How much the API may do at a time: a lane for each kind of call, so that none slows the loop that trades, or another kind.
+"""How much the API may do at a time: a pool of workers for each kind of call, so that none holds up the loop, or another kind.
 
 The kernel's methods may wait, for a lock or for a whole reload, so each is called in a thread of its own. Threads of one
 process take turns: every call that computes slows the loop that trades. So few run at a time, and the others wait in line.
@@ -20,27 +20,27 @@ class TooManyRequests(Exception):
     """A request that is refused because too many others wait: 429."""
 
 
-class Lane:
-    """Calls of one kind. As a decorator it makes a handler of a route one whose calls keep to it.
+class WorkerPool:
+    """Calls of one kind. As a decorator it makes a handler of a route run in it.
 
     Calls of a handler without parameters are the same for all who ask: one runs at a time, and those that wait share the next.
 
     Parameters
     ----------
-    at_once : how many calls run at a time.
-    waiting : how many wait for their turn, the shared ones counting as one; further ones raise `TooManyRequests`.
+    workers : how many calls run at a time.
+    queue : how many wait for a worker, the shared ones counting as one; further ones raise `TooManyRequests`.
     priority : how a call lets the loop go first; one without does not wait.
     """
 
-    def __init__(self, at_once: int, waiting: int, priority: LoopPriority | None = None) -> None:
+    def __init__(self, workers: int, queue: int, priority: LoopPriority | None = None) -> None:
         self._priority = priority
-        self._turns = asyncio.Semaphore(at_once)
-        self._places = waiting
+        self._workers = asyncio.Semaphore(workers)
+        self._places = queue
         self._shared: dict[Callable[[], Any], asyncio.Task[Any]] = {}
         self._alone: defaultdict[Callable[[], Any], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def __call__(self, handler: Callable[..., Any]) -> Callable[..., Any]:
-        """Make a handler of a route keep to this lane."""
+        """Make a handler of a route run in this pool."""
         is_shared = not inspect.signature(handler).parameters
 
         @wraps(handler)
@@ -66,16 +66,16 @@ class Lane:
 
     async def _run(self, call: Callable[[], Any], on_turn: Callable[[], object]) -> Any:
         try:
-            if self._turns.locked():
+            if self._workers.locked():
                 if not self._places:
                     raise TooManyRequests("too many of these requests wait already (try again in a second)")
                 self._places -= 1
                 try:
-                    await self._turns.acquire()
+                    await self._workers.acquire()
                 finally:
                     self._places += 1
             else:
-                await self._turns.acquire()
+                await self._workers.acquire()
         finally:
             on_turn()
         try:
@@ -83,11 +83,11 @@ class Lane:
                 await self._priority.wait_for_loop()
             return await asyncio.to_thread(call)
         finally:
-            self._turns.release()
+            self._workers.release()
 
 
-class Lanes:
-    """The lanes of one API.
+class WorkerPools:
+    """The pools of one API.
 
     Attributes
     ----------
@@ -100,9 +100,9 @@ class Lanes:
     """
 
     def __init__(self, priority: LoopPriority) -> None:
-        self.probes = Lane(3, 3)
-        self.stops = Lane(8, 1 << 20)
-        self.changes = Lane(4, 16)
-        self.reads = Lane(1, 16, priority)
-        self.queries = Lane(1, 32, priority)
-        self.checks = Lane(1, 4, priority)
+        self.probes = WorkerPool(3, 3)
+        self.stops = WorkerPool(8, 1 << 20)
+        self.changes = WorkerPool(4, 16)
+        self.reads = WorkerPool(1, 16, priority)
+        self.queries = WorkerPool(1, 32, priority)
+        self.checks = WorkerPool(1, 4, priority)
