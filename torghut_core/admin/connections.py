@@ -19,14 +19,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from torghut_core.admin.auth import Guard
 from torghut_core.admin.loop_priority import LoopPriority
 
-MOST = 768
+MAX_CONNECTIONS = 768
 """Connections at a time, where the process may open four times as many files; else a quarter of those."""
 
 WANTED_FILES = 4096
 """Open files that a process should be allowed."""
 
-MOST_QUEUED = 128
-"""Requests that wait to be looked at, one of each connection; as many more of operators."""
+MAX_QUEUED = 128
+"""Requests that wait to be parsed, one of each connection; as many more of operators."""
 
 URGENT = (b"GET /healthz", b"GET /readyz", b"POST /trading/kill")
 """Beginnings of requests that never wait: probes and stops."""
@@ -39,7 +39,7 @@ REFUSAL = (
     b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
 )
-"""The answer to a request beyond `MOST_QUEUED`, in full: it costs next to nothing."""
+"""The answer to a request beyond `MAX_QUEUED`, in full: it costs next to nothing."""
 
 SWEEP_SECONDS = 0.5
 """Seconds between two looks at all connections."""
@@ -88,7 +88,7 @@ class Connection(H11Protocol):
         else:
             self._all.queue(self, data)
 
-    def take(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """Take what was queued."""
         if not self.transport.is_closing():
             self.flow.resume_reading()
@@ -104,7 +104,7 @@ class Connection(H11Protocol):
         """The address at the other end."""
         return self.client[0] if self.client else ""
 
-    def look(self, now: float) -> bool:
+    def is_overdue(self, now: float) -> bool:
         """Note in which phase it is; whether it has been for too long."""
         phase = self._phase()
         if (phase, self.cycle) != self.seen:  # each request has a cycle of its own
@@ -118,8 +118,8 @@ class Connection(H11Protocol):
             return Phase.REQUEST
         return Phase.BODY if self.cycle.more_body else Phase.WORK
 
-    def cut(self) -> None:
-        """Close it at once."""
+    def abort(self) -> None:
+        """Close it at once, whatever is unsent."""
         self.transport.abort()
 
 
@@ -138,16 +138,16 @@ class Connections:
         self._queue: deque[tuple[Connection, bytes]] = deque()
         self._arrived = asyncio.Event()
         self._all: dict[Connection, None] = {}
-        self._most = min(MOST, _files() // 4)
+        self._most = min(MAX_CONNECTIONS, _files() // 4)
 
     def add(self, connection: Connection) -> None:
-        """Take a new one; if they are too many, cut the one that waits longest for its client, of whoever has most."""
+        """Take a new one; if they are too many, abort the one that waits longest for its client, of whoever has most."""
         self._all[connection] = None
         if len(self._all) <= self._most:
             return
         now = asyncio.get_running_loop().time()
         for each in self._all:
-            each.look(now)
+            each.is_overdue(now)
         of_peers = Counter(each.peer for each in self._all)
         waiting = [each for each in self._all if each.seen[0] is not Phase.WORK and each is not connection]
         waiting.sort(key=lambda each: (-of_peers[each.peer], each.since))
@@ -155,7 +155,7 @@ class Connections:
             connection
         ]:  # some at a time: this costs as much as a request
             self.discard(each)
-            each.cut()
+            each.abort()
 
     def discard(self, connection: Connection) -> None:
         """Forget one."""
@@ -164,8 +164,8 @@ class Connections:
     def queue(self, connection: Connection, data: bytes) -> None:
         """Have a connection take data when it is its turn; it reads no more until then."""
         waiting = len(self._queue)
-        if waiting < MOST_QUEUED or (
-            waiting < 2 * MOST_QUEUED and (data.startswith(SCRAPE) or self._is_of_operator(data))
+        if waiting < MAX_QUEUED or (
+            waiting < 2 * MAX_QUEUED and (data.startswith(SCRAPE) or self._is_of_operator(data))
         ):
             connection.flow.pause_reading()
             self._queue.append((connection, data))
@@ -183,7 +183,7 @@ class Connections:
         while True:
             while self._queue:
                 connection, data = self._queue.popleft()
-                connection.take(data)
+                connection.receive(data)
                 await asyncio.sleep(0)  # what it has begun runs
                 await self.priority.wait_for_loop(time.thread_time() - mark)
                 mark = time.thread_time()
@@ -192,12 +192,12 @@ class Connections:
             mark = time.thread_time()
 
     async def watch(self) -> None:
-        """Cut whichever has been in a phase for too long, again and again."""
+        """Abort whichever has been in a phase for too long, again and again."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            for each in [each for each in self._all if each.look(loop.time())]:
-                each.cut()
+            for each in [each for each in self._all if each.is_overdue(loop.time())]:
+                each.abort()
 
 
 def _files() -> int:

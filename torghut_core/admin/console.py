@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torghut_core.admin.check import check
+from torghut_core.admin.catalog_check import check_catalog
 from torghut_core.admin.readiness import Readiness
 from torghut_core.audit import Records, as_json
 from torghut_core.catalog import json_schema
@@ -340,7 +340,7 @@ class Console:
 
     def validate(self, text: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        return check(text, self._engine.generation.catalog)
+        return check_catalog(text, self._engine.generation.catalog)
 
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:

@@ -92,7 +92,7 @@ class WorkerPools:
     Attributes
     ----------
     probes : health, readiness and metrics. They have no parameters, so none is ever refused.
-    stops : stops; none is ever refused: at most `connections.MOST` come at a time.
+    stops : stops; none is ever refused: at most `connections.MAX_CONNECTIONS` come at a time.
     changes : what else an operator changes; each may take as long as a reload.
     reads : what is in memory.
     queries : what is asked of a database.

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from support.effort import examples
 from support.waiting import PATIENCE, until
-from torghut_core.admin import check as checking
-from torghut_core.admin import connections, request_limit
-from torghut_core.admin.check import check
+from torghut_core.admin import catalog_check, connections, request_limit
+from torghut_core.admin.catalog_check import check_catalog
 from torghut_core.admin.loop_priority import API_SHARE, LoopPriority
 from torghut_core.admin.worker_pools import TooManyRequests, WorkerPool
 from torghut_core.catalog import load
@@ -87,7 +86,7 @@ def at_once(number, call):
 
 def test_idle_connections_keep_nobody_out(serve, tokens, connect, still_serves, monkeypatch):
     """More idle connections than the server keeps: the oldest are cut, and whoever comes is answered."""
-    monkeypatch.setattr(connections, "MOST", 96)
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 96)
     url = serve(tokens=tokens.known).url
     idle = [connect(url) for _ in range(100)]
     still_serves(url)
@@ -335,14 +334,14 @@ def test_catalog_is_checked_in_another_process(catalog_text, monkeypatch, tmp_pa
     )
     monkeypatch.setenv("TORGHUT_PLUGIN_PATH", str(tmp_path))
     live = load({"a": catalog_text})
-    answer = check(catalog_text.replace("macd-rsi,", "loud,"), live)
+    answer = check_catalog(catalog_text.replace("macd-rsi,", "loud,"), live)
     assert "rsi_buy" in answer["problems"][0]
     assert answer["diff"]["changes"]
-    assert check("version: [", live)["diff"] is None
+    assert check_catalog("version: [", live)["diff"] is None
 
 
 def test_check_that_fails_is_said(monkeypatch, catalog_text):
     """A process that ends without an answer, or does not end, is an error that names what to do instead."""
-    monkeypatch.setattr(checking, "SECONDS", 0.0)
+    monkeypatch.setattr(catalog_check, "SECONDS", 0.0)
     with pytest.raises(StateError, match="torghut catalog validate"):
-        check(catalog_text, load({"a": catalog_text}))
+        check_catalog(catalog_text, load({"a": catalog_text}))

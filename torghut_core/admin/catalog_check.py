@@ -27,7 +27,7 @@ SECONDS = 60.0
 NICE = 10
 
 
-def check(text: str, live: Catalog) -> dict[str, Any]:
+def check_catalog(text: str, live: Catalog) -> dict[str, Any]:
     """Find what is wrong with a catalog, and what it would change.
 
     The plugins are those that the catalog allows, with the code that is installed now: what a reload would use.
