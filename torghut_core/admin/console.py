@@ -117,7 +117,7 @@ class Console:
             future.cancel()
             raise StateError("the trading loop does not answer (see /healthz)") from None
 
-    def _require_duty(self) -> None:
+    def _require_trading(self) -> None:
         """Refuse what only the process that trades can do."""
         if self._standby.reason:
             raise StateError(self._standby.reason)
@@ -128,7 +128,7 @@ class Console:
 
     def rollback(self, to: int | None, actor: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        self._require_duty()
+        self._require_trading()
         number = self._engine.generation.number - 1 if to is None else to
         return self._call(self._follower.roll_back(number, actor))
 
@@ -210,7 +210,7 @@ class Console:
         """See `admin.kernel.Kernel`."""
         if accept and not reason.strip():
             raise InputError("a difference is accepted with a reason only (give `reason`)")
-        self._require_duty()
+        self._require_trading()
         return self._call(self._venue.reconcile_now(accept, reason, actor))
 
     def trading(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class Console:
         return {
             "account": self._label,
             "broker": "simulated" if self._venue.is_simulated else "live" if gates.is_live else "paper",
-            "duty": self._standby.duty,
+            "role": self._standby.role,
             "standby": self._standby.status(),
             "enabled": gates.trading_enabled,
             "mode": gates.mode,
@@ -330,13 +330,13 @@ class Console:
     def gates(self) -> dict[str, str]:
         """See `admin.kernel.Kernel`."""
         standby = self._standby
-        waits = {} if standby.is_trading else {str(standby.duty): standby.reason}
+        waits = {} if standby.is_trading else {str(standby.role): standby.reason}
         return waits | {name: "" if gate is None else gate.reason for name, gate in self._checks.poll().items()}
 
     @property
     def _venue_problems(self) -> list[str]:
         standby = self._standby
-        return list(self._venue.problems) if standby.is_trading else [f"{standby.duty}: {standby.reason}"]
+        return list(self._venue.problems) if standby.is_trading else [f"{standby.role}: {standby.reason}"]
 
     def validate(self, text: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""

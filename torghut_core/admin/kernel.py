@@ -76,7 +76,7 @@ class Kernel(Measured, Protocol):
         """The state of trading: `account`, `broker`, `enabled`, `mode`, `control`, `restriction`, `unrecorded`, money,
         `positions` by strategy, `orders_working`, `generation`, loop time `now`, and `reconciliation` with a real venue.
 
-        `duty` is ``trading``, ``standby`` or ``disabled``; `standby` has the `reason`, and the `holder` of the account's
+        `role` is ``trading``, ``standby`` or ``disabled``; `standby` has the `reason`, and the `holder` of the account's
         lease, `since` when and for how long (`age_seconds`); null while this process trades.
         """
 

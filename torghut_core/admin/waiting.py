@@ -10,7 +10,7 @@ from torghut_core.admin.auth import OPEN, Guard, Refused
 from torghut_core.admin.http_errors import refused
 from torghut_core.admin.routes.probes import probe_routes
 from torghut_core.admin.worker_pools import WorkerPool
-from torghut_core.execution.standby import Duty
+from torghut_core.execution.standby import ReplicaRole
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.telemetry.metrics import MetricSpec
 from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock, format_timestamp
@@ -40,11 +40,11 @@ class Waiting:
 
     def readiness(self) -> list[str]:
         """See `Probed`."""
-        return [f"{Duty.STANDBY}: {self.reason}"]
+        return [f"{ReplicaRole.STANDBY}: {self.reason}"]
 
     def gates(self) -> dict[str, str]:
         """See `Probed`."""
-        return {str(Duty.STANDBY): self.reason}
+        return {str(ReplicaRole.STANDBY): self.reason}
 
     def metrics(self) -> dict[str, Any]:
         """See `Probed`."""
@@ -60,7 +60,7 @@ class Waiting:
             "since": format_timestamp(since),
             "age_seconds": round(max(0.0, (self._clock.wall() - since) / SECOND), 3),
         }
-        return {"duty": Duty.STANDBY, "standby": standby}
+        return {"role": ReplicaRole.STANDBY, "standby": standby}
 
 
 def make_waiting_app(waiting: Waiting, guard: Guard) -> Litestar:

@@ -57,7 +57,7 @@ def run(
                 notes.append(
                     f"no order before the market data is later than {job.resumes_after}, which was traded before"
                 )
-            text = "; ".join([f"{job.standby.duty}, admin API at {url} (SIGTERM or Ctrl-C to stop)", *notes])
+            text = "; ".join([f"{job.standby.role}, admin API at {url} (SIGTERM or Ctrl-C to stop)", *notes])
             print(text, flush=True)
 
         job.execute(started)

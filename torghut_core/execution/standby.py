@@ -19,7 +19,7 @@ ASK_S = 0.5
 """Seconds between two requests for a lease that another process has."""
 
 
-class Duty(StrEnum):
+class ReplicaRole(StrEnum):
     """What a process does for its account."""
 
     TRADING = "trading"
@@ -41,11 +41,11 @@ class Standby:
 
     Attributes
     ----------
-    duty : what the process does now.
+    role : what the process does now.
     """
 
     def __init__(self, account_label: str, lease: Lease, *, is_enabled: bool, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.duty = Duty.STANDBY if is_enabled else Duty.DISABLED
+        self.role = ReplicaRole.STANDBY if is_enabled else ReplicaRole.DISABLED
         self._label = account_label
         self._lease = lease
         self._clock = clock
@@ -54,11 +54,11 @@ class Standby:
     @property
     def is_trading(self) -> bool:
         """Whether decisions are made, sent and written down."""
-        return self.duty is Duty.TRADING
+        return self.role is ReplicaRole.TRADING
 
     def take_lease(self) -> bool:
         """Ask for the lease once, from any thread; whether it is held now. Never where trading is not enabled."""
-        if self.duty is Duty.DISABLED:
+        if self.role is ReplicaRole.DISABLED:
             return False
         try:
             is_held = self._lease.acquire()
@@ -70,7 +70,7 @@ class Standby:
 
     async def wait(self) -> None:
         """Wait until the lease is held; for ever where trading is not enabled."""
-        if self.duty is Duty.DISABLED:
+        if self.role is ReplicaRole.DISABLED:
             await asyncio.Event().wait()
         while True:
             if await asyncio.to_thread(self.take_lease):
@@ -79,15 +79,15 @@ class Standby:
 
     def end(self) -> None:
         """Trade from now on."""
-        self.duty = Duty.TRADING
+        self.role = ReplicaRole.TRADING
 
     @property
     def reason(self) -> str:
         """Why this process does not trade, "" where it does."""
-        match self.duty:
-            case Duty.TRADING:
+        match self.role:
+            case ReplicaRole.TRADING:
                 return ""
-            case Duty.DISABLED:
+            case ReplicaRole.DISABLED:
                 return "no orders are sent: TRADING_ENABLED is not true (set it, and start this process again)"
         if self._problem:
             return f"the lease on {self._label} cannot be asked for: {self._problem}"

@@ -35,7 +35,7 @@ from torghut_core.execution.control_watch import CONTROL_POLL_S, apply_control, 
 from torghut_core.execution.controls import Controls
 from torghut_core.execution.permit import control_refusal
 from torghut_core.execution.reconciler import Reconciler
-from torghut_core.execution.standby import ASK_S, Duty, Standby
+from torghut_core.execution.standby import ASK_S, ReplicaRole, Standby
 from torghut_core.execution.venue import Access, SimulatedVenue, Venue, open_access
 from torghut_core.installation.open import audit_url, load_plugins, open_audit, open_signals, source_connection
 from torghut_core.installation.settings import Settings, load_settings
@@ -358,7 +358,7 @@ class Run:
         threading.Thread(target=watch, name="control", daemon=True).start()
         on_start(self.server.url)
         logs.info(
-            str(self.standby.duty),
+            str(self.standby.role),
             catalog=str(self.path),
             generation=self.engine.generation.number,
             admin=self.server.url,
@@ -459,7 +459,7 @@ def _wait_for(
     with life.signals():
         server.start(waiting, is_waiting=True)
         on_wait(server.url, waiting.reason)
-        logs.info(str(Duty.STANDBY), admin=server.url, reason=waiting.reason)
+        logs.info(str(ReplicaRole.STANDBY), admin=server.url, reason=waiting.reason)
         while not directory.try_acquire():
             time.sleep(ASK_S)
             if life.is_stopping:

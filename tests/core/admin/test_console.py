@@ -88,7 +88,7 @@ def make_run(tmp_path, blocked):
         return SimpleNamespace(
             account_label="paper-1",
             path=tmp_path / "catalog.yaml",
-            standby=SimpleNamespace(duty="trading", is_trading=True, reason="", status=lambda: None),
+            standby=SimpleNamespace(role="trading", is_trading=True, reason="", status=lambda: None),
             events=blocked,
             silent_s=lambda: 31.0,
             stalled_s=30,

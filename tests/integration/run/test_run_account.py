@@ -130,14 +130,14 @@ def test_a_second_process_on_the_account_stands_by_and_continues_with_it(tmp_pat
         before = first.until(lambda: first.metric("fills_total") == 6 and account(first))
         second.grow(3)
         second.begin()
-        assert second.get("/trading/status")["duty"] == "standby"
+        assert second.get("/trading/status")["role"] == "standby"
         assert (second.ask("/readyz")[0], second.metric("decisions_total"), account(second)["positions"]) == (
             503,
             0,
             [],
         )
         assert first.send() == 0
-        second.until(lambda: second.get("/trading/status")["duty"] == "trading")
+        second.until(lambda: second.get("/trading/status")["role"] == "trading")
         assert account(second) == before
         second.trade(1)
         second.until(lambda: not account(second)["positions"])

@@ -67,7 +67,7 @@ def test_the_second_stands_by_and_takes_over_with_the_books_of_the_first(
     assert (code, second.ask("/healthz")[0]) == (503, 200)
     assert holder in json.loads(text)["gates"]["standby"]
     status = second.status
-    assert (status["duty"], status["positions"]) == ("standby", [])
+    assert (status["role"], status["positions"]) == ("standby", [])
     assert holder in status["standby"]["holder"]
     assert status["standby"]["age_seconds"] > 0
     assert second.ask("/trading/reconcile", {"accept": [], "reason": ""}, "POST")[0] >= 400
@@ -75,7 +75,7 @@ def test_the_second_stands_by_and_takes_over_with_the_books_of_the_first(
 
     first.process.send_signal(end)
     began = time.monotonic()
-    second.until(lambda: second.status["duty"] == "trading")
+    second.until(lambda: second.status["role"] == "trading")
     took = time.monotonic() - began
     print(f"{kind}, {end.name}: taken over after {took:.1f} s")  # noqa: T201 - for -rP
     assert took < bound
@@ -101,7 +101,7 @@ def test_a_process_that_may_not_trade_never_asks_for_the_lease(make, fake, dsn):
     paused.trade("buy", times=3)
     assert (paused.ask("/readyz")[0], paused.ask("/healthz")[0]) == (503, 200)
     assert "TRADING_ENABLED" in json.loads(paused.ask("/readyz")[1])["gates"]["disabled"]
-    assert paused.status["duty"] == "disabled"
+    assert paused.status["role"] == "disabled"
     assert paused.rows("leases") == []
     other.begin().trade("buy")
     other.until(lambda: other.held)
@@ -156,7 +156,7 @@ def woken(pair, server):
     )
     second.start()
     assert second.listens(), second.log
-    second.until(lambda: second.status["duty"] == "trading")
+    second.until(lambda: second.status["role"] == "trading")
     second.told = first.told
     second.say("flip", ("ETH/USD",), times=20)
     second.fake.wait_until(lambda: any("ETH/USD" in each.body for each in second.sent), timeout=20)

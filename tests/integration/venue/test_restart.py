@@ -159,7 +159,7 @@ def test_a_second_one_on_the_same_state_waits_and_takes_over(trader, second, is_
     assert (code, second.ask("/healthz")[0]) == (503, 200)
     assert holder in json.loads(text)["gates"]["standby"]
     status = second.status
-    assert (status["duty"], holder in status["standby"]["holder"]) == ("standby", True)
+    assert (status["role"], holder in status["standby"]["holder"]) == ("standby", True)
     trader.trade("bid", ("ETH/USD",))
     trader.until(lambda: trader.working)
     trader.agrees()
@@ -169,7 +169,7 @@ def test_a_second_one_on_the_same_state_waits_and_takes_over(trader, second, is_
     second.fed, second.told = trader.fed, trader.told
     second.caught_up()
     second.agrees()
-    assert (second.status["duty"], second.books, len(second.sent)) == ("trading", {"BTC/USD": Decimal(1)}, sent)
+    assert (second.status["role"], second.books, len(second.sent)) == ("trading", {"BTC/USD": Decimal(1)}, sent)
     assert second.send() == 0
     assert second.findings == []
 
