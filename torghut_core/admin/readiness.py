@@ -94,7 +94,7 @@ class Readiness:
         elif self._stuck_since is None:
             self._stuck_since = now
 
-    def excuse(self) -> None:
+    def restart_grace(self) -> None:
         """Count the time that it is not ready from now on: until now it did not matter."""
         with self._lock:
             if self._stuck_since is not None:

@@ -35,7 +35,7 @@ class Committer:
     account_label : under which it is written down.
     standby : says whether this process trades; while it does not, nothing is written down.
     unreconciled : gives the symbols in which entries wait, with the reason.
-    keep : records what else has to be in the same commit.
+    before_commit : records what else has to be in the same commit.
     source : whose cursor is kept, so that the next process resumes there.
     clock : where it asks for the time.
     """
@@ -50,7 +50,7 @@ class Committer:
         standby: Standby,
         unreconciled: Callable[[], Mapping[str, str]],
         source: Source,
-        keep: Callable[[], None] = lambda: None,
+        before_commit: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._engine = engine
@@ -60,7 +60,7 @@ class Committer:
         self._standby = standby
         self._unreconciled = unreconciled
         self._source = source
-        self._keep = keep
+        self._before_commit = before_commit
         self._clock = clock
         self._recorded_to = 0
         self._decisions = 0
@@ -84,7 +84,7 @@ class Committer:
         else:
             try:
                 self._record_cursor()
-                self._keep()
+                self._before_commit()
                 self._audit.commit()
                 if gates.unrecorded:
                     logs.warning("the audit database can be written again")
@@ -124,7 +124,7 @@ class Committer:
         held = {symbol: position for symbol, position in positions.items() if position.quantity}
         self._audit.record_account(self._label, self._engine.account(), held, self._engine.books.now)
         self._record_cursor()
-        self._keep()
+        self._before_commit()
         self._audit.commit()
 
     def _record_cursor(self) -> None:

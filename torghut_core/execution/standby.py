@@ -77,7 +77,7 @@ class Standby:
                 return
             await asyncio.sleep(ASK_S)
 
-    def end(self) -> None:
+    def start_trading(self) -> None:
         """Trade from now on."""
         self.role = ReplicaRole.TRADING
 

@@ -422,7 +422,7 @@ class SimulatedVenue:
         self._label, self._permit = access.account_label, access.permit
         self._gateway = gateway
         self._audit = audit
-        self._kept = 0
+        self._saved_reports = 0
 
     def start(self) -> None:
         """Continue with the account as it was written down last; a new one begins with the broker's cash.
@@ -458,14 +458,14 @@ class SimulatedVenue:
             for symbol in sorted(held.keys() | books.nets.keys())
             if held.get(symbol, ZERO) != books.net(symbol)
         }
-        self._kept = books.reports
+        self._saved_reports = books.reports
         self._gateway.begin_day()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Record the broker's state where an order has changed since it was recorded last."""
         broker, books = self._broker, self._gateway.books
-        if books.reports != self._kept:
-            self._kept = books.reports
+        if books.reports != self._saved_reports:
+            self._saved_reports = books.reports
             kept = {"now": books.now, "version": broker.state_version, "state": broker.save_state()}
             self._audit.record_cursor(self._label, STATE, kept)
 

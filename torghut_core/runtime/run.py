@@ -328,10 +328,10 @@ class Run:
         engine.traded_to = max(_traded_to(cursor.get("now", 0), self.clock), engine.market_time)
         if is_fresh and self.source.gates() and cursor.get("source"):
             self.source.seek(cursor["source"])
-        self.standby.end()
+        self.standby.start_trading()
         self.reloader.record(ACTOR)
         self.follower.forget_quarantine()
-        self.checks.excuse()
+        self.checks.restart_grace()
         self.committer.commit()
 
     @property
@@ -498,7 +498,7 @@ def _venue(
     commits = partial(Committer, engine, audit, gates, label, standby=standby, source=source, clock=clock)
     if access.executor is None:
         simulated = SimulatedVenue(broker, access, engine.gateway, audit)
-        return commits(unreconciled=lambda: simulated.differences, keep=simulated.keep), simulated
+        return commits(unreconciled=lambda: simulated.differences, before_commit=simulated.save), simulated
     reconciler = Reconciler(engine.gateway, access.executor, audit, label)
     committer = commits(unreconciled=lambda: reconciler.differences)
     reconcile_s = settings.trading_reconcile_ms / 1000
