@@ -1,4 +1,4 @@
-"""Soak `torghut run`: reloads, looks at the venue, orders, and bursts of 500 requests at a time, for some minutes.
+"""Soak `torghut run`: reloads, snapshots of the venue, orders, and bursts of 500 requests at a time, for some minutes.
 
     .venv/bin/python benchmarks/soak.py [--minutes 30] [--at-once 500]
 

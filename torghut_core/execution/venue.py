@@ -40,7 +40,7 @@ RECONCILE_PAUSE_S = 5.0
 """Least pause between two snapshots of a venue where orders change, seconds; a snapshot takes three requests."""
 
 FLATTEN_WAIT = 10 * SECOND
-"""How long flattening waits for a look at the venue, ns."""
+"""How long flattening waits for a snapshot of the venue, ns."""
 
 LEASE_POLL_S = 0.25
 """Seconds between two checks of the lease."""
@@ -201,9 +201,9 @@ class Venue:
         self._clock = clock
         self._soon = asyncio.Event()
         self._at_once = asyncio.Event()
-        gateway.look = self._look_at_once
-        self._seen_for: tuple[Control, int] | None = None
-        """The control that asked for a look at the venue, and when, ns."""
+        gateway.request_snapshot = self._snapshot_at_once
+        self._reconciling_for: tuple[Control, int] | None = None
+        """The control that asked for a snapshot of the venue, and when, ns."""
         self._snapshots = threading.Lock()
         self._reconciled_at = 0
         self._took_s = 0.0
@@ -236,21 +236,21 @@ class Venue:
         """Reconcile soon: orders have changed, and with them the account."""
         self._soon.set()
 
-    def was_seen_for(self, control: Control) -> bool:
+    def is_reconciled_for(self, control: Control) -> bool:
         """Whether the books were reconciled with the venue's since a control was first asked about; if not, that is done.
 
         Also True where the venue has not answered for `FLATTEN_WAIT`: then what is known has to do.
         """
         now = self._clock.wall()
-        if self._seen_for is None or self._seen_for[0] != control:
-            self._seen_for = control, now
-        asked = self._seen_for[1]
+        if self._reconciling_for is None or self._reconciling_for[0] != control:
+            self._reconciling_for = control, now
+        asked = self._reconciling_for[1]
         if self._reconciled_at > asked or now - asked > FLATTEN_WAIT:
             return True
-        self._look_at_once()
+        self._snapshot_at_once()
         return False
 
-    def _look_at_once(self) -> None:
+    def _snapshot_at_once(self) -> None:
         self._at_once.set()
         self._soon.set()
 
@@ -481,8 +481,8 @@ class SimulatedVenue:
     def reconcile_soon(self) -> None:
         """Nothing to reconcile with."""
 
-    def was_seen_for(self, control: Control) -> bool:
-        """See `Venue.was_seen_for`: always, since it is seen all the time."""
+    def is_reconciled_for(self, control: Control) -> bool:
+        """See `Venue.is_reconciled_for`: always."""
         del control
         return True
 

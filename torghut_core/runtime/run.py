@@ -404,7 +404,7 @@ class Run:
             await asyncio.sleep(GATHER_S)
             self.orders_changed.clear()
             control = apply_control(self.controls, self.gates)
-            may_flatten = control.flatten and self.venue.was_seen_for(control)
+            may_flatten = control.flatten and self.venue.is_reconciled_for(control)
             flatten = f"{control.reason} ({control.actor})" if may_flatten else ""
             self.engine.apply_control(flatten, self.clock.wall())
             if self.engine.gateway.apply_updates():

@@ -45,8 +45,8 @@ from torghut_core.timestamps import SYSTEM_CLOCK, Clock, from_datetime, to_datet
 from torghut_core.trading.books import Books, WorkingOrder
 
 _FLATTEN, _FILLED = Purpose.FLATTEN, OrderState.FILLED
-LOOK_S = 5.0
-"""How long an exit waits for a look at the venue, seconds."""
+SNAPSHOT_WAIT_S = 5.0
+"""How long an exit waits for a snapshot of the venue, seconds."""
 
 _GIVING_WAY = (OrderState.PENDING_CANCEL, OrderState.PENDING_REPLACE)
 
@@ -63,7 +63,7 @@ class Gateway:
     ----------
     at : position in the stream that the loop has reached.
     outbox : orders that are recorded and not sent yet.
-    look : asks for a look at the venue, at once.
+    request_snapshot : asks for a snapshot of the venue, at once.
     last_account : the account when it was last asked for.
     day_start_equity, day_low_equity : equity when the account's day began, or when the loop did; and the least that was
         seen since.
@@ -76,7 +76,7 @@ class Gateway:
         self.books = books
         self.at = 0
         self.outbox: list[Intent] = []
-        self.look: Callable[[], None] = lambda: None
+        self.request_snapshot: Callable[[], None] = lambda: None
         self._broker = broker
         self._firsts: dict[str, WorkingOrder] = {}
         """By the client order id of a second leg, the first, which has to fill before."""
@@ -479,7 +479,7 @@ class SimulatedGateway(Gateway):
 class VenueGateway(Gateway):
     """The way to a real venue: an order is sent at the next `dispatch`.
 
-    An exit of units that were bought just now, of which the venue may have kept its fee, waits until it was looked at.
+    An exit of units that were bought just now, of which the venue may have kept its fee, waits for a snapshot of it.
 
     Parameters
     ----------
@@ -492,8 +492,8 @@ class VenueGateway(Gateway):
     def __init__(self, broker: OrderEntry, books: Books, clock: Clock = SYSTEM_CLOCK) -> None:
         super().__init__(broker, books)
         self._clock = clock
-        self._looks: dict[str, float] = {}
-        """By client order id of an exit, when it began to wait for a look at the venue."""
+        self._waiting_since: dict[str, float] = {}
+        """By client order id of an exit, when it began to wait for a snapshot of the venue."""
 
     def _is_due(self, working: WorkingOrder) -> bool:
         """See `Gateway._is_due`."""
@@ -502,10 +502,10 @@ class VenueGateway(Gateway):
         intent = working.order.intent
         if intent.is_exit and intent.symbol in self.books.unseen and self._broker.fee_in_kind(intent.symbol):
             now = self._clock.monotonic()
-            if now - self._looks.setdefault(intent.client_order_id, now) < LOOK_S:
-                self.look()
+            if now - self._waiting_since.setdefault(intent.client_order_id, now) < SNAPSHOT_WAIT_S:
+                self.request_snapshot()
                 return False
-        self._looks.pop(intent.client_order_id, None)
+        self._waiting_since.pop(intent.client_order_id, None)
         return True
 
     def account(self) -> Account:

@@ -11,7 +11,7 @@ SOAK = Path(__file__).parents[3] / "benchmarks" / "soak.py"
 
 @pytest.mark.proof
 def test_soak_of_two_minutes_is_flat():
-    """Reloads, looks at the venue and bursts of 500 requests leave files, threads and memory flat; probes and stops answer.
+    """Reloads, snapshots of the venue and bursts of 500 requests leave files, threads and memory flat; probes and stops answer.
 
     How late the loop is depends on who else uses the machine's cores: that is bounded loosely here, and measured by hand.
     """

@@ -116,7 +116,7 @@ def test_a_process_that_may_not_trade_never_asks_for_the_lease(make, fake, dsn):
 def test_a_lost_lease_stops_sends_until_it_is_had_again(make, fake, dsn, server):
     """The lease's session is cut off at the server: sends stop within the bound, entries are not forgotten but not sent.
 
-    Soon after it has the lease again, has looked at the venue, and trades on.
+    Soon after it has the lease again, has a snapshot of the venue, and trades on.
     """
     trader = make(fake, DB_DSN=dsn).begin()
     blocker = sqlalchemy.create_engine(dsn, poolclass=sqlalchemy.NullPool)

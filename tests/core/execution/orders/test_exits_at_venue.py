@@ -100,7 +100,7 @@ class Floor:
                 pass
 
     def settle(self):
-        """Look at the venue twice."""
+        """Take two snapshots of the venue."""
         for _ in range(2):
             books = self.engine.books
             open_ids, moves = self.reconciler.open_ids, dict(books.moves)

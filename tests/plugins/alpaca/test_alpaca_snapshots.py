@@ -1,4 +1,4 @@
-"""Looks at the venue, each in a thread of its own as in `torghut run`, leave nothing open behind them."""
+"""Snapshots of the venue, each in a thread of its own as in `torghut run`, leave nothing open behind them."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ def open_descriptors():
 
 
 async def look(broker):
-    """Look at the venue as the reconciler does: how many of twelve at once failed."""
+    """Take a snapshot of the venue as the reconciler does: how many of twelve at once failed."""
     asyncio.get_running_loop().set_default_executor(DaemonThreads())
     calls = (broker.account, broker.positions, broker.orders)
     answers = [asyncio.to_thread(call) for _ in range(4) for call in calls]
