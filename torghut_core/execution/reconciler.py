@@ -214,7 +214,7 @@ class Reconciler:
         """
         if symbol not in self.blocked:
             raise InputError(f"{symbol}: our books and the venue's do not differ (see `torghut reconcile`)")
-        quantity = self._books.gaps.pop(symbol, ZERO)
+        quantity = self._books.differences.pop(symbol, ZERO)
         because = f"accepted by {actor}: {reason}"
         if quantity:
             self._books.adjust("", symbol, quantity, because)
@@ -351,16 +351,16 @@ class Reconciler:
             if books.moves.get(symbol, 0) != snapshot.moves.get(symbol, 0) or self._executor.is_under_way(symbol):
                 if symbol in self.blocked:
                     result.differences.setdefault(symbol, self.blocked[symbol])
-                if symbol in books.gaps:
-                    gaps[symbol] = books.gaps[symbol]
+                if symbol in books.differences:
+                    gaps[symbol] = books.differences[symbol]
                 continue  # it moved meanwhile: the next snapshot decides
-            books.unseen.discard(symbol)
+            books.bought_since_snapshot.discard(symbol)
             here, there = ours.get(symbol, ZERO), snapshot.positions.get(symbol, Position()).quantity
             if here == there or self._charge_fee(symbol, here - there):
                 continue
             gaps[symbol] = there - here
             self._add_difference(symbol, f"{here} here, {there} at the venue", result, is_start=is_start)
-        self._suspects, books.gaps = result.suspects, gaps
+        self._suspects, books.differences = result.suspects, gaps
         for symbol in result.differences.keys() - self.blocked.keys():
             logs.error("books differ, entries wait", symbol=symbol, difference=result.differences[symbol])
         self.blocked = dict(result.differences)

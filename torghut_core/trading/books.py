@@ -37,7 +37,7 @@ from torghut_core.timestamps import MINUTE
 from torghut_core.trading.recent_prices import RecentPrices
 from torghut_core.trading.totals import StrategyTotals, Totals
 
-FINEST = Decimal("1E-9")
+SMALLEST_FEE_PART = Decimal("1E-9")
 """Smallest part of a unit that a fee in kind is divided into."""
 
 MANY = 1024
@@ -59,7 +59,7 @@ class WorkingOrder(msgspec.Struct):
     """Signed units that the order would still add to the position."""
     reserve: Decimal = ZERO
     """Cash that these may cost, of a buy."""
-    asked: Decimal | None = None
+    requested_quantity: Decimal | None = None
     """The quantity that the broker was last asked to change it to."""
     was_given_up: bool = False
     """Whether we took it for done before the venue had reported anything about it."""
@@ -96,9 +96,9 @@ class Books:
     spent, spent_before : cash that all fills have cost, fees included, less what they earned: till now, and till the
         venue was last asked for the account. Only for a real venue.
     bought : by symbol and strategy, units bought lately for which a real venue may still take a fee in kind.
-    gaps : by symbol, signed units that the venue holds more than the books, as it was last compared.
-    unseen : symbols in which units were bought since the venue was last compared: it may hold less, by its fee.
-    unfit : views whose position has changed under their protection, by strategy and symbol, see `Gateway`.
+    differences : by symbol, signed units that the venue holds more than the books, as it was last compared.
+    bought_since_snapshot : symbols in which units were bought since the last snapshot of the venue: it may hold less, by its fee.
+    misfit_protection : views whose protection may not fit their position any more, by strategy and symbol, see `Gateway`.
     """
 
     def __init__(
@@ -121,9 +121,9 @@ class Books:
         self.moves: dict[str, int] = {}
         self.spent = self.spent_before = ZERO
         self.bought: dict[str, dict[str, Decimal]] = {}
-        self.gaps: dict[str, Decimal] = {}
-        self.unseen: set[str] = set()
-        self.unfit: dict[tuple[str, str], LiveContext] = {}
+        self.differences: dict[str, Decimal] = {}
+        self.bought_since_snapshot: set[str] = set()
+        self.misfit_protection: dict[tuple[str, str], LiveContext] = {}
         self._account_label = account_label
         self._audit = audit
         self._totals = totals
@@ -326,7 +326,7 @@ class Books:
         cost = fill.quantity * fill.price
         if fill.side is _BUY:
             self.spent += fill.fee + cost
-            self.unseen.add(fill.symbol)
+            self.bought_since_snapshot.add(fill.symbol)
             self._count_bought(context, fill.quantity)
         else:
             self.spent += fill.fee - cost
@@ -352,7 +352,7 @@ class Books:
         other.protecting += context.protecting
         context.buying = context.selling = context.protecting = ZERO
         if other.protecting:
-            self.unfit[heir, symbol] = other
+            self.misfit_protection[heir, symbol] = other
         if math.isnan(other.price):
             other.price = context.price
 
@@ -373,7 +373,7 @@ class Books:
         left = quantity
         for number, context in enumerate(holders, start=1):
             held = context.position
-            part = left if number == len(holders) else (quantity * held.quantity / total).quantize(FINEST)
+            part = left if number == len(holders) else (quantity * held.quantity / total).quantize(SMALLEST_FEE_PART)
             left -= part
             position = msgspec.structs.replace(
                 held, quantity=held.quantity - part, fees=held.fees + part * self._price(symbol)
@@ -395,7 +395,7 @@ class Books:
             self._net[symbol] = self._net.get(symbol, ZERO) + change
             self.moves[symbol] = self.moves.get(symbol, 0) + 1
             if context.protecting:
-                self.unfit[context.strategy_id, symbol] = context
+                self.misfit_protection[context.strategy_id, symbol] = context
         if position.quantity:
             self._held[context.strategy_id, symbol] = context
         else:
@@ -420,7 +420,7 @@ class Books:
 
     def net_at_venue(self, symbol: str) -> Decimal:
         """Signed units that the venue holds: what it showed last, and fills since."""
-        return self.net(symbol) + self.gaps.get(symbol, ZERO)
+        return self.net(symbol) + self.differences.get(symbol, ZERO)
 
     @property
     def traded(self) -> set[str]:

@@ -249,7 +249,7 @@ class Engine(AccountView):
         if left <= 0:
             return
         self._flattened[symbol] = now
-        if symbol in books.gaps:
+        if symbol in books.differences:
             logs.warning("flattening what the venue holds", symbol=symbol, venue=str(net), books=str(books.net(symbol)))
         holders = [each for each in books.held if each.symbol == symbol and (each.position.quantity > 0) is (net > 0)]
         for context in holders:
@@ -516,7 +516,7 @@ class Engine(AccountView):
             strategy_exposure=own,
             open_orders=len(books.working),
             orders_last_minute=books.orders_since(context.now - MINUTE),
-            difference=books.gaps.get(symbol, ZERO),
+            difference=books.differences.get(symbol, ZERO),
             recent_price=recent.before(symbol),
             bid=bid,
             ask=ask,

@@ -19,7 +19,7 @@ from torghut_core.timestamps import SECOND
 KERNEL = "kernel"
 """The `rule` of a gate's verdict."""
 
-FINEST = Decimal("1E-6")
+QUANTITY_STEP = Decimal("1E-6")
 """Of a unit: the kernel cuts orders to whole multiples of it."""
 
 _DOWN = Context(prec=80, rounding=ROUND_DOWN)
@@ -183,7 +183,7 @@ def last_verdicts(decision: Decision, context: RiskContext) -> list[Verdict]:
     if decision.action is Side.SELL and not context.allow_shorts:
         verdicts.append(_cut("no-shorts", decision.quantity, closable, closable))
     price, left = context.worst_price(decision), context.account.buying_power - context.reserved_cash
-    affordable = max(ZERO, _DOWN.divide(left, price).quantize(FINEST, context=_DOWN)) if price else ZERO
+    affordable = max(ZERO, _DOWN.divide(left, price).quantize(QUANTITY_STEP, context=_DOWN)) if price else ZERO
     if opened > affordable:
         verdicts.append(_cut("buying-power", opened * price, left, closable + affordable))
     return verdicts

@@ -194,7 +194,7 @@ class Gateway:
             for working in books.orders_of(context) if is_close else ():
                 if working.order.intent.is_protection and working.order.intent is not intent:
                     self._withdraw(working)
-            books.unfit[context.strategy_id, context.symbol] = context
+            books.misfit_protection[context.strategy_id, context.symbol] = context
             self._fit_protection()
 
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
@@ -328,13 +328,13 @@ class Gateway:
                 )
             elif update.event not in self.own_events or update.event in TRANSITIONS[working.order.state]:
                 changes += books.try_report(working, update)
-        if books.unfit:
+        if books.misfit_protection:
             self._fit_protection()
         return changes
 
     def _fit_protection(self) -> None:
         """Make protection smaller that is larger than what it protects, and cancel it where nothing is left."""
-        for key, context in list(self.books.unfit.items()):
+        for key, context in list(self.books.misfit_protection.items()):
             orders = self.books.orders_of(context)
             held = abs(context.position.quantity)
             is_long = context.position.quantity > 0
@@ -350,16 +350,16 @@ class Gateway:
                 if order.state is not OrderState.PENDING_REPLACE or not left:
                     self._shrink(working, left)
             if is_fit:
-                del self.books.unfit[key]
+                del self.books.misfit_protection[key]
 
     def _shrink(self, working: WorkingOrder, left: Decimal) -> None:
         """Leave so many units of an order open, or none where that is zero or was asked for in vain."""
         order = working.order
         quantity = order.filled_quantity + left
-        if not left or working.asked == quantity or order.intent in self.outbox:
+        if not left or working.requested_quantity == quantity or order.intent in self.outbox:
             self._withdraw(working)
             return
-        working.asked = quantity
+        working.requested_quantity = quantity
         self._request(working, OrderEvent.REPLACE)
         self._broker.replace(order.intent.client_order_id, quantity)
 
@@ -500,7 +500,11 @@ class VenueGateway(Gateway):
         if not super()._is_due(working):
             return False
         intent = working.order.intent
-        if intent.is_exit and intent.symbol in self.books.unseen and self._broker.fee_in_kind(intent.symbol):
+        if (
+            intent.is_exit
+            and intent.symbol in self.books.bought_since_snapshot
+            and self._broker.fee_in_kind(intent.symbol)
+        ):
             now = self._clock.monotonic()
             if now - self._waiting_since.setdefault(intent.client_order_id, now) < SNAPSHOT_WAIT_S:
                 self.request_snapshot()
