@@ -22,7 +22,7 @@ class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     is_protection: bool = False
-    """An exit that waits for its price; it gives way to an exit of its own strategy."""
+    """An exit that waits for its price; an exit of its own strategy cancels it first."""
 
 
 class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -104,11 +104,11 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
         The smaller of the strategy's and the account's position counts, less the open orders in the same direction: an exit
         on its way counts as done, an entry on its way does not count yet. So overlapping exits never reverse a position.
-        The strategy's own protection does not count: it gives way.
+        The strategy's own protection does not count: it is canceled first.
         """
         account = self.position if action is Side.SELL else -self.position
         for order in self.orders:
-            if order.side is action and not self._gives_way(order):
+            if order.side is action and not self._is_canceled_first(order):
                 account -= order.quantity
         return max(ZERO, min(self.own_closable(action), account))
 
@@ -120,7 +120,7 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 held -= order.quantity
         return max(ZERO, held)
 
-    def _gives_way(self, order: OpenOrder) -> bool:
+    def _is_canceled_first(self, order: OpenOrder) -> bool:
         return order.is_protection and order.strategy_id == self.strategy_id
 
 

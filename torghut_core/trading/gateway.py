@@ -4,7 +4,7 @@ A simulated broker is shown the event stream before it is asked anything, so tha
 loop's position, and no later one; it fills in the loop's thread, so a sent order's reports are applied at once. An order
 to a real venue waits in an outbox until its intent is durable (`dispatch`), and its reports come when they come.
 
-Two kinds of order wait longer. An exit waits until the orders that protected its position have given way: a venue keeps
+Two kinds of order wait longer. An exit waits until the orders that protected its position are canceled or smaller: a venue keeps
 the units of a stop from being sold by anything else. And the second leg of an order from long to short, or from short to
 long, waits until the first has filled; where the first does not, it is never sent.
 
@@ -48,7 +48,7 @@ _FLATTEN, _FILLED = Purpose.FLATTEN, OrderState.FILLED
 SNAPSHOT_WAIT_S = 5.0
 """How long an exit waits for a snapshot of the venue, seconds."""
 
-_GIVING_WAY = (OrderState.PENDING_CANCEL, OrderState.PENDING_REPLACE)
+_CHANGING = (OrderState.PENDING_CANCEL, OrderState.PENDING_REPLACE)
 
 
 class Gateway:
@@ -223,7 +223,7 @@ class Gateway:
         intent, context = working.order.intent, working.context
         if intent.is_exit:
             return not context.protecting or not any(
-                each.order.state in _GIVING_WAY and each.order.intent.is_protection
+                each.order.state in _CHANGING and each.order.intent.is_protection
                 for each in self.books.orders_of(context)
             )
         first = self._firsts.get(intent.client_order_id)
@@ -248,7 +248,7 @@ class Gateway:
                 continue
             is_own = other.context is context
             if (is_own and order.intent.is_protection) or order.intent.client_order_id in self._firsts:
-                continue  # the one gives way, the other waits
+                continue  # the one is canceled first, the other waits
             account -= order.remaining
             if is_own:
                 own -= order.remaining
