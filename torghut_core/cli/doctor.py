@@ -27,7 +27,7 @@ from torghut_core.execution.controls import POLL_SECONDS, ROW, Control, Controls
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.plugin_host import PluginHost
-from torghut_core.plugin_host.at_work import death
+from torghut_core.plugin_host.running_plugin import last_crash
 from torghut_core.ports import Connected
 from torghut_core.timestamps import format_timestamp
 
@@ -204,9 +204,9 @@ def _kernel(directory: StateDirectory) -> Iterator[Finding]:
 
 def _death(directory: StateDirectory, *, is_running: bool) -> Iterator[Finding]:
     """How the last process there ended, if not in order."""
-    died = death(directory.path, is_running=is_running)
+    died = last_crash(directory.path, is_running=is_running)
     if died:
-        hint = "look at its log; a plugin that was at work is the first to suspect (os._exit, native code, memory)"
+        hint = "look at its log; a plugin that was running is the first to suspect (os._exit, native code, memory)"
         yield Finding("end of the last process", False, died, hint)
 
 

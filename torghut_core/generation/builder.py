@@ -15,7 +15,7 @@ from torghut_core.generation.generation import Generation, Made, StrategyInstanc
 from torghut_core.model.market import TIMEFRAMES
 from torghut_core.model.trading import LIMITS, Limits
 from torghut_core.plugin_host import PluginHost, Registered
-from torghut_core.plugin_host.process_state import kept
+from torghut_core.plugin_host.process_state import restoring
 from torghut_core.ports import Broker, RiskRule, Sink, Source
 
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler
@@ -202,7 +202,7 @@ class _Builder:
     def _warmup(self, made: Made, key: str) -> int | None:
         """The rows that a strategy needs first; None, and a problem, if it gives no such number."""
         try:
-            with kept(made.plugin.name):
+            with restoring(made.plugin.name):
                 warmup = context_of(made.instance).run(getattr, made.instance, "warmup")
             if type(warmup) is int and warmup >= 0:
                 return warmup

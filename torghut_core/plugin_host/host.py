@@ -27,7 +27,7 @@ from torghut_core.hookspecs import KINDS
 from torghut_core.plugin_host.checks import check_class, check_module, has_hooks
 from torghut_core.plugin_host.code import GROUP, Code, Disk, Sources, lies_in, module_digest, path_stamp
 from torghut_core.plugin_host.fresh_import import Swap
-from torghut_core.plugin_host.process_state import kept
+from torghut_core.plugin_host.process_state import restoring
 from torghut_core.plugin_host.registered import Registered
 from torghut_core.plugin_host.units import LeftOut, Unit, find_units, is_version_in
 from torghut_core.ports import Plugin
@@ -261,7 +261,7 @@ class PluginHost:
         all_plugins: list[Registered] = []
         all_left_out = []
         for entry_point in unit.entries:
-            with kept(entry_point.name):
+            with restoring(entry_point.name):
                 plugins, left_out = new_context().run(self._plugins_of, entry_point.name, entry_point, unit)
             self._register(plugins)
             all_plugins += plugins
@@ -277,7 +277,7 @@ class PluginHost:
         """Register modules that are given directly; a plugin that `previous` has too stays the same object."""
         known = {plugin: plugin for plugin in previous.plugins()} if previous else {}
         for name, module in modules:
-            with kept(name):
+            with restoring(name):
                 plugins, left_out = new_context().run(self._plugins_of, name, module)
             self._register(known.get(plugin, plugin) for plugin in plugins)
             self._record_left_out([left_out] if left_out else [])

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
-from torghut_core.plugin_host.at_work import LOADER, NOBODY, NOTE, label
+from torghut_core.plugin_host.running_plugin import LOADER, NO_PLUGIN, RECORD, label
 from torghut_core.telemetry import logs
 
 
@@ -122,7 +122,7 @@ class ProcessState:
     Parameters
     ----------
     who : gives the plugins that may have changed it, for the log.
-    is_loading : a plugin is imported or made; it is noted as `at_work`.
+    is_loading : a plugin is imported or made; it is recorded as the `running_plugin`.
     """
 
     def __init__(self, who: Callable[[], str], *, is_loading: bool = False) -> None:
@@ -135,14 +135,14 @@ class ProcessState:
     def __enter__(self) -> Self:
         set_limit, least = self._set_limit, sys.getrecursionlimit()
         if self._is_loading:
-            NOTE.memory[LOADER] = label("plugin", self._who())
+            RECORD.memory[LOADER] = label("plugin", self._who())
         sys.setrecursionlimit = lambda limit: set_limit(max(limit, least))
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setrecursionlimit = self._set_limit
         if self._is_loading:
-            NOTE.memory[LOADER] = NOBODY
+            RECORD.memory[LOADER] = NO_PLUGIN
         self.restore()
 
     def restore(self) -> None:
@@ -163,6 +163,6 @@ class ProcessState:
                 logs.warning("a plugin changed the process: put back", changed=name, plugin=self._who())
 
 
-def kept(plugin: str) -> ProcessState:
+def restoring(plugin: str) -> ProcessState:
     """The process as it is now, to be put back once a plugin was imported or made."""
     return ProcessState(lambda: plugin, is_loading=True)

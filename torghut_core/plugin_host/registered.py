@@ -14,7 +14,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from torghut_core.boundary import from_plugins, make_plugin, new_context, reason_and_place
 from torghut_core.catalog.marked_yaml import TOO_LONG, is_bounded
 from torghut_core.errors import PluginError, text_of
-from torghut_core.plugin_host.process_state import kept
+from torghut_core.plugin_host.process_state import restoring
 from torghut_core.ports import Plugin
 
 
@@ -75,7 +75,7 @@ class Registered:
         PluginError : the constructor raised; the text of a `ValueError` is shown as it is.
         """
         try:
-            with kept(self.name):
+            with restoring(self.name):
                 made = make_plugin(self.cls, params)
         except ValueError as error:
             raise PluginError(self.name, text_of(error), self.distribution) from error

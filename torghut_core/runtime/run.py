@@ -42,7 +42,7 @@ from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.installation.universe import UniverseSettings, open_universe
 from torghut_core.market_data.universe import ListedUniverse
-from torghut_core.plugin_host.at_work import kept_in
+from torghut_core.plugin_host.running_plugin import recorded_in
 from torghut_core.plugin_host.watchdog import Watchdog
 from torghut_core.ports import Broker, Source
 from torghut_core.reload.follower import Follower
@@ -121,7 +121,7 @@ def open_run(
         life = stack.enter_context(Life(clock))
         if not directory.try_acquire():
             _wait_for(directory, server, life, on_wait, clock)
-        if died := stack.enter_context(kept_in(directory.path)):
+        if died := stack.enter_context(recorded_in(directory.path)):
             logs.error(died)
         audit = open_audit(settings, directory, is_tidied=True)
         stack.callback(audit.close)

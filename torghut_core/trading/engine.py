@@ -43,7 +43,7 @@ from torghut_core.model.trading import (
     decision_hash,
     money,
 )
-from torghut_core.plugin_host.at_work import LOOP, NOBODY, NOTE, label
+from torghut_core.plugin_host.running_plugin import LOOP, NO_PLUGIN, RECORD, label
 from torghut_core.plugin_host.watchdog import Watchdog
 from torghut_core.ports import AccountView, Closed, Journal, LiveContext, Observer, OrderEntry, RiskContext
 from torghut_core.telemetry import logs
@@ -182,7 +182,7 @@ class Engine(AccountView):
         gateway.begin(batch, self.traded_to)
         self.recent_prices.begin(batch)
         working = self.books.working
-        memory, last = NOTE.memory, None
+        memory, last = RECORD.memory, None
         # The watchdog reads the local `subscription`, see `CALLERS`.
         for subscription, signal, context, at, now, close in self.roster.rows(batch):
             if subscription is not last:
@@ -201,7 +201,7 @@ class Engine(AccountView):
                 continue
             if decision is not None and now > self.traded_to:
                 self._decide(subscription, decision, signal, context)
-        memory[LOOP] = NOBODY
+        memory[LOOP] = NO_PLUGIN
         gateway.finish(batch)
         if len(batch):
             self.market_time = int(batch.now[-1])
@@ -529,13 +529,13 @@ class Engine(AccountView):
 
     def _notify(self, name: str, observer: Observer, hook: str, *news: Any) -> None:
         """Call an observer; the watchdog reads the local `name`, see `CALLERS`."""
-        before = NOTE.memory[LOOP]
-        NOTE.memory[LOOP] = label("observer", name)
+        before = RECORD.memory[LOOP]
+        RECORD.memory[LOOP] = label("observer", name)
         try:
             bound_method(observer, hook)(*news)
         except from_plugins() as error:  # an observer may raise anything; nothing depends on it
             self._log_failure(name, error)
-        NOTE.memory[LOOP] = before
+        RECORD.memory[LOOP] = before
 
     CALLERS: ClassVar[dict[CodeType, str]] = {
         step.__code__: "subscription",

@@ -14,8 +14,8 @@ import numpy as np
 from torghut_core.boundary import SourceIterator, bound_method, call_plugin
 from torghut_core.generation import Generation
 from torghut_core.model.market import Batch
-from torghut_core.plugin_host.at_work import LOOP, NOTE, label
 from torghut_core.plugin_host.process_state import ProcessState
+from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
 from torghut_core.ports import Journal, SignalStore
 from torghut_core.trading.engine import Engine
 
@@ -125,7 +125,7 @@ class Loop:
     def step(self, batch: Batch) -> None:
         """Take one batch through the stages and the engine, commit what it led to, and store its rows."""
         for name, update in self._stages:
-            NOTE.memory[LOOP] = label("stage", name)
+            RECORD.memory[LOOP] = label("stage", name)
             batch = call_plugin(name, update, batch)
         with self._around():
             self._engine.step(batch)

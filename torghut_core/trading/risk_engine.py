@@ -22,7 +22,7 @@ from msgspec.structs import astuple
 from torghut_core.boundary import bound_method, from_plugins
 from torghut_core.errors import reason_of
 from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
-from torghut_core.plugin_host.at_work import LOOP, NOTE, label
+from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
 from torghut_core.ports import Advisor, RiskContext, RiskRule
 from torghut_core.trading.gates import KERNEL, Gates, Inputs, gate_verdicts, has_valid_quantity, last_verdicts
 
@@ -133,11 +133,11 @@ class RiskEngine:
         context: RiskContext,
     ) -> Verdict:
         """Ask one plugin. One that raises denies, and so does one that answers with no smaller quantity as a shrink."""
-        before = NOTE.memory[LOOP]
-        NOTE.memory[LOOP] = label("rule", name)
+        before = RECORD.memory[LOOP]
+        RECORD.memory[LOOP] = label("rule", name)
         try:
             verdict = check(decision, context)
-            NOTE.memory[LOOP] = before
+            RECORD.memory[LOOP] = before
             if type(verdict) is not Verdict or tuple(map(type, astuple(verdict))) not in _SOUND:
                 raise TypeError("it did not give a sound Verdict")
             if verdict.highest_price is not None and not verdict.highest_price.is_finite():

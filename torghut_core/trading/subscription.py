@@ -20,7 +20,7 @@ from torghut_core.boundary import bound_method
 from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Signal, signal_type
 from torghut_core.model.trading import ZERO, Decision
-from torghut_core.plugin_host.at_work import label
+from torghut_core.plugin_host.running_plugin import label
 from torghut_core.ports import Context, LiveContext, Strategy
 from torghut_core.trading.totals import StrategyTotals
 

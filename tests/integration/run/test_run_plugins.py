@@ -83,7 +83,7 @@ def test_plugin_that_ends_the_process_is_named_by_the_next_start(kernel):
     kernel.begin(waits=False)
     kernel.grow(2)
     assert kernel.ended() == 7
-    told = "the last process died while strategy evil was at work"
+    told = "the last process died while strategy evil was running"
     findings = kernel.command("doctor", "--state", kernel.state, "--json")
     assert told in findings.stdout
     kernel.write({"one": 1})

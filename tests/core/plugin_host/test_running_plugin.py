@@ -1,18 +1,27 @@
-"""After a process that died, the next one knows which plugin was at work."""
+"""After a process that died, the next one knows which plugin was running."""
 
 import subprocess
 import sys
 
 import pytest
 
-from torghut_core.plugin_host.at_work import FILE, LOADER, LOOP, NOBODY, NOTE, death, kept_in, label
+from torghut_core.plugin_host.running_plugin import (
+    FILE,
+    LOADER,
+    LOOP,
+    NO_PLUGIN,
+    RECORD,
+    label,
+    last_crash,
+    recorded_in,
+)
 
 DIES = """
 import os, sys
 from pathlib import Path
-from torghut_core.plugin_host.at_work import {slot}, NOTE, kept_in, label
-with kept_in(Path(sys.argv[1])):
-    NOTE.memory[{slot}] = label({kind!r}, "evil")
+from torghut_core.plugin_host.running_plugin import {slot}, RECORD, recorded_in, label
+with recorded_in(Path(sys.argv[1])):
+    RECORD.memory[{slot}] = label({kind!r}, "evil")
     os.kill(os.getpid(), 9)
 """
 
@@ -21,21 +30,21 @@ with kept_in(Path(sys.argv[1])):
 def test_plugin_of_a_killed_process_is_named(tmp_path, slot, kind):
     """By the next start, and by `doctor` before and after it."""
     subprocess.run([sys.executable, "-c", DIES.format(slot=slot, kind=kind), tmp_path], check=False)
-    told = f"the last process died while {kind} evil was at work"
-    assert death(tmp_path, is_running=False) == told
-    with kept_in(tmp_path) as died:
+    told = f"the last process died while {kind} evil was running"
+    assert last_crash(tmp_path, is_running=False) == told
+    with recorded_in(tmp_path) as died:
         assert died == told
-        assert death(tmp_path, is_running=True) == told
-    assert death(tmp_path, is_running=False) == ""
+        assert last_crash(tmp_path, is_running=True) == told
+    assert last_crash(tmp_path, is_running=False) == ""
 
 
 def test_orderly_end_leaves_nothing(tmp_path):
     """Also where an error ends the process."""
 
     def work():
-        with kept_in(tmp_path) as died:
+        with recorded_in(tmp_path) as died:
             assert died == ""
-            NOTE.memory[LOOP] = label("strategy", "good")
+            RECORD.memory[LOOP] = label("strategy", "good")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -44,21 +53,21 @@ def test_orderly_end_leaves_nothing(tmp_path):
 
 
 def test_crash_of_the_kernel_itself_names_no_plugin(tmp_path):
-    """Where none was at work."""
-    (tmp_path / FILE).write_bytes(NOBODY * 3)
-    assert death(tmp_path, is_running=False) == "the last process was killed, or crashed"
+    """Where none was running."""
+    (tmp_path / FILE).write_bytes(NO_PLUGIN * 3)
+    assert last_crash(tmp_path, is_running=False) == "the last process was killed, or crashed"
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 10_000, b"strategy x"])
 def test_file_of_any_content_is_read(tmp_path, content):
     """A start never fails for it."""
     (tmp_path / FILE).write_bytes(content)
-    with kept_in(tmp_path):
-        NOTE.memory[LOADER] = label("plugin", "é" * 500)
+    with recorded_in(tmp_path):
+        RECORD.memory[LOADER] = label("plugin", "é" * 500)
 
 
 def test_folder_in_its_place_does_not_stop_the_start(tmp_path):
     """Then nothing is noted, and a warning says so."""
     (tmp_path / FILE / "inner").mkdir(parents=True)
-    with kept_in(tmp_path) as died:
+    with recorded_in(tmp_path) as died:
         assert died == ""

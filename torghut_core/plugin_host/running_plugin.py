@@ -1,6 +1,6 @@
-"""Which plugin is at work, noted where it outlives the process: after `os._exit`, a crash of native code or a kill.
+"""Which plugin is running, recorded where it outlives the process: after `os._exit`, a crash of native code or a kill.
 
-The note is a small file in the state directory, mapped into memory, so that writing it is no system call; the kernel of the
+The record is a small file in the state directory, mapped into memory, so that writing it is no system call; the kernel of the
 operating system keeps what was written when a process dies. It is removed at an orderly end.
 """
 
@@ -19,53 +19,53 @@ _LENGTH = 128
 LOOP, LOADER, _BEFORE = (slice(start, start + _LENGTH) for start in range(0, 3 * _LENGTH, _LENGTH))
 """Where the loop notes the plugin that it calls, the loader the one that it imports or makes, and what was found at the start."""
 
-NOBODY = bytes(_LENGTH)
+NO_PLUGIN = bytes(_LENGTH)
 
-FILE = "at-work"
+FILE = "running-plugin"
 
 
 _SIZE = 3 * _LENGTH
 
 
-class _Note:
-    """The note of this process; `memory` is a file's content between `kept_in` and the end."""
+class _Record:
+    """The record of this process; `memory` is a file's content between `recorded_in` and the end."""
 
     def __init__(self) -> None:
         self.memory: Any = bytearray(_SIZE)
 
 
-NOTE = _Note()
+RECORD = _Record()
 
 
 @lru_cache(maxsize=1024)
 def label(kind: str, name: str) -> bytes:
-    """What is noted of a plugin."""
+    """What is recorded of a plugin."""
     return f"{kind} {name}".encode()[:_LENGTH].ljust(_LENGTH, b"\0")
 
 
 @contextmanager
-def kept_in(folder: Path) -> Iterator[str]:
-    """Keep the note in a file of a state directory; give what a process that died has left there, "" where none did."""
+def recorded_in(folder: Path) -> Iterator[str]:
+    """Keep the record in a file of a state directory; give what a process that died has left there, "" where none did."""
     path = folder / FILE
     died = _read(path)
     try:
         path.unlink(missing_ok=True)  # it may be anything
-        path.write_bytes(NOBODY + NOBODY + died.encode()[:_LENGTH].ljust(_LENGTH, b"\0"))
+        path.write_bytes(NO_PLUGIN + NO_PLUGIN + died.encode()[:_LENGTH].ljust(_LENGTH, b"\0"))
         with path.open("r+b") as file:
             memory = mmap.mmap(file.fileno(), _SIZE)
     except OSError as error:
-        logs.warning("the plugin at work is not noted", file=str(path), error=error.strerror)
+        logs.warning("the running plugin is not recorded", file=str(path), error=error.strerror)
         yield died
         return
-    NOTE.memory = memory
+    RECORD.memory = memory
     try:
         yield died
     finally:
-        NOTE.memory = bytearray(_SIZE)
+        RECORD.memory = bytearray(_SIZE)
         path.unlink(missing_ok=True)
 
 
-def death(folder: Path, *, is_running: bool) -> str:
+def last_crash(folder: Path, *, is_running: bool) -> str:
     """How the last process on a state directory died, "" where it ended in order; the one before a running one."""
     path = folder / FILE
     if not is_running:
@@ -83,4 +83,4 @@ def _read(path: Path) -> str:
         return ""
     loop, loader, _ = _lines(path)
     named = " and ".join(each for each in (loop, loader) if each)
-    return f"the last process died while {named} was at work" if named else "the last process was killed, or crashed"
+    return f"the last process died while {named} was running" if named else "the last process was killed, or crashed"
