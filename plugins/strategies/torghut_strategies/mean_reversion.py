@@ -36,6 +36,9 @@ class MeanReversion(Strategy):
                 return context.buy(self.params.quantity, because="below the lower band")
             if price > signal.boll_upper and self.params.shorts:
                 return context.sell(self.params.quantity, because="above the upper band")
-        elif (context.is_long and price >= signal.boll_mid) or (context.is_short and price <= signal.boll_mid):
+            return None
+        is_back = price >= signal.boll_mid if context.is_long else price <= signal.boll_mid
+        is_leaving = context.selling if context.is_long else context.buying
+        if is_back and not is_leaving:
             return context.close(because="back at the middle of the band")
         return None

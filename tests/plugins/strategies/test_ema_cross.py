@@ -21,15 +21,22 @@ def test_fast_above_slow_is_bought_when_flat():
 
 
 @pytest.mark.parametrize("fast", [99.0, 100.0])
-def test_position_is_closed_when_fast_is_not_above_slow(fast):
-    """Long and below, or level: close."""
-    decision = proposed(fast, 100.0, position=3)
+@pytest.mark.parametrize("others", [{}, {"working": 2}, {"protecting": -3}], ids=["alone", "entry open", "protected"])
+def test_position_is_closed_when_fast_is_not_above_slow(fast, others):
+    """Long and below, or level: close, also while the rest of the entry or a stop is open."""
+    decision = proposed(fast, 100.0, position=3, **others)
     assert (decision.action, decision.quantity) == (Side.SELL, Decimal(3))
 
 
 @pytest.mark.parametrize(
     ("fast", "seen"),
-    [(101.0, {"position": 3}), (99.0, {}), (101.0, {"working": 3}), (99.0, {"position": 3, "working": -1})],
+    [
+        (101.0, {"position": 3}),
+        (99.0, {}),
+        (101.0, {"working": 3}),
+        (99.0, {"position": 3, "working": -3}),
+        (99.0, {"position": 3, "working": -1}),
+    ],
 )
 def test_nothing_is_done_without_need(fast, seen):
     """Long while above, flat while below, or with an order under way: nothing."""

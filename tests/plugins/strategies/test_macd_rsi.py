@@ -35,7 +35,15 @@ def test_nothing_is_done_at_or_before_a_threshold(macd_hist, rsi14, position):
     assert proposed(macd_hist, rsi14, position) is None
 
 
-@pytest.mark.parametrize(("macd_hist", "rsi14", "position", "working"), [(0.1, 10.0, 0, 1), (-0.1, 90.0, 2, -1)])
+@pytest.mark.parametrize(
+    ("macd_hist", "rsi14", "position", "working"), [(0.1, 10.0, 0, 1), (-0.1, 90.0, 2, -2), (-0.1, 90.0, 2, -1)]
+)
 def test_nothing_is_done_while_an_order_works(macd_hist, rsi14, position, working):
     """An order under way is not sent twice."""
     assert proposed(macd_hist, rsi14, position, working) is None
+
+
+def test_open_rest_of_an_entry_does_not_hold_up_the_exit():
+    """What is held is closed while the entry still works."""
+    decision = proposed(-0.1, 90.0, 2, 1)
+    assert (decision.action, decision.quantity) == (Side.SELL, Decimal(2))

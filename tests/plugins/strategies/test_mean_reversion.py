@@ -44,10 +44,19 @@ def test_outside_is_entered_and_the_middle_left(price, position, shorts, action)
         (97.0, 2, 0, True),
         (103.0, -2, 0, True),
         (97.0, 0, 2, False),
+        (100.0, 2, -2, False),
         (100.0, 2, -1, False),
+        (100.0, -2, 2, True),
         (100.0, -2, 1, True),
     ],
 )
 def test_nothing_is_done_inside_or_while_an_order_works(price, position, working, shorts):
     """On the band, on the wrong side of the middle, with an order under way, or short without leave: nothing."""
     assert proposed(price, position, working, shorts=shorts) is None
+
+
+@pytest.mark.parametrize(("position", "working", "action"), [(2, 1, Side.SELL), (-2, -1, Side.BUY)])
+def test_open_rest_of_an_entry_does_not_hold_up_the_exit(position, working, action):
+    """What is held is closed at the middle while the entry still works."""
+    decision = proposed(100.0, position, working, shorts=True)
+    assert (decision.action, decision.quantity) == (action, Decimal(2))
