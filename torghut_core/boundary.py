@@ -1,8 +1,9 @@
 """The boundary between the kernel and plugins: what plugin code sets or raises stays on its side.
 
-Two things would otherwise cross it. Arithmetic: `decimal.getcontext().prec = 3` and `numpy.seterr` act on the context that
-is current, so each plugin has a `contextvars.Context` of its own, and every call of it is made in there. And
-exceptions: a plugin may raise anything, also what ends a process or a task; `from_plugins` is what the kernel catches.
+Three things would otherwise cross it. Arithmetic: `decimal.getcontext().prec = 3` and `numpy.seterr` act on the context that
+is current, so each plugin has a `contextvars.Context` of its own, and every call of it is made in there.
+Exceptions: a plugin may raise anything, also what ends a process or a task; `from_plugins` is what the kernel catches.
+And the event loop, which is `without_event_loop`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import dis
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import Context
 from functools import partial
 from pathlib import Path
@@ -53,6 +55,21 @@ def use_decimal_context() -> None:
 
 
 # Where plugins are called.
+
+
+@contextmanager
+def without_event_loop() -> Iterator[None]:
+    """Hide the event loop of this thread from what is called meanwhile and does not wait.
+
+    A plugin could stop it, cancel the kernel's tasks, or leave a task or callback in it that raises `SystemExit` or never
+    returns, and nobody would know whose that is. It gets asyncio's own `RuntimeError` instead, where it asks.
+    """
+    events = asyncio._get_running_loop()  # noqa: SLF001 - exported, for those who run event loops
+    asyncio._set_running_loop(None)  # noqa: SLF001
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(events)  # noqa: SLF001
 
 
 def new_context() -> Context:

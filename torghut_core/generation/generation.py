@@ -153,17 +153,18 @@ def hand_over(old: Generation, new: Generation, but: Collection[str] = ()) -> No
 
     Raises
     ------
-    HandOverError : `save_state` or `load_state` raised. The old instances are as they were.
+    HandOverError : `save_state` or `load_state` raised, or was interrupted. The old instances are as they were.
     """
     for place, made in new.made.items():
         before = old.made.get(place)
         if before is None or before.instance is made.instance or before.terms != made.terms:
             continue
-        if place[0] == "strategy" and place[1] in but:
+        name = place[1]  # the watchdog reads this local, see `Engine.CALLERS`
+        if place[0] == "strategy" and name in but:
             continue
         try:
             state = call_method(before.instance, "save_state")
             call_method(made.instance, "load_state", copy.deepcopy(state), before.instance.state_version)
         except from_plugins() as error:  # both are the plugin's code and may raise anything
             reason = f"the new code did not accept the state of the old: {reason_of(error)}"
-            raise HandOverError(place[1], reason, made.plugin.distribution, made.plugin.code_digest) from error
+            raise HandOverError(name, reason, made.plugin.distribution, made.plugin.code_digest) from error

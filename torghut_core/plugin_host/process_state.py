@@ -8,6 +8,7 @@ all. What the kernel depends on is noted here and put back: after a plugin was i
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal.getsignal` makes an enum of what it finds, which is slow
+import builtins
 import decimal
 import gc
 import logging
@@ -16,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,6 +45,17 @@ def _module(module: Any, *names: str) -> list[_Global]:
         )
 
     return [of(name) for name in names]
+
+
+def _content(module: Any) -> _Global:
+    """All that a module has now: what a plugin adds to it later is left there."""
+    found = vars(module)
+    names = tuple(found)
+
+    def read() -> tuple[Any, ...]:
+        return tuple(map(found.get, names))
+
+    return _Global(module.__name__, read, lambda kept: found.update(zip(names, kept, strict=True)))
 
 
 def _handler(number: signal.Signals) -> _Global:
@@ -107,6 +120,7 @@ _GLOBALS = (
     _Global("logging.disable", lambda: logging.root.manager.disable, logging.disable),
     *_module(sys, "stdout", "stderr"),
     *_module(warnings, "showwarning"),
+    *map(_content, (builtins, time)),
 )  # fmt: skip
 
 _VALUES = (int, float, bool, str, tuple, type(None))

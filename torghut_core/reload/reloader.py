@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +39,7 @@ class Reloader:
     actor, problems : who started the engine's generation, and why not all of its catalog trades.
     since : gives the earliest time from which rows of the signal store are this run's, ns; None for all of them.
     commit : makes durable what was recorded; `Journal.commit` where None.
+    around : makes the context manager in which plugins give and take state, and observers learn of it: a watchdog's.
     clock : where it asks for the time.
     """
 
@@ -55,6 +57,7 @@ class Reloader:
         problems: Sequence[str] = (),
         since: Callable[[], int | None] = lambda: None,
         commit: Callable[[], None] | None = None,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.host = host
@@ -66,6 +69,7 @@ class Reloader:
         self._defaults = defaults
         self._since = since
         self._commit = commit or audit.commit
+        self._around = around
         self._clock = clock
         self._rejected: dict[tuple[str, str], tuple[str, str]] = {}
         outcome = ReloadOutcome.DEGRADED if problems else ReloadOutcome.STARTED
@@ -163,7 +167,8 @@ class Reloader:
         changes: dict[str, Any] = {}
         if plan.generation.digest != engine.generation.digest or plan.renewed:
             try:
-                hand_over(engine.generation, plan.generation, but=plan.fresh)
+                with self._around():
+                    hand_over(engine.generation, plan.generation, but=plan.fresh)
             except HandOverError as error:
                 self._reject(error)
                 return False
@@ -204,7 +209,8 @@ class Reloader:
         number = self._audit.record_generation(plan.record, actor=actor, outcome=outcome)
         if plan.rows:
             self._audit.record_strategies(plan.rows, "merge")
-        positions = engine.adopt(generation.numbered(number), plan.warmed, plan.fresh)
+        with self._around():
+            positions = engine.adopt(generation.numbered(number), plan.warmed, plan.fresh)
         self._commit()
         logs.info("generation trades", generation=number, actor=actor, outcome=outcome, positions=positions)
 

@@ -28,6 +28,7 @@ from torghut_core.admin.readiness import Readiness, ask_checks
 from torghut_core.admin.server import AdminServer
 from torghut_core.admin.waiting import Waiting
 from torghut_core.audit import AuditStore
+from torghut_core.boundary import without_event_loop
 from torghut_core.concurrency import wait_for
 from torghut_core.errors import Superseded, VenueError
 from torghut_core.execution.committer import CURSOR, Committer
@@ -191,6 +192,7 @@ def open_run(
             actor=ACTOR,
             problems=start.problems,
             commit=committer.commit,
+            around=partial(watched, watchdog),
             clock=clock,
         )
         follower = Follower(
@@ -406,8 +408,10 @@ class Run:
             control = apply_control(self.controls, self.gates)
             may_flatten = control.flatten and self.venue.is_reconciled_for(control)
             flatten = f"{control.reason} ({control.actor})" if may_flatten else ""
-            self.engine.apply_control(flatten, self.clock.wall())
-            if self.engine.gateway.apply_updates():
+            with watched(self.watchdog):
+                self.engine.apply_control(flatten, self.clock.wall())
+                has_changed = self.engine.gateway.apply_updates()
+            if has_changed:
                 self.venue.reconcile_soon()
             self.committer.commit()
 
@@ -516,6 +520,13 @@ def batch_checks(source: Source, unstored: Callable[[], str], gates: Gates, watc
         closed["store"] = reason
     gates.unready = "; ".join(f"{name}: {reason}" for name, reason in closed.items())
     with watchdog.batch():
+        yield
+
+
+@contextmanager
+def watched(watchdog: Watchdog) -> Iterator[None]:
+    """What plugins are called inside of between two batches."""
+    with without_event_loop(), watchdog.batch():
         yield
 
 

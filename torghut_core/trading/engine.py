@@ -24,7 +24,7 @@ import msgspec
 
 from torghut_core.boundary import bound_method, context_of, from_plugins
 from torghut_core.errors import reason_of, text_of
-from torghut_core.generation import Generation, StrategyInstance
+from torghut_core.generation import Generation, StrategyInstance, hand_over
 from torghut_core.model.market import Batch, Signal
 from torghut_core.model.trading import (
     ZERO,
@@ -540,6 +540,7 @@ class Engine(AccountView):
     CALLERS: ClassVar[dict[CodeType, str]] = {
         step.__code__: "subscription",
         _notify.__code__: "name",
+        hand_over.__code__: "name",
         **RiskEngine.CALLERS,
         **Subscription.CALLERS,
     }

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 
-from torghut_core.boundary import SourceIterator, bound_method, call_plugin
+from torghut_core.boundary import SourceIterator, bound_method, call_plugin, without_event_loop
 from torghut_core.generation import Generation
 from torghut_core.model.market import Batch
 from torghut_core.plugin_host.process_state import ProcessState
@@ -124,11 +124,12 @@ class Loop:
 
     def step(self, batch: Batch) -> None:
         """Take one batch through the stages and the engine, commit what it led to, and store its rows."""
-        for name, update in self._stages:
-            RECORD.memory[LOOP] = label("stage", name)
-            batch = call_plugin(name, update, batch)
-        with self._around():
-            self._engine.step(batch)
+        with without_event_loop():
+            for name, update in self._stages:
+                RECORD.memory[LOOP] = label("stage", name)
+                batch = call_plugin(name, update, batch)
+            with self._around():
+                self._engine.step(batch)
         self._commit()
         if self._is_derived_here:  # after the orders are sent: the writer's thread competes for the interpreter
             self._signals.write(batch)
@@ -136,10 +137,11 @@ class Loop:
     def _drain(self, last: Batch) -> Batch:
         """Make a clock tick after the last event, at which every window that is complete comes out."""
         stages = self._generation.stages
-        wait = max(
-            (call_plugin(self._generation.name_of(stage), bound_method(stage, "drain_ns")) for stage in stages),
-            default=0,
-        )
+        with without_event_loop():
+            wait = max(
+                (call_plugin(self._generation.name_of(stage), bound_method(stage, "drain_ns")) for stage in stages),
+                default=0,
+            )
         return Batch.of(last.symbols, last.stop, np.array([last.now[-1] + wait], np.int64))
 
 

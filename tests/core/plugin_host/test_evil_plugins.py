@@ -1,6 +1,7 @@
 """No plugin ends the process, and none changes what another strategy does: exceptions, places and globals, generated."""
 
 import asyncio
+import builtins
 import decimal
 import gc
 import itertools
@@ -166,6 +167,8 @@ GLOBALS = {
     "profile": lambda *_: sys.setprofile(tracer),
     "no output": lambda *_: [setattr(sys, name, None) for name in ("stdout", "stderr")],
     "folder": lambda *_: os.chdir("/"),
+    "clocks": lambda *_: [setattr(time, name, None) for name in ("time", "monotonic", "perf_counter", "sleep")],
+    "built-ins": lambda *_: setattr(builtins, "divmod", None),
     "zone": lambda *_: (os.environ.update(TZ="Asia/Tokyo"), time.tzset()),
 }
 

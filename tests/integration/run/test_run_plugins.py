@@ -69,11 +69,11 @@ def test_strategy_that_raises_anything_is_quarantined_and_the_others_trade_on(ke
 def test_strategy_that_changes_the_process_changes_nothing_for_others(kernel, how):
     """The fills of the others have all their digits, and SIGTERM still ends it in good order."""
     kernel.write_plugin("evil", EVIL.replace("{act}", CHANGE[how]))
-    kernel.write({"one": {"params": {"quantity": 1234567}}, "evil": {"use": "evil"}})
+    kernel.write({"one": {"params": {"quantity": 8765}}, "evil": {"use": "evil"}})
     kernel.begin()
     assert kernel.trade(4)["one"] == 4
     assert kernel.send(signal.SIGTERM) == 0
-    assert {str(row["quantity"]) for row in kernel.rows("executions")} == {"1234567"}
+    assert {str(row["quantity"]) for row in kernel.rows("executions")} == {"8765"}
 
 
 def test_plugin_that_ends_the_process_is_named_by_the_next_start(kernel):
@@ -122,3 +122,57 @@ def register_sources(register):
     assert code == 1
     assert "rotten" in error
     assert "CancelledError" in error
+
+
+LEAVES = """async def leave():
+            sys.exit(0)
+        self.left = asyncio.ensure_future(leave())"""
+REACH = {
+    "stop": "asyncio.get_running_loop().stop()",
+    "cancel": "[task.cancel() for task in asyncio.all_tasks()]",
+    "callback": "asyncio.get_running_loop().call_soon(sys.exit, 0)",
+    "task": LEAVES,
+}
+
+
+@pytest.mark.parametrize("how", chosen(REACH, ["callback", "task"]))
+def test_strategy_does_not_reach_the_kernels_event_loop(kernel, how):
+    """What it left there ended the process, once with exit code 0 and no word."""
+    kernel.write_plugin("evil", EVIL.replace("{act}", REACH[how]))
+    kernel.write({"one": 1, "evil": {"use": "evil"}})
+    kernel.begin()
+    assert kernel.trade(3)["one"] == 3
+    assert kernel.send() == 0
+
+
+PATCHES = {
+    "clock": "import time; time.monotonic = lambda: 0.0",
+    "sleep": "import time; time.thread_time = time.sleep = None",
+}
+
+
+@pytest.mark.parametrize("how", chosen(PATCHES, ["clock"]))
+def test_strategy_that_replaces_a_clock_stops_nobody(kernel, how):
+    """A frozen clock that a plugin's tests have left behind kept the loop from ever trading again, without a word."""
+    kernel.write_plugin("evil", EVIL.replace("{act}", PATCHES[how]))
+    kernel.write({"one": 1, "evil": {"use": "evil"}})
+    kernel.begin()
+    kernel.grow(3)
+    kernel.until(lambda: kernel.metric("events_total") == kernel.fed)
+    assert kernel.strategies["one"]["state"] == "trading"
+    assert "a plugin changed the process: put back" in kernel.log
+    assert kernel.send() == 0
+
+
+@pytest.mark.parametrize("method", ["save_state(self)", "load_state(self, state, version)"])
+def test_state_that_is_never_given_or_taken_does_not_stop_the_loop(kernel, method):
+    """Code that does not return there is interrupted: the old code trades on, and the status says why."""
+    endless = kernel.FLIP.replace(
+        "    state =", f"    def {method}:\n        while True:\n            pass\n\n    state ="
+    )
+    kernel.write_plugin(text=endless)
+    kernel.begin()
+    kernel.write_plugin(text=endless.replace("first", "second"))
+    kernel.until(lambda: "the old code stays in use" in kernel.problems)
+    assert kernel.trade(2) == {"one": 2, "two": 2}
+    assert kernel.send() == 0
