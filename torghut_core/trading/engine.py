@@ -494,8 +494,8 @@ class Engine(AccountView):
         recent.at = gateway.at
         account = gateway.account()
         gross, own, worth = books.exposures(decision.strategy_id)
-        if self._is_simulated:  # it values positions at the last print, whatever that is
-            account = msgspec.structs.replace(account, equity=min(account.equity, account.cash + worth))
+        if self._is_simulated and account.cash + worth < account.equity:  # it values positions at the last print
+            account = msgspec.structs.replace(account, equity=account.cash + worth)
         bid, ask = recent.quote(symbol)
         return RiskContext(
             now=context.now,

@@ -45,6 +45,8 @@ class RecentPrices:
         self._batch: Batch | None = None
         self._rows: dict[str, tuple[list[int], list[Row]]] = {}
         """By symbol, what was read in this batch: positions, and past rows with those of the batch."""
+        self._medians: dict[str, tuple[int, Decimal | None]] = {}
+        """By symbol, the position at which `before` was last asked for, and its answer."""
 
     def follow(self, strategies: Iterable[StrategyInstance]) -> None:
         """Read the bars of these strategies from now on; of a symbol that none of them trades, the same as before."""
@@ -53,17 +55,17 @@ class RecentPrices:
             for symbol in strategy.symbols:
                 steps[symbol] = min(strategy.step_ns, steps.get(symbol, strategy.step_ns))
         self._steps |= steps
-        self._rows.clear()
+        self._forget()
 
     def begin(self, batch: Batch) -> None:
         """Start the next batch."""
         self._batch = batch
-        self._rows.clear()
+        self._forget()
 
     def finish(self, batch: Batch) -> None:
         """Keep the last rows of each series of the batch."""
         self._batch = None
-        self._rows.clear()
+        self._forget()
         signals, table = batch.signals, batch.symbols
         rows = np.flatnonzero(signals.close == signals.close)
         newest: list[IntArray] = []
@@ -82,10 +84,18 @@ class RecentPrices:
                     past = self._past[key] = deque(maxlen=BEFORE + 1)
                 past.append(row)
 
+    def _forget(self) -> None:
+        """Forget what was read of the batch."""
+        self._rows.clear()
+        self._medians.clear()
+
     def before(self, symbol: str) -> Decimal | None:
         """Median of the closes right before the newest one, quote currency per unit; None where there are none."""
-        closes = sorted(close for close, _, _ in self._window(symbol)[:-1])
-        return money(closes[len(closes) // 2]) if closes else None
+        found = self._medians.get(symbol)
+        if found is None or found[0] != self.at:
+            closes = sorted([close for close, _, _ in self._window(symbol)[:-1]])
+            found = self._medians[symbol] = self.at, money(closes[len(closes) // 2]) if closes else None
+        return found[1]
 
     def quote(self, symbol: str) -> tuple[Decimal | None, Decimal | None]:
         """Bid and ask at the newest close; None for both where there is no fresh quote, or its spread is too wide."""

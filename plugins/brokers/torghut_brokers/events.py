@@ -97,6 +97,8 @@ class Events(ABC):
         Searches backwards in growing strides, as the event is mostly near.
         """
         low, high = int(self.at.searchsorted(first)), int(self.at.searchsorted(stop))
+        if high > low and self.symbol.item(high - 1) == symbol:
+            return high - 1
         stride = 64
         while high > low:
             begin = max(low, high - stride)
