@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from torghut_core.files import read_file
 from torghut_core.telemetry import logs
 
 _LENGTH = 128
@@ -22,8 +23,6 @@ LOOP, LOADER, _BEFORE = (slice(start, start + _LENGTH) for start in range(0, 3 *
 NO_PLUGIN = bytes(_LENGTH)
 
 FILE = "running-plugin"
-
-
 _SIZE = 3 * _LENGTH
 
 
@@ -47,7 +46,7 @@ def label(kind: str, name: str) -> bytes:
 def recorded_in(folder: Path) -> Iterator[str]:
     """Keep the record in a file of a state directory; give what a process that died has left there, "" where none did."""
     path = folder / FILE
-    died = _read(path)
+    died = _crash(path)
     try:
         path.unlink(missing_ok=True)  # it may be anything
         path.write_bytes(NO_PLUGIN + NO_PLUGIN + died.encode()[:_LENGTH].ljust(_LENGTH, b"\0"))
@@ -68,19 +67,20 @@ def recorded_in(folder: Path) -> Iterator[str]:
 def last_crash(folder: Path, *, is_running: bool) -> str:
     """How the last process on a state directory died, "" where it ended in order; the one before a running one."""
     path = folder / FILE
-    if not is_running:
-        return _read(path)
-    return _lines(path)[2] if path.is_file() else ""
+    return _read(path, _BEFORE) if is_running else _crash(path)
 
 
-def _lines(path: Path) -> list[str]:
-    content = path.read_bytes()[: 3 * _LENGTH].ljust(3 * _LENGTH, b"\0")
-    return [content[part].rstrip(b"\0").decode(errors="replace") for part in (LOOP, LOADER, _BEFORE)]
+def _read(path: Path, part: slice) -> str:
+    """A part of the record; "" where there is no file that could be one."""
+    try:
+        return read_file(path, _SIZE)[part].rstrip(b"\0").decode(errors="replace")
+    except OSError:
+        return ""
 
 
-def _read(path: Path) -> str:
+def _crash(path: Path) -> str:
     if not path.is_file():
         return ""
-    loop, loader, _ = _lines(path)
+    loop, loader = _read(path, LOOP), _read(path, LOADER)
     named = " and ".join(each for each in (loop, loader) if each)
     return f"the last process died while {named} was running" if named else "the last process was killed, or crashed"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import reprlib
 from collections.abc import Callable, Collection, Mapping
-from decimal import Context, Decimal
+from decimal import Decimal
 from itertools import product
 from operator import attrgetter
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from torghut_core.boundary import bound_method, context_of, from_plugins
+from torghut_core.boundary import KERNEL_DECIMAL, bound_method, context_of, from_plugins
 from torghut_core.errors import reason_of, text_of
 from torghut_core.generation import Generation, StrategyInstance, hand_over
 from torghut_core.model.market import Batch, Signal
@@ -551,15 +551,11 @@ MOST_DIGITS = 18
 """Digits of a decision's amount before its point, or zeros behind it, at most: sums of such amounts stay exact."""
 
 
-_ARITHMETIC = Context(prec=28)
-"""What the kernel's arithmetic keeps, as Python's does by default."""
-
-
 def _is_exact(amount: Decimal) -> bool:
     """Whether the books can add an amount to others without rounding, and anybody can write it out."""
     if not amount.is_finite():
         return False
-    return not amount or (abs(amount.adjusted()) <= MOST_DIGITS and _ARITHMETIC.plus(amount) == amount)
+    return not amount or (abs(amount.adjusted()) <= MOST_DIGITS and KERNEL_DECIMAL.plus(amount) == amount)
 
 
 _TYPES = {

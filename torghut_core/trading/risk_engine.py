@@ -137,7 +137,6 @@ class RiskEngine:
         RECORD.memory[LOOP] = label("rule", name)
         try:
             verdict = check(decision, context)
-            RECORD.memory[LOOP] = before
             if type(verdict) is not Verdict or tuple(map(type, astuple(verdict))) not in _SOUND:
                 raise TypeError("it did not give a sound Verdict")
             if verdict.highest_price is not None and not verdict.highest_price.is_finite():
@@ -152,6 +151,8 @@ class RiskEngine:
         except from_plugins() as error:  # a plugin may raise anything; a rule that cannot answer denies
             self._on_failure(name, error)
             return Verdict(name, Outcome.DENY, "rule-failed", reason_of(error))
+        finally:
+            RECORD.memory[LOOP] = before
         return Verdict(name, Outcome.DENY, "not-a-shrink", str(quantity), str(decision.quantity))
 
     CALLERS: ClassVar[dict[CodeType, str]] = {_verdict_of.__code__: "name", judge.__code__: "name"}

@@ -239,7 +239,7 @@ def test_checks_of_catalogs_wait_in_line(serve, tokens, kernel, ask_api, still_s
     assert sorted(each.result().status for each in asked) == [200] * 5 + [429] * 25
 
 
-def test_callers_leave_room_for_operators(serve, tokens, kernel, ask_api, still_serves):
+def test_callers_do_not_use_up_the_requests_of_operators(serve, tokens, kernel, ask_api, still_serves):
     """While others have all places that they can have, an operator still reads, reloads and stops."""
     kernel.validate = lambda text: {"problems": kernel.hang()}
     url = serve(tokens=tokens.known).url
@@ -273,7 +273,7 @@ def test_probes_that_hang_are_two_calls(serve, kernel, ask_api):
     assert sum(calls) == 2
 
 
-def test_lane_refuses_only_what_has_no_place():
+def test_pool_refuses_only_what_has_no_place():
     """Of six calls at a time in a pool of two workers with three places to wait, one is refused; afterwards all places are free."""
 
     async def story():
@@ -289,7 +289,7 @@ def test_lane_refuses_only_what_has_no_place():
     asyncio.run(story())
 
 
-def test_api_gives_way_but_is_never_starved():
+def test_api_waits_for_the_loop_but_is_never_starved():
     """While the loop works the API waits, in proportion to what it has done; while the loop rests it does not."""
 
     async def seconds(is_busy, worked):

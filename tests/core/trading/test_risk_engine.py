@@ -9,6 +9,7 @@ import pytest
 from torghut_testing import decision, risk_context
 
 from torghut_core.model.trading import OrderType, Outcome, TimeInForce, Verdict
+from torghut_core.plugin_host.running_plugin import LOOP, NO_PLUGIN, RECORD
 from torghut_core.ports import Broker, Capabilities, RiskRule
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.gates import Gates, Inputs
@@ -209,6 +210,7 @@ def test_rule_that_raises_or_babbles_denies_and_is_named(said):
     failures = {}
     verdicts, quantity, _ = judge(ALLOW, said, failures=failures)
     assert (denials(verdicts), quantity, list(failures)) == (["rule-failed"], 0, ["rule-1"])
+    assert RECORD.memory[LOOP] == NO_PLUGIN, "it does not run any more"
 
 
 def test_inputs_are_those_of_the_moment():

@@ -21,7 +21,7 @@ def open_descriptors():
     return len(list(OPEN.iterdir()))
 
 
-async def look(broker):
+async def take_snapshot(broker):
     """Take a snapshot of the venue as the reconciler does: how many of twelve at once failed."""
     asyncio.get_running_loop().set_default_executor(DaemonThreads())
     calls = (broker.account, broker.positions, broker.orders)
@@ -31,15 +31,15 @@ async def look(broker):
 
 @pytest.mark.skipif(not OPEN.is_dir(), reason="counts the open files of this process")
 @pytest.mark.parametrize("is_mute", [False, True], ids=["answered", "timed out"])
-def test_looks_leave_no_file_and_no_thread_open(fake, kit, is_mute):
-    """However many looks there were, also such as never got an answer, the connections are a handful."""
+def test_snapshots_leave_no_file_and_no_thread_open(fake, kit, is_mute):
+    """However many snapshots were taken, also such as never got an answer, the connections are a handful."""
     broker = kit.connect(timeout_seconds=0.4 if is_mute else 5.0)
-    asyncio.run(look(broker))
+    asyncio.run(take_snapshot(broker))
     threads, descriptors = threading.active_count(), open_descriptors()
     for _ in range(many(20, quick=3) if is_mute else many(100, quick=20)):
         if is_mute:
             fake.faults.add(Fault.timeout(method="GET", times=12))
-        failed = asyncio.run(look(broker))
+        failed = asyncio.run(take_snapshot(broker))
         assert is_mute == bool(failed)
     until(lambda: open_descriptors() <= descriptors + 2 * KEPT, open_descriptors)
     until(lambda: threading.active_count() <= threads, threading.active_count)

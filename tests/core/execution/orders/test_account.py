@@ -98,7 +98,7 @@ def test_fee_is_not_taken_off_a_strategy_that_has_sold(desk, venue, buy, intent)
     assert held(desk) == {"one": 0, "two": Decimal("1.9925")}
 
 
-def test_exit_of_coins_bought_just_now_waits_for_a_look_at_the_venue(desk, venue, buy, intent):
+def test_exit_of_coins_bought_just_now_waits_for_a_snapshot_of_the_venue(desk, venue, buy, intent):
     """The venue may have kept its fee: the exit is cut to what is there, and is not refused."""
     looks = []
     desk.gateway.request_snapshot = lambda: looks.append("asked")
