@@ -141,6 +141,7 @@ class Console:
             "digest": generation.digest,
             "since": format_timestamp(status.since),
             "actor": status.actor,
+            "standby": self._standby.reason,
             "path": str(self._path),
             "degraded": bool(status.problems),
             "problems": list(status.problems),
@@ -203,6 +204,7 @@ class Console:
             "control": _control(change.control),
             "written": change.written,
             "problems": change.problems,
+            "role": self._standby.role,
             "orders_working": len(self._engine.books.working),
         }
 

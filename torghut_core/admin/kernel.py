@@ -22,6 +22,7 @@ class Kernel(Measured, Protocol):
         Returns
         -------
         `generation`, `digest`, `since`, `actor`: what trades, since when, and who changed it; `path`: of the catalog.
+        `standby`: why this process does not trade it, ``""`` where it does.
         `degraded` and `problems`: a part of the catalog could not be applied, and why.
         `pending`: changes to be applied later, each with `key`, `old`, `new`, `timing`, `effect`.
         `quarantined`: reason by name of the strategy; `restriction`: ``""``, ``"reduce_only"`` or ``"halt"``.
@@ -98,7 +99,8 @@ class Kernel(Measured, Protocol):
 
         Returns
         -------
-        `control`; where it was `written`; `problems`, why not elsewhere; `orders_working`, the number of open orders.
+        `control`; where it was `written`; `problems`, why not elsewhere; `role`, as in `trading`; `orders_working`, the
+        number of open orders.
         """
 
     def unkill(self, reason: str, state: str, actor: str) -> dict[str, Any]:

@@ -31,6 +31,12 @@ from torghut_core.plugin_host.running_plugin import last_crash
 from torghut_core.ports import Connected
 from torghut_core.timestamps import format_timestamp
 
+ROLES: Mapping[str, str] = {
+    "standby": "stands by, sends no orders",
+    "disabled": "no orders are sent: TRADING_ENABLED is not true there",
+}
+"""What a kernel does that does not trade."""
+
 HINTS: Mapping[str, str] = {
     "loop": "torghut kill stops trading even so; then restart the kernel",
     "venue": "torghut reconcile; docs/on-call.md explains each reason",
@@ -188,17 +194,23 @@ def _kernel(directory: StateDirectory) -> Iterator[Finding]:
                 yield Finding(f"readiness, {name}", not reason, reason or "ok")
             return
     except TorghutError as error:
-        yield Finding("kernel", False, f"{occupied}; its admin API does not answer: {error}")
+        hint = "if it starts or ends just now, repeat in some seconds; torghut kill stops trading even so"
+        yield Finding("kernel", False, f"{occupied}; its admin API does not answer: {error}", hint)
         return
-    enabled = "trading enabled" if status["enabled"] else "no orders are sent: TRADING_ENABLED is not true there"
+    is_trading = status["role"] == "trading"
+    role = (
+        f"trading enabled; {counted(status['orders_working'], 'open order')}" if is_trading else ROLES[status["role"]]
+    )
     yield Finding(
         "kernel",
         True,
         f"at {client.url}: account {status['account']}, broker {status['broker']}, generation {status['generation']};"
-        f" {enabled}; {counted(status['orders_working'], 'open order')}",
+        f" {role}",
     )
     for name, reasons in health["checks"].items():
         hint = HINTS.get(name, "") if reasons else ""
+        if name == "venue" and not is_trading:
+            hint = "docs/controls.md, Standing by"
         yield Finding(f"kernel, {name}", not reasons, "; ".join(reasons) or "ok", hint)
 
 
@@ -206,7 +218,10 @@ def _death(directory: StateDirectory, *, is_running: bool) -> Iterator[Finding]:
     """How the last process there ended, if not in order."""
     died = last_crash(directory.path, is_running=is_running)
     if died:
-        hint = "look at its log; a plugin that was running is the first to suspect (os._exit, native code, memory)"
+        hint = (
+            "look at its log; a plugin that was running is the first to suspect (os._exit, native code, memory); this line"
+            " goes once a process here has ended in order"
+        )
         yield Finding("end of the last process", False, died, hint)
 
 

@@ -225,10 +225,13 @@ def print_status(status: dict[str, Any], url: str) -> None:
     def say(text: str, style: str = "") -> None:
         console.print(text, style=style, markup=False)
 
+    since = f"{'not trading, made' if status['standby'] else 'trading since'} {status['since']}"
     say(
         f"generation {status['generation']}, digest {status['digest'][:12]}, "
-        f"trading since {status['since']}, changed by: {_actor(status['actor'])}"
+        f"{since}, changed by: {_actor(status['actor'])}"
     )
+    if status["standby"]:
+        say(f"nothing is traded here: {status['standby']}", "red")
     say(f"catalog {status['path']}, at {url}")
     reload = status["last_reload"]
     say(f"last reload {reload['at']}: {reload['outcome']}, trading paused {reload['pause_ms']:.1f} ms")
@@ -284,11 +287,16 @@ def control_text(done: dict[str, Any]) -> str:
     elif done.get("confirmed") is False:
         lines.append(f"The kernel has not confirmed the {what} yet (torghut doctor says whether it is stuck).")
     elif "orders_working" in done:
-        text = f"The kernel confirmed the {what}. {counted(done['orders_working'], 'open order')}"
-        if "positions" in done:
+        text = f"The kernel confirmed the {what}. "
+        if done["role"] != "trading":
+            text += f"It does not trade itself ({done['role']}): orders and positions are with the process that does"
+        else:
+            text += counted(done["orders_working"], "open order")
+        if done["role"] == "trading" and "positions" in done:
             held = [f"{each['symbol']} {each['quantity']} ({each['strategy']})" for each in done["positions"]]
             text += f"; positions: {', '.join(held) or 'none'}"
         lines.append(f"{text}.")
+        lines += (f"difference: {symbol}: {why}" for symbol, why in sorted(done.get("differences", {}).items()))
     if not control["reason"]:
         lines.append("Say why: repeat the command with --reason TEXT. The stop holds meanwhile.")
     return "\n".join(lines)

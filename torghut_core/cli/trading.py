@@ -142,7 +142,7 @@ def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False)
         change = controls.change(to, reason=reason, actor=actor, flatten=flatten)
     problems += change.problems
     done = {
-        "control": {"state": change.control.state, "reason": reason, "actor": actor},
+        "control": {"state": change.control.state, "reason": change.control.reason, "actor": actor},
         "written": change.written,
         "problems": problems,
         "running": False,
@@ -152,7 +152,8 @@ def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False)
         try:
             status = admin_client(None, state).get("/trading/status")
             is_confirmed = status["control"]["state"] == change.control.state
-            shown = {name: status[name] for name in ("orders_working", "positions")}
+            shown = {name: status[name] for name in ("role", "orders_working", "positions")}
+            shown["differences"] = (status["reconciliation"] or {}).get("differences", {})
         except KernelNotRunning:
             return done
         except Exception as error:  # whatever it is, the change is made

@@ -107,6 +107,7 @@ def open_run(
     TorghutError : the catalog, the plugins, the stores or the venue do not let it start.
     """
     settings = settings or load_settings()
+    state = state.absolute()  # a plugin may change the working folder
     directory = StateDirectory(state)
     server = admin_server(settings, state, host, port)
     if not directory.exists:

@@ -70,6 +70,7 @@ def open_service(
     """
     settings = settings or load_settings()
     parsed = catalogs.load(catalogs.read(catalog))
+    state = state.absolute()  # a plugin may change the working folder
     directory = StateDirectory(state)
     server = admin_server(settings, state, host, port)
     _check(parsed, pipeline)

@@ -49,6 +49,7 @@ class FakeKernel:
             "digest": "d" * 64,
             "since": "2026-01-05T14:30:00Z",
             "actor": "watch",
+            "standby": "",
             "degraded": False,
             "problems": [],
             "pending": [],
@@ -139,12 +140,24 @@ class FakeKernel:
     def kill(self, reason, *, flatten, actor):
         self._asked("kill")
         self.calls.append(("kill", reason, flatten, actor))
-        return {"control": {"state": "halted"}, "written": ["file"], "problems": [], "orders_working": 2}
+        return {
+            "control": {"state": "halted"},
+            "written": ["file"],
+            "problems": [],
+            "role": "trading",
+            "orders_working": 2,
+        }
 
     def unkill(self, reason, state, actor):
         self._asked("unkill")
         self.calls.append(("unkill", reason, state, actor))
-        return {"control": {"state": state}, "written": ["file"], "problems": [], "orders_working": 2}
+        return {
+            "control": {"state": state},
+            "written": ["file"],
+            "problems": [],
+            "role": "trading",
+            "orders_working": 2,
+        }
 
     def reconcile(self, accept, reason, actor):
         self._asked("reconcile")

@@ -328,9 +328,10 @@ class Running:
 
     def __init__(self):
         self.checks = dict.fromkeys(doctor.HINTS, ())
+        self.role = "trading"
 
     def trading(self):
-        return {"account": "paper-PA1", "broker": "paper", "generation": 7, "enabled": True, "orders_working": 2}
+        return {"account": "paper-PA1", "broker": "paper", "generation": 7, "role": self.role, "orders_working": 2}
 
     def trading_health(self):
         return {"ok": not any(self.checks.values()), "checks": self.checks}
@@ -370,6 +371,16 @@ def test_what_is_wrong_with_it_is_reported_with_a_fix(look, kernel):
     assert failed(found) == ["kernel, venue"]
     assert found["kernel, venue"].detail == "ES: 5 here, 4 there; NQ: 1 here, 0 there"
     assert found["kernel, venue"].hint.startswith("torghut reconcile")
+
+
+@pytest.mark.parametrize("role", ["standby", "disabled"])
+def test_kernel_that_does_not_trade_is_not_to_be_reconciled(look, kernel, role):
+    """It refuses to; its orders are not those of the account, and where to read on is said instead."""
+    kernel.role = role
+    kernel.checks["venue"] = [f"{role}: another process trades"]
+    found = look()
+    assert "open order" not in found["kernel"].detail
+    assert "Standing by" in found["kernel, venue"].hint
 
 
 def test_kernel_that_does_not_let_us_in(look, kernel, state):

@@ -17,14 +17,18 @@ HELD = [{"strategy": "ema-cross", "symbol": "ES", "quantity": "1"}]
     [
         ({"running": False}, "No kernel is running. The stop will apply at the next start."),
         ({"running": None, "problems": ["no answer"]}, "problem: no answer"),
-        ({"orders_working": 2}, "The kernel confirmed the stop. 2 open orders."),
+        ({"role": "trading", "orders_working": 2}, "The kernel confirmed the stop. 2 open orders."),
         (
-            {"running": True, "confirmed": True, "orders_working": 1, "positions": HELD},
+            {"running": True, "confirmed": True, "role": "trading", "orders_working": 1, "positions": HELD},
             "The kernel confirmed the stop. 1 open order; positions: ES 1 (ema-cross).",
         ),
         (
-            {"running": True, "confirmed": True, "orders_working": 0, "positions": []},
+            {"running": True, "confirmed": True, "role": "trading", "orders_working": 0, "positions": []},
             "The kernel confirmed the stop. 0 open orders; positions: none.",
+        ),
+        (
+            {"running": True, "confirmed": True, "role": "standby", "orders_working": 0, "positions": []},
+            "The kernel confirmed the stop. It does not trade itself (standby): orders and positions are with the process that does.",
         ),
     ],
 )
@@ -33,6 +37,12 @@ def test_stop_says_what_the_kernel_knows(more, said):
     first, last = control_text(STOP | more).splitlines()
     assert first == "halted: fat finger (jane), written to file and database"
     assert last == said
+
+
+def test_stop_says_what_differs_from_the_venue():
+    """Who flattens reads what the venue holds, not only what the books say."""
+    more = {"role": "trading", "orders_working": 0, "positions": HELD, "differences": {"ES": "1 here, 0 at the venue"}}
+    assert control_text(STOP | more).splitlines()[-1] == "difference: ES: 1 here, 0 at the venue"
 
 
 def test_stop_without_a_reason_asks_for_one():

@@ -137,9 +137,9 @@ class Kernel(Running):
         done = self.command("run", "--catalog", self.catalog, "--state", self.state, *arguments)
         return done.returncode, done.stderr
 
-    def begin(self, *, waits=True):
-        """Start it, and wait until it has traded what is on the tape."""
-        self.start("run", "--catalog", self.catalog, "--state", self.state, "--port", 0)
+    def begin(self, *, waits=True, state=None):
+        """Start it, and wait until it has traded what is on the tape; `state` is the directory as it is given to it."""
+        self.start("run", "--catalog", self.catalog, "--state", state or self.state, "--port", 0)
         assert self.listens(), self.log
         self.token = json.loads((self.state / "admin.json").read_text())["token"]
         if waits:

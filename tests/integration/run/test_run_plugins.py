@@ -76,6 +76,16 @@ def test_strategy_that_changes_the_process_changes_nothing_for_others(kernel, ho
     assert {str(row["quantity"]) for row in kernel.rows("executions")} == {"8765"}
 
 
+def test_strategy_that_changes_the_folder_moves_no_state(kernel):
+    """The default of `--state` is relative: a stop's file and the audit's head were looked for in the plugin's folder."""
+    kernel.write_plugin("evil", EVIL.replace("{act}", CHANGE["folder"]))
+    kernel.write({"evil": {"use": "evil"}, "one": 1})
+    kernel.begin(state=kernel.state.relative_to(kernel.folder))
+    assert kernel.trade(3)["one"] == 3
+    assert kernel.get("/trading/health")["checks"]["database"] == []
+    assert kernel.send() == 0
+
+
 def test_plugin_that_ends_the_process_is_named_by_the_next_start(kernel):
     """`os._exit` cannot be caught; the next process finds out, and so does `doctor` before it."""
     kernel.write_plugin("evil", EVIL.replace("{act}", "os._exit(7)"))
