@@ -3,6 +3,7 @@
 import gc
 import itertools
 import logging
+import signal
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -25,8 +26,13 @@ settings.load_profile("hunt" if EFFORT == "hunt" else "steady")
 
 
 def pytest_configure():
-    """Collect no garbage while modules are imported and tests are collected."""
+    """Collect no garbage while modules are imported and tests are collected.
+
+    Hear Ctrl-C as in a terminal: a shell that runs the tests in the background lets them ignore it.
+    """
     gc.disable()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():

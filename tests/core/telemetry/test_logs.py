@@ -15,7 +15,8 @@ def _as_in_a_new_process(monkeypatch):
     """No secret or configuration of another test, and none left for the next."""
     monkeypatch.setattr(logs, "_level", "")
     monkeypatch.setattr(logs, "_plugin_packages", {"torghut_sources"})
-    monkeypatch.setattr(errors, "_secrets", {"planted"})
+    monkeypatch.setattr(errors, "_secrets", {})
+    errors.hide("planted")
     structlog.reset_defaults()
     yield
     structlog.reset_defaults()
