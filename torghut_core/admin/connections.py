@@ -104,12 +104,16 @@ class Connection(H11Protocol):
         """The address at the other end."""
         return self.client[0] if self.client else ""
 
+    def observe(self, now: float) -> None:
+        """Note in which phase it is."""
+        found = self._phase(), self.cycle  # each request has a cycle of its own
+        if found != self.seen:
+            self.seen, self.since = found, now
+
     def is_overdue(self, now: float) -> bool:
-        """Note in which phase it is; whether it has been for too long."""
-        phase = self._phase()
-        if (phase, self.cycle) != self.seen:  # each request has a cycle of its own
-            self.seen, self.since = (phase, self.cycle), now
-        return now - self.since > LIMITS.get(phase, float("inf"))
+        """Whether it has been in its phase for too long."""
+        self.observe(now)
+        return now - self.since > LIMITS.get(self.seen[0], float("inf"))
 
     def _phase(self) -> Phase:
         if self.transport.get_write_buffer_size():
@@ -147,13 +151,12 @@ class Connections:
             return
         now = asyncio.get_running_loop().time()
         for each in self._all:
-            each.is_overdue(now)
+            each.observe(now)
         of_peers = Counter(each.peer for each in self._all)
         waiting = [each for each in self._all if each.seen[0] is not Phase.WORK and each is not connection]
         waiting.sort(key=lambda each: (-of_peers[each.peer], each.since))
-        for each in waiting[: max(1, self._most // 32)] or [
-            connection
-        ]:  # some at a time: this costs as much as a request
+        some = waiting[: max(1, self._most // 32)]  # not one at a time: to find them costs as much as a request
+        for each in some or [connection]:
             self.discard(each)
             each.abort()
 

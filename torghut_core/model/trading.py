@@ -86,7 +86,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     decision_hash: str = ""
     generation: int = 0
     is_close: bool = False
-    """Made by `Context.close`: what protects the position is taken back first, and nothing is opened."""
+    """Made by `Context.close`: what protects the position is canceled first, and nothing is opened."""
 
     @property
     def params(self) -> dict[str, str]:

@@ -118,7 +118,7 @@ class Context:
     def close(self, because: str, **order: Any) -> Decision | None:
         """Propose to close what is held, whatever orders are open; None when nothing is.
 
-        Open orders that protect the position are taken back first. An entry that is open stays open.
+        Open orders that protect the position are canceled first. An entry that is open stays open.
         """
         held = self.position.quantity
         if not held:

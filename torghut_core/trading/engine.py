@@ -231,7 +231,7 @@ class Engine(AccountView):
         if not flatten:
             self.gateway.cancel(but_exits=control == "reduce_only")
             return
-        self.gateway.withdraw_all_but_flattening()
+        self.gateway.cancel_all_but_flattening()
         listed = {symbol for instance in self._generation.strategies for symbol in instance.symbols}
         for symbol in sorted(listed.union(books.traded)):
             if now - self._flattened.get(symbol, -FLATTEN_AGAIN) >= FLATTEN_AGAIN:

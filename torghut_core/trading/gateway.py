@@ -180,7 +180,7 @@ class Gateway:
         ----------
         price : the decision's, zero without one.
         second : the second leg, which is sent once the first has filled.
-        is_close : all protection of the position is taken back first.
+        is_close : all protection of the position is canceled first.
         """
         self._show(self.at + 1)
         books = self.books
@@ -193,7 +193,7 @@ class Gateway:
         if context.protecting and intent.is_exit:
             for working in books.orders_of(context) if is_close else ():
                 if working.order.intent.is_protection and working.order.intent is not intent:
-                    self._withdraw(working)
+                    self._request_cancel(working)
             books.misfit_protection[context.strategy_id, context.symbol] = context
             self._fit_protection()
 
@@ -210,7 +210,7 @@ class Gateway:
                 continue
             reason = refusal(intent)
             if reason:
-                self._take_back(working, reason)
+                self._cancel_unsent(working, reason)
             elif not intent.is_exit or self._fits(working):
                 self._broker.submit(self._stamped(intent))
 
@@ -219,7 +219,7 @@ class Gateway:
         return intent
 
     def _is_due(self, working: WorkingOrder) -> bool:
-        """Whether nothing has to happen before an order is sent; one whose first leg came to nothing is taken back."""
+        """Whether nothing has to happen before an order is sent; one whose first leg did not fill is canceled."""
         intent, context = working.order.intent, working.context
         if intent.is_exit:
             return not context.protecting or not any(
@@ -232,7 +232,7 @@ class Gateway:
         if is_done(first.order.state):
             del self._firsts[intent.client_order_id]
             if first.order.state is not _FILLED:
-                self._take_back(working, "the first leg did not fill")
+                self._cancel_unsent(working, "the first leg did not fill")
                 return False
             return True
         return False
@@ -256,7 +256,7 @@ class Gateway:
         if intent.quantity <= closable:
             return True
         held = max(ZERO, closable)
-        self._take_back(working, f"{held} of {intent.quantity} can still be closed")
+        self._cancel_unsent(working, f"{held} of {intent.quantity} can still be closed")
         if held:
             number = next(
                 each for leg in count(2) if books.find(each := client_order_id(intent.decision_hash, leg)) is None
@@ -275,24 +275,24 @@ class Gateway:
                 continue
             if but_exits and working.order.intent.is_exit:
                 continue
-            self._withdraw(working)
+            self._request_cancel(working)
         self.apply_updates()
 
-    def withdraw_all_but_flattening(self) -> None:
+    def cancel_all_but_flattening(self) -> None:
         """Ask that every order be canceled that does not close a position at once."""
         for working in list(self.books.working.values()):
             intent = working.order.intent
             if not intent.is_exit or intent.is_protection:
-                self._withdraw(working)
+                self._request_cancel(working)
         self.apply_updates()
 
-    def _withdraw(self, working: WorkingOrder) -> None:
-        """Ask that an order be canceled; one that was not sent is taken back."""
+    def _request_cancel(self, working: WorkingOrder) -> None:
+        """Ask that an order be canceled; one that was not sent is canceled at once."""
         intent = working.order.intent
         if working.order.state is OrderState.PENDING_CANCEL:
             return
         if intent in self.outbox:
-            self._take_back(working, "canceled before it was sent")
+            self._cancel_unsent(working, "canceled before it was sent")
             return
         self._request(working, OrderEvent.CANCEL)
         self._broker.cancel(intent.client_order_id)
@@ -302,7 +302,7 @@ class Gateway:
         client_order_id, now = working.order.intent.client_order_id, self._now
         self.books.take_report(working, Report(client_order_id=client_order_id, event=event, event_ts=now))
 
-    def _take_back(self, working: WorkingOrder, reason: str) -> None:
+    def _cancel_unsent(self, working: WorkingOrder, reason: str) -> None:
         """Cancel an order that was not sent."""
         intent = working.order.intent
         report = Report(
@@ -357,7 +357,7 @@ class Gateway:
         order = working.order
         quantity = order.filled_quantity + left
         if not left or working.requested_quantity == quantity or order.intent in self.outbox:
-            self._withdraw(working)
+            self._request_cancel(working)
             return
         working.requested_quantity = quantity
         self._request(working, OrderEvent.REPLACE)
