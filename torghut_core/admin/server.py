@@ -104,12 +104,7 @@ class AdminServer:
         known = {name.lower() for name in names} if is_loopback else None
         guard = Guard(tokens, hosts=known, is_open=is_loopback and local is not None)
         priority = LoopPriority(is_busy)
-        if is_waiting:
-            from torghut_core.admin.waiting import make_waiting_app
-
-            app = RequestLimit(make_waiting_app(kernel, guard), guard)
-        else:
-            app = RequestLimit(_make_app(kernel, guard, priority, is_probed_only=is_probed_only), guard)
+        app = _make_app(kernel, guard, priority, is_probed_only=is_probed_only, is_waiting=is_waiting)
         self._is_written = not is_waiting
         connections = Connections(priority, guard)
         self.listen()
@@ -123,7 +118,7 @@ class AdminServer:
             listener.close()
             raise StateError(f"{self._file}: {error.strerror} (make the state directory writable)") from error
         config = uvicorn.Config(
-            app,
+            RequestLimit(app, guard),
             http=partial(Connection, connections=connections),  # type: ignore[arg-type]  # it is called as the class is
             ws="none",
             lifespan="off",
@@ -186,7 +181,11 @@ class AdminServer:
         new.replace(self._file)
 
 
-def _make_app(kernel: Any, guard: Guard, priority: LoopPriority, *, is_probed_only: bool) -> Any:
+def _make_app(kernel: Any, guard: Guard, priority: LoopPriority, *, is_probed_only: bool, is_waiting: bool) -> Any:
+    if is_waiting:
+        from torghut_core.admin.waiting import make_waiting_app
+
+        return make_waiting_app(kernel, guard)
     if is_probed_only:
         from torghut_core.admin.routes.probes import make_probe_app
 

@@ -206,7 +206,7 @@ class Executor(OrderEntry):
 
     def updates(self) -> list[Report | OrderStatus]:
         """What became known since the last call: of our own requests first, since they came before the venue's reports."""
-        theirs = self._news()
+        theirs = self._broker_updates()
         found: list[Report | OrderStatus] = []
         while self._updates:
             found.append(self._updates.popleft())
@@ -216,7 +216,7 @@ class Executor(OrderEntry):
                 self.forget(each.order.intent.client_order_id)
         return found
 
-    def _news(self) -> Sequence[Report | OrderStatus]:
+    def _broker_updates(self) -> Sequence[Report | OrderStatus]:
         """What the broker reports; nothing where it raises: reconciliations find what it holds back."""
         try:
             return new_context().run(self._broker.updates)

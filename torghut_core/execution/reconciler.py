@@ -346,21 +346,21 @@ class Reconciler:
     def _compare(self, snapshot: VenueSnapshot, result: Reconciliation, *, is_start: bool) -> None:
         """Compare positions and cash with the venue's."""
         books = self._books
-        ours, gaps = books.nets, {}
+        ours, found = books.nets, {}
         for symbol in sorted(ours.keys() | snapshot.positions.keys()):
             if books.moves.get(symbol, 0) != snapshot.moves.get(symbol, 0) or self._executor.is_under_way(symbol):
                 if symbol in self.blocked:
                     result.differences.setdefault(symbol, self.blocked[symbol])
                 if symbol in books.differences:
-                    gaps[symbol] = books.differences[symbol]
+                    found[symbol] = books.differences[symbol]
                 continue  # it moved meanwhile: the next snapshot decides
             books.bought_since_snapshot.discard(symbol)
             here, there = ours.get(symbol, ZERO), snapshot.positions.get(symbol, Position()).quantity
             if here == there or self._charge_fee(symbol, here - there):
                 continue
-            gaps[symbol] = there - here
+            found[symbol] = there - here
             self._add_difference(symbol, f"{here} here, {there} at the venue", result, is_start=is_start)
-        self._suspects, books.differences = result.suspects, gaps
+        self._suspects, books.differences = result.suspects, found
         for symbol in result.differences.keys() - self.blocked.keys():
             logs.error("books differ, entries wait", symbol=symbol, difference=result.differences[symbol])
         self.blocked = dict(result.differences)

@@ -14,7 +14,7 @@ from torghut_core.files import open_lock
 
 
 class StateDirectory:
-    """A directory with ``audit.db``, ``signals/`` and a lock against a second process.
+    """A directory with ``audit.db``, ``signals/``, ``control.json`` and a lock against a second process.
 
     Examples
     --------

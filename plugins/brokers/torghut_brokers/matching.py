@@ -69,8 +69,8 @@ class PlacedOrder(msgspec.Struct, eq=False):
     mark: float | None = None
     fee_due: Decimal = ZERO
 
-    def turn(self) -> bool:
-        """Sorts orders that meet one event: stops that only reduce a position are before all others."""
+    def sort_key(self) -> bool:
+        """Sorts orders that meet one event: stops that only reduce a position come before all others."""
         intent = self.order.intent
         return not (intent.is_protection and intent.order_type in _TRIGGERED)
 

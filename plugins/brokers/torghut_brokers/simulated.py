@@ -334,7 +334,7 @@ class Simulated(Broker):
             self._meet(orders[0], events.view(row, orders[0].is_buy), at)
             return
         filled = set()
-        for placed in sorted(orders, key=PlacedOrder.turn):
+        for placed in sorted(orders, key=PlacedOrder.sort_key):
             intent, before = placed.order.intent, placed.order.filled_quantity
             if not intent.is_protection:
                 self._meet(placed, events.view(row, placed.is_buy), at)
