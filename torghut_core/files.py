@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 _KINDS = {
@@ -44,7 +45,38 @@ def open_file(path: str | Path, flags: int = os.O_RDONLY) -> int:
 
 def open_lock(path: str | Path, flags: int = os.O_RDWR) -> int:
     """Open a file to be locked, made where it is missing; it is never a link. Raises as `open_file` does."""
-    return open_file(path, flags | os.O_CREAT | os.O_NOFOLLOW)
+    descriptor = open_file(path, flags | os.O_CREAT | os.O_NOFOLLOW)
+    keep_from_children(descriptor)
+    return descriptor
+
+
+_KEPT: dict[int, tuple[int, int]] = {}
+"""Descriptors, and what each stands for: it may have been closed, and the number given to something else."""
+
+
+def keep_from_children(descriptor: int) -> None:
+    """Close a descriptor in processes that are forked from this one.
+
+    A lock is held as long as any process has the descriptor open: one that a plugin has forked would hold it after this one
+    was killed, and nobody could trade.
+    """
+    _KEPT[descriptor] = _identity(descriptor)
+
+
+def _close_kept() -> None:
+    for descriptor, identity in _KEPT.items():
+        with suppress(OSError):
+            if _identity(descriptor) == identity:
+                os.close(descriptor)
+    _KEPT.clear()
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+os.register_at_fork(after_in_child=_close_kept)
 
 
 def read_file(path: str | Path, most: int) -> bytes:

@@ -174,3 +174,36 @@ def test_plugin_that_is_no_file_is_a_trouble(tmp_path, told, put):
     put(tmp_path / "drill.py")
     code, _ = Disk({}).folder(tmp_path, {})
     assert told in code.trouble
+
+
+def test_process_that_a_plugin_has_forked_holds_no_lock(tmp_path):
+    """It held the state directory and the lease after the kernel was gone, and nobody could trade."""
+
+    def open_lease():
+        return FileLease(tmp_path / "audit.db", "paper", tmp_path, tmp_path / "trader.lock")
+
+    with closing(SqlAuditStore(tmp_path / "audit.db")):
+        pass
+    first, lease = StateDirectory(tmp_path / "state"), open_lease()
+    first.acquire()
+    assert lease.acquire()
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(write)
+        os.read(read, 1)  # until the test ends
+        os._exit(0)
+    try:
+        second, other = StateDirectory(tmp_path / "state"), open_lease()
+        assert not second.try_acquire()
+        assert not other.acquire()
+        first.release()
+        lease.release()
+        assert second.try_acquire()
+        assert other.acquire()
+        second.release()
+        other.release()
+    finally:
+        os.close(write)
+        os.close(read)
+        os.waitpid(child, 0)

@@ -32,7 +32,10 @@ URGENT = (b"GET /healthz", b"GET /readyz", b"POST /trading/kill")
 """Beginnings of requests that never wait: probes and stops."""
 
 SCRAPE = b"GET /metrics"
-"""Beginning of a request that has a place among operators'."""
+"""Beginning of a request that has a place beyond `MAX_QUEUED`, among the first `MAX_SCRAPES`."""
+
+MAX_SCRAPES = 16
+"""Places beyond `MAX_QUEUED` that scrapes may take too; the rest is left to operators."""
 
 _BODY = b'{"error": "too many requests at a time (try again in a second)"}'
 REFUSAL = (
@@ -167,8 +170,10 @@ class Connections:
     def queue(self, connection: Connection, data: bytes) -> None:
         """Have a connection take data when it is its turn; it reads no more until then."""
         waiting = len(self._queue)
-        if waiting < MAX_QUEUED or (
-            waiting < 2 * MAX_QUEUED and (data.startswith(SCRAPE) or self._is_of_operator(data))
+        if (
+            waiting < MAX_QUEUED
+            or (waiting < MAX_QUEUED + MAX_SCRAPES and data.startswith(SCRAPE))
+            or (waiting < 2 * MAX_QUEUED and self._is_of_operator(data))
         ):
             connection.flow.pause_reading()
             self._queue.append((connection, data))

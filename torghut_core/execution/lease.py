@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from torghut_core.errors import StateError, Superseded
-from torghut_core.files import open_lock
+from torghut_core.files import keep_from_children, open_lock
 from torghut_core.timestamps import Clock, format_timestamp, parse_timestamp
 
 if TYPE_CHECKING:
@@ -317,6 +317,7 @@ class PostgresLease(Lease):
             self._connection = psycopg.connect(**options, autocommit=True)
         except psycopg.Error as error:
             raise _unreachable(error) from error
+        keep_from_children(self._connection.fileno())
         return self._query("SELECT pg_try_advisory_lock($1::bigint)", VALID_SECONDS, self._key)
 
     def _loss(self, seconds: float) -> str:

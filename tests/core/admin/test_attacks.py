@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from support.effort import examples
 from support.waiting import PATIENCE, until
 from torghut_core.admin import catalog_check, connections, request_limit
+from torghut_core.admin.auth import Guard
 from torghut_core.admin.catalog_check import check_catalog
 from torghut_core.admin.loop_priority import API_SHARE, LoopPriority
 from torghut_core.admin.worker_pools import TooManyRequests, WorkerPool
@@ -256,6 +257,33 @@ def test_callers_do_not_use_up_the_requests_of_operators(serve, tokens, kernel, 
         assert ask_api(url, "POST", "/catalog/reload", token=tokens.operator).status == 200
         assert ask_api(url, "POST", "/trading/kill", token=tokens.operator).status == 200
         assert ask_api(url, "GET", "/healthz").status == 200
+
+
+def test_floods_of_scrapes_leave_room_for_operators(tokens):
+    """Whoever asks for `/metrics` over hundreds of connections gets few of the places that operators have."""
+
+    class Asking:
+        is_refused = False
+
+        def __init__(self):
+            self.flow = self
+
+        def pause_reading(self):
+            pass
+
+        def refuse(self):
+            self.is_refused = True
+
+    def ask(path, header=""):
+        each = Asking()
+        waiting.queue(each, f"GET {path} HTTP/1.1\r\n{HEAD}{header}\r\n".encode())
+        return not each.is_refused
+
+    waiting = connections.Connections(LoopPriority(lambda: True), Guard(tokens.known, hosts=None, is_open=True))
+    assert sum(ask("/catalog") for _ in range(500)) == connections.MAX_QUEUED
+    assert sum(ask("/metrics") for _ in range(500)) == connections.MAX_SCRAPES
+    assert ask("/trading/status", f"Authorization: Bearer {tokens.operator}\r\n")
+    assert not ask("/trading/status", f"Authorization: Bearer {tokens.viewer}\r\n")
 
 
 def test_probes_that_hang_are_two_calls(serve, kernel, ask_api):
