@@ -184,9 +184,9 @@ def test_one_that_waits_for_a_state_directory_ends_on_sigterm(trader, second):
     trader.until(lambda: trader.held)
 
 
-def test_a_tape_of_the_past_is_traded_on_after_a_stop_and_a_restart(trader, end):
+def test_a_tape_of_the_past_is_traded_on_after_a_stop_and_a_restart(make, fake, end):
     """How far the account was traded is a time of the tape: not the time of day at which trading was stopped."""
-    trader.past = 3 * 86_400
+    trader = make(fake, past=3 * 86_400)
     trader.begin().trade("buy")
     trader.until(lambda: trader.held)
     trader.output("kill", "--reason", "a look at it")
