@@ -140,6 +140,10 @@ class Executor(OrderEntry):
         """See `OrderEntry.usual_time_in_force`."""
         return self._broker.usual_time_in_force(symbol)
 
+    def smallest_order(self, symbol: str) -> Decimal:
+        """See `OrderEntry.smallest_order`."""
+        return self._broker.smallest_order(symbol)
+
     def fee_in_kind(self, symbol: str) -> Decimal:
         """See `Broker.fee_in_kind`."""
         return self._broker.fee_in_kind(symbol)

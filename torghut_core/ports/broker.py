@@ -56,6 +56,14 @@ class OrderEntry(ABC):
         del symbol
         return ZERO
 
+    def smallest_order(self, symbol: str) -> Decimal:
+        """The least quantity that the venue takes an order for, units; 0 where there is no such bound.
+
+        What a strategy holds below it is dust: it counts as nothing held, and is never traded.
+        """
+        del symbol
+        return ZERO
+
     @abstractmethod
     def submit(self, intent: Intent) -> OrderStatus | None:
         """Place an order; return the venue's answer. The same `client_order_id` again makes no second order.
@@ -141,6 +149,8 @@ class Broker(Connected, OrderEntry):
             return f"time in force {decision.time_in_force}"
         if not able.fractional and decision.quantity != decision.quantity.to_integral_value():
             return f"fraction {decision.quantity}"
+        if decision.quantity < (smallest := self.smallest_order(decision.symbol)):
+            return f"quantity {decision.quantity} below the venue's smallest order, {smallest}"
         return ""
 
     @abstractmethod

@@ -86,17 +86,19 @@ class Context:
     def is_flat(self) -> bool:
         """Nothing is held, and no order is open that would change that."""
         live = self._live
-        return not (live.position.quantity or live.buying or live.selling)
+        return not (live.buying or live.selling or (live.position.quantity and live.is_held))
 
     @property
     def is_long(self) -> bool:
         """Units are held, whatever orders are open."""
-        return self._live.position.quantity > 0
+        live = self._live
+        return live.position.quantity > 0 and live.is_held
 
     @property
     def is_short(self) -> bool:
         """Units are owed, whatever orders are open."""
-        return self._live.position.quantity < 0
+        live = self._live
+        return live.position.quantity < 0 and live.is_held
 
     @property
     def account(self) -> Account:
@@ -120,9 +122,9 @@ class Context:
 
         Open orders that protect the position are canceled first. An entry that is open stays open.
         """
-        held = self.position.quantity
-        if not held:
+        if not self._live.is_held:
             return None
+        held = self.position.quantity
         return self._decision(
             Side.SELL if held > 0 else Side.BUY, held.copy_abs(), because, {**order, "is_close": True}
         )
@@ -135,7 +137,7 @@ class Context:
         change = KERNEL_DECIMAL.subtract(Decimal(quantity), self.position.quantity)
         is_buy = change > 0
         missing = KERNEL_DECIMAL.subtract(change.copy_abs(), self.buying if is_buy else self.selling)
-        if missing <= 0:
+        if missing <= 0 or missing < self._live.smallest_order:
             return None
         return self._decision(Side.BUY if is_buy else Side.SELL, missing, because, order)
 
@@ -171,6 +173,7 @@ class LiveContext(Context):
         "protecting",
         "read_only",
         "selling",
+        "smallest_order",
         "strategy_id",
         "symbol",
         "time_in_force",
@@ -183,6 +186,7 @@ class LiveContext(Context):
         account_label: str,
         account_view: AccountView,
         time_in_force: TimeInForce = TimeInForce.DAY,
+        smallest_order: Decimal = ZERO,
     ) -> None:
         super().__init__(self)
         self.strategy_id = strategy_id
@@ -190,12 +194,19 @@ class LiveContext(Context):
         self.account_label = account_label
         self.account_view = account_view
         self.time_in_force = time_in_force
+        self.smallest_order = smallest_order
         self.event_ts = self.now = 0
         self.price = float("nan")
         self.position = Position()
         self.buying = self.selling = self.protecting = ZERO
         self.last_order_at: int | None = None
         self.read_only = Context(self)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the position is more than dust, see `OrderEntry.smallest_order`."""
+        quantity = self.position.quantity
+        return bool(quantity) and abs(quantity) >= self.smallest_order
 
     def show(self, event_ts: int, now: int, price: float) -> None:
         """Move to a row."""

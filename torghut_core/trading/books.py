@@ -82,7 +82,7 @@ class Books:
     lines : the digest's lines are appended here.
     on_fill : called with each fill and the strategy's position after it.
     account_view : where a strategy's context reads the account.
-    usual_time_in_force : by symbol, see `Broker.usual_time_in_force`.
+    usual_time_in_force, smallest_order : by symbol, see `OrderEntry`.
     recent_prices : bound what a position, or an open order, is worth.
     is_simulated : the broker reports in order and completely, so nothing is kept for late reports and fees in kind.
 
@@ -110,6 +110,7 @@ class Books:
         on_fill: Callable[[Fill, Position], None],
         account_view: AccountView,
         usual_time_in_force: Callable[[str], TimeInForce],
+        smallest_order: Callable[[str], Decimal],
         recent_prices: RecentPrices,
         *,
         is_simulated: bool,
@@ -131,6 +132,7 @@ class Books:
         self._on_fill = on_fill
         self._account_view = account_view
         self._usual_time_in_force = usual_time_in_force
+        self._smallest_order = smallest_order
         self._recent_prices = recent_prices
         self._is_simulated = is_simulated
         self._contexts: dict[tuple[str, str], LiveContext] = {}
@@ -139,7 +141,7 @@ class Books:
         self._marks: dict[str, tuple[float, Decimal]] = {}
         """By symbol, the last price that was converted to a decimal."""
         self._held: dict[tuple[str, str], LiveContext] = {}
-        """Contexts with a position."""
+        """Contexts with a position that is more than dust, see `OrderEntry.smallest_order`."""
         self._orders: dict[str, dict[str, WorkingOrder]] = {}
         """Working orders by symbol."""
         self._done: dict[str, WorkingOrder] = {}
@@ -152,9 +154,13 @@ class Books:
         """The view of one strategy on one symbol: the same object from the first row on, over reloads too."""
         context = self._contexts.get((strategy, symbol))
         if context is None:
-            usual = self._usual_time_in_force(symbol)
             context = self._contexts[strategy, symbol] = LiveContext(
-                strategy, symbol, self._account_label, self._account_view, usual
+                strategy,
+                symbol,
+                self._account_label,
+                self._account_view,
+                self._usual_time_in_force(symbol),
+                self._smallest_order(symbol),
             )
             self._views.setdefault(symbol, []).append(context)
         return context
@@ -396,7 +402,7 @@ class Books:
             self.moves[symbol] = self.moves.get(symbol, 0) + 1
             if context.protecting:
                 self.misfit_protection[context.strategy_id, symbol] = context
-        if position.quantity:
+        if context.is_held:
             self._held[context.strategy_id, symbol] = context
         else:
             self._held.pop((context.strategy_id, symbol), None)

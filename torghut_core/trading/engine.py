@@ -138,6 +138,7 @@ class Engine(AccountView):
             self._notify_fill,
             self,
             broker.usual_time_in_force,
+            broker.smallest_order,
             self.recent_prices,
             is_simulated=self._is_simulated,
         )
@@ -246,7 +247,7 @@ class Engine(AccountView):
         net = books.net_at_venue(symbol)
         side = Side.SELL if net > 0 else Side.BUY
         left = abs(net) - sum((order.quantity for order in books.open_orders(symbol) if order.side is side), ZERO)
-        if left <= 0:
+        if left <= 0 or left < books.context("", symbol).smallest_order:
             return
         self._flattened[symbol] = now
         if symbol in books.differences:
@@ -254,10 +255,12 @@ class Engine(AccountView):
         holders = [each for each in books.held if each.symbol == symbol and (each.position.quantity > 0) is (net > 0)]
         for context in holders:
             quantity = min(left, abs(context.position.quantity))
+            if not quantity:
+                return
             self._flatten(context, side, quantity, reason, now)
             left -= quantity
-            if not left:
-                return
+        if not left or left < books.context("", symbol).smallest_order:
+            return
         self._flatten(books.context("", symbol), side, left, reason, now)
 
     def _flatten(self, context: LiveContext, side: Side, quantity: Decimal, reason: str, now: int) -> None:

@@ -257,7 +257,7 @@ class Gateway:
             return True
         held = max(ZERO, closable)
         self._cancel_unsent(working, f"{held} of {intent.quantity} can still be closed")
-        if held:
+        if held and held >= context.smallest_order:
             number = next(
                 each for leg in count(2) if books.find(each := client_order_id(intent.decision_hash, leg)) is None
             )
@@ -385,6 +385,10 @@ class SimulatedEntry(OrderEntry):
     def usual_time_in_force(self, symbol: str) -> TimeInForce:
         """See `OrderEntry`."""
         return self._call("usual_time_in_force", symbol)  # type: ignore[no-any-return]
+
+    def smallest_order(self, symbol: str) -> Decimal:
+        """See `OrderEntry`."""
+        return self._call("smallest_order", symbol)  # type: ignore[no-any-return]
 
     def submit(self, intent: Intent) -> None:
         """See `OrderEntry`."""

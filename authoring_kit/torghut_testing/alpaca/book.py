@@ -403,7 +403,11 @@ def asset_wire(asset: Asset) -> dict[str, Any]:
     """An asset as the venue writes it."""
     crypto = asset.is_crypto
     margin = "100" if crypto else "30"
-    sizes = {"min_order_size": "0.000000001", "min_trade_increment": "0.000000001", "price_increment": "0.01"}
+    sizes = {
+        "min_order_size": f"{asset.min_order_size:f}",
+        "min_trade_increment": "0.000000001",
+        "price_increment": "0.01",
+    }
     return {
         "id": wire.asset_id(asset.symbol),
         "class": asset.asset_class,

@@ -29,6 +29,10 @@ class Refusal(Exception):
         super().__init__(f"{status}: {message}")
 
 
+NANO = Decimal("0.000000001")
+"""The least units of an order, where a listing says nothing else."""
+
+
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
     """An asset that can be traded; the `symbol` of a crypto asset has a slash."""
 
@@ -36,6 +40,8 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
     tradable: bool = True
     fractionable: bool = True
     shortable: bool = True
+    min_order_size: Decimal = NANO
+    """Units; of crypto only."""
 
     @property
     def is_crypto(self) -> bool:
@@ -113,7 +119,7 @@ def read(body: dict[str, Any], asset: Asset) -> OrderRequest:
     _check_size(request)
     _check_prices(request)
     if asset.is_crypto:
-        _check_crypto(request)
+        _check_crypto(request, asset)
     else:
         _check_equity(request, asset)
     return request
@@ -194,7 +200,9 @@ def _check_prices(request: OrderRequest) -> None:
         raise malformed("trailing_stop orders, and only they, require one of trail_price and trail_percent")
 
 
-def _check_crypto(request: OrderRequest) -> None:
+def _check_crypto(request: OrderRequest, asset: Asset) -> None:
+    if request.qty is not None and request.qty < asset.min_order_size:
+        raise unprocessable(f"qty must be at least {asset.min_order_size:f}")
     if request.type not in CRYPTO_TYPES:
         raise unprocessable("invalid order type for crypto order")
     if request.time_in_force not in CRYPTO_TIMES_IN_FORCE:

@@ -16,7 +16,7 @@ from torghut_core import SECOND
 from torghut_testing.alpaca import rules, wire
 from torghut_testing.alpaca.book import SYMBOLS, Book, State, asset_wire
 from torghut_testing.alpaca.orders import MATCHABLE, STATUSES, ZERO, Holding, Order
-from torghut_testing.alpaca.rules import Asset, Refusal
+from torghut_testing.alpaca.rules import NANO, Asset, Refusal
 from torghut_testing.alpaca.sessions import Sessions
 from torghut_testing.alpaca.wire import number
 
@@ -121,7 +121,13 @@ class FakeVenue:
             return list(self._events)
 
     def list_asset(
-        self, symbol: str, *, tradable: bool = True, fractionable: bool = True, shortable: bool = True
+        self,
+        symbol: str,
+        *,
+        tradable: bool = True,
+        fractionable: bool = True,
+        shortable: bool = True,
+        min_order_size: Decimal = NANO,
     ) -> None:
         """List a symbol, or change its listing; one with a slash is crypto, which is never shortable."""
         with self.lock:
@@ -129,6 +135,7 @@ class FakeVenue:
                 symbol=symbol,
                 tradable=tradable,
                 fractionable=fractionable,
+                min_order_size=min_order_size,
                 shortable=shortable and "/" not in symbol,
             )
 

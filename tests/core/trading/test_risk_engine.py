@@ -23,8 +23,8 @@ class Wholes:
         order_types=frozenset({OrderType.MARKET}), times_in_force=frozenset({TimeInForce.DAY}), fractional=False
     )
 
-    def objection(self, decision):
-        return Broker.objection(self, decision)
+    smallest_order = Broker.smallest_order
+    objection = Broker.objection
 
 
 ABLE = Wholes().objection

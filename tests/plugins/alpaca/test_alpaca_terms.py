@@ -120,3 +120,14 @@ def test_docs_example_runs(tmp_path):
     """The subclass that the docs show passes as it stands."""
     example = re.search(r"<!-- example: .*?```python\n(.*?)```", text_of(PAGE), re.DOTALL)[1]
     assert re.search(r"\d\d passed", passes(tmp_path, **{"test_example.py": example}))
+
+
+def test_order_below_the_venues_smallest_is_objected_to(fake, kit):
+    """The venue's list of assets has it, for crypto; the venue would refuse the order."""
+    fake.venue.list_asset("AAVE/USD", min_order_size=Decimal("0.010186515"))
+    broker = kit.connect()
+    assert broker.smallest_order("AAVE/USD") == Decimal("0.010186515")
+    assert broker.smallest_order("AAPL") == 0
+    too_small = decision("buy", "0.01", symbol="AAVE/USD", time_in_force=TimeInForce.GTC)
+    assert "smallest order" in broker.objection(too_small)
+    assert broker.objection(decision("buy", "0.011", symbol="AAVE/USD", time_in_force=TimeInForce.GTC)) == ""

@@ -110,6 +110,8 @@ class Alpaca(Broker):
         self._rest: Rest | None = None
         self._stream: Stream | None = None
         self._updates: deque[OrderStatus] = deque()
+        self._smallest_orders: dict[str, Decimal] = {}
+        """By symbol of crypto, units."""
         self._replaced: dict[str, tuple[WireOrder, ...]] = {}
         """Legs of changed orders up to one that was replaced, oldest first, by its id: these do not change any more."""
 
@@ -135,6 +137,9 @@ class Alpaca(Broker):
         self._rest = Rest(url, *keys, params.timeout_seconds, use_proxies=not is_stand_in)
         try:
             self._check_account()
+            self._smallest_orders = _read(
+                self._venue.get("/assets", {"asset_class": "crypto"}), wire.read_smallest_orders
+            )
         except VenueError:
             self.close()
             raise
@@ -195,7 +200,7 @@ class Alpaca(Broker):
 
     def objection(self, decision: Decision) -> str:
         """Return why the venue does not accept such an order; see `terms`."""
-        return terms.objection(decision)
+        return terms.objection(decision) or super().objection(decision)
 
     def usual_time_in_force(self, symbol: str) -> TimeInForce:
         """Return GTC for crypto, which has no trading day; see `Broker.usual_time_in_force`."""
@@ -204,6 +209,10 @@ class Alpaca(Broker):
     def fee_in_kind(self, symbol: str) -> Decimal:
         """Return the share of bought crypto that the venue keeps, up to 25 bps; see `Broker.fee_in_kind` and docs/brokers.md."""
         return CRYPTO_FEE if "/" in symbol else Decimal(0)
+
+    def smallest_order(self, symbol: str) -> Decimal:
+        """Return what the venue's list of assets says, for crypto; see `Broker.smallest_order`."""
+        return self._smallest_orders.get(symbol, Decimal(0))
 
     def submit(self, intent: Intent) -> OrderStatus:
         """Place an order; see `Broker.submit`.

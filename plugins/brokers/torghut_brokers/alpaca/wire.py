@@ -126,6 +126,11 @@ class WireAccount(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     account_blocked: bool = False
 
 
+class _WireAsset(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    symbol: str
+    min_order_size: Decimal | None = None
+
+
 class _WirePosition(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     symbol: str
     qty: Decimal
@@ -330,6 +335,18 @@ def symbol_of(symbol: str, asset_class: str) -> str:
         return symbol
     quote = next((end for end in QUOTE_CURRENCIES if symbol.endswith(end) and symbol != end), None)
     return f"{symbol.removesuffix(quote)}/{quote}" if quote else symbol
+
+
+def read_smallest_orders(message: Any) -> dict[str, Decimal]:
+    """Parse the venue's list of assets: the least quantity of an order, units, by symbol; those that have one.
+
+    Raises
+    ------
+    ValueError : a required field is missing or not a number.
+    """
+    assets: list[_WireAsset] = _read(message, list[_WireAsset])
+    sizes = {asset.symbol: asset.min_order_size for asset in assets}
+    return {symbol: size for symbol, size in sizes.items() if size is not None and _is_amount(size)}
 
 
 def read_account(message: Any) -> WireAccount:

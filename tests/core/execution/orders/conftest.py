@@ -248,7 +248,8 @@ class Desk:
             [],
             lambda *_: None,
             self,
-            venue.usual_time_in_force,
+            self.executor.usual_time_in_force,
+            self.executor.smallest_order,
             RecentPrices(),
             is_simulated=False,
         )

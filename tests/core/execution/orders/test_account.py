@@ -162,3 +162,37 @@ def test_sale_does_not_raise_the_buying_power_before_the_venue_says_so(desk, ven
     venue.fill("tg-sale", "10")
     desk.gateway.apply_updates()
     assert desk.gateway.account().buying_power == before
+
+
+SMALLEST = Decimal("0.01")
+
+
+@pytest.fixture
+def coin_holder(desk, venue, buy):
+    """A strategy that holds a coin, less its fee, at a venue that takes no order below 0.01."""
+    venue.smallest_order = lambda symbol: SMALLEST if "/" in symbol else Decimal(0)
+    buy("1")
+    venue.held[COIN] -= Decimal("0.0025")
+    desk.settle()
+    return desk.books.context("one", COIN)
+
+
+def test_what_is_below_the_smallest_order_of_the_venue_is_nothing_held(desk, venue, intent, coin_holder):
+    """The strategy is flat and can close nothing, its symbol counts as free; the books keep the units."""
+    sale = intent("tg-99", COIN, Side.SELL, "0.99", strategy_id="one", purpose=Purpose.EXIT)
+    desk.send(sale)
+    desk.run()
+    venue.fill("tg-99", "0.99")
+    desk.gateway.apply_updates()
+    assert held(desk) == {"one": Decimal("0.0075")}
+    assert coin_holder.is_flat
+    assert not coin_holder.is_long
+    assert coin_holder.close("enough") is coin_holder.target(0, "enough") is None
+    assert (desk.books.held, desk.books.holding, desk.books.symbols) == ([], set(), set())
+    assert desk.settle().differences == {}
+
+
+def test_position_of_the_smallest_order_is_held(coin_holder):
+    """What the venue would take an order for can be closed."""
+    assert coin_holder.is_long
+    assert coin_holder.close("enough").quantity == Decimal("0.9975")

@@ -286,6 +286,21 @@ def test_flatten_is_not_held_up_by_a_stop(floor):
     assert floor.orders[1:] == [("sell", 5, "canceled"), ("sell", 5, "filled")]
 
 
+def test_flatten_leaves_what_is_below_the_smallest_order(clock):
+    """Dust is tried no second time, and the books keep it."""
+    floor = Floor(clock)
+    floor.row(buy(10))
+    floor.fill()
+    floor.engine.books.context("one", "ES").smallest_order = floor.engine.books.context("", "ES").smallest_order = 1
+    floor.venue.held["ES"] -= Decimal("9.5")
+    floor.settle()
+    floor.flatten()
+    for _ in range(4):
+        floor.pulse()
+        floor.fill()
+    assert (floor.held, len(floor.orders)) == (Decimal("0.5"), 1)
+
+
 def test_flatten_of_two_strategies_that_disagree_closes_the_net(clock):
     """One is long 5, the other short 3: the account holds 2, and 2 are sold."""
     floor = Floor(clock, "one", "two")
