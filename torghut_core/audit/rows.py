@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from torghut_core.audit.values import clean_text, decimal_text, json_value, plain
+from torghut_core.audit.values import clean_text, decimal_text, json_value, plain, short_text
 from torghut_core.model.trading import Account, Decision, Intent, Order, Position, Report, Verdict
 from torghut_core.timestamps import format_timestamp
 
@@ -267,7 +267,7 @@ def _fold_decision(
             "decided_at": decision.decided_at,
             "action": str(decision.action),
             "params": decision.params,
-            "rationale": clean_text(decision.because),
+            "rationale": short_text(decision.because),
             "price": decision.price,
             "decision_hash": decision.decision_hash,
             "generation": decision.generation,
@@ -319,7 +319,7 @@ def _fold_report(
             "event": str(report.event),
             "event_ts": report.event_ts,
             "state": str(order.state),
-            "reason": clean_text(report.reason),
+            "reason": short_text(report.reason),
             "fill_id": None if fill is None else clean_text(fill.fill_id),
             "quantity": None if fill is None else fill.quantity,
             "price": None if fill is None else fill.price,
@@ -379,7 +379,7 @@ def _progress(order: Order, at: int) -> Row:
         "filled_quantity": order.filled_quantity,
         "average_price": order.average_price,
         "fees": order.fees,
-        "reason": clean_text(order.reason),
+        "reason": short_text(order.reason),
         "last_update_at": at,
     }
 

@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from torghut_core.errors import InputError
+from torghut_core.errors import LONGEST_TEXT, InputError
 from torghut_core.model.trading import canonical_json
 from torghut_core.timestamps import MINUTE, format_timestamp, from_datetime, parse_timestamp
 
@@ -103,6 +103,11 @@ def clean_text(text: object) -> str:
     if not clean.isascii():
         clean = clean.encode("utf-8", "replace").decode()
     return clean.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def short_text(text: str) -> str:
+    """`clean_text` of a reason that a plugin or a venue gives, cut after `LONGEST_TEXT` characters."""
+    return clean_text(text[:LONGEST_TEXT])
 
 
 def plain(value: Any, name: str = "value") -> Any:

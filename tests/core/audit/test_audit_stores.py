@@ -13,7 +13,7 @@ import pytest
 from support.waiting import PATIENCE
 from torghut_core.audit import MemoryAuditStore, find_decision
 from torghut_core.audit.rows import KEYS
-from torghut_core.errors import InputError, NotFoundError, StateError
+from torghut_core.errors import LONGEST_TEXT, InputError, NotFoundError, StateError
 from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import (
     Order,
@@ -657,6 +657,15 @@ def test_text_that_a_database_cannot_store_is_replaced(store, make):
     store.commit()
     (row,) = store.decisions()
     assert row["rationale"] == "cross\N{REPLACEMENT CHARACTER}ed ?"
+
+
+def test_reasons_without_end_are_cut(store, make):
+    """A strategy whose reasons are megabytes long, by mistake a whole table, does not fill the database."""
+    decision = make.decision(because="long " * 1_000_000)
+    store.record_decision(decision, make.signal(decision), [], None)
+    store.commit()
+    (row,) = store.decisions()
+    assert row["rationale"] == "long " * (LONGEST_TEXT // 5)
 
 
 @pytest.mark.parametrize(
