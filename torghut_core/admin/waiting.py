@@ -10,10 +10,10 @@ from torghut_core.admin.auth import OPEN, Guard, Refused
 from torghut_core.admin.http_errors import refused
 from torghut_core.admin.routes.probes import probe_routes
 from torghut_core.admin.worker_pools import WorkerPool
-from torghut_core.execution.standby import ReplicaRole
+from torghut_core.execution.standby import ReplicaRole, standby_status
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.telemetry.metrics import MetricSpec
-from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock, format_timestamp
+from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 
 class Waiting:
@@ -53,13 +53,7 @@ class Waiting:
     def status(self) -> dict[str, Any]:
         """What ``/trading/status`` of a process that stands by has, as far as it is known."""
         directory = self._directory
-        since = directory.owned_since
-        standby = {
-            "reason": self.reason,
-            "holder": directory.owner,
-            "since": format_timestamp(since),
-            "age_seconds": round(max(0.0, (self._clock.wall() - since) / SECOND), 3),
-        }
+        standby = standby_status(self.reason, directory.owner, directory.owned_since, self._clock)
         return {"role": ReplicaRole.STANDBY, "standby": standby}
 
 

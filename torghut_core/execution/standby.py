@@ -91,26 +91,30 @@ class Standby:
                 return "no orders are sent: TRADING_ENABLED is not true (set it, and start this process again)"
         if self._problem:
             return f"the lease on {self._label} cannot be asked for: {self._problem}"
-        holder, age_s = self._lease.holder, self._age_s
+        holder = self._lease.holder
         if not holder:
             return f"the lease on {self._label} is being taken"
-        age = "" if age_s is None else f", for {age_s:.0f} s"
+        since = holder_since(holder)
+        age = "" if since is None else f", for {_age_s(since, self._clock):.0f} s"
         return f"account {self._label} is traded by {holder}{age} (this process takes over when that one ends)"
 
     def status(self) -> dict[str, Any] | None:
         """Who has the lease and since when, as JSON values; None where this process trades."""
         if self.is_trading:
             return None
-        holder, age_s = self._lease.holder, self._age_s
-        since = holder_since(holder)
-        return {
-            "reason": self.reason,
-            "holder": holder,
-            "since": None if since is None else format_timestamp(since),
-            "age_seconds": None if age_s is None else round(age_s, 3),
-        }
+        holder = self._lease.holder
+        return standby_status(self.reason, holder, holder_since(holder), self._clock)
 
-    @property
-    def _age_s(self) -> float | None:
-        since = holder_since(self._lease.holder)
-        return None if since is None else max(0.0, (self._clock.wall() - since) / SECOND)
+
+def standby_status(reason: str, holder: str, since: int | None, clock: Clock) -> dict[str, Any]:
+    """Why a process stands by, for whom and since when (ns, None where it is not known), as JSON values."""
+    return {
+        "reason": reason,
+        "holder": holder,
+        "since": None if since is None else format_timestamp(since),
+        "age_seconds": None if since is None else round(_age_s(since, clock), 3),
+    }
+
+
+def _age_s(since: int, clock: Clock) -> float:
+    return max(0.0, (clock.wall() - since) / SECOND)

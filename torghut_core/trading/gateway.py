@@ -39,6 +39,7 @@ from torghut_core.model.trading import (
     TimeInForce,
     client_order_id,
 )
+from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
 from torghut_core.ports import LiveContext, OrderEntry
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock, from_datetime, to_datetime
@@ -365,7 +366,9 @@ class Gateway:
 
 
 class SimulatedEntry(OrderEntry):
-    """A simulated broker as the loop calls it: in a context of its own, and what it raises is a `PluginError`.
+    """A simulated broker as the loop calls it: in a context of its own, recorded as the running plugin.
+
+    What it raises is a `PluginError`.
 
     Parameters
     ----------
@@ -377,10 +380,16 @@ class SimulatedEntry(OrderEntry):
         self.day_zone = broker.day_zone
         self._name = name
         self._broker = broker
+        self._running = label("broker", name)
         self._run = context_of(broker).run
 
     def _call(self, method: str, *terms: Any) -> Any:
-        return call_plugin(self._name, self._run, getattr(self._broker, method), *terms)
+        memory = RECORD.memory
+        before, memory[LOOP] = memory[LOOP], self._running
+        try:
+            return call_plugin(self._name, self._run, getattr(self._broker, method), *terms)
+        finally:
+            memory[LOOP] = before
 
     def usual_time_in_force(self, symbol: str) -> TimeInForce:
         """See `OrderEntry`."""

@@ -57,8 +57,8 @@ class RiskEngine:
         self._gates = gates
         self._last_gates = msgspec.structs.replace(gates)
         self._objection = objection
-        self._plugins = [(name, bound_method(advisor, "review")) for name, advisor in advisors]
-        self._plugins += [(name, bound_method(rule, "check")) for name, rule in rules]
+        self._plugins = [(name, label("advisor", name), bound_method(advisor, "review")) for name, advisor in advisors]
+        self._plugins += [(name, label("rule", name), bound_method(rule, "check")) for name, rule in rules]
         self._on_failure = on_failure
 
     def judge(
@@ -110,8 +110,8 @@ class RiskEngine:
             remaining = msgspec.structs.replace(decision, quantity=min(held))
         if context is None:
             return verdicts, ZERO if is_denied else remaining.quantity
-        for name, check in self._plugins:
-            verdict = self._verdict_of(name, check, remaining, context)
+        for name, running, check in self._plugins:
+            verdict = self._verdict_of(name, running, check, remaining, context)
             verdicts.append(verdict)
             if verdict.outcome is Outcome.DENY:
                 is_denied = True
@@ -128,13 +128,14 @@ class RiskEngine:
     def _verdict_of(
         self,
         name: str,  # the watchdog reads this local, see `CALLERS`
+        running: bytes,
         check: Callable[[Decision, RiskContext], Verdict],
         decision: Decision,
         context: RiskContext,
     ) -> Verdict:
         """Ask one plugin. One that raises denies, and so does one that answers with no smaller quantity as a shrink."""
         before = RECORD.memory[LOOP]
-        RECORD.memory[LOOP] = label("rule", name)
+        RECORD.memory[LOOP] = running
         try:
             verdict = check(decision, context)
             if type(verdict) is not Verdict or tuple(map(type, astuple(verdict))) not in _SOUND:

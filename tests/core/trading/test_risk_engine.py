@@ -213,6 +213,24 @@ def test_rule_that_raises_or_babbles_denies_and_is_named(said):
     assert RECORD.memory[LOOP] == NO_PLUGIN, "it does not run any more"
 
 
+def test_advisor_and_rule_are_recorded_while_they_run():
+    """So that the next start names the one at which the process died."""
+    seen = []
+
+    class Sees(Says):
+        def check(self, decision, context):
+            seen.append(bytes(RECORD.memory[LOOP]).rstrip(b"\0"))
+            return ALLOW
+
+        review = check
+
+    gates = Gates(trading_enabled=True)
+    risk_engine = RiskEngine(gates, ABLE, [("doubt", Sees(ALLOW))], [("cap", Sees(ALLOW))], lambda *_: None)
+    proposed = decision()
+    risk_engine.judge(proposed, proposed.decided_at, risk_context, is_enabled=True, is_allowed=True)
+    assert seen == [b"advisor doubt", b"rule cap"]
+
+
 def test_inputs_are_those_of_the_moment():
     """A gate that is turned later changes nothing of what was judged before."""
     gates = Gates(trading_enabled=True)
