@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +21,9 @@ from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 HEARTBEAT_S = 0.25
 """Seconds between two signs of life of the event loop."""
+
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP)
+"""Signals of native code that crashed."""
 
 
 class Life:
@@ -64,6 +69,8 @@ class Life:
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run it in this thread to its end; the event loop is closed then."""
+        if threading.current_thread() is threading.main_thread():
+            _end_at_crashes()
         with self._runner:
             self._runner.run(main)
 
@@ -96,6 +103,17 @@ class Life:
             os._exit(128 + number)
         self.is_stopping = True
         self.call_soon(self._stopping.set)
+
+
+def _end_at_crashes() -> None:
+    """Let a crash of native code end the process at once, with what each thread was doing on standard error.
+
+    The handlers that chdb installs keep a process that has crashed for minutes, and with it the lease.
+    """
+    faulthandler.disable()
+    for number in CRASHES:
+        signal.signal(number, signal.SIG_DFL)
+    faulthandler.enable(2)  # standard error, whatever a plugin made of `sys.stderr`
 
 
 def admin_server(settings: Settings, state: Path, host: str, port: int) -> AdminServer:

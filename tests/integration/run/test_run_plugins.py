@@ -103,6 +103,16 @@ def test_plugin_that_ends_the_process_is_named_by_the_next_start(kernel):
     assert told not in kernel.command("doctor", "--state", kernel.state, "--json").stdout
 
 
+def test_native_code_that_crashes_ends_the_process_at_once(kernel):
+    """Handlers of the embedded store kept it for five minutes, without an answer and with the lease."""
+    kernel.write_plugin("evil", EVIL.replace("{act}", "import ctypes; ctypes.string_at(0)"))
+    kernel.write({"one": 1, "evil": {"use": "evil"}})
+    kernel.begin(waits=False)
+    kernel.grow(2)
+    assert kernel.ended() == -signal.SIGSEGV
+    assert "evil.py" in kernel.log  # where it was
+
+
 def test_source_that_is_cancelled_by_itself_ends_the_process_loudly(kernel):
     """It ended with exit code 0 and "the source has ended"."""
     kernel.write_plugin(
