@@ -97,7 +97,7 @@ def text_of(value: object, text: Callable[[Any], str] = str) -> str:
     ('1', '')
     """
     try:
-        return text(value)[:LONGEST_TEXT]
+        return text(value)[:LONGEST_TEXT].encode("utf-8", "replace").decode()  # no answer could hold a lone surrogate
     except BaseException as error:
         return f"a {type(value).__name__} that cannot be shown: its text raises {type(error).__name__}"
 

@@ -123,6 +123,9 @@ _GLOBALS = (
     *map(_content, (builtins, time)),
 )  # fmt: skip
 
+DEEPEST = 10_000
+"""Frames that a plugin may ask for: a million would overflow the stack of native code, or take minutes to be left."""
+
 _VALUES = (int, float, bool, str, tuple, type(None))
 """Types that are compared by value."""
 
@@ -130,8 +133,8 @@ _VALUES = (int, float, bool, str, tuple, type(None))
 class ProcessState:
     """How the process was when this was made; a context manager, in which plugins work.
 
-    Meanwhile a lower recursion limit is refused: the kernel could not even end the batch with it. At the end everything
-    is put back.
+    Meanwhile a lower recursion limit is refused, for the kernel could not even end the batch with it; and so is one above
+    `DEEPEST`. At the end everything is put back.
 
     Parameters
     ----------
@@ -147,10 +150,11 @@ class ProcessState:
         self._set_limit = sys.setrecursionlimit
 
     def __enter__(self) -> Self:
-        set_limit, least = self._set_limit, sys.getrecursionlimit()
+        set_limit, lowest = self._set_limit, sys.getrecursionlimit()
+        highest = max(lowest, DEEPEST)
         if self._is_loading:
             RECORD.memory[LOADER] = label("plugin", self._who())
-        sys.setrecursionlimit = lambda limit: set_limit(max(limit, least))
+        sys.setrecursionlimit = lambda limit: set_limit(min(max(limit, lowest), highest))
         return self
 
     def __exit__(self, *_: object) -> None:

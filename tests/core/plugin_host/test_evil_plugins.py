@@ -116,6 +116,8 @@ ERRORS = {
     },
     "exit 0": throw(lambda: SystemExit(0)),
     "endless recursion": recurse,
+    "endless deep recursion": lambda *_: (sys.setrecursionlimit(10**6), recurse()),
+    "a lone surrogate": throw(lambda: RuntimeError("\ud800\x00")),
 }
 
 

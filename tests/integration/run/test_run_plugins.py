@@ -37,6 +37,7 @@ RAISE = {
     "unspeakable": ("raise Unspeakable", "cannot be shown"),
     "exit": ("sys.exit(0)", "SystemExit: 0"),
     "interrupt": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    "surrogate": (r"raise RuntimeError('\ud800')", "RuntimeError: ?"),
     "price": ("context.price = 0.01", "AttributeError"),
 }
 CHANGE = {
@@ -52,7 +53,7 @@ def chosen(cases, quick):
     return list(cases) if IS_PROOF else quick
 
 
-@pytest.mark.parametrize("how", chosen(RAISE, ["cancelled", "unspeakable"]))
+@pytest.mark.parametrize("how", chosen(RAISE, ["cancelled", "unspeakable", "surrogate"]))
 def test_strategy_that_raises_anything_is_quarantined_and_the_others_trade_on(kernel, how):
     """The process goes on, and says which strategy it was."""
     act, reason = RAISE[how]
