@@ -170,7 +170,7 @@ GLOBALS = {
     "no output": lambda *_: [setattr(sys, name, None) for name in ("stdout", "stderr")],
     "folder": lambda *_: os.chdir("/"),
     "clocks": lambda *_: [setattr(time, name, None) for name in ("time", "monotonic", "perf_counter", "sleep")],
-    "built-ins": lambda *_: setattr(builtins, "divmod", None),
+    "built-ins": lambda *_: setattr(builtins, "breakpoint", None),
     "zone": lambda *_: (os.environ.update(TZ="Asia/Tokyo"), time.tzset()),
 }
 
@@ -408,6 +408,7 @@ def process():
     yield
     Liar.lies = False
     assert sys.getrecursionlimit() == depth
+    assert breakpoint is not None
     logging.disable(logging.NOTSET)
     os.environ.pop("TZ", None)
     time.tzset()
