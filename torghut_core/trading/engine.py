@@ -246,7 +246,8 @@ class Engine(AccountView):
         books = self.books
         net = books.net_at_venue(symbol)
         side = Side.SELL if net > 0 else Side.BUY
-        left = abs(net) - sum((order.quantity for order in books.open_orders(symbol) if order.side is side), ZERO)
+        closing = [order for order in books.open_orders(symbol) if order.side is side]
+        left = abs(net) - sum((order.quantity for order in closing), ZERO)
         if left <= 0 or left < books.context("", symbol).smallest_order:
             return
         self._flattened[symbol] = now
@@ -254,11 +255,11 @@ class Engine(AccountView):
             logs.warning("flattening what the venue holds", symbol=symbol, venue=str(net), books=str(books.net(symbol)))
         holders = [each for each in books.held if each.symbol == symbol and (each.position.quantity > 0) is (net > 0)]
         for context in holders:
-            quantity = min(left, abs(context.position.quantity))
-            if not quantity:
-                return
-            self._flatten(context, side, quantity, reason, now)
-            left -= quantity
+            under_way = sum((order.quantity for order in closing if order.strategy_id == context.strategy_id), ZERO)
+            quantity = min(left, abs(context.position.quantity) - under_way)
+            if quantity > 0:
+                self._flatten(context, side, quantity, reason, now)
+                left -= quantity
         if not left or left < books.context("", symbol).smallest_order:
             return
         self._flatten(books.context("", symbol), side, left, reason, now)

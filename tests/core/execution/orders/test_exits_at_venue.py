@@ -316,6 +316,20 @@ def test_flatten_of_two_strategies_that_disagree_closes_the_net(clock):
     assert floor.held == 0
 
 
+def test_flatten_sells_in_no_strategys_name_what_that_one_is_selling_already(clock):
+    """What is left is the other's: afterwards both hold nothing, not one too little and the other too much."""
+    floor = Floor(clock, "one", "two")
+    floor.row(buy(1), name="two")
+    floor.row(buy(1))
+    floor.fill()
+    floor.row(close())
+    floor.flatten()
+    floor.pulse()
+    floor.fill()
+    assert floor.held == 0
+    assert not floor.engine.books.held
+
+
 def protect(context, price, order_type):
     """A stop or a take-profit for all that is held."""
     if not context.is_long:
