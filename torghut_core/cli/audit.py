@@ -56,7 +56,10 @@ def explain(
 
 @command(audit_app, "torghut audit verify --state .torghut", name="verify")
 def audit_verify(state: State = STATE, as_json: AsJson = False) -> None:
-    """Recompute the hash chain of the audit log, and list every edited, inserted or missing row."""
+    """Recompute the hash chain of the audit log, and list every row that was edited, inserted or removed.
+
+    Triggers that keep the log append-only and are missing, off or replaced are listed too.
+    """
     from torghut_core.installation.open import existing_audit
     from torghut_core.installation.settings import load_settings
 
