@@ -253,8 +253,10 @@ class Engine(AccountView):
         self._flattened[symbol] = now
         if symbol in books.differences:
             logs.warning("flattening what the venue holds", symbol=symbol, venue=str(net), books=str(books.net(symbol)))
-        holders = [each for each in books.held if each.symbol == symbol and (each.position.quantity > 0) is (net > 0)]
-        for context in holders:
+        for context in books.held:
+            is_holder = context.symbol == symbol and (context.position.quantity > 0) is (net > 0)
+            if not context.strategy_id or not is_holder:
+                continue
             under_way = sum((order.quantity for order in closing if order.strategy_id == context.strategy_id), ZERO)
             quantity = min(left, abs(context.position.quantity) - under_way)
             if quantity > 0:

@@ -330,6 +330,21 @@ def test_flatten_sells_in_no_strategys_name_what_that_one_is_selling_already(clo
     assert not floor.engine.books.held
 
 
+def test_flatten_sells_once_what_is_none_of_the_strategies(floor):
+    """What an operator accepted as an outside trade, and as much that was bought by hand since, are one order."""
+    for _ in range(2):
+        floor.venue.trade_by_hand("ES", Decimal(2))
+        floor.settle()
+        if "ES" in floor.reconciler.blocked and not floor.engine.books.held:
+            floor.reconciler.accept("ES", "bought by hand", "jane")
+    assert (floor.engine.books.net("ES"), floor.engine.books.differences) == (2, {"ES": 2})
+    floor.flatten()
+    floor.pulse()
+    floor.fill()
+    assert floor.held == 0
+    assert floor.orders == [("sell", 4, "filled")]
+
+
 def protect(context, price, order_type):
     """A stop or a take-profit for all that is held."""
     if not context.is_long:
