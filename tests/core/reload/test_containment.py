@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from torghut_core.plugin_host.running_plugin import label
 from torghut_core.plugin_host.watchdog import Overrun
 
 HEAD = """
@@ -164,7 +165,7 @@ def test_rule_that_hangs_denies(watched):
     watched.apply(HEAD + GOOD + "risk: [{use: cooldown}]\n")
     ((_, rule),) = watched.engine.generation.rules
     rule.check = spin
-    watched.engine._risk_engine._plugins = [("cooldown", rule.check)]
+    watched.engine._risk_engine._plugins = [("cooldown", label("rule", "cooldown"), rule.check)]
     watched.trade(2)
     assert "rule-failed" in watched.denied
 
