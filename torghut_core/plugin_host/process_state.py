@@ -120,7 +120,7 @@ _GLOBALS = (
     _Global("logging.disable", lambda: logging.root.manager.disable, logging.disable),
     *_module(sys, "stdout", "stderr"),
     *_module(warnings, "showwarning"),
-    *map(_content, (builtins, time)),
+    *map(_content, (builtins, time, decimal)),
 )  # fmt: skip
 
 DEEPEST = 10_000

@@ -171,6 +171,7 @@ GLOBALS = {
     "folder": lambda *_: os.chdir("/"),
     "clocks": lambda *_: [setattr(time, name, None) for name in ("time", "monotonic", "perf_counter", "sleep")],
     "built-ins": lambda *_: setattr(builtins, "breakpoint", None),
+    "money": lambda *_: [setattr(decimal, name, None) for name in ("Decimal", "Context", "getcontext")],
     "zone": lambda *_: (os.environ.update(TZ="Asia/Tokyo"), time.tzset()),
 }
 
