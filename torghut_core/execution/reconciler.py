@@ -355,6 +355,7 @@ class Reconciler:
                     found[symbol] = books.differences[symbol]
                 continue  # it moved meanwhile: the next snapshot decides
             books.bought_since_snapshot.discard(symbol)
+            books.compared_at[symbol] = snapshot.began_at
             here, there = ours.get(symbol, ZERO), snapshot.positions.get(symbol, Position()).quantity
             if here == there or self._charge_fee(symbol, here - there):
                 continue

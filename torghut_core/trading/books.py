@@ -97,6 +97,7 @@ class Books:
         venue was last asked for the account. Only for a real venue.
     bought : by symbol and strategy, units bought lately for which a real venue may still take a fee in kind.
     differences : by symbol, signed units that the venue holds more than the books, as it was last compared.
+    compared_at : by symbol, when the snapshot began by which it was last compared, ns of wall time.
     bought_since_snapshot : symbols in which units were bought since the last snapshot of the venue: it may hold less, by its fee.
     misfit_protection : views whose protection may not fit their position any more, by strategy and symbol, see `Gateway`.
     """
@@ -123,6 +124,7 @@ class Books:
         self.spent = self.spent_before = ZERO
         self.bought: dict[str, dict[str, Decimal]] = {}
         self.differences: dict[str, Decimal] = {}
+        self.compared_at: dict[str, int] = {}
         self.bought_since_snapshot: set[str] = set()
         self.misfit_protection: dict[tuple[str, str], LiveContext] = {}
         self._account_label = account_label

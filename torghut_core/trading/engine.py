@@ -72,6 +72,10 @@ FLATTEN_AGAIN = 5 * SECOND
 """So long after an order that should have closed a position and did not, another one is sent, ns of wall time."""
 
 
+FLATTEN_UNSEEN = 60 * SECOND
+"""So long a position is not closed again before it was compared with the venue's again, ns of wall time."""
+
+
 class Engine(AccountView):
     """Trades one generation on one account.
 
@@ -250,6 +254,10 @@ class Engine(AccountView):
         left = abs(net) - sum((order.quantity for order in closing), ZERO)
         if left <= 0 or left < books.context("", symbol).smallest_order:
             return
+        last = self._flattened.get(symbol, -FLATTEN_UNSEEN)
+        is_unseen = not self._is_simulated and books.compared_at.get(symbol, 0) <= last
+        if is_unseen and now - last < FLATTEN_UNSEEN:
+            return  # what was sent, or a person, may have changed what the venue holds
         self._flattened[symbol] = now
         if symbol in books.differences:
             logs.warning("flattening what the venue holds", symbol=symbol, venue=str(net), books=str(books.net(symbol)))

@@ -301,6 +301,28 @@ def test_flatten_leaves_what_is_below_the_smallest_order(clock):
     assert (floor.held, len(floor.orders)) == (Decimal("0.5"), 1)
 
 
+@pytest.mark.parametrize("by_hand", [0, 11])
+def test_flatten_is_repeated_by_what_the_venue_holds_since(floor, by_hand):
+    """A person cancels its orders and sells the units: positions are compared again before any more is sold."""
+    floor.row(buy(2))
+    floor.fill()
+    floor.venue.held["ES"] += by_hand
+    floor.settle()
+    floor.flatten()
+    floor.pulse()
+    for number, order in list(floor.venue.book.items()):
+        if not is_done(order.state):
+            floor.venue.cancel(number)
+            floor.venue.held["ES"] -= order.remaining
+    for _ in range(3):
+        floor.fill()
+        floor.pulse()
+    assert floor.held == 0
+    floor.settle()
+    floor.pulse()
+    assert [order[1] for order in floor.orders if order[0] == "sell"] == [2, *([by_hand] if by_hand else [])]
+
+
 def test_flatten_of_two_strategies_that_disagree_closes_the_net(clock):
     """One is long 5, the other short 3: the account holds 2, and 2 are sold."""
     floor = Floor(clock, "one", "two")
