@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import re
 import resource
-import time
 from collections import Counter, deque
 from contextlib import suppress
 from enum import Enum
+from time import thread_time  # itself: a plugin may replace that of the module
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -187,17 +187,17 @@ class Connections:
 
     async def serve(self) -> None:
         """Let connections take what is queued, one after the other, while the loop rests."""
-        mark = time.thread_time()
+        mark = thread_time()
         while True:
             while self._queue:
                 connection, data = self._queue.popleft()
                 connection.receive(data)
                 await asyncio.sleep(0)  # what it has begun runs
-                await self.priority.wait_for_loop(time.thread_time() - mark)
-                mark = time.thread_time()
+                await self.priority.wait_for_loop(thread_time() - mark)
+                mark = thread_time()
             self._arrived.clear()
             await self._arrived.wait()
-            mark = time.thread_time()
+            mark = thread_time()
 
     async def watch(self) -> None:
         """Abort whichever has been in a phase for too long, again and again."""

@@ -7,8 +7,8 @@ would wait for the API's turn to end, many times in one batch. So the API lets t
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
+from time import monotonic, sleep, thread_time  # themselves: a plugin may replace those of the module
 
 POLL_S = 0.002
 """Seconds between two looks at whether the loop still works."""
@@ -51,10 +51,10 @@ class LoopPriority:
 
     def block_for_loop(self) -> None:
         """Hold up the API's thread, with all that it does, while the loop works: four times as long as it has worked at most."""
-        worked = time.thread_time() - self._mark
+        worked = thread_time() - self._mark
         if worked < SLICE_S:
             return
-        end = time.monotonic() + 4 * min(worked, POLL_S)
-        while self._is_busy() and time.monotonic() < end:
-            time.sleep(SLICE_S)
-        self._mark = time.thread_time()
+        end = monotonic() + 4 * min(worked, POLL_S)
+        while self._is_busy() and monotonic() < end:
+            sleep(SLICE_S)
+        self._mark = thread_time()

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from torghut_core.admin.auth import Guard, Role, Token
@@ -196,7 +197,9 @@ def _make_app(kernel: Any, guard: Guard, priority: LoopPriority, *, is_probed_on
 
 
 async def _serve(server: Server, listener: socket.socket, connections: Connections) -> None:
-    asyncio.get_running_loop().set_default_executor(DaemonThreads())
+    loop = asyncio.get_running_loop()
+    loop.time = monotonic  # type: ignore[method-assign]  # itself: with a clock that a plugin has stopped it would wait for hours
+    loop.set_default_executor(DaemonThreads())
     works = [asyncio.ensure_future(work) for work in (connections.watch(), connections.serve())]
     await server.serve(sockets=[listener])
     for work in works:

@@ -97,8 +97,9 @@ def test_a_close_takes_back_the_exit_of_before_a_restart(trader, end):
     assert sorted(row["state"] for row in trader.rows("executions")) == ["canceled", "filled", "filled"]
 
 
-def test_the_bars_before_it_ended_are_not_traded_again(trader, end):
+def test_the_bars_before_it_ended_are_not_traded_again(make, fake, end):
     """The tape is read anew from its beginning: what was decided, or not, at a bar stays so."""
+    trader = make(fake, past=3600)  # four bars within a second would reach into the future
     trader.begin()
     for number in range(1, 4):  # with what it holds at the end it would do the opposite at the first bar
         trader.trade("flip")
