@@ -75,6 +75,9 @@ TAKE_OVER_S = 1.0
 NEVER = 2**63 - 1
 """Loop time until which nothing is decided, while it is not known until when the account was traded."""
 
+CLOCKS_DIFFER = MINUTE
+"""Nanoseconds that the market's time may be ahead of this machine's while both are right."""
+
 ACTOR = "start"
 """Who a run's first generation is written down as changed by."""
 
@@ -439,16 +442,17 @@ class Run:
 
 
 def _traded_to(kept: int, clock: Clock) -> int:
-    """Up to when an earlier process has traded, ns: not later than now, whatever a clock that was ahead has left behind."""
+    """Up to when an earlier process has traded, ns; now where a clock that was ahead says that it was long after now."""
     now = clock.wall()
-    if kept > now:
+    if kept > now + CLOCKS_DIFFER:
         logs.warning(
             "an earlier process has traded in the future, so a clock is wrong: what comes from now on is traded",
             until=format_timestamp(kept),
         )
-    elif kept:
+        return now
+    if kept:
         logs.info("resuming: what an earlier process has traded is shown only", until=format_timestamp(kept))
-    return min(kept, now)
+    return kept
 
 
 def _wait_for(
