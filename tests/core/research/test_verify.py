@@ -70,6 +70,7 @@ def at_most(less=0):
 
 class Able:
     capabilities = Capabilities(frozenset(OrderType), frozenset(TimeInForce))
+    smallest_order = Broker.smallest_order
 
 
 @pytest.fixture
