@@ -32,6 +32,7 @@ class Permit:
     ----------
     lease : see above.
     is_cut_off : the lease was lost because its database cannot be reached.
+    is_reconciled : the books were reconciled with the venue's since the lease was taken.
     """
 
     def __init__(self, account_label: str, controls: Controls, lease: Lease, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -40,7 +41,7 @@ class Permit:
         self._label = account_label
         self._controls = controls
         self._clock = clock
-        self._is_reconciled = False
+        self.is_reconciled = False
         self._held_since = 0
 
     def refusal(self, intent: Intent) -> str:
@@ -53,13 +54,13 @@ class Permit:
         if not (self.is_cut_off and is_exit):
             if not self.lease.is_held:
                 return "the lease on the account is lost"
-            if not self._is_reconciled:
+            if not self.is_reconciled:
                 return "the books were not reconciled with the venue's yet"
         return control_refusal(self._controls, intent)
 
     def confirm(self, reconciled_at: int) -> None:
         """Note that the books were reconciled with what the venue showed at this time, ns."""
-        self._is_reconciled = self.lease.is_held and reconciled_at >= self._held_since
+        self.is_reconciled = self.lease.is_held and reconciled_at >= self._held_since
 
     def regain_lease(self) -> None:
         """Try to get a lost lease back; nothing is sent until the next reconciliation.
@@ -68,7 +69,7 @@ class Permit:
         ------
         Superseded : another process has it, or has had it: what is known here is old.
         """
-        self._is_reconciled = False
+        self.is_reconciled = False
         try:
             is_held = self.lease.acquire()
         except Superseded:

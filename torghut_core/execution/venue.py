@@ -353,6 +353,8 @@ class Venue:
             reasons.append(f"the lease on {self._label} is lost{holder}: {sent} ({lease.problem})")
         if self.problem:
             reasons.append(self.problem)
+        elif lease.is_held and not self._permit.is_reconciled:
+            reasons.append("the books were not reconciled with the venue's since the lease was taken: no order is sent")
         elif self.age_s > 3 * self._reconcile_s + 5:
             reasons.append(f"the books were last reconciled with the venue's {self.age_s:.0f} s ago")
         return reasons
