@@ -141,7 +141,7 @@ def test_swaps_leave_nothing_behind(loop, folder):
     for number in range(50, 50 + swaps):
         swap(loop, folder, number)
     assert counting(loop).version() == 49 + swaps
-    assert allocated(loop) - memory < swaps * GENERATION / 20 + 5 * GENERATION
+    assert allocated(loop) - memory < swaps * GENERATION / 20 + 10 * GENERATION
     assert held() == others
 
 
