@@ -131,17 +131,26 @@ def counting(loop):
     return next(each.strategy for each in loop.engine.generation.strategies if each.name == "count")
 
 
+def growth(loop, folder, first, swaps):
+    """Return by how many bytes some swaps have made memory grow, with the new code of the last in place."""
+    memory = allocated(loop)
+    for number in range(first, first + swaps):
+        swap(loop, folder, number)
+    assert counting(loop).version() == first + swaps - 1
+    return allocated(loop) - memory
+
+
 @pytest.mark.examples
 def test_swaps_leave_nothing_behind(loop, folder):
-    """Memory grows by less than a part of a generation for each swap, and a few of them in all; threads, files and modules stay the same."""
+    """Memory grows by less than a part of a generation for each swap, and a few of them in all; threads, files and modules stay the same.
+
+    What leaks does so each time; what other threads of the process allocate does not, so a second stretch may show it.
+    """
     for number in range(50):
         swap(loop, folder, number)
-    memory, others = allocated(loop), held()
-    swaps = many(500, quick=60)
-    for number in range(50, 50 + swaps):
-        swap(loop, folder, number)
-    assert counting(loop).version() == 49 + swaps
-    assert allocated(loop) - memory < swaps * GENERATION / 20 + 10 * GENERATION
+    others, swaps = held(), many(500, quick=60)
+    bound = swaps * GENERATION / 20 + 5 * GENERATION
+    assert any(growth(loop, folder, first, swaps) < bound for first in (50, 50 + swaps))
     assert held() == others
 
 
