@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torghut_brokers import Simulated
 
+from support.actions import buy, close, sell
 from support.effort import examples
 from support.generations import generation, instance, signal_batch, with_signals
 from torghut_core.audit import MemoryAuditStore
@@ -40,18 +41,6 @@ class Plan(Strategy):
         self.seen.append((context.is_flat, context.is_long, context.is_short))
         act = self.acts.pop(0) if self.acts else None
         return act(context) if act else None
-
-
-def buy(quantity, **terms):
-    return lambda context: context.buy(quantity, because="test", **terms)
-
-
-def sell(quantity, **terms):
-    return lambda context: context.sell(quantity, because="test", **terms)
-
-
-def close(**terms):
-    return lambda context: context.close(because="test", **terms)
 
 
 def target(quantity):

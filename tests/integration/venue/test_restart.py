@@ -66,8 +66,8 @@ def test_what_happened_while_it_was_down_is_found(trader, end):
     assert {each["strategy"] for each in trader.status["positions"]} == {"told"}
 
 
-def test_an_exit_goes_on_working_and_what_it_fills_is_closed(trader, end):
-    """An exit that works over a restart closes the position when it fills, and no second one is sent."""
+def end_with_exit(trader, end):
+    """Buy, place an exit that stays open, and end the process."""
     trader.begin().trade("buy")
     trader.until(lambda: trader.held)
     trader.agrees()
@@ -75,6 +75,11 @@ def test_an_exit_goes_on_working_and_what_it_fills_is_closed(trader, end):
     trader.until(lambda: trader.working)
     trader.agrees()
     trader.send(end)
+
+
+def test_an_exit_goes_on_working_and_what_it_fills_is_closed(trader, end):
+    """An exit that works over a restart closes the position when it fills, and no second one is sent."""
+    end_with_exit(trader, end)
     trader.begin()
     trader.fake.venue.set_price("BTC/USD", "200")
     trader.until(lambda: not trader.held)
@@ -84,13 +89,7 @@ def test_an_exit_goes_on_working_and_what_it_fills_is_closed(trader, end):
 
 def test_a_close_takes_back_the_exit_of_before_a_restart(trader, end):
     """The units that its limit keeps from being sold are freed first; then they are sold, once."""
-    trader.begin().trade("buy")
-    trader.until(lambda: trader.held)
-    trader.agrees()
-    trader.trade("ask")
-    trader.until(lambda: trader.working)
-    trader.agrees()
-    trader.send(end)
+    end_with_exit(trader, end)
     trader.begin().trade("close")
     trader.until(lambda: not trader.held)
     trader.agrees()
@@ -193,9 +192,8 @@ def test_a_tape_of_the_past_is_traded_on_after_a_stop_and_a_restart(make, fake, 
     trader.output("kill", "--reason", "a look at it")
     trader.until(lambda: trader.status["control"]["state"] == "halted")
     trader.release()
-    trader.trade("nothing")
-    time.sleep(1.1)  # the cursor is written once a second
-    trader.trade("nothing")
+    before = trader.rows("trade_cursor")
+    trader.until(lambda: trader.trade("nothing") or trader.rows("trade_cursor") != before)  # once a second at most
     trader.send(end)
     trader.begin()
     trader.until(lambda: trader.ask("/readyz")[0] == 200)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.actions import buy, close, sell
 from support.effort import examples
 from support.generations import generation, instance, signal_batch
 from tests.core.execution.orders.conftest import ACCOUNT, HandClock, MemoryVenue, run_one
@@ -133,18 +134,6 @@ class Floor:
 @pytest.fixture
 def floor(clock):
     return Floor(clock)
-
-
-def buy(quantity, **terms):
-    return lambda context: context.buy(quantity, because="test", **terms)
-
-
-def sell(quantity, **terms):
-    return lambda context: context.sell(quantity, because="test", **terms)
-
-
-def close(**terms):
-    return lambda context: context.close(because="test", **terms)
 
 
 def stop(quantity):
