@@ -55,10 +55,10 @@ def guard(quantity, price=90):
 def bars(closes):
     """A minute each, from the close before to the close."""
     before, rows = closes[0], []
-    for number, close in enumerate(closes):
-        high, low = max(before, close), min(before, close)
-        rows.append(("ES", START + number * MINUTE, float(before), float(high), float(low), float(close), 10.0))
-        before = close
+    for number, price in enumerate(closes):
+        high, low = max(before, price), min(before, price)
+        rows.append(("ES", START + number * MINUTE, float(before), float(high), float(low), float(price), 10.0))
+        before = price
     return signal_batch(rows)
 
 
