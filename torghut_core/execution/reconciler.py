@@ -337,7 +337,7 @@ class Reconciler:
         """Take off units that the venue kept as its fee for what was bought; whether the missing ones are that."""
         bought = sum(self._books.bought.get(symbol, {}).values(), ZERO)
         rate = self._executor.fee_in_kind(symbol)
-        held = sum((each.position.quantity for each in self._books.held if each.symbol == symbol), ZERO)
+        held = sum((each.position.quantity for each in self._books.holders(symbol)), ZERO)
         if not ZERO < missing <= min(bought * rate, held):
             return False
         self._books.charge(symbol, missing, rate)

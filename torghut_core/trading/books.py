@@ -376,7 +376,7 @@ class Books:
         paid = quantity / rate
         for strategy, units in sorted(bought.items()):
             bought[strategy], paid = max(ZERO, units - paid), max(ZERO, paid - units)
-        holders = [context for context in self.held if context.symbol == symbol and context.position.quantity > 0]
+        holders = self.holders(symbol)
         total = sum((context.position.quantity for context in holders), ZERO)
         left = quantity
         for number, context in enumerate(holders, start=1):
@@ -446,9 +446,14 @@ class Books:
         """Symbols with a position or a working order."""
         return {symbol for _, symbol in self._held} | {each.context.symbol for each in self.working.values()}
 
+    def holders(self, symbol: str) -> list[LiveContext]:
+        """The views with a long position in a symbol, dust too, by strategy."""
+        held = [view for view in self._views.get(symbol, ()) if view.position.quantity > 0]
+        return sorted(held, key=lambda view: view.strategy_id)
+
     @property
     def held(self) -> list[LiveContext]:
-        """The views with a position, by strategy and symbol."""
+        """The views with a position that is more than dust, by strategy and symbol."""
         return [self._held[key] for key in sorted(self._held)]
 
     def holds(self, strategy: str, symbols: Iterable[str]) -> bool:

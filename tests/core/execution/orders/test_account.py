@@ -192,6 +192,17 @@ def test_what_is_below_the_smallest_order_of_the_venue_is_nothing_held(desk, ven
     assert desk.settle().differences == {}
 
 
+def test_fee_that_comes_when_only_dust_is_left_is_taken_off_it(desk, venue, intent, coin_holder):
+    """The dust is still the strategy's: what the venue keeps of it is a fee, and no difference that stops entries."""
+    desk.send(intent("tg-99", COIN, Side.SELL, "0.99", strategy_id="one", purpose=Purpose.EXIT))
+    desk.run()
+    venue.fill("tg-99", "0.99")
+    desk.gateway.apply_updates()
+    venue.held[COIN] -= Decimal("0.0001")
+    assert seen_twice(desk) == {}
+    assert held(desk) == {"one": Decimal("0.0074")}
+
+
 def test_position_of_the_smallest_order_is_held(coin_holder):
     """What the venue would take an order for can be closed."""
     assert coin_holder.is_long
