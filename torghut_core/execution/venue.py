@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 
 from torghut_core.audit import AuditStore
-from torghut_core.boundary import new_context
+from torghut_core.boundary import call_method, call_plugin, from_plugins, new_context
 from torghut_core.concurrency import wait_for
 from torghut_core.environment import secret
 from torghut_core.errors import InputError, SettingsError, StateError, VenueError, reason_of, without_secrets
@@ -117,7 +117,7 @@ def open_access(
     """
     with ExitStack() as stack:
         if broker.capabilities.simulated:
-            is_kept = bool(broker.save_state())
+            is_kept = bool(_saved_state(broker))
             label = f"paper-{broker.account().number or SIMULATED}" if is_kept else audit.new_account("paper")
         else:
             label = connect(broker, is_live=is_live, live_account=live_account)
@@ -400,6 +400,10 @@ class Venue:
         }
 
 
+def _saved_state(broker: Broker) -> dict[str, Any]:
+    return call_plugin(type(broker).__name__, call_method, broker, "save_state")
+
+
 class SimulatedVenue:
     """A simulated broker's account: kept over restarts as a venue's is, in the same commits as what is written down of it.
 
@@ -438,8 +442,8 @@ class SimulatedVenue:
             return
         broker, books = self._broker, self._gateway.books
         try:
-            broker.load_state(kept["state"], kept["version"])
-        except Exception as error:  # a plugin may raise anything
+            call_method(broker, "load_state", kept["state"], kept["version"])
+        except from_plugins() as error:  # a plugin may raise anything
             raise StateError(
                 f"account {self._label} cannot be continued: {reason_of(error)} (install the broker that wrote it,"
                 " or start a new account: give `account` of the broker another name)"
@@ -464,11 +468,16 @@ class SimulatedVenue:
         self._gateway.begin_day()
 
     def save(self) -> None:
-        """Record the broker's state where an order has changed since it was recorded last."""
+        """Record the broker's state where an order has changed since it was recorded last.
+
+        Raises
+        ------
+        PluginError : the broker raised; the account cannot be kept.
+        """
         broker, books = self._broker, self._gateway.books
         if books.reports != self._saved_reports:
             self._saved_reports = books.reports
-            kept = {"now": books.now, "version": broker.state_version, "state": broker.save_state()}
+            kept = {"now": books.now, "version": broker.state_version, "state": _saved_state(broker)}
             self._audit.record_cursor(self._label, STATE, kept)
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:

@@ -1,11 +1,14 @@
-"""What a real venue's state says of whether it can be traded at."""
+"""A venue as a run deals with it: whether it can be traded at, and a simulated one whose broker fails."""
 
 import asyncio
 from types import SimpleNamespace
 
+import pytest
+
 from tests.core.execution.orders.conftest import ACCOUNT
+from torghut_core.errors import PluginError, StateError
 from torghut_core.execution.permit import Permit
-from torghut_core.execution.venue import Access, Venue
+from torghut_core.execution.venue import Access, SimulatedVenue, Venue
 
 
 def test_it_is_not_ready_while_no_order_may_be_sent(desk, venue, clock, intent):
@@ -23,3 +26,26 @@ def test_it_is_not_ready_while_no_order_may_be_sent(desk, venue, clock, intent):
         permit.regain_lease()
         assert "not reconciled" in permit.refusal(intent())
         assert [each for each in traded.problems if "not reconciled" in each]
+
+
+class Broken:
+    """A simulated broker whose state cannot be saved or loaded."""
+
+    state_version = 1
+
+    def save_state(self):
+        raise SystemExit(0)
+
+    load_state = save_state
+
+
+def test_simulated_broker_that_ends_the_process_in_its_state_is_named(desk):
+    """Whatever it raises is an error with its name, and no exit."""
+    venue = SimulatedVenue(Broken(), Access(ACCOUNT, None, None), desk.gateway, desk.audit)
+    desk.books.reports += 1
+    with pytest.raises(PluginError, match="Broken"):
+        venue.save()
+    desk.audit.record_cursor(ACCOUNT, "broker", {"now": 1, "version": 1, "state": {}})
+    desk.audit.commit()
+    with pytest.raises(StateError, match="cannot be continued"):
+        venue.start()
