@@ -576,7 +576,7 @@ def test_full_queue_holds_up_the_sender(own, monkeypatch):
 
 def test_an_error_of_a_fetch_closes_the_gate_while_it_lasts(own, caplog, monkeypatch):
     """A fetch error that librdkafka retries by itself closes the gate meanwhile, and is logged once."""
-    monkeypatch.setattr("torghut_sources.bus.kafka.reader.ERROR_SECONDS", 1)
+    monkeypatch.setattr("torghut_sources.bus.kafka.reader.ERROR_SECONDS", 3)
     pair, cluster = own
     source = pair.source(channels=["trades"], tick_ms=0)
 
@@ -597,7 +597,7 @@ def test_an_error_of_a_fetch_closes_the_gate_while_it_lasts(own, caplog, monkeyp
         await pair.sink.send([trade(1)])
         async with asyncio.timeout(PATIENCE):
             assert len(await rest) == 1
-        assert closed() is None
+        await until_async(lambda: not closed())  # an error of another topic may come last
 
     asyncio.run(run())
     assert len([each for each in caplog.records if "see librdkafka" in each.getMessage()]) == 1
