@@ -115,6 +115,16 @@ class OrderEntry(ABC):
         self.advance(batch, first, stop)
         return stop
 
+    def quiet_to(self, batch: Batch, first: int) -> int:
+        """Up to which position a simulated broker has nothing to do or report at the events from `first` on.
+
+        That is as long as nothing is asked of it; `first` where it cannot tell. The kernel shows it these events later, and
+        together, so that an order that rests costs nothing where it is not reached. Nothing else may follow from what it
+        finds there: they are not known yet.
+        """
+        del batch
+        return first
+
 
 class Broker(Connected, OrderEntry):
     """Orders out, updates in. The broker is the truth about orders; the audit database only knows what was intended.

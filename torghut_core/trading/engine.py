@@ -194,7 +194,7 @@ class Engine(AccountView):
                 last = subscription
                 memory[LOOP] = subscription.label
             gateway.at = at
-            if working:
+            if working and at >= gateway.quiet_to:
                 gateway.advance_to(at + 1)
             context.event_ts = signal.event_ts
             context.now = now

@@ -63,6 +63,7 @@ class Gateway:
     Attributes
     ----------
     at : position in the stream that the loop has reached.
+    quiet_to : position in the batch up to which the broker has nothing to report, as long as nothing is asked of it.
     outbox : orders that are recorded and not sent yet.
     request_snapshot : asks for a snapshot of the venue, at once.
     last_account : the account when it was last asked for.
@@ -75,7 +76,7 @@ class Gateway:
 
     def __init__(self, broker: OrderEntry, books: Books) -> None:
         self.books = books
-        self.at = 0
+        self.at = self.quiet_to = 0
         self.outbox: list[Intent] = []
         self.request_snapshot: Callable[[], None] = lambda: None
         self._broker = broker
@@ -109,6 +110,9 @@ class Gateway:
         """Let orders meet the events before `stop`, and apply what the broker reports."""
         self._show(stop)
         self.apply_updates()
+        batch = self._batch
+        if batch is not None and stop < batch.stop:
+            self.quiet_to = self._broker.quiet_to(batch, stop)
 
     def finish(self, batch: Batch) -> None:
         """Let orders meet the rest of the batch."""
@@ -271,6 +275,7 @@ class Gateway:
 
     def cancel(self, strategy: str | None = None, symbol: str | None = None, *, but_exits: bool = False) -> None:
         """Ask that orders be canceled: all, or those of a strategy, in a symbol; `but_exits` leaves exits working."""
+        self._show(self.at + 1)
         for working in list(self.books.working.values()):
             if strategy not in (None, working.context.strategy_id) or symbol not in (None, working.context.symbol):
                 continue
@@ -316,7 +321,7 @@ class Gateway:
 
     def apply_updates(self) -> int:
         """Apply the broker's updates, and make protection fit what is held then; return how many changed something."""
-        changes = 0
+        changes = self.quiet_to = 0
         books = self.books
         for update in self._broker.updates():
             if not isinstance(update, Report):
@@ -432,6 +437,10 @@ class SimulatedEntry(OrderEntry):
     def advance_to_report(self, batch: Batch, first: int, stop: int) -> int:
         """See `OrderEntry`."""
         return self._call("advance_to_report", batch, first, stop)  # type: ignore[no-any-return]
+
+    def quiet_to(self, batch: Batch, first: int) -> int:
+        """See `OrderEntry`."""
+        return self._call("quiet_to", batch, first)  # type: ignore[no-any-return]
 
 
 class SimulatedGateway(Gateway):

@@ -6,7 +6,7 @@ and at the latest when the next batch comes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 
 import numpy as np
@@ -68,18 +68,24 @@ class Market:
         """Return each symbol's last quote as of the last `close`, if not before `oldest`."""
         return {symbol: touch for symbol, touch in self._touches.items() if touch.event_ts >= oldest}
 
-    def rows(self, first: int, stop: int, levels: Levels | None = None) -> list[tuple[int, Events, int]]:
-        """Return (position, table, row) of the events at positions `first` to `stop` - 1, only those at `levels`, in order."""
+    def rows(self, first: int, stop: int) -> list[tuple[int, Events, int]]:
+        """Return (position, table, row) of the events at positions `first` to `stop` - 1, in order."""
         found: list[tuple[int, Events, int]] = []
         for events in self._events:
             low, high = int(events.at.searchsorted(first)), int(events.at.searchsorted(stop))
-            rows: Iterable[int] = range(low, high)
-            if levels is not None:
-                rows = (low + np.flatnonzero(events.hits(low, high, levels))).tolist()
-            found += [(events.at.item(row), events, row) for row in rows]
+            found += [(events.at.item(row), events, row) for row in range(low, high)]
         if len(self._events) > 1:
             found.sort(key=lambda each: each[0])
         return found
+
+    def next_at(self, first: int, stop: int, levels: Levels) -> int:
+        """Return the position of the first event at `levels` from `first` on, `stop` where there is none before it."""
+        for events in self._events:
+            low, high = int(events.at.searchsorted(first)), int(events.at.searchsorted(stop))
+            hits = events.hits(low, high, levels)
+            if len(hits) and hits[row := int(hits.argmax())]:
+                stop = events.at.item(low + row)
+        return stop
 
     def touch(self, symbol: str, at: int) -> Touch | None:
         """Return the symbol's last quote before position `at`, None where there is none."""

@@ -163,6 +163,9 @@ class Simulated(Broker):
         self._levels: Levels | None = None
         self._changed: set[str] = set()
         """Symbols whose `_levels` are out of date."""
+        self._quiet_to = 0
+        """Position in the batch up to which no order has to meet an event, or is due; 0 where it is not known."""
+        self._stride = FEW_EVENTS
         self._next_due = NEVER
         self._find_next_due()
 
@@ -228,6 +231,7 @@ class Simulated(Broker):
             return
         self._requests.append(request)
         self._next_due = min(self._next_due, request.due)
+        self._quiet_to = 0
 
     # State of orders and account.
 
@@ -291,6 +295,7 @@ class Simulated(Broker):
             market.close(self._oldest_quote())
             market.open(batch, first)
             self._levels = None
+            self._quiet_to = 0
         if self._orders:
             stop = self._walk(batch, first, stop)
         if stop > first:
@@ -299,15 +304,17 @@ class Simulated(Broker):
         return stop
 
     def _walk(self, batch: Batch, first: int, stop: int) -> int:
-        """Show the open orders the events that matter to them, in order, until one has news; return where that was.
-
-        Stretches without any are skipped in growing strides. A stride ends where a request arrives or an order expires,
-        and after each selected event, as it may have changed which events matter.
-        """
+        """Show the open orders the events that matter to them, in order, until one has news; return where that was."""
         now, start, names = batch.now, batch.start, batch.symbols.names
-        stride, reports = FEW_EVENTS, len(self._reports)
+        reports = len(self._reports)
         while first < stop and self._orders:
-            end = min(first + stride, stop)
+            end = stop
+            if first < self._quiet_to or stop - first > FEW_EVENTS:
+                quiet_to = self.quiet_to(batch, first)
+                if quiet_to > first:
+                    first = quiet_to
+                    continue
+                end = first + 1
             if now.item(end - 1 - start) >= self._next_due:
                 end = start + int(now.searchsorted(self._next_due))
                 if end <= first:
@@ -315,17 +322,42 @@ class Simulated(Broker):
                     if len(self._reports) != reports:
                         return first
                     continue
-            next_due, is_picked = self._next_due, end - first > FEW_EVENTS
-            for at, events, row in self._market.rows(first, end, self._current_levels(batch) if is_picked else None):
+            next_due = self._next_due
+            for at, events, row in self._market.rows(first, end):
                 self._meet_all(names[events.symbol.item(row)], events, row, at)
                 if len(self._reports) != reports:
                     return at + 1
-                if is_picked or self._next_due != next_due:
-                    first, stride = at + 1, FEW_EVENTS
+                if self._next_due != next_due:
+                    first = at + 1
                     break
             else:
-                first, stride = end, stride * 4
+                first = end
         return stop
+
+    def quiet_to(self, batch: Batch, first: int) -> int:
+        """Return up to where no order has to meet an event, or is due; see `Broker.quiet_to`.
+
+        It looks a stride ahead, four times as far as the last time; a small one again once an order has changed.
+        """
+        if not self._market.holds(batch):
+            return first
+        if not self._orders:
+            return batch.stop
+        if first < self._quiet_to:
+            return self._quiet_to
+        if not self._quiet_to:
+            self._stride = FEW_EVENTS
+        self._stride *= 4
+        stop = min(first + self._stride, batch.stop)
+        if batch.now.item(stop - 1 - batch.start) >= self._next_due:
+            stop = max(first, batch.start + int(batch.now.searchsorted(self._next_due)))
+        self._quiet_to = self._market.next_at(first, stop, self._current_levels(batch))
+        return self._quiet_to
+
+    def _changes(self, symbol: str) -> None:
+        """Note that other events may matter to the orders of a symbol."""
+        self._changed.add(symbol)
+        self._quiet_to = 0
 
     def _meet_all(self, symbol: str, events: Any, row: int, at: int) -> None:
         """Let the orders of a symbol meet an event: stops before take-profits, and of these no more than one fills."""
@@ -400,7 +432,7 @@ class Simulated(Broker):
             return
         self._report(placed, _ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}")
         self._at_venue.setdefault(intent.symbol, []).append(placed)
-        self._changed.add(intent.symbol)
+        self._changes(intent.symbol)
         if intent.time_in_force is _DAY:
             # The length of its bars is unknown until it has met an event; none is longer than a day.
             placed.ends_at = (now - self._day_end) // DAY * DAY + self._day_end + DAY
@@ -415,7 +447,7 @@ class Simulated(Broker):
             self._report(placed, OrderEvent.REPLACE_REJECTED, now, reason=refusal)
             return
         self._report(placed, OrderEvent.REPLACED, now, intent=intent)
-        self._changed.add(intent.symbol)
+        self._changes(intent.symbol)
         placed.since, placed.is_fresh = now, True
         placed.stop = intent.stop_price or placed.stop
 
@@ -442,7 +474,7 @@ class Simulated(Broker):
             placed.since = view.end
         if price is not None:
             self._fill_at(placed, view, price, at)
-        self._changed.add(intent.symbol)
+        self._changes(intent.symbol)
         if placed.order.state is _FILLED:
             self._forget(placed)
         elif is_done(placed.order.state):
@@ -514,7 +546,7 @@ class Simulated(Broker):
             at_venue.remove(placed)
             if not at_venue:
                 del self._at_venue[intent.symbol]
-        self._changed.add(intent.symbol)
+        self._changes(intent.symbol)
 
     def _report(self, placed: PlacedOrder, event: OrderEvent, event_ts: int, **fields: Any) -> None:
         report = Report(client_order_id=placed.order.intent.client_order_id, event=event, event_ts=event_ts, **fields)

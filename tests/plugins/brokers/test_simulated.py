@@ -1033,8 +1033,11 @@ class Stream:
         )
         return "submit", (msgspec.structs.replace(order, decided_at=self.batch.now.item(at)),)
 
-    def run(self, stops, batches=(), reloads=(), few=simulated.FEW_EVENTS, upto=None):
-        """(reports, accounts at what is asked and at the end, the rest of the books) of a run cut at `stops`."""
+    def run(self, stops, batches=(), reloads=(), few=simulated.FEW_EVENTS, upto=None, *, is_quick=False):
+        """(reports, accounts at what is asked and at the end, the rest of the books) of a run cut at `stops`.
+
+        One that `is_quick` does not stop where the broker says that it has nothing to report.
+        """
         upto = self.batch.stop if upto is None else upto
         pieces, rest = [], self.batch
         for position in sorted(position for position in set(batches) if 0 < position < self.batch.stop):
@@ -1046,6 +1049,9 @@ class Stream:
         with mock.patch.object(simulated, "FEW_EVENTS", few):
             for end in sorted(end for end in ends if 0 < end <= upto):
                 piece = next(piece for piece in pieces if piece.start <= first < piece.stop)
+                is_asked = end - 1 in self.asked or end in reloads or end in (piece.stop, upto)
+                if is_quick and not is_asked and end <= subject.quiet_to(piece, first):
+                    continue
                 subject.advance(piece, first, end)
                 first = end
                 for method, arguments in self.asked.get(end - 1, ()):
@@ -1076,6 +1082,14 @@ def test_chunking_changes_nothing(seed, stops, batches, few):
     """However events are shown, one by one or in long stretches, in one batch or in many, the reports and books agree."""
     stream = Stream(seed)
     assert stream.run(stops, batches, few=few) == stream.single()
+
+
+@examples(150)
+@given(seeds, positions, positions)
+def test_events_are_quiet_where_the_broker_says_so(seed, stops, batches):
+    """Shown only when something may happen, or is asked, it reports and books as one that is shown every event."""
+    stream = Stream(seed)
+    assert stream.run([*stops, *range(250)], batches, is_quick=True) == stream.single()
 
 
 @examples(60)
