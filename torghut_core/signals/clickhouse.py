@@ -49,6 +49,7 @@ from torghut_core.signals.schema import (
     TIME_ORDER,
     arrow_schema,
     database_ddl,
+    has_daily_partitions,
     kept_days,
     payload_expression,
     table_columns,
@@ -66,7 +67,7 @@ _PAGE_ROWS = 100_000
 _RETRY_DELAYS_S = (0.2, 1.0, 3.0)
 _INSERT_SETTINGS = {
     "async_insert": 0,  # an acknowledged block is a stored one
-    "max_partitions_per_insert_block": 0,  # a block of daily bars spans years, and a partition is a day
+    "max_partitions_per_insert_block": 0,  # a block may span years, and a partition be a day
     "optimize_on_insert": 0,  # looking for duplicates inside the block takes half of the time, and readers do it anyway
 }
 _CONNECT_S = 5
@@ -370,12 +371,14 @@ class ClickHouseSignalStore(SignalDatabase):
             self._client.insert_arrow(name, block, settings={**_INSERT_SETTINGS, "insert_deduplication_token": token})
 
     def _ensure_table(self, table: str, name: str, days: int | None, cluster: str, apply_ttl: bool | None) -> None:
-        """Create the table where it is missing; otherwise set its TTL."""
+        """Create the table where it is missing; otherwise set its TTL, and where it is embedded its partitions."""
         with self._explained(f"cannot create {name}, or set its TTL"):
             if not self._client.command(f"EXISTS TABLE {name}"):
                 self._client.command(database_ddl(name, cluster))
                 self._client.command(table_ddl(table, name, days, cluster))
                 return
+            if self._directory is not None:
+                self._renew_partitions(table, name)
             if apply_ttl is False:
                 return
             sql = ttl_change(name, str(self._client.command(f"SHOW CREATE TABLE {name}")), days, cluster)
@@ -388,6 +391,19 @@ class ClickHouseSignalStore(SignalDatabase):
             f"{name} has rows older than {ttl_setting(table)}={days}: they are kept, and its TTL stays as it is "
             "(TA_CLICKHOUSE_APPLY_TTL=true deletes them; false keeps them without this warning)"
         )
+
+    def _renew_partitions(self, table: str, name: str) -> None:
+        """Copy an embedded table that an earlier version partitioned by day; the copy replaces it whole or not at all."""
+        made = str(self._client.command(f"SHOW CREATE TABLE {name}"))
+        if not has_daily_partitions(made):
+            return
+        logs.info(f"{self._place}: copying {name} once, into larger partitions")
+        copy = f"{name}_copy"
+        self._client.command(f"DROP TABLE IF EXISTS {copy} SYNC")  # of a copy that was interrupted
+        self._client.command(table_ddl(table, copy, kept_days(made)))
+        self._client.command(f"INSERT INTO {copy} SELECT * FROM {name}", settings=_INSERT_SETTINGS)  # noqa: S608 - a checked name
+        self._client.command(f"EXCHANGE TABLES {name} AND {copy}")
+        self._client.command(f"DROP TABLE {copy} SYNC")
 
     def _has_rows_before(self, name: str, days: int) -> bool:
         """Whether a TTL of so many days would delete anything at once."""

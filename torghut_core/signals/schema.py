@@ -77,6 +77,13 @@ KEY = ("symbol", "event_ts", "window_size", "seq")
 TIME_ORDER = ("event_ts", "symbol", "window_size", "seq")
 """The order in which readers give rows."""
 
+PARTITION = (
+    "multiIf(window_size LIKE 'PT%S', toDate(event_ts), window_size LIKE 'PT%M', toStartOfMonth(event_ts), "
+    "toStartOfYear(event_ts))"
+)
+"""A partition is a day of windows of seconds, a month of those of minutes, a year of longer ones: few rows make no file each."""
+
+_DAILY_PARTITION = re.compile(r"PARTITION BY toDate\(event_ts\)(?! *,)")
 _TTL = re.compile(r"TTL toDateTime\(event_ts\) \+ toIntervalDay\((\d+)\)(?! TO |,)")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -144,7 +151,7 @@ def table_ddl(table: str, name: str, ttl_days: int | None = None, cluster: str =
     ttl = f"\nTTL {ttl_expression(ttl_days)}" if ttl_days is not None else ""
     return (
         f"CREATE TABLE IF NOT EXISTS {name}{_on(cluster)} (\n    {columns}\n)\n"
-        f"ENGINE = {engine}\nPARTITION BY toDate(event_ts)\nORDER BY ({', '.join(KEY)}){ttl}\n"
+        f"ENGINE = {engine}\nPARTITION BY {PARTITION}\nORDER BY ({', '.join(KEY)}){ttl}\n"
         f"SETTINGS {settings}, ttl_only_drop_parts = 1"
     )
 
@@ -169,6 +176,11 @@ def kept_days(made: str) -> int | None:
     """
     found = _TTL.search(made)
     return None if found is None else int(found[1])
+
+
+def has_daily_partitions(made: str) -> bool:
+    """Whether a table has a partition for each day of every window, as earlier versions made it."""
+    return _DAILY_PARTITION.search(made) is not None
 
 
 def ttl_change(name: str, made: str, ttl_days: int | None, cluster: str = "") -> str:

@@ -31,12 +31,15 @@ def test_columns_are_the_contract_s():
 
 
 def test_ddl_has_the_contract_s_engine_partition_order_and_ttl():
-    """One server: replaced by the latest ingest_ts, a partition a day, and a memory of the last inserts' tokens."""
+    """One server: replaced by the latest ingest_ts, partitions by time, and a memory of the last inserts' tokens."""
     ddl = table_ddl("signals", "torghut.ta_signals", ttl_days=14)
 
     assert "event_ts DateTime64(9, 'UTC')" in ddl
     assert "macd Nullable(Float64)" in ddl
-    assert "ENGINE = ReplacingMergeTree(ingest_ts)\nPARTITION BY toDate(event_ts)\n" in ddl
+    assert (
+        "ENGINE = ReplacingMergeTree(ingest_ts)\nPARTITION BY multiIf(window_size LIKE 'PT%S', toDate(event_ts), "
+        in ddl
+    )
     assert "ORDER BY (symbol, event_ts, window_size, seq)\nTTL toDateTime(event_ts) + toIntervalDay(14)\n" in ddl
     assert re.search(r"SETTINGS non_replicated_deduplication_window = \d+", ddl)
 

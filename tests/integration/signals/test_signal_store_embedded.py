@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -108,9 +109,64 @@ def test_the_tables_are_the_contract_s(embedded):
     made = str(embedded._client.command("SHOW CREATE TABLE torghut.ta_signals"))
 
     assert "ReplacingMergeTree(ingest_ts)" in made
-    assert "PARTITION BY toDate(event_ts)" in made
+    assert "PARTITION BY multiIf(" in made
     assert "ORDER BY (symbol, event_ts, window_size, seq)" in made
     assert made.count("Nullable(Float64)") == 17
+
+
+def partitions(store, table="torghut.ta_signals"):
+    """How many rows each partition has, by its name; empty ones left out."""
+    sql = f"SELECT partition, sum(rows) FROM system.parts WHERE active AND concat(database, '.', table) = '{table}'"
+    rows = store._client.query(f"{sql} GROUP BY partition ORDER BY partition").result_rows
+    return {name: int(count) for name, count in rows}
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        pytest.param(30 * SECOND, {"2023-12-31": 2, "2024-01-01": 4}, id="seconds"),
+        pytest.param(60 * SECOND, {"2023-12-01": 2, "2024-01-01": 4}, id="minutes"),
+        pytest.param(45 * 60 * SECOND, {"2023-12-01": 2, "2024-01-01": 4}, id="many minutes"),
+        pytest.param(3600 * SECOND, {"2023-01-01": 2, "2024-01-01": 4}, id="hours"),
+        pytest.param(DAY, {"2023-01-01": 2, "2024-01-01": 4}, id="days"),
+    ],
+)
+def test_partitions_fit_the_step_of_what_is_stored(embedded, derived_batch, step, expected):
+    """Windows of seconds have a partition a day, of minutes a month, longer ones a year: twenty years of days are twenty."""
+    new_year = 1_704_067_200 * SECOND
+    embedded.write(derived_batch([float(n) for n in range(6)], first=new_year - 2 * step, step=step))
+    embedded.flush()
+
+    assert partitions(embedded) == expected
+
+
+def test_tables_of_daily_partitions_are_copied_whole(tmp_path, derived_batch):
+    """What an earlier version stored is in larger partitions after the next opening: the same rows, under the same TTL.
+
+    Also where a copy was interrupted before.
+    """
+    days = [float(n) for n in range(30)]
+    with closing(open_signal_store(tmp_path, microbars_ttl_days=9_000, signals_ttl_days=None)) as store:
+        for table in ("ta_microbars", "ta_signals"):
+            made = store._client.command(f"SHOW CREATE TABLE torghut.{table}").replace("\\n", "\n").replace("\\'", "'")
+            daily = re.sub(r"PARTITION BY .*", "PARTITION BY toDate(event_ts)", made)
+            store._client.command(f"DROP TABLE torghut.{table} SYNC")
+            store._client.command(daily)
+            store._client.command(daily.replace(table, f"{table}_copy"))
+        store.write(derived_batch(days, first=1_704_067_200 * SECOND - 10 * DAY, step=DAY))
+        store.flush()
+        assert len(partitions(store)) == 30
+        before = store.bars(), store.signals()
+
+    with closing(open_signal_store(tmp_path, apply_ttl=False)) as store:
+        assert len(partitions(store)) == 2
+        assert (store.bars(), store.signals()) == before
+        assert store.kept_days("microbars") == 9_000
+        assert store.kept_days("signals") is None
+        assert [row[0] for row in store._client.query("SHOW TABLES FROM torghut").result_rows] == [
+            "ta_microbars",
+            "ta_signals",
+        ]
 
 
 def test_a_replay_s_rows_outlive_the_days_of_a_live_run(tmp_path, derived_batch):
