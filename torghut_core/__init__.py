@@ -67,6 +67,7 @@ from torghut_core.model.market import (
 )
 from torghut_core.model.order_state import apply_report, is_done, reports_of
 from torghut_core.model.positions import apply_fill, unrealized_pnl
+from torghut_core.model.sale_conditions import NO_PRICE, NOTHING_COUNTS, SaleConditions, check_condition
 from torghut_core.model.trading import (
     Account,
     Decision,
@@ -133,6 +134,8 @@ __all__ = [
     "HOUR",
     "MILLISECOND",
     "MINUTE",
+    "NOTHING_COUNTS",
+    "NO_PRICE",
     "ROUND_THE_CLOCK",
     "SECOND",
     "SIGNAL_COLUMNS",
@@ -194,6 +197,7 @@ __all__ = [
     "Report",
     "RiskContext",
     "RiskRule",
+    "SaleConditions",
     "SettingsError",
     "ShapeError",
     "Side",
@@ -224,6 +228,7 @@ __all__ = [
     "apply_report",
     "calendar_bounds",
     "check_calendar",
+    "check_condition",
     "ends_of",
     "exchange_sessions",
     "format_timestamp",

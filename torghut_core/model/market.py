@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torghut_core.errors import InputError, ShapeError
+from torghut_core.model.sale_conditions import NO_PRICE, SaleConditions, is_sane
 from torghut_core.timestamps import DAY, HOUR, MINUTE, SECOND
 
 IntArray: TypeAlias = NDArray[np.int64]
@@ -38,6 +39,10 @@ TIMEFRAMES: dict[str, int] = {
     "1Day": DAY,
 }
 """The timeframes a catalog may name, with their step in nanoseconds."""
+
+
+_TAPES = SaleConditions()
+"""What prints count for where a catalog says nothing else."""
 
 
 def window_size(step: int) -> str:
@@ -74,6 +79,8 @@ class SymbolTable:
 
     __slots__ = (
         "_condition_numbers",
+        "_is_pair",
+        "_left_out",
         "_numbers",
         "_ranks",
         "_series",
@@ -93,6 +100,8 @@ class SymbolTable:
         self._numbers: dict[str, int] = {}
         self._series: dict[tuple[int, int], int] = {}
         self._ranks: IntArray = np.empty(0, np.int64)
+        self._is_pair: IntArray = np.empty(0, np.int64)
+        self._left_out = _TAPES.table(self.conditions)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -142,6 +151,22 @@ class SymbolTable:
             self.series_symbol.append(symbol)
             self.series_step.append(step)
         return number
+
+    @property
+    def is_pair(self) -> IntArray:
+        """Whether each symbol is a pair, like BTC/USD: 1 or 0, shape (symbols,)."""
+        known = len(self._is_pair)
+        if known != len(self.names):
+            self._is_pair = np.append(self._is_pair, ["/" in name for name in self.names[known:]]).astype(np.int64)
+        return self._is_pair
+
+    @property
+    def left_out(self) -> NDArray[np.uint8]:
+        """What prints do not count for, by `is_pair` of their symbol and number of their conditions; see `SaleConditions`."""
+        known = self._left_out.shape[1]
+        if known != len(self.conditions):
+            self._left_out = np.append(self._left_out, _TAPES.table(self.conditions[known:]), axis=1)
+        return self._left_out
 
     @property
     def ranks(self) -> IntArray:
@@ -331,6 +356,8 @@ class Batch(msgspec.Struct):
     microbars : derived bars of any step, in order of (at, event_ts, symbol name, step).
     signals : one row per bar of `bars` and `microbars`, in the same order.
     late, duplicates, excluded : how many trades no microbar counts, by reason.
+    left_out : shape (2, conditions), what prints do not count for, by `SymbolTable.is_pair` of the symbol and number of the
+        sale conditions; where None, as `SymbolTable.left_out`.
     lane : the independent part of its source that it is from, such as a partition: each lane has stream positions,
         symbols and a time of its own. "" of a source that has only one.
     """
@@ -346,6 +373,7 @@ class Batch(msgspec.Struct):
     late: int = 0
     duplicates: int = 0
     excluded: int = 0
+    left_out: NDArray[np.uint8] | None = None
     lane: str = ""
 
     @classmethod
@@ -377,6 +405,24 @@ class Batch(msgspec.Struct):
     def stop(self) -> int:
         """Position after the batch's last event."""
         return self.start + len(self.now)
+
+    @property
+    def counting_trades(self) -> Trades:
+        """The trades whose price counts."""
+        symbols, trades = self.symbols, self.trades
+        left_out = symbols.left_out if self.left_out is None else self.left_out
+        if not len(trades) or not left_out.any():
+            return trades
+        counts = left_out[symbols.is_pair[trades.symbol], trades.conditions] & NO_PRICE == 0
+        return trades if counts.all() else trades.take(counts)
+
+    @property
+    def counting_quotes(self) -> Quotes:
+        """The quotes that say something about the price; one with a single side does for want of a spread to judge it by."""
+        quotes = self.quotes
+        bid, ask = quotes.bid_price, quotes.ask_price
+        counts = is_sane(bid, ask) | ~(bid > 0) | ~(ask > 0)
+        return quotes if counts.all() else quotes.take(counts)
 
     def split(self, at: int) -> tuple[Self, Self]:
         """The events before position `at` in the stream and those from it on, as two batches of source events."""

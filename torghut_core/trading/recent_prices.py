@@ -17,13 +17,11 @@ import numpy as np
 
 from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray
+from torghut_core.model.sale_conditions import is_sane
 from torghut_core.model.trading import money
 
 BEFORE = 5
 """So many closes before the newest one say what a price is near to: two bad prints among them change little."""
-
-WIDEST_SPREAD = 0.05
-"""A quote whose spread is a larger share of its middle is a stub: it says nothing about the price."""
 
 Row: TypeAlias = "tuple[float, float, float]"
 """Close, bid and ask of a bar; NaN where there is none."""
@@ -100,7 +98,7 @@ class RecentPrices:
     def quote(self, symbol: str) -> tuple[Decimal | None, Decimal | None]:
         """Bid and ask at the newest close; None for both where there is no fresh quote, or its spread is too wide."""
         for _, bid, ask in self._window(symbol)[-1:]:
-            if 0 < bid <= ask and ask - bid <= WIDEST_SPREAD * (bid + ask) / 2:
+            if is_sane(bid, ask):
                 return money(bid), money(ask)
         return None, None
 

@@ -44,10 +44,11 @@ class Market:
         """Start the next batch, of which the event at position `first` is the next."""
         self._batch = batch
         self._first = self._refreshed = self.stop = first
-        self._quotes = QuoteEvents(batch.quotes) if len(batch.quotes) else None
+        quotes, trades = batch.counting_quotes, batch.counting_trades
+        self._quotes = QuoteEvents(quotes) if len(quotes) else None
         self._events = [] if self._quotes is None else [self._quotes]
-        if len(batch.trades):
-            self._events.append(TradeEvents(batch.trades))
+        if len(trades):
+            self._events.append(TradeEvents(trades))
         if len(batch.bars):
             self._events.append(BarEvents(batch.bars))
 

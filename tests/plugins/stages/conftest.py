@@ -14,7 +14,7 @@ T0 = 1_767_623_400 * SECOND
 """2026-01-05T14:30:00Z, the open of a session in New York."""
 
 SYMBOLS = ("ES", "BTC/USD", "AAPL", "ZZZ")
-CONDITIONS = (("", False), ("100000", False), ("20000001", False), ("1", True))
+CONDITIONS = (("", False), ("100000", False), ("20000001", False), ("1", True), ("@,T,I", False), ("M", False))
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,7 @@ def bursts():
             size=st.integers(1, 9).map(float),
             key=st.integers(0, 2),
             seq=st.integers(0, 1),
+            conditions=st.sampled_from([("", False), *CONDITIONS]),
         ),
         max_size=40,
     )

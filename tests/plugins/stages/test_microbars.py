@@ -25,12 +25,18 @@ def model(stream, lateness_ms):
         watermark = int(stream.now[at]) - lateness
         for start, symbol in sorted(key for key in windows if key[0] + SECOND <= watermark):
             trades = windows.pop((start, symbol))
-            first, last = min(trades), max(trades, key=lambda t: t[:3])
-            prices, volume = [t[3] for t in trades], 0.0
-            notional = 0.0
-            for *_, price, size in sorted(trades, key=lambda t: t[2]):
-                volume, notional = volume + size, notional + price * size
-            vwap = notional / volume if volume else math.nan
+            priced = [t for t in trades if t[-1]]
+            if not priced:
+                counts["excluded"] += len(trades)
+                continue
+            first, last = min(priced), max(priced, key=lambda t: t[:3])
+            prices, volume = [t[3] for t in priced], 0.0
+            for *_, size, _ in sorted(trades, key=lambda t: t[2]):
+                volume += size
+            divisor = notional = 0.0
+            for *_, price, size, _ in sorted(priced, key=lambda t: t[2]):
+                divisor, notional = divisor + size, notional + price * size
+            vwap = notional / divisor if divisor else math.nan
             bars.append((at, start, symbol, len(trades), first[3], max(prices), min(prices), last[3], volume, vwap))
         closed_before = watermark // SECOND * SECOND
         if event.kind != "trade":
@@ -38,7 +44,9 @@ def model(stream, lateness_ms):
         ts = int(stream.now[at]) - event.lag
         start = ts // SECOND * SECOND
         live = {key for key, window in keys.items() if window >= closed_before}
-        if event.conditions[1] or event.conditions[0] == "100000":
+        text, is_suspicious = event.conditions
+        is_priced = "/" in event.symbol or text not in ("100000", "@,T,I", "M")
+        if is_suspicious or (text == "M" and not is_priced):
             counts["excluded"] += 1
         elif start < closed_before:
             counts["late"] += 1
@@ -48,7 +56,9 @@ def model(stream, lateness_ms):
             if event.key:
                 keys[event.symbol, event.key] = start
             # arrival is part of the tuple: the first of equals opens, the last of equals closes
-            windows.setdefault((start, event.symbol), []).append((ts, event.seq, at, event.price, event.size))
+            windows.setdefault((start, event.symbol), []).append(
+                (ts, event.seq, at, event.price, event.size, is_priced)
+            )
     return bars, counts
 
 
@@ -186,12 +196,38 @@ def test_many_bars_at_one_position(tape):
 
 
 def test_excluded_trade_leaves_no_trace(tape):
-    """An excluded print counts in no bar, and its identity is not kept."""
-    trade = tape.Event("trade", price=168.9, conditions=("20100000", False), key=7)
+    """A print that counts for nothing is in no bar, and its identity is not kept."""
+    trade = tape.Event("trade", price=168.9, conditions=("M", False), key=7)
     events = [trade, tape.replace(trade, price=167.5, conditions=("20000000", False))]
     ((*_, high, _, _, volume, _),), counts = run(tape.Stream(events, drain=3 * SECOND))
     assert (high, volume) == (167.5, 1.0)
     assert counts == {"late": 0, "duplicates": 0, "excluded": 1}
+
+
+@pytest.mark.parametrize("condition", ["100000", "W", "4", "U", "Z", "B", " ,B", "@,T", "@,F,I"])
+def test_print_without_a_price_gives_its_volume_alone(tape, condition):
+    """It moves neither open, high, low, close nor vwap, wherever it stands in the bar."""
+    trade, odd = tape.Event("trade"), tape.Event("trade", price=80.0, size=5000.0, conditions=(condition, False))
+    for events in ([odd, trade, trade], [trade, odd, trade], [trade, trade, odd]):
+        ((_, _, _, count, *prices, volume, vwap),), counts = run(tape.Stream(events, drain=3 * SECOND))
+        assert (count, prices, volume, vwap) == (3, [100.0] * 4, 5002.0, 100.0)
+        assert counts["excluded"] == 0
+
+
+def test_second_without_a_price_has_no_bar(tape):
+    """Its prints are excluded: a bar needs a price."""
+    odd = tape.Event("trade", conditions=("W", False))
+    assert run(tape.Stream([odd, odd], drain=3 * SECOND)) == ([], {"late": 0, "duplicates": 0, "excluded": 2})
+
+
+def test_conditions_of_the_catalog_come_in_place_of_the_table(tape):
+    """`exclude_conditions` says what counts, for the bars and for whoever reads the batch after."""
+    events = [tape.Event("trade", price=price, conditions=(text, False)) for price, text in ((1.0, "@,T"), (2.0, "X"))]
+    batch = tape.Stream(events, drain=3 * SECOND).batch(SymbolTable(), 0, 3)
+    assert batch.counting_trades.price.tolist() == [2.0]
+    batch = Microbars(Microbars.Params(exclude_conditions=["X"])).update(batch)
+    assert batch.counting_trades.price.tolist() == batch.microbars.close.tolist() == [1.0]
+    assert batch.excluded == 1
 
 
 def test_suspicious_trades_count_when_asked(tape):

@@ -116,7 +116,7 @@ def test_state_with_other_shape_is_refused():
     """State that does not fit is a ValueError at hand-over, not a surprise at the first batch."""
     for stage in stages():
         with pytest.raises(ValueError, match="version"):
-            stage.load_state(stage.save_state(), 2)
+            stage.load_state(stage.save_state(), stage.state_version + 1)
     saved = stages()[2].save_state()
     with pytest.raises(ValueError, match="words"):
         stages()[2].load_state(saved | {"closes": np.zeros((1, 3), np.int64)}, 1)

@@ -8,6 +8,7 @@ still open, or as part of a bar. So trades in = trades in bars + late + duplicat
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,22 +17,25 @@ from pydantic import field_validator
 
 from torghut_core import (
     MILLISECOND,
+    NO_PRICE,
+    NOTHING_COUNTS,
     SECOND,
     Batch,
     FloatArray,
     IntArray,
     Params,
+    SaleConditions,
     ShapeError,
     SymbolTable,
     Trades,
+    check_condition,
     param,
 )
 from torghut_core.stages import Stage, kernel
-from torghut_sources.stages.conditions import Exclusion, check_condition
-from torghut_sources.stages.native import COLUMN, FLAGS, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
+from torghut_sources.stages.native import BITS, COLUMN, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
 from torghut_sources.stages.order import merge
 from torghut_sources.stages.state import from_words
-from torghut_sources.stages.tumbling import FIRST_OPEN, OWN, ROW, STARTED, WINDOW, Tumbling, close_until
+from torghut_sources.stages.tumbling import FIRST_OPEN, OWN, ROW, STARTED, UNPRICED, WINDOW, Tumbling, close_until
 
 AT, TS, SYMBOL, SEQ = Trades.at.row, Trades.event_ts.row, Trades.symbol.row, Trades.seq.row
 TRADE_KEY, CONDITIONS = Trades.trade_key.row, Trades.conditions.row
@@ -80,7 +84,8 @@ def fold(
     by_name: IntArray,
     progress: IntArray,
     keys: Any,
-    excluded: Any,
+    left_out: Any,
+    is_pair: IntArray,
     lateness: int,
     now: IntArray,
     start: int,
@@ -116,10 +121,11 @@ def fold(
         condition, price, size = ints[CONDITIONS, trade], floats[PRICE, trade], floats[SIZE, trade]
         number = ts // SECOND
         beyond = number >= progress[FIRST_OPEN] + slots
-        if beyond or symbol < 0 or symbol >= len(windows) or condition < 0 or condition >= len(excluded):
+        if beyond or symbol < 0 or symbol >= len(windows) or condition < 0 or condition >= left_out.shape[1]:
             progress[TRADE] = trade
             return -1
-        if excluded[condition]:
+        uncounted = left_out[is_pair[symbol], condition]
+        if uncounted == NOTHING_COUNTS:
             progress[EXCLUDED] += 1
             trade += 1
             continue
@@ -142,21 +148,26 @@ def fold(
         if window.parts == 0:
             in_slot[slot] += 1
             window.count = 0
+            window.open = math.nan
+            window.volume = window.priced = window.notional = 0.0
+        window.parts += 1
+        window.count += 1
+        trade += 1
+        window.volume += size
+        if uncounted & NO_PRICE != 0:
+            continue
+        if window.open != window.open:
             window.open_ts = window.close_ts = ts
             window.open_seq = window.close_seq = seq
             window.open = window.high = window.low = window.close = price
-            window.volume = window.notional = 0.0
         elif ts > window.close_ts or (ts == window.close_ts and seq >= window.close_seq):
             window.close_ts, window.close_seq, window.close = ts, seq, price
         elif ts < window.open_ts or (ts == window.open_ts and seq < window.open_seq):
             window.open_ts, window.open_seq, window.open = ts, seq, price
-        window.parts += 1
-        window.count += 1
         window.high = max(window.high, price)
         window.low = min(window.low, price)
-        window.volume += size
+        window.priced += size
         window.notional += price * size
-        trade += 1
     return len(now)
 
 
@@ -169,6 +180,7 @@ class Microbars(Stage):
     """
 
     derives: ClassVar[str] = "microbars"
+    state_version: ClassVar[int] = 2
 
     class Params(Params):
         """Parameters of `Microbars`."""
@@ -176,25 +188,26 @@ class Microbars(Stage):
         max_out_of_order_ms: int = param(
             2000, ge=0, le=3_600_000, help="how late a trade may arrive and still count, ms"
         )
-        exclude_conditions: list[str] = param(
-            ["100000"],
-            help="sale conditions of trades to leave out: hexadecimal flag words (any bit of them) or codes;"
-            " 100000 is an average-price print, which can be far off the market",
+        exclude_conditions: list[str] | None = param(
+            None,
+            help="sale conditions of trades to leave out, in place of the tapes' table: hexadecimal flag words (any bit of"
+            " them) or codes; what is not listed then counts, for bars, fills, triggers and marks",
         )
         exclude_suspicious: bool = param(True, help="leave out trades that the tape marks as suspicious")
 
         @field_validator("exclude_conditions")
         @classmethod
-        def _conditions_can_be_looked_for(cls, conditions: list[str]) -> list[str]:
-            return [check_condition(condition) for condition in conditions]
+        def _conditions_can_be_looked_for(cls, conditions: list[str] | None) -> list[str] | None:
+            return conditions and [check_condition(condition) for condition in conditions]
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
-        self._exclusion = Exclusion(params.exclude_conditions, params.exclude_suspicious)
+        is_standard = params.exclude_conditions is None and params.exclude_suspicious
+        self._own = None if is_standard else SaleConditions(params.exclude_conditions, params.exclude_suspicious)
         self._fold = native(
             fold,
             records(WINDOW, 2),
-            *(NUMBERS, NUMBERS, NUMBERS, records(KEY), FLAGS, NUMBER),
+            *(NUMBERS, NUMBERS, NUMBERS, records(KEY), BITS, NUMBERS, NUMBER),
             *(COLUMN, NUMBER, NUMBER, INTS, FLOATS, TABLE, OUTPUT),
         )
         self._remember_all = native(remember_all, records(KEY), records(KEY))
@@ -205,7 +218,7 @@ class Microbars(Stage):
         self._saved: dict[str, Any] | None = None
         self._tumbling = Tumbling(SECOND, self.params.max_out_of_order_ms * MILLISECOND, own=5)
         self._keys = np.zeros(1 << 10, KEY)
-        self._excluded = np.zeros(0, np.bool_)
+        self._left_out = np.zeros((2, 0), np.uint8)
 
     def drain_ns(self) -> int:
         """Return the watermark's lag plus the window in progress, ns."""
@@ -222,16 +235,14 @@ class Microbars(Stage):
         if symbols is not self._symbols:
             self._adopt(symbols)
             tumbling = self._tumbling
-        if len(self._excluded) < len(symbols.conditions):
-            new = symbols.conditions[len(self._excluded) :]
-            self._excluded = np.append(self._excluded, [self._exclusion.excludes(*condition) for condition in new])
+        left_out = symbols.left_out if self._own is None else self._override(batch, self._own)
         tumbling.begin(symbols)
         tumbling.progress[TRADE:] = 0
         position = 0
         while True:
             position = self._fold(
                 *(tumbling.windows, tumbling.in_slot, tumbling.by_name, tumbling.progress),
-                *(self._keys, self._excluded, tumbling.lateness, batch.now, batch.start, position),
+                *(self._keys, left_out, symbols.is_pair, tumbling.lateness, batch.now, batch.start, position),
                 *(trades.ints, trades.floats, tumbling.ints, tumbling.floats),
             )
             if position == len(batch.now):
@@ -245,11 +256,19 @@ class Microbars(Stage):
         late, duplicates, excluded = tumbling.progress[LATE:].tolist()
         batch.late += late
         batch.duplicates += duplicates
-        batch.excluded += excluded
+        batch.excluded += excluded + int(tumbling.progress[UNPRICED])
         if tumbling.progress[ROW]:
             bars = tumbling.bars(symbols)
             batch.microbars = merge(symbols, batch.microbars, bars) if len(batch.microbars) else bars
         return batch
+
+    def _override(self, batch: Batch, own: SaleConditions) -> NDArray[np.uint8]:
+        """Make the parameters say what this batch's prints count for, here and for all who read the batch after."""
+        known = self._left_out.shape[1]
+        if known < len(batch.symbols.conditions):
+            self._left_out = np.append(self._left_out, own.table(batch.symbols.conditions[known:]), axis=1)
+        batch.left_out = self._left_out
+        return self._left_out
 
     def _live_keys(self) -> NDArray[Any]:
         is_live = (self._keys["key"] != 0) & (self._keys["number"] >= self._tumbling.progress[FIRST_OPEN])

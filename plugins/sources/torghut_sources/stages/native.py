@@ -34,8 +34,8 @@ TABLE = types.Array(types.int64, 2, "C")
 NUMBERS = types.Array(types.int64, 1, "C")
 """A stage's own integers."""
 
-FLAGS = types.Array(types.boolean, 1, "C")
-"""A stage's own booleans."""
+BITS = types.Array(types.uint8, 2, "C")
+"""A stage's own bits, in two dimensions."""
 
 NUMBER = types.int64
 

@@ -13,7 +13,7 @@ first: they are known at the position where the watermark reaches *their* end.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,7 @@ def take(
         window.count = 0
         window.open_ts = ts
         window.open, window.high, window.low = floats[OPEN, bar], floats[HIGH, bar], floats[LOW, bar]
-        window.volume = window.notional = 0.0
+        window.volume = window.priced = window.notional = 0.0
     elif ts <= window.close_ts:
         return REFUSED
     window.parts += 1
@@ -123,6 +123,7 @@ def take(
     volume = floats[VOLUME, bar]
     if volume > 0.0:
         window.volume += volume
+        window.priced += volume
         window.notional += volume * price_of(floats[HIGH, bar], floats[LOW, bar], floats[CLOSE, bar], floats[VWAP, bar])
     if ts + length == (number + 1) * step:
         emit(window, number, symbol, ints[AT, bar], step, out_ints, out_floats, progress[ROW])
@@ -207,6 +208,8 @@ class Resample(Stage):
     (high + low + close) / 3; NaN without volume. A window without a bar gives no bar. A tape's bar whose step does not divide
     the timeframe, or is not smaller, is skipped.
     """
+
+    state_version: ClassVar[int] = 2
 
     class Params(Params):
         """Parameters of `Resample`."""

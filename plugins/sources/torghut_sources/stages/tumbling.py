@@ -33,14 +33,16 @@ WINDOW = np.dtype(
         ("low", np.float64),
         ("close", np.float64),
         ("volume", np.float64),
-        ("notional", np.float64),  # sum of price x volume
+        ("priced", np.float64),  # the volume of parts whose price counts
+        ("notional", np.float64),  # sum of price x volume of these
     ]
 )
 """State of a symbol in a window."""
 
-STARTED, FIRST_OPEN, ROW, OWN = range(4)
+STARTED, FIRST_OPEN, ROW, UNPRICED, OWN = range(5)
 """Places in the array that holds the progress of a kernel: whether it has seen an event, the first window that is not
-closed, rows in the buffer; from `OWN` on those of the stage itself."""
+closed, rows in the buffer, parts of closed windows without a price, which give no bar; from `OWN` on those of the stage
+itself."""
 
 AT, TS, SYMBOL, SEQ = Bars.at.row, Bars.event_ts.row, Bars.symbol.row, Bars.seq.row
 STEP, SERIES, COUNT = Bars.step.row, Bars.series.row, Bars.count.row
@@ -64,7 +66,7 @@ def emit(
     floats[LOW, row] = window.low
     floats[CLOSE, row] = window.close
     floats[VOLUME, row] = window.volume
-    floats[VWAP, row] = window.notional / window.volume if window.volume > 0.0 else math.nan
+    floats[VWAP, row] = window.notional / window.priced if window.priced > 0.0 else math.nan
     window.parts = 0
 
 
@@ -90,10 +92,15 @@ def close_until(
         for symbol in by_name:
             if left == 0:
                 break
-            if windows[symbol, slot].parts > 0:
-                emit(windows[symbol, slot], number, symbol, at, step, ints, floats, progress[ROW])
-                progress[ROW] += 1
+            window = windows[symbol, slot]
+            if window.parts > 0:
                 left -= 1
+                if window.open != window.open:
+                    progress[UNPRICED] += window.parts
+                    window.parts = 0
+                    continue
+                emit(window, number, symbol, at, step, ints, floats, progress[ROW])
+                progress[ROW] += 1
         in_slot[slot] = 0
         progress[FIRST_OPEN] = number + 1
     progress[FIRST_OPEN] = max(progress[FIRST_OPEN], until)
@@ -143,7 +150,7 @@ class Tumbling:
             self.windows = grown(self.windows, len(symbols))
             self.by_name = np.argsort(symbols.ranks)
             self._series = np.append(self._series, np.full(len(symbols) - known, -1))
-        self.progress[ROW] = 0
+        self.progress[[ROW, UNPRICED]] = 0
 
     def enlarge(self) -> None:
         """Make the buffer twice as large, and large enough for the fullest slot."""
