@@ -20,8 +20,11 @@ from torghut_core.bus.marks import ends_of, time_message, time_of, with_ends
 from torghut_core.bus.topics import Topics
 from torghut_core.calendars import (
     ROUND_THE_CLOCK,
+    BarEnds,
+    Calendars,
     ExchangeSessions,
     calendar_bounds,
+    calendar_of,
     check_calendar,
     exchange_sessions,
 )
@@ -145,11 +148,13 @@ __all__ = [
     "AccountView",
     "Advisor",
     "AvroCodec",
+    "BarEnds",
     "BarPayload",
     "Bars",
     "Batch",
     "Books",
     "Broker",
+    "Calendars",
     "Capabilities",
     "CatalogError",
     "Closed",
@@ -227,6 +232,7 @@ __all__ = [
     "apply_fill",
     "apply_report",
     "calendar_bounds",
+    "calendar_of",
     "check_calendar",
     "check_condition",
     "ends_of",

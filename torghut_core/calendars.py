@@ -11,21 +11,42 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import cache
-from typing import Any, NamedTuple
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import cache, lru_cache
+from typing import Annotated, Any, NamedTuple, TypeAlias
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
-from torghut_core.timestamps import DAY, from_datetime
+from torghut_core.timestamps import DAY, HOUR, from_datetime, to_datetime
 
 ROUND_THE_CLOCK = "24/7"
 """The calendar that is never closed, and whose sessions are the days of UTC."""
 
+LONGEST_DAY = 25 * HOUR
+"""From midnight to midnight, where clocks are set back."""
+
+DAY_ZONES = (
+    "America/New_York",
+    "America/Chicago",
+    "America/Denver",
+    "America/Los_Angeles",
+    "Europe/London",
+    "Europe/Berlin",
+    "Europe/Athens",
+    "Australia/Sydney",
+    "Pacific/Auckland",
+)
+"""Time zones that change their clocks, for days that do not begin at midnight UTC: the first in which a day begins at midnight
+is the zone of that day."""
+
 _FOREVER = 2**63 - 1
+_YEAR = 366 * DAY
 
 _EARLIEST, _LATEST = "1680-01-01", "2260-12-31"
 """The dates for which calendars are asked; pandas, which they are made of, fails near the ends of 64 bits of nanoseconds."""
@@ -70,6 +91,10 @@ def check_calendar(name: str) -> str:
     return name
 
 
+Calendars: TypeAlias = dict[str, Annotated[str, AfterValidator(check_calendar)]]
+"""Type of a parameter: exchange calendar by symbol or pattern of symbols (``*`` and ``?``); the first match counts."""
+
+
 @cache
 def calendar_bounds(name: str) -> tuple[str | None, str | None]:
     """Return the first and the last date that a calendar knows, None where it knows all. The first call is slow."""
@@ -102,3 +127,105 @@ def _calendar(name: str, **dates: str) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # exchange_calendars 4.13 does what pandas 3.1 deprecates
         yield get_calendar(name, **dates)
+
+
+def calendar_of(symbol: str, calendars: Mapping[str, str]) -> str:
+    """Return the calendar of a symbol: that of the first pattern (``*`` and ``?``) that matches it, or else `ROUND_THE_CLOCK`.
+
+    Examples
+    --------
+    >>> calendar_of("SPY", {"*/*": "24/7", "SP*": "XNYS"}), calendar_of("BTC-PERP", {"SP*": "XNYS"})
+    ('XNYS', '24/7')
+    """
+    return next((name for pattern, name in calendars.items() if fnmatchcase(symbol, pattern)), ROUND_THE_CLOCK)
+
+
+class BarEnds:
+    """When bars are complete. A day is as long as its calendar and its time zone make it, 23 to 25 hours and a session of any length.
+
+    A bar of one or more days whose symbol has an exchange calendar ends with the last session in it. Round the clock, and
+    where there is no session, it ends so many midnights later: of UTC if it begins at one, or else of the first of
+    `DAY_ZONES` in which it begins at midnight. Other bars end a step after their start.
+
+    Parameters
+    ----------
+    calendars : calendar name by symbol pattern, see `calendar_of`.
+    """
+
+    def __init__(self, calendars: Mapping[str, str] = {}) -> None:
+        self._calendars = dict(calendars)
+        self._known: dict[str, tuple[int, int, ExchangeSessions]] = {}
+        """By calendar, the times that its sessions here cover, and these."""
+
+    def of(
+        self, names: Sequence[str], symbol: NDArray[np.int64], event_ts: NDArray[np.int64], step: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return the ends of bars.
+
+        Parameters
+        ----------
+        names : of the symbols, by number.
+        symbol, event_ts, step : shape (n,), numbers, starts and lengths, the latter two ns; a day is 24 hours in `step`.
+
+        Returns
+        -------
+        Shape (n,), ns.
+        """
+        ends = event_ts + step
+        rows = np.flatnonzero((step >= DAY) & (step % DAY == 0))
+        if not len(rows):
+            return ends
+        calendars = {int(number): calendar_of(names[number], self._calendars) for number in np.unique(symbol[rows])}
+        numbering = list(dict.fromkeys(calendars.values()))
+        numbers = np.zeros(len(names), np.int64)
+        for number, name in calendars.items():
+            numbers[number] = numbering.index(name)
+        for number, calendar in enumerate(numbering):
+            own = rows[numbers[symbol[rows]] == number]
+            if calendar == ROUND_THE_CLOCK:
+                own = own[event_ts[own] % DAY != 0]
+            for length in np.unique(step[own]).tolist():
+                same = own[step[own] == length]
+                starts, place = np.unique(event_ts[same], return_inverse=True)
+                found = [self._end(start, length // DAY, calendar) for start in starts.tolist()]
+                ends[same] = np.array(found, np.int64)[place]
+        return ends
+
+    def end(self, symbol: str, event_ts: int, step: int) -> int:
+        """Return the end of one bar, as `of`."""
+        if step < DAY or step % DAY:
+            return event_ts + step
+        return self._end(event_ts, step // DAY, calendar_of(symbol, self._calendars))
+
+    def _end(self, start: int, days: int, calendar: str) -> int:
+        if calendar != ROUND_THE_CLOCK:
+            sessions = self._sessions(calendar, start, start + days * DAY)
+            first = int(np.searchsorted(sessions.closes, start, side="right"))
+            # A session may open two hours before the midnight at which its own day begins.
+            last = int(np.searchsorted(sessions.opens, start + days * DAY - 2 * HOUR)) - 1
+            if last >= first:
+                return int(sessions.closes[last])
+        return _later_midnight(start, days)
+
+    def _sessions(self, calendar: str, first: int, last: int) -> ExchangeSessions:
+        since, until, sessions = self._known.get(calendar, (0, 0, None))
+        if sessions is None or first < since or last >= until:
+            year = first - first % _YEAR
+            bounds = [year - _YEAR, year + 10 * _YEAR] if sessions is None else [since, until]
+            since, until = min(bounds[0], year - _YEAR), max(bounds[1], last + _YEAR)
+            sessions = exchange_sessions(calendar, *(to_datetime(at).date().isoformat() for at in (since, until)))
+            since, until = since + 30 * DAY, until - 30 * DAY
+            self._known[calendar] = since, until, sessions
+        return sessions
+
+
+@lru_cache(maxsize=65_536)
+def _later_midnight(start: int, days: int) -> int:
+    """Return the midnight `days` days after the one at `start`, or so many times 24 hours later where that is none."""
+    if start % DAY:
+        for name in DAY_ZONES:
+            local = to_datetime(start).astimezone(ZoneInfo(name))
+            if not (local.hour or local.minute or local.second or local.microsecond):
+                midnight = (local.replace(tzinfo=None) + timedelta(days=days)).replace(tzinfo=ZoneInfo(name))
+                return min(from_datetime(midnight), _FOREVER)
+    return start + days * DAY

@@ -43,7 +43,7 @@ def _message(batch: Batch, channel: str, table: Bars | Signals, row: int, payloa
         seq=table.seq.item(row),
         is_final=True,
         source=SOURCE,
-        window=Window.of(start, table.step.item(row)),
+        window=Window.of(start, table.step.item(row), table.end.item(row)),
         payload=payload,
     )
     return Message(channel, envelope.symbol, envelope.encode())

@@ -41,8 +41,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     end: Nanoseconds
 
     @classmethod
-    def of(cls, start: int, length: int) -> Window:
-        """The tumbling window of `length` nanoseconds from `start` on.
+    def of(cls, start: int, length: int, end: int | None = None) -> Window:
+        """The window of `length` nanoseconds from `start` on; a day may have another `end`.
 
         Examples
         --------
@@ -50,7 +50,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         'PT1M'
         """
         size = window_size(length)
-        return cls(size=size, step=size, start=start, end=start + length)
+        return cls(size=size, step=size, start=start, end=start + length if end is None else end)
 
     @property
     def length(self) -> int:

@@ -234,6 +234,8 @@ class Table(msgspec.Struct, gc=False):
     def from_columns(cls, **columns: Any) -> Self:
         """A table from one sequence per column; a missing float column is NaN, a missing integer column 0.
 
+        Bars and signals without a column `end` end a step after their start.
+
         Raises
         ------
         ShapeError : a name that is no column, or columns of different lengths.
@@ -245,6 +247,8 @@ class Table(msgspec.Struct, gc=False):
         table = cls.empty(next(iter(lengths.values()), 0))
         for name, values in columns.items():
             getattr(table, name)[:] = values
+        if "end" in cls.INT_COLUMNS and "end" not in columns:
+            table.end[:] = table.event_ts + table.step  # type: ignore[attr-defined]
         return table
 
     @classmethod
@@ -295,15 +299,16 @@ class Quotes(Table, gc=False):
 
 
 class Bars(Table, gc=False):
-    """Intervals ``[event_ts, event_ts + step)``: of a tape, or derived (microbars and what is resampled from them)."""
+    """Intervals ``[event_ts, end)``: of a tape, or derived (microbars and what is resampled from them)."""
 
     at = _Ints(0, "position of the event that made the bar known")
     event_ts = _Ints(1, "start of the interval, ns")
     symbol = _Ints(2, "symbol number")
     seq = _Ints(3, "of a derived bar event_ts // step, so that making it again replaces it; else from the source")
-    step = _Ints(4, "length of the interval, ns")
+    step = _Ints(4, "length of the interval, ns; of a day always 24 hours")
     series = _Ints(5, "series number: the symbol at this step")
     count = _Ints(6, "trades in the interval, 0 where the source does not say")
+    end = _Ints(7, "when the bar is complete, ns: event_ts + step, but for days, see `BarEnds`")
     open = _Floats(0, "first price by (event_ts, seq)")
     high = _Floats(1, "highest price")
     low = _Floats(2, "lowest price")
@@ -322,6 +327,7 @@ class Signals(Table, gc=False):
     step = _Ints(4, "length of the bar, ns")
     series = _Ints(5, "series number: the symbol at this step")
     count = _Ints(6, "as the bar's: a signal shares the integers of its bar")
+    end = _Ints(7, "as the bar's")
     macd = _Floats(0, "ema12 - ema26, quote currency")
     macd_signal = _Floats(1, "EMA of macd over 9 bars, quote currency")
     macd_hist = _Floats(2, "macd - macd_signal, quote currency")
@@ -350,7 +356,7 @@ class Batch(msgspec.Struct):
     symbols : the table that the numbers in all columns refer to; the same object in every batch of a run.
     start : position of the batch's first event.
     now : shape (n,), the loop's time at each position, never falling: the largest time at which an event up to there
-        became known (``event_ts``; of a tape's bar ``event_ts + step``). A position without a row in any table is a
+        became known (``event_ts``; of a tape's bar its `end`). A position without a row in any table is a
         clock tick.
     trades, quotes, bars : the market's events, each table in order of ``at``.
     microbars : derived bars of any step, in order of (at, event_ts, symbol name, step).

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from torghut_core import catalog as catalogs
 from torghut_core.audit import AuditStore, MemoryAuditStore
+from torghut_core.calendars import LONGEST_DAY
 from torghut_core.catalog import Catalog
 from torghut_core.errors import InputError
 from torghut_core.generation import Generation, build, use_tapes
@@ -27,7 +28,6 @@ from torghut_core.ports import Source
 from torghut_core.reload.plan import ReloadOutcome
 from torghut_core.research.performance import Curve, Row, account_curve, bar_series
 from torghut_core.signals import MemorySignalStore, SignalDatabase
-from torghut_core.timestamps import DAY
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import BATCH_SIZE, Loop
@@ -89,12 +89,12 @@ class Backtest:
 
     def bars(self) -> pa.Table:
         """The bars that were traded on; of a tape without trades, its own."""
-        bars = self.signals.bars(since=self.began_at - DAY, until=self.ended_at)
+        bars = self.signals.bars(since=self.began_at - LONGEST_DAY, until=self.ended_at)
         return bars if bars.num_rows else asyncio.run(_tape_bars(self._source))
 
     def signal_rows(self) -> pa.Table:
         """The signals of the run's time."""
-        return self.signals.signals(since=self.began_at - DAY, until=self.ended_at)
+        return self.signals.signals(since=self.began_at - LONGEST_DAY, until=self.ended_at)
 
     def curve(self) -> Curve:
         """Equity and drawdown over the run."""

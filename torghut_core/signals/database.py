@@ -11,18 +11,18 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from torghut_core.calendars import LONGEST_DAY
 from torghut_core.errors import InputError, NotFoundError
 from torghut_core.model.market import SIGNAL_COLUMNS
 from torghut_core.ports import SignalReader, SignalStore
 from torghut_core.signals.failures import StoreError
 from torghut_core.signals.schema import BAR_VALUES, KEY, arrow_schema
-from torghut_core.timestamps import DAY
 
 BAR_FIELDS = (*KEY, *BAR_VALUES.values(), "count")
 """Columns of what `SignalDatabase.bars` gives: the kernel's words, not the table's letters."""
 
 
-LONGEST_STEP = DAY
+LONGEST_STEP = LONGEST_DAY
 """No bar is longer than a day, ns: a row that is known at a time began at most so long before."""
 
 SINCE_KEY = ("window_end", "symbol", "window_size", "seq")

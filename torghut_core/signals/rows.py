@@ -114,7 +114,7 @@ def _arrow_part(table: str, rows: list[Rows]) -> pa.Table:
         window,
         window,
         start,
-        _column(values.event_ts + values.step, TIMESTAMP),
+        _column(values.end, TIMESTAMP),
         _column(np.full(n, VERSION, np.uint32), pa.uint32()),
     ]
     if table == "microbars":

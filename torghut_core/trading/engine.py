@@ -47,7 +47,7 @@ from torghut_core.plugin_host.running_plugin import LOOP, NO_PLUGIN, RECORD, lab
 from torghut_core.plugin_host.watchdog import Watchdog
 from torghut_core.ports import AccountView, Closed, Journal, LiveContext, Observer, OrderEntry, RiskContext
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import MINUTE, SECOND, format_timestamp
+from torghut_core.timestamps import DAY, MINUTE, SECOND, format_timestamp
 from torghut_core.trading.books import Books
 from torghut_core.trading.gates import KERNEL, Gates, Inputs
 from torghut_core.trading.gateway import Gateway, SimulatedEntry, SimulatedGateway, VenueGateway
@@ -129,6 +129,7 @@ class Engine(AccountView):
         self._risk_engine = self._risk_engine_of(generation)
         self._digest = hashlib.sha256()
         self._lines: list[str] = []
+        self._batch: Batch | None = None
         self._flattened: dict[str, int] = {}
         """When positions were last closed for an operator, by symbol, ns."""
         broker: OrderEntry = executor or SimulatedEntry(generation.name_of(self._broker), self._broker)
@@ -183,7 +184,7 @@ class Engine(AccountView):
 
     def step(self, batch: Batch) -> None:
         """Trade on one batch whose signals are filled in."""
-        gateway = self.gateway
+        gateway, self._batch = self.gateway, batch
         gateway.begin(batch, self.traded_to)
         self.recent_prices.begin(batch)
         working = self.books.working
@@ -394,7 +395,7 @@ class Engine(AccountView):
             return
         verdicts, quantity, inputs = self._risk_engine.judge(
             decision,
-            signal.event_ts + subscription.instance.step_ns if has_price else None,
+            self._bar_end(context, subscription.instance.step_ns) if has_price else None,
             lambda: self._risk_context(subscription.instance, decision, context),
             is_enabled=subscription.instance.enabled,
             is_allowed=signal.symbol in subscription.symbols,
@@ -503,6 +504,14 @@ class Engine(AccountView):
         for name, observer in self._generation.observers:
             self._notify(name, observer, "on_decision", decision, verdicts, intent)
 
+    def _bar_end(self, context: LiveContext, step: int) -> int:
+        """When the bar of a row was complete, ns."""
+        if step < DAY or self._batch is None:
+            return context.event_ts + step
+        rows, number = self._batch.signals, self._batch.symbols.find(context.symbol)
+        found = rows.end[(rows.symbol == number) & (rows.event_ts == context.event_ts) & (rows.step == step)]
+        return int(found[0]) if len(found) else context.event_ts + step
+
     def _risk_context(self, instance: StrategyInstance, decision: Decision, context: LiveContext) -> RiskContext:
         symbol, books, gateway, recent = decision.symbol, self.books, self.gateway, self.recent_prices
         recent.at = gateway.at
@@ -515,7 +524,7 @@ class Engine(AccountView):
             now=context.now,
             strategy_id=decision.strategy_id,
             price=money(context.price),
-            price_ts=context.event_ts + instance.step_ns,
+            price_ts=self._bar_end(context, instance.step_ns),
             position=books.net_at_venue(symbol),
             strategy_position=context.position.quantity,
             reserved_cash=books.reserved,

@@ -138,7 +138,7 @@ class BarEvents(Events):
 
     def __init__(self, table: Bars) -> None:
         super().__init__(table)
-        self._step = table.step
+        self._end = table.end
         self._open = table.open
         self._high = table.high
         self._low = table.low
@@ -150,7 +150,7 @@ class BarEvents(Events):
         begin, high, low = self.event_ts.item(row), self._high.item(row), self._low.item(row)
         best, worst = (low, high) if is_buy else (high, low)
         first, volume = self._open.item(row), self._volume.item(row)
-        return View(begin, begin + self._step.item(row), first, best, worst, volume, is_bar=True)
+        return View(begin, self._end.item(row), first, best, worst, volume, is_bar=True)
 
     def price(self, row: int) -> Decimal | None:
         """Return the close of the bar."""

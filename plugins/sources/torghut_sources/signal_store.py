@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -33,6 +34,7 @@ from torghut_core import (
     StateError,
     SymbolTable,
     Universe,
+    Window,
     param,
 )
 
@@ -312,13 +314,14 @@ class ClickHouseSignals(Source):
         chosen = [rows[place] for place in places]
         n = len(chosen)
         number = [self._symbols.number(row.symbol) for row in chosen]
-        step = [row.end - row.event_ts for row in chosen]
+        step = [_step(row.window_size) or row.end - row.event_ts for row in chosen]
         bars = Bars.from_columns(
             at=np.arange(self._position, self._position + n),
             event_ts=[row.event_ts for row in chosen],
             symbol=number,
             seq=[row.seq for row in chosen],
             step=step,
+            end=[row.end for row in chosen],
             series=[self._symbols.series(*each) for each in zip(number, step, strict=True)],
             count=_numbers(page["count"], 0)[places],
             **{name: _numbers(page[column], np.nan)[places] for column, name in BAR_COLUMNS.items()},
@@ -448,3 +451,12 @@ def _rows(page: pa.Table) -> list[Row]:
 def _numbers(column: pa.ChunkedArray, missing: float) -> NDArray[Any]:
     numbers: NDArray[Any] = pc.fill_null(column, missing).to_numpy()
     return numbers
+
+
+@lru_cache(maxsize=64)
+def _step(size: str) -> int | None:
+    """Return the length of a window, ns; None where its text is none."""
+    try:
+        return Window(size=size, step=size, start=0, end=0).length
+    except InputError:
+        return None

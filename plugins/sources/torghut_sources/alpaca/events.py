@@ -19,6 +19,7 @@ from torghut_core import (
     DAY,
     MINUTE,
     SECOND,
+    BarEnds,
     Bars,
     Batch,
     FloatArray,
@@ -51,6 +52,7 @@ _PARTS: tuple[type, ...] = (Trade, Quote, Bar, UpdatedBar)
 _PART_NUMBERS = {part: number for number, part in enumerate((*_PARTS, DailyBar, Status, Correction, Cancel))}
 _NO_TIMES: IntArray = np.empty(0, np.int64)
 _JSON = msgspec.json.Encoder()
+_ENDS = BarEnds()
 _MINUTE_SIZE, _DAY_SIZE = window_size(MINUTE), window_size(DAY)
 _exchange_hash = lru_cache(maxsize=256)(text_hash)
 
@@ -245,6 +247,7 @@ def _bars(bars: list[Bar[Any]], head: Head, symbols: SymbolTable) -> Bars:
     table = Bars.empty(len(bars))
     table.at[:], table.event_ts[:], table.seq[:], table.symbol[:] = head
     table.step[:] = MINUTE
+    table.end[:] = table.event_ts + MINUTE
     table.series[:] = [symbols.series(number, MINUTE) for number in table.symbol.tolist()]
     table.count[:] = [bar.count or 0 for bar in bars]
     for name in ("open", "high", "low", "close", "volume", "vwap"):
@@ -306,7 +309,12 @@ def _message(event: Any, ts: int, seq: int, feed: str, source: str, ingest: str)
     elif isinstance(event, Bar):
         envelope["channel"] = "bars"
         step, size = (DAY, _DAY_SIZE) if kind is DailyBar else (MINUTE, _MINUTE_SIZE)
-        envelope["window"] = {"size": size, "step": size, "start": time, "end": _text_of(ts + step)}
+        envelope["window"] = {
+            "size": size,
+            "step": size,
+            "start": time,
+            "end": _text_of(_ENDS.end(event.symbol, ts, step)),
+        }
         payload = {"o": event.open, "h": event.high, "l": event.low, "c": event.close, "v": event.volume, "t": time}
         if event.vwap is not None:
             payload["vw"] = event.vwap

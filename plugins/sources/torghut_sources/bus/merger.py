@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from torghut_core import SECOND, Bars, Batch, IntArray, SymbolTable, Table
+from torghut_core import SECOND, BarEnds, Bars, Batch, IntArray, SymbolTable, Table
 from torghut_sources.bus.contract import Offsets
 from torghut_sources.bus.records import MARKS
 from torghut_sources.misdated import Misdated
@@ -114,6 +114,7 @@ class LaneMerger:
     idle : time without records after which a topic counts as idle, seconds.
     tick : time without records after which a clock tick is given, seconds; 0 for never.
     cursor : the `cursor` of an earlier merger, to continue with its numbers and its time.
+    ends : when bars are complete; without calendars where None.
 
     Attributes
     ----------
@@ -130,12 +131,14 @@ class LaneMerger:
         idle: float,
         tick: float,
         cursor: Mapping[str, Any] | None = None,
+        ends: BarEnds | None = None,
     ) -> None:
         self.name = name
         self.symbols = SymbolTable()
         self._streams = {topic: _Stream(kind, offsets[topic], now) for topic, kind in topics.items()}
         self._events = [stream for stream in self._streams.values() if stream.kind is not MARKS]
         self._marks = next((stream for stream in self._streams.values() if stream.kind is MARKS), None)
+        self._ends = ends or BarEnds()
         self._idle = idle
         self._tick = tick
         self._position = 0
@@ -216,7 +219,11 @@ class LaneMerger:
             is_new = self._are_new(table)
             table, offsets = table.take(is_new), offsets[is_new]
         if len(table):
-            known = table.event_ts + table.step if isinstance(table, Bars) else table.event_ts.copy()  # type: ignore[attr-defined]
+            if isinstance(table, Bars):
+                table.end[:] = self._ends.of(self.symbols.names, table.symbol, table.event_ts, table.step)
+                known = table.end.copy()
+            else:
+                known = table.event_ts.copy()  # type: ignore[attr-defined]
             stream.add(table, known, offsets)
             self._advance_newest(stream.last, now)
         return rows - len(table)

@@ -17,7 +17,9 @@ import pydantic
 
 from torghut_core import (
     MILLISECOND,
+    BarEnds,
     Batch,
+    Calendars,
     Closed,
     Connection,
     InputError,
@@ -98,6 +100,9 @@ class BusSource(Source, Owner):
             help="events dated further ahead of all clocks are dead letters, milliseconds: they would close all windows",
         )
         simulated: bool = param(False, help="read the topics torghut.sim.*, for simulated data")
+        calendars: Calendars = param(
+            {}, help="exchange calendar by symbol pattern, first match counts, for the ends of daily bars; others: 24/7"
+        )
 
         @pydantic.field_validator("channels")
         @classmethod
@@ -283,6 +288,7 @@ class BusSource(Source, Owner):
                 idle=self.params.idle_ms / 1_000,
                 tick=self.params.tick_ms / 1_000,
                 cursor=kept,
+                ends=BarEnds(self.params.calendars),
             )
         return taken
 

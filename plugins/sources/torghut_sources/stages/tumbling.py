@@ -45,7 +45,7 @@ closed, rows in the buffer, parts of closed windows without a price, which give 
 itself."""
 
 AT, TS, SYMBOL, SEQ = Bars.at.row, Bars.event_ts.row, Bars.symbol.row, Bars.seq.row
-STEP, SERIES, COUNT = Bars.step.row, Bars.series.row, Bars.count.row
+STEP, SERIES, COUNT, END = Bars.step.row, Bars.series.row, Bars.count.row, Bars.end.row
 OPEN, HIGH, LOW, CLOSE = Bars.open.row, Bars.high.row, Bars.low.row, Bars.close.row
 VOLUME, VWAP = Bars.volume.row, Bars.vwap.row
 
@@ -61,6 +61,7 @@ def emit(
     ints[SEQ, row] = number
     ints[STEP, row] = step
     ints[COUNT, row] = window.count
+    ints[END, row] = (number + 1) * step
     floats[OPEN, row] = window.open
     floats[HIGH, row] = window.high
     floats[LOW, row] = window.low

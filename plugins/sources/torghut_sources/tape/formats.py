@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pyarrow.types as arrow
 
-from torghut_core import Envelope, InputError, IntArray, SymbolTable, TapeError
+from torghut_core import BarEnds, Envelope, InputError, IntArray, SymbolTable, TapeError
 from torghut_sources.tape.rows import BARS, KINDS, TIME, TRADES, Columns, Complaint, Kind, Rows, filled, is_text
 from torghut_sources.tape.tapes import Block, Tape
 
@@ -46,7 +46,9 @@ SKIPPED_CHANNELS = (
 """Channels that a recording may hold and a replay skips."""
 
 
-def open_tape(path: Path, *, skip: bool = False, step: int | None = None, follow: bool = False) -> Tape:
+def open_tape(
+    path: Path, *, skip: bool = False, step: int | None = None, follow: bool = False, ends: BarEnds | None = None
+) -> Tape:
     """Return the tape in a file, by the end of its name; nothing is read yet.
 
     Raises
@@ -58,7 +60,7 @@ def open_tape(path: Path, *, skip: bool = False, step: int | None = None, follow
             if follow and suffix not in GROWING:
                 hint = f"follow a file that ends in {' or '.join(GROWING)}, or leave out follow"
                 raise TapeError(path, f"cannot be followed: a {suffix} file does not grow line by line", hint)
-            return format_(path, skip=skip, step=step, follow=follow)
+            return format_(path, skip=skip, step=step, follow=follow, ends=ends)
     raise TapeError(path, "is of an unknown format", f"use a file that ends in {', '.join(FORMATS)}")
 
 

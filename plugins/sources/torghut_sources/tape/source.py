@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pydantic
 
-from torghut_core import SECOND, TIMEFRAMES, Batch, InputError, Source, SymbolTable, param
+from torghut_core import SECOND, TIMEFRAMES, BarEnds, Batch, Calendars, InputError, Source, SymbolTable, param
 from torghut_sources.tape.formats import open_tape
 from torghut_sources.tape.merge import merge
 from torghut_sources.tape.tapes import Tape
@@ -50,6 +50,9 @@ class Replay(Source):
         on_bad_row: Literal["fail", "skip"] = param("fail", help="stop at a bad row, or skip and count it")
         bar_step: str | None = param(
             None, help=f"length of the bars, if a tape does not show it: {', '.join(TIMEFRAMES)}"
+        )
+        calendars: Calendars = param(
+            {}, help="exchange calendar by symbol pattern, first match counts, for the ends of daily bars; others: 24/7"
         )
         follow: bool = param(
             False,
@@ -164,7 +167,8 @@ class Replay(Source):
             )
         step = TIMEFRAMES.get(self.params.bar_step)
         skip = self.params.on_bad_row == "skip"
-        tapes = [open_tape(Path(path), skip=skip, step=step, follow=follow) for path in self.params.paths]
+        ends = BarEnds(self.params.calendars)
+        tapes = [open_tape(Path(path), skip=skip, step=step, follow=follow, ends=ends) for path in self.params.paths]
         for tape in tapes:
             tape.check()
         self._tapes = tapes

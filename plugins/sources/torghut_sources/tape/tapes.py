@@ -23,7 +23,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from torghut_core import Bars, Batch, InputError, IntArray, SymbolTable, TapeError
+from torghut_core import BarEnds, Bars, Batch, InputError, IntArray, SymbolTable, TapeError
 from torghut_sources.tape.rows import BARS, KINDS, Columns, Complaint, Kind, Rows, bar_step
 
 Block: TypeAlias = tuple[list[Rows], list[Complaint]]
@@ -57,6 +57,7 @@ class Tape(ABC):
     skip : skip and count bad rows, instead of stopping at the first.
     step : length of its bars, ns; None: read it from the file.
     follow : continue at its end with what is written later.
+    ends : when its bars are complete; without calendars where None.
 
     Attributes
     ----------
@@ -68,13 +69,22 @@ class Tape(ABC):
     HEADER: ClassVar[int | None] = None
     """The place of the names of the columns."""
 
-    def __init__(self, path: Path, *, skip: bool = False, step: int | None = None, follow: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        skip: bool = False,
+        step: int | None = None,
+        follow: bool = False,
+        ends: BarEnds | None = None,
+    ) -> None:
         self.path = path
         self.total: int | None = None
         self.skipped: dict[str, Skipped] = {}
         self._skip = skip
         self._step = step
         self._follow = follow
+        self._ends = ends or BarEnds()
 
     def check(self) -> None:
         """Check what can be checked without reading all rows: the file, its columns, their types.
@@ -146,7 +156,8 @@ class Tape(ABC):
                 table.at[:] = start + rank
                 known[rank] = table.event_ts
                 if part.kind is BARS:
-                    known[rank] += table.step
+                    table.end[:] = self._ends.of(symbols.names, table.symbol, table.event_ts, table.step)
+                    known[rank] = table.end
                     _number_series(table, symbols)
                 tables[part.kind.name] = table
             known[0] = max(int(known[0]), now)
