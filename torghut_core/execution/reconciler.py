@@ -162,7 +162,7 @@ class Reconciler:
     @property
     def open_ids(self) -> list[str]:
         """Client order ids of our orders that are not done, and that do not wait to be sent."""
-        waiting = {intent.client_order_id for intent in self._gateway.outbox}
+        waiting = set(self._gateway.outbox)
         return [client_order_id for client_order_id in self._books.working if client_order_id not in waiting]
 
     @property

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from decimal import Decimal
+from functools import cached_property
 from typing import ClassVar
 
 import msgspec
@@ -25,7 +27,7 @@ class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An exit that waits for its price; an exit of its own strategy cancels it first."""
 
 
-class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class RiskContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The account and the market when the decision was made, for the rules. It is recorded with the decision.
 
     Quantities are signed units, money is in the account's currency. `position` is the account's net position in the
@@ -107,21 +109,29 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         The strategy's own protection does not count: it is canceled first.
         """
         account = self.position if action is Side.SELL else -self.position
-        for order in self.orders:
-            if order.side is action and not self._is_canceled_first(order):
-                account -= order.quantity
-        return max(ZERO, min(self.own_closable(action), account))
+        return max(ZERO, min(self.own_closable(action), account - self._on_their_way[action][1]))
 
     def own_closable(self, action: Side) -> Decimal:
         """How many units of the strategy's own position such an order can close, whatever the account holds."""
         held = self.strategy_position if action is Side.SELL else -self.strategy_position
-        for order in self.orders:
-            if order.side is action and order.strategy_id == self.strategy_id and not order.is_protection:
-                held -= order.quantity
-        return max(ZERO, held)
+        return max(ZERO, held - self._on_their_way[action][0])
 
-    def _is_canceled_first(self, order: OpenOrder) -> bool:
-        return order.is_protection and order.strategy_id == self.strategy_id
+    @cached_property
+    def _on_their_way(self) -> Mapping[Side, tuple[Decimal, Decimal]]:
+        """By side, units of the strategy's open orders and of the account's, without the strategy's own protection."""
+        if not self.orders:
+            return _NOTHING
+        units = {Side.BUY: (ZERO, ZERO), Side.SELL: (ZERO, ZERO)}
+        strategy = self.strategy_id
+        for order in self.orders:
+            is_own = order.strategy_id == strategy
+            if not (is_own and order.is_protection):
+                own, account = units[order.side]
+                units[order.side] = own + order.quantity if is_own else own, account + order.quantity
+        return units
+
+
+_NOTHING = dict.fromkeys(Side, (ZERO, ZERO))
 
 
 def _signed(order: OpenOrder) -> Decimal:

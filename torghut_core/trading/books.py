@@ -34,6 +34,7 @@ from torghut_core.model.trading import (
 from torghut_core.ports import AccountView, Journal, LiveContext, OpenOrder
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE
+from torghut_core.trading.exposures import Exposures, Rung, rung_of
 from torghut_core.trading.recent_prices import RecentPrices
 from torghut_core.trading.totals import StrategyTotals, Totals
 
@@ -55,6 +56,8 @@ class WorkingOrder(msgspec.Struct):
     price: Decimal
     worst_price: Decimal = ZERO
     """The highest price at which it may trade, as far as that was known when it was added."""
+    rung: Rung | None = None
+    """What it may still cost, as it was counted last."""
     open_quantity: Decimal = ZERO
     """Signed units that the order would still add to the position."""
     reserve: Decimal = ZERO
@@ -146,6 +149,11 @@ class Books:
         """Contexts with a position that is more than dust, see `OrderEntry.smallest_order`."""
         self._orders: dict[str, dict[str, WorkingOrder]] = {}
         """Working orders by symbol."""
+        self._orders_of: dict[LiveContext, dict[str, WorkingOrder]] = {}
+        """Working orders by view."""
+        self._open: dict[str, dict[str, OpenOrder]] = {}
+        """Working orders by symbol, as rules see them."""
+        self._exposures = Exposures(self._prices)
         self._done: dict[str, WorkingOrder] = {}
         """Orders that were done lately."""
         self._net: dict[str, Decimal] = {}
@@ -208,7 +216,7 @@ class Books:
 
     def orders_of(self, context: LiveContext) -> list[WorkingOrder]:
         """The working orders of a view."""
-        return [each for each in self._orders.get(context.symbol, {}).values() if each.context is context]
+        return list(self._orders_of.get(context, {}).values())
 
     def adopt(self, order: Order, strategy: str) -> None:
         """Add an order that the venue has under an id of ours and that is not recorded here."""
@@ -282,19 +290,30 @@ class Books:
         self.working[client_order_id] = working
         working.worst_price = self._worst_price(working.order.intent)
         self._orders.setdefault(symbol, {})[client_order_id] = working
+        self._orders_of.setdefault(working.context, {})[client_order_id] = working
         self._update_sums(working)
 
     def _update_sums(self, working: WorkingOrder) -> None:
         """Bring the sums over working orders up to date with this one."""
-        order = working.order
-        rest = order.remaining if order.intent.side is _BUY else -order.remaining
-        _count(working, rest)
-        reserve = ZERO
-        if rest and order.intent.side is _BUY:
-            reserve = rest * (order.intent.limit_price or working.worst_price)
-        if reserve is not working.reserve:
+        intent, context, remaining = working.order.intent, working.context, working.order.remaining
+        is_buy = intent.side is _BUY
+        _count(working, remaining if is_buy else -remaining)
+        if is_buy:
+            reserve = remaining * (intent.limit_price or working.worst_price)
             self._reserved += reserve - working.reserve
             working.reserve = reserve
+        rung = rung_of(intent, remaining)
+        self._exposures.replace(context.strategy_id, context.symbol, working.rung, rung)
+        working.rung = rung
+        self._open.setdefault(context.symbol, {})[intent.client_order_id] = OpenOrder(
+            strategy_id=context.strategy_id,
+            side=intent.side,
+            quantity=remaining,
+            order_type=intent.order_type,
+            limit_price=intent.limit_price,
+            stop_price=intent.stop_price,
+            is_protection=intent.is_protection,
+        )
 
     def _close(self, working: WorkingOrder) -> None:
         """Take an order that is done out of the sums, and keep it for a while, because a late fill of it still counts."""
@@ -305,7 +324,11 @@ class Books:
         if working.reserve:
             self._reserved -= working.reserve
             working.reserve = ZERO
-        del self._orders[working.context.symbol][client_order_id]
+        context, symbol = working.context, working.context.symbol
+        del self._orders[symbol][client_order_id], self._open[symbol][client_order_id]
+        del self._orders_of[context][client_order_id]
+        self._exposures.replace(context.strategy_id, symbol, working.rung, None)
+        working.rung = None
         if working.order.state is _FILLED and self._is_simulated:
             return  # no report of it can follow
         working.was_given_up = not working.order.venue_order_id
@@ -352,9 +375,15 @@ class Books:
         self._record_position(other, add_position(other.position, held), f"handed over by {strategy}")
         emptied = msgspec.structs.replace(held, quantity=ZERO, average_price=ZERO)
         self._record_position(context, emptied, f"handed over to {heir}")
-        for working in chain(self.working.values(), self._done.values()):
+        for number, working in chain(self.working.items(), self._done.items()):
             if working.context is context:
                 working.context = other
+                if working.rung is not None:
+                    self._exposures.replace(strategy, symbol, working.rung, None)
+                    self._exposures.replace(heir, symbol, None, working.rung)
+                    shown = self._open[symbol]
+                    shown[number] = msgspec.structs.replace(shown[number], strategy_id=heir)
+        self._orders_of.setdefault(other, {}).update(self._orders_of.pop(context, {}))
         other.buying += context.buying
         other.selling += context.selling
         other.protecting += context.protecting
@@ -408,6 +437,8 @@ class Books:
             self._held[context.strategy_id, symbol] = context
         else:
             self._held.pop((context.strategy_id, symbol), None)
+        held = abs(position.quantity) if context.is_held else ZERO
+        self._exposures.hold(context.strategy_id, symbol, held, self.net(symbol))
 
     # What is held.
 
@@ -460,11 +491,8 @@ class Books:
         """Whether a strategy has a position or a working order in one of these symbols."""
         if any((strategy, symbol) in self._held for symbol in symbols):
             return True
-        return any(
-            working.context.strategy_id == strategy
-            for symbol in symbols
-            for working in self._orders.get(symbol, {}).values()
-        )
+        views = (self._contexts.get((strategy, symbol)) for symbol in symbols)
+        return any(view is not None and self._orders_of.get(view) for view in views)
 
     # What risk reads.
 
@@ -475,21 +503,7 @@ class Books:
 
     def open_orders(self, symbol: str) -> tuple[OpenOrder, ...]:
         """The account's working orders in a symbol."""
-        working = self._orders.get(symbol)
-        if not working:
-            return ()
-        return tuple(
-            OpenOrder(
-                strategy_id=each.context.strategy_id,
-                side=each.order.intent.side,
-                quantity=abs(each.open_quantity),
-                order_type=each.order.intent.order_type,
-                limit_price=each.order.intent.limit_price,
-                stop_price=each.order.intent.stop_price,
-                is_protection=each.order.intent.is_protection,
-            )
-            for each in working.values()
-        )
+        return tuple(self._open.get(symbol, {}).values())
 
     def exposures(self, strategy: str) -> tuple[Decimal, Decimal, Decimal]:
         """Notional of positions and working orders, unsigned: the account's, and one strategy's; and what positions are worth.
@@ -497,21 +511,7 @@ class Books:
         Each at the last price of its symbol or the prices before it, whichever is worse: more for a notional, less for what
         a position is worth.
         """
-        gross = own = worth = ZERO
-        for symbol, net in self._net.items():
-            if net:
-                low, high = self._prices(symbol)
-                gross += abs(net) * high
-                worth += net * (low if net > 0 else high)
-        for (name, symbol), context in self._held.items():
-            if name == strategy:
-                own += abs(context.position.quantity) * self._prices(symbol)[1]
-        for working in self.working.values():
-            notional = abs(working.open_quantity) * self._worst_price(working.order.intent)
-            gross += notional
-            if working.context.strategy_id == strategy:
-                own += notional
-        return gross, own, worth
+        return self._exposures.read(strategy, self._recent_prices.moved())
 
     def orders_since(self, since: int) -> int:
         """How many orders were sent after a time."""
@@ -521,12 +521,10 @@ class Books:
 
     def _worst_price(self, intent: Intent) -> Decimal:
         """The highest price at which a working order may trade, as far as it is known."""
+        _, _, floor, rate, distance = rung_of(intent, ZERO)
         if intent.limit_price is not None and intent.side is _BUY:
-            return intent.limit_price
-        price = self._prices(intent.symbol)[1]
-        if intent.trail_pct is not None:
-            price += price * intent.trail_pct / 100
-        return max(price + (intent.trail_price or ZERO), intent.limit_price or ZERO, intent.stop_price or ZERO)
+            return floor
+        return max(self._prices(intent.symbol)[1] * rate + distance, floor)
 
     def _prices(self, symbol: str) -> tuple[Decimal, Decimal]:
         """The newest price and that of the prices before it, the lower first."""

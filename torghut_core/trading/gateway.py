@@ -64,7 +64,7 @@ class Gateway:
     ----------
     at : position in the stream that the loop has reached.
     quiet_to : position in the batch up to which the broker has nothing to report, as long as nothing is asked of it.
-    outbox : orders that are recorded and not sent yet.
+    outbox : orders that are recorded and not sent yet, by client order id.
     request_snapshot : asks for a snapshot of the venue, at once.
     last_account : the account when it was last asked for.
     day_start_equity, day_low_equity : equity when the account's day began, or when the loop did; and the least that was
@@ -77,7 +77,7 @@ class Gateway:
     def __init__(self, broker: OrderEntry, books: Books) -> None:
         self.books = books
         self.at = self.quiet_to = 0
-        self.outbox: list[Intent] = []
+        self.outbox: dict[str, Intent] = {}
         self.request_snapshot: Callable[[], None] = lambda: None
         self._broker = broker
         self._firsts: dict[str, WorkingOrder] = {}
@@ -190,11 +190,11 @@ class Gateway:
         self._show(self.at + 1)
         books = self.books
         books.open_order(intent, context, price)
-        self.outbox.append(intent)
+        self.outbox[intent.client_order_id] = intent
         if second is not None:
             books.open_leg(second, context, price)
             self._firsts[second.client_order_id] = books.working[intent.client_order_id]
-            self.outbox.append(second)
+            self.outbox[second.client_order_id] = second
         if context.protecting and intent.is_exit:
             for working in books.orders_of(context) if is_close else ():
                 if working.order.intent.is_protection and working.order.intent is not intent:
@@ -204,14 +204,14 @@ class Gateway:
 
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
         """Send what waits in the outbox and may leave; an order that `refusal` gives a reason for is canceled instead."""
-        waiting, self.outbox = self.outbox, []
-        for intent in waiting:
+        waiting, self.outbox = self.outbox, {}
+        for intent in waiting.values():
             working = self.books.working.get(intent.client_order_id)
             if working is None:
                 self._firsts.pop(intent.client_order_id, None)  # it was canceled before it was sent
                 continue
             if not self._is_due(working):
-                self.outbox.append(intent)
+                self.outbox[intent.client_order_id] = intent
                 continue
             reason = refusal(intent)
             if reason:
@@ -270,14 +270,15 @@ class Gateway:
                 intent, client_order_id=number, quantity=held, decided_at=max(self._now, intent.decided_at)
             )
             books.open_leg(leg, context, working.price)
-            self.outbox.append(leg)
+            self.outbox[number] = leg
         return False
 
     def cancel(self, strategy: str | None = None, symbol: str | None = None, *, but_exits: bool = False) -> None:
         """Ask that orders be canceled: all, or those of a strategy, in a symbol; `but_exits` leaves exits working."""
         self._show(self.at + 1)
-        for working in list(self.books.working.values()):
-            if strategy not in (None, working.context.strategy_id) or symbol not in (None, working.context.symbol):
+        orders = list(self.books.working.values()) if symbol is None else self.books.orders_in(symbol)
+        for working in orders:
+            if strategy not in (None, working.context.strategy_id):
                 continue
             if but_exits and working.order.intent.is_exit:
                 continue
@@ -297,7 +298,7 @@ class Gateway:
         intent = working.order.intent
         if working.order.state is OrderState.PENDING_CANCEL:
             return
-        if intent in self.outbox:
+        if intent.client_order_id in self.outbox:
             self._cancel_unsent(working, "canceled before it was sent")
             return
         self._request(working, OrderEvent.CANCEL)
@@ -362,7 +363,7 @@ class Gateway:
         """Leave so many units of an order open, or none where that is zero or was asked for in vain."""
         order = working.order
         quantity = order.filled_quantity + left
-        if not left or working.requested_quantity == quantity or order.intent in self.outbox:
+        if not left or working.requested_quantity == quantity or order.intent.client_order_id in self.outbox:
             self._request_cancel(working)
             return
         working.requested_quantity = quantity

@@ -43,6 +43,9 @@ class RecentPrices:
         self._batch: Batch | None = None
         self._rows: dict[str, tuple[list[int], list[Row]]] = {}
         """By symbol, what was read in this batch: positions, and past rows with those of the batch."""
+        self._moved: set[str] = set()
+        """Symbols that had a row since `moved` was last asked for, but for those at `_moved_from` and later."""
+        self._moved_from = 0
         self._medians: dict[str, tuple[int, Decimal | None]] = {}
         """By symbol, the position at which `before` was last asked for, and its answer."""
 
@@ -53,15 +56,18 @@ class RecentPrices:
             for symbol in strategy.symbols:
                 steps[symbol] = min(strategy.step_ns, steps.get(symbol, strategy.step_ns))
         self._steps |= steps
+        self._moved |= self._steps.keys()
         self._forget()
 
     def begin(self, batch: Batch) -> None:
         """Start the next batch."""
         self._batch = batch
+        self._moved_from = batch.start
         self._forget()
 
     def finish(self, batch: Batch) -> None:
         """Keep the last rows of each series of the batch."""
+        self._note_moved(batch, batch.stop)
         self._batch = None
         self._forget()
         signals, table = batch.signals, batch.symbols
@@ -86,6 +92,26 @@ class RecentPrices:
         """Forget what was read of the batch."""
         self._rows.clear()
         self._medians.clear()
+
+    def moved(self) -> set[str]:
+        """Symbols of which a row of any step has come since this was last asked for, and perhaps others."""
+        if self._batch is not None:
+            self._note_moved(self._batch, self.at + 1)
+            self._moved_from = self.at  # other strategies may still be shown rows there
+        moved, self._moved = self._moved, set()
+        return moved
+
+    def _note_moved(self, batch: Batch, stop: int) -> None:
+        """Note which symbols have a row from `_moved_from` on, before a position."""
+        signals, names = batch.signals, batch.symbols.names
+        first, last = signals.at.searchsorted((self._moved_from, stop)).tolist()
+        if last - first > len(names):  # each once
+            has_row = np.zeros(len(names), bool)
+            has_row[signals.symbol[first:last]] = True
+            numbers = np.flatnonzero(has_row).tolist()
+        else:
+            numbers = signals.symbol[first:last].tolist()
+        self._moved.update([names[number] for number in numbers])
 
     def before(self, symbol: str) -> Decimal | None:
         """Median of the closes right before the newest one, quote currency per unit; None where there are none."""

@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torghut_brokers.simulated import Simulated
+from torghut_testing import intent
 
 from support.effort import examples
 from support.generations import generation, instance, signal_batch, with_signals
 from torghut_core.audit import MemoryAuditStore
-from torghut_core.model.trading import OrderType, TimeInForce
-from torghut_core.ports import Strategy
+from torghut_core.model.trading import OrderType, Outcome, Side, TimeInForce, Verdict
+from torghut_core.ports import RiskRule, Strategy
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.engine import Engine
+from torghut_core.trading.exposures import Ladder, rung_of
 from torghut_core.trading.gates import Gates
 
 MINUTE = 60 * SECOND
@@ -100,6 +102,90 @@ def test_passing_by_what_no_order_meets_changes_nothing(seed, size, latency):
     expected = trade(batch, seed, 10**6, Attentive(Attentive.Params(**params)))
     assert trade(batch, seed, size, Simulated(Simulated.Params(**params))) == expected
     assert expected[2] > 0
+
+
+class Walking(RiskRule):
+    """Allows everything, and compares the sums that it is shown with what a walk over all positions and orders gives."""
+
+    def __init__(self):
+        super().__init__(self.Params())
+        self.engine = None
+        self.compared = 0
+
+    def check(self, decision, context):
+        books = self.engine.books
+        low, high = ({symbol: books._prices(symbol)[end] for symbol in books.traded} for end in (0, 1))
+        gross, worth = Decimal(0), Decimal(0)
+        for symbol, net in books.nets.items():
+            gross += abs(net) * high[symbol]
+            worth += net * (low if net > 0 else high)[symbol]
+        own = Decimal(0)
+        for (strategy, symbol), position in books.positions.items():
+            own += abs(position.quantity) * high[symbol] if strategy == decision.strategy_id else 0
+        for working in books.working.values():
+            order = working.order.intent
+            price = high[order.symbol] * (1 + (order.trail_pct or 0) / Decimal(100)) + (order.trail_price or 0)
+            price = max(price, order.limit_price or 0, order.stop_price or 0)
+            if order.side is Side.BUY and order.limit_price is not None:
+                price = order.limit_price
+            gross += price * working.order.remaining
+            own += price * working.order.remaining if order.strategy_id == decision.strategy_id else 0
+        assert books.exposures(decision.strategy_id) == (gross, own, worth)
+        assert (context.gross_exposure, context.strategy_exposure) == (gross, own)
+        seen = [each for each in books.working.values() if each.context.symbol == decision.symbol]
+        assert [(each.strategy_id, each.quantity) for each in context.orders] == [
+            (each.context.strategy_id, each.order.remaining) for each in seen
+        ]
+        self.compared += 1
+        return Verdict("walking", Outcome.ALLOW, "walking")
+
+
+@examples(40)
+@given(seed=st.integers(0, 10_000), size=st.sampled_from([1, 3, 40, 10**6]))
+def test_sums_over_positions_and_orders_are_what_a_walk_over_them_gives(seed, size):
+    """At each decision, after orders were added, filled in part, made smaller, canceled and filled, and prices moved."""
+    rule = Walking()
+    made = generation(
+        instance("one", Resting(seed), symbols=("ES", "NQ")),
+        instance("two", Resting(seed + 1), symbols=("NQ", "YM")),
+        broker=Simulated(Simulated.Params(cash="1000000", participation="0.004")),
+        rules=[("walking", rule)],
+        number=1,
+    )
+    engine = rule.engine = Engine(made, "test-1", MemoryAuditStore(), Gates(trading_enabled=True), allow_shorts=True)
+    for head in cut(bars(seed, ["ES", "NQ", "YM"], 60), size):
+        engine.step(head)
+    assert not engine.totals.failures
+    assert rule.compared > 40
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "limit_price", "stop_price", "trail_pct", "trail_price"]),
+            st.sampled_from(list(Side)),
+            st.integers(1, 5),
+        ),
+        min_size=1,
+    ),
+    st.lists(st.integers(0, 20), min_size=1, max_size=5),
+    st.data(),
+)
+def test_a_ladder_is_the_sum_of_its_orders_at_any_price(orders, prices, data):
+    """However the price moves and orders come and go, it is each order's quantity at the highest price that it may have."""
+    ladder, rungs = Ladder(), []
+    for name, side, quantity in orders:
+        order = intent(side=side, quantity=quantity, **({name: Decimal(3 + quantity)} if name else {}))
+        rungs.append(rung_of(order, Decimal(quantity)))
+        ladder.add(rungs[-1])
+    for price in map(Decimal, prices):
+        if rungs and data.draw(st.booleans()):
+            ladder.remove(rungs.pop(data.draw(st.integers(0, len(rungs) - 1))))
+        worst = [rung.quantity * max(price * rung.rate + rung.distance, rung.floor) for rung in rungs]
+        fixed = [rung.quantity * rung.floor for rung in rungs]
+        bounded = [rung.threshold == Decimal("Infinity") for rung in rungs]
+        expected = sum(f if is_bounded else w for w, f, is_bounded in zip(worst, fixed, bounded, strict=True))
+        assert ladder.notional(price) == expected
 
 
 class Counting(Simulated):

@@ -288,7 +288,7 @@ class World:
     def cancel(self, strategy, symbol):
         books, gateway = self.desk.books, self.desk.gateway
         gateway.cancel(strategy, symbol)
-        waiting = {intent.client_order_id for intent in gateway.outbox}
+        waiting = set(gateway.outbox)
         self.withdrawn |= waiting - books.working.keys()
         for number in waiting & books.working.keys():
             context = books.working[number].context
@@ -439,7 +439,7 @@ class World:
             order = theirs.get(number)
             state = S(row["state"])
             assert fills[number] == row["filled_quantity"]
-            if order is None and number in {intent.client_order_id for intent in desk.gateway.outbox}:
+            if order is None and number in desk.gateway.outbox:
                 continue  # a second leg whose first is open
             if order is None:
                 assert state in (S.CANCELED, S.REJECTED), f"{number} never arrived, and is {state}"
