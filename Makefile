@@ -23,7 +23,7 @@ test: .venv/dev.stamp ## run the tests: every promise, in a few minutes
 	@$(TESTS)
 
 proof: .venv/dev.stamp ## run the long proofs: thousands of stories, real kills, soaks
-	@TORGHUT_EFFORT=proof $(TESTS) -m "proof or examples"
+	@TEST_EFFORT=proof $(TESTS) -m "proof or examples"
 
 check: .venv/dev.stamp ## what CI runs beside the proofs: format, lint, types, import contracts, schemas, tests
 	@$(BIN)/ruff format --check .
@@ -34,7 +34,7 @@ check: .venv/dev.stamp ## what CI runs beside the proofs: format, lint, types, i
 	@$(MAKE) --no-print-directory test
 
 docs: .venv/dev.stamp ## write the tables of docs/ that are made of the code anew
-	@TORGHUT_RENEW_DOCS=1 $(BIN)/pytest -q tests/core -k "docs and page"
+	@RENEW_DOCS=1 $(BIN)/pytest -q tests/core -k "docs and page"
 
 rehearsal: .venv/dev.stamp ## the whole live system on this machine, against stand-ins of venue, Kafka and ClickHouse
 	@$(BIN)/python -m torghut_testing.live

@@ -28,7 +28,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         path = os.environ.get(f"{field_name.upper()}_FILE")
-        if path is None or field.annotation not in (SecretStr, SecretStr | None):
+        if path is None or not is_secret(field.annotation):
             return None, field_name, False
         return _secret_in(path, field_name.upper()), field_name, False
 
@@ -105,6 +105,11 @@ class Environment(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments first, then the environment, then secret files."""
         return init_settings, env_settings, _SecretFiles(settings_cls)
+
+
+def is_secret(annotation: object) -> bool:
+    """Whether a field of this type is a secret, which may come from a file."""
+    return annotation in (SecretStr, SecretStr | None)
 
 
 def secret(name: str) -> SecretStr:

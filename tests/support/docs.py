@@ -21,7 +21,7 @@ from hypothesis import settings
 settings.register_profile("as here", max_examples={many(100)}, deadline=None)
 settings.load_profile("as here")
 """
-IS_RENEWED = "TORGHUT_RENEW_DOCS" in os.environ
+IS_RENEWED = "RENEW_DOCS" in os.environ
 """Whether pages are written, and not compared."""
 
 

@@ -1,6 +1,6 @@
 """How hard a test looks: `make test` tries a part of what `make proof` tries.
 
-``TORGHUT_EFFORT`` is ``quick`` (where it is not set), ``proof``, or ``hunt``, which looks for examples that nobody has
+``TEST_EFFORT`` is ``quick`` (where it is not set), ``proof``, or ``hunt``, which looks for examples that nobody has
 seen, ten times as many as a proof. All others try the same examples on every run, so that a change is judged by what it
 does.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import settings
 
 EFFORTS = {"quick": 0.2, "proof": 1.0, "hunt": 10.0}
-EFFORT = os.environ.get("TORGHUT_EFFORT", "quick")
+EFFORT = os.environ.get("TEST_EFFORT", "quick")
 IS_PROOF = EFFORT != "quick"
 
 

@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 from torghut_core.catalog.digest import content_digest
 from torghut_core.catalog.marked_yaml import MAX_DIGITS
 from torghut_core.catalog.problems import Marks, quoted
+from torghut_core.environment import Environment
 from torghut_core.model.market import SYMBOL_PATTERN
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
@@ -219,12 +220,23 @@ class Plugins(_Entry):
     )
 
 
+class CatalogSettings(Environment):
+    """Defaults of a catalog's fields."""
+
+    trading_strategy_config_mode: Literal["sync", "merge"] = Field(
+        default="sync", description="`mode` of a catalog that states none: sync or merge"
+    )
+
+
 class Catalog(_Entry):
     """What runs: in which pipelines, by which strategies, within which rules."""
 
     version: Annotated[Literal[1], BeforeValidator(_version)] = _field(meaning="version of this format", example=1)
-    mode: Literal["sync", "merge"] = _field(
-        "sync", meaning="sync disables the strategies that are no longer listed, merge leaves them"
+    mode: Literal["sync", "merge"] = Field(
+        default_factory=lambda: CatalogSettings.read().trading_strategy_config_mode,
+        description="sync disables the strategies that are no longer listed, merge leaves them;"
+        " default: TRADING_STRATEGY_CONFIG_MODE",
+        json_schema_extra={"default": "sync"},
     )
     on_invalid: Literal["keep_last_good", "reduce_only", "halt"] = _field(
         "keep_last_good", meaning="what a running kernel does when the catalog becomes invalid"

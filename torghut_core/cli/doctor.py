@@ -24,6 +24,7 @@ from torghut_core.cli.render import counted, new_console
 from torghut_core.environment import Environment, secret
 from torghut_core.errors import CatalogError, NotFoundError, StateError, TorghutError
 from torghut_core.execution.controls import POLL_SECONDS, ROW, Control, Controls
+from torghut_core.installation.known_settings import check_environment
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.plugin_host import PluginHost
@@ -117,6 +118,15 @@ def _settings() -> tuple[Settings | None, Finding]:
     return settings, Finding("settings", True, f"from the environment: {', '.join(named) or 'none, all defaults'}")
 
 
+def _unknown(host: PluginHost) -> Iterator[Finding]:
+    """Names in the environment that nothing reads: a process of this environment does not start."""
+    try:
+        check_environment(host)
+    except TorghutError as error:
+        for problem in str(error).splitlines():
+            yield Finding("unknown setting", False, problem, "correct or unset it; `torghut settings` lists all")
+
+
 def _trading(settings: Settings) -> Finding:
     switches = {
         "TRADING_MODE=live": settings.trading_mode == "live",
@@ -172,6 +182,7 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
             failure.reason,
             f"fix or uninstall {failure.distribution or failure.plugin}",
         )
+    yield from _unknown(host)
 
 
 def _kernel(directory: StateDirectory) -> Iterator[Finding]:

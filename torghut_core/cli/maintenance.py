@@ -1,4 +1,4 @@
-"""Commands that look after an installation: `doctor`, `db` and `seed-strategy`."""
+"""Commands that look after an installation: `doctor`, `settings`, `db` and `seed-strategy`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from torghut_core.cli.help import EVERYDAY, MAINTENANCE, Group, command
 from torghut_core.cli.options import STATE, AsJson, CatalogOption, State, say
+from torghut_core.errors import SettingsError
 
 app = typer.Typer()
 db_app = typer.Typer(cls=Group, help="The audit database.")
@@ -42,6 +43,31 @@ def doctor(
         print_findings(findings)
     if not is_ok:
         raise typer.Exit(1)
+
+
+@command(
+    app,
+    "torghut settings\ntorghut settings --json | jq -r '.settings[] | select(.source != \"default\").name'",
+    panel=MAINTENANCE,
+)
+def settings(as_json: AsJson = False) -> None:
+    """Show all settings in force, and whether each comes from the environment, a file or its default. Secrets are hidden.
+
+    Exit code 2 if one is wrong or unknown.
+    """
+    from torghut_core.cli.options import plugin_host
+    from torghut_core.cli.render import settings_text
+    from torghut_core.installation.known_settings import all_settings, setting_problems
+    from torghut_core.plugin_host import PluginHost
+
+    try:
+        host = plugin_host(("*",))
+    except SettingsError:  # said below, with all others
+        host = PluginHost.load(("*",))
+    found, problems = all_settings(host), setting_problems(host)
+    say({"settings": [asdict(each) for each in found], "problems": problems}, settings_text(found), as_json)
+    if problems:
+        raise SettingsError("\n".join(problems))
 
 
 @command(db_app, "torghut db upgrade --state .torghut", name="upgrade")

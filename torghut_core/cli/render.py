@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +18,7 @@ from rich.text import Text
 from torghut_core.model.trading import ZERO
 
 if TYPE_CHECKING:
+    from torghut_core.installation.known_settings import Setting
     from torghut_core.research.backtest import Backtest
 
 
@@ -274,6 +275,13 @@ def print_plugins(plugins: list[dict[str, Any]], failures: list[dict[str, Any]])
         )
 
 
+def settings_text(settings: Iterable[Setting]) -> str:
+    """Settings, a line each: name, value and where it comes from; "-" for nothing."""
+    rows = [(each.name, "-" if each.value is None else each.value, each.source) for each in settings]
+    names, values = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return "\n".join(f"{name:{names}}  {value:{values}}  {source}" for name, value, source in rows)
+
+
 def control_text(done: dict[str, Any]) -> str:
     """Say what `kill` or `unkill` did: the control, where it was written, and whether a running kernel confirmed it."""
     control = done["control"]
@@ -284,6 +292,8 @@ def control_text(done: dict[str, Any]) -> str:
     ]
     if done.get("running") is False:
         lines.append(f"No kernel is running. The {what} will apply at the next start.")
+    elif done.get("confirmed") is False and done.get("halted_by"):
+        lines.append(f"The kernel stays halted: {done['halted_by']} there (set it to false, and start it again).")
     elif done.get("confirmed") is False:
         lines.append(f"The kernel has not confirmed the {what} yet (torghut doctor says whether it is stuck).")
     elif "orders_working" in done:

@@ -123,7 +123,7 @@ def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False)
     from torghut_core.admin.client import KernelNotRunning
     from torghut_core.environment import login
     from torghut_core.errors import NotFoundError, SettingsError, reason_of
-    from torghut_core.execution.controls import Controls
+    from torghut_core.execution.controls import SETTING, Controls
     from torghut_core.installation.open import audit_url
     from torghut_core.installation.settings import load_settings
     from torghut_core.installation.state_directory import StateDirectory
@@ -131,14 +131,15 @@ def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False)
     directory, actor = StateDirectory(state), login()
     if not directory.path.is_dir():
         raise NotFoundError(f"there is no state directory {state} (give --state DIR of the kernel, or its --url)")
-    database, problems = None, []
+    database, problems, halted_by = None, [], ""
     try:
-        database = audit_url(load_settings(), directory)
+        settings = load_settings()
+        database, halted_by = audit_url(settings, directory), settings.halted_by
     except SettingsError as error:
         if to != "halted":
             raise
         problems = [f"database: which one is unknown: {error}"]  # the file stops the kernel of this directory
-    with closing(Controls(directory.control_path, database)) as controls:
+    with closing(Controls(directory.control_path, database, halted_by=halted_by)) as controls:
         change = controls.change(to, reason=reason, actor=actor, flatten=flatten)
     problems += change.problems
     done = {
@@ -154,6 +155,7 @@ def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False)
             is_confirmed = status["control"]["state"] == change.control.state
             shown = {name: status[name] for name in ("role", "orders_working", "positions")}
             shown["differences"] = (status["reconciliation"] or {}).get("differences", {})
+            shown["halted_by"] = status["control"]["reason"] if status["control"]["actor"] == SETTING else ""
         except KernelNotRunning:
             return done
         except Exception as error:  # whatever it is, the change is made

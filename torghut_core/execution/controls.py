@@ -47,6 +47,9 @@ STATES: tuple[ControlState, ...] = get_args(ControlState)
 ROW = "trading.control"
 """The row of ``controls`` in the audit database."""
 
+SETTING = "setting"
+"""The actor of a halt by ``TRADING_KILL_SWITCH_ENABLED`` or ``TRADING_EMERGENCY_STOP_ENABLED``."""
+
 POLL_SECONDS = 2.0
 """How long `Controls.poll` waits for the database."""
 
@@ -115,6 +118,7 @@ class Controls:
     path : the file, ``control.json`` in the state directory. ``control.lock`` and ``control.next`` lie beside it.
     database : the audit database, as `SqlAuditStore` takes it; None where there is none, then only the file counts.
     clock : where it asks for the time.
+    halted_by : the setting that halts trading as long as this process lives; "" where none does.
 
     Examples
     --------
@@ -125,8 +129,11 @@ class Controls:
     'halted: fat finger (jane)'
     """
 
-    def __init__(self, path: Path, database: str | Path | None, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, path: Path, database: str | Path | None, clock: Clock = SYSTEM_CLOCK, *, halted_by: str = ""
+    ) -> None:
         self.path = path
+        self._halted_by = halted_by
         self._name = str(path)  # `os.stat` of text is twice as fast
         self._database = database
         self._clock = clock
@@ -152,8 +159,24 @@ class Controls:
         row = self._row
         seen, mark = self._read_file()
         control = _strictest(seen, row).control
+        if self._halted_by and control.state != "halted":
+            control = Control(state="halted", reason=f"{self._halted_by} is true", actor=SETTING, at=control.at)
         self._cached = (mark, row, control)
         return control
+
+    def halt_by_setting(self) -> None:
+        """Write down that a setting halts trading, where one does and nobody else has halted it.
+
+        Raises
+        ------
+        StateError : it could be written nowhere.
+        """
+        self.poll()
+        if self._halted_by and self._recorded().state != "halted":
+            self.change("halted", reason=f"{self._halted_by} is true", actor=SETTING)
+
+    def _recorded(self) -> Control:
+        return _strictest(self._read_file()[0], self._row).control
 
     def refusal(self, is_exit: bool, is_flattening: bool) -> str:
         """Why an order may not be sent now: code and reason in a line; "" where it may.
@@ -203,13 +226,17 @@ class Controls:
         Raises
         ------
         InputError : an unknown state, `flatten` without a halt, a release without reason or actor.
-        StateError : it was written nowhere; or it is a release, and one place failed, or another control applies by now.
-            The message says what applies.
+        StateError : it was written nowhere; or it is a release, and one place failed, another control applies by now, or a
+            setting halts trading. The message says what applies.
         """
         if state not in STATES:
             raise InputError(f"unknown state {state!r} (choose one of {', '.join(STATES)})")
         if flatten and state != "halted":
             raise InputError(f"flatten with {state!r}: positions are closed only when halted (change to 'halted')")
+        if self._halted_by and state != "halted":
+            raise StateError(
+                f"nothing is released: {self._halted_by} is true (set it to false, and start this process again)"
+            )
         reason, actor = _one_line(reason), _one_line(actor)
         file, _ = self._read_file()
         row, silence = (self._row, "") if state == "halted" else self._poll_row()  # a halt waits for no server

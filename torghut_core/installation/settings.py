@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from torghut_core.catalog.marked_yaml import MAX_DIGITS
 from torghut_core.environment import Environment
@@ -18,6 +18,11 @@ class Settings(Environment):
     """The kernel's settings, each from the environment variable of its name."""
 
     trading_enabled: bool = Field(default=False, description="whether `torghut run` may send orders")
+    trading_kill_switch_enabled: bool = Field(
+        default=False,
+        description="true halts trading at the start, as `torghut kill` does; no release is accepted while it is set",
+    )
+    trading_emergency_stop_enabled: bool = Field(default=False, description="the same as TRADING_KILL_SWITCH_ENABLED")
     trading_mode: Literal["paper", "live"] = Field(
         default="paper",
         description="paper or live; live trading needs TRADING_LIVE_ENABLED and TRADING_LIVE_ACCOUNT too",
@@ -141,6 +146,10 @@ class Settings(Environment):
         default=None,
         description="SQLAlchemy URL of the audit database; a SQLite file in the state directory without it",
     )
+    llm_enabled: bool = Field(
+        default=False,
+        description="must be false: there is no AI advisor yet; the other LLM_* settings are accepted and have no effect",
+    )
     admin_tokens: SecretStr | None = Field(
         default=None, description="who may use the admin API: `actor:role:token`, separated by commas or newlines"
     )
@@ -151,6 +160,20 @@ class Settings(Environment):
     torghut_token: SecretStr | None = Field(
         default=None, description="token that commands send to the admin API of a running kernel"
     )
+
+    @field_validator("llm_enabled")
+    @classmethod
+    def _check_llm(cls, is_enabled: bool) -> bool:
+        if is_enabled:
+            raise ValueError("there is no AI advisor yet: set it to false")
+        return is_enabled
+
+    @property
+    def halted_by(self) -> str:
+        """The setting that halts trading as long as it is set, "" where none does."""
+        if self.trading_kill_switch_enabled:
+            return "TRADING_KILL_SWITCH_ENABLED"
+        return "TRADING_EMERGENCY_STOP_ENABLED" if self.trading_emergency_stop_enabled else ""
 
     @property
     def is_live(self) -> bool:

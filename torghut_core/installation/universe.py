@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from torghut_core.environment import Environment
 from torghut_core.errors import SettingsError
@@ -18,8 +18,10 @@ from torghut_core.telemetry import logs
 class UniverseSettings(Environment):
     """Where the symbols come from."""
 
-    trading_universe_source: Literal["static", "jangar"] = Field(
-        default="static", description="where the symbols come from: static (a list) or jangar (polled)"
+    trading_universe_source: Literal["static", "jangar"] | None = Field(
+        default=None,
+        description="where the symbols come from: static (a list) or jangar (polled);"
+        " unset: jangar where JANGAR_SYMBOLS_URL is set, else static",
     )
     jangar_symbols_url: str | None = Field(
         default=None, description="address of Jangar's list; its `assetClass` is set to ALPACA_MARKET_TYPE"
@@ -29,6 +31,7 @@ class UniverseSettings(Environment):
         description="symbols, comma-separated (default: those of the catalog's strategies); with Jangar the list in use "
         "while it has never answered",
     )
+    symbols: str = Field(default="", description="the same as TRADING_STATIC_SYMBOLS")
     trading_disabled_symbols: str = Field(
         default="", description="symbols, comma-separated, that are left out of every list"
     )
@@ -38,6 +41,22 @@ class UniverseSettings(Environment):
     alpaca_market_type: AssetClass = Field(
         default="equity", description="which market: symbols of the other are left out"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.symbols and self.trading_static_symbols and self.symbols != self.trading_static_symbols:
+            raise ValueError("SYMBOLS and TRADING_STATIC_SYMBOLS name two lists (set one of them)")
+        return self
+
+    @property
+    def universe_source(self) -> str:
+        """Where the symbols come from: static or jangar."""
+        return self.trading_universe_source or ("jangar" if self.jangar_symbols_url else "static")
+
+    @property
+    def static_symbols(self) -> str:
+        """The list of symbols, as it is written; "" where none is set."""
+        return self.trading_static_symbols or self.symbols
 
 
 def open_universe(settings: UniverseSettings, fallback: Iterable[str], state: Path) -> ListedUniverse:
@@ -54,13 +73,14 @@ def open_universe(settings: UniverseSettings, fallback: Iterable[str], state: Pa
     """
     asset_class = settings.alpaca_market_type
     disabled = _listed("TRADING_DISABLED_SYMBOLS", settings.trading_disabled_symbols)
-    listed = _listed("TRADING_STATIC_SYMBOLS", settings.trading_static_symbols) or set(fallback)
+    name = "TRADING_STATIC_SYMBOLS" if settings.trading_static_symbols else "SYMBOLS"
+    listed = _listed(name, settings.static_symbols) or set(fallback)
     symbols = sorted(symbol for symbol in listed if is_of(symbol, asset_class))
     others = sorted(listed.difference(symbols))
     if others:
         logs.info("symbols of another market are left out", market=asset_class, symbols=others[:20])
-    if settings.trading_universe_source == "static":
-        return StaticUniverse(symbols, disabled, None if settings.trading_static_symbols else asset_class)
+    if settings.universe_source == "static":
+        return StaticUniverse(symbols, disabled, None if settings.static_symbols else asset_class)
     if settings.jangar_symbols_url is None:
         raise SettingsError(
             "JANGAR_SYMBOLS_URL is not set, and TRADING_UNIVERSE_SOURCE is jangar (set it, or choose static)"

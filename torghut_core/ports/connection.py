@@ -16,8 +16,6 @@ from torghut_core.ports.plugin import Plugin
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from torghut_core.environment import Environment
-
 
 class Universe(ABC):
     """The symbols that are wanted now: those of the strategies, a list, or another program's; see `torghut_core.market_data`."""
@@ -101,9 +99,6 @@ class Connected(Plugin):
 
     secrets: ClassVar[tuple[str, ...]] = ()
     """Names of the secrets that `connect` asks for."""
-
-    settings: ClassVar[tuple[type[Environment], ...]] = ()
-    """The settings that it reads from the environment; `torghut doctor` checks them."""
 
     def connect(self, connection: Connection) -> None:
         """Keep what it needs; called once, before any other method. Does not wait for a network.

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 import pydantic
 
+from torghut_core.environment import Environment
+
 API_VERSION = 1
 """Version of everything in this package and in `hookspecs`; a plugin module may state the one that it was written for as
 ``torghut_api = 1``."""
@@ -17,10 +19,11 @@ class Params(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
-def param(default: Any = ..., *, help: str, **bounds: Any) -> Any:
+def param(default: Any = ..., *, help: str, setting: tuple[type[Environment], str] | None = None, **bounds: Any) -> Any:
     """A parameter with its default, its unit and meaning in one line, and bounds (`ge`, `gt`, `le`, `lt`, ...).
 
     Without a default the catalog has to set it. The default is validated too, so a decimal may be written as text.
+    `setting` names the setting that gives the default: a class of settings, and the field of it.
 
     Examples
     --------
@@ -29,7 +32,16 @@ def param(default: Any = ..., *, help: str, **bounds: Any) -> Any:
     >>> Wait().seconds
     60
     """
-    return pydantic.Field(default, description=help, validate_default=True, **bounds)
+    if setting is None:
+        return pydantic.Field(default, description=help, validate_default=True, **bounds)
+    of, name = setting
+    return pydantic.Field(
+        default_factory=lambda: getattr(of.read(), name),
+        description=f"{help}; default: {name.upper()}",
+        json_schema_extra={"default": of.model_fields[name].default},
+        validate_default=True,
+        **bounds,
+    )
 
 
 class Plugin:
@@ -41,6 +53,9 @@ class Plugin:
 
     class Params(Params):
         """None, until a plugin defines its own: ``class Params(Strategy.Params)``."""
+
+    settings: ClassVar[tuple[type[Environment], ...]] = ()
+    """The settings that it reads from the environment; one that no plugin and no part of the kernel has is refused."""
 
     state: ClassVar[tuple[str, ...]] = ()
     state_version: ClassVar[int] = 1

@@ -12,6 +12,7 @@ from torghut_core.audit import AuditStore
 from torghut_core.catalog import Draft
 from torghut_core.errors import CatalogError, InputError
 from torghut_core.generation import Generation
+from torghut_core.installation.known_settings import check_environment
 from torghut_core.installation.open import load_plugins, open_audit, open_signals
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
@@ -72,6 +73,7 @@ def open_replay(
     parsed = load_catalog(catalog)
     source = {"speed": speed, "on_bad_row": on_bad_row}
     host = load_plugins(settings, parsed.plugins.allow)
+    check_environment(host)
     drafts = [
         (event, Draft(on_tapes(load_catalog(path), host, tapes, **source), [], {}))
         for event, path in sorted(swaps, key=itemgetter(0))

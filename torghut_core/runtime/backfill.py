@@ -14,6 +14,7 @@ from torghut_core import catalog as catalogs
 from torghut_core.catalog import DEFAULT_ALLOW, Catalog
 from torghut_core.errors import InputError
 from torghut_core.generation import build, tape_source
+from torghut_core.installation.known_settings import check_environment
 from torghut_core.installation.open import load_plugins, open_signals, source_connection
 from torghut_core.installation.settings import load_settings
 from torghut_core.installation.state_directory import StateDirectory
@@ -79,6 +80,7 @@ def run_backfill(
         )
     given = None if catalog is None else catalogs.load(catalogs.read(catalog))
     host = load_plugins(settings, given.plugins.allow if given else DEFAULT_ALLOW)
+    check_environment(host)
     parsed = given or _default_catalog(host, source, tuple(TABLES) if out is None else ())
     made = build(parsed, host, pipeline=_pipeline(parsed, ("forwarder", "trading"))).source
     assert made is not None

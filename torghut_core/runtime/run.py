@@ -17,7 +17,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from torghut_core.admin.server import AdminServer
 from torghut_core.admin.waiting import Waiting
 from torghut_core.audit import AuditStore
 from torghut_core.boundary import without_event_loop
+from torghut_core.catalog import DEFAULT_ALLOW
 from torghut_core.concurrency import wait_for
 from torghut_core.errors import Superseded, VenueError
 from torghut_core.execution.committer import CURSOR, Committer
@@ -38,11 +39,13 @@ from torghut_core.execution.permit import control_refusal
 from torghut_core.execution.reconciler import Reconciler
 from torghut_core.execution.standby import ASK_S, ReplicaRole, Standby
 from torghut_core.execution.venue import Access, SimulatedVenue, Venue, open_access
+from torghut_core.installation.known_settings import check_environment
 from torghut_core.installation.open import audit_url, load_plugins, open_audit, open_signals, source_connection
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.installation.universe import UniverseSettings, open_universe
 from torghut_core.market_data.universe import ListedUniverse
+from torghut_core.plugin_host import PluginHost
 from torghut_core.plugin_host.running_plugin import recorded_in
 from torghut_core.plugin_host.watchdog import Watchdog
 from torghut_core.ports import Broker, Source
@@ -124,22 +127,24 @@ def open_run(
         server.listen()
         stack.callback(server.stop)
         life = stack.enter_context(Life(clock))
+        controls = Controls(directory.control_path, audit_url(settings, directory), clock, halted_by=settings.halted_by)
         if not directory.try_acquire():
+            check_environment(load_plugins(settings, DEFAULT_ALLOW))  # now, and not when it takes over
+            controls.halt_by_setting()
             _wait_for(directory, server, life, on_wait, clock)
         if died := stack.enter_context(recorded_in(directory.path)):
             logs.error(died)
         audit = open_audit(settings, directory, is_tidied=True)
         stack.callback(audit.close)
 
-        start = choose_start(catalog, audit, partial(load_plugins, settings), settings.limits)
+        start = choose_start(catalog, audit, partial(_first_plugins, settings), settings.limits)
         source, broker = start.generation.source, start.generation.broker
         assert source is not None
         assert broker is not None
         is_recorded = source.is_recorded  # a tape waits for the store, the market does not
         signals = open_signals(settings, directory, is_replay=is_recorded, waits=is_recorded)
         stack.callback(signals.close)
-        controls = Controls(directory.control_path, audit_url(settings, directory), clock)
-        controls.poll()
+        controls.halt_by_setting()
 
         orders_changed, troubled = asyncio.Event(), asyncio.Event()
         access = stack.enter_context(
@@ -453,6 +458,13 @@ def _traded_to(kept: int, clock: Clock) -> int:
     if kept:
         logs.info("resuming: what an earlier process has traded is shown only", until=format_timestamp(kept))
     return kept
+
+
+def _first_plugins(settings: Settings, allow: Sequence[str]) -> PluginHost:
+    """Load the plugins of the first generation, and refuse settings that neither they nor the kernel read."""
+    host = load_plugins(settings, allow)
+    check_environment(host)
+    return host
 
 
 def _wait_for(

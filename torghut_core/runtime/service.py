@@ -18,6 +18,7 @@ from torghut_core.admin.server import AdminServer
 from torghut_core.catalog import Catalog
 from torghut_core.errors import CatalogError
 from torghut_core.generation import build
+from torghut_core.installation.known_settings import check_environment
 from torghut_core.installation.open import load_plugins, open_signals, source_connection
 from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
@@ -74,7 +75,9 @@ def open_service(
     directory = StateDirectory(state)
     server = admin_server(settings, state, host, port)
     _check(parsed, pipeline)
-    generation = build(parsed, load_plugins(settings, parsed.plugins.allow), pipeline=pipeline)
+    plugins = load_plugins(settings, parsed.plugins.allow)
+    check_environment(plugins)
+    generation = build(parsed, plugins, pipeline=pipeline)
     source, sink = generation.source, generation.sink
     assert source is not None
     source.check()

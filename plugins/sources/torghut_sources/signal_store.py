@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from torghut_core import (
+    MINUTE,
     SECOND,
     SIGNAL_COLUMNS,
     Bars,
@@ -49,6 +50,11 @@ class PollSettings(Environment):
 
     trading_poll_ms: int = Field(
         default=5000, ge=1, description="pause between two polls of the signal store, milliseconds"
+    )
+    trading_signal_lookback_minutes: int = Field(
+        default=0,
+        ge=0,
+        description="how far before the newest row reading starts where it has no cursor, minutes; the look-back at least",
     )
 
 
@@ -145,6 +151,7 @@ class ClickHouseSignals(Source):
         self._clock = clock
         self._sleep = sleep
         self._look_back = round(params.look_back_s * SECOND)
+        self._start_back = self._look_back
         self._reader: SignalReader | None = None
         self._universe: Universe | None = None
         self._poll_s = 0.0
@@ -167,13 +174,15 @@ class ClickHouseSignals(Source):
 
         Raises
         ------
-        SettingsError : there is no signal store, or TRADING_POLL_MS does not parse.
+        SettingsError : there is no signal store, or a setting does not parse.
         """
         if connection.signals is None or connection.universe is None:
             raise SettingsError("clickhouse-signals needs a signal store (set TA_CLICKHOUSE_URL, or give --state)")
         self._reader, self._universe = connection.signals, connection.universe
         poll_ms = self.params.poll_ms
-        self._poll_s = (PollSettings.read().trading_poll_ms if poll_ms is None else poll_ms) / 1000
+        settings = PollSettings.read()
+        self._poll_s = (settings.trading_poll_ms if poll_ms is None else poll_ms) / 1000
+        self._start_back = max(self._look_back, settings.trading_signal_lookback_minutes * MINUTE)
 
     async def batches(self, size: int) -> AsyncIterator[Batch]:
         """Yield batches of at most `size` rows, positions running from 0 (or from the cursor's); never ends.
@@ -226,7 +235,7 @@ class ClickHouseSignals(Source):
             self._origin = 0
         if self._origin is None:
             until = await asyncio.to_thread(reader.signals_until)
-            self._origin = 0 if until is None else until - self._look_back
+            self._origin = 0 if until is None else until - self._start_back
         reached = max([self._origin, *(track.newest - self._look_back for track in self._tracks.values())])
         for symbol, track in self._tracks.items():
             if not track.is_wanted and symbol in symbols:

@@ -1,6 +1,6 @@
 """`torghut` that waits less after a crash, and kills itself with SIGKILL at a chosen point of the order path.
 
-``TORGHUT_KILL_AT`` is ``module:Class.method before|after nth``, counted from the first decision on; ``start`` before it
+``KILL_AT`` is ``module:Class.method before|after nth``, counted from the first decision on; ``start`` before it
 counts from the start. Where it is empty nothing is killed.
 """
 
@@ -62,7 +62,7 @@ def main():
     for module, values in WAITS.items():
         for name, value in values.items():
             setattr(importlib.import_module(module), name, value)
-    if text := os.environ.get("TORGHUT_KILL_AT"):
+    if text := os.environ.get("KILL_AT"):
         Plant(text)
     from torghut_core.cli import main as torghut
 

@@ -112,7 +112,7 @@ class Chaos:
             points, prefix = (STARTS, "start ") if chance.random() < 0.1 else (POINTS, "")
             target = chance.choice(list(points))
             point = f"{prefix}{target} {chance.choice(['before', 'after'])} {chance.randint(1, points[target])}"
-        trader.env["TORGHUT_KILL_AT"] = point
+        trader.env["KILL_AT"] = point
         trader.start(launcher=True)
         if trader.listens() and not point.startswith("start") and self.is_well():
             self.trade(fault)
@@ -207,7 +207,7 @@ class Chaos:
 
     def recovers(self):
         """It starts without harm; what is written down and the venue come to agree, and stay so."""
-        self.trader.env["TORGHUT_KILL_AT"] = ""
+        self.trader.env["KILL_AT"] = ""
         self.trader.begin(launcher=True)
         self.trader.agrees()
         self.settles()

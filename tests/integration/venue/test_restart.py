@@ -113,7 +113,7 @@ def test_the_bars_before_it_ended_are_not_traded_again(make, fake, end):
 
 def test_an_order_that_was_never_sent_is_found_out(trader):
     """Killed between commit and send: entries in the symbol wait, and after ten seconds it never reached the venue."""
-    trader.env["TORGHUT_KILL_AT"] = "torghut_core.trading.gateway:VenueGateway.dispatch before 1"
+    trader.env["KILL_AT"] = "torghut_core.trading.gateway:VenueGateway.dispatch before 1"
     trader.begin(launcher=True)
     trader.say("buy")
     assert trader.ended() == -signal.SIGKILL

@@ -36,6 +36,7 @@ from torghut_sources.bus.memory import MemoryBus
 from torghut_sources.bus.merger import MISSED_SECONDS, LaneMerger
 from torghut_sources.bus.records import MARKS, NONE, is_avro, read, read_marks, refuse_ahead
 from torghut_sources.bus.settings import PASSWORD, KafkaSettings
+from torghut_sources.settings import TaSettings
 from torghut_sources.tape.rows import KINDS, Kind
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class BusSource(Source, Owner):
             ["trades", "quotes", "bars"], min_length=1, help="topics to read"
         )
         start: Literal["earliest", "latest"] = param(
-            "earliest", help="where to start a partition that is new to the group"
+            setting=(TaSettings, "ta_auto_offset_reset"), help="where to start a partition that is new to the group"
         )
         idle_ms: int = param(200, ge=0, help="how long the other topics wait for an empty one, milliseconds")
         tick_ms: int = param(
@@ -408,12 +409,12 @@ class KafkaSource(BusSource):
     """
 
     secrets: ClassVar[tuple[str, ...]] = (PASSWORD,)
-    settings = (KafkaSettings, Topics)
+    settings = (KafkaSettings, Topics, TaSettings)
 
     class Params(BusSource.Params):
         """Parameters of a source that reads Kafka."""
 
-        group: str | None = param(None, help="consumer group; default: KAFKA_GROUP_ID")
+        group: str | None = param(None, help="consumer group; default: TA_GROUP_ID, or KAFKA_GROUP_ID")
         session_ms: int = param(
             10_000,
             ge=500,
@@ -423,7 +424,7 @@ class KafkaSource(BusSource):
     def _connect(self, connection: Connection) -> tuple[Bus, str]:
         settings = KafkaSettings.read()
         bus = KafkaBus(settings.client(connection.secret), settings.kafka_linger_ms, self.params.session_ms)
-        return bus, self.params.group or settings.kafka_group_id
+        return bus, self.params.group or settings.group_id
 
 
 class MemorySource(BusSource):

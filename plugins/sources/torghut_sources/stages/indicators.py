@@ -31,6 +31,7 @@ from torghut_core import (
     param,
 )
 from torghut_core.stages import Stage, kernel
+from torghut_sources.settings import TaSettings
 from torghut_sources.stages import bollinger, macd, quote_imbalance, realized_volatility, rsi, vwap
 from torghut_sources.stages.native import COLUMN, FLAG, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
 from torghut_sources.stages.order import merge
@@ -167,6 +168,7 @@ class Indicators(Stage):
     """
 
     derives: ClassVar[str] = "signals"
+    settings = (TaSettings,)
 
     class Params(Params):
         """Parameters of `Indicators`."""
@@ -179,7 +181,9 @@ class Indicators(Stage):
         seed: Literal["first", "sma"] = param(
             "first", help="start of the averages: first close, or sma (mean of the first span closes, as TA-Lib)"
         )
-        quote_stale_after_ms: int = param(2000, ge=0, help="age at which a quote is stale, ms")
+        quote_stale_after_ms: int = param(
+            setting=(TaSettings, "ta_quote_stale_after_ms"), ge=0, help="age at which a quote is stale, ms"
+        )
         calendars: dict[str, str] = param(
             {"*/*": "24/7", "*": "XNYS"},
             help="exchange calendar by symbol pattern, first match counts, for the sessions of vwap_session;"

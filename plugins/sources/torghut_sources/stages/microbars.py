@@ -32,6 +32,7 @@ from torghut_core import (
     param,
 )
 from torghut_core.stages import Stage, kernel
+from torghut_sources.settings import TaSettings
 from torghut_sources.stages.native import BITS, COLUMN, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
 from torghut_sources.stages.order import merge
 from torghut_sources.stages.state import from_words
@@ -181,12 +182,16 @@ class Microbars(Stage):
 
     derives: ClassVar[str] = "microbars"
     state_version: ClassVar[int] = 2
+    settings = (TaSettings,)
 
     class Params(Params):
         """Parameters of `Microbars`."""
 
         max_out_of_order_ms: int = param(
-            2000, ge=0, le=3_600_000, help="how late a trade may arrive and still count, ms"
+            setting=(TaSettings, "ta_max_out_of_order_ms"),
+            ge=0,
+            le=3_600_000,
+            help="how late a trade may arrive and still count, ms",
         )
         exclude_conditions: list[str] | None = param(
             None,
