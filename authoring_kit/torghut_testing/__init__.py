@@ -10,32 +10,24 @@ one object each with sensible defaults; `Rehearsal` is a loop small enough to re
 `decisions`, `exits` and `risk_contexts` generate random input.
 """
 
-import pytest
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-pytest.register_assert_rewrite(f"{__name__}.conformance")  # before the import: a failed check shows its values
-
-from torghut_testing.builders import (  # noqa: E402 - see above
-    bar_batch,
-    context,
-    decision,
-    intent,
-    risk_context,
-    signal,
-    trade_batch,
-)
-from torghut_testing.conformance import (  # noqa: E402 - see above
-    BrokerConformance,
-    LiveSourceConformance,
-    RiskRuleConformance,
-    SinkConformance,
-    SourceConformance,
-    StageConformance,
-    StrategyConformance,
-)
-from torghut_testing.generators import decisions, exits, random_batch, random_rows, risk_contexts  # noqa: E402 - see above
-from torghut_testing.plain import plain_copy  # noqa: E402 - see above
-from torghut_testing.registration import registered  # noqa: E402 - see above
-from torghut_testing.strategy_loop import Rehearsal, Row  # noqa: E402 - see above
+if TYPE_CHECKING:
+    from torghut_testing.builders import bar_batch, context, decision, intent, risk_context, signal, trade_batch
+    from torghut_testing.conformance import (
+        BrokerConformance,
+        LiveSourceConformance,
+        RiskRuleConformance,
+        SinkConformance,
+        SourceConformance,
+        StageConformance,
+        StrategyConformance,
+    )
+    from torghut_testing.generators import decisions, exits, random_batch, random_rows, risk_contexts
+    from torghut_testing.plain import plain_copy
+    from torghut_testing.registration import registered
+    from torghut_testing.strategy_loop import Rehearsal, Row
 
 __all__ = [
     "BrokerConformance",
@@ -62,3 +54,30 @@ __all__ = [
     "signal",
     "trade_batch",
 ]
+
+_HOMES = {
+    "builders": ("bar_batch", "context", "decision", "intent", "risk_context", "signal", "trade_batch"),
+    "conformance": (
+        "BrokerConformance",
+        "LiveSourceConformance",
+        "RiskRuleConformance",
+        "SinkConformance",
+        "SourceConformance",
+        "StageConformance",
+        "StrategyConformance",
+    ),
+    "generators": ("decisions", "exits", "random_batch", "random_rows", "risk_contexts"),
+    "plain": ("plain_copy",),
+    "registration": ("registered",),
+    "strategy_loop": ("Rehearsal", "Row"),
+}
+"""Where each name lives: imported when it is first used, for only suites and generators need pytest and hypothesis."""
+
+
+if not TYPE_CHECKING:  # else a type checker would take any name for one of this module
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

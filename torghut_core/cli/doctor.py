@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -469,8 +468,10 @@ def _checked(subject: str, check: Callable[[], str]) -> Finding:
 
 
 def _signals(settings: Settings, directory: StateDirectory, *, is_running: bool) -> Finding:
-    if settings.ta_clickhouse_url is None and find_spec("chdb") is None:
-        hint = "pip install 'torghut[embedded]', or set TA_CLICKHOUSE_URL"
+    from torghut_core.signals import is_embedded_installed
+
+    if settings.ta_clickhouse_url is None and not is_embedded_installed():
+        hint = "pip install 'torghut[embedded]', or set TA_CLICKHOUSE_URL; a replay needs neither"
         return Finding("signal store", False, "chdb is not installed", hint)
     if is_running:
         return Finding("signal store", True, "in use by the running process, not checked")

@@ -58,6 +58,9 @@ def replay(
             metavar="N:CATALOG", help="Reload to another catalog before event N, counted from 0. May be repeated."
         ),
     ] = None,
+    no_store: Annotated[
+        bool, typer.Option("--no-store", help="Keep no microbars and signals in the signal store.")
+    ] = False,
     page: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="Write an HTML page with the results.")
     ] = None,
@@ -70,7 +73,18 @@ def replay(
     """
     swaps = [_swap(text) for text in swap_at or []]
     path = catalog_path(catalog)
-    _replay(tapes or [], path, state, batch_size, speed, on_bad_row, swaps=swaps, page=page, as_json=as_json)
+    _replay(
+        tapes or [],
+        path,
+        state,
+        batch_size,
+        speed,
+        on_bad_row,
+        swaps=swaps,
+        is_stored=not no_store,
+        page=page,
+        as_json=as_json,
+    )
 
 
 def _swap(text: str) -> tuple[int, Path]:
@@ -89,6 +103,7 @@ def _replay(
     on_bad_row: str = "fail",
     *,
     swaps: list[tuple[int, Path]] | None = None,
+    is_stored: bool = True,
     page: Path | None = None,
     as_json: bool = False,
 ) -> None:
@@ -96,7 +111,9 @@ def _replay(
     from torghut_core.research import open_replay
     from torghut_core.trading.totals import to_json
 
-    with open_replay(catalog, tapes, state, speed=speed, on_bad_row=on_bad_row, swaps=swaps or ()) as job:
+    with open_replay(
+        catalog, tapes, state, speed=speed, on_bad_row=on_bad_row, swaps=swaps or (), is_stored=is_stored
+    ) as job:
         with progress(job.total, "replay") as advance:
             done = job.run(batch_size, advance)
         if page is not None:

@@ -19,7 +19,8 @@ from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.plugin_host import PluginHost
 from torghut_core.reload.reloader import Reloader
 from torghut_core.research.backtest import Backtest, Stops, load_catalog, on_tapes, run_backtest, tape_generation
-from torghut_core.signals import SignalDatabase
+from torghut_core.signals import MemorySignalStore, SignalDatabase, is_embedded_installed
+from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
@@ -31,13 +32,14 @@ def demo_files() -> tuple[Path, Path]:
 
     Raises
     ------
-    InputError : this is no checkout of the project.
+    InputError : neither the installed package nor its checkout has them.
     """
-    folder = Path(__file__).parents[2] / "catalog"
-    tapes = sorted((folder / "tapes").glob("*.parquet"))
-    if tapes and (folder / "trading.yaml").exists():
-        return folder / "trading.yaml", tapes[0]
-    raise InputError("this installation carries no demo tape (run it from a checkout of the project)")
+    package = Path(__file__).parents[1]
+    for folder in (package / "demo", package.parent / "catalog"):  # where a wheel has them, and a checkout
+        tapes = sorted((folder / "tapes").glob("*.parquet"))
+        if tapes and (folder / "trading.yaml").exists():
+            return folder / "trading.yaml", tapes[0]
+    raise InputError("this installation has no demo tape (install the wheel, or run it from a checkout of the project)")
 
 
 @contextmanager
@@ -49,6 +51,7 @@ def open_replay(
     speed: str = "max",
     on_bad_row: str = "fail",
     swaps: Sequence[tuple[int, Path]] = (),
+    is_stored: bool = True,
     settings: Settings | None = None,
 ) -> Iterator[Replay]:
     """Open a replay of tapes through a catalog; it owns the state directory inside the ``with`` block.
@@ -62,6 +65,8 @@ def open_replay(
     state : directory of the embedded stores.
     speed, on_bad_row : parameters of the source that reads the tapes.
     swaps : (event, catalog): the catalog to apply, as a reload would, before the event of this index, from 0.
+    is_stored : whether microbars and signals are kept in the signal store; in memory, and so until the end alone, where not,
+        and where no store is installed.
     settings : of the environment where None.
 
     Raises
@@ -82,9 +87,20 @@ def open_replay(
     with (
         StateDirectory(state) as directory,
         closing(open_audit(settings, directory)) as audit,
-        closing(open_signals(settings, directory, is_replay=True)) as signals,
+        closing(_open_signals(settings, directory, is_stored=is_stored)) as signals,
     ):
         yield Replay(generation, host, audit, signals, settings, drafts)
+
+
+def _open_signals(settings: Settings, directory: StateDirectory, *, is_stored: bool) -> SignalDatabase:
+    """Open the signal store, or one in memory: the run itself, its swaps and its page need no other."""
+    if is_stored and settings.ta_clickhouse_url is None and not is_embedded_installed():
+        logs.warning(
+            "microbars and signals are not stored: the embedded ClickHouse is not installed "
+            "(pip install 'torghut[embedded]'; --no-store says that they are not wanted)"
+        )
+        is_stored = False
+    return open_signals(settings, directory, is_replay=True) if is_stored else MemorySignalStore()
 
 
 class Replay:

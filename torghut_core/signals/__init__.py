@@ -8,7 +8,7 @@ from torghut_core.signals.database import Selection, SignalDatabase
 from torghut_core.signals.failures import Remedy, StoreError
 from torghut_core.signals.guardrails import Guardrails
 from torghut_core.signals.memory import MemorySignalStore
-from torghut_core.signals.open import open_signal_store
+from torghut_core.signals.open import is_embedded_installed, open_signal_store
 from torghut_core.signals.rows import mask
 from torghut_core.signals.schema import KEY, TABLES, ttl_setting
 
@@ -21,6 +21,7 @@ __all__ = [
     "Selection",
     "SignalDatabase",
     "StoreError",
+    "is_embedded_installed",
     "mask",
     "open_signal_store",
     "ttl_setting",

@@ -19,7 +19,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -504,14 +503,8 @@ def embedded_client(directory: Path) -> tuple[Client, str]:
 
     Raises
     ------
-    SettingsError : chdb is not installed.
     StateError : another process has the directory open, this one has another, or it cannot be written.
     """
-    if find_spec("chdb") is None:
-        raise SettingsError(
-            "TA_CLICKHOUSE_URL is not set and the embedded ClickHouse is not installed "
-            "(pip install 'torghut[embedded]', or set TA_CLICKHOUSE_URL)"
-        )
     place = f"signal store {directory}"
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
+from torghut_core.errors import SettingsError
 from torghut_core.signals.database import SignalDatabase
 from torghut_core.signals.memory import MemorySignalStore
 from torghut_core.signals.schema import qualified_name
+
+
+def is_embedded_installed() -> bool:
+    """Whether the ClickHouse that runs inside this process is installed; without it a store needs a server."""
+    return find_spec("chdb") is not None
 
 
 def open_signal_store(
@@ -59,6 +66,11 @@ def open_signal_store(
 
     if url or directory is None:
         client, place = clickhouse.server_client(url or "", username, password)
+    elif not is_embedded_installed():
+        raise SettingsError(
+            "TA_CLICKHOUSE_URL is not set and the embedded ClickHouse is not installed "
+            "(pip install 'torghut[embedded]', or set TA_CLICKHOUSE_URL)"
+        )
     else:
         client, place = clickhouse.embedded_client(directory)
     try:

@@ -1,11 +1,17 @@
 """Conformance suites, one per kind of plugin: subclass, state the facts, inherit the tests."""
 
-from torghut_testing.conformance.broker import BrokerConformance
-from torghut_testing.conformance.risk_rule import RiskRuleConformance
-from torghut_testing.conformance.sink import SinkConformance
-from torghut_testing.conformance.source import LiveSourceConformance, SourceConformance
-from torghut_testing.conformance.stage import StageConformance
-from torghut_testing.conformance.strategy import StrategyConformance
+import pytest
+
+# Before the modules are imported: a failed check shows its values.
+for _name in ("broker", "plugin", "risk_rule", "sink", "source", "stage", "strategy"):
+    pytest.register_assert_rewrite(f"{__name__}.{_name}")
+
+from torghut_testing.conformance.broker import BrokerConformance  # noqa: E402 - see above
+from torghut_testing.conformance.risk_rule import RiskRuleConformance  # noqa: E402 - see above
+from torghut_testing.conformance.sink import SinkConformance  # noqa: E402 - see above
+from torghut_testing.conformance.source import LiveSourceConformance, SourceConformance  # noqa: E402 - see above
+from torghut_testing.conformance.stage import StageConformance  # noqa: E402 - see above
+from torghut_testing.conformance.strategy import StrategyConformance  # noqa: E402 - see above
 
 __all__ = [
     "BrokerConformance",

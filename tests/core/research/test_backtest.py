@@ -52,6 +52,25 @@ def test_it_comes_to_what_the_replay_comes_to(tape, tmp_path):
     assert [fill["price"] for fill in ours.fills()] == [fill["price"] for fill in written.fills()]
 
 
+def test_a_replay_without_a_store_comes_to_the_same(tape, tmp_path):
+    """`--no-store` keeps no microbars and signals and changes no decision, also where a swap needs history to warm up with."""
+    pytest.importorskip("chdb", reason="the embedded signal store is torghut[embedded]")
+    text = TEXT.replace("columns: [ema12, ema26]", "")
+    (tmp_path / "walk.yaml").write_text(text)
+    (tmp_path / "other.yaml").write_text(text + "  - {name: late, use: tsmom, base_timeframe: 1Min, symbols: [WALK]}\n")
+    digests = set()
+    for is_stored in (True, False):
+        state = tmp_path / f"state-{is_stored}"
+        swaps = [(300, tmp_path / "other.yaml")]
+        with open_replay(tmp_path / "walk.yaml", [tape], state, swaps=swaps, is_stored=is_stored) as replay:
+            done = replay.run()
+            assert done.signal_rows().num_rows == 600
+        assert done.totals.strategies["late"].decisions
+        assert (state / "signals").exists() == is_stored
+        digests.add(done.result.digest)
+    assert len(digests) == 1
+
+
 def test_its_curve_ends_where_the_result_does(tape):
     """Equity over time comes from fills and bars alone, and meets the books at the end."""
     done = run(tape)

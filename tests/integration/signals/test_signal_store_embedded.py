@@ -453,7 +453,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
 
 def test_without_chdb_the_message_says_what_to_install(tmp_path, monkeypatch):
     """chdb is optional: a deployment with a server leaves it out, and one without a server needs it."""
-    monkeypatch.setattr(clickhouse_module, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "chdb", None)
     with pytest.raises(SettingsError, match=r"pip install 'torghut\[embedded\]', or set TA_CLICKHOUSE_URL"):
         open_signal_store(tmp_path)
 
