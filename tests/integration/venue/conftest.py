@@ -17,7 +17,7 @@ import pytest
 from torghut_testing.alpaca import FakeAlpaca, FakeVenue, Refusal
 
 from support.processes import Running
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from torghut_core.audit import SqlAuditStore
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -207,9 +207,9 @@ class Trader(Running):
             held[each["symbol"]] = held.get(each["symbol"], 0) + Decimal(each["quantity"])
         return held
 
-    def until(self, is_so):
+    def until(self, is_so, seconds=PATIENCE):
         """Wait until something is true while it runs; what it was then."""
-        return super().until(is_so, lambda: self.status if self.process else "")
+        return super().until(is_so, lambda: self.status if self.process else "", seconds)
 
     # What is written down, and what the venue has.
 

@@ -133,7 +133,7 @@ class TestKill:
             trader.until(lambda: trader.backlog() <= 1)
         trader.output("kill", "--reason", "fat finger")
         moment = time.time_ns()
-        trader.fake.wait_until(lambda: not trader.working, timeout=3 if way != "busy" else 20)
+        trader.until(lambda: not trader.working, seconds=3 if way != "busy" else 20)
         if way != "idle":
             trader.caught_up()
         trader.trade("buy", ("LTC/USD",))
@@ -152,7 +152,7 @@ class TestKill:
         said = trader.output("kill", "--reason", "test")
         moment = time.time_ns()
         assert "written to file and database" in said
-        trader.fake.wait_until(lambda: not trader.working)
+        trader.until(lambda: not trader.working)
         trader.trade("buy")
         trader.agrees()
         assert sent_after(trader, moment) == []
@@ -175,7 +175,7 @@ class TestKill:
         put(path)
         trader.until(lambda: trader.status["control"]["state"] == "halted")
         assert "written to file and database" in trader.output("kill", "--reason", "test", "--flatten")
-        trader.fake.wait_until(lambda: not trader.held)
+        trader.until(lambda: not trader.held)
         assert trader.status["control"]["reason"] == "test"
         trader.release()
         trader.trade("buy", ("ETH/USD",))
@@ -193,7 +193,7 @@ class TestKill:
         said = trader.output("kill", "--reason", "test")
         assert "written to file\n" in said
         assert "problem: database: which one is unknown: TRADING_RECONCILE_MS" in said
-        trader.fake.wait_until(lambda: not trader.working)
+        trader.until(lambda: not trader.working)
         assert "TRADING_RECONCILE_MS" in trader.output("unkill", "--reason", "test", code=2)
 
     @pytest.mark.parametrize("way", ["file", "database"])
@@ -207,7 +207,7 @@ class TestKill:
         controls = Controls(*((trader.state / "control.json", None) if way == "file" else (elsewhere, trader.database)))
         controls.change("halted", reason="one place", actor="test")
         controls.close()
-        trader.fake.wait_until(lambda: not trader.working)
+        trader.until(lambda: not trader.working)
         sent = len(trader.sent)
         trader.trade("buy")
         trader.agrees()
@@ -220,7 +220,7 @@ class TestKill:
         trader.begin()
         trader.fake.faults.add(Fault.throttle(1.0, method="POST", path="/v2/orders", times=None))
         trader.say("buy")
-        trader.fake.wait_until(lambda: trader.sent)
+        trader.until(lambda: trader.sent)
         trader.output("kill", "--reason", "test")
         moment = time.time_ns()
         trader.fake.faults.clear()
@@ -236,7 +236,7 @@ class TestKill:
         trader.trade("bid", ("SOL/USD",))
         trader.until(lambda: len(trader.held) == 2 and trader.working)
         trader.output("kill", "--reason", "leave", "--flatten")
-        trader.fake.wait_until(lambda: not trader.held and not trader.working)
+        trader.until(lambda: not trader.held and not trader.working)
         trader.agrees()
         assert trader.books == {}
         sent = len(trader.sent)
@@ -252,7 +252,7 @@ class TestKill:
         trader.fake.venue.place("BTC/USD", "sell", 1, type="market")
         trader.until(lambda: list(trader.held) == ["ETH/USD"])
         trader.output("kill", "--reason", "leave", "--flatten")
-        trader.fake.wait_until(lambda: not trader.held and not trader.working)
+        trader.until(lambda: not trader.held and not trader.working)
         trader.until(lambda: "BTC/USD" in trader.status["reconciliation"]["differences"])
         sent = [json.loads(each.body) for each in trader.sent]
         assert [each["symbol"] for each in sent if each["side"] == "sell"] == ["ETH/USD"]
@@ -307,7 +307,7 @@ class TestSlowingDown:
         trader.trade("ask", ("LTC/USD",))
         trader.until(lambda: len(trader.working) == 2)
         trader.output("unkill", "--to", "reduce_only", "--reason", "calm down")
-        trader.fake.wait_until(lambda: len(trader.working) == 1)
+        trader.until(lambda: len(trader.working) == 1)
         trader.trade("buy", ("SOL/USD",))
         trader.trade("close")
         trader.until(lambda: list(trader.held) == ["LTC/USD"])

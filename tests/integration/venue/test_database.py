@@ -51,7 +51,7 @@ def test_a_kill_while_the_database_is_locked_stops(trader):
     with closing(sqlite3.connect(trader.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert "written to file" in trader.output("kill", "--reason", "test")
-        trader.fake.wait_until(lambda: not trader.working)
+        trader.until(lambda: not trader.working)
         other.execute("ROLLBACK")
     trader.agrees()
     assert trader.status["control"]["state"] == "halted"

@@ -137,7 +137,7 @@ def test_an_answer_that_was_lost_with_the_process_is_no_lost_order(trader):
     trader.fake.faults.add(Fault.timeout(after=True, method="POST", path="/v2/orders"))
     trader.fake.venue.hold("BTC/USD")
     trader.say("buy")
-    trader.fake.wait_until(lambda: trader.working)
+    trader.until(lambda: trader.working)
     trader.send(signal.SIGKILL)
     trader.begin()
     trader.agrees()
