@@ -11,18 +11,23 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from torghut_core.admin.catalog_check import check_catalog
 from torghut_core.admin.readiness import Readiness
+from torghut_core.admin.trading_state import TradingState, control_fields, order_fields, position_fields
 from torghut_core.audit import Records, as_json
 from torghut_core.catalog import json_schema
 from torghut_core.errors import InputError, StateError
-from torghut_core.execution.controls import STATES, Control, ControlChange, Controls
+from torghut_core.execution.controls import STATES, ControlChange, Controls
 from torghut_core.execution.standby import Standby
 from torghut_core.execution.venue import SimulatedVenue, Venue
 from torghut_core.generation import Generation
+from torghut_core.model.trading import Decision
 from torghut_core.plugin_host import PluginHost
 from torghut_core.reload.follower import Follower
 from torghut_core.reload.reloader import Reloader
+from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Measured, Metric, MetricSpec
 from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock, format_timestamp, parse_timestamp
 from torghut_core.trading.engine import Engine
@@ -201,7 +206,7 @@ class Console:
 
     def _changed(self, change: ControlChange) -> dict[str, Any]:
         return {
-            "control": _control(change.control),
+            "control": control_fields(change.control),
             "written": change.written,
             "problems": change.problems,
             "role": self._standby.role,
@@ -218,44 +223,77 @@ class Console:
     def trading(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
         engine, gates, account = self._engine, self._gates, self._engine.gateway.last_account
-        return {
-            "account": self._label,
-            "broker": "simulated" if self._venue.is_simulated else "live" if gates.is_live else "paper",
-            "role": self._standby.role,
-            "standby": self._standby.status(),
+        state = self.state()
+        fields: dict[str, Any] = msgspec.to_builtins(state)
+        return fields | {
+            "summary": state.lines(self._clock),
             "enabled": gates.trading_enabled,
             "mode": gates.mode,
-            "control": _control(self._controls.current()),
-            "restriction": gates.restriction,
             "unrecorded": gates.unrecorded,
             "equity": str(account.equity),
             "cash": str(account.cash),
             "buying_power": str(account.buying_power),
             "currency": account.currency,
-            "positions": [
-                {
-                    "strategy": strategy,
-                    "symbol": symbol,
-                    "quantity": str(position.quantity),
-                    "average_price": str(position.average_price),
-                }
-                for (strategy, symbol), position in sorted(engine.books.positions.items())
-                if position.quantity
-            ],
             "orders_working": len(engine.books.working),
-            "generation": engine.generation.number,
             "now": format_timestamp(engine.books.now) if engine.books.now else None,
             "reconciliation": self._venue.status(),
         }
 
+    def state(self) -> TradingState:
+        """How trading stands; any thread."""
+        engine, gates, standby = self._engine, self._gates, self._standby
+        status, books = self._reloader.status, engine.books
+        return TradingState(
+            account=self._label,
+            broker="simulated" if self._venue.is_simulated else "live" if gates.is_live else "paper",
+            role=str(standby.role),
+            standby=standby.status(),
+            generation=engine.generation.number,
+            digest=status.generation.digest,
+            since=format_timestamp(status.since),
+            actor=status.actor,
+            catalog=str(self._path),
+            strategies=[each.name for each in engine.generation.strategies],
+            control=control_fields(self._controls.current()),
+            restriction=gates.restriction,
+            fallback=self._fallback,
+            checks=self._health_checks(list(self._venue.problems) if standby.is_trading else []),
+            positions=[
+                position_fields(*key, position)
+                for key, position in sorted(books.positions.items())
+                if position.quantity
+            ],
+            open_orders=[order_fields(working.order) for working in list(books.working.values())],
+            last_event=format_timestamp(engine.market_time) if engine.market_time else None,
+            last_decision=_decision_fields(engine.last_decision),
+            last_error=logs.last_error(),
+        )
+
+    @property
+    def _fallback(self) -> str:
+        """Why an earlier generation trades in place of what the files say, "" where it does not."""
+        status = self._reloader.status
+        if not self._follower.is_refused:
+            return ""
+        number, problems = status.generation.number, status.problems
+        rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        return (
+            f"catalog {self._path} is refused, generation {number} trades on: {problems[0] if problems else ''}{rest}"
+        )
+
     def trading_health(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
+        checks = self._health_checks(self._venue_problems)
+        return {"ok": not any(checks.values()), "checks": checks}
+
+    def _health_checks(self, venue: list[str]) -> dict[str, list[str]]:
+        """By subject, the reasons why trading is not well; `venue` has those of the venue."""
         control, unrecorded, unstored = self._controls.current(), self._gates.unrecorded, self._unstored()
         differences = [f"{symbol}: {difference}" for symbol, difference in sorted(self._venue.differences.items())]
         quarantined = sorted(self._engine.roster.quarantined.items())
-        checks = {
+        return {
             "loop": self.health(),
-            "venue": [*self._venue_problems, *differences],
+            "venue": [*venue, *differences],
             "database": [unrecorded] if unrecorded else self._controls.health(),  # it is polled each second
             "store": [unstored] if unstored else [],
             "control": [str(control)] if control.state != "running" else [],
@@ -263,7 +301,6 @@ class Console:
             "catalog": list(self._reloader.status.problems),
             "quarantine": [f"{name}: {reason}" for name, reason in quarantined],
         }
-        return {"ok": not any(checks.values()), "checks": checks}
 
     def rows(
         self, table: str, *, symbol: str | None, since: str | None, before: int | None, limit: int
@@ -363,13 +400,18 @@ class Console:
         }
 
 
-def _control(control: Control) -> dict[str, Any]:
+def _decision_fields(decided: tuple[Decision, bool] | None) -> dict[str, Any] | None:
+    if decided is None:
+        return None
+    decision, is_allowed = decided
     return {
-        "state": control.state,
-        "reason": control.reason,
-        "actor": control.actor,
-        "at": format_timestamp(control.at) if control.at else None,
-        "flatten": control.flatten,
+        "decision_hash": decision.decision_hash,
+        "strategy_id": decision.strategy_id,
+        "symbol": decision.symbol,
+        "action": str(decision.action),
+        "quantity": str(decision.quantity),
+        "decided_at": format_timestamp(decision.decided_at),
+        "status": "allowed" if is_allowed else "denied",
     }
 
 

@@ -97,27 +97,35 @@ def catalog_diff(
 
 @command(catalog_app, "torghut catalog status", name="status")
 def catalog_status(url: Url = None, state: State = STATE, as_json: AsJson = False) -> None:
-    """Show what trades now, its problems, and pending changes; if no kernel runs, what traded last."""
-    from torghut_core.admin.client import KernelNotRunning
+    """Show what trades now, its problems, and pending changes; if no kernel runs, what traded last.
 
+    Begins with what `torghut status` prints. Exit code 1 if trading is halted, degraded or stale.
+    """
+    from torghut_core.admin.client import KernelNotRunning
+    from torghut_core.cli.status import kernel_state, read_state
+
+    status: dict[str, Any]
     try:
         client = admin_client(url, state)
-        status = client.get("/catalog")["status"]
+        found = kernel_state(url, state)
+        status = {"running": True, "url": client.url, **client.get("/catalog")["status"]}
     except KernelNotRunning:
         if url is not None:
             raise
-        last = _last_generation(state)
-        from torghut_core.cli.render import last_generation_text
-
-        text = f"no kernel is running on {state}; {last_generation_text(last)}"
-        say({"running": False, **last}, text, as_json)
-        return
+        found = read_state(None, state)
+        status = {"running": found.running, **_last_generation(state)}
     if as_json:
-        print(json.dumps({"running": True, "url": client.url, **status}, indent=2))
-        return
-    from torghut_core.cli.render import print_status
+        print(json.dumps(status | {"summary": found.lines(), "reasons": found.reasons}, indent=2))
+    else:
+        from torghut_core.cli.render import print_status
 
-    print_status(status, client.url)
+        print("\n".join(found.lines()))
+        if "url" in status:
+            print_status(status)
+        elif status["outcome"]:
+            print(f"last reload: {status['outcome']}")
+    if found.reasons:
+        raise typer.Exit(1)
 
 
 @command(catalog_app, "torghut catalog rollback\ntorghut catalog rollback --to 3", name="rollback")

@@ -10,16 +10,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from torghut_core.admin.trading_state import TradingState
 from torghut_core.catalog import Catalog, Pipeline
 from torghut_core.cli.options import admin_client
 from torghut_core.cli.render import counted, new_console
+from torghut_core.cli.status import kernel_state, read_state
 from torghut_core.environment import Environment, secret
 from torghut_core.errors import CatalogError, NotFoundError, StateError, TorghutError
 from torghut_core.execution.controls import POLL_SECONDS, ROW, Control, Controls
@@ -89,6 +91,22 @@ def examine(catalog: Path | None, state: Path, pipeline: str | None = None) -> l
     path = catalog or settings.trading_strategy_config_path
     findings += _catalog(settings, path, pipeline, directory, is_running=bool(kernel))
     return [*findings, *_kept(settings, directory), _signals(settings, directory, is_running=bool(kernel))]
+
+
+def trading_state(path: Path) -> TradingState | None:
+    """How trading stands there; None where that is not known, which findings then explain. Upgrades no database."""
+    from torghut_core.audit.tables import REVISIONS
+    from torghut_core.installation.open import audit_url
+
+    with suppress(TorghutError):
+        settings, directory = load_settings(), StateDirectory(path)
+        with suppress(StateError):
+            return kernel_state(None, path)
+        if settings.db_dsn is None and not directory.exists:
+            return None
+        if _version(audit_url(settings, directory))[1] == REVISIONS[-1]:
+            return read_state(None, path)
+    return None
 
 
 def print_findings(findings: list[Finding]) -> None:

@@ -30,16 +30,20 @@ def doctor(
 ) -> None:
     """Check this installation, and the kernel that runs on it. Each problem comes with a fix.
 
-    Checks Python, plugins, settings, stores and catalog, and whether the settings and secrets that sources, brokers and
+    Begins with what `torghut status` prints. Checks Python, plugins, settings, stores and catalog, and whether the settings and secrets that sources, brokers and
     sinks need are set; does not test the credentials. Exit code 1 if there is a problem.
     """
-    from torghut_core.cli.doctor import examine, print_findings
+    from torghut_core.cli.doctor import examine, print_findings, trading_state
 
+    stands = trading_state(state)
     findings = examine(catalog, state, pipeline)
     is_ok = all(finding.is_ok for finding in findings)
+    summary = stands.lines() if stands is not None else []
     if as_json:
-        print(json.dumps({"ok": is_ok, "checks": [asdict(finding) for finding in findings]}, indent=2))
+        checks = [asdict(finding) for finding in findings]
+        print(json.dumps({"ok": is_ok, "summary": summary, "checks": checks}, indent=2))
     else:
+        print("".join(f"{line}\n" for line in summary), end="")
         print_findings(findings)
     if not is_ok:
         raise typer.Exit(1)

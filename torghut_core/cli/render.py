@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from torghut_core.research.backtest import Backtest
 
 
-ACTORS = {"watch": "file watcher", "plugins": "plugin code watcher", "start": "start", "torghut": "kernel"}
-"""Who a generation was changed by, in words; people go by their own name."""
-
-
 def counted(number: int, noun: str) -> str:
     """Give a number with its noun, in the plural where it is one.
 
@@ -219,38 +215,23 @@ def _pairs(console: Console, label: str, values: dict[str, Any]) -> None:
     console.print(f"{label}: {text}", markup=False)
 
 
-def print_status(status: dict[str, Any], url: str) -> None:
-    """Print what `Kernel.status` returns: what trades, its problems, pending changes, then each strategy."""
+def print_status(status: dict[str, Any]) -> None:
+    """Print what `Kernel.status` returns beside the state of trading: the last reload, pending changes, each strategy."""
     console = new_console()
 
     def say(text: str, style: str = "") -> None:
         console.print(text, style=style, markup=False)
 
-    since = f"{'not trading, made' if status['standby'] else 'trading since'} {status['since']}"
-    say(
-        f"generation {status['generation']}, digest {status['digest'][:12]}, "
-        f"{since}, changed by: {_actor(status['actor'])}"
-    )
-    if status["standby"]:
-        say(f"nothing is traded here: {status['standby']}", "red")
-    say(f"catalog {status['path']}, at {url}")
+    say(f"catalog {status['path']}, at {status['url']}")
     reload = status["last_reload"]
     say(f"last reload {reload['at']}: {reload['outcome']}, trading paused {reload['pause_ms']:.1f} ms")
-    if status["restriction"]:
-        say(f"restricted: {status['restriction']}, until the catalog's problems are fixed", "red")
     if status["pinned"]:
         say("rolled back, until a file of the catalog changes", "yellow")
     if status["is_polling"]:
         say("the file watcher does not work: changes are found by polling", "yellow")
-    if status["degraded"]:
-        say("degraded: a part of the catalog could not be applied", "red")
-    for problem in status["problems"]:
-        say(f"  {problem}")
     for change in status["pending"]:
         old, new = (json.dumps(change[key]) if key in change else "not given" for key in ("old", "new"))
         say(f"pending: {change['key']}: {old} -> {new}; {change['timing']}: {change['effect']}", "yellow")
-    for name, reason in status["quarantined"].items():
-        say(f"quarantined: {name}: {reason}", "red")
     if status["strategies"]:
         table = Table("strategy", "use", "version", "state", "symbols", box=None, pad_edge=False)
         for count in ("rows", "decisions", "fills"):
@@ -325,17 +306,3 @@ def reconciliation_text(done: dict[str, Any]) -> str:
             *([] if done["differences"] else ["Our records and the venue's agree."]),
         ]
     )
-
-
-def last_generation_text(last: dict[str, Any]) -> str:
-    """Say which generation traded last on a state directory where no kernel runs."""
-    if last["generation"] is None:
-        return "nothing has traded there yet"
-    return (
-        f"last generation: {last['generation']}, digest {last['digest'][:12]}, since {last['since']}, "
-        f"changed by: {_actor(last['actor'])}; {last['outcome']}"
-    )
-
-
-def _actor(name: str) -> str:
-    return ACTORS.get(name, name)

@@ -52,13 +52,11 @@ def run(
     with open_run(catalog_path(catalog), state, host=host, port=port, on_wait=waits) as job:
 
         def started(url: str) -> None:
-            notes = [job.standby.reason] if job.standby.reason else []
+            first, *others = job.console.state().at_start().lines()
+            first += f", admin API at {url} (SIGTERM or Ctrl-C to stop)"
             if job.resumes_after:
-                notes.append(
-                    f"no order before the market data is later than {job.resumes_after}, which was traded before"
-                )
-            text = "; ".join([f"{job.standby.role}, admin API at {url} (SIGTERM or Ctrl-C to stop)", *notes])
-            print(text, flush=True)
+                first += f"; no order before the market data is later than {job.resumes_after}, which was traded before"
+            print("\n".join([first, *others]), flush=True)
 
         job.execute(started)
     print(job.summary)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from torghut_core.errors import StateError
-from torghut_core.files import open_lock
+from torghut_core.files import open_file, open_lock
 
 
 class StateDirectory:
@@ -92,6 +92,27 @@ class StateDirectory:
             raise StateError(f"state directory {self.path}: {error.strerror} (free some space)") from error
         self._lock = descriptor
         return True
+
+    def find_owner(self) -> str:
+        """Who owns the directory now, "" where nobody does; changes nothing there.
+
+        Raises
+        ------
+        StateError : the lock cannot be read.
+        """
+        try:
+            descriptor = open_file(self.path / "lock")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise StateError(f"state directory {self.path}: {error.strerror} (run this as its user)") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+        finally:
+            os.close(descriptor)
+        return ""
 
     def release(self) -> None:
         """Give up the lock, so that another process may own it; releasing twice is harmless."""

@@ -15,7 +15,7 @@ from torghut_core.audit import AuditStore
 from torghut_core.catalog import content_digest, load_draft
 from torghut_core.catalog.watch import CatalogWatch
 from torghut_core.errors import CatalogError, NotFoundError, Problem, reason_of
-from torghut_core.reload.plan import Plan
+from torghut_core.reload.plan import Plan, ReloadOutcome
 from torghut_core.reload.reloader import Reloader
 from torghut_core.reload.start import PINNED, Start, as_draft, read_version, recorded_catalog, texts_of
 from torghut_core.telemetry import logs
@@ -79,6 +79,11 @@ class Follower:
         self._lock = asyncio.Lock()
         self._planning: asyncio.Future[Plan] | None = None
         self._quarantined: dict[str, str] = {}
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the catalog's files are wrong as a whole, so that an earlier generation trades."""
+        return self._refused is not None or self._reloader.status.outcome is ReloadOutcome.REFUSED
 
     @property
     def is_polling(self) -> bool:

@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from torghut_core.errors import without_secrets
@@ -19,7 +20,10 @@ QUIET = ("clickhouse_connect", "urllib3.connectionpool")
 """Libraries that warn of what they also raise; the error is reported with its fix."""
 
 _level = ""
+_last_error = ""
 _plugin_packages: set[str] = set()
+_LONGEST = 500
+"""Characters of the last error that are kept."""
 
 
 def set_level(level: str) -> None:
@@ -58,10 +62,24 @@ def error(event: str, **fields: Any) -> None:
     _log("error", event, fields)
 
 
+def last_error() -> str | None:
+    """Time and text of the last error that this process has logged, without secrets; None before the first."""
+    return _last_error or None
+
+
 def _log(level: str, event: str, fields: dict[str, Any]) -> None:
     """Log a line; one that cannot be written (a plugin may have closed standard error) stops nothing."""
     with suppress(Exception):
+        if level == "error":
+            _keep_error(event, fields)
         getattr(_logger(), level)(event, **fields)
+
+
+def _keep_error(event: str, fields: dict[str, Any]) -> None:
+    global _last_error  # noqa: PLW0603 - one process logs in one place
+    named = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "exc_info")
+    said = " ".join(without_secrets(f"{event}: {named}" if named else event).split())
+    _last_error = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {said[:_LONGEST]}"
 
 
 def _hide(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -98,6 +98,7 @@ class Engine(AccountView):
     recent_prices : what the prices of decisions are compared with.
     traded_to : loop time, ns, up to which an earlier process has traded: rows until then are shown, and the answers to
         them are dropped.
+    last_decision : the last one, and whether it led to an order; None before the first.
     reverted : strategies whose new code failed on trial, with its digest and the reason; the caller takes them out.
     """
 
@@ -118,6 +119,7 @@ class Engine(AccountView):
         self.totals = Totals()
         self.reverted: dict[str, tuple[str, str]] = {}
         self.market_time = self.traded_to = 0
+        self.last_decision: tuple[Decision, bool] | None = None
         self._generation = generation
         self._broker = generation.broker
         self._is_simulated = self._broker.capabilities.simulated
@@ -485,6 +487,7 @@ class Engine(AccountView):
         """Record a decision in audit, digest and totals, and notify observers; `quantity` is what was allowed of it."""
         totals = self.totals
         totals.decisions += 1
+        self.last_decision = decision, intent is not None
         self._audit.record_decision(decision, signal, verdicts, intent, inputs)
         sent = "-" if intent is None else str(quantity)
         self._lines.append(

@@ -6,12 +6,14 @@ import threading
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from pydantic import SecretStr
 
 from support.waiting import PATIENCE
 from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.server import AdminServer
+from torghut_core.admin.trading_state import TradingState
 from torghut_core.catalog import load
 from torghut_core.errors import NotFoundError
 from torghut_core.telemetry.metrics import MetricSpec
@@ -125,7 +127,19 @@ class FakeKernel:
         return {"generation": 8, "outcome": f"rolled back to {to}", "problems": []}
 
     def trading(self):
-        return {"account": "paper-1", "control": {"state": "running"}, "orders_working": 2}
+        said = self.said
+        found = TradingState(
+            account="paper-1",
+            broker="paper",
+            role="trading",
+            **{name: said[name] for name in ("generation", "digest", "since", "actor", "restriction")},
+            control={"state": "running", "reason": "", "actor": "", "at": None, "flatten": False},
+            checks={
+                "catalog": said["problems"],
+                "quarantine": [f"{name}: {why}" for name, why in said["quarantined"].items()],
+            },
+        )
+        return msgspec.to_builtins(found) | {"orders_working": 2}
 
     def trading_health(self):
         return {"ok": not self.unwell, "checks": {"loop": self.unwell, "venue": []}}

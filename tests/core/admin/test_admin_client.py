@@ -190,9 +190,10 @@ def test_status_shows_what_trades(serve, torghut, tmp_path, kernel):
     url = serve().url
     code, out, err = torghut("catalog", "status", "--state", tmp_path)
     assert (code, err) == (0, "")
-    assert out.startswith(
-        "generation 7, digest dddddddddddd, trading since 2026-01-05T14:30:00Z, changed by: file watcher\n"
-    )
+    first, second, third, *_ = out.splitlines()
+    assert first == "trading"
+    assert second.endswith("generation 7, digest dddddddddddd, since 2026-01-05T14:30:00Z, changed by: file watcher")
+    assert third == "control: running (never changed)"
     assert url in out
     assert "macd-rsi-es" in out
     assert not any(
@@ -222,14 +223,13 @@ def test_status_shows_what_is_wrong(serve, torghut, tmp_path, kernel):
         "is_polling": True,
     }
     code, out, _ = torghut("catalog", "status", "--state", tmp_path)
-    assert code == 0
+    assert code == 1
     for text in (
-        "degraded: ",
-        "  catalog.yaml:9:14: strategies[0].params.rsi_by: unknown [bold]parameter[/]\n",
+        "restricted: exits are sent, entries are not",
+        "catalog: catalog.yaml:9:14: strategies[0].params.rsi_by: unknown [bold]parameter[/]\n",
         'pending: strategy x base_timeframe: "1Min" -> "1Sec"; when_flat: later\n',
         'pending: pipeline trading broker.params.cash: not given -> "5"; restart: never\n',
-        "quarantined: macd-rsi-es: raised ValueError: [x\n",
-        "restricted: reduce_only",
+        "quarantine: macd-rsi-es: raised ValueError: [x\n",
         "rolled back",
         "polling",
     ):
@@ -240,7 +240,9 @@ def test_status_as_json_is_the_kernels(serve, torghut, tmp_path, kernel):
     """With --json everything is there, and whether it runs."""
     url = serve().url
     _, out, _ = torghut("catalog", "status", "--state", tmp_path, "--json")
-    assert json.loads(out) == {"running": True, "url": url, **kernel.status()}
+    shown = json.loads(out)
+    assert shown.pop("summary")[0] == "trading"
+    assert shown == {"running": True, "url": url, "reasons": [], **kernel.status()}
 
 
 @pytest.mark.parametrize("is_left_over", [False, True])
@@ -251,12 +253,17 @@ def test_status_of_what_does_not_run_is_the_last_generation(torghut, tmp_path, i
         (tmp_path / "admin.json").write_text(json.dumps({"url": free_url(), "pid": 1, "token": "x" * 32}))
     code, out, err = torghut("catalog", "status", "--state", tmp_path)
     assert (code, err) == (0, "")
-    assert out.startswith(f"no kernel is running on {tmp_path}; last generation: 2, digest bbbbbbbbbbbb, since 20")
-    assert out.endswith("changed by: ann; applied\n")
+    assert out.startswith("not running: nothing trades\n")
+    assert "generation 2, digest bbbbbbbbbbbb, since 20" in out
+    assert "changed by: ann\n" in out
+    *out_lines, outcome = out.splitlines()
+    assert outcome == "last reload: applied"
     _, out, _ = torghut("catalog", "status", "--state", tmp_path, "--json")
     shown = json.loads(out)
     assert shown.pop("since").endswith("Z")
-    assert shown == {"running": False, "generation": 2, "digest": "b" * 64, "actor": "ann", "outcome": "applied"}
+    assert shown.pop("summary") == out_lines
+    told = {"running": False, "generation": 2, "digest": "b" * 64, "actor": "ann", "outcome": "applied", "reasons": []}
+    assert shown == told
 
 
 def test_status_of_unused_state_is_not_found(torghut, tmp_path):
@@ -271,7 +278,8 @@ def test_status_of_empty_database_says_so(torghut, tmp_path):
     with StateDirectory(tmp_path) as directory:
         SqlAuditStore(directory.audit_url).close()
     code, out, _ = torghut("catalog", "status", "--state", tmp_path)
-    assert (code, out) == (0, f"no kernel is running on {tmp_path}; nothing has traded there yet\n")
+    assert code == 0
+    assert out.startswith("not running: nothing trades\nnothing has traded there yet\n")
 
 
 def test_status_of_url_where_nothing_listens_fails(torghut, tmp_path):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 from torghut_testing import decision
+from torghut_testing.builders import intent
 
 from support.waiting import PATIENCE
 from torghut_core.admin import console as module
@@ -18,8 +19,14 @@ from torghut_core.admin.routes.paging import MAX_ID
 from torghut_core.audit import SqlAuditStore
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution.controls import Controls
-from torghut_core.model.trading import Account, Position
+from torghut_core.model.trading import Account, Order, Position
+from torghut_core.reload.plan import ReloadOutcome, Status
 from torghut_core.trading.gates import Gates
+
+
+def working(number):
+    """An open order."""
+    return SimpleNamespace(order=Order(intent=intent(client_order_id=number)))
 
 
 class RealVenue:
@@ -78,12 +85,14 @@ def make_run(tmp_path, blocked):
         engine = SimpleNamespace(
             roster=SimpleNamespace(quarantined={"bad": "raised"}),
             books=SimpleNamespace(
-                working={"tg-1": None, "tg-2": None},
+                working={number: working(number) for number in ("tg-1", "tg-2")},
                 positions={("one", "ES"): Position(quantity=3), ("two", "NQ"): Position()},
                 now=0,
             ),
             gateway=SimpleNamespace(last_account=Account(cash=1, equity=1, buying_power=1)),
-            generation=SimpleNamespace(number=7),
+            generation=SimpleNamespace(number=7, strategies=[SimpleNamespace(name="one")]),
+            market_time=0,
+            last_decision=None,
         )
         return SimpleNamespace(
             account_label="paper-1",
@@ -104,8 +113,8 @@ def make_run(tmp_path, blocked):
             unstored=lambda: "no room",
             measured=[],
             checks=Readiness(),
-            reloader=SimpleNamespace(status=SimpleNamespace(problems=[])),
-            follower=None,
+            reloader=SimpleNamespace(status=Status(SimpleNamespace(number=7, digest="d" * 64), ReloadOutcome.STARTED)),
+            follower=SimpleNamespace(is_refused=False),
             audit=None,
         )
 

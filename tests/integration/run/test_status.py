@@ -1,0 +1,78 @@
+"""What `torghut status` says of a process, and that everything else says the same of it."""
+
+import json
+import re
+import signal
+
+AGE = re.compile(r" \(\d[\d,]* \w+ ago\)")
+
+
+def lines(text):
+    """Lines of a text without ages, which pass."""
+    return [AGE.sub("", line) for line in text.splitlines()]
+
+
+def test_everything_says_the_same(kernel):
+    """`status`, `doctor`, `catalog status` and `/trading/status` begin alike, while it trades and while it is halted."""
+    kernel.begin()
+    kernel.trade(3)
+    for code in (0, 1):
+        told = lines(kernel.output("status", code=code))
+        assert told == lines("\n".join(kernel.get("/trading/status")["summary"]))
+        assert lines(kernel.output("doctor", code=None))[: len(told)] == told
+        assert lines(kernel.output("catalog", "status", code=code))[: len(told)] == told
+        shown = kernel.printed("status", code=code)
+        assert (shown["ok"], lines("\n".join(shown["summary"]))) == (not code, told)
+        kernel.output("kill", "--reason", "fat finger")
+    assert told[0].startswith("halted: fat finger (")
+    assert " since 20" in told[0]
+    assert "generation 1, " in told[1]
+    assert "changed by: start" in told[1]
+    assert next(line for line in told if line.startswith("positions: ")) == "positions: ES 1 (one), ES 2 (two)"
+    assert "allowed" in next(line for line in told if line.startswith("last decision: "))
+
+
+def test_halted_process_says_so_when_it_starts(kernel):
+    """The line of a start says that nothing is sent, by whom, why and since when."""
+    kernel.begin()
+    kernel.output("kill", "--reason", "fat finger")
+    kernel.send()
+    assert "control: halted: fat finger" in kernel.output("status", code=1)
+    kernel.start("run", "--catalog", kernel.catalog, "--state", kernel.state, "--port", 0)
+    line = kernel.process.stdout.readline()
+    assert line.startswith("halted: fat finger (")
+    assert " since 20" in line
+    assert "admin API at http://" in line
+
+
+def test_process_that_was_killed_is_dead(kernel):
+    """After kill -9 `status` fails, says so, and shows what was held; `doctor` fails as well."""
+    kernel.begin()
+    kernel.trade(3)
+    kernel.send(signal.SIGKILL)
+    told = kernel.output("status", code=1)
+    assert told.startswith("dead: ")
+    assert "generation 1, " in told
+    assert "positions: ES" in told
+    shown = json.loads(kernel.output("doctor", "--json", code=1))
+    assert shown["summary"][0].startswith("dead: ")
+    assert "end of the last process" in [each["subject"] for each in shown["checks"] if not each["is_ok"]]
+
+
+def test_process_that_ended_in_order_is_not_running(kernel):
+    """Nothing trades: that is not well, and nothing is wrong with what was left."""
+    kernel.begin()
+    assert kernel.send() == 0
+    shown = kernel.printed("status", code=1)
+    assert (shown["running"], shown["reasons"], shown["summary"][0]) == (False, [], "not running: nothing trades")
+
+
+def test_degraded_process_fails(kernel):
+    """A wrong entry makes `status` fail, and the next good file lets it pass again."""
+    kernel.begin()
+    kernel.write({"one": 1, "two": 0})
+    kernel.until(lambda: kernel.status["degraded"])
+    assert "catalog: " in kernel.output("status", code=1)
+    kernel.write({"one": 1, "two": 2})
+    kernel.until(lambda: not kernel.status["degraded"])
+    assert kernel.output("status").startswith("trading\n")
