@@ -98,13 +98,18 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
         f"[bold]{result.events:,}[/] events -> {counted(result.microbars, 'bar')}, {counted(result.signals, 'signal')}"
         f" in {result.seconds:.2f} s ([bold]{result.events_per_second:,.0f}[/] events/s)"
     )
-    for count, what in (
-        (totals.late, "dropped: late"),
-        (totals.duplicates, "dropped: duplicate"),
-        (totals.excluded, "not in any bar: excluded by sale conditions"),
+    for count, thing, what in (
+        (totals.late, "trade", "dropped: late"),
+        (totals.duplicates, "event", "dropped: duplicate"),
+        (totals.excluded, "trade", "not in any bar: excluded by sale conditions"),
+        (
+            totals.implausible_vwaps,
+            "bar",
+            "with a vwap outside low to high: (high + low + close) / 3 counts in its place",
+        ),
     ):
         if count:
-            console.print(f"{counted(count, 'trade')} {what}")
+            console.print(f"{counted(count, thing)} {what}")
     for reason, count in done.skipped.items():
         console.print(f"{counted(count, 'row')} skipped: {reason}", style="yellow", markup=False)
     console.print()

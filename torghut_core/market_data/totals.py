@@ -19,7 +19,11 @@ class BatchTotals(msgspec.Struct):
             "late_total",
             "Trades that came after their microbar was closed; also second copies of trades that are in it.",
         ),
-        MetricSpec("duplicates_total", "Trades that came twice."),
+        MetricSpec("duplicates_total", "Trades, and bars of tapes, that came twice."),
+        MetricSpec(
+            "implausible_vwaps_total",
+            "Bars whose vwap lies outside low to high: (high + low + close) / 3 counts in its place.",
+        ),
         MetricSpec("microbars_total", "Bars derived."),
         MetricSpec("signals_total", "Signal rows derived."),
     )
@@ -28,6 +32,7 @@ class BatchTotals(msgspec.Struct):
     late: int = 0
     duplicates: int = 0
     excluded: int = 0
+    implausible_vwaps: int = 0
     microbars: int = 0
     signals: int = 0
 
@@ -37,6 +42,7 @@ class BatchTotals(msgspec.Struct):
         self.late += batch.late
         self.duplicates += batch.duplicates
         self.excluded += batch.excluded
+        self.implausible_vwaps += batch.implausible_vwaps
         self.microbars += len(batch.microbars)
         self.signals += len(batch.signals)
 
@@ -46,6 +52,7 @@ class BatchTotals(msgspec.Struct):
             "events_total": self.events,
             "late_total": self.late,
             "duplicates_total": self.duplicates,
+            "implausible_vwaps_total": self.implausible_vwaps,
             "microbars_total": self.microbars,
             "signals_total": self.signals,
         }

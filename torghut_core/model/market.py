@@ -361,7 +361,9 @@ class Batch(msgspec.Struct):
     trades, quotes, bars : the market's events, each table in order of ``at``.
     microbars : derived bars of any step, in order of (at, event_ts, symbol name, step).
     signals : one row per bar of `bars` and `microbars`, in the same order.
-    late, duplicates, excluded : how many trades no microbar counts, by reason.
+    late, duplicates, excluded : how many trades no microbar counts, by reason; `duplicates` also counts the bars that the
+        source has left out because they came before.
+    implausible_vwaps : bars whose vwap cannot be one of prices from low to high, so that it is not used.
     left_out : shape (2, conditions), what prints do not count for, by `SymbolTable.is_pair` of the symbol and number of the
         sale conditions; where None, as `SymbolTable.left_out`.
     lane : the independent part of its source that it is from, such as a partition: each lane has stream positions,
@@ -379,6 +381,7 @@ class Batch(msgspec.Struct):
     late: int = 0
     duplicates: int = 0
     excluded: int = 0
+    implausible_vwaps: int = 0
     left_out: NDArray[np.uint8] | None = None
     lane: str = ""
 
@@ -439,10 +442,9 @@ class Batch(msgspec.Struct):
             return table.rows(0, row), table.rows(row, len(table))
 
         trades, quotes, bars = halves(self.trades), halves(self.quotes), halves(self.bars)
-        return (
-            self.of(self.symbols, self.start, self.now[:cut], trades[0], quotes[0], bars[0]),
-            self.of(self.symbols, at, self.now[cut:], trades[1], quotes[1], bars[1]),
-        )
+        first = self.of(self.symbols, self.start, self.now[:cut], trades[0], quotes[0], bars[0])
+        first.duplicates = self.duplicates
+        return first, self.of(self.symbols, at, self.now[cut:], trades[1], quotes[1], bars[1])
 
 
 NO_TRADES = Trades.empty()

@@ -155,12 +155,17 @@ def test_macd_becomes_talibs():
     np.testing.assert_array_equal(np.isnan(ours[1:]), np.isnan(talib.MACD(x, 12, 26, 9))[1:])
 
 
-def test_macd_seeded_with_means_is_made_of_talibs_averages():
-    """With `seed: sma` the line is the difference of TA-Lib's averages, its signal their EMA from the first difference on."""
-    x = walk()
-    line = talib.EMA(x, 12) - talib.EMA(x, 26)
-    signal = np.concatenate([np.full(25, NAN), talib.EMA(line[25:], 9)])
-    np.testing.assert_allclose(alone(Macd(1, seed="sma"), x), [line, signal, line - signal], atol=1e-11)
+@given(
+    st.integers(2, 8), st.integers(1, 12), st.integers(2, 6), st.lists(st.floats(1.0, 1e4), min_size=40, max_size=80)
+)
+@SETTINGS
+def test_macd_seeded_with_means_is_talibs(fast, more, signal, prices):
+    """`seed: sma` gives TA-Lib's three lines from the first value on that TA-Lib gives."""
+    x, slow = np.array(prices), fast + more
+    theirs, first = np.array(talib.MACD(x, fast, slow, signal)), slow + signal - 2
+    ours = np.array(alone(Macd(1, fast, slow, signal, seed="sma"), x))
+    np.testing.assert_allclose(ours[:, first:], theirs[:, first:], atol=1e-9 * x.max())
+    np.testing.assert_array_equal(np.isnan(ours[1:]), np.isnan(theirs[1:]))
 
 
 def test_rsi_is_talibs():

@@ -198,7 +198,7 @@ def test_hand_over_to_another_calendar_begins_its_sessions():
     old = Indicators(Indicators.Params(calendars={"*": "XNYS"}))
     assert old.update(first).signals.vwap_session.tolist() == [1.0]
     new = Indicators(Indicators.Params(calendars={"*": "24/7"}))
-    new.load_state(old.save_state(), 1)
+    new.load_state(old.save_state(), new.state_version)
     assert new.update(second).signals.vwap_session.tolist() == [5.0]
 
 
@@ -208,7 +208,7 @@ def test_hand_over_to_more_columns_keeps_the_old_and_begins_the_new():
     first, second = bars(SymbolTable(), close).split(40)
     old, new = (Indicators(Indicators.Params(columns=c, calendars={"*": "24/7"})) for c in (["ema"], ["ema", "vwap"]))
     old.update(first)
-    new.load_state(old.save_state(), 1)
+    new.load_state(old.save_state(), new.state_version)
     got = new.update(second).signals
     np.testing.assert_array_equal(got.ema26, signals(bars(SymbolTable(), close), columns=["ema"]).ema26[40:])
     np.testing.assert_allclose(got.vwap_w5m, np.cumsum(close[40:]) / np.arange(1, 21))

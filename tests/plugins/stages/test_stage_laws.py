@@ -119,4 +119,4 @@ def test_state_with_other_shape_is_refused():
             stage.load_state(stage.save_state(), stage.state_version + 1)
     saved = stages()[2].save_state()
     with pytest.raises(ValueError, match="words"):
-        stages()[2].load_state(saved | {"closes": np.zeros((1, 3), np.int64)}, 1)
+        stages()[2].load_state(saved | {"closes": np.zeros((1, 3), np.int64)}, 2)

@@ -86,8 +86,10 @@ def described(batches):
                     row += [symbols.names[symbols.series_symbol[series]], symbols.series_step[series]]
                     row += [int(table.step[i]), int(table.count[i])]
                 rows[at] = row
-        assert sorted(rows) == list(range(batch.start, batch.stop))
-        rows_of_all += [(at, now, *rows[at]) for at, now in zip(sorted(rows), batch.now.tolist(), strict=True)]
+        places = range(batch.start, batch.stop)  # that of a bar that came before has no row
+        assert set(rows) <= set(places)
+        assert len(places) == len(rows) + batch.duplicates
+        rows_of_all += [(at, now, *rows.get(at, ())) for at, now in zip(places, batch.now.tolist(), strict=True)]
     return rows_of_all
 
 

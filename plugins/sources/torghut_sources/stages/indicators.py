@@ -65,7 +65,7 @@ STATES = {
 """Rows of state: per symbol of `quotes`, per series of the others."""
 
 # Rows of the blocks of `Bars` and `Signals`, as a kernel needs them.
-TS, SERIES = Bars.event_ts.row, Bars.series.row
+TS, STEP, SERIES = Bars.event_ts.row, Bars.step.row, Bars.series.row
 HIGH, LOW, CLOSE, VOLUME, VWAP = Bars.high.row, Bars.low.row, Bars.close.row, Bars.volume.row, Bars.vwap.row
 MACD, MACD_SIGNAL, MACD_HIST = Signals.macd.row, Signals.macd_signal.row, Signals.macd_hist.row
 EMA12, EMA26, RSI14 = Signals.ema12.row, Signals.ema26.row, Signals.rsi14.row
@@ -137,12 +137,13 @@ def run_volumes(
 
     Returns
     -------
-    -1, or the first row whose time is not from `first` to `until`; then nothing was done.
+    -1, or the first row whose end is not from `first` to `until`; then nothing was done.
     """
     since_open = wanted & 1 << VWAP_SESSION != 0
     if since_open:
         for i in range(ints.shape[1]):
-            if ints[TS, i] < first or ints[TS, i] >= until:
+            last = ints[TS, i] + ints[STEP, i] - 1
+            if last < first or last >= until:
                 return i
     for i in range(ints.shape[1]):
         series, ts = ints[SERIES, i], ints[TS, i]
@@ -150,7 +151,8 @@ def run_volumes(
         volume = floats[VOLUME, i] if price == price else 0.0
         if since_open:
             session = sessions[series]
-            opened = session_open(session.span, opens, ends, ts)
+            # a bar in which a session opens is of that session
+            opened = session_open(session.span, opens, ends, ts + ints[STEP, i] - 1)
             out[VWAP_SESSION, i] = vwap.session_step(session.vwap, opened, price, volume)
         if wanted & 1 << VWAP_W5M:
             out[VWAP_W5M, i] = vwap.rolling_step(rolling[series], ts, price, volume, 5 * MINUTE)
@@ -169,6 +171,7 @@ class Indicators(Stage):
 
     derives: ClassVar[str] = "signals"
     settings = (TaSettings,)
+    state_version: ClassVar[int] = 2
 
     class Params(Params):
         """Parameters of `Indicators`."""
@@ -223,6 +226,7 @@ class Indicators(Stage):
         if self._by_volume:
             states = records(SESSION), records(ROLLING), records(RETURNS)
             opens = TABLE, NUMBERS, NUMBER, NUMBER
+            self._count_implausible = native(vwap.count_implausible, FLOATS)
             self._run_volumes = native(run_volumes, *states, *opens, INTS, FLOATS, OUTPUT, NUMBER)
         if self._by_quote:
             quotes = COLUMN, NUMBER, INTS, FLOATS
@@ -261,6 +265,8 @@ class Indicators(Stage):
             row = self._run_closes(self._states["closes"], ints, floats, row, out, self._sma, self._wanted)
         if self._by_volume:
             self._update_volumes(ints, floats, out)
+            if batch.bars.ints.size:
+                batch.implausible_vwaps += int(self._count_implausible(batch.bars.floats))
         if self._by_quote:
             self._update_quotes(batch, ints, out)
         batch.signals = Signals(ints, out)
@@ -277,7 +283,7 @@ class Indicators(Stage):
             )
             if row < 0:
                 return
-            sessions.cover(int(ints[TS, row]))
+            sessions.cover(int(ints[TS, row] + ints[STEP, row] - 1))
 
     def _update_quotes(self, batch: Batch, ints: IntArray, out: FloatArray) -> None:
         quotes = batch.quotes

@@ -12,8 +12,9 @@ from torghut_core.stages import kernel
 from torghut_sources.stages import ema
 from torghut_sources.stages.indicator import Indicator
 
-MACD = np.dtype([("fast", ema.EMA), ("slow", ema.EMA), ("line", ema.EMA)])
-"""State: the averages of the price over `fast` and `slow` values, and of their difference (the signal line)."""
+MACD = np.dtype([("fast", ema.EMA), ("slow", ema.EMA), ("aligned", ema.EMA), ("line", ema.EMA)])
+"""State: the averages of the price over `fast` and `slow` values; the fast one that starts together with the slow one; and
+the average of the difference (the signal line)."""
 
 
 @kernel
@@ -22,6 +23,11 @@ def step(macd: Any, value: float, fast: int, slow: int, signal: int, sma: bool) 
     fast_average = ema.step(macd.fast, value, fast, sma)
     slow_average = ema.step(macd.slow, value, slow, sma)
     difference = macd.fast.value - macd.slow.value
+    if (
+        sma and macd.slow.count > slow - fast
+    ):  # both are means at first of values that end with the same one, as TA-Lib's
+        ema.step(macd.aligned, value, fast, sma)
+        difference = macd.aligned.value - macd.slow.value
     warm = macd.slow.count >= slow
     if warm or not sma:  # a mean of the first differences must not start before there is a slow average
         ema.step(macd.line, difference, signal, sma)
@@ -48,8 +54,9 @@ class Macd(Indicator):
     symbols : rows of state.
     fast, slow : spans of the two averages, in values; fast < slow.
     signal : span of the signal line, in values.
-    seed : how the averages start, see `Ema`. With "sma" the signal line starts with the mean of the first `signal`
-        differences. (TA-Lib starts its fast average later, together with the slow one, so its MACD differs at first.)
+    seed : how the averages start, see `Ema`. With "sma" all is as in TA-Lib: the fast average of the difference starts
+        together with the slow one, with the mean of the last `fast` values by then, and the signal line with the mean of
+        the first `signal` differences.
     """
 
     def __init__(self, symbols: int, fast: int = 12, slow: int = 26, signal: int = 9, seed: str = "first") -> None:

@@ -67,7 +67,7 @@ class Rsi(Indicator):
         Returns
         -------
         The index after each price: shape (n,), 0 to 100, NaN until `span` changes are seen. A line that was always
-        flat gives 50.
+        flat gives 50 (TA-Lib: 0).
 
         Raises
         ------

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from torghut_core import FloatArray, IntArray
+from torghut_core import Bars, FloatArray, IntArray
 from torghut_core.stages import kernel
 from torghut_sources.stages.indicator import Indicator
 from torghut_sources.stages.window import expire, last_seconds, moments, push
@@ -15,11 +15,50 @@ from torghut_sources.stages.window import expire, last_seconds, moments, push
 SESSION = np.dtype([("open", np.int64), ("notional", np.float64), ("volume", np.float64)])
 """State: start of the session in progress, and the sums of price x volume and of volume since then."""
 
+MOST_ROUNDING = 0.001
+"""A rounded average is off by this share of the price at most."""
+
+HIGH, LOW, VWAP = Bars.high.row, Bars.low.row, Bars.vwap.row
+
+
+@kernel
+def is_plausible(low: float, high: float, vwap: float) -> bool:
+    """Return whether an average can be one of prices from `low` to `high`, rounded to the digits that it has.
+
+    Vendors round an average to fewer digits than prices have. So it may lie outside by half a unit of its last digit, but
+    by no more than `MOST_ROUNDING` of the price.
+    """
+    nearest = low if vwap < low else min(vwap, high)
+    miss = abs(vwap - nearest)
+    if not miss > 1e-9 * abs(nearest):
+        return True
+    if miss > MOST_ROUNDING * abs(nearest):
+        return False
+    scale = 1.0
+    for _ in range(9):
+        if math.floor(vwap * scale + 0.5) / scale == vwap:
+            return miss * scale <= 0.5 + 1e-6
+        scale *= 10.0
+    return False
+
 
 @kernel
 def price_of(high: float, low: float, close: float, vwap: float) -> float:
-    """Return the price of a bar's volume: its own average, or (high + low + close) / 3 without one."""
-    return vwap if vwap > 0.0 or vwap < 0.0 else (high + low + close) / 3.0
+    """Return the price of a bar's volume: its own average, or (high + low + close) / 3 without a plausible one."""
+    if (vwap > 0.0 or vwap < 0.0) and is_plausible(low, high, vwap):
+        return vwap
+    return (high + low + close) / 3.0
+
+
+@kernel
+def count_implausible(floats: FloatArray) -> int:
+    """Count the bars of a block whose average is not plausible."""
+    count = 0
+    for i in range(floats.shape[1]):
+        vwap = floats[VWAP, i]
+        if vwap == vwap and not is_plausible(floats[LOW, i], floats[HIGH, i], vwap):
+            count += 1
+    return count
 
 
 @kernel

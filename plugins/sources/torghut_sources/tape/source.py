@@ -15,6 +15,7 @@ import pydantic
 from torghut_core import SECOND, TIMEFRAMES, BarEnds, Batch, Calendars, InputError, Source, SymbolTable, param
 from torghut_sources.tape.formats import open_tape
 from torghut_sources.tape.merge import merge
+from torghut_sources.tape.repeats import Repeats
 from torghut_sources.tape.tapes import Tape
 
 TICK = 0.001
@@ -26,7 +27,8 @@ POLL = 0.02
 class Replay(Source):
     """Play recorded tapes of trades, quotes and bars, merged in the order in which things became known.
 
-    A trade or quote is known when it happened, a bar at its end. The stream depends on nothing but the tapes, not on
+    A trade or quote is known when it happened, a bar at its end. A bar that is not newer than the last one of its series,
+    as where two tapes overlap, is left out and counted. The stream depends on nothing but the tapes, not on
     the batch size nor on the speed, so a position is enough to resume from. To resume, the tapes are read again from the
     start: symbol numbers and the loop's time come from the events before the position.
 
@@ -121,12 +123,14 @@ class Replay(Source):
         InputError : as `check`, and at the first bad row unless such rows are skipped.
         """
         pace = None if self.params.speed == "max" else _Pace(float(self.params.speed[:-1]), self._clock, self._sleep)
-        first = self._position
+        first, repeats = self._position, Repeats()
         for whole in self._events():
-            batch = whole.split(max(first, whole.start))[1]
+            given, batch = whole.split(max(first, whole.start))
+            repeats.leave_out(given)
             while len(batch):
                 count = min(size, len(batch) if pace is None else await pace.due(batch))
                 ready, batch = batch.split(batch.start + count)
+                repeats.leave_out(ready)
                 self._position = ready.stop
                 yield ready
             if self.params.follow:  # other tasks run even while a tape grows faster than it is read
