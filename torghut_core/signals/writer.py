@@ -79,6 +79,7 @@ class BlockWriter:
         self._parts: Counter[str] = Counter()
         self._kept_rows = self._kept_bytes = 0
         self._blocks: deque[tuple[str, list[Rows], str]] = deque()
+        self._stored_blocks = 0
         self._failure: Exception | None = None
         self._was_raised = False
         self._failures = 0
@@ -131,7 +132,7 @@ class BlockWriter:
         self._hand_over()
 
     def flush(self) -> None:
-        """Wait until everything taken is stored, or raise the reason why it cannot be; from any thread."""
+        """Wait until everything taken before is stored, or raise the reason why it cannot be; from any thread."""
         with self._changed:
             self._close_blocks()
         self._wait_for_room(0)
@@ -206,16 +207,17 @@ class BlockWriter:
                 ) from why
 
     def _wait_for_room(self, waiting_blocks: int) -> None:
-        """Wait until at most so many blocks are queued."""
+        """Wait until at most so many of the blocks that are queued now are left; not for those that others add meanwhile."""
         with self._changed:
+            due = self._stored_blocks + len(self._blocks) - waiting_blocks
             if self._was_raised:
                 self._failure, self._was_raised = None, False
             self._changed.notify_all()
-            self._changed.wait_for(lambda: len(self._blocks) <= waiting_blocks or self._obstacle() is not None)
+            self._changed.wait_for(lambda: self._stored_blocks >= due or self._obstacle() is not None)
             if self._failure is not None:
                 self._was_raised = True
                 raise self._failure
-            if len(self._blocks) > waiting_blocks and (reason := self._obstacle()) is not None:
+            if self._stored_blocks < due and (reason := self._obstacle()) is not None:
                 raise reason
 
     def _obstacle(self) -> Exception | None:
@@ -241,6 +243,7 @@ class BlockWriter:
                 stored = [(len(part), part.memory) for part in block[1]]
                 with self._changed:
                     self._blocks.popleft()
+                    self._stored_blocks += 1
                     self._kept_rows -= sum(rows for rows, _ in stored)
                     self._kept_bytes -= sum(memory for _, memory in stored)
                     self._failures, self._last, self._not_before = 0, None, 0.0

@@ -76,6 +76,28 @@ def test_put_does_not_wait_for_the_insert(shelf):
     assert shelf.seqs == [1, 2]
 
 
+def test_flush_waits_for_what_was_taken_before_it_alone(shelf):
+    """A loop that goes on writing does not hold up who reads what was stored: the history of a new strategy, a count."""
+    flushed = threading.Event()
+
+    def insert(table, block, token):
+        shelf.insert(table, block, token)
+        if not flushed.is_set() and len(shelf.blocks) < 1_000:
+            writer.put(rows(len(shelf.blocks)))
+
+    writer = BlockWriter(insert, block_rows=1)
+    shelf.gate.clear()
+    for seq in range(3):
+        writer.put(rows(seq))
+    shelf.gate.set()
+    writer.flush()
+    stored = len(shelf.blocks)
+    flushed.set()
+    writer.close()
+
+    assert 3 <= stored < 1_000
+
+
 def test_put_waits_when_too_many_blocks_do(shelf):
     """A store that is slower than the loop holds the loop back: memory stays bounded."""
     shelf.gate.clear()
