@@ -8,8 +8,10 @@ import signal
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from support.api_threads import ApiThread
 from support.effort import EFFORT, many
 from support.postgres import execute, servers, url_of
+from torghut_core.admin import api_process
 from torghut_core.audit import upgrade
 from torghut_core.telemetry import logs
 
@@ -61,6 +63,14 @@ def _logging_as_before():
     for logger in (root, *map(logging.getLogger, (*logs.QUIET, *logs._plugin_packages))):
         logger.setLevel(levels.get(logger, logging.NOTSET))
     logs._level, logs._plugin_packages = level, packages
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _api_threads():
+    """A server that a test makes serves in a thread of the test's process, see `support.api_threads`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api_process, "start_process", ApiThread)
+        yield
 
 
 @pytest.fixture(scope="session")

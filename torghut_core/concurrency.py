@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,24 +30,6 @@ class DaemonThreads(ThreadPoolExecutor):
 
         threading.Thread(target=work, name="torghut-call", daemon=True).start()
         return future
-
-
-class WatchedSelector(selectors.DefaultSelector):
-    """What an event loop waits with, which shows to other threads whether it waits.
-
-    Attributes
-    ----------
-    is_waiting : whether the loop has nothing to do.
-    """
-
-    is_waiting = False
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """See `selectors.BaseSelector.select`."""
-        self.is_waiting = True
-        found = super().select(timeout)
-        self.is_waiting = False
-        return found
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -5,14 +5,20 @@ has its imports behind it, which are two seconds of CPU of a `torghut run` that 
 
 A request is JSON (``argv``, ``env``, ``cwd``, ``script``) with three files: for its output, for its errors, and for what
 becomes of it: its id as soon as it is known, and its exit code.
+
+The process of the admin API that such a command starts is forked here too. It has two files: the socket to the command, and
+one for its id, which is closed when it ends.
 """
 
+import contextlib
 import ctypes
+import functools
 import gc
 import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -25,7 +31,8 @@ MODULES = (
     "torghut_core.research.replay",
     "torghut_core.research.page",
     "torghut_core.admin.app",
-    "torghut_core.admin.server",
+    "torghut_core.admin.connections",
+    "torghut_core.admin.serve",
     "torghut_core.audit.sql",
     "torghut_core.audit.visit",
     "torghut_core.cli.doctor",
@@ -69,9 +76,19 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def serve(channel: socket.socket) -> dict[str, object]:
-    """Fork for each request; returns in what was forked, with the request."""
+def serve(channel: socket.socket, of_commands: socket.socket) -> dict[str, object]:
+    """Fork for each request; returns in what was forked for a command, with the request."""
     while True:
+        asked, _, _ = select.select([channel, of_commands], [], [])
+        if of_commands in asked:
+            _, (control, told), *_ = socket.recv_fds(of_commands, 1, 2)
+            if os.fork() == 0:
+                channel.close()
+                serve_api(control, told)
+            os.close(control)
+            os.close(told)
+        if channel not in asked:
+            continue
         text, files, *_ = socket.recv_fds(channel, 1 << 20, 3)
         if not text:
             sys.exit()
@@ -80,6 +97,40 @@ def serve(channel: socket.socket) -> dict[str, object]:
             return attended(json.loads(text), *files)
         for file in files:
             os.close(file)
+
+
+def serve_api(control: int, told: int) -> None:
+    """Be the process of an admin API to its end."""
+    from torghut_core.admin.serve import main
+
+    die_with_parent()
+    os.write(told, b"%d\n" % os.getpid())
+    os.dup2(control, 0)
+    os.close(control)
+    try:
+        main()
+    finally:
+        os._exit(0)
+
+
+class ForkedApi:
+    """What `subprocess.Popen` is of a process of the admin API, of one that was forked here."""
+
+    def __init__(self, way: socket.socket, control: socket.socket) -> None:
+        readable, writable = os.pipe()
+        socket.send_fds(way, [b"a"], [control.fileno(), writable])
+        os.close(writable)
+        self._told = os.fdopen(readable, "rb")
+        self.pid = int(self._told.readline())
+
+    def wait(self) -> int:
+        with self._told:
+            self._told.read()
+        return 0
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
 
 def attended(request: dict[str, object], out: int, error: int, outcome: int) -> dict[str, object]:
@@ -125,7 +176,10 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    request = serve(channel)
+    way, of_commands = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    request = serve(channel, of_commands)
+    of_commands.close()
+    importlib.import_module("torghut_core.admin.api_process").start_process = functools.partial(ForkedApi, way)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

@@ -10,6 +10,7 @@ from torghut_core import MetricSpec
 from torghut_core.admin.console import RUN_METRICS
 from torghut_core.admin.metrics import STATUS_METRICS
 from torghut_core.admin.readiness import Readiness
+from torghut_core.admin.server import AdminServer
 from torghut_core.execution.venue import Venue
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.forwarder import Forwarder
@@ -17,7 +18,13 @@ from torghut_core.market_data.jangar import JangarUniverse
 from torghut_core.signals.guardrails import Guardrails
 from torghut_core.trading.totals import Totals
 
-OF_A_RUN: tuple[MetricSpec, ...] = (*STATUS_METRICS, *Totals.metric_specs, *RUN_METRICS, *Readiness.metric_specs)
+OF_A_RUN: tuple[MetricSpec, ...] = (
+    *STATUS_METRICS,
+    *Totals.metric_specs,
+    *RUN_METRICS,
+    *Readiness.metric_specs,
+    *AdminServer.metric_specs,
+)
 """What `torghut run` has with any source and broker."""
 
 OF_A_VENUE: tuple[MetricSpec, ...] = Venue.metric_specs

@@ -80,6 +80,15 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+def api_process(pid):
+    """The id of the process that serves the admin API of another one, as a shell would have started that; None while there is none."""
+    for child in (child for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()):
+        with suppress(OSError):
+            if b"torghut_core.admin.serve" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                return int(child)
+    return None
+
+
 def _server():
     """The way to the process that forks; it is started when it is first needed, and ends with this one."""
     if not _servers:

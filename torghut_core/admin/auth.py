@@ -13,13 +13,12 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from torghut_core.errors import SettingsError
 
 if TYPE_CHECKING:
     from litestar.connection import ASGIConnection
     from litestar.handlers import BaseRouteHandler
+    from pydantic import SecretStr
 
 MIN_TOKEN_LENGTH = 16
 
@@ -77,6 +76,7 @@ def parse_tokens(setting: SecretStr | None) -> tuple[Token, ...]:
 
     Examples
     --------
+    >>> from pydantic import SecretStr
     >>> parse_tokens(SecretStr("ann:operator:correct-horse-battery, grafana:viewer:staple-staple-staple"))
     (Token(actor='ann', role=<Role.OPERATOR: 2>), Token(actor='grafana', role=<Role.VIEWER: 1>))
     """

@@ -11,13 +11,11 @@ import resource
 from collections import Counter, deque
 from contextlib import suppress
 from enum import Enum
-from time import thread_time  # itself: a plugin may replace that of the module
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from torghut_core.admin.auth import Guard
-from torghut_core.admin.loop_priority import LoopPriority
 
 MAX_CONNECTIONS = 768
 """Connections at a time, where the process may open four times as many files; else a quarter of those."""
@@ -76,7 +74,6 @@ class Connection(H11Protocol):
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
         self._all.add(self)
-        self._all.priority.block_for_loop()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -85,7 +82,6 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        self._all.priority.block_for_loop()
         if self._phase() is Phase.BODY or data.startswith(URGENT):
             super().data_received(data)
         else:
@@ -131,16 +127,9 @@ class Connection(H11Protocol):
 
 
 class Connections:
-    """All connections of a server.
+    """All connections of a server; `guard` knows who is an operator."""
 
-    Parameters
-    ----------
-    priority : how the server lets the loop go first.
-    guard : knows who is an operator.
-    """
-
-    def __init__(self, priority: LoopPriority, guard: Guard) -> None:
-        self.priority = priority
+    def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._queue: deque[tuple[Connection, bytes]] = deque()
         self._arrived = asyncio.Event()
@@ -186,18 +175,14 @@ class Connections:
         return found is not None and self._guard.is_operator(found[1].decode("latin-1"))
 
     async def serve(self) -> None:
-        """Let connections take what is queued, one after the other, while the loop rests."""
-        mark = thread_time()
+        """Let connections take what is queued, one after the other."""
         while True:
             while self._queue:
                 connection, data = self._queue.popleft()
                 connection.receive(data)
-                await asyncio.sleep(0)  # what it has begun runs
-                await self.priority.wait_for_loop(thread_time() - mark)
-                mark = thread_time()
+                await asyncio.sleep(0)  # what it has begun runs, and what is urgent comes between
             self._arrived.clear()
             await self._arrived.wait()
-            mark = thread_time()
 
     async def watch(self) -> None:
         """Abort whichever has been in a phase for too long, again and again."""

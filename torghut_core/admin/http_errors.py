@@ -8,6 +8,7 @@ from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from torghut_core.admin.auth import Refused
+from torghut_core.admin.kernel_calls import KernelDefect
 from torghut_core.admin.worker_pools import TooManyRequests
 from torghut_core.errors import InputError, NotFoundError, StateError, TorghutError
 from torghut_core.telemetry import logs
@@ -54,7 +55,8 @@ def _torghut_error(_: Request[Any, Any, Any], error: TorghutError) -> Response[d
 
 
 def _failure(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
-    logs.error("admin API failed", path=request.scope["path"], exc_info=error)
+    if not isinstance(error, KernelDefect):  # the kernel has logged its own
+        logs.error("admin API failed", path=request.scope["path"], exc_info=error)
     return _error(500, "this is a defect of torghut (its log has the traceback)")
 
 

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from litestar import Litestar, get
-
-from torghut_core.admin.auth import OPEN, Guard, Refused
-from torghut_core.admin.http_errors import refused
-from torghut_core.admin.routes.probes import probe_routes
-from torghut_core.admin.worker_pools import WorkerPool
 from torghut_core.execution.standby import ReplicaRole, standby_status
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.telemetry.metrics import MetricSpec
@@ -55,22 +49,3 @@ class Waiting:
         directory = self._directory
         standby = standby_status(self.reason, directory.owner, directory.owned_since, self._clock)
         return {"role": ReplicaRole.STANDBY, "standby": standby}
-
-
-def make_waiting_app(waiting: Waiting, guard: Guard) -> Litestar:
-    """Make the probes and ``/trading/status``, which need no token."""
-    pool = WorkerPool(3, 3)
-
-    @get("/trading/status", opt=OPEN)
-    @pool
-    def trading() -> dict[str, Any]:
-        """That it stands by, and for whom."""
-        return waiting.status()
-
-    return Litestar(
-        [*probe_routes(waiting, waiting.metrics, pool), trading],
-        guards=[guard.admit_to_route],
-        exception_handlers={Refused: refused},
-        openapi_config=None,
-        logging_config=None,
-    )

@@ -1,7 +1,7 @@
-"""How much the API may do at a time: a pool of workers for each kind of call, so that none holds up the loop, or another kind.
+"""How much the API asks of the kernel at a time: a pool of workers for each kind of call, so that none holds up another kind.
 
-The kernel's methods may wait, for a lock or for a whole reload, so each is called in a thread of its own. Threads of one
-process take turns: every call that computes slows the loop that trades. So few run at a time, and the others wait in line.
+The kernel's methods may wait, for a lock or for a whole reload, so each is called from a thread of its own. In the kernel's
+process every call that computes slows the loop that trades. So few run at a time, and the others wait in line.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
-from torghut_core.admin.loop_priority import LoopPriority
+PROBES, STOPS, CHANGES, READS, QUERIES, CHECKS = 3, 8, 4, 1, 1, 1
+"""How many calls of each kind the kernel answers at a time, see `WorkerPools`."""
+
+LANES = PROBES + STOPS + CHANGES + READS + QUERIES + CHECKS
+"""How many calls it answers at a time in all."""
 
 
 class TooManyRequests(Exception):
@@ -29,11 +33,9 @@ class WorkerPool:
     ----------
     workers : how many calls run at a time.
     queue : how many wait for a worker, the shared ones counting as one; further ones raise `TooManyRequests`.
-    priority : how a call lets the loop go first; one without does not wait.
     """
 
-    def __init__(self, workers: int, queue: int, priority: LoopPriority | None = None) -> None:
-        self._priority = priority
+    def __init__(self, workers: int, queue: int) -> None:
         self._workers = asyncio.Semaphore(workers)
         self._places = queue
         self._shared: dict[Callable[[], Any], asyncio.Task[Any]] = {}
@@ -79,8 +81,6 @@ class WorkerPool:
         finally:
             on_turn()
         try:
-            if self._priority is not None:
-                await self._priority.wait_for_loop()
             return await asyncio.to_thread(call)
         finally:
             self._workers.release()
@@ -99,10 +99,10 @@ class WorkerPools:
     checks : of catalogs, each in a process of its own.
     """
 
-    def __init__(self, priority: LoopPriority) -> None:
-        self.probes = WorkerPool(3, 3)
-        self.stops = WorkerPool(8, 1 << 20)
-        self.changes = WorkerPool(4, 16)
-        self.reads = WorkerPool(1, 16, priority)
-        self.queries = WorkerPool(1, 32, priority)
-        self.checks = WorkerPool(1, 4, priority)
+    def __init__(self) -> None:
+        self.probes = WorkerPool(PROBES, 3)
+        self.stops = WorkerPool(STOPS, 1 << 20)
+        self.changes = WorkerPool(CHANGES, 16)
+        self.reads = WorkerPool(READS, 16)
+        self.queries = WorkerPool(QUERIES, 32)
+        self.checks = WorkerPool(CHECKS, 4)

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.server import AdminServer
-from torghut_core.concurrency import DaemonThreads, WatchedSelector
+from torghut_core.concurrency import DaemonThreads
 from torghut_core.installation.settings import Settings
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
@@ -41,8 +41,7 @@ class Life:
         self.is_stopping = False
         self._clock = clock
         self._alive_at = clock.monotonic()
-        self._selector = WatchedSelector()
-        self._runner = asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(self._selector))
+        self._runner = asyncio.Runner()
         self.events = self._runner.get_loop()
         self.events.set_default_executor(DaemonThreads())
         self._stopping = asyncio.Event()
@@ -88,10 +87,6 @@ class Life:
         while True:
             self._alive_at = self._clock.monotonic()
             await asyncio.sleep(HEARTBEAT_S)
-
-    def is_busy(self) -> bool:
-        """Whether the loop works now, and waits for nothing; from any thread."""
-        return not self._selector.is_waiting
 
     @property
     def silent_s(self) -> float:

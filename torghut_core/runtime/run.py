@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from torghut_core.admin.api_process import Routes
 from torghut_core.admin.console import Console
 from torghut_core.admin.readiness import Readiness, ask_checks
 from torghut_core.admin.server import AdminServer
@@ -228,7 +229,7 @@ def open_run(
             reloader=reloader,
             audit=audit,
             checks=checks,
-            measured=[source, universe, checks, engine.totals, venue],
+            measured=[source, universe, checks, engine.totals, venue, server],
             unstored=unstored,
             events=life.events,
             silent_s=lambda: life.silent_s,
@@ -364,7 +365,7 @@ class Run:
 
     async def _live(self, on_start: Callable[[str], None]) -> None:
         self.universe.start()
-        self.server.start(self.console, self.life.is_busy)
+        self.server.start(self.console)
         watch = partial(watch_control, self.controls, self.venue, self.ended, self.committer.poll_database, self.clock)
         threading.Thread(target=watch, name="control", daemon=True).start()
         on_start(self.server.url)
@@ -478,7 +479,7 @@ def _wait_for(
     """
     waiting = Waiting(directory, clock)
     with life.signals():
-        server.start(waiting, is_waiting=True)
+        server.start(waiting, Routes.WAITING)
         on_wait(server.url, waiting.reason)
         logs.info(str(ReplicaRole.STANDBY), admin=server.url, reason=waiting.reason)
         while not directory.try_acquire():

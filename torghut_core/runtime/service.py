@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from torghut_core import catalog as catalogs
+from torghut_core.admin.api_process import Routes
 from torghut_core.admin.readiness import Readiness
 from torghut_core.admin.server import AdminServer
 from torghut_core.catalog import Catalog
@@ -176,7 +177,7 @@ class Service:
         self.source.connect(self.connection)
         for sink in self.sinks:
             sink.connect(self.connection)
-        self.server.start(self, is_probed_only=True)
+        self.server.start(self, Routes.PROBES)
         on_start(self.server.url)
         logs.info("working", pipeline=self.pipeline, probes=self.server.url)
         await run_until_first_ends(self.work.run(), self._finish(), self._poll_checks())
@@ -227,16 +228,20 @@ class Service:
         return {name: "" if gate is None else gate.reason for name, gate in self.checks.poll().items()}
 
     @property
+    def _measured(self) -> list[Measured]:
+        return [*self.parts, self.checks, self.server]
+
+    @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:
         """See `admin.routes.probes.Probed`."""
-        return (*(spec for part in self.parts for spec in part.metric_specs), *self.checks.metric_specs)
+        return tuple(spec for each in self._measured for spec in each.metric_specs)
 
     def metrics(self) -> Mapping[str, Metric]:
         """See `admin.routes.probes.Probed`."""
         numbers: dict[str, Metric] = {}
-        for part in self.parts:
-            numbers |= part.metrics()
-        return numbers | self.checks.metrics()
+        for each in self._measured:
+            numbers |= each.metrics()
+        return numbers
 
 
 def _guard(store: SignalDatabase, settings: Settings) -> Guardrails:

@@ -4,7 +4,6 @@ from support.docs import DOCS, blocks_of, has_blocks, table, text_of
 from support.metrics import EVERY_METRIC
 from torghut_core.admin.app import make_app
 from torghut_core.admin.auth import Guard, Role
-from torghut_core.admin.loop_priority import LoopPriority
 from torghut_core.installation.settings import Settings
 
 PAGE = DOCS / "admin-api.md"
@@ -18,7 +17,7 @@ ROLES = {
 
 def routes():
     """Every route with its role, and what its handler and the published description say of it."""
-    app = make_app(None, Guard([], hosts=None, is_open=False), LoopPriority(lambda: False))
+    app = make_app(None, Guard([], hosts=None, is_open=False))
     described = app.openapi_schema.to_schema()["paths"]
     for route in app.routes:
         for handler in route.route_handlers:

@@ -17,11 +17,10 @@ from support.waiting import PATIENCE, until
 from torghut_core.admin import catalog_check, connections, request_limit
 from torghut_core.admin.auth import Guard
 from torghut_core.admin.catalog_check import check_catalog
-from torghut_core.admin.loop_priority import API_SHARE, LoopPriority
+from torghut_core.admin.routes import probes
 from torghut_core.admin.worker_pools import TooManyRequests, WorkerPool
 from torghut_core.catalog import load
 from torghut_core.errors import StateError
-from torghut_core.runtime.life import Life
 
 HEAD = "Host: localhost\r\n"
 
@@ -279,7 +278,7 @@ def test_floods_of_scrapes_leave_room_for_operators(tokens):
         waiting.queue(each, f"GET {path} HTTP/1.1\r\n{HEAD}{header}\r\n".encode())
         return not each.is_refused
 
-    waiting = connections.Connections(LoopPriority(lambda: True), Guard(tokens.known, hosts=None, is_open=True))
+    waiting = connections.Connections(Guard(tokens.known, hosts=None, is_open=True))
     assert sum(ask("/catalog") for _ in range(500)) == connections.MAX_QUEUED
     assert sum(ask("/metrics") for _ in range(500)) == connections.MAX_SCRAPES
     assert ask("/trading/status", f"Authorization: Bearer {tokens.operator}\r\n")
@@ -301,6 +300,24 @@ def test_probes_that_hang_share_calls(serve, kernel, ask_api):
     assert sum(calls) < len(asked)
 
 
+def test_probes_are_answered_while_the_kernel_is_silent(serve, kernel, ask_api, monkeypatch, tokens):
+    """A kernel that does not answer is unwell after a bounded time, is asked no second time meanwhile, and can be stopped."""
+    monkeypatch.setattr(probes, "ANSWER_SECONDS", 0.05)
+    calls = []
+    kernel.health = kernel.readiness = kernel.metrics = lambda: calls.append(1) or kernel.hang() or {}
+    url = serve(tokens=tokens.known).url
+    for _ in range(3):
+        answers = {path: ask_api(url, "GET", path) for path in ("/healthz", "/readyz", "/metrics")}
+        assert {answer.status for answer in answers.values()} == {503}
+        assert answers["/healthz"].json == {"ok": False, "reasons": [probes.SILENT]}
+        assert answers["/readyz"].json["gates"] == {"process": probes.SILENT}
+    assert ask_api(url, "POST", "/trading/kill", token=tokens.operator).status == 200
+    assert len(calls) == 3
+    kernel.health = list
+    kernel.release.set()
+    until(lambda: ask_api(url, "GET", "/healthz").status == 200)
+
+
 def test_pool_refuses_only_what_has_no_place():
     """Of six calls at a time in a pool of two workers with three places to wait, one is refused; afterwards all places are free."""
 
@@ -315,42 +332,6 @@ def test_pool_refuses_only_what_has_no_place():
         assert await asyncio.gather(*(pool.run(lambda: 1) for _ in range(5))) == [1] * 5
 
     asyncio.run(story())
-
-
-def test_api_waits_for_the_loop_but_is_never_starved():
-    """While the loop works the API waits, in proportion to what it has done; while the loop rests it does not."""
-
-    async def seconds(is_busy, worked):
-        began = time.monotonic()
-        await LoopPriority(is_busy).wait_for_loop(worked)
-        return time.monotonic() - began
-
-    assert asyncio.run(seconds(lambda: True, 0.01)) >= 0.01 * (1 / API_SHARE - 1)
-    looks = iter([True, True, False])
-    assert asyncio.run(seconds(lambda: next(looks), 1000.0)) < PATIENCE
-    LoopPriority(lambda: True).block_for_loop()
-
-
-def test_loop_shows_whether_it_works():
-    """A loop is busy while it runs something, and is not while it waits."""
-    with Life() as life:
-        seen = []
-
-        async def main():
-            seen.append(life.is_busy())
-            done = asyncio.Event()
-
-            def look():
-                until(lambda: not life.is_busy())
-                seen.append(life.is_busy())
-                life.call_soon(done.set)
-
-            threading.Thread(target=look).start()
-            await done.wait()
-            seen.append(life.is_busy())
-
-        life.run(main())
-    assert seen == [True, False, True]
 
 
 def test_catalog_is_checked_in_another_process(catalog_text, monkeypatch, tmp_path):

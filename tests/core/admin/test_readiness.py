@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from support.waiting import PATIENCE
+from torghut_core.admin.api_process import Routes
 from torghut_core.admin.readiness import Readiness
 from torghut_core.admin.server import AdminServer
 from torghut_core.ports import Closed
@@ -140,7 +141,7 @@ class Forwarder:
 @pytest.fixture
 def url(tmp_path):
     server = AdminServer(state_dir=tmp_path, port=0)
-    server.start(Forwarder(), is_probed_only=True)
+    server.start(Forwarder(), Routes.PROBES)
     yield server.url
     server.stop()
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import model_validator
 
 from torghut_core import Environment
+from torghut_core.admin.api_process import Routes
 from torghut_core.admin.server import AdminServer
 from torghut_core.audit import SqlAuditStore, upgrade
 from torghut_core.cli import doctor
@@ -414,7 +415,7 @@ def test_pipeline_without_trading_that_runs_is_asked(look, state):
     """Each of its readiness checks is a finding, with the reason if it fails."""
     server = AdminServer(state_dir=state, port=0)
     with StateDirectory(state):
-        server.start(Pipe(), is_probed_only=True)
+        server.start(Pipe(), Routes.PROBES)
         try:
             found = look()
         finally:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, Protocol
 
-from litestar import Litestar, MediaType, Response, get
+from litestar import MediaType, Response, get
 from litestar.handlers import HTTPRouteHandler
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from torghut_core.admin.auth import OPEN, Guard, Refused
-from torghut_core.admin.http_errors import refused
+from torghut_core.admin.auth import OPEN
 from torghut_core.admin.metrics import STATUS_METRICS, Metrics
 from torghut_core.admin.worker_pools import WorkerPool
 from torghut_core.telemetry.metrics import Measured, Metric
+
+ANSWER_SECONDS = 5.0
+"""How long a probe waits for the process that it asks about."""
+
+SILENT = f"the process has not answered within {ANSWER_SECONDS:.0f} s"
 
 
 class Probed(Measured, Protocol):
@@ -35,37 +41,37 @@ def probe_routes(
     """Make the routes ``/healthz``, ``/readyz`` and ``/metrics``, which need no token."""
     metrics = Metrics(numbers, lambda: (*STATUS_METRICS, *probed.metric_specs))
 
-    @get("/healthz", opt=OPEN)
-    @pool
+    def probe(ask: Callable[[], Response[Any]], **silent: Any) -> Callable[[], Any]:
+        """Make a handler that shares its answers, and answers `silent` where there is none in time."""
+
+        @wraps(ask)
+        async def answered() -> Response[Any]:
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    answer: Response[Any] = await pool.share(ask)
+                    return answer
+            except TimeoutError:
+                return Response(silent, status_code=503, media_type=MediaType.JSON)
+
+        return answered
+
     def healthz() -> Response[dict[str, Any]]:
         """Whether the process is alive: 200, or 503 with the reasons why not."""
         reasons = probed.health()
         return Response({"ok": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
-    @get("/readyz", opt=OPEN)
-    @pool
     def readyz() -> Response[dict[str, Any]]:
         """Whether the process is ready: 200, or 503 with the reasons why not; and every check."""
         reasons = probed.readiness()
         content = {"ok": not reasons, "reasons": reasons, "gates": probed.gates()}
         return Response(content, status_code=503 if reasons else 200)
 
-    @get("/metrics", opt=OPEN, media_type=MediaType.TEXT)
-    @pool
     def prometheus() -> Response[bytes]:
         """Metrics in Prometheus' text format."""
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    return [healthz, readyz, prometheus]
-
-
-def make_probe_app(probed: Probed, guard: Guard) -> Litestar:
-    """Make the probes alone, an ASGI application."""
-    return Litestar(
-        probe_routes(probed, probed.metrics, WorkerPool(3, 3)),
-        guards=[guard.admit_to_route],
-        opt=OPEN,
-        exception_handlers={Refused: refused},
-        openapi_config=None,
-        logging_config=None,
-    )
+    return [
+        get("/healthz", opt=OPEN)(probe(healthz, ok=False, reasons=[SILENT])),
+        get("/readyz", opt=OPEN)(probe(readyz, ok=False, reasons=[SILENT], gates={"process": SILENT})),
+        get("/metrics", opt=OPEN, media_type=MediaType.TEXT)(probe(prometheus, error=SILENT)),
+    ]
