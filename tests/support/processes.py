@@ -260,6 +260,14 @@ class Running:
         assert code == 200, text
         return json.loads(text)
 
+    @property
+    def health(self):
+        """The checks of its trading, each with the reasons why it fails: 200 where none does, else 503."""
+        code, text = self.ask("/trading/health")
+        checks = json.loads(text)["checks"]
+        assert code == (503 if any(checks.values()) else 200), text
+        return checks
+
     def post(self, path, body=None):
         """The JSON of an answer that is well, to a change."""
         code, text = self.ask(path, body, "POST")

@@ -76,7 +76,12 @@ class AdminClient:
 
     def readiness_checks(self) -> dict[str, str]:
         """Give the readiness checks by name, with the reason why one fails, "" if it is ok; also of `forward` and `ta`."""
-        checks: dict[str, str] = self._request("GET", "/readyz", None, READ_SECONDS, (200, 503))["gates"]
+        gates = self._request("GET", "/readyz", None, READ_SECONDS, (200, 503))["gates"]
+        return {name: reason for name, reason in gates.items() if isinstance(reason, str)}
+
+    def health_checks(self) -> dict[str, list[str]]:
+        """Give the checks of ``/trading/health`` by name, with the reasons why one fails; raises as `get` does."""
+        checks: dict[str, list[str]] = self._request("GET", "/trading/health", None, READ_SECONDS, (200, 503))["checks"]
         return checks
 
     def _request(
@@ -109,10 +114,10 @@ class AdminClient:
             answer = json.loads(text)
         except ValueError:
             answer = None
+        if isinstance(answer, dict) and "error" in answer and status != 200:
+            raise self._error(status, str(answer["error"]))
         if isinstance(answer, dict) and status in answers:
             return answer
-        if isinstance(answer, dict) and "error" in answer:
-            raise self._error(status, str(answer["error"]))
         if status == 404:
             raise NotFoundError(f"{self.url} has no {path}: nothing trades there (give the --url of a `torghut run`)")
         raise StateError(f"{self.url} answered {status} without JSON (give the --url of a running kernel)")

@@ -223,10 +223,13 @@ class Console:
     def trading(self) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
         engine, gates, account = self._engine, self._gates, self._engine.gateway.last_account
-        state = self.state()
+        state, reconciliation = self.state(), self._venue.status()
         fields: dict[str, Any] = msgspec.to_builtins(state)
         return fields | {
             "summary": state.lines(self._clock),
+            "last_run_at": format_timestamp(self._clock.wall() - round(self._silent_s() * SECOND)),
+            "last_reconcile_at": (reconciliation or {}).get("at"),
+            "llm": {"enabled": False},
             "enabled": gates.trading_enabled,
             "mode": gates.mode,
             "unrecorded": gates.unrecorded,
@@ -236,7 +239,7 @@ class Console:
             "currency": account.currency,
             "orders_working": len(engine.books.working),
             "now": format_timestamp(engine.books.now) if engine.books.now else None,
-            "reconciliation": self._venue.status(),
+            "reconciliation": reconciliation,
         }
 
     def state(self) -> TradingState:
@@ -369,8 +372,14 @@ class Console:
     def gates(self) -> dict[str, str]:
         """See `admin.kernel.Kernel`."""
         standby = self._standby
-        waits = {} if standby.is_trading else {str(standby.role): standby.reason}
-        return waits | {name: "" if gate is None else gate.reason for name, gate in self._checks.poll().items()}
+        first = {} if standby.is_trading else {str(standby.role): standby.reason}
+        if not self._venue.is_simulated:
+            first["venue"] = "; ".join(self._venue.problems) if standby.is_trading else ""
+        return first | {name: "" if gate is None else gate.reason for name, gate in self._checks.poll().items()}
+
+    def error_class(self) -> str:
+        """See `admin.kernel.Kernel`."""
+        return self._checks.error_class()
 
     @property
     def _venue_problems(self) -> list[str]:

@@ -54,6 +54,9 @@ class Kernel(Measured, Protocol):
     def gates(self) -> dict[str, str]:
         """The readiness checks by name, each with the reason why it fails, "" if it is ok."""
 
+    def error_class(self) -> str:
+        """The class of the check that fails, see `readiness_class`; "" where none does."""
+
     def validate(self, text: str) -> dict[str, Any]:
         """`valid`, `problems`, and the `diff` of a catalog's YAML text against what trades."""
 
@@ -76,6 +79,9 @@ class Kernel(Measured, Protocol):
     def trading(self) -> dict[str, Any]:
         """The state of trading: `account`, `broker`, `enabled`, `mode`, `control`, `restriction`, `unrecorded`, money,
         `positions` by strategy, `orders_working`, `generation`, loop time `now`, and `reconciliation` with a real venue.
+
+        `last_run_at`: when the loop last came back; `last_reconcile_at`: with a real venue; `llm`: the AI advisor, which is
+        not there yet. The rest is as in `TradingState`.
 
         `role` is ``trading``, ``standby`` or ``disabled``; `standby` has the `reason`, and the `holder` of the account's
         lease, `since` when and for how long (`age_seconds`); null while this process trades.

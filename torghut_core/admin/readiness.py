@@ -23,6 +23,11 @@ Checks = Callable[[], Mapping[str, Closed | None]]
 NEVER_FATAL = frozenset({"freshness", "resume"})
 """Checks that never make the process unhealthy, only not ready."""
 
+NO_KAFKA = frozenset(
+    {"connecting", "joining", "unreachable", "unknown-topic", "unknown-topic-or-part", "unknown-partition", "timed-out"}
+)
+"""Classes of the check ``bus`` for which brokers or topics are not reached; for others, but ``auth``, records are refused."""
+
 REMEMBERED = 1000
 """How many changes `Readiness.history` keeps."""
 
@@ -33,6 +38,42 @@ def ask_checks(checks: Checks) -> Mapping[str, Closed | None]:
         return new_context().run(checks)
     except from_plugins() as error:
         return {"plugin": Closed(f"its checks cannot be asked: {reason_and_place(error)}", "plugin")}
+
+
+def readiness_class(name: str, closed: Closed) -> str:
+    """The class of a check that fails, in the words that runbooks and alerts of a forwarder know.
+
+    Examples
+    --------
+    >>> readiness_class("auth", Closed("end the other program", "connection-limit"))
+    'alpaca_406_second_connection'
+    """
+    match name, closed.error_class:
+        case "bus", "auth":
+            return "kafka_auth"
+        case "bus", "missing-records" | "misdated":
+            return "unknown"
+        case "bus", error_class:
+            return "kafka_metadata" if error_class in NO_KAFKA else "kafka_produce"
+        case "auth" | "subscription", "auth":
+            return "alpaca_auth"
+        case "auth" | "subscription", "connection-limit":
+            return "alpaca_406_second_connection"
+    return "unknown"
+
+
+def readiness_switches(gates: Mapping[str, str]) -> dict[str, bool]:
+    """Whether stream, Kafka and order updates are well, by the names of a forwarder's runbooks; {} where there are none.
+
+    `gates` are the checks by name, each with the reason why it fails. What a process does not have holds nothing up.
+    """
+    if gates.keys().isdisjoint(("auth", "bus", "venue")):
+        return {}
+    return {
+        "alpaca_ws": not (gates.get("auth") or gates.get("subscription")),
+        "kafka": not gates.get("bus"),
+        "trade_updates": not gates.get("venue"),
+    }
 
 
 class Readiness:
@@ -103,6 +144,11 @@ class Readiness:
     def reasons(self) -> list[str]:
         """Why it is not ready; empty when it is."""
         return [f"{name}: {gate.reason}" for name, gate in self.poll().items() if gate is not None]
+
+    def error_class(self) -> str:
+        """The `readiness_class` of the first check that fails, one that is not ``unknown`` first; "" where none fails."""
+        classes = [readiness_class(name, gate) for name, gate in self.poll().items() if gate is not None]
+        return next((each for each in classes if each != "unknown"), "unknown" if classes else "")
 
     def health(self) -> list[str]:
         """Why it is unhealthy: not ready for too long."""

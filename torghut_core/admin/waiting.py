@@ -40,6 +40,10 @@ class Waiting:
         """See `Probed`."""
         return {str(ReplicaRole.STANDBY): self.reason}
 
+    def error_class(self) -> str:
+        """See `Probed`."""
+        return "unknown"
+
     def metrics(self) -> dict[str, Any]:
         """See `Probed`."""
         return {}

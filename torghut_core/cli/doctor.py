@@ -214,7 +214,7 @@ def _kernel(directory: StateDirectory) -> Iterator[Finding]:
     try:
         client = admin_client(None, directory.path)
         try:
-            status, health = client.get("/trading/status"), client.get("/trading/health")
+            status, health = client.get("/trading/status"), client.health_checks()
         except NotFoundError:
             checks = client.readiness_checks()
             yield Finding("process", True, f"at {client.url}: {occupied.partition(' (let')[0]}")
@@ -235,7 +235,7 @@ def _kernel(directory: StateDirectory) -> Iterator[Finding]:
         f"at {client.url}: account {status['account']}, broker {status['broker']}, generation {status['generation']};"
         f" {role}",
     )
-    for name, reasons in health["checks"].items():
+    for name, reasons in health.items():
         hint = HINTS.get(name, "") if reasons else ""
         if name == "venue" and not is_trading:
             hint = "docs/controls.md, Standing by"

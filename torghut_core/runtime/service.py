@@ -227,6 +227,10 @@ class Service:
         """See `admin.routes.probes.Probed`."""
         return {name: "" if gate is None else gate.reason for name, gate in self.checks.poll().items()}
 
+    def error_class(self) -> str:
+        """See `admin.routes.probes.Probed`."""
+        return self.checks.error_class()
+
     @property
     def _measured(self) -> list[Measured]:
         return [*self.parts, self.checks, self.server]

@@ -107,6 +107,9 @@ class FakeKernel:
     def gates(self):
         return {"auth": "", "bus": "no broker answers"}
 
+    def error_class(self):
+        return "kafka_metadata"
+
     def readiness(self):
         return self.unready
 

@@ -246,12 +246,15 @@ def test_no_token_is_ever_shown(api, tokens, ask_api, kernel, capfd):
 def test_probe_lists_reasons(api, ask_api, kernel, path, reasons):
     """A probe is 200 when all is well, and 503 with every reason when it is not."""
     url = api()
-    more = {"gates": kernel.gates()} if path == "/readyz" else {}
-    good = {"ok": True, "reasons": [], **more}
-    assert (ask_api(url, "GET", path).status, ask_api(url, "GET", path).json) == (200, good)
+    good, bad, gates = {}, {}, {**kernel.gates(), "alpaca_ws": True, "kafka": False, "trade_updates": True}
+    if path == "/readyz":
+        good = {"status": "ready", "ready": True, "error_class": None, "gates": gates}
+        bad = {"status": "not_ready", "ready": False, "error_class": "kafka_metadata", "gates": gates}
+    answer = ask_api(url, "GET", path)
+    assert (answer.status, answer.json) == (200, {"ok": True, "reasons": [], **good})
     setattr(kernel, reasons, ["the loop has been stuck for 12 s"])
     answer = ask_api(url, "GET", path)
-    assert (answer.status, answer.json) == (503, {"ok": False, "reasons": ["the loop has been stuck for 12 s"], **more})
+    assert (answer.status, answer.json) == (503, {"ok": False, "reasons": ["the loop has been stuck for 12 s"], **bad})
 
 
 def test_call_that_hangs_holds_up_no_other(api, ask_api, kernel):
@@ -441,11 +444,13 @@ def test_time_that_is_none_is_bad_input(api, ask_api, kernel):
     assert (answer.status, answer.json) == (400, {"error": str(kernel.raises["rows"])})
 
 
-def test_health_is_200_also_when_it_is_not_well(api, ask_api, kernel):
-    """The health route answers with the checks: `ok` says whether it is safe, not the status."""
+def test_health_is_503_when_it_is_not_well(api, ask_api, kernel):
+    """The health route answers with the checks, and a script sees by the status that trading is not well."""
+    url = api()
+    assert ask_api(url, "GET", "/trading/health").status == 200
     kernel.unwell = ["the loop has been stuck for 12 s"]
-    answer = ask_api(api(), "GET", "/trading/health")
-    assert answer.status == 200
+    answer = ask_api(url, "GET", "/trading/health")
+    assert answer.status == 503
     assert answer.json == {"ok": False, "checks": {"loop": ["the loop has been stuck for 12 s"], "venue": []}}
 
 

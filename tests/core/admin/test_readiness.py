@@ -134,6 +134,9 @@ class Forwarder:
     def gates(self):
         return {name: gate.reason if gate else "" for name, gate in self.readiness_of.poll().items()}
 
+    def error_class(self):
+        return self.readiness_of.error_class()
+
     def metrics(self):
         return self.readiness_of.metrics() | {"ws_reconnects_total": 3}
 
@@ -161,8 +164,17 @@ def test_probes_are_served_without_a_kernel(url):
     assert status == 503
     assert msgspec.json.decode(body) == {
         "ok": False,
+        "status": "not_ready",
+        "ready": False,
+        "error_class": "kafka_produce",
         "reasons": ["bus: no broker answers (start it)"],
-        "gates": {"auth": "", "bus": "no broker answers (start it)"},
+        "gates": {
+            "auth": "",
+            "bus": "no broker answers (start it)",
+            "alpaca_ws": True,
+            "kafka": False,
+            "trade_updates": True,
+        },
     }
     assert ask(f"{url}/healthz") == (200, b'{"ok":true,"reasons":[]}')
     assert ask(f"{url}/catalog")[0] == 404
@@ -192,3 +204,24 @@ def test_each_class_of_trouble_is_logged_once(monkeypatch):
         ("not ready", {"bus": AWAY.reason}),
     ]
     assert [names for _, names in readiness.history] == [("bus",), (), ("bus",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "error_class", "shown"),
+    [
+        ("auth", "connection-limit", "alpaca_406_second_connection"),
+        ("auth", "auth", "alpaca_auth"),
+        ("bus", "auth", "kafka_auth"),
+        ("bus", "unreachable", "kafka_metadata"),
+        ("bus", "unknown-topic-or-part", "kafka_metadata"),
+        ("bus", "msg-size-too-large", "kafka_produce"),
+        ("bus", "misdated", "unknown"),
+        ("store", "auth", "unknown"),
+        ("freshness", "stale", "unknown"),
+    ],
+)
+def test_class_of_a_check_that_fails_is_one_of_the_runbooks(name, error_class, shown):
+    """Alerts and runbooks know six classes; what is known comes before ``unknown``, and nothing where all is well."""
+    parts = [Part(aaa=Closed("old", "stale"), **{name: Closed("why", error_class)})]
+    assert Readiness(*parts).error_class() == shown
+    assert Readiness(Part(**{name: None})).error_class() == ""

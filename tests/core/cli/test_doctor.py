@@ -337,6 +337,13 @@ class Running:
     def trading_health(self):
         return {"ok": not any(self.checks.values()), "checks": self.checks}
 
+    def status(self):
+        last = {"at": "2026-01-05T15:00:00Z", "successful": True}
+        return {"generation": 7, "degraded": False, "quarantined": {}, "since": last["at"], "last_reload": last}
+
+    def metrics(self):
+        return {}
+
 
 @pytest.fixture
 def kernel(state):
@@ -406,6 +413,9 @@ class Pipe:
 
     def gates(self):
         return {"auth": "", "bus": "no broker answers (look at Kafka)"}
+
+    def error_class(self):
+        return "kafka_metadata"
 
     def metrics(self):
         return {}

@@ -222,7 +222,9 @@ class Torghut(Running):
     @property
     def gates(self):
         """The reason of each gate that is closed, by name."""
-        return {name: reason for name, reason in self.get("/readyz")[1]["gates"].items() if reason}
+        return {
+            name: reason for name, reason in self.get("/readyz")[1]["gates"].items() if reason and reason is not True
+        }
 
     def metric(self, name, label=""):
         """A number; 0 where there is none."""

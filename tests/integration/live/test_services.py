@@ -104,8 +104,10 @@ def test_probes_say_what_the_users_page_asks_for(recent, forwarder, kafka):
         forward.until(lambda: forward.is_ready and sum(forward.metrics().get("forwarded_total", {}).values()) == 50)
         status, answer = forward.get("/readyz")
         assert (status, answer["ok"]) == (200, True)
-        assert answer["gates"] == dict.fromkeys(
-            ("auth", "backfill", "bus", "freshness", "subscription", "universe"), ""
+        assert (answer["status"], answer["ready"], answer["error_class"]) == ("ready", True, None)
+        names = ("auth", "backfill", "bus", "freshness", "subscription", "universe")
+        assert answer["gates"] == dict.fromkeys(names, "") | dict.fromkeys(
+            ("alpaca_ws", "kafka", "trade_updates"), True
         )
         _, metrics = forward.get("/metrics")
         assert forward.send() == 0
@@ -211,7 +213,7 @@ def test_ended_ta_resumes_with_the_same_rows(live, recent, torghut, tmp_path, en
         checkpoints = {"TA_CHECKPOINT_MS": "60000" if end == "stop" else "50", "TA_FRESHNESS_MAX_SECONDS": "1e9"}
         ta = torghut("ta", catalog, live.environment_of(market, **checkpoints)).begin()
         gates = {"auth", "backfill", "freshness", "store", "subscription", "universe"}
-        assert ta.get("/readyz")[1]["gates"].keys() == gates
+        assert ta.get("/readyz")[1]["gates"].keys() == gates | {"alpaca_ws", "kafka", "trade_updates"}
         assert ta.metrics()["ws_readyz_gate_status"].keys() == gates
         ta.until(lambda: "universe" not in ta.gates)
         market.play(recent.events[:150], wait_for=recent.symbols)

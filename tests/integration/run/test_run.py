@@ -345,7 +345,8 @@ def test_reload_ends_a_rollback_for_good(kernel):
 def test_probes_and_metrics_tell_what_runs(plain):
     """The process is alive and ready, and the metrics of the catalog agree with its status."""
     assert plain.get("/healthz") == {"ok": True, "reasons": []}
-    assert plain.get("/readyz") == {"ok": True, "reasons": [], "gates": {}}
+    ready = {"status": "ready", "ready": True, "error_class": None}
+    assert plain.get("/readyz") == {"ok": True, **ready, "reasons": [], "gates": {}}
     status = plain.status
     before = plain.metric("catalog_last_reload_success_timestamp_seconds")
     assert plain.metric("catalog_generation") == status["generation"]

@@ -83,7 +83,7 @@ def test_strategy_that_changes_the_folder_moves_no_state(kernel):
     kernel.write({"evil": {"use": "evil"}, "one": 1})
     kernel.begin(state=kernel.state.relative_to(kernel.folder))
     assert kernel.trade(3)["one"] == 3
-    assert kernel.get("/trading/health")["checks"]["database"] == []
+    assert kernel.health["database"] == []
     assert kernel.send() == 0
 
 

@@ -24,7 +24,7 @@ def test_a_database_that_is_locked_stops_entries_and_lets_exits_leave(trader):
         other.execute("BEGIN IMMEDIATE")
         trader.say("bid", ("SOL/USD",))
         trader.until(lambda: unwritable(trader))  # other reasons may hold before, on a slow machine
-        assert "another process is writing to it" in str(trader.get("/trading/health")["checks"]["database"])
+        assert "another process is writing to it" in str(trader.health["database"])
         sent = len(trader.sent)
         trader.say("close")
         trader.say("bid", ("LTC/USD",))
@@ -74,10 +74,8 @@ def test_a_server_that_is_gone_stops_entries_and_comes_back(make, fake, dsn, pos
         trader.fake.venue.fill(numbers["BTC/USD"])
         trader.say("bid", ("SOL/USD",))
         trader.until(lambda: trader.books)
-        trader.until(lambda: trader.get("/trading/health")["checks"]["database"])
-        trader.until(
-            lambda: any("only exits are sent" in reason for reason in trader.get("/trading/health")["checks"]["venue"])
-        )
+        trader.until(lambda: trader.health["database"])
+        trader.until(lambda: any("only exits are sent" in reason for reason in trader.health["venue"]))
         trader.say("close", ("BTC/USD",))
         trader.until(lambda: "BTC/USD" not in trader.held)
         assert trader.ask("/readyz")[0] == 503

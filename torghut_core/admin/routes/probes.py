@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from torghut_core.admin.auth import OPEN
 from torghut_core.admin.metrics import STATUS_METRICS, Metrics
+from torghut_core.admin.readiness import readiness_switches
 from torghut_core.admin.worker_pools import WorkerPool
 from torghut_core.telemetry.metrics import Measured, Metric
 
@@ -33,6 +34,9 @@ class Probed(Measured, Protocol):
 
     def gates(self) -> dict[str, str]:
         """The readiness checks by name, each with the reason why it fails, "" if it is ok."""
+
+    def error_class(self) -> str:
+        """The class of the check that fails, see `readiness_class`; "" where none does."""
 
 
 def probe_routes(
@@ -61,9 +65,16 @@ def probe_routes(
         return Response({"ok": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     def readyz() -> Response[dict[str, Any]]:
-        """Whether the process is ready: 200, or 503 with the reasons why not; and every check."""
-        reasons = probed.readiness()
-        content = {"ok": not reasons, "reasons": reasons, "gates": probed.gates()}
+        """Whether the process is ready: 200, or 503 with the reasons and their class; and every check."""
+        reasons, gates = probed.readiness(), probed.gates()
+        content = {
+            "ok": not reasons,
+            "status": "not_ready" if reasons else "ready",
+            "ready": not reasons,
+            "error_class": (probed.error_class() or "unknown") if reasons else None,
+            "reasons": reasons,
+            "gates": {**gates, **readiness_switches(gates)},
+        }
         return Response(content, status_code=503 if reasons else 200)
 
     def prometheus() -> Response[bytes]:

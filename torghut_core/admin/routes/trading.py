@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import Request, get, post
+from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody, Parameter
 
@@ -39,23 +39,27 @@ class Reconcile(msgspec.Struct, forbid_unknown_fields=True):
 def trading_routes(kernel: Kernel, pools: WorkerPools) -> list[HTTPRouteHandler]:
     """Make the routes ``/trading/...``."""
 
+    def trading_numbers() -> dict[str, Any]:
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in numbers(kernel).items()}
+
     @get("/trading/status")
     @pools.reads
     def trading() -> dict[str, Any]:
-        """The state of trading: account, control, positions, orders, and the last reconciliation with the venue."""
-        return kernel.trading()
+        """The state of trading: account, control, positions, orders, the last reconciliation with the venue, numbers."""
+        return {**kernel.trading(), "metrics": trading_numbers()}
 
     @get("/trading/health")
     @pools.reads
-    def trading_health() -> dict[str, Any]:
-        """Whether trading is healthy: `ok`, and `checks` with the reasons why not."""
-        return kernel.trading_health()
+    def trading_health() -> Response[dict[str, Any]]:
+        """Whether trading is well: 200, or 503; `checks` with the reasons why not."""
+        health = kernel.trading_health()
+        return Response(health, status_code=200 if health["ok"] else 503)
 
     @get("/trading/metrics")
     @pools.reads
     def trading_metrics() -> dict[str, Any]:
         """The numbers of `/metrics`, as JSON."""
-        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in numbers(kernel).items()}
+        return trading_numbers()
 
     @get("/trading/decisions")
     @pools.queries
