@@ -70,7 +70,6 @@ class Deriver(LaneKeeper):
 
     metric_specs: ClassVar[tuple[MetricSpec, ...]] = (
         *DeriverTotals.metric_specs,
-        MetricSpec("excluded_total", "Trades that no bar counts, by their sale conditions."),
         MetricSpec("ta_checkpoints_total", "Times that rows, states and offsets were made durable."),
         MetricSpec("ta_watermark_lag_ms", "How far a lane's watermark is behind the clock, milliseconds.", "lane"),
     )
@@ -304,7 +303,6 @@ class Deriver(LaneKeeper):
         lags = {name or "0": (now - lane.watermark) / 1e6 for name, lane in self.lanes.items() if lane.now}
         return {
             **totals.metrics(),
-            "excluded_total": totals.excluded,
             "ta_checkpoints_total": totals.checkpoints,
             "ta_watermark_lag_ms": lags,
         }

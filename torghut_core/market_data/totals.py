@@ -20,6 +20,7 @@ class BatchTotals(msgspec.Struct):
             "Trades that came after their microbar was closed; also second copies of trades that are in it.",
         ),
         MetricSpec("duplicates_total", "Trades, and bars of tapes, that came twice."),
+        MetricSpec("excluded_total", "Trades that no bar counts, by their sale conditions."),
         MetricSpec(
             "implausible_vwaps_total",
             "Bars whose vwap lies outside low to high: (high + low + close) / 3 counts in its place.",
@@ -52,6 +53,7 @@ class BatchTotals(msgspec.Struct):
             "events_total": self.events,
             "late_total": self.late,
             "duplicates_total": self.duplicates,
+            "excluded_total": self.excluded,
             "implausible_vwaps_total": self.implausible_vwaps,
             "microbars_total": self.microbars,
             "signals_total": self.signals,

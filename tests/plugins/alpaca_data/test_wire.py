@@ -268,7 +268,7 @@ def test_columns_are_those_of_a_tape_of_the_envelopes(stream):
     """A batch from the wire and a replay of the same events as JSONL hold the same rows, identities and conditions too."""
     events = read(as_json(stream)).events
     own = SymbolTable()
-    batch = events.batch(own, 0, 7, 0)
+    batch = events.each_minute_once({}).batch(own, 0, 7, 0)
     messages = events.messages(feed="iex", source="ws", seq=7, ingest_ts=T0)
     rows = [message.value for sent, message in zip(stream, messages, strict=True) if sent["T"] in "tqb"]
     with tempfile.TemporaryDirectory() as folder:

@@ -230,6 +230,8 @@ ROWS = [
      "event_ts is '2026-01-05T14:30:00': it must be a time with its zone, from 1677 to 2262, like 2026-01-05T14:30:00.123Z", ROW),
     ("seq of halves", "a.csv", with_rows("trade", {"seq": 0}, {"seq": 1.5}), 3, "seq is '1.5': it must be a whole number",
      ROW),
+    ("seq beyond int64", "a.csv", with_rows("trade", {"seq": 0}, {"seq": 2**63}), 3,
+     "seq is '9223372036854775808': it must be below 2^63", ROW),
     ("no flag", "a.csv", with_rows("trade", {"suspicious": "maybe"}), 2,
      "suspicious is 'maybe': it must be true or false", ROW),
     ("unsorted CSV", "a.csv", with_rows("trade", {}, {}, {"event_ts": 1767623400000000000}), 4,

@@ -44,6 +44,7 @@ UNITS = {"s": SECOND, "ms": MILLISECOND, "us": 1_000, "ns": 1}
 SYMBOL = "must be a symbol of A-Z, 0-9 and . _ / -, at most 32 long"
 TIME = "must be a time with its zone, from 1677 to 2262, like 2026-01-05T14:30:00.123Z"
 WHOLE = "must be a whole number"
+TOO_LARGE = "must be below 2^63"
 STEP = "must be given by window.size, like PT1M, or by bar_step"
 POSITIVE = "must be a positive number"
 NOT_NEGATIVE = "must be zero or a positive number"
@@ -225,6 +226,8 @@ class Rows:
         if not scalar.is_valid:
             return f"{column} is missing"
         value = scalar.value if arrow.is_timestamp(scalar.type) else scalar.as_py()
+        if must == WHOLE and str(value).isdecimal():
+            must = TOO_LARGE
         return f"{column} is {value!r}: it {must}"
 
     def _conditions(self, symbols: SymbolTable) -> IntArray:
