@@ -23,10 +23,12 @@ from torghut_core.calendars import (
     BarEnds,
     Calendars,
     ExchangeSessions,
+    Session,
     calendar_bounds,
     calendar_of,
     check_calendar,
     exchange_sessions,
+    session_at,
 )
 from torghut_core.environment import Environment
 from torghut_core.errors import (
@@ -203,6 +205,7 @@ __all__ = [
     "RiskContext",
     "RiskRule",
     "SaleConditions",
+    "Session",
     "SettingsError",
     "ShapeError",
     "Side",
@@ -246,6 +249,7 @@ __all__ = [
     "parse_timestamp",
     "reports_of",
     "retry_after",
+    "session_at",
     "signal_type",
     "time_message",
     "time_of",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -69,6 +70,13 @@ class ExchangeSessions(NamedTuple):
     until: int
 
 
+class Session(NamedTuple):
+    """A session of an exchange, or a day of UTC: from its open to before its close, ns."""
+
+    opens: int
+    closes: int
+
+
 def check_calendar(name: str) -> str:
     """Return the name of a calendar that exists.
 
@@ -118,6 +126,29 @@ def exchange_sessions(name: str, first: str, last: str) -> ExchangeSessions:
         return ExchangeSessions(
             found.opens_nanos, found.closes_nanos, found.break_starts_nanos, found.break_ends_nanos, until
         )
+
+
+def session_at(name: str, ts: int) -> Session | None:
+    """Return the session that a time (ns) is in, or else the next one; None where the calendar knows none. Ignores pauses.
+
+    Examples
+    --------
+    >>> session_at("24/7", 3 * DAY + 1)
+    Session(opens=259200000000000, closes=345600000000000)
+    """
+    if name == ROUND_THE_CLOCK:
+        day = ts // DAY * DAY
+        return Session(day, day + DAY)
+    opens, closes = _sessions_of_decade(name, to_datetime(ts).year // 10)
+    number = bisect_right(closes, ts)
+    return Session(opens[number], closes[number]) if number < len(opens) else None
+
+
+@cache
+def _sessions_of_decade(name: str, decade: int) -> tuple[list[int], list[int]]:
+    """Return opens and closes of a decade and of the years beside it, which depend on nothing else."""
+    known = exchange_sessions(name, f"{10 * decade - 1:04}-01-01", f"{10 * decade + 10:04}-12-31")
+    return known.opens.tolist(), known.closes.tolist()
 
 
 @contextmanager

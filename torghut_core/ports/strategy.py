@@ -37,6 +37,10 @@ class Strategy(Plugin, ABC):
         """Return a decision on one row (made by `context.buy`, `sell`, `close` or `target`), or None."""
 
 
+def _exact(quantity: Decimal | float | str) -> Decimal:
+    return quantity if isinstance(quantity, Decimal) else Decimal(str(quantity))
+
+
 def _of(name: str) -> Any:
     """What the kernel has written, to be read by a strategy."""
     return property(attrgetter(f"_live.{name}"))
@@ -105,17 +109,17 @@ class Context:
         """Cash, equity and buying power of the account."""
         return self._live.account_view.account()
 
-    def buy(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision:
-        """Propose to buy `quantity` units.
+    def buy(self, quantity: Decimal | float | str, because: str, **order: Any) -> Decision:
+        """Propose to buy `quantity` units; of a float that is the decimal which it prints as, 0.1 a tenth.
 
         `order` has the terms that differ from a market order with the broker's usual time in force: `order_type`,
         `limit_price`, `stop_price`, `trail_price`, `trail_pct`, `time_in_force`.
         """
-        return self._decision(Side.BUY, Decimal(quantity), because, order)
+        return self._decision(Side.BUY, _exact(quantity), because, order)
 
-    def sell(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision:
+    def sell(self, quantity: Decimal | float | str, because: str, **order: Any) -> Decision:
         """Propose to sell `quantity` units; `order` as in `buy`."""
-        return self._decision(Side.SELL, Decimal(quantity), because, order)
+        return self._decision(Side.SELL, _exact(quantity), because, order)
 
     def close(self, because: str, **order: Any) -> Decision | None:
         """Propose to close what is held, whatever orders are open; None when nothing is.
@@ -129,12 +133,12 @@ class Context:
             Side.SELL if held > 0 else Side.BUY, held.copy_abs(), because, {**order, "is_close": True}
         )
 
-    def target(self, quantity: Decimal | int | str, because: str, **order: Any) -> Decision | None:
+    def target(self, quantity: Decimal | float | str, because: str, **order: Any) -> Decision | None:
         """Propose the order that brings what is held to `quantity` signed units; None when it is there, or on its way.
 
         Of open orders those in the same direction count, and no protection: what is not held is not sold.
         """
-        change = KERNEL_DECIMAL.subtract(Decimal(quantity), self.position.quantity)
+        change = KERNEL_DECIMAL.subtract(_exact(quantity), self.position.quantity)
         is_buy = change > 0
         missing = KERNEL_DECIMAL.subtract(change.copy_abs(), self.buying if is_buy else self.selling)
         if missing <= 0 or missing < self._live.smallest_order:

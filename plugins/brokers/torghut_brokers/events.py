@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from torghut_core import Bars, FloatArray, IntArray, Quotes, Trades, money
 
+NEVER = 2**63 - 1
+"""A time that does not come, ns."""
+
 
 class View(NamedTuple):
     """One event, seen by an order of one side.
 
-    `begin` and `end` are its times, ns; `first`, `best` and `worst` prices for the order's side, the best being the one
-    that a limit order waits for; `volume` in units. What is taken there slips, except at a quote.
+    `begin` and `end` are its times, ns; `first`, `best`, `worst` and `last` prices for the order's side, the best being the
+    one that a limit order waits for; `volume` in units. What is taken there slips, except at a quote.
     """
 
     begin: int
@@ -30,6 +33,7 @@ class View(NamedTuple):
     first: float
     best: float
     worst: float
+    last: float
     volume: float
     slips: bool = True
     is_bar: bool = False
@@ -83,6 +87,15 @@ class Events(ABC):
     def view(self, row: int, is_buy: bool) -> View:
         """Return the event in `row`, as an order of this side sees it."""
 
+    @property
+    @abstractmethod
+    def end(self) -> IntArray:
+        """Times up to which the events tell their symbol's trades, ns, shape (rows,)."""
+
+    @abstractmethod
+    def last(self, is_buy: bool) -> FloatArray:
+        """Return the last prices of the events for a side, shape (rows,); NaN or 0 where there is none."""
+
     @abstractmethod
     def price(self, row: int) -> Decimal | None:
         """Return the price of a unit after the event in `row`, quote currency; None where the event has none."""
@@ -91,7 +104,7 @@ class Events(ABC):
     def hits(self, first: int, stop: int, levels: Levels) -> NDArray[np.bool_]:
         """Return which of the rows `first` to `stop` - 1 have to be shown to an order."""
 
-    def last(self, symbol: int, first: int, stop: int) -> int:
+    def find_last(self, symbol: int, first: int, stop: int) -> int:
         """Return the row of the last event of a symbol at positions `first` to `stop` - 1; -1 where there is none.
 
         Searches backwards in growing strides, as the event is mostly near.
@@ -121,7 +134,16 @@ class TradeEvents(Events):
     def view(self, row: int, is_buy: bool) -> View:  # noqa: ARG002  the same for both sides
         """See `Events.view`."""
         event_ts, price = self.event_ts.item(row), self._price.item(row)
-        return View(event_ts, event_ts, price, price, price, self._size.item(row))
+        return View(event_ts, event_ts, price, price, price, price, self._size.item(row))
+
+    @property
+    def end(self) -> IntArray:
+        """See `Events.end`: the time of the trade."""
+        return self.event_ts
+
+    def last(self, is_buy: bool) -> FloatArray:  # noqa: ARG002  the same for both sides
+        """See `Events.last`: the price of the trade."""
+        return self._price
 
     def price(self, row: int) -> Decimal | None:
         """Return the price of the trade."""
@@ -150,7 +172,17 @@ class BarEvents(Events):
         begin, high, low = self.event_ts.item(row), self._high.item(row), self._low.item(row)
         best, worst = (low, high) if is_buy else (high, low)
         first, volume = self._open.item(row), self._volume.item(row)
-        return View(begin, self._end.item(row), first, best, worst, volume, is_bar=True)
+        last = self._close.item(row)
+        return View(begin, self._end.item(row), first, best, worst, last, volume, is_bar=True)
+
+    @property
+    def end(self) -> IntArray:
+        """See `Events.end`: the end of the bar."""
+        return self._end
+
+    def last(self, is_buy: bool) -> FloatArray:  # noqa: ARG002  the same for both sides
+        """See `Events.last`: the close of the bar."""
+        return self._close
 
     def price(self, row: int) -> Decimal | None:
         """Return the close of the bar."""
@@ -177,7 +209,16 @@ class QuoteEvents(Events):
         event_ts = self.event_ts.item(row)
         price = self._ask.item(row) if is_buy else self._bid.item(row)
         size = self._ask_size.item(row) if is_buy else self._bid_size.item(row)
-        return View(event_ts, event_ts, price, price, price, size, slips=False)
+        return View(event_ts, event_ts, price, price, price, price, size, slips=False)
+
+    @property
+    def end(self) -> IntArray:
+        """See `Events.end`: a quote tells nothing of trades."""
+        return np.full(len(self.at), -NEVER)
+
+    def last(self, is_buy: bool) -> FloatArray:
+        """See `Events.last`: the touch."""
+        return self._ask if is_buy else self._bid
 
     def touch(self, row: int) -> Touch:
         """Return the prices of the quote in `row`."""

@@ -11,8 +11,17 @@ from decimal import Decimal
 
 import numpy as np
 
-from torghut_brokers.events import BarEvents, Events, Levels, QuoteEvents, Touch, TradeEvents
-from torghut_core import Batch
+from torghut_brokers.events import NEVER, BarEvents, Events, Levels, QuoteEvents, Touch, TradeEvents
+from torghut_core import Batch, IntArray
+from torghut_core.stages import kernel
+
+
+@kernel
+def _tell(symbol: IntArray, end: IntArray, told: IntArray, before: IntArray) -> None:
+    """Fill `before`: up to which time the events before each row have told the symbol's trades, ns, shape (rows,)."""
+    for row in range(len(symbol)):
+        before[row] = told[symbol[row]]
+        told[symbol[row]] = max(told[symbol[row]], end[row])
 
 
 class Market:
@@ -24,17 +33,28 @@ class Market:
     stop : position after the last event shown.
     prices : last price of each symbol that is followed, as of the last `follow` or `refresh`: trade, bar close, or the
         middle of bid and ask.
+    lasts : last price of each symbol as of the last `close`, for a seller and for a buyer: trade, bar close, bid or ask;
+        None where there is none.
     """
 
-    def __init__(self, clock: int = 0, prices: Mapping[str, Decimal] = {}, touches: Mapping[str, Touch] = {}) -> None:
+    def __init__(
+        self,
+        clock: int = 0,
+        prices: Mapping[str, Decimal] = {},
+        touches: Mapping[str, Touch] = {},
+        lasts: Mapping[str, tuple[float | None, float | None]] = {},
+    ) -> None:
         self.clock = clock
         self.stop = 0
         self.prices = dict(prices)
         self._touches = dict(touches)
+        self.lasts = dict(lasts)
         self._batch: Batch | None = None
         self._events: list[Events] = []
         self._quotes: QuoteEvents | None = None
         self._first = self._refreshed = 0
+        self._told: dict[Events, IntArray] = {}
+        """By table, what `told` returns for each row; empty until it is needed."""
 
     def holds(self, batch: Batch) -> bool:
         """Return whether this is the current batch."""
@@ -44,6 +64,7 @@ class Market:
         """Start the next batch, of which the event at position `first` is the next."""
         self._batch = batch
         self._first = self._refreshed = self.stop = first
+        self._told = {}
         quotes, trades = batch.counting_quotes, batch.counting_trades
         self._quotes = QuoteEvents(quotes) if len(quotes) else None
         self._events = [] if self._quotes is None else [self._quotes]
@@ -56,7 +77,10 @@ class Market:
         """Keep what still counts of the batch: last prices, and each symbol's last quote if not before `oldest`."""
         self.refresh(self.stop)
         batch, quotes = self._batch, self._quotes
-        if batch is None or quotes is None or self.stop == self._first:
+        if batch is None or self.stop == self._first:
+            return
+        self._keep_lasts(batch)
+        if quotes is None:
             return
         first = max(self._first, batch.start + int(batch.now.searchsorted(oldest)))
         low, high = int(quotes.at.searchsorted(first)), int(quotes.at.searchsorted(self.stop))
@@ -64,6 +88,24 @@ class Market:
         last_row[quotes.symbol[low:high]] = np.arange(low, high)
         for number in np.flatnonzero(last_row >= 0).tolist():
             self._touches[batch.symbols.names[number]] = quotes.touch(last_row.item(number))
+
+    def _keep_lasts(self, batch: Batch) -> None:
+        price, at = np.full((2, len(batch.symbols)), np.nan), np.full((2, len(batch.symbols)), -1)
+        for events in self._events:
+            low, high = int(events.at.searchsorted(self._first)), int(events.at.searchsorted(self.stop))
+            for is_buy in (False, True):
+                prices = events.last(is_buy)
+                rows = low + np.flatnonzero(prices[low:high] > 0)
+                latest = np.full(len(batch.symbols), -1)
+                latest[events.symbol[rows]] = rows
+                found = np.flatnonzero(latest >= 0)
+                later = found[events.at[latest[found]] > at[int(is_buy), found]]
+                price[int(is_buy), later], at[int(is_buy), later] = prices[latest[later]], events.at[latest[later]]
+        for number in np.flatnonzero(at.max(0) >= 0).tolist():
+            name = batch.symbols.names[number]
+            bid, ask = self.lasts.get(name, (None, None))
+            new_bid, new_ask = price[:, number].tolist()
+            self.lasts[name] = (new_bid if new_bid > 0 else bid, new_ask if new_ask > 0 else ask)
 
     def touches(self, oldest: int) -> dict[str, Touch]:
         """Return each symbol's last quote as of the last `close`, if not before `oldest`."""
@@ -88,11 +130,62 @@ class Market:
                 stop = events.at.item(low + row)
         return stop
 
+    def told(self, events: Events, row: int) -> int:
+        """Return up to which time the batch's events before this one have told the trades of its symbol, ns."""
+        if not self._told:
+            self._tell()
+        return self._told[events].item(row)
+
+    def told_to(self, symbol: str) -> int:
+        """Return up to which time the batch's events before `stop` have told the trades of a symbol, ns."""
+        told = -NEVER
+        number = None if self._batch is None else self._batch.symbols.find(symbol)
+        if number is not None:
+            for events in self._events:
+                row = events.find_last(number, self._first, self.stop)
+                if row >= 0:
+                    told = max(told, self.told(events, row), events.end.item(row))
+        return told
+
+    def _tell(self) -> None:
+        assert self._batch is not None
+        tables = [(events, int(events.at.searchsorted(self._first))) for events in self._events]
+        at = np.concatenate([events.at[low:] for events, low in tables])
+        order = at.argsort(kind="stable") if len(tables) > 1 else np.arange(len(at))
+        symbol = np.concatenate([events.symbol[low:] for events, low in tables])[order]
+        end = np.concatenate([events.end[low:] for events, low in tables])[order]
+        before = np.empty(len(at), np.int64)
+        in_order = np.empty(len(at), np.int64)
+        _tell(symbol, end, np.full(len(self._batch.symbols), -NEVER), in_order)
+        before[order] = in_order
+        first = 0
+        for events, low in tables:
+            stop = first + len(events.at) - low
+            self._told[events] = np.concatenate([np.full(low, -NEVER), before[first:stop]])
+            first = stop
+
+    def last_price(self, symbol: str, is_buy: bool, at: int) -> float | None:
+        """Return the symbol's last price for a side before position `at`: trade, bar close or touch; None where there is none."""
+        found = self.lasts.get(symbol, (None, None))[is_buy]
+        number = None if self._batch is None else self._batch.symbols.find(symbol)
+        if number is None:
+            return found
+        first = self._first
+        for events in self._events:
+            row = events.find_last(number, first, at)
+            while row >= 0:
+                price, position = events.last(is_buy).item(row), events.at.item(row)
+                if price > 0:
+                    found, first = price, position
+                    break
+                row = events.find_last(number, first, position)
+        return found
+
     def touch(self, symbol: str, at: int) -> Touch | None:
         """Return the symbol's last quote before position `at`, None where there is none."""
         if self._quotes is not None and self._batch is not None:
             number = self._batch.symbols.find(symbol)
-            row = -1 if number is None else self._quotes.last(number, self._first, at)
+            row = -1 if number is None else self._quotes.find_last(number, self._first, at)
             if row >= 0:
                 return self._quotes.touch(row)
         return self._touches.get(symbol)
@@ -127,11 +220,11 @@ class Market:
     def _last_price(self, symbol: int, first: int, stop: int) -> Decimal | None:
         price = None
         for events in self._events:
-            row = events.last(symbol, first, stop)
+            row = events.find_last(symbol, first, stop)
             while row >= 0:
                 found, at = events.price(row), events.at.item(row)
                 if found is not None:
                     price, first = found, at  # in the other tables only what is later counts
                     break
-                row = events.last(symbol, first, at)
+                row = events.find_last(symbol, first, at)
         return price

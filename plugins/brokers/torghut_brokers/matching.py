@@ -1,24 +1,27 @@
 """How an event fills an order: the rules of the simulated venue, without state of their own.
 
+docs/fills.md has them as a table, with those of others beside them; its tests read that table.
+
 **The market's price** for an order is the touch (ask to buy, bid to sell) at a quote, and at a trade or bar when a fresh
 quote is known; else the trade's price or the bar's open, moved against the order by the slippage. A touch does not slip.
 
 **market**: the market's price at the first event.
 
-**limit**: at the first event, when the market is at the limit or better, the market's price, at worst the limit. After
-that it rests and gets its limit and no better when a trade, the touch or a bar's low or high reaches it. Only a bar that
-opens beyond the limit fills at its open: that is a gap.
+**limit**: one that crosses the market when it arrives, or whose market is not known then, takes the first event's market
+price, at worst its limit. Any other rests, and gets its limit and no better when a trade, the touch or a bar's low or high
+reaches it. Only a bar that opens beyond the limit fills at its open: that is a gap.
 
 **stop**: triggered by a trade or touch at the stop or beyond, and filled at it; by a bar at its open when that is
-beyond, else at the stop when the high or low reaches it. Slippage comes on top. What is then not filled is a market
-order.
+beyond, else at the stop when the high or low reaches it. Slippage comes on top, and a fresh quote that is worse is paid.
+What is then not filled is a market order.
 
-**stop_limit**: triggered in the same way, and filled in the same event when the triggering price is within the limit;
-else it rests as a limit order from the next event on.
+**stop_limit**: triggered in the same way, and filled in the same event when the market's price is within the limit; else
+it rests as a limit order. What is left of the bar that triggered it counts: all of it where it was its open, else its
+close.
 
-**trailing_stop**: a stop that follows the best price met since the order arrived, at a distance of `trail_price` or
+**trailing_stop**: a stop that follows the best price from the market at its arrival on, at a distance of `trail_price` or
 `trail_pct` of that price. In a bar it follows the open, is tried against the worse end, and only then follows the better
-end: which came first inside a bar is unknown.
+end, as which came first inside a bar is unknown; the close came after both.
 
 **ioc, fok**: filled by the first event at its first price, or not at all. An order that waits for a trigger can be neither.
 """
@@ -30,12 +33,10 @@ from decimal import Decimal
 import msgspec
 import numpy as np
 
-from torghut_brokers.events import View
+from torghut_brokers.events import NEVER, View
 from torghut_core import Intent, Order, OrderType, TimeInForce, money
 
 ZERO = Decimal(0)
-NEVER = 2**63 - 1
-"""A time that does not come, ns."""
 AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
 
 _TRIGGERED = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
@@ -52,18 +53,21 @@ _NEEDED: dict[OrderType, tuple[tuple[str, ...], ...]] = {
 class PlacedOrder(msgspec.Struct, eq=False):
     """An order at the venue, or on its way there, and its state at the venue.
 
-    `since` is the earliest time at which an event that it meets may begin; `ends_at` the time at which one may not, and
-    `until` the loop time from which on it is known that no more such events come. `is_fresh` until it has met an event.
-    `stop` is where the stop is now; `mark` the best price that a trailing stop has met, None before the first.
+    `since` is the earliest time at which an event that it meets may begin. Its first session is from `opens_at` to `ends_at`;
+    `until` is the loop time from which on it is known that an order for the day meets no more events.
+    `is_fresh` until it has met an event; `is_resting` when it is a limit order that did not cross the market.
+    `stop` is where the stop is now; `mark` the best price that a trailing stop has followed, None before the first.
     `fee_due` is what its fills cost, before minimum and rounding.
     """
 
     order: Order
     is_buy: bool
     since: int
+    opens_at: int = -NEVER
     ends_at: int = NEVER
     until: int = NEVER
     is_fresh: bool = True
+    is_resting: bool = False
     is_triggered: bool = False
     stop: Decimal | None = None
     mark: float | None = None
@@ -75,28 +79,32 @@ class PlacedOrder(msgspec.Struct, eq=False):
         return not (intent.is_protection and intent.order_type in _TRIGGERED)
 
     @property
-    def takes_market(self) -> bool:
-        """Whether it may fill at the market's price, so that it has to meet the next event whatever its price."""
-        order_type = self.order.intent.order_type
-        return (
-            self.is_fresh
-            or order_type is OrderType.MARKET
-            or (self.is_triggered and order_type is not OrderType.STOP_LIMIT)
-        )
-
-    @property
     def levels(self) -> tuple[float, float]:
         """The prices of the events that it has to meet: up to the first, and from the second on."""
-        if self.takes_market:
+        intent = self.order.intent
+        order_type, limit = intent.order_type, intent.limit_price
+        if self.is_fresh or order_type is OrderType.MARKET or (self.is_triggered and limit is None):
             return np.inf, -np.inf
         below, above = -np.inf, np.inf
-        limit = self.order.intent.limit_price
         if limit is not None and (self.is_triggered or self.stop is None):
             return (float(limit), above) if self.is_buy else (below, float(limit))
         assert self.stop is not None
         if self.mark is not None:  # a better price moves the stop
             below, above = np.nextafter(self.mark, below), np.nextafter(self.mark, above)
         return (below, float(self.stop)) if self.is_buy else (float(self.stop), above)
+
+
+def arrive(placed: PlacedOrder, market: float | None) -> None:
+    """Let an order meet the market's price at its arrival, None where it is not known."""
+    intent, sign = placed.order.intent, 1 if placed.is_buy else -1
+    placed.is_resting = False
+    if market is None:
+        return
+    if intent.order_type is OrderType.TRAILING_STOP:
+        _trail(placed, market, sign)
+    elif intent.order_type is OrderType.LIMIT:
+        assert intent.limit_price is not None
+        placed.is_resting = sign * market > sign * float(intent.limit_price)
 
 
 def offer(placed: PlacedOrder, view: View, touch: float | None, slip: Decimal) -> Decimal | None:
@@ -106,32 +114,28 @@ def offer(placed: PlacedOrder, view: View, touch: float | None, slip: Decimal) -
     ----------
     placed : an order that may meet the event.
     view : the event, as seen by the order's side.
-    touch : ask (to buy) or bid (to sell) of a fresh quote known before the event, None where there is none or where
-        the order does not use the market's price.
+    touch : ask (to buy) or bid (to sell) of a fresh quote known before the event, None where there is none.
     slip : what a price that slips is multiplied by.
     """
     intent = placed.order.intent
     limit, is_buy = intent.limit_price, placed.is_buy
     sign = 1 if is_buy else -1
     if intent.order_type in _TRIGGERED and not placed.is_triggered:
-        trigger = _trigger(placed, view, sign)
-        if trigger is None:
-            return None
-        placed.is_triggered = True
-        price = trigger * slip if view.slips else trigger
-        if limit is None:
-            return price
-        return _within(limit, price, is_buy) if sign * trigger <= sign * limit else None
-    market = view.first if touch is None else touch
+        return _trigger(placed, view, touch, slip, sign)
+    if placed.is_resting or touch is None:
+        market = money(view.first) * slip if view.slips else money(view.first)
+        is_within = limit is None or sign * view.first <= sign * float(limit)
+    else:
+        market = money(touch)
+        is_within = limit is None or sign * touch <= sign * float(limit)
     if limit is None:
-        return money(market) * slip if view.slips and touch is None else money(market)
-    level = float(limit)
-    if (placed.is_fresh or view.is_bar) and sign * market <= sign * level:
-        price = money(market) * slip if view.slips and touch is None else money(market)
-        return _within(limit, price, is_buy)
+        return market
+    was_resting, placed.is_resting = placed.is_resting, True
+    if is_within and (view.is_bar or not was_resting):
+        return _within(limit, market, is_buy)
     if intent.time_in_force in AT_ONCE:
         return None
-    return limit if sign * view.best <= sign * level else None
+    return limit if sign * view.best <= sign * float(limit) else None
 
 
 def problem(intent: Intent) -> str:
@@ -155,20 +159,33 @@ def _within(limit: Decimal, price: Decimal, is_buy: bool) -> Decimal:
     return min(limit, price) if is_buy else max(limit, price)
 
 
-def _trigger(placed: PlacedOrder, view: View, sign: int) -> Decimal | None:
-    """Return the price at which the event triggers the stop, before slippage."""
-    is_trailing = placed.order.intent.order_type is OrderType.TRAILING_STOP
+def _trigger(placed: PlacedOrder, view: View, touch: float | None, slip: Decimal, sign: int) -> Decimal | None:
+    """Return the price at which an event that triggers the stop fills the order, None where it does not do both."""
+    is_trailing, limit = placed.order.intent.order_type is OrderType.TRAILING_STOP, placed.order.intent.limit_price
     if is_trailing:
         _trail(placed, view.first, sign)
     assert placed.stop is not None
-    level = float(placed.stop)
-    if sign * view.first >= sign * level:
-        return money(view.first)
-    if sign * view.worst >= sign * level:
-        return placed.stop
-    if is_trailing:
-        _trail(placed, view.best, sign)
-    return None
+    if sign * view.first >= sign * float(placed.stop):
+        trigger, rest = money(view.first), view.best
+    else:
+        touch, rest = None, view.last  # what was quoted when the bar began is past
+        is_reached = sign * view.worst >= sign * float(placed.stop)
+        if is_trailing and not is_reached:
+            _trail(placed, view.best, sign)
+            is_reached = sign * view.last >= sign * float(placed.stop)
+        if not is_reached:
+            return None
+        trigger = placed.stop
+    placed.is_triggered = True
+    price = trigger * slip if view.slips else trigger
+    if touch is not None and sign * touch > sign * trigger:
+        trigger, price = money(touch), money(touch) if sign * touch > sign * price else price
+    if limit is None:
+        return price
+    placed.is_resting = True
+    if sign * trigger <= sign * limit:
+        return _within(limit, price, placed.is_buy)
+    return limit if view.is_bar and sign * rest <= sign * float(limit) else None
 
 
 def _trail(placed: PlacedOrder, price: float, sign: int) -> None:

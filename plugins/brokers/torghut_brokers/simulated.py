@@ -1,17 +1,26 @@
 """The broker `simulated`: fills orders from the event stream, for paper trading, replay and backtests.
 
 A request (an order, a cancel, a replace) travels for `latency_ms` and arrives, in the order of sending, before the first
-event at or after that. An order then meets the events of its symbol, one after the other, in stream order. It never meets
-an event that began before it arrived, nor, once it was triggered or partly filled, one that began before the event that
-did that. A bar begins at its start: its high and low may be from before the order arrived.
+event at or after that. An order then meets the events of its symbol, one after the other, in stream order.
+
+**Nothing is met twice or backwards.** No order meets an event that began before it arrived, nor, once an event moved or
+triggered its stop or filled a part, one that began before the end of that event. A bar begins at its start: its high and
+low may be from before the order arrived. What began before the end of a trade or bar of the symbol that came earlier in
+the stream is met by no order: a bar made of trades that were seen tells nothing new. Nor is an event without volume.
 
 How an event fills each type of order is in `matching`. A quote that is at most `quote_max_age_ms` old is fresh.
 
-**Time in force.** DAY orders expire at the next `day_end`, and meet no event that begins then or later. IOC fills what its
-first event allows, FOK everything or nothing; the rest is canceled.
+**Sessions** are those of the symbol's calendar in `calendars`. Orders meet events in sessions alone: trades and quotes of
+these hours, and bars that overlap with them. An order that comes while the market is closed is for the next session; one
+that the calendar knows no session for is rejected. A symbol without a calendar trades whenever it has events, and its
+sessions are the days of UTC on which it has some.
 
-**participation** is the share of an event's volume (the trade's size, the bar's volume, the size at the touch) that one
-order may take; the rest waits for the next event. Without it an order is filled completely.
+**Time in force.** DAY orders expire at the close of their session; without a calendar at the end of the UTC day in which the
+first event began that they met. IOC fills what its first event allows, FOK everything or nothing; the rest is canceled.
+
+**participation** is the share of an event's volume (the trade's size, the bar's volume, the size at the touch) that all
+orders together may take, in whole steps of 1e-9; the rest waits for the next event. Without it an order is filled
+completely.
 
 **Fees** of an order are ``fee_bps`` of its notional plus ``fee_per_unit`` of its quantity, at least ``fee_minimum``,
 rounded half up to ``fee_decimals``. A fill is charged what is due by then less what was charged before, so that an order
@@ -31,20 +40,23 @@ The fill's `slippage` is left to the kernel, which knows the decision's price.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
 
-from torghut_brokers.events import Levels, Touch, View
+from torghut_brokers.events import NEVER, Levels, Touch, View
 from torghut_brokers.market import Market
-from torghut_brokers.matching import AT_ONCE, NEVER, PlacedOrder, offer, problem
+from torghut_brokers.matching import AT_ONCE, PlacedOrder, arrive, offer, problem
 from torghut_core import (
     DAY,
     MILLISECOND,
+    ROUND_THE_CLOCK,
     Account,
     Batch,
     Broker,
+    Calendars,
     Capabilities,
     Decision,
     Fill,
@@ -55,6 +67,7 @@ from torghut_core import (
     OrderType,
     Position,
     Report,
+    Session,
     Side,
     TimeInForce,
     apply_fill,
@@ -62,10 +75,13 @@ from torghut_core import (
     is_done,
     money,
     param,
+    session_at,
 )
 
 ZERO = Decimal(0)
 FLAT = Position()
+STEP = Decimal("1e-9")
+"""Quantities are multiples of this, units: what Alpaca takes."""
 AUCTIONS = (TimeInForce.OPG, TimeInForce.CLS)
 FEW_EVENTS = 32
 """Up to so many events are shown to the orders one by one; of more, those that matter are selected first."""
@@ -76,6 +92,8 @@ _BUY = Side.BUY
 _SUBMIT, _ACCEPT, _FILL = OrderEvent.SUBMIT, OrderEvent.ACCEPT, OrderEvent.FILL
 _SUBMITTED, _FILLED = OrderState.SUBMITTED, OrderState.FILLED
 _DAY = TimeInForce.DAY
+_COMPARED = (OrderType.LIMIT, OrderType.TRAILING_STOP)
+"""Orders that are compared with the market when they arrive."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -98,6 +116,7 @@ class Saved(msgspec.Struct):
     positions: dict[str, Position]
     prices: dict[str, Decimal]
     touches: dict[str, Touch]
+    lasts: dict[str, tuple[float | None, float | None]] = {}
 
 
 class Simulated(Broker):
@@ -121,11 +140,13 @@ class Simulated(Broker):
         slippage_bps: Decimal = param("0", ge=0, lt=10_000, help="slippage against us at a trade or bar, basis points")
         latency_ms: int = param(0, ge=0, help="time until an order, cancel or replace arrives, milliseconds")
         participation: Decimal | None = param(
-            None, gt=0, le=1, help="share of an event's volume that an order may take; none: any quantity"
+            None, gt=0, le=1, help="share of an event's volume that all orders together may take; none: any quantity"
         )
         quote_max_age_ms: int = param(5000, ge=0, help="largest age of a quote that is used for fills, milliseconds")
-        day_end: str = param(
-            "00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", help="time of day, UTC, at which DAY orders end, HH:MM"
+        calendars: Calendars = param(
+            {"*/*": ROUND_THE_CLOCK},
+            help="exchange calendar by symbol pattern (* and ?), first match counts, for the sessions in which orders are"
+            " filled; 24/7 has one each day of UTC; where none matches, each day of UTC with events of the symbol is one",
         )
 
     capabilities = Capabilities(
@@ -143,8 +164,8 @@ class Simulated(Broker):
         self._is_free = not (params.fee_bps or params.fee_per_unit or params.fee_minimum)
         self._latency = params.latency_ms * MILLISECOND
         self._quote_max_age = params.quote_max_age_ms * MILLISECOND
-        hours, minutes = params.day_end.split(":")
-        self._day_end = (int(hours) * 60 + int(minutes)) * 60_000 * MILLISECOND
+        self._taken: dict[bool, Decimal] = {}
+        """What orders have taken of the event that they meet, units; of a quote by side."""
         self._restore(Saved(params.cash, 0, [], [], [], {}, {}, {}))
 
     def _restore(self, saved: Saved) -> None:
@@ -154,7 +175,7 @@ class Simulated(Broker):
         self._requests = saved.requests
         self._reports: list[Report] = saved.reports
         self._positions = saved.positions
-        self._market = Market(saved.clock, saved.prices, saved.touches)
+        self._market = Market(saved.clock, saved.prices, saved.touches, saved.lasts)
         self._at_venue: dict[str, list[PlacedOrder]] = {}
         """Orders that have arrived and are open, by symbol."""
         for placed in saved.orders:
@@ -177,8 +198,10 @@ class Simulated(Broker):
     # Requests.
 
     def objection(self, decision: Decision) -> str:
-        """Return why an order is not accepted: only auctions are not; see `Broker.objection`."""
-        return f"time in force {decision.time_in_force}" if decision.time_in_force in AUCTIONS else ""
+        """Return why an order is not accepted: an auction, or a part of a step; see `Broker.objection`."""
+        if decision.time_in_force in AUCTIONS:
+            return f"time in force {decision.time_in_force}"
+        return _part_of_a_step(decision.quantity)
 
     def submit(self, intent: Intent) -> None:
         """Take an order; see `Broker.submit`."""
@@ -258,8 +281,7 @@ class Simulated(Broker):
 
     def save_state(self) -> dict[str, Any]:
         """Return everything but the parameters, and the ids of orders that are done."""
-        market, oldest = self._market, self._oldest_quote()
-        market.close(oldest)
+        market, oldest = self._market, self._close_market()
         saved: dict[str, Any] = msgspec.to_builtins(
             Saved(
                 self._cash,
@@ -270,6 +292,7 @@ class Simulated(Broker):
                 self._positions,
                 market.prices,
                 market.touches(oldest),
+                market.lasts,
             )
         )
         return saved
@@ -292,7 +315,7 @@ class Simulated(Broker):
             return stop
         market = self._market
         if not market.holds(batch):
-            market.close(self._oldest_quote())
+            self._close_market()
             market.open(batch, first)
             self._levels = None
             self._quiet_to = 0
@@ -302,6 +325,16 @@ class Simulated(Broker):
             market.stop = stop
             market.clock = batch.now.item(stop - 1 - batch.start)
         return stop
+
+    def _close_market(self) -> int:
+        """Keep what counts of the batch, as orders do not meet again what was told in it; return `_oldest_quote`."""
+        for symbol, orders in self._at_venue.items():
+            told = self._market.told_to(symbol)
+            for placed in orders:
+                placed.since = max(placed.since, told)
+        oldest = self._oldest_quote()
+        self._market.close(oldest)
+        return oldest
 
     def _walk(self, batch: Batch, first: int, stop: int) -> int:
         """Show the open orders the events that matter to them, in order, until one has news; return where that was."""
@@ -318,13 +351,16 @@ class Simulated(Broker):
             if now.item(end - 1 - start) >= self._next_due:
                 end = start + int(now.searchsorted(self._next_due))
                 if end <= first:
+                    self._market.stop = first
                     self._run_due(now.item(first - start))
                     if len(self._reports) != reports:
                         return first
                     continue
             next_due = self._next_due
             for at, events, row in self._market.rows(first, end):
-                self._meet_all(names[events.symbol.item(row)], events, row, at)
+                symbol = names[events.symbol.item(row)]
+                if symbol in self._at_venue:
+                    self._meet_all(symbol, events, row, at)
                 if len(self._reports) != reports:
                     return at + 1
                 if self._next_due != next_due:
@@ -361,7 +397,10 @@ class Simulated(Broker):
 
     def _meet_all(self, symbol: str, events: Any, row: int, at: int) -> None:
         """Let the orders of a symbol meet an event: stops before take-profits, and of these no more than one fills."""
-        orders = tuple(self._at_venue.get(symbol, ()))
+        if events.event_ts.item(row) < self._market.told(events, row):
+            return
+        self._taken.clear()
+        orders = tuple(self._at_venue[symbol])
         if len(orders) == 1:
             self._meet(orders[0], events.view(row, orders[0].is_buy), at)
             return
@@ -426,21 +465,43 @@ class Simulated(Broker):
 
     def _accept(self, placed: PlacedOrder, now: int) -> None:
         intent = placed.order.intent
-        refusal = problem(intent)
-        if refusal:
+        refusal = problem(intent) or _part_of_a_step(intent.quantity)
+        session = self._session(intent.symbol, now)
+        if not refusal and session is None:
+            refusal = f"the calendar of {intent.symbol} knows no session from then on"
+        if refusal or session is None:
             self._finish(placed, OrderEvent.REJECTED, now, refusal)
             return
+        placed.opens_at, placed.ends_at = session
         self._report(placed, _ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}")
         self._at_venue.setdefault(intent.symbol, []).append(placed)
         self._changes(intent.symbol)
-        if intent.time_in_force is _DAY:
+        self._meet_market(placed, now)
+        if intent.time_in_force is _DAY and placed.ends_at != NEVER:
             # The length of its bars is unknown until it has met an event; none is longer than a day.
-            placed.ends_at = (now - self._day_end) // DAY * DAY + self._day_end + DAY
             placed.until = placed.ends_at + DAY
             self._next_due = min(self._next_due, placed.until)
 
+    def _session(self, symbol: str, time: int) -> Session | None:
+        """Return the session of a symbol that a time (ns) is in, or the next one; without a calendar that lasts for ever."""
+        calendars = self.params.calendars
+        calendar = next((name for pattern, name in calendars.items() if fnmatchcase(symbol, pattern)), None)
+        return Session(-NEVER, NEVER) if calendar is None else session_at(calendar, time)
+
+    def _meet_market(self, placed: PlacedOrder, now: int) -> None:
+        """Let an order that arrives meet the market as it is known then; a limit order that waits for an open does not."""
+        if placed.order.intent.order_type not in _COMPARED:
+            return
+        market, at = None, self._market.stop
+        if now >= placed.opens_at or placed.order.intent.limit_price is None:
+            market = self._touch(placed, now, at) or self._market.last_price(
+                placed.order.intent.symbol, placed.is_buy, at
+            )
+        arrive(placed, market)
+
     def _change(self, placed: PlacedOrder, intent: Intent, now: int) -> None:
         refusal = problem(intent)
+        refusal = refusal or _part_of_a_step(intent.quantity)
         if not refusal and intent.quantity <= placed.order.filled_quantity:
             refusal = f"quantity {intent.quantity} is filled already"
         if refusal:
@@ -450,27 +511,35 @@ class Simulated(Broker):
         self._changes(intent.symbol)
         placed.since, placed.is_fresh = now, True
         placed.stop = intent.stop_price or placed.stop
+        self._meet_market(placed, now)
 
     def _meet(self, placed: PlacedOrder, view: View, at: int) -> None:
         """Let an order meet the event at position `at`."""
-        if view.begin < placed.since or not view.first > 0:
-            return
-        if view.begin >= placed.ends_at:
-            if placed.is_fresh:  # others may be skipped in a stride: they expire by the clock alone
-                self._finish(placed, OrderEvent.EXPIRED, placed.ends_at)
+        if view.begin < placed.since or not view.first > 0 or view.volume == 0:
             return
         intent = placed.order.intent
-        was_triggered = placed.is_triggered
-        touch = self._touch(placed, view, at) if view.slips and placed.takes_market else None
+        opens_at = placed.opens_at
+        if view.begin >= placed.ends_at:
+            if intent.time_in_force is _DAY:
+                if placed.is_fresh:  # others may be skipped in a stride: they expire by the clock alone
+                    self._finish(placed, OrderEvent.EXPIRED, placed.ends_at)
+                return
+            opens_at, _ = self._session(intent.symbol, view.begin) or (NEVER, NEVER)
+        if view.begin < opens_at >= view.end:
+            return
+        was = placed.is_triggered, placed.mark
+        touch = self._touch(placed, view.begin, at) if view.slips and not placed.is_resting else None
         price = offer(placed, view, touch, self._slip[placed.is_buy])
         if price is not None and intent.highest_price is not None and price > intent.highest_price:
             price = None
         if placed.is_fresh:
             placed.is_fresh = False
-            if placed.ends_at != NEVER:
+            if intent.time_in_force is _DAY:
+                if placed.ends_at == NEVER:
+                    placed.ends_at = view.begin // DAY * DAY + DAY
                 placed.until = placed.ends_at + view.end - view.begin
                 self._next_due = min(self._next_due, placed.until)
-        if price is not None or placed.is_triggered is not was_triggered:
+        if price is not None or (placed.is_triggered, placed.mark) != was:
             placed.since = view.end
         if price is not None:
             self._fill_at(placed, view, price, at)
@@ -482,10 +551,10 @@ class Simulated(Broker):
         elif intent.time_in_force in AT_ONCE:
             self._finish(placed, OrderEvent.CANCELED, view.begin)
 
-    def _touch(self, placed: PlacedOrder, view: View, at: int) -> float | None:
-        """Return the ask (to buy) or the bid (to sell) when an event begins; None where no fresh quote has it."""
+    def _touch(self, placed: PlacedOrder, begin: int, at: int) -> float | None:
+        """Return the ask (to buy) or the bid (to sell) at a time; None where no quote before position `at` is fresh then."""
         touch = self._market.touch(placed.order.intent.symbol, at)
-        if touch is None or view.begin - touch.event_ts > self._quote_max_age:
+        if touch is None or not 0 <= begin - touch.event_ts <= self._quote_max_age:
             return None
         return touch.ask if placed.is_buy else touch.bid
 
@@ -501,9 +570,13 @@ class Simulated(Broker):
                 self._finish(placed, OrderEvent.CANCELED, view.begin, "nothing is held that it could close")
                 return
         if self.params.participation is not None:
+            side = view.slips or placed.is_buy
+            taken = self._taken.get(side, ZERO)
             share = money(view.volume) * self.params.participation if view.volume > 0 else ZERO
-            if share < quantity:
-                quantity = ZERO if intent.time_in_force is TimeInForce.FOK else share
+            left = max(ZERO, share - taken).quantize(STEP, ROUND_DOWN)
+            if left < quantity:
+                quantity = ZERO if intent.time_in_force is TimeInForce.FOK else left
+            self._taken[side] = taken + quantity
         if not quantity:
             return
         notional = price * quantity
@@ -552,3 +625,9 @@ class Simulated(Broker):
         report = Report(client_order_id=placed.order.intent.client_order_id, event=event, event_ts=event_ts, **fields)
         apply_report(placed.order, report)
         self._reports.append(report)
+
+
+def _part_of_a_step(quantity: Decimal) -> str:
+    """Return that a quantity is no multiple of `STEP`, "" where it is one."""
+    exponent = quantity.normalize().as_tuple().exponent
+    return f"quantity {quantity} has more than nine decimals" if isinstance(exponent, int) and exponent < -9 else ""

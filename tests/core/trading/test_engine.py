@@ -217,6 +217,28 @@ def test_decision_with_a_float_for_money_stops_its_strategy(field):
     assert len(other.seen) == 2
 
 
+@pytest.mark.parametrize("quantity", [0.1, np.float64(0.1), np.float32(0.1), "0.1", Decimal("0.1")])
+@pytest.mark.parametrize("propose", ["buy", "target"])
+def test_quantity_is_the_decimal_that_its_float_prints_as(propose, quantity):
+    """0.1 units are a tenth, and filled at once; the float's binary rest is no part of an order."""
+    answers = [lambda context: getattr(context, propose)(quantity, because="a tenth")]
+    once = Scripted(lambda _signal, context: answers.pop()(context) if answers else None)
+    engine, audit = engine_of(instance("tenth", once), broker=Simulated(Simulated.Params(participation="0.5")))
+    engine.step(batch_of([100.0, 101.0, 102.0]))
+    audit.commit()
+    assert [fill["quantity"] for fill in audit.fills("test-1")] == [Decimal("0.1")]
+    assert not engine.totals.failures
+
+
+def test_quantity_of_more_than_nine_decimals_is_denied_with_the_reason():
+    """A sum of floats that is no tenth any more makes no order, and the reason is kept."""
+    engine, audit = engine_of(instance("sum", Scripted(lambda _signal, context: context.buy(0.1 + 0.2, because="sum"))))
+    engine.step(batch_of([100.0, 101.0]))
+    audit.commit()
+    assert not audit.orders("test-1")
+    assert engine.totals.denials["broker-capable"] == 2
+
+
 def test_decision_on_another_symbol_stops_its_strategy():
     """A strategy cannot trade what it was not shown."""
 

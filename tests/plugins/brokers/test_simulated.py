@@ -332,10 +332,10 @@ STOP_LIMIT = [
     case("limit-sleeps-until-triggered", stop_limit("buy", "25750", "25752"), [trade(1, 25745), trade(2, 25740)]),
     case("bar-high", stop_limit("buy", "25750", "25752"), [bar(0, 25740, 25765, 25735, 25760)], fill(0, "25750")),
     case(
-        "low-of-the-triggering-bar-does-not-count",
-        stop_limit("buy", "25750", "25752"),
-        [bar(0, 25755, 25765, 25745, 25760), bar(60, 25760, 25765, 25751, 25755)],
-        fill(60, "25752"),
+        "low-of-a-bar-that-triggered-inside-does-not-count",
+        stop_limit("buy", "25750", "25748"),
+        [bar(0, 25745, 25765, 25740, 25760), bar(60, 25760, 25765, 25747, 25755)],
+        fill(60, "25748"),
     ),
     case("sell-at-bid", stop_limit("sell", "25730", "25728"), [quote(1, 25729, 25733)], fill(1, "25729")),
 ]
@@ -506,11 +506,11 @@ DAY = [
         ("expired", MIDNIGHT),
     ),
     case(
-        "other-end-of-day",
+        "close-of-an-exchange",
         limit("buy", "25741"),
-        [trade(1, 25745), trade(HOUR, 1630.5, symbol=ETH), trade(3 * HOUR, 25740)],
-        ("expired", 2.5 * HOUR),
-        day_end="18:30",
+        [trade(1, 25745), trade(HOUR, 1630.5, symbol=ETH), trade(5 * HOUR, 25740)],
+        ("expired", 4 * HOUR),
+        calendars={"BTC/*": "XNYS"},
     ),
     case(
         "shown-by-another-symbol",
@@ -546,6 +546,205 @@ DAY = [
 def test_order_meets_events(order, events, known, params, expected):
     """Each kind of order, at each kind of event, under each time in force, does what was computed by hand."""
     assert life(order, events, known, **params) == expected
+
+
+def friday(events, symbol="ACME", order=None, **params):
+    """Life of an order of a Friday evening, 23:00 UTC, after the close; seconds count from Friday, 2023-09-08, 00:00 UTC."""
+    start = 2 * 24 * HOUR + MIDNIGHT
+    moved = [(kind, symbol, begin + start, known + start, values) for kind, _, begin, known, values in events]
+    subject, batch = broker(**params), tape(*moved)
+    subject.submit(order or intent("buy", second=start + 23 * HOUR, symbol=symbol))
+    subject.advance(batch, 0, batch.stop)
+    return [(event, second - start, *rest) for event, second, *rest in reported(subject.updates())[1:]]
+
+
+MONDAY = 3 * 24 * HOUR
+
+
+@pytest.mark.parametrize("calendars", [{}, {"AC*": "XNYS"}], ids=["without", "with"])
+@pytest.mark.parametrize(
+    ("step", "begin"),
+    [(24 * HOUR, 4 * HOUR), (24 * HOUR, 0), (HOUR, 13 * HOUR), (1800, 13.5 * HOUR), (60, 13.5 * HOUR)],
+)
+def test_order_placed_while_the_market_is_closed_is_for_the_next_session(step, begin, calendars):
+    """A DAY order of Friday evening fills at Monday's open, in daily bars and in short ones, with a calendar or without."""
+    monday = bar(MONDAY + begin, 110, 112, 109, 111, step=step)
+    assert friday([monday], calendars=calendars) == [("fill", MONDAY + begin, "2", "110")]
+
+
+def test_order_of_a_closed_market_waits_for_the_open_of_its_calendar():
+    """Prints before the open fill nothing; a limit order takes part in the open, at a better price than its limit."""
+    events = [trade(MONDAY + 12 * HOUR, 90), trade(MONDAY + 13.5 * HOUR, 95), trade(MONDAY + 14 * HOUR, 80)]
+    order = limit("buy", "100", second=2 * 24 * HOUR + MIDNIGHT + 23 * HOUR, symbol="ACME")
+    assert friday(events, calendars={"*": "XNYS"}) == [("fill", MONDAY + 13.5 * HOUR, "2", "95")]
+    assert friday(events, order=order, calendars={"*": "XNYS"}) == [("fill", MONDAY + 13.5 * HOUR, "2", "95")]
+
+
+def test_day_order_of_the_next_session_ends_with_it():
+    """An order of Friday evening that Monday does not reach is gone on Tuesday."""
+    order = limit("buy", "100", second=2 * 24 * HOUR + MIDNIGHT + 23 * HOUR, symbol="ACME")
+    events = [bar(MONDAY + day * 24 * HOUR + 4 * HOUR, 110 - 20 * day, 112, 90, 111, step=24 * HOUR) for day in (0, 1)]
+    events[0] = bar(MONDAY + 4 * HOUR, 110, 112, 109, 111, step=24 * HOUR)
+    assert friday(events, order=order, calendars={"*": "XNYS"}) == [("expired", MONDAY + 20 * HOUR)]
+    assert friday(events, order=order) == [("expired", MONDAY + 24 * HOUR)]
+
+
+@pytest.mark.parametrize(
+    ("placed", "session"),
+    [
+        ("2024-07-02T20:00:00Z", ("2024-07-03T13:30:00Z", "2024-07-03T17:00:00Z")),  # at the close; then a half day
+        ("2024-07-03T16:59:59Z", ("2024-07-03T13:30:00Z", "2024-07-03T17:00:00Z")),
+        ("2024-07-03T17:00:00Z", ("2024-07-05T13:30:00Z", "2024-07-05T20:00:00Z")),  # a holiday between
+        ("2024-11-01T21:00:00Z", ("2024-11-04T14:30:00Z", "2024-11-04T21:00:00Z")),  # the clock changes
+        ("2024-03-09T05:00:00Z", ("2024-03-11T13:30:00Z", "2024-03-11T20:00:00Z")),
+    ],
+)
+def test_sessions_are_those_of_the_calendar(placed, session):
+    """Holidays, half days and changes of the clock are the exchange's, for the first and the last event of an order."""
+    opens, closes = (Fraction(parse_timestamp(text) - T0, SECOND) for text in session)
+    second = Fraction(parse_timestamp(placed) - T0, SECOND)
+    early, late = max(second, opens - 1), closes
+    order = limit("buy", "100", second=second, symbol="SPY")
+    subject = broker(calendars={"SPY": "XNYS"})
+    subject.submit(order)
+    events = [trade(early, 101 if second >= opens else 1, symbol="SPY"), trade(closes - 1, 101, symbol="SPY")]
+    subject.advance(tape(*events, trade(late, 1, symbol="SPY")), 0, 3)
+    assert reported(subject.updates())[1:] == [("expired", closes)]
+
+
+def test_good_till_canceled_order_rests_through_the_night():
+    """It fills in sessions alone, on whichever day."""
+    order = limit("buy", "100", second=0, symbol="SPY", time_in_force="gtc")
+    events = [trade(1, 101, symbol="SPY"), trade(5 * HOUR, 99, symbol="SPY"), trade(22 * HOUR, 99, symbol="SPY")]
+    assert life(order, events, calendars={"SPY": "XNYS"}) == [fill(22 * HOUR, "100")]
+
+
+def test_order_beyond_the_calendar_is_rejected():
+    """Where a calendar knows no session any more, an order says so and does not wait for ever."""
+    subject = broker(calendars={"*": "XKRX"})
+    far = msgspec.structs.replace(intent(symbol="ACME"), decided_at=parse_timestamp("2199-01-01T00:00:00Z"))
+    subject.submit(far)
+    (report,) = subject.updates()
+    assert (report.event, report.reason) == (
+        OrderEvent.REJECTED,
+        "the calendar of ACME knows no session from then on",
+    )
+
+
+TRAIL = trailing("sell", trail_price="10")
+
+
+@pytest.mark.parametrize(
+    ("before", "stop_at"),
+    [
+        (trade(-1, 25760), "25750"),
+        (bar(-60, 25700, 25790, 25690, 25760), "25750"),
+        (quote(-1, 25760, 25790), "25750"),
+    ],
+    ids=["trade", "bar", "quote"],
+)
+def test_trailing_stop_starts_at_the_market_of_its_arrival(before, stop_at):
+    """What it follows first is the last price known when it came, not the first event after that."""
+    events = [before, trade(10, 25751), trade(11, float(stop_at))]
+    assert life(TRAIL, events, known=1) == [fill(11, stop_at)]
+
+
+def test_bar_of_trades_that_were_seen_tells_nothing_new():
+    """A trailing stop that trades have moved does not meet the bar that they made; nor does any other order."""
+    trades = [trade(1, 25740), trade(2, 25760), trade(30, 25755)]
+    own = bar(0, 25740, 25760, 25740, 25755)
+    later = [trade(61, 25751), trade(62, 25750)]
+    assert life(TRAIL, [*trades, own, *later]) == [fill(62, "25750")]
+    assert life(limit("buy", "25745"), [trade(-1, 25750), *trades[1:], own, trade(61, 25745)], known=1) == [
+        fill(61, "25745")
+    ]
+
+
+def test_trailing_stop_that_a_quote_has_moved_does_not_meet_a_bar_begun_before():
+    """The bar's open was before the quote that moved the stop above it."""
+    events = [quote(1, 25740, 25741), quote(30, 25760, 25761), bar(0, 25740, 25762, 25740, 25758), trade(61, 25750)]
+    assert life(TRAIL, events) == [fill(61, "25750")]
+
+
+def test_event_out_of_order_is_not_met():
+    """A trade that comes after a later one of its symbol fills nothing."""
+    events = [trade(-1, 25760), trade(2, 25755), trade(1, 25700), trade(3, 25741)]
+    assert life(limit("buy", "25741"), events, known=1) == [fill(3, "25741")]
+
+
+def test_resting_limit_order_gets_no_improvement_from_the_first_event():
+    """One that does not cross the market when it comes rests at once, and fills at its limit; an IOC is canceled."""
+    for seen in (trade(-1, 100), quote(-1, 99, 100), bar(-60, 99, 101, 98, 100)):
+        assert life(limit("buy", "90"), [seen, trade(1, 89.95)], known=1) == [fill(1, "90")]
+        assert life(limit("buy", "90", time_in_force="ioc"), [seen, trade(1, 89.95)], known=1) == [("canceled", 1)]
+        assert life(limit("buy", "101"), [seen, trade(1000, 99.5)], known=1) == [fill(1000, "99.5")]
+
+
+def test_replaced_limit_order_is_compared_with_the_market_again():
+    """A new limit that still does not cross rests, at that price."""
+    subject, batch = broker(), tape(trade(1, 100), trade(2, 94))
+    subject.submit(limit("buy", "90"))
+    subject.advance(batch, 0, 1)
+    subject.replace("tg-1", limit_price=Decimal(95))
+    subject.advance(batch, 1, 2)
+    assert reported(subject.updates())[2:] == [("fill", 2, "2", "95")]
+
+
+def test_stop_pays_a_worse_fresh_quote():
+    """A stop that a trade triggers buys at the ask above it, and at the trade's price where the ask is below."""
+    for order, bid, ask, paid in (
+        (stop("buy", "100"), 99, 100.1, "100.1"),
+        (stop("buy", "100"), 99, 99.9, "100"),
+        (stop("sell", "100"), 99.9, 101, "99.9"),
+        (stop("sell", "100"), 100.1, 101, "100"),
+        (stop_limit("buy", "100", "100.2"), 99, 100.1, "100.1"),
+        (trailing("sell", trail_price="0.1"), 99.9, 101, "99.8"),
+    ):
+        assert life(order, [quote(-1, bid, ask), trade(1, 99.8 if paid == "99.8" else 100)], known=1) == [fill(1, paid)]
+    assert life(stop("buy", "100"), [quote(-5, 99, 100.1), trade(1, 100)], known=1) == [fill(1, "100")]
+    assert life(stop_limit("buy", "100", "100.05"), [quote(-1, 99, 100.1), trade(1, 100)], known=1) == []
+
+
+@pytest.mark.parametrize(
+    "order", [intent("buy"), limit("buy", "25741"), stop("buy", "25741"), trailing("buy", trail_price="1")]
+)
+def test_event_without_volume_fills_and_triggers_nothing(order):
+    """A bar in which nothing was traded, a trade of nothing and a touch without units are met by no order."""
+    empty = [bar(0, 25741, 25750, 25700, 25741, volume=0), trade(61, 25741, size=0), quote(62, 25741, 25741, 0, 0)]
+    assert life(order, empty) == []
+
+
+def test_liquidity_of_an_event_is_shared():
+    """Two orders together take the share of an event's volume, the older one first; each side of a quote has its own."""
+    subject, batch = broker(participation="0.1"), tape(trade(1, 100, size=100), quote(2, 99, 100, 10, 20))
+    for name, side in (("tg-1", "buy"), ("tg-2", "sell"), ("tg-3", "buy")):
+        subject.submit(intent(side, "8", name))
+    subject.advance(batch, 0, 2)
+    fills = [(each.client_order_id, each.fill.quantity) for each in subject.updates() if each.fill]
+    assert fills == [("tg-1", 8), ("tg-2", 2), ("tg-2", 1), ("tg-3", 2)]
+
+
+def test_trade_and_its_bar_give_their_volume_once():
+    """What trades have given, the bar made of them does not give again."""
+    events = [
+        trade(1, 100, size=10),
+        trade(2, 100, size=10),
+        bar(0, 100, 100, 100, 100, volume=20),
+        trade(61, 100, size=4),
+    ]
+    filled = life(intent("buy", "100"), events, participation="0.5")
+    assert filled == [("fill", 1, "5", "100"), ("fill", 2, "5", "100"), ("fill", 61, "2", "100")]
+
+
+def test_no_part_of_a_step_is_filled():
+    """Shares of a volume are cut to nine decimals; a finer order is refused."""
+    assert life(
+        intent("buy", "1"), [trade(1, 100, size=0.1), trade(2, 100, size=1e-9)], participation="0.333333333"
+    ) == [("fill", 1, "0.033333333", "100")]
+    subject = broker()
+    subject.submit(intent(quantity="0.1000000000000000055"))
+    (report,) = subject.updates()
+    assert report.reason == "quantity 0.1000000000000000055 has more than nine decimals"
 
 
 def test_daily_bar_fills_a_day_order():
@@ -624,7 +823,7 @@ def test_bad_order_is_rejected(fields, reason):
         {"slippage_bps": "10000"},
         {"participation": "0"},
         {"participation": "1.1"},
-        {"day_end": "24:00"},
+        {"calendars": {"*": "XNYX"}},
         {"cash": "NaN"},
         {"latency_ms": -1},
         {"leverage": "2"},
@@ -660,11 +859,12 @@ def test_accepted_order_is_among_the_working_ones():
     subject, batch = broker(participation=1), tape(trade(1, 25741, size=1))
     subject.submit(intent(name="tg-1"))
     subject.submit(limit("buy", "25000", name="tg-2"))
-    subject.submit(intent(name="tg-3", quantity="1"))
+    subject.submit(intent(name="tg-3", quantity="1", symbol=ETH))
     subject.advance(batch, 0, 1)
     assert [(order.intent.client_order_id, order.state, order.filled_quantity) for order in subject.orders()] == [
         ("tg-1", OrderState.PARTIALLY_FILLED, 1),
         ("tg-2", OrderState.ACCEPTED, 0),
+        ("tg-3", OrderState.ACCEPTED, 0),
     ]
     assert not subject.is_idle
 
