@@ -31,7 +31,7 @@ An order with a `highest_price` (see `Intent`) meets no event above it.
 Cash changes at fills. Buying power is cash: there is no margin, but no order is rejected for lack of money, nor a short
 sale; that is what risk rules are for. One currency for everything, no contract multiplier.
 
-**Exits** (`Intent.purpose`) never fill beyond what the account holds. Of the stops and take-profits of one strategy in a
+**Exits** (`Intent.purpose`) never fill beyond what the account and their strategy hold. Of the stops and take-profits of one strategy in a
 symbol one event fills one: the stop first, since what came first inside a bar is unknown.
 
 The fill's `slippage` is left to the kernel, which knows the decision's price.
@@ -66,6 +66,7 @@ from torghut_core import (
     OrderState,
     OrderType,
     Position,
+    Purpose,
     Report,
     Session,
     Side,
@@ -117,6 +118,7 @@ class Saved(msgspec.Struct):
     prices: dict[str, Decimal]
     touches: dict[str, Touch]
     lasts: dict[str, tuple[float | None, float | None]] = {}
+    held: dict[str, dict[str, Decimal]] | None = None
 
 
 class Simulated(Broker):
@@ -166,7 +168,7 @@ class Simulated(Broker):
         self._quote_max_age = params.quote_max_age_ms * MILLISECOND
         self._taken: dict[bool, Decimal] = {}
         """What orders have taken of the event that they meet, units; of a quote by side."""
-        self._restore(Saved(params.cash, 0, [], [], [], {}, {}, {}))
+        self._restore(Saved(params.cash, 0, [], [], [], {}, {}, {}, held={}))
 
     def _restore(self, saved: Saved) -> None:
         self._cash = saved.cash
@@ -175,6 +177,8 @@ class Simulated(Broker):
         self._requests = saved.requests
         self._reports: list[Report] = saved.reports
         self._positions = saved.positions
+        self._held = saved.held
+        """Signed units by symbol and strategy; None where the account is from a state that did not have them."""
         self._market = Market(saved.clock, saved.prices, saved.touches, saved.lasts)
         self._at_venue: dict[str, list[PlacedOrder]] = {}
         """Orders that have arrived and are open, by symbol."""
@@ -293,6 +297,7 @@ class Simulated(Broker):
                 market.prices,
                 market.touches(oldest),
                 market.lasts,
+                self._held,
             )
         )
         return saved
@@ -564,8 +569,11 @@ class Simulated(Broker):
         intent = order.intent
         quantity = order.remaining
         if intent.is_exit:
-            held = self._positions.get(intent.symbol, FLAT).quantity
-            quantity = min(quantity, max(ZERO, -held if placed.is_buy else held))
+            sign = -1 if placed.is_buy else 1
+            quantity = min(quantity, max(ZERO, sign * self._positions.get(intent.symbol, FLAT).quantity))
+            if intent.purpose is not Purpose.FLATTEN and self._held is not None:
+                own = self._held.get(intent.symbol, {}).get(intent.strategy_id, ZERO)
+                quantity = min(quantity, max(ZERO, sign * own))
             if not quantity:
                 self._finish(placed, OrderEvent.CANCELED, view.begin, "nothing is held that it could close")
                 return
@@ -594,6 +602,10 @@ class Simulated(Broker):
         self._cash -= (notional if placed.is_buy else -notional) + fill.fee
         before = self._positions.get(intent.symbol, FLAT)
         position = self._positions[intent.symbol] = apply_fill(before, fill)
+        if self._held is not None:
+            held = self._held.setdefault(intent.symbol, {})
+            change = quantity if placed.is_buy else -quantity
+            held[intent.strategy_id] = held.get(intent.strategy_id, ZERO) + change
         if not position.quantity:
             self._market.leave(intent.symbol)
         elif not before.quantity:

@@ -29,6 +29,7 @@ from torghut_core import (
     OrderState,
     OrderType,
     Position,
+    Purpose,
     Quotes,
     Side,
     SymbolTable,
@@ -1062,6 +1063,19 @@ def test_account_follows_the_last_price():
         equities.append(subject.account().equity - 60_000)
     assert equities == [0, 3, 5, 5, 8]
     assert subject.account() == Account(Decimal(8518), Decimal(60008), Decimal(8518), "EUR")
+
+
+def test_exit_closes_what_its_strategy_holds():
+    """Units of another strategy are not sold by an exit, though the account has them."""
+    subject, batch = broker(), tape(trade(1, 100), trade(2, 90))
+    for name, strategy in (("tg-1", "one"), ("tg-2", "other")):
+        subject.submit(msgspec.structs.replace(intent(name=name), strategy_id=strategy))
+    subject.advance(batch, 0, 1)
+    leave = msgspec.structs.replace(intent("sell", "4", "tg-3", second=1), strategy_id="one", purpose=Purpose.EXIT)
+    subject.submit(leave)
+    subject.advance(batch, 1, 2)
+    assert reported(subject.updates())[-1] == ("fill", 2, "2", "90")
+    assert subject.positions()[BTC].quantity == 2
 
 
 def test_short_sale_is_booked():
