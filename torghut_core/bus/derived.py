@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torghut_core.bus.envelope import Envelope, MicrobarPayload, SignalsPayload, StatusPayload, Window
-from torghut_core.model.market import SIGNAL_COLUMNS, Bars, Batch, Message, Signals
+from torghut_core.model.market import SIGNAL_COLUMNS, Bars, Batch, Message, Signals, stored_seq
 from torghut_core.timestamps import MILLISECOND
 
 SOURCE = "ta"
@@ -20,19 +20,20 @@ def derived_messages(batch: Batch) -> list[Message]:
     """
     messages = []
     bars, signals = batch.microbars, batch.signals
+    seq = stored_seq(batch.symbols, signals)
     for row, floats in enumerate(bars.floats.T.tolist()):
         values = dict(zip(bars.FLOAT_COLUMNS, floats, strict=True))
         if values["vwap"] != values["vwap"]:
             values["vwap"] = None
         bar = MicrobarPayload(**values, count=bars.count.item(row), event_ts=bars.event_ts.item(row))
-        messages.append(_message(batch, "microbars", bars, row, bar))
+        messages.append(_message(batch, "microbars", bars, row, bars.seq.item(row), bar))
     for row, floats in enumerate(signals.floats[: len(SIGNAL_COLUMNS)].T.tolist()):
         signal = SignalsPayload.of(dict(zip(SIGNAL_COLUMNS, floats, strict=True)))
-        messages.append(_message(batch, "signals", signals, row, signal))
+        messages.append(_message(batch, "signals", signals, row, seq.item(row), signal))
     return messages
 
 
-def _message(batch: Batch, channel: str, table: Bars | Signals, row: int, payload: Any) -> Message:
+def _message(batch: Batch, channel: str, table: Bars | Signals, row: int, seq: int, payload: Any) -> Message:
     start = table.event_ts.item(row)
     envelope = Envelope(
         ingest_ts=batch.now.item(table.at.item(row) - batch.start),
@@ -40,7 +41,7 @@ def _message(batch: Batch, channel: str, table: Bars | Signals, row: int, payloa
         feed=SOURCE,
         channel=channel,
         symbol=batch.symbols.names[table.symbol.item(row)],
-        seq=table.seq.item(row),
+        seq=seq,
         is_final=True,
         source=SOURCE,
         window=Window.of(start, table.step.item(row), table.end.item(row)),

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from torghut_core.research.backtest import Backtest
 
 
+MOST_LINES = 20
+"""Lines of a kind in a summary."""
+
+
 def counted(number: int, noun: str) -> str:
     """Give a number with its noun, in the plural where it is one.
 
@@ -142,6 +146,10 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
             style="yellow",
             markup=False,
         )
+    for jump in done.jumps[:MOST_LINES]:
+        console.print(f"a price jumped as in a split: {jump}", style="red", markup=False)
+    if len(done.jumps) > MOST_LINES:
+        console.print(f"and {counted(len(done.jumps) - MOST_LINES, 'such jump')}", style="red")
     if totals.denials:
         console.print()
         table = _plain_table("denied because of", "times")

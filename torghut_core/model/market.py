@@ -65,8 +65,8 @@ def window_size(step: int) -> str:
 class SymbolTable:
     """Symbols and bar series as dense numbers, in order of first appearance; only ever grows.
 
-    A *symbol number* is a row of any per-symbol array, a *series number* (a symbol at a bar step) a row of any
-    per-series array. The numbers live as long as the table; what is stored is the text.
+    A *symbol number* is a row of any per-symbol array, a *series number* (a symbol at a bar step, of the venue or made
+    here) a row of any per-series array. The numbers live as long as the table; what is stored is the text.
 
     Examples
     --------
@@ -78,6 +78,7 @@ class SymbolTable:
     """
 
     __slots__ = (
+        "__weakref__",
         "_condition_numbers",
         "_is_pair",
         "_left_out",
@@ -86,6 +87,7 @@ class SymbolTable:
         "_series",
         "conditions",
         "names",
+        "series_of_venue",
         "series_step",
         "series_symbol",
     )
@@ -97,8 +99,9 @@ class SymbolTable:
         self._condition_numbers: dict[tuple[str, bool], int] = {("", False): 0}
         self.series_symbol: list[int] = []
         self.series_step: list[int] = []
+        self.series_of_venue: list[bool] = []
         self._numbers: dict[str, int] = {}
-        self._series: dict[tuple[int, int], int] = {}
+        self._series: dict[tuple[int, int, bool], int] = {}
         self._ranks: IntArray = np.empty(0, np.int64)
         self._is_pair: IntArray = np.empty(0, np.int64)
         self._left_out = _TAPES.table(self.conditions)
@@ -142,14 +145,18 @@ class SymbolTable:
             self.conditions.append(key)
         return number
 
-    def series(self, symbol: int, step: int) -> int:
-        """The number of the bar series of a symbol number at a step (nanoseconds)."""
-        key = (symbol, step)
+    def series(self, symbol: int, step: int, of_venue: bool = False) -> int:
+        """The number of the bar series of a symbol number at a step (nanoseconds).
+
+        The bars that a venue sends are a series of their own (`of_venue`), beside those that are made here.
+        """
+        key = (symbol, step, of_venue)
         number = self._series.get(key)
         if number is None:
             number = self._series[key] = len(self.series_symbol)
             self.series_symbol.append(symbol)
             self.series_step.append(step)
+            self.series_of_venue.append(of_venue)
         return number
 
     @property
@@ -306,7 +313,7 @@ class Bars(Table, gc=False):
     symbol = _Ints(2, "symbol number")
     seq = _Ints(3, "of a derived bar event_ts // step, so that making it again replaces it; else from the source")
     step = _Ints(4, "length of the interval, ns; of a day always 24 hours")
-    series = _Ints(5, "series number: the symbol at this step")
+    series = _Ints(5, "series number: the symbol at this step, of the venue or made here")
     count = _Ints(6, "trades in the interval, 0 where the source does not say")
     end = _Ints(7, "when the bar is complete, ns: event_ts + step, but for days, see `BarEnds`")
     open = _Floats(0, "first price by (event_ts, seq)")
@@ -325,7 +332,7 @@ class Signals(Table, gc=False):
     symbol = _Ints(2, "symbol number")
     seq = _Ints(3, "as the bar's")
     step = _Ints(4, "length of the bar, ns")
-    series = _Ints(5, "series number: the symbol at this step")
+    series = _Ints(5, "series number: the symbol at this step, of the venue or made here")
     count = _Ints(6, "as the bar's: a signal shares the integers of its bar")
     end = _Ints(7, "as the bar's")
     macd = _Floats(0, "ema12 - ema26, quote currency")
@@ -346,6 +353,18 @@ class Signals(Table, gc=False):
     imbalance_ask_sz = _Floats(15, "ask size of the last fresh quote, units")
     vol_realized_w60s = _Floats(16, "population standard deviation of the log returns of the last 60 s")
     close = _Floats(17, "the bar's close: the price that a decision refers to (not a column of ta_signals)")
+
+
+def stored_seq(symbols: SymbolTable, signals: Signals) -> IntArray:
+    """The `seq` under which signals are kept, shape (n,): of bars that were made here the bar's.
+
+    Signals of a venue's own bars are made here too, so it is a function of their window: the complement of
+    ``event_ts // step``, which no bar that is made here has at that time.
+    """
+    of_venue = np.array([*symbols.series_of_venue, False]).take(signals.series, mode="clip")
+    if not of_venue.any():
+        return signals.seq
+    return np.where(of_venue, ~(signals.event_ts // np.maximum(signals.step, 1)), signals.seq)
 
 
 class Batch(msgspec.Struct):

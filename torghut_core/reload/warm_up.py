@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -63,17 +64,24 @@ def history(signals: SignalDatabase, instance: StrategyInstance, since: int | No
     A tuple of event_ts (ns), symbol, close and the values of the strategy's columns per row, oldest first. Rows without
     a stored bar are left out: their close is not known.
     """
-    until, rows = now - instance.step_ns + 1, instance.warmup + 1
+    until, rows = now - instance.step_ns + 1, 2 * (instance.warmup + 1)  # a venue's own bars have signals too
     selection = Selection(None, window_size(instance.step_ns), since, until, rows)
     bars = signals.newest("microbars", (*KEY, "c"), instance.symbols, selection)
     closes = dict(zip(_keys(bars), bars["c"].to_pylist(), strict=True))
     found = signals.newest("signals", (*KEY, *instance.columns), instance.symbols, selection)
     columns = [found[column].to_pylist() for column in instance.columns]
-    return sorted(
-        (event_ts, symbol, closes[event_ts, symbol], *values)
-        for (event_ts, symbol), *values in zip(_keys(found), *columns, strict=True)
-        if (event_ts, symbol) in closes and None not in values
-    )
+    shown = [
+        (key[0], key[1], closes[key], *values)
+        for key, *values in sorted(zip(_keys(found), *columns, strict=True), key=itemgetter(0), reverse=True)
+        if key in closes and None not in values
+    ]
+    left = dict.fromkeys(instance.symbols, instance.warmup + 1)
+    newest = []
+    for row in shown:
+        left[row[1]] -= 1
+        if left[row[1]] >= 0:
+            newest.append(row)
+    return newest[::-1]
 
 
 def enabled_again(running: Generation, catalog: Catalog) -> frozenset[str]:
@@ -103,5 +111,6 @@ def _keeps_state(old: StrategyInstance | None, new: StrategyInstance) -> bool:
     return old is not None and (old.strategy is new.strategy or has_same_terms(old, new))
 
 
-def _keys(table: pa.Table) -> list[tuple[int, str]]:
-    return list(zip(table["event_ts"].cast("int64").to_pylist(), table["symbol"].to_pylist(), strict=True))
+def _keys(table: pa.Table) -> list[tuple[int, str, int]]:
+    columns = table["event_ts"].cast("int64"), table["symbol"], table["seq"]
+    return list(zip(*(column.to_pylist() for column in columns), strict=True))

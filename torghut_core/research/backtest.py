@@ -75,6 +75,11 @@ class Backtest:
         shown = self.totals.strategies
         return [each.name for each in self.generation.strategies if each.enabled and not shown[each.name].rows]
 
+    @property
+    def jumps(self) -> list[str]:
+        """Prices that changed as in a split, a line each: nothing adjusts positions, orders or indicators for splits."""
+        return list(self.totals.jumps)
+
     def fills(self) -> list[Row]:
         """The fills in order of time, each with the rationale of its decision as `because`."""
         because = {row["decision_hash"]: row["rationale"] for row in self.audit.decisions(self.account)}

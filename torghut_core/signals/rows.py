@@ -18,6 +18,7 @@ from torghut_core.model.market import (
     IntArray,
     Signals,
     SymbolTable,
+    stored_seq,
     window_size,
 )
 from torghut_core.signals.schema import BAR_VALUES, TIMESTAMP, arrow_schema
@@ -107,7 +108,7 @@ def _arrow_part(table: str, rows: list[Rows]) -> pa.Table:
     columns = [
         _dictionary(values.symbol, rows[0].symbols.names),
         start,
-        _column(values.seq, pa.int64()),
+        _column(stored_seq(rows[0].symbols, values) if table == "signals" else values.seq, pa.int64()),
         _column(np.concatenate([part.ingest_ts for part in rows]), TIMESTAMP),
         mask(np.ones(n, np.bool_)),
         _dictionary(np.zeros(n, np.int64), [SOURCE]),

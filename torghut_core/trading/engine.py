@@ -54,6 +54,7 @@ from torghut_core.trading.gateway import Gateway, SimulatedEntry, SimulatedGatew
 from torghut_core.trading.recent_prices import RecentPrices
 from torghut_core.trading.risk_engine import RiskEngine
 from torghut_core.trading.roster import EMPTY, Roster
+from torghut_core.trading.series import TradedSeries
 from torghut_core.trading.subscription import Subscription
 from torghut_core.trading.totals import StrategyTotals, Totals
 
@@ -135,6 +136,7 @@ class Engine(AccountView):
         self._flattened: dict[str, int] = {}
         """When positions were last closed for an operator, by symbol, ns."""
         broker: OrderEntry = executor or SimulatedEntry(generation.name_of(self._broker), self._broker)
+        self._series = TradedSeries()
         self.recent_prices = RecentPrices()
         self.recent_prices.follow(generation.strategies)
         self.books = Books(
@@ -186,6 +188,10 @@ class Engine(AccountView):
 
     def step(self, batch: Batch) -> None:
         """Trade on one batch whose signals are filled in."""
+        whole, batch = batch, self._series.choose(batch)
+        for jump in self._series.jumps(batch):
+            self.totals.add_jump(str(jump))
+            logs.warning("a price jumped as in a split", jump=str(jump))
         gateway, self._batch = self.gateway, batch
         gateway.begin(batch, self.traded_to)
         self.recent_prices.begin(batch)
@@ -216,7 +222,7 @@ class Engine(AccountView):
         self.recent_prices.finish(batch)
         _ = self.digest  # take the batch's lines in
         self.roster.finish(batch)
-        self.totals.add(batch)  # last: who reads that events were traded finds what was decided on them
+        self.totals.add(whole)  # last: who reads that events were traded finds what was decided on them
 
     # What an operator's control asks for.
 

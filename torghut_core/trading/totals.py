@@ -11,6 +11,9 @@ from torghut_core.market_data.totals import BatchTotals
 from torghut_core.model.trading import ZERO
 from torghut_core.telemetry.metrics import Metric, MetricSpec
 
+MOST_JUMPS = 1_000
+"""So many jumps of prices are kept; each is logged."""
+
 
 class StrategyTotals(msgspec.Struct):
     """What one strategy did so far, counted."""
@@ -51,6 +54,13 @@ class Totals(BatchTotals):
     """Of every strategy that has traded in this run."""
     failures: dict[str, str] = msgspec.field(default_factory=dict)
     """By name, what a plugin raised the first time."""
+    jumps: list[str] = msgspec.field(default_factory=list)
+    """Prices that changed as in a split, the first `MOST_JUMPS` of them."""
+
+    def add_jump(self, jump: str) -> None:
+        """Keep a jump of a price, if there is room."""
+        if len(self.jumps) < MOST_JUMPS:
+            self.jumps.append(jump)
 
     def metrics(self) -> dict[str, Metric]:
         """The numbers of `metric_specs`, by name."""

@@ -272,6 +272,10 @@ class ClickHouseSignals(Source):
         """Return whether a row is given out now."""
         series = row.symbol, row.window_size
         before = track.seen.get(row.key)
+        if before is None and row.seq < 0 and not row.is_priced:  # of a venue's own bar, which is not in the store
+            track.seen[row.key] = row.stored
+            self._counted["unpriced"] += 1
+            return False
         if before is not None:
             if before != row.stored:
                 track.seen[row.key] = row.stored

@@ -248,7 +248,7 @@ def _bars(bars: list[Bar[Any]], head: Head, symbols: SymbolTable) -> Bars:
     table.at[:], table.event_ts[:], table.seq[:], table.symbol[:] = head
     table.step[:] = MINUTE
     table.end[:] = table.event_ts + MINUTE
-    table.series[:] = [symbols.series(number, MINUTE) for number in table.symbol.tolist()]
+    table.series[:] = [symbols.series(number, MINUTE, of_venue=True) for number in table.symbol.tolist()]
     table.count[:] = [bar.count or 0 for bar in bars]
     for name in ("open", "high", "low", "close", "volume", "vwap"):
         getattr(table, name)[:] = [getattr(bar, name) for bar in bars]

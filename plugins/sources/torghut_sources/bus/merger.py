@@ -161,8 +161,8 @@ class LaneMerger:
                 self.symbols.number(symbol)
             for text, suspicious in cursor["conditions"]:
                 self.symbols.condition(text, suspicious)
-            for number, step in cursor["series"]:
-                self.symbols.series(number, step)
+            for which in cursor["series"]:
+                self.symbols.series(*which)
             self._bars = dict(cursor["bars"])
         self._bars_read = dict(self._bars)
         self._ready = Batch.of(self.symbols, self._position, np.empty(0, np.int64))
@@ -203,7 +203,10 @@ class LaneMerger:
             "now": self._now,
             "symbols": list(symbols.names),
             "conditions": [list(pair) for pair in symbols.conditions],
-            "series": [list(pair) for pair in zip(symbols.series_symbol, symbols.series_step, strict=True)],
+            "series": [
+                list(each)
+                for each in zip(symbols.series_symbol, symbols.series_step, symbols.series_of_venue, strict=True)
+            ],
             "bars": [list(pair) for pair in self._bars.items()],
         }
 
@@ -248,7 +251,7 @@ class LaneMerger:
         for row, (symbol, step, start) in enumerate(
             zip(bars.symbol.tolist(), bars.step.tolist(), bars.event_ts.tolist(), strict=True)
         ):
-            series = bars.series[row] = self.symbols.series(symbol, step)
+            series = bars.series[row] = self.symbols.series(symbol, step, of_venue=True)
             if start > self._bars_read.get(series, -NEVER):
                 self._bars_read[series] = start
                 found.append(row)

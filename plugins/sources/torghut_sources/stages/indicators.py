@@ -311,14 +311,14 @@ class Indicators(Stage):
             spans[series] = (self._sessions.calendar(name), 0, 0)
 
     def save_state(self) -> dict[str, Any]:
-        """Return the state by name: `symbols` and `series` (symbol, step), and for each kind of state the words of its rows."""
+        """Return the state by name: `symbols` and `series` (symbol, step, of the venue), and for each kind of state the words of its rows."""
         if self._saved is not None:
             return self._saved
         symbols, rows = self._symbols, len(self._states["closes"])
         names = [symbols.names[number] for number in symbols.series_symbol[:rows]]
         saved: dict[str, Any] = {
             "symbols": symbols.names[: len(self._states["quotes"])],
-            "series": [list(pair) for pair in zip(names, symbols.series_step, strict=False)],
+            "series": [list(each) for each in zip(names, symbols.series_step, symbols.series_of_venue, strict=False)],
         }
         for name, state in self._states.items():
             saved[name] = to_words(state[: len(saved["symbols" if name == "quotes" else "series"])])
@@ -344,7 +344,7 @@ class Indicators(Stage):
         self._symbols = symbols
         rows = {
             "symbols": [symbols.number(name) for name in saved["symbols"]],
-            "series": [symbols.series(symbols.number(name), step) for name, step in saved["series"]],
+            "series": [symbols.series(symbols.number(name), *which) for name, *which in saved["series"]],
         }
         self._states["quotes"] = grown(self._states["quotes"], len(symbols))
         self._grow()

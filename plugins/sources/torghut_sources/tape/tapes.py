@@ -256,5 +256,5 @@ def _number_series(bars: Bars, symbols: SymbolTable) -> None:
         own = bars.symbol[rows]
         numbers = np.zeros(len(symbols), np.int64)
         for symbol in np.flatnonzero(np.bincount(own)).tolist():
-            numbers[symbol] = symbols.series(symbol, step)
+            numbers[symbol] = symbols.series(symbol, step, of_venue=True)
         bars.series[rows] = numbers[own]
