@@ -221,6 +221,11 @@ class Running:
         """What it said on standard error."""
         return self._log.read_text() if self._log.exists() else ""
 
+    @property
+    def complaints(self):
+        """The lines of its log that are no information: warnings, errors, tracebacks."""
+        return [line for line in self.log.splitlines() if "[info " not in line]
+
     def send(self, number=signal.SIGTERM):
         """Send it a signal, and give its exit code."""
         self.process.send_signal(number)

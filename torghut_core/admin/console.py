@@ -375,6 +375,8 @@ class Console:
         first = {} if standby.is_trading else {str(standby.role): standby.reason}
         if not self._venue.is_simulated:
             first["venue"] = "; ".join(self._venue.problems) if standby.is_trading else ""
+        if fallback := self._fallback:
+            first["catalog"] = fallback
         return first | {name: "" if gate is None else gate.reason for name, gate in self._checks.poll().items()}
 
     def error_class(self) -> str:

@@ -222,6 +222,11 @@ class AuditStore(Journal, Records):
     def _last_generation(self) -> int:
         """The greatest generation number that was committed; 0 where there is none."""
 
+    @property
+    def recorded(self) -> Sequence[Record]:
+        """What was recorded since the last commit."""
+        return tuple(self._pending)
+
     def drop(self) -> None:
         """Forget what was recorded since the last commit."""
         self._pending = []

@@ -42,9 +42,12 @@ def run(
 
     Nothing is decided without TRADING_ENABLED=true, nor while another process trades the account: this one stands by,
     and takes over when that one ends. The first SIGTERM finishes the batch and closes the stores; a second one ends the
-    process at once.
+    process at once. Logs what it does to standard error, and once a minute that it lives.
     """
     from torghut_core.runtime.run import open_run
+    from torghut_core.telemetry import logs
+
+    logs.set_level("info")
 
     def waits(url: str, reason: str) -> None:
         print(f"standby, probes at {url} (SIGTERM or Ctrl-C to stop); {reason}", flush=True)

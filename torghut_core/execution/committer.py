@@ -12,6 +12,7 @@ from contextlib import suppress
 from torghut_core.audit import AuditStore
 from torghut_core.errors import StateError, Superseded
 from torghut_core.execution.standby import Standby
+from torghut_core.execution.trading_log import TradingLog
 from torghut_core.model.trading import Intent, Position
 from torghut_core.ports import Source
 from torghut_core.telemetry import logs
@@ -36,6 +37,7 @@ class Committer:
     standby : says whether this process trades; while it does not, nothing is written down.
     unreconciled : gives the symbols in which entries wait, with the reason.
     before_commit : records what else has to be in the same commit.
+    log : is shown what was committed.
     source : whose cursor is kept, so that the next process resumes there.
     clock : where it asks for the time.
     """
@@ -49,6 +51,7 @@ class Committer:
         *,
         standby: Standby,
         unreconciled: Callable[[], Mapping[str, str]],
+        log: TradingLog,
         source: Source,
         before_commit: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
@@ -59,6 +62,7 @@ class Committer:
         self._label = account_label
         self._standby = standby
         self._unreconciled = unreconciled
+        self._log = log
         self._source = source
         self._before_commit = before_commit
         self._clock = clock
@@ -85,7 +89,9 @@ class Committer:
             try:
                 self._record_cursor()
                 self._before_commit()
+                recorded = self._audit.recorded
                 self._audit.commit()
+                self._log.add(recorded)
                 if gates.unrecorded:
                     logs.warning("the audit database can be written again")
                 gates.unrecorded = ""
@@ -125,7 +131,9 @@ class Committer:
         self._audit.record_account(self._label, self._engine.account(), held, self._engine.books.now)
         self._record_cursor()
         self._before_commit()
+        recorded = self._audit.recorded
         self._audit.commit()
+        self._log.add(recorded)
 
     def _record_cursor(self) -> None:
         """Record how far the account was traded: with every decision, and now and then."""

@@ -48,9 +48,10 @@ def watch_control(
     before, polled_at = controls.current(), 0.0
     while not ended.wait(CONTROL_POLL_S):
         control = controls.current()
-        if control != before and control.state == "halted" and not venue.is_simulated:
-            logs.error("halted", control=str(control))
-            venue.cancel_all()
+        if control != before:
+            logs.warning("control changed", control=str(control), flatten=control.flatten)
+            if control.state == "halted" and not venue.is_simulated:
+                venue.cancel_all()
         before = control
         if clock.monotonic() - polled_at < DATABASE_POLL_S:
             continue

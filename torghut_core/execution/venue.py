@@ -328,12 +328,13 @@ class Venue:
 
     def _apply(self, snapshot: VenueSnapshot, *, is_start: bool = False) -> Reconciliation:
         """Apply a snapshot, in the loop's thread, and record what it changed."""
+        before = self._reconciler.last
         result = self._reconciler.reconcile(snapshot, is_start=is_start)
         self.problem = ""
         self._reconciled_at, self._took_s = snapshot.began_at, snapshot.seconds
         self._changes += result.changes
         self._permit.confirm(snapshot.began_at)
-        if result.changes or result.foreign or result.differences:
+        if result.changes or (result.foreign, result.differences) != (before.foreign, before.differences):
             logs.info("reconciled", changes=result.changes, foreign=len(result.foreign), differences=result.differences)
         if result.changes or result.cash_difference:
             account, positions = self._executor.account(), self._executor.positions()

@@ -118,6 +118,8 @@ class Follower:
         for name in sorted(known.keys() | self._quarantined.keys()):
             reason = self._quarantined.get(name)
             if known.get(name) != reason:
+                if reason is None:
+                    logs.warning("strategy released from quarantine", strategy=name)
                 self._audit.record_control(f"quarantine.{name}", reason, "torghut")
                 self._commit()
 

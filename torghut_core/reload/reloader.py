@@ -23,6 +23,9 @@ from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 
+MOST_LOGGED = 50
+"""Problems of one reload that are logged, each in a line."""
+
 ATTEMPTS = 20
 """How often a plan is made anew, each time without what was wrong with it."""
 
@@ -74,6 +77,7 @@ class Reloader:
         self._rejected: dict[tuple[str, str], tuple[str, str]] = {}
         outcome = ReloadOutcome.DEGRADED if problems else ReloadOutcome.STARTED
         self.status = Status(engine.generation, outcome)
+        self._logged: Sequence[str] = ()
         on_invalid = engine.generation.catalog.on_invalid
         self._set_status(list(problems), [], on_invalid, outcome, actor=actor, since=self._clock.wall())
 
@@ -188,8 +192,6 @@ class Reloader:
     def refuse(self, error: CatalogError) -> None:
         """Change nothing, and say why in the status; in the loop's thread."""
         problems = [str(problem) for problem in error.problems]
-        if problems != self.status.problems:
-            logs.error("catalog refused", problems=problems)
         on_invalid = self._engine.generation.catalog.on_invalid
         self._set_status(problems, self.status.pending, on_invalid, ReloadOutcome.REFUSED)
 
@@ -224,6 +226,8 @@ class Reloader:
     ) -> None:
         """Publish the result of a reload, and restrict trading where the catalog says so in `on_invalid`."""
         at, is_good = self._clock.wall(), not problems
+        _log_problems(self._logged, problems, outcome)
+        self._logged = problems
         if is_good:
             changes["succeeded_at"] = at
         self.status = replace(
@@ -237,7 +241,10 @@ class Reloader:
             **changes,
         )
         is_open = is_good or on_invalid == "keep_last_good"
-        self._gates.restriction = "" if is_open else "halt" if on_invalid == "halt" else "reduce_only"
+        before, gates = self._gates.restriction, self._gates
+        gates.restriction = "" if is_open else "halt" if on_invalid == "halt" else "reduce_only"
+        if gates.restriction != before:
+            logs.warning("restriction by the catalog changed", restriction=gates.restriction or "none")
 
     def _reject(self, error: HandOverError) -> None:
         for (kind, name, _), made in self._engine.generation.made.items():
@@ -262,3 +269,19 @@ class Reloader:
             each.name in opened and steps.get(each.name, each.step_ns) != each.step_ns
             for each in plan.generation.strategies
         )
+
+
+def _log_problems(before: Sequence[str], now: Sequence[str], outcome: ReloadOutcome) -> None:
+    """Log each problem of the catalog once, and once when it is over."""
+    known, found = set(before), set(now)
+    fresh = [problem for problem in now if problem not in known]
+    gone = [problem for problem in before if problem not in found]
+    for problem in fresh[:MOST_LOGGED]:
+        logs.error("catalog problem", problem=problem, outcome=str(outcome))
+    for problem in gone[:MOST_LOGGED]:
+        logs.warning("catalog problem is over", problem=problem)
+    unlisted = max(0, len(fresh) - MOST_LOGGED) + max(0, len(gone) - MOST_LOGGED)
+    if unlisted:
+        logs.error("further catalog problems", number=unlisted)
+    if before and not now:
+        logs.warning("the catalog is applied as it stands again")

@@ -14,6 +14,7 @@ orders at the venue are canceled all the same.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torghut_core.admin.api_process import Routes
 from torghut_core.admin.console import Console
@@ -39,6 +41,7 @@ from torghut_core.execution.controls import Controls
 from torghut_core.execution.permit import control_refusal
 from torghut_core.execution.reconciler import Reconciler
 from torghut_core.execution.standby import ASK_S, ReplicaRole, Standby
+from torghut_core.execution.trading_log import TradingLog
 from torghut_core.execution.venue import Access, SimulatedVenue, Venue, open_access
 from torghut_core.installation.known_settings import check_environment
 from torghut_core.installation.open import audit_url, load_plugins, open_audit, open_signals, source_connection
@@ -56,7 +59,7 @@ from torghut_core.reload.start import choose_start, require_catalog
 from torghut_core.runtime.life import Life, admin_server, run_until_first_ends
 from torghut_core.signals import SignalDatabase
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import MINUTE, SYSTEM_CLOCK, Clock, format_timestamp
+from torghut_core.timestamps import MINUTE, SECOND, SYSTEM_CLOCK, Clock, format_timestamp
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import Loop
@@ -117,7 +120,7 @@ def open_run(
     state = state.absolute()  # a plugin may change the working folder
     directory = StateDirectory(state)
     server = admin_server(settings, state, host, port)
-    if not directory.exists:
+    if not (directory.exists and os.path.exists(catalog)):  # noqa: PTH110 - `Path.exists` raises where it may not look
         require_catalog(catalog)
     with ExitStack() as stack:
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
@@ -139,6 +142,8 @@ def open_run(
         stack.callback(audit.close)
 
         start = choose_start(catalog, audit, partial(_first_plugins, settings), settings.limits)
+        if start.refused is not None:
+            logs.error("fallback: the catalog is refused, the last good generation trades", catalog=str(catalog))
         source, broker = start.generation.source, start.generation.broker
         assert source is not None
         assert broker is not None
@@ -177,7 +182,8 @@ def open_run(
         )
         apply_control(controls, gates)
         engine.traded_to = NEVER
-        committer, venue = _venue(access, broker, source, engine, audit, gates, standby, settings, clock)
+        log = TradingLog(partial(_pulse, engine, standby, gates, clock), clock)
+        committer, venue = _venue(access, broker, source, engine, audit, gates, standby, log, settings, clock)
 
         watchdog = engine.watchdog(settings.trading_plugin_budget_ms / 1000)
         universe = open_universe(UniverseSettings.read(), start.generation.catalog.symbols, directory.path)
@@ -255,6 +261,7 @@ def open_run(
             controls=controls,
             audit=audit,
             committer=committer,
+            log=log,
             venue=venue,
             reloader=reloader,
             follower=follower,
@@ -281,7 +288,7 @@ class Run:
     source, signals, universe, checks : the market data, where it is kept, its symbols, and whether it can be traded on.
     loop, engine, watchdog : what trades, and what interrupts a plugin that takes too long.
     gates, controls : what holds orders back; the operator's control.
-    audit, committer : where everything is written down, and what makes it durable.
+    audit, committer, log : where everything is written down, what makes it durable, and what logs it.
     venue : where the orders go.
     reloader, follower : how the catalog is applied, and how its changes are found.
     orders_changed, troubled : set when there are updates of orders; when the engine found something.
@@ -306,6 +313,7 @@ class Run:
     controls: Controls
     audit: AuditStore
     committer: Committer
+    log: TradingLog
     venue: Venue | SimulatedVenue
     reloader: Reloader
     follower: Follower
@@ -430,6 +438,7 @@ class Run:
         while True:
             await wait_for(self.troubled, CHECK_S)
             self.checks.poll()
+            self.log.beat()
             self.universe.follow(self.engine.generation.catalog.symbols)
             self.universe.keep(self.engine.books.symbols)
             self.follower.record_quarantine()
@@ -512,12 +521,13 @@ def _venue(
     audit: AuditStore,
     gates: Gates,
     standby: Standby,
+    log: TradingLog,
     settings: Settings,
     clock: Clock,
 ) -> tuple[Committer, Venue | SimulatedVenue]:
     """Where the orders go, and what commits before they do."""
     label = access.account_label
-    commits = partial(Committer, engine, audit, gates, label, standby=standby, source=source, clock=clock)
+    commits = partial(Committer, engine, audit, gates, label, standby=standby, log=log, source=source, clock=clock)
     if access.executor is None:
         simulated = SimulatedVenue(broker, access, engine.gateway, audit)
         return commits(unreconciled=lambda: simulated.differences, before_commit=simulated.save), simulated
@@ -528,6 +538,21 @@ def _venue(
         broker, access, engine.gateway, reconciler, audit, commit=committer.commit, reconcile_s=reconcile_s, clock=clock
     )
     return committer, venue
+
+
+def _pulse(engine: Engine, standby: Standby, gates: Gates, clock: Clock) -> dict[str, Any]:
+    """What a run says of itself once a minute."""
+    books, reached = engine.books, engine.market_time
+    return {
+        "role": str(standby.role),
+        "control": gates.control,
+        "generation": engine.generation.number,
+        "events": engine.totals.events,
+        "last_event": format_timestamp(reached) if reached else None,
+        "lag_s": round(max(0.0, (clock.wall() - reached) / SECOND), 1) if reached else None,
+        "positions": sum(1 for quantity in books.nets.values() if quantity),
+        "open_orders": len(books.working),
+    }
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def test_sigterm_closes_everything_and_exits_with_zero(kernel):
     kernel.begin()
     assert kernel.trade(5) == {"one": 5, "two": 5}
     assert kernel.send() == 0
-    assert kernel.log == ""
+    assert kernel.complaints == []
     assert not (kernel.state / "admin.json").exists()
     last = kernel.printed("catalog", "status")
     assert (last["running"], last["generation"], last["actor"], last["outcome"]) == (False, 1, "start", "started")
@@ -59,7 +59,7 @@ def test_sigint_ends_it_as_sigterm_does(kernel):
     """Ctrl-C ends it in good order, with exit code 0."""
     kernel.begin()
     assert kernel.send(signal.SIGINT) == 0
-    assert kernel.log == ""
+    assert kernel.complaints == []
     assert kernel.findings == []
     assert len(kernel.rows("position_snapshots")) == 1
 
@@ -82,7 +82,8 @@ def test_end_of_source_exits_with_zero(kernel):
     kernel.source = {}
     kernel.grow(9)
     kernel.write({"one": 1})
-    assert kernel.run("--port", 0) == (0, "")
+    code, log = kernel.run("--port", 0)
+    assert (code, [line for line in log.splitlines() if "[info " not in line]) == (0, [])
     assert len(kernel.rows("trade_decisions")) == 10
 
 

@@ -99,7 +99,7 @@ def test_plugin_that_ends_the_process_is_named_by_the_next_start(kernel):
     assert told in findings.stdout
     kernel.write({"one": 1})
     kernel.begin()
-    assert told in kernel.log.splitlines()[0]
+    assert told in kernel.complaints[0]
     assert kernel.send() == 0
     assert told not in kernel.command("doctor", "--state", kernel.state, "--json").stdout
 

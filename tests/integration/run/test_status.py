@@ -76,3 +76,66 @@ def test_degraded_process_fails(kernel):
     kernel.write({"one": 1, "two": 2})
     kernel.until(lambda: not kernel.status["degraded"])
     assert kernel.output("status").startswith("trading\n")
+
+
+def test_path_that_is_not_there_is_refused_whatever_traded_before(kernel):
+    """A slip in `--catalog` ends a start with 2, and trades nothing; the last generation does not take its place."""
+    kernel.begin()
+    kernel.send()
+    for path in (kernel.folder / "catalgo", kernel.catalog / "tradng.yaml"):
+        done = kernel.command("run", "--catalog", path, "--state", kernel.state, "--port", 0)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{path}" in done.stderr
+        assert "there is no such file or folder" in done.stderr
+
+
+def test_fallback_is_the_first_thing_said(kernel):
+    """Where the files are refused and the last good generation trades, console, log, `/readyz` and `status` say so first."""
+    kernel.begin()
+    kernel.send()
+    kernel.file.write_text("version: 1\nmode: snyc\n")
+    kernel.start("run", "--catalog", kernel.catalog, "--state", kernel.state, "--port", 0)
+    line = kernel.process.stdout.readline()
+    assert line.startswith("fallback: catalog ")
+    assert "is refused, generation 2 trades on: " in line
+    assert "trading.yaml:2:7: mode" in line
+    kernel.url = re.search(r"http://\S+", line)[0]
+    kernel.token = json.loads((kernel.state / "admin.json").read_text())["token"]
+    assert "[error" in kernel.complaints[0]
+    assert "fallback: the catalog is refused" in kernel.complaints[0]
+    ready = kernel.until(lambda: json.loads(kernel.ask("/readyz")[1]))
+    assert "is refused, generation 2 trades on" in str(ready)
+    assert kernel.output("status", code=1).startswith("fallback: catalog ")
+    assert kernel.output("catalog", "status", code=1).startswith("fallback: catalog ")
+    kernel.write({"one": 1, "two": 2})
+    kernel.until(lambda: not kernel.status["degraded"])
+    assert kernel.output("status").startswith("trading\n")
+    assert "catalog problem is over" in kernel.log
+
+
+def test_problems_of_a_reload_are_logged_once_and_their_end_too(kernel):
+    """A wrong entry is one line however often the files are read, and one more when it is right again."""
+    kernel.env["TRADING_STRATEGY_RELOAD_SECONDS"] = "0.3"
+    kernel.begin()
+    kernel.write({"one": 1, "two": 0})
+    kernel.until(lambda: kernel.status["degraded"])
+    kernel.post("/catalog/reload")
+    kernel.post("/catalog/reload")
+    kernel.write({"one": 3, "two": 2})
+    kernel.until(lambda: not kernel.status["degraded"])
+    told = [line for line in kernel.log.splitlines() if "catalog problem" in line]
+    assert [("[error" in line, "is over" in line) for line in told] == [(True, False), (False, True)]
+    assert all("strategies[1].params.quantity" in line for line in told)
+
+
+def test_run_logs_what_it_does(kernel):
+    """Without any option its log has the start, decisions, orders, fills, generations, and changes of the control."""
+    kernel.begin()
+    kernel.trade(3)
+    kernel.write({"one": 5})
+    kernel.reaches(2)
+    kernel.output("kill", "--reason", "fat finger")
+    kernel.until(lambda: "control changed" in kernel.log)
+    kernel.send()
+    for event in ("trading", "decision", "order", "fill", "generation trades", "control changed"):
+        assert re.search(rf"\] {event} ", kernel.log), event
