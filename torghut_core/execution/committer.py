@@ -13,10 +13,10 @@ from torghut_core.audit import AuditStore
 from torghut_core.errors import StateError, Superseded
 from torghut_core.execution.standby import Standby
 from torghut_core.execution.trading_log import TradingLog
-from torghut_core.model.trading import Intent, Position
+from torghut_core.model.trading import Account, Intent, Position
 from torghut_core.ports import Source
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import SYSTEM_CLOCK, Clock
+from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 
@@ -39,6 +39,8 @@ class Committer:
     before_commit : records what else has to be in the same commit.
     log : is shown what was committed.
     source : whose cursor is kept, so that the next process resumes there.
+    snapshot : gives account and positions, None while they are not known.
+    snapshot_s : loop time between two records of them, seconds; 0: none is made but at the end.
     clock : where it asks for the time.
     """
 
@@ -53,6 +55,8 @@ class Committer:
         unreconciled: Callable[[], Mapping[str, str]],
         log: TradingLog,
         source: Source,
+        snapshot: Callable[[], tuple[Account, Mapping[str, Position]] | None] = lambda: None,
+        snapshot_s: int = 0,
         before_commit: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -64,6 +68,10 @@ class Committer:
         self._unreconciled = unreconciled
         self._log = log
         self._source = source
+        self._snapshot = snapshot
+        self._snapshot_ns = snapshot_s * SECOND
+        self._snapshot_due = 0
+        """Loop time from which the next snapshot is recorded, ns."""
         self._before_commit = before_commit
         self._clock = clock
         self._recorded_to = 0
@@ -88,6 +96,7 @@ class Committer:
         else:
             try:
                 self._record_cursor()
+                self._record_snapshot()
                 self._before_commit()
                 recorded = self._audit.recorded
                 self._audit.commit()
@@ -127,13 +136,25 @@ class Committer:
         if not self._standby.is_trading:
             self._audit.drop()
             return
-        held = {symbol: position for symbol, position in positions.items() if position.quantity}
-        self._audit.record_account(self._label, self._engine.account(), held, self._engine.books.now)
+        self._record_account(self._engine.account(), positions)
         self._record_cursor()
         self._before_commit()
         recorded = self._audit.recorded
         self._audit.commit()
         self._log.add(recorded)
+
+    def _record_snapshot(self) -> None:
+        """Record account and positions where a new interval of the loop's time has begun."""
+        now = self._engine.market_time
+        if not self._snapshot_ns or now < self._snapshot_due or now <= self._engine.traded_to:
+            return
+        if (known := self._snapshot()) is not None:
+            self._record_account(*known)
+            self._snapshot_due = (now // self._snapshot_ns + 1) * self._snapshot_ns
+
+    def _record_account(self, account: Account, positions: Mapping[str, Position]) -> None:
+        held = {symbol: position for symbol, position in positions.items() if position.quantity}
+        self._audit.record_account(self._label, account, held, self._engine.books.now)
 
     def _record_cursor(self) -> None:
         """Record how far the account was traded: with every decision, and now and then."""

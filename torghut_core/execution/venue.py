@@ -23,7 +23,7 @@ from torghut_core.execution.lease import open_lease
 from torghut_core.execution.permit import Permit
 from torghut_core.execution.reconciler import Reconciler, Reconciliation, VenueSnapshot, take_snapshot
 from torghut_core.model.order_state import is_done
-from torghut_core.model.trading import ZERO, OrderEvent, Position, Report
+from torghut_core.model.trading import ZERO, Account, OrderEvent, Position, Report
 from torghut_core.ports import Broker, Connection
 from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Metric, MetricSpec
@@ -117,7 +117,7 @@ def open_access(
     """
     with ExitStack() as stack:
         if broker.capabilities.simulated:
-            is_kept = bool(_saved_state(broker))
+            is_kept = bool(_called(broker, "save_state"))
             label = f"paper-{broker.account().number or SIMULATED}" if is_kept else audit.new_account("paper")
         else:
             label = connect(broker, is_live=is_live, live_account=live_account)
@@ -295,6 +295,10 @@ class Venue:
         self._gateway.apply_updates()
         return self._executor.positions()
 
+    def snapshot(self) -> tuple[Account, Mapping[str, Position]] | None:
+        """Account and positions as the venue reported them last; None while it does not answer."""
+        return None if self.problem else (self._executor.account(), self._executor.positions())
+
     async def _keep_reconciled(self) -> None:
         while True:
             pause = min(RECONCILE_PAUSE_S, self._reconcile_s)
@@ -401,8 +405,8 @@ class Venue:
         }
 
 
-def _saved_state(broker: Broker) -> dict[str, Any]:
-    return call_plugin(type(broker).__name__, call_method, broker, "save_state")
+def _called(broker: Broker, method: str) -> Any:
+    return call_plugin(type(broker).__name__, call_method, broker, method)
 
 
 class SimulatedVenue:
@@ -478,7 +482,7 @@ class SimulatedVenue:
         broker, books = self._broker, self._gateway.books
         if books.reports != self._saved_reports:
             self._saved_reports = books.reports
-            kept = {"now": books.now, "version": broker.state_version, "state": _saved_state(broker)}
+            kept = {"now": books.now, "version": broker.state_version, "state": _called(broker, "save_state")}
             self._audit.record_cursor(self._label, STATE, kept)
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
@@ -513,7 +517,12 @@ class SimulatedVenue:
 
     def finish(self) -> dict[str, Position]:
         """See `Venue.finish`."""
-        return self._broker.positions()
+        return _called(self._broker, "positions")  # type: ignore[no-any-return]
+
+    def snapshot(self) -> tuple[Account, Mapping[str, Position]]:
+        """See `Venue.snapshot`: as they are after the last event."""
+        self._gateway.refresh()
+        return self._gateway.last_account, self.finish()
 
     def status(self) -> None:
         """See `Venue.status`: None."""

@@ -39,6 +39,11 @@ class Settings(Environment):
         ge=100,
         description="pause between two reconciliations of positions and orders with the venue, milliseconds",
     )
+    trading_snapshot_seconds: int = Field(
+        default=60,
+        ge=0,
+        description="market time between two rows of equity and positions in `position_snapshots`, seconds; 0: none",
+    )
     trading_signal_source: Literal["clickhouse"] = Field(
         default="clickhouse",
         description="has no effect: the seed fixes this name and value, and the catalog says where signals come from",

@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +49,7 @@ from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.installation.universe import UniverseSettings, open_universe
 from torghut_core.market_data.universe import ListedUniverse
+from torghut_core.model.trading import Account, Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.plugin_host.running_plugin import recorded_in
 from torghut_core.plugin_host.watchdog import Watchdog
@@ -527,10 +528,27 @@ def _venue(
 ) -> tuple[Committer, Venue | SimulatedVenue]:
     """Where the orders go, and what commits before they do."""
     label = access.account_label
-    commits = partial(Committer, engine, audit, gates, label, standby=standby, log=log, source=source, clock=clock)
+    venue: Venue | SimulatedVenue
+
+    def snapshot() -> tuple[Account, Mapping[str, Position]] | None:
+        return venue.snapshot()
+
+    commits = partial(
+        Committer,
+        engine,
+        audit,
+        gates,
+        label,
+        standby=standby,
+        log=log,
+        source=source,
+        snapshot=snapshot,
+        snapshot_s=settings.trading_snapshot_seconds,
+        clock=clock,
+    )
     if access.executor is None:
-        simulated = SimulatedVenue(broker, access, engine.gateway, audit)
-        return commits(unreconciled=lambda: simulated.differences, before_commit=simulated.save), simulated
+        venue = simulated = SimulatedVenue(broker, access, engine.gateway, audit)
+        return commits(unreconciled=lambda: simulated.differences, before_commit=simulated.save), venue
     reconciler = Reconciler(engine.gateway, access.executor, audit, label)
     committer = commits(unreconciled=lambda: reconciler.differences)
     reconcile_s = settings.trading_reconcile_ms / 1000

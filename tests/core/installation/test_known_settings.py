@@ -79,7 +79,7 @@ def test_every_setting_of_the_documents_is_known_or_refused_with_its_reason():
     assert sorted(named - set(KNOWN) - set(REFUSED) - UNUSED) == []
 
 
-LATER = {"TRADING_SNAPSHOT_SECONDS", "TRADING_SLICE_WAIT_MS"}
+LATER = {"TRADING_SLICE_WAIT_MS"}
 """What the design has and the kernel does not have yet."""
 NO_SETTINGS = {"TORGHUT_WHITEPAPER"}
 """Words of the documents that are no settings."""

@@ -51,8 +51,25 @@ def test_sigterm_closes_everything_and_exits_with_zero(kernel):
     last = kernel.printed("catalog", "status")
     assert (last["running"], last["generation"], last["actor"], last["outcome"]) == (False, 1, "start", "started")
     assert kernel.printed("audit", "verify")["intact"]
-    (books,) = kernel.rows("position_snapshots", symbol="ES")
+    *_, books = kernel.rows("position_snapshots", symbol="ES")
     assert books["quantity"] == 3
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [("60", [30, 31, 32, 32]), ("0", [32])])
+def test_equity_is_written_down_at_an_interval_of_the_market_s_time(kernel, seconds, minutes):
+    """A row of the account in each interval and one at the end, with what is held; none but the last where it is 0."""
+    kernel.env["TRADING_SNAPSHOT_SECONDS"] = seconds
+    kernel.begin()
+    for _ in range(2):
+        kernel.trade(70)
+    assert kernel.send() == 0
+    books = kernel.rows("position_snapshots", symbol=None)
+    assert [books_at["at"] // 60_000_000_000 % 60 for books_at in books] == minutes
+    for row in books:
+        held = [each for each in kernel.rows("position_snapshots", symbol="ES") if each["at"] == row["at"]]
+        quantity = held[0]["quantity"] if held else 0
+        assert row["cash"] + quantity * (100 + (row["at"] // 10**9 - 1) % 2) == row["equity"]
+    assert kernel.printed("audit", "verify")["intact"]
 
 
 def test_sigint_ends_it_as_sigterm_does(kernel):
@@ -61,7 +78,7 @@ def test_sigint_ends_it_as_sigterm_does(kernel):
     assert kernel.send(signal.SIGINT) == 0
     assert kernel.complaints == []
     assert kernel.findings == []
-    assert len(kernel.rows("position_snapshots")) == 1
+    assert all(row["equity"] == 1_000_000 for row in kernel.rows("position_snapshots", symbol=None))
 
 
 def test_second_sigterm_ends_at_once(kernel):

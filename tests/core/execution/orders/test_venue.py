@@ -28,6 +28,27 @@ def test_it_is_not_ready_while_no_order_may_be_sent(desk, venue, clock, intent):
         assert [each for each in traded.problems if "not reconciled" in each]
 
 
+def test_its_account_is_not_known_while_it_does_not_answer(desk, venue, clock):
+    """A snapshot that is written down is one that the venue gave: while it does not answer there is none."""
+    lease = SimpleNamespace(is_held=True, holder="", problem="", acquire=lambda: True)
+    permit = Permit(ACCOUNT, SimpleNamespace(refusal=lambda *_: ""), lease, clock)
+    traded = Venue(
+        venue,
+        Access(ACCOUNT, permit, desk.executor),
+        desk.gateway,
+        desk.reconciler,
+        desk.audit,
+        commit=desk.audit.commit,
+        reconcile_s=30,
+        clock=clock,
+    )
+    asyncio.run(traded.reconcile())
+    account, positions = traded.snapshot()
+    assert (account, positions) == (venue.account(), venue.positions())
+    traded.problem = "the venue does not answer"
+    assert traded.snapshot() is None
+
+
 class Broken:
     """A simulated broker whose state cannot be saved or loaded."""
 
