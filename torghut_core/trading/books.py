@@ -34,7 +34,7 @@ from torghut_core.model.trading import (
 from torghut_core.ports import AccountView, Journal, LiveContext, OpenOrder
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE
-from torghut_core.trading.exposures import Exposures, Rung, rung_of
+from torghut_core.trading.exposures import Exposures, rung_of
 from torghut_core.trading.recent_prices import RecentPrices
 from torghut_core.trading.totals import StrategyTotals, Totals
 
@@ -56,8 +56,6 @@ class WorkingOrder(msgspec.Struct):
     price: Decimal
     worst_price: Decimal = ZERO
     """The highest price at which it may trade, as far as that was known when it was added."""
-    rung: Rung | None = None
-    """What it may still cost, as it was counted last."""
     open_quantity: Decimal = ZERO
     """Signed units that the order would still add to the position."""
     reserve: Decimal = ZERO
@@ -153,10 +151,12 @@ class Books:
         """Working orders by view."""
         self._open: dict[str, dict[str, OpenOrder]] = {}
         """Working orders by symbol, as rules see them."""
-        self._exposures = Exposures(self._prices)
+        self._touched: dict[str, WorkingOrder] = {}
+        """Orders that have changed since what rules read was last brought up to date."""
         self._done: dict[str, WorkingOrder] = {}
         """Orders that were done lately."""
         self._net: dict[str, Decimal] = {}
+        self._exposures = Exposures(self._prices, self._net, self._views)
         self._reserved = ZERO
         self._sent_at: deque[int] = deque()
 
@@ -288,32 +288,47 @@ class Books:
     def _add(self, working: WorkingOrder) -> None:
         client_order_id, symbol = working.order.intent.client_order_id, working.context.symbol
         self.working[client_order_id] = working
-        working.worst_price = self._worst_price(working.order.intent)
+        intent = working.order.intent
+        if intent.side is _BUY and intent.limit_price is None:
+            _, _, floor, rate, distance = rung_of(intent, ZERO)
+            working.worst_price = max(self._prices(symbol)[1] * rate + distance, floor)
         self._orders.setdefault(symbol, {})[client_order_id] = working
         self._orders_of.setdefault(working.context, {})[client_order_id] = working
         self._update_sums(working)
 
     def _update_sums(self, working: WorkingOrder) -> None:
         """Bring the sums over working orders up to date with this one."""
-        intent, context, remaining = working.order.intent, working.context, working.order.remaining
-        is_buy = intent.side is _BUY
-        _count(working, remaining if is_buy else -remaining)
-        if is_buy:
+        intent, remaining = working.order.intent, working.order.remaining
+        self._touched[intent.client_order_id] = working
+        if intent.side is _BUY:
+            _count(working, remaining)
             reserve = remaining * (intent.limit_price or working.worst_price)
             self._reserved += reserve - working.reserve
             working.reserve = reserve
-        rung = rung_of(intent, remaining)
-        self._exposures.replace(context.strategy_id, context.symbol, working.rung, rung)
-        working.rung = rung
-        self._open.setdefault(context.symbol, {})[intent.client_order_id] = OpenOrder(
-            strategy_id=context.strategy_id,
-            side=intent.side,
-            quantity=remaining,
-            order_type=intent.order_type,
-            limit_price=intent.limit_price,
-            stop_price=intent.stop_price,
-            is_protection=intent.is_protection,
-        )
+        else:
+            _count(working, -remaining)
+
+    def _settle(self) -> None:
+        """Bring what rules read up to date with the orders that have changed."""
+        for client_order_id, working in self._touched.items():
+            strategy, symbol = working.context.strategy_id, working.context.symbol
+            self._exposures.discount(client_order_id)
+            shown = self._open.setdefault(symbol, {})
+            if client_order_id not in self.working:
+                shown.pop(client_order_id, None)
+                continue
+            intent, remaining = working.order.intent, working.order.remaining
+            self._exposures.count(client_order_id, strategy, symbol, rung_of(intent, remaining))
+            shown[client_order_id] = OpenOrder(
+                strategy_id=strategy,
+                side=intent.side,
+                quantity=remaining,
+                order_type=intent.order_type,
+                limit_price=intent.limit_price,
+                stop_price=intent.stop_price,
+                is_protection=intent.is_protection,
+            )
+        self._touched.clear()
 
     def _close(self, working: WorkingOrder) -> None:
         """Take an order that is done out of the sums, and keep it for a while, because a late fill of it still counts."""
@@ -324,11 +339,8 @@ class Books:
         if working.reserve:
             self._reserved -= working.reserve
             working.reserve = ZERO
-        context, symbol = working.context, working.context.symbol
-        del self._orders[symbol][client_order_id], self._open[symbol][client_order_id]
-        del self._orders_of[context][client_order_id]
-        self._exposures.replace(context.strategy_id, symbol, working.rung, None)
-        working.rung = None
+        self._touched[client_order_id] = working
+        del self._orders[working.context.symbol][client_order_id], self._orders_of[working.context][client_order_id]
         if working.order.state is _FILLED and self._is_simulated:
             return  # no report of it can follow
         working.was_given_up = not working.order.venue_order_id
@@ -378,11 +390,7 @@ class Books:
         for number, working in chain(self.working.items(), self._done.items()):
             if working.context is context:
                 working.context = other
-                if working.rung is not None:
-                    self._exposures.replace(strategy, symbol, working.rung, None)
-                    self._exposures.replace(heir, symbol, None, working.rung)
-                    shown = self._open[symbol]
-                    shown[number] = msgspec.structs.replace(shown[number], strategy_id=heir)
+                self._touched[number] = working
         self._orders_of.setdefault(other, {}).update(self._orders_of.pop(context, {}))
         other.buying += context.buying
         other.selling += context.selling
@@ -437,8 +445,7 @@ class Books:
             self._held[context.strategy_id, symbol] = context
         else:
             self._held.pop((context.strategy_id, symbol), None)
-        held = abs(position.quantity) if context.is_held else ZERO
-        self._exposures.hold(context.strategy_id, symbol, held, self.net(symbol))
+        self._exposures.change(symbol)
 
     # What is held.
 
@@ -503,6 +510,7 @@ class Books:
 
     def open_orders(self, symbol: str) -> tuple[OpenOrder, ...]:
         """The account's working orders in a symbol."""
+        self._settle()
         return tuple(self._open.get(symbol, {}).values())
 
     def exposures(self, strategy: str) -> tuple[Decimal, Decimal, Decimal]:
@@ -511,20 +519,14 @@ class Books:
         Each at the last price of its symbol or the prices before it, whichever is worse: more for a notional, less for what
         a position is worth.
         """
-        return self._exposures.read(strategy, self._recent_prices.moved())
+        self._settle()
+        return self._exposures.read(strategy, self._recent_prices.moved)
 
     def orders_since(self, since: int) -> int:
         """How many orders were sent after a time."""
         while self._sent_at and self._sent_at[0] <= since:
             self._sent_at.popleft()
         return len(self._sent_at)
-
-    def _worst_price(self, intent: Intent) -> Decimal:
-        """The highest price at which a working order may trade, as far as it is known."""
-        _, _, floor, rate, distance = rung_of(intent, ZERO)
-        if intent.limit_price is not None and intent.side is _BUY:
-            return floor
-        return max(self._prices(intent.symbol)[1] * rate + distance, floor)
 
     def _prices(self, symbol: str) -> tuple[Decimal, Decimal]:
         """The newest price and that of the prices before it, the lower first."""

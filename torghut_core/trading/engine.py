@@ -532,7 +532,7 @@ class Engine(AccountView):
         return RiskContext(
             now=context.now,
             strategy_id=decision.strategy_id,
-            price=money(context.price),
+            price=decision.price or ZERO,
             price_ts=self._bar_end(context, instance.step_ns),
             position=books.net_at_venue(symbol),
             strategy_position=context.position.quantity,

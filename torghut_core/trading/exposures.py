@@ -7,17 +7,21 @@ A sum moves with orders, positions and prices, and only those of a symbol that h
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Context, Decimal
 from operator import attrgetter
 from typing import NamedTuple
 
-from torghut_core.model.trading import ZERO, Intent, Side
+from torghut_core.model.trading import ZERO, Intent, OrderType, Side
+from torghut_core.ports import LiveContext
 
 EXACT = Context(prec=200)
 """Adds amounts without rounding."""
 
-_BUY = Side.BUY
+FEW = 4
+"""Of so many symbols all are computed again: that costs less than to find out which prices have moved."""
+
+_BUY, _MARKET = Side.BUY, OrderType.MARKET
 _ANY_PRICE, _NO_PRICE = Decimal("-Infinity"), Decimal("Infinity")
 _add, _subtract, _multiply = EXACT.add, EXACT.subtract, EXACT.multiply
 _threshold = attrgetter("threshold")
@@ -45,6 +49,8 @@ def rung_of(intent: Intent, quantity: Decimal) -> Rung:
     An order to buy trades at its limit price at most; any other at the market's price, which a trailing stop is at a
     distance from, or at a price that it names, whichever is higher.
     """
+    if intent.order_type is _MARKET:
+        return Rung(ZERO, quantity, ZERO, _ONE, ZERO)
     limit, stop = intent.limit_price, intent.stop_price
     if limit is not None and intent.side is _BUY:
         return Rung(_NO_PRICE, quantity, limit, _ONE, ZERO)
@@ -118,14 +124,11 @@ class Ladder:
 
 
 class SymbolExposure:
-    """What is held and ordered in one symbol, and what that was worth when it was last computed."""
+    """What is ordered in one symbol, and what that and what is held there was worth when it was last computed."""
 
-    __slots__ = ("gross", "held", "ladders", "net", "own", "worth")
+    __slots__ = ("gross", "ladders", "own", "worth")
 
     def __init__(self) -> None:
-        self.net = ZERO
-        self.held: dict[str, Decimal] = {}
-        """By strategy, unsigned units."""
         self.ladders: dict[str, Ladder] = {}
         """By strategy."""
         self.gross = self.worth = ZERO
@@ -139,52 +142,57 @@ class Exposures:
     Parameters
     ----------
     prices : gives the newest price of a symbol and that of the prices before it, the lower first.
+    nets : signed units that the account holds, by symbol.
+    views : the strategies' views, by symbol.
     """
 
-    def __init__(self, prices: Callable[[str], tuple[Decimal, Decimal]]) -> None:
+    def __init__(
+        self,
+        prices: Callable[[str], tuple[Decimal, Decimal]],
+        nets: Mapping[str, Decimal],
+        views: Mapping[str, Sequence[LiveContext]],
+    ) -> None:
         self._prices = prices
+        self._nets = nets
+        self._views = views
         self._symbols: dict[str, SymbolExposure] = {}
+        self._counted: dict[str, tuple[str, str, Rung]] = {}
+        """Strategy and symbol of each open order, and what it may cost, by client order id."""
         self._changed: set[str] = set()
         """Symbols in which something else than the price has changed."""
         self._gross = self._worth = ZERO
         self._own: dict[str, Decimal] = {}
 
-    def hold(self, strategy: str, symbol: str, quantity: Decimal, net: Decimal) -> None:
-        """Note what a strategy holds in a symbol now, unsigned units, and what the account does, signed."""
-        exposure = self._change(symbol)
-        exposure.net = net
-        if quantity:
-            exposure.held[strategy] = quantity
-        else:
-            exposure.held.pop(strategy, None)
+    def change(self, symbol: str) -> None:
+        """Note that a position in a symbol has changed."""
+        self._changed.add(symbol)
 
-    def replace(self, strategy: str, symbol: str, before: Rung | None, after: Rung | None) -> None:
-        """Replace what an order may still cost by something else; None where it costs nothing."""
-        ladders = self._change(symbol).ladders
-        ladder = ladders.get(strategy)
-        if ladder is None:
-            ladder = ladders[strategy] = Ladder()
-        if before is not None:
-            ladder.remove(before)
-        if after is not None:
-            ladder.add(after)
-        elif not ladder:
+    def count(self, client_order_id: str, strategy: str, symbol: str, rung: Rung) -> None:
+        """Count what an order that was not counted may cost."""
+        self._counted[client_order_id] = strategy, symbol, rung
+        self._changed.add(symbol)
+        ladders = self._symbols.setdefault(symbol, SymbolExposure()).ladders
+        ladders.setdefault(strategy, Ladder()).add(rung)
+
+    def discount(self, client_order_id: str) -> None:
+        """Count an order no more, if it was counted."""
+        counted = self._counted.pop(client_order_id, None)
+        if counted is None:
+            return
+        strategy, symbol, rung = counted
+        self._changed.add(symbol)
+        ladders = self._symbols[symbol].ladders
+        ladders[strategy].remove(rung)
+        if not ladders[strategy]:
             del ladders[strategy]
 
-    def _change(self, symbol: str) -> SymbolExposure:
-        self._changed.add(symbol)
-        exposure = self._symbols.get(symbol)
-        if exposure is None:
-            exposure = self._symbols[symbol] = SymbolExposure()
-        return exposure
-
-    def read(self, strategy: str, moved: Collection[str]) -> tuple[Decimal, Decimal, Decimal]:
+    def read(self, strategy: str, moved: Callable[[], Collection[str]]) -> tuple[Decimal, Decimal, Decimal]:
         """What all costs, what a strategy's part does, and what positions are worth; see `Books.exposures`.
 
-        `moved` are the symbols whose price may have changed since the last time.
+        `moved` gives the symbols whose price may have changed since it was last asked.
         """
         symbols = self._symbols
-        self._changed.update(symbols.keys() & moved if len(moved) > 1 else [each for each in moved if each in symbols])
+        self._changed.update(symbols if len(symbols) <= FEW else symbols.keys() & moved())
         for symbol in self._changed:
             self._compute(symbol)
         self._changed.clear()
@@ -192,21 +200,23 @@ class Exposures:
 
     def _compute(self, symbol: str) -> None:
         """Bring the sums up to date with a symbol."""
-        exposure = self._symbols[symbol]
-        net, held, ladders, before = exposure.net, exposure.held, exposure.ladders, exposure.own
+        exposure = self._symbols.get(symbol) or SymbolExposure()
+        net, ladders, before = self._nets.get(symbol, ZERO), exposure.ladders, exposure.own
         gross = worth = ZERO
         own: dict[str, Decimal] = {}
+        held = [view for view in self._views[symbol] if view.is_held]
         if net or held or ladders:
+            self._symbols[symbol] = exposure
             low, high = self._prices(symbol)
             gross, worth = abs(net) * high, net * (low if net > 0 else high)
-            for strategy, quantity in held.items():
-                own[strategy] = quantity * high
+            for view in held:
+                own[view.strategy_id] = abs(view.position.quantity) * high
             for strategy, ladder in ladders.items():
                 notional = ladder.notional(high)
                 gross = _add(gross, notional)
                 own[strategy] = _add(own.get(strategy, ZERO), notional)
         else:
-            del self._symbols[symbol]
+            self._symbols.pop(symbol, None)
         self._gross = _add(_subtract(self._gross, exposure.gross), gross)
         self._worth = _add(_subtract(self._worth, exposure.worth), worth)
         for strategy in before.keys() | own.keys():

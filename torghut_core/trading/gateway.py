@@ -23,7 +23,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from torghut_core.boundary import call_plugin, context_of
+from torghut_core.boundary import context_of, from_plugins, reason_and_place
+from torghut_core.errors import PluginError, TorghutError
 from torghut_core.model.market import Batch
 from torghut_core.model.order_state import TRANSITIONS, is_done
 from torghut_core.model.trading import (
@@ -111,7 +112,7 @@ class Gateway:
         self._show(stop)
         self.apply_updates()
         batch = self._batch
-        if batch is not None and stop < batch.stop:
+        if batch is not None and stop < batch.stop and self.books.working:
             self.quiet_to = self._broker.quiet_to(batch, stop)
 
     def finish(self, batch: Batch) -> None:
@@ -393,7 +394,11 @@ class SimulatedEntry(OrderEntry):
         memory = RECORD.memory
         before, memory[LOOP] = memory[LOOP], self._running
         try:
-            return call_plugin(self._name, self._run, getattr(self._broker, method), *terms)
+            return self._run(getattr(self._broker, method), *terms)
+        except TorghutError:
+            raise
+        except from_plugins() as error:
+            raise PluginError(self._name, reason_and_place(error)) from error
         finally:
             memory[LOOP] = before
 
