@@ -96,6 +96,7 @@ def open_signals(
         microbars_ttl_days=None if is_kept else settings.ta_microbars_ttl_days,
         signals_ttl_days=None if is_kept else settings.ta_signals_ttl_days,
         apply_ttl=False if is_replay is None else apply_ttl,
+        cluster=settings.ta_clickhouse_cluster,
         block_age_s=settings.ta_clickhouse_flush_ms / 1000,
         waits=waits,
         learned_at=learned_at,

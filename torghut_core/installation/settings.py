@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from torghut_core.catalog.marked_yaml import MAX_DIGITS
 from torghut_core.environment import Environment
@@ -108,9 +108,15 @@ class Settings(Environment):
     torghut_plugin_path: str = Field(default="", description="folders of plugin modules, separated like those in PATH")
     ta_clickhouse_url: str | None = Field(
         default=None,
-        description="address of the ClickHouse server for microbars and signals; the embedded store without it",
+        description="address of the ClickHouse server for microbars and signals, http(s):// or jdbc:clickhouse://;"
+        " the embedded store without it",
     )
-    ta_clickhouse_username: str = Field(default="default", description="user at TA_CLICKHOUSE_URL")
+    ta_clickhouse_username: str = Field(default="torghut", description="user at TA_CLICKHOUSE_URL")
+    ta_clickhouse_cluster: str = Field(
+        default="",
+        pattern=r"^(\{cluster\}|[A-Za-z0-9_.-]*)$",
+        description="ClickHouse cluster on whose servers torghut makes its tables, replicated; unset: on one server",
+    )
     ta_clickhouse_password: SecretStr | None = Field(default=None, description="password at TA_CLICKHOUSE_URL")
     ta_microbars_ttl_days: int = Field(default=30, ge=1, description="how long microbars are kept, days")
     ta_signals_ttl_days: int = Field(default=14, ge=1, description="how long signals are kept, days")
@@ -165,6 +171,14 @@ class Settings(Environment):
     torghut_token: SecretStr | None = Field(
         default=None, description="token that commands send to the admin API of a running kernel"
     )
+
+    @model_validator(mode="after")
+    def _check_cluster(self) -> Self:
+        if self.ta_clickhouse_cluster and not self.ta_clickhouse_url:
+            raise ValueError(
+                "TA_CLICKHOUSE_CLUSTER is set, and TA_CLICKHOUSE_URL is not: an embedded store has no cluster"
+            )
+        return self
 
     @field_validator("llm_enabled")
     @classmethod

@@ -251,6 +251,7 @@ class _Outage(Exception):
 class _Entry(msgspec.Struct):
     symbol: Any
     enabled: bool = True
+    asset_class: str | None = msgspec.field(default=None, name="assetClass")
 
 
 def _symbols_of(body: bytes, asset_class: AssetClass, most: int) -> tuple[tuple[str, ...], list[str]]:
@@ -259,9 +260,9 @@ def _symbols_of(body: bytes, asset_class: AssetClass, most: int) -> tuple[tuple[
         answer = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         raise _Outage("not-json", "answers no JSON") from None
-    entries = answer.get("symbols") if isinstance(answer, dict) else answer
+    entries = answer.get("symbols", answer.get("items")) if isinstance(answer, dict) else answer
     if not isinstance(entries, list):
-        raise _Outage("bad-shape", "answers neither a list nor an object with a list `symbols`")
+        raise _Outage("bad-shape", "answers neither a list nor an object with a list `symbols` or `items`")
     if not entries:
         raise _Outage("empty", "answers with an empty list")
     if len(entries) > most:
@@ -274,7 +275,7 @@ def _symbols_of(body: bytes, asset_class: AssetClass, most: int) -> tuple[tuple[
         except msgspec.ValidationError:
             bad.append(_short(item))
             continue
-        if is_of(entry.symbol, asset_class):
+        if is_of(entry.symbol, asset_class) and entry.asset_class in (None, asset_class):
             is_wanted[entry.symbol] = is_wanted.get(entry.symbol, True) and entry.enabled
         else:
             bad.append(_short(entry.symbol))

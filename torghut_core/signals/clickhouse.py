@@ -15,13 +15,14 @@ import changes the working directory for a moment.
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import clickhouse_connect
 import pyarrow as pa
@@ -29,7 +30,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.httputil import get_pool_manager_options
 from urllib3 import BaseHTTPResponse, PoolManager
 
-from torghut_core.errors import SettingsError, StateError
+from torghut_core.errors import SettingsError, StateError, hide
 from torghut_core.model.market import SIGNAL_COLUMNS, Batch
 from torghut_core.signals.database import (
     LONGEST_STEP,
@@ -466,20 +467,45 @@ class _Direct(PoolManager):
 
 _POOL = _Direct(**get_pool_manager_options())
 
+_JDBC = re.compile(r"jdbc:(?:clickhouse|ch):(?:(?P<scheme>https?):)?//(?P<rest>.+)", re.IGNORECASE)
 
-def server_client(url: str, username: str = "default", password: str = "") -> tuple[Client, str]:
-    """A client of the ClickHouse server at `url` (``http://host:8123``), and what errors call it.
+
+def http_url(url: str) -> str:
+    """The HTTP address of a server that is given as JDBC has it, with its user; any other address as it is.
+
+    Database and options are left out: each table is named with its database.
+
+    Examples
+    --------
+    >>> http_url("jdbc:clickhouse://host:8123/torghut?user=me&password=pw"), http_url("jdbc:ch:https://host:8443")
+    ('http://me:pw@host:8123', 'https://host:8443')
+    """
+    found = _JDBC.fullmatch(url)
+    if found is None:
+        return url
+    parts = urlsplit(f"//{found['rest']}")
+    options = dict(parse_qsl(parts.query))
+    scheme = found["scheme"] or ("https" if options.get("ssl") == "true" or parts.netloc.endswith(":8443") else "http")
+    user = ":".join(quote(options[name], safe="") for name in ("user", "password") if name in options)
+    return f"{scheme}://{user}@{parts.netloc}" if "user" in options else f"{scheme}://{parts.netloc}"
+
+
+def server_client(url: str, username: str = "torghut", password: str = "") -> tuple[Client, str]:
+    """A client of the ClickHouse server at `url` (``http://host:8123``, or as JDBC has it), and what errors call it.
 
     Raises
     ------
     SettingsError : not the URL of a ClickHouse server.
     StateError : the server does not answer, or refuses the user. Neither message shows a password.
     """
+    url = http_url(url)
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SettingsError(
             "TA_CLICKHOUSE_URL is not a URL of ClickHouse's HTTP interface (use one like http://host:8123)"
         )
+    if parts.password:
+        hide(unquote(parts.password))
     place = f"ClickHouse at {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     try:
         client = clickhouse_connect.get_client(

@@ -20,7 +20,7 @@ def open_signal_store(
     directory: Path | None = None,
     *,
     url: str | None = None,
-    username: str = "default",
+    username: str = "torghut",
     password: str = "",
     price_table: str = "torghut.ta_microbars",
     signal_table: str = "torghut.ta_signals",
@@ -38,7 +38,7 @@ def open_signal_store(
     Parameters
     ----------
     directory : where an embedded store has its files, made where it is missing; None, and no `url`: in memory.
-    url : ``http://host:8123`` or ``https://host:8443`` of a server.
+    url : ``http://host:8123``, ``https://host:8443`` or ``jdbc:clickhouse://host:8123/db`` of a server.
     username, password : of the server's user, where the URL does not say.
     price_table, signal_table : ``database.table`` of microbars and signals.
     signal_schema : shape of the signal table, ``auto``, ``envelope`` or ``flat``.

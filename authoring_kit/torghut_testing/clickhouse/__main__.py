@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--path", type=Path, required=True, metavar="DIR", help="folder of the files; made where it is missing"
     )
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
-    parser.add_argument("--user", default="default", help="user that a client has to send (%(default)s)")
+    parser.add_argument("--user", default="", help="user that a client has to send (default: any)")
     parser.add_argument("--password", default="", help="password that a client has to send (default: empty)")
     given = parser.parse_args(arguments)
 

@@ -23,14 +23,14 @@ class ClickHouseProcess:
     Parameters
     ----------
     path : directory of the files; data of an earlier process there is served again.
-    user, password : credentials that a client has to send.
+    user, password : credentials that a client has to send; any will do where both are empty.
 
     Attributes
     ----------
     url : of the HTTP interface, for ``TA_CLICKHOUSE_URL``.
     """
 
-    def __init__(self, path: Path, *, user: str = "default", password: str = "", port: int = 0) -> None:
+    def __init__(self, path: Path, *, user: str = "", password: str = "", port: int = 0) -> None:
         self._command = [sys.executable, "-m", "torghut_testing.clickhouse", "--path", str(path)]
         self._command += ["--user", user, "--password", password]
         self.port = port

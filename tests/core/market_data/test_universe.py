@@ -112,6 +112,16 @@ def failures(universe):
     "body",
     [
         {"symbols": ["ETH/USD", "BTC/USD"]},
+        {
+            "items": [
+                {"symbol": "ETH/USD", "enabled": True, "assetClass": "crypto", "updatedAt": "2026-02-22T00:00:00Z"},
+                "BTC/USD",
+            ]
+        },
+        {
+            "items": [{"symbol": "SOL/USD", "enabled": False}, {"symbol": "BTC/USD", "assetClass": None}, "ETH/USD"],
+            "total": 3,
+        },
         ["BTC/USD", "ETH/USD", "BTC/USD"],
         [{"symbol": "BTC/USD"}, {"symbol": "ETH/USD", "enabled": True, "assetClass": "crypto", "id": 7}],
         {"symbols": [{"symbol": "BTC/USD", "enabled": True}, "ETH/USD", {"symbol": "SOL/USD", "enabled": False}]},
@@ -150,7 +160,10 @@ OUTAGES = [
     (b"\xff", 200, "not-json"),
     (b"[" * 200_000, 200, "not-json"),
     (b"null", 200, "bad-shape"),
-    (b'{"items": ["BTC/USD"]}', 200, "bad-shape"),
+    (b'{"items": {"BTC/USD": true}}', 200, "bad-shape"),
+    (b'{"items": []}', 200, "empty"),
+    (b'{"items": [{"symbol": "BTC/USD", "assetClass": "equity"}]}', 200, "bad-symbols"),
+    (b'{"entries": ["BTC/USD"]}', 200, "bad-shape"),
     (b'{"symbols": {"BTC/USD": true}}', 200, "bad-shape"),
     (b'["AAPL", "btc/usd", 7, null, {"symbol": 7}, {"enabled": true}, [], "A B/C"]', 200, "bad-symbols"),
     (json.dumps([f"A{n}/USD" for n in range(11)]).encode(), 200, "too-many"),
