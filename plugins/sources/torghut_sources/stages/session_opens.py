@@ -22,9 +22,10 @@ YEAR = 366 * DAY
 NEVER = -(2**63)
 ALWAYS = 2**63 - 1
 
-_NO_CALENDAR = 0
-_EVERY_DAY = 1
-_FIRST_EXCHANGE = 2
+NO_CALENDAR = 0
+EVERY_DAY = 1
+FIRST_EXCHANGE = 2
+"""Numbers of calendars; those of exchanges count from the last one."""
 
 
 @kernel
@@ -34,8 +35,8 @@ def session_open(span: Any, opens: IntArray, ends: IntArray, ts: int) -> int:
         return int(span.open)
     span.open = NEVER
     span.next = ALWAYS
-    exchange = span.calendar - _FIRST_EXCHANGE
-    if span.calendar == _EVERY_DAY:
+    exchange = span.calendar - FIRST_EXCHANGE
+    if span.calendar == EVERY_DAY:
         span.open = ts // DAY * DAY
         span.next = span.open + DAY
     elif exchange >= 0 and ts < ends[exchange]:
@@ -64,7 +65,7 @@ class SessionOpens:
 
     Attributes
     ----------
-    opens : shape (calendars in use, any), rising times of opens, ns, padded with `ALWAYS`.
+    opens, closes : shape (calendars in use, any), rising times of opens and closes, ns, padded with `ALWAYS`.
     ends : shape (calendars in use,), the time from which a calendar's sessions are not known, ns.
     first, until : the times that `opens` covers; call `cover` before asking for others.
     """
@@ -73,6 +74,7 @@ class SessionOpens:
         self._calendars = dict(calendars)
         self._in_use: list[str] = []
         self.opens: IntArray = np.empty((0, 0), np.int64)
+        self.closes: IntArray = np.empty((0, 0), np.int64)
         self.ends: IntArray = np.empty(0, np.int64)
         self.first, self.until = NEVER, ALWAYS
 
@@ -80,27 +82,28 @@ class SessionOpens:
         """Return the number of a symbol's calendar, for `SPAN`."""
         name = next((name for pattern, name in self._calendars.items() if fnmatchcase(symbol, pattern)), None)
         if name is None:
-            return _NO_CALENDAR
+            return NO_CALENDAR
         if name == ROUND_THE_CLOCK:
-            return _EVERY_DAY
+            return EVERY_DAY
         if name not in self._in_use:
             self._in_use.append(name)
             self.first, self.until = ALWAYS, NEVER
-        return _FIRST_EXCHANGE + self._in_use.index(name)
+        return FIRST_EXCHANGE + self._in_use.index(name)
 
     def cover(self, ts: int) -> None:
         """Load opens for a time, and some years around it."""
         year = ts - ts % YEAR
         self.first = max(NEVER, min(self.first, year - YEAR))
         self.until = min(ALWAYS, max(self.until, year + 10 * YEAR))
-        known = [_opens(name, self.first - 30 * DAY, self.until + 30 * DAY) for name in self._in_use]
-        self.ends = np.array([end for _, end in known], np.int64)
-        self.opens = np.full((len(known), max(len(opens) for opens, _ in known)), ALWAYS, np.int64)
-        for row, (opens, _) in zip(self.opens, known, strict=True):
-            row[: len(opens)] = opens
+        dates = [to_datetime(at).date().isoformat() for at in (self.first - 30 * DAY, self.until + 30 * DAY)]
+        known = [exchange_sessions(name, *dates) for name in self._in_use]
+        self.ends = np.array([each.until for each in known], np.int64)
+        self.opens, self.closes = _padded([each.opens for each in known]), _padded([each.closes for each in known])
 
 
-def _opens(name: str, first: int, until: int) -> tuple[IntArray, int]:
-    """Return the opens of a calendar between two times, and the time from which it does not know them."""
-    known = exchange_sessions(name, to_datetime(first).date().isoformat(), to_datetime(until).date().isoformat())
-    return known.opens, known.until
+def _padded(columns: list[IntArray]) -> IntArray:
+    """Return columns as the rows of one array, shape (columns, longest), padded with `ALWAYS`."""
+    rows = np.full((len(columns), max(map(len, columns))), ALWAYS, np.int64)
+    for row, column in zip(rows, columns, strict=True):
+        row[: len(column)] = column
+    return rows
