@@ -149,14 +149,20 @@ def sleep(*_):
 USED_UP, WAITED = "Overrun: it took more than 0.05 s of one batch", "Overrun: a call did not return within 0.5 s"
 
 
-@pytest.mark.parametrize(("hang", "reason"), [(spin, USED_UP), (swallow, USED_UP), (sleep, WAITED)])
-def test_strategy_that_hangs_is_interrupted(watched, hang, reason):
-    """After its budget it is interrupted and quarantined, whatever it catches; the others trade on."""
+@pytest.mark.parametrize(
+    ("hang", "reasons"), [(spin, {USED_UP, WAITED}), (swallow, {USED_UP, WAITED}), (sleep, {WAITED})]
+)
+def test_strategy_that_hangs_is_interrupted(watched, hang, reasons):
+    """After its budget it is interrupted and quarantined, whatever it catches; the others trade on.
+
+    What computes has used up its budget first, but on a machine that gives it less than a tenth of a core.
+    """
     strategy = next(each.strategy for each in watched.engine.generation.strategies if each.name == "bad")
     strategy.on_signal = hang
     watched.apply(HEAD + GOOD + BAD.replace("symbols", "cooldown_seconds: 1, symbols") % ('""', "freeze"))
     watched.trade()
-    assert watched.engine.roster.quarantined == {"bad": reason}
+    assert watched.engine.roster.quarantined.keys() == {"bad"}
+    assert watched.engine.roster.quarantined["bad"] in reasons
     assert watched.decisions("good")
 
 

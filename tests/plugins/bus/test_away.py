@@ -64,11 +64,16 @@ class Snapshots(SnapshotStore):
         super().__init__(folder)
         self.kept = kept
         self.who = who
+        self.is_saving = False
 
     def save(self, name, snapshot):
-        is_kept = super().save(name, snapshot)
-        self.kept.append((name, self.who, is_kept, snapshot.cursor["offsets"][self.topic]))
-        return is_kept
+        self.is_saving = True
+        try:
+            is_kept = super().save(name, snapshot)
+            self.kept.append((name, self.who, is_kept, snapshot.cursor["offsets"][self.topic]))
+            return is_kept
+        finally:
+            self.is_saving = False
 
 
 class Process:
@@ -77,9 +82,9 @@ class Process:
     def __init__(self, group, who):
         self.store = Store(group.database)
         self.source = group.source()
-        snapshots = Snapshots(group.folder, group.kept, who)
-        snapshots.topic = group.pair.topic(TRADES)
-        self.deriver = Deriver(self.source, stages(), self.store, None, snapshots, checkpoint_s=0.02)
+        self.snapshots = Snapshots(group.folder, group.kept, who)
+        self.snapshots.topic = group.pair.topic(TRADES)
+        self.deriver = Deriver(self.source, stages(), self.store, None, self.snapshots, checkpoint_s=0.02)
         self.may_write = True
         self.deriver._may_write = lambda: self.may_write
         self.task = asyncio.create_task(self.deriver.run(20))
@@ -135,12 +140,13 @@ class Group:
             await self.pair.sink.send([trade(self.sent + each, SYMBOLS[each], at) for each in range(8)])
         await self.pair.sink.flush()
         expected = await self.expected(until_ns)
-        async with asyncio.timeout(PATIENCE):
-            while rows(self.database, until_ns) != expected:
-                for process in self.processes:
-                    if process.task.done() and not process.task.cancelled():
-                        process.task.result()
-                await asyncio.sleep(0.02)
+        count = sum(map(len, expected.values()))
+
+        def is_settled():
+            return stored(self.database) >= count and rows(self.database, until_ns) == expected
+
+        running = [process.task for process in self.processes if not process.task.cancelled()]
+        await until_async(is_settled, tasks=running)
         assert sum(row["count"] for row in expected["microbars"]) == self.sent
 
     async def expected(self, until_ns):
@@ -264,6 +270,7 @@ def test_lanes_of_who_waits_are_given_up(group, how):
         assert one.lanes.keys() != two.lanes.keys()
         assert not any(lane in before.values() for lane in one.lanes.values())
         (lost,) = two.lanes
+        await until_async(lambda: not one.snapshots.is_saving)  # what it began while it had the lane
         group.kept.clear()
         await group.send(100)
         one.store.is_away, one.may_write = False, True
