@@ -16,7 +16,8 @@ import msgspec
 from torghut_core.admin.catalog_check import check_catalog
 from torghut_core.admin.readiness import Readiness
 from torghut_core.admin.trading_state import TradingState, control_fields, order_fields, position_fields
-from torghut_core.audit import Records, as_json
+from torghut_core.audit import Records, as_json, list_rows
+from torghut_core.audit.listing import Kind
 from torghut_core.catalog import json_schema
 from torghut_core.errors import InputError, StateError
 from torghut_core.execution.controls import STATES, ControlChange, Controls
@@ -29,7 +30,7 @@ from torghut_core.reload.follower import Follower
 from torghut_core.reload.reloader import Reloader
 from torghut_core.telemetry import logs
 from torghut_core.telemetry.metrics import Measured, Metric, MetricSpec
-from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock, format_timestamp, parse_timestamp
+from torghut_core.timestamps import SECOND, SYSTEM_CLOCK, Clock, format_timestamp
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.roster import StrategyState
@@ -306,19 +307,18 @@ class Console:
         }
 
     def rows(
-        self, table: str, *, symbol: str | None, since: str | None, before: int | None, limit: int
+        self,
+        kind: Kind,
+        *,
+        symbol: str | None = None,
+        strategy: str | None = None,
+        since: str | None = None,
+        before: int | None = None,
+        limit: int,
     ) -> list[dict[str, Any]]:
         """See `admin.kernel.Kernel`."""
-        equal = {} if symbol is None else {"symbol": symbol}
-        try:
-            moment = None if since is None else parse_timestamp(since)
-            format_timestamp(moment or 0)  # its zone may take it out of the calendar
-        except (ValueError, OverflowError) as error:
-            raise InputError(f"since={since}: {error} (write it as 2026-01-05T14:30:00Z)") from None
-        found = self._audit.rows(
-            table, since=moment, after=before or 0, limit=limit, newest_first=True, account=self._label, **equal
-        )
-        return [as_json(row) for row in found]
+        choice: dict[str, Any] = {"symbol": symbol, "strategy": strategy, "since": since, "before": before}
+        return list_rows(self._audit, kind, account=self._label, **choice, limit=limit)
 
     # The catalog.
 

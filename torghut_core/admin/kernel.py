@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from torghut_core.audit.listing import Kind
 from torghut_core.telemetry.metrics import Measured
 
 
@@ -91,9 +92,16 @@ class Kernel(Measured, Protocol):
         """`ok`, and `checks`: by subject the reasons why not."""
 
     def rows(
-        self, table: str, *, symbol: str | None, since: str | None, before: int | None, limit: int
+        self,
+        kind: Kind,
+        *,
+        symbol: str | None = None,
+        strategy: str | None = None,
+        since: str | None = None,
+        before: int | None = None,
+        limit: int,
     ) -> list[dict[str, Any]]:
-        """Rows of ``trade_decisions`` or ``executions`` of this account, newest first, whose `id` is less than `before`.
+        """Decisions, orders or fills of this account, newest first, whose `id` is less than `before`, see `list_rows`.
 
         Raises
         ------

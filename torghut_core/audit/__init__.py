@@ -9,6 +9,7 @@ or judges: the audit records, reads and checks its chain.
 from typing import TYPE_CHECKING, Any
 
 from torghut_core.audit.explain import find_decision
+from torghut_core.audit.listing import list_rows
 from torghut_core.audit.memory import MemoryAuditStore
 from torghut_core.audit.records import Records
 from torghut_core.audit.rows import Row, as_json
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
     from torghut_core.audit.database import upgrade
     from torghut_core.audit.sql import SqlAuditStore
 
-__all__ = ["AuditStore", "MemoryAuditStore", "Records", "Row", "SqlAuditStore", "as_json", "find_decision", "upgrade"]
+__all__ = [
+    "AuditStore",
+    "MemoryAuditStore",
+    "Records",
+    "Row",
+    "SqlAuditStore",
+    "as_json",
+    "find_decision",
+    "list_rows",
+    "upgrade",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from torghut_core.audit.records import DONE, RowsQuery, position_of
+from torghut_core.audit.records import DONE, OF_ORDER, RowsQuery, position_of
 from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Changes, Key, Record, Row
 from torghut_core.audit.store import AuditStore
 from torghut_core.model.trading import Position
@@ -74,6 +74,16 @@ class MemoryAuditStore(AuditStore):
         if since is not None:
             found = [row for row in found if row[MOMENTS[table]] >= since]
         return [dict(row) for row in found[: query.limit]]
+
+    def _fills(self, query: RowsQuery, of_order: dict[str, str]) -> list[Row]:
+        """See `Records._fills`."""
+        with self._reading:
+            events = self._read(msgspec.structs.replace(query, limit=None))
+            orders = {row["id"]: row for row in self._read(RowsQuery("executions", equal=dict(of_order)))}
+        found = [event for event in events if event["execution_id"] in orders]
+        return [
+            event | {name: orders[event["execution_id"]][name] for name in OF_ORDER} for event in found[: query.limit]
+        ]
 
     def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
         """See `Records.decisions_called`."""

@@ -25,6 +25,10 @@ DONE = tuple(str(state) for state in OrderState if is_done(state))
 """States from which an order does not come back."""
 
 
+OF_ORDER = ("decision_hash", "strategy_id", "symbol", "side")
+"""What a fill shows of its order."""
+
+
 class RowsQuery(msgspec.Struct, frozen=True):
     """Which rows of a table are wanted; see `Records.rows`."""
 
@@ -113,21 +117,31 @@ class Records(ABC):
         StateError : the database cannot be read.
         """
 
-    def fills(self, account_label: str | None = None, **choice: Any) -> list[Row]:
-        """Fills of an account, or of all, in order; `choice` as in `rows`.
+    def fills(
+        self,
+        account_label: str | None = None,
+        *,
+        symbol: str | None = None,
+        strategy_id: str | None = None,
+        since: int | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> list[Row]:
+        """Fills of an account, or of all, in order; of one symbol or strategy where given; the rest as in `rows`.
 
         Each is a row of ``execution_events`` with `decision_hash`, `strategy_id`, `symbol` and `side` of its order.
         """
-        fills = self.rows("execution_events", event="fill", **_of(account_label), **choice)
-        orders = (
-            {(order["account"], order["client_order_id"]): order for order in self.orders(account_label)}
-            if fills
-            else {}
+        equal = {"event": "fill", **_of(account_label)}
+        of_order = {"symbol": symbol, "strategy_id": strategy_id}
+        return self._fills(
+            RowsQuery("execution_events", since, after, limit, newest_first, equal),
+            {name: value for name, value in of_order.items() if value is not None},
         )
-        names = ("decision_hash", "strategy_id", "symbol", "side")
-        return [
-            fill | {name: orders[fill["account"], fill["client_order_id"]][name] for name in names} for fill in fills
-        ]
+
+    @abstractmethod
+    def _fills(self, query: RowsQuery, of_order: dict[str, str]) -> list[Row]:
+        """The fills that a query asks for, with `OF_ORDER` of their orders, which have these values."""
 
     def control(self, name: str, default: Any = None) -> Any:
         """The value of a control; `default` where it was never set."""

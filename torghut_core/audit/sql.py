@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -44,7 +44,7 @@ from torghut_core.audit.chain import (
     verify,
 )
 from torghut_core.audit.database import WAL_PAGES, audit_engine, explained, place, prepare, reading, writing
-from torghut_core.audit.records import DONE, RowsQuery, position_of
+from torghut_core.audit.records import DONE, OF_ORDER, RowsQuery, position_of
 from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Action, Changes, Key, Row
 from torghut_core.audit.store import AuditStore
 from torghut_core.audit.tables import (
@@ -289,6 +289,15 @@ class SqlAuditStore(AuditStore):
         with reading(self._engine) as connection:
             return select_rows(connection, query)
 
+    def _fills(self, query: RowsQuery, of_order: dict[str, str]) -> list[Row]:
+        """See `Records._fills`."""
+        columns = [executions.c[name].label(f"order_{name}") for name in OF_ORDER]
+        conditions = [executions.c.id == execution_events.c.execution_id]
+        conditions += [executions.c[name] == value for name, value in of_order.items()]
+        with reading(self._engine) as connection:
+            rows = select_rows(connection, query, *conditions, beside=columns)
+        return [row | {name: row.pop(f"order_{name}") for name in OF_ORDER} for row in rows]
+
     def _orders(self, *, open_or_since: int | None = None, **equal: Any) -> list[tuple[Row, list[str]]]:
         """See `Records._orders`."""
         conditions: list[ColumnElement[bool]] = []
@@ -351,12 +360,17 @@ class SqlAuditStore(AuditStore):
             return [(account, decision_hash) for account, decision_hash in rows]
 
 
-def select_rows(connection: Connection, query: RowsQuery, *conditions: ColumnElement[bool]) -> list[Row]:
-    """The rows that a query asks for and that meet the conditions."""
+def select_rows(
+    connection: Connection,
+    query: RowsQuery,
+    *conditions: ColumnElement[bool],
+    beside: Sequence[ColumnElement[Any]] = (),
+) -> list[Row]:
+    """The rows that a query asks for and that meet the conditions; `beside` are columns of other tables."""
     table = query.table
     source = metadata.tables[table]
     order = [source.c.id] if table in NUMBERED else [source.c[column] for column in KEYS[table]]
-    statement = select(source).where(*conditions)
+    statement = select(source, *beside).where(*conditions)
     statement = statement.order_by(*(column.desc() if query.newest_first else column for column in order))
     for name, value in query.equal.items():
         statement = statement.where(source.c[name] == value)

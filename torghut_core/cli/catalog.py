@@ -128,6 +128,51 @@ def catalog_status(url: Url = None, state: State = STATE, as_json: AsJson = Fals
         raise typer.Exit(1)
 
 
+@command(catalog_app, "torghut catalog history\ntorghut catalog history --limit 5 --json", name="history")
+def catalog_history(
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="At most so many generations.")] = 20,
+    url: Url = None,
+    state: State = STATE,
+    as_json: AsJson = False,
+) -> None:
+    """List the generations that traded, newest first: `torghut catalog rollback --to` takes their numbers.
+
+    Asks the kernel that runs; without one, lists what the database has.
+    """
+    from torghut_core.cli.render import print_rows
+
+    rows = _generations(url, state, limit)
+    for row in rows:
+        row["problems"] = (row["content"] or {}).get("problems") or []
+    if as_json:
+        print(json.dumps({"generations": rows}, indent=2))
+        return
+    shown = [row | {"digest": row["digest"][:12], "problems": str(len(row["problems"]))} for row in rows]
+    print_rows(shown, ("number", "created_at", "actor", "outcome", "digest", "problems"))
+
+
+def _generations(url: str | None, state: Path, limit: int) -> list[dict[str, Any]]:
+    from torghut_core.audit import as_json
+    from torghut_core.installation.open import existing_audit
+    from torghut_core.installation.settings import load_settings
+
+    try:
+        client, before = admin_client(url, state), ""
+        rows: list[dict[str, Any]] = []
+        while len(rows) < limit:
+            answer = client.get(f"/catalog/generations?limit={min(200, limit - len(rows))}{before}")
+            rows += answer["generations"]
+            if answer["next"] is None:
+                break
+            before = f"&before={answer['next']}"
+    except StateError:
+        if url is not None:
+            raise
+        with existing_audit(load_settings(), state) as audit:
+            return [as_json(row) for row in audit.rows("catalog_generations", newest_first=True, limit=limit)]
+    return rows
+
+
 @command(catalog_app, "torghut catalog rollback\ntorghut catalog rollback --to 3", name="rollback")
 def catalog_rollback(
     to: Annotated[

@@ -51,7 +51,7 @@ def doctor(
 
 @command(
     app,
-    "torghut settings\ntorghut settings --json | jq -r '.settings[] | select(.source != \"default\").name'",
+    "torghut settings\ntorghut settings --json",
     panel=MAINTENANCE,
 )
 def settings(as_json: AsJson = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -254,6 +254,20 @@ def print_status(status: dict[str, Any]) -> None:
             table.add_row(*texts, *(f"{entry[count]:,}" for count in ("rows", "decisions", "fills")))
         console.print()
         console.print(table, markup=False)
+
+
+def print_rows(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Print some columns of rows as a table; what a row does not have is "-", and a list is its parts."""
+    if not rows:
+        print("none")
+        return
+    texts = [
+        [", ".join(value) if isinstance(value, list) else str("-" if value is None else value) for value in values]
+        for values in ([row.get(column) for column in columns] for row in rows)
+    ]
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    for line in (columns, *texts):
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 def print_plugins(plugins: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:

@@ -147,7 +147,7 @@ class FakeKernel:
     def trading_health(self):
         return {"ok": not self.unwell, "checks": {"loop": self.unwell, "venue": []}}
 
-    def rows(self, table, *, symbol, since, before, limit):
+    def rows(self, table, *, symbol, strategy, since, before, limit):
         self._asked("rows")
         self.calls.append((table, symbol, since, limit))
         symbols = ("ES", "NQ")

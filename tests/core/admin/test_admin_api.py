@@ -23,6 +23,7 @@ READS = [
     "/plugins",
     "/trading/decisions",
     "/trading/executions",
+    "/trading/fills",
     "/trading/health",
     "/trading/metrics",
     "/trading/status",

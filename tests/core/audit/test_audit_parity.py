@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from support.effort import examples
-from torghut_core.audit import MemoryAuditStore, SqlAuditStore, find_decision
+from torghut_core.audit import MemoryAuditStore, SqlAuditStore, find_decision, list_rows
 from torghut_core.audit.chain import ENTRY, entry_hash
 from torghut_core.audit.rows import KEYS, NUMBERED
 from torghut_core.audit.tables import COVERED, audit_log
@@ -113,6 +113,11 @@ def answers(store):
         "explained": [find_decision(store, row["decision_hash"]) for row in decisions],
         "called": store.decisions_called("tg-", 100),
         "fills": store.fills(),
+        "filtered": [
+            store.fills("paper-1", symbol=row["symbol"], strategy_id=row["strategy_id"], newest_first=True, limit=2)
+            for row in tables["executions"]
+        ],
+        "lists": [list_rows(store, kind, limit=3) for kind in ("trade_decisions", "executions", "fills")],
         "open": store.recent_orders("paper-1", 2**62),
         "recent": store.recent_orders("paper-2", 1_767_623_403_000_000_000),
         "found": [store.find_order(row["account"], row["client_order_id"]) for row in tables["executions"]],

@@ -139,3 +139,43 @@ def test_run_logs_what_it_does(kernel):
     kernel.send()
     for event in ("trading", "decision", "order", "fill", "generation trades", "control changed"):
         assert re.search(rf"\] {event} ", kernel.log), event
+
+
+def test_lists_are_the_same_while_it_runs_and_when_it_is_down(kernel):
+    """Orders, decisions, fills, positions and generations, each filter, and ids that `explain` takes."""
+
+    def lists():
+        return {
+            name: kernel.printed(*name.split(" "))[name.split(" ")[0]]
+            for name in (
+                "orders",
+                "fills --strategy two --limit 2",
+                "decisions --symbol ES --since 2026-01-05T14:30:02Z",
+                "decisions --symbol NQ",
+                "positions",
+                "positions --strategy one",
+            )
+        } | {"history": kernel.printed("catalog", "history")["generations"]}
+
+    kernel.begin()
+    kernel.trade(3)
+    kernel.write({"one": 1, "two": 3})
+    kernel.reaches(2)
+    running = lists()
+    assert "number" in kernel.output("catalog", "history").splitlines()[0]
+    kernel.send()
+    assert lists() == running
+    assert [row["number"] for row in running["history"]] == [2, 1]
+    assert len(running["orders"]) == 8
+    assert [row["strategy_id"] for row in running["fills --strategy two --limit 2"]] == ["two", "two"]
+    assert {row["event_ts"] for row in running["decisions --symbol ES --since 2026-01-05T14:30:02Z"]} == {
+        f"2026-01-05T14:30:0{second}Z" for second in (2, 3)
+    }
+    assert running["decisions --symbol NQ"] == []
+    assert [row["quantity"] for row in running["positions"]] == ["1", "2"]
+    (held,) = running["positions --strategy one"]
+    ids = [running["orders"][0]["client_order_id"], held["client_order_id"]]
+    ids += [running["fills --strategy two --limit 2"][0]["client_order_id"]]
+    for number in ids:
+        assert kernel.printed("explain", number)["decision"]["symbol"] == "ES"
+    assert "since=yesterday" in kernel.output("orders", "--since", "yesterday", code=2)

@@ -17,8 +17,10 @@ from torghut_core.admin.metrics import numbers
 from torghut_core.admin.routes.paging import Before, Limit, page
 from torghut_core.admin.routes.stop import read_stop
 from torghut_core.admin.worker_pools import WorkerPools
+from torghut_core.audit.listing import Kind
 
 Symbol = Annotated[str | None, Parameter(max_length=64, description="only this symbol")]
+Strategy = Annotated[str | None, Parameter(max_length=200, description="only this strategy")]
 Since = Annotated[str | None, Parameter(max_length=40, description="only what happened since then, RFC 3339")]
 
 
@@ -61,23 +63,47 @@ def trading_routes(kernel: Kernel, pools: WorkerPools) -> list[HTTPRouteHandler]
         """The numbers of `/metrics`, as JSON."""
         return trading_numbers()
 
+    def rows_of(kind: Kind, name: str, limit: int, **choice: Any) -> dict[str, Any]:
+        return page(name, kernel.rows(kind, **choice, limit=limit + 1), limit)
+
     @get("/trading/decisions")
     @pools.queries
     def decisions(
-        symbol: Symbol = None, since: Since = None, before: Before = None, limit: Limit = 50
+        symbol: Symbol = None,
+        strategy: Strategy = None,
+        since: Since = None,
+        before: Before = None,
+        limit: Limit = 50,
     ) -> dict[str, Any]:
         """Decisions, newest first; `next` is the `before` of the next page, null after the last one."""
-        rows = kernel.rows("trade_decisions", symbol=symbol, since=since, before=before, limit=limit + 1)
-        return page("decisions", rows, limit)
+        choice = {"symbol": symbol, "strategy": strategy, "since": since, "before": before}
+        return rows_of("trade_decisions", "decisions", limit, **choice)
 
     @get("/trading/executions")
     @pools.queries
     def executions(
-        symbol: Symbol = None, since: Since = None, before: Before = None, limit: Limit = 50
+        symbol: Symbol = None,
+        strategy: Strategy = None,
+        since: Since = None,
+        before: Before = None,
+        limit: Limit = 50,
     ) -> dict[str, Any]:
         """Orders as they are now, newest first; `next` is the `before` of the next page, null after the last one."""
-        rows = kernel.rows("executions", symbol=symbol, since=since, before=before, limit=limit + 1)
-        return page("executions", rows, limit)
+        choice = {"symbol": symbol, "strategy": strategy, "since": since, "before": before}
+        return rows_of("executions", "executions", limit, **choice)
+
+    @get("/trading/fills")
+    @pools.queries
+    def fills(
+        symbol: Symbol = None,
+        strategy: Strategy = None,
+        since: Since = None,
+        before: Before = None,
+        limit: Limit = 50,
+    ) -> dict[str, Any]:
+        """Fills, newest first; `next` is the `before` of the next page, null after the last one."""
+        choice = {"symbol": symbol, "strategy": strategy, "since": since, "before": before}
+        return rows_of("fills", "fills", limit, **choice)
 
     @post("/trading/kill", status_code=200, opt=OPERATOR)
     async def kill(request: Request[str, Any, Any]) -> dict[str, Any]:
@@ -99,4 +125,4 @@ def trading_routes(kernel: Kernel, pools: WorkerPools) -> list[HTTPRouteHandler]
         body = data or Reconcile()
         return kernel.reconcile(body.accept, body.reason, request.user)
 
-    return [trading, trading_health, trading_metrics, decisions, executions, kill, unkill, reconcile]
+    return [trading, trading_health, trading_metrics, decisions, executions, fills, kill, unkill, reconcile]
