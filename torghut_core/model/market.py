@@ -380,8 +380,8 @@ class Batch(msgspec.Struct):
     trades, quotes, bars : the market's events, each table in order of ``at``.
     microbars : derived bars of any step, in order of (at, event_ts, symbol name, step).
     signals : one row per bar of `bars` and `microbars`, in the same order.
-    late, duplicates, excluded : how many trades no microbar counts, by reason; `duplicates` also counts the bars that the
-        source has left out because they came before.
+    late, duplicates, excluded : how many trades no microbar counts, by reason; `duplicates` also counts what the source has
+        left out because it came before.
     implausible_vwaps : bars whose vwap cannot be one of prices from low to high, so that it is not used.
     left_out : shape (2, conditions), what prints do not count for, by `SymbolTable.is_pair` of the symbol and number of the
         sale conditions; where None, as `SymbolTable.left_out`.
@@ -462,7 +462,7 @@ class Batch(msgspec.Struct):
 
         trades, quotes, bars = halves(self.trades), halves(self.quotes), halves(self.bars)
         first = self.of(self.symbols, self.start, self.now[:cut], trades[0], quotes[0], bars[0])
-        first.duplicates = self.duplicates
+        first.duplicates = self.duplicates  # a count of the whole, whatever is done with the second
         return first, self.of(self.symbols, at, self.now[cut:], trades[1], quotes[1], bars[1])
 
 

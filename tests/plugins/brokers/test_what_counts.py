@@ -91,7 +91,9 @@ def test_nothing_comes_of_an_event_without_a_price(data, size):
     orders = data.draw(st.lists(st.sampled_from(ORDERS), unique=True, max_size=4))
     noisy = [event[0] if len(event) == 1 else event for event in events]
     silent = [None if len(event) == 1 else event for event in events]
-    assert outcome(noisy, orders, size) == outcome(silent, orders, size)
+    reports, equities = outcome(noisy, orders, size)
+    assert (reports, equities) == outcome(silent, orders, size)
+    assert reports == outcome(noisy, orders, len(noisy) + 1)[0]
 
 
 def test_stub_quote_marks_no_position():

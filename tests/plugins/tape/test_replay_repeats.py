@@ -75,3 +75,67 @@ def test_each_bar_comes_once_however_the_stream_is_cut(kit, rows, cut, size, pos
         at = rest.batches[0].start
         bars = whole.table("bars")
         np.testing.assert_array_equal(rest.table("bars").ints, bars.take(bars.at >= at).ints)
+
+
+def print_(second, price=100.0, size=1.0, **more):
+    return {"symbol": "SPY", "event_ts": T0 + second * 1_000_000_000, "price": price, "size": size, **more}
+
+
+def test_overlap_of_trades_counts_once(kit, tmp_path):
+    """Trades without ids that two tapes have are one; two equal ones of a tape stay two."""
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    kit.write_csv(a, [print_(0), print_(1), print_(1), print_(2, 101.0)])
+    kit.write_csv(b, [print_(1), print_(1), print_(1), print_(2, 102.0), print_(3)])
+    stream = kit.play(a, b)
+    trades = stream.table("trades")
+    assert ((trades.event_ts - T0) // 1_000_000_000).tolist() == [0, 1, 1, 1, 2, 2, 3]
+    assert (trades.price.tolist()[4:6], counted(stream)) == ([101.0, 102.0], 2)
+
+
+def test_trades_with_ids_of_their_own_are_no_overlap(kit, tmp_path):
+    """Equal prints with different ids are different trades."""
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    kit.write_csv(a, [print_(0, trade_id=1), print_(1, trade_id=2)])
+    kit.write_csv(b, [print_(1, trade_id=3), print_(1, trade_id=2)])
+    assert (len(kit.play(a, b).table("trades")), counted(kit.play(a, b))) == (3, 1)
+
+
+def test_trades_with_numbers_of_their_own_are_no_overlap(kit, tmp_path):
+    """Where tapes have `seq`, and no ids, equal prints are one trade only with equal numbers."""
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    kit.write_csv(a, [print_(0, seq=1), print_(1, seq=2)])
+    kit.write_csv(b, [print_(1, seq=2), print_(1, seq=3)])
+    assert kit.play(a, b).table("trades").seq.tolist() == [1, 2, 3]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from([100.0, 101.0])), min_size=1, max_size=30),
+    st.integers(0, 30),
+    st.integers(0, 30),
+    st.integers(1, 30),
+)
+@examples(60)
+def test_tape_in_two_overlapping_parts_is_the_whole(kit, rows, start, stop, size):
+    """Cut at times that overlap, and played together in batches of any size, a tape is what it was in one."""
+    rows = sorted(rows)
+    second_of = [second for second, _ in rows]
+    first = [row for row in rows if row[0] <= second_of[max(start, stop) % len(rows)]]
+    rest = [row for row in rows if row[0] >= second_of[min(start, stop) % len(rows)]]
+    rest = rest if set(rows) <= {*first, *rest} and len(rest) + len(first) >= len(rows) else rows
+    with tempfile.TemporaryDirectory() as folder:
+        whole, a, b = (Path(folder) / f"{name}.csv" for name in ("whole", "a", "b"))
+        for path, part in ((whole, rows), (a, first), (b, rest)):
+            kit.write_csv(path, [print_(*row) for row in part])
+        stream, expected = kit.play(a, b, size=size), kit.play(whole)
+    assert sorted(stream.table("trades").price.tolist()) == sorted(expected.table("trades").price.tolist())
+    assert stream.table("trades").event_ts.tolist() == expected.table("trades").event_ts.tolist()
+    assert counted(stream) == len(first) + len(rest) - len(rows)
+
+
+def test_overlap_of_quotes_counts_once(kit, tmp_path):
+    """So are quotes that two tapes have."""
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    kit.write_csv(a, [kit.quote(0), kit.quote(1), kit.quote(2)])
+    kit.write_csv(b, [kit.quote(1), kit.quote(2), kit.quote(3)])
+    stream = kit.play(a, b)
+    assert (len(stream.table("quotes")), counted(stream)) == (4, 2)

@@ -7,18 +7,23 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from torghut_core import Batch, IntArray
+from torghut_core import Batch, IntArray, Trades
 from torghut_sources.tape.rows import KINDS
 
 NEVER = 2**63 - 1
 
+OVERLAPPING = ("quotes", "trades")
+"""Kinds of which a row that two streams have is one event; of bars, `Repeats` finds it whatever the values."""
 
-def merge(streams: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
+
+def merge(streams: Sequence[Iterator[Batch]], numbered: Sequence[bool] = ()) -> Iterator[Batch]:
     """Merge streams into one, positions from 0.
 
     The next event is that of the stream whose own next event is least by (time it became known, kind, symbol name, seq);
-    kinds are in the order bars, quotes, trades, and equal events in the order of `streams`. So every stream keeps its own
+    kinds are in the order bars, quotes, trades, and equal events in the order of `streams`. A trade or quote that two
+    streams have, as where tapes overlap, is one event: the place of the second stays empty, as of a clock tick. So every stream keeps its own
     order, and how it is cut into batches changes nothing.
     """
     if len(streams) == 1:
@@ -28,9 +33,13 @@ def merge(streams: Sequence[Iterator[Batch]]) -> Iterator[Batch]:
     position = 0
     while True:
         horizon = min(head.until for head in heads)
-        ready = [part for head in heads if (part := head.take(horizon)) is not None]
+        taken = [head.take(horizon) for head in heads]
+        ready = [part for part in taken if part is not None]
         if ready:
-            batch = _interleave(ready, position)
+            given = numbered or [True] * len(heads)
+            batch = _interleave(
+                ready, [own for part, own in zip(taken, given, strict=True) if part is not None], position
+            )
             position = batch.stop
             yield batch
         if horizon == NEVER:
@@ -78,8 +87,8 @@ def _join(first: Batch, second: Batch) -> Batch:
     return Batch.of(first.symbols, first.start, now, **{name: _concatenate(name, [first, second]) for name in KINDS})
 
 
-def _interleave(parts: list[Batch], position: int) -> Batch:
-    """Merge the events of `parts`, numbered from `position` on."""
+def _interleave(parts: list[Batch], numbered: list[bool], position: int) -> Batch:
+    """Merge the events of `parts`, numbered from `position` on; a row that an earlier part has too leaves its place empty."""
     symbols = parts[0].symbols
     offsets = np.cumsum([0, *map(len, parts)])
     now = np.concatenate([part.now for part in parts])
@@ -107,8 +116,47 @@ def _interleave(parts: list[Batch], position: int) -> Batch:
     at[order] = np.arange(position, position + len(now))
     for name, table in tables.items():
         table.at[:] = at[rows[name]]
-        tables[name] = table.take(np.argsort(table.at, kind="stable"))
+        order_of = np.argsort(table.at, kind="stable")
+        if name in OVERLAPPING:
+            order_of = order_of[~_are_repeated(table, [len(getattr(part, name)) for part in parts], numbered)[order_of]]
+        tables[name] = table.take(order_of)
     return Batch.of(symbols, position, now[order], **tables)
+
+
+def _are_repeated(table: Any, lengths: list[int], numbered: list[bool]) -> NDArray[np.bool_]:
+    """Return which rows an earlier part has too, where parts of these lengths overlap.
+
+    They are equal in all; in `seq` too, where there is no trade id and both parts are `numbered`.
+    The second of two equal rows of a part is the second of another part's, so that genuine twins stay two.
+    """
+    repeated = np.zeros(len(table), np.bool_)
+    parts_with = np.zeros(int(table.symbol.max(initial=0)) + 1, np.int64)
+    for symbols in np.split(table.symbol, np.cumsum(lengths)[:-1]):
+        parts_with += np.bincount(symbols, minlength=len(parts_with)) > 0
+    shared = parts_with > 1
+    if not shared.any():
+        return repeated
+    part = np.repeat(np.arange(len(lengths)), lengths)
+    rows = np.flatnonzero(shared[table.symbol] & ~np.isnan(table.floats[0]))
+    own = [number for number, name in enumerate(table.INT_COLUMNS) if name not in ("at", "seq")]
+    places = np.where(np.array(numbered)[part[rows]], table.seq[rows], -1)
+    if isinstance(table, Trades):
+        places[table.trade_key[rows] != 0] = -1
+    values = np.concatenate((table.ints[own][:, rows], table.floats[:, rows].view(np.int64), places[np.newaxis]))
+
+    def sorted_by(*more: IntArray) -> tuple[IntArray, NDArray[np.bool_]]:
+        """Return the order by the values and `more`, and where a row there differs from the one before."""
+        keys = np.concatenate((values, np.stack(more))) if more else values
+        order = np.lexsort(keys[::-1])
+        return order, np.any(np.diff(keys[:, order], axis=1, prepend=keys[:, order[:1]] - 1) != 0, axis=0)
+
+    order, is_first = sorted_by(part[rows])
+    here = np.arange(len(rows))
+    nth = np.empty(len(rows), np.int64)
+    nth[order] = here - np.maximum.accumulate(np.where(is_first, here, 0))
+    order, is_first = sorted_by(nth)
+    repeated[rows[order[~is_first]]] = True
+    return repeated
 
 
 def _concatenate(name: str, batches: list[Batch]) -> Any:

@@ -17,7 +17,7 @@ class Repeats:
         """Start of the last bar of each series, ns."""
 
     def leave_out(self, batch: Batch) -> None:
-        """Take the repeated bars out of the next batch, and count them; their positions stay, as clock ticks."""
+        """Take the repeated bars out of the next batch; their positions stay, as clock ticks."""
         series, start = batch.bars.series, batch.bars.event_ts
         if not len(series):
             return
@@ -37,5 +37,4 @@ class Repeats:
         for row, (number, time) in enumerate(zip(series.tolist(), start.tolist(), strict=True)):
             if time > last[number]:
                 last[number], is_new[row] = time, True
-        batch.duplicates += int(np.count_nonzero(~is_new))
         batch.bars = batch.bars.take(is_new)

@@ -27,8 +27,8 @@ POLL = 0.02
 class Replay(Source):
     """Play recorded tapes of trades, quotes and bars, merged in the order in which things became known.
 
-    A trade or quote is known when it happened, a bar at its end. A bar that is not newer than the last one of its series,
-    as where two tapes overlap, is left out and counted. The stream depends on nothing but the tapes, not on
+    A trade or quote is known when it happened, a bar at its end. What two tapes have, as where they overlap, and a bar that
+    is not newer than the last one of its series, are left out and counted. The stream depends on nothing but the tapes, not on
     the batch size nor on the speed, so a position is enough to resume from. To resume, the tapes are read again from the
     start: symbol numbers and the loop's time come from the events before the position.
 
@@ -131,6 +131,7 @@ class Replay(Source):
                 count = min(size, len(batch) if pace is None else await pace.due(batch))
                 ready, batch = batch.split(batch.start + count)
                 repeats.leave_out(ready)
+                ready.duplicates = len(ready) - len(ready.trades) - len(ready.quotes) - len(ready.bars)
                 self._position = ready.stop
                 yield ready
             if self.params.follow:  # other tasks run even while a tape grows faster than it is read
@@ -181,7 +182,8 @@ class Replay(Source):
         """Return the merged stream from the start; a batch is empty where a followed tape ends for now."""
         if not self._tapes:
             self._open()
-        return merge([stream for tape in self._tapes for stream in tape.streams(self._symbols)])
+        streams = [(stream, tape.is_numbered) for tape in self._tapes for stream in tape.streams(self._symbols)]
+        return merge([stream for stream, _ in streams], [is_numbered for _, is_numbered in streams])
 
 
 class _Pace:

@@ -62,6 +62,7 @@ class Tape(ABC):
     Attributes
     ----------
     total : rows in it; None before `check`, and for text, which would have to be read for that.
+    is_numbered : whether `seq` of its rows is its own, and not their place in the file; known after `check`.
     skipped : rows skipped since `streams` was called, by reason.
     """
 
@@ -80,6 +81,7 @@ class Tape(ABC):
     ) -> None:
         self.path = path
         self.total: int | None = None
+        self.is_numbered = True
         self.skipped: dict[str, Skipped] = {}
         self._skip = skip
         self._step = step
@@ -196,6 +198,7 @@ class Tape(ABC):
 
     def _kind(self, names: list[str]) -> Kind:
         """Return the kind of rows that the columns belong to."""
+        self.is_numbered = "seq" in names
         twice = [name for name, times in Counter(names).items() if times > 1]
         if twice:
             raise self._error(f"column {twice[0]!r} occurs more than once", "remove all but one", self.HEADER)
