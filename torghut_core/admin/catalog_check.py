@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 from torghut_core.catalog import Catalog
@@ -66,16 +67,18 @@ def _answer(text: str, live: Any) -> dict[str, Any]:
     from torghut_core.catalog import load
     from torghut_core.catalog.diff import diff
     from torghut_core.errors import CatalogError
-    from torghut_core.generation import validate
+    from torghut_core.generation import examine
     from torghut_core.installation.open import load_plugins
     from torghut_core.installation.settings import load_settings
 
     try:
-        catalog = load({"request": text})
-        problems = validate(catalog, load_plugins(load_settings(), catalog.plugins.allow))
+        _, _, problems = examine({"request": text}, partial(load_plugins, load_settings()))
     except CatalogError as error:
-        return {"valid": False, "problems": [str(problem) for problem in error.problems], "diff": None}
-    changes = diff(Catalog.model_validate(live), catalog).to_json()
+        problems = error.problems
+    try:
+        changes = diff(Catalog.model_validate(live), load({"request": text})).to_json()
+    except CatalogError:  # among the problems
+        changes = None
     return {"valid": not problems, "problems": [str(problem) for problem in problems], "diff": changes}
 
 

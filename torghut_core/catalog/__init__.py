@@ -17,7 +17,7 @@ from torghut_core.catalog.entries import (
     Use,
     allow_rule,
 )
-from torghut_core.catalog.loading import Draft, load, load_draft, read
+from torghut_core.catalog.loading import Draft, examine, load, load_draft, read, where
 from torghut_core.catalog.problems import did_you_mean
 from torghut_core.catalog.schema import json_schema
 
@@ -35,8 +35,10 @@ __all__ = [
     "allow_rule",
     "content_digest",
     "did_you_mean",
+    "examine",
     "json_schema",
     "load",
     "load_draft",
     "read",
+    "where",
 ]

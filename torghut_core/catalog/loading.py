@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from torghut_core.catalog.entries import Catalog, Use
+from torghut_core.catalog.entries import Catalog, Pipeline, Use
 from torghut_core.catalog.marked_yaml import Node, Place, parse, place_after
 from torghut_core.catalog.problems import Mark, Marks, key_below, quoted
 from torghut_core.errors import CatalogError, Problem, reason_of
@@ -137,7 +137,7 @@ class Draft:
         problems = list(problems)
         places = {entry_place(problem.key) for problem in problems}
         if None in places:
-            raise CatalogError(sorted([*self.problems, *problems], key=_where))
+            raise CatalogError(sorted([*self.problems, *problems], key=where))
         names = {entry.name for entry in self.catalog.strategies if entry.place in places}
 
         def is_bad(entry: Use) -> bool:
@@ -152,7 +152,7 @@ class Draft:
         if "pipelines" in places:
             left_out["pipelines"] = None
             lists["pipelines"] = MappingProxyType({})
-        return Draft(self.catalog.with_(**lists), sorted([*self.problems, *problems], key=_where), left_out)
+        return Draft(self.catalog.with_(**lists), sorted([*self.problems, *problems], key=where), left_out)
 
 
 def entry_place(key: str) -> str | None:
@@ -191,6 +191,79 @@ def _contained(file: str) -> Iterator[None]:
 
 
 def _load_draft(files: Mapping[str, str]) -> Draft:
+    content, marks, problems, is_whole = _checked(files)
+    if not is_whole or any(entry_place(problem.key) is None for problem in problems):
+        raise CatalogError(problems)
+    kept, left_out = _take_out(content, problems)
+    return Draft(Catalog.model_validate(content).placed(marks, kept), problems, left_out)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What can be read of a catalog with problems.
+
+    Attributes
+    ----------
+    catalog : its valid entries, and the keys of its own that are valid.
+    problems : in file order.
+    uses : of the entries that were left out, what they say of their plugin and its parameters, each at its place
+        (``strategies[2]``, ``pipelines.trading.broker``).
+    """
+
+    catalog: Catalog
+    problems: list[Problem]
+    uses: list[Use]
+
+
+def examine(files: Mapping[str, str]) -> Examined:
+    """Find every problem of a catalog, and what can be checked of it all the same.
+
+    Raises
+    ------
+    CatalogError : it is too large, or none of it can be read.
+    """
+    with _contained(next(iter(sorted(files)), "catalog")):
+        content, marks, problems, _ = _checked(files)
+        uses = list(_uses(content, problems))
+        bad = {re.split(r"[.\[]", problem.key)[0] for problem in problems if entry_place(problem.key) is None}
+        content = {key: content[key] for key in Catalog.model_fields if key in content and key not in bad}
+        kept, left_out = _take_out(content, problems)
+        catalog = Catalog.model_validate({"version": 1} | content).placed(marks, kept)
+        return Examined(catalog, problems, [use for use in uses if entry_place(use.place) in left_out])
+
+
+def _uses(content: Mapping[str, Any], problems: Sequence[Problem]) -> Iterator[Use]:
+    """Each use of a plugin in the plain values of a catalog whose own keys are right."""
+    keys = {problem.key for problem in problems}
+    for place, value in _parts(content):
+        if not isinstance(value, Mapping) or keys & {f"{place}.{name}" for name in ("use", "version", "params")}:
+            continue
+        with suppress(ValidationError):
+            yield Use.model_validate({name: value[name] for name in Use.model_fields if name in value}).moved(place)
+
+
+def _parts(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Whatever stands where a plugin is used, with its place."""
+    pipelines = content.get("pipelines")
+    for name, pipeline in pipelines.items() if isinstance(pipelines, Mapping) else ():
+        for part, value in pipeline.items() if isinstance(pipeline, Mapping) else ():
+            place = f"{key_below('pipelines', name)}.{part}"
+            if part == "stages":
+                yield from _members(place, value)
+            elif part in Pipeline.model_fields:
+                yield place, value
+    for key in ENTRY_LISTS:
+        yield from _members(key, content.get(key))
+
+
+def _members(key: str, entries: Any) -> Iterator[tuple[str, Any]]:
+    return (
+        (key_below(key, number), entry) for number, entry in enumerate(entries if isinstance(entries, list) else ())
+    )
+
+
+def _checked(files: Mapping[str, str]) -> tuple[dict[str, Any], Marks, list[Problem], bool]:
+    """The plain values of all files, their places, every problem of their structure, and whether all files were read."""
     total = sum(map(len, files.values()))
     if total > MAX_CHARACTERS:
         largest = max(files, key=lambda file: len(files[file]))
@@ -203,18 +276,15 @@ def _load_draft(files: Mapping[str, str]) -> Draft:
     content = _flatten(_merge(trees), "", of, problems)
     marks = Marks(of)
     problems += _namesakes(content, marks)
-    places = {_where(problem) for problem in problems}
+    places = {where(problem) for problem in problems}
     # A `version` that seems to be missing may be in a file that could not be parsed.
     problems += (
         problem
         for problem in _invalid(content, marks)
-        if _where(problem) not in places and (is_whole or problem.key != "version")
+        if where(problem) not in places and (is_whole or problem.key != "version")
     )
-    problems.sort(key=_where)
-    if not is_whole or any(entry_place(problem.key) is None for problem in problems):
-        raise CatalogError(problems)
-    kept, left_out = _take_out(content, problems)
-    return Draft(Catalog.model_validate(content).placed(marks, kept), problems, left_out)
+    problems.sort(key=where)
+    return content, marks, problems, is_whole
 
 
 def _trees(files: Mapping[str, str], problems: list[Problem]) -> Iterator[Node]:
@@ -280,7 +350,8 @@ def _number(place: str) -> int:
     return int(place[place.index("[") + 1 : -1])
 
 
-def _where(problem: Problem) -> tuple[str, int, int, str]:
+def where(problem: Problem) -> tuple[str, int, int, str]:
+    """What problems are ordered by: file, line, column, key."""
     return problem.file, problem.line, problem.column, problem.key
 
 

@@ -17,7 +17,7 @@ import typer
 
 from torghut_core.cli import audit, catalog, maintenance, market_data, research, status, trading
 from torghut_core.cli.help import Group
-from torghut_core.errors import InputError, TorghutError
+from torghut_core.errors import CatalogError, InputError, TorghutError
 from torghut_core.telemetry import logs
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -71,6 +71,9 @@ def _run() -> int:
         if end.code == INTERRUPTED:
             print("stopped by Ctrl-C before it was done", file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except CatalogError as error:
+        print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)
+        return 2
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

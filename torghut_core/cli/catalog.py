@@ -44,11 +44,10 @@ def catalog_validate(
     """Check a catalog as a reload would: structure, plugins, parameters, limits. Exit code 2 if it is not valid."""
     from torghut_core import catalog as catalogs
     from torghut_core.errors import CatalogError
-    from torghut_core.generation import validate
+    from torghut_core.generation import examine
 
     try:
-        parsed = catalogs.load(catalogs.read(catalog_path(path or catalog)))
-        problems = validate(parsed, plugin_host(parsed.plugins.allow))
+        parsed, _, problems = examine(catalogs.read(catalog_path(path or catalog)), plugin_host)
     except CatalogError as error:
         problems = error.problems
     if problems:

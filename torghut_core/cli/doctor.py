@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,16 +259,14 @@ def _catalog(
 ) -> Iterator[Finding]:
     from torghut_core import catalog as catalogs
     from torghut_core.catalog import did_you_mean
-    from torghut_core.generation import validate
+    from torghut_core.generation import examine
     from torghut_core.installation.open import load_plugins
 
     if path is None:
         yield Finding("catalog", True, "none given (--catalog PATH checks one)")
         return
     try:
-        parsed = catalogs.load(catalogs.read(path))
-        host = load_plugins(settings, parsed.plugins.allow)
-        problems = validate(parsed, host)
+        parsed, host, problems = examine(catalogs.read(path), partial(load_plugins, settings))
         if pipeline is not None and pipeline not in parsed.pipelines:
             hint = did_you_mean(pipeline, parsed.pipelines) or f"name one of {', '.join(parsed.pipelines)}"
             problems.append(parsed.marks.problem(f"pipelines.{pipeline}", "is missing", hint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +58,7 @@ def admin_client(url: str | None, state: Path) -> AdminClient:
     return connect(url, state, token.get_secret_value() if token else None)
 
 
-def plugin_host(allow: tuple[str, ...]) -> PluginHost:
+def plugin_host(allow: Sequence[str]) -> PluginHost:
     """Load the plugins of the distributions that `allow` names, as a catalog's `plugins.allow`."""
     from torghut_core.installation.open import load_plugins
     from torghut_core.installation.settings import load_settings

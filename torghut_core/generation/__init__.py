@@ -3,7 +3,7 @@
 Building opens nothing and starts nothing: sources and brokers are made here, and connected by those who run them.
 """
 
-from torghut_core.generation.builder import build, risk_rules, rules_for, validate, validate_pipelines
+from torghut_core.generation.builder import build, examine, risk_rules, rules_for, validate, validate_pipelines
 from torghut_core.generation.generation import (
     Generation,
     Made,
@@ -19,6 +19,7 @@ __all__ = [
     "Made",
     "StrategyInstance",
     "build",
+    "examine",
     "hand_over",
     "has_same_terms",
     "risk_rules",

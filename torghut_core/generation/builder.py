@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from torghut_core import catalog as catalogs
 from torghut_core.boundary import context_of, from_plugins
-from torghut_core.catalog import Catalog, StrategyEntry, Use, content_digest, did_you_mean
+from torghut_core.catalog import Catalog, StrategyEntry, Use, content_digest, did_you_mean, where
 from torghut_core.errors import CatalogError, PluginError, Problem, reason_of
 from torghut_core.generation.generation import Generation, Made, StrategyInstance
 from torghut_core.model.market import TIMEFRAMES
@@ -90,13 +92,46 @@ def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
 
     Of sources, brokers, advisors and observers, which may open files and connections, only the parameters are checked.
     """
-    builder = _Builder(catalog, host, opens=False)
+    return _all_problems(_Builder(catalog, host, opens=False), catalog)
+
+
+def _all_problems(builder: _Builder, catalog: Catalog) -> list[Problem]:
     builder.pipelines()
     builder.strategies()
     builder.rules()
     builder.listed("advisor", catalog.advisors, "advisors")
     builder.listed("observer", catalog.observers, "observers")
     return builder.problems_in_order()
+
+
+def examine(
+    files: Mapping[str, str], load: Callable[[Sequence[str]], PluginHost]
+) -> tuple[Catalog, PluginHost, list[Problem]]:
+    """Read a catalog, and find everything that is wrong with it: also the parameters of entries that are wrong otherwise.
+
+    Parameters
+    ----------
+    files : as `catalog.load` takes them.
+    load : gives the plugins that may be used, of the catalog's ``plugins.allow``.
+
+    Returns
+    -------
+    What can be used of the catalog, the plugins, and every problem in file order.
+
+    Raises
+    ------
+    CatalogError : nothing of it can be read, or not which plugins may be loaded.
+    """
+    examined = catalogs.examine(files)
+    if any(re.match(r"plugins\b", problem.key) for problem in examined.problems):
+        raise CatalogError(examined.problems)
+    host = load(examined.catalog.plugins.allow)
+    builder = _Builder(examined.catalog, host, opens=False)
+    for use in examined.uses:
+        builder.use(use)
+    known = {where(problem) for problem in examined.problems}
+    found = [problem for problem in _all_problems(builder, examined.catalog) if where(problem) not in known]
+    return examined.catalog, host, sorted([*examined.problems, *found], key=where)
 
 
 def rules_for(limit: str, host: PluginHost) -> list[str]:
@@ -125,6 +160,19 @@ def risk_rules(catalog: Catalog, host: PluginHost) -> tuple[tuple[str, RiskRule]
     return rules
 
 
+KINDS = {
+    "strategies": "strategy",
+    "risk": "risk rule",
+    "advisors": "advisor",
+    "observers": "observer",
+    "source": "source",
+    "stages": "stage",
+    "broker": "broker",
+    "sink": "sink",
+}
+"""Kinds of plugins by the key of the catalog, or of a pipeline, under which they are used."""
+
+
 class _Builder:
     """Makes the plugins that the catalog uses; collects the problems and continues."""
 
@@ -149,6 +197,11 @@ class _Builder:
         self._previous = previous.made if previous else {}
         self._renewed = renewed
         self._rejected = rejected
+
+    def use(self, entry: Use) -> None:
+        """Check the plugin and the parameters of an entry of which no more can be used."""
+        key = re.split(r"\[\d+\]$", entry.place)[0]
+        self._make(KINDS.get(key) or KINDS[key.rpartition(".")[2]], entry, entry.place)
 
     def pipelines(self) -> None:
         for name in self._catalog.pipelines:
