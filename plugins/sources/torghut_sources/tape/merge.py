@@ -118,15 +118,16 @@ def _interleave(parts: list[Batch], numbered: list[bool], position: int) -> Batc
         table.at[:] = at[rows[name]]
         order_of = np.argsort(table.at, kind="stable")
         if name in OVERLAPPING:
-            order_of = order_of[~_are_repeated(table, [len(getattr(part, name)) for part in parts], numbered)[order_of]]
+            lengths = [len(getattr(part, name)) for part in parts]
+            order_of = order_of[~_are_repeated(table, now[rows[name]], lengths, numbered)[order_of]]
         tables[name] = table.take(order_of)
     return Batch.of(symbols, position, now[order], **tables)
 
 
-def _are_repeated(table: Any, lengths: list[int], numbered: list[bool]) -> NDArray[np.bool_]:
+def _are_repeated(table: Any, known: IntArray, lengths: list[int], numbered: list[bool]) -> NDArray[np.bool_]:
     """Return which rows an earlier part has too, where parts of these lengths overlap.
 
-    They are equal in all; in `seq` too, where there is no trade id and both parts are `numbered`.
+    They are equal in all, and in the time at which they became `known`; in `seq` too, where there is no trade id and both parts are `numbered`.
     The second of two equal rows of a part is the second of another part's, so that genuine twins stay two.
     """
     repeated = np.zeros(len(table), np.bool_)
@@ -137,12 +138,19 @@ def _are_repeated(table: Any, lengths: list[int], numbered: list[bool]) -> NDArr
     if not shared.any():
         return repeated
     part = np.repeat(np.arange(len(lengths)), lengths)
-    rows = np.flatnonzero(shared[table.symbol] & ~np.isnan(table.floats[0]))
+    in_time = np.argsort(known, kind="stable")
+    at_once = np.diff(known[in_time]) == 0
+    is_twin = np.zeros(len(table), np.bool_)
+    is_twin[in_time[1:]] = at_once
+    is_twin[in_time[:-1]] |= at_once
+    rows = np.flatnonzero(is_twin & shared[table.symbol] & ~np.isnan(table.floats[0]))
+    if not len(rows):
+        return repeated
     own = [number for number, name in enumerate(table.INT_COLUMNS) if name not in ("at", "seq")]
     places = np.where(np.array(numbered)[part[rows]], table.seq[rows], -1)
     if isinstance(table, Trades):
         places[table.trade_key[rows] != 0] = -1
-    values = np.concatenate((table.ints[own][:, rows], table.floats[:, rows].view(np.int64), places[np.newaxis]))
+    values = np.stack((*table.ints[own][:, rows], *table.floats[:, rows].view(np.int64), known[rows], places))
 
     def sorted_by(*more: IntArray) -> tuple[IntArray, NDArray[np.bool_]]:
         """Return the order by the values and `more`, and where a row there differs from the one before."""
