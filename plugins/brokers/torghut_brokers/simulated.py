@@ -42,7 +42,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -144,6 +144,9 @@ class Simulated(Broker):
         participation: Decimal | None = param(
             None, gt=0, le=1, help="share of an event's volume that all orders together may take; none: any quantity"
         )
+        time_in_force: Literal[TimeInForce.DAY, TimeInForce.GTC] = param(
+            TimeInForce.DAY, help="how long orders stay open whose strategy says nothing"
+        )
         quote_max_age_ms: int = param(5000, ge=0, help="largest age of a quote that is used for fills, milliseconds")
         calendars: Calendars = param(
             {"*/*": ROUND_THE_CLOCK},
@@ -166,6 +169,8 @@ class Simulated(Broker):
         self._is_free = not (params.fee_bps or params.fee_per_unit or params.fee_minimum)
         self._latency = params.latency_ms * MILLISECOND
         self._quote_max_age = params.quote_max_age_ms * MILLISECOND
+        self._calendars: dict[str, str | None] = {}
+        """By symbol, as soon as it is asked for."""
         self._taken: dict[bool, Decimal] = {}
         """What orders have taken of the event that they meet, units; of a quote by side."""
         self._restore(Saved(params.cash, 0, [], [], [], {}, {}, {}, held={}))
@@ -200,6 +205,11 @@ class Simulated(Broker):
         return not self._orders
 
     # Requests.
+
+    def usual_time_in_force(self, symbol: str) -> TimeInForce:  # noqa: ARG002  the same for all
+        """Return the parameter; see `Broker.usual_time_in_force`."""
+        usual: TimeInForce = self.params.time_in_force
+        return usual
 
     def objection(self, decision: Decision) -> str:
         """Return why an order is not accepted: an auction, or a part of a step; see `Broker.objection`."""
@@ -489,8 +499,10 @@ class Simulated(Broker):
 
     def _session(self, symbol: str, time: int) -> Session | None:
         """Return the session of a symbol that a time (ns) is in, or the next one; without a calendar that lasts for ever."""
-        calendars = self.params.calendars
-        calendar = next((name for pattern, name in calendars.items() if fnmatchcase(symbol, pattern)), None)
+        if symbol not in self._calendars:
+            patterns = self.params.calendars.items()
+            self._calendars[symbol] = next((name for pattern, name in patterns if fnmatchcase(symbol, pattern)), None)
+        calendar = self._calendars[symbol]
         return Session(-NEVER, NEVER) if calendar is None else session_at(calendar, time)
 
     def _meet_market(self, placed: PlacedOrder, now: int) -> None:
@@ -641,5 +653,7 @@ class Simulated(Broker):
 
 def _part_of_a_step(quantity: Decimal) -> str:
     """Return that a quantity is no multiple of `STEP`, "" where it is one."""
-    exponent = quantity.normalize().as_tuple().exponent
-    return f"quantity {quantity} has more than nine decimals" if isinstance(exponent, int) and exponent < -9 else ""
+    _, digits, exponent = quantity.as_tuple()
+    if not isinstance(exponent, int) or exponent >= -9 or not any(digits[exponent + 9 :]):
+        return ""
+    return f"quantity {quantity} has more than nine decimals"

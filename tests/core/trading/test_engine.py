@@ -12,7 +12,7 @@ from support.effort import examples
 from support.generations import generation, instance, signal_batch, with_signals
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.model.market import Batch
-from torghut_core.model.trading import OrderEvent, Report, Side
+from torghut_core.model.trading import OrderEvent, Report, Side, TimeInForce
 from torghut_core.ports import Strategy
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.engine import Engine
@@ -228,6 +228,17 @@ def test_quantity_is_the_decimal_that_its_float_prints_as(propose, quantity):
     audit.commit()
     assert [fill["quantity"] for fill in audit.fills("test-1")] == [Decimal("0.1")]
     assert not engine.totals.failures
+
+
+@pytest.mark.parametrize(("params", "usual"), [({}, "day"), ({"time_in_force": "gtc"}, "gtc")])
+def test_time_in_force_where_a_strategy_says_none_is_the_brokers(params, usual):
+    """The catalog's broker says how long an order stays open; the strategy's own word comes first."""
+    plans = iter([{}, {"time_in_force": TimeInForce.IOC}])
+    once = Scripted(lambda _signal, context: context.buy(1, because="in", **next(plans)))
+    engine, audit = engine_of(instance("buyer", once), broker=Simulated(Simulated.Params(**params)))
+    engine.step(batch_of([100.0, 101.0]))
+    audit.commit()
+    assert [order["time_in_force"] for order in audit.orders("test-1")] == [usual, "ioc"]
 
 
 def test_quantity_of_more_than_nine_decimals_is_denied_with_the_reason():

@@ -755,6 +755,7 @@ def test_bad_order_is_rejected(fields, reason):
         {"participation": "0"},
         {"participation": "1.1"},
         {"calendars": {"*": "XNYX"}},
+        {"time_in_force": "ioc"},
         {"cash": "NaN"},
         {"latency_ms": -1},
         {"leverage": "2"},
@@ -1106,13 +1107,16 @@ def test_twenty_thousand_round_trips_are_exact():
 # -- laws, on random streams ----------------------------------------------------------------------------------------
 
 
+NEW_YORKS_CLOSE = 4 * HOUR
+
+
 class Stream:
-    """A random stream of trades, quotes and bars of two symbols across midnight, and what is asked on the way."""
+    """A random stream of trades, quotes and bars of two symbols across midnight or a close, and what is asked on the way."""
 
     def __init__(self, seed, count=250):
         dice = random.Random(seed)
         prices = {BTC: 25741.0, ETH: 1630.5}
-        clock = MIDNIGHT - dice.choice([5, 60, 400])
+        clock = dice.choice([MIDNIGHT, MIDNIGHT, NEW_YORKS_CLOSE]) - dice.choice([5, 60, 400])
         events = []
         for _ in range(count):
             clock = round(clock + dice.choice([0, 0, 0.001, 0.25, 1, 3, 9]), 3)
@@ -1143,6 +1147,7 @@ class Stream:
             "slippage_bps": dice.choice(["0", "1.5"]),
             "latency_ms": dice.choice([0, 0, 700]),
             "participation": dice.choice([None, None, "0.3"]),
+            "calendars": dice.choice([{"*/*": "24/7"}, {"BTC/*": "24/7"}, {"ETH/*": "XNYS"}]),
         }
         self.asked = {}
         for number in range(dice.randrange(1, 25)):
