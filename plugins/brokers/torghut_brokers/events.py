@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from torghut_core import Bars, FloatArray, IntArray, Quotes, Trades, money
+from torghut_core import Bars, FloatArray, IntArray, Quotes, SymbolTable, Trades, money
 
 NEVER = 2**63 - 1
 """A time that does not come, ns."""
@@ -53,12 +53,17 @@ class Levels:
     Buyers use the ask, sellers the bid; each at prices up to `below` and from `above` on. No order: -inf, inf.
     """
 
-    def __init__(self, symbols: int) -> None:
-        self.symbols = symbols
+    def __init__(self, table: SymbolTable) -> None:
+        self._table = table
+        self.symbols = symbols = len(table)
         self.ask_below: FloatArray = np.full(symbols, -np.inf)
         self.ask_above: FloatArray = np.full(symbols, np.inf)
         self.bid_below: FloatArray = np.full(symbols, -np.inf)
         self.bid_above: FloatArray = np.full(symbols, np.inf)
+
+    def fits(self, table: SymbolTable) -> bool:
+        """Return whether these are the prices of all symbols of a table."""
+        return table is self._table and len(table) == self.symbols
 
     def clear(self, symbol: int) -> None:
         """No order is open in this symbol."""

@@ -73,8 +73,17 @@ class Market:
         if len(batch.bars):
             self._events.append(BarEvents(batch.bars))
 
-    def close(self, oldest: int) -> None:
-        """Keep what still counts of the batch: last prices, and each symbol's last quote if not before `oldest`."""
+    def seen(self) -> set[str]:
+        """Return the symbols with an event in the batch before `stop`."""
+        names = () if self._batch is None else self._batch.symbols.names
+        numbers: set[int] = set()
+        for events in self._events:
+            low, high = int(events.at.searchsorted(self._first)), int(events.at.searchsorted(self.stop))
+            numbers.update(events.symbol[low:high].tolist())
+        return {names[number] for number in numbers}
+
+    def close(self) -> None:
+        """Keep what still counts of the batch: each symbol's last prices and quote."""
         self.refresh(self.stop)
         batch, quotes = self._batch, self._quotes
         if batch is None or self.stop == self._first:
@@ -82,8 +91,7 @@ class Market:
         self._keep_lasts(batch)
         if quotes is None:
             return
-        first = max(self._first, batch.start + int(batch.now.searchsorted(oldest)))
-        low, high = int(quotes.at.searchsorted(first)), int(quotes.at.searchsorted(self.stop))
+        low, high = int(quotes.at.searchsorted(self._first)), int(quotes.at.searchsorted(self.stop))
         last_row = np.full(len(batch.symbols), -1)
         last_row[quotes.symbol[low:high]] = np.arange(low, high)
         for number in np.flatnonzero(last_row >= 0).tolist():

@@ -49,6 +49,7 @@ import msgspec
 from torghut_brokers.events import NEVER, Levels, Touch, View
 from torghut_brokers.market import Market
 from torghut_brokers.matching import AT_ONCE, PlacedOrder, arrive, offer, problem
+from torghut_brokers.resting import Resting
 from torghut_core import (
     DAY,
     MILLISECOND,
@@ -185,11 +186,11 @@ class Simulated(Broker):
         self._held = saved.held
         """Signed units by symbol and strategy; None where the account is from a state that did not have them."""
         self._market = Market(saved.clock, saved.prices, saved.touches, saved.lasts)
-        self._at_venue: dict[str, list[PlacedOrder]] = {}
+        self._at_venue: dict[str, Resting] = {}
         """Orders that have arrived and are open, by symbol."""
         for placed in saved.orders:
             if placed.order.venue_order_id:
-                self._at_venue.setdefault(placed.order.intent.symbol, []).append(placed)
+                self._at_venue.setdefault(placed.order.intent.symbol, Resting()).put(placed)
         self._levels: Levels | None = None
         self._changed: set[str] = set()
         """Symbols whose `_levels` are out of date."""
@@ -295,7 +296,11 @@ class Simulated(Broker):
 
     def save_state(self) -> dict[str, Any]:
         """Return everything but the parameters, and the ids of orders that are done."""
-        market, oldest = self._market, self._close_market()
+        market = self._market
+        self._close_market()
+        for resting in self._at_venue.values():
+            for placed in resting:
+                placed.since = max(placed.since, resting.told)
         saved: dict[str, Any] = msgspec.to_builtins(
             Saved(
                 self._cash,
@@ -305,7 +310,7 @@ class Simulated(Broker):
                 self._reports,
                 self._positions,
                 market.prices,
-                market.touches(oldest),
+                market.touches(self._oldest_quote()),
                 market.lasts,
                 self._held,
             )
@@ -332,8 +337,9 @@ class Simulated(Broker):
         if not market.holds(batch):
             self._close_market()
             market.open(batch, first)
-            self._levels = None
             self._quiet_to = 0
+            if self._levels is not None and not self._levels.fits(batch.symbols):
+                self._levels = None
         if self._orders:
             stop = self._walk(batch, first, stop)
         if stop > first:
@@ -341,15 +347,12 @@ class Simulated(Broker):
             market.clock = batch.now.item(stop - 1 - batch.start)
         return stop
 
-    def _close_market(self) -> int:
-        """Keep what counts of the batch, as orders do not meet again what was told in it; return `_oldest_quote`."""
-        for symbol, orders in self._at_venue.items():
-            told = self._market.told_to(symbol)
-            for placed in orders:
-                placed.since = max(placed.since, told)
-        oldest = self._oldest_quote()
-        self._market.close(oldest)
-        return oldest
+    def _close_market(self) -> None:
+        """Keep what counts of the batch, as orders do not meet again what was told in it."""
+        market, at_venue = self._market, self._at_venue
+        for symbol in market.seen() & at_venue.keys() if at_venue else ():
+            at_venue[symbol].told = max(at_venue[symbol].told, market.told_to(symbol))
+        market.close()
 
     def _walk(self, batch: Batch, first: int, stop: int) -> int:
         """Show the open orders the events that matter to them, in order, until one has news; return where that was."""
@@ -405,40 +408,43 @@ class Simulated(Broker):
         self._quiet_to = self._market.next_at(first, stop, self._current_levels(batch))
         return self._quiet_to
 
-    def _changes(self, symbol: str) -> None:
-        """Note that other events may matter to the orders of a symbol."""
+    def _place(self, placed: PlacedOrder) -> None:
+        """Note that an order has arrived, or that other events matter to it."""
+        symbol = placed.order.intent.symbol
+        self._at_venue.setdefault(symbol, Resting()).put(placed)
         self._changed.add(symbol)
         self._quiet_to = 0
 
     def _meet_all(self, symbol: str, events: Any, row: int, at: int) -> None:
-        """Let the orders of a symbol meet an event: stops before take-profits, and of these no more than one fills."""
-        if events.event_ts.item(row) < self._market.told(events, row):
+        """Let orders of a symbol meet an event that reaches them.
+
+        Stops come before take-profits, and of these no more than one fills.
+        """
+        resting = self._at_venue[symbol]
+        if events.event_ts.item(row) < max(resting.told, self._market.told(events, row)):
             return
         self._taken.clear()
-        orders = tuple(self._at_venue[symbol])
-        if len(orders) == 1:
-            self._meet(orders[0], events.view(row, orders[0].is_buy), at)
-            return
         filled = set()
-        for placed in sorted(orders, key=PlacedOrder.sort_key):
+        for placed, view in resting.reached(events, row):
             intent, before = placed.order.intent, placed.order.filled_quantity
             if not intent.is_protection:
-                self._meet(placed, events.view(row, placed.is_buy), at)
+                self._meet(placed, view, at)
             elif intent.strategy_id not in filled:
-                self._meet(placed, events.view(row, placed.is_buy), at)
+                self._meet(placed, view, at)
                 if placed.order.filled_quantity != before:
                     filled.add(intent.strategy_id)
 
     def _current_levels(self, batch: Batch) -> Levels:
         if self._levels is None:
-            self._levels = Levels(len(batch.symbols))
+            self._levels = Levels(batch.symbols)
             self._changed = set(self._at_venue)
         for symbol in self._changed:
             number = batch.symbols.find(symbol)
             if number is not None and number < self._levels.symbols:  # later ones have no event in this batch
                 self._levels.clear(number)
-                for placed in self._at_venue.get(symbol, ()):
-                    self._levels.watch(number, placed.is_buy, *placed.levels)
+                if symbol in self._at_venue:
+                    for is_buy, side in enumerate(self._at_venue[symbol].sides):
+                        self._levels.watch(number, bool(is_buy), *side.bounds)
         self._changed.clear()
         return self._levels
 
@@ -489,9 +495,8 @@ class Simulated(Broker):
             return
         placed.opens_at, placed.ends_at = session
         self._report(placed, _ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}")
-        self._at_venue.setdefault(intent.symbol, []).append(placed)
-        self._changes(intent.symbol)
         self._meet_market(placed, now)
+        self._place(placed)
         if intent.time_in_force is _DAY and placed.ends_at != NEVER:
             # The length of its bars is unknown until it has met an event; none is longer than a day.
             placed.until = placed.ends_at + DAY
@@ -525,10 +530,10 @@ class Simulated(Broker):
             self._report(placed, OrderEvent.REPLACE_REJECTED, now, reason=refusal)
             return
         self._report(placed, OrderEvent.REPLACED, now, intent=intent)
-        self._changes(intent.symbol)
         placed.since, placed.is_fresh = now, True
         placed.stop = intent.stop_price or placed.stop
         self._meet_market(placed, now)
+        self._place(placed)
 
     def _meet(self, placed: PlacedOrder, view: View, at: int) -> None:
         """Let an order meet the event at position `at`."""
@@ -560,13 +565,14 @@ class Simulated(Broker):
             placed.since = view.end
         if price is not None:
             self._fill_at(placed, view, price, at)
-        self._changes(intent.symbol)
         if placed.order.state is _FILLED:
             self._forget(placed)
         elif is_done(placed.order.state):
             return
         elif intent.time_in_force in AT_ONCE:
             self._finish(placed, OrderEvent.CANCELED, view.begin)
+        else:
+            self._place(placed)
 
     def _touch(self, placed: PlacedOrder, begin: int, at: int) -> float | None:
         """Return the ask (to buy) or the bid (to sell) at a time; None where no quote before position `at` is fresh then."""
@@ -638,12 +644,13 @@ class Simulated(Broker):
     def _forget(self, placed: PlacedOrder) -> None:
         intent = placed.order.intent
         del self._orders[intent.client_order_id]
-        at_venue = self._at_venue.get(intent.symbol, [])
-        if placed in at_venue:
-            at_venue.remove(placed)
-            if not at_venue:
+        resting = self._at_venue.get(intent.symbol)
+        if resting is not None and placed in resting:
+            resting.remove(placed)
+            if not resting:
                 del self._at_venue[intent.symbol]
-        self._changes(intent.symbol)
+            self._changed.add(intent.symbol)
+        self._quiet_to = 0
 
     def _report(self, placed: PlacedOrder, event: OrderEvent, event_ts: int, **fields: Any) -> None:
         report = Report(client_order_id=placed.order.intent.client_order_id, event=event, event_ts=event_ts, **fields)

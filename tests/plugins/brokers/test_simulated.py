@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torghut_brokers import register_brokers, simulated
+from torghut_brokers.matching import PlacedOrder
+from torghut_brokers.resting import Resting
 from torghut_brokers.simulated import Simulated
 
 from support.effort import examples
@@ -1239,6 +1241,35 @@ def test_events_are_quiet_where_the_broker_says_so(seed, stops, batches):
     """Shown only when something may happen, or is asked, it reports and books as one that is shown every event."""
     stream = Stream(seed)
     assert stream.run([*stops, *range(250)], batches, is_quick=True) == stream.single()
+
+
+@examples(150)
+@given(seeds)
+def test_orders_that_an_event_does_not_reach_have_nothing_to_do_with_it(seed):
+    """Were each event met by every order of its symbol, the reports and books would be the same."""
+
+    def everybody(orders, events, row):
+        return [(placed, events.view(row, placed.is_buy)) for placed in sorted(orders, key=PlacedOrder.sort_key)]
+
+    stream = Stream(seed)
+    with mock.patch.object(Resting, "reached", everybody):
+        expected = stream.single()
+    assert stream.run([]) == expected
+
+
+def test_orders_far_away_are_not_looked_at():
+    """Two thousand bids below the market, and an order for each trade: what is met is what a trade reaches."""
+    subject, met = broker(), []
+    for number in range(2000):
+        subject.submit(limit("buy", f"{1 + number / 1000}", name=f"tg-far-{number}", time_in_force="gtc"))
+    batch = tape(*(trade(second, 25741.0) for second in range(1, 101)))
+    subject.advance(batch, 0, 1)  # where the first of them is met, each finds its place
+    meet = subject._meet
+    with mock.patch.object(subject, "_meet", lambda placed, *seen: met.append(placed) or meet(placed, *seen)):
+        for at in range(1, 100):
+            subject.submit(intent(name=f"tg-near-{at}", second=at))
+            subject.advance(batch, at, at + 1)
+    assert len(met) == 99
 
 
 @examples(60)
