@@ -42,7 +42,7 @@ class Market:
         clock: int = 0,
         prices: Mapping[str, Decimal] = {},
         touches: Mapping[str, Touch] = {},
-        lasts: Mapping[str, tuple[float | None, float | None]] = {},
+        lasts: Mapping[str, list[float | None]] = {},
     ) -> None:
         self.clock = clock
         self.stop = 0
@@ -111,9 +111,9 @@ class Market:
                 price[int(is_buy), later], at[int(is_buy), later] = prices[latest[later]], events.at[latest[later]]
         for number in np.flatnonzero(at.max(0) >= 0).tolist():
             name = batch.symbols.names[number]
-            bid, ask = self.lasts.get(name, (None, None))
+            bid, ask = self.lasts.get(name, [None, None])
             new_bid, new_ask = price[:, number].tolist()
-            self.lasts[name] = (new_bid if new_bid > 0 else bid, new_ask if new_ask > 0 else ask)
+            self.lasts[name] = [new_bid if new_bid > 0 else bid, new_ask if new_ask > 0 else ask]
 
     def touches(self, oldest: int) -> dict[str, Touch]:
         """Return each symbol's last quote as of the last `close`, if not before `oldest`."""
@@ -174,7 +174,7 @@ class Market:
 
     def last_price(self, symbol: str, is_buy: bool, at: int) -> float | None:
         """Return the symbol's last price for a side before position `at`: trade, bar close or touch; None where there is none."""
-        found = self.lasts.get(symbol, (None, None))[is_buy]
+        found = self.lasts.get(symbol, [None, None])[is_buy]
         number = None if self._batch is None else self._batch.symbols.find(symbol)
         if number is None:
             return found

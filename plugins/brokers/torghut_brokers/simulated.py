@@ -118,7 +118,7 @@ class Saved(msgspec.Struct):
     positions: dict[str, Position]
     prices: dict[str, Decimal]
     touches: dict[str, Touch]
-    lasts: dict[str, tuple[float | None, float | None]] = {}
+    lasts: dict[str, list[float | None]] = {}
     held: dict[str, dict[str, Decimal]] | None = None
 
 
