@@ -42,7 +42,7 @@ def test_full_disk_writes_nothing_and_the_next_commit_tries_again(store):
     """A commit that does not fit is undone whole; what was there is readable, and nothing is forgotten."""
     limit_pages(store, 60)
     write(store, 1, 500)
-    with pytest.raises(StateError, match=r"audit\.db: the disk is full \(free some space, then commit again\)"):
+    with pytest.raises(StateError, match=r"audit\.db: the disk is full \(free some space, then try again\)"):
         store.commit()
     assert [row["name"] for row in store.rows("controls")] == ["control-0"]
     assert store.verify() == []
@@ -93,9 +93,7 @@ def test_locked_database_is_an_error_and_the_next_commit_writes(tmp_path, monkey
         write(store, 0, 1)
         with closing(sqlite3.connect(tmp_path / "audit.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(
-                StateError, match=r"another process is writing to it \(let it finish, then commit again\)"
-            ):
+            with pytest.raises(StateError, match=r"another process is writing to it \(let it finish, then try again\)"):
                 store.commit()
             assert store.rows("controls") == []
         store.commit()

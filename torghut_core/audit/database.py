@@ -45,16 +45,16 @@ _POOLED: dict[str, Any] = {"max_overflow": -1}
 _UNPOOLED: dict[str, Any] = {"poolclass": NullPool}
 _UPGRADE_LOCK = 7_483_647_001  # any number that only this program locks on a Postgres server
 _REASONS = {
-    "SQLITE_FULL": "the disk is full (free some space, then commit again)",
-    "SQLITE_BUSY": "another process is writing to it (let it finish, then commit again)",
-    "SQLITE_LOCKED": "another process is writing to it (let it finish, then commit again)",
+    "SQLITE_FULL": "the disk is full (free some space, then try again)",
+    "SQLITE_BUSY": "another process is writing to it (let it finish, then try again)",
+    "SQLITE_LOCKED": "another process is writing to it (let it finish, then try again)",
     "SQLITE_READONLY": "it cannot be written (make the file and its folder writable, or give another --state)",
     "SQLITE_CANTOPEN": "it cannot be opened (make its folder, and make it writable, or give another --state)",
     "SQLITE_NOTADB": "it is not a SQLite database (move the file away, or give another --state)",
     "SQLITE_CORRUPT": "it is damaged (restore it from a backup)",
-    "SQLITE_IOERR": "the disk fails or is full (free some space or check the disk, then commit again)",
-    "53100": "the disk is full (free some space, then commit again)",
-    "55P03": "another process is writing to it (let it finish, then commit again)",
+    "SQLITE_IOERR": "the disk fails or is full (free some space or check the disk, then try again)",
+    "53100": "the disk is full (free some space, then try again)",
+    "55P03": "another process is writing to it (let it finish, then try again)",
     "25006": "it cannot be written (connect to the primary server, as a user that may write)",
     "42501": "it cannot be written (connect as a user that may write)",
 }
@@ -178,10 +178,10 @@ def _reason(error: SQLAlchemyError) -> str:
         return f"another process has written to it meanwhile (run only one): {_first_line(cause)}"
     if isinstance(error, NoSuchModuleError):
         return str(error)
-    code = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None) or ""
-    return _REASONS.get(
-        "_".join(code.split("_")[:2]), f"{_first_line(cause)} (check that the database is running and reachable)"
-    )
+    file_code = getattr(cause, "sqlite_errorname", None)
+    code = file_code or getattr(cause, "sqlstate", None) or ""
+    hint = "restore it from a backup" if file_code else "check that the database is running and reachable"
+    return _REASONS.get("_".join(code.split("_")[:2]), f"{_first_line(cause)} ({hint})")
 
 
 def _first_line(error: BaseException) -> str:

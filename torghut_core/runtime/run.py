@@ -34,7 +34,7 @@ from torghut_core.audit import AuditStore
 from torghut_core.boundary import without_event_loop
 from torghut_core.catalog import DEFAULT_ALLOW
 from torghut_core.concurrency import wait_for
-from torghut_core.errors import Superseded, VenueError
+from torghut_core.errors import StateError, Superseded, VenueError
 from torghut_core.execution.committer import CURSOR, Committer
 from torghut_core.execution.control_watch import CONTROL_POLL_S, apply_control, watch_control
 from torghut_core.execution.controls import Controls
@@ -58,7 +58,7 @@ from torghut_core.reload.follower import Follower
 from torghut_core.reload.reloader import Reloader
 from torghut_core.reload.start import choose_start, require_catalog
 from torghut_core.runtime.life import Life, admin_server, run_until_first_ends
-from torghut_core.signals import SignalDatabase
+from torghut_core.signals import SignalDatabase, StoreError
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE, SECOND, SYSTEM_CLOCK, Clock, format_timestamp
 from torghut_core.trading.engine import Engine
@@ -85,6 +85,10 @@ NEVER = 2**63 - 1
 
 CLOCKS_DIFFER = MINUTE
 """Nanoseconds that the market's time may be ahead of this machine's while both are right."""
+
+UNSTORED_TAPE = "once that is fixed, start it again: it goes on where it ended, and stores what is missing"
+UNSTORED_LIVE = "those rows are lost: once that is fixed, `torghut backfill --to-store` makes them again"
+"""What to do where the signal store does not take the last rows of a run."""
 
 ACTOR = "start"
 """Who a run's first generation is written down as changed by."""
@@ -150,7 +154,7 @@ def open_run(
         assert broker is not None
         is_recorded = source.is_recorded  # a tape waits for the store, the market does not
         signals = open_signals(settings, directory, is_replay=is_recorded, waits=is_recorded)
-        stack.callback(signals.close)
+        stack.callback(_close_signals, signals, is_recorded)
         controls.halt_by_setting()
 
         orders_changed, troubled = asyncio.Event(), asyncio.Event()
@@ -398,7 +402,10 @@ class Run:
         )
 
     async def _trade(self) -> None:
-        await self.loop.run(BATCH_SIZE)
+        try:
+            await self.loop.run(BATCH_SIZE)
+        except StoreError as error:
+            raise StateError(f"{error}; {UNSTORED_TAPE}") from error
         logs.info("the source has ended", events=self.engine.totals.events)
 
     async def _take_part(self) -> None:
@@ -558,6 +565,13 @@ def _venue(
     return committer, venue
 
 
+def _close_signals(signals: SignalDatabase, is_recorded: bool) -> None:
+    try:
+        signals.close()
+    except StoreError as error:
+        raise StateError(f"{error}; {UNSTORED_TAPE if is_recorded else UNSTORED_LIVE}") from error
+
+
 def _pulse(engine: Engine, standby: Standby, gates: Gates, clock: Clock) -> dict[str, Any]:
     """What a run says of itself once a minute."""
     books, reached = engine.books, engine.market_time
@@ -596,4 +610,4 @@ def _unstored(signals: SignalDatabase, is_recorded: bool) -> str:
     if is_recorded:  # it waits for the store
         return ""
     trouble = signals.trouble
-    return "" if trouble is None else str(trouble)
+    return "" if trouble is None else f"{trouble}; rows are kept, and sent again"

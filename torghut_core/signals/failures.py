@@ -38,10 +38,10 @@ class StoreError(StateError):
 
 
 _USER = "set TA_CLICKHOUSE_USERNAME and TA_CLICKHOUSE_PASSWORD"
-_ROOM = "free disk space; what is not stored yet is kept and sent again"
-_UNLOCK = "find out why the server or the table is read-only; what is not stored yet is kept and sent again"
-_MERGES = "send larger blocks, or find out why merges are slow; what is not stored yet is kept and sent again"
-_LOAD = "the server is overloaded: what is not stored yet is kept and sent again"
+_ROOM = "free disk space"
+_UNLOCK = "find out why the server or the table is read-only"
+_MERGES = "send larger blocks, or find out why merges are slow"
+_LOAD = "the server is overloaded"
 _SERVER = "check that the server is up and TA_CLICKHOUSE_URL is right"
 _KEEPER = "check the server's Keeper, and its other replicas"
 

@@ -279,7 +279,7 @@ def test_locked_database_is_reported_by_probe_and_commit(database, opened, make,
     make.trade(store)
     with locked(database), within(BOUND):
         assert "another process is writing to it" in store.probe()
-        with pytest.raises(StateError, match=r"another process is writing to it \(let it finish, then commit again\)"):
+        with pytest.raises(StateError, match=r"another process is writing to it \(let it finish, then try again\)"):
             store.commit()
         assert store.fills() == []
     assert store.probe() == ""

@@ -131,3 +131,27 @@ def test_rows_that_the_end_cannot_store_make_it_fail(kernel, clickhouse):
     assert "rows were not saved" in kernel.log
     assert kernel.rows("position_snapshots", symbol="ES")
     assert kernel.findings == []
+
+
+def test_tape_whose_rows_are_refused_ends_with_what_to_do_and_goes_on(tmp_path, clickhouse):
+    """A tape waits for the store: on a full disk the run ends, says so truly, and the next start stores all of it."""
+    kernel = Kernel(tmp_path)
+    kernel.env |= {
+        "TA_CLICKHOUSE_URL": clickhouse.url,
+        "TA_MICROBARS_TTL_DAYS": "3650",
+        "TA_SIGNALS_TTL_DAYS": "3650",
+    }
+    kernel.source = {}
+    kernel.grow(9)
+    kernel.write({"one": 1})
+    clickhouse.add(Fault.error(243, "Cannot reserve 1.00 MiB, not enough space", statement=INSERT, times=None))
+    code, log = kernel.run("--port", 0)
+    assert code == 1
+    (told,) = [line for line in log.splitlines() if line.startswith("error: ")]
+    for text in (clickhouse.url.partition("://")[2], "not enough space", "free disk space", "start it again"):
+        assert text in told
+    assert "kept and sent again" not in log
+    clickhouse.clear()
+    code, log = kernel.run("--port", 0)
+    assert code == 0, log
+    assert len(rows_of(clickhouse)) == kernel.fed

@@ -114,6 +114,7 @@ def test_no_listener_is_not_sent(fake, kit, broker, caplog):
     with pytest.raises(NotSent) as caught:
         broker.submit(kit.order())
     assert leaks(caught.value, caplog) == []
+    assert f"no connection to the venue at {fake.url}" in str(caught.value)
     fake.listen_again()
     assert broker.submit(kit.order()).order.venue_order_id
 
@@ -124,7 +125,7 @@ def test_unknown_host_is_not_sent(kit):
 
     key = pydantic.SecretStr("k")
     rest = Rest("http://unknown.invalid", key, key, 2.0, use_proxies=False)
-    with pytest.raises(NotSent):
+    with pytest.raises(NotSent, match=r"at http://unknown\.invalid: .*check the network"):
         rest.get("/clock")
     rest.close()
 

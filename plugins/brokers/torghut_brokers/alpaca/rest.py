@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
@@ -73,6 +74,9 @@ class Rest:
         for scheme in ("http://", "https://"):
             session.mount(scheme, Transport(timeout_seconds))
         self._client, self._session = client, session
+        parts = urlsplit(url)
+        port = "" if parts.port is None else f":{parts.port}"
+        self._address = f"{parts.scheme}://{parts.hostname}{port}"
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the venue's answer to a GET of a path below ``/v2``; raises as `post` does."""
@@ -106,25 +110,25 @@ class Rest:
         except VenueError as error:
             failure = error
         except requests.RequestException as error:
-            failure = _failure(error)
+            failure = self._failure(error)
         except (HTTPError, OSError, ValueError) as error:
-            failure = Unanswered(f"no whole answer from the venue ({type(error).__name__})")
+            failure = Unanswered(f"no whole answer from the venue at {self._address} ({type(error).__name__})")
         raise failure.with_traceback(None)  # outside of `except`: without the context, whose frames hold headers
+
+    def _failure(self, error: requests.RequestException) -> VenueError:
+        """Return an error that says whether a request without an answer can have been sent, without its headers."""
+        cause: object = error.args[0] if error.args else None
+        reason = getattr(cause, "reason", cause)
+        kind = type(reason if isinstance(reason, Exception) else error).__name__
+        if isinstance(reason, NewConnectionError | ConnectTimeoutError | ProxyError):
+            hint = "check the network and the venue's status page; broker params.url names a stand-in"
+            return NotSent(f"no connection to the venue at {self._address}: {kind} ({hint})")
+        return Unanswered(f"no answer from the venue at {self._address} ({kind})")
 
 
 def _unchanged(request: T) -> T:
     """Authenticate nothing: the keys are headers already. Without this requests would look for a user in ``.netrc``."""
     return request
-
-
-def _failure(error: requests.RequestException) -> VenueError:
-    """Return an error that says whether a request without an answer can have been sent, without its headers."""
-    cause: object = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", cause)
-    kind = type(reason if isinstance(reason, Exception) else error).__name__
-    if isinstance(reason, NewConnectionError | ConnectTimeoutError | ProxyError):
-        return NotSent(f"no connection to the venue ({kind})")
-    return Unanswered(f"no answer from the venue ({kind})")
 
 
 class Transport(HTTPAdapter):

@@ -60,7 +60,8 @@ class KafkaReader(Reader):
     ) -> None:
         from confluent_kafka import Consumer
 
-        self._link = Link(client["bootstrap.servers"])
+        self._bootstrap = client["bootstrap.servers"]
+        self._link = Link(self._bootstrap)
         self._topics = list(topics)
         self._start = start
         self._owner = owner
@@ -196,7 +197,8 @@ class KafkaReader(Reader):
                 found[topic] = 0 if metadata.error else len(metadata.partitions)
         except KafkaException as error:
             self._waiting_for = Closed(
-                f"no broker answers: {error.args[0].str()} (check that Kafka runs)", "unreachable"
+                f"no broker of {self._bootstrap} answers: {error.args[0].str()} (check that Kafka runs, or fix KAFKA_BOOTSTRAP)",
+                "unreachable",
             )
             self._consumer.poll(0)
             return False
