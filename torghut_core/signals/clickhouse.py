@@ -45,18 +45,17 @@ from torghut_core.signals.failures import Remedy, StoreError, back_off, classify
 from torghut_core.signals.rows import Rows, arrow_table, derived_rows, digest
 from torghut_core.signals.schema import (
     KEY,
-    PAYLOAD_PATHS,
     TIME_ORDER,
     arrow_schema,
     database_ddl,
     has_daily_partitions,
     kept_days,
-    payload_expression,
     table_columns,
     table_ddl,
     ttl_change,
     ttl_setting,
 )
+from torghut_core.signals.shape import Shape, missing, readable, shape_of
 from torghut_core.signals.writer import BlockWriter
 from torghut_core.telemetry import logs
 
@@ -123,9 +122,12 @@ class ClickHouseSignalStore(SignalDatabase):
         self._place = place
         self._tables = tables
         self._is_closed = False
+        self._readable: dict[str, str] = {}
+        """What each table is read from: its name, or what gives it our columns."""
+        self._unwritable: dict[str, str] = {}
+        """Why a table is only read."""
         for table, name in tables.items():
-            self._ensure_table(table, name, (ttl_days or {}).get(table), cluster, apply_ttl)
-        self._payload = self._signal_shape(signal_schema) == "envelope"
+            self._ensure_table(table, name, (ttl_days or {}).get(table), cluster, apply_ttl, signal_schema)
         self._writer = BlockWriter(self._insert, block_age_s=block_age_s, waits=waits, retry=_retry)
 
     def write(self, batch: Batch) -> None:
@@ -137,11 +139,8 @@ class ClickHouseSignalStore(SignalDatabase):
             false: so many rows were kept that no more can be.
         """
         rows = derived_rows(batch, self._learned_at)
-        if self._payload and "signals" in rows:
-            raise SettingsError(
-                f"{self._tables['signals']} has the envelope shape, which torghut reads and does not write "
-                "(set TRADING_SIGNAL_TABLE to a table of its own)"
-            )
+        for table in self._unwritable.keys() & rows:
+            raise SettingsError(self._unwritable[table])
         self._writer.put(rows)
 
     def mark(self, token: str) -> None:
@@ -234,22 +233,22 @@ class ClickHouseSignalStore(SignalDatabase):
         """Rows of each table, duplicates not counted."""
         counts = {}
         for table, name in self._tables.items():
-            sql = f"SELECT count() FROM (SELECT 1 FROM {name} LIMIT 1 BY {', '.join(KEY)})"  # noqa: S608 - a checked name
+            sql = f"SELECT count() FROM (SELECT 1 FROM {self._readable[table]} LIMIT 1 BY {', '.join(KEY)})"  # noqa: S608 - a checked name
             with self._explained(f"cannot count {name}"):
                 counts[table] = int(str(self._client.command(sql)))
         return counts
 
     def newest_event_ts(self, table: str) -> int | None:
         """See `SignalDatabase.newest_event_ts`."""
-        return self._largest(self._tables[table], "event_ts")
+        return self._largest(table, "event_ts")
 
     def signals_until(self) -> int | None:
         """See `SignalReader.signals_until`."""
-        return self._largest(self._tables["signals"], "window_end")
+        return self._largest("signals", "window_end")
 
-    def _largest(self, name: str, column: str) -> int | None:
-        sql = f"SELECT toUnixTimestamp64Nano(maxOrNull({column})) FROM {name}"  # noqa: S608 - a checked name
-        with self._explained(f"cannot read {name}"):
+    def _largest(self, table: str, column: str) -> int | None:
+        sql = f"SELECT toUnixTimestamp64Nano(maxOrNull({column})) FROM {self._readable[table]}"  # noqa: S608 - a checked name
+        with self._explained(f"cannot read {self._tables[table]}"):
             largest = self._client.query(sql).result_rows[0][0]
         return None if largest is None else int(largest)
 
@@ -272,18 +271,14 @@ class ClickHouseSignalStore(SignalDatabase):
                 f"({key}) > (fromUnixTimestamp64Nano({{end:Int64}}, 'UTC'), {{symbol:String}}, {{window:String}}, {{seq:Int64}})"
             )
             values.update(zip(("end", "symbol", "window", "seq"), after, strict=True))
-        signals = [
-            payload_expression(each) if self._payload and each in PAYLOAD_PATHS else each for each in SIGNAL_COLUMNS
-        ]
-        columns = ", ".join(f"{value} AS {name}" for value, name in zip(signals, SIGNAL_COLUMNS, strict=True))
         same = ", ".join(KEY)
-        read = same.replace("seq", "toInt64(seq) AS seq")  # a table of the envelope's shape may have it unsigned
+        columns = f"{same}, window_end, ingest_ts, {', '.join(SIGNAL_COLUMNS)}"
         rows = (
-            f"SELECT {read}, window_end, ingest_ts, {columns} FROM {self._tables['signals']} WHERE {' AND '.join(where)}"  # noqa: S608 - the names are ours or checked, the values are bound
+            f"SELECT {columns} FROM {self._readable['signals']} WHERE {' AND '.join(where)}"  # noqa: S608 - the names are ours or checked, the values are bound
             f" ORDER BY {key}, ingest_ts DESC LIMIT 1 BY {same} LIMIT {limit}"
         )
         bars = (
-            f"SELECT {same}, {', '.join(SINCE_BAR_COLUMNS)} FROM {self._tables['microbars']}"  # noqa: S608 - as above
+            f"SELECT {same}, {', '.join(SINCE_BAR_COLUMNS)} FROM {self._readable['microbars']}"  # noqa: S608 - as above
             f" WHERE ({same}) IN (SELECT {same} FROM ({rows})) ORDER BY {same}, ingest_ts DESC LIMIT 1 BY {same}"
         )
         schema = since_schema()
@@ -345,13 +340,10 @@ class ClickHouseSignalStore(SignalDatabase):
         by_symbol: bool = False,
     ) -> pa.Table:
         """Of each key the latest row; of all, or of each symbol, the first `limit` in that order."""
-        name = self._tables[table]
-        in_payload = PAYLOAD_PATHS if self._payload and table == "signals" else {}
         read = list(dict.fromkeys((*columns, "symbol", "event_ts"))) if by_symbol else columns
-        selected = [payload_expression(column) if column in in_payload else column for column in read]
         sql = (
-            f"SELECT {', '.join(f'{value} AS {column}' for value, column in zip(selected, read, strict=True))}"  # noqa: S608 - the names are ours or checked, the values are bound
-            f" FROM {name}{' WHERE ' + ' AND '.join(where) if where else ''}"
+            f"SELECT {', '.join(read)}"  # noqa: S608 - the names are ours or checked, the values are bound
+            f" FROM {self._readable[table]}{' WHERE ' + ' AND '.join(where) if where else ''}"
             f" ORDER BY {', '.join(order)}, ingest_ts DESC LIMIT 1 BY {', '.join(KEY)}"
             f"{'' if limit is None or by_symbol else f' LIMIT {limit}'}"
         )
@@ -359,7 +351,7 @@ class ClickHouseSignalStore(SignalDatabase):
             order_by = f"ORDER BY symbol, event_ts DESC LIMIT {limit} BY symbol"
             sql = f"SELECT {', '.join(columns)} FROM ({sql}) {order_by}"  # noqa: S608 - as above
         schema = pa.schema([arrow_schema(table).field(column) for column in columns])
-        with self._explained(f"cannot read {name}"):
+        with self._explained(f"cannot read {self._tables[table]}"):
             return self._client.query_arrow(sql, parameters=parameters).cast(schema)
 
     def _insert(self, table: str, rows: list[Rows], mark: str) -> None:
@@ -370,12 +362,21 @@ class ClickHouseSignalStore(SignalDatabase):
         with self._explained(f"cannot write {name}"):
             self._client.insert_arrow(name, block, settings={**_INSERT_SETTINGS, "insert_deduplication_token": token})
 
-    def _ensure_table(self, table: str, name: str, days: int | None, cluster: str, apply_ttl: bool | None) -> None:
-        """Create the table where it is missing; otherwise set its TTL, and where it is embedded its partitions."""
+    def _ensure_table(
+        self, table: str, name: str, days: int | None, cluster: str, apply_ttl: bool | None, signal_schema: str
+    ) -> None:
+        """Create the table where it is missing; otherwise set its TTL, and where it is embedded its partitions.
+
+        A table of another shape is left as it is.
+        """
         with self._explained(f"cannot create {name}, or set its TTL"):
             if not self._client.command(f"EXISTS TABLE {name}"):
                 self._client.command(database_ddl(name, cluster))
                 self._client.command(table_ddl(table, name, days, cluster))
+                self._readable[table] = name
+                return
+            self._find_shape(table, name, signal_schema)
+            if table in self._unwritable:
                 return
             if self._directory is not None:
                 self._renew_partitions(table, name)
@@ -410,24 +411,19 @@ class ClickHouseSignalStore(SignalDatabase):
         sql = f"SELECT count() FROM (SELECT 1 FROM {name} WHERE event_ts < now() - toIntervalDay({days}) LIMIT 1)"  # noqa: S608 - a checked name
         return int(str(self._client.command(sql))) > 0
 
-    def _signal_shape(self, signal_schema: str) -> str:
-        name = self._tables["signals"]
-        with self._explained(f"cannot describe {name}"):
-            columns = set(self._client.query_arrow(f"DESCRIBE TABLE {name}")["name"].to_pylist())
-        shape = signal_schema
-        if shape == "auto":
-            shape = "envelope" if "payload" in columns and "macd" not in columns else "flat"
-        needed = {"flat": "macd", "envelope": "payload"}
-        if shape not in needed:
-            raise SettingsError(
-                f"TRADING_SIGNAL_SCHEMA={signal_schema!r} is not a table shape (use auto, envelope or flat)"
+    def _find_shape(self, table: str, name: str, signal_schema: str) -> None:
+        """Find how a table that is there is read, and whether it can be written."""
+        described = self._client.query_arrow(f"DESCRIBE TABLE {name}")
+        columns = dict(zip(described["name"].to_pylist(), described["type"].to_pylist(), strict=True))
+        shape = shape_of(columns, name, signal_schema) if table == "signals" else Shape.FLAT
+        self._readable[table] = readable(table, name, columns, shape)
+        lacks = missing(table, columns)
+        if lacks or shape is Shape.ENVELOPE:
+            what = "the envelope shape" if shape is Shape.ENVELOPE else f"no column {lacks[0]}"
+            setting = "TRADING_PRICE_TABLE" if table == "microbars" else "TRADING_SIGNAL_TABLE"
+            self._unwritable[table] = (
+                f"{name} has {what}, which torghut reads and does not write (set {setting} to a table of its own)"
             )
-        if needed[shape] not in columns:
-            raise SettingsError(
-                f"TRADING_SIGNAL_SCHEMA={signal_schema}, but {name} has no column {needed[shape]} "
-                "(use the other shape, or set TRADING_SIGNAL_TABLE)"
-            )
-        return shape
 
     @contextmanager
     def _explained(self, failed: str) -> Iterator[None]:

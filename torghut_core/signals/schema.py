@@ -197,11 +197,5 @@ def ttl_change(name: str, made: str, ttl_days: int | None, cluster: str = "") ->
     return "" if expression in made else f"ALTER TABLE {name}{_on(cluster)} MODIFY TTL {expression}"
 
 
-def payload_expression(column: str) -> str:
-    """SQL that reads a value column of ``ta_signals`` out of an envelope's payload."""
-    path = ", ".join(f"'{key}'" for key in PAYLOAD_PATHS[column])
-    return f"JSONExtract(payload, {path}, 'Nullable(Float64)')"
-
-
 def _on(cluster: str) -> str:
     return f" ON CLUSTER '{cluster}'" if cluster else ""

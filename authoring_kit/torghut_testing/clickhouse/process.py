@@ -23,7 +23,7 @@ class ClickHouseProcess:
     Parameters
     ----------
     path : directory of the files; data of an earlier process there is served again.
-    user, password : credentials that a client has to send; any will do where both are empty.
+    user, password : credentials that a client has to send; any user will do where `user` is empty.
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ class ClickHouseServer(Loopback):
     ----------
     engine : executes the statements, each in a thread of its own; `stop` does not close it.
     port : 0 takes a free one.
-    user, password : what a client has to show; every user is let in where both are empty.
+    user, password : what a client has to show; any user will do where `user` is empty.
     """
 
     def __init__(self, engine: Engine, port: int = 0, user: str = "", password: str = "") -> None:
@@ -44,13 +44,19 @@ class ClickHouseServer(Loopback):
         self.engine = engine
         self.faults: Faults[Fault] = Faults()
         self.requests: deque[Request] = deque(maxlen=KEPT_REQUESTS)
-        self._is_open = not (user or password)
-        self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        self._user, self._password = user, password
 
     def talk(self, head: bytes, transport: asyncio.Transport) -> asyncio.Protocol:
         """See `Loopback`."""
         del head
         return Http(self, transport)
+
+    def _admits(self, authorization: str) -> bool:
+        """Whether user and password are those that are served; a client that sends none is let in."""
+        if not authorization:
+            return True
+        user, _, password = base64.b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
+        return password == self._password and user == (self._user or user)
 
     def register(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Exchange:
         """Note a statement and draw its fault; other requests have neither."""
@@ -60,7 +66,7 @@ class ClickHouseServer(Loopback):
             return _at_once(self._obey(method, path.removeprefix(CONTROL), body))
         if path in ("/ping", "/replicas_status"):
             return _at_once(_answer(b"Ok.\n"))
-        if not self._is_open and headers.get("authorization", self._authorization) != self._authorization:
+        if not self._admits(headers.get("authorization", "")):
             refusal = "Authentication failed: password is incorrect, or there is no user with such name."
             return _at_once(self._error(516, refusal, 403))
         options = dict(parse_qsl(query, keep_blank_values=True))

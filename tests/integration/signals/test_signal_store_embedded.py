@@ -18,7 +18,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from support.effort import examples
+from support.effort import examples, many
 from support.waiting import PATIENCE
 from torghut_core.errors import SettingsError, StateError
 from torghut_core.installation.open import open_signals
@@ -28,7 +28,8 @@ from torghut_core.signals import MemorySignalStore, open_signal_store
 from torghut_core.signals import clickhouse as clickhouse_module
 from torghut_core.signals.clickhouse import ClickHouseSignalStore
 from torghut_core.signals.schema import HEAD, TABLES
-from torghut_core.timestamps import SECOND
+from torghut_core.signals.shape import OTHER_NAMES
+from torghut_core.timestamps import MINUTE, SECOND
 
 pytest.importorskip("chdb", reason="the embedded ClickHouse is torghut[embedded]")
 
@@ -535,3 +536,108 @@ for first in sys.stdin:  # a process per line, which goes on until it is killed
             5,
         }  # the last was perhaps stored, and killed before it said so
         assert stored_rows(store) == store.bars().num_rows
+
+
+# Tables of another program, whose columns have other names
+
+FOREIGN = {
+    "seconds": """CREATE TABLE torghut.foreign (symbol LowCardinality(String), ts DateTime64(3, 'UTC'), macd Float64,
+        signal Float64, rsi Nullable(Float64)) ENGINE = MergeTree ORDER BY (symbol, ts)""",
+    "whole-seconds": """CREATE TABLE torghut.foreign (symbol String, ts DateTime('UTC'), macd Float64, macd_signal Float32,
+        rsi14 Float64) ENGINE = MergeTree ORDER BY (symbol, ts)""",
+    "envelope": """CREATE TABLE torghut.foreign (symbol String, event_ts DateTime64(3, 'UTC'),
+        ingest_ts DateTime64(3, 'UTC'), seq UInt64, source String, window String, payload String)
+        ENGINE = MergeTree ORDER BY (symbol, event_ts)""",
+    "text-times": """CREATE TABLE torghut.foreign (symbol String, event_ts String, window Map(String, String), payload String)
+        ENGINE = MergeTree ORDER BY symbol""",
+}
+ENVELOPE = '{"macd": {"macd": 1.5, "signal": 0.5}, "rsi14": 61.25}'
+ROWS = {
+    "seconds": "('ES', '2026-01-05 14:30:00.000', 1.5, 0.5, 61.25)",
+    "whole-seconds": "('ES', '2026-01-05 14:30:00', 1.5, 0.5, 61.25)",
+    "envelope": "('ES', '2026-01-05 14:30:00.000', '2026-01-05 14:30:01.000', 7, 'ta',"
+    f' \'{{"size": "PT1M", "step": "PT1M"}}\', \'{ENVELOPE}\')',
+    "text-times": f"('ES', '2026-01-05T14:30:00Z', {{'size': 'PT1M'}}, '{ENVELOPE}')",
+}
+AT = 1_767_623_400 * SECOND
+
+
+@pytest.fixture(params=sorted(FOREIGN))
+def foreign(request, embedded):
+    """A store on a signal table of another program, with one row; its name."""
+    client = embedded._client
+    client.command(FOREIGN[request.param])
+    client.command(f"INSERT INTO torghut.foreign VALUES {ROWS[request.param]}")
+    tables = {**embedded._tables, "signals": "torghut.foreign"}
+    store = ClickHouseSignalStore(client, "the store", tables, ttl_days={"signals": 14})
+    yield request.param, store
+    store._writer.close()
+
+
+def test_a_table_of_another_program_is_read_by_our_names(foreign, tmp_path):
+    """Times, windows and values are found wherever the table has them; what it lacks is null. Its TTL is not touched."""
+    kind, store = foreign
+    step, window = (MINUTE, "PT1M") if kind in ("envelope", "text-times") else (SECOND, "PT1S")
+    (row,) = store.signals().to_pylist()
+    assert (row["symbol"], row["window_size"], row["seq"]) == ("ES", window, 7 if kind == "envelope" else 0)
+    assert (row["macd"], row["macd_signal"], row["rsi14"], row["macd_hist"]) == (1.5, 0.5, 61.25, None)
+    assert (store.newest_event_ts("signals"), store.signals_until()) == (AT, AT + step)
+    assert store.counts()["signals"] == store.export("signals", str(tmp_path / "out")) == 1
+    assert "TTL" not in str(store._client.command("SHOW CREATE TABLE torghut.foreign"))
+
+
+def test_its_rows_come_with_the_bars_and_after_a_cursor(embedded, foreign, derived_batch):
+    """A trading loop follows it as it follows our table: each row once, from the time on that it asks for."""
+    kind, store = foreign
+    step = MINUTE if kind in ("envelope", "text-times") else SECOND
+    page = store.signals_since({"ES": AT}, after=None, limit=10)
+    assert page["window_end"].cast(pa.int64()).to_pylist() == [AT + step]
+    (row,) = page.to_pylist()
+    last = (AT + step, "ES", row["window_size"], row["seq"])
+    assert store.signals_since({"ES": AT}, after=last, limit=10).num_rows == 0
+    assert store.signals_since({"ES": AT + step + 1}, after=None, limit=10).num_rows == 0
+    with pytest.raises(SettingsError, match=r"torghut.foreign has .*reads and does not write.*TRADING_SIGNAL_TABLE"):
+        store.write(derived_batch([1.0]))
+
+
+def test_a_table_without_time_or_symbol_is_refused(embedded):
+    """It could be read, and every row would be wrong."""
+    embedded._client.command("CREATE TABLE torghut.odd (at DateTime, macd Float64) ENGINE = MergeTree ORDER BY at")
+    tables = {**embedded._tables, "signals": "torghut.odd"}
+    with pytest.raises(SettingsError, match=r"TRADING_SIGNAL_TABLE: torghut.odd has no column symbol"):
+        ClickHouseSignalStore(embedded._client, "the store", tables)
+
+
+def test_whatever_columns_it_has_it_is_read(embedded):
+    """Any part of our columns, under any of their names, with any of the types that hold them: nothing fails, nothing is guessed."""
+    chance, client = random.Random(7), embedded._client
+    times = {"DateTime64(9, 'UTC')": True, "DateTime64(3, 'UTC')": True, "DateTime": True, "String": True}
+    for number in range(many(40, 8)):
+        columns = {chance.choice(("event_ts", "ts")): chance.choice(list(times)), "symbol": "LowCardinality(String)"}
+        for column in TABLES["signals"]:
+            if column.name not in ("symbol", "event_ts", "macd") and chance.random() < 0.5:
+                is_time = column.name.endswith("_ts") or column.name in ("window_start", "window_end")
+                name = chance.choice((column.name, *OTHER_NAMES.get(column.name, ())))
+                columns[name] = chance.choice(list(times)) if is_time else column.sql
+        columns[chance.choice(("macd", "payload"))] = "String"
+        if columns.get("macd"):
+            columns["macd"] = "Float64"
+        name = f"torghut.any{number}"
+        listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+        client.command(f"CREATE TABLE {name} ({listed}) ENGINE = MergeTree ORDER BY symbol")
+        given = {"symbol": "'ES'", "payload": f"'{ENVELOPE}'", "macd": "1.5", "window_size": "'PT1M'", "seq": "3"}
+        at = "'2026-01-05T14:30:00Z'"
+        values = [
+            at if kind in times and column != "payload" else given.get(column, "''" if "String" in kind else "2")
+            for column, kind in columns.items()
+        ]
+        client.command(
+            f"INSERT INTO {name} SETTINGS date_time_input_format = 'best_effort' VALUES ({', '.join(values)})"
+        )
+        store = ClickHouseSignalStore(client, "the store", {**embedded._tables, "signals": name})
+        (row,) = store.signals().to_pylist()
+        assert (row["symbol"], row["macd"], row["seq"]) == ("ES", 1.5, 3 if "seq" in columns else 0)
+        assert row["window_size"] == ("PT1M" if "window_size" in columns else "PT1S")
+        assert store.newest_event_ts("signals") == AT
+        assert store.signals_since({"ES": AT}, after=None, limit=1).num_rows == 1
+        store._writer.close()
