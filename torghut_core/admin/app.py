@@ -50,12 +50,12 @@ def make_app(kernel: Kernel, guard: Guard) -> Litestar:
 
 def make_probe_app(probed: Probed, guard: Guard) -> Litestar:
     """Make the probes alone."""
-    return _make_open_app(probe_routes(probed, probed.metrics, WorkerPool(PROBES, 3)), guard)
+    return _make_open_app(probe_routes(probed, probed.metrics, WorkerPool(PROBES, 3, is_shared=True)), guard)
 
 
 def make_waiting_app(waiting: Any, guard: Guard) -> Litestar:
     """Make the probes and ``/trading/status`` of a `waiting.Waiting`, which need no token."""
-    pool = WorkerPool(PROBES, 3)
+    pool = WorkerPool(PROBES, 3, is_shared=True)
 
     @get("/trading/status", opt=OPEN)
     @pool

@@ -7,9 +7,7 @@ process every call that computes slows the loop that trades. So few run at a tim
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial, wraps
 from typing import Any
 
@@ -27,27 +25,28 @@ class TooManyRequests(Exception):
 class WorkerPool:
     """Calls of one kind. As a decorator it makes a handler of a route run in it.
 
-    Calls of a handler without parameters are the same for all who ask: one runs at a time, and those that wait share the next.
-
     Parameters
     ----------
     workers : how many calls run at a time.
-    queue : how many wait for a worker, the shared ones counting as one; further ones raise `TooManyRequests`.
+    queue : how many wait for a worker, shared ones counting as one; further ones raise `TooManyRequests`.
+    is_shared : whether calls of a handler with the same arguments are the same for all who ask: of those one runs at a time,
+        and those that wait share the next.
     """
 
-    def __init__(self, workers: int, queue: int) -> None:
+    def __init__(self, workers: int, queue: int, *, is_shared: bool = False) -> None:
         self._workers = asyncio.Semaphore(workers)
         self._places = queue
-        self._shared: dict[Callable[[], Any], asyncio.Task[Any]] = {}
-        self._alone: defaultdict[Callable[[], Any], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._is_shared = is_shared
+        self._shared: dict[Hashable, asyncio.Task[Any]] = {}
+        self._alone: dict[Hashable, asyncio.Lock] = {}
 
     def __call__(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """Make a handler of a route run in this pool."""
-        is_shared = not inspect.signature(handler).parameters
 
         @wraps(handler)
         async def served(**arguments: Any) -> Any:
-            return await (self.share(handler) if is_shared else self.run(partial(handler, **arguments)))
+            call = partial(handler, **arguments)
+            return await (self.share(call, (handler, *arguments.items())) if self._is_shared else self.run(call))
 
         return served
 
@@ -55,16 +54,20 @@ class WorkerPool:
         """Make a call when it is its turn, and give its result."""
         return await self._run(call, lambda: None)
 
-    async def share(self, call: Callable[[], Any]) -> Any:
-        """Give the result of one call for all who ask for it before it begins."""
-        task = self._shared.get(call)
+    async def share(self, call: Callable[[], Any], key: Hashable) -> Any:
+        """Give the result of one call for all who ask for it, by the same key, before it begins."""
+        task = self._shared.get(key)
         if task is None:
-            task = self._shared[call] = asyncio.ensure_future(self._run_shared(call))
+            task = self._shared[key] = asyncio.ensure_future(self._run_shared(call, key))
         return await asyncio.shield(task)
 
-    async def _run_shared(self, call: Callable[[], Any]) -> Any:
-        async with self._alone[call]:
-            return await self._run(call, lambda: self._shared.pop(call))
+    async def _run_shared(self, call: Callable[[], Any], key: Hashable) -> Any:
+        async with self._alone.setdefault(key, asyncio.Lock()):
+            try:
+                return await self._run(call, lambda: self._shared.pop(key))
+            finally:
+                if key not in self._shared:  # nobody waits
+                    del self._alone[key]
 
     async def _run(self, call: Callable[[], Any], on_turn: Callable[[], object]) -> Any:
         try:
@@ -100,9 +103,9 @@ class WorkerPools:
     """
 
     def __init__(self) -> None:
-        self.probes = WorkerPool(PROBES, 3)
+        self.probes = WorkerPool(PROBES, 3, is_shared=True)
         self.stops = WorkerPool(STOPS, 1 << 20)
         self.changes = WorkerPool(CHANGES, 16)
-        self.reads = WorkerPool(READS, 16)
-        self.queries = WorkerPool(QUERIES, 32)
+        self.reads = WorkerPool(READS, 16, is_shared=True)
+        self.queries = WorkerPool(QUERIES, 32, is_shared=True)
         self.checks = WorkerPool(CHECKS, 4)

@@ -3,8 +3,10 @@
 import json
 import socket
 import threading
+from decimal import Decimal
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -496,6 +498,15 @@ def test_metrics_have_status_and_counts(api, ask_api, kernel):
         ("torghut_denials_total", "cooldown"): 3,
     }
     assert {name for name, kind in types.items() if kind == "counter"} == {"torghut_decisions", "torghut_denials"}
+
+
+def test_every_number_of_a_plugin_is_shown(api, ask_api, kernel):
+    """Numbers of numpy, decimals, infinities and none at all are what they are, alone and by label."""
+    numbers = {"a": np.int64(3), "b": Decimal("0.5"), "c": float("inf"), "d": float("nan"), "e": True}
+    kernel.counted = {**numbers, "all": numbers}
+    samples, _ = scraped(ask_api(api(), "GET", "/metrics"))
+    for name, number in numbers.items():
+        assert repr(samples[(f"torghut_{name}", None)]) == repr(samples[("torghut_all", name)]) == repr(float(number))
 
 
 def test_metrics_follow_the_kernel(api, ask_api, kernel):

@@ -318,6 +318,30 @@ def test_probes_are_answered_while_the_kernel_is_silent(serve, kernel, ask_api, 
     until(lambda: ask_api(url, "GET", "/healthz").status == 200)
 
 
+def test_calls_with_the_same_arguments_are_shared():
+    """Of those that wait one is made for all with the same arguments; what came of it is forgotten then."""
+
+    async def story():
+        pool, gate, made = WorkerPool(1, 8, is_shared=True), threading.Event(), []
+
+        @pool
+        def ask(**arguments):
+            made.append(arguments)
+            gate.wait(PATIENCE)
+            return len(made)
+
+        asked = [asyncio.ensure_future(ask(limit=number % 2)) for number in range(20)]
+        await asyncio.sleep(0)
+        gate.set()
+        assert await asyncio.gather(*asked) == [1, 2] * 10
+        assert await ask(limit=1) == 3
+        assert made == [{"limit": 0}, {"limit": 1}, {"limit": 1}]
+        assert not pool._shared
+        assert not pool._alone
+
+    asyncio.run(story())
+
+
 def test_pool_refuses_only_what_has_no_place():
     """Of six calls at a time in a pool of two workers with three places to wait, one is refused; afterwards all places are free."""
 

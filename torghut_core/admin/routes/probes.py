@@ -52,7 +52,7 @@ def probe_routes(
         async def answered() -> Response[Any]:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    answer: Response[Any] = await pool.share(ask)
+                    answer: Response[Any] = await pool.share(ask, ask)
                     return answer
             except TimeoutError:
                 return Response(silent, status_code=503, media_type=MediaType.JSON)
