@@ -205,7 +205,8 @@ class Busy:
 def test_hundreds_of_requests_at_once_are_few_calls(serve, tokens, kernel, ask_api, still_serves):
     """All are answered, most with 429 and when to come again; the kernel works for few at a time, and shares answers."""
     busy = Busy()
-    kernel.catalog = kernel.trading = kernel.schema = kernel.trading_health = kernel.validate = busy
+    kernel.catalog = kernel.trading = kernel.schema = kernel.validate = busy
+    kernel.trading_health = lambda: {"ok": True, **busy()}
     kernel.rows = lambda *_, **__: [busy()] * 0
     url = serve(tokens=tokens.known).url
     paths = ("/catalog", "/trading/status", "/catalog/schema", "/trading/health", "/trading/decisions", "/nowhere")
@@ -319,7 +320,7 @@ def test_probes_are_answered_while_the_kernel_is_silent(serve, kernel, ask_api, 
 
 
 def test_calls_with_the_same_arguments_are_shared():
-    """Of those that wait one is made for all with the same arguments; what came of it is forgotten then."""
+    """Of those that wait one is made for all with the same arguments; its answer is forgotten then."""
 
     async def story():
         pool, gate, made = WorkerPool(1, 8, is_shared=True), threading.Event(), []
