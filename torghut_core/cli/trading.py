@@ -105,12 +105,17 @@ def unkill(
     state: State = STATE,
     as_json: AsJson = False,
 ) -> None:
-    """Send orders again after a stop. With `--to pause_entries` or `--to reduce_only`, restrict trading to exits."""
+    """Send orders again after a stop. With `--to pause_entries` or `--to reduce_only`, restrict trading to exits.
+
+    Exit code 1 if the kernel stays halted, because TRADING_KILL_SWITCH_ENABLED or TRADING_EMERGENCY_STOP_ENABLED is true there.
+    """
     if url is not None:
         done = admin_client(url, state).post("/trading/unkill", {"reason": reason, "state": to})
     else:
         done = _change_control(state, to, reason)
     _say_control(done, as_json)
+    if done.get("halted_by") and not done["confirmed"]:
+        raise typer.Exit(1)
 
 
 def _say_control(done: dict[str, Any], as_json: bool) -> None:

@@ -32,9 +32,9 @@ from torghut_core.admin.server import AdminServer
 from torghut_core.admin.waiting import Waiting
 from torghut_core.audit import AuditStore
 from torghut_core.boundary import without_event_loop
-from torghut_core.catalog import DEFAULT_ALLOW
+from torghut_core.catalog import DEFAULT_ALLOW, load, read
 from torghut_core.concurrency import wait_for
-from torghut_core.errors import StateError, Superseded, VenueError
+from torghut_core.errors import CatalogError, StateError, Superseded, VenueError
 from torghut_core.execution.committer import CURSOR, Committer
 from torghut_core.execution.control_watch import CONTROL_POLL_S, apply_control, watch_control
 from torghut_core.execution.controls import Controls
@@ -138,7 +138,7 @@ def open_run(
         life = stack.enter_context(Life(clock))
         controls = Controls(directory.control_path, audit_url(settings, directory), clock, halted_by=settings.halted_by)
         if not directory.try_acquire():
-            check_environment(load_plugins(settings, DEFAULT_ALLOW))  # now, and not when it takes over
+            check_environment(load_plugins(settings, _allowed(catalog)))  # now, and not when it takes over
             controls.halt_by_setting()
             _wait_for(directory, server, life, on_wait, clock)
         if died := stack.enter_context(recorded_in(directory.path)):
@@ -476,6 +476,14 @@ def _traded_to(kept: int, clock: Clock) -> int:
     if kept:
         logs.info("resuming: what an earlier process has traded is shown only", until=format_timestamp(kept))
     return kept
+
+
+def _allowed(catalog: Path) -> Sequence[str]:
+    """The distributions that may be loaded, as the catalog says; the built-in ones where it cannot be read."""
+    try:
+        return load(read(catalog)).plugins.allow
+    except CatalogError:
+        return DEFAULT_ALLOW
 
 
 def _first_plugins(settings: Settings, allow: Sequence[str]) -> PluginHost:

@@ -16,7 +16,7 @@ def test_a_setting_halts_and_stays(kernel, name):
     assert kernel.metric("orders_submitted_total") == 0
     assert name in kernel.output("unkill", "--reason", "try", code=1)
     del kernel.env[name]  # as in a shell that does not have it
-    assert f"The kernel stays halted: {name} is true" in kernel.output("unkill", "--reason", "try", code=0)
+    assert f"The kernel stays halted: {name} is true" in kernel.output("unkill", "--reason", "try", code=1)
     kernel.trade(rows=4)
     assert kernel.metric("orders_submitted_total") == 0
     assert kernel.send() == 0
@@ -34,3 +34,22 @@ def test_a_halt_by_an_operator_keeps_its_reason(kernel):
     kernel.env["TRADING_KILL_SWITCH_ENABLED"] = "true"
     kernel.begin()
     assert kernel.get("/trading/status")["control"]["reason"] == "fat finger"
+
+
+def test_without_trading_enabled_no_loop_decides(kernel):
+    """The seed's switch: rows come and are shown, probes and API answer, and nothing is decided or written down."""
+    del kernel.env["TRADING_ENABLED"]
+    kernel.begin()
+    assert sum(kernel.trade(rows=6).values()) == kernel.metric("decisions_total") == 0
+    status = kernel.get("/trading/status")
+    assert (status["role"], status["enabled"], status["llm"]) == ("disabled", False, {"enabled": False})
+    assert kernel.send() == 0
+    assert kernel.rows("trade_decisions") == kernel.rows("executions") == []
+
+
+def test_an_exporter_finds_its_fields(kernel):
+    """What a dashboard of the system before reads is in the status, with the numbers of the metrics."""
+    status = kernel.begin().get("/trading/status")
+    assert (status["running"], status["last_reconcile_at"], status["last_error"]) == (True, None, None)
+    assert status["last_run_at"].endswith("Z")
+    assert status["metrics"]["decisions_total"] == kernel.metric("decisions_total")
