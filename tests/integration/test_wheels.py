@@ -12,6 +12,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 from support.waiting import PATIENCE
 
+pytestmark = pytest.mark.proof
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = (
     ".",

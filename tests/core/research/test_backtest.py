@@ -1,5 +1,6 @@
 """A backtest is a replay that keeps nothing, and tells what came out of it."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,18 @@ def test_a_replay_without_a_store_comes_to_the_same(tape, tmp_path):
         assert (state / "signals").exists() == is_stored
         digests.add(done.result.digest)
     assert len(digests) == 1
+
+
+def test_a_replay_without_an_installed_store_says_so_in_a_line(tape, tmp_path, monkeypatch, capsys):
+    """`torghut[standard]` alone replays: it needs no embedded store, and says once that nothing is stored."""
+    monkeypatch.setitem(sys.modules, "chdb", None)
+    (tmp_path / "walk.yaml").write_text(TEXT)
+    with open_replay(tmp_path / "walk.yaml", [tape], tmp_path / "state", settings=Settings()) as replay:
+        done = replay.run()
+
+    assert done.result.digest == run(tape).result.digest
+    assert not (tmp_path / "state" / "signals").exists()
+    assert capsys.readouterr().err.count("torghut[embedded]") == 1
 
 
 def test_its_curve_ends_where_the_result_does(tape):
