@@ -3,10 +3,12 @@
     .venv-rivals/bin/python benchmarks/rivals.py backtesting.py DATA.npy
 
 DATA.npy holds the bars as columns open, high, low, close, volume. The rule is the same for all: EMA(12) over EMA(26)
-from the 27th bar on, long one unit or flat, 0.1 % commission, filled at the next open.
+from the 27th bar on, long one unit or flat, 0.1 % commission, filled at the next open. "nautilus_trader: stops" is for
+`stops.py`, which states its rule; its DATA.npy has the shape (columns, bars, symbols).
 """
 
 import json
+import resource
 import sys
 import time
 
@@ -133,7 +135,81 @@ def run_nautilus(ohlcv):
     return took, engine.cache.account_for_venue(venue).balance_total(USD).as_double()
 
 
-RIVALS = {"backtesting.py": run_backtesting, "backtrader": run_backtrader, "nautilus_trader": run_nautilus}
+def run_nautilus_stops(ohlcv):
+    from decimal import Decimal
+
+    import pandas as pd
+    from nautilus_trader.backtest.engine import BacktestEngine, BacktestEngineConfig
+    from nautilus_trader.config import LoggingConfig, StrategyConfig
+    from nautilus_trader.model.currencies import USD
+    from nautilus_trader.model.data import BarType
+    from nautilus_trader.model.enums import AccountType, OmsType, OrderSide, TimeInForce
+    from nautilus_trader.model.identifiers import InstrumentId, Symbol, Venue
+    from nautilus_trader.model.instruments import Equity
+    from nautilus_trader.model.objects import Money, Price, Quantity
+    from nautilus_trader.persistence.wranglers import BarDataWrangler
+    from nautilus_trader.trading.strategy import Strategy
+
+    _, count, symbols = ohlcv.shape
+    venue, fee = Venue("SIM"), Decimal("0.0001")
+    index = pd.date_range("2024-01-01", periods=count, freq="1min", tz="UTC")
+    names = ["open", "high", "low", "close", "volume"]
+    stocks, kinds, bars = [], [], []
+    for number in range(symbols):
+        symbol = Symbol(f"S{number:03}")
+        stock = Equity(
+            InstrumentId(symbol, venue), symbol, USD, 2, Price.from_str("0.01"), Quantity.from_int(1),
+            0, 0, maker_fee=fee, taker_fee=fee,
+        )  # fmt: skip
+        kind = BarType.from_str(f"{stock.id}-1-MINUTE-LAST-EXTERNAL")
+        bars += BarDataWrangler(kind, stock).process(pd.DataFrame(ohlcv[:, :, number].T, columns=names, index=index))
+        stocks.append(stock)
+        kinds.append(kind)
+
+    class Stops(Strategy):
+        def __init__(self, number):
+            super().__init__(StrategyConfig(order_id_tag=f"{number:03}"))
+            self.mine = range(number, symbols, 20)
+            self.stops = {}
+
+        def on_start(self):
+            for number in self.mine:
+                self.subscribe_bars(kinds[number])
+
+        def on_bar(self, bar):
+            stock = self.cache.instrument(bar.bar_type.instrument_id)
+            positions = self.cache.positions_open(instrument_id=stock.id)
+            if not positions:
+                self.stops.pop(stock.id, None)
+                self.submit_order(self.order_factory.market(stock.id, OrderSide.BUY, stock.make_qty(1)))
+            elif stock.id not in self.stops:
+                price = stock.make_price(positions[0].avg_px_open * 0.98)
+                stop = self.order_factory.stop_market(
+                    stock.id, OrderSide.SELL, stock.make_qty(1), price, time_in_force=TimeInForce.GTC, reduce_only=True
+                )
+                self.stops[stock.id] = stop
+                self.submit_order(stop)
+
+    engine = BacktestEngine(BacktestEngineConfig(logging=LoggingConfig(bypass_logging=True)))
+    engine.add_venue(venue, OmsType.NETTING, AccountType.MARGIN, [Money(10_000_000, USD)], base_currency=USD)
+    for stock in stocks:
+        engine.add_instrument(stock)
+    engine.add_data(bars)
+    for number in range(20):
+        engine.add_strategy(Stops(number))
+    began = resource.getrusage(resource.RUSAGE_SELF)
+    engine.run()
+    ended = resource.getrusage(resource.RUSAGE_SELF)
+    took = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
+    return took, engine.cache.account_for_venue(venue).balance_total(USD).as_double()
+
+
+RIVALS = {
+    "backtesting.py": run_backtesting,
+    "backtrader": run_backtrader,
+    "nautilus_trader": run_nautilus,
+    "nautilus_trader: stops": run_nautilus_stops,
+}
 
 if __name__ == "__main__":
     name, path = sys.argv[1:]

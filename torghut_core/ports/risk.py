@@ -121,14 +121,20 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """By side, units of the strategy's open orders and of the account's, without the strategy's own protection."""
         if not self.orders:
             return _NOTHING
-        units = {Side.BUY: (ZERO, ZERO), Side.SELL: (ZERO, ZERO)}
-        strategy = self.strategy_id
+        strategy, buy = self.strategy_id, Side.BUY
+        own_buys = own_sells = buys = sells = ZERO
         for order in self.orders:
-            is_own = order.strategy_id == strategy
-            if not (is_own and order.is_protection):
-                own, account = units[order.side]
-                units[order.side] = own + order.quantity if is_own else own, account + order.quantity
-        return units
+            if order.strategy_id != strategy:
+                if order.side is buy:
+                    buys += order.quantity
+                else:
+                    sells += order.quantity
+            elif not order.is_protection:
+                if order.side is buy:
+                    own_buys += order.quantity
+                else:
+                    own_sells += order.quantity
+        return {buy: (own_buys, own_buys + buys), Side.SELL: (own_sells, own_sells + sells)}
 
 
 _NOTHING = dict.fromkeys(Side, (ZERO, ZERO))
