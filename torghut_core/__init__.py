@@ -19,6 +19,7 @@ from torghut_core.bus.envelope import (
 from torghut_core.bus.marks import ends_of, time_message, time_of, with_ends
 from torghut_core.bus.topics import Topics
 from torghut_core.calendars import (
+    PAIRS_AND_US_EQUITIES,
     ROUND_THE_CLOCK,
     BarEnds,
     Calendars,
@@ -142,6 +143,7 @@ __all__ = [
     "MINUTE",
     "NOTHING_COUNTS",
     "NO_PRICE",
+    "PAIRS_AND_US_EQUITIES",
     "ROUND_THE_CLOCK",
     "SECOND",
     "SIGNAL_COLUMNS",

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -28,6 +29,9 @@ from torghut_core.timestamps import DAY, HOUR, from_datetime, to_datetime
 
 ROUND_THE_CLOCK = "24/7"
 """The calendar that is never closed, and whose sessions are the days of UTC."""
+
+PAIRS_AND_US_EQUITIES: Mapping[str, str] = MappingProxyType({"*/*": ROUND_THE_CLOCK, "*": "XNYS"})
+"""The calendars of a venue that lists crypto pairs (``BTC/USD``) and equities of the USA."""
 
 LONGEST_DAY = 25 * HOUR
 """From midnight to midnight, where clocks are set back."""

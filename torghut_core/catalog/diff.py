@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_jsonable_python
 
 from torghut_core.catalog.digest import content_digest
-from torghut_core.catalog.entries import Catalog, OnRemove, StrategyEntry, Use
+from torghut_core.catalog.entries import Catalog, Instrument, OnRemove, StrategyEntry, Use
 
 MAX_SHOWN = 60
 """Characters of a value that the text of a difference shows."""
@@ -74,6 +74,7 @@ _INSTANCE = Rule(Timing.HOT, "a new instance is warmed up, and takes over the po
 _LIMIT = Rule(Timing.HOT, "holds from the next decision on")
 _RULES = Rule(Timing.HOT, "the list, in its order, holds from the next decision on")
 _RISK = Rule(Timing.HOT, "a new instance checks the next decision")
+_INSTRUMENT = Rule(Timing.RESTART, "source, stages, broker and rules have their calendars from the start")
 _SINK = Rule(Timing.RESTART, "a sink is opened when its process starts")
 _ADVISOR = Rule(Timing.HOT, "a new instance reviews the next decision")
 _OBSERVER = Rule(Timing.HOT, "the listed observers are notified from now on")
@@ -97,6 +98,9 @@ FIELDS: Mapping[str, Rule] = {
     "pipelines.NAME.sink.use": _SINK,
     "pipelines.NAME.sink.version": _SINK,
     "pipelines.NAME.sink.params": _SINK,
+    "instruments.NAME": _INSTRUMENT,
+    "instruments.NAME.asset_class": _INSTRUMENT,
+    "instruments.NAME.calendar": _INSTRUMENT,
     "strategies[]": Rule(Timing.HOT, "added, it is warmed up and trades; removed, its positions follow `on_remove`"),
     "strategies[].use": _INSTANCE,
     "strategies[].version": _INSTANCE,
@@ -149,7 +153,7 @@ class Change:
 
     Attributes
     ----------
-    kind : ``catalog`` (its own keys), ``pipeline``, ``strategy``, ``risk rule``, ``advisor`` or ``observer``.
+    kind : ``catalog`` (its own keys), ``pipeline``, ``instrument``, ``strategy``, ``risk rule``, ``advisor`` or ``observer``.
     name : its name; of a rule, advisor or observer that of its plugin, with a number where it is listed more than once.
     action : what happened to it.
     timing : when that takes effect; of a changed entry, when the last of its fields does.
@@ -255,6 +259,19 @@ def diff(old: Catalog, new: Catalog) -> CatalogDiff:
         else:
             changes.append(
                 Change("pipeline", name, Action.ADDED if other else Action.REMOVED, *FIELDS["pipelines.NAME"])
+            )
+
+    for name in sorted({*old.instruments, *new.instruments}):
+        was, now = old.instruments.get(name), new.instruments.get(name)
+        if was and now:
+            fields = []
+            for key in Instrument.model_fields:
+                values = (ABSENT if value is None else value for value in (getattr(was, key), getattr(now, key)))
+                fields += _field_change(key, f"instruments.NAME.{key}", *values)
+            changes += [_changed("instrument", name, fields)] if fields else []
+        else:
+            changes.append(
+                Change("instrument", name, Action.ADDED if now else Action.REMOVED, *FIELDS["instruments.NAME"])
             )
 
     old_strategies = {entry.name: entry for entry in old.strategies}

@@ -20,10 +20,12 @@ from pydantic import (
     PlainSerializer,
     PrivateAttr,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from torghut_core.calendars import ROUND_THE_CLOCK, check_calendar
 from torghut_core.catalog.digest import content_digest
 from torghut_core.catalog.marked_yaml import MAX_DIGITS
 from torghut_core.catalog.problems import Marks, quoted
@@ -33,6 +35,12 @@ from torghut_core.model.market import SYMBOL_PATTERN
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 """The form of the names of strategies, pipelines and plugins."""
 
+
+PATTERN_OF_SYMBOLS = re.compile(r"[A-Z0-9._/*?-]{1,32}", re.ASCII)
+"""A symbol, or a pattern of symbols: ``*`` is any text, ``?`` a character."""
+
+CALENDARS_OF_CLASSES = {"equity": "XNYS", "crypto": ROUND_THE_CLOCK}
+"""The calendars of the classes that have one by default."""
 
 MAX_RANGE = 200
 """Characters of a version range at most; Python refuses to read numbers of thousands of digits."""
@@ -57,6 +65,19 @@ def _symbol(text: str) -> str:
         hint = f"did you mean {text.upper()!r}?" if is_near else "use A-Z, 0-9 and . _ / -, at most 32"
         raise _complaint(f"{quoted(text)} is not a symbol", hint)
     return text
+
+
+def _symbol_pattern(text: str) -> str:
+    if not PATTERN_OF_SYMBOLS.fullmatch(text):
+        raise _complaint(f"{quoted(text)} is not a symbol, or a pattern of symbols", "use A-Z, 0-9 and . _ / - * ?")
+    return text
+
+
+def _calendar(text: str) -> str:
+    try:
+        return check_calendar(text)
+    except ValueError as error:
+        raise _complaint(str(error), "use a name of exchange_calendars, or 24/7") from None
 
 
 def _distinct(symbols: tuple[str, ...]) -> tuple[str, ...]:
@@ -132,6 +153,8 @@ def _text(pattern: re.Pattern[str]) -> WithJsonSchema:
 
 Name = Annotated[str, AfterValidator(_name), _text(NAME_PATTERN)]
 Symbol = Annotated[str, AfterValidator(_symbol), _text(SYMBOL_PATTERN)]
+SymbolPattern = Annotated[str, AfterValidator(_symbol_pattern), _text(PATTERN_OF_SYMBOLS)]
+Calendar = Annotated[str, AfterValidator(_calendar)]
 VersionRange = Annotated[str, AfterValidator(_version_range)]
 AllowRule = Annotated[str, AfterValidator(_allow_rule)]
 Money = Annotated[Decimal, Field(gt=0, max_digits=MAX_DIGITS)]
@@ -172,6 +195,30 @@ class Use(_Entry):
         entry = self.model_copy()
         entry._place = place  # noqa: SLF001 (its own class)
         return entry
+
+
+class Instrument(_Entry):
+    """What is known of a symbol, or of the symbols of a pattern: when it trades."""
+
+    asset_class: Literal["equity", "crypto", "future"] | SkipJsonSchema[None] = _field(
+        None, meaning="what it is; an equity has the calendar XNYS where none is given, and crypto 24/7"
+    )
+    calendar: Calendar | SkipJsonSchema[None] = _field(
+        None,
+        meaning="its exchange calendar, a name of exchange_calendars; 24/7 is never closed, and its days are those of UTC",
+        example="CMES",
+    )
+
+    @model_validator(mode="after")
+    def _has_calendar(self) -> Self:
+        if self.calendar is None and self.asset_class not in CALENDARS_OF_CLASSES:
+            raise _complaint("has no calendar", "give one, such as `calendar: CMES`, or `calendar: 24/7`")
+        return self
+
+    @property
+    def sessions(self) -> str:
+        """The calendar of its sessions."""
+        return self.calendar or CALENDARS_OF_CLASSES[str(self.asset_class)]
 
 
 class StrategyEntry(Use):
@@ -247,6 +294,14 @@ class Catalog(_Entry):
         meaning="pipelines by name; `trading` is the one that trades",
         json_schema_extra={"additionalProperties": False},
     )
+    instruments: Annotated[
+        Mapping[SymbolPattern, Instrument], AfterValidator(MappingProxyType), PlainSerializer(dict)
+    ] = _field(
+        {},
+        meaning="what is traded, by symbol or pattern (* and ?); a symbol's own entry counts, or else the longest pattern"
+        " that matches",
+        json_schema_extra={"additionalProperties": False},
+    )
     strategies: tuple[StrategyEntry, ...] = _field(
         (), meaning="what proposes decisions; called in order of their names"
     )
@@ -269,6 +324,8 @@ class Catalog(_Entry):
         written out make no difference.
         """
         content = self.model_dump()
+        if not self.instruments:
+            del content["instruments"]
         content["strategies"] = sorted(content["strategies"], key=lambda entry: str(entry["name"]))
         return content_digest(content)
 
@@ -276,6 +333,12 @@ class Catalog(_Entry):
     def symbols(self) -> set[str]:
         """Every symbol that a strategy lists."""
         return {symbol for entry in self.strategies for symbol in entry.symbols}
+
+    @property
+    def calendars(self) -> dict[str, str]:
+        """The calendars of the instruments by symbol or pattern; the first that matches a symbol counts."""
+        order = sorted(self.instruments, key=lambda name: ("*" in name or "?" in name, -len(name), name))
+        return {name: self.instruments[name].sessions for name in order}
 
     def with_(self, **values: Any) -> Catalog:
         """The catalog with other values in some of its fields; they are not validated again."""

@@ -44,10 +44,12 @@ def catalog_validate(
     """Check a catalog as a reload would: structure, plugins, parameters, limits. Exit code 2 if it is not valid."""
     from torghut_core import catalog as catalogs
     from torghut_core.errors import CatalogError
-    from torghut_core.generation import examine
+    from torghut_core.generation import examine, warnings
 
+    found: list[str] = []
     try:
-        parsed, _, problems = examine(catalogs.read(catalog_path(path or catalog)), plugin_host)
+        parsed, host, problems = examine(catalogs.read(catalog_path(path or catalog)), plugin_host)
+        found = warnings(parsed, host)
     except CatalogError as error:
         problems = error.problems
     if problems:
@@ -57,6 +59,8 @@ def catalog_validate(
         raise typer.Exit(2)
     from torghut_core.cli.render import counted
 
+    for warning in found:
+        typer.echo(f"warning: {warning}", err=True)
     names = [strategy.name for strategy in parsed.strategies]
     listed = f" ({', '.join(names)})" if names else ""
     say(

@@ -259,7 +259,7 @@ def _catalog(
 ) -> Iterator[Finding]:
     from torghut_core import catalog as catalogs
     from torghut_core.catalog import did_you_mean
-    from torghut_core.generation import examine
+    from torghut_core.generation import examine, warnings
     from torghut_core.installation.open import load_plugins
 
     if path is None:
@@ -279,6 +279,8 @@ def _catalog(
     yield Finding(
         "catalog", True, f"{path}: {counted(len(parsed.strategies), 'strategy')}, digest {parsed.digest[:12]}"
     )
+    for warning in warnings(parsed, host):
+        yield Finding("instruments", True, f"warning: {warning}")
     pipelines = [parts for name, parts in parsed.pipelines.items() if pipeline in (None, name)]
     findings = list(_environment(pipelines, host))
     if any(finding.subject.startswith("source ") for finding in findings):

@@ -12,6 +12,7 @@ from torghut_core.generation.generation import (
     has_same_terms,
     strategy_row,
 )
+from torghut_core.generation.instruments import warnings
 from torghut_core.generation.recorded import tape_source, use_tapes
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "use_tapes",
     "validate",
     "validate_pipelines",
+    "warnings",
 ]

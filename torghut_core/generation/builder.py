@@ -14,6 +14,7 @@ from torghut_core.boundary import context_of, from_plugins
 from torghut_core.catalog import Catalog, StrategyEntry, Use, content_digest, did_you_mean, where
 from torghut_core.errors import CatalogError, PluginError, Problem, reason_of
 from torghut_core.generation.generation import Generation, Made, StrategyInstance
+from torghut_core.generation.instruments import ALL_DAYS, unknown_symbols, venue_calendars, with_calendars
 from torghut_core.model.market import TIMEFRAMES
 from torghut_core.model.trading import LIMITS, Limits
 from torghut_core.plugin_host import PluginHost, Registered
@@ -61,6 +62,8 @@ def build(
     source, stages, broker, sink = builder.pipeline(pipeline)
     parts = catalog.pipelines.get(pipeline)
     trades = pipeline == "trading" or (parts is not None and parts.broker is not None)
+    if trades:
+        builder.check_instruments()
     strategies = builder.strategies() if trades else ()
     rules = builder.rules() if trades else ()
     advisors = builder.listed("advisor", catalog.advisors, "advisors") if trades else ()
@@ -97,6 +100,7 @@ def validate(catalog: Catalog, host: PluginHost) -> list[Problem]:
 
 def _all_problems(builder: _Builder, catalog: Catalog) -> list[Problem]:
     builder.pipelines()
+    builder.check_instruments()
     builder.strategies()
     builder.rules()
     builder.listed("advisor", catalog.advisors, "advisors")
@@ -197,6 +201,7 @@ class _Builder:
         self._previous = previous.made if previous else {}
         self._renewed = renewed
         self._rejected = rejected
+        self._calendars = catalog.calendars
 
     def use(self, entry: Use) -> None:
         """Check the plugin and the parameters of an entry of which no more can be used."""
@@ -213,6 +218,7 @@ class _Builder:
         if parts is None:
             self._problem(key, "is missing", did_you_mean(name, self._catalog.pipelines) or "add it, with a source")
             return None, (), None, None
+        self._calendars = {**self._catalog.calendars, **venue_calendars(parts, self._host)}
         if name == "trading" and parts.broker is None:
             self._problem(f"{key}.broker", "is missing", "add one, such as `broker: {use: simulated}`")
         if parts.broker is not None and parts.sink is not None:
@@ -251,6 +257,16 @@ class _Builder:
                 )
             )
         return tuple(sorted(instances, key=lambda instance: instance.name))
+
+    def check_instruments(self) -> None:
+        """A symbol without a calendar cannot be traded at a real venue."""
+        parts = self._catalog.pipelines.get("trading")
+        broker = self._host.registry["broker"].get(parts.broker.use) if parts and parts.broker else None
+        if broker is None or broker.cls.capabilities.simulated:  # type: ignore[attr-defined]  # a broker's
+            return
+        for symbol, key in unknown_symbols(self._catalog, self._host):
+            hint = f'write `instruments: {{"{symbol}": {{calendar: ...}}}}`, with a name of exchange_calendars or 24/7'
+            self._problem(key, f"it is not known when {symbol} trades, and the broker is a real venue", hint)
 
     def _warmup(self, made: Made, key: str) -> int | None:
         """The rows that a strategy needs first; None, and a problem, if it gives no such number."""
@@ -323,7 +339,9 @@ class _Builder:
             return None
         self.used[kind, entry.use] = found
         try:
-            params = found.parameters(entry.model_dump()["params"])
+            calendars = {**ALL_DAYS, **self._calendars} if kind == "stage" else self._calendars
+            given = with_calendars(entry.model_dump()["params"], found.cls, calendars)
+            params = found.parameters(given)
             plain = found.plain(params)
             if kind in MAY_OPEN and not self._opens:
                 return None

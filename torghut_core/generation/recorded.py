@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from torghut_core.catalog import Catalog, Pipeline, Use
+from torghut_core.catalog import Catalog, Instrument, Pipeline, Use
 from torghut_core.errors import InputError
+from torghut_core.generation.instruments import venue_calendars
 from torghut_core.plugin_host import PluginHost
 
 
@@ -15,7 +16,7 @@ def use_tapes(catalog: Catalog, host: PluginHost, params: Mapping[str, Any]) -> 
     """The catalog with its `trading` pipeline on tapes and a simulated broker, whatever it says.
 
     A source that reads tapes and a simulated broker stay as they are; others give way to the first loaded plugin of that
-    kind. `params` override the source's.
+    kind. `params` override the source's. What the venue knows of its symbols becomes instruments.
 
     Raises
     ------
@@ -31,7 +32,11 @@ def use_tapes(catalog: Catalog, host: PluginHost, params: Mapping[str, Any]) -> 
         broker = _kept_or_first(broker, host, "broker", simulated, "simulates fills")
     parts = {"source": source | {"params": source["params"] | params}, "broker": broker}
     replayed = Pipeline.model_validate(pipeline.model_dump() | parts)
-    return catalog.with_(pipelines=MappingProxyType({**catalog.pipelines, "trading": replayed}))
+    instruments = {name: Instrument(calendar=calendar) for name, calendar in venue_calendars(pipeline, host).items()}
+    return catalog.with_(
+        pipelines=MappingProxyType({**catalog.pipelines, "trading": replayed}),
+        instruments=MappingProxyType({**instruments, **catalog.instruments}),
+    )
 
 
 def tape_source(host: PluginHost) -> str:

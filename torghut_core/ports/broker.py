@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import ClassVar
 
@@ -137,6 +137,10 @@ class Broker(Connected, OrderEntry):
     """
 
     capabilities: ClassVar[Capabilities]
+
+    venue_calendars: ClassVar[Mapping[str, str]] = {}
+    """The exchange calendars of what the venue lists, by symbol pattern; the catalog's `instruments` come first. A symbol that
+    is in neither cannot be traded at a real venue, but for pairs (``BTC/USD``), which trade round the clock."""
 
     def connect(self, connection: Connection) -> None:
         """Connect to the venue and its stream of updates; called once, before any other method. Simulated ones do nothing.

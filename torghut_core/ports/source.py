@@ -57,6 +57,10 @@ class Source(Endpoint, ABC):
     """It reads tapes: `torghut replay` uses it and sets its parameters `paths`, `speed`, `on_bad_row` and `follow`. It can
     wait, so the loop waits for the signal store and never skips a row that could not be stored."""
 
+    venue_calendars: ClassVar[Mapping[str, str]] = {}
+    """The exchange calendars of what it carries, by symbol pattern, where it carries one venue; the catalog's `instruments` come
+    first."""
+
     has_lanes: ClassVar[bool] = False
     """It reads lanes, and resumes each from what `keeper` saved. Only pipelines without a broker accept such a source."""
 

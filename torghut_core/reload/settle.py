@@ -15,7 +15,7 @@ Entry = TypeVar("Entry", bound=Use)
 def settle(draft: Draft, running: Catalog, holding: Collection[str]) -> Catalog:
     """The catalog that can trade next: what `draft` says, with what has to stay as `running` has it.
 
-    Pipelines stay. An entry that was left out stays as it was, and a strategy that holds something keeps its bars. Under
+    Pipelines and instruments stay. An entry that was left out stays as it was, and a strategy that holds something keeps its bars. Under
     `mode: merge`, and where the name of a wrong entry cannot be read, nothing that is no longer listed is taken out.
 
     Parameters
@@ -31,6 +31,7 @@ def settle(draft: Draft, running: Catalog, holding: Collection[str]) -> Catalog:
     strategies += [_kept(entry) for name, entry in before.items() if name not in listed and (stays_all or name in lost)]
     return wanted.with_(
         pipelines=running.pipelines,
+        instruments=running.instruments,
         strategies=tuple(strategies),
         risk=_settled("risk", draft, wanted.risk, running.risk),
         advisors=_settled("advisors", draft, wanted.advisors, running.advisors),
@@ -43,6 +44,7 @@ def unsettled(draft: Draft, settled: Catalog) -> Catalog:
     wanted = {entry.name: entry for entry in draft.catalog.strategies}
     return settled.with_(
         pipelines=settled.pipelines if "pipelines" in draft.left_out else draft.catalog.pipelines,
+        instruments=draft.catalog.instruments,
         strategies=tuple(wanted.get(entry.name, entry) for entry in settled.strategies),
     )
 

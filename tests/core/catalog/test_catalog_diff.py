@@ -93,11 +93,11 @@ def test_every_field_of_the_catalog_is_in_the_table():
     ("timing", "keys"),
     [
         (Timing.WHEN_FLAT, ["strategies[].base_timeframe"]),
-        (Timing.RESTART, [key for key in FIELDS if key.startswith("pipelines.") or key == "version"]),
+        (Timing.RESTART, [key for key in FIELDS if key.startswith(("pipelines.", "instruments.")) or key == "version"]),
     ],
 )
 def test_what_is_not_hot_is_little(timing, keys):
-    """The timeframe of a strategy waits until it is flat, pipelines for the next start; everything else is hot."""
+    """The timeframe of a strategy waits until it is flat, pipelines and instruments for the next start; everything else is hot."""
     assert [key for key, rule in FIELDS.items() if rule.timing is timing] == keys
 
 

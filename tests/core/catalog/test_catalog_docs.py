@@ -27,7 +27,8 @@ def kind(field):
     if field["type"] == "array":
         return "list of " + {"a use": "uses", "a strategy": "strategies", "text": "text"}[kind(field["items"])]
     if field["type"] == "object":
-        return "map of pipelines" if "patternProperties" in field else "map"
+        [(_, inner)] = field.get("patternProperties", {"": None}).items()
+        return f"map of {inner['$ref'].rpartition('/')[2].lower()}s" if inner else "map"
     if field["type"] == "integer":
         return f"whole number from {field['minimum']}"
     return {"string": "text", "boolean": "`true`, `false`"}[field["type"]]

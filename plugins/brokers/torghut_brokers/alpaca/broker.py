@@ -16,6 +16,7 @@ from torghut_brokers.alpaca.refusals import NOT_FOUND
 from torghut_brokers.alpaca.wire import TradeUpdate, WireOrder
 from torghut_core import (
     DAY,
+    PAIRS_AND_US_EQUITIES,
     Account,
     Broker,
     Capabilities,
@@ -72,6 +73,8 @@ class Alpaca(Broker):
     kernel looks orders up. A changed order is a new one at the venue (see `wire`): all of it is reported under the id of
     the first.
     """
+
+    venue_calendars = PAIRS_AND_US_EQUITIES
 
     class Params(Broker.Params):
         """Parameters of `Alpaca`."""

@@ -28,6 +28,7 @@ import pydantic
 
 from torghut_core import (
     MILLISECOND,
+    PAIRS_AND_US_EQUITIES,
     Batch,
     Closed,
     Connection,
@@ -125,6 +126,7 @@ class Alpaca(Source):
 
     secrets = (KEY_ID, SECRET_KEY)
     settings = (AlpacaSettings,)
+    venue_calendars = PAIRS_AND_US_EQUITIES
 
     class Params(Source.Params):
         """Parameters of the stream."""

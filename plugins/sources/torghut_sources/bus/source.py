@@ -17,6 +17,7 @@ import pydantic
 
 from torghut_core import (
     MILLISECOND,
+    PAIRS_AND_US_EQUITIES,
     BarEnds,
     Batch,
     Calendars,
@@ -79,6 +80,7 @@ class BusSource(Source, Owner):
     """
 
     has_lanes = True
+    venue_calendars = PAIRS_AND_US_EQUITIES  # what the forwarder sends
 
     class Params(Source.Params):
         """Parameters of a source that reads a bus."""

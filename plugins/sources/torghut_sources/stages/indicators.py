@@ -18,16 +18,17 @@ from pydantic import field_validator
 from torghut_core import (
     MILLISECOND,
     MINUTE,
+    PAIRS_AND_US_EQUITIES,
     SIGNAL_COLUMNS,
     Bars,
     Batch,
+    Calendars,
     FloatArray,
     IntArray,
     Params,
     ShapeError,
     Signals,
     SymbolTable,
-    check_calendar,
     param,
 )
 from torghut_core.stages import Stage, kernel
@@ -187,10 +188,10 @@ class Indicators(Stage):
         quote_stale_after_ms: int = param(
             setting=(TaSettings, "ta_quote_stale_after_ms"), ge=0, help="age at which a quote is stale, ms"
         )
-        calendars: dict[str, str] = param(
-            {"*/*": "24/7", "*": "XNYS"},
+        calendars: Calendars = param(
+            dict(PAIRS_AND_US_EQUITIES),
             help="exchange calendar by symbol pattern, first match counts, for the sessions of vwap_session;"
-            " 24/7 begins at 00:00 UTC",
+            " 24/7 begins at 00:00 UTC; in a catalog its instruments come instead of the default",
         )
 
         @field_validator("columns")
@@ -201,11 +202,6 @@ class Indicators(Stage):
                     nearest = difflib.get_close_matches(name, [*GROUPS, *SIGNAL_COLUMNS], 1, 0)[0]
                     raise ValueError(f"{name!r} is no column of ta_signals (the nearest is {nearest!r})")
             return columns
-
-        @field_validator("calendars")
-        @classmethod
-        def _calendars_exist(cls, calendars: dict[str, str]) -> dict[str, str]:
-            return {pattern: check_calendar(name) for pattern, name in calendars.items()}
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)

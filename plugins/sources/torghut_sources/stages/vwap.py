@@ -10,6 +10,7 @@ import numpy as np
 from torghut_core import Bars, FloatArray, IntArray
 from torghut_core.stages import kernel
 from torghut_sources.stages.indicator import Indicator
+from torghut_sources.stages.session_opens import NEVER
 from torghut_sources.stages.window import expire, last_seconds, moments, push
 
 SESSION = np.dtype([("open", np.int64), ("notional", np.float64), ("volume", np.float64)])
@@ -64,7 +65,9 @@ def count_implausible(floats: FloatArray) -> int:
 @kernel
 def session_step(session: Any, opened: int, price: float, volume: float) -> float:
     """Advance by the volume traded at a price in the session that opened at `opened`, ns."""
-    if opened > session.open:
+    if opened == NEVER:
+        return math.nan
+    if opened > session.open or (session.open == 0 and session.volume == 0.0):  # a new row may begin before 1970
         session.open = opened
         session.notional = 0.0
         session.volume = 0.0
