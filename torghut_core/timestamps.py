@@ -20,6 +20,8 @@ SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+EARLIEST = -(2**63)
+"""Before every time that can be kept, ns."""
 
 
 @dataclass(frozen=True, slots=True)

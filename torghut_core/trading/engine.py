@@ -47,7 +47,7 @@ from torghut_core.plugin_host.running_plugin import LOOP, NO_PLUGIN, RECORD, lab
 from torghut_core.plugin_host.watchdog import Watchdog
 from torghut_core.ports import AccountView, Closed, Journal, LiveContext, Observer, OrderEntry, RiskContext
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import DAY, MINUTE, SECOND, format_timestamp
+from torghut_core.timestamps import DAY, EARLIEST, MINUTE, SECOND, format_timestamp
 from torghut_core.trading.books import Books
 from torghut_core.trading.gates import KERNEL, Gates, Inputs
 from torghut_core.trading.gateway import Gateway, SimulatedEntry, SimulatedGateway, VenueGateway
@@ -119,7 +119,7 @@ class Engine(AccountView):
             raise ValueError("a generation without a broker cannot trade")
         self.totals = Totals()
         self.reverted: dict[str, tuple[str, str]] = {}
-        self.market_time = self.traded_to = 0
+        self.market_time, self.traded_to = 0, EARLIEST
         self.last_decision: tuple[Decision, bool] | None = None
         self._generation = generation
         self._broker = generation.broker
@@ -179,7 +179,7 @@ class Engine(AccountView):
         """Check ``resume``, where there was an earlier process: closed while the market's time is one that it has traded."""
         reached, traded_to = self.market_time, self.traded_to
         if not 0 < reached < traded_to:
-            return {"resume": None} if traded_to else {}
+            return {"resume": None} if traded_to > 0 else {}
         reason = (
             f"an earlier process has traded this account up to {format_timestamp(traded_to)}, and the market data is at "
             f"{format_timestamp(reached)}: no order until it is later (to trade the past, use an account of its own)"

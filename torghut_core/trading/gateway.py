@@ -43,7 +43,7 @@ from torghut_core.model.trading import (
 from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
 from torghut_core.ports import LiveContext, OrderEntry
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import SYSTEM_CLOCK, Clock, from_datetime, to_datetime
+from torghut_core.timestamps import EARLIEST, SYSTEM_CLOCK, Clock, from_datetime, to_datetime
 from torghut_core.trading.books import Books, WorkingOrder
 
 _FLATTEN, _FILLED = Purpose.FLATTEN, OrderState.FILLED
@@ -98,7 +98,7 @@ class Gateway:
 
     # The way through the stream.
 
-    def begin(self, batch: Batch, traded_to: int = 0) -> None:
+    def begin(self, batch: Batch, traded_to: int = EARLIEST) -> None:
         """Start the next batch; its events until the loop time `traded_to`, ns, were traded by an earlier process."""
         self._batch = batch
         self._shown = batch.start

@@ -22,6 +22,7 @@ from torghut_core.model.market import Batch, IntArray, Signal, signal_type
 from torghut_core.model.trading import ZERO, Decision
 from torghut_core.plugin_host.running_plugin import label
 from torghut_core.ports import Context, LiveContext, Strategy
+from torghut_core.timestamps import EARLIEST
 from torghut_core.trading.totals import StrategyTotals
 
 TRIAL_ROWS = 100
@@ -163,7 +164,7 @@ class Subscription:
     def _on_warm_up_signal(self, signal: Signal, context: Context) -> Any:
         """Show a row; the answer counts when the symbol is warm. Rows that were shown before are skipped."""
         symbol = signal.symbol
-        if signal.event_ts <= self._shown_until.get(symbol, -1):
+        if signal.event_ts <= self._shown_until.get(symbol, EARLIEST):
             return None
         answer = bound_method(self.instance.strategy, "on_signal")(signal, context)
         self._shown_until.pop(symbol, None)
