@@ -14,7 +14,7 @@ from torghut_core.audit import MemoryAuditStore
 from torghut_core.model.market import Batch
 from torghut_core.model.trading import OrderEvent, Report, Side, TimeInForce
 from torghut_core.ports import Strategy
-from torghut_core.timestamps import SECOND
+from torghut_core.timestamps import SECOND, parse_timestamp
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 
@@ -228,6 +228,32 @@ def test_quantity_is_the_decimal_that_its_float_prints_as(propose, quantity):
     audit.commit()
     assert [fill["quantity"] for fill in audit.fills("test-1")] == [Decimal("0.1")]
     assert not engine.totals.failures
+
+
+@pytest.mark.parametrize("calendars", [{}, {"AC*": "XNYS"}], ids=["without", "with"])
+@pytest.mark.parametrize(
+    "days",
+    [
+        ["2024-06-07T04:00", "2024-06-10T04:00"],  # a weekend
+        ["2024-07-03T04:00", "2024-07-05T04:00"],  # a half day, and a holiday
+        ["2024-11-01T04:00", "2024-11-04T05:00"],  # the clock is set back
+        ["2024-03-08T05:00", "2024-03-11T04:00"],  # and forward
+    ],
+)
+def test_order_of_a_daily_bar_fills_at_the_next_sessions_open(days, calendars):
+    """Neither a weekend, nor a holiday, nor a change of the clock ends a DAY order before it could fill."""
+    starts = [parse_timestamp(f"{day}:00Z") for day in days]
+    rows = [
+        ("ACME", start, price, price + 1, price - 1, price, 100.0)
+        for start, price in zip(starts, (100.0, 110.0), strict=True)
+    ]
+    simulated = Simulated(Simulated.Params(calendars=calendars))
+    engine, audit = engine_of(
+        instance("daily", Scripted(flip), symbols=("ACME",), step_ns=24 * 60 * MINUTE), broker=simulated
+    )
+    engine.step(signal_batch(rows, "1Day"))
+    audit.commit()
+    assert [(fill["price"], fill["event_ts"]) for fill in audit.fills("test-1")] == [(Decimal(110), starts[1])]
 
 
 @pytest.mark.parametrize(("params", "usual"), [({}, "day"), ({"time_in_force": "gtc"}, "gtc")])

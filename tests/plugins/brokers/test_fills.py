@@ -6,8 +6,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torghut_brokers.simulated import Simulated
 
-from support.docs import DOCS, text_of
+from support.docs import DOCS, has_blocks, table, text_of
 from support.effort import examples
 from support.peer_fills import Event, Terms, backtrader, lean, nautilus, zipline
 from support.simulated import bar, broker, intent, quote, reported, tape, trade
@@ -133,6 +134,16 @@ def test_what_the_table_says_of_others_is_what_their_rules_give(row, peer):
 def test_every_rule_is_shown():
     """No rule stands on the page without a row."""
     assert {rule for row in ROWS for rule in filter(None, row["rule"].split(", "))} == set(RULES)
+
+
+def test_page_of_brokers_has_the_parameters():
+    """The names, defaults and meanings are those of the code."""
+    fields = Simulated.Params.model_fields.items()
+    rows = [
+        (f"`{name}`", "none" if field.default in (None, "") else f"`{field.default}`", field.description)
+        for name, field in fields
+    ]
+    has_blocks(DOCS / "brokers.md", {"simulated": table(("parameter", "default", "means"), *rows)})
 
 
 # -- random orders, against the rules of two others ----------------------------------------------------------------------
