@@ -18,13 +18,14 @@ T0 = 1_767_623_400 * SECOND
 
 
 class Stored(NamedTuple):
-    """A row to store: the bar of `symbol` that begins `start` steps after `T0`, and its signal."""
+    """A row to store: the bar of `symbol` that begins `start` steps after `T0`, and its signal; of the venue's bar alone that."""
 
     symbol: str
     start: int
     step: int = SECOND
     is_priced: bool = True
     version: int = 0
+    of_venue: bool = False
 
     @property
     def event_ts(self):
@@ -50,11 +51,11 @@ def store_rows(store: MemorySignalStore, rows: Iterable[Stored]) -> None:
             "symbol": [number],
             "seq": [row.event_ts // row.step],
             "step": [row.step],
-            "series": [symbols.series(number, row.step)],
+            "series": [symbols.series(number, row.step, row.of_venue)],
             "count": [3],
         }
         values = {name: [row.close + k] for k, name in enumerate(SIGNAL_COLUMNS)}
-        if row.is_priced:
+        if row.is_priced and not row.of_venue:
             prices = {name: [row.close] for name in ("open", "high", "low", "close", "volume", "vwap")}
             batch.microbars = Bars.from_columns(**head, **prices)
         batch.signals = Signals.from_columns(**head, **values, close=[row.close])

@@ -78,6 +78,17 @@ def test_a_signal_without_a_bar_is_left_out_after_the_look_back():
     assert played.counted["clickhouse_signals_unpriced_total"] == 1
 
 
+def test_signals_of_a_venues_own_bars_hold_nothing_back():
+    """They are a series without prices in the store: left out and counted, and the minutes made of trades come at once."""
+    minutes = [
+        Stored("ES", minute, 60 * SECOND, of_venue=of_venue) for minute in range(3) for of_venue in (True, False)
+    ]
+    played = Story([[row] for row in minutes]).run()
+
+    assert played.given == keys(*(row for row in minutes if not row.of_venue))
+    assert played.counted["clickhouse_signals_unpriced_total"] == 3
+
+
 def test_a_signal_without_a_bar_is_left_out_when_nothing_follows_it():
     """The last signal of a silent symbol is skipped when the look-back has passed by the clock, so time goes on."""
 

@@ -1,0 +1,47 @@
+"""What a new strategy is shown of the signal store before its first row."""
+
+import numpy as np
+
+from support.generations import instance
+from torghut_core import MINUTE, Bars, Batch, Signals, Strategy, SymbolTable
+from torghut_core.reload.warm_up import history
+from torghut_core.signals import MemorySignalStore
+
+START = 28_626_600 * MINUTE
+
+
+class Average(Strategy):
+    """Reads one column."""
+
+    columns = ("ema12",)
+
+    def on_signal(self, signal, context):
+        """Answer nothing."""
+
+
+def stored(minutes, *, of_venue):
+    """A store with minutes that were made of trades, and, besides, the signals of the venue's own."""
+    store, symbols = MemorySignalStore(), SymbolTable()
+    number = symbols.number("ES")
+    for origin in (True, False) if of_venue else (False,):
+        batch = Batch.of(symbols, 0, np.array([START + minutes * MINUTE]))
+        head = {
+            "event_ts": START + np.arange(minutes) * MINUTE,
+            "seq": START // MINUTE + np.arange(minutes),
+            "step": np.full(minutes, MINUTE),
+            "series": np.full(minutes, symbols.series(number, MINUTE, origin)),
+        }
+        batch.signals = Signals.from_columns(**head, ema12=np.arange(minutes) + (1000.0 if origin else 0.0))
+        if not origin:
+            batch.microbars = Bars.from_columns(**head, close=np.arange(minutes) + 0.5)
+        store.write(batch)
+    return store
+
+
+def test_the_venues_own_bars_take_no_place_of_those_with_a_price():
+    """As many rows as the warm-up needs come from the bars in the store, oldest first, each minute once."""
+    wanted = instance("average", Average(None), warmup=5)
+    now = START + 20 * MINUTE
+    alone = history(stored(20, of_venue=False), wanted, None, now)
+    assert [row[3] for row in alone] == [14.0, 15.0, 16.0, 17.0, 18.0, 19.0]
+    assert history(stored(20, of_venue=True), wanted, None, now) == alone
