@@ -281,13 +281,14 @@ def _owners(host: PluginHost) -> Iterator[tuple[str, Iterable[type[Environment]]
 
 
 def _setting(name: str, owner: str, default: object, meaning: str, is_hidden: bool) -> Setting:
-    value, source = os.environ.get(name, "").strip(), "environment"
+    value = next((os.environ[each] for each in os.environ if each.upper() == name and os.environ[each].strip()), "")
+    source = "environment"
     fallback = None if default in (None, "") else str(default)
     if not value and is_hidden and (path := os.environ.get(f"{name}_FILE")):
         value, source = path, path
     if not value:
         return Setting(name, owner, fallback, "default", fallback, meaning, is_hidden)
-    shown = "***" if is_hidden else without_secrets(_CREDENTIALS.sub(_hidden, value))
+    shown = "***" if is_hidden else without_secrets(_CREDENTIALS.sub(_hidden, value.strip()))
     return Setting(name, owner, shown, source, fallback, meaning, is_hidden)
 
 

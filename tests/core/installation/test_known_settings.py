@@ -157,6 +157,8 @@ def test_where_a_setting_comes_from_is_shown_and_no_secret(monkeypatch, tmp_path
     assert (found["ALPACA_SECRET_KEY"].value, found["ALPACA_SECRET_KEY"].source) == ("***", "environment")
     assert (found["TRADING_POLL_MS"].value, found["TRADING_POLL_MS"].default) == ("7", "5000")
     assert (found["TRADING_MODE"].value, found["TRADING_MODE"].source) == ("paper", "default")
+    monkeypatch.setenv("trading_mode", "live")  # names are read in any case
+    assert {each.name: each.value for each in all_settings(PluginHost.load())}["TRADING_MODE"] == "live"
 
 
 def test_a_process_with_unknown_settings_does_not_start(tmp_path):

@@ -133,6 +133,16 @@ def test_a_symbol_that_becomes_wanted_begins_with_what_is_new():
     assert played.given == keys(*es(50), Stored("NQ", 49), Stored("NQ", 100), *es(100))
 
 
+def test_the_setting_says_how_far_back_it_starts(monkeypatch):
+    """Without a cursor it starts so many minutes before the newest row; late rows are looked for in the look-back alone."""
+    rows = [es(*range(200)), es(200)]
+    short = Story(rows, start="newest", look_back_s=3).run()
+    monkeypatch.setenv("TRADING_SIGNAL_LOOKBACK_MINUTES", "2")
+    long = Story(rows, start="newest", look_back_s=3).run()
+    assert len(long.given) == len(short.given) + 117
+    assert long.given[-len(short.given) :] == short.given
+
+
 def test_a_restart_resumes_where_it_was():
     """Rows that came during the restart are given, those that were given before are not."""
     first = Story([es(0, 1, 2)]).run()
