@@ -35,6 +35,9 @@ EFFECTS = {
 }
 """What a control, or a restriction by the catalog, does."""
 
+SERVICE = "working"
+"""The role of a process that has no account: `torghut forward` and `torghut ta`."""
+
 AT_START = ("control", "catalog", "quarantine")
 """Subjects that say something before anything was traded."""
 
@@ -51,7 +54,7 @@ class TradingState(msgspec.Struct, kw_only=True):
     silent : why that process cannot be asked, "" where it answers; the rest is then what the database knows.
     died : how the last process ended, where that was not in good order.
     account, broker : what is traded, and whether it is ``simulated``, ``paper`` or ``live``.
-    role : ``trading``, ``standby`` or ``disabled``; `standby` says why it does not trade, with `reason`.
+    role : ``trading``, ``standby`` or ``disabled``, or `SERVICE`; `standby` says why it does not trade, with `reason`.
     generation, digest, since, actor, catalog : what trades, since when, who changed it, and where it is written.
     strategies : names of what it trades.
     control : the operator's: `state`, `reason`, `actor`, `at`, `flatten`.
@@ -129,7 +132,9 @@ class TradingState(msgspec.Struct, kw_only=True):
         return f"fallback: {self.fallback}; {self.headline}" if self.fallback else self.headline
 
     def lines(self, clock: Clock = SYSTEM_CLOCK) -> list[str]:
-        """Everything, in lines for a person."""
+        """Everything, in lines for a person; of a process that does not trade what there is."""
+        if self.role == SERVICE:
+            return [self.first_line, *self.reasons]
         found = [self.first_line, self._traded(), f"control: {_control_text(self.control)}"]
         found += [reason for reason in self.reasons if not reason.startswith("control: ")]
         held = [f"{each['symbol']} {each['quantity']} ({each['strategy'] or 'no strategy'})" for each in self.positions]

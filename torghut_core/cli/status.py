@@ -99,7 +99,7 @@ def kernel_state(url: str | None, state: Path) -> TradingState:
     """
     import msgspec
 
-    from torghut_core.admin.trading_state import TradingState
+    from torghut_core.admin.trading_state import SERVICE, TradingState
     from torghut_core.errors import NotFoundError
 
     client = admin_client(url, state)
@@ -107,7 +107,7 @@ def kernel_state(url: str | None, state: Path) -> TradingState:
         return msgspec.convert(client.get("/trading/status"), TradingState)
     except NotFoundError:
         checks = {name: [reason] for name, reason in client.readiness_checks().items() if reason}
-        return TradingState(role="working", checks=checks)
+        return TradingState(role=SERVICE, checks=checks)
 
 
 # Lists.

@@ -41,7 +41,8 @@ class Life:
         self.is_stopping = False
         self._clock = clock
         self._alive_at = clock.monotonic()
-        self._runner = asyncio.Runner()
+        # With a factory the loop does not become this thread's: a plugin would find it there, see `without_event_loop`.
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self.events = self._runner.get_loop()
         self.events.set_default_executor(DaemonThreads())
         self._stopping = asyncio.Event()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torghut_core.admin.trading_state import TradingState, recorded_state
+from torghut_core.admin.trading_state import SERVICE, TradingState, recorded_state
 from torghut_core.audit import SqlAuditStore
 from torghut_core.errors import NotFoundError, StateError
 from torghut_core.execution.controls import STATES, Controls
@@ -70,6 +70,7 @@ def test_it_survives_the_way_through_the_api(state):
         ({"role": "standby", "standby": {"reason": "another trades"}}, "standby: another trades"),
         ({"running": False}, "not running: nothing trades"),
         ({"running": False, "died": "it crashed"}, "dead: it crashed; nothing trades"),
+        ({"role": SERVICE, "checks": {"bus": ["away"]}}, "working, not well: bus: away"),
         ({"silent": "it hangs"}, "not answering: it hangs"),
     ],
 )
