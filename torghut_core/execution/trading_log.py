@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torghut_core.audit.rows import Record
+from torghut_core.boundary import from_plugins
+from torghut_core.errors import reason_of
 from torghut_core.model.trading import Decision, Intent, Order, OrderEvent, Outcome, Report, Verdict
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock, format_timestamp
@@ -57,14 +59,17 @@ class TradingLog:
         self._known_denials: set[tuple[str, str]] = set()
 
     def add(self, records: Sequence[Record]) -> None:
-        """Log what a commit has written."""
+        """Log what a commit has written. Never raises: a value of a plugin that has no text costs its line."""
         for kind, *values in records:
-            if kind == "decision":
-                self._add_decision(*values)
-            elif kind == "report":
-                self._add_report(*values)
-            elif kind == "leg":
-                self._add_order(*values)
+            try:
+                if kind == "decision":
+                    self._add_decision(*values)
+                elif kind == "report":
+                    self._add_report(*values)
+                elif kind == "leg":
+                    self._add_order(*values)
+            except from_plugins() as error:
+                logs.error("a record could not be logged", kind=kind, error=reason_of(error))
 
     def beat(self) -> None:
         """Say that it lives, where a minute has passed; call it now and then."""
@@ -82,10 +87,10 @@ class TradingLog:
         self._lines.clear()
         self._denied.clear()
 
-    def _say(self, kind: str, event: str, **fields: Any) -> None:
-        self._lines[kind] += 1
-        if self._lines[kind] <= LINES:
-            logs.info(event, **fields)
+    def _is_due(self, kind: str) -> bool:
+        """Count a line of a kind; whether it may still be logged in this minute."""
+        self._lines[kind] = count = self._lines.get(kind, 0) + 1
+        return count <= LINES
 
     def _add_decision(
         self,
@@ -96,46 +101,55 @@ class TradingLog:
         intent: Intent | None,
         _inputs: object,
     ) -> None:
-        fields = {
-            "strategy_id": decision.strategy_id,
-            "symbol": decision.symbol,
-            "action": str(decision.action),
-            "quantity": str(decision.quantity),
-            "decision_id": decision.decision_hash[:12],
-        }
-        if intent is None:
-            codes = [verdict.code for verdict in verdicts if verdict.outcome is Outcome.DENY]
-            self._denied.update(codes)
-            fresh = {(decision.strategy_id, code) for code in codes} - self._known_denials
-            if fresh and len(self._known_denials) < MANY:
-                self._known_denials |= fresh
-                reasons = [str(verdict.value) for verdict in verdicts if verdict.outcome is Outcome.DENY]
-                self._say("denial", "denied", **fields, codes=codes, values=reasons)
+        if intent is not None:
+            if self._is_due("decision"):
+                at = format_timestamp(decision.event_ts)
+                logs.info("decision", **_fields(decision), event_ts=at, because=decision.because[:200])
+            self._add_order(intent)
             return
-        at = format_timestamp(decision.event_ts)
-        self._say("decision", "decision", **fields, event_ts=at, because=decision.because[:200])
-        self._add_order(intent)
+        denials = [verdict for verdict in verdicts if verdict.outcome is Outcome.DENY]
+        codes = [verdict.code for verdict in denials]
+        self._denied.update(codes)
+        fresh = {(decision.strategy_id, code) for code in codes} - self._known_denials
+        if fresh and len(self._known_denials) < MANY:
+            self._known_denials |= fresh
+            if self._is_due("denial"):
+                logs.info("denied", **_fields(decision), codes=codes, values=[verdict.value for verdict in denials])
 
     def _add_order(self, intent: Intent) -> None:
-        self._say(
-            "order",
-            "order",
-            client_order_id=intent.client_order_id,
-            strategy_id=intent.strategy_id,
-            symbol=intent.symbol,
-            side=str(intent.side),
-            quantity=str(intent.quantity),
-            order_type=str(intent.order_type),
-            purpose=str(intent.purpose),
-        )
+        if self._is_due("order"):
+            logs.info(
+                "order",
+                client_order_id=intent.client_order_id,
+                strategy_id=intent.strategy_id,
+                symbol=intent.symbol,
+                side=str(intent.side),
+                quantity=str(intent.quantity),
+                order_type=str(intent.order_type),
+                purpose=str(intent.purpose),
+            )
 
     def _add_report(
         self, _account: str, order: Order, report: Report, _position: object, strategy_id: str | None
     ) -> None:
-        fields = {"client_order_id": report.client_order_id, "strategy_id": strategy_id, "symbol": order.intent.symbol}
         fill = report.fill
-        if fill is not None:
-            amounts = {"side": str(fill.side), "quantity": str(fill.quantity), "price": str(fill.price)}
-            self._say("fill", "fill", **fields, **amounts, venue_order_id=order.venue_order_id)
-        elif report.event in ENDS:
-            self._say("end", f"order {report.event}", **fields, reason=report.reason)
+        if fill is None and report.event not in ENDS:
+            return
+        if not self._is_due("end" if fill is None else "fill"):
+            return
+        fields = {"client_order_id": report.client_order_id, "strategy_id": strategy_id, "symbol": order.intent.symbol}
+        if fill is None:
+            logs.info(f"order {report.event}", **fields, reason=report.reason)
+            return
+        amounts = {"side": str(fill.side), "quantity": str(fill.quantity), "price": str(fill.price)}
+        logs.info("fill", **fields, **amounts, venue_order_id=order.venue_order_id)
+
+
+def _fields(decision: Decision) -> dict[str, Any]:
+    return {
+        "strategy_id": decision.strategy_id,
+        "symbol": decision.symbol,
+        "action": str(decision.action),
+        "quantity": str(decision.quantity),
+        "decision_id": decision.decision_hash[:12],
+    }

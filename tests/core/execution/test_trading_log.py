@@ -109,6 +109,17 @@ def test_denials_are_a_line_for_the_first_and_a_number_a_minute(rig, monkeypatch
     assert "denied" not in lines[-1][1]
 
 
+def test_record_without_a_text_costs_its_line_alone(rig, monkeypatch):
+    """A rule's verdict whose code cannot be counted stops neither the log nor the commit that it is called from."""
+    log, lines, _ = rig(monkeypatch)
+    told = []
+    monkeypatch.setattr(logs, "error", lambda event, **fields: told.append((event, fields["kind"])))
+    log.add(denied(1, code=["no", "code"]))
+    log.add(denied(2))
+    assert told == [("a record could not be logged", "decision")]
+    assert [event for event, _ in lines] == ["denied"]
+
+
 @given(st.lists(st.sampled_from(["allowed", "denied", "filled", "ended", "minute"]), max_size=150))
 def test_lines_are_bounded_and_nothing_is_uncounted(rig, story):
     """In a minute no kind has more lines than allowed, and the numbers of the minute are those of what happened."""
