@@ -171,8 +171,13 @@ class Exposures:
         """Count what an order that was not counted may cost."""
         self._counted[client_order_id] = strategy, symbol, rung
         self._changed.add(symbol)
-        ladders = self._symbols.setdefault(symbol, SymbolExposure()).ladders
-        ladders.setdefault(strategy, Ladder()).add(rung)
+        exposure = self._symbols.get(symbol)
+        if exposure is None:
+            exposure = self._symbols[symbol] = SymbolExposure()
+        ladder = exposure.ladders.get(strategy)
+        if ladder is None:
+            ladder = exposure.ladders[strategy] = Ladder()
+        ladder.add(rung)
 
     def discount(self, client_order_id: str) -> None:
         """Count an order no more, if it was counted."""
@@ -200,7 +205,9 @@ class Exposures:
 
     def _compute(self, symbol: str) -> None:
         """Bring the sums up to date with a symbol."""
-        exposure = self._symbols.get(symbol) or SymbolExposure()
+        exposure = self._symbols.get(symbol)
+        if exposure is None:
+            exposure = SymbolExposure()
         net, ladders, before = self._nets.get(symbol, ZERO), exposure.ladders, exposure.own
         gross = worth = ZERO
         own: dict[str, Decimal] = {}

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
 
-import numpy as np
-
 from torghut_brokers.events import NEVER, Events, View
 from torghut_brokers.matching import PlacedOrder
+
+_INFINITY = float("inf")
 
 
 class Place(NamedTuple):
@@ -25,18 +25,42 @@ class Place(NamedTuple):
 
 
 class Side:
-    """The orders that buy, or those that sell: (price, number, order), sorted."""
+    """The orders that buy, or those that sell: those that any event reaches, by number, and (price, number, order), sorted."""
 
-    __slots__ = ("above", "below")
+    __slots__ = ("above", "always", "below")
 
     def __init__(self) -> None:
+        self.always: dict[int, PlacedOrder] = {}
         self.below: list[tuple[float, int, PlacedOrder]] = []
         self.above: list[tuple[float, int, PlacedOrder]] = []
+
+    def add(self, placed: PlacedOrder, place: Place) -> None:
+        """Add an order."""
+        below, above, number = place
+        if below == _INFINITY:
+            self.always[number] = placed
+            return
+        if below != -_INFINITY:
+            insort(self.below, (below, number, placed))
+        if above != _INFINITY:
+            insort(self.above, (above, number, placed))
+
+    def remove(self, place: Place) -> None:
+        """Remove the order at a place."""
+        below, above, number = place
+        if self.always.pop(number, None) is not None:
+            return
+        if below != -_INFINITY:
+            del self.below[bisect_left(self.below, (below, number))]
+        if above != _INFINITY:
+            del self.above[bisect_left(self.above, (above, number))]
 
     @property
     def bounds(self) -> tuple[float, float]:
         """The prices of the events that one of the orders has to meet: up to the first, and from the second on."""
-        return self.below[-1][0] if self.below else -np.inf, self.above[0][0] if self.above else np.inf
+        if self.always:
+            return _INFINITY, -_INFINITY
+        return self.below[-1][0] if self.below else -_INFINITY, self.above[0][0] if self.above else _INFINITY
 
     def reached(self, view: View) -> dict[int, PlacedOrder]:
         """The orders that have to meet an event, by number."""
@@ -44,8 +68,8 @@ class Side:
             return {}
         low, high = min(view.best, view.worst), max(view.best, view.worst)
         below = self.below[bisect_left(self.below, (low,)) :]
-        above = self.above[: bisect_right(self.above, (high, np.inf))]
-        return {number: placed for _, number, placed in chain(below, above)}
+        above = self.above[: bisect_right(self.above, (high, _INFINITY))]
+        return self.always | {number: placed for _, number, placed in chain(below, above)}
 
 
 class Resting:
@@ -74,38 +98,31 @@ class Resting:
 
     def put(self, placed: PlacedOrder) -> None:
         """Add an order, or find its place anew after it has changed."""
-        before = self._places.get(placed)
+        below, above = placed.levels
+        before, side = self._places.get(placed), self.sides[placed.is_buy]
         if before is None:
             self._arrived += 1
-            place = Place(*placed.levels, self._arrived)
+            place = Place(below, above, self._arrived)
         else:
-            place = Place(*placed.levels, before.number)
+            place = Place(below, above, before.number)
             if place == before:
                 return
-            self._take(placed, before)
+            side.remove(before)
         self._places[placed] = place
-        side = self.sides[placed.is_buy]
-        if place.below != -np.inf:
-            insort(side.below, (place.below, place.number, placed))
-        if place.above != np.inf:
-            insort(side.above, (place.above, place.number, placed))
+        side.add(placed, place)
 
     def remove(self, placed: PlacedOrder) -> None:
         """Remove an order that is done."""
-        self._take(placed, self._places.pop(placed))
-
-    def _take(self, placed: PlacedOrder, place: Place) -> None:
-        side = self.sides[placed.is_buy]
-        if place.below != -np.inf:
-            del side.below[bisect_left(side.below, (place.below, place.number))]
-        if place.above != np.inf:
-            del side.above[bisect_left(side.above, (place.above, place.number))]
+        self.sides[placed.is_buy].remove(self._places.pop(placed))
 
     def reached(self, events: Events, row: int) -> list[tuple[PlacedOrder, View]]:
         """The orders that have to meet an event, in the order in which they meet it, each with the event as it sees it."""
+        if len(self._places) == 1:
+            (placed,) = self._places
+            return [(placed, events.view(row, placed.is_buy))]
         met = {}
         for is_buy, side in enumerate(self.sides):
-            if side.below or side.above:
+            if side.always or side.below or side.above:
                 view = events.view(row, bool(is_buy))
                 met.update({number: (placed, view) for number, placed in side.reached(view).items()})
         return [met[number] for number in sorted(met, key=lambda each: (met[each][0].sort_key(), each))]
