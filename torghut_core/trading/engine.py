@@ -518,7 +518,9 @@ class Engine(AccountView):
         if step < DAY or self._batch is None:
             return context.event_ts + step
         rows, number = self._batch.signals, self._batch.symbols.find(context.symbol)
-        found = rows.end[(rows.symbol == number) & (rows.event_ts == context.event_ts) & (rows.step == step)]
+        here = slice(*rows.at.searchsorted((self.gateway.at, self.gateway.at + 1)).tolist())
+        is_row = (rows.symbol[here] == number) & (rows.event_ts[here] == context.event_ts) & (rows.step[here] == step)
+        found = rows.end[here][is_row]
         return int(found[0]) if len(found) else context.event_ts + step
 
     def _risk_context(self, instance: StrategyInstance, decision: Decision, context: LiveContext) -> RiskContext:
