@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 
     from torghut_core.admin.connections import Connections
 
+NICE = 5
+"""How much the process that serves gives way to the one that trades, where both want the same core: it gets a third of its time."""
 
-def serve(control: socket.socket, on_lost: Callable[[], object]) -> None:
+
+def serve(control: socket.socket, on_lost: Callable[[], object], on_start: Callable[[], object] = lambda: None) -> None:
     """Serve what the process at the other end of a socket hands over, until it says to stop.
 
-    `on_lost` is called where it ends without a word.
+    `on_start` is called when all is imported and made, `on_lost` where the other process ends without a word.
     """
     control.sendall(READY)
     text, files, *_ = socket.recv_fds(control, 1 << 16, 1 + LANES)
@@ -49,6 +52,7 @@ def serve(control: socket.socket, on_lost: Callable[[], object]) -> None:
     with ExitStack() as stack:
         for each in (listener, *lanes):
             stack.enter_context(each)
+        on_start()
         asyncio.run(_run(server, connections, listener, stop))
 
 
@@ -103,7 +107,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):
-        serve(socket.socket(fileno=0), partial(os._exit, 1))
+        serve(socket.socket(fileno=0), partial(os._exit, 1), partial(os.nice, NICE))
 
 
 if __name__ == "__main__":
