@@ -63,8 +63,9 @@ def read_state(url: str | None, state: Path) -> TradingState:
     import msgspec
 
     from torghut_core.admin.client import KernelNotRunning
-    from torghut_core.admin.trading_state import TradingState, recorded_state
+    from torghut_core.admin.trading_state import TradingState, control_fields, recorded_state
     from torghut_core.errors import NotFoundError, StateError
+    from torghut_core.execution.controls import Controls
     from torghut_core.installation.settings import load_settings
     from torghut_core.installation.state_directory import StateDirectory
 
@@ -85,7 +86,8 @@ def read_state(url: str | None, state: Path) -> TradingState:
     except NotFoundError:
         if not silent:
             raise
-        found = TradingState()
+        control = Controls(StateDirectory(state).control_path, None).current()
+        found = TradingState(control=control_fields(control))
     return msgspec.structs.replace(found, running=bool(silent), silent=silent)
 
 

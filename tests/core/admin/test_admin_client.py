@@ -282,6 +282,16 @@ def test_status_of_empty_database_says_so(torghut, tmp_path):
     assert out.startswith("not running: nothing trades\nnothing has traded there yet\n")
 
 
+def test_process_that_cannot_be_asked_is_not_well(torghut, tmp_path):
+    """A process that has the directory and serves no API is named, and what the control's file says is shown."""
+    with StateDirectory(tmp_path) as directory:
+        directory.control_path.write_text("stop")
+        code, out, _ = torghut("status", "--state", tmp_path)
+    assert code == 1
+    assert out.startswith("not answering: process ")
+    assert "\ncontrol: halted: " in out
+
+
 def test_status_of_url_where_nothing_listens_fails(torghut, tmp_path):
     """A url that was given is asked, and no database instead."""
     record_generation(tmp_path)
