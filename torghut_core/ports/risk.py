@@ -65,6 +65,8 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Signed units of `position` that our books do not explain, as the venue last showed it."""
     recent_price: Decimal | None = None
     """Median of the closes right before `price`, see `recent_prices`; None where there were none."""
+    bar_ns: int = 0
+    """Step of the bar that it was decided on, ns; 0 where it is not known."""
     bid: Decimal | None = None
     ask: Decimal | None = None
     """The fresh quote; None where there is none, or its spread is too wide to say anything."""

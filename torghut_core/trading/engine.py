@@ -536,6 +536,7 @@ class Engine(AccountView):
             strategy_id=decision.strategy_id,
             price=decision.price or ZERO,
             price_ts=self._bar_end(context, instance.step_ns),
+            bar_ns=instance.step_ns,
             position=books.net_at_venue(symbol),
             strategy_position=context.position.quantity,
             reserved_cash=books.reserved,

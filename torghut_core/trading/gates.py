@@ -14,7 +14,7 @@ import msgspec
 
 from torghut_core.model.trading import ZERO, ControlState, Decision, Outcome, Side, Verdict
 from torghut_core.ports import RiskContext
-from torghut_core.timestamps import SECOND
+from torghut_core.timestamps import DAY, SECOND
 
 KERNEL = "kernel"
 """The `rule` of a gate's verdict."""
@@ -197,9 +197,12 @@ def _cut(code: str, value: Decimal, limit: Decimal, allowed: Decimal) -> Verdict
 
 
 def _jump(context: RiskContext, band: Decimal) -> str:
-    """How the price is too far from the prices before it, or from the quote; "" where it is near both."""
+    """How the price is too far from the prices before it, or from the quote; "" where it is near both.
+
+    From day to day a market may move by any amount: closes of days are compared with the quote alone.
+    """
     price, recent, bid, ask = context.price, context.recent_price, context.bid, context.ask
-    if recent is not None and abs(price - recent) > band * abs(recent):
+    if recent is not None and context.bar_ns < DAY and abs(price - recent) > band * abs(recent):
         return f"{price} after {recent}"
     if bid is not None and ask is not None and not bid * (1 - band) <= price <= ask * (1 + band):
         return f"{price} where {bid} is bid and {ask} asked"

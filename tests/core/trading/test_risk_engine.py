@@ -11,7 +11,7 @@ from torghut_testing import decision, risk_context
 from torghut_core.model.trading import OrderType, Outcome, TimeInForce, Verdict
 from torghut_core.plugin_host.running_plugin import LOOP, NO_PLUGIN, RECORD
 from torghut_core.ports import Broker, Capabilities, RiskRule
-from torghut_core.timestamps import SECOND
+from torghut_core.timestamps import DAY, MINUTE, SECOND
 from torghut_core.trading.gates import Gates, Inputs
 from torghut_core.trading.risk_engine import RiskEngine
 
@@ -248,3 +248,11 @@ def test_no_rule_speaks_as_the_kernel():
     """A plugin that calls itself the kernel in its verdict is written down under its own name."""
     verdicts, _, _ = judge(Verdict("kernel", Outcome.ALLOW, "all-well"))
     assert verdicts[-1].rule == "rule-0"
+
+
+@pytest.mark.parametrize(("bar_ns", "denied"), [(0, ["price-sane"]), (MINUTE, ["price-sane"]), (DAY, [])])
+def test_close_of_a_day_may_be_far_from_the_days_before(bar_ns, denied):
+    """A price that has doubled since the last minute is denied; one that has since the last day is not."""
+    context = msgspec.structs.replace(risk_context(200, recent_price=100), bar_ns=bar_ns)
+    verdicts, _, _ = judge(context=context)
+    assert denials(verdicts) == denied
