@@ -8,7 +8,7 @@ they ask the kernel for everything, while others are idle, slow or talk nonsense
 The tape notes how late the kernel's loop is, every 10 ms. The clients take the same time of the same cores in both: what
 differs is what the kernel's API costs its loop.
 
-It prints a line a minute: open files, threads and memory at rest; how late the loop was at rest, beside the stand-in and
+It prints a line a minute: open files, threads and memory at rest, of the kernel and of the process that serves its API; how late the loop was at rest, beside the stand-in and
 beside the API, milliseconds; how long probes and stops took at most, seconds (inf: one was not answered). What the embedded
 store opens and starts is counted apart: it cleans up with a pool of at most 128 threads, which stay, and each thread that
 worked for it holds three files. Exit code 1: files, threads or memory grew; the store's are more than that; the loop was later
@@ -186,7 +186,19 @@ class Kernel:
             "threads": ours,
             "st_threads": len(names) - ours,
             "MiB": int(status["VmRSS"].split()[0]) / 1024,
+            **self.sample_api(),
         }
+
+    def sample_api(self):
+        """Open files, threads and MiB of memory of the process that serves its API; nan where there is none."""
+        for child in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            for folder in map(Path("/proc").joinpath, child.read_text().split()):
+                with contextlib.suppress(OSError):  # it has just ended
+                    if b"torghut_core.admin.serve" in (folder / "cmdline").read_bytes():
+                        status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+                        files, memory = len(list((folder / "fd").iterdir())), int(status["VmRSS"].split()[0]) / 1024
+                        return {"api_files": files, "api_threads": int(status["Threads"]), "api_MiB": memory}
+        return dict.fromkeys(("api_files", "api_threads", "api_MiB"), math.nan)
 
     def lateness(self, start, end):
         """How late the loop was between two times: median, 99th percentile and most, milliseconds; nan: not watched."""
@@ -310,8 +322,11 @@ def problems(rows, later_ms, answer_s):
         ("files", 32),
         ("threads", 4),
         ("MiB", 0.05 * first["MiB"] + (16 if len(rows) > 2 else 64)),
+        ("api_files", 32),
+        ("api_threads", 32),
+        ("api_MiB", 0.05 * first["api_MiB"] + 16),
     ):
-        if last[name] > first[name] + most:
+        if not last[name] <= first[name] + most:
             yield f"{name} grew from {first[name]:.0f} to {last[name]:.0f}"
     threads = max(row["st_threads"] for row in rows)
     if threads > MOST_STORE_THREADS:
