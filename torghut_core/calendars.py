@@ -164,15 +164,15 @@ def _calendar(name: str, **dates: str) -> Iterator[Any]:
         yield get_calendar(name, **dates)
 
 
-def calendar_of(symbol: str, calendars: Mapping[str, str]) -> str:
-    """Return the calendar of a symbol: that of the first pattern (``*`` and ``?``) that matches it, or else `ROUND_THE_CLOCK`.
+def calendar_of(symbol: str, calendars: Mapping[str, str]) -> str | None:
+    """Return the calendar of a symbol: that of the first pattern (``*`` and ``?``) that matches it, None where none does.
 
     Examples
     --------
     >>> calendar_of("SPY", {"*/*": "24/7", "SP*": "XNYS"}), calendar_of("BTC-PERP", {"SP*": "XNYS"})
-    ('XNYS', '24/7')
+    ('XNYS', None)
     """
-    return next((name for pattern, name in calendars.items() if fnmatchcase(symbol, pattern)), ROUND_THE_CLOCK)
+    return next((name for pattern, name in calendars.items() if fnmatchcase(symbol, pattern)), None)
 
 
 class BarEnds:
@@ -184,7 +184,7 @@ class BarEnds:
 
     Parameters
     ----------
-    calendars : calendar name by symbol pattern, see `calendar_of`.
+    calendars : calendar name by symbol pattern, see `calendar_of`; a symbol without one trades round the clock.
     """
 
     def __init__(self, calendars: Mapping[str, str] = {}) -> None:
@@ -210,7 +210,7 @@ class BarEnds:
         rows = np.flatnonzero((step >= DAY) & (step % DAY == 0))
         if not len(rows):
             return ends
-        calendars = {int(number): calendar_of(names[number], self._calendars) for number in np.unique(symbol[rows])}
+        calendars = {int(number): self._calendar(names[number]) for number in np.unique(symbol[rows])}
         numbering = list(dict.fromkeys(calendars.values()))
         numbers = np.zeros(len(names), np.int64)
         for number, name in calendars.items():
@@ -230,7 +230,10 @@ class BarEnds:
         """Return the end of one bar, as `of`."""
         if step < DAY or step % DAY:
             return event_ts + step
-        return self._end(event_ts, step // DAY, calendar_of(symbol, self._calendars))
+        return self._end(event_ts, step // DAY, self._calendar(symbol))
+
+    def _calendar(self, symbol: str) -> str:
+        return calendar_of(symbol, self._calendars) or ROUND_THE_CLOCK
 
     def _end(self, start: int, days: int, calendar: str) -> int:
         if calendar != ROUND_THE_CLOCK:

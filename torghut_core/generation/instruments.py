@@ -10,9 +10,15 @@ from torghut_core.catalog import Catalog, Pipeline
 from torghut_core.plugin_host import PluginHost
 
 PAIR = "*/*"
-NOWHERE = ""
+"""The pattern of pairs, like BTC/USD."""
+
 ALL_DAYS = {PAIR: ROUND_THE_CLOCK, "*": ROUND_THE_CLOCK}
-"""The calendars of symbols of which nothing is known: days of UTC."""
+"""The calendars of symbols of which nothing is known: days of UTC. They come after all others."""
+
+_HINT = (
+    'its days are those of UTC, it is taken to trade round the clock; write `instruments: {{"{symbol}": {{asset_class: equity}}}}`,'
+    " or give its `calendar`"
+)
 
 
 def venue_calendars(parts: Pipeline | None, host: PluginHost) -> dict[str, str]:
@@ -26,7 +32,10 @@ def venue_calendars(parts: Pipeline | None, host: PluginHost) -> dict[str, str]:
 
 
 def with_calendars(params: dict[str, Any], cls: Any, calendars: Mapping[str, str]) -> dict[str, Any]:
-    """Return parameters of a plugin with these calendars behind its own, where it has a parameter `calendars`."""
+    """Return parameters of a plugin with these calendars behind its own, where it has a parameter `calendars`.
+
+    A `calendar` among the parameters is its own too: that of all symbols that no narrower pattern matches.
+    """
     field = cls.Params.model_fields.get("calendars")
     if field is None or not calendars:
         return params
@@ -34,11 +43,11 @@ def with_calendars(params: dict[str, Any], cls: Any, calendars: Mapping[str, str
     if not isinstance(given, Mapping):
         return params  # and its validation says what is wrong
     own = {} if "calendars" in params else field.get_default(call_default_factory=False) or {}
-    calendars = {
-        name: calendars[name] for name in sorted(calendars, key=lambda name: name in ALL_DAYS)
-    }  # these come last
+    if "calendar" in params:
+        calendars = {name: calendar for name, calendar in calendars.items() if name != "*"}
     merged = {**own, **calendars, **given}
-    return params | {"calendars": {name: merged[name] for name in dict.fromkeys([*given, *calendars, *own])}}
+    order = dict.fromkeys([*given, *sorted(calendars, key=ALL_DAYS.__contains__), *own])
+    return params | {"calendars": {name: merged[name] for name in order}}
 
 
 def unknown_symbols(catalog: Catalog, host: PluginHost) -> Iterator[tuple[str, str]]:
@@ -55,7 +64,7 @@ def unknown_symbols(catalog: Catalog, host: PluginHost) -> Iterator[tuple[str, s
     seen = set()
     for index, entry in enumerate(catalog.strategies):
         for symbol in entry.symbols:
-            if symbol not in seen and calendar_of(symbol, {**known, "*": known.get("*", NOWHERE)}) == NOWHERE:
+            if symbol not in seen and calendar_of(symbol, known) is None:
                 seen.add(symbol)
                 yield symbol, f"{entry.place or f'strategies[{index}]'}.symbols"
 
@@ -66,9 +75,3 @@ def warnings(catalog: Catalog, host: PluginHost) -> list[str]:
         f"{catalog.marks.problem(key, f'{symbol} is no pair and no instrument', _HINT.format(symbol=symbol))}"
         for symbol, key in unknown_symbols(catalog, host)
     ]
-
-
-_HINT = (
-    'its days are those of UTC, it is taken to trade round the clock; write `instruments: {{"{symbol}": {{asset_class: equity}}}}`,'
-    " or give its `calendar`"
-)

@@ -41,7 +41,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import msgspec
@@ -74,6 +73,7 @@ from torghut_core import (
     TimeInForce,
     apply_fill,
     apply_report,
+    calendar_of,
     is_done,
     money,
     param,
@@ -505,8 +505,7 @@ class Simulated(Broker):
     def _session(self, symbol: str, time: int) -> Session | None:
         """Return the session of a symbol that a time (ns) is in, or the next one; without a calendar that lasts for ever."""
         if symbol not in self._calendars:
-            patterns = self.params.calendars.items()
-            self._calendars[symbol] = next((name for pattern, name in patterns if fnmatchcase(symbol, pattern)), None)
+            self._calendars[symbol] = calendar_of(symbol, self.params.calendars)
         calendar = self._calendars[symbol]
         return Session(-NEVER, NEVER) if calendar is None else session_at(calendar, time)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -10,20 +9,19 @@ from pydantic import AfterValidator
 from torghut_core import (
     ROUND_THE_CLOCK,
     SECOND,
+    Calendars,
     Decision,
     RiskContext,
     RiskRule,
     Verdict,
     calendar_bounds,
+    calendar_of,
     check_calendar,
     format_timestamp,
     param,
 )
 from torghut_risk.sizing import entry_verdict
 from torghut_risk.trading_hours import trading_hours
-
-PAIR = "*/*"
-"""Symbols of crypto pairs."""
 
 
 class MarketHours(RiskRule):
@@ -42,7 +40,7 @@ class MarketHours(RiskRule):
         calendar: Annotated[str, AfterValidator(check_calendar)] = param(
             "XNYS", help="exchange calendar of symbols without a slash; 24/7 is always open"
         )
-        calendars: dict[str, Annotated[str, AfterValidator(check_calendar)]] = param(
+        calendars: Calendars = param(
             {},
             help="exchange calendar by symbol or pattern of symbols (* and ?); the first match counts, before `calendar`",
         )
@@ -54,12 +52,12 @@ class MarketHours(RiskRule):
         for name in params.calendars.values():  # loaded now, not at the first decision
             if name != ROUND_THE_CLOCK:
                 calendar_bounds(name)
-        self._patterns = [*params.calendars.items(), (PAIR, ROUND_THE_CLOCK), ("*", params.calendar)]
         self._graces = params.open_grace_seconds * SECOND, params.close_grace_seconds * SECOND
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow within the hours; see the class."""
-        name = next(name for pattern, name in self._patterns if fnmatchcase(decision.symbol, pattern))
+        usual = ROUND_THE_CLOCK if "/" in decision.symbol else self.params.calendar
+        name = calendar_of(decision.symbol, self.params.calendars) or usual
         now, limit, is_open = context.now, name, name == ROUND_THE_CLOCK
         if not is_open:
             hours = trading_hours(name, now).around(now, *self._graces)

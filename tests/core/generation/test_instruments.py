@@ -16,6 +16,7 @@ pipelines:
     stages: [{{use: resample, params: {{timeframes: [1Day]{own}}}}}, {{use: indicators}}]
     broker: {{use: {broker}}}
 instruments: {instruments}
+risk: [{{use: market-hours, params: {{{hours}}}}}]
 strategies: [{{name: s, use: buy-and-hold, base_timeframe: 1Min, symbols: {symbols}}}]
 """
 
@@ -25,8 +26,8 @@ def host():
     return PluginHost.load()
 
 
-def catalog(instruments="{}", symbols="[ES]", source="replay", broker="simulated", own=""):
-    text = CATALOG.format(instruments=instruments, symbols=symbols, source=source, broker=broker, own=own)
+def catalog(instruments="{}", symbols="[ES]", source="replay", broker="simulated", own="", hours=""):
+    text = CATALOG.format(instruments=instruments, symbols=symbols, source=source, broker=broker, own=own, hours=hours)
     return catalogs.load({"c.yaml": text})
 
 
@@ -77,12 +78,21 @@ def test_a_venue_knows_its_symbols_and_a_replay_of_its_catalog_too(host):
         assert list(each.items())[:2] == [("*/*", "24/7"), ("*", "XNYS")]
 
 
+@pytest.mark.parametrize("is_replayed", [False, True])
+def test_the_calendar_that_a_rule_states_comes_before_that_of_the_venue(host, is_replayed):
+    """`market-hours` with a `calendar` of its own goes by it at Alpaca too; without one by the venue's."""
+    for hours, expected in (("calendar: XLON", None), ("", "XNYS")):
+        found = catalog(symbols="[AAPL]", source="alpaca", broker="alpaca", hours=hours)
+        (_, rule), *_ = build(use_tapes(found, host, {"paths": ["a.parquet"]}) if is_replayed else found, host).rules
+        assert rule.params.calendars.get("*") == expected
+
+
 def test_a_symbol_without_a_calendar_is_an_error_at_a_venue_that_does_not_list_it(host, monkeypatch):
     """It is not known when it trades, so it is not traded there."""
     monkeypatch.setattr(host.registry["broker"]["alpaca"].cls, "venue_calendars", {})
     found = catalog(symbols='[AAPL, "BTC/USD"]', broker="alpaca")
     (problem,) = validate(found, host)
-    assert (problem.key, problem.line) == ("strategies[0].symbols", 9)
+    assert (problem.key, problem.line) == ("strategies[0].symbols", 10)
     assert problem.message.startswith("it is not known when AAPL trades")
     assert validate(catalog("{AAPL: {asset_class: equity}}", "[AAPL]", broker="alpaca"), host) == []
 

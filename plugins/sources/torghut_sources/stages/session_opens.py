@@ -7,12 +7,11 @@ year has no sessions after that: an open that would have to be guessed is none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
-from torghut_core import DAY, ROUND_THE_CLOCK, IntArray, exchange_sessions, to_datetime
+from torghut_core import DAY, ROUND_THE_CLOCK, IntArray, calendar_of, exchange_sessions, to_datetime
 from torghut_core.stages import kernel
 
 SPAN = np.dtype([("calendar", np.int64), ("open", np.int64), ("next", np.int64)])
@@ -80,7 +79,7 @@ class SessionOpens:
 
     def calendar(self, symbol: str) -> int:
         """Return the number of a symbol's calendar, for `SPAN`."""
-        name = next((name for pattern, name in self._calendars.items() if fnmatchcase(symbol, pattern)), None)
+        name = calendar_of(symbol, self._calendars)
         if name is None:
             return NO_CALENDAR
         if name == ROUND_THE_CLOCK:
