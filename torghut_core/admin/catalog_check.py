@@ -67,12 +67,12 @@ def _answer(text: str, live: Any) -> dict[str, Any]:
     from torghut_core.catalog import load
     from torghut_core.catalog.diff import diff
     from torghut_core.errors import CatalogError
-    from torghut_core.generation import examine
+    from torghut_core.generation import validate_files
     from torghut_core.installation.open import load_plugins
     from torghut_core.installation.settings import load_settings
 
     try:
-        _, _, problems = examine({"request": text}, partial(load_plugins, load_settings()))
+        _, _, problems = validate_files({"request": text}, partial(load_plugins, load_settings()))
     except CatalogError as error:
         problems = error.problems
     try:

@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from torghut_core.errors import InputError, NotFoundError, StateError, TorghutError
 from torghut_core.files import read_file
@@ -23,6 +23,9 @@ _LARGEST_FILE = 65536
 READ_SECONDS = 10.0
 CHANGE_SECONDS = 600.0
 """A change is answered when it is finished, warm-up included."""
+
+PAGE = 200
+"""Most rows that one answer has."""
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
@@ -69,6 +72,22 @@ class AdminClient:
         StateError : the kernel cannot do that now, or what answers is not an admin API.
         """
         return self._request("GET", path, None, READ_SECONDS)
+
+    def rows(self, path: str, limit: int, **query: str) -> list[dict[str, Any]]:
+        """Give at most `limit` rows of a list such as ``/trading/fills``, page after page; raises as `get` does.
+
+        `query` are the route's parameters, without those of the page.
+        """
+        name = path.rpartition("/")[2]
+        rows: list[dict[str, Any]] = []
+        page: dict[str, Any] = {}
+        while len(rows) < limit:
+            answer = self.get(f"{path}?{urlencode(query | page | {'limit': min(PAGE, limit - len(rows))})}")
+            rows += answer[name]
+            if answer["next"] is None:
+                break
+            page = {"before": answer["next"]}
+        return rows
 
     def post(self, path: str, value: Any) -> dict[str, Any]:
         """Send a ``POST`` of a JSON value, and give the answer; raises as `get` does."""

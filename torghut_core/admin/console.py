@@ -15,7 +15,13 @@ import msgspec
 
 from torghut_core.admin.catalog_check import check_catalog
 from torghut_core.admin.readiness import Readiness
-from torghut_core.admin.trading_state import TradingState, control_fields, order_fields, position_fields
+from torghut_core.admin.trading_state import (
+    TradingState,
+    control_fields,
+    decision_fields,
+    order_fields,
+    position_fields,
+)
 from torghut_core.audit import Records, as_json, list_rows
 from torghut_core.audit.listing import Kind
 from torghut_core.catalog import json_schema
@@ -24,7 +30,6 @@ from torghut_core.execution.controls import STATES, ControlChange, Controls
 from torghut_core.execution.standby import Standby
 from torghut_core.execution.venue import SimulatedVenue, Venue
 from torghut_core.generation import Generation
-from torghut_core.model.trading import Decision
 from torghut_core.plugin_host import PluginHost
 from torghut_core.reload.follower import Follower
 from torghut_core.reload.reloader import Reloader
@@ -269,7 +274,7 @@ class Console:
             ],
             open_orders=[order_fields(working.order) for working in list(books.working.values())],
             last_event=format_timestamp(engine.market_time) if engine.market_time else None,
-            last_decision=_decision_fields(engine.last_decision),
+            last_decision=decision_fields(*engine.last_decision) if engine.last_decision else None,
             last_error=logs.last_error(),
         )
 
@@ -409,21 +414,6 @@ class Console:
             "catalog_last_reload_success_timestamp_seconds": status.succeeded_at / SECOND,
             "event_lag_seconds": max(0.0, (self._clock.wall() - now) / SECOND) if now else 0.0,
         }
-
-
-def _decision_fields(decided: tuple[Decision, bool] | None) -> dict[str, Any] | None:
-    if decided is None:
-        return None
-    decision, is_allowed = decided
-    return {
-        "decision_hash": decision.decision_hash,
-        "strategy_id": decision.strategy_id,
-        "symbol": decision.symbol,
-        "action": str(decision.action),
-        "quantity": str(decision.quantity),
-        "decided_at": format_timestamp(decision.decided_at),
-        "status": "allowed" if is_allowed else "denied",
-    }
 
 
 def _pending_fields(pending: list[dict[str, Any]]) -> list[dict[str, Any]]:

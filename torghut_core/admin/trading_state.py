@@ -20,7 +20,7 @@ from torghut_core.installation.open import audit_url, existing_audit
 from torghut_core.installation.settings import Settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.model.order_state import is_done
-from torghut_core.model.trading import Order, Position
+from torghut_core.model.trading import Decision, Order, Position
 from torghut_core.plugin_host.running_plugin import last_crash
 from torghut_core.timestamps import DAY, HOUR, MINUTE, SECOND, SYSTEM_CLOCK, Clock, format_timestamp, parse_timestamp
 
@@ -196,6 +196,19 @@ def order_fields(order: Order) -> dict[str, Any]:
     }
 
 
+def decision_fields(decision: Decision, is_allowed: bool) -> dict[str, Any]:
+    """A decision, as JSON values."""
+    return {
+        "decision_hash": decision.decision_hash,
+        "strategy_id": decision.strategy_id,
+        "symbol": decision.symbol,
+        "action": str(decision.action),
+        "quantity": str(decision.quantity),
+        "decided_at": format_timestamp(decision.decided_at),
+        "status": "allowed" if is_allowed else "denied",
+    }
+
+
 def recorded_state(settings: Settings, path: Path) -> TradingState:
     """How trading stood on a state directory when it was last written down there.
 
@@ -242,12 +255,12 @@ def recorded_state(settings: Settings, path: Path) -> TradingState:
         positions=[position_fields(*key, position) for key, position in sorted(positions.items()) if position.quantity],
         open_orders=[order_fields(order) for order in orders if not is_done(order.state)],
         last_event=format_timestamp(cursor["now"]) if cursor.get("now") else None,
-        last_decision=decision_fields(as_json(decisions[0])) if decisions else None,
+        last_decision=_recorded_decision(as_json(decisions[0])) if decisions else None,
     )
 
 
-def decision_fields(row: dict[str, Any]) -> dict[str, Any]:
-    """The last decision, out of its row."""
+def _recorded_decision(row: dict[str, Any]) -> dict[str, Any]:
+    """What `decision_fields` gives, out of a row."""
     names = ("decision_hash", "strategy_id", "symbol", "action", "decided_at", "status")
     return {name: row[name] for name in names} | {"quantity": row["params"]["quantity"]}
 

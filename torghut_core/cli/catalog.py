@@ -44,12 +44,12 @@ def catalog_validate(
     """Check a catalog as a reload would: structure, plugins, parameters, limits. Exit code 2 if it is not valid."""
     from torghut_core import catalog as catalogs
     from torghut_core.errors import CatalogError
-    from torghut_core.generation import examine, warnings
+    from torghut_core.generation import catalog_warnings, validate_files
 
     found: list[str] = []
     try:
-        parsed, host, problems = examine(catalogs.read(catalog_path(path or catalog)), plugin_host)
-        found = warnings(parsed, host)
+        parsed, host, problems = validate_files(catalogs.read(catalog_path(path or catalog)), plugin_host)
+        found = catalog_warnings(parsed, host)
     except CatalogError as error:
         problems = error.problems
     if problems:
@@ -160,20 +160,12 @@ def _generations(url: str | None, state: Path, limit: int) -> list[dict[str, Any
     from torghut_core.installation.settings import load_settings
 
     try:
-        client, before = admin_client(url, state), ""
-        rows: list[dict[str, Any]] = []
-        while len(rows) < limit:
-            answer = client.get(f"/catalog/generations?limit={min(200, limit - len(rows))}{before}")
-            rows += answer["generations"]
-            if answer["next"] is None:
-                break
-            before = f"&before={answer['next']}"
+        return admin_client(url, state).rows("/catalog/generations", limit)
     except StateError:
         if url is not None:
             raise
         with existing_audit(load_settings(), state) as audit:
             return [as_json(row) for row in audit.rows("catalog_generations", newest_first=True, limit=limit)]
-    return rows
 
 
 @command(catalog_app, "torghut catalog rollback\ntorghut catalog rollback --to 3", name="rollback")

@@ -259,14 +259,14 @@ def _catalog(
 ) -> Iterator[Finding]:
     from torghut_core import catalog as catalogs
     from torghut_core.catalog import did_you_mean
-    from torghut_core.generation import examine, warnings
+    from torghut_core.generation import catalog_warnings, validate_files
     from torghut_core.installation.open import load_plugins
 
     if path is None:
         yield Finding("catalog", True, "none given (--catalog PATH checks one)")
         return
     try:
-        parsed, host, problems = examine(catalogs.read(path), partial(load_plugins, settings))
+        parsed, host, problems = validate_files(catalogs.read(path), partial(load_plugins, settings))
         if pipeline is not None and pipeline not in parsed.pipelines:
             hint = did_you_mean(pipeline, parsed.pipelines) or f"name one of {', '.join(parsed.pipelines)}"
             problems.append(parsed.marks.problem(f"pipelines.{pipeline}", "is missing", hint))
@@ -279,7 +279,7 @@ def _catalog(
     yield Finding(
         "catalog", True, f"{path}: {counted(len(parsed.strategies), 'strategy')}, digest {parsed.digest[:12]}"
     )
-    for warning in warnings(parsed, host):
+    for warning in catalog_warnings(parsed, host):
         yield Finding("instruments", True, f"warning: {warning}")
     pipelines = [parts for name, parts in parsed.pipelines.items() if pipeline in (None, name)]
     findings = list(_environment(pipelines, host))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlencode
 
 import typer
 
@@ -18,11 +17,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-PAGE = 200
-"""Most rows that one answer of the admin API has."""
-
-ROUTES: dict[Kind, str] = {"trade_decisions": "decisions", "executions": "executions", "fills": "fills"}
-"""Where the admin API lists each kind: the last part of the path, and the name of the list in the answer."""
+ROUTES: dict[Kind, str] = {
+    "trade_decisions": "/trading/decisions",
+    "executions": "/trading/executions",
+    "fills": "/trading/fills",
+}
+"""Where the admin API lists each kind."""
 
 Symbol = Annotated[str | None, typer.Option(metavar="SYMBOL", help="Only this symbol.", show_default=False)]
 Strategy = Annotated[str | None, typer.Option(metavar="NAME", help="Only this strategy.", show_default=False)]
@@ -220,23 +220,14 @@ def read_rows(
     from torghut_core.installation.open import existing_audit
     from torghut_core.installation.settings import load_settings
 
-    name, wanted = ROUTES[kind], {name: value for name, value in filters.items() if value is not None}
+    wanted = {name: value for name, value in filters.items() if value is not None}
     try:
-        client, before = admin_client(url, state), None
-        rows: list[dict[str, Any]] = []
-        while len(rows) < limit:
-            query = wanted | {"limit": min(PAGE, limit - len(rows))} | ({} if before is None else {"before": before})
-            answer = client.get(f"/trading/{name}?{urlencode(query)}")
-            rows += answer[name]
-            before = answer["next"]
-            if before is None:
-                break
+        return admin_client(url, state).rows(ROUTES[kind], limit, **wanted)
     except StateError:
         if url is not None:
             raise
         with existing_audit(load_settings(), state) as audit:
             return list_rows(audit, kind, limit=limit, account=account, **wanted)  # type: ignore[arg-type]
-    return rows
 
 
 def _print_rows(name: str, rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:

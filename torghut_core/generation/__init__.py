@@ -3,7 +3,7 @@
 Building opens nothing and starts nothing: sources and brokers are made here, and connected by those who run them.
 """
 
-from torghut_core.generation.builder import build, examine, risk_rules, rules_for, validate, validate_pipelines
+from torghut_core.generation.builder import build, risk_rules, rules_for, validate, validate_files, validate_pipelines
 from torghut_core.generation.generation import (
     Generation,
     Made,
@@ -12,7 +12,7 @@ from torghut_core.generation.generation import (
     has_same_terms,
     strategy_row,
 )
-from torghut_core.generation.instruments import warnings
+from torghut_core.generation.instruments import catalog_warnings
 from torghut_core.generation.recorded import tape_source, use_tapes
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Made",
     "StrategyInstance",
     "build",
-    "examine",
+    "catalog_warnings",
     "hand_over",
     "has_same_terms",
     "risk_rules",
@@ -29,6 +29,6 @@ __all__ = [
     "tape_source",
     "use_tapes",
     "validate",
+    "validate_files",
     "validate_pipelines",
-    "warnings",
 ]

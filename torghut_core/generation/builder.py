@@ -108,7 +108,7 @@ def _all_problems(builder: _Builder, catalog: Catalog) -> list[Problem]:
     return builder.problems_in_order()
 
 
-def examine(
+def validate_files(
     files: Mapping[str, str], load: Callable[[Sequence[str]], PluginHost]
 ) -> tuple[Catalog, PluginHost, list[Problem]]:
     """Read a catalog, and find everything that is wrong with it: also the parameters of entries that are wrong otherwise.

@@ -69,7 +69,7 @@ def unknown_symbols(catalog: Catalog, host: PluginHost) -> Iterator[tuple[str, s
                 yield symbol, f"{entry.place or f'strategies[{index}]'}.symbols"
 
 
-def warnings(catalog: Catalog, host: PluginHost) -> list[str]:
+def catalog_warnings(catalog: Catalog, host: PluginHost) -> list[str]:
     """Return what is not wrong with a catalog but may not be meant: symbols that are taken to trade round the clock."""
     return [
         f"{catalog.marks.problem(key, f'{symbol} is no pair and no instrument', _HINT.format(symbol=symbol))}"

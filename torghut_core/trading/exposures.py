@@ -21,7 +21,7 @@ EXACT = Context(prec=200)
 FEW = 4
 """Of so many symbols all are computed again: that costs less than to find out which prices have moved."""
 
-_BUY, _MARKET = Side.BUY, OrderType.MARKET
+_BUY, _MARKET, _ONE = Side.BUY, OrderType.MARKET, Decimal(1)
 _ANY_PRICE, _NO_PRICE = Decimal("-Infinity"), Decimal("Infinity")
 _add, _subtract, _multiply = EXACT.add, EXACT.subtract, EXACT.multiply
 _threshold = attrgetter("threshold")
@@ -38,9 +38,6 @@ class Rung(NamedTuple):
     floor: Decimal
     rate: Decimal
     distance: Decimal
-
-
-_ONE = Decimal(1)
 
 
 def rung_of(intent: Intent, quantity: Decimal) -> Rung:
@@ -132,8 +129,9 @@ class SymbolExposure:
         self.ladders: dict[str, Ladder] = {}
         """By strategy."""
         self.gross = self.worth = ZERO
+        """Notional of all, and what the position is worth."""
         self.own: dict[str, Decimal] = {}
-        """By strategy."""
+        """Notional of each strategy's part."""
 
 
 class Exposures:

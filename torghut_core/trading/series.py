@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from torghut_core.calendars import LONGEST_DAY
 from torghut_core.model.market import Batch, FloatArray, IntArray, Signals, SymbolTable
 from torghut_core.timestamps import HOUR, format_timestamp
 
@@ -108,7 +109,7 @@ class TradedSeries:
         return shown
 
     def jumps(self, batch: Batch) -> Iterator[Jump]:
-        """Yield the jumps in what `choose` returned, in order, one for a symbol and pause."""
+        """Yield the jumps in what `choose` returned, in order, one for a symbol and day."""
         signals = batch.signals
         known = self._of(batch.symbols)
         series, start, close = signals.series, signals.event_ts, signals.close
@@ -142,7 +143,7 @@ class TradedSeries:
         names, owner = batch.symbols.names, batch.symbols.series_symbol
         for _, place, price in found:
             symbol, at = names[owner[series.item(place)]], start.item(place)
-            if at - self._reported.get(symbol, at - 25 * HOUR) >= 25 * HOUR:
+            if at - self._reported.get(symbol, at - LONGEST_DAY) >= LONGEST_DAY:
                 self._reported[symbol] = at
                 yield Jump(symbol, at, price, close.item(place))
 

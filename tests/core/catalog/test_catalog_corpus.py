@@ -6,7 +6,7 @@ import pytest
 
 from torghut_core import catalog as catalogs
 from torghut_core.errors import CatalogError
-from torghut_core.generation import examine
+from torghut_core.generation import validate_files
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "catalogs"
 CASES = sorted(path for path in CORPUS.iterdir() if path.is_dir() or path.suffix == ".yaml")
@@ -15,7 +15,7 @@ CASES = sorted(path for path in CORPUS.iterdir() if path.is_dir() or path.suffix
 def told(path, host):
     """What `torghut catalog validate` says of a catalog."""
     try:
-        _, _, problems = examine(catalogs.read(path), lambda _allow: host)
+        _, _, problems = validate_files(catalogs.read(path), lambda _allow: host)
     except CatalogError as error:
         problems = error.problems
     return "".join(f"{problem}\n" for problem in problems)

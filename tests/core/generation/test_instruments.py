@@ -5,7 +5,7 @@ import pytest
 from support.effort import many
 from torghut_core import CatalogError
 from torghut_core import catalog as catalogs
-from torghut_core.generation import build, use_tapes, validate, warnings
+from torghut_core.generation import build, catalog_warnings, use_tapes, validate
 from torghut_core.plugin_host import PluginHost
 
 CATALOG = """
@@ -58,7 +58,7 @@ def test_a_symbol_that_is_no_instrument_trades_round_the_clock_with_a_warning(ho
     """On a tape it has days of UTC, and the catalog is valid."""
     found = catalog(symbols='[ES, BTC-PERP, "BTC/USD", AAPL]', instruments="{AAPL: {asset_class: equity}}")
     assert validate(found, host) == []
-    assert [text.split(": ")[2].split()[0] for text in warnings(found, host)] == ["ES", "BTC-PERP"]
+    assert [text.split(": ")[2].split()[0] for text in catalog_warnings(found, host)] == ["ES", "BTC-PERP"]
     assert calendars(build(found, host))[1] == {"AAPL": "XNYS", "*/*": "24/7", "*": "24/7"}
 
 
@@ -66,13 +66,13 @@ def test_a_symbol_that_is_no_instrument_trades_round_the_clock_with_a_warning(ho
 def test_a_symbol_that_has_a_calendar_anywhere_gives_no_warning(host, known):
     """The instruments, or the parameter of a stage, say enough."""
     name, _, value = known.partition(": ")
-    assert warnings(catalog(**{name: value}), host) == []
+    assert catalog_warnings(catalog(**{name: value}), host) == []
 
 
 def test_a_venue_knows_its_symbols_and_a_replay_of_its_catalog_too(host):
     """At Alpaca a symbol without a slash is an equity of New York, live and on a tape alike."""
     found = catalog(symbols="[AAPL]", source="alpaca", broker="alpaca")
-    assert validate(found, host) == warnings(found, host) == []
+    assert validate(found, host) == catalog_warnings(found, host) == []
     replayed = build(use_tapes(found, host, {"paths": ["a.parquet"]}), host)
     for each in calendars(replayed):
         assert list(each.items())[:2] == [("*/*", "24/7"), ("*", "XNYS")]

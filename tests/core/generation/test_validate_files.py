@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.effort import examples
 from torghut_core.catalog import load, load_draft
 from torghut_core.errors import CatalogError
-from torghut_core.generation import examine, validate
+from torghut_core.generation import validate, validate_files
 from torghut_core.plugin_host import PluginHost
 
 CORPUS = sorted((Path(__file__).parents[2] / "corpus" / "catalogs").rglob("*.yaml"))
@@ -62,7 +62,7 @@ def text(slips=()):
 @given(slips=st.sets(st.sampled_from(sorted(SLIPS)), min_size=1))
 def test_every_slip_is_named_whatever_else_is_wrong(host, slips):
     """A problem of one kind hides none of another, in the same entry or elsewhere; each is named once, in order of place."""
-    _, _, problems = examine({"trading.yaml": text(slips)}, lambda _allow: host)
+    _, _, problems = validate_files({"trading.yaml": text(slips)}, lambda _allow: host)
 
     assert sorted(problem.key for problem in problems) == sorted(slips)
     assert [(problem.line, problem.column) for problem in problems] == sorted(
@@ -72,7 +72,7 @@ def test_every_slip_is_named_whatever_else_is_wrong(host, slips):
 
 def test_a_catalog_without_a_slip_is_what_would_trade(host):
     """Nothing is wrong with it, and it is the catalog that a start reads."""
-    catalog, _, problems = examine({"trading.yaml": text()}, lambda _allow: host)
+    catalog, _, problems = validate_files({"trading.yaml": text()}, lambda _allow: host)
 
     assert problems == validate(catalog, host) == []
     assert catalog == load({"trading.yaml": text()})
@@ -82,7 +82,7 @@ def test_without_knowing_which_plugins_are_allowed_none_is_loaded(host):
     """Where `plugins.allow` cannot be read no plugin's code is run, and none is said not to exist."""
     slips = "plugins: {alow: [acme-*]}\n" + text(["strategies[0].params.rsi_buy"])
     with pytest.raises(CatalogError) as caught:
-        examine({"trading.yaml": slips}, lambda _allow: pytest.fail("loaded"))
+        validate_files({"trading.yaml": slips}, lambda _allow: pytest.fail("loaded"))
     assert [problem.key for problem in caught.value.problems] == ["plugins.alow"]
 
 
@@ -95,7 +95,7 @@ def test_whatever_is_wrong_no_problem_of_a_reload_is_missing(host, path):
     except CatalogError as error:
         expected = error.problems
     try:
-        _, _, found = examine(files, lambda _allow: host)
+        _, _, found = validate_files(files, lambda _allow: host)
     except CatalogError as error:
         found = error.problems
     assert set(map(str, expected)) <= set(map(str, found))
