@@ -18,6 +18,7 @@ import numpy as np
 from torghut_core import Bars, FloatArray, IntArray, SymbolTable
 from torghut_core.stages import kernel
 from torghut_sources.stages.state import from_words, grown, to_words
+from torghut_sources.stages.vwap import price_of
 
 WINDOW = np.dtype(
     [
@@ -39,6 +40,10 @@ WINDOW = np.dtype(
 )
 """State of a symbol in a window."""
 
+SOURCE = np.dtype([("seen", np.int64), ("finest", np.int64), ("next", np.int64)])
+"""State of a symbol: how many bars it had, the finest source's step (0 for microbars), and the first window that no bar
+has completed."""
+
 STARTED, FIRST_OPEN, ROW, UNPRICED, OWN = range(5)
 """Places in the array that holds the progress of a kernel: whether it has seen an event, the first window that is not
 closed, rows in the buffer, parts of closed windows without a price, which give no bar; from `OWN` on those of the stage
@@ -48,6 +53,32 @@ AT, TS, SYMBOL, SEQ = Bars.at.row, Bars.event_ts.row, Bars.symbol.row, Bars.seq.
 STEP, SERIES, COUNT, END = Bars.step.row, Bars.series.row, Bars.count.row, Bars.end.row
 OPEN, HIGH, LOW, CLOSE = Bars.open.row, Bars.high.row, Bars.low.row, Bars.close.row
 VOLUME, VWAP = Bars.volume.row, Bars.vwap.row
+
+
+@kernel
+def add_bar(window: Any, source: int, ints: IntArray, floats: FloatArray, bar: int) -> bool:
+    """Add a bar of a source to a window, unless it is not after the last one in it."""
+    ts = ints[TS, bar]
+    if window.parts == 0:
+        window.source = source
+        window.count = 0
+        window.open_ts = ts
+        window.open, window.high, window.low = floats[OPEN, bar], floats[HIGH, bar], floats[LOW, bar]
+        window.volume = window.priced = window.notional = 0.0
+    elif ts <= window.close_ts:
+        return False
+    window.parts += 1
+    window.count += ints[COUNT, bar]
+    window.close_ts = ts
+    window.close = floats[CLOSE, bar]
+    window.high = max(window.high, floats[HIGH, bar])
+    window.low = min(window.low, floats[LOW, bar])
+    volume = floats[VOLUME, bar]
+    if volume > 0.0:
+        window.volume += volume
+        window.priced += volume
+        window.notional += volume * price_of(floats[HIGH, bar], floats[LOW, bar], floats[CLOSE, bar], floats[VWAP, bar])
+    return True
 
 
 @kernel
