@@ -30,8 +30,8 @@ def doctor(
 ) -> None:
     """Check this installation, and the kernel that runs on it. Each problem comes with a fix.
 
-    Begins with what `torghut status` prints. Checks Python, plugins, settings, stores and catalog, and whether the settings and secrets that sources, brokers and
-    sinks need are set; does not test the credentials. Exit code 1 if there is a problem.
+    Begins with what `torghut status` prints. Checks Python, plugins, settings, stores and catalog, and whether the settings
+    and secrets that sources, brokers and sinks need are set; does not test the credentials. Exit code 1 if there is a problem.
     """
     from torghut_core.cli.doctor import examine, print_findings, trading_state
 
