@@ -1,9 +1,12 @@
 """How four other simulators fill one order, as their code says; written anew from reading it, for docs/fills.md.
 
-Each gives ``"PRICE @N"`` for a fill by the N-th event (0: at once), or ``"open"``. An order is a `Terms`; an event has a kind
-(trade, quote, bar) and prices: one, bid and ask, or open, high, low and close. Orders are good till canceled.
+`nautilus` and `backtrader` are what those two do when they are run: tests/plugins/brokers/test_peers.py compares.
+
+Each gives ``"PRICE @N"`` for a fill by the N-th event (0: at once), ``"open"``, or another end, such as ``"rejected @0"``. An
+order is a `Terms`; an event has a kind (trade, quote, bar) and prices: one, bid and ask, or open, high, low and close.
 """
 
+from operator import gt, lt, ne
 from typing import NamedTuple
 
 
@@ -14,6 +17,7 @@ class Terms(NamedTuple):
     limit: float | None = None
     stop: float | None = None
     trail: float | None = None
+    time_in_force: str = "gtc"
 
 
 class Event(NamedTuple):
@@ -80,27 +84,49 @@ def lean(terms, seen, events):
 
 
 def nautilus(terms, seen, events):
-    """NautilusTrader's matching engine (1.221): a bar is its open, high, low and close; a limit order gets its limit."""
-    side, market = _Side(terms.is_buy), seen[-1].price(terms.is_buy) if seen else None
-    is_passive = terms.stop is not None or terms.trail is not None or market is None
-    if not is_passive and (terms.limit is None or side.within(market, terms.limit)):
-        return _shown(market, 0)
-    stop, is_triggered = terms.stop, False
+    """NautilusTrader's matching engine (1.221): a price at a time, those of a bar that are news too; a stop gets its price.
+
+    A trailing stop follows the last trade, which is the price before in a bar.
+    """
+    side, market, last, steps = _Side(terms.is_buy), None, None, []
+    for number, event in enumerate((*seen, *events), 1 - len(seen)):
+        if number == 1:
+            market, last_seen = steps[-1][1] if steps else None, last
+        if event.kind == "quote":
+            steps.append((number, event.price(terms.is_buy), last))
+        elif event.kind == "trade" and event.volume:
+            last = event.prices[0]
+            steps.append((number, last, last))
+        elif event.kind == "bar":
+            for is_news, price in zip((ne, gt, lt, ne), event.prices, strict=True):
+                if last is None or is_news(price, last):
+                    steps.append((number, price, last))
+                    last = price
+    limit, stop, is_waiting = terms.limit, terms.stop, terms.stop is not None or terms.trail is not None
     if terms.trail is not None:
-        stop = market + side.sign * terms.trail
-    for number, event in enumerate(events, 1):
-        path = event.prices if event.kind == "bar" else (event.price(terms.is_buy),)
-        for place, price in enumerate(path):
-            if stop is not None and not is_triggered:
-                if not side.reached(price, stop):
-                    if terms.trail is not None:
-                        stop = side.better(stop, price + side.sign * terms.trail)
-                    continue
-                is_triggered = True
-                if terms.limit is None:
-                    return _shown(price if place == 0 else stop, number)
-            if terms.limit is None or side.within(price, terms.limit):
-                return _shown(price if terms.limit is None else terms.limit, number)
+        if None in (market, last_seen):
+            return "error @0"
+        stop = last_seen + side.sign * terms.trail
+    elif is_waiting:
+        if market is not None and side.reached(market, stop):
+            return "rejected @0"
+    elif market is not None and (limit is None or side.within(market, limit)):
+        return _shown(market, 0)
+    elif limit is None:
+        return "rejected @0"
+    elif terms.time_in_force in ("ioc", "fok"):
+        return "canceled @0"
+    for number, price, last in steps:
+        if number < 1:
+            continue
+        if is_waiting and side.reached(price, stop):
+            is_waiting = False
+            if limit is None or side.within(price, limit):
+                return _shown(stop, number)
+        elif not is_waiting and side.within(price, limit):
+            return _shown(limit if stop is None else side.worse(price, side.better(limit, stop)), number)
+        if terms.trail is not None:
+            stop = side.better(stop, last + side.sign * terms.trail)
     return "open"
 
 

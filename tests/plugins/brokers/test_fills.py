@@ -10,49 +10,14 @@ from torghut_brokers.simulated import Simulated
 
 from support.docs import DOCS, has_blocks, table, text_of
 from support.effort import examples
+from support.fills_page import NAMES, ROWS, events_of, terms_of
 from support.peer_fills import Event, Terms, backtrader, lean, nautilus, zipline
 from support.simulated import bar, broker, intent, quote, reported, tape, trade
 
 PEERS = {"LEAN": lean, "NautilusTrader": nautilus, "backtrader": backtrader, "zipline": zipline}
 
 
-def rows_of(page):
-    """The rows of the tables of orders, as dicts by the head of the column."""
-    rows, head = [], None
-    for line in text_of(page).splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else None
-        if cells is None:
-            head = None
-        elif cells[0] == "order":
-            head = cells
-        elif head is not None and not cells[0].startswith("-"):
-            rows.append(dict(zip(head, cells, strict=True)))
-    return rows
-
-
-ROWS = rows_of(DOCS / "fills.md")
 RULES = re.findall(r"^(\d+)\. \*\*", text_of(DOCS / "fills.md"), re.MULTILINE)
-NAMES = [f"{row['order']}, {row['seen'] or 'nothing'}, {row['events']}".replace("/", "-") for row in ROWS]
-
-
-def terms_of(text):
-    """(the order's terms, its time in force) of ``buy stop 105 limit 106 ioc``."""
-    side, *words = text.split()
-    time_in_force = words.pop() if words[-1] in ("ioc", "fok", "day") else "gtc"
-    words = [word for word in words if word != "market"]
-    prices = dict(zip(words[::2], map(float, words[1::2]), strict=True))
-    return Terms(side == "buy", **prices), time_in_force
-
-
-def events_of(text):
-    found = []
-    for part in filter(None, text.split("; ")):
-        kind, *words = part.replace("/", " ").split()
-        volume = 10.0
-        if words[-2:-1] in (["volume"], ["size"]):
-            volume, words = float(words[-1]), words[:-2]
-        found.append(Event(kind, tuple(map(float, words)), volume))
-    return found
 
 
 def mirrored(terms, events):
@@ -68,10 +33,11 @@ def mirrored(terms, events):
             prices = opened, high, low, closed
         return event._replace(prices=prices[::-1] if event.kind == "quote" else prices)
 
-    return Terms(not terms.is_buy, other(terms.limit), other(terms.stop), terms.trail), [*map(turned, events)]
+    turned_terms = terms._replace(is_buy=not terms.is_buy, limit=other(terms.limit), stop=other(terms.stop))
+    return turned_terms, [*map(turned, events)]
 
 
-def filled(terms, seen, events, time_in_force="gtc", **params):
+def filled(terms, seen, events, **params):
     """What torghut does, as the table writes it. Bars take a minute each, trades and quotes a second."""
     second, made = 0, []
     for event in (*seen, *events):
@@ -91,7 +57,7 @@ def filled(terms, seen, events, time_in_force="gtc", **params):
         "buy" if terms.is_buy else "sell",
         second=made[len(seen) - 1][3] if seen else 0,
         order_type="trailing_stop" if terms.trail else kind[terms.limit is not None, terms.stop is not None],
-        time_in_force=time_in_force,
+        time_in_force=terms.time_in_force,
         **{name: str(price) for name, price in named.items() if price is not None},
     )
     subject.submit(order)
@@ -108,21 +74,21 @@ def filled(terms, seen, events, time_in_force="gtc", **params):
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 def test_table_is_what_happens(row):
     """Each row of the page is what the simulated venue does, and the same holds for the other side."""
-    terms, time_in_force = terms_of(row["order"])
+    terms = terms_of(row["order"])
     seen, events = events_of(row["seen"]), events_of(row["events"])
-    assert filled(terms, seen, events, time_in_force) == row["torghut"]
+    assert filled(terms, seen, events) == row["torghut"]
     turned, seen_and_events = mirrored(terms, [*seen, *events])
     price, *place = row["torghut"].split(" ")
     expected = " ".join([price if price in ("open", "canceled") else f"{200 - float(price):g}", *place])
     there, comes = seen_and_events[: len(seen)], seen_and_events[len(seen) :]
-    assert filled(turned, there, comes, time_in_force) == expected
+    assert filled(turned, there, comes) == expected
 
 
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
 def test_what_the_table_says_of_others_is_what_their_rules_give(row, peer):
     """A peer's cell is what its rules come to, and a row in which one differs names the rule that says why."""
-    terms, _ = terms_of(row["order"])
+    terms = terms_of(row["order"])
     cell = row[peer]
     if cell not in ("", "?"):
         expected = row["torghut"] if cell == "=" else cell
@@ -159,9 +125,10 @@ def bars(draw):
 
 trades = prices.map(lambda price: Event("trade", (price,)))
 quotes = prices.map(lambda price: Event("quote", (price, price + 0.5)))
-none = st.none()
-orders = st.builds(Terms, st.booleans(), st.one_of(none, prices), st.one_of(none, prices), none)
-trailing_orders = st.builds(Terms, st.booleans(), none, none, st.integers(1, 8).map(float))
+none, gtc = st.none(), st.just("gtc")
+orders = st.builds(Terms, st.booleans(), st.one_of(none, prices), st.one_of(none, prices), none, gtc)
+trailing_orders = st.builds(Terms, st.booleans(), none, none, st.integers(1, 8).map(float), gtc)
+orders_at_once = st.builds(Terms, st.booleans(), st.one_of(none, prices), none, none, st.sampled_from(["ioc", "fok"]))
 
 
 @examples(1500, quick=150)
@@ -177,21 +144,61 @@ def test_random_orders_on_bars_fill_as_backtraders(terms, stream):
         assert ours == theirs
 
 
+@examples(600, quick=60)
+@given(trailing_orders, st.lists(bars(), min_size=2, max_size=6))
+def test_trailing_stops_on_bars_fill_no_later_than_backtraders(terms, stream):
+    """They follow the high where backtrader's follow the close (rule 11), so that they are nearer to the market."""
+    assert number_of(filled(terms, stream[:1], stream[1:])) <= number_of(backtrader(terms, stream[:1], stream[1:]))
+
+
+def meets_the_market(terms, market):
+    """Whether NautilusTrader decides on an order by the price that was known when it came: rules 1, 7 and 13."""
+    sign = 1 if terms.is_buy else -1
+    if terms.stop is not None:
+        return sign * market >= sign * terms.stop
+    return terms.time_in_force != "gtc" or terms.limit is None or sign * market <= sign * terms.limit
+
+
 @examples(1500, quick=150)
-@given(orders, st.lists(st.one_of(trades, quotes), min_size=2, max_size=8))
+@given(st.one_of(orders, orders_at_once), st.lists(st.one_of(trades, quotes), min_size=2, max_size=8))
 def test_random_orders_on_trades_and_quotes_fill_as_nautilustraders(terms, stream):
-    """The same fills but for rule 1 (what crosses the market when it comes) and rule 8 (a print triggers, a quote is paid)."""
+    """The same event fills them, but for rules 1, 7 and 13; the price is that of its event or the limit, never better.
+
+    NautilusTrader pays the stop's price where it was jumped over (rule 12).
+    """
     seen, events = stream[:1], stream[1:]
     ours, theirs = filled(terms, seen, events, quote_max_age_ms=0), nautilus(terms, seen, events)
-    market = seen[0].price(terms.is_buy)
-    sign = 1 if terms.is_buy else -1
-    if terms.stop is None and (terms.limit is None or sign * market <= sign * terms.limit):
-        assert theirs == f"{market:g} @0"
+    if meets_the_market(terms, seen[0].price(terms.is_buy)):
+        assert theirs.endswith(" @0")
         assert ours == "open" or number_of(ours) >= 1
-    elif None in (terms.limit, terms.stop):
+    elif terms.stop is None:
         assert ours == theirs
     else:
         assert number_of(ours) == number_of(theirs)
+        sign = 1 if terms.is_buy else -1
+        assert ours == "open" or sign * price_of(ours) >= sign * price_of(theirs)
+
+
+@examples(600, quick=60)
+@given(trailing_orders, st.lists(trades, min_size=2, max_size=8))
+def test_trailing_stops_on_trades_fill_as_nautilustraders(terms, stream):
+    """The same trade fills them, at its price: NautilusTrader pays the stop's (rule 12)."""
+    ours, theirs = filled(terms, stream[:1], stream[1:]), nautilus(terms, stream[:1], stream[1:])
+    assert number_of(ours) == number_of(theirs)
+    assert ours == "open" or price_of(ours) == stream[number_of(ours)].prices[0]
+
+
+@examples(1500, quick=150)
+@given(orders, st.lists(bars(), min_size=2, max_size=6))
+def test_random_orders_on_bars_fill_as_nautilustraders(terms, stream):
+    """The same bar fills limit and stop orders, but for rules 1 and 13; opens are paid, for better (6) and worse (12)."""
+    seen, events = stream[:1], stream[1:]
+    ours, theirs = filled(terms, seen, events), nautilus(terms, seen, events)
+    if meets_the_market(terms, seen[0].prices[-1]):
+        assert theirs.endswith(" @0")
+    elif None in (terms.limit, terms.stop):
+        assert number_of(ours) == number_of(theirs)
+        assert ours == theirs or price_of(ours) == events[number_of(ours) - 1].prices[0]
 
 
 @examples(600, quick=60)
@@ -201,7 +208,12 @@ def test_sides_are_treated_alike(terms, stream):
     turned, reflected = mirrored(terms, stream)
     ours, others = filled(terms, stream[:1], stream[1:]), filled(turned, reflected[:1], reflected[1:])
     assert number_of(ours) == number_of(others)
-    assert ours == others == "open" or float(ours.split()[0]) + float(others.split()[0]) == 200
+    assert ours == others == "open" or price_of(ours) + price_of(others) == 200
+
+
+def price_of(result):
+    """The price of a fill."""
+    return float(result.split()[0])
 
 
 def number_of(result):
