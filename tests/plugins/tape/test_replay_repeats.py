@@ -139,3 +139,43 @@ def test_overlap_of_quotes_counts_once(kit, tmp_path):
     kit.write_csv(b, [kit.quote(1), kit.quote(2), kit.quote(3)])
     stream = kit.play(a, b)
     assert (len(stream.table("quotes")), counted(stream)) == (4, 2)
+
+
+@given(
+    st.lists(st.sampled_from([0, 0, 0, 1]), min_size=2, max_size=30),
+    st.integers(0, 30),
+    st.integers(0, 30),
+    st.integers(1, 30),
+)
+@examples(60)
+def test_tape_cut_between_rows_of_one_time_is_the_whole(kit, waits, start, stop, size):
+    """Trades and quotes of one time keep their order where one file ends, and another begins, among them."""
+    seconds = np.cumsum(waits).tolist()
+    trades = [print_(second, 100 + place) for place, second in enumerate(seconds)]
+    quotes = [kit.quote(second, bid_size=1.0 + place) for place, second in enumerate(seconds)]
+    start, stop = sorted((start % len(waits), stop % len(waits)))
+    with tempfile.TemporaryDirectory() as folder:
+
+        def played(name, *parts, size=65_536):
+            paths = []
+            for number, part in enumerate(parts):
+                for kind, made in (("t", trades), ("q", quotes)):
+                    paths.append(Path(folder) / f"{name}{number}{kind}.csv")
+                    kit.write_csv(paths[-1], made[part])
+            return kit.play(*paths, size=size)
+
+        whole = played("whole", slice(None))
+        parts = played("part", slice(0, stop + 1), slice(start, None), size=size)
+    for kind, column in (("trades", "price"), ("quotes", "bid_size")):
+        one, two = whole.table(kind), parts.table(kind)
+        assert getattr(one, column).tolist() == getattr(two, column).tolist()
+        assert (np.diff(two.seq) > 0).all()
+    assert counted(parts) == 2 * (stop + 1 - start)
+
+
+def test_place_of_a_repeated_quote_comes_after_it(kit, tmp_path):
+    """So a window that this time closes has the quote, as without the overlap."""
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    kit.write_csv(a, [kit.quote(0), kit.quote(10), kit.quote(20)])
+    kit.write_csv(b, [kit.quote(20), kit.quote(30)])
+    assert kit.play(a, b).table("quotes").at.tolist() == [0, 1, 2, 4]

@@ -22,9 +22,11 @@ def merge(streams: Sequence[Iterator[Batch]], numbered: Sequence[bool] = ()) -> 
     """Merge streams into one, positions from 0.
 
     The next event is that of the stream whose own next event is least by (time it became known, kind, symbol name, seq);
-    kinds are in the order bars, quotes, trades, and equal events in the order of `streams`. A trade or quote that two
-    streams have, as where tapes overlap, is one event: the place of the second stays empty, as of a clock tick. So every stream keeps its own
-    order, and how it is cut into batches changes nothing.
+    kinds are in the order bars, quotes, trades, and equal events in the order of `streams`, as are those of streams that are not
+    `numbered`: where a row stands in its own file says nothing of another's, so
+    their rows get their place in the stream as `seq`. A trade or quote that two streams have, as
+    where tapes overlap, is one event: the place of the second stays empty, as of a clock tick. So every stream keeps its
+    own order, and how it is cut into batches changes nothing.
     """
     if len(streams) == 1:
         yield from streams[0]
@@ -88,20 +90,23 @@ def _join(first: Batch, second: Batch) -> Batch:
 
 
 def _interleave(parts: list[Batch], numbered: list[bool], position: int) -> Batch:
-    """Merge the events of `parts`, numbered from `position` on; a row that an earlier part has too leaves its place empty."""
+    """Merge the events of `parts`, numbered from `position` on; a row that another part has before leaves its place empty."""
     symbols = parts[0].symbols
     offsets = np.cumsum([0, *map(len, parts)])
     now = np.concatenate([part.now for part in parts])
     kind, symbol, seq = np.zeros((3, len(now)), np.int64)
     tables = {name: _concatenate(name, parts) for name in KINDS}
     rows: dict[str, IntArray] = {}
+    has_seq: dict[str, NDArray[np.bool_]] = {}
+    """By kind, whether the `seq` of a row is its own."""
     for number, (name, table) in enumerate(tables.items()):
         shifts = [
             np.full(len(getattr(part, name)), offset - part.start)
             for part, offset in zip(parts, offsets[:-1], strict=True)
         ]
         row = rows[name] = table.at + np.concatenate(shifts)
-        kind[row], symbol[row], seq[row] = number, symbols.ranks[table.symbol], table.seq
+        has_seq[name] = np.repeat(numbered, [len(getattr(part, name)) for part in parts])
+        kind[row], symbol[row], seq[row] = number, symbols.ranks[table.symbol], np.where(has_seq[name], table.seq, 0)
 
     # A row that waits for a greater one before it in its own stream takes that one's rank.
     keys = np.stack((now, kind, symbol, seq))
@@ -116,6 +121,7 @@ def _interleave(parts: list[Batch], numbered: list[bool], position: int) -> Batc
     at[order] = np.arange(position, position + len(now))
     for name, table in tables.items():
         table.at[:] = at[rows[name]]
+        table.seq[:] = np.where(has_seq[name], table.seq, table.at)
         order_of = np.argsort(table.at, kind="stable")
         if name in OVERLAPPING:
             lengths = [len(getattr(part, name)) for part in parts]
@@ -125,7 +131,7 @@ def _interleave(parts: list[Batch], numbered: list[bool], position: int) -> Batc
 
 
 def _are_repeated(table: Any, known: IntArray, lengths: list[int], numbered: list[bool]) -> NDArray[np.bool_]:
-    """Return which rows an earlier part has too, where parts of these lengths overlap.
+    """Return which rows another part has too, at an earlier place, where parts of these lengths overlap.
 
     They are equal in all, and in the time at which they became `known`; in `seq` too, where there is no trade id and both parts are `numbered`.
     The second of two equal rows of a part is the second of another part's, so that genuine twins stay two.
@@ -146,6 +152,7 @@ def _are_repeated(table: Any, known: IntArray, lengths: list[int], numbered: lis
     rows = np.flatnonzero(is_twin & shared[table.symbol] & ~np.isnan(table.floats[0]))
     if not len(rows):
         return repeated
+    rows = rows[np.argsort(table.at[rows], kind="stable")]  # of equal rows the first is kept
     own = [number for number, name in enumerate(table.INT_COLUMNS) if name not in ("at", "seq")]
     places = np.where(np.array(numbered)[part[rows]], table.seq[rows], -1)
     if isinstance(table, Trades):
