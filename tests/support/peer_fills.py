@@ -62,11 +62,15 @@ class _Side:
 
 
 def lean(terms, seen, events):
-    """LEAN's `EquityFillModel` (commit 040718e): prices beyond a level, not at it; the last price is that of now."""
-    side = _Side(terms.is_buy)
+    """LEAN's `EquityFillModel` (commit 040718e): prices beyond a level, not at it; the last price is that of now.
+
+    A trailing stop (`FillModel` of a later commit) is reached at its level, and follows the better end of a bar afterwards.
+    """
+    side, is_triggered = _Side(terms.is_buy), False
+    if terms.trail is not None:
+        return _lean_trailing(side, terms.trail, seen[-1].prices[-1], events)
     if terms.limit is None and terms.stop is None:
         return _shown(seen[-1].price(terms.is_buy), 0)
-    is_triggered = False
     for number, event in enumerate(events, 1):
         if event.kind == "quote":
             continue
@@ -80,6 +84,16 @@ def lean(terms, seen, events):
             return _shown(side.worse(terms.stop, now), number)
         if is_triggered and not side.reached(now, terms.limit):
             return _shown(side.better(worst, terms.limit), number)
+    return "open"
+
+
+def _lean_trailing(side, trail, market, events):
+    stop = market + side.sign * trail
+    for number, event in enumerate(events, 1):
+        best, worst = side.ends(event.prices)
+        if side.reached(worst, stop):
+            return _shown(side.worse(stop, event.prices[-1]), number)
+        stop = side.better(stop, best + side.sign * trail)
     return "open"
 
 
