@@ -31,8 +31,8 @@ An order with a `highest_price` (see `Intent`) meets no event above it.
 Cash changes at fills. Buying power is cash: there is no margin, but no order is rejected for lack of money, nor a short
 sale; that is what risk rules are for. One currency for everything, no contract multiplier.
 
-**Exits** (`Intent.purpose`) never fill beyond what the account and their strategy hold. Of the stops and take-profits of one strategy in a
-symbol one event fills one: the stop first, since what came first inside a bar is unknown.
+**Exits** (`Intent.purpose`) never fill beyond what the account and their strategy hold. Of the stops and take-profits of one
+strategy in a symbol one event fills one: the stop first, since what came first inside a bar is unknown.
 
 The fill's `slippage` is left to the kernel, which knows the decision's price.
 """

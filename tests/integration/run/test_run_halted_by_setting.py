@@ -45,11 +45,3 @@ def test_without_trading_enabled_no_loop_decides(kernel):
     assert (status["role"], status["enabled"], status["llm"]) == ("disabled", False, {"enabled": False})
     assert kernel.send() == 0
     assert kernel.rows("trade_decisions") == kernel.rows("executions") == []
-
-
-def test_an_exporter_finds_its_fields(kernel):
-    """What a dashboard of the system before reads is in the status, with the numbers of the metrics."""
-    status = kernel.begin().get("/trading/status")
-    assert (status["running"], status["last_reconcile_at"], status["last_error"]) == (True, None, None)
-    assert status["last_run_at"].endswith("Z")
-    assert status["metrics"]["decisions_total"] == kernel.metric("decisions_total")

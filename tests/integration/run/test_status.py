@@ -179,3 +179,11 @@ def test_lists_are_the_same_while_it_runs_and_when_it_is_down(kernel):
     for number in ids:
         assert kernel.printed("explain", number)["decision"]["symbol"] == "ES"
     assert "since=yesterday" in kernel.output("orders", "--since", "yesterday", code=2)
+
+
+def test_an_exporter_finds_its_fields(kernel):
+    """What a dashboard of the system before reads is in the status, with the numbers of the metrics."""
+    status = kernel.begin().get("/trading/status")
+    assert (status["running"], status["last_reconcile_at"], status["last_error"]) == (True, None, None)
+    assert status["last_run_at"].endswith("Z")
+    assert status["metrics"]["decisions_total"] == kernel.metric("decisions_total")

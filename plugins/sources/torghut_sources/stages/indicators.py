@@ -307,7 +307,7 @@ class Indicators(Stage):
             spans[series] = (self._sessions.calendar(name), 0, 0)
 
     def save_state(self) -> dict[str, Any]:
-        """Return the state by name: `symbols` and `series` (symbol, step, of the venue), and for each kind of state the words of its rows."""
+        """Return the state by name: `symbols`, `series` (symbol, step, of the venue), and the words of each kind of state."""
         if self._saved is not None:
             return self._saved
         symbols, rows = self._symbols, len(self._states["closes"])

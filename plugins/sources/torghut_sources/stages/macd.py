@@ -23,9 +23,7 @@ def step(macd: Any, value: float, fast: int, slow: int, signal: int, sma: bool) 
     fast_average = ema.step(macd.fast, value, fast, sma)
     slow_average = ema.step(macd.slow, value, slow, sma)
     difference = macd.fast.value - macd.slow.value
-    if (
-        sma and macd.slow.count > slow - fast
-    ):  # both are means at first of values that end with the same one, as TA-Lib's
+    if sma and macd.slow.count > slow - fast:  # as TA-Lib: the first means of both end with the same value
         ema.step(macd.aligned, value, fast, sma)
         difference = macd.aligned.value - macd.slow.value
     warm = macd.slow.count >= slow

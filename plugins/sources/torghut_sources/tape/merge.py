@@ -22,26 +22,27 @@ def merge(streams: Sequence[Iterator[Batch]], numbered: Sequence[bool] = ()) -> 
     """Merge streams into one, positions from 0.
 
     The next event is that of the stream whose own next event is least by (time it became known, kind, symbol name, seq);
-    kinds are in the order bars, quotes, trades, and equal events in the order of `streams`, as are those of streams that are not
-    `numbered`: where a row stands in its own file says nothing of another's, so
-    their rows get their place in the stream as `seq`. A trade or quote that two streams have, as
-    where tapes overlap, is one event: the place of the second stays empty, as of a clock tick. So every stream keeps its
-    own order, and how it is cut into batches changes nothing.
+    kinds are in the order bars, quotes, trades, and equal events in the order of `streams`. So every stream keeps its own
+    order, and how it is cut into batches changes nothing. A trade or quote that two streams have, as where tapes overlap,
+    is one event: the place of the second stays empty, as of a clock tick.
+
+    Parameters
+    ----------
+    streams : each in order of the time at which its events became known.
+    numbered : whether the `seq` of each stream's rows is their own, see `Tape.is_numbered`; true of all by default. Where
+        a row stands in its own file says nothing of another's: other rows are ordered as if all had the same `seq`, and
+        get their place in the result as theirs.
     """
     if len(streams) == 1:
         yield from streams[0]
         return
-    heads = [_Head(stream) for stream in streams]
+    heads = [_Head(*each) for each in zip(streams, numbered or [True] * len(streams), strict=True)]
     position = 0
     while True:
         horizon = min(head.until for head in heads)
-        taken = [head.take(horizon) for head in heads]
-        ready = [part for part in taken if part is not None]
+        ready = [(part, head.is_numbered) for head in heads if (part := head.take(horizon)) is not None]
         if ready:
-            given = numbered or [True] * len(heads)
-            batch = _interleave(
-                ready, [own for part, own in zip(taken, given, strict=True) if part is not None], position
-            )
+            batch = _interleave(ready, position)
             position = batch.stop
             yield batch
         if horizon == NEVER:
@@ -54,7 +55,8 @@ def merge(streams: Sequence[Iterator[Batch]], numbered: Sequence[bool] = ()) -> 
 class _Head:
     """The events of a stream that are loaded and not given out; those not loaded become known at `until` or later."""
 
-    def __init__(self, stream: Iterator[Batch]) -> None:
+    def __init__(self, stream: Iterator[Batch], is_numbered: bool) -> None:
+        self.is_numbered = is_numbered
         self._stream = stream
         self._loaded: Batch | None = None
         self._width = 0
@@ -89,8 +91,12 @@ def _join(first: Batch, second: Batch) -> Batch:
     return Batch.of(first.symbols, first.start, now, **{name: _concatenate(name, [first, second]) for name in KINDS})
 
 
-def _interleave(parts: list[Batch], numbered: list[bool], position: int) -> Batch:
-    """Merge the events of `parts`, numbered from `position` on; a row that another part has before leaves its place empty."""
+def _interleave(ready: list[tuple[Batch, bool]], position: int) -> Batch:
+    """Merge the events of parts, from a position on; a row that another part has before leaves its place empty.
+
+    `ready` are the parts, each with whether its rows have a `seq` of their own.
+    """
+    parts, numbered = [part for part, _ in ready], [is_numbered for _, is_numbered in ready]
     symbols = parts[0].symbols
     offsets = np.cumsum([0, *map(len, parts)])
     now = np.concatenate([part.now for part in parts])
@@ -133,8 +139,8 @@ def _interleave(parts: list[Batch], numbered: list[bool], position: int) -> Batc
 def _are_repeated(table: Any, known: IntArray, lengths: list[int], numbered: list[bool]) -> NDArray[np.bool_]:
     """Return which rows another part has too, at an earlier place, where parts of these lengths overlap.
 
-    They are equal in all, and in the time at which they became `known`; in `seq` too, where there is no trade id and both parts are `numbered`.
-    The second of two equal rows of a part is the second of another part's, so that genuine twins stay two.
+    They are equal in all, and in the time at which they became `known`; in `seq` too, where there is no trade id and both
+    parts are `numbered`. The second of two equal rows of a part is the second of another part's, so that genuine twins stay two.
     """
     repeated = np.zeros(len(table), np.bool_)
     parts_with = np.zeros(int(table.symbol.max(initial=0)) + 1, np.int64)
