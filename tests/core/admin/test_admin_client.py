@@ -5,12 +5,14 @@ import os
 import socket
 import sys
 import threading
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from support.waiting import PATIENCE
 from torghut_core import cli
-from torghut_core.admin.client import AdminClient, KernelNotRunning, connect
+from torghut_core.admin.client import PAGE, AdminClient, KernelNotRunning, connect
+from torghut_core.admin.routes.paging import MAX_PAGE
 from torghut_core.audit import SqlAuditStore
 from torghut_core.catalog import load
 from torghut_core.catalog.diff import diff
@@ -112,6 +114,25 @@ def test_what_is_no_admin_api_is_reported(answering, answer, said):
         AdminClient(url).get("/catalog")
     assert url in str(caught.value)
     assert "--url" in str(caught.value)
+
+
+@pytest.mark.parametrize("limit", [1, 200, 201, 450, 1000])
+def test_lists_longer_than_a_page_are_read_whole(limit, monkeypatch):
+    """As many rows as are asked for come, or all that there are, page after page, and none twice."""
+    client, asked = AdminClient("http://127.0.0.1:1"), []
+
+    def get(path):
+        asked.append({name: value for name, (value,) in parse_qs(urlsplit(path).query).items()})
+        size, before = int(asked[-1]["limit"]), int(asked[-1].get("before", 501))
+        rows = [{"id": number} for number in range(before - 1, max(0, before - 1 - size), -1)]
+        return {"fills": rows, "next": rows[-1]["id"] if rows[-1]["id"] > 1 else None}
+
+    monkeypatch.setattr(client, "get", get)
+    assert [row["id"] for row in client.rows("/trading/fills", limit, symbol="BTC/USD")] == list(range(500, 0, -1))[
+        :limit
+    ]
+    assert {each["symbol"] for each in asked} == {"BTC/USD"}
+    assert max(int(each["limit"]) for each in asked) <= PAGE == MAX_PAGE
 
 
 def test_redirect_takes_no_token_away(answering):
