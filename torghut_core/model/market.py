@@ -446,10 +446,9 @@ class Batch(msgspec.Struct):
 
     @property
     def counting_quotes(self) -> Quotes:
-        """The quotes that say something about the price; one with a single side does for want of a spread to judge it by."""
+        """The quotes that say something about the price; one with a single side may be a stub, and says nothing."""
         quotes = self.quotes
-        bid, ask = quotes.bid_price, quotes.ask_price
-        counts = is_sane(bid, ask) | ~(bid > 0) | ~(ask > 0)
+        counts = is_sane(quotes.bid_price, quotes.ask_price)
         return quotes if counts.all() else quotes.take(counts)
 
     def split(self, at: int) -> tuple[Self, Self]:

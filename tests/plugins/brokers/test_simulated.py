@@ -121,14 +121,8 @@ MARKET = [
         known=1,
         quote_max_age_ms=1000,
     ),
-    case(
-        "quote-without-ask",
-        intent("buy"),
-        [quote(-1, 25740.98, 25741.1), quote(1, 25740.98, NAN), trade(2, 25745)],
-        fill(2, "25745"),
-        known=1,
-    ),
-    case("sell-needs-the-bid-alone", intent("sell"), [quote(1, 25740.98, NAN)], fill(1, "25740.98")),
+    case("quote-without-ask", intent("buy"), [quote(1, 25740.98, NAN), trade(2, 25745)], fill(2, "25745")),
+    case("bid-alone-may-be-a-stub", intent("sell"), [quote(1, 0.01, NAN), trade(2, 25745)], fill(2, "25745")),
     case("bar-open", intent("buy"), [bar(0, 25741.02, 25750, 25730, 25745)], fill(0, "25766.76102"), slippage_bps=10),
     case(
         "bar-with-fresh-quote",
@@ -1035,12 +1029,12 @@ def test_other_symbols_are_marked_over_long_stretches():
     assert subject.account().equity == 100_000 + Decimal("249.75")
 
 
-def test_price_of_a_new_position_is_its_own_until_there_is_a_later_one():
-    """A position that opens at a one-sided quote is worth what was paid, not an older trade of the same stretch."""
-    subject, batch = broker(), tape(trade(1, 25000), quote(2, NAN, 25750))
+def test_price_of_a_new_position_is_that_of_the_event_that_opened_it():
+    """A position that opens at a quote is worth the middle of it, not an older trade of the same stretch."""
+    subject, batch = broker(), tape(trade(1, 25000), quote(2, 25740, 25750))
     subject.submit(intent(second=1.5))
     subject.advance(batch, 0, 2)
-    assert subject.account().equity == 100_000
+    assert subject.account().equity == 99_990
 
 
 def test_symbol_that_comes_up_later_is_watched():

@@ -14,7 +14,15 @@ from torghut_core import Batch, Intent, OrderType, Quotes, Side, SymbolTable, Tr
 SECOND = 1_000_000_000
 T0 = parse_timestamp("2024-06-05T14:00:00Z")
 LEFT_OUT = [("100000", False), ("W", False), ("4", False), ("@,T,I", False), (" ,B", False), ("M", False), ("", True)]
-STUBS = [(0.01, 199_999.99), (0.01, 100.0), (100.0, 199_999.99), (95.0, 105.0), (101.0, 100.0)]
+STUBS = [
+    (0.01, 199_999.99),
+    (0.01, 100.0),
+    (100.0, 199_999.99),
+    (95.0, 105.0),
+    (101.0, 100.0),
+    (0.01, 0.0),
+    (np.nan, 199_999.99),
+]
 
 
 def batch_of(events):
