@@ -18,7 +18,7 @@ import msgspec
 
 from torghut_core.admin.auth import Token
 from torghut_core.admin.kernel_calls import answer_calls
-from torghut_core.admin.worker_pools import LANES
+from torghut_core.admin.worker_pools import CALLS_AT_ONCE
 from torghut_core.concurrency import DaemonThreads
 from torghut_core.files import keep_from_children
 from torghut_core.telemetry import logs
@@ -140,17 +140,17 @@ class ApiProcess:
             return code
 
     def _hand_over(self, control: socket.socket) -> None:
-        """Give it the listener, and lanes to the kernel."""
-        lanes = [socket.socketpair() for _ in range(LANES)]
+        """Give it the listener, and sockets to the kernel."""
+        sockets = [socket.socketpair() for _ in range(CALLS_AT_ONCE)]
         threads = DaemonThreads()
-        for ours, _ in lanes:
+        for ours, _ in sockets:
             threads.submit(answer_calls, self._kernel, ours)
         with self._lock:
             if not self._is_stopping.is_set():
-                files = [self._listener, *(theirs for _, theirs in lanes)]
+                files = [self._listener, *(theirs for _, theirs in sockets)]
                 socket.send_fds(control, [self._served], [file.fileno() for file in files])
                 self._control = control
-        for _, theirs in lanes:
+        for _, theirs in sockets:
             theirs.close()
 
 

@@ -1,4 +1,4 @@
-"""How the process of the API calls the kernel in another one: on lanes, sockets with one call at a time on each.
+"""How the process of the API calls the kernel in another one: over sockets, with one call at a time on each.
 
 A call is a line of JSON: the method's name, its arguments, those by name. The answer is a line: the result, or an error.
 """
@@ -35,11 +35,11 @@ class KernelDefect(Exception):
 # In the kernel's process.
 
 
-def answer_calls(kernel: Any, lane: socket.socket) -> None:
-    """Call a kernel, an `admin.kernel.Kernel` or part of one, as a lane asks, until its other end is closed."""
-    with suppress(OSError), lane, lane.makefile("rb") as calls:
+def answer_calls(kernel: Any, peer: socket.socket) -> None:
+    """Call a kernel, an `admin.kernel.Kernel` or part of one, as its peer asks, until that is closed."""
+    with suppress(OSError), peer, peer.makefile("rb") as calls:
         for call in calls:
-            lane.sendall(new_context().run(_answer, kernel, call) + b"\n")
+            peer.sendall(new_context().run(_answer, kernel, call) + b"\n")
 
 
 def _answer(kernel: Any, call: bytes) -> bytes:
@@ -83,21 +83,21 @@ def _number(value: Any) -> Any:
 
 
 class RemoteKernel:
-    """What an `admin.kernel.Kernel` is to the API, in another process; a call waits for a free lane, and for its answer.
+    """What an `admin.kernel.Kernel` is to the API, in another process; a call waits for a free socket, and for its answer.
 
     Parameters
     ----------
-    lanes : to the process of the kernel.
+    sockets : to the process of the kernel.
 
     Raises
     ------
     StateError : of each call, once that process has ended.
     """
 
-    def __init__(self, lanes: Iterable[socket.socket]) -> None:
+    def __init__(self, sockets: Iterable[socket.socket]) -> None:
         self._free: LifoQueue[socket.socket] = LifoQueue()
-        for lane in lanes:
-            self._free.put(lane)
+        for peer in sockets:
+            self._free.put(peer)
 
     def __getattr__(self, name: str) -> Any:
         return partial(self._call, name)
@@ -116,17 +116,17 @@ class RemoteKernel:
 
     def _call(self, name: str, *arguments: Any, **named: Any) -> Any:
         call = msgspec.json.encode([name, arguments, named])
-        lane, answer = self._free.get(), bytearray()
+        peer, answer = self._free.get(), bytearray()
         try:
-            lane.sendall(call + b"\n")
+            peer.sendall(call + b"\n")
             while not answer.endswith(b"\n"):
-                if not (some := lane.recv(1 << 18)):
+                if not (some := peer.recv(1 << 18)):
                     raise ConnectionError
                 answer += some
         except OSError:
             raise StateError("the process has ended (start it again)") from None
         finally:
-            self._free.put(lane)
+            self._free.put(peer)
         return _result(msgspec.json.decode(answer))
 
 

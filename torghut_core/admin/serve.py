@@ -1,6 +1,6 @@
 """The process of the admin API: a web server that asks the kernel in another process. `api_process` starts it.
 
-Its standard input is a socket to that process: over it come what to serve, the listener, the lanes to the kernel, and then
+Its standard input is a socket to that process: over it come what to serve, the listener, the sockets to the kernel, and then
 the word to stop. Where the other end is closed the other process has ended, and this one ends at once: the port is free.
 """
 
@@ -21,7 +21,7 @@ import msgspec
 from torghut_core.admin.api_process import READY, Served
 from torghut_core.admin.auth import Guard
 from torghut_core.admin.kernel_calls import RemoteKernel
-from torghut_core.admin.worker_pools import LANES
+from torghut_core.admin.worker_pools import CALLS_AT_ONCE
 from torghut_core.concurrency import DaemonThreads
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def serve(control: socket.socket, on_lost: Callable[[], object], on_start: Calla
     `on_start` is called when all is imported and made, `on_lost` where the other process ends without a word.
     """
     control.sendall(READY)
-    text, files, *_ = socket.recv_fds(control, 1 << 16, 1 + LANES)
-    listener, *lanes = (socket.socket(fileno=file) for file in files) if files else (None,)
+    text, files, *_ = socket.recv_fds(control, 1 << 16, 1 + CALLS_AT_ONCE)
+    listener, *sockets = (socket.socket(fileno=file) for file in files) if files else (None,)
     while listener is not None and not text.endswith(b"\n"):
         more = control.recv(1 << 16)
         text, listener = text + more, listener if more else None
@@ -48,9 +48,9 @@ def serve(control: socket.socket, on_lost: Callable[[], object], on_start: Calla
         return
     stop = threading.Event()
     threading.Thread(target=_watch, args=(control, stop, on_lost), name="torghut-watch", daemon=True).start()
-    server, connections = _make_server(msgspec.json.decode(text, type=Served), RemoteKernel(lanes))
+    server, connections = _make_server(msgspec.json.decode(text, type=Served), RemoteKernel(sockets))
     with ExitStack() as stack:
-        for each in (listener, *lanes):
+        for each in (listener, *sockets):
             stack.enter_context(each)
         on_start()
         asyncio.run(_run(server, connections, listener, stop))

@@ -14,7 +14,7 @@ from typing import Any
 PROBES, STOPS, CHANGES, READS, QUERIES, CHECKS = 3, 8, 4, 1, 1, 1
 """How many calls of each kind the kernel answers at a time, see `WorkerPools`."""
 
-LANES = PROBES + STOPS + CHANGES + READS + QUERIES + CHECKS
+CALLS_AT_ONCE = PROBES + STOPS + CHANGES + READS + QUERIES + CHECKS
 """How many calls it answers at a time in all."""
 
 
