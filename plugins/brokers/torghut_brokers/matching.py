@@ -102,8 +102,7 @@ def arrive(placed: PlacedOrder, market: float | None) -> None:
         return
     if intent.order_type is OrderType.TRAILING_STOP:
         _trail(placed, market, sign)
-    elif intent.order_type is OrderType.LIMIT:
-        assert intent.limit_price is not None
+    elif intent.limit_price is not None and (placed.is_triggered or intent.order_type is OrderType.LIMIT):
         placed.is_resting = sign * market > sign * float(intent.limit_price)
 
 

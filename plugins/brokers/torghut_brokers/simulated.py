@@ -511,7 +511,7 @@ class Simulated(Broker):
 
     def _meet_market(self, placed: PlacedOrder, now: int) -> None:
         """Let an order that arrives meet the market as it is known then; a limit order that waits for an open does not."""
-        if placed.order.intent.order_type not in _COMPARED:
+        if placed.order.intent.order_type not in _COMPARED and not placed.is_triggered:
             return
         market, at = None, self._market.stop
         if now >= placed.opens_at or placed.order.intent.limit_price is None:

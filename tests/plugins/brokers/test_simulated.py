@@ -617,6 +617,16 @@ def test_replaced_limit_order_is_compared_with_the_market_again():
     assert reported(subject.updates())[2:] == [("fill", 2, "2", "95")]
 
 
+def test_triggered_stop_limit_order_is_compared_with_the_market_again():
+    """Once triggered it is a limit order: a new limit that crosses the market pays the market's price, at worst the limit."""
+    subject, batch = broker(), tape(trade(1, 100), trade(2, 105), trade(3, 107))
+    subject.submit(intent(order_type="stop_limit", stop_price="104", limit_price="104", time_in_force="gtc"))
+    subject.advance(batch, 0, 2)
+    subject.replace("tg-1", limit_price=Decimal(108))
+    subject.advance(batch, 2, 3)
+    assert reported(subject.updates())[2:] == [("fill", 3, "2", "107")]
+
+
 def test_stop_pays_a_worse_fresh_quote():
     """A stop that a trade triggers buys at the ask above it, and at the trade's price where the ask is below."""
     for order, bid, ask, paid in (
