@@ -325,6 +325,12 @@ def test_plugin_folder_is_a_source_of_plugins_for_every_command(tape, tmp_path):
     result = printed("replay", tape, "--catalog", catalog, "--state", tmp_path / "state", env=env)
     assert result["decisions"] > 0
     assert torghut("catalog", "validate", catalog).returncode == 2
+    [made] = printed("decisions", "--strategy", "ema-cross-es", "--limit", 1, "--state", tmp_path / "state")[
+        "decisions"
+    ]
+    explained = torghut("explain", made["decision_hash"], "--state", tmp_path / "state")
+    assert "strategy: use mine, code_digest " in explained.stdout
+    assert " from TORGHUT_PLUGIN_PATH, torghut-" in torghut("doctor", "--state", tmp_path / "state", env=env).stdout
 
 
 def test_validate_and_schema_agree_on_the_example(tmp_path):

@@ -187,10 +187,11 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
 
     host = load_plugins(settings, ("*",))
     plugins = host.plugins()
+    origins = sorted({plugin.distribution or "TORGHUT_PLUGIN_PATH" for plugin in plugins})
     yield Finding(
         "plugins",
         bool(plugins),
-        f"{len(plugins)} from {', '.join(sorted({plugin.distribution for plugin in plugins}))}" if plugins else "none",
+        f"{len(plugins)} from {', '.join(origins)}" if plugins else "none",
         "" if plugins else "pip install 'torghut[standard]'",
     )
     for failure in host.failures:

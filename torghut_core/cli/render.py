@@ -197,7 +197,7 @@ def print_explanation(found: dict[str, Any]) -> None:
         _pairs(
             console,
             "strategy",
-            {k: strategy[k] for k in ("use", "distribution", "version", "code_digest") if k in strategy},
+            {k: strategy[k] for k in ("use", "distribution", "version", "code_digest") if strategy.get(k)},
         )
         _pairs(console, "parameters", strategy.get("params") or {})
     table = _plain_table("rule", "code", "verdict", "value", "limit", text=3)

@@ -272,10 +272,10 @@ class Reloader:
 
 
 def _log_problems(before: Sequence[str], now: Sequence[str], outcome: ReloadOutcome) -> None:
-    """Log each problem of the catalog once, and once when it is over."""
+    """Log each problem of the catalog once, and once when it is over; files that were refused end no problem."""
     known, found = set(before), set(now)
     fresh = [problem for problem in now if problem not in known]
-    gone = [problem for problem in before if problem not in found]
+    gone = [] if outcome is ReloadOutcome.REFUSED else [problem for problem in before if problem not in found]
     for problem in fresh[:MOST_LOGGED]:
         logs.error("catalog problem", problem=problem, outcome=str(outcome))
     for problem in gone[:MOST_LOGGED]:

@@ -525,7 +525,7 @@ def embedded_client(directory: Path) -> tuple[Client, str]:
 
     Raises
     ------
-    StateError : another process has the directory open, this one has another, or it cannot be written.
+    StateError : another process has the directory open, this one has another, or it cannot be written, or is damaged.
     """
     place = f"signal store {directory}"
     try:
@@ -537,7 +537,8 @@ def embedded_client(directory: Path) -> tuple[Client, str]:
         if "already initialized with path" in str(error):
             raise StateError(f"{place}: this process has another signal store open (close that one first)") from error
         raise StateError(
-            f"{place}: in use by another process, or not writable (end that process, or use another --state)"
+            f"{place}: in use by another process, not writable, or damaged: the engine's line on standard error says which"
+            " (end that process, or use another --state, or move the folder away: its rows can be derived again)"
         ) from error
 
 

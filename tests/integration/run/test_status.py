@@ -128,6 +128,22 @@ def test_problems_of_a_reload_are_logged_once_and_their_end_too(kernel):
     assert all("strategies[1].params.quantity" in line for line in told)
 
 
+def test_files_that_cannot_be_read_end_no_problem(kernel):
+    """A wrong entry is not said to be over because the whole file is refused meanwhile."""
+    kernel.begin()
+    kernel.write({"one": 1, "two": 0})
+    kernel.until(lambda: kernel.status["degraded"])
+    wrong = kernel.file.read_text()
+    kernel.file.write_text(wrong + ":: [\n")
+    kernel.until(lambda: "outcome=refused" in kernel.log)
+    assert "is over" not in kernel.log
+    kernel.file.write_text(wrong)
+    kernel.until(lambda: kernel.log.count("strategies[1].params.quantity") == 2)
+    kernel.write({"one": 3, "two": 2})
+    kernel.until(lambda: "the catalog is applied as it stands again" in kernel.log)
+    assert "is over" in kernel.log
+
+
 def test_run_logs_what_it_does(kernel):
     """Without any option its log has the start, decisions, orders, fills, generations, and changes of the control."""
     kernel.begin()

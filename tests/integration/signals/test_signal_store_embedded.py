@@ -439,6 +439,18 @@ def test_a_second_process_is_refused(embedded, tmp_path):
     assert "end that process, or use another --state" in out
 
 
+def test_a_damaged_directory_is_named_as_one_that_may_be_damaged(tmp_path):
+    """A store that cannot be opened because of its own files: the message names that cause, and what to do."""
+    folder = tmp_path / "signals"
+    _, err = child("open_signal_store(Path(sys.argv[1])).close()", folder).communicate(timeout=PATIENCE)
+    assert not err
+    (folder / "metadata" / "torghut.sql").write_text("ATTACH DATABASE 'cut")
+    code = "try: open_signal_store(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)"
+    out, _ = child(code, folder).communicate(timeout=PATIENCE)
+    assert out.startswith(f"StateError signal store {folder}: in use by another process, not writable, or damaged: ")
+    assert "or move the folder away: its rows can be derived again" in out
+
+
 def test_a_second_directory_in_one_process_is_refused(embedded, tmp_path):
     """The engine is one per process, and the message says so."""
     with pytest.raises(StateError, match="this process has another signal store open"):
