@@ -99,7 +99,7 @@ def context(
     made.event_ts = event_ts
     made.now = now
     made.price = price
-    made.position = Position(Decimal(position), Decimal(average_price) if Decimal(position) else Decimal(0))
+    made.hold(Position(Decimal(position), Decimal(average_price) if Decimal(position) else Decimal(0)))
     made.buying, made.selling = max(Decimal(0), Decimal(working)), max(Decimal(0), -Decimal(working))
     made.protecting = Decimal(protecting)
     return made.read_only

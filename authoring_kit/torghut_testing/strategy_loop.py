@@ -56,7 +56,7 @@ class Rehearsal:
         seen = self._contexts[signal.symbol]
         order = self._working.pop(signal.symbol, None)
         if order is not None:
-            seen.position = apply_fill(seen.position, _fill(order, row))
+            seen.hold(apply_fill(seen.position, _fill(order, row)))
             seen.buying = seen.selling = ZERO
         seen.show(signal.event_ts, signal.event_ts + SECOND, price)
         proposed = self.strategy.on_signal(signal, seen.read_only)

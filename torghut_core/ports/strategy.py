@@ -90,19 +90,17 @@ class Context:
     def is_flat(self) -> bool:
         """Nothing is held, and no order is open that would change that."""
         live = self._live
-        return not (live.buying or live.selling or (live.position.quantity and live.is_held))
+        return not (live.side or live.buying or live.selling)
 
     @property
     def is_long(self) -> bool:
         """Units are held, whatever orders are open."""
-        live = self._live
-        return live.position.quantity > 0 and live.is_held
+        return self._live.side > 0
 
     @property
     def is_short(self) -> bool:
         """Units are owed, whatever orders are open."""
-        live = self._live
-        return live.position.quantity < 0 and live.is_held
+        return self._live.side < 0
 
     @property
     def account(self) -> Account:
@@ -126,7 +124,7 @@ class Context:
 
         Open orders that protect the position are canceled first. An entry that is open stays open.
         """
-        if not self._live.is_held:
+        if not self._live.side:
             return None
         held = self.position.quantity
         return self._decision(
@@ -177,6 +175,7 @@ class LiveContext(Context):
         "protecting",
         "read_only",
         "selling",
+        "side",
         "smallest_order",
         "strategy_id",
         "symbol",
@@ -201,16 +200,15 @@ class LiveContext(Context):
         self.smallest_order = smallest_order
         self.event_ts = self.now = 0
         self.price = float("nan")
-        self.position = Position()
+        self.hold(Position())
         self.buying = self.selling = self.protecting = ZERO
         self.last_order_at: int | None = None
         self.read_only = Context(self)
 
-    @property
-    def is_held(self) -> bool:
-        """Whether the position is more than dust, see `OrderEntry.smallest_order`."""
-        quantity = self.position.quantity
-        return bool(quantity) and abs(quantity) >= self.smallest_order
+    def hold(self, position: Position) -> None:
+        """Set the position, and its `side`: 1 long, -1 short, 0 where it is none or dust, see `OrderEntry.smallest_order`."""
+        self.position, quantity = position, position.quantity
+        self.side = 0 if not quantity or abs(quantity) < self.smallest_order else 1 if quantity > 0 else -1
 
     def show(self, event_ts: int, now: int, price: float) -> None:
         """Move to a row."""

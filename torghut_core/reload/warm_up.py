@@ -99,7 +99,7 @@ def _show(instance: StrategyInstance, rows: list[tuple[Any, ...]], moment: Momen
         view = views.get(symbol)
         if view is None:
             view = views[symbol] = LiveContext(instance.name, symbol, "", moment)
-            view.position = moment.positions.get((instance.name, symbol), view.position)
+            view.hold(moment.positions.get((instance.name, symbol), view.position))
         view.show(event_ts, event_ts + instance.step_ns, close)
         on_signal(make(symbol, event_ts, *values), view.read_only)
         shown[symbol] = shown.get(symbol, (0, 0))[0] + 1, event_ts

@@ -434,14 +434,14 @@ class Books:
 
     def _set_position(self, context: LiveContext, position: Position) -> None:
         change = position.quantity - context.position.quantity
-        context.position = position
+        context.hold(position)
         symbol = context.symbol
         if change:
             self._net[symbol] = self._net.get(symbol, ZERO) + change
             self.moves[symbol] = self.moves.get(symbol, 0) + 1
             if context.protecting:
                 self.misfit_protection[context.strategy_id, symbol] = context
-        if context.is_held:
+        if context.side:
             self._held[context.strategy_id, symbol] = context
         else:
             self._held.pop((context.strategy_id, symbol), None)

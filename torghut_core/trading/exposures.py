@@ -209,7 +209,7 @@ class Exposures:
         net, ladders, before = self._nets.get(symbol, ZERO), exposure.ladders, exposure.own
         gross = worth = ZERO
         own: dict[str, Decimal] = {}
-        held = [view for view in self._views[symbol] if view.is_held]
+        held = [view for view in self._views[symbol] if view.side]
         if net or held or ladders:
             self._symbols[symbol] = exposure
             low, high = self._prices(symbol)

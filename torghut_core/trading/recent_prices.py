@@ -43,6 +43,8 @@ class RecentPrices:
         self._batch: Batch | None = None
         self._rows: dict[str, tuple[list[int], list[Row]]] = {}
         """By symbol, what was read in this batch: positions, and past rows with those of the batch."""
+        self._by_symbol: tuple[IntArray, IntArray] | None = None
+        """The batch's symbol numbers, sorted, and their rows; once a symbol is read."""
         self._moved: set[str] = set()
         """Symbols that had a row since `moved` was last asked for, but for those at `_moved_from` and later."""
         self._moved_from = 0
@@ -92,6 +94,7 @@ class RecentPrices:
         """Forget what was read of the batch."""
         self._rows.clear()
         self._medians.clear()
+        self._by_symbol = None
 
     def moved(self) -> set[str]:
         """Symbols of which a row of any step has come since this was last asked for, and perhaps others."""
@@ -144,8 +147,13 @@ class RecentPrices:
         number = None if batch is None else batch.symbols.find(symbol)
         if batch is not None and number is not None:
             signals = batch.signals
-            mask = (signals.symbol == number) & (signals.step == step) & (signals.close == signals.close)
-            index = np.flatnonzero(mask)
+            if self._by_symbol is None:
+                order = np.argsort(signals.symbol, kind="stable")
+                self._by_symbol = signals.symbol[order], order
+            numbers, order = self._by_symbol
+            first, stop = numbers.searchsorted((number, number + 1)).tolist()
+            index = order[first:stop]
+            index = index[(signals.step[index] == step) & (signals.close[index] == signals.close[index])]
             positions += signals.at[index].tolist()
             columns = signals.close, signals.imbalance_bid_px, signals.imbalance_ask_px
             rows += zip(*(column[index].tolist() for column in columns), strict=True)

@@ -236,8 +236,7 @@ def interleave(streams: list[Any], indices: list[IntArray]) -> Iterator[Any]:
     iterators = [iter(stream) for stream in streams]
     rows = np.concatenate(indices)
     owner = np.repeat(np.arange(len(indices)), [len(index) for index in indices])
-    for number in owner[np.argsort(rows, kind="stable")].tolist():
-        yield next(iterators[number])
+    return map(next, map(iterators.__getitem__, owner[np.argsort(rows, kind="stable")].tolist()))
 
 
 class Closing(Strategy):
