@@ -28,10 +28,11 @@ class MarketHours(RiskRule):
     """Deny an entry outside of its venue's trading hours, or too close to their ends.
 
     Value: the time of the decision, UTC. Limit: the calendar, and the time from which and before which entries are allowed,
-    UTC: of the current session, or else of the next one. A pair such as BTC/USD trades round the clock, every other symbol
-    by `calendar`, unless `calendars` says otherwise. Holidays, half days, pauses at noon and changes of the clock are
-    those of exchange_calendars; where a calendar does not know its sessions, entries are denied. The order's time in
-    force does not matter: an order for the next auction is an entry outside the hours too. Exits pass.
+    UTC: of the current session, or else of the next one. A pair such as BTC/USD trades round the clock, every other
+    symbol by `calendar`, unless `calendars` or the catalog's instruments say otherwise. Holidays, half days, pauses at
+    noon and changes of the clock are those of exchange_calendars; where a calendar does not know its sessions, entries
+    are denied. The order's time in force does not matter: an order for the next auction is an entry outside the hours
+    too. Exits pass.
     """
 
     class Params(RiskRule.Params):
