@@ -86,7 +86,7 @@ def check_calendar(name: str) -> str:
 
     Raises
     ------
-    ValueError : it does not; the message has the nearest name.
+    ValueError : it does not, and the message has the nearest name; or exchange_calendars fails to make it.
 
     Examples
     --------
@@ -100,6 +100,12 @@ def check_calendar(name: str) -> str:
         if name not in names:
             nearest = difflib.get_close_matches(name, names, 1, 0)
             raise ValueError(f"{name!r} is no calendar of exchange_calendars (the nearest is {nearest[0]!r})")
+        try:
+            _sessions_of_decade(name, 202)
+        except Exception as error:  # whatever a calendar of theirs raises: NotImplementedError, ValueError
+            raise ValueError(
+                f"exchange_calendars cannot make {name!r}: {type(error).__name__}, {str(error)[:80]}"
+            ) from error
     return name
 
 

@@ -7,7 +7,8 @@ table is that of the tapes (``docs/sale-conditions.md`` has it with its sources)
 update the last sale of a day that has one already.
 
 Two vendors' forms are read: letters and digits as the tapes and Alpaca print them (``@``, ``T``, ``I``), between spaces
-or commas or next to each other, and hexadecimal words of flags (``20000020``).
+or commas or next to each other, and hexadecimal words of flags (``20000020``), beside others where they have five digits
+or more.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class SaleConditions:
     >>> tapes = SaleConditions()
     >>> [tapes.left_out(text) for text in ("", "@,F", "@,T,I", "W", "100000", "M", " ,B", "@,B")]
     [0, 0, 1, 1, 1, 3, 1, 0]
+    >>> tapes.left_out("@ 100000"), tapes.left_out("20,1000000")
+    (1, 3)
     >>> tapes.left_out("", is_suspicious=True), tapes.left_out("W", is_pair=True)
     (3, 0)
     >>> [SaleConditions(["T"]).left_out(text) for text in ("@T", "W")]
@@ -96,7 +99,10 @@ class SaleConditions:
         if is_suspicious and self._suspicious:
             return NOTHING_COUNTS
         is_word = _FLAG_WORD.fullmatch(text) is not None
-        flags, codes = (int(text, 16), {text}) if is_word else (0, _codes_in(text))
+        codes, flags = {text} if is_word else _codes_in(text), 0
+        for code in codes:
+            if (is_word or len(code) > _SLOTS) and _FLAG_WORD.fullmatch(code):
+                flags |= int(code, 16)
         if not self._is_standard:
             flags = int(text) if len(text) == 1 and text in "123456789" else flags
             return NOTHING_COUNTS if flags & self._flags or not codes.isdisjoint(self._codes) else 0

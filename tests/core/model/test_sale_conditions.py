@@ -57,6 +57,14 @@ def test_word_of_flags(text, answer):
     assert TAPES.left_out(text) == answer
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"), [("@ 100000", 1), ("100000,20", 1), ("F,0x100000", 1), ("@,1000000", 3), ("@ 00000020", 0)]
+)
+def test_word_of_flags_beside_other_codes(text, answer):
+    """It leaves out what it would alone."""
+    assert TAPES.left_out(text) == answer
+
+
 @pytest.mark.parametrize("text", ["", " ", "@", "l", "m", "w", "SELLER", "regular trade"])
 def test_text_that_is_no_condition_leaves_out_nothing(text):
     """Other venues' words are not read as letters."""

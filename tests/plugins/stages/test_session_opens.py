@@ -75,6 +75,17 @@ def test_unknown_calendar_names_the_nearest():
         check_calendar("CMESS")
 
 
+def test_calendar_that_cannot_be_made_is_an_error_at_once(monkeypatch):
+    """Some of exchange_calendars' own fail; a catalog that names one is refused, and nothing fails in the loop."""
+
+    def fail(*_arguments, **_dates):
+        raise NotImplementedError("implemented by subclasses")
+
+    monkeypatch.setattr("exchange_calendars.get_calendar", fail)
+    with pytest.raises(ValueError, match="exchange_calendars cannot make 'XBUD': NotImplementedError, implemented"):
+        check_calendar("XBUD")
+
+
 @pytest.mark.parametrize("calendar", ["XNYS", "24/7"])
 @pytest.mark.parametrize("year", [1677, 1678, 1700, 2260, 2261, 2262])
 def test_far_years_have_sessions_or_none(calendar, year):
