@@ -18,6 +18,9 @@ GOOD = {
     "threads": 21.0,
     "st_threads": 21.0,
     "MiB": 520.0,
+    "api_files": 26.0,
+    "api_threads": 5.0,
+    "api_MiB": 86.0,
     "beside_p99": 8.0,
     "api_p99": 8.5,
     "probe_s": 0.1,
@@ -48,6 +51,8 @@ def test_what_is_wrong_is_named():
     """Growth, a loop that is late or was not watched, and answers that are late or missing are problems, each by its name."""
     assert problems({}, {}) == []
     assert problems({}, {"files": 73.0}) == ["files grew from 40 to 73"]
+    assert problems({}, {"api_MiB": 107.0}) == ["api_MiB grew from 86 to 107"]
+    assert problems({}, {"api_threads": math.nan}) == ["api_threads grew from 5 to nan"]
     assert problems({"api_p99": math.nan}) == ["the loop was not watched in each minute"]
     assert problems({"api_p99": 10.0}) == ["the loop was later beside the API by 2.00 ms (99th percentile)"]
     assert problems({"stop_s": math.inf}) == ["minute 1: a stop was not answered"]
