@@ -16,7 +16,8 @@ that the calendar knows no session for is rejected. A symbol without a calendar 
 sessions are the days of UTC on which it has some.
 
 **Time in force.** DAY orders expire at the close of their session; without a calendar at the end of the UTC day in which the
-first event began that they met. IOC fills what its first event allows, FOK everything or nothing; the rest is canceled.
+first event began that they met. IOC fills what its first event allows, FOK everything or nothing; the rest is canceled, and
+so is all of it where the session ends before that event.
 
 **participation** is the share of an event's volume (the trade's size, the bar's volume, the size at the touch) that all
 orders together may take, in whole steps of 1e-9; the rest waits for the next event. Without it an order is filled
@@ -509,6 +510,11 @@ class Simulated(Broker):
         calendar = self._calendars[symbol]
         return Session(-NEVER, NEVER) if calendar is None else session_at(calendar, time)
 
+    def _closes(self, symbol: str, time: int) -> bool:
+        """Return whether no session of a symbol begins at the end (ns) of another."""
+        session = self._session(symbol, time)
+        return session is None or session.opens > time
+
     def _meet_market(self, placed: PlacedOrder, now: int) -> None:
         """Let an order that arrives meet the market as it is known then; a limit order that waits for an open does not."""
         if placed.order.intent.order_type not in _COMPARED and not placed.is_triggered:
@@ -544,6 +550,9 @@ class Simulated(Broker):
             if intent.time_in_force is _DAY:
                 if placed.is_fresh:  # others may be skipped in a stride: they expire by the clock alone
                     self._finish(placed, OrderEvent.EXPIRED, placed.ends_at)
+                return
+            if intent.time_in_force in AT_ONCE and self._closes(intent.symbol, placed.ends_at):
+                self._finish(placed, OrderEvent.CANCELED, placed.ends_at)
                 return
             opens_at, _ = self._session(intent.symbol, view.begin) or (NEVER, NEVER)
         if view.begin < opens_at >= view.end:

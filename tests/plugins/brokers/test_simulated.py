@@ -617,6 +617,26 @@ def test_replaced_limit_order_is_compared_with_the_market_again():
     assert reported(subject.updates())[2:] == [("fill", 2, "2", "95")]
 
 
+@pytest.mark.parametrize("time_in_force", ["ioc", "fok"])
+@pytest.mark.parametrize(
+    ("second", "calendars", "expected"),
+    [
+        (4 * HOUR - 1, {"BTC/*": "XNYS"}, ("canceled", 4 * HOUR)),
+        (4 * HOUR, {"BTC/*": "XNYS"}, ("fill", 21.5 * HOUR, "2", "101")),
+        (MIDNIGHT - 1, {}, ("fill", 21.5 * HOUR, "2", "101")),
+    ],
+    ids=["in the session's last second", "after its close", "round the clock"],
+)
+def test_order_that_cannot_wait_ends_with_its_session(time_in_force, second, calendars, expected):
+    """What is immediate is not filled the next morning; what comes while the market is closed is for the next session."""
+    params = {"calendars": calendars} if calendars else {}
+    subject, batch = broker(**params), tape(trade(second, 100), trade(21.5 * HOUR, 101))
+    subject.advance(batch, 0, 1)
+    subject.submit(intent(second=second, time_in_force=time_in_force))
+    subject.advance(batch, 1, 2)
+    assert reported(subject.updates())[1:] == [expected]
+
+
 def test_triggered_stop_limit_order_is_compared_with_the_market_again():
     """Once triggered it is a limit order: a new limit that crosses the market pays the market's price, at worst the limit."""
     subject, batch = broker(), tape(trade(1, 100), trade(2, 105), trade(3, 107))

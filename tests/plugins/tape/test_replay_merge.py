@@ -128,6 +128,17 @@ def test_bar_is_merged_at_its_end(kit, tmp_path):
     assert (stream.now - kit.T0).tolist() == [0, MINUTE - 1, MINUTE, MINUTE, 2 * MINUTE, 2 * MINUTE + 1]
 
 
+@pytest.mark.parametrize("names", [("minutes", "fives"), ("fives", "minutes")], ids=" ".join)
+def test_shorter_of_bars_that_end_together_comes_first(kit, tmp_path, names):
+    """Whatever the order of the files: a longer one that came first would have told what happened in the shorter."""
+    kit.write_parquet(tmp_path / "minutes.parquet", [kit.bar(minute) for minute in range(10)])
+    kit.write_parquet(tmp_path / "fives.parquet", [kit.bar(0), kit.bar(5)])
+    steps = [
+        int(step) // MINUTE for step in kit.play(*(tmp_path / f"{name}.parquet" for name in names)).table("bars").step
+    ]
+    assert steps == [1, 1, 1, 1, 1, 5, 1, 1, 1, 1, 1, 5]
+
+
 @pytest.mark.parametrize("rows_per_group", [2, 1000])
 def test_symbols_that_follow_one_another_in_a_parquet_file_are_merged(kit, tmp_path, rows_per_group):
     """A file of one symbol after the other, each in its order of time, replays like a file in order of time."""

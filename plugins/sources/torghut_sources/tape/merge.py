@@ -22,9 +22,10 @@ def merge(streams: Sequence[Iterator[Batch]], numbered: Sequence[bool] = ()) -> 
     """Merge streams into one, positions from 0.
 
     The next event is that of the stream whose own next event is least by (time it became known, kind, symbol name, seq);
-    kinds are in the order bars, quotes, trades, and equal events in the order of `streams`. So every stream keeps its own
-    order, and how it is cut into batches changes nothing. A trade or quote that two streams have, as where tapes overlap,
-    is one event: the place of the second stays empty, as of a clock tick.
+    kinds are in the order bars, quotes, trades. Of bars of a symbol that end at one time the one that began last comes
+    first, whatever its `seq`: a longer bar tells its time again. Equal events come in the order of `streams`. So every
+    stream keeps its own order, and how it is cut into batches changes nothing. A trade or quote that two streams have, as
+    where tapes overlap, is one event: the place of the second stays empty, as of a clock tick.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def _interleave(ready: list[tuple[Batch, bool]], position: int) -> Batch:
     symbols = parts[0].symbols
     offsets = np.cumsum([0, *map(len, parts)])
     now = np.concatenate([part.now for part in parts])
-    kind, symbol, seq = np.zeros((3, len(now)), np.int64)
+    kind, symbol, begun, seq = np.zeros((4, len(now)), np.int64)
     tables = {name: _concatenate(name, parts) for name in KINDS}
     rows: dict[str, IntArray] = {}
     has_seq: dict[str, NDArray[np.bool_]] = {}
@@ -113,9 +114,11 @@ def _interleave(ready: list[tuple[Batch, bool]], position: int) -> Batch:
         row = rows[name] = table.at + np.concatenate(shifts)
         has_seq[name] = np.repeat(numbered, [len(getattr(part, name)) for part in parts])
         kind[row], symbol[row], seq[row] = number, symbols.ranks[table.symbol], np.where(has_seq[name], table.seq, 0)
+        if name == "bars":
+            begun[row] = -table.event_ts
 
     # A row that waits for a greater one before it in its own stream takes that one's rank.
-    keys = np.stack((now, kind, symbol, seq))
+    keys = np.stack((now, kind, symbol, begun, seq))
     order = np.lexsort(keys[::-1])
     rank = np.empty(len(now), np.int64)
     rank[order] = np.cumsum(np.any(np.diff(keys[:, order], axis=1, prepend=keys[:, order[:1]]) != 0, axis=0))
