@@ -252,15 +252,12 @@ def test_terminated_session_is_noticed_and_never_two_hold(opened, postgres):
     first.acquire()
     with never_both(first, second):
         execute(postgres, f"SELECT pg_terminate_backend(pid) FROM {BACKENDS} AS backends")
-        started = time.monotonic()
         taking = threading.Thread(target=until, args=[second.acquire])  # the server may take its time to end a session
         taking.start()
         lost_after = wait_until(lambda: not first.is_held)
         taking.join()
         assert second.is_held
-        held_after = time.monotonic() - started
     assert lost_after < 3
-    assert held_after > module.VALID_SECONDS
     first._thread.join(PATIENCE)
     assert first.problem
     assert not first.acquire()
