@@ -140,9 +140,10 @@ class TradingState(msgspec.Struct, kw_only=True):
         held = [f"{each['symbol']} {each['quantity']} ({each['strategy'] or 'no strategy'})" for each in self.positions]
         found.append(f"positions: {_listed(held)}")
         found.append(f"open orders: {_listed(_order_text(each) for each in self.open_orders)}")
-        found.append(f"last event: {_with_age(self.last_event, clock)}")
-        found.append(f"last decision: {_decision_text(self.last_decision, clock)}")
-        found.append(f"last error: {self.last_error or 'none since the start'}" if self.running else "")
+        none = "none since the start" if self.running else "none recorded"
+        found.append(f"last event: {_with_age(self.last_event, clock) if self.last_event else none}")
+        found.append(f"last decision: {_decision_text(self.last_decision, clock) if self.last_decision else none}")
+        found.append(f"last error: {self.last_error or none}" if self.running else "")
         return [line for line in found if line]
 
     def _traded(self) -> str:
@@ -298,18 +299,14 @@ def _order_text(order: dict[str, Any]) -> str:
     )
 
 
-def _decision_text(decision: dict[str, Any] | None, clock: Clock) -> str:
-    if decision is None:
-        return "none"
+def _decision_text(decision: dict[str, Any], clock: Clock) -> str:
     return (
         f"{_with_age(decision['decided_at'], clock)} {decision['strategy_id']} {decision['action']} {decision['quantity']}"
         f" {decision['symbol']}, {decision['status']}, {decision['decision_hash'][:12]}"
     )
 
 
-def _with_age(at: str | None, clock: Clock) -> str:
-    if at is None:
-        return "none"
+def _with_age(at: str, clock: Clock) -> str:
     age = clock.wall() - parse_timestamp(at)
     return f"{at} ({_duration(age)} ago)" if age >= 0 else at
 

@@ -17,6 +17,7 @@ from torghut_core.admin.auth import parse_tokens
 from torghut_core.admin.server import AdminServer
 from torghut_core.concurrency import DaemonThreads
 from torghut_core.installation.settings import Settings
+from torghut_core.telemetry import logs
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 HEARTBEAT_S = 0.25
@@ -80,8 +81,9 @@ class Life:
             self.events.call_soon_threadsafe(callback)
 
     async def stopping(self) -> None:
-        """Wait until a signal asks it to end."""
+        """Wait until a signal asks it to end, and log that one has."""
         await self._stopping.wait()
+        logs.info("stopping", because="a signal has asked the process to end")
 
     async def heartbeat(self) -> None:
         """Note again and again that the loop runs."""

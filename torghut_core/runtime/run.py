@@ -382,12 +382,15 @@ class Run:
         watch = partial(watch_control, self.controls, self.venue, self.ended, self.committer.poll_database, self.clock)
         threading.Thread(target=watch, name="control", daemon=True).start()
         on_start(self.server.url)
-        logs.info(
+        control, reason = self.controls.current(), self.standby.reason
+        log = logs.info if control.state == "running" else logs.warning
+        log(
             str(self.standby.role),
             catalog=str(self.path),
             generation=self.engine.generation.number,
             admin=self.server.url,
-            reason=self.standby.reason,
+            control=str(control),
+            **({"reason": reason} if reason else {}),
         )
         await run_until_first_ends(
             self._trade(),
@@ -414,7 +417,12 @@ class Run:
             await self.standby.wait()
             logs.warning("taking over", account=self.account_label)
             await self._take_over()
-            logs.warning("trading", account=self.account_label, generation=self.engine.generation.number)
+            logs.warning(
+                "trading",
+                account=self.account_label,
+                generation=self.engine.generation.number,
+                control=str(self.controls.current()),
+            )
         await run_until_first_ends(*self.venue.tasks())
 
     async def _take_over(self) -> None:

@@ -43,6 +43,9 @@ def test_halted_process_says_so_when_it_starts(kernel):
     assert line.startswith("halted: fat finger (")
     assert " since 20" in line
     assert "admin API at http://" in line
+    shown = [kernel.process.stdout.readline().strip() for _ in range(7)]
+    assert "last decision: none since the start" in shown
+    kernel.until(lambda: re.search(r"\[warning  \] trading .*control='halted: fat finger", kernel.log))
 
 
 def test_process_that_was_killed_is_dead(kernel):
@@ -153,7 +156,7 @@ def test_run_logs_what_it_does(kernel):
     kernel.output("kill", "--reason", "fat finger")
     kernel.until(lambda: "control changed" in kernel.log)
     kernel.send()
-    for event in ("trading", "decision", "order", "fill", "generation trades", "control changed"):
+    for event in ("trading", "decision", "order", "fill", "generation trades", "control changed", "stopping"):
         assert re.search(rf"\] {event} ", kernel.log), event
 
 
