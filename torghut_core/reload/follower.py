@@ -119,7 +119,7 @@ class Follower:
             reason = self._quarantined.get(name)
             if known.get(name) != reason:
                 if reason is None:
-                    logs.warning("strategy released from quarantine", strategy=name)
+                    logs.warning("strategy released from quarantine", strategy_id=name)
                 self._audit.record_control(f"quarantine.{name}", reason, "torghut")
                 self._commit()
 

@@ -360,7 +360,9 @@ class Engine(AccountView):
         new = next(each for each in self._generation.strategies if each.name == subscription.name)
         self.reverted[subscription.name] = new.plugin.code_digest, reason
         self._generation = self._generation.with_instance(subscription.instance)
-        logs.error("new code failed, the old code trades on", strategy=subscription.name, error=reason, exc_info=error)
+        logs.error(
+            "new code failed, the old code trades on", strategy_id=subscription.name, error=reason, exc_info=error
+        )
         self._on_trouble()
         if answer is not None:
             self._decide(subscription, answer, signal, context)

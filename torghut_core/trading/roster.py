@@ -187,7 +187,7 @@ class Roster:
         """Show a strategy nothing more, and do with its positions as its `on_remove` says."""
         subscription.totals.failure = reason = reason_of(error)
         self._totals.failures.setdefault(subscription.name, reason)
-        logs.error("strategy quarantined", strategy=subscription.name, error=reason, exc_info=error)
+        logs.error("strategy quarantined", strategy_id=subscription.name, error=reason, exc_info=error)
         on_remove = subscription.instance.on_remove
         if on_remove == "flatten" and self._books.holds(subscription.name, subscription.symbols):
             for symbol in sorted(subscription.symbols):

@@ -416,6 +416,8 @@ def test_strategy_that_hangs_is_quarantined_until_it_is_fixed(kernel, hang, rele
     (control,) = kernel.rows("controls", name="quarantine.bad")
     assert (control["value"], control["actor"]) == (None, "torghut")
     assert kernel.logged("controls", "quarantine.bad") == ["torghut", "torghut"]
+    for event in ("strategy quarantined", "strategy released from quarantine"):
+        assert re.search(rf"\] {event} .*strategy_id=bad", kernel.log), event
 
 
 def test_strategy_stuck_in_compiled_code_makes_the_kernel_unwell(kernel):
