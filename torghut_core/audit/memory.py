@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from torghut_core.audit.records import DONE, OF_ORDER, RowsQuery, position_of
-from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Changes, Key, Record, Row
+from torghut_core.audit.records import OF_ORDER, RowsQuery, position_of
+from torghut_core.audit.rows import DONE, KEYS, MOMENTS, NUMBERED, Changes, Key, Record, Row
 from torghut_core.audit.store import AuditStore
 from torghut_core.model.trading import Position
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock

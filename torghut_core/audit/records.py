@@ -9,7 +9,6 @@ import msgspec
 
 from torghut_core.audit.rows import KEYS, Row
 from torghut_core.errors import InputError
-from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import (
     Intent,
     Order,
@@ -20,10 +19,6 @@ from torghut_core.model.trading import (
     Side,
     TimeInForce,
 )
-
-DONE = tuple(str(state) for state in OrderState if is_done(state))
-"""States from which an order does not come back."""
-
 
 OF_ORDER = ("decision_hash", "strategy_id", "symbol", "side")
 """What a fill shows of its order."""

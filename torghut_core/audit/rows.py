@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from torghut_core.audit.values import clean_text, decimal_text, json_value, plain, short_text
-from torghut_core.model.trading import Account, Decision, Intent, Order, Position, Report, Verdict
+from torghut_core.model.order_state import is_done
+from torghut_core.model.trading import Account, Decision, Intent, Order, OrderState, Position, Report, Verdict
 from torghut_core.timestamps import format_timestamp
 
 Row: TypeAlias = dict[str, Any]
@@ -43,6 +44,16 @@ columns of its key."""
 
 NUMBERED = ("trade_decisions", "llm_decision_reviews", "executions", "execution_events", "position_snapshots")
 """Tables whose rows have an `id`: the `seq` of the `audit_log` entry of their first version."""
+
+DONE = tuple(str(state) for state in OrderState if is_done(state))
+"""States from which an order does not come back."""
+
+SETTLED: dict[str, Callable[[Row], bool]] = {
+    "trade_decisions": lambda row: row["status"] == "denied" or row["executed_at"] is not None,
+    "executions": lambda row: row["state"] in DONE,
+    "trade_cursor": lambda _row: False,
+}
+"""By table that later commits change rows of, whether they hardly change this one any more."""
 
 MOMENTS = {
     "trade_decisions": "event_ts",
@@ -140,12 +151,18 @@ class Changes:
         return row
 
     def remember(self, recent: dict[str, dict[Key, Row]], most: int) -> None:
-        """Keep the rows of this commit in `recent`, for the tables in it, the last `most` of each."""
-        for table, known in recent.items():
-            rows = self._rows[table]
-            for key in list(rows)[-most:]:
+        """Keep the rows of this commit in `recent`, the last `most` of each table; not those that are settled.
+
+        A decision is also settled with an order of it.
+        """
+        for table, is_settled in SETTLED.items():
+            known = recent[table]
+            for key, row in self._rows[table].items():
                 known.pop(key, None)  # to the end
-                known[key] = rows[key]
+                if not is_settled(row):
+                    known[key] = row
+                elif table == "executions":
+                    recent["trade_decisions"].pop((row["account"], row["decision_hash"]), None)
             while len(known) > most:
                 del known[next(iter(known))]
 

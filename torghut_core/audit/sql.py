@@ -44,8 +44,8 @@ from torghut_core.audit.chain import (
     verify,
 )
 from torghut_core.audit.database import WAL_PAGES, audit_engine, explained, place, prepare, reading, writing
-from torghut_core.audit.records import DONE, OF_ORDER, RowsQuery, position_of
-from torghut_core.audit.rows import KEYS, MOMENTS, NUMBERED, Action, Changes, Key, Row
+from torghut_core.audit.records import OF_ORDER, RowsQuery, position_of
+from torghut_core.audit.rows import DONE, KEYS, MOMENTS, NUMBERED, SETTLED, Action, Changes, Key, Row
 from torghut_core.audit.store import AuditStore
 from torghut_core.audit.tables import (
     COVERED,
@@ -70,7 +70,7 @@ MANY_PAGES = 65_536
 """Pages that SQLite writes ahead at most where `tidy` is called: 256 MiB."""
 
 RECENT_ROWS = 4096
-"""Decisions and orders that are kept in memory, for later reports."""
+"""Decisions that wait for a fill, and orders that are not done, that are kept in memory at most, for later reports."""
 
 ACTOR = "torghut"
 """The actor of a row that names none."""
@@ -108,7 +108,7 @@ class SqlAuditStore(AuditStore):
         self._database = database
         self._probing = Lock()
         self._probe: Future[str] | None = None
-        self._recent: dict[str, dict[Key, Row]] = {"trade_decisions": {}, "executions": {}, "trade_cursor": {}}
+        self._recent: dict[str, dict[Key, Row]] = {table: {} for table in SETTLED}
         """Rows that reports are likely to change: no other process writes the rows of this store's accounts in these tables."""
         self._attempt: Head | None = None
         self._attempted = 0

@@ -1,7 +1,9 @@
 """One suite for every audit store: memory, SQLite and Postgres."""
 
+import gc
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from decimal import Decimal
 from threading import Event
 from uuid import UUID
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from support.waiting import PATIENCE
-from torghut_core.audit import MemoryAuditStore, find_decision
+from torghut_core.audit import MemoryAuditStore, SqlAuditStore, find_decision
 from torghut_core.audit.rows import KEYS
 from torghut_core.errors import LONGEST_TEXT, InputError, NotFoundError, StateError
 from torghut_core.model.order_state import is_done
@@ -171,6 +173,48 @@ def test_first_fill_says_when_the_decision_was_executed(store, make, commits_bet
     store.commit()
     (row,) = store.decisions("paper-1")
     assert row["executed_at"] == first.event_ts
+
+
+ENDS = (OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED, OrderState.EXPIRED)
+
+
+@pytest.mark.parametrize("end", [*ENDS, "denied"])
+def test_memory_does_not_grow_with_what_is_done(sqlite, make, end):
+    """Of a decision and an order that are done no row stays in memory: it is the same after ten as after sixty of them."""
+
+    def live(store, numbers):
+        for n in numbers:
+            _, intent = make.decide(store, n, denied=["max-notional"] if end == "denied" else ())
+            store.commit()
+            if end == OrderState.FILLED:
+                make.execute(store, intent)
+            elif intent is not None:
+                report = make.report(intent, OrderEvent(end))
+                store.record_report(intent.account, make.order(intent, end), report, Position())
+            store.commit()
+        gc.collect()
+        return sum(type(each) is dict for each in gc.get_objects())
+
+    with closing(SqlAuditStore(sqlite())) as store:
+        before = live(store, range(10))
+        assert live(store, range(10, 60)) - before < 25
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_late_fill_of_an_order_that_is_done_is_written_down(store, make, end):
+    """A fill that comes many commits after the order was done is an event of it, and says when the decision was executed."""
+    decision, intent = make.decide(store)
+    store.record_report(intent.account, make.order(intent, end), make.report(intent, OrderEvent.CANCELED), Position())
+    store.commit()
+    for n in range(2, 5):
+        make.trade(store, n)
+        store.commit()
+    fill = make.execute(store, intent)
+    store.commit()
+    (row,) = store.rows("trade_decisions", decision_hash=decision.decision_hash)
+    assert row == store.decisions("paper-1")[0] | {"executed_at": fill.event_ts}
+    (order,) = store.rows("executions", decision_hash=decision.decision_hash)
+    assert (order["state"], order["filled_quantity"]) == ("filled", Decimal("1.50"))
 
 
 def test_order_is_written_as_it_was_when_the_report_was_recorded(store, make):
