@@ -111,7 +111,9 @@ class SqlAuditStore(AuditStore):
         self._recent: dict[str, dict[Key, Row]] = {table: {} for table in SETTLED}
         """Rows that reports are likely to change: no other process writes the rows of this store's accounts in these tables."""
         self._attempt: Head | None = None
+        """The head after the last commit, where that has failed, and maybe is there all the same."""
         self._attempted = 0
+        """How many of the pending records are in it."""
         self._writers = {table.name: _Writer(table, dialect) for table in (*COVERED, audit_log)}
         try:
             prepare(self._engine)
@@ -138,6 +140,9 @@ class SqlAuditStore(AuditStore):
             if self._attempt is not None and is_entry(connection, self._attempt):
                 # The last commit failed and is there all the same, perhaps followed by others: the connection broke at its end.
                 del self._pending[: self._attempted]
+                self._attempted = 0
+                for known in self._recent.values():
+                    known.clear()  # it has changed what these were
             changes = Changes(partial(_select_equal, connection), self._recent)
             changes.fold(self._pending)
             head = self._write(connection, changes, head)
@@ -146,6 +151,11 @@ class SqlAuditStore(AuditStore):
         self._pending = []
         self._attempt = None
         self._anchor(head)
+
+    def drop(self) -> None:
+        """See `AuditStore.drop`."""
+        super().drop()
+        self._attempted = 0
 
     def tidy(self) -> None:
         """Copy what SQLite has written ahead into its file, while another thread may write; from any thread.

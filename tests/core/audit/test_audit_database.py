@@ -362,9 +362,8 @@ def test_same_decision_of_two_processes_is_written_once(database, opened, make):
     assert first.verify() == []
 
 
-def test_commit_whose_success_was_not_heard_is_not_repeated(database, opened, make, monkeypatch):
-    """The connection breaks after the server has committed: the next commit goes on from there, with nothing twice."""
-    store = opened(database)
+def commit_unheard(store, monkeypatch):
+    """Commit, and lose the connection right after the server has committed."""
     real = sql.writing
 
     @contextmanager
@@ -373,17 +372,64 @@ def test_commit_whose_success_was_not_heard_is_not_repeated(database, opened, ma
             yield connection
         raise StateError("the connection is lost")
 
+    with monkeypatch.context() as patch:
+        patch.setattr(sql, "writing", broken)
+        with pytest.raises(StateError, match="lost"):
+            store.commit()
+
+
+def test_commit_whose_success_was_not_heard_is_not_repeated(database, opened, make, monkeypatch):
+    """The connection breaks after the server has committed: the next commit goes on from there, with nothing twice."""
+    store = opened(database)
     make.trade(store, 1)
-    monkeypatch.setattr(sql, "writing", broken)
-    with pytest.raises(StateError, match="lost"):
-        store.commit()
-    monkeypatch.undo()
+    commit_unheard(store, monkeypatch)
     make.trade(store, 2)
     store.commit()
     store.commit()
     make.trade(store, 3)
     store.commit()
     assert len(store.fills()) == len(store.decisions()) == 3
+    assert store.verify() == []
+
+
+def test_failure_after_a_commit_that_was_not_heard_loses_nothing(database, opened, make, monkeypatch):
+    """The commit that finds an unheard one in the database fails itself: all that was recorded since is in the next one."""
+    store = opened(database)
+    make.trade(store, 1)
+    commit_unheard(store, monkeypatch)
+    make.trade(store, 2)
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_write", lambda *_: (_ for _ in ()).throw(StateError("the disk is full")))
+            with pytest.raises(StateError, match="full"):
+                store.commit()
+    store.commit()
+    assert len(store.fills()) == len(store.decisions()) == 2
+    assert store.verify() == []
+
+
+def test_drop_after_a_commit_that_was_not_heard_loses_nothing(database, opened, make, monkeypatch):
+    """What is recorded after a drop is committed, also where the commit before it was not heard."""
+    store = opened(database)
+    make.trade(store, 1)
+    commit_unheard(store, monkeypatch)
+    store.drop()
+    make.trade(store, 2)
+    store.commit()
+    assert len(store.fills()) == len(store.decisions()) == 2
+    assert store.verify() == []
+
+
+def test_reports_go_on_from_a_commit_that_was_not_heard(database, opened, make, monkeypatch):
+    """Reports change the rows as an unheard commit wrote them, and not as they were before it."""
+    store = opened(database)
+    _, intent = make.decide(store)
+    store.commit()
+    fill = make.execute(store, intent, "0.50", 1)
+    commit_unheard(store, monkeypatch)
+    make.execute(store, intent, "1.00", 2)
+    store.commit()
+    assert [row["executed_at"] for row in store.decisions()] == [fill.event_ts]
     assert store.verify() == []
 
 
