@@ -3,8 +3,8 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
-# Tests wait for other processes half of the time: there are more workers than cores. Each starts sooner with bytecode kept.
-WORKERS ?= 4
+# Tests wait for other processes half of the time: there are three workers for each of two cores. Each starts sooner with bytecode kept.
+WORKERS ?= 6
 TESTS := env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 
 PROJECTS := . plugins/strategies plugins/risk plugins/brokers plugins/sources plugins/advisors authoring_kit

@@ -22,7 +22,10 @@ class Unspeakable(Exception):
 
 
 class Evil(Strategy):
+    rows = 0
+
     def on_signal(self, signal_, context):
+        self.rows += 1
         {act}
 
 
@@ -68,11 +71,12 @@ def test_strategy_that_raises_anything_is_quarantined_and_the_others_trade_on(ke
 
 @pytest.mark.parametrize("how", chosen(CHANGE, ["precision", "signals"]))
 def test_strategy_that_changes_the_process_changes_nothing_for_others(kernel, how):
-    """The fills of the others have all their digits, and SIGTERM still ends it in good order."""
-    kernel.write_plugin("evil", EVIL.replace("{act}", CHANGE[how]))
+    """The fills of the others have all their digits, and SIGTERM after it still ends it in good order."""
+    kernel.write_plugin("evil", EVIL.replace("{act}", f"if self.rows <= 4: {CHANGE[how]}"))
     kernel.write({"one": {"params": {"quantity": 8765}}, "evil": {"use": "evil"}})
     kernel.begin()
     assert kernel.trade(4)["one"] == 4
+    assert kernel.trade(1)["one"] == 1  # and the changes of the rows before are put back
     assert kernel.send(signal.SIGTERM) == 0
     assert {str(row["quantity"]) for row in kernel.rows("executions")} == {"8765"}
 

@@ -31,7 +31,7 @@ def kit(fake):
         return Connection(is_live=is_live, secret=lambda name: SecretStr(secrets[name]))
 
     def make(**params):
-        broker = Alpaca(Alpaca.Params(**{"url": fake.url, "timeout_seconds": 0.4} | params))
+        broker = Alpaca(Alpaca.Params(**{"url": fake.url, "timeout_seconds": 1.0} | params))
         made.append(broker)
         return broker
 
