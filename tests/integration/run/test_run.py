@@ -55,7 +55,9 @@ def test_sigterm_closes_everything_and_exits_with_zero(kernel):
     assert books["quantity"] == 3
 
 
-@pytest.mark.parametrize(("seconds", "minutes"), [("60", [30, 31, 32, 32]), ("0", [32])])
+@pytest.mark.parametrize(
+    ("seconds", "minutes"), [("60", [30, 31, 32, 32]), pytest.param("0", [32], marks=pytest.mark.proof)]
+)
 def test_equity_is_written_down_at_an_interval_of_the_market_s_time(kernel, seconds, minutes):
     """A row of the account in each interval and one at the end, with what is held; none but the last where it is 0."""
     kernel.env["TRADING_SNAPSHOT_SECONDS"] = seconds
@@ -392,7 +394,9 @@ def test_every_metric_is_explained(plain):
 # Containment.
 
 
-@pytest.mark.parametrize(("hang", "release"), [("a loop", "operator"), ("a sleep", "catalog")])
+@pytest.mark.parametrize(
+    ("hang", "release"), [("a loop", "operator"), pytest.param("a sleep", "catalog", marks=pytest.mark.proof)]
+)
 def test_strategy_that_hangs_is_quarantined_until_it_is_fixed(kernel, hang, release):
     """It is quarantined by name and the other trades on; fixed code trades after a reload or the next good catalog."""
     kernel.env["TRADING_PLUGIN_BUDGET_MS"] = "200"

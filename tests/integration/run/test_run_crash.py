@@ -76,8 +76,10 @@ def test_killed_while_it_reloads_it_starts_on_one_of_the_two(make_mounted, tmp_p
 
 @pytest.mark.parametrize(
     ("wrong", "place"),
-    [("snyc", "trading.yaml:2:7: mode"), ('"\\U00110000"', "trading.yaml:2:10: an escape")],
-    ids=["misspelled", "no character"],
+    [
+        pytest.param("snyc", "trading.yaml:2:7: mode", id="misspelled", marks=pytest.mark.proof),
+        pytest.param('"\\U00110000"', "trading.yaml:2:10: an escape", id="no character"),
+    ],
 )
 def test_killed_while_the_catalog_is_wrong_it_starts_on_the_last_good_one(kernel, wrong, place):
     """The next start trades the last good generation, and reports the problem until the file is right."""

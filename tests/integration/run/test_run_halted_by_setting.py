@@ -5,7 +5,9 @@ import pytest
 from torghut_core.execution.controls import SETTING
 
 
-@pytest.mark.parametrize("name", ["TRADING_KILL_SWITCH_ENABLED", "TRADING_EMERGENCY_STOP_ENABLED"])
+@pytest.mark.parametrize(
+    "name", ["TRADING_KILL_SWITCH_ENABLED", pytest.param("TRADING_EMERGENCY_STOP_ENABLED", marks=pytest.mark.proof)]
+)
 def test_a_setting_halts_and_stays(kernel, name):
     """It is recorded with its actor, nothing is sent, a release is refused with its reason, and it outlives the setting."""
     kernel.env[name] = "true"

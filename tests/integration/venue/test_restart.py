@@ -12,7 +12,7 @@ from torghut_testing.alpaca import Fault
 ENDS = {"SIGTERM": signal.SIGTERM, "kill -9": signal.SIGKILL}
 
 
-@pytest.fixture(params=ENDS)
+@pytest.fixture(params=["kill -9", pytest.param("SIGTERM", marks=pytest.mark.proof)])
 def end(request):
     """A way in which a process ends."""
     return ENDS[request.param]
