@@ -16,8 +16,8 @@ from torghut_sources.stages.window import expire, last_seconds, moments, push
 SESSION = np.dtype([("open", np.int64), ("notional", np.float64), ("volume", np.float64)])
 """State: start of the session in progress, and the sums of price x volume and of volume since then."""
 
-MOST_ROUNDING = 0.001
-"""A rounded average is off by this share of the price at most."""
+MOST_ROUNDING = 0.005
+"""A rounded average is off by this share of the price at most: half a cent of a dollar."""
 
 HIGH, LOW, VWAP = Bars.high.row, Bars.low.row, Bars.vwap.row
 
