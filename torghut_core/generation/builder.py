@@ -272,7 +272,8 @@ class _Builder:
         """The rows that a strategy needs first; None, and a problem, if it gives no such number."""
         try:
             with restoring(made.plugin.name):
-                warmup = context_of(made.instance).run(getattr, made.instance, "warmup")
+                context = context_of(made.instance).copy()  # it may be at work in the loop's thread
+                warmup = context.run(getattr, made.instance, "warmup")
             if type(warmup) is int and warmup >= 0:
                 return warmup
             reason = f"{warmup!r:.80} is not a number of rows"
