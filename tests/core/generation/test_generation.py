@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from torghut_core.catalog import Catalog, load
+from torghut_core.boundary import context_of
 from torghut_core.errors import CatalogError
 from torghut_core.generation import build, strategy_row, use_tapes, validate
 from torghut_core.model.trading import Limits
@@ -362,6 +363,14 @@ def test_warmup_that_is_no_number_of_rows_is_reported(fakes, monkeypatch, fake_c
     monkeypatch.setattr(momentum, "warmup", warmup, raising=False)
     with pytest.raises(CatalogError, match=f"`warmup` of strategy 'macd-rsi': {reason}"):
         build(catalog(HEAD + STRATEGIES), fakes)
+
+
+def test_warmup_is_asked_for_while_the_strategy_is_at_work(fakes):
+    """A reload that builds while the loop is in a strategy's code keeps that strategy, and finds nothing wrong with it."""
+    before = build(catalog(HEAD + STRATEGIES), fakes)
+    (strategy, *_) = before.strategies
+    after = context_of(strategy.strategy).run(build, catalog(HEAD + STRATEGIES), fakes, previous=before)
+    assert after.strategies[0].strategy is strategy.strategy
 
 
 def test_sink_beside_a_broker_is_refused(fakes):
