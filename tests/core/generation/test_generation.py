@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from torghut_core.catalog import Catalog, load
 from torghut_core.boundary import context_of
+from torghut_core.catalog import Catalog, load
 from torghut_core.errors import CatalogError
 from torghut_core.generation import build, strategy_row, use_tapes, validate
 from torghut_core.model.trading import Limits
