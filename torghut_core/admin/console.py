@@ -65,6 +65,7 @@ class Console:
     Parameters
     ----------
     account_label, path : the account, and the catalog's file or folder.
+    plugin_folders : as `PluginHost.load` takes them.
     standby : says whether this process trades it.
     engine, gates, controls, venue, follower, reloader, audit : the parts of the run.
     checks : whether the market data can be traded on.
@@ -82,6 +83,7 @@ class Console:
         *,
         account_label: str,
         path: Path,
+        plugin_folders: Sequence[Path],
         standby: Standby,
         engine: Engine,
         gates: Gates,
@@ -101,6 +103,7 @@ class Console:
     ) -> None:
         self._label = account_label
         self._path = path
+        self._folders = plugin_folders
         self._standby = standby
         self._engine = engine
         self._gates = gates
@@ -395,7 +398,7 @@ class Console:
 
     def validate(self, text: str) -> dict[str, Any]:
         """See `admin.kernel.Kernel`."""
-        return check_catalog(text, self._engine.generation.catalog)
+        return check_catalog(text, self._engine.generation.catalog, self._folders)
 
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:

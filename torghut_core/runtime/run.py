@@ -231,6 +231,7 @@ def open_run(
         console = Console(
             account_label=label,
             path=catalog,
+            plugin_folders=settings.plugin_folders,
             standby=standby,
             engine=engine,
             gates=gates,

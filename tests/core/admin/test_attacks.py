@@ -359,16 +359,15 @@ def test_pool_refuses_only_what_has_no_place():
     asyncio.run(story())
 
 
-def test_catalog_is_checked_in_another_process(catalog_text, monkeypatch, tmp_path):
+def test_catalog_is_checked_in_another_process(catalog_text, tmp_path):
     """What another process finds is what this one would: problems with their places, and the changes; plugins may print."""
     (tmp_path / "loud.py").write_text(
         "from torghut_core import Strategy, hookimpl\nprint('{}')\n"
         "class Loud(Strategy):\n    def on_signal(self, signal, context):\n        return None\n"
         "@hookimpl\ndef register_strategies(register):\n    register('loud', Loud)\n"
     )
-    monkeypatch.setenv("TORGHUT_PLUGIN_PATH", str(tmp_path))
     live = load({"a": catalog_text})
-    answer = check_catalog(catalog_text.replace("macd-rsi,", "loud,"), live)
+    answer = check_catalog(catalog_text.replace("macd-rsi,", "loud,"), live, [tmp_path])
     assert "rsi_buy" in answer["problems"][0]
     assert answer["diff"]["changes"]
     assert check_catalog("version: [", live)["diff"] is None

@@ -97,6 +97,7 @@ def make_run(tmp_path, blocked):
         return SimpleNamespace(
             account_label="paper-1",
             path=tmp_path / "catalog.yaml",
+            plugin_folders=(),
             standby=SimpleNamespace(role="trading", is_trading=True, reason="", status=lambda: None),
             events=blocked,
             silent_s=lambda: 31.0,

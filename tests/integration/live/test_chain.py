@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -24,6 +25,18 @@ LATENESS = 2_000_000_000
 """What the stages allow events to be late, ns: so far behind the last event windows are closed."""
 
 
+class Snapshots(SnapshotStore):
+    """Saves one at a time: a cancelled part may leave a thread that saves, which a killed process does not."""
+
+    def __init__(self, folder):
+        super().__init__(str(folder))
+        self._saving = Lock()
+
+    def save(self, name, snapshot):
+        with self._saving:
+            return super().save(name, snapshot)
+
+
 class Chain:
     """The parts, each of which can be killed and begun again on what it has kept."""
 
@@ -31,7 +44,7 @@ class Chain:
         self.live, self.venue, self.tape = live, venue, tape
         self.clock = live.Clock()
         self.store = MemorySignalStore()
-        self.forwards, self.states = SnapshotStore(str(folder / "forward")), SnapshotStore(str(folder / "ta"))
+        self.forwards, self.states = Snapshots(folder / "forward"), Snapshots(folder / "ta")
         self.forwarder = self.deriver = None
         self.tasks = {}
         self.restored = 0
