@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import pluggy
 
 if TYPE_CHECKING:  # a strategy author's import should not pay for the stage compiler
-    from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Sink, Source, Strategy
+    from torghut_core.ports import Advisor, Broker, Indicator, Observer, RiskRule, Sink, Source, Strategy
     from torghut_core.stages.base import Stage
 
 hookspec = pluggy.HookspecMarker("torghut")
@@ -38,6 +38,11 @@ class Register(Protocol[P_contra]):
 @hookspec
 def register_strategies(register: Register[Strategy]) -> None:
     """Register strategies: signals in, decisions out."""
+
+
+@hookspec
+def register_indicators(register: Register[Indicator]) -> None:
+    """Register indicators: what strategies may have computed of each bar."""
 
 
 @hookspec
@@ -77,6 +82,7 @@ def register_observers(register: Register[Observer]) -> None:
 
 KINDS = {
     "strategy": "register_strategies",
+    "indicator": "register_indicators",
     "risk rule": "register_risk_rules",
     "broker": "register_brokers",
     "source": "register_sources",

@@ -325,7 +325,7 @@ class Bars(Table, gc=False):
 
 
 class Signals(Table, gc=False):
-    """Indicator values at a bar: rows of ``ta_signals``. NaN until warm."""
+    """Indicator values at a bar, rows of ``ta_signals``, NaN until warm; and the prices and volume of that bar."""
 
     at = _Ints(0, "position of the event that made the bar known")
     event_ts = _Ints(1, "start of the bar, ns")
@@ -352,7 +352,13 @@ class Signals(Table, gc=False):
     imbalance_bid_sz = _Floats(14, "bid size of the last fresh quote, units")
     imbalance_ask_sz = _Floats(15, "ask size of the last fresh quote, units")
     vol_realized_w60s = _Floats(16, "population standard deviation of the log returns of the last 60 s")
-    close = _Floats(17, "the bar's close: the price that a decision refers to (not a column of ta_signals)")
+    # The bar itself: not columns of ta_signals.
+    open = _Floats(17, "the bar's")
+    high = _Floats(18, "the bar's")
+    low = _Floats(19, "the bar's")
+    close = _Floats(20, "the bar's: the price that a decision refers to")
+    volume = _Floats(21, "the bar's")
+    vwap = _Floats(22, "the bar's")
 
 
 def stored_seq(symbols: SymbolTable, signals: Signals) -> IntArray:
@@ -483,21 +489,23 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     value: bytes
 
 
-SIGNAL_COLUMNS: tuple[str, ...] = Signals.FLOAT_COLUMNS[:-1]
+SIGNAL_COLUMNS: tuple[str, ...] = Signals.FLOAT_COLUMNS[: Signals.open.row]
 """The value columns of ``ta_signals``: what a strategy may ask for in `columns`."""
 
 
 class Signal(msgspec.Struct, frozen=True, gc=False):
-    """One row of ``ta_signals`` as a strategy sees it: symbol, time, and just the columns that the strategy asked for.
+    """One row as a strategy sees it: symbol, time, the bar's prices and volume, and just the columns and features asked for.
 
-    The rows that a strategy gets are of a subclass made for its `columns`; reading another column raises
-    `AttributeError`. Every column that was asked for has a value: a strategy does not get rows with a missing one.
+    The rows that a strategy gets are of a subclass made for it; reading another column raises `AttributeError`. Every column
+    and feature that was asked for has a value, but for the optional ones: a strategy does not get rows with a missing one.
     """
 
     symbol: str
     event_ts: int
 
     if TYPE_CHECKING:
+        bars: Signals
+        row: int
         macd: float
         macd_signal: float
         macd_hist: float
@@ -516,9 +524,49 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
         imbalance_ask_sz: float
         vol_realized_w60s: float
 
+        def __getattr__(self, feature: str) -> float: ...
+
+    @property
+    def open(self) -> float:
+        """The bar's first price, quote currency per unit."""
+        return self.bars.floats.item(_OPEN, self.row)
+
+    @property
+    def high(self) -> float:
+        """The bar's highest price."""
+        return self.bars.floats.item(_HIGH, self.row)
+
+    @property
+    def low(self) -> float:
+        """The bar's lowest price."""
+        return self.bars.floats.item(_LOW, self.row)
+
+    @property
+    def close(self) -> float:
+        """The bar's last price."""
+        return self.bars.floats.item(_CLOSE, self.row)
+
+    @property
+    def volume(self) -> float:
+        """Units traded in the bar."""
+        return self.bars.floats.item(_VOLUME, self.row)
+
+    def to_record(self) -> dict[str, Any]:
+        """Symbol, time, columns and features."""
+        record = msgspec.structs.asdict(self)
+        del record["bars"], record["row"]
+        return {name: value if value == value else None for name, value in record.items()}
+
+
+_OPEN, _HIGH, _LOW, _CLOSE, _VOLUME = (
+    Signals.open.row, Signals.high.row, Signals.low.row, Signals.close.row, Signals.volume.row,
+)  # fmt: skip
+
 
 def signal_type(columns: tuple[str, ...]) -> type[Signal]:
-    """The class of the signal rows that carry `columns`.
+    """The class of the signal rows that carry `columns`, and features of these names.
+
+    After their values it takes the table that has the bar, and its row there.
 
     Examples
     --------
@@ -527,4 +575,5 @@ def signal_type(columns: tuple[str, ...]) -> type[Signal]:
     ('ES', 31.5)
     """
     fields = [(column, float) for column in columns]
-    return cast("type[Signal]", msgspec.defstruct("Signal", fields, bases=(Signal,), frozen=True, gc=False))
+    rest: list[Any] = [("bars", Any, None), ("row", int, 0)]
+    return cast("type[Signal]", msgspec.defstruct("Signal", [*fields, *rest], bases=(Signal,), frozen=True, gc=False))

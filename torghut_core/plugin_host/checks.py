@@ -18,6 +18,7 @@ from torghut_core.ports import (
     Advisor,
     Broker,
     Capabilities,
+    Indicator,
     Observer,
     Plugin,
     RiskRule,
@@ -28,6 +29,7 @@ from torghut_core.ports import (
 
 _BASES: dict[str, type[Plugin]] = {
     "strategy": Strategy,
+    "indicator": Indicator,
     "risk rule": RiskRule,
     "broker": Broker,
     "source": Source,
@@ -100,6 +102,16 @@ def check_class(kind: str, cls: Any) -> list[str]:
             reasons.append("`columns` has a name twice")
     if issubclass(cls, Broker) and not isinstance(getattr(cls, "capabilities", None), Capabilities):
         reasons.append("`capabilities` must be a `Capabilities`: what the broker can do")
+    if issubclass(cls, Indicator):
+        reasons += [
+            f"`{name}` must be a tuple of names"
+            for name in ("inputs", "outputs")
+            if not _is_names(getattr(cls, name)) or not getattr(cls, name)
+        ]
+        if cls.kernel is None and cls.update is Indicator.update:
+            reasons.append(f"{cls.__name__} has neither `update` nor `kernel`")
+        if cls.kernel is not None and cls.row is Indicator.row:
+            reasons.append(f"{cls.__name__} has a `kernel` and no `row`")
     limit = getattr(cls, "limit", "")
     if issubclass(cls, RiskRule) and limit and limit not in LIMITS:
         reasons.append(f"`limit`: there is no limit {limit!r} ({did_you_mean(str(limit), LIMITS)})")

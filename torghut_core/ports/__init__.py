@@ -7,6 +7,7 @@ instance directly.
 
 from torghut_core.ports.broker import Broker, Capabilities, OrderEntry
 from torghut_core.ports.connection import Closed, Connected, Connection, SignalReader, Universe
+from torghut_core.ports.indicator import Indicator
 from torghut_core.ports.observer import Observer
 from torghut_core.ports.plugin import API_VERSION, Params, Plugin, param
 from torghut_core.ports.risk import Advisor, OpenOrder, RiskContext, RiskRule
@@ -25,6 +26,7 @@ __all__ = [
     "Connection",
     "Context",
     "Endpoint",
+    "Indicator",
     "Journal",
     "LaneKeeper",
     "LiveContext",

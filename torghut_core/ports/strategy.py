@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, ClassVar
 
 from torghut_core.boundary import KERNEL_DECIMAL
+from torghut_core.features.values import Feature, Optional
 from torghut_core.model.market import Signal
 from torghut_core.model.trading import ZERO, Account, Decision, Position, Side, TimeInForce, money
 from torghut_core.ports.plugin import Plugin
@@ -23,6 +25,13 @@ class Strategy(Plugin, ABC):
     """
 
     columns: ClassVar[tuple[str, ...]] = ()
+
+    def features(self) -> Mapping[str, Feature | Optional]:
+        """What else it wants computed, by name; see `torghut_core.features`. Asked for once, when a generation is built.
+
+        A row comes when all of these, and the columns, have a value; but for those that are `optional`.
+        """
+        return {}
 
     @property
     def warmup(self) -> int:

@@ -411,7 +411,7 @@ class Engine(AccountView):
             is_allowed=signal.symbol in subscription.symbols,
         )
         intents = self._intents(decision, quantity, inputs.context, verdicts) if quantity else [None]
-        self._record(decision, params, msgspec.structs.asdict(signal), verdicts, quantity, intents[0], inputs)
+        self._record(decision, params, signal.to_record(), verdicts, quantity, intents[0], inputs)
         if intents[0] is not None:
             context.last_order_at = decision.decided_at
             self.gateway.send(intents[0], context, decision.price or ZERO, *intents[1:], is_close=decision.is_close)

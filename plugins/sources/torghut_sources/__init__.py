@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torghut_core import Register, Sink, Source, hookimpl
+from torghut_core import Indicator, Register, Sink, Source, hookimpl
 from torghut_sources.tape.source import Replay
 
 if TYPE_CHECKING:  # a process that only reads tapes does not import the stage compiler
@@ -44,3 +44,11 @@ def register_stages(register: Register[Stage]) -> None:
     register("microbars", Microbars)
     register("resample", Resample)
     register("indicators", Indicators)
+
+
+@hookimpl
+def register_indicators(register: Register[Indicator]) -> None:
+    """Register every indicator of this package."""
+    from torghut_sources.indicators.ema import Ema
+
+    register("ema", Ema)

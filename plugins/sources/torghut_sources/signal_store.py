@@ -340,7 +340,8 @@ class ClickHouseSignals(Source):
             **{name: _numbers(page[column], np.nan)[places] for column, name in BAR_COLUMNS.items()},
         )
         signals = Signals.from_columns(
-            **{name: _numbers(page[name], np.nan)[places] for name in SIGNAL_COLUMNS}, close=bars.close
+            **{name: _numbers(page[name], np.nan)[places] for name in SIGNAL_COLUMNS},
+            **{name: getattr(bars, name) for name in Bars.FLOAT_COLUMNS},
         )
         signals.ints = bars.ints
         now = np.maximum.accumulate(np.array([self._now, *(row.end for row in chosen)], np.int64))[1:]

@@ -171,9 +171,10 @@ def test_bar_without_a_close_has_no_values_and_changes_none():
     holes = np.insert(close, 45, NAN)
     columns = ["macd", "ema", "rsi14", "boll"]
     got = signals(bars(SymbolTable(), holes), columns=columns)
-    assert np.isnan(got.floats[:, 45]).all()
+    assert np.isnan(got.floats[: len(SIGNAL_COLUMNS), 45]).all()
     np.testing.assert_array_equal(
-        np.delete(got.floats, 45, axis=1), signals(bars(SymbolTable(), close), columns=columns).floats
+        np.delete(got.floats, 45, axis=1)[: len(SIGNAL_COLUMNS)],
+        signals(bars(SymbolTable(), close), columns=columns).floats[: len(SIGNAL_COLUMNS)],
     )
 
 

@@ -34,7 +34,7 @@ from torghut_core import (
 from torghut_core.stages import Stage, kernel
 from torghut_sources.settings import TaSettings
 from torghut_sources.stages import bollinger, macd, quote_imbalance, realized_volatility, rsi, vwap
-from torghut_sources.stages.native import COLUMN, FLAG, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
+from torghut_core.stages.native import COLUMN, FLAG, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
 from torghut_sources.stages.order import merge
 from torghut_sources.stages.session_opens import SPAN, SessionOpens, session_open
 from torghut_sources.stages.state import from_words, grown, to_words
@@ -73,7 +73,8 @@ EMA12, EMA26, RSI14 = Signals.ema12.row, Signals.ema26.row, Signals.rsi14.row
 BOLL_MID, BOLL_UPPER, BOLL_LOWER = Signals.boll_mid.row, Signals.boll_upper.row, Signals.boll_lower.row
 VWAP_SESSION, VWAP_W5M = Signals.vwap_session.row, Signals.vwap_w5m.row
 IMBALANCE, VOL_REALIZED = Signals.imbalance_spread.row, Signals.vol_realized_w60s.row
-SIGNAL_CLOSE = Signals.close.row
+BAR = Signals.open.row
+"""The first of the rows that are copied from the bar, in the order of `Bars`."""
 
 
 @kernel
@@ -95,7 +96,6 @@ def run_closes(
             return i
         closes = state[series]
         close = floats[CLOSE, i]
-        out[SIGNAL_CLOSE, i] = close
         ema12 = ema26 = difference = line = index = mid = upper = lower = math.nan
         if close == close:  # a bar without a close has no values, and the series continues after it
             if averages:
@@ -113,7 +113,7 @@ def run_closes(
         out[BOLL_MID, i] = mid
         out[BOLL_UPPER, i] = upper
         out[BOLL_LOWER, i] = lower
-    for column in range(SIGNAL_CLOSE):
+    for column in range(BAR):
         if wanted & 1 << column == 0:
             for i in range(ints.shape[1]):
                 out[column, i] = math.nan
@@ -252,7 +252,8 @@ class Indicators(Stage):
         if microbars.ints.size:
             bars = merge(symbols, bars, microbars) if bars.ints.size else microbars
         ints, floats = bars.ints, bars.floats
-        out = np.empty((SIGNAL_CLOSE + 1, ints.shape[1]))
+        out = np.empty((BAR + len(floats), ints.shape[1]))
+        out[BAR:] = floats
         row = self._run_closes(self._states["closes"], ints, floats, 0, out, self._sma, self._wanted)
         while row >= 0:
             if int(ints[SERIES, row]) not in range(len(symbols.series_step)):

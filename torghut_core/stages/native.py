@@ -34,6 +34,9 @@ TABLE = types.Array(types.int64, 2, "C")
 NUMBERS = types.Array(types.int64, 1, "C")
 """A stage's own integers."""
 
+VALUES = types.Array(types.float64, 1, "C")
+"""A stage's own floats."""
+
 BITS = types.Array(types.uint8, 2, "C")
 """A stage's own bits, in two dimensions."""
 

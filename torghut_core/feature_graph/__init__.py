@@ -1,0 +1,10 @@
+"""Features while they are computed: a graph of nodes, one for each different value, updated batch by batch.
+
+`plan` makes the graph of a generation out of what its strategies ask for; `graph` runs it. What can be asked for is in
+`torghut_core.features`. No indicator lives here.
+"""
+
+from torghut_core.feature_graph.graph import FeatureGraph
+from torghut_core.feature_graph.plan import FeaturePlan, Planner, Wanted
+
+__all__ = ["FeatureGraph", "FeaturePlan", "Planner", "Wanted"]

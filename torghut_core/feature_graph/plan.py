@@ -1,0 +1,347 @@
+"""The graph of a generation's features: which nodes there are, made of what, in the order in which they are updated.
+
+Equal values share a node: nodes are kept by a text that says what they compute, with the names of parameters, their defaults,
+and the digest of the indicator's code. So a node of the generation before with the same text has the same value, and resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pydantic
+
+from torghut_core.errors import InputError, PluginError, Problem
+from torghut_core.feature_graph.nodes import (
+    AsOf,
+    Column,
+    CompiledIndicator,
+    Constant,
+    Elementwise,
+    Node,
+    Output,
+    PlainIndicator,
+    Rank,
+    Shift,
+)
+from torghut_core.features import values as said
+from torghut_core.model.market import SIGNAL_COLUMNS, TIMEFRAMES
+from torghut_core.plugin_host import Registered
+from torghut_core.ports import Indicator
+
+BAR_COLUMNS = (
+    "open", "high", "low", "close", "volume", "vwap", "trade_count", "bid", "ask", "bid_size", "ask_size",
+)  # fmt: skip
+"""The leaves that are no columns of ``ta_signals``."""
+
+
+class Frame(NamedTuple):
+    """Rows that are updated together: the bars of a timeframe, as they come or in slices.
+
+    A slice are the rows that became known at one time; it is complete at the first event that is known later.
+    """
+
+    step: int
+    is_sliced: bool
+
+
+class Place(NamedTuple):
+    """Whose value a node has: a symbol, "" for the row's own, and the bars of which timeframe."""
+
+    symbol: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A node with what it depends on.
+
+    Attributes
+    ----------
+    source : the frame of the inputs, where it is another one.
+    warmup : rows of the frame until it has a value, and `memory` rows that it depends on.
+    plugin : the indicator that it calls, "" for none.
+    """
+
+    key: str
+    frame: Frame
+    node: Node
+    inputs: tuple[str, ...] = ()
+    source: Frame | None = None
+    warmup: int = 1
+    memory: int = 1
+    plugin: str = ""
+
+
+class Wanted(NamedTuple):
+    """The features of one strategy.
+
+    Attributes
+    ----------
+    names : of the values, as fields of its rows.
+    nodes : key of the node of each.
+    optional : those that a row may lack.
+    frame : the rows that it is shown.
+    memory : rows of its own timeframe that the values depend on.
+    """
+
+    names: tuple[str, ...]
+    nodes: tuple[str, ...]
+    optional: frozenset[str]
+    frame: Frame
+    memory: int
+
+
+@dataclass
+class FeaturePlan:
+    """All nodes, each after its inputs; and the symbols whose rows they need, by timeframe.
+
+    Attributes
+    ----------
+    wanted : the features of each strategy, by its name.
+    """
+
+    nodes: dict[str, Planned] = field(default_factory=dict)
+    symbols: dict[Frame, set[str]] = field(default_factory=dict)
+    wanted: dict[str, Wanted] = field(default_factory=dict)
+
+
+class Planner:
+    """Adds the features of one strategy after the other.
+
+    Parameters
+    ----------
+    find : gives the indicator plugin of a name, or what is wrong with the name.
+    """
+
+    def __init__(self, find: Callable[[str], Registered | Problem]) -> None:
+        self.plan = FeaturePlan()
+        self._find = find
+
+    def add(
+        self,
+        strategy: str,
+        features: Mapping[str, Any],
+        step: int,
+        symbols: Collection[str],
+        *,
+        is_sliced: bool = False,
+    ) -> None:
+        """Add what a strategy asks for.
+
+        Parameters
+        ----------
+        features : a `Feature`, or an optional one, by name.
+        step : its own timeframe, ns.
+        symbols : of its entry.
+        is_sliced : it is shown whole slices, also where no feature needs them.
+
+        Raises
+        ------
+        InputError : a value cannot be computed; the message says which, and why.
+        """
+        plain = {name: value.value if isinstance(value, said.Optional) else value for name, value in features.items()}
+        for name, value in plain.items():
+            if not isinstance(value, said.Feature):
+                raise InputError(f"feature {name!r} is {value!r:.80}, and not a value of torghut_core.features")
+        frame = Frame(step, is_sliced or any(map(_needs_slices, plain.values())))
+        resolver = _Resolver(self, frame, frozenset(symbols))
+        nodes, memory = [], 0
+        for name, value in plain.items():
+            try:
+                key, place = resolver.resolve(value)
+                key = resolver.joined(key, place)
+            except InputError as error:
+                raise InputError(f"feature {name!r}: {error}") from error
+            nodes.append(key)
+            memory = max(memory, self.rows(key, frame))
+        self.plan.symbols.setdefault(frame, set()).update(symbols)
+        is_optional = frozenset(name for name, value in features.items() if isinstance(value, said.Optional))
+        self.plan.wanted[strategy] = Wanted(tuple(plain), tuple(nodes), is_optional, frame, memory)
+
+    def rows(self, key: str, frame: Frame) -> int:
+        """How many rows of a frame a node depends on."""
+        node = self.plan.nodes[key]
+        return -(-node.memory * node.frame.step // frame.step)
+
+
+class _Resolver:
+    """Makes the nodes of one strategy's values."""
+
+    def __init__(self, planner: Planner, frame: Frame, symbols: frozenset[str]) -> None:
+        self._planner = planner
+        self._nodes = planner.plan.nodes
+        self._frame = frame
+        self._symbols = symbols
+
+    def resolve(self, value: said.Feature) -> tuple[str, Place]:
+        """Make the node of a value; returns its key and whose value it is."""
+        if isinstance(value, said.Leaf):
+            return self._leaf(value)
+        if isinstance(value, said.Shift):
+            key, place = self.resolve(value.value)
+            before = self._nodes[key]
+            bars = value.bars
+            text = f"{before.key}.shift({bars})"
+            made = self._add(
+                text, before.frame, lambda: Shift(bars), (key,), before.warmup + bars, before.memory + bars
+            )
+            return made, place
+        if isinstance(value, said.Elementwise):
+            keys, place = self._inputs(value.values)
+            text = f"{value.operation}({', '.join(keys)})"
+            return self._add(text, self._nodes[keys[0]].frame, lambda: Elementwise(value.operation), keys), place
+        if isinstance(value, said.Rank):
+            key = self.joined(*self.resolve(value.value))
+            self._wants(self._frame, self._symbols)
+            text = f"rank({key}, {', '.join(sorted(self._symbols))})"
+            return self._add(text, self._frame, lambda: Rank(self._symbols), (key,)), Place("", self._frame.step)
+        if isinstance(value, said.IndicatorCall):
+            return self._indicator(value)
+        raise InputError(f"{value} is a number, which is the same at every bar (write it where it is used)")
+
+    def joined(self, key: str, place: Place) -> str:
+        """The value as of each of the strategy's own rows."""
+        node, frame = self._nodes[key], self._frame
+        if not place.symbol and node.frame == frame:
+            return key
+        text = f"{key} of {place.symbol or 'the symbol'}"
+        return self._add(text, frame, lambda: AsOf(place.symbol), (key,), node.warmup, node.memory, source=node.frame)
+
+    def _leaf(self, leaf: said.Leaf) -> tuple[str, Place]:
+        if leaf.name not in BAR_COLUMNS and leaf.name not in SIGNAL_COLUMNS:
+            raise InputError(f"there is no column {leaf.name!r} (use one of {', '.join(BAR_COLUMNS)})")
+        step = TIMEFRAMES[leaf.timeframe] if leaf.timeframe else self._frame.step
+        if step < self._frame.step:
+            raise InputError(f"{leaf} is of a smaller timeframe than the strategy's own")
+        frame = self._frame_of(step)
+        self._wants(frame, {leaf.symbol} if leaf.symbol else self._symbols)
+        return self._add(leaf.name, frame, lambda: Column(leaf.name)), Place(leaf.symbol, step)
+
+    def _frame_of(self, step: int) -> Frame:
+        return Frame(step, self._frame.is_sliced and step == self._frame.step)
+
+    def _inputs(self, values: tuple[said.Feature, ...]) -> tuple[tuple[str, ...], Place]:
+        """The nodes of several values in one frame: their common one, or the strategy's own."""
+        found = {value: self.resolve(value) for value in values if not isinstance(value, said.Constant)}
+        places = {place for _, place in found.values()}
+        if not found:
+            raise InputError(f"{', '.join(map(str, values))}: a value of numbers alone (write the number)")
+        if len(places) > 1:
+            found = {value: (self.joined(*each), each[1]) for value, each in found.items()}
+            places = {Place("", self._frame.step)}
+        (place,) = places
+        frame = self._nodes[next(iter(found.values()))[0]].frame
+        keys = [found[value][0] if value in found else self._number(value, frame) for value in values]
+        return tuple(keys), place
+
+    def _number(self, value: said.Feature, frame: Frame) -> str:
+        assert isinstance(value, said.Constant)
+        return self._add(str(value), frame, lambda: Constant(value.number))
+
+    def _indicator(self, call: said.IndicatorCall) -> tuple[str, Place]:
+        plugin = self._planner._find(call.name)  # noqa: SLF001 - its own
+        if isinstance(plugin, Problem):
+            raise InputError(f"{plugin.message} ({plugin.hint})")
+        cls: type[Indicator] = plugin.cls  # type: ignore[assignment]  # an indicator's
+        params = _params_of(plugin, call)
+        inputs = list(call.inputs)
+        if len(inputs) > len(cls.inputs):
+            raise InputError(f"{call.name} has the inputs {', '.join(cls.inputs)}, and {len(inputs)} are given")
+        for name in cls.inputs[len(inputs) :]:
+            if name not in BAR_COLUMNS and name not in SIGNAL_COLUMNS:
+                raise InputError(f"{call.name} needs its input {name!r}, as in {call.name}({', '.join(cls.inputs)})")
+            inputs.append(said.Leaf(name, call.symbol, call.timeframe))
+        if call.output and call.output not in cls.outputs:
+            raise InputError(f"{call.name} has no output {call.output!r} (use one of {', '.join(cls.outputs)})")
+        if not call.output and len(cls.outputs) > 1:
+            picks = " or ".join(f'["{output}"]' for output in cls.outputs)
+            raise InputError(f"{call.name} has several outputs: write {call} followed by {picks}")
+        keys, place = self._inputs(tuple(inputs))
+        try:
+            example: Indicator = plugin.create(params)
+            warmup, memory = int(example.warmup), int(example.memory)
+        except PluginError as error:
+            raise InputError(str(error)) from error
+        nodes = [self._nodes[key] for key in keys]
+        before = max(node.warmup for node in nodes) - 1, max(node.memory for node in nodes) - 1
+        values = ", ".join(f"{name}={value}" for name, value in plugin.plain(params).items())
+        text = f"{call.name}({', '.join([*keys, values] if values else keys)}; {plugin.code_digest[:12]})"
+        make = CompiledIndicator if cls.kernel is not None else PlainIndicator
+        frame = nodes[0].frame
+        key = self._add(
+            text,
+            frame,
+            lambda: make(plugin, params),
+            keys,
+            before[0] + warmup,
+            before[1] + max(memory, warmup),
+            plugin=call.name,
+        )
+        number = cls.outputs.index(call.output) if call.output else 0
+        return self._add(f"{text}[{number}]", frame, lambda: Output(number), (key,)), place
+
+    def _wants(self, frame: Frame, symbols: Collection[str]) -> None:
+        self._planner.plan.symbols.setdefault(frame, set()).update(symbols)
+
+    def _add(
+        self,
+        text: str,
+        frame: Frame,
+        make: Callable[[], Node],
+        inputs: tuple[str, ...] = (),
+        warmup: int = 0,
+        memory: int = 0,
+        *,
+        source: Frame | None = None,
+        plugin: str = "",
+    ) -> str:
+        key = text if inputs else f"{text}@{frame.step}{'s' if frame.is_sliced else ''}"
+        if source is not None:
+            key += f" in {frame.step}{'s' if frame.is_sliced else ''}"
+        if key not in self._nodes:
+            rows = [self._nodes[each] for each in inputs]
+            warmup = warmup or max((row.warmup for row in rows), default=1)
+            memory = memory or max((row.memory for row in rows), default=1)
+            if source is not None:  # in rows of this frame
+                warmup, memory = (-(-number * source.step // frame.step) for number in (warmup, memory))
+            self._nodes[key] = Planned(key, frame, make(), inputs, source, warmup, memory, plugin)
+        return key
+
+
+def _params_of(plugin: Registered, call: said.IndicatorCall) -> Any:
+    """The validated parameters of a call.
+
+    Raises
+    ------
+    InputError : it does not take them.
+    """
+    names = list(plugin.cls.Params.model_fields)
+    if len(call.numbers) > len(names):
+        raise InputError(f"{call.name} has the parameters {', '.join(names) or 'none'}, and {call} gives more")
+    given = dict(zip(names, call.numbers, strict=False))
+    twice = given.keys() & dict(call.keywords)
+    if twice:
+        raise InputError(f"{call} gives {', '.join(sorted(twice))} twice")
+    try:
+        return plugin.parameters(given | dict(call.keywords))
+    except pydantic.ValidationError as error:
+        details = error.errors(include_url=False)[0]
+        place = ".".join(map(str, details["loc"]))
+        raise InputError(f"{call}: {place}: {details['msg']} (parameters: {', '.join(names) or 'none'})") from error
+    except PluginError as error:
+        raise InputError(str(error)) from error
+
+
+def _needs_slices(value: said.Feature) -> bool:
+    """Whether a value is of other symbols too."""
+    if isinstance(value, said.Leaf):
+        return bool(value.symbol)
+    if isinstance(value, said.Rank):
+        return True
+    if isinstance(value, said.Shift):
+        return _needs_slices(value.value)
+    if isinstance(value, said.Elementwise):
+        return any(map(_needs_slices, value.values))
+    return isinstance(value, said.IndicatorCall) and (bool(value.symbol) or any(map(_needs_slices, value.inputs)))

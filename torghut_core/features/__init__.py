@@ -1,0 +1,141 @@
+"""The door for what a strategy wants computed: names of features, which compute nothing here.
+
+``from torghut_core.features import close, ema``: the columns of the bars are values, and an indicator is a function that makes
+one: inputs first, which may be left out, then its parameters, then ``timeframe=``. Any name that is not defined here is that
+of an indicator plugin, written with ``_`` for ``-``. Whether there is such an indicator, and whether it takes these
+parameters, is found when a generation is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torghut_core.features.values import (
+    Constant,
+    Elementwise,
+    Feature,
+    IndicatorCall,
+    Leaf,
+    Number,
+    Optional,
+    Rank,
+    Shift,
+)
+from torghut_core.model.market import SIGNAL_COLUMNS
+
+open = Leaf("open")  # noqa: A001 - the field's word
+high = Leaf("high")
+low = Leaf("low")
+close = Leaf("close")
+volume = Leaf("volume")
+vwap = Leaf("vwap")
+trade_count = Leaf("trade_count")
+bid = Leaf("bid")
+ask = Leaf("ask")
+bid_size = Leaf("bid_size")
+ask_size = Leaf("ask_size")
+
+
+def column(name: str) -> Feature:
+    """A column of ``ta_signals``.
+
+    Raises
+    ------
+    ValueError : there is none of that name.
+    """
+    if name not in SIGNAL_COLUMNS:
+        raise ValueError(f"{name!r:.80} is no column of ta_signals: use one of {', '.join(SIGNAL_COLUMNS)}")
+    return Leaf(name)
+
+
+def where(condition: Feature, then: Feature | Number, otherwise: Feature | Number) -> Feature:
+    """`then` where a condition holds, `otherwise` where it does not."""
+    return Elementwise("where", (condition, _value(then), _value(otherwise)))
+
+
+def smaller(first: Feature | Number, second: Feature | Number) -> Feature:
+    """The smaller of two values of one bar."""
+    return Elementwise("smaller", (_value(first), _value(second)))
+
+
+def larger(first: Feature | Number, second: Feature | Number) -> Feature:
+    """The larger of two values of one bar."""
+    return Elementwise("larger", (_value(first), _value(second)))
+
+
+def log(value: Feature) -> Feature:
+    """The natural logarithm; NaN of what is not positive."""
+    return Elementwise("log", (value,))
+
+
+def sqrt(value: Feature) -> Feature:
+    """The square root; NaN of what is negative."""
+    return Elementwise("sqrt", (value,))
+
+
+def cross_above(first: Feature, second: Feature | Number) -> Feature:
+    """Whether a value is above another one, and at the bar before was not."""
+    other = _value(second)
+    return (first > other) & (first.shift(1) <= other.shift(1))
+
+
+def cross_below(first: Feature, second: Feature | Number) -> Feature:
+    """Whether a value is below another one, and at the bar before was not."""
+    other = _value(second)
+    return (first < other) & (first.shift(1) >= other.shift(1))
+
+
+def rank(value: Feature) -> Feature:
+    """The place of a value among those of all symbols of the catalog entry: 0 for the lowest, 1 for the highest."""
+    return Rank(value)
+
+
+def indicator(name: str, *arguments: Any, timeframe: str = "", **parameters: Any) -> IndicatorCall:
+    """What the indicator plugin of this name computes; see the top of this module."""
+    made: Any = IndicatorCall(name, arguments, tuple(sorted(parameters.items())))
+    return made.on(timeframe) if timeframe else made
+
+
+def _value(value: Feature | Number) -> Feature:
+    return value if isinstance(value, Feature) else Constant(float(value))
+
+
+def __getattr__(name: str) -> Callable[..., IndicatorCall]:
+    if name.startswith("_"):
+        raise AttributeError(name)
+
+    def make(*arguments: Any, timeframe: str = "", **parameters: Any) -> IndicatorCall:
+        return indicator(name.replace("_", "-"), *arguments, timeframe=timeframe, **parameters)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f"What the indicator {name.replace('_', '-')!r} computes."
+    return make
+
+
+__all__ = [
+    "Feature",
+    "Optional",
+    "Shift",
+    "ask",
+    "ask_size",
+    "bid",
+    "bid_size",
+    "close",
+    "column",
+    "cross_above",
+    "cross_below",
+    "high",
+    "indicator",
+    "larger",
+    "log",
+    "low",
+    "open",
+    "rank",
+    "smaller",
+    "sqrt",
+    "trade_count",
+    "volume",
+    "vwap",
+    "where",
+]
