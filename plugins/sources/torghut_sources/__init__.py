@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from torghut_core import Indicator, Register, Sink, Source, hookimpl
@@ -49,6 +50,8 @@ def register_stages(register: Register[Stage]) -> None:
 @hookimpl
 def register_indicators(register: Register[Indicator]) -> None:
     """Register every indicator of this package."""
-    from torghut_sources.indicators.ema import Ema
+    from torghut_sources.indicators import INDICATORS
 
-    register("ema", Ema)
+    for name, place in INDICATORS.items():
+        module, cls = place.split(":")
+        register(name, getattr(import_module(f"torghut_sources.indicators.{module}"), cls))
