@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from numba import njit
 
@@ -25,15 +27,31 @@ def kernel(function: F) -> F:
     """
     compiled: Any = njit(cache=True, nogil=True, error_model="numpy")(function)
     # numba checks the kernel's own file only, and a kernel contains the code of those that it calls: without this, an
-    # edit of a neighbouring module would leave old machine code in use. There is no public way to set it.
-    compiled._cache._cache_file._source_stamp = _sources(Path(function.__code__.co_filename).parent)  # noqa: SLF001
+    # edit of another module would leave old machine code in use. There is no public way to set it.
+    compiled._cache._cache_file._source_stamp = _sources(function)  # noqa: SLF001
     return cast("F", compiled)
 
 
-@lru_cache
-def _sources(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Name and sha256 of every module of a folder."""
-    return tuple((path.name, sha256(path.read_bytes()).hexdigest()) for path in sorted(folder.glob("*.py")))
+_digests: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
+
+
+def _sources(function: Any) -> str:
+    """Give the sha256 of all modules of the package that a function is of; of those beside it where it is of none."""
+    module = sys.modules.get(function.__module__.partition(".")[0])
+    if module is not None and module in _digests:  # a package that is imported anew is another module
+        return _digests[module]
+    if folders := getattr(module, "__path__", ()):
+        paths = [path for folder in folders for path in Path(folder).rglob("*.py")]
+    else:
+        paths = list(Path(function.__code__.co_filename).parent.glob("*.py"))
+    digest = sha256()
+    for path in sorted(paths):
+        content = path.read_bytes()
+        digest.update(f"{path.name}\0{len(content)}\0".encode())
+        digest.update(content)
+    if module is not None:
+        _digests[module] = digest.hexdigest()
+    return digest.hexdigest()
 
 
 class Stage(Plugin, ABC):

@@ -13,6 +13,7 @@ from torghut_sources.stages.window import (
     moments_of_values,
     push,
     push_value,
+    room,
 )
 
 from support.effort import examples
@@ -42,12 +43,12 @@ def assert_close(got, values, weights):
 @examples(150)
 def test_last_values_have_exact_moments(values, span):
     """A window of n values is off by n roundings of its own values, whatever was in it before."""
-    window = np.zeros(1, last_values(span))[0]
+    window = np.zeros(1, last_values(room(span)))[0]
     for n, value in enumerate(values, 1):
-        push_value(window, value)
+        push_value(window, value, span)
         assert bool(window["is_full"]) is (n >= span)
         if n >= span:
-            assert_close(moments_of_values(window), values[n - span : n], [1.0] * span)
+            assert_close(moments_of_values(window, span), values[n - span : n], [1.0] * span)
 
 
 @given(st.lists(st.tuples(VALUES, st.integers(0, 3)), min_size=1, max_size=40), st.integers(1, 6), st.integers(1, 8))
@@ -86,10 +87,10 @@ def test_price_that_has_gone_leaves_no_rounding():
         window, short = np.zeros(1, last_seconds(3))[0], np.zeros(1, last_values(3))[0]
         for n, value in enumerate(values):
             push(window, n, value, 1.0)
-            push_value(short, value)
+            push_value(short, value, 3)
             if n >= place + 3:
                 assert_close(moments(window)[1:], values[n - 2 : n + 1], [1.0] * 3)
-                assert_close(moments_of_values(short), values[n - 2 : n + 1], [1.0] * 3)
+                assert_close(moments_of_values(short, 3), values[n - 2 : n + 1], [1.0] * 3)
 
 
 def test_window_without_values_has_no_weight():

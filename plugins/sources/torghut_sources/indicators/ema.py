@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
-
-STATE = np.dtype([("count", np.int64), ("value", np.float64)])
+from torghut_sources.stages.ema import EMA, step
 
 
 @kernel
@@ -18,13 +16,7 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
     """Write the average after each value."""
     span = int(numbers[0])
     for i in range(len(row)):
-        average, value = state[row[i]], inputs[0, i]
-        average.count += 1
-        if average.count <= span:
-            average.value += value / span
-        else:
-            average.value += (value - average.value) * (2.0 / (span + 1))
-        out[0, i] = average.value if average.count >= span else math.nan
+        out[0, i] = step(state[row[i]], inputs[0, i], span, True)
 
 
 class Ema(Indicator):
@@ -52,4 +44,4 @@ class Ema(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        return STATE
+        return EMA

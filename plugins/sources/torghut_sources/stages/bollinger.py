@@ -14,21 +14,21 @@ from torghut_sources.stages.window import last_values, moments_of_values, push_v
 
 
 @kernel
-def step(closes: Any, value: float, width: float) -> tuple[float, float, float]:
-    """Advance a window of closes by one value; return the middle, the upper and the lower band."""
-    push_value(closes, value)
+def step(closes: Any, value: float, span: int, width: float) -> tuple[float, float, float]:
+    """Advance a window of the last `span` closes by one value; return the middle, the upper and the lower band."""
+    push_value(closes, value, span)
     if closes.is_full == 0:
         return math.nan, math.nan, math.nan
-    mean, variance = moments_of_values(closes)
+    mean, variance = moments_of_values(closes, span)
     band = width * math.sqrt(variance)
     return mean, mean + band, mean - band
 
 
 @kernel
-def _run(state: Any, symbol: IntArray, price: FloatArray, width: float) -> FloatArray:
+def _run(state: Any, symbol: IntArray, price: FloatArray, span: int, width: float) -> FloatArray:
     out = np.empty((3, len(symbol)))
     for i in range(len(symbol)):
-        out[0, i], out[1, i], out[2, i] = step(state[symbol[i]], price[i], width)
+        out[0, i], out[1, i], out[2, i] = step(state[symbol[i]], price[i], span, width)
     return out
 
 
@@ -44,6 +44,7 @@ class Bollinger(Indicator):
 
     def __init__(self, symbols: int, span: int = 20, width: float = 2.0) -> None:
         super().__init__(last_values(span), symbols)
+        self.span = span
         self.width = width
 
     def update(self, symbol: IntArray, price: FloatArray) -> FloatArray:
@@ -75,5 +76,5 @@ class Bollinger(Indicator):
         """
         (symbol,) = self._times(symbol)
         (price,) = self._values(symbol, price)
-        out: FloatArray = _run(self.state, symbol, price, self.width)
+        out: FloatArray = _run(self.state, symbol, price, self.span, self.width)
         return out

@@ -32,8 +32,8 @@ from torghut_core import (
     param,
 )
 from torghut_core.stages import Stage, kernel
-from torghut_sources.settings import TaSettings
 from torghut_core.stages.native import BITS, COLUMN, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
+from torghut_sources.settings import TaSettings
 from torghut_sources.stages.order import merge
 from torghut_sources.stages.state import from_words
 from torghut_sources.stages.tumbling import FIRST_OPEN, OWN, ROW, STARTED, UNPRICED, WINDOW, Tumbling, close_until

@@ -1,4 +1,4 @@
-"""Sliding windows, of the last n values or of the last seconds: mean and variance without drift.
+"""Sliding windows, of the last n values or of the last seconds: mean and variance without drift, and the values themselves.
 
 A running sum that adds new values and subtracts old ones accumulates the rounding error of all values so far, and a
 variance made of sums of squares loses the digits that prices have in common. Here nothing is subtracted, and sums are of
@@ -27,24 +27,50 @@ _VALUE = np.dtype([("distance", np.float64), ("square", np.float64)])
 _WEIGHTED = np.dtype([("ts", np.int64), ("weight", np.float64), ("distance", np.float64), ("square", np.float64)])
 
 
-def last_values(span: int) -> np.dtype[Any]:
-    """Return the row of state of a window of the last `span` values; zeros are an empty one."""
+def room(span: int) -> int:
+    """Return the slots for a window of the last `span` values: a power of 4, so that many spans share their machine code."""
+    slots = 16
+    while slots < span:
+        slots *= 4
+    return slots
+
+
+def ring(slots: int) -> np.dtype[Any]:
+    """Return the row of state that holds the last values, at most `slots` of them, a power of two; zeros are an empty one."""
+    return np.dtype([("seen", np.int64), ("slots", np.float64, (slots,))])
+
+
+@kernel
+def put(values: Any, value: float) -> None:
+    """Add a value to a ring; a full one drops its oldest."""
+    values.slots[values.seen & (values.slots.size - 1)] = value
+    values.seen += 1
+
+
+@kernel
+def ago(values: Any, steps: int) -> float:
+    """Return the value of a ring of so many steps before the newest; it must be there."""
+    found: float = values.slots[(values.seen - 1 - steps) & (values.slots.size - 1)]
+    return found
+
+
+def last_values(slots: int) -> np.dtype[Any]:
+    """Return the row of state of a window of the last values, at most `slots` of them; zeros are an empty one."""
     return np.dtype(
         [
-            ("is_full", np.int64),  # 0 until `span` values are seen
+            ("is_full", np.int64),  # 0 until as many values are seen as the window is long
             ("back", np.int64),  # values in the back, in the first slots; the front is in the others
             ("anchor", np.float64),
             ("distance", np.float64),  # the back's sums of distances and of their squares
             ("square", np.float64),
-            ("slots", _VALUE, (span,)),  # in the back `distance` is the value itself
+            ("slots", _VALUE, (slots,)),  # in the back `distance` is the value itself
         ]
     )
 
 
 @kernel
-def push_value(window: Any, value: float) -> None:
-    """Add a value to a window of the last values."""
-    span = window.slots.size
+def push_value(window: Any, value: float, span: int) -> None:
+    """Add a value to a window of the last `span` values."""
     if window.is_full == 0 and window.back == 0:
         window.anchor = value
     away = value - window.anchor
@@ -68,12 +94,12 @@ def push_value(window: Any, value: float) -> None:
 
 
 @kernel
-def moments_of_values(window: Any) -> tuple[float, float]:
-    """Return mean and population variance of a full window of the last values."""
+def moments_of_values(window: Any, span: int) -> tuple[float, float]:
+    """Return mean and population variance of a full window of the last `span` values."""
     front = window.slots[window.back]
     distance = front.distance + window.distance
     square = front.square + window.square
-    share = 1.0 / window.slots.size
+    share = 1.0 / span
     return window.anchor + distance * share, max((square - distance * distance * share) * share, 0.0)
 
 
