@@ -8,7 +8,7 @@ import numpy as np
 
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
-from torghut_sources.indicators.highest import extremes, step
+from torghut_sources.indicators.extremes import largest, push_largest
 
 
 @kernel
@@ -17,7 +17,7 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
     span = int(numbers[0])
     for i in range(len(row)):
         channel = state[row[i]]
-        upper, lower = step(channel.high, inputs[0, i], span), -step(channel.low, -inputs[1, i], span)
+        upper, lower = push_largest(channel.high, inputs[0, i], span), -push_largest(channel.low, -inputs[1, i], span)
         out[0, i] = upper
         out[1, i] = lower + (upper - lower) / 2.0
         out[2, i] = lower
@@ -45,4 +45,4 @@ class Donchian(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        return np.dtype([("high", extremes(self.params.span)), ("low", extremes(self.params.span))])
+        return np.dtype([("high", largest(self.params.span)), ("low", largest(self.params.span))])

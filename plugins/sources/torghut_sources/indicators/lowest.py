@@ -8,7 +8,7 @@ import numpy as np
 
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
-from torghut_sources.indicators.highest import extremes, step
+from torghut_sources.indicators.extremes import largest, push_largest
 
 
 @kernel
@@ -16,7 +16,7 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
     """Write the lowest after each value."""
     span = int(numbers[0])
     for i in range(len(row)):
-        out[0, i] = -step(state[row[i]], -inputs[0, i], span)
+        out[0, i] = -push_largest(state[row[i]], -inputs[0, i], span)
 
 
 class Lowest(Indicator):
@@ -40,4 +40,4 @@ class Lowest(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        return extremes(self.params.span)
+        return largest(self.params.span)

@@ -10,7 +10,7 @@ import numpy as np
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
 
-RMA = np.dtype([("count", np.int64), ("value", np.float64)])
+STATE = np.dtype([("count", np.int64), ("value", np.float64)])
 """State: values seen, and the average, from the first value on."""
 
 
@@ -55,4 +55,4 @@ class Rma(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        return RMA
+        return STATE
