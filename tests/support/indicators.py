@@ -68,6 +68,8 @@ def bars(kind, n=400, seed=1):
     columns = {"open": open_, "high": high, "low": low, "close": close, "volume": volume}
     columns["vwap"] = (high + low + close) / 3
     columns["trade_count"] = np.floor(volume / 10) + 1
+    columns["bid"], columns["ask"] = low, high
+    columns["bid_size"], columns["ask_size"] = volume + 1, columns["trade_count"]
     if kind == "gapped":
         columns["close"][rng.random(n) < 0.1] = np.nan
         columns["high"][rng.random(n) < 0.02] = np.nan
