@@ -112,3 +112,11 @@ def test_no_index_is_out_of_bounds(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", " or ".join(tests)]
     env = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path), "TEST_EFFORT": "quick"}
     assert subprocess.run(command, env=env, timeout=20 * PATIENCE, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", INDICATORS)
+def test_spans_of_about_the_same_length_share_their_machine_code(name):
+    """A sweep over a parameter does not compile a kernel for each value: nearby spans have the same row of state."""
+    fields = type(made(name).params).model_fields
+    longer = {each: field.default + 1 for each, field in fields.items() if type(field.default) is int}
+    assert made(name, **longer).row() == made(name).row()
