@@ -57,7 +57,9 @@ def signal(symbol: str = SYMBOL, event_ts: int = EVENT_TS, **columns: float) -> 
     unknown = columns.keys() - set(SIGNAL_COLUMNS)
     if unknown:
         raise TypeError(f"no columns of ta_signals: {sorted(unknown)} (there are {', '.join(SIGNAL_COLUMNS)})")
-    return signal_type(tuple(columns))(symbol, event_ts, **columns)
+    make: Any = signal_type(tuple(columns))
+    made: Signal = make(symbol, event_ts, *columns.values())
+    return made
 
 
 class FixedAccount(AccountView):

@@ -6,10 +6,18 @@ import numpy as np
 from torghut_brokers.simulated import Simulated
 from torghut_testing import bar_batch
 
+from torghut_core.feature_graph import Planner, with_columns
 from torghut_core.generation import Generation, StrategyInstance
 from torghut_core.model.market import Signals
 from torghut_core.model.trading import Limits
 from torghut_core.timestamps import MINUTE
+
+
+def planned(name, strategy, symbols, step_ns, planner=None):
+    """A planner with what a strategy reads, which are columns alone."""
+    planner = planner or Planner(None)
+    planner.add(name, with_columns(strategy.columns, strategy.features()), step_ns, symbols)
+    return planner
 
 
 def instance(name, strategy, symbols=("ES",), step_ns=MINUTE, **fields):
@@ -18,7 +26,7 @@ def instance(name, strategy, symbols=("ES",), step_ns=MINUTE, **fields):
         "use": name,
         "plugin": None,
         "params": {},
-        "columns": strategy.columns,
+        "wanted": planned(name, strategy, symbols, step_ns).plan.wanted[name],
         "warmup": 0,
         "limits": Limits(),
         "enabled": True,
@@ -30,7 +38,11 @@ def instance(name, strategy, symbols=("ES",), step_ns=MINUTE, **fields):
 
 def generation(*instances, broker=None, source=None, number=1, rules=(), observers=()):
     """A generation of these strategies; rules are (name, rule). The broker is a simulated one where none is given."""
+    planner = Planner(None)
+    for each in instances:
+        planned(each.name, each.strategy, each.symbols, each.step_ns, planner)
     return Generation(
+        features=planner.plan,
         number=number,
         digest="",
         catalog=None,

@@ -5,6 +5,6 @@
 """
 
 from torghut_core.feature_graph.graph import FeatureGraph
-from torghut_core.feature_graph.plan import FeaturePlan, Planner, Wanted
+from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planner, Wanted, with_columns
 
-__all__ = ["FeatureGraph", "FeaturePlan", "Planner", "Wanted"]
+__all__ = ["FeatureGraph", "FeaturePlan", "Frame", "Planner", "Wanted", "with_columns"]

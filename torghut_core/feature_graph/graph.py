@@ -6,17 +6,18 @@ values of its nodes in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from torghut_core.boundary import from_plugins
 from torghut_core.feature_graph.nodes import AsOf, FrameRows
-from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned
+from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned, Wanted
 from torghut_core.feature_graph.slices import Slices
-from torghut_core.model.market import Batch, FloatArray, SymbolTable
+from torghut_core.model.market import Batch, FloatArray, IntArray, SymbolTable
 from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
+from torghut_core.timestamps import EARLIEST
 
 
 class FeatureGraph:
@@ -42,6 +43,17 @@ class FeatureGraph:
         self._slices = {frame: Slices() for frame in plan.symbols if frame.is_sliced}
         self._wanted: dict[Frame, Any] = {}
         self._table = SymbolTable()
+        self._shown: dict[tuple[int, str], int] = {}
+        """By step and symbol, `event_ts` of the last row that was shown beforehand."""
+
+    def skip_shown(self, batch: Batch) -> None:
+        """Leave out of the batches to come, until `resume`, the rows that are in this one, or before them."""
+        signals, names = batch.signals, batch.symbols.names
+        for step, number, event_ts in zip(
+            signals.step.tolist(), signals.symbol.tolist(), signals.event_ts.tolist(), strict=True
+        ):
+            place = step, names[number]
+            self._shown[place] = max(self._shown.get(place, event_ts), event_ts)
 
     def resume(self, before: FeatureGraph) -> set[str]:
         """Resume with the nodes of another graph that compute the same; return the keys of those that are new."""
@@ -52,6 +64,7 @@ class FeatureGraph:
         self.failed = {key: error for key, error in before.failed.items() if key in nodes}
         self._slices |= {frame: slices for frame, slices in before._slices.items() if frame in self._slices}
         self._table = before._table
+        self._shown.clear()
         return nodes.keys() - known.keys()
 
     def update(self, batch: Batch) -> None:
@@ -82,7 +95,7 @@ class FeatureGraph:
             except from_plugins() as error:  # an indicator may raise anything; those who do not use it trade on
                 self.failed[planned.key] = error
         outputs = node.outputs  # type: ignore[attr-defined]  # an indicator's
-        return np.full((outputs, len(rows.index)), np.nan)
+        return np.full((outputs, len(rows.rows)), np.nan)
 
     def _rows(self, batch: Batch, frame: Frame) -> FrameRows:
         signals, names = batch.signals, batch.symbols.names
@@ -91,6 +104,9 @@ class FeatureGraph:
             symbols = self.plan.symbols[frame]
             wanted = self._wanted[frame] = np.fromiter((name in symbols for name in names), bool, len(names))
         index = np.flatnonzero((signals.step == frame.step) & wanted[signals.symbol])
+        if self._shown:
+            last = np.array([self._shown.get((frame.step, name), EARLIEST) for name in names], np.int64)
+            index = index[signals.event_ts[index] > last[signals.symbol[index]]]
         if frame.is_sliced:
             signals = self._slices[frame].update(batch, index)
             index, known = np.arange(len(signals)), signals.at - 1
@@ -107,15 +123,30 @@ class FeatureGraph:
         self._wanted.clear()
         self.load(saved)
 
-    # State.
+    def order(self, frame: Frame, places: IntArray, has_slices: bool) -> tuple[IntArray, ...]:
+        """What rows of a frame are ordered by among those of others, the last key first; see `interleave`."""
+        rows = self.rows[frame]
+        index = rows.rows[places]
+        if not has_slices:
+            return (index,)
+        return index, np.full(len(index), int(frame.is_sliced)), rows.signals.at[index]
 
-    def users(self, keys: Iterable[str]) -> list[str]:
-        """The strategies whose features need one of these nodes."""
-        needed = set(keys)
-        for node in self._nodes:
-            if needed.intersection(node.inputs):
-                needed.add(node.key)
-        return [name for name, wanted in self.plan.wanted.items() if needed.intersection(wanted.nodes)]
+    def follow(self, frame: Frame, symbols: Collection[str]) -> None:
+        """Select the rows of these symbols too."""
+        followed = self.plan.symbols.setdefault(frame, set())
+        if not followed.issuperset(symbols):
+            followed.update(symbols)
+            self._wanted.pop(frame, None)
+
+    def needs(self, wanted: Wanted, key: str) -> bool:
+        """Whether what a strategy wants is made of a node."""
+        needed = {*wanted.nodes}
+        for node in reversed(self._nodes):
+            if node.key in needed:
+                needed.update(node.inputs)
+        return key in needed
+
+    # State.
 
     def save(self) -> dict[str, Any]:
         """The state of each node that has one, by key; plain values and bytes."""

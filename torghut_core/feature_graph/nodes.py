@@ -46,14 +46,14 @@ class FrameRows(NamedTuple):
     Attributes
     ----------
     signals : the table that they are in.
-    index : shape (rows,), their indices in it, rising.
+    rows : shape (n,), their indices in it, rising.
     symbol : shape (rows,), symbol numbers.
     known : shape (rows,), the position in the stream at which each row is known, never falling.
     symbols : symbols in the table of symbols.
     """
 
     signals: Signals
-    index: IntArray
+    rows: IntArray
     symbol: IntArray
     known: IntArray
     symbols: int
@@ -81,7 +81,7 @@ class Column(Node):
 
     def update(self, rows: FrameRows, *_inputs: FloatArray) -> FloatArray:
         """See `Node.update`."""
-        column: FloatArray = getattr(rows.signals, self._name)[rows.index]
+        column: FloatArray = getattr(rows.signals, self._name)[rows.rows]
         return column.astype(np.float64, copy=False)
 
 
@@ -93,7 +93,7 @@ class Constant(Node):
 
     def update(self, rows: FrameRows, *_inputs: FloatArray) -> FloatArray:
         """See `Node.update`."""
-        return np.full(len(rows.index), self._number)
+        return np.full(len(rows.rows), self._number)
 
 
 class Elementwise(Node):
@@ -147,7 +147,7 @@ class Shift(Node):
     def update(self, rows: FrameRows, *inputs: FloatArray) -> FloatArray:
         """See `Node.update`."""
         self._slots, self._seen = grown(self._slots, rows.symbols), grown(self._seen, rows.symbols)
-        out = np.empty(len(rows.index))
+        out = np.empty(len(rows.rows))
         self._run(self._slots, self._seen, rows.symbol, np.ascontiguousarray(inputs[0]), out)
         return out
 
@@ -201,7 +201,7 @@ class AsOf(Node):
         """The values of a frame's rows, of `values` of the rows of another one."""
         self._last = grown(self._last, rows.symbols, np.nan)
         only = table.find(self._symbol) if self._symbol else -1
-        out = np.full(len(rows.index), np.nan)
+        out = np.full(len(rows.rows), np.nan)
         if only is not None:
             values = np.ascontiguousarray(values)
             self._run(self._last, source.symbol, source.known, values, rows.symbol, rows.known, only, out)
@@ -246,7 +246,8 @@ class Output(Node):
 
     def update(self, _rows: FrameRows, *inputs: FloatArray) -> FloatArray:
         """See `Node.update`."""
-        return inputs[0][self._number]
+        output: FloatArray = inputs[0][self._number]
+        return output
 
 
 class CompiledIndicator(Node):
@@ -265,7 +266,7 @@ class CompiledIndicator(Node):
         """See `Node.update`; rows without one of the inputs are left out."""
         self._state = grown(self._state, rows.symbols)
         block = np.array(inputs)
-        known = np.isfinite(block).all(axis=0)
+        known = np.logical_and.reduce(np.isfinite(block))
         if known.all():
             out = np.empty((self.outputs, len(known)))
             self._run(self._state, rows.symbol, block, self._numbers, out)
@@ -305,7 +306,7 @@ class PlainIndicator(Node):
         ------
         PluginError : it gave something else than its outputs. What it raises itself goes through.
         """
-        out = np.full((self.outputs, len(rows.index)), np.nan)
+        out = np.full((self.outputs, len(rows.rows)), np.nan)
         known = np.isfinite(np.array(inputs)).all(axis=0)
         symbols = rows.symbol[known].tolist()
         values = zip(*(column[known].tolist() for column in inputs), strict=True)
@@ -330,7 +331,7 @@ class PlainIndicator(Node):
         """See `Node.save`."""
         return {names[symbol]: bound_method(made, "save_state")() for symbol, made in self._indicators.items()}
 
-    def load(self, saved: Any, numbers: Mapping[str, int], symbols: int) -> None:
+    def load(self, saved: Any, numbers: Mapping[str, int], symbols: int) -> None:  # noqa: ARG002 - it has no array
         """See `Node.load`."""
         for name, state in saved.items():
             self._add(numbers[name])

@@ -6,7 +6,7 @@ and the digest of the indicator's code. So a node of the generation before with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -34,6 +34,10 @@ BAR_COLUMNS = (
     "open", "high", "low", "close", "volume", "vwap", "trade_count", "bid", "ask", "bid_size", "ask_size",
 )  # fmt: skip
 """The leaves that are no columns of ``ta_signals``."""
+
+
+RESERVED = ("symbol", "event_ts", "open", "high", "low", "close", "volume", "bars", "row", "to_record")
+"""Names that every row has."""
 
 
 class Frame(NamedTuple):
@@ -106,6 +110,15 @@ class FeaturePlan:
     symbols: dict[Frame, set[str]] = field(default_factory=dict)
     wanted: dict[str, Wanted] = field(default_factory=dict)
 
+    def keep(self, before: FeaturePlan, nodes: Collection[str]) -> None:
+        """Take nodes of the plan before in, and what they need."""
+        needed = set(nodes)
+        for key, node in reversed(before.nodes.items()):
+            if key in needed:
+                needed.update(node.inputs)
+                self.symbols.setdefault(node.frame, set()).update(before.symbols[node.frame])
+        self.nodes = {**{key: node for key, node in before.nodes.items() if key in needed}, **self.nodes}
+
 
 class Planner:
     """Adds the features of one strategy after the other.
@@ -113,10 +126,15 @@ class Planner:
     Parameters
     ----------
     find : gives the indicator plugin of a name, or what is wrong with the name.
+
+    Attributes
+    ----------
+    used : the indicators that are needed.
     """
 
     def __init__(self, find: Callable[[str], Registered | Problem]) -> None:
         self.plan = FeaturePlan()
+        self.used: list[Registered] = []
         self._find = find
 
     def add(
@@ -143,6 +161,8 @@ class Planner:
         """
         plain = {name: value.value if isinstance(value, said.Optional) else value for name, value in features.items()}
         for name, value in plain.items():
+            if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
+                raise InputError(f"feature {name!r:.80}: a name is an identifier, and none of {', '.join(RESERVED)}")
             if not isinstance(value, said.Feature):
                 raise InputError(f"feature {name!r} is {value!r:.80}, and not a value of torghut_core.features")
         frame = Frame(step, is_sliced or any(map(_needs_slices, plain.values())))
@@ -244,6 +264,7 @@ class _Resolver:
         plugin = self._planner._find(call.name)  # noqa: SLF001 - its own
         if isinstance(plugin, Problem):
             raise InputError(f"{plugin.message} ({plugin.hint})")
+        self._planner.used.append(plugin)
         cls: type[Indicator] = plugin.cls  # type: ignore[assignment]  # an indicator's
         params = _params_of(plugin, call)
         inputs = list(call.inputs)
@@ -308,6 +329,20 @@ class _Resolver:
                 warmup, memory = (-(-number * source.step // frame.step) for number in (warmup, memory))
             self._nodes[key] = Planned(key, frame, make(), inputs, source, warmup, memory, plugin)
         return key
+
+
+def with_columns(columns: Sequence[str], features: Mapping[str, Any]) -> dict[str, Any]:
+    """The features of a strategy that also names columns of ``ta_signals``.
+
+    Raises
+    ------
+    InputError : a name means both, or `features` is no mapping.
+    """
+    if not isinstance(features, Mapping):
+        raise InputError(f"it gave {features!r:.80}, and not a dict of names and values")
+    if both := sorted(features.keys() & set(columns)):
+        raise InputError(f"{', '.join(both)}: named in `columns` too")
+    return {**{column: said.Leaf(column) for column in columns}, **features}
 
 
 def _params_of(plugin: Registered, call: said.IndicatorCall) -> Any:

@@ -9,7 +9,7 @@ parameters, is found when a generation is built.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from torghut_core.features.values import (
     Constant,
@@ -93,8 +93,8 @@ def rank(value: Feature) -> Feature:
 
 def indicator(name: str, *arguments: Any, timeframe: str = "", **parameters: Any) -> IndicatorCall:
     """What the indicator plugin of this name computes; see the top of this module."""
-    made: Any = IndicatorCall(name, arguments, tuple(sorted(parameters.items())))
-    return made.on(timeframe) if timeframe else made
+    made = IndicatorCall(name, arguments, tuple(sorted(parameters.items())))
+    return cast("IndicatorCall", made.on(timeframe)) if timeframe else made
 
 
 def _value(value: Feature | Number) -> Feature:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,8 @@ import pydantic
 from torghut_core import catalog as catalogs
 from torghut_core.boundary import context_of, from_plugins
 from torghut_core.catalog import Catalog, StrategyEntry, Use, content_digest, did_you_mean, where
-from torghut_core.errors import CatalogError, PluginError, Problem, reason_of
-from torghut_core.generation.generation import Generation, Made, StrategyInstance
+from torghut_core.errors import CatalogError, InputError, PluginError, Problem, reason_of
+from torghut_core.generation.generation import Generation, Made, StrategyInstance, has_same_terms
 from torghut_core.generation.instruments import ALL_DAYS, unknown_symbols, venue_calendars, with_calendars
 from torghut_core.model.market import TIMEFRAMES
 from torghut_core.model.trading import LIMITS, Limits
@@ -22,6 +23,7 @@ from torghut_core.plugin_host.process_state import restoring
 from torghut_core.ports import Broker, RiskRule, Sink, Source
 
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler
+    from torghut_core.feature_graph import FeaturePlan, Planner
     from torghut_core.stages.base import Stage
 
 NO_LIMITS = Limits()
@@ -64,7 +66,7 @@ def build(
     trades = pipeline == "trading" or (parts is not None and parts.broker is not None)
     if trades:
         builder.check_instruments()
-    strategies = builder.strategies() if trades else ()
+    strategies, features = builder.strategies() if trades else ((), None)
     rules = builder.rules() if trades else ()
     advisors = builder.listed("advisor", catalog.advisors, "advisors") if trades else ()
     observers = builder.listed("observer", catalog.observers, "observers") if trades else ()
@@ -86,6 +88,7 @@ def build(
         rules=rules,
         advisors=advisors,
         observers=observers,
+        features=features,
         made=builder.made,
     )
 
@@ -199,6 +202,7 @@ class _Builder:
         self._opens = opens
         self._defaults = defaults
         self._previous = previous.made if previous else {}
+        self._before = previous
         self._renewed = renewed
         self._rejected = rejected
         self._calendars = catalog.calendars
@@ -231,13 +235,16 @@ class _Builder:
             self._instance("sink", parts.sink, f"{key}.sink") if parts.sink else None,
         )
 
-    def strategies(self) -> tuple[StrategyInstance, ...]:
+    def strategies(self) -> tuple[tuple[StrategyInstance, ...], FeaturePlan]:
+        from torghut_core.feature_graph import Planner  # its compiler is slow to import: not all processes need it
+
+        planner = Planner(partial(self._host.resolve, "indicator"))
         instances = []
         for index, entry in enumerate(self._catalog.strategies):
             key = entry.place or f"strategies[{index}]"
             found = self._make("strategy", entry, key, entry.name)
             warmup = None if found is None else self._warmup(found, key)
-            if found is None or warmup is None:
+            if found is None or warmup is None or not self._plan(planner, entry, found, key):
                 continue
             instances.append(
                 StrategyInstance(
@@ -246,7 +253,7 @@ class _Builder:
                     strategy=found.instance,
                     plugin=found.plugin,
                     params=found.params,
-                    columns=tuple(found.plugin.cls.columns),  # type: ignore[attr-defined]  # a strategy's
+                    wanted=planner.plan.wanted[entry.name],
                     warmup=warmup,
                     step_ns=TIMEFRAMES[entry.base_timeframe],
                     symbols=entry.symbols,
@@ -256,7 +263,36 @@ class _Builder:
                     digest=found.digest,
                 )
             )
-        return tuple(sorted(instances, key=lambda instance: instance.name))
+        if self._before is not None and self._before.features is not None:
+            before = {each.name: each for each in self._before.strategies}
+            for each in instances:
+                old = before.get(each.name)
+                if old is not None and old.strategy is not each.strategy and has_same_terms(old, each):
+                    planner.plan.keep(self._before.features, old.wanted.nodes)  # the old code may have to go on
+        for used in planner.used:
+            self.used["indicator", used.name] = used
+        return tuple(sorted(instances, key=lambda instance: instance.name)), planner.plan
+
+    def _plan(self, planner: Planner, entry: StrategyEntry, made: Made, key: str) -> bool:
+        """Plan what a strategy wants computed; False, and a problem, if that cannot be."""
+        from torghut_core.feature_graph import with_columns
+
+        name = made.plugin.name
+        try:
+            with restoring(name):
+                context = context_of(made.instance).copy()  # it may be at work in the loop's thread
+                features = context.run(type(made.instance).features, made.instance)
+            planner.add(
+                entry.name,
+                with_columns(made.plugin.cls.columns, features),  # type: ignore[attr-defined]  # a strategy's
+                TIMEFRAMES[entry.base_timeframe],
+                entry.symbols,
+            )
+        except InputError as error:
+            self._problem(f"{key}.use", f"`features` of strategy {name!r}: {error}", "fix the plugin")
+        except from_plugins() as error:  # it is the plugin's code and may raise anything
+            self._problem(f"{key}.use", f"`features` of strategy {name!r}: {reason_of(error)}", "fix the plugin")
+        return entry.name in planner.plan.wanted
 
     def check_instruments(self) -> None:
         """A symbol without a calendar cannot be traded at a real venue."""

@@ -15,6 +15,7 @@ from torghut_core.plugin_host import Registered
 from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Sink, Source, Strategy
 
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler
+    from torghut_core.feature_graph import FeaturePlan, Wanted
     from torghut_core.stages.base import Stage
 
 
@@ -43,7 +44,7 @@ class StrategyInstance:
     strategy : the instance.
     plugin : what it was made from.
     params : its parameters with their defaults, as JSON values.
-    columns : of ``ta_signals``, that it reads.
+    wanted : the features that it reads, and the rows that it is shown.
     warmup : rows of a symbol that it has to have seen before its decisions count.
     step_ns : length of the bars whose signals it sees, nanoseconds.
     symbols : what it trades.
@@ -58,7 +59,7 @@ class StrategyInstance:
     strategy: Strategy
     plugin: Registered
     params: Mapping[str, Any]
-    columns: tuple[str, ...]
+    wanted: Wanted
     warmup: int
     step_ns: int
     symbols: tuple[str, ...]
@@ -80,6 +81,7 @@ class Generation:
     plugins : the plugins in use, by kind and name.
     source, stages, broker, sink : the pipeline; without a broker nothing trades, and then what follows is empty.
     strategies : by name.
+    features : what is computed of the bars for the strategies; None where nothing trades.
     rules, advisors, observers : (name of the plugin, instance), in catalog order.
     made : every instance, by (kind, name, which of that name, counted from 0).
     """
@@ -96,6 +98,7 @@ class Generation:
     advisors: tuple[tuple[str, Advisor], ...]
     observers: tuple[tuple[str, Observer], ...]
     sink: Sink | None = None
+    features: FeaturePlan | None = None
     made: Mapping[tuple[str, str, int], Made] = field(default_factory=dict)
 
     def numbered(self, number: int) -> Self:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from torghut_core.catalog import Draft
+from torghut_core.feature_graph import FeatureGraph
 from torghut_core.generation import Generation
 from torghut_core.model.trading import Account, Position
 from torghut_core.ports import AccountView
@@ -56,6 +57,7 @@ class Plan:
     problems : why not all of it is applied, a line each.
     pending : differences that wait for a flat position or a restart, as `CatalogDiff.to_json` has them.
     warmed : what new instances were shown.
+    graph : the generation's features after that; None where nothing is new.
     record, rows : what the audit database gets: the generation, and the rows of ``strategies`` that differ.
     moment : the loop when the plan was begun.
     renewed : strategies that get a new instance though nothing of them has changed.
@@ -67,6 +69,7 @@ class Plan:
     problems: list[str]
     pending: list[dict[str, Any]]
     warmed: Warmth
+    graph: FeatureGraph | None
     record: dict[str, Any]
     rows: list[dict[str, Any]]
     moment: Moment

@@ -133,7 +133,7 @@ class Reloader:
                     renewed=renewed,
                     rejected=rejected,
                 )
-                warmed = warm_up(generation, moment, fresh, self._signals, self._since())
+                warmed, graph = warm_up(generation, moment, fresh, self._signals, self._since())
             except CatalogError as error:
                 draft = draft.without(error.problems)
                 continue
@@ -145,6 +145,7 @@ class Reloader:
                 problems,
                 diff(catalog, unsettled(draft, catalog)).to_json()["changes"],
                 warmed,
+                graph,
                 generation.to_record() | {"diff": changes, "problems": problems},
                 changed_rows(running.strategy_rows(), generation.strategy_rows()),
                 moment,
@@ -212,7 +213,7 @@ class Reloader:
         if plan.rows:
             self._audit.record_strategies(plan.rows, "merge")
         with self._around():
-            positions = engine.adopt(generation.numbered(number), plan.warmed, plan.fresh)
+            positions = engine.adopt(generation.numbered(number), plan.warmed, plan.fresh, plan.graph)
         self._commit()
         logs.info("generation trades", generation=number, actor=actor, outcome=outcome, positions=positions)
 

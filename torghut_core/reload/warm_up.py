@@ -1,29 +1,51 @@
-"""Shows new strategies the past before they trade: the last rows of the signal store, as many as each one needs."""
+"""Shows new strategies and features the past before they trade: the last bars of the signal store, as many as they need."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from operator import itemgetter
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
+import msgspec
+import numpy as np
 import pyarrow as pa
 
 from torghut_core.boundary import bound_method, from_plugins
 from torghut_core.catalog import Catalog
 from torghut_core.errors import CatalogError, StateError, reason_of
+from torghut_core.feature_graph import FeatureGraph, FeaturePlan, Frame
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
-from torghut_core.model.market import signal_type, window_size
+from torghut_core.model.market import SIGNAL_COLUMNS, Batch, Signals, SymbolTable, window_size
 from torghut_core.ports import LiveContext
 from torghut_core.reload.plan import Moment, Warmth
 from torghut_core.signals import KEY, Selection, SignalDatabase
 from torghut_core.telemetry import logs
 from torghut_core.trading.roster import EMPTY
+from torghut_core.trading.subscription import Subscription
+
+BAR_COLUMNS = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume", "vwap": "vwap", "count": "count"}
+"""Columns of ``microbars``, and what they are in `Signals`."""
+
+
+class WarmedUp(NamedTuple):
+    """What the past was shown to.
+
+    Attributes
+    ----------
+    rows : by strategy and symbol, how many rows its new instance was shown, and the `event_ts` of the last.
+    graph : the features of the generation after those rows; None where nothing is new.
+    """
+
+    rows: Warmth
+    graph: FeatureGraph | None
+
+
+NOTHING = WarmedUp(EMPTY, None)
 
 
 def warm_up(
     generation: Generation, moment: Moment, fresh: Collection[str], signals: SignalDatabase, since: int | None
-) -> Warmth:
-    """Show new instances what the signal store has; what they answer is not acted on.
+) -> WarmedUp:
+    """Show new instances and features what the signal store has; what strategies answer is not acted on.
 
     Parameters
     ----------
@@ -34,54 +56,96 @@ def warm_up(
     ------
     CatalogError : one of them raised.
     """
+    plan = generation.features or FeaturePlan()
     before = {each.name: each for each in moment.running.strategies if each.name not in fresh}
     new = [each for each in generation.strategies if each.warmup and not _keeps_state(before.get(each.name), each)]
-    if not new:
-        return EMPTY
+    needed = bars_needed(plan, moment.running.features or FeaturePlan(), new)
+    if not needed:
+        return NOTHING
     try:
         signals.flush()
-        rows = {each.name: history(signals, each, since, moment.now) for each in new}
+        batch = stored(signals, plan, needed, since, moment.now)
     except StateError as error:
-        logs.warning("no history to warm up with, strategies wait for new rows", error=str(error))
-        return EMPTY
-    warmed = {}
+        logs.warning("no history to warm up with, strategies and features wait for new rows", error=str(error))
+        return NOTHING
+    graph = FeatureGraph(plan)
+    graph.update(batch)
+    shown = {}
     for instance in new:
         try:
-            warmed[instance.name] = _show(instance, rows[instance.name], moment)
+            shown[instance.name] = _show(instance, batch, graph, moment)
         except from_plugins() as error:  # a plugin may raise anything
             entry = next(each for each in generation.catalog.strategies if each.name == instance.name)
             message = f"strategy {instance.use!r} cannot be warmed up: {reason_of(error)}"
             problem = generation.catalog.marks.problem(f"{entry.place}.use", message, "fix the plugin")
             raise CatalogError([problem]) from error
-    return warmed
+    graph.skip_shown(batch)
+    return WarmedUp(shown, graph)
 
 
-def history(signals: SignalDatabase, instance: StrategyInstance, since: int | None, now: int) -> list[tuple[Any, ...]]:
-    """The last rows of its symbols that a strategy would have been shown, as many as it needs to be warm.
+def bars_needed(plan: FeaturePlan, running: FeaturePlan, new: Iterable[StrategyInstance]) -> dict[Frame, int]:
+    """How many bars of a symbol new features and new strategies need, by frame."""
+    bars: dict[Frame, int] = {}
+    for key, node in plan.nodes.items():
+        if key not in running.nodes and node.memory > 1:
+            bars[node.frame] = max(bars.get(node.frame, 0), node.memory)
+    for instance in new:
+        wanted = instance.wanted
+        bars[wanted.frame] = max(bars.get(wanted.frame, 0), instance.warmup + max(wanted.memory, 1))
+    if bars:  # what they are made of starts as far back
+        longest = max(frame.step * rows for frame, rows in bars.items())
+        bars |= {frame: max(bars.get(frame, 0), -(-longest // frame.step)) for frame in plan.symbols}
+    return bars
 
-    Returns
-    -------
-    A tuple of event_ts (ns), symbol, close and the values of the strategy's columns per row, oldest first. Rows without
-    a stored bar are left out: their close is not known.
-    """
-    until, rows = now - instance.step_ns + 1, 2 * (instance.warmup + 1)  # a venue's own bars have signals too
-    selection = Selection(None, window_size(instance.step_ns), since, until, rows)
-    bars = signals.newest("microbars", (*KEY, "c"), instance.symbols, selection)
-    closes = dict(zip(_keys(bars), bars["c"].to_pylist(), strict=True))
-    found = signals.newest("signals", (*KEY, *instance.columns), instance.symbols, selection)
-    columns = [found[column].to_pylist() for column in instance.columns]
-    shown = [
-        (key[0], key[1], closes[key], *values)
-        for key, *values in sorted(zip(_keys(found), *columns, strict=True), key=itemgetter(0), reverse=True)
-        if key in closes and None not in values
-    ]
-    left = dict.fromkeys(instance.symbols, instance.warmup + 1)
-    newest = []
-    for row in shown:
-        left[row[1]] -= 1
-        if left[row[1]] >= 0:
-            newest.append(row)
-    return newest[::-1]
+
+def stored(signals: SignalDatabase, plan: FeaturePlan, bars: dict[Frame, int], since: int | None, now: int) -> Batch:
+    """The last bars of the store, of each frame so many of a symbol, with their signals; as a batch, by their ends."""
+    symbols = SymbolTable()
+    columns = [name for name in SIGNAL_COLUMNS if any(key.startswith(f"{name}@") for key in plan.nodes)]
+    tables = []
+    for step in sorted({frame.step for frame in bars}):
+        frames = [frame for frame in bars if frame.step == step]
+        names = sorted(set().union(*(plan.symbols[frame] for frame in frames)))
+        rows = max(bars[frame] for frame in frames)
+        selection = Selection(None, window_size(step), since, now - step + 1, rows)
+        tables.append(_signals(signals, symbols, names, columns, step, selection))
+    table = Signals.concatenate(tables)
+    table = table.take(np.lexsort((table.step, symbols.ranks[table.symbol], table.end)))
+    table.at[:] = np.arange(len(table))
+    batch = Batch.of(symbols, 0, np.append(table.end, now))
+    batch.signals = table
+    return batch
+
+
+def _signals(
+    store: SignalDatabase,
+    symbols: SymbolTable,
+    names: Sequence[str],
+    columns: Sequence[str],
+    step: int,
+    selection: Selection,
+) -> Signals:
+    found = store.newest("microbars", (*KEY, *BAR_COLUMNS), names, selection)
+    values: dict[str, Any] = {name: _floats(found[column]) for column, name in BAR_COLUMNS.items()}
+    if columns:
+        twice = msgspec.structs.replace(
+            selection, limit=2 * (selection.limit or 0)
+        )  # a venue's own bars have signals too
+        more = store.newest("signals", (*KEY, *columns), names, twice)
+        place = {key: number for number, key in enumerate(_keys(more))}
+        index = np.array([place.get(key, -1) for key in _keys(found)], np.int64)
+        for column in columns:
+            values[column] = np.append(_floats(more[column]), np.nan)[index]
+    event_ts = found["event_ts"].cast("int64").to_numpy()
+    number = symbols.numbers(found["symbol"].to_pylist())
+    values["count"] = np.nan_to_num(values["count"]).astype(np.int64)
+    return Signals.from_columns(
+        event_ts=event_ts, symbol=number, seq=found["seq"].to_numpy(), step=np.full(len(found), step), **values
+    )
+
+
+def _floats(column: pa.ChunkedArray) -> Any:
+    return column.cast("float64").to_numpy()
 
 
 def enabled_again(running: Generation, catalog: Catalog) -> frozenset[str]:
@@ -90,19 +154,22 @@ def enabled_again(running: Generation, catalog: Catalog) -> frozenset[str]:
     return frozenset(entry.name for entry in catalog.strategies if entry.enabled and entry.name in disabled)
 
 
-def _show(instance: StrategyInstance, rows: list[tuple[Any, ...]], moment: Moment) -> dict[str, tuple[int, int]]:
+def _show(instance: StrategyInstance, batch: Batch, graph: FeatureGraph, moment: Moment) -> dict[str, tuple[int, int]]:
     """Hand rows to a strategy; its answers are dropped."""
-    make, on_signal = signal_type(instance.columns), bound_method(instance.strategy, "on_signal")
+    subscription, on_signal = Subscription(instance), bound_method(instance.strategy, "on_signal")
     shown: dict[str, tuple[int, int]] = {}
     views: dict[str, LiveContext] = {}
-    for event_ts, symbol, close, *values in rows:
-        view = views.get(symbol)
-        if view is None:
-            view = views[symbol] = LiveContext(instance.name, symbol, "", moment)
-            view.hold(moment.positions.get((instance.name, symbol), view.position))
-        view.show(event_ts, event_ts + instance.step_ns, close)
-        on_signal(make(symbol, event_ts, *values), view.read_only)
-        shown[symbol] = shown.get(symbol, (0, 0))[0] + 1, event_ts
+
+    def view_of(strategy: str, symbol: str) -> LiveContext:
+        if symbol not in views:
+            view = views[symbol] = LiveContext(strategy, symbol, "", moment)
+            view.hold(moment.positions.get((strategy, symbol), view.position))
+        return views[symbol]
+
+    for _, signal, view, _, now, close in subscription.stream(batch, graph, subscription.select(batch, graph), view_of):
+        view.show(signal.event_ts, now, close)
+        on_signal(signal, view.read_only)
+        shown[signal.symbol] = shown.get(signal.symbol, (0, 0))[0] + 1, signal.event_ts
     return shown
 
 

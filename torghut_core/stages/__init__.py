@@ -1,8 +1,37 @@
-"""The door for authors of stages: the contract (`Stage`) and the compiler for their kernels (`kernel`).
+"""The door for authors of stages and indicators: the contract (`Stage`), and the compiler for their kernels.
 
-No indicator lives here: stages are plugins.
+`kernel` compiles a loop; `native` gives its machine code for arguments of types that are stated once (see there).
 """
 
 from torghut_core.stages.base import Stage, kernel
+from torghut_core.stages.native import (
+    BITS,
+    COLUMN,
+    FLAG,
+    FLOATS,
+    INTS,
+    NUMBER,
+    NUMBERS,
+    OUTPUT,
+    TABLE,
+    VALUES,
+    native,
+    records,
+)
 
-__all__ = ["Stage", "kernel"]
+__all__ = [
+    "BITS",
+    "COLUMN",
+    "FLAG",
+    "FLOATS",
+    "INTS",
+    "NUMBER",
+    "NUMBERS",
+    "OUTPUT",
+    "TABLE",
+    "VALUES",
+    "Stage",
+    "kernel",
+    "native",
+    "records",
+]

@@ -24,6 +24,7 @@ import msgspec
 
 from torghut_core.boundary import KERNEL_DECIMAL, bound_method, context_of, from_plugins
 from torghut_core.errors import reason_of, text_of
+from torghut_core.feature_graph import FeatureGraph, FeaturePlan
 from torghut_core.generation import Generation, StrategyInstance, hand_over
 from torghut_core.model.market import Batch, Signal
 from torghut_core.model.trading import (
@@ -133,6 +134,7 @@ class Engine(AccountView):
         self._digest = hashlib.sha256()
         self._lines: list[str] = []
         self._batch: Batch | None = None
+        self._graph = FeatureGraph(generation.features or FeaturePlan())
         self._flattened: dict[str, int] = {}
         """When positions were last closed for an operator, by symbol, ns."""
         broker: OrderEntry = executor or SimulatedEntry(generation.name_of(self._broker), self._broker)
@@ -192,13 +194,18 @@ class Engine(AccountView):
         for jump in self._series.jumps(batch):
             self.totals.add_jump(str(jump))
             logs.warning("a price jumped as in a split", jump=str(jump))
+        graph = self._graph
+        self.roster.follow(graph)
+        graph.update(batch)
+        if graph.failed:
+            self.roster.quarantine_users(graph)
         gateway, self._batch = self.gateway, batch
         gateway.begin(batch, self.traded_to)
         self.recent_prices.begin(batch)
         working = self.books.working
         memory, last = RECORD.memory, None
         # The watchdog reads the local `subscription`, see `CALLERS`.
-        for subscription, signal, context, at, now, close in self.roster.rows(batch):
+        for subscription, signal, context, at, now, close in self.roster.rows(batch, graph):
             if subscription is not last:
                 last = subscription
                 memory[LOOP] = subscription.label
@@ -314,6 +321,7 @@ class Engine(AccountView):
         generation: Generation,
         warmed: Mapping[str, Mapping[str, tuple[int, int]]] = EMPTY,
         fresh: Collection[str] = (),
+        graph: FeatureGraph | None = None,
     ) -> list[str]:
         """Trade another generation from the next event on, on the same broker; called between two batches.
 
@@ -325,6 +333,7 @@ class Engine(AccountView):
         ----------
         warmed : by strategy and symbol, how many rows new instances were shown, and the `event_ts` of the last.
         fresh : strategies whose new instance does not resume from the state of the old one.
+        graph : the generation's features, which were shown the past; a new one where None.
 
         Returns
         -------
@@ -335,7 +344,10 @@ class Engine(AccountView):
         self._generation = generation
         self._risk_engine = self._risk_engine_of(generation)
         self.recent_prices.follow(generation.strategies)
-        changes = self.roster.adopt(generation, warmed, fresh)
+        graph = graph or FeatureGraph(generation.features or FeaturePlan())
+        changes = self.roster.adopt(generation, graph, warmed, fresh)
+        graph.resume(self._graph)
+        self._graph = graph
         for name, observer in generation.observers:
             self._notify(name, observer, "on_generation", generation.number, generation.digest)
         return changes

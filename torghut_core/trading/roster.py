@@ -16,6 +16,7 @@ from typing import Any
 from torghut_core.boundary import from_plugins
 from torghut_core.catalog import OnRemove
 from torghut_core.errors import reason_of
+from torghut_core.feature_graph import FeatureGraph, Frame, Wanted
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
 from torghut_core.model.market import Batch
 from torghut_core.telemetry import logs
@@ -89,23 +90,38 @@ class Roster:
 
     # The rows of a batch.
 
-    def rows(self, batch: Batch) -> Iterable[Row]:
+    def rows(self, batch: Batch, graph: FeatureGraph) -> Iterable[Row]:
         """The rows that strategies are shown, in stream order; strategies by name where they share a row."""
         parts = []
         for subscription in chain(self._subscriptions, self._closing):
-            if subscription.is_running and len(batch.signals):
-                index = subscription.select(batch)
-                if len(index):
-                    subscription.totals.rows += len(index)
-                    parts.append((subscription, index))
-        streams = [subscription.stream(batch, index, self._books.context) for subscription, index in parts]
+            if subscription.is_running and len(graph.rows[subscription.instance.wanted.frame].rows):
+                places = subscription.select(batch, graph)
+                if len(places):
+                    subscription.totals.rows += len(places)
+                    parts.append((subscription, places))
+        streams = [subscription.stream(batch, graph, places, self._books.context) for subscription, places in parts]
         if len(streams) < 2:
             return streams[0] if streams else ()
-        return interleave(streams, [index for _, index in parts])
+        has_slices = any(subscription.instance.wanted.frame.is_sliced for subscription, _ in parts)
+        return interleave(
+            streams, [graph.order(each.instance.wanted.frame, places, has_slices) for each, places in parts]
+        )
+
+    def follow(self, graph: FeatureGraph) -> None:
+        """Have the graph select the rows of strategies that are gone too."""
+        for subscription in self._closing:
+            graph.follow(subscription.instance.wanted.frame, subscription.symbols)
+
+    def quarantine_users(self, graph: FeatureGraph) -> None:
+        """Quarantine the strategies whose features need an indicator that has failed."""
+        for subscription in self._subscriptions:
+            key = next((key for key in graph.failed if graph.needs(subscription.instance.wanted, key)), None)
+            if key is not None and not subscription.totals.failure:
+                self.quarantine(subscription, graph.failed[key])
 
     def finish(self, batch: Batch) -> None:
         """Keep the batch's signals where the next generation needs them; drop stand-ins that have closed everything."""
-        if self._past is not None and len(batch.signals):
+        if self._past is not None:
             rows = Batch.of(batch.symbols, batch.start, batch.now)
             rows.signals = batch.signals
             self._past.append(rows)
@@ -130,6 +146,7 @@ class Roster:
     def adopt(
         self,
         generation: Generation,
+        graph: FeatureGraph,
         warmed: Mapping[str, Mapping[str, tuple[int, int]]],
         fresh: Collection[str],
     ) -> list[str]:
@@ -138,11 +155,14 @@ class Roster:
         past, self._past = self._past or [], None
         self._generation = generation.number
         self._subscriptions = [
-            self._subscribe(
-                instance, before.get(instance.name), warmed.get(instance.name, {}), past, instance.name in fresh
-            )
+            self._subscribe(instance, before.get(instance.name), warmed.get(instance.name, {}), instance.name in fresh)
             for instance in generation.strategies
         ]
+        for batch in past:
+            graph.update(batch)
+            for subscription in self._subscriptions:
+                if subscription.is_new and subscription.instance.warmup and not subscription.totals.failure:
+                    self._warm_up(subscription, batch, graph)
         self._totals.strategies |= {each.name: each.totals for each in self._subscriptions}
         traded = {(each.name, symbol) for each in self._subscriptions for symbol in each.symbols}
         for subscription in self._closing:
@@ -160,7 +180,6 @@ class Roster:
         instance: StrategyInstance,
         before: Subscription | None,
         shown: Mapping[str, tuple[int, int]],
-        past: list[Batch],
         is_fresh: bool,
     ) -> Subscription:
         totals = before.totals if before else self._totals.strategies.get(instance.name)
@@ -172,16 +191,17 @@ class Roster:
             return subscription
         if before is not None and has_same_terms(before.instance, instance) and not is_fresh:
             subscription.resume(before, is_on_trial=True)
-        elif instance.warmup:
+        else:
+            subscription.is_new = True
             subscription.skip(shown)
-            try:
-                for batch in past:
-                    subscription.warm_up(batch, self._books.context)
-            except from_plugins() as error:  # a plugin may raise anything
-                self.quarantine(subscription, error)
-                return subscription
         subscription.totals.failure = ""
         return subscription
+
+    def _warm_up(self, subscription: Subscription, batch: Batch, graph: FeatureGraph) -> None:
+        try:
+            subscription.warm_up(batch, graph, self._books.context)
+        except from_plugins() as error:  # a plugin may raise anything
+            self.quarantine(subscription, error)
 
     def quarantine(self, subscription: Subscription, error: BaseException) -> None:
         """Show a strategy nothing more, and do with its positions as its `on_remove` says."""
@@ -218,8 +238,14 @@ class Roster:
             else:
                 changes.append(f"{held}: kept, and nothing trades it")
         if closing:
+            frame = Frame(subscription.instance.step_ns, is_sliced=False)
             instance = replace(
-                subscription.instance, strategy=Closing(), columns=(), warmup=0, symbols=tuple(closing), enabled=True
+                subscription.instance,
+                strategy=Closing(),
+                wanted=Wanted((), (), frozenset(), frame, 1),
+                warmup=0,
+                symbols=tuple(closing),
+                enabled=True,
             )
             self._closing.append(Subscription(instance, self._generation, subscription.totals))
         return changes

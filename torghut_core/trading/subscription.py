@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from torghut_core.boundary import bound_method
+from torghut_core.feature_graph import FeatureGraph
 from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Signal, signal_type
 from torghut_core.model.trading import ZERO, Decision
@@ -55,6 +56,7 @@ class Subscription:
     label : what is noted while it is at work.
     is_running : whether rows are selected for it.
     is_closing : it only closes what its strategy held.
+    is_new : it resumes with no state of a generation before.
     rows_to_warm : rows that it has to see before its answers count, by symbol; warm symbols are not in it.
     minute, decided : decisions in this minute of the loop's time.
     """
@@ -67,6 +69,7 @@ class Subscription:
         self.symbols = frozenset(instance.symbols)
         self.is_running = instance.enabled
         self.is_closing = isinstance(instance.strategy, Closing)
+        self.is_new = False
         self.totals = totals or StrategyTotals()
         self.rows_to_warm = dict.fromkeys(self.symbols, instance.warmup) if instance.warmup else {}
         self.minute = self.decided = 0
@@ -82,8 +85,8 @@ class Subscription:
         self._shown_until: dict[str, int] = {}
         """By symbol, the `event_ts` of the last row that was shown beforehand."""
         self._trial: Trial | None = None
-        self._row = signal_type(instance.columns)
-        self._wanted = np.zeros(0, bool)
+        self._row = signal_type(instance.wanted.names)
+        self._is_listed = np.zeros(0, bool)
         self._choose()
 
     def resume(self, before: Subscription, *, is_on_trial: bool = False) -> None:
@@ -119,12 +122,12 @@ class Subscription:
             return NotImplemented
         old, new = trial.before.instance, self.instance
         self.instance = replace(
-            new, strategy=old.strategy, plugin=old.plugin, columns=old.columns, warmup=old.warmup, digest=old.digest
+            new, strategy=old.strategy, plugin=old.plugin, wanted=old.wanted, warmup=old.warmup, digest=old.digest
         )
         self.generation = trial.before.generation
         self.rows_to_warm, self._shown_until = trial.before.rows_to_warm, trial.before._shown_until  # noqa: SLF001
-        if old.columns != new.columns:  # these rows lack what it reads: it resumes with the next batch
-            self._row = signal_type(old.columns)
+        if old.wanted != new.wanted:  # these rows lack what it reads: it resumes with the next batch
+            self._row = signal_type(old.wanted.names)
             self.on_signal = _ignore
             return None
         self._choose()
@@ -144,10 +147,10 @@ class Subscription:
         self.is_closing = True
         self.on_signal = Closing().on_signal
 
-    def warm_up(self, batch: Batch, context: Callable[[str, str], LiveContext]) -> None:
+    def warm_up(self, batch: Batch, graph: FeatureGraph, context: Callable[[str, str], LiveContext]) -> None:
         """Show a new strategy a batch that was traded before it came; its answers are dropped."""
-        index = self.select(batch)
-        for _, signal, view, _, now, close in self.stream(batch, index, context) if len(index) else ():
+        shown = self.select(batch, graph)
+        for _, signal, view, _, now, close in self.stream(batch, graph, shown, context) if len(shown) else ():
             view.show(signal.event_ts, now, close)
             self._on_warm_up_signal(signal, view.read_only)
 
@@ -185,25 +188,29 @@ class Subscription:
         trial.seen.append((signal, context._live, context.now, context.price))  # noqa: SLF001
         return self._off_trial(signal, context)
 
-    def select(self, batch: Batch) -> IntArray:
-        """Indices of the rows at this timeframe, of these symbols, in which every column has a value."""
+    def select(self, batch: Batch, graph: FeatureGraph) -> IntArray:
+        """Places, among its frame's rows, of those of its symbols in which every value is known that is not optional."""
         if self.on_signal is _ignore:
             self._choose()
-        signals = batch.signals
-        names = batch.symbols.names
-        if len(self._wanted) != len(names):
-            self._wanted = np.fromiter((name in self.symbols for name in names), bool, len(names))
-        mask = (signals.step == self.instance.step_ns) & self._wanted[signals.symbol]
-        for column in self.instance.columns:
-            values = getattr(signals, column)
-            mask &= values == values
+        wanted, names = self.instance.wanted, batch.symbols.names
+        if len(self._is_listed) != len(names):
+            self._is_listed = np.fromiter((name in self.symbols for name in names), bool, len(names))
+        mask = self._is_listed[graph.rows[wanted.frame].symbol]
+        for name, node in zip(wanted.names, wanted.nodes, strict=True):
+            if name not in wanted.optional:
+                values = graph.values[node]
+                mask &= values == values
         return np.flatnonzero(mask)
 
-    def stream(self, batch: Batch, index: IntArray, context: Callable[[str, str], LiveContext]) -> Iterable[Row]:
+    def stream(
+        self, batch: Batch, graph: FeatureGraph, places: IntArray, context: Callable[[str, str], LiveContext]
+    ) -> Iterable[Row]:
         """These rows, each with the strategy's view of its symbol, its position, the loop's time and the close."""
-        signals = batch.signals
+        wanted = self.instance.wanted
+        shown = graph.rows[wanted.frame]
+        signals, index = shown.signals, shown.rows[places]
         names = batch.symbols.names
-        numbers = signals.symbol[index].tolist()
+        numbers = shown.symbol[places].tolist()
         contexts = {number: context(self.name, names[number]) for number in set(numbers)}
         only = next(iter(contexts)) if len(contexts) == 1 else None
         at = signals.at[index]
@@ -211,7 +218,9 @@ class Subscription:
             self._row,
             map(names.__getitem__, numbers) if only is None else repeat(names[only]),
             signals.event_ts[index].tolist(),
-            *[getattr(signals, column)[index].tolist() for column in self.instance.columns],
+            *[graph.values[node][places].tolist() for node in wanted.nodes],
+            repeat(signals),
+            index.tolist(),
         )
         return zip(
             repeat(self),
@@ -231,12 +240,18 @@ class Subscription:
     """The functions here that call a strategy, each with the local variable that names it; see `Watchdog`."""
 
 
-def interleave(streams: list[Any], indices: list[IntArray]) -> Iterator[Any]:
-    """Rows of several streams in order of their row index, streams in the order given where they share one."""
+def interleave(streams: list[Any], orders: list[tuple[IntArray, ...]]) -> Iterator[Any]:
+    """Rows of several streams in order, streams in the order given where they share a place in it.
+
+    Parameters
+    ----------
+    orders : for each stream what its rows are ordered by, the last key first; each of shape (rows,).
+    """
     iterators = [iter(stream) for stream in streams]
-    rows = np.concatenate(indices)
-    owner = np.repeat(np.arange(len(indices)), [len(index) for index in indices])
-    return map(next, map(iterators.__getitem__, owner[np.argsort(rows, kind="stable")].tolist()))
+    owner = np.repeat(np.arange(len(orders)), [len(order[0]) for order in orders])
+    keys = [np.concatenate(key) for key in zip(*orders, strict=True)]
+    order = np.argsort(keys[0], kind="stable") if len(keys) == 1 else np.lexsort(keys)
+    return map(next, map(iterators.__getitem__, owner[order].tolist()))
 
 
 class Closing(Strategy):

@@ -69,7 +69,7 @@ def test_strategies_come_by_name_with_all_that_routes_them(fakes):
     text = f"{HEAD}{STRATEGIES}".replace("on_remove: flatten", "on_remove: flatten, cooldown_seconds: 5")
     first, second = build(catalog(text), fakes).strategies
     assert (first.name, second.name) == ("a", "b")
-    assert (first.use, first.columns, first.step_ns) == ("macd-rsi", ("macd_hist", "rsi14"), 10**9)
+    assert (first.use, first.wanted.names, first.step_ns) == ("macd-rsi", ("macd_hist", "rsi14"), 10**9)
     assert (second.step_ns, second.symbols) == (60 * 10**9, ("ES", "BTC/USD"))
     assert (first.enabled, first.on_remove, first.limits) == (False, "flatten", Limits(cooldown_seconds=5))
     assert (second.enabled, second.on_remove, second.limits) == (True, "freeze", Limits())

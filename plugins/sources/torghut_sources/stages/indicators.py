@@ -31,8 +31,20 @@ from torghut_core import (
     SymbolTable,
     param,
 )
-from torghut_core.stages import Stage, kernel
-from torghut_core.stages.native import COLUMN, FLAG, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
+from torghut_core.stages import (
+    COLUMN,
+    FLAG,
+    FLOATS,
+    INTS,
+    NUMBER,
+    NUMBERS,
+    OUTPUT,
+    TABLE,
+    Stage,
+    kernel,
+    native,
+    records,
+)
 from torghut_sources.settings import TaSettings
 from torghut_sources.stages import bollinger, macd, quote_imbalance, realized_volatility, rsi, vwap
 from torghut_sources.stages.order import merge
@@ -103,7 +115,7 @@ def run_closes(
             if strength:
                 index = rsi.step(closes.rsi, close, 14)
             if bands:
-                mid, upper, lower = bollinger.step(closes.bollinger, close, 20, 2.0)
+                mid, upper, lower = bollinger.step(closes.bollinger, close, 2.0)
         out[MACD, i] = difference
         out[MACD_SIGNAL, i] = line
         out[MACD_HIST, i] = difference - line

@@ -31,8 +31,20 @@ from torghut_core import (
     check_condition,
     param,
 )
-from torghut_core.stages import Stage, kernel
-from torghut_core.stages.native import BITS, COLUMN, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
+from torghut_core.stages import (
+    BITS,
+    COLUMN,
+    FLOATS,
+    INTS,
+    NUMBER,
+    NUMBERS,
+    OUTPUT,
+    TABLE,
+    Stage,
+    kernel,
+    native,
+    records,
+)
 from torghut_sources.settings import TaSettings
 from torghut_sources.stages.order import merge
 from torghut_sources.stages.state import from_words

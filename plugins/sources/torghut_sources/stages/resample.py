@@ -34,8 +34,7 @@ from torghut_core import (
     SymbolTable,
     param,
 )
-from torghut_core.stages import Stage, kernel
-from torghut_core.stages.native import COLUMN, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
+from torghut_core.stages import COLUMN, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, Stage, kernel, native, records
 from torghut_sources.stages.order import merge
 from torghut_sources.stages.session_days import SESSION, SessionDays
 from torghut_sources.stages.session_opens import NEVER

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from torghut_core import DAY, SECOND, Bars, Batch, FloatArray, IntArray, ShapeError, SymbolTable
-from torghut_core.stages import kernel
-from torghut_core.stages.native import COLUMN, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, native, records
+from torghut_core.stages import COLUMN, FLOATS, INTS, NUMBER, NUMBERS, OUTPUT, TABLE, kernel, native, records
 from torghut_sources.stages.session_opens import ALWAYS, FIRST_EXCHANGE, NEVER, SessionOpens
 from torghut_sources.stages.state import from_words, grown, to_words
 from torghut_sources.stages.tumbling import AT, END, SOURCE, STEP, SYMBOL, TS, WINDOW, add_bar, emit
