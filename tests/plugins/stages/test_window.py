@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.stages.window import (
     expire,
+    last_pairs,
     last_seconds,
     last_values,
     moments,
+    moments_of_pairs,
     moments_of_values,
     push,
+    push_pair,
     push_value,
     room,
 )
@@ -49,6 +52,25 @@ def test_last_values_have_exact_moments(values, span):
         assert bool(window["is_full"]) is (n >= span)
         if n >= span:
             assert_close(moments_of_values(window, span), values[n - span : n], [1.0] * span)
+
+
+@given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=40), st.integers(1, 6))
+@examples(150)
+def test_last_pairs_have_exact_moments(pairs, span):
+    """The same for pairs: means, variances, and the covariance, as a share of both variances."""
+    window = np.zeros(1, last_pairs(span))[0]
+    for n, pair in enumerate(pairs, 1):
+        push_pair(window, *pair)
+        assert bool(window["is_full"]) is (n >= span)
+        if n < span:
+            continue
+        held = list(zip(*pairs[n - span : n], strict=True))
+        x, y, first, second, common = moments_of_pairs(window)
+        for got, values in zip(((x, first), (y, second)), held, strict=True):
+            assert_close(got, values, [1.0] * span)
+        (mean_x, square_x), (mean_y, square_y) = (exact(values, [1.0] * span) for values in held)
+        wanted = sum((Fraction(a) - mean_x) * (Fraction(b) - mean_y) for a, b in zip(*held, strict=True)) / span
+        assert (Fraction(common) - wanted) ** 2 <= (Fraction(8 * span * span * EPSILON)) ** 2 * square_x * square_y
 
 
 @given(st.lists(st.tuples(VALUES, st.integers(0, 3)), min_size=1, max_size=40), st.integers(1, 6), st.integers(1, 8))

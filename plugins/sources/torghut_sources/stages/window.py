@@ -24,6 +24,7 @@ import numpy as np
 from torghut_core.stages import kernel
 
 _VALUE = np.dtype([("distance", np.float64), ("square", np.float64)])
+_PAIR = np.dtype([(name, np.float64) for name in ("x", "y", "xx", "yy", "xy")])
 _WEIGHTED = np.dtype([("ts", np.int64), ("weight", np.float64), ("distance", np.float64), ("square", np.float64)])
 
 
@@ -101,6 +102,72 @@ def moments_of_values(window: Any, span: int) -> tuple[float, float]:
     square = front.square + window.square
     share = 1.0 / span
     return window.anchor + distance * share, max((square - distance * distance * share) * share, 0.0)
+
+
+def last_pairs(span: int) -> np.dtype[Any]:
+    """Return the row of state of a window of the last `span` pairs of values; zeros are an empty one."""
+    return np.dtype(
+        [
+            ("is_full", np.int64),  # as in `last_values`
+            ("back", np.int64),
+            ("x", np.float64),  # the anchors
+            ("y", np.float64),
+            ("sums", _PAIR),  # the back's, of distances and of their products
+            ("slots", _PAIR, (span,)),  # in the back `x` and `y` are the values themselves
+        ]
+    )
+
+
+@kernel
+def _add_pair(sums: Any, x: float, y: float) -> None:
+    sums.x += x
+    sums.y += y
+    sums.xx += x * x
+    sums.yy += y * y
+    sums.xy += x * y
+
+
+@kernel
+def _clear_pair(sums: Any) -> None:
+    sums.x = sums.y = sums.xx = sums.yy = sums.xy = 0.0
+
+
+@kernel
+def _copy_pair(target: Any, source: Any) -> None:
+    target.x, target.y = source.x, source.y
+    target.xx, target.yy, target.xy = source.xx, source.yy, source.xy
+
+
+@kernel
+def push_pair(window: Any, x: float, y: float) -> None:
+    """Add a pair to a window of the last pairs."""
+    span = window.slots.size
+    if window.is_full == 0 and window.back == 0:
+        window.x, window.y = x, y
+    window.slots[window.back].x, window.slots[window.back].y = x, y
+    _add_pair(window.sums, x - window.x, y - window.y)
+    window.back += 1
+    if window.back == span:
+        sums = window.sums
+        _clear_pair(sums)
+        for newest in range(span):
+            slot = window.slots[span - 1 - newest]
+            _add_pair(sums, slot.x - x, slot.y - y)
+            _copy_pair(slot, sums)
+        _clear_pair(sums)
+        window.x, window.y = x, y
+        window.is_full = 1
+        window.back = 0
+
+
+@kernel
+def moments_of_pairs(window: Any) -> tuple[float, float, float, float, float]:
+    """Return the means, population variances and covariance of a full window of the last pairs."""
+    front, back, share = window.slots[window.back], window.sums, 1.0 / window.slots.size
+    x, y = front.x + back.x, front.y + back.y
+    first = max((front.xx + back.xx - x * x * share) * share, 0.0)
+    second = max((front.yy + back.yy - y * y * share) * share, 0.0)
+    return window.x + x * share, window.y + y * share, first, second, (front.xy + back.xy - x * y * share) * share
 
 
 def last_seconds(capacity: int) -> np.dtype[Any]:
