@@ -25,6 +25,7 @@ from torghut_core.errors import InputError, StateError
 
 if TYPE_CHECKING:
     from torghut_core.catalog import Catalog
+    from torghut_core.plugin_host import PluginHost
 
 app = typer.Typer()
 catalog_app = typer.Typer(cls=Group, help="The catalog: what trades, on which symbols, within which limits.")
@@ -194,18 +195,46 @@ def catalog_schema() -> None:
     print(json.dumps(json_schema(plugin_host(("*",)).params()), indent=2))
 
 
-@command(plugin_app, "torghut plugin list", name="list")
-def plugin_list(as_json: AsJson = False) -> None:
+@command(plugin_app, "torghut plugin list\ntorghut plugin list --features", name="list")
+def plugin_list(
+    features: Annotated[
+        bool,
+        typer.Option(
+            "--features", help="List what strategies can have computed: columns, indicators and their parameters."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """List the plugins that a catalog can use, and those that could not be loaded, with the reason."""
     host = plugin_host(("*",))
-    plugins = [plugin.to_record() for plugin in host.plugins()]
     failures = [{"name": f.plugin, "distribution": f.distribution, "reason": f.reason} for f in host.failures]
+    if features:
+        _list_features(host, failures, as_json)
+        return
+    plugins = [plugin.to_record() for plugin in host.plugins()]
     if as_json:
         print(json.dumps({"plugins": plugins, "failures": failures}, indent=2))
         return
-    from torghut_core.cli.render import print_plugins
+    from torghut_core.cli.render import print_failures, print_plugins
 
-    print_plugins(plugins, failures)
+    print_plugins(plugins)
+    print_failures(failures)
+
+
+def _list_features(host: PluginHost, failures: list[dict[str, Any]], as_json: bool) -> None:
+    from torghut_core.feature_graph.listing import described
+    from torghut_core.feature_graph.plan import BAR_COLUMNS
+    from torghut_core.model.market import SIGNAL_COLUMNS
+
+    indicators = [described(plugin) for _, plugin in sorted(host.registry["indicator"].items())]
+    found = {"columns": BAR_COLUMNS, "ta_signals": SIGNAL_COLUMNS, "indicators": indicators}
+    if as_json:
+        print(json.dumps(found | {"failures": failures}, indent=2))
+        return
+    from torghut_core.cli.render import features_text, print_failures
+
+    print(features_text(found))
+    print_failures(failures)
 
 
 def _live_catalog(url: str | None, state: Path) -> Catalog:

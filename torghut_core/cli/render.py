@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -270,17 +270,39 @@ def print_rows(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
-def print_plugins(plugins: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:
-    """Print the plugins that a catalog can use, then those that could not be loaded, and why."""
+def print_plugins(plugins: list[dict[str, Any]]) -> None:
+    """Print the plugins that a catalog can use."""
     console = new_console()
     table = Table("kind", "name", "distribution", "version", box=None, pad_edge=False)
     for plugin in plugins:
         table.add_row(plugin["kind"], plugin["name"], plugin["distribution"], plugin["version"])
     console.print(table)
+
+
+def print_failures(failures: list[dict[str, Any]]) -> None:
+    """Print the plugins that could not be loaded, and why."""
+    console = new_console()
     for failure in failures:
         console.print(
             f"not loaded: {failure['name']} ({failure['distribution']}): {failure['reason']}", style="red", markup=False
         )
+
+
+def features_text(found: Mapping[str, Any]) -> str:
+    """What strategies can have computed: columns, then each indicator as one calls it, with its parameters and outputs."""
+    from torghut_core.feature_graph.listing import parameter_text  # brings the compiler of kernels: slow to import
+
+    lines = [
+        f"columns of the bars: {', '.join(found['columns'])}",
+        f"columns of ta_signals, as column('ema12'): {', '.join(found['ta_signals'])}",
+    ]
+    for each in found["indicators"]:
+        first, _, _ = each["about"].partition("\n\n")
+        lines += ["", each["call"], f"  {' '.join(first.split())}"]
+        lines += [f"  {name}: {parameter_text(schema)}" for name, schema in each["parameters"].items()]
+        if len(each["outputs"]) > 1:
+            lines.append("  gives " + ", ".join(f"['{output}']" for output in each["outputs"]))
+    return "\n".join(lines)
 
 
 def settings_text(settings: Iterable[Setting]) -> str:
