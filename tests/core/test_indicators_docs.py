@@ -21,9 +21,9 @@ PICTURES = DOCS / "images" / "indicators"
 WITHOUT = ("microprice", "quote-imbalance")
 """The demo's tape has no quotes."""
 EXAMPLES = {
-    "beta": ("beta(close, close.shift(1), period=20)", {"period": 20}),
-    "correlation": ("correlation(close, volume, period=30)", {"period": 30}),
-    "percent-rank": ("percent_rank(period=40)", {"period": 40}),
+    "beta": ("beta(close, close.shift(1), span=20)", {"span": 20}),
+    "correlation": ("correlation(close, volume, span=30)", {"span": 30}),
+    "percent-rank": ("percent_rank(span=40)", {"span": 40}),
     "vwap-anchored": ("vwap_anchored(high >= highest(high, 60))", {}),
 }
 """What is drawn, where it is not the indicator with its defaults."""

@@ -29,11 +29,11 @@ def test_json_has_what_a_program_needs(printed):
     assert all(isinstance(features.column(name), features.Feature) for name in found["ta_signals"])
     assert [each["name"] for each in found["indicators"]] == sorted(PluginHost.load().registry["indicator"])
     (linreg,) = (each for each in found["indicators"] if each["name"] == "linreg")
-    assert linreg["call"] == "linreg(close, period=14)"
+    assert linreg["call"] == "linreg(close, span=14)"
     assert linreg["inputs"] == ["close"]
     assert linreg["outputs"] == ["value", "slope", "intercept", "r2"]
-    period = {"type": "integer", "default": 14, "minimum": 2, "maximum": 10_000, "description": "bars"}
-    assert linreg["parameters"] == {"period": period}
+    span = {"type": "integer", "default": 14, "minimum": 2, "maximum": 10_000, "description": "bars"}
+    assert linreg["parameters"] == {"span": span}
 
 
 def test_text_has_each_indicator_as_one_calls_it(printed):
@@ -41,8 +41,8 @@ def test_text_has_each_indicator_as_one_calls_it(printed):
     text = printed()
     assert "columns of the bars: open, high, low, close," in text
     paragraph = next(each for each in text.split("\n\n") if each.startswith("linreg("))
-    call, about, period, outputs = paragraph.splitlines()
-    assert call == "linreg(close, period=14)"
+    call, about, span, outputs = paragraph.splitlines()
+    assert call == "linreg(close, span=14)"
     assert about.startswith("  Least-squares line")
-    assert period == "  period: bars; from 2 to 10,000, default 14"
+    assert span == "  span: bars; from 2 to 10,000, default 14"
     assert outputs == "  gives ['value'], ['slope'], ['intercept'], ['r2']"

@@ -53,7 +53,7 @@ def correlation(first, second, period):
 def test_correlation(kind, period):
     """It equals TA-Lib's CORREL, and the formula whatever the prices."""
     both, (first, second), spread = pair(kind)
-    (got,) = values("correlation", {"period": period}, first=both[0], second=both[1])
+    (got,) = values("correlation", {"span": period}, first=both[0], second=both[1])
     assert_equal(got, spread(late(correlation(first, second, period), len(first))), 1.0)
     if kind in STEADY:
         assert_equal(got, spread(talib.CORREL(first, second, period)), 1.0, rtol=1e-7)
@@ -64,7 +64,7 @@ def test_correlation(kind, period):
 def test_beta(kind, period):
     """It equals TA-Lib's BETA, and the formula whatever the prices: changes have no scale."""
     both, (price, market), spread = pair(kind)
-    (got,) = values("beta", {"period": period}, price=both[0], market=both[1])
+    (got,) = values("beta", {"span": period}, price=both[0], market=both[1])
     own, others = (windows(np.diff(series) / series[:-1], period) for series in (price, market))
     variance = (others**2).sum(axis=1)
     scale = max(1.0, np.sqrt(safe((own**2).sum(axis=1), variance)).max())
@@ -77,7 +77,7 @@ def test_of_zero_on_there_is_no_change():
     """As in TA-Lib: a price of 0 is followed by a change of 0."""
     price, market = np.array([1.0, 0.0, 2.0, 3.0, 2.0]), np.array([5.0, 4.0, 3.0, 4.0, 5.0])
     np.testing.assert_allclose(
-        values("beta", {"period": 2}, price=price, market=market)[0], talib.BETA(market, price, 2), rtol=1e-12
+        values("beta", {"span": 2}, price=price, market=market)[0], talib.BETA(market, price, 2), rtol=1e-12
     )
 
 
@@ -87,7 +87,7 @@ def test_linreg(kind, period):
     """It equals TA-Lib's functions of the regression, and the share that it explains CORREL squared."""
     close = bars(kind)["close"]
     known = np.isfinite(close)
-    got = values("linreg", {"period": period}, close=close)
+    got = values("linreg", {"span": period}, close=close)
     assert np.isnan(got[:, ~known]).all()
     line, scale = close[known], np.nanmax(abs(close))
     for output, name in zip(got, ("LINEARREG", "LINEARREG_SLOPE", "LINEARREG_INTERCEPT"), strict=False):
@@ -102,6 +102,6 @@ def test_percent_rank(kind, period):
     """It is TA-Lib's PERCENTRANK."""
     close = bars(kind)["close"]
     known = np.isfinite(close)
-    (got,) = values("percent-rank", {"period": period}, close=close)
+    (got,) = values("percent-rank", {"span": period}, close=close)
     assert np.isnan(got[~known]).all()
     np.testing.assert_allclose(got[known], talib.PERCENTRANK(close[known], period), rtol=1e-12)

@@ -44,7 +44,7 @@ def test_volatility(name, kind, period):
     used = NAMES if name.endswith(("klass", "zhang")) else ("close",) if name.endswith("close") else ("high", "low")
     known = np.isfinite([columns[column] for column in used]).all(axis=0)
     wanted = np.sqrt(variances(name, period, *(columns[column][known] for column in NAMES)))
-    (got,) = values(name, {"period": period}, **columns)
+    (got,) = values(name, {"span": period}, **columns)
     assert np.isnan(got[~known]).all()
     late = np.full(known.sum() - len(wanted), np.nan)
     assert_equal(got[known] ** 2, np.concatenate([late, wanted**2]), max((wanted**2).max(), 1e-6))
@@ -56,8 +56,8 @@ def test_bars_without_a_positive_price_are_left_out():
     """A close of 0 has no logarithm: the value is NaN there, and the next close is compared with the one before."""
     close = np.array([1.0, 2.0, 0.0, 3.0, -1.0, 5.0, 8.0])
     positive = close > 0
-    (got,) = values("volatility-close", {"period": 2}, close=close)
-    (wanted,) = values("volatility-close", {"period": 2}, close=close[positive])
+    (got,) = values("volatility-close", {"span": 2}, close=close)
+    (wanted,) = values("volatility-close", {"span": 2}, close=close[positive])
     np.testing.assert_array_equal(got[positive], wanted)
     assert np.isnan(got[~positive]).all()
 
@@ -68,5 +68,5 @@ def test_they_estimate_the_same():
     prices = 100 * np.exp(np.cumsum(steps)).reshape(2000, 390)
     columns = dict(zip(NAMES, (prices[:, 0], prices.max(axis=1), prices.min(axis=1), prices[:, -1]), strict=True))
     for name in ("close", "parkinson", "garman-klass", "yang-zhang"):
-        (got,) = values(f"volatility-{name}", {"period": 1900}, **columns)
+        (got,) = values(f"volatility-{name}", {"span": 1900}, **columns)
         assert got[-1] == pytest.approx(0.001 * math.sqrt(390), rel=0.06)

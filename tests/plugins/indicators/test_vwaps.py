@@ -21,7 +21,7 @@ def traded(kind):
 def test_rolling(kind, period):
     """It is the average of the last bars, those without volume among them, and NaN where none has any."""
     columns, known = traded(kind)
-    (got,) = values("vwap-rolling", {"period": period}, **columns)
+    (got,) = values("vwap-rolling", {"span": period}, **columns)
     assert np.isnan(got[~known]).all()
     typical = talib.TYPPRICE(*(columns[name][known] for name in PRICES))
     volume, scale = columns["volume"][known], abs(typical).max()

@@ -60,12 +60,12 @@ def test_last_pairs_have_exact_moments(pairs, span):
     """The same for pairs: means, variances, and the covariance, as a share of both variances."""
     window = np.zeros(1, last_pairs(span))[0]
     for n, pair in enumerate(pairs, 1):
-        push_pair(window, *pair)
+        push_pair(window, *pair, span)
         assert bool(window["is_full"]) is (n >= span)
         if n < span:
             continue
         held = list(zip(*pairs[n - span : n], strict=True))
-        x, y, first, second, common = moments_of_pairs(window)
+        x, y, first, second, common = moments_of_pairs(window, span)
         for got, values in zip(((x, first), (y, second)), held, strict=True):
             assert_close(got, values, [1.0] * span)
         (mean_x, square_x), (mean_y, square_y) = (exact(values, [1.0] * span) for values in held)

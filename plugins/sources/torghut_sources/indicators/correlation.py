@@ -9,7 +9,7 @@ import numpy as np
 
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
-from torghut_sources.stages.window import last_pairs, moments_of_pairs, push_pair
+from torghut_sources.stages.window import last_pairs, moments_of_pairs, push_pair, room
 
 
 @kernel
@@ -22,16 +22,17 @@ def coefficient(moments: tuple[float, float, float, float, float]) -> float:
 
 
 @kernel
-def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out: FloatArray) -> None:  # noqa: ARG001
+def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out: FloatArray) -> None:
     """Write the correlation after each pair of values."""
+    span = int(numbers[0])
     for i in range(len(row)):
         pairs = state[row[i]]
-        push_pair(pairs, inputs[0, i], inputs[1, i])
-        out[0, i] = coefficient(moments_of_pairs(pairs)) if pairs.is_full else math.nan
+        push_pair(pairs, inputs[0, i], inputs[1, i], span)
+        out[0, i] = coefficient(moments_of_pairs(pairs, span)) if pairs.is_full else math.nan
 
 
 class Correlation(Indicator):
-    """Pearson's correlation of two series over `period` bars: cov(first, second) / (sd(first) sd(second)), -1 to 1.
+    """Pearson's correlation of two series over `span` bars: cov(first, second) / (sd(first) sd(second)), -1 to 1.
 
     It is of the values as they are: ``correlation(close / close.shift(1), ...)`` is that of returns. Where one of them is
     flat it is 0.
@@ -44,15 +45,15 @@ class Correlation(Indicator):
     class Params(Indicator.Params):
         """Parameters of `Correlation`."""
 
-        period: int = param(30, ge=2, le=10_000, help="bars")
+        span: int = param(30, ge=2, le=10_000, help="bars")
 
     kernel = run
 
     @property
     def warmup(self) -> int:
         """See `Indicator.warmup`."""
-        return self.params.period  # type: ignore[no-any-return]
+        return self.params.span  # type: ignore[no-any-return]
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        return last_pairs(self.params.period)
+        return last_pairs(room(self.params.span))

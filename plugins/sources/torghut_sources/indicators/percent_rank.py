@@ -9,26 +9,26 @@ import numpy as np
 
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
+from torghut_sources.stages.window import ago, put, ring, room
 
 
 @kernel
 def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out: FloatArray) -> None:
     """Write the rank of each value."""
-    period = int(numbers[0])
+    span = int(numbers[0])
     for i in range(len(row)):
         before, value = state[row[i]], inputs[0, i]
         out[0, i] = math.nan
-        if before.count >= period:
+        if before.seen >= span:
             smaller = 0
-            for slot in range(period):
-                smaller += before.values[slot] < value
-            out[0, i] = 100.0 * smaller / period
-        before.values[before.count % period] = value
-        before.count += 1
+            for steps in range(span):
+                smaller += ago(before, steps) < value
+            out[0, i] = 100.0 * smaller / span
+        put(before, value)
 
 
 class PercentRank(Indicator):
-    """Percent rank: 100 x how many of the `period` values before are smaller / period; 0 to 100, of a flat line 0.
+    """Percent rank: 100 x how many of the `span` values before are smaller / span; 0 to 100, of a flat line 0.
 
     Source: TA-Lib, PERCENTRANK.
     """
@@ -36,15 +36,15 @@ class PercentRank(Indicator):
     class Params(Indicator.Params):
         """Parameters of `PercentRank`."""
 
-        period: int = param(100, ge=2, le=10_000, help="values before, one a bar")
+        span: int = param(100, ge=2, le=10_000, help="values before, one a bar")
 
     kernel = run
 
     @property
     def warmup(self) -> int:
         """See `Indicator.warmup`."""
-        return self.params.period + 1  # type: ignore[no-any-return]
+        return self.params.span + 1  # type: ignore[no-any-return]
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        return np.dtype([("count", np.int64), ("values", np.float64, (self.params.period,))])
+        return ring(room(self.params.span))

@@ -9,17 +9,19 @@ import numpy as np
 
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
+from torghut_sources.stages.window import ago, put, ring, room
 
 SWING = np.dtype([("price", np.float64), ("age", np.int64)])  # an age of 0: there is none yet
 
 
 @kernel
-def swing(last: Any, ring: FloatArray, slot: int, sign: float, after: int) -> None:
-    """Take the value in a slot as the last swing where it is above all others in the ring; below, with a sign of -1."""
-    for other in range(len(ring)):
-        if other != slot and not sign * ring[slot] > sign * ring[other]:
+def swing(last: Any, values: Any, span: int, after: int, sign: float) -> None:
+    """Take the value before the last `after` ones as a swing where it is above all of the `span`; below, with a sign of -1."""
+    value = ago(values, after)
+    for steps in range(span):
+        if steps != after and not sign * value > sign * ago(values, steps):
             return
-    last.price = ring[slot]
+    last.price = value
     last.age = after
 
 
@@ -30,15 +32,13 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
     span = int(numbers[0]) + 1 + after
     for i in range(len(row)):
         bars = state[row[i]]
-        slot = bars.count % span
-        bars.highs[slot], bars.lows[slot] = inputs[0, i], inputs[1, i]
+        put(bars.highs, inputs[0, i])
+        put(bars.lows, inputs[1, i])
         bars.high.age += bars.high.age > 0
         bars.low.age += bars.low.age > 0
-        bars.count += 1
-        if bars.count >= span:
-            middle = (slot - after) % span
-            swing(bars.high, bars.highs, middle, 1.0, after)
-            swing(bars.low, bars.lows, middle, -1.0, after)
+        if bars.lows.seen >= span:
+            swing(bars.high, bars.highs, span, after, 1.0)
+            swing(bars.low, bars.lows, span, after, -1.0)
         out[:, i] = math.nan
         if bars.high.age > 0:
             out[0, i], out[1, i] = bars.high.price, bars.high.age
@@ -82,5 +82,5 @@ class Pivots(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        ring = np.float64, (self._span,)
-        return np.dtype([("count", np.int64), ("high", SWING), ("low", SWING), ("highs", *ring), ("lows", *ring)])
+        values = ring(room(self._span))
+        return np.dtype([("high", SWING), ("low", SWING), ("highs", values), ("lows", values)])

@@ -9,30 +9,31 @@ import numpy as np
 
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
-from torghut_sources.stages.window import last_values, moments_of_values, push_value
+from torghut_sources.stages.window import last_values, moments_of_values, push_value, room
 
 FOUR_LN_2 = 4.0 * math.log(2.0)
 
 
 @kernel
-def root_of_mean(window: Any, variance: float) -> float:
+def root_of_mean(window: Any, variance: float, span: int) -> float:
     """Add the variance of a bar; return the root of the window's mean."""
-    push_value(window, variance)
-    return math.sqrt(max(moments_of_values(window)[0], 0.0)) if window.is_full else math.nan
+    push_value(window, variance, span)
+    return math.sqrt(max(moments_of_values(window, span)[0], 0.0)) if window.is_full else math.nan
 
 
 @kernel
-def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out: FloatArray) -> None:  # noqa: ARG001
+def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out: FloatArray) -> None:
     """Write the volatility after each bar."""
+    span = int(numbers[0])
     for i in range(len(row)):
         high, low = inputs[0, i], inputs[1, i]
         out[0, i] = math.nan
         if high > 0.0 and low > 0.0:
-            out[0, i] = root_of_mean(state[row[i]], math.log(high / low) ** 2 / FOUR_LN_2)
+            out[0, i] = root_of_mean(state[row[i]], math.log(high / low) ** 2 / FOUR_LN_2, span)
 
 
 class VolatilityParkinson(Indicator):
-    """Volatility from ranges: sqrt(mean of ln(high / low)^2 / (4 ln 2)) over `period` bars.
+    """Volatility from ranges: sqrt(mean of ln(high / low)^2 / (4 ln 2)) over `span` bars.
 
     It is per bar, as `volatility-close`, and needs a fifth of the bars for the same precision, where prices neither jump
     between bars nor drift. A bar with a price that is not above 0 is left out.
@@ -45,15 +46,15 @@ class VolatilityParkinson(Indicator):
     class Params(Indicator.Params):
         """Parameters of `VolatilityParkinson`."""
 
-        period: int = param(20, ge=1, le=10_000, help="bars")
+        span: int = param(20, ge=1, le=10_000, help="bars")
 
     kernel = run
 
     @property
     def warmup(self) -> int:
         """See `Indicator.warmup`."""
-        return self.params.period  # type: ignore[no-any-return]
+        return self.params.span  # type: ignore[no-any-return]
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        return last_values(self.params.period)
+        return last_values(room(self.params.span))

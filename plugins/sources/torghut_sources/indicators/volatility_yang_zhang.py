@@ -10,14 +10,14 @@ import numpy as np
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
 from torghut_sources.indicators.volatility_close import spread
-from torghut_sources.stages.window import last_values, moments_of_values, push_value
+from torghut_sources.stages.window import last_values, moments_of_values, push_value, room
 
 
 @kernel
 def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out: FloatArray) -> None:
     """Write the volatility after each bar."""
-    period = numbers[0]
-    share = 0.34 / (1.34 + (period + 1.0) / (period - 1.0))
+    span = int(numbers[0])
+    share = 0.34 / (1.34 + (span + 1.0) / (span - 1.0))
     for i in range(len(row)):
         bars = state[row[i]]
         open, high, low, close = inputs[0, i], inputs[1, i], inputs[2, i], inputs[3, i]  # noqa: A001 - the field's word
@@ -25,20 +25,20 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
         if open > 0.0 and high > 0.0 and low > 0.0 and close > 0.0:
             if bars.last > 0.0:
                 up, down, change = math.log(high / open), math.log(low / open), math.log(close / open)
-                push_value(bars.jumps, math.log(open / bars.last))
-                push_value(bars.changes, change)
-                push_value(bars.ranges, up * (up - change) + down * (down - change))
+                push_value(bars.jumps, math.log(open / bars.last), span)
+                push_value(bars.changes, change, span)
+                push_value(bars.ranges, up * (up - change) + down * (down - change), span)
             bars.last = close
             if bars.ranges.is_full:
-                within = share * spread(bars.changes) + (1.0 - share) * moments_of_values(bars.ranges)[0]
-                out[0, i] = math.sqrt(max(spread(bars.jumps) + within, 0.0))
+                within = share * spread(bars.changes, span) + (1.0 - share) * moments_of_values(bars.ranges, span)[0]
+                out[0, i] = math.sqrt(max(spread(bars.jumps, span) + within, 0.0))
 
 
 class VolatilityYangZhang(Indicator):
-    """Volatility from bars that may jump and drift: sqrt(var(o) + k var(c) + (1 - k) mean(rs)) over `period` bars.
+    """Volatility from bars that may jump and drift: sqrt(var(o) + k var(c) + (1 - k) mean(rs)) over `span` bars.
 
     o = ln(open / close before) and c = ln(close / open), with sample variances; rs = u (u - c) + d (d - c) of u = ln(high / open)
-    and d = ln(low / open); k = 0.34 / (1.34 + (period + 1) / (period - 1)). It is per bar, as `volatility-close`. A bar with a
+    and d = ln(low / open); k = 0.34 / (1.34 + (span + 1) / (span - 1)). It is per bar, as `volatility-close`. A bar with a
     price that is not above 0 is left out.
 
     Source: D. Yang, Q. Zhang (2000), The Journal of Business 73(3), 477-492; rs: L. C. G. Rogers, S. E. Satchell (1991), The
@@ -50,16 +50,16 @@ class VolatilityYangZhang(Indicator):
     class Params(Indicator.Params):
         """Parameters of `VolatilityYangZhang`."""
 
-        period: int = param(20, ge=2, le=10_000, help="bars, each with the close before it")
+        span: int = param(20, ge=2, le=10_000, help="bars, each with the close before it")
 
     kernel = run
 
     @property
     def warmup(self) -> int:
         """See `Indicator.warmup`."""
-        return self.params.period + 1  # type: ignore[no-any-return]
+        return self.params.span + 1  # type: ignore[no-any-return]
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        window = last_values(self.params.period)
+        window = last_values(room(self.params.span))
         return np.dtype([("last", np.float64), ("jumps", window), ("changes", window), ("ranges", window)])

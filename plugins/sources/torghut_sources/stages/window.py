@@ -104,8 +104,8 @@ def moments_of_values(window: Any, span: int) -> tuple[float, float]:
     return window.anchor + distance * share, max((square - distance * distance * share) * share, 0.0)
 
 
-def last_pairs(span: int) -> np.dtype[Any]:
-    """Return the row of state of a window of the last `span` pairs of values; zeros are an empty one."""
+def last_pairs(slots: int) -> np.dtype[Any]:
+    """Return the row of state of a window of the last pairs of values, at most `slots` of them; zeros are an empty one."""
     return np.dtype(
         [
             ("is_full", np.int64),  # as in `last_values`
@@ -113,7 +113,7 @@ def last_pairs(span: int) -> np.dtype[Any]:
             ("x", np.float64),  # the anchors
             ("y", np.float64),
             ("sums", _PAIR),  # the back's, of distances and of their products
-            ("slots", _PAIR, (span,)),  # in the back `x` and `y` are the values themselves
+            ("slots", _PAIR, (slots,)),  # in the back `x` and `y` are the values themselves
         ]
     )
 
@@ -139,9 +139,8 @@ def _copy_pair(target: Any, source: Any) -> None:
 
 
 @kernel
-def push_pair(window: Any, x: float, y: float) -> None:
-    """Add a pair to a window of the last pairs."""
-    span = window.slots.size
+def push_pair(window: Any, x: float, y: float, span: int) -> None:
+    """Add a pair to a window of the last `span` pairs."""
     if window.is_full == 0 and window.back == 0:
         window.x, window.y = x, y
     window.slots[window.back].x, window.slots[window.back].y = x, y
@@ -161,9 +160,9 @@ def push_pair(window: Any, x: float, y: float) -> None:
 
 
 @kernel
-def moments_of_pairs(window: Any) -> tuple[float, float, float, float, float]:
-    """Return the means, population variances and covariance of a full window of the last pairs."""
-    front, back, share = window.slots[window.back], window.sums, 1.0 / window.slots.size
+def moments_of_pairs(window: Any, span: int) -> tuple[float, float, float, float, float]:
+    """Return the means, population variances and covariance of a full window of the last `span` pairs."""
+    front, back, share = window.slots[window.back], window.sums, 1.0 / span
     x, y = front.x + back.x, front.y + back.y
     first = max((front.xx + back.xx - x * x * share) * share, 0.0)
     second = max((front.yy + back.yy - y * y * share) * share, 0.0)
