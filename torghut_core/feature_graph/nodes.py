@@ -17,7 +17,7 @@ from torghut_core.model.market import FloatArray, IntArray, Signals, SymbolTable
 from torghut_core.plugin_host import Registered
 from torghut_core.ports import Indicator, Params
 from torghut_core.stages.base import kernel
-from torghut_core.stages.native import NUMBER, NUMBERS, OUTPUT, VALUES, native, records
+from torghut_core.stages.machine_code import NUMBER, NUMBERS, OUTPUT, VALUES, native, records
 
 CONDITIONS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
 FUNCTIONS: Mapping[str, Any] = {

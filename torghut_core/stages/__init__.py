@@ -4,7 +4,7 @@
 """
 
 from torghut_core.stages.base import Stage, kernel
-from torghut_core.stages.native import (
+from torghut_core.stages.machine_code import (
     BITS,
     COLUMN,
     FLAG,

@@ -115,7 +115,7 @@ def run_closes(
             if strength:
                 index = rsi.step(closes.rsi, close, 14)
             if bands:
-                mid, upper, lower = bollinger.step(closes.bollinger, close, 2.0)
+                mid, upper, lower = bollinger.step(closes.bollinger, close, 20, 2.0)
         out[MACD, i] = difference
         out[MACD_SIGNAL, i] = line
         out[MACD_HIST, i] = difference - line
