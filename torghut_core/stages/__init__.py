@@ -1,6 +1,7 @@
 """The door for authors of stages and indicators: the contract (`Stage`), and the compiler for their kernels.
 
-`kernel` compiles a loop; `native` gives its machine code for arguments of types that are stated once (see there).
+`kernel` compiles a loop; `native` gives its machine code for arguments of types that are stated once (see there). No
+indicator lives here: stages and indicators are plugins.
 """
 
 from torghut_core.stages.base import Stage, kernel
