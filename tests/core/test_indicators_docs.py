@@ -11,6 +11,7 @@ from support.indicators import made as indicator
 from support.indicators import values
 from support.pictures import picture, tape_bars
 from torghut_core import features
+from torghut_core.cli.render import counted
 from torghut_core.feature_graph import Planner
 from torghut_core.feature_graph.listing import described, parameter_text
 from torghut_core.model.market import TIMEFRAMES
@@ -34,14 +35,15 @@ NAMES = [each["name"] for each in INDICATORS]
 def section(each):
     """What the page says of an indicator."""
     name, gives = each["name"], each["outputs"]
-    about = each["about"].replace("``", "`").partition("\n\nSource: ")
-    lines = [f"### {name}\n", f"```python\n{each['call']}\n```\n", about[0] + "\n"]
+    about, _, source = each["about"].replace("``", "`").partition("\nSource: ")
+    warmup = indicator(name).warmup
+    lines = [f"### {name}\n", f"```python\n{each['call']}\n```\n", about.strip() + "\n"]
     if len(gives) > 1:
         lines.append("It gives " + ", ".join(f'`["{output}"]`' for output in gives) + ".\n")
     lines += [
         "\n".join(f"- `{name}`: {parameter_text(schema)}" for name, schema in each["parameters"].items()) + "\n"
     ] * (len(each["parameters"]) > 0)
-    lines.append(f"Known after {indicator(name).warmup} bars of its inputs. Source: {about[2]}\n")
+    lines.append(f"Known after {counted(warmup, 'bar')} of its inputs. Source: {source}\n")
     if name not in WITHOUT:
         if name in EXAMPLES:
             lines.append(f"The picture shows `{EXAMPLES[name][0]}`.\n")
@@ -69,7 +71,7 @@ def test_features_on_the_page_can_be_had():
     (code,) = code_of(PAGE, "python")[:1]
     names = {}
     exec(code, names)
-    shown = {f"shown {name}": eval(example, Names()) for name, (example, _) in EXAMPLES.items()}
+    shown = {f"shown_{i}": eval(example, Names()) for i, (example, _) in enumerate(EXAMPLES.values())}
     host = PluginHost.load()
     planner = Planner(lambda name: host.resolve("indicator", name))
     planner.add("a", names["features"](None) | shown, TIMEFRAMES["1Min"], ["ES"])
