@@ -58,6 +58,11 @@ def bars(kind, n=400, seed=1):
     elif kind == "flat in parts":
         close = np.repeat(close[: n // 20 + 1], 20)[:n]
         spread = spread * (np.arange(n) % 40 < 20)
+    elif kind == "paused":  # nothing moves for a while, and in the end nothing is sold either
+        close[n // 3 : 2 * n // 3], spread[:, n // 3 : 2 * n // 3] = close[n // 3], 0.0
+        volume[n // 2 : 2 * n // 3] = 0.0
+    elif kind == "rounded":
+        close, spread = np.round(close, 1), np.round(spread, 1)
     elif kind == "wild":
         close = close + rng.choice([0.0, 1e6], n, p=[0.95, 0.05])
     elif kind in ("tiny", "huge"):
@@ -76,7 +81,7 @@ def bars(kind, n=400, seed=1):
     return columns
 
 
-KINDS = ("walk", "flat", "flat in parts", "gapped", "wild", "tiny", "huge")
+KINDS = ("walk", "rounded", "flat", "flat in parts", "paused", "gapped", "wild", "tiny", "huge")
 
 
 def without_gaps(columns, *names):

@@ -18,8 +18,8 @@ from support.waiting import PATIENCE
 
 SYMBOLS = 3
 
-NEVER_FADE: set[str] = set()
-"""What a value depends on since the first bar."""
+NEVER_FADE = {"ad", "obv"}
+"""Those whose value depends on every bar since the first one."""
 
 WAITS = {"pivots"}
 """What has no value, warm as it is, until prices turn."""
