@@ -80,7 +80,8 @@ def read_state(url: str | None, state: Path) -> TradingState:
     except StateError as error:
         if url is not None:
             raise
-        silent = str(error)
+        if StateDirectory(state).find_owner():  # else it is dead, and its API ends
+            silent = str(error)
     try:
         found = recorded_state(load_settings(), state)
     except NotFoundError:

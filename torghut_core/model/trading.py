@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -19,6 +20,7 @@ from torghut_core.timestamps import format_timestamp
 ZERO = Decimal(0)
 
 
+@lru_cache(maxsize=16_384)  # prices come again and again
 def money(value: float) -> Decimal:
     """The decimal that a market value prints as: the only place where float64 becomes `Decimal`.
 
@@ -27,7 +29,7 @@ def money(value: float) -> Decimal:
     >>> money(1640.25), money(0.1)
     (Decimal('1640.25'), Decimal('0.1'))
     """
-    return Decimal(repr(float(value)))
+    return Decimal(repr(float(value) or 0.0))
 
 
 class Side(StrEnum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
 
@@ -156,7 +156,7 @@ class Books:
         self._done: dict[str, WorkingOrder] = {}
         """Orders that were done lately."""
         self._net: dict[str, Decimal] = {}
-        self._exposures = Exposures(self._prices, self._net, self._views)
+        self._exposures = Exposures(self._prices_of, self._net, self._views)
         self._reserved = ZERO
         self._sent_at: deque[int] = deque()
 
@@ -530,10 +530,15 @@ class Books:
 
     def _prices(self, symbol: str) -> tuple[Decimal, Decimal]:
         """The newest price and that of the prices before it, the lower first."""
-        price, recent = self._price(symbol), self._recent_prices.before(symbol)
-        if recent is None:
-            return price, price
-        return min(price, recent), max(price, recent)
+        return self._prices_of([symbol])[0]
+
+    def _prices_of(self, symbols: Sequence[str]) -> list[tuple[Decimal, Decimal]]:
+        """`_prices` of each of some symbols."""
+        newest, recent = map(self._price, symbols), self._recent_prices.before_all(symbols)
+        return [
+            (price, price) if before is None else (price, before) if price < before else (before, price)
+            for price, before in zip(newest, recent, strict=True)
+        ]
 
     def _price(self, symbol: str) -> Decimal:
         """The newest price that any strategy was shown of a symbol; where there was none, what was paid."""

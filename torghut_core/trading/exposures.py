@@ -7,8 +7,8 @@ A sum moves with orders, positions and prices, and only those of a symbol that h
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Mapping, Sequence
-from decimal import Context, Decimal
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Context, Decimal, localcontext
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -40,6 +40,19 @@ class Rung(NamedTuple):
     distance: Decimal
 
 
+class Line(NamedTuple):
+    """What something may cost: ``slope * price + rest``, at prices from `since` on and below `until`."""
+
+    slope: Decimal
+    rest: Decimal
+    since: Decimal
+    until: Decimal
+
+
+NO_LINE = Line(ZERO, ZERO, _NO_PRICE, _NO_PRICE)
+"""Holds at no price."""
+
+
 def rung_of(intent: Intent, quantity: Decimal) -> Rung:
     """What `quantity` units of an order may cost.
 
@@ -61,7 +74,7 @@ def rung_of(intent: Intent, quantity: Decimal) -> Rung:
 class Ladder:
     """The open orders of one strategy in one symbol: what they may cost in all, at any price.
 
-    That is a line, ``slope * price + rest``, which bends where the price reaches a rung.
+    That is a line, which bends where the price reaches a rung.
     """
 
     __slots__ = ("_price", "_reached", "_rest", "_rungs", "_slope")
@@ -94,11 +107,9 @@ class Ladder:
         if not rungs:
             self._slope = self._rest = ZERO
 
-    def notional(self, price: Decimal) -> Decimal:
-        """What the orders may cost when this is the market's price."""
+    def line(self, price: Decimal) -> Line:
+        """What the orders may cost when this is the market's price, and between which prices that is the same line."""
         rungs = self._rungs
-        if not rungs:
-            return ZERO
         self._price = price
         while self._reached < len(rungs) and rungs[self._reached].threshold <= price:
             self._cross(rungs[self._reached], is_reached=True)
@@ -106,7 +117,9 @@ class Ladder:
         while self._reached and rungs[self._reached - 1].threshold > price:
             self._reached -= 1
             self._cross(rungs[self._reached], is_reached=False)
-        return _add(_multiply(self._slope, price), self._rest)
+        since = rungs[self._reached - 1].threshold if self._reached else _ANY_PRICE
+        until = rungs[self._reached].threshold if self._reached < len(rungs) else _NO_PRICE
+        return Line(self._slope, self._rest, since, until)
 
     def _cross(self, rung: Rung, *, is_reached: bool) -> None:
         self._count(rung, not is_reached, _subtract)
@@ -121,17 +134,41 @@ class Ladder:
 
 
 class SymbolExposure:
-    """What is ordered in one symbol, and what that and what is held there was worth when it was last computed."""
+    """What is held and ordered in one symbol, and what that was worth when it was last computed.
 
-    __slots__ = ("gross", "ladders", "own", "worth")
+    Attributes
+    ----------
+    ladders : open orders, by strategy.
+    net : signed units that the account holds.
+    line : what all may cost, between the prices where it holds; none before it is computed.
+    own_lines : the same of each strategy's part, ``(slope, rest)``.
+    gross, worth, own : notional of all, what the position is worth, and notional of each strategy's part.
+    """
+
+    __slots__ = ("gross", "ladders", "line", "net", "own", "own_lines", "worth")
 
     def __init__(self) -> None:
         self.ladders: dict[str, Ladder] = {}
-        """By strategy."""
-        self.gross = self.worth = ZERO
-        """Notional of all, and what the position is worth."""
+        self.net = self.gross = self.worth = ZERO
+        self.line = NO_LINE
+        self.own_lines: dict[str, tuple[Decimal, Decimal]] = {}
         self.own: dict[str, Decimal] = {}
-        """Notional of each strategy's part."""
+
+    def draw(self, net: Decimal, views: Iterable[LiveContext], price: Decimal) -> None:
+        """Find the lines of what is held and ordered at a price."""
+        self.net, slope, rest, since, until = net, abs(net), ZERO, _ANY_PRICE, _NO_PRICE
+        lines = {view.strategy_id: (abs(view.position.quantity), ZERO) for view in views if view.side}
+        for strategy, ladder in self.ladders.items():
+            line = ladder.line(price)
+            slope, rest, since, until = (
+                slope + line.slope,
+                rest + line.rest,
+                max(since, line.since),
+                min(until, line.until),
+            )
+            held, _ = lines.get(strategy, (ZERO, ZERO))
+            lines[strategy] = held + line.slope, line.rest
+        self.line, self.own_lines = Line(slope, rest, since, until), lines
 
 
 class Exposures:
@@ -139,14 +176,14 @@ class Exposures:
 
     Parameters
     ----------
-    prices : gives the newest price of a symbol and that of the prices before it, the lower first.
+    prices : gives, of each of some symbols, the newest price and that of the prices before it, the lower first.
     nets : signed units that the account holds, by symbol.
     views : the strategies' views, by symbol.
     """
 
     def __init__(
         self,
-        prices: Callable[[str], tuple[Decimal, Decimal]],
+        prices: Callable[[Sequence[str]], Sequence[tuple[Decimal, Decimal]]],
         nets: Mapping[str, Decimal],
         views: Mapping[str, Sequence[LiveContext]],
     ) -> None:
@@ -161,20 +198,22 @@ class Exposures:
         self._gross = self._worth = ZERO
         self._own: dict[str, Decimal] = {}
 
-    def change(self, symbol: str) -> None:
-        """Note that a position in a symbol has changed."""
+    def change(self, symbol: str) -> SymbolExposure:
+        """Note that what is held or ordered in a symbol has changed; return what is known of it."""
+        exposure = self._symbols.get(symbol)
+        if exposure is None:
+            exposure = self._symbols[symbol] = SymbolExposure()
+        exposure.line = NO_LINE
         self._changed.add(symbol)
+        return exposure
 
     def count(self, client_order_id: str, strategy: str, symbol: str, rung: Rung) -> None:
         """Count what an order that was not counted may cost."""
         self._counted[client_order_id] = strategy, symbol, rung
-        self._changed.add(symbol)
-        exposure = self._symbols.get(symbol)
-        if exposure is None:
-            exposure = self._symbols[symbol] = SymbolExposure()
-        ladder = exposure.ladders.get(strategy)
+        ladders = self.change(symbol).ladders
+        ladder = ladders.get(strategy)
         if ladder is None:
-            ladder = exposure.ladders[strategy] = Ladder()
+            ladder = ladders[strategy] = Ladder()
         ladder.add(rung)
 
     def discount(self, client_order_id: str) -> None:
@@ -183,8 +222,7 @@ class Exposures:
         if counted is None:
             return
         strategy, symbol, rung = counted
-        self._changed.add(symbol)
-        ladders = self._symbols[symbol].ladders
+        ladders = self.change(symbol).ladders
         ladders[strategy].remove(rung)
         if not ladders[strategy]:
             del ladders[strategy]
@@ -195,42 +233,37 @@ class Exposures:
         `moved` gives the symbols whose price may have changed since it was last asked.
         """
         symbols = self._symbols
-        self._changed.update(symbols if len(symbols) <= FEW else symbols.keys() & moved())
+        stale = list(symbols) if len(symbols) <= FEW else [*self._changed.union(symbols.keys() & moved())]
+        with localcontext(EXACT):
+            for symbol, (low, high) in zip(stale, self._prices(stale), strict=True):
+                self._compute(symbol, symbols[symbol], low, high)
         for symbol in self._changed:
-            self._compute(symbol)
+            if not (symbols[symbol].net or symbols[symbol].own_lines):
+                del symbols[symbol]
         self._changed.clear()
-        return _rounded(self._gross), _rounded(self._own.get(strategy, ZERO)), _rounded(self._worth)
-
-    def _compute(self, symbol: str) -> None:
-        """Bring the sums up to date with a symbol."""
-        exposure = self._symbols.get(symbol)
-        if exposure is None:
-            exposure = SymbolExposure()
-        net, ladders, before = self._nets.get(symbol, ZERO), exposure.ladders, exposure.own
-        gross = worth = ZERO
-        own: dict[str, Decimal] = {}
-        held = [view for view in self._views[symbol] if view.side]
-        if net or held or ladders:
-            self._symbols[symbol] = exposure
-            low, high = self._prices(symbol)
-            gross, worth = abs(net) * high, net * (low if net > 0 else high)
-            for view in held:
-                own[view.strategy_id] = abs(view.position.quantity) * high
-            for strategy, ladder in ladders.items():
-                notional = ladder.notional(high)
-                gross = _add(gross, notional)
-                own[strategy] = _add(own.get(strategy, ZERO), notional)
-        else:
-            self._symbols.pop(symbol, None)
-        self._gross = _add(_subtract(self._gross, exposure.gross), gross)
-        self._worth = _add(_subtract(self._worth, exposure.worth), worth)
-        for strategy in before.keys() | own.keys():
-            change = _subtract(own.get(strategy, ZERO), before.get(strategy, ZERO))
-            self._own[strategy] = _add(self._own.get(strategy, ZERO), change)
-        exposure.gross, exposure.worth, exposure.own = gross, worth, own
-        if not self._symbols:
+        if not symbols:
             self._gross = self._worth = ZERO
             self._own.clear()
+        return _rounded(self._gross), _rounded(self._own.get(strategy, ZERO)), _rounded(self._worth)
+
+    def _compute(self, symbol: str, exposure: SymbolExposure, low: Decimal, high: Decimal) -> None:
+        """Bring the sums up to date with a symbol, whose price is between these."""
+        slope, rest, since, until = exposure.line
+        if not since <= high < until:
+            exposure.draw(self._nets.get(symbol, ZERO), self._views[symbol], high)
+            slope, rest, since, until = exposure.line
+        net, own, sums = exposure.net, exposure.own, self._own
+        gross, worth = slope * high + rest, net * (low if net > 0 else high)
+        self._gross += gross - exposure.gross
+        self._worth += worth - exposure.worth
+        exposure.gross, exposure.worth = gross, worth
+        for strategy, (slope, rest) in exposure.own_lines.items():
+            part = slope * high + rest
+            sums[strategy] = sums.get(strategy, ZERO) + (part - own.get(strategy, ZERO))
+            own[strategy] = part
+        if len(own) > len(exposure.own_lines):
+            for strategy in own.keys() - exposure.own_lines.keys():
+                sums[strategy] -= own.pop(strategy)
 
 
 def _rounded(total: Decimal) -> Decimal:

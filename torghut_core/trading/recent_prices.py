@@ -9,19 +9,26 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 
 from torghut_core.generation import StrategyInstance
-from torghut_core.model.market import Batch, IntArray
+from torghut_core.model.market import Batch, FloatArray, IntArray
 from torghut_core.model.sale_conditions import is_sane
 from torghut_core.model.trading import money
 
 BEFORE = 5
 """So many closes before the newest one say what a price is near to: two bad prints among them change little."""
+
+KEPT = BEFORE + 1
+"""So many rows of a symbol are kept: these closes, and the newest one."""
+
+FEW = 4
+"""Of so many symbols each is read on its own: that costs less than to look at all."""
 
 Row: TypeAlias = "tuple[float, float, float]"
 """Close, bid and ask of a bar; NaN where there is none."""
@@ -44,7 +51,9 @@ class RecentPrices:
         self._rows: dict[str, tuple[list[int], list[Row]]] = {}
         """By symbol, what was read in this batch: positions, and past rows with those of the batch."""
         self._by_symbol: tuple[IntArray, IntArray] | None = None
-        """The batch's symbol numbers, sorted, and their rows; once a symbol is read."""
+        """What `_sorted` returns, once a symbol is read."""
+        self._closes: tuple[IntArray, FloatArray] | None = None
+        """What `_lay_out` returns, once many symbols are read."""
         self._moved: set[str] = set()
         """Symbols that had a row since `moved` was last asked for, but for those at `_moved_from` and later."""
         self._moved_from = 0
@@ -74,27 +83,27 @@ class RecentPrices:
         self._forget()
         signals, table = batch.signals, batch.symbols
         rows = np.flatnonzero(signals.close == signals.close)
-        newest: list[IntArray] = []
-        while len(rows) and len(newest) <= BEFORE:
-            last = np.full(len(table.series_symbol), -1)
-            last[signals.series[rows]] = rows
-            newest.append(last[last >= 0])
-            rows = rows[last[signals.series[rows]] != rows]
-        for index in reversed(newest):
-            columns = signals.close, signals.imbalance_bid_px, signals.imbalance_ask_px
-            values = zip(*(column[index].tolist() for column in columns), strict=True)
-            for number, row in zip(signals.series[index].tolist(), values, strict=True):
-                key = table.names[table.series_symbol[number]], table.series_step[number]
-                past = self._past.get(key)
-                if past is None:
-                    past = self._past[key] = deque(maxlen=BEFORE + 1)
-                past.append(row)
+        rows = rows[_order(signals.series[rows], len(table.series_symbol))]
+        series = signals.series[rows]
+        is_kept = np.ones(len(rows), bool)
+        is_kept[:-KEPT] = series[KEPT:] != series[:-KEPT]
+        kept, series = rows[is_kept], series[is_kept]
+        columns = signals.close, signals.imbalance_bid_px, signals.imbalance_ask_px
+        newest = list(zip(*(column[kept].tolist() for column in columns), strict=True))
+        edges = np.flatnonzero(np.diff(series, prepend=-1, append=-1)).tolist()
+        for begin, end in pairwise(edges):
+            number = series.item(begin)
+            key = table.names[table.series_symbol[number]], table.series_step[number]
+            past = self._past.get(key)
+            if past is None:
+                past = self._past[key] = deque(maxlen=KEPT)
+            past.extend(newest[begin:end])
 
     def _forget(self) -> None:
         """Forget what was read of the batch."""
         self._rows.clear()
         self._medians.clear()
-        self._by_symbol = None
+        self._by_symbol = self._closes = None
 
     def moved(self) -> set[str]:
         """Symbols of which a row of any step has come since this was last asked for, and perhaps others."""
@@ -124,6 +133,43 @@ class RecentPrices:
             found = self._medians[symbol] = self.at, money(closes[len(closes) // 2]) if closes else None
         return found[1]
 
+    def before_all(self, symbols: Sequence[str]) -> list[Decimal | None]:
+        """`before` of each of some symbols."""
+        if len(symbols) <= FEW or self._batch is None:
+            return [self.before(symbol) for symbol in symbols]
+        medians = self._medians_at(self._batch)
+        numbers = map(self._batch.symbols.find, symbols)
+        return [
+            self.before(symbol) if number is None else money(median) if (median := medians[number]) == median else None
+            for symbol, number in zip(symbols, numbers, strict=True)
+        ]
+
+    def _medians_at(self, batch: Batch) -> list[float]:
+        """Medians of the closes before the newest one, by symbol number; NaN where there are none."""
+        if self._closes is None:
+            self._closes = self._lay_out(batch)
+        keys, closes = self._closes
+        numbers, events = np.arange(len(batch.symbols)), len(batch)
+        end = keys.searchsorted(numbers * events + (self.at - batch.start), "right") + KEPT * (numbers + 1)
+        before = np.sort(closes[end[:, None] + np.arange(-KEPT, -1)], axis=1)  # NaN last
+        medians: list[float] = before[numbers, (before == before).sum(axis=1) // 2].tolist()
+        return medians
+
+    def _lay_out(self, batch: Batch) -> tuple[IntArray, FloatArray]:
+        """Positions of the batch's rows, and their closes, those of each symbol together after its past ones.
+
+        A position is counted from the batch's start, and in each symbol from the end of that of the one before.
+        """
+        symbol, index = self._sorted(batch)
+        past = np.full((len(batch.symbols), KEPT), np.nan)
+        for number, name in enumerate(batch.symbols.names):
+            rows = self._past.get((name, self._steps.get(name, 0)))
+            if rows:
+                past[number, -len(rows) :] = [close for close, _, _ in rows]
+        first = symbol.searchsorted(np.arange(len(past)))
+        closes = np.insert(batch.signals.close[index], np.repeat(first, KEPT), past.ravel())
+        return symbol * len(batch) + (batch.signals.at[index] - batch.start), closes
+
     def quote(self, symbol: str) -> tuple[Decimal | None, Decimal | None]:
         """Bid and ask at the newest close; None for both where there is no fresh quote, or its spread is too wide."""
         for _, bid, ask in self._window(symbol)[-1:]:
@@ -137,7 +183,7 @@ class RecentPrices:
             found = self._rows[symbol] = self._read(symbol)
         positions, rows = found
         end = bisect_right(positions, self.at)
-        return rows[max(0, end - BEFORE - 1) : end]
+        return rows[max(0, end - KEPT) : end]
 
     def _read(self, symbol: str) -> tuple[list[int], list[Row]]:
         step = self._steps.get(symbol, 0)
@@ -147,14 +193,26 @@ class RecentPrices:
         number = None if batch is None else batch.symbols.find(symbol)
         if batch is not None and number is not None:
             signals = batch.signals
-            if self._by_symbol is None:
-                order = np.argsort(signals.symbol, kind="stable")
-                self._by_symbol = signals.symbol[order], order
-            numbers, order = self._by_symbol
+            numbers, order = self._sorted(batch)
             first, stop = numbers.searchsorted((number, number + 1)).tolist()
             index = order[first:stop]
-            index = index[(signals.step[index] == step) & (signals.close[index] == signals.close[index])]
             positions += signals.at[index].tolist()
             columns = signals.close, signals.imbalance_bid_px, signals.imbalance_ask_px
             rows += zip(*(column[index].tolist() for column in columns), strict=True)
         return positions, rows
+
+    def _sorted(self, batch: Batch) -> tuple[IntArray, IntArray]:
+        """The rows of the batch that count: symbol numbers, sorted, and indices."""
+        if self._by_symbol is None:
+            signals, names = batch.signals, batch.symbols.names
+            step = np.array([self._steps.get(name, 0) for name in names])
+            index = np.flatnonzero((signals.step == step[signals.symbol]) & (signals.close == signals.close))
+            symbol = signals.symbol[index]
+            order = _order(symbol, len(names))
+            self._by_symbol = symbol[order], index[order]
+        return self._by_symbol
+
+
+def _order(numbers: IntArray, count: int) -> IntArray:
+    """The indices that sort numbers below `count`, equal ones in the order given."""
+    return np.argsort(numbers.astype(np.int16) if count < 2**15 else numbers, kind="stable")  # of int16 a radix sort

@@ -109,6 +109,18 @@ class Events(ABC):
     def hits(self, first: int, stop: int, levels: Levels) -> NDArray[np.bool_]:
         """Return which of the rows `first` to `stop` - 1 have to be shown to an order."""
 
+    def find_priced(self, first: int, stop: int, symbols: int) -> IntArray:
+        """Return the row of each symbol's last event with a price at positions `first` to `stop` - 1, shape (symbols,).
+
+        -1 where there is none.
+        """
+        low, high = self.at.searchsorted((first, stop)).tolist()
+        has_price = (self.last(is_buy=True)[low:high] > 0) & (self.last(is_buy=False)[low:high] > 0)
+        rows = low + np.flatnonzero(has_price)
+        found = np.full(symbols, -1)
+        found[self.symbol[rows]] = rows
+        return found
+
     def find_last(self, symbol: int, first: int, stop: int) -> int:
         """Return the row of the last event of a symbol at positions `first` to `stop` - 1; -1 where there is none.
 

@@ -15,6 +15,9 @@ from torghut_brokers.events import NEVER, BarEvents, Events, Levels, QuoteEvents
 from torghut_core import Batch, IntArray
 from torghut_core.stages import kernel
 
+FEW_EVENTS = 16
+"""So many events are read one by one: that costs less than to look at them as arrays."""
+
 
 @kernel
 def _tell(symbol: IntArray, end: IntArray, told: IntArray, before: IntArray) -> None:
@@ -213,26 +216,21 @@ class Market:
         prices = self.prices
         if self._batch is None or stop <= first or not prices:
             return
-        if stop - first <= 4 * len(prices):  # reading each event costs less than a search for each symbol
+        if stop - first <= FEW_EVENTS:
             names = self._batch.symbols.names
             for _, events, row in self.rows(first, stop):
                 symbol = names[events.symbol.item(row)]
                 if symbol in prices:
                     prices[symbol] = events.price(row) or prices[symbol]
             return
-        for symbol in prices:
-            number = self._batch.symbols.find(symbol)
-            if number is not None:
-                prices[symbol] = self._last_price(number, first, stop) or prices[symbol]
-
-    def _last_price(self, symbol: int, first: int, stop: int) -> Decimal | None:
-        price = None
+        table = self._batch.symbols
+        numbers = {symbol: number for symbol in prices if (number := table.find(symbol)) is not None}
+        symbols, index = list(numbers), list(numbers.values())
+        newest = np.full(len(index), -1)
         for events in self._events:
-            row = events.find_last(symbol, first, stop)
-            while row >= 0:
-                found, at = events.price(row), events.at.item(row)
-                if found is not None:
-                    price, first = found, at  # in the other tables only what is later counts
-                    break
-                row = events.find_last(symbol, first, at)
-        return price
+            rows = events.find_priced(first, stop, len(table))[index]
+            at = np.where(rows >= 0, events.at[rows], -1)
+            later = np.flatnonzero(at > newest)
+            newest[later] = at[later]
+            for place, row in zip(later.tolist(), rows[later].tolist(), strict=True):
+                prices[symbols[place]] = events.price(row) or prices[symbols[place]]

@@ -96,8 +96,8 @@ class Resting:
     def __iter__(self) -> Iterator[PlacedOrder]:
         return iter(self._places)
 
-    def put(self, placed: PlacedOrder) -> None:
-        """Add an order, or find its place anew after it has changed."""
+    def put(self, placed: PlacedOrder) -> bool:
+        """Add an order, or find its place anew after it has changed; return whether that is another place."""
         below, above = placed.levels
         before, side = self._places.get(placed), self.sides[placed.is_buy]
         if before is None:
@@ -106,10 +106,11 @@ class Resting:
         else:
             place = Place(below, above, before.number)
             if place == before:
-                return
+                return False
             side.remove(before)
         self._places[placed] = place
         side.add(placed, place)
+        return True
 
     def remove(self, placed: PlacedOrder) -> None:
         """Remove an order that is done."""

@@ -410,11 +410,11 @@ class Simulated(Broker):
         return self._quiet_to
 
     def _place(self, placed: PlacedOrder) -> None:
-        """Note that an order has arrived, or that other events matter to it."""
+        """Note that an order has arrived, or that other events may matter to it."""
         symbol = placed.order.intent.symbol
-        self._at_venue.setdefault(symbol, Resting()).put(placed)
-        self._changed.add(symbol)
-        self._quiet_to = 0
+        if self._at_venue.setdefault(symbol, Resting()).put(placed):
+            self._changed.add(symbol)
+            self._quiet_to = 0
 
     def _meet_all(self, symbol: str, events: Any, row: int, at: int) -> None:
         """Let orders of a symbol meet an event that reaches them.

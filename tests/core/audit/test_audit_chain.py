@@ -16,6 +16,11 @@ from torghut_core.model.trading import Outcome, Position, Verdict, canonical_jso
 
 WITH_LOG = (*COVERED, audit_log)
 
+each_table = pytest.mark.parametrize("table", WITH_LOG, ids=lambda table: table.name)
+on_sqlite = pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.proof)], indirect=True
+)
+
 
 def fill(store, make):
     """Put rows into every table, some of them in several versions, in several commits."""
@@ -182,7 +187,8 @@ def intruder(written, intrude):
         yield intruder
 
 
-@pytest.mark.parametrize("table", WITH_LOG, ids=lambda table: table.name)
+@each_table
+@on_sqlite
 def test_edit_of_any_value_is_found(intruder, table):
     """No column of any row of any table, of the log itself too, can be edited unnoticed."""
     for place in intruder.places(table):
@@ -191,7 +197,8 @@ def test_edit_of_any_value_is_found(intruder, table):
             assert intruder.findings(edit), edit
 
 
-@pytest.mark.parametrize("table", WITH_LOG, ids=lambda table: table.name)
+@each_table
+@on_sqlite
 def test_value_that_is_taken_away_is_found(intruder, table):
     """A value set to null is found, also in the last columns, whose nulls are in no hash."""
     for column in table.c:
@@ -201,14 +208,16 @@ def test_value_that_is_taken_away_is_found(intruder, table):
                 assert intruder.findings(f'UPDATE {table.name} SET "{column.name}" = NULL WHERE {where}'), column
 
 
-@pytest.mark.parametrize("table", WITH_LOG, ids=lambda table: table.name)
+@each_table
+@on_sqlite
 def test_removal_of_any_row_is_found(intruder, table):
     """No row of any table, of the log itself too, can be taken away unnoticed: not the first, not the last."""
     for place in intruder.places(table):
         assert intruder.findings(f"DELETE FROM {table.name} WHERE {place}")
 
 
-@pytest.mark.parametrize("table", WITH_LOG, ids=lambda table: table.name)
+@each_table
+@on_sqlite
 def test_copy_of_any_row_is_found(intruder, table):
     """No row can be added to any table unnoticed, however much it looks like one that belongs there."""
     for place in intruder.places(table):

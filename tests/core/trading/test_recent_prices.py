@@ -4,6 +4,8 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from torghut_testing import bar_batch
 
 from support.generations import signal_batch, with_signals
@@ -58,6 +60,30 @@ def test_one_print_counts_once():
     both = [Traded("ES"), Traded("ES", step_ns=SECOND)]
     assert seen([batch_of([1, 2, 3, 4])], followed=both) == [None] * 4
     assert seen([batch_of([1, 2, 3, 4], step="1Sec", length=SECOND)], followed=both) == [None, 1, 2, 2]
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from("ABCDEFG"), st.sampled_from([1.0, 2.25, 3.5, 100.0, np.nan])), min_size=1, max_size=60
+    ),
+    cut=st.integers(0, 60),
+)
+def test_many_symbols_at_once_give_what_each_gives(rows, cut):
+    """At any position of any batch, of symbols with many rows, few, or none."""
+    minutes = dict.fromkeys("ABCDEFG", 0)
+    bars = []
+    for symbol, close in rows:
+        minutes[symbol] += MINUTE
+        bars.append((symbol, minutes[symbol], close, close, close, close, 1.0))
+    whole = signal_batch(bars)
+    halves = [whole] if not 0 < cut < len(whole) else [with_signals(half) for half in whole.split(cut)]
+    prices = RecentPrices()
+    prices.follow([Traded(*"ABCDEF")])
+    for batch in halves:
+        prices.begin(batch)
+        for prices.at in range(batch.start, batch.stop):
+            assert prices.before_all("ABCDEFGH") == [prices.before(symbol) for symbol in "ABCDEFGH"]
+        prices.finish(batch)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from torghut_brokers.simulated import Simulated
 from torghut_testing import intent
 
@@ -185,7 +186,9 @@ def test_a_ladder_is_the_sum_of_its_orders_at_any_price(orders, prices, data):
         fixed = [rung.quantity * rung.floor for rung in rungs]
         bounded = [rung.threshold == Decimal("Infinity") for rung in rungs]
         expected = sum(f if is_bounded else w for w, f, is_bounded in zip(worst, fixed, bounded, strict=True))
-        assert ladder.notional(price) == expected
+        line = ladder.line(price)
+        assert line.slope * price + line.rest == expected
+        assert line.since <= price < line.until
 
 
 class Counting(Simulated):
@@ -221,3 +224,16 @@ def test_an_order_that_no_row_reaches_does_not_make_rows_walk_the_broker(side, p
     engine.step(bars(1, ["ES", "NQ"], 2500))
     assert len(engine.books.working) == 1
     assert broker.calls < 20
+
+
+def test_the_longer_an_order_rests_the_farther_the_broker_looks_ahead():
+    """An order that has met an event, and waits where it was, is not asked about again at each stride."""
+    batch = bars(1, ["ES"], 20_000)
+    broker = Simulated(Simulated.Params())
+    order = intent(symbol="ES", side="sell", order_type="limit", limit_price=Decimal(10**6), time_in_force="gtc")
+    broker.submit(replace(order, decided_at=START))
+    first, looks = 0, 0
+    while first < batch.stop:
+        broker.advance(batch, first, first + 1)
+        first, looks = max(first + 1, broker.quiet_to(batch, first + 1)), looks + 1
+    assert looks < 12
