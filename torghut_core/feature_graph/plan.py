@@ -110,6 +110,16 @@ class FeaturePlan:
     symbols: dict[Frame, set[str]] = field(default_factory=dict)
     wanted: dict[str, Wanted] = field(default_factory=dict)
 
+    def other_steps(self, strategy: str) -> set[int]:
+        """Steps of the bars that a strategy's features need, but for those of its own timeframe, ns."""
+        wanted = self.wanted[strategy]
+        needed, steps = {*wanted.nodes}, set()
+        for key, node in reversed(self.nodes.items()):
+            if key in needed:
+                needed.update(node.inputs)
+                steps.add(node.frame.step)
+        return steps - {wanted.frame.step}
+
     def keep(self, before: FeaturePlan, nodes: Collection[str]) -> None:
         """Take nodes of the plan before in, and what they need."""
         needed = set(nodes)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # a process without stages should not wait for their compiler
 NO_LIMITS = Limits()
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
+ADDED = ("stage", "timeframes of features", 0)
+"""Place, among what is made, of the stage that makes bars of timeframes which no listed stage makes."""
+
 MAY_OPEN = ("source", "sink", "broker", "advisor", "observer")
 """Kinds whose constructors may open files and connections."""
 
@@ -48,7 +51,8 @@ def build(
 
     An instance of `previous` with the same plugin, code and parameters for the same entry is reused, with its state. An
     entry without a place in the files is one of `previous` that is kept, with its plugin and code. Where the catalog
-    lists no rule for a limit of an enabled strategy, one that enforces it is added behind the listed rules.
+    lists no rule for a limit of an enabled strategy, one that enforces it is added behind the listed rules; and where it lists
+    no stage for a timeframe of a feature, one that makes its bars is added before the stages that derive signals.
 
     Parameters
     ----------
@@ -67,6 +71,7 @@ def build(
     if trades:
         builder.check_instruments()
     strategies, features = builder.strategies() if trades else ((), None)
+    stages = builder.with_timeframes(pipeline, stages)
     rules = builder.rules() if trades else ()
     advisors = builder.listed("advisor", catalog.advisors, "advisors") if trades else ()
     observers = builder.listed("observer", catalog.observers, "observers") if trades else ()
@@ -105,6 +110,7 @@ def _all_problems(builder: _Builder, catalog: Catalog) -> list[Problem]:
     builder.pipelines()
     builder.check_instruments()
     builder.strategies()
+    builder.with_timeframes("trading", ())
     builder.rules()
     builder.listed("advisor", catalog.advisors, "advisors")
     builder.listed("observer", catalog.observers, "observers")
@@ -139,6 +145,18 @@ def validate_files(
     known = {where(problem) for problem in examined.problems}
     found = [problem for problem in _all_problems(builder, examined.catalog) if where(problem) not in known]
     return examined.catalog, host, sorted([*examined.problems, *found], key=where)
+
+
+def resampled(stages: Sequence[Use], host: PluginHost) -> set[int]:
+    """Steps of the bars that these stages make of smaller ones (see `Stage.resamples`), ns."""
+    steps: set[int] = set()
+    for use in stages:
+        plugin = host.registry["stage"].get(use.use)
+        if plugin is not None and plugin.cls.resamples:  # type: ignore[attr-defined]  # a stage's
+            default = plugin.cls.Params.model_fields["timeframes"].get_default(call_default_factory=True)
+            given = use.params.get("timeframes", default)
+            steps.update(step for name, step in TIMEFRAMES.items() if isinstance(given, list | tuple) and name in given)
+    return steps
 
 
 def rules_for(limit: str, host: PluginHost) -> list[str]:
@@ -206,6 +224,8 @@ class _Builder:
         self._renewed = renewed
         self._rejected = rejected
         self._calendars = catalog.calendars
+        self._needed: list[tuple[int, str]] = []
+        """Steps of bars that features need besides those of their strategy's timeframe, with the key of its entry."""
 
     def use(self, entry: Use) -> None:
         """Check the plugin and the parameters of an entry of which no more can be used."""
@@ -246,6 +266,7 @@ class _Builder:
             warmup = None if found is None else self._warmup(found, key)
             if found is None or warmup is None or not self._plan(planner, entry, found, key):
                 continue
+            self._needed += ((step, f"{key}.use") for step in sorted(planner.plan.other_steps(entry.name)))
             instances.append(
                 StrategyInstance(
                     name=entry.name,
@@ -293,6 +314,65 @@ class _Builder:
         except from_plugins() as error:  # it is the plugin's code and may raise anything
             self._problem(f"{key}.use", f"`features` of strategy {name!r}: {reason_of(error)}", "fix the plugin")
         return entry.name in planner.plan.wanted
+
+    def with_timeframes(self, pipeline: str, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """The stages of a pipeline, and one more that makes the bars which features need and none of them makes.
+
+        From one generation to the next the stages of a pipeline stay, with the timeframes that they had at the start.
+        """
+        parts = self._catalog.pipelines.get(pipeline)
+        names = self._host.names_where("stage", lambda stage: stage.resamples)
+        source = self._host.registry["source"].get(parts.source.use) if parts else None
+        if parts is None or source is None:
+            return stages
+        if source.cls.is_stored:  # type: ignore[attr-defined]  # a source's
+            self._check_stored(names)
+            return stages
+        needed = {step for step, _ in self._needed} - resampled(parts.stages, self._host)
+        if self._before is not None:
+            added = self._previous.get(ADDED)
+            made = {TIMEFRAMES[name] for name in added.params["timeframes"]} if added else set()
+            self._lack(needed - made, "which this run does not make", "restart it: they are made from a start on")
+        elif needed and names:
+            added = self._make_timeframes(names[0], needed)
+        else:
+            self._lack(needed, "which no loaded stage makes", "install or allow a plugin that has such a stage")
+            added = None
+        if added is None:
+            return stages
+        self.made[ADDED], self.used["stage", added.plugin.name] = added, added.plugin
+        place = next((place for place, stage in enumerate(stages) if stage.derives == "signals"), len(stages))
+        return (*stages[:place], added.instance, *stages[place:])
+
+    def _make_timeframes(self, use: str, steps: Collection[int]) -> Made | None:
+        """A stage that makes bars of timeframes, with the parameters of the listed stages that it has too."""
+        fields = self._host.registry["stage"][use].cls.Params.model_fields
+        shared = {  # such as how late events may be
+            name: value
+            for (kind, *_), made in self.made.items()
+            for name, value in made.params.items()
+            if kind == "stage" and name in fields
+        }
+        timeframes = [name for name, step in TIMEFRAMES.items() if step in steps]
+        key = self._needed[0][1]
+        return self._make("stage", Use(use=use, params={**shared, "timeframes": timeframes}).moved(key), key, ADDED[1])
+
+    def _check_stored(self, names: Sequence[str]) -> None:
+        """What trades from the signal store has the bars that another pipeline makes; if the catalog has it, it has to."""
+        registry = self._host.registry["stage"]
+        for pipeline, parts in self._catalog.pipelines.items():
+            plugins = [registry[use.use].cls for use in parts.stages if use.use in registry]
+            if names and any(cls.derives == "signals" for cls in plugins):  # type: ignore[attr-defined]  # a stage's
+                missing = {step for step, _ in self._needed} - resampled(parts.stages, self._host)
+                hint = f"list it in a stage `{names[0]}` of pipelines.{pipeline}, before the one that derives signals"
+                self._lack(missing, f"which pipelines.{pipeline} does not make", hint)
+
+    def _lack(self, steps: Collection[int], what: str, hint: str) -> None:
+        """A problem for each entry with a feature of such a timeframe."""
+        names = {step: name for name, step in TIMEFRAMES.items()}
+        for step, key in self._needed:
+            if step in steps:
+                self._problem(key, f"a feature needs bars of {names[step]}, {what}", hint)
 
     def check_instruments(self) -> None:
         """A symbol without a calendar cannot be traded at a real venue."""

@@ -66,6 +66,10 @@ class Stage(Plugin, ABC):
     derives: ClassVar[str] = ""
     """The table of the signal store whose rows it derives, ``microbars`` or ``signals``; "" for none."""
 
+    resamples: ClassVar[bool] = False
+    """Whether it makes bars of the timeframes in its parameter `timeframes`. One is added to a pipeline that trades, before the
+    stages that derive signals, where features need bars of a timeframe that no listed stage makes."""
+
     @abstractmethod
     def update(self, batch: Batch) -> Batch:
         """Add what this stage derives and return the batch (the same object, or a new one).

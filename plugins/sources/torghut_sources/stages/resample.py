@@ -184,6 +184,7 @@ class Resample(Stage):
     the timeframe, or is not smaller, is skipped.
     """
 
+    resamples: ClassVar[bool] = True
     state_version: ClassVar[int] = 2
 
     class Params(Params):
