@@ -7,21 +7,24 @@ values of its nodes in them.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from operator import attrgetter
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from torghut_core.boundary import from_plugins
-from torghut_core.feature_graph.nodes import AsOf, FrameRows
+from torghut_core.feature_graph.nodes import AsOf, Failure, FrameRows, IndicatorNode, Node
 from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned, Wanted
 from torghut_core.feature_graph.slices import Slices
 from torghut_core.model.market import Batch, FloatArray, IntArray, SymbolTable
-from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
+from torghut_core.plugin_host.running_plugin import LOOP, RECORD
 from torghut_core.timestamps import EARLIEST
+
+NO_VALUES = np.zeros(0)
 
 
 class FeatureGraph:
-    """Runs the nodes of a plan.
+    """Runs the nodes of a plan, and has their state.
 
     Parameters
     ----------
@@ -31,17 +34,17 @@ class FeatureGraph:
     ----------
     rows : the rows of each frame in the batch of the last `update`.
     values : of each node, the values of the rows of its frame in that batch.
-    failed : nodes whose indicator has raised, with what it was; they have no values any more.
+    failed : nodes whose indicator has raised: from there on they have no values.
     """
 
     def __init__(self, plan: FeaturePlan) -> None:
         self.plan = plan
         self.rows: dict[Frame, FrameRows] = {}
         self.values: dict[str, FloatArray] = {}
-        self.failed: dict[str, BaseException] = {}
-        self._nodes = list(plan.nodes.values())
+        self.failed: dict[str, Failure] = {}
+        self._nodes = {key: planned.make() for key, planned in plan.nodes.items()}
         self._slices = {frame: Slices() for frame in plan.symbols if frame.is_sliced}
-        self._wanted: dict[Frame, Any] = {}
+        self._wanted: dict[Frame, NDArray[np.bool_]] = {}
         self._table = SymbolTable()
         self._shown: dict[tuple[int, str], int] = {}
         """By step and symbol, `event_ts` of the last row that was shown beforehand."""
@@ -57,15 +60,14 @@ class FeatureGraph:
 
     def resume(self, before: FeatureGraph) -> set[str]:
         """Resume with the nodes of another graph that compute the same; return the keys of those that are new."""
-        nodes, known = self.plan.nodes, before.plan.nodes
-        for key in nodes.keys() & known.keys():
-            nodes[key] = known[key]
-        self._nodes = list(nodes.values())
-        self.failed = {key: error for key, error in before.failed.items() if key in nodes}
+        self._adopt(before._table)
+        new = self._nodes.keys() - before._nodes.keys()
+        self.failed = {key: Failure(failure.error, EARLIEST) for key, failure in self.failed.items() if key in new}
+        self.failed |= {key: failure for key, failure in before.failed.items() if key in self._nodes}
+        self._nodes |= {key: node for key, node in before._nodes.items() if key in self._nodes}
         self._slices |= {frame: slices for frame, slices in before._slices.items() if frame in self._slices}
-        self._table = before._table
         self._shown.clear()
-        return nodes.keys() - known.keys()
+        return new
 
     def update(self, batch: Batch) -> None:
         """Compute the values of a batch whose signals are filled in."""
@@ -73,29 +75,49 @@ class FeatureGraph:
             self._adopt(batch.symbols)
         self.rows = {frame: self._rows(batch, frame) for frame in self.plan.symbols}
         values: dict[str, FloatArray] = {}
-        before = RECORD.memory[LOOP]
-        for node in self._nodes:
-            values[node.key] = self._compute(node, values)
-        RECORD.memory[LOOP] = before
         self.values = values
+        blocks: dict[tuple[str, ...], tuple[FloatArray, Any]] = {}
+        before = RECORD.memory[LOOP]
+        with np.errstate(all="ignore"):
+            for key, node in self._nodes.items():
+                values[key] = self._compute(self.plan.nodes[key], node, values, blocks)
+        RECORD.memory[LOOP] = before
 
-    def _compute(self, planned: Planned, values: Mapping[str, FloatArray]) -> FloatArray:
-        """The values of a node; the watchdog reads the local `name`."""
-        rows, inputs = self.rows[planned.frame], [values[key] for key in planned.inputs]
-        node, name = planned.node, planned.plugin
-        if isinstance(node, AsOf):
-            assert planned.source is not None
-            return node.join(self.rows[planned.source], inputs[0], rows, self._table)
-        if not name:
-            return node.update(rows, *inputs)
-        if planned.key not in self.failed:
-            RECORD.memory[LOOP] = label("indicator", name)
-            try:
-                return node.update(rows, *inputs)
-            except from_plugins() as error:  # an indicator may raise anything; those who do not use it trade on
-                self.failed[planned.key] = error
-        outputs = node.outputs  # type: ignore[attr-defined]  # an indicator's
-        return np.full((outputs, len(rows.rows)), np.nan)
+    def _compute(
+        self,
+        planned: Planned,
+        node: Node,
+        values: Mapping[str, FloatArray],
+        blocks: dict[tuple[str, ...], tuple[FloatArray, Any]],
+    ) -> FloatArray:
+        """The values of a node; `blocks` has the inputs of indicators, and in which rows they are all known."""
+        rows, inputs = self.rows[planned.frame], planned.inputs
+        if planned.source is not None:
+            source = self.rows[planned.source]
+            if not len(source.rows) and not len(rows.rows):
+                return NO_VALUES
+            return cast("AsOf", node).join(source, values[inputs[0]], rows)
+        if not len(rows.rows):
+            return NO_VALUES
+        if not isinstance(node, IndicatorNode):
+            return node.update(rows, *[values[key] for key in inputs])
+        if planned.key in self.failed:
+            return np.full((node.outputs, len(rows.rows)), np.nan)
+        if inputs not in blocks:
+            blocks[inputs] = _block([values[key] for key in inputs])
+        RECORD.memory[LOOP] = node.label
+        found = node.values(rows, *blocks[inputs])
+        if node.failure is not None:  # those who do not use it trade on
+            self.failed[planned.key] = node.failure
+        return found
+
+    def failure(self, wanted: Wanted) -> Failure | None:
+        """The first failure of a node that a strategy needs; None where all of them work."""
+        needed = {*wanted.nodes}
+        for key, node in reversed(self.plan.nodes.items()):
+            if key in needed:
+                needed.update(node.inputs)
+        return min((self.failed[key] for key in self.failed.keys() & needed), key=attrgetter("known"), default=None)
 
     def _rows(self, batch: Batch, frame: Frame) -> FrameRows:
         signals, names = batch.signals, batch.symbols.names
@@ -103,25 +125,29 @@ class FeatureGraph:
         if wanted is None or len(wanted) != len(names):
             symbols = self.plan.symbols[frame]
             wanted = self._wanted[frame] = np.fromiter((name in symbols for name in names), bool, len(names))
-        index = np.flatnonzero((signals.step == frame.step) & wanted[signals.symbol])
+        is_row = (signals.step == frame.step) & wanted[signals.symbol]
         if self._shown:
             last = np.array([self._shown.get((frame.step, name), EARLIEST) for name in names], np.int64)
-            index = index[signals.event_ts[index] > last[signals.symbol[index]]]
+            is_row &= signals.event_ts > last[signals.symbol]
+        index = np.flatnonzero(is_row)
         if frame.is_sliced:
             signals = self._slices[frame].update(batch, index)
-            index, known = np.arange(len(signals)), signals.at - 1
-        else:
-            known = signals.at[index]
-        return FrameRows(signals, index, signals.symbol[index], known, len(names))
+            return FrameRows(signals, np.arange(len(signals)), signals.symbol, signals.at - 1, batch.symbols, True)
+        if len(index) == len(signals):
+            return FrameRows(signals, index, signals.symbol, signals.at, batch.symbols, True)
+        return FrameRows(signals, index, signals.symbol[index], signals.at[index], batch.symbols, False)
 
     def _adopt(self, table: SymbolTable) -> None:
         """Continue with another table of symbols."""
-        saved, names = self.save(), self._table.names
+        if table is self._table:
+            return
+        numbers = table.numbers(self._table.names)
         for slices in self._slices.values():
-            slices.adopt(names, table)
+            slices.move(numbers)
+        for node in self._nodes.values():
+            node.move(numbers, len(table))
         self._table = table
         self._wanted.clear()
-        self.load(saved)
 
     def order(self, frame: Frame, places: IntArray, has_slices: bool) -> tuple[IntArray, ...]:
         """What rows of a frame are ordered by among those of others, the last key first; see `interleave`."""
@@ -138,25 +164,31 @@ class FeatureGraph:
             followed.update(symbols)
             self._wanted.pop(frame, None)
 
-    def needs(self, wanted: Wanted, key: str) -> bool:
-        """Whether what a strategy wants is made of a node."""
-        needed = {*wanted.nodes}
-        for node in reversed(self._nodes):
-            if node.key in needed:
-                needed.update(node.inputs)
-        return key in needed
-
     # State.
 
     def save(self) -> dict[str, Any]:
-        """The state of each node that has one, by key; plain values and bytes."""
+        """The state, as plain values and bytes: of each node that has one, by key, and the rows that wait for their slice."""
         names = list(self._table.names)
-        saved = {node.key: node.node.save(names) for node in self._nodes if node.key not in self.failed}
-        return {key: state for key, state in saved.items() if state}
+        nodes = {key: node.save(names) for key, node in self._nodes.items() if key not in self.failed}
+        slices = {frame.step: slices.save(names) for frame, slices in self._slices.items()}
+        return {
+            "symbols": names,
+            "nodes": {key: state for key, state in nodes.items() if state},
+            "slices": {step: rows for step, rows in slices.items() if rows},
+        }
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Resume from what `save` gave; of nodes that are not in this graph nothing is kept."""
-        for node in self._nodes:
-            if node.key in saved:
-                numbers = {name: self._table.number(name) for name in saved[node.key]}
-                node.node.load(saved[node.key], numbers, len(self._table))
+        numbers = {name: self._table.number(name) for name in saved["symbols"]}
+        for key in self._nodes.keys() & saved["nodes"].keys():
+            self._nodes[key].load(saved["nodes"][key], numbers, len(self._table))
+        for frame, slices in self._slices.items():
+            if frame.step in saved["slices"]:
+                slices.load(saved["slices"][frame.step], numbers)
+
+
+def _block(values: list[FloatArray]) -> tuple[FloatArray, NDArray[np.bool_] | None]:
+    """Inputs as one block, shape (inputs, rows), and in which rows all of them are known; None: in every row."""
+    block = values[0].reshape(1, -1) if len(values) == 1 else np.array(values)
+    known: Any = np.isfinite(block).all(axis=0)
+    return np.ascontiguousarray(block), None if known.all() else known

@@ -7,19 +7,30 @@ outputs, (outputs, rows). What is not known is NaN.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from types import CodeType
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from torghut_core.boundary import bound_method, make_plugin
-from torghut_core.errors import PluginError
+from torghut_core.boundary import bound_method, from_plugins, make_plugin
+from torghut_core.errors import PluginError, text_of
 from torghut_core.model.market import FloatArray, IntArray, Signals, SymbolTable
 from torghut_core.plugin_host import Registered
+from torghut_core.plugin_host.running_plugin import label
 from torghut_core.ports import Indicator, Params
 from torghut_core.stages.base import kernel
 from torghut_core.stages.machine_code import NUMBER, NUMBERS, OUTPUT, VALUES, native, records
 
-CONDITIONS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
+CONDITIONS: Mapping[str, Any] = {
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+    "&": np.logical_and,
+    "|": np.logical_or,
+    "~": np.logical_not,
+}
 FUNCTIONS: Mapping[str, Any] = {
     "+": np.add,
     "-": np.subtract,
@@ -49,22 +60,34 @@ class FrameRows(NamedTuple):
     rows : shape (n,), their indices in it, rising.
     symbol : shape (rows,), symbol numbers.
     known : shape (rows,), the position in the stream at which each row is known, never falling.
-    symbols : symbols in the table of symbols.
+    table : the symbols.
+    is_whole : whether they are all the rows of the table.
     """
 
     signals: Signals
     rows: IntArray
     symbol: IntArray
     known: IntArray
-    symbols: int
+    table: SymbolTable
+    is_whole: bool
+
+
+class Failure(NamedTuple):
+    """What an indicator raised, and from which position in the stream on it has no values."""
+
+    error: BaseException
+    known: int
 
 
 class Node:
     """One value of each row."""
 
     def update(self, rows: FrameRows, *inputs: FloatArray) -> FloatArray:
-        """The values of the rows of a batch."""
+        """The values of the rows of a batch; called with numpy's warnings off."""
         raise NotImplementedError
+
+    def move(self, numbers: IntArray, symbols: int) -> None:
+        """Continue with another table of so many symbols; `numbers` has the new number of each symbol, shape (symbols before,)."""
 
     def save(self, names: Sequence[str]) -> Any:
         """The state, as plain values and arrays, by symbol name; None of a node without one."""
@@ -81,8 +104,8 @@ class Column(Node):
 
     def update(self, rows: FrameRows, *_inputs: FloatArray) -> FloatArray:
         """See `Node.update`."""
-        column: FloatArray = getattr(rows.signals, self._name)[rows.rows]
-        return column.astype(np.float64, copy=False)
+        column: FloatArray = getattr(rows.signals, self._name)
+        return (column if rows.is_whole else column[rows.rows]).astype(np.float64, copy=False)
 
 
 class Constant(Node):
@@ -105,23 +128,18 @@ class Elementwise(Node):
     def update(self, _rows: FrameRows, *inputs: FloatArray) -> FloatArray:
         """See `Node.update`."""
         operation = self._operation
-        with np.errstate(all="ignore"):
-            if function := FUNCTIONS.get(operation):
-                values: FloatArray = function(*inputs)
-                values[~np.isfinite(values)] = np.nan
-                return values
-            known = ~np.isnan(inputs).any(axis=0)
-            if condition := CONDITIONS.get(operation):
-                found = condition(*inputs).astype(np.float64)
-            elif operation == "&":
-                found = np.logical_and(inputs[0], inputs[1]).astype(np.float64)
-            elif operation == "|":
-                found = np.logical_or(inputs[0], inputs[1]).astype(np.float64)
-            elif operation == "~":
-                found = np.logical_not(inputs[0]).astype(np.float64)
-            else:  # where: the branch that is not taken may be unknown
-                found, known = np.where(inputs[0], inputs[1], inputs[2]), ~np.isnan(inputs[0])
-        found[~known] = np.nan
+        if function := FUNCTIONS.get(operation):
+            values: FloatArray = function(*inputs)
+            values[~np.isfinite(values)] = np.nan
+            return values
+        unknown = np.isnan(inputs[0])
+        if operation == "where":  # the branch that is not taken may be unknown
+            found = np.where(inputs[0], inputs[1], inputs[2])
+        else:
+            for more in inputs[1:]:
+                unknown |= np.isnan(more)
+            found = CONDITIONS[operation](*inputs).astype(np.float64)
+        found[unknown] = np.nan
         return found
 
 
@@ -146,10 +164,14 @@ class Shift(Node):
 
     def update(self, rows: FrameRows, *inputs: FloatArray) -> FloatArray:
         """See `Node.update`."""
-        self._slots, self._seen = grown(self._slots, rows.symbols), grown(self._seen, rows.symbols)
+        self._slots, self._seen = grown(self._slots, len(rows.table)), grown(self._seen, len(rows.table))
         out = np.empty(len(rows.rows))
         self._run(self._slots, self._seen, rows.symbol, np.ascontiguousarray(inputs[0]), out)
         return out
+
+    def move(self, numbers: IntArray, symbols: int) -> None:
+        """See `Node.move`."""
+        self._slots, self._seen = moved(self._slots, numbers, symbols), moved(self._seen, numbers, symbols)
 
     def save(self, names: Sequence[str]) -> Any:
         """See `Node.save`."""
@@ -197,15 +219,19 @@ class AsOf(Node):
         rows = NUMBERS, NUMBERS, VALUES, NUMBERS, NUMBERS
         self._run = native(_as_of, VALUES, *rows, NUMBER, VALUES)
 
-    def join(self, source: FrameRows, values: FloatArray, rows: FrameRows, table: SymbolTable) -> FloatArray:
+    def join(self, source: FrameRows, values: FloatArray, rows: FrameRows) -> FloatArray:
         """The values of a frame's rows, of `values` of the rows of another one."""
-        self._last = grown(self._last, rows.symbols, np.nan)
-        only = table.find(self._symbol) if self._symbol else -1
+        self._last = grown(self._last, len(rows.table), np.nan)
+        only = rows.table.find(self._symbol) if self._symbol else -1
         out = np.full(len(rows.rows), np.nan)
         if only is not None:
             values = np.ascontiguousarray(values)
             self._run(self._last, source.symbol, source.known, values, rows.symbol, rows.known, only, out)
         return out
+
+    def move(self, numbers: IntArray, symbols: int) -> None:
+        """See `Node.move`."""
+        self._last = moved(self._last, numbers, symbols, np.nan)
 
     def save(self, names: Sequence[str]) -> Any:
         """See `Node.save`."""
@@ -222,20 +248,29 @@ class Rank(Node):
     """The place of a value among those of the slice: 0 for the lowest, 1 for the highest, the mean place of equal ones."""
 
     def __init__(self, symbols: frozenset[str]) -> None:
-        self.symbols = symbols
+        self._symbols = symbols
+        self._is_listed = np.zeros(0, bool)
 
     def update(self, rows: FrameRows, *inputs: FloatArray) -> FloatArray:
         """See `Node.update`; the value of a row alone in its slice is 0.5."""
         (values,) = inputs
+        names = rows.table.names
+        if len(self._is_listed) != len(names):
+            self._is_listed = np.fromiter((name in self._symbols for name in names), bool, len(names))
+        counts = self._is_listed[rows.symbol] & ~np.isnan(values)
         out = np.full(len(values), np.nan)
-        bounds = np.flatnonzero(np.diff(rows.known, prepend=-1, append=-1))
+        bounds = np.append(np.flatnonzero(np.diff(rows.known, prepend=rows.known[0] - 1)), len(values))
         for first, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            known = first + np.flatnonzero(~np.isnan(values[first:stop]))
+            known = first + np.flatnonzero(counts[first:stop])
             slice_ = values[known]
             ordered = np.sort(slice_)
             low, high = ordered.searchsorted(slice_, "left"), ordered.searchsorted(slice_, "right") - 1
             out[known] = (low + high) / 2 / (len(slice_) - 1) if len(slice_) > 1 else 0.5
         return out
+
+    def move(self, numbers: IntArray, symbols: int) -> None:  # noqa: ARG002 - it keeps nothing else
+        """See `Node.move`."""
+        self._is_listed = np.zeros(0, bool)
 
 
 class Output(Node):
@@ -250,32 +285,57 @@ class Output(Node):
         return output
 
 
-class CompiledIndicator(Node):
+class IndicatorNode(Node):
+    """An indicator, which may raise anything.
+
+    Attributes
+    ----------
+    outputs : how many it has.
+    label : what is noted while it is at work.
+    failure : what it raised; None before.
+    """
+
+    outputs: int
+    label: bytes
+    failure: Failure | None = None
+
+    def values(self, rows: FrameRows, inputs: FloatArray, known: NDArray[np.bool_] | None) -> FloatArray:
+        """The outputs, shape (outputs, rows), of inputs of shape (inputs, rows); `known` where all of them are, None: everywhere."""
+        raise NotImplementedError
+
+
+class CompiledIndicator(IndicatorNode):
     """An indicator with a compiled loop: one instance, a row of state for each symbol."""
 
-    def __init__(self, plugin: Registered, params: Params) -> None:
-        self._indicator: Indicator = plugin.create(params)
-        self._numbers = np.array(self._indicator.numbers(), np.float64)
-        self._state = np.zeros(0, self._indicator.row())
-        state = records(self._state.dtype)
-        self.outputs = len(self._indicator.outputs)
-        loop = type(self._indicator).kernel
-        self._run = native(loop, state, NUMBERS, OUTPUT, VALUES, OUTPUT)
+    def __init__(self, plugin: Registered, indicator: Indicator) -> None:
+        self.label = label("indicator", plugin.name)
+        self.outputs = len(type(indicator).outputs)
+        self._numbers = np.array(indicator.numbers(), np.float64)
+        self._state = np.zeros(0, indicator.row())
+        loop = type(indicator).kernel
+        self._run = native(loop, records(self._state.dtype), NUMBERS, OUTPUT, VALUES, OUTPUT)
 
-    def update(self, rows: FrameRows, *inputs: FloatArray) -> FloatArray:
-        """See `Node.update`; rows without one of the inputs are left out."""
-        self._state = grown(self._state, rows.symbols)
-        block = np.array(inputs)
-        known = np.logical_and.reduce(np.isfinite(block))
-        if known.all():
-            out = np.empty((self.outputs, len(known)))
-            self._run(self._state, rows.symbol, block, self._numbers, out)
-            return out
-        out = np.full((self.outputs, len(known)), np.nan)
-        found = np.empty((self.outputs, int(known.sum())))
-        self._run(self._state, rows.symbol[known], np.ascontiguousarray(block[:, known]), self._numbers, found)
-        out[:, known] = found
+    def values(self, rows: FrameRows, inputs: FloatArray, known: NDArray[np.bool_] | None) -> FloatArray:
+        """See `IndicatorNode.values`; rows without one of the inputs are left out."""
+        self._state = grown(self._state, len(rows.table))
+        out = np.empty((self.outputs, inputs.shape[1]))
+        symbol, found = rows.symbol, out
+        if known is not None:
+            symbol, inputs = symbol[known], np.ascontiguousarray(inputs[:, known])
+            found = np.empty((self.outputs, len(symbol)))
+            out.fill(np.nan)
+        try:
+            self._run(self._state, symbol, inputs, self._numbers, found)
+        except from_plugins() as error:
+            self.failure = Failure(error, int(rows.known[0]))
+            found.fill(np.nan)
+        if known is not None:
+            out[:, known] = found
         return out
+
+    def move(self, numbers: IntArray, symbols: int) -> None:
+        """See `Node.move`."""
+        self._state = moved(self._state, numbers, symbols)
 
     def save(self, names: Sequence[str]) -> Any:
         """See `Node.save`."""
@@ -290,42 +350,50 @@ class CompiledIndicator(Node):
             self._state[numbers[name]] = np.frombuffer(row, self._state.dtype)[0]
 
 
-class PlainIndicator(Node):
+class PlainIndicator(IndicatorNode):
     """An indicator in plain Python: an instance for each symbol."""
 
     def __init__(self, plugin: Registered, params: Params) -> None:
-        self._plugin, self._params = plugin, params
+        self.label = label("indicator", plugin.name)
         self.outputs = len(plugin.cls.outputs)  # type: ignore[attr-defined]  # an indicator's
+        self._plugin, self._params = plugin, params
         self._indicators: dict[int, Any] = {}
         self._updates: dict[int, Any] = {}
 
-    def update(self, rows: FrameRows, *inputs: FloatArray) -> FloatArray:
-        """See `Node.update`.
-
-        Raises
-        ------
-        PluginError : it gave something else than its outputs. What it raises itself goes through.
-        """
-        out = np.full((self.outputs, len(rows.rows)), np.nan)
-        known = np.isfinite(np.array(inputs)).all(axis=0)
-        symbols = rows.symbol[known].tolist()
-        values = zip(*(column[known].tolist() for column in inputs), strict=True)
-        for i, symbol, value in zip(np.flatnonzero(known).tolist(), symbols, values, strict=True):
-            update = self._updates.get(symbol)
-            if update is None:
-                update = self._add(symbol)
-            found = update(*value)
-            try:
-                out[:, i] = found
-            except (TypeError, ValueError):
-                reason = f"update gave {found!r:.80}, and not {self.outputs} numbers"
-                raise PluginError(self._plugin.name, reason, self._plugin.distribution) from None
+    def values(self, rows: FrameRows, inputs: FloatArray, known: NDArray[np.bool_] | None) -> FloatArray:
+        """See `IndicatorNode.values`; what is not finite is not known. The values of the rows before one that fails remain."""
+        name = self._plugin.name  # the watchdog reads this local, see `CALLERS`
+        out = np.full((self.outputs, inputs.shape[1]), np.nan)
+        places = range(inputs.shape[1]) if known is None else np.flatnonzero(known).tolist()
+        symbols = rows.symbol.tolist()
+        columns = [column.tolist() for column in inputs]
+        i = 0
+        try:
+            for i in places:
+                update = self._updates.get(symbols[i])
+                if update is None:
+                    update = self._add(symbols[i])
+                found = update(*[column[i] for column in columns])
+                try:
+                    out[:, i] = found if self.outputs == 1 else _tuple(found, self.outputs)
+                except (TypeError, ValueError):
+                    reason = f"update gave {text_of(found, repr):.80}, and not {self.outputs} numbers"
+                    raise PluginError(name, reason, self._plugin.distribution) from None
+        except from_plugins() as error:
+            self.failure = Failure(error, int(rows.known[i]))
+        out[~np.isfinite(out)] = np.nan
         return out
 
     def _add(self, symbol: int) -> Any:
+        name = self._plugin.name  # noqa: F841 - the watchdog reads it
         made = self._indicators[symbol] = make_plugin(self._plugin.cls, self._params)
         update = self._updates[symbol] = bound_method(made, "update")
         return update
+
+    def move(self, numbers: IntArray, symbols: int) -> None:  # noqa: ARG002 - it has no array
+        """See `Node.move`."""
+        self._indicators = {int(numbers[symbol]): made for symbol, made in self._indicators.items()}
+        self._updates = {int(numbers[symbol]): update for symbol, update in self._updates.items()}
 
     def save(self, names: Sequence[str]) -> Any:
         """See `Node.save`."""
@@ -337,13 +405,26 @@ class PlainIndicator(Node):
             self._add(numbers[name])
             bound_method(self._indicators[numbers[name]], "load_state")(state, self._plugin.cls.state_version)
 
+    CALLERS: ClassVar[dict[CodeType, str]] = {values.__code__: "name", _add.__code__: "name"}
+    """The functions here that call an indicator, each with the local variable that names it; see `Watchdog`."""
+
+
+def _tuple(found: Any, outputs: int) -> Any:
+    """Several outputs, and so many; one number would be taken for all of them."""
+    if len(found) != outputs:
+        raise ValueError(found)
+    return found
+
 
 def grown(state: Any, rows: int, fill: float = 0) -> Any:
     """A state array with at least so many rows; new ones are filled."""
-    if rows <= len(state):
-        return state
+    return state if rows <= len(state) else moved(state, np.arange(len(state)), rows, fill)
+
+
+def moved(state: Any, numbers: IntArray, rows: int, fill: float = 0) -> Any:
+    """A state array of so many rows with those of another one at these numbers; the others are filled."""
     new = np.zeros((rows, *state.shape[1:]), state.dtype)
     if fill:
-        new[len(state) :] = fill
-    new[: len(state)] = state
+        new.fill(fill)
+    new[numbers[: len(state)]] = state[: len(numbers)]
     return new

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import pydantic
@@ -63,6 +64,7 @@ class Planned:
 
     Attributes
     ----------
+    make : makes the node, without any state.
     source : the frame of the inputs, where it is another one.
     warmup : rows of the frame until it has a value, and `memory` rows that it depends on.
     plugin : the indicator that it calls, "" for none.
@@ -70,7 +72,7 @@ class Planned:
 
     key: str
     frame: Frame
-    node: Node
+    make: Callable[[], Node]
     inputs: tuple[str, ...] = ()
     source: Frame | None = None
     warmup: int = 1
@@ -215,18 +217,18 @@ class _Resolver:
             bars = value.bars
             text = f"{before.key}.shift({bars})"
             made = self._add(
-                text, before.frame, lambda: Shift(bars), (key,), before.warmup + bars, before.memory + bars
+                text, before.frame, partial(Shift, bars), (key,), before.warmup + bars, before.memory + bars
             )
             return made, place
         if isinstance(value, said.Elementwise):
             keys, place = self._inputs(value.values)
             text = f"{value.operation}({', '.join(keys)})"
-            return self._add(text, self._nodes[keys[0]].frame, lambda: Elementwise(value.operation), keys), place
+            return self._add(text, self._nodes[keys[0]].frame, partial(Elementwise, value.operation), keys), place
         if isinstance(value, said.Rank):
             key = self.joined(*self.resolve(value.value))
             self._wants(self._frame, self._symbols)
             text = f"rank({key}, {', '.join(sorted(self._symbols))})"
-            return self._add(text, self._frame, lambda: Rank(self._symbols), (key,)), Place("", self._frame.step)
+            return self._add(text, self._frame, partial(Rank, self._symbols), (key,)), Place("", self._frame.step)
         if isinstance(value, said.IndicatorCall):
             return self._indicator(value)
         raise InputError(f"{value} is a number, which is the same at every bar (write it where it is used)")
@@ -237,7 +239,7 @@ class _Resolver:
         if not place.symbol and node.frame == frame:
             return key
         text = f"{key} of {place.symbol or 'the symbol'}"
-        return self._add(text, frame, lambda: AsOf(place.symbol), (key,), node.warmup, node.memory, source=node.frame)
+        return self._add(text, frame, partial(AsOf, place.symbol), (key,), node.warmup, node.memory, source=node.frame)
 
     def _leaf(self, leaf: said.Leaf) -> tuple[str, Place]:
         if leaf.name not in BAR_COLUMNS and leaf.name not in SIGNAL_COLUMNS:
@@ -247,7 +249,7 @@ class _Resolver:
             raise InputError(f"{leaf} is of a smaller timeframe than the strategy's own")
         frame = self._frame_of(step)
         self._wants(frame, {leaf.symbol} if leaf.symbol else self._symbols)
-        return self._add(leaf.name, frame, lambda: Column(leaf.name)), Place(leaf.symbol, step)
+        return self._add(leaf.name, frame, partial(Column, leaf.name)), Place(leaf.symbol, step)
 
     def _frame_of(self, step: int) -> Frame:
         return Frame(step, self._frame.is_sliced and step == self._frame.step)
@@ -268,7 +270,7 @@ class _Resolver:
 
     def _number(self, value: said.Feature, frame: Frame) -> str:
         assert isinstance(value, said.Constant)
-        return self._add(str(value), frame, lambda: Constant(value.number))
+        return self._add(str(value), frame, partial(Constant, value.number))
 
     def _indicator(self, call: said.IndicatorCall) -> tuple[str, Place]:
         plugin = self._planner._find(call.name)  # noqa: SLF001 - its own
@@ -291,27 +293,30 @@ class _Resolver:
             raise InputError(f"{call.name} has several outputs: write {call} followed by {picks}")
         keys, place = self._inputs(tuple(inputs))
         try:
-            example: Indicator = plugin.create(params)
-            warmup, memory = int(example.warmup), int(example.memory)
+            made: Indicator = plugin.create(params)
+            warmup, memory = int(made.warmup), int(made.memory)
         except PluginError as error:
             raise InputError(str(error)) from error
         nodes = [self._nodes[key] for key in keys]
         before = max(node.warmup for node in nodes) - 1, max(node.memory for node in nodes) - 1
         values = ", ".join(f"{name}={value}" for name, value in plugin.plain(params).items())
         text = f"{call.name}({', '.join([*keys, values] if values else keys)}; {plugin.code_digest[:12]})"
-        make = CompiledIndicator if cls.kernel is not None else PlainIndicator
         frame = nodes[0].frame
+        make: Callable[[], Node] = (
+            partial(PlainIndicator, plugin, params) if cls.kernel is None else partial(CompiledIndicator, plugin, made)
+        )
+        make()  # it may raise
         key = self._add(
             text,
             frame,
-            lambda: make(plugin, params),
+            make,
             keys,
             before[0] + warmup,
             before[1] + max(memory, warmup),
             plugin=call.name,
         )
         number = cls.outputs.index(call.output) if call.output else 0
-        return self._add(f"{text}[{number}]", frame, lambda: Output(number), (key,)), place
+        return self._add(f"{text}[{number}]", frame, partial(Output, number), (key,)), place
 
     def _wants(self, frame: Frame, symbols: Collection[str]) -> None:
         self._planner.plan.symbols.setdefault(frame, set()).update(symbols)
@@ -337,7 +342,7 @@ class _Resolver:
             memory = memory or max((row.memory for row in rows), default=1)
             if source is not None:  # in rows of this frame
                 warmup, memory = (-(-number * source.step // frame.step) for number in (warmup, memory))
-            self._nodes[key] = Planned(key, frame, make(), inputs, source, warmup, memory, plugin)
+            self._nodes[key] = Planned(key, frame, make, inputs, source, warmup, memory, plugin)
         return key
 
 

@@ -6,11 +6,12 @@ row may look at every other one of its slice, whatever their order in the stream
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from torghut_core.model.market import Batch, IntArray, Signals, SymbolTable
+from torghut_core.model.market import Batch, IntArray, Signals
 
 
 class Slices:
@@ -20,9 +21,9 @@ class Slices:
         self._waiting = Signals.empty()
         self._times = np.zeros(0, np.int64)
 
-    def adopt(self, names: Sequence[str], table: SymbolTable) -> None:
-        """Continue with another table of symbols; `names` are those of the one before."""
-        self._waiting.symbol[:] = table.numbers([names[number] for number in self._waiting.symbol.tolist()])
+    def move(self, numbers: IntArray) -> None:
+        """Continue with another table of symbols; `numbers` has the new number of each symbol of the one before."""
+        self._waiting.symbol[:] = numbers[self._waiting.symbol]
 
     def update(self, batch: Batch, rows: IntArray) -> Signals:
         """Add rows of a batch; return those whose slice is complete.
@@ -44,3 +45,18 @@ class Slices:
         complete = signals.take(is_complete)
         complete.at[:] = batch.start + place[is_complete]
         return complete.take(np.lexsort((batch.symbols.ranks[complete.symbol], complete.at)))
+
+    def save(self, names: Sequence[str]) -> Any:
+        """The rows that wait, as plain values; None where none does."""
+        waiting = self._waiting
+        if not len(waiting):
+            return None
+        symbols = [names[number] for number in waiting.symbol.tolist()]
+        return [symbols, self._times.tolist(), waiting.ints.tolist(), waiting.floats.tolist()]
+
+    def load(self, saved: Any, numbers: Mapping[str, int]) -> None:
+        """Resume from what `save` gave; `numbers` has the number of each symbol in it."""
+        symbols, times, ints, floats = saved
+        self._waiting = Signals(np.array(ints, np.int64), np.array(floats, np.float64))
+        self._waiting.symbol[:] = [numbers[name] for name in symbols]
+        self._times = np.array(times, np.int64)

@@ -77,13 +77,13 @@ def sqrt(value: Feature) -> Feature:
 def cross_above(first: Feature, second: Feature | Number) -> Feature:
     """Whether a value is above another one, and at the bar before was not."""
     other = _value(second)
-    return (first > other) & (first.shift(1) <= other.shift(1))
+    return (first > other) & (first <= other).shift(1)
 
 
 def cross_below(first: Feature, second: Feature | Number) -> Feature:
     """Whether a value is below another one, and at the bar before was not."""
     other = _value(second)
-    return (first < other) & (first.shift(1) >= other.shift(1))
+    return (first < other) & (first >= other).shift(1)
 
 
 def rank(value: Feature) -> Feature:

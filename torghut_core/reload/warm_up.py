@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from torghut_core.boundary import bound_method, from_plugins
 from torghut_core.catalog import Catalog
-from torghut_core.errors import CatalogError, StateError, reason_of
+from torghut_core.errors import CatalogError, Problem, StateError, reason_of
 from torghut_core.feature_graph import FeatureGraph, FeaturePlan, Frame
+from torghut_core.feature_graph.nodes import QUOTES
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
 from torghut_core.model.market import SIGNAL_COLUMNS, Batch, Signals, SymbolTable, window_size
 from torghut_core.ports import LiveContext
@@ -70,17 +71,24 @@ def warm_up(
         return NOTHING
     graph = FeatureGraph(plan)
     graph.update(batch)
+    for instance in generation.strategies if graph.failed else ():
+        failure = graph.failure(instance.wanted)
+        if failure is not None:
+            raise CatalogError([_problem(generation, instance, failure.error)]) from failure.error
     shown = {}
     for instance in new:
         try:
             shown[instance.name] = _show(instance, batch, graph, moment)
         except from_plugins() as error:  # a plugin may raise anything
-            entry = next(each for each in generation.catalog.strategies if each.name == instance.name)
-            message = f"strategy {instance.use!r} cannot be warmed up: {reason_of(error)}"
-            problem = generation.catalog.marks.problem(f"{entry.place}.use", message, "fix the plugin")
-            raise CatalogError([problem]) from error
+            raise CatalogError([_problem(generation, instance, error)]) from error
     graph.skip_shown(batch)
     return WarmedUp(shown, graph)
+
+
+def _problem(generation: Generation, instance: StrategyInstance, error: BaseException) -> Problem:
+    entry = next(each for each in generation.catalog.strategies if each.name == instance.name)
+    message = f"strategy {instance.use!r} cannot be warmed up: {reason_of(error)}"
+    return generation.catalog.marks.problem(f"{entry.place}.use", message, "fix the plugin")
 
 
 def bars_needed(plan: FeaturePlan, running: FeaturePlan, new: Iterable[StrategyInstance]) -> dict[Frame, int]:
@@ -101,7 +109,8 @@ def bars_needed(plan: FeaturePlan, running: FeaturePlan, new: Iterable[StrategyI
 def stored(signals: SignalDatabase, plan: FeaturePlan, bars: dict[Frame, int], since: int | None, now: int) -> Batch:
     """The last bars of the store, of each frame so many of a symbol, with their signals; as a batch, by their ends."""
     symbols = SymbolTable()
-    columns = [name for name in SIGNAL_COLUMNS if any(key.startswith(f"{name}@") for key in plan.nodes)]
+    leaves = {key.partition("@")[0] for key, node in plan.nodes.items() if not node.inputs}
+    columns = sorted({QUOTES.get(name, name) for name in leaves}.intersection(SIGNAL_COLUMNS))
     tables = []
     for step in sorted({frame.step for frame in bars}):
         frames = [frame for frame in bars if frame.step == step]

@@ -25,6 +25,7 @@ import msgspec
 from torghut_core.boundary import KERNEL_DECIMAL, bound_method, context_of, from_plugins
 from torghut_core.errors import reason_of, text_of
 from torghut_core.feature_graph import FeatureGraph, FeaturePlan
+from torghut_core.feature_graph.nodes import PlainIndicator
 from torghut_core.generation import Generation, StrategyInstance, hand_over
 from torghut_core.model.market import Batch, Signal
 from torghut_core.model.trading import (
@@ -197,8 +198,6 @@ class Engine(AccountView):
         graph = self._graph
         self.roster.follow(graph)
         graph.update(batch)
-        if graph.failed:
-            self.roster.quarantine_users(graph)
         gateway, self._batch = self.gateway, batch
         gateway.begin(batch, self.traded_to)
         self.recent_prices.begin(batch)
@@ -590,6 +589,7 @@ class Engine(AccountView):
         step.__code__: "subscription",
         _notify.__code__: "name",
         hand_over.__code__: "name",
+        **PlainIndicator.CALLERS,
         **RiskEngine.CALLERS,
         **Subscription.CALLERS,
     }

@@ -92,17 +92,18 @@ class Roster:
 
     def rows(self, batch: Batch, graph: FeatureGraph) -> Iterable[Row]:
         """The rows that strategies are shown, in stream order; strategies by name where they share a row."""
-        parts = []
+        parts, streams = [], []
         for subscription in chain(self._subscriptions, self._closing):
             if subscription.is_running and len(graph.rows[subscription.instance.wanted.frame].rows):
-                places = subscription.select(batch, graph)
+                failure = graph.failure(subscription.instance.wanted) if graph.failed else None
+                places = subscription.select(batch, graph, failure)
                 if len(places):
                     subscription.totals.rows += len(places)
                     parts.append((subscription, places))
-        streams = [subscription.stream(batch, graph, places, self._books.context) for subscription, places in parts]
+                    streams.append(subscription.stream(batch, graph, places, self._books.context, failure))
         if len(streams) < 2:
             return streams[0] if streams else ()
-        has_slices = any(subscription.instance.wanted.frame.is_sliced for subscription, _ in parts)
+        has_slices = any(each.instance.wanted.frame.is_sliced for each, _ in parts)
         return interleave(
             streams, [graph.order(each.instance.wanted.frame, places, has_slices) for each, places in parts]
         )
@@ -111,13 +112,6 @@ class Roster:
         """Have the graph select the rows of strategies that are gone too."""
         for subscription in self._closing:
             graph.follow(subscription.instance.wanted.frame, subscription.symbols)
-
-    def quarantine_users(self, graph: FeatureGraph) -> None:
-        """Quarantine the strategies whose features need an indicator that has failed."""
-        for subscription in self._subscriptions:
-            key = next((key for key in graph.failed if graph.needs(subscription.instance.wanted, key)), None)
-            if key is not None and not subscription.totals.failure:
-                self.quarantine(subscription, graph.failed[key])
 
     def finish(self, batch: Batch) -> None:
         """Keep the batch's signals where the next generation needs them; drop stand-ins that have closed everything."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import repeat
+from itertools import chain, repeat
 from types import CodeType
 from typing import Any, ClassVar, TypeAlias
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from torghut_core.boundary import bound_method
 from torghut_core.feature_graph import FeatureGraph
+from torghut_core.feature_graph.nodes import Failure, FrameRows
 from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Signal, signal_type
 from torghut_core.model.trading import ZERO, Decision
@@ -188,37 +189,83 @@ class Subscription:
         trial.seen.append((signal, context._live, context.now, context.price))  # noqa: SLF001
         return self._off_trial(signal, context)
 
-    def select(self, batch: Batch, graph: FeatureGraph) -> IntArray:
-        """Places, among its frame's rows, of those of its symbols in which every value is known that is not optional."""
+    def select(self, batch: Batch, graph: FeatureGraph, failure: Failure | None = None) -> IntArray:
+        """Places, among its frame's rows, of those of its symbols in which every value is known that is not optional.
+
+        From a failure of its features on, and when it only closes, all of its symbols.
+        """
         if self.on_signal is _ignore:
             self._choose()
         wanted, names = self.instance.wanted, batch.symbols.names
         if len(self._is_listed) != len(names):
             self._is_listed = np.fromiter((name in self.symbols for name in names), bool, len(names))
-        mask = self._is_listed[graph.rows[wanted.frame].symbol]
+        rows = graph.rows[wanted.frame]
+        listed = self._is_listed[rows.symbol]
+        if self.is_closing:
+            return np.flatnonzero(listed)
+        mask = listed if failure is None else listed.copy()
         for name, node in zip(wanted.names, wanted.nodes, strict=True):
             if name not in wanted.optional:
                 values = graph.values[node]
                 mask &= values == values
+        if failure is not None:
+            mask |= listed & (rows.known >= failure.known)
         return np.flatnonzero(mask)
 
     def stream(
-        self, batch: Batch, graph: FeatureGraph, places: IntArray, context: Callable[[str, str], LiveContext]
+        self,
+        batch: Batch,
+        graph: FeatureGraph,
+        places: IntArray,
+        context: Callable[[str, str], LiveContext],
+        failure: Failure | None = None,
     ) -> Iterable[Row]:
-        """These rows, each with the strategy's view of its symbol, its position, the loop's time and the close."""
-        wanted = self.instance.wanted
-        shown = graph.rows[wanted.frame]
-        signals, index = shown.signals, shown.rows[places]
-        names = batch.symbols.names
-        numbers = shown.symbol[places].tolist()
+        """These rows, each with the strategy's view of its symbol, its position, the loop's time and the close.
+
+        The first one at or after a failure of its features fails with what was raised there.
+        """
+        rows = graph.rows[self.instance.wanted.frame]
+        if failure is None or self.is_closing:
+            return self._stream(batch, graph, rows, places, context)
+        first = int(rows.known[places].searchsorted(failure.known))
+        before, after = (self._stream(batch, graph, rows, part, context) for part in np.split(places, [first]))
+        return chain(before, self._failing(failure.error, after))
+
+    def _failing(self, error: BaseException, rows: Iterable[Row]) -> Iterator[Row]:
+        """Rows of which the first fails; code that is on trial is not to blame for what the old code needs too."""
+
+        def fail(_signal: Signal, _context: Context) -> None:
+            raise error
+
+        if self._trial is not None and self._trial.before.instance.wanted == self.instance.wanted:
+            self._trial = None
+        self.on_signal = fail
+        yield from rows
+
+    def _stream(
+        self,
+        batch: Batch,
+        graph: FeatureGraph,
+        shown: FrameRows,
+        places: IntArray,
+        context: Callable[[str, str], LiveContext],
+    ) -> Iterable[Row]:
+        wanted, signals, names = self.instance.wanted, shown.signals, batch.symbols.names
+        columns = [shown.symbol, *[graph.values[node] for node in wanted.nodes]]
+        index = shown.rows
+        if len(places) < len(index):
+            index, columns = index[places], [column[places] for column in columns]
+        times, at, closes = signals.event_ts, signals.at, signals.close
+        if len(index) < len(signals):
+            times, at, closes = times[index], at[index], closes[index]
+        numbers, *values = [column.tolist() for column in columns]
         contexts = {number: context(self.name, names[number]) for number in set(numbers)}
         only = next(iter(contexts)) if len(contexts) == 1 else None
-        at = signals.at[index]
         rows = map(
             self._row,
             map(names.__getitem__, numbers) if only is None else repeat(names[only]),
-            signals.event_ts[index].tolist(),
-            *[graph.values[node][places].tolist() for node in wanted.nodes],
+            times.tolist(),
+            *values,
             repeat(signals),
             index.tolist(),
         )
@@ -228,7 +275,7 @@ class Subscription:
             map(contexts.__getitem__, numbers) if only is None else repeat(contexts[only]),
             at.tolist(),
             batch.now[at - batch.start].tolist(),
-            signals.close[index].tolist(),
+            closes.tolist(),
             strict=False,  # `repeat` has no end
         )
 
