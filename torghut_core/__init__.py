@@ -29,6 +29,7 @@ from torghut_core.calendars import (
     calendar_of,
     check_calendar,
     exchange_sessions,
+    first_match,
     session_at,
 )
 from torghut_core.environment import Environment
@@ -53,6 +54,7 @@ from torghut_core.errors import (
     retry_after,
 )
 from torghut_core.hookspecs import Register, hookimpl
+from torghut_core.model.instruments import Instrument
 from torghut_core.model.market import (
     SIGNAL_COLUMNS,
     SYMBOL_PATTERN,
@@ -176,6 +178,7 @@ __all__ = [
     "IllegalTransition",
     "Indicator",
     "InputError",
+    "Instrument",
     "IntArray",
     "Intent",
     "LaneKeeper",
@@ -246,6 +249,7 @@ __all__ = [
     "check_condition",
     "ends_of",
     "exchange_sessions",
+    "first_match",
     "format_timestamp",
     "from_datetime",
     "hookimpl",

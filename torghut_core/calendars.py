@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -27,6 +27,7 @@ from pydantic import AfterValidator
 
 from torghut_core.timestamps import DAY, HOUR, from_datetime, to_datetime
 
+T = TypeVar("T")
 ROUND_THE_CLOCK = "24/7"
 """The calendar that is never closed, and whose sessions are the days of UTC."""
 
@@ -178,7 +179,18 @@ def calendar_of(symbol: str, calendars: Mapping[str, str]) -> str | None:
     >>> calendar_of("SPY", {"*/*": "24/7", "SP*": "XNYS"}), calendar_of("BTC-PERP", {"SP*": "XNYS"})
     ('XNYS', None)
     """
-    return next((name for pattern, name in calendars.items() if fnmatchcase(symbol, pattern)), None)
+    return first_match(symbol, calendars)
+
+
+def first_match(symbol: str, by_pattern: Mapping[str, T]) -> T | None:
+    """Return what the first pattern (``*`` and ``?``) that matches a symbol has; None where none does.
+
+    Examples
+    --------
+    >>> first_match("ES", {"E*": 50, "*": 1}), first_match("ES", {"NQ": 20})
+    (50, None)
+    """
+    return next((value for pattern, value in by_pattern.items() if fnmatchcase(symbol, pattern)), None)
 
 
 class BarEnds:

@@ -17,6 +17,7 @@ from torghut_core import (
     Batch,
     Context,
     Decision,
+    Instrument,
     Intent,
     Limits,
     LiveContext,
@@ -85,11 +86,12 @@ def context(
     event_ts: int = EVENT_TS,
     now: int = NOW,
     strategy_id: str = STRATEGY,
+    instrument: Instrument | None = None,
 ) -> Context:
     """The context of a strategy: a price, a position, and an account with `cash` and nothing else.
 
     `working` and `protecting` are the signed units that its open orders would still add: those that open or close at once,
-    and the stops and take-profits that protect the position.
+    and the stops and take-profits that protect the position. `instrument` has the terms of the symbol.
 
     Examples
     --------
@@ -97,7 +99,8 @@ def context(
     (True, Decimal('2'))
     """
     funds = Decimal(cash)
-    made = LiveContext(strategy_id, symbol, "test", FixedAccount(Account(cash=funds, equity=funds, buying_power=funds)))
+    account = FixedAccount(Account(cash=funds, equity=funds, buying_power=funds))
+    made = LiveContext(strategy_id, symbol, "test", account, instrument=instrument or Instrument())
     made.event_ts = event_ts
     made.now = now
     made.price = price
@@ -152,6 +155,7 @@ def risk_context(
     recent_price: Number | None = None,
     quote: tuple[Number, Number] | None = None,
     collar: Number = 0,
+    instrument: Instrument | None = None,
 ) -> RiskContext:
     """The context of a risk rule.
 
@@ -165,6 +169,7 @@ def risk_context(
     gross_exposure, strategy_exposure, open_orders : left out, as if there were no other symbol.
     price_ts : left out, the price is as old as `now`.
     quote : bid and ask.
+    instrument : the terms of the symbol; left out, any price and quantity, and multiplier 1.
 
     Examples
     --------
@@ -176,10 +181,10 @@ def risk_context(
     own_working = Decimal(working)
     others_working = Decimal(0) if account_working is None else Decimal(account_working) - own_working
     open_in_symbol = (*_market_order(STRATEGY, own_working), *_market_order(OTHER_STRATEGY, others_working), *orders)
-    gross = (abs(held) + sum(order.quantity for order in open_in_symbol)) * Decimal(price)
-    own = (abs(own_held) + sum(order.quantity for order in open_in_symbol if order.strategy_id == STRATEGY)) * Decimal(
-        price
-    )
+    instrument = instrument or Instrument()
+    unit = Decimal(price) * instrument.multiplier
+    gross = (abs(held) + sum(order.quantity for order in open_in_symbol)) * unit
+    own = (abs(own_held) + sum(order.quantity for order in open_in_symbol if order.strategy_id == STRATEGY)) * unit
     funds = Decimal(equity)
     return RiskContext(
         now=now,
@@ -206,6 +211,7 @@ def risk_context(
         bid=None if quote is None else Decimal(quote[0]),
         ask=None if quote is None else Decimal(quote[1]),
         collar=Decimal(collar),
+        instrument=instrument,
     )
 
 

@@ -22,7 +22,7 @@ EXPECTED = {
     "denied": 160,
     "orders": 193,
     "fills": 193,
-    "digest_begins": "029949f81a0f2c4a",
+    "digest_begins": "b10b8e83b5520e98",
 }
 
 

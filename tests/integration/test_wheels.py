@@ -64,7 +64,7 @@ def test_the_wheels_replay_and_show_the_demo_without_a_signal_store(site, tmp_pa
     torghut = "from torghut_core.cli import main; main()"
     shown = run(site, tmp_path, "-c", torghut, "demo")
 
-    assert "digest 029949f81a0f2c4a" in shown.stdout
+    assert "digest b10b8e83b5520e98" in shown.stdout
     assert [line for line in shown.stderr.splitlines() if "not stored" in line and "torghut[embedded]" in line]
     assert (tmp_path / ".torghut" / "report.html").stat().st_size > 100_000
     assert not (tmp_path / ".torghut" / "signals").exists()
@@ -77,7 +77,7 @@ def test_the_wheels_replay_and_show_the_demo_without_a_signal_store(site, tmp_pa
         site, tmp_path, "-c", torghut, "replay", str(tape), "--catalog", str(catalog), "--no-store", "--json",
         "--state", "again",
     )  # fmt: skip
-    assert json.loads(quiet.stdout)["digest"].startswith("029949f81a0f2c4a")
+    assert json.loads(quiet.stdout)["digest"].startswith("b10b8e83b5520e98")
     assert "not stored" not in quiet.stderr
 
 

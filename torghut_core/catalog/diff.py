@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_jsonable_python
 
 from torghut_core.catalog.digest import content_digest
-from torghut_core.catalog.entries import Catalog, Instrument, OnRemove, StrategyEntry, Use
+from torghut_core.catalog.entries import Catalog, InstrumentEntry, OnRemove, StrategyEntry, Use
 
 MAX_SHOWN = 60
 """Characters of a value that the text of a difference shows."""
@@ -74,7 +74,7 @@ _INSTANCE = Rule(Timing.HOT, "a new instance is warmed up, and takes over the po
 _LIMIT = Rule(Timing.HOT, "holds from the next decision on")
 _RULES = Rule(Timing.HOT, "the list, in its order, holds from the next decision on")
 _RISK = Rule(Timing.HOT, "a new instance checks the next decision")
-_INSTRUMENT = Rule(Timing.RESTART, "source, stages, broker and rules have their calendars from the start")
+_INSTRUMENT = Rule(Timing.RESTART, "source, stages, broker and rules have the terms of their symbols from the start")
 _SINK = Rule(Timing.RESTART, "a sink is opened when its process starts")
 _ADVISOR = Rule(Timing.HOT, "a new instance reviews the next decision")
 _OBSERVER = Rule(Timing.HOT, "the listed observers are notified from now on")
@@ -99,8 +99,7 @@ FIELDS: Mapping[str, Rule] = {
     "pipelines.NAME.sink.version": _SINK,
     "pipelines.NAME.sink.params": _SINK,
     "instruments.NAME": _INSTRUMENT,
-    "instruments.NAME.asset_class": _INSTRUMENT,
-    "instruments.NAME.calendar": _INSTRUMENT,
+    **{f"instruments.NAME.{key}": _INSTRUMENT for key in InstrumentEntry.model_fields},
     "strategies[]": Rule(Timing.HOT, "added, it is warmed up and trades; removed, its positions follow `on_remove`"),
     "strategies[].use": _INSTANCE,
     "strategies[].version": _INSTANCE,
@@ -265,7 +264,7 @@ def diff(old: Catalog, new: Catalog) -> CatalogDiff:
         was, now = old.instruments.get(name), new.instruments.get(name)
         if was and now:
             fields = []
-            for key in Instrument.model_fields:
+            for key in InstrumentEntry.model_fields:
                 values = (ABSENT if value is None else value for value in (getattr(was, key), getattr(now, key)))
                 fields += _field_change(key, f"instruments.NAME.{key}", *values)
             changes += [_changed("instrument", name, fields)] if fields else []

@@ -39,8 +39,12 @@ NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 PATTERN_OF_SYMBOLS = re.compile(r"[A-Z0-9._/*?-]{1,32}", re.ASCII)
 """A symbol, or a pattern of symbols: ``*`` is any text, ``?`` a character."""
 
-CALENDARS_OF_CLASSES = {"equity": "XNYS", "crypto": ROUND_THE_CLOCK}
-"""The calendars of the classes that have one by default."""
+DEFAULTS_OF_CLASSES: Mapping[str, Mapping[str, Any]] = {
+    "equity": {"calendar": "XNYS", "tick_size": Decimal("0.01")},
+    "crypto": {"calendar": ROUND_THE_CLOCK},
+    "future": {"quantity_step": Decimal(1)},
+}
+"""What an instrument of a class has where its entry says nothing."""
 
 MAX_RANGE = 200
 """Characters of a version range at most; Python refuses to read numbers of thousands of digits."""
@@ -197,28 +201,58 @@ class Use(_Entry):
         return entry
 
 
-class Instrument(_Entry):
-    """What is known of a symbol, or of the symbols of a pattern: when it trades."""
+class InstrumentEntry(_Entry):
+    """What is known of a symbol, or of the symbols of a pattern: how it is traded, and when."""
 
     asset_class: Literal["equity", "crypto", "future"] | SkipJsonSchema[None] = _field(
-        None, meaning="what it is; an equity has the calendar XNYS where none is given, and crypto 24/7"
+        None, meaning="what it is: the defaults of calendar, tick_size and quantity_step follow from it"
+    )
+    currency: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,12}$")] | SkipJsonSchema[None] = _field(
+        None, meaning="currency of its prices: the account's, which is also the default", example="USD"
+    )
+    tick_size: Money | SkipJsonSchema[None] = _field(
+        None, meaning="prices of orders are whole multiples of it, quote currency per unit; any price if left out"
+    )
+    quantity_step: Money | SkipJsonSchema[None] = _field(
+        None, meaning="quantities of orders are whole multiples of it, units; any quantity if left out"
+    )
+    min_quantity: Money | SkipJsonSchema[None] = _field(
+        None, meaning="least quantity of an order, units; a step if left out"
+    )
+    min_notional: Money | SkipJsonSchema[None] = _field(
+        None, meaning="least notional of an order that opens something, quote currency"
+    )
+    multiplier: Money = _field(
+        Decimal(1), meaning="money that one unit gains when its price rises by 1: 50 dollars for an E-mini"
     )
     calendar: Calendar | SkipJsonSchema[None] = _field(
         None,
         meaning="its exchange calendar, a name of exchange_calendars; 24/7 is never closed, and its days are those of UTC",
         example="CMES",
     )
+    margin: Fraction = _field(
+        Decimal(1), meaning="share of its notional that a position takes of the buying power; 1 is all of it"
+    )
+    adjusted: bool = _field(
+        default=False, meaning="its prices are adjusted for splits, so that a jump is no split and gives no warning"
+    )
 
     @model_validator(mode="after")
     def _has_calendar(self) -> Self:
-        if self.calendar is None and self.asset_class not in CALENDARS_OF_CLASSES:
+        if not self.sessions:
             raise _complaint("has no calendar", "give one, such as `calendar: CMES`, or `calendar: 24/7`")
         return self
 
     @property
     def sessions(self) -> str:
         """The calendar of its sessions."""
-        return self.calendar or CALENDARS_OF_CLASSES[str(self.asset_class)]
+        return str(self.terms["calendar"])
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """The fields of `Instrument` that it states, and behind them those of its class."""
+        stated = {name: value for name, value in self if value is not None}
+        return {"calendar": "", **DEFAULTS_OF_CLASSES.get(str(self.asset_class), {}), **stated}
 
 
 class StrategyEntry(Use):
@@ -295,7 +329,7 @@ class Catalog(_Entry):
         json_schema_extra={"additionalProperties": False},
     )
     instruments: Annotated[
-        Mapping[SymbolPattern, Instrument], AfterValidator(MappingProxyType), PlainSerializer(dict)
+        Mapping[SymbolPattern, InstrumentEntry], AfterValidator(MappingProxyType), PlainSerializer(dict)
     ] = _field(
         {},
         meaning="what is traded, by symbol or pattern (* and ?); a symbol's own entry counts, or else the longest pattern"
@@ -334,11 +368,16 @@ class Catalog(_Entry):
         """Every symbol that a strategy lists."""
         return {symbol for entry in self.strategies for symbol in entry.symbols}
 
+    @cached_property
+    def instruments_in_order(self) -> dict[str, InstrumentEntry]:
+        """The instruments by symbol or pattern; the first that matches a symbol counts."""
+        order = sorted(self.instruments, key=lambda name: ("*" in name or "?" in name, -len(name), name))
+        return {name: self.instruments[name] for name in order}
+
     @property
     def calendars(self) -> dict[str, str]:
         """The calendars of the instruments by symbol or pattern; the first that matches a symbol counts."""
-        order = sorted(self.instruments, key=lambda name: ("*" in name or "?" in name, -len(name), name))
-        return {name: self.instruments[name].sessions for name in order}
+        return {name: entry.sessions for name, entry in self.instruments_in_order.items()}
 
     def with_(self, **values: Any) -> Catalog:
         """The catalog with other values in some of its fields; they are not validated again."""

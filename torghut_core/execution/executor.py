@@ -35,6 +35,7 @@ import msgspec
 
 from torghut_core.boundary import from_plugins, new_context, use_decimal_context
 from torghut_core.errors import DuplicateOrder, NotSent, OrderRefused, Throttled, Unanswered, VenueError, reason_of
+from torghut_core.model.instruments import Instrument
 from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import (
     Account,
@@ -140,9 +141,9 @@ class Executor(OrderEntry):
         """See `OrderEntry.usual_time_in_force`."""
         return self._broker.usual_time_in_force(symbol)
 
-    def smallest_order(self, symbol: str) -> Decimal:
-        """See `OrderEntry.smallest_order`."""
-        return self._broker.smallest_order(symbol)
+    def instrument(self, symbol: str, stated: Instrument) -> Instrument:
+        """See `OrderEntry.instrument`."""
+        return self._broker.instrument(symbol, stated)
 
     def fee_in_kind(self, symbol: str) -> Decimal:
         """See `Broker.fee_in_kind`."""

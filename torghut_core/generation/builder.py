@@ -15,7 +15,15 @@ from torghut_core.boundary import context_of, from_plugins
 from torghut_core.catalog import Catalog, StrategyEntry, Use, content_digest, did_you_mean, where
 from torghut_core.errors import CatalogError, InputError, PluginError, Problem, reason_of
 from torghut_core.generation.generation import Generation, Made, StrategyInstance, has_same_terms
-from torghut_core.generation.instruments import ALL_DAYS, unknown_symbols, venue_calendars, with_calendars
+from torghut_core.generation.instruments import (
+    ALL_DAYS,
+    Instruments,
+    foreign_currencies,
+    unknown_symbols,
+    venue_calendars,
+    with_calendars,
+    with_terms,
+)
 from torghut_core.model.market import TIMEFRAMES
 from torghut_core.model.trading import LIMITS, Limits
 from torghut_core.plugin_host import PluginHost, Registered
@@ -95,6 +103,7 @@ def build(
         observers=observers,
         features=features,
         made=builder.made,
+        instruments=Instruments(catalog.instruments_in_order, venue_calendars(parts, host)),
     )
 
 
@@ -375,7 +384,10 @@ class _Builder:
                 self._problem(key, f"a feature needs bars of {names[step]}, {what}", hint)
 
     def check_instruments(self) -> None:
-        """A symbol without a calendar cannot be traded at a real venue."""
+        """The account has one currency, and a symbol without a calendar cannot be traded at a real venue."""
+        for name, currency, own in foreign_currencies(self._catalog, self._host):
+            hint = f"an account trades what is priced in its own currency: leave {name} out, or trade it from an account in {currency}"
+            self._problem(f"instruments.{name}.currency", f"is {currency}, and the account's is {own}", hint)
         parts = self._catalog.pipelines.get("trading")
         broker = self._host.registry["broker"].get(parts.broker.use) if parts and parts.broker else None
         if broker is None or broker.cls.capabilities.simulated:  # type: ignore[attr-defined]  # a broker's
@@ -458,6 +470,7 @@ class _Builder:
         try:
             calendars = {**ALL_DAYS, **self._calendars} if kind == "stage" else self._calendars
             given = with_calendars(entry.model_dump()["params"], found.cls, calendars)
+            given = with_terms(given, found.cls, self._catalog.instruments_in_order)
             params = found.parameters(given)
             plain = found.plain(params)
             if kind in MAY_OPEN and not self._opens:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from torghut_core.boundary import call_method, from_plugins
 from torghut_core.catalog import Catalog, OnRemove, StrategyEntry
 from torghut_core.errors import HandOverError, reason_of
+from torghut_core.generation.instruments import Instruments
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import Registered
 from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Sink, Source, Strategy
@@ -84,6 +85,7 @@ class Generation:
     features : what is computed of the bars for the strategies; None where nothing trades.
     rules, advisors, observers : (name of the plugin, instance), in catalog order.
     made : every instance, by (kind, name, which of that name, counted from 0).
+    instruments : the terms of every symbol, as far as the catalog and the broker's calendars say them.
     """
 
     number: int
@@ -100,6 +102,7 @@ class Generation:
     sink: Sink | None = None
     features: FeaturePlan | None = None
     made: Mapping[tuple[str, str, int], Made] = field(default_factory=dict)
+    instruments: Instruments = field(default_factory=Instruments)
 
     def numbered(self, number: int) -> Self:
         """The same instances under the number that the audit database assigned."""

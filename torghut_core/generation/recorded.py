@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from torghut_core.catalog import Catalog, Instrument, Pipeline, Use
+from torghut_core.catalog import Catalog, InstrumentEntry, Pipeline, Use
 from torghut_core.errors import InputError
 from torghut_core.generation.instruments import venue_calendars
 from torghut_core.plugin_host import PluginHost
@@ -32,7 +32,9 @@ def use_tapes(catalog: Catalog, host: PluginHost, params: Mapping[str, Any]) -> 
         broker = _kept_or_first(broker, host, "broker", simulated, "simulates fills")
     parts = {"source": source | {"params": source["params"] | params}, "broker": broker}
     replayed = Pipeline.model_validate(pipeline.model_dump() | parts)
-    instruments = {name: Instrument(calendar=calendar) for name, calendar in venue_calendars(pipeline, host).items()}
+    instruments = {
+        name: InstrumentEntry(calendar=calendar) for name, calendar in venue_calendars(pipeline, host).items()
+    }
     return catalog.with_(
         pipelines=MappingProxyType({**catalog.pipelines, "trading": replayed}),
         instruments=MappingProxyType({**instruments, **catalog.instruments}),

@@ -2,7 +2,7 @@
 
 A fill that increases a position moves its average price; one that reduces it is realized against the average price and
 leaves it as it is; a fill through zero closes the position and opens the rest at its own price. Fees are kept apart from
-the profit.
+the profit. Prices are per unit, and profits money: a price that rises by 1 earns the instrument's multiplier for each unit.
 
 Only `Decimal` itself rounds (28 digits, and only in the division of an average price), so that
 ``realized_pnl + unrealized_pnl`` follows the cash paid and received to some 1e-20 of it.
@@ -14,16 +14,18 @@ from decimal import Decimal
 
 from torghut_core.model.trading import ZERO, Fill, Position, Side
 
+ONE = Decimal(1)
 _BUY = Side.BUY
 
 
-def apply_fill(position: Position, fill: Fill) -> Position:
+def apply_fill(position: Position, fill: Fill, multiplier: Decimal = ONE) -> Position:
     """The position after a fill.
 
     Parameters
     ----------
     position : before it; `Position()` is flat.
     fill : its quantity is unsigned, its side says the sign.
+    multiplier : of its instrument, see `Instrument`.
 
     Examples
     --------
@@ -45,17 +47,17 @@ def apply_fill(position: Position, fill: Fill) -> Position:
     elif (held < 0) is (change < 0):
         average = (average * held + price * change) / total
     elif not total:
-        realized += (price - average) * held
+        realized += (price - average) * held * multiplier
         average = ZERO
     elif (total < 0) is (held < 0):
-        realized -= (price - average) * change
+        realized -= (price - average) * change * multiplier
     else:
-        realized += (price - average) * held
+        realized += (price - average) * held * multiplier
         average = price
     return Position(total, average, realized, position.fees + fill.fee)
 
 
-def add_position(position: Position, other: Position) -> Position:
+def add_position(position: Position, other: Position, multiplier: Decimal = ONE) -> Position:
     """The position with another one added at its average price; the other's profit and fees are not added.
 
     Examples
@@ -75,10 +77,10 @@ def add_position(position: Position, other: Position) -> Position:
         fee=ZERO,
         event_ts=0,
     )
-    return apply_fill(position, taken)
+    return apply_fill(position, taken, multiplier)
 
 
-def unrealized_pnl(position: Position, price: Decimal) -> Decimal:
+def unrealized_pnl(position: Position, price: Decimal, multiplier: Decimal = ONE) -> Decimal:
     """Profit if the position were closed at `price`, in quote currency; fees not subtracted.
 
     Examples
@@ -86,4 +88,4 @@ def unrealized_pnl(position: Position, price: Decimal) -> Decimal:
     >>> unrealized_pnl(Position(Decimal(-2), Decimal("1640.25")), Decimal("1640.00"))
     Decimal('0.50')
     """
-    return (price - position.average_price) * position.quantity
+    return (price - position.average_price) * position.quantity * multiplier

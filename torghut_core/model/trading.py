@@ -317,7 +317,7 @@ class OrderStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """Signed units held, with their average price, and the realized profit (fees not subtracted)."""
+    """Signed units held, with their average price per unit, and the realized profit in money (fees not subtracted)."""
 
     quantity: Decimal = ZERO
     average_price: Decimal = ZERO

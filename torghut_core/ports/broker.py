@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
+from torghut_core.model.instruments import Instrument
 from torghut_core.model.market import Batch
 from torghut_core.model.trading import (
     ZERO,
@@ -56,13 +57,10 @@ class OrderEntry(ABC):
         del symbol
         return ZERO
 
-    def smallest_order(self, symbol: str) -> Decimal:
-        """The least quantity that the venue takes an order for, units; 0 where there is no such bound.
-
-        What a strategy holds below it is dust: it counts as nothing held, and is never traded.
-        """
+    def instrument(self, symbol: str, stated: Instrument) -> Instrument:
+        """The terms of a symbol: what the catalog has `stated`, with what the venue's list says in its place."""
         del symbol
-        return ZERO
+        return stated
 
     @abstractmethod
     def submit(self, intent: Intent) -> OrderStatus | None:
@@ -163,8 +161,6 @@ class Broker(Connected, OrderEntry):
             return f"time in force {decision.time_in_force}"
         if not able.fractional and decision.quantity != decision.quantity.to_integral_value():
             return f"fraction {decision.quantity}"
-        if decision.quantity < (smallest := self.smallest_order(decision.symbol)):
-            return f"quantity {decision.quantity} below the venue's smallest order, {smallest}"
         return ""
 
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
+from torghut_core.model.instruments import ANY_TERMS, Instrument
 from torghut_core.model.trading import ZERO, Account, Decision, Limits, OrderType, Side, Verdict
 from torghut_core.ports.plugin import Plugin
 
@@ -72,6 +73,8 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The fresh quote; None where there is none, or its spread is too wide to say anything."""
     collar: Decimal = ZERO
     """How much worse than the reference price an order without a limit is judged, as a share of it."""
+    instrument: Instrument = ANY_TERMS
+    """The terms of the symbol."""
 
     @property
     def reference_price(self) -> Decimal:
@@ -92,6 +95,10 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         worst = max(abs(price) for price in named if price is not None)
         is_bounded = decision.action is Side.BUY and decision.limit_price is not None
         return worst if is_bounded else worst * (1 + self.collar)
+
+    def worst_cost(self, decision: Decision) -> Decimal:
+        """What a unit is worth at the worst price: that times the instrument's multiplier, in the account's currency."""
+        return self.worst_price(decision) * self.instrument.multiplier
 
     @property
     def working(self) -> Decimal:

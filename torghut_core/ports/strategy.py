@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from torghut_core.boundary import KERNEL_DECIMAL
 from torghut_core.features.values import Feature, Optional
+from torghut_core.model.instruments import ANY_TERMS, Instrument
 from torghut_core.model.market import Signal
 from torghut_core.model.trading import ZERO, Account, Decision, Position, Side, TimeInForce, money
 from torghut_core.ports.plugin import Plugin
@@ -78,6 +79,8 @@ class Context:
     """The loop's time, ns."""
     price: float = _of("price")
     """Close of the signal's bar, quote currency per unit."""
+    instrument: Instrument = _of("instrument")
+    """The terms of the symbol: tick, step, multiplier and so on."""
     position: Position = _of("position")
     """This strategy's position in this symbol, by its own fills."""
     buying: Decimal = _of("buying")
@@ -177,6 +180,7 @@ class LiveContext(Context):
         "account_view",
         "buying",
         "event_ts",
+        "instrument",
         "last_order_at",
         "now",
         "position",
@@ -198,7 +202,7 @@ class LiveContext(Context):
         account_label: str,
         account_view: AccountView,
         time_in_force: TimeInForce = TimeInForce.DAY,
-        smallest_order: Decimal = ZERO,
+        instrument: Instrument = ANY_TERMS,
     ) -> None:
         super().__init__(self)
         self.strategy_id = strategy_id
@@ -206,7 +210,8 @@ class LiveContext(Context):
         self.account_label = account_label
         self.account_view = account_view
         self.time_in_force = time_in_force
-        self.smallest_order = smallest_order
+        self.instrument = instrument
+        self.smallest_order = instrument.smallest_order
         self.event_ts = self.now = 0
         self.price = float("nan")
         self.hold(Position())
@@ -215,7 +220,7 @@ class LiveContext(Context):
         self.read_only = Context(self)
 
     def hold(self, position: Position) -> None:
-        """Set the position, and its `side`: 1 long, -1 short, 0 where it is none or dust, see `OrderEntry.smallest_order`."""
+        """Set the position, and its `side`: 1 long, -1 short, 0 where it is none or dust, see `Instrument.smallest_order`."""
         self.position, quantity = position, position.quantity
         self.side = 0 if not quantity or abs(quantity) < self.smallest_order else 1 if quantity > 0 else -1
 

@@ -171,7 +171,8 @@ def _show(instance: StrategyInstance, batch: Batch, graph: FeatureGraph, moment:
 
     def view_of(strategy: str, symbol: str) -> LiveContext:
         if symbol not in views:
-            view = views[symbol] = LiveContext(strategy, symbol, "", moment)
+            terms = moment.running.instruments[symbol]
+            view = views[symbol] = LiveContext(strategy, symbol, "", moment, instrument=terms)
             view.hold(moment.positions.get((strategy, symbol), view.position))
         return views[symbol]
 

@@ -103,7 +103,13 @@ class Backtest:
 
     def curve(self) -> Curve:
         """Equity and drawdown over the run."""
-        return account_curve(float(self.starting_cash), bar_series(self.bars()), self.fills())
+        return account_curve(float(self.starting_cash), bar_series(self.bars()), self.fills(), self.multipliers)
+
+    @property
+    def multipliers(self) -> dict[str, Decimal]:
+        """The multiplier of each symbol that a strategy lists."""
+        symbols = {symbol for each in self.generation.strategies for symbol in each.symbols}
+        return {symbol: self.generation.instruments[symbol].multiplier for symbol in sorted(symbols)}
 
 
 def load_catalog(catalog: Path | Mapping[str, str]) -> Catalog:

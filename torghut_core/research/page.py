@@ -32,6 +32,7 @@ from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_s
 from torghut_core.model.trading import ZERO, Side
 from torghut_core.research.backtest import Backtest
 from torghut_core.research.performance import (
+    NO_MULTIPLIERS,
     BarSeries,
     Curve,
     Row,
@@ -84,6 +85,7 @@ def write_page(
     signals: pa.Table | None = None,
     fills: Sequence[Row] = (),
     denied: Sequence[Row] = (),
+    multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS,
 ) -> Path:
     """Write the page of a run and return its path.
 
@@ -98,13 +100,14 @@ def write_page(
     signals : columns symbol, event_ts, window_size, and those of ``ta_signals`` to draw.
     fills : event_ts, symbol, strategy_id, side, quantity, price, fee, and the reason in `because`; in order of time.
     denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
+    multipliers : of the symbols, where they are not 1.
 
     Raises
     ------
     OSError : the file cannot be written.
     """
     series = bar_series(bars)
-    curve = account_curve(float(cash), series, fills)
+    curve = account_curve(float(cash), series, fills, multipliers)
     traded = Counter(fill["symbol"] for fill in fills)
     drawn = sorted(series, key=lambda symbol: (-traded[symbol], symbol))[:_MAX_SYMBOLS]
     most = max(250, min(_MAX_BARS, _MAX_BARS_OF_ALL // max(1, len(drawn))))
@@ -115,7 +118,7 @@ def write_page(
     )
     page = template.render(
         title=title,
-        cards=_cards(summary, cash, fills, denied, reasons, curve),
+        cards=_cards(summary, cash, fills, denied, reasons, curve, round_trips(fills, multipliers)),
         markets=[_market(symbol, series[symbol], computed.get(symbol), fills, most) for symbol in drawn],
         outlines=[_outline(symbol, bars) for symbol, bars in series.items()],
         account=_account(curve) if len(curve.event_ts) else None,
@@ -156,6 +159,7 @@ def write_backtest(path: Path, title: str, done: Backtest) -> None:
             signals=done.signal_rows(),
             fills=done.fills(),
             denied=done.denied(),
+            multipliers=done.multipliers,
         )
     except OSError as error:
         raise StateError(f"{path}: {error.strerror} (give another --page)") from error
@@ -348,7 +352,13 @@ def _account(curve: Curve) -> Figure:
 
 
 def _cards(
-    summary: Row, cash: Decimal, fills: Sequence[Row], denied: Sequence[Row], reasons: Mapping[str, int], curve: Curve
+    summary: Row,
+    cash: Decimal,
+    fills: Sequence[Row],
+    denied: Sequence[Row],
+    reasons: Mapping[str, int],
+    curve: Curve,
+    trips: Sequence[Decimal],
 ) -> list[Card]:
     """The figures that a trader asks for first."""
     equity = Decimal(str(summary.get("final_equity", curve.equity[-1] if len(curve.equity) else cash)))
@@ -366,7 +376,6 @@ def _cards(
     cards.append(
         Card("Fees paid", f"{sum((decimal(fill['fee']) for fill in fills), ZERO):,.2f}", "in the equity above")
     )
-    trips = round_trips(fills)
     won = sum(profit > 0 for profit in trips)
     share = f"{100 * won / len(trips):.0f} %" if trips else "none"
     cards.append(

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 import bottleneck as bn
@@ -18,12 +19,13 @@ import numpy as np
 import pyarrow as pa
 
 from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
-from torghut_core.model.positions import apply_fill
+from torghut_core.model.positions import ONE, apply_fill
 from torghut_core.model.trading import ZERO, Fill, Position, Side
 from torghut_core.signals import mask
 
 Row: TypeAlias = Mapping[str, Any]
 
+NO_MULTIPLIERS: Mapping[str, Decimal] = MappingProxyType({})
 _STEPS = sorted(TIMEFRAMES.values())
 _STEP_OF = {window_size(step): step for step in _STEPS}
 
@@ -130,10 +132,16 @@ def _signed(fill: Row) -> float:
     return float(fill["quantity"]) * (1 if fill["side"] == Side.BUY else -1)
 
 
-def account_curve(cash: float, series: Mapping[str, BarSeries], fills: Sequence[Row]) -> Curve:
+def account_curve(
+    cash: float,
+    series: Mapping[str, BarSeries],
+    fills: Sequence[Row],
+    multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS,
+) -> Curve:
     """Cash and positions at the close of each bar and at each fill.
 
-    A position is valued at the last close before, and at its last fill where there was none.
+    A position is valued at the last close before, and at its last fill where there was none, times the multiplier of its
+    symbol: 1 where `multipliers` has none.
     """
     own: dict[str, list[Row]] = defaultdict(list)
     for fill in fills:
@@ -144,7 +152,7 @@ def account_curve(cash: float, series: Mapping[str, BarSeries], fills: Sequence[
     equity = np.full(len(times), cash)
     for symbol, done in own.items():
         price = np.array([0.0, *(float(fill["price"]) for fill in done)])
-        signed = np.array([0.0, *map(_signed, done)])
+        signed = np.array([0.0, *map(_signed, done)]) * float(multipliers.get(symbol, 1))
         fees = np.array([0.0, *(float(fill["fee"]) for fill in done)])
         count = np.searchsorted([fill["event_ts"] for fill in done], times, side="right")
         mark = price[count]
@@ -185,8 +193,11 @@ def values_at(bars: BarSeries, event_ts: IntArray, values: FloatArray) -> FloatA
     return np.where((last >= 0) & (event_ts[last] >= bars.event_ts), values[last], np.nan)
 
 
-def round_trips(fills: Sequence[Row]) -> list[Decimal]:
-    """Profit after fees of each round trip: a strategy's position from flat to flat, or through zero."""
+def round_trips(fills: Sequence[Row], multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS) -> list[Decimal]:
+    """Profit after fees of each round trip: a strategy's position from flat to flat, or through zero.
+
+    `multipliers` are those of the symbols, 1 where there is none.
+    """
     positions: dict[tuple[str, str], Position] = {}
     begun: dict[tuple[str, str], Decimal] = {}
     profits = []
@@ -203,7 +214,7 @@ def round_trips(fills: Sequence[Row]) -> list[Decimal]:
             fee=decimal(row["fee"]),
             event_ts=row["event_ts"],
         )
-        after = positions[key] = apply_fill(before, fill)
+        after = positions[key] = apply_fill(before, fill, multipliers.get(fill.symbol, ONE))
         if before.quantity and before.quantity * after.quantity <= 0:
             net = after.realized_pnl - after.fees
             profits.append(net - begun.get(key, ZERO))

@@ -74,7 +74,8 @@ def verify_decision(audit: Records, text: str, host: PluginHost) -> Verification
         risk_rules(_with_recorded_rules(catalog, content, host), host),
         lambda name, error: notes.append(f"{name} raised {reason_of(error)}"),
     )
-    again, _ = risk_engine.evaluate(_decision(row), inputs)
+    proposed = _decision(row)
+    again, _ = risk_engine.evaluate(inputs.context.instrument.rounded(proposed) if inputs.context else proposed, inputs)
     differences = [
         f"{then.rule}: recorded {_text(then)}, now {_text(now)}"
         for then, now in zip(recorded, again, strict=False)

@@ -15,6 +15,7 @@ from itertools import chain
 import msgspec
 
 from torghut_core.errors import IllegalTransition
+from torghut_core.model.instruments import Instrument
 from torghut_core.model.order_state import apply_report, is_done, reports_of
 from torghut_core.model.positions import add_position, apply_fill
 from torghut_core.model.trading import (
@@ -59,7 +60,7 @@ class WorkingOrder(msgspec.Struct):
     open_quantity: Decimal = ZERO
     """Signed units that the order would still add to the position."""
     reserve: Decimal = ZERO
-    """Cash that these may cost, of a buy."""
+    """Buying power that these may take, of a buy."""
     requested_quantity: Decimal | None = None
     """The quantity that the broker was last asked to change it to."""
     was_given_up: bool = False
@@ -83,7 +84,8 @@ class Books:
     lines : the digest's lines are appended here.
     on_fill : called with each fill and the strategy's position after it.
     account_view : where a strategy's context reads the account.
-    usual_time_in_force, smallest_order : by symbol, see `OrderEntry`.
+    usual_time_in_force : by symbol, see `OrderEntry`.
+    instrument_of : gives the terms of a symbol.
     recent_prices : bound what a position, or an open order, is worth.
     is_simulated : the broker reports in order and completely, so nothing is kept for late reports and fees in kind.
 
@@ -112,7 +114,7 @@ class Books:
         on_fill: Callable[[Fill, Position], None],
         account_view: AccountView,
         usual_time_in_force: Callable[[str], TimeInForce],
-        smallest_order: Callable[[str], Decimal],
+        instrument_of: Callable[[str], Instrument],
         recent_prices: RecentPrices,
         *,
         is_simulated: bool,
@@ -135,7 +137,7 @@ class Books:
         self._on_fill = on_fill
         self._account_view = account_view
         self._usual_time_in_force = usual_time_in_force
-        self._smallest_order = smallest_order
+        self._instrument_of = instrument_of
         self._recent_prices = recent_prices
         self._is_simulated = is_simulated
         self._contexts: dict[tuple[str, str], LiveContext] = {}
@@ -144,7 +146,7 @@ class Books:
         self._marks: dict[str, tuple[float, Decimal]] = {}
         """By symbol, the last price that was converted to a decimal."""
         self._held: dict[tuple[str, str], LiveContext] = {}
-        """Contexts with a position that is more than dust, see `OrderEntry.smallest_order`."""
+        """Contexts with a position that is more than dust, see `Instrument.smallest_order`."""
         self._orders: dict[str, dict[str, WorkingOrder]] = {}
         """Working orders by symbol."""
         self._orders_of: dict[LiveContext, dict[str, WorkingOrder]] = {}
@@ -170,7 +172,7 @@ class Books:
                 self._account_label,
                 self._account_view,
                 self._usual_time_in_force(symbol),
-                self._smallest_order(symbol),
+                self._instrument_of(symbol),
             )
             self._views.setdefault(symbol, []).append(context)
         return context
@@ -302,7 +304,8 @@ class Books:
         self._touched[intent.client_order_id] = working
         if intent.side is _BUY:
             _count(working, remaining)
-            reserve = remaining * (intent.limit_price or working.worst_price)
+            instrument = working.context.instrument
+            reserve = instrument.notional(remaining, intent.limit_price or working.worst_price) * instrument.margin
             self._reserved += reserve - working.reserve
             working.reserve = reserve
         else:
@@ -318,7 +321,8 @@ class Books:
                 shown.pop(client_order_id, None)
                 continue
             intent, remaining = working.order.intent, working.order.remaining
-            self._exposures.count(client_order_id, strategy, symbol, rung_of(intent, remaining))
+            rung = rung_of(intent, remaining * working.context.instrument.multiplier)
+            self._exposures.count(client_order_id, strategy, symbol, rung)
             shown[client_order_id] = OpenOrder(
                 strategy_id=strategy,
                 side=intent.side,
@@ -350,7 +354,7 @@ class Books:
 
     def _apply_fill(self, fill: Fill, context: LiveContext, price: Decimal) -> Fill:
         """Move the position by a fill; return the fill with its slippage against the decision's price."""
-        self._set_position(context, apply_fill(context.position, fill))
+        self._set_position(context, apply_fill(context.position, fill, context.instrument.multiplier))
         self._totals.fills += 1
         totals = self._totals.strategies.get(context.strategy_id)
         if totals is None:  # of an earlier process
@@ -366,7 +370,7 @@ class Books:
 
     def _pay(self, fill: Fill, context: LiveContext) -> None:
         """Sum up what the account, as the venue last reported it, may not include yet."""
-        cost = fill.quantity * fill.price
+        cost = context.instrument.notional(fill.quantity, fill.price)
         if fill.side is _BUY:
             self.spent += fill.fee + cost
             self.bought_since_snapshot.add(fill.symbol)
@@ -384,7 +388,9 @@ class Books:
         """Give a strategy's position and working orders in a symbol to another strategy."""
         context, other = self.context(strategy, symbol), self.context(heir, symbol)
         held = context.position
-        self._record_position(other, add_position(other.position, held), f"handed over by {strategy}")
+        self._record_position(
+            other, add_position(other.position, held, other.instrument.multiplier), f"handed over by {strategy}"
+        )
         emptied = msgspec.structs.replace(held, quantity=ZERO, average_price=ZERO)
         self._record_position(context, emptied, f"handed over to {heir}")
         for number, working in chain(self.working.items(), self._done.items()):
@@ -405,7 +411,8 @@ class Books:
         """Add signed units that no order of ours made to a strategy's position, at their present price."""
         context = self.context(strategy, symbol)
         outside = Position(quantity, self._price(symbol))
-        self._record_position(context, add_position(context.position, outside), reason)
+        position = add_position(context.position, outside, context.instrument.multiplier)
+        self._record_position(context, position, reason)
 
     def charge(self, symbol: str, quantity: Decimal, rate: Decimal) -> None:
         """Take units off the positions of those who hold some, in proportion: the venue has kept a share `rate` as its fee."""
@@ -420,9 +427,8 @@ class Books:
             held = context.position
             part = left if number == len(holders) else (quantity * held.quantity / total).quantize(SMALLEST_FEE_PART)
             left -= part
-            position = msgspec.structs.replace(
-                held, quantity=held.quantity - part, fees=held.fees + part * self._price(symbol)
-            )
+            fee = context.instrument.notional(part, self._price(symbol))
+            position = msgspec.structs.replace(held, quantity=held.quantity - part, fees=held.fees + fee)
             self._record_position(context, position, "fee in kind")
 
     def _record_position(self, context: LiveContext, position: Position, reason: str) -> None:
@@ -505,7 +511,7 @@ class Books:
 
     @property
     def reserved(self) -> Decimal:
-        """Cash that working buys may cost."""
+        """Buying power that working buys may take."""
         return self._reserved
 
     def open_orders(self, symbol: str) -> tuple[OpenOrder, ...]:

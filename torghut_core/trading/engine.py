@@ -150,7 +150,7 @@ class Engine(AccountView):
             self._notify_fill,
             self,
             broker.usual_time_in_force,
-            broker.smallest_order,
+            lambda symbol: broker.instrument(symbol, generation.instruments[symbol]),
             self.recent_prices,
             is_simulated=self._is_simulated,
         )
@@ -193,6 +193,8 @@ class Engine(AccountView):
         """Trade on one batch whose signals are filled in."""
         whole, batch = batch, self._series.choose(batch)
         for jump in self._series.jumps(batch):
+            if self._generation.instruments[jump.symbol].adjusted:
+                continue
             self.totals.add_jump(str(jump))
             logs.warning("a price jumped as in a split", jump=str(jump))
         graph = self._graph
@@ -281,13 +283,14 @@ class Engine(AccountView):
             if not context.strategy_id or not is_holder:
                 continue
             under_way = sum((order.quantity for order in closing if order.strategy_id == context.strategy_id), ZERO)
-            quantity = min(left, abs(context.position.quantity) - under_way)
+            quantity = context.instrument.whole(min(left, abs(context.position.quantity) - under_way))
             if quantity > 0:
                 self._flatten(context, side, quantity, reason, now)
                 left -= quantity
-        if not left or left < books.context("", symbol).smallest_order:
-            return
-        self._flatten(books.context("", symbol), side, left, reason, now)
+        rest = books.context("", symbol)
+        left = rest.instrument.whole(left)
+        if left and left >= rest.smallest_order:
+            self._flatten(rest, side, left, reason, now)
 
     def _flatten(self, context: LiveContext, side: Side, quantity: Decimal, reason: str, now: int) -> None:
         """Close some units of what a strategy holds, at the market, whatever gates and rules say."""
@@ -414,14 +417,15 @@ class Engine(AccountView):
         ):
             self.totals.repeated += 1
             return
+        rounded = context.instrument.rounded(decision)
         verdicts, quantity, inputs = self._risk_engine.judge(
-            decision,
+            rounded,
             self._bar_end(context, subscription.instance.step_ns) if has_price else None,
-            lambda: self._risk_context(subscription.instance, decision, context),
+            lambda: self._risk_context(subscription.instance, rounded, context),
             is_enabled=subscription.instance.enabled,
             is_allowed=signal.symbol in subscription.symbols,
         )
-        intents = self._intents(decision, quantity, inputs.context, verdicts) if quantity else [None]
+        intents = self._intents(rounded, quantity, inputs.context, verdicts) if quantity else [None]
         self._record(decision, params, signal.to_record(), verdicts, quantity, intents[0], inputs)
         if intents[0] is not None:
             context.last_order_at = decision.decided_at
@@ -436,11 +440,14 @@ class Engine(AccountView):
         """
         if seen is None:
             return [self._intent(decision, quantity, _ENTRY)]
-        closing = min(quantity, seen.closable(decision.action))
+        instrument = seen.instrument
+        closing = min(quantity, instrument.whole(seen.closable(decision.action)))
         opening = quantity - closing
+        if closing and opening and min(closing, opening) < instrument.smallest_order:  # one of the two is no order
+            closing, opening = (ZERO, opening) if closing < opening else (closing, ZERO)
         highest = self._highest_price(decision, opening, seen, verdicts)
         if not closing:
-            return [self._intent(decision, quantity, _ENTRY, highest)]
+            return [self._intent(decision, opening, _ENTRY, highest)]
         legs = [self._intent(decision, closing, _EXIT)]
         if opening:
             rest = msgspec.structs.replace(
@@ -463,7 +470,8 @@ class Engine(AccountView):
         if bounds:
             bounds.append(seen.worst_price(decision) * (1 + self._gates.price_band))
         if self._is_simulated:  # a real venue itself refuses what cannot be paid for
-            bounds.append((seen.account.buying_power - seen.reserved_cash) / opening)
+            margin = seen.instrument.notional(opening, seen.instrument.margin)
+            bounds.append((seen.account.buying_power - seen.reserved_cash) / margin)
         return min(bounds, default=None)
 
     def _intent(
@@ -521,7 +529,7 @@ class Engine(AccountView):
             for verdict in verdicts:
                 if verdict.outcome is Outcome.DENY:
                     totals.denials[verdict.code] = totals.denials.get(verdict.code, 0) + 1
-        elif quantity != decision.quantity:
+        elif quantity != decision.quantity and Outcome.SHRINK in [verdict.outcome for verdict in verdicts]:
             strategy.shrunk += 1
         for name, observer in self._generation.observers:
             self._notify(name, observer, "on_decision", decision, verdicts, intent)
@@ -569,6 +577,7 @@ class Engine(AccountView):
             bid=bid,
             ask=ask,
             collar=self._gates.price_collar,
+            instrument=context.instrument,
         )
 
     def _notify_fill(self, fill: Fill, position: Position) -> None:

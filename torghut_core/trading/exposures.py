@@ -7,7 +7,7 @@ A sum moves with orders, positions and prices, and only those of a symbol that h
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Context, Decimal, localcontext
 from operator import attrgetter
 from typing import NamedTuple
@@ -28,7 +28,7 @@ _threshold = attrgetter("threshold")
 
 
 class Rung(NamedTuple):
-    """Units of an open order, and the highest price at which they may trade: ``price * rate + distance``, or `floor`.
+    """Units of an open order times their multiplier, and the highest price at which they may trade: ``price * rate + distance``, or `floor`.
 
     It is `floor` while the market's price is below `threshold`.
     """
@@ -54,7 +54,7 @@ NO_LINE = Line(ZERO, ZERO, _NO_PRICE, _NO_PRICE)
 
 
 def rung_of(intent: Intent, quantity: Decimal) -> Rung:
-    """What `quantity` units of an order may cost.
+    """What `quantity` units of an order, times their multiplier, may cost.
 
     An order to buy trades at its limit price at most; any other at the market's price, which a trailing stop is at a
     distance from, or at a price that it names, whichever is higher.
@@ -139,7 +139,7 @@ class SymbolExposure:
     Attributes
     ----------
     ladders : open orders, by strategy.
-    net : signed units that the account holds.
+    net : signed units that the account holds, times their multiplier.
     line : what all may cost, between the prices where it holds; none before it is computed.
     own_lines : the same of each strategy's part, ``(slope, rest)``.
     gross, worth, own : notional of all, what the position is worth, and notional of each strategy's part.
@@ -154,10 +154,12 @@ class SymbolExposure:
         self.own_lines: dict[str, tuple[Decimal, Decimal]] = {}
         self.own: dict[str, Decimal] = {}
 
-    def draw(self, net: Decimal, views: Iterable[LiveContext], price: Decimal) -> None:
+    def draw(self, net: Decimal, views: Sequence[LiveContext], price: Decimal) -> None:
         """Find the lines of what is held and ordered at a price."""
+        multiplier = views[0].instrument.multiplier
+        net *= multiplier
         self.net, slope, rest, since, until = net, abs(net), ZERO, _ANY_PRICE, _NO_PRICE
-        lines = {view.strategy_id: (abs(view.position.quantity), ZERO) for view in views if view.side}
+        lines = {view.strategy_id: (abs(view.position.quantity) * multiplier, ZERO) for view in views if view.side}
         for strategy, ladder in self.ladders.items():
             line = ladder.line(price)
             slope, rest, since, until = (

@@ -146,8 +146,26 @@ def gate_verdicts(decision: Decision, inputs: Inputs, is_valid: bool) -> list[Ve
             ]
         else:
             verdicts += [_verdict(code, False, reason, f"exits: {closable}") for code, reason in closed]
-    held = _held(decision, context, is_close=inputs.is_close) if is_valid and context else None
-    return verdicts if held is None else [*verdicts, held]
+    if is_valid and context:
+        held = _held(decision, context, is_close=inputs.is_close)
+        found = (held, minimum_verdict(decision, context))
+        verdicts += [verdict for verdict in found if verdict is not None]
+    return verdicts
+
+
+def minimum_verdict(decision: Decision, context: RiskContext) -> Verdict | None:
+    """The verdict on an order that is too small for its instrument; None where it is large enough.
+
+    An exit may be worth less than `min_notional`.
+    """
+    instrument = context.instrument
+    if decision.quantity < instrument.smallest_order:
+        return _verdict("min-quantity", False, f"{decision.quantity:f}", f"{instrument.smallest_order:f}")
+    if instrument.min_notional and decision.quantity > context.closable(decision.action):
+        notional = instrument.notional(decision.quantity, decision.limit_price or context.price)
+        if notional < instrument.min_notional:
+            return _verdict("min-notional", False, f"{notional:f}", f"{instrument.min_notional:f}")
+    return None
 
 
 def _held(decision: Decision, context: RiskContext, *, is_close: bool) -> Verdict | None:
@@ -182,10 +200,13 @@ def last_verdicts(decision: Decision, context: RiskContext) -> list[Verdict]:
     verdicts = []
     if decision.action is Side.SELL and not context.allow_shorts:
         verdicts.append(_cut("no-shorts", decision.quantity, closable, closable))
-    price, left = context.worst_price(decision), context.account.buying_power - context.reserved_cash
-    affordable = max(ZERO, _DOWN.divide(left, price).quantize(QUANTITY_STEP, context=_DOWN)) if price else ZERO
+    cost, left = (
+        context.worst_cost(decision) * context.instrument.margin,
+        context.account.buying_power - context.reserved_cash,
+    )
+    affordable = max(ZERO, _DOWN.divide(left, cost).quantize(QUANTITY_STEP, context=_DOWN)) if cost else ZERO
     if opened > affordable:
-        verdicts.append(_cut("buying-power", opened * price, left, closable + affordable))
+        verdicts.append(_cut("buying-power", opened * cost, left, closable + affordable))
     return verdicts
 
 

@@ -25,6 +25,7 @@ import msgspec
 
 from torghut_core.boundary import context_of, from_plugins, reason_and_place
 from torghut_core.errors import PluginError, TorghutError
+from torghut_core.model.instruments import Instrument
 from torghut_core.model.market import Batch
 from torghut_core.model.order_state import TRANSITIONS, is_done
 from torghut_core.model.trading import (
@@ -261,7 +262,7 @@ class Gateway:
         closable = account if intent.purpose is _FLATTEN else min(own, account)
         if intent.quantity <= closable:
             return True
-        held = max(ZERO, closable)
+        held = context.instrument.whole(max(ZERO, closable))
         self._cancel_unsent(working, f"{held} of {intent.quantity} can still be closed")
         if held and held >= context.smallest_order:
             number = next(
@@ -363,6 +364,7 @@ class Gateway:
     def _shrink(self, working: WorkingOrder, left: Decimal) -> None:
         """Leave so many units of an order open, or none where that is zero or was asked for in vain."""
         order = working.order
+        left = working.context.instrument.whole(left)
         quantity = order.filled_quantity + left
         if not left or working.requested_quantity == quantity or order.intent.client_order_id in self.outbox:
             self._request_cancel(working)
@@ -406,9 +408,9 @@ class SimulatedEntry(OrderEntry):
         """See `OrderEntry`."""
         return self._call("usual_time_in_force", symbol)  # type: ignore[no-any-return]
 
-    def smallest_order(self, symbol: str) -> Decimal:
+    def instrument(self, symbol: str, stated: Instrument) -> Instrument:
         """See `OrderEntry`."""
-        return self._call("smallest_order", symbol)  # type: ignore[no-any-return]
+        return self._call("instrument", symbol, stated)  # type: ignore[no-any-return]
 
     def submit(self, intent: Intent) -> None:
         """See `OrderEntry`."""

@@ -24,7 +24,15 @@ from torghut_core.errors import reason_of
 from torghut_core.model.trading import ZERO, Decision, Outcome, Verdict
 from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
 from torghut_core.ports import Advisor, RiskContext, RiskRule
-from torghut_core.trading.gates import KERNEL, Gates, Inputs, gate_verdicts, has_valid_quantity, last_verdicts
+from torghut_core.trading.gates import (
+    KERNEL,
+    Gates,
+    Inputs,
+    gate_verdicts,
+    has_valid_quantity,
+    last_verdicts,
+    minimum_verdict,
+)
 
 _AMOUNT = (Decimal, NoneType)
 _SOUND = frozenset(product((str,), (Outcome,), (str,), (str,), (str,), _AMOUNT, _AMOUNT))
@@ -107,7 +115,7 @@ class RiskEngine:
         remaining = decision
         held = [verdict.quantity for verdict in verdicts if verdict.quantity is not None]
         if held:
-            remaining = msgspec.structs.replace(decision, quantity=min(held))
+            remaining = _cut_to(decision, min(held), context)
         if context is None:
             return verdicts, ZERO if is_denied else remaining.quantity
         for name, running, check in self._plugins:
@@ -116,13 +124,19 @@ class RiskEngine:
             if verdict.outcome is Outcome.DENY:
                 is_denied = True
             elif verdict.outcome is Outcome.SHRINK and verdict.quantity is not None:
-                remaining = msgspec.structs.replace(remaining, quantity=verdict.quantity)
+                remaining = _cut_to(remaining, verdict.quantity, context)
         if is_denied:
             return verdicts, ZERO
         quantity = remaining.quantity
         for verdict in last_verdicts(remaining, context):
             verdicts.append(verdict)
             quantity = ZERO if verdict.quantity is None else min(quantity, verdict.quantity)
+        if quantity and quantity != decision.quantity:
+            remaining = _cut_to(remaining, quantity, context)
+            too_small = minimum_verdict(remaining, context)
+            if too_small is not None:
+                return [*verdicts, too_small], ZERO
+            quantity = remaining.quantity
         return verdicts, quantity
 
     def _verdict_of(
@@ -158,3 +172,9 @@ class RiskEngine:
 
     CALLERS: ClassVar[dict[CodeType, str]] = {_verdict_of.__code__: "name", judge.__code__: "name"}
     """The functions here that call plugins, each with the local variable that names the plugin; see `Watchdog`."""
+
+
+def _cut_to(decision: Decision, quantity: Decimal, context: RiskContext | None) -> Decision:
+    """The decision with a smaller quantity, in whole steps; less than a step stays, to be denied."""
+    whole = quantity if context is None else context.instrument.whole(quantity) or quantity
+    return msgspec.structs.replace(decision, quantity=whole)

@@ -29,8 +29,9 @@ pays the same in however many parts.
 
 An order with a `highest_price` (see `Intent`) meets no event above it.
 
-Cash changes at fills. Buying power is cash: there is no margin, but no order is rejected for lack of money, nor a short
-sale; that is what risk rules are for. One currency for everything, no contract multiplier.
+Cash changes at fills, by the notional: price x quantity x the symbol's multiplier. Buying power is cash, and of a symbol
+with a margin below 1 also what its position is worth, less that share of it; no order is rejected for lack of money, nor a
+short sale; that is what risk rules are for. One currency for everything.
 
 **Exits** (`Intent.purpose`) never fill beyond what the account and their strategy hold. Of the stops and take-profits of one
 strategy in a symbol one event fills one: the stop first, since what came first inside a bar is unknown.
@@ -40,7 +41,7 @@ The fill's `slippage` is left to the kernel, which knows the decision's price.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any, Literal
 
@@ -75,13 +76,14 @@ from torghut_core import (
     apply_fill,
     apply_report,
     calendar_of,
+    first_match,
     is_done,
     money,
     param,
     session_at,
 )
 
-ZERO = Decimal(0)
+ZERO, ONE = Decimal(0), Decimal(1)
 FLAT = Position()
 STEP = Decimal("1e-9")
 """Quantities are multiples of this, units: what Alpaca takes."""
@@ -97,6 +99,20 @@ _SUBMITTED, _FILLED = OrderState.SUBMITTED, OrderState.FILLED
 _DAY = TimeInForce.DAY
 _COMPARED = (OrderType.LIMIT, OrderType.TRAILING_STOP)
 """Orders that are compared with the market when they arrive."""
+
+
+class ByPattern(dict[str, Decimal]):
+    """What a symbol has by its pattern, 1 where none matches; found once for each symbol."""
+
+    def __init__(self, by_pattern: Mapping[str, Decimal]) -> None:
+        super().__init__()
+        self._by_pattern = by_pattern
+
+    def __missing__(self, symbol: str) -> Decimal:
+        """Find what a symbol has."""
+        found = first_match(symbol, self._by_pattern)
+        self[symbol] = ONE if found is None or found == 1 else found
+        return self[symbol]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -156,6 +172,14 @@ class Simulated(Broker):
             " filled; 24/7 has one each day of UTC; where none matches, each day of UTC with events of the symbol is one",
         )
 
+        multipliers: dict[str, Decimal] = param(
+            {}, help="money that a unit gains when its price rises by 1, by symbol pattern, first match counts; else 1"
+        )
+        margins: dict[str, Decimal] = param(
+            {},
+            help="share of its notional that a position takes of the buying power, by symbol pattern, first match counts; else 1",
+        )
+
     capabilities = Capabilities(
         order_types=frozenset(OrderType),
         times_in_force=frozenset(TimeInForce) - set(AUCTIONS),
@@ -173,6 +197,8 @@ class Simulated(Broker):
         self._quote_max_age = params.quote_max_age_ms * MILLISECOND
         self._calendars: dict[str, str | None] = {}
         """By symbol, as soon as it is asked for."""
+        self._multipliers = ByPattern(params.multipliers)
+        self._margins = ByPattern(params.margins)
         self._taken: dict[bool, Decimal] = {}
         """What orders have taken of the event that they meet, units; of a quote by side."""
         self._restore(Saved(params.cash, 0, [], [], [], {}, {}, {}, held={}))
@@ -285,10 +311,14 @@ class Simulated(Broker):
     def account(self) -> Account:
         """Return the account at the last event shown, with positions at the last trade, close, or middle of bid and ask."""
         self._market.refresh(self._market.stop)
-        equity = self._cash
+        equity = power = self._cash
         for symbol, price in self._market.prices.items():
-            equity += self._positions[symbol].quantity * price
-        return Account(self._cash, equity, self._cash, self.params.currency, self.params.account)
+            worth = self._positions[symbol].quantity * price * self._multipliers[symbol]
+            equity += worth
+            margin = self._margins[symbol]
+            if margin is not ONE:
+                power += worth - abs(worth) * margin
+        return Account(self._cash, equity, power, self.params.currency, self.params.account)
 
     def updates(self) -> list[Report]:
         """Return reports since the last call, oldest first."""
@@ -613,7 +643,8 @@ class Simulated(Broker):
             self._taken[side] = taken + quantity
         if not quantity:
             return
-        notional = price * quantity
+        multiplier = self._multipliers[intent.symbol]
+        notional = price * quantity * multiplier
         fill = Fill(
             client_order_id=intent.client_order_id,
             fill_id=f"{intent.client_order_id}:{len(order.fill_ids) + 1}",
@@ -627,7 +658,7 @@ class Simulated(Broker):
         self._report(placed, _FILL, view.begin, fill=fill)
         self._cash -= (notional if placed.is_buy else -notional) + fill.fee
         before = self._positions.get(intent.symbol, FLAT)
-        position = self._positions[intent.symbol] = apply_fill(before, fill)
+        position = self._positions[intent.symbol] = apply_fill(before, fill, multiplier)
         if self._held is not None:
             held = self._held.setdefault(intent.symbol, {})
             change = quantity if placed.is_buy else -quantity

@@ -5,14 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 
 from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
-from torghut_risk.sizing import STEP_HELP, ZERO, highest_price, units, verdict
+from torghut_risk.sizing import STEP_HELP, ZERO, highest_price, step_of, units, verdict
 
 
 class BuyingPower(RiskRule):
     """Shrink an order that costs more than the buying power that is left.
 
-    Value: the cost of what the order opens, at the worst price it may get plus `fee_buffer_bps`, quote currency; a short
-    that is opened counts like a purchase. Limit: buying power less what open buy orders may cost. What only closes a
+    Value: the margin of what the order opens (all of its notional but for instruments with a `margin`), at the worst price it
+    may get plus `fee_buffer_bps`, quote currency; a short that is opened counts like a purchase. Limit: buying power less what open buy orders may cost. What only closes a
     position costs nothing and passes.
     """
 
@@ -26,11 +26,12 @@ class BuyingPower(RiskRule):
         """Allow what the account can pay for; see the class."""
         closing = context.closable(decision.action)
         buffer = 1 + self.params.fee_buffer_bps / 10_000
-        unit_cost = context.worst_price(decision) * buffer
+        unit_cost = context.worst_cost(decision) * context.instrument.margin * buffer
         cost = max(ZERO, decision.quantity - closing) * unit_cost
         limit = context.account.buying_power - context.reserved_cash
-        allowed = closing + units(limit, unit_cost, self.params.quantity_step)
-        highest = highest_price(limit / buffer, min(allowed, decision.quantity) - closing)
+        allowed = closing + units(limit, unit_cost, step_of(context, self.params.quantity_step))
+        opened = min(allowed, decision.quantity) - closing
+        highest = highest_price(limit / buffer, context.instrument.notional(opened, context.instrument.margin))
         return verdict(
             "buying-power", decision, context, allowed=allowed, value=cost, limit=limit, highest_price=highest
         )

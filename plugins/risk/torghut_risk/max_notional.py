@@ -6,13 +6,13 @@ from decimal import Decimal
 from typing import ClassVar
 
 from torghut_core import Decision, RiskContext, RiskRule, Verdict, param
-from torghut_risk.sizing import STEP_HELP, highest_price, tighter, units, verdict
+from torghut_risk.sizing import STEP_HELP, highest_price, step_of, tighter, units, verdict
 
 
 class MaxNotional(RiskRule):
     """Shrink an order whose notional is above a limit.
 
-    Value: the order's quantity x the worst price it may get, quote currency. Limit: the lower of this rule's and the
+    Value: the order's notional, quantity x the worst price it may get x multiplier, quote currency. Limit: the lower of this rule's and the
     strategy's own `max_notional_per_trade`, quote currency. What only closes a position passes.
     """
 
@@ -28,11 +28,14 @@ class MaxNotional(RiskRule):
 
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow up to the limit; see the class."""
-        price = context.worst_price(decision)
-        notional = decision.quantity * price
+        cost = context.worst_cost(decision)
+        notional = decision.quantity * cost
         limit = tighter(self.params.max_notional_per_trade, context.limits.max_notional_per_trade)
-        allowed = decision.quantity if limit is None else units(limit, price, self.params.quantity_step)
-        highest = None if limit is None else highest_price(limit, min(allowed, decision.quantity))
+        allowed = (
+            decision.quantity if limit is None else units(limit, cost, step_of(context, self.params.quantity_step))
+        )
+        sent = min(allowed, decision.quantity) * context.instrument.multiplier
+        highest = None if limit is None else highest_price(limit, sent)
         return verdict(
             "max-notional", decision, context, allowed=allowed, value=notional, limit=limit, highest_price=highest
         )

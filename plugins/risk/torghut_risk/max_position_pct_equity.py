@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 from torghut_core import Decision, RiskContext, RiskRule, Side, Verdict, param
-from torghut_risk.sizing import STEP_HELP, ZERO, highest_price, tighter, units, verdict
+from torghut_risk.sizing import STEP_HELP, ZERO, highest_price, step_of, tighter, units, verdict
 
 
 class MaxPositionPctEquity(RiskRule):
@@ -32,12 +32,17 @@ class MaxPositionPctEquity(RiskRule):
         sign = 1 if decision.action is Side.BUY else -1
         same_side = (order.quantity for order in context.orders if order.side is decision.action)
         taken = context.position * sign + sum(same_side, ZERO)
-        price = context.worst_price(decision)
-        after = (taken + decision.quantity) * price
+        cost = context.worst_cost(decision)
+        after = (taken + decision.quantity) * cost
         share = tighter(self.params.max_position_pct_equity, context.limits.max_position_pct_equity)
         limit = None if share is None else share * context.account.equity
-        allowed = decision.quantity if limit is None else units(limit, price, self.params.quantity_step, taken)
-        highest = None if limit is None else highest_price(limit, taken + min(allowed, decision.quantity))
+        allowed = (
+            decision.quantity
+            if limit is None
+            else units(limit, cost, step_of(context, self.params.quantity_step), taken)
+        )
+        held = (taken + min(allowed, decision.quantity)) * context.instrument.multiplier
+        highest = None if limit is None else highest_price(limit, held)
         return verdict(
             "max-position-pct-equity",
             decision,

@@ -15,7 +15,7 @@ from decimal import ROUND_DOWN, Context, Decimal
 from torghut_core import Decision, Outcome, RiskContext, Verdict
 
 ZERO = Decimal(0)
-STEP_HELP = "the allowed quantity is a whole multiple of this, units"
+STEP_HELP = "the allowed quantity is a whole multiple of this, or of the instrument's step where that is larger, units"
 
 # Precise enough to be exact, and never rounds up: a cut order must fit the limit.
 _DOWN = Context(prec=80, rounding=ROUND_DOWN)
@@ -86,20 +86,20 @@ def exposure_verdict(
     step : the allowed quantity is a multiple of this, units.
     """
     closing, held = context.closable(decision.action), abs(held)
-    price = context.worst_price(decision)
-    elsewhere = exposure - held * context.reference_price
-    before = elsewhere + held * price
-    after = before + max(ZERO, decision.quantity - closing) * price
+    multiplier, cost = context.instrument.multiplier, context.worst_cost(decision)
+    elsewhere = exposure - held * context.reference_price * multiplier
+    before = elsewhere + held * cost
+    after = before + max(ZERO, decision.quantity - closing) * cost
     if limit is None:
         return verdict(code, decision, context, allowed=decision.quantity, value=after, limit=limit)
-    allowed = closing + units(limit - before, price, step)
+    allowed = closing + units(limit - before, cost, step_of(context, step))
     opened = min(allowed, decision.quantity) - closing
-    highest = highest_price(limit - elsewhere, held + opened) if opened > 0 else None
+    highest = highest_price(limit - elsewhere, (held + opened) * multiplier) if opened > 0 else None
     return verdict(code, decision, context, allowed=allowed, value=after, limit=limit, highest_price=highest)
 
 
-def units(money: Decimal, price: Decimal, step: Decimal, taken: Decimal = ZERO) -> Decimal:
-    """Return how many units, in whole steps, `money` pays for at `price` after `taken` units of it; never below 0.
+def units(money: Decimal, cost: Decimal, step: Decimal, taken: Decimal = ZERO) -> Decimal:
+    """Return how many units, in whole steps, `money` pays for at `cost` each after `taken` units of it; never below 0.
 
     Examples
     --------
@@ -108,14 +108,19 @@ def units(money: Decimal, price: Decimal, step: Decimal, taken: Decimal = ZERO) 
     >>> units(Decimal(1000), Decimal(30), Decimal(1), taken=Decimal(30))
     Decimal('3')
     """
-    if not price:
+    if not cost:
         return ZERO
-    left = _DOWN.subtract(_DOWN.divide(money, price), taken)
+    left = _DOWN.subtract(_DOWN.divide(money, cost), taken)
     return max(ZERO, _DOWN.multiply(_DOWN.divide_int(left, step), step))
 
 
+def step_of(context: RiskContext, step: Decimal) -> Decimal:
+    """Return the step that a rule counts in: its own, or the instrument's where that is larger."""
+    return max(step, context.instrument.quantity_step)
+
+
 def highest_price(money: Decimal, quantity: Decimal) -> Decimal | None:
-    """Return the highest price at which `money` pays for a quantity; None for no quantity."""
+    """Return the highest price at which `money` pays for a quantity (times its multiplier); None for no quantity."""
     return _DOWN_14.divide(money, quantity) if quantity > 0 and money > 0 else None
 
 

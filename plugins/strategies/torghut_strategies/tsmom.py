@@ -13,7 +13,7 @@ class TimeSeriesMomentum(Strategy):
 
     Hypothesis: the sign of an instrument's own return over the last `lookback` bars predicts that of the next bars, and
     positions of equal volatility make quiet and volatile instruments comparable.
-    Entry: position = sign of the return x `notional` / price x min(`target_vol_bps` / volatility, `max_leverage`).
+    Entry: position = sign of the return x `notional` / (price x multiplier) x min(`target_vol_bps` / volatility, `max_leverage`).
     Exit: the same rule: a return of the other sign reverses the position (closes it without `shorts`), a return of 0 closes it.
     Limits: `max_leverage` x `notional`; trades only when the position is off by more than `rebalance_band`. Bars are
     counted, not time: a gap in the tape is one bar long.
@@ -64,7 +64,7 @@ class TimeSeriesMomentum(Strategy):
         momentum = self._add_close(signal.symbol, context.price)
         if momentum is None:
             return None
-        wanted = self._target(signal.symbol, momentum, context.price)
+        wanted = self._target(signal.symbol, momentum, context.price * float(context.instrument.multiplier))
         held = context.position.quantity + context.working
         if abs(wanted - held) <= self.params.rebalance_band * max(abs(wanted), abs(held)):
             return None
@@ -84,7 +84,7 @@ class TimeSeriesMomentum(Strategy):
         del closes[: -self.params.lookback - 1]
         return price - closes[0]
 
-    def _target(self, symbol: str, momentum: float, price: float) -> Decimal:
+    def _target(self, symbol: str, momentum: float, cost: float) -> Decimal:
         params = self.params
         if momentum == 0 or (momentum < 0 and not params.shorts):
             return Decimal(0)
@@ -92,5 +92,5 @@ class TimeSeriesMomentum(Strategy):
         leverage = params.max_leverage
         if volatility_bps * leverage > params.target_vol_bps:
             leverage = params.target_vol_bps / volatility_bps
-        units: Decimal = money(float(params.notional) * leverage / price) // params.quantity_step * params.quantity_step
+        units: Decimal = money(float(params.notional) * leverage / cost) // params.quantity_step * params.quantity_step
         return units if momentum > 0 else -units

@@ -28,7 +28,7 @@ def kind(field):
         return "list of " + {"a use": "uses", "a strategy": "strategies", "text": "text"}[kind(field["items"])]
     if field["type"] == "object":
         [(_, inner)] = field.get("patternProperties", {"": None}).items()
-        return f"map of {inner['$ref'].rpartition('/')[2].lower()}s" if inner else "map"
+        return f"map of {inner['$ref'].rpartition('/')[2].removesuffix('Entry').lower()}s" if inner else "map"
     if field["type"] == "integer":
         return f"whole number from {field['minimum']}"
     return {"string": "text", "boolean": "`true`, `false`"}[field["type"]]

@@ -1,8 +1,10 @@
 """What the catalog says of instruments: which calendar each plugin gets, and which symbols have none."""
 
+from decimal import Decimal
+
 import pytest
 
-from torghut_core import CatalogError
+from torghut_core import CatalogError, Instrument
 from torghut_core import catalog as catalogs
 from torghut_core.generation import build, catalog_warnings, use_tapes, validate
 from torghut_core.plugin_host import PluginHost
@@ -121,3 +123,67 @@ def test_the_order_of_the_instruments_changes_nothing():
     found = [catalog("{" + ", ".join(entries[number:] + entries[:number]) + "}") for number in range(len(entries))]
     assert len({each.digest for each in found}) == 1
     assert len({tuple(each.calendars.items()) for each in found}) == 1
+
+
+def test_terms_that_an_entry_does_not_state_are_those_of_its_class(host):
+    """An equity has cents, a future whole contracts, and a pair is crypto; of any other symbol nothing is known."""
+    entries = """{
+      AAPL: {asset_class: equity}, SPY: {asset_class: equity, calendar: XLON, tick_size: 0.05, adjusted: true},
+      "E*": {asset_class: future, calendar: CMES, tick_size: "0.25", multiplier: 50, margin: 0.05, currency: USD},
+      "ETH/*": {asset_class: crypto, min_quantity: "0.001", min_notional: 10}}"""
+    terms = build(catalog(" ".join(entries.split())), host).instruments
+    assert terms["AAPL"] == Instrument(asset_class="equity", calendar="XNYS", tick_size=Decimal("0.01"))
+    assert terms["SPY"] == Instrument(asset_class="equity", calendar="XLON", tick_size=Decimal("0.05"), adjusted=True)
+    assert terms["ES"] == Instrument(
+        asset_class="future",
+        calendar="CMES",
+        currency="USD",
+        tick_size=Decimal("0.25"),
+        quantity_step=Decimal(1),
+        multiplier=Decimal(50),
+        margin=Decimal("0.05"),
+    )
+    assert terms["ETH/USD"] == Instrument(asset_class="crypto", min_quantity=Decimal("0.001"), min_notional=Decimal(10))
+    assert (terms["BTC/USD"], terms["ANY"]) == (Instrument(asset_class="crypto"), Instrument())
+    assert terms["ES"] is terms["ES"]
+
+
+def test_a_simulated_broker_gets_multipliers_and_margins(host):
+    """By symbol before patterns, behind its own; none where all are 1."""
+    made = build(
+        catalog('{"*": {calendar: 24/7}, ES: {asset_class: future, calendar: CMES, multiplier: 50, margin: 0.05}}'),
+        host,
+    )
+    assert made.broker.params.multipliers == {"ES": 50, "*": 1}
+    assert made.broker.params.margins == {"ES": Decimal("0.05"), "*": 1}
+    assert list(made.broker.params.multipliers) == ["ES", "*"]
+    assert build(catalog("{ES: {calendar: CMES}}"), host).broker.params.multipliers == {}
+
+
+@pytest.mark.parametrize(("broker", "currency"), [("simulated", "EUR"), ("alpaca", "GBP")])
+def test_an_instrument_in_another_currency_than_the_accounts_is_an_error_at_its_place(host, broker, currency):
+    """An account has one currency, and the error says what to do."""
+    found = catalog(f"{{ES: {{calendar: CMES, currency: {currency}}}}}", broker=broker)
+    (problem,) = validate(found, host)
+    assert (problem.key, problem.line) == ("instruments.ES.currency", 8)
+    assert problem.message == f"is {currency}, and the account's is USD"
+    assert "leave ES out" in problem.hint
+    with pytest.raises(CatalogError):
+        build(found, host)
+
+
+def test_an_account_in_another_currency_trades_what_is_priced_in_it(host):
+    """The parameter `currency` of the simulated broker says what the account has."""
+    text = CATALOG.format(
+        instruments="{ES: {calendar: CMES, currency: EUR}}", symbols="[ES]", source="replay", broker="simulated",
+        own="", hours="",
+    ).replace("{use: simulated}", "{use: simulated, params: {currency: EUR}}")  # fmt: skip
+    assert validate(catalogs.load({"c.yaml": text}), host) == []
+
+
+@pytest.mark.parametrize("terms", ["tick_size: 0", "multiplier: -1", "margin: 1.5", "quantity_step: .nan"])
+def test_terms_that_make_no_sense_are_errors(terms):
+    """Sizes are above zero, and a margin is at most 1."""
+    with pytest.raises(CatalogError) as caught:
+        catalog(f"{{ES: {{calendar: CMES, {terms}}}}}")
+    assert caught.value.problems[0].key == f"instruments.ES.{terms.partition(':')[0]}"

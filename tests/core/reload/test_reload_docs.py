@@ -19,7 +19,7 @@ CLASSES = {
 def example():
     """A difference to the catalog of `make demo`, as an operator sees it."""
     old = (ROOT / "catalog" / "trading.yaml").read_text(encoding="utf-8")
-    new = old.replace("rsi_buy: 45", "rsi_buy: 40").replace('cash: "100000"', 'cash: "50000"')
+    new = old.replace("rsi_buy: 45", "rsi_buy: 40").replace('cash: "500000"', 'cash: "50000"')
     first, second = new.index("  - name: ema-cross-es"), new.index("  - name: macd-rsi-es")
     new = new[:first] + new[second:].replace("base_timeframe: 1Min", "base_timeframe: 1Sec", 1)
     return f"```text\n{diff(load({'old': old}), load({'new': new})).to_text()}\n```\n"

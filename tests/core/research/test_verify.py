@@ -70,7 +70,6 @@ def at_most(less=0):
 
 class Able:
     capabilities = Capabilities(frozenset(OrderType), frozenset(TimeInForce))
-    smallest_order = Broker.smallest_order
 
 
 @pytest.fixture

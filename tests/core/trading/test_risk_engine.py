@@ -23,7 +23,6 @@ class Wholes:
         order_types=frozenset({OrderType.MARKET}), times_in_force=frozenset({TimeInForce.DAY}), fractional=False
     )
 
-    smallest_order = Broker.smallest_order
     objection = Broker.objection
 
 

@@ -12,7 +12,7 @@ from torghut_testing import decision
 from torghut_testing.alpaca import FakeVenue, Refusal
 
 from support.docs import DOCS, passes, text_of
-from torghut_core import OrderType, TimeInForce
+from torghut_core import Instrument, OrderType, TimeInForce
 
 PAGE = DOCS / "brokers.md"
 BROKER = Alpaca(Alpaca.Params())
@@ -122,12 +122,16 @@ def test_docs_example_runs(tmp_path):
     assert re.search(r"\d\d passed", passes(tmp_path, **{"test_example.py": example}))
 
 
-def test_order_below_the_venues_smallest_is_objected_to(fake, kit):
-    """The venue's list of assets has it, for crypto; the venue would refuse the order."""
+def test_terms_of_the_venues_list_of_assets_win(fake, kit):
+    """It has the least quantity, step and tick of crypto; what it does not say is as the catalog states it."""
     fake.venue.list_asset("AAVE/USD", min_order_size=Decimal("0.010186515"))
     broker = kit.connect()
-    assert broker.smallest_order("AAVE/USD") == Decimal("0.010186515")
-    assert broker.smallest_order("AAPL") == 0
-    too_small = decision("buy", "0.01", symbol="AAVE/USD", time_in_force=TimeInForce.GTC)
-    assert "smallest order" in broker.objection(too_small)
-    assert broker.objection(decision("buy", "0.011", symbol="AAVE/USD", time_in_force=TimeInForce.GTC)) == ""
+    stated = Instrument(asset_class="crypto", tick_size=Decimal(1), min_notional=Decimal(10))
+    assert broker.instrument("AAPL", stated) is stated
+    assert broker.instrument("AAVE/USD", stated) == Instrument(
+        asset_class="crypto",
+        tick_size=Decimal("0.01"),
+        quantity_step=Decimal("1E-9"),
+        min_quantity=Decimal("0.010186515"),
+        min_notional=Decimal(10),
+    )

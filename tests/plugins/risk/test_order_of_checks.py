@@ -1,11 +1,13 @@
 """The order of checks on the page on risk rules is the kernel's."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 
 from torghut_risk import NoShorts, WashTrade
 from torghut_testing import decision, risk_context
 
+from torghut_core import Instrument
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.risk_engine import RiskEngine
 
@@ -25,7 +27,7 @@ def test_gates_are_asked_in_the_order_of_the_page():
         unready="freshness: nothing for 40 s",
         unreconciled={"BTC/USD": "1 unit too many"},
     )
-    context = risk_context(price=1, recent_price=100)
+    context = risk_context(price=1, recent_price=100, instrument=Instrument(min_quantity=Decimal(2)))
     rules = [("wash-trade", WashTrade(WashTrade.Params())), ("no-shorts", NoShorts(NoShorts.Params()))]
     risk_engine = RiskEngine(gates, lambda _: "", [], rules, lambda *_: None)
     proposed = decision(is_close=True)

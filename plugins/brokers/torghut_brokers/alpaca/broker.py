@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pydantic
 
 from torghut_brokers.alpaca import terms, wire
@@ -22,6 +23,7 @@ from torghut_core import (
     Capabilities,
     Connection,
     Decision,
+    Instrument,
     Intent,
     Order,
     OrderRefused,
@@ -113,8 +115,8 @@ class Alpaca(Broker):
         self._rest: Rest | None = None
         self._stream: Stream | None = None
         self._updates: deque[OrderStatus] = deque()
-        self._smallest_orders: dict[str, Decimal] = {}
-        """By symbol of crypto, units."""
+        self._assets: dict[str, wire.WireAsset] = {}
+        """The venue's list of crypto, by symbol."""
         self._replaced: dict[str, tuple[WireOrder, ...]] = {}
         """Legs of changed orders up to one that was replaced, oldest first, by its id: these do not change any more."""
 
@@ -140,9 +142,7 @@ class Alpaca(Broker):
         self._rest = Rest(url, *keys, params.timeout_seconds, use_proxies=not is_stand_in)
         try:
             self._check_account()
-            self._smallest_orders = _read(
-                self._venue.get("/assets", {"asset_class": "crypto"}), wire.read_smallest_orders
-            )
+            self._assets = _read(self._venue.get("/assets", {"asset_class": "crypto"}), wire.read_assets)
         except VenueError:
             self.close()
             raise
@@ -213,9 +213,10 @@ class Alpaca(Broker):
         """Return the share of bought crypto that the venue keeps, up to 25 bps; see `Broker.fee_in_kind` and docs/brokers.md."""
         return CRYPTO_FEE if "/" in symbol else Decimal(0)
 
-    def smallest_order(self, symbol: str) -> Decimal:
-        """Return what the venue's list of assets says, for crypto; see `Broker.smallest_order`."""
-        return self._smallest_orders.get(symbol, Decimal(0))
+    def instrument(self, symbol: str, stated: Instrument) -> Instrument:
+        """Return the terms with what the venue's list of assets says, for crypto; see `Broker.instrument`."""
+        asset = self._assets.get(symbol)
+        return stated if asset is None else msgspec.structs.replace(stated, **asset.terms)
 
     def submit(self, intent: Intent) -> OrderStatus:
         """Place an order; see `Broker.submit`.

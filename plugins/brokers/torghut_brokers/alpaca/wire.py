@@ -126,9 +126,23 @@ class WireAccount(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     account_blocked: bool = False
 
 
-class _WireAsset(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+class WireAsset(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """The fields that are used of an asset in the venue's list."""
+
     symbol: str
     min_order_size: Decimal | None = None
+    min_trade_increment: Decimal | None = None
+    price_increment: Decimal | None = None
+
+    @property
+    def terms(self) -> dict[str, Decimal]:
+        """The fields of an `Instrument` that it states."""
+        stated = {
+            "min_quantity": self.min_order_size,
+            "quantity_step": self.min_trade_increment,
+            "tick_size": self.price_increment,
+        }
+        return {name: size for name, size in stated.items() if size is not None and _is_amount(size) and size > 0}
 
 
 class _WirePosition(msgspec.Struct, kw_only=True, frozen=True, gc=False):
@@ -337,16 +351,15 @@ def symbol_of(symbol: str, asset_class: str) -> str:
     return f"{symbol.removesuffix(quote)}/{quote}" if quote else symbol
 
 
-def read_smallest_orders(message: Any) -> dict[str, Decimal]:
-    """Parse the venue's list of assets: the least quantity of an order, units, by symbol; those that have one.
+def read_assets(message: Any) -> dict[str, WireAsset]:
+    """Parse the venue's list of assets, by symbol.
 
     Raises
     ------
     ValueError : a required field is missing or not a number.
     """
-    assets: list[_WireAsset] = _read(message, list[_WireAsset])
-    sizes = {asset.symbol: asset.min_order_size for asset in assets}
-    return {symbol: size for symbol, size in sizes.items() if size is not None and _is_amount(size)}
+    assets: list[WireAsset] = _read(message, list[WireAsset])
+    return {asset.symbol: asset for asset in assets}
 
 
 def read_account(message: Any) -> WireAccount:

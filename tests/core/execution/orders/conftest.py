@@ -25,6 +25,7 @@ from torghut_core import (
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.execution.executor import Executor
 from torghut_core.execution.reconciler import Reconciler, take_snapshot
+from torghut_core.model.instruments import Instrument
 from torghut_core.model.trading import Decision, Order, OrderState, OrderStatus, Position
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.books import Books
@@ -249,7 +250,7 @@ class Desk:
             lambda *_: None,
             self,
             self.executor.usual_time_in_force,
-            self.executor.smallest_order,
+            lambda symbol: self.executor.instrument(symbol, Instrument()),
             RecentPrices(),
             is_simulated=False,
         )

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from torghut_core import Side
+from torghut_core import Instrument, Side
 from torghut_core.model.trading import Purpose
 
 RATE = Decimal("0.0026")
@@ -170,7 +170,7 @@ SMALLEST = Decimal("0.01")
 @pytest.fixture
 def coin_holder(desk, venue, buy):
     """A strategy that holds a coin, less its fee, at a venue that takes no order below 0.01."""
-    venue.smallest_order = lambda symbol: SMALLEST if "/" in symbol else Decimal(0)
+    venue.instrument = lambda symbol, stated: Instrument(min_quantity=SMALLEST) if "/" in symbol else stated
     buy("1")
     venue.held[COIN] -= Decimal("0.0025")
     desk.settle()
