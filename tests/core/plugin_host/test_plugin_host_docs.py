@@ -1,6 +1,7 @@
 """docs/plugins.md names every hook with its arguments, and what its example shows works."""
 
 import inspect
+import math
 import re
 from pathlib import Path
 from types import ModuleType
@@ -10,11 +11,22 @@ import pytest
 from torghut_core import hookspecs, ports
 from torghut_core.hookspecs import KINDS
 from torghut_core.plugin_host import PluginHost
+from torghut_core.plugin_host.checks import check_class
 from torghut_core.stages import Stage
 
 PAGE = (Path(__file__).parents[3] / "docs" / "plugins.md").read_text(encoding="utf-8")
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "torghut_spec")}
-BASES = [ports.Strategy, ports.RiskRule, ports.Broker, ports.Source, ports.Sink, Stage, ports.Advisor, ports.Observer]
+BASES = [
+    ports.Strategy,
+    ports.Indicator,
+    ports.RiskRule,
+    ports.Broker,
+    ports.Source,
+    ports.Sink,
+    Stage,
+    ports.Advisor,
+    ports.Observer,
+]
 
 
 def section(hook):
@@ -57,3 +69,16 @@ def test_example_of_the_page_loads():
     host = PluginHost([("acme-alpha", module)])
     assert host.failures == []
     assert list(host.registry["strategy"]) == ["acme-cheap"]
+
+
+def test_indicator_of_the_page_works():
+    """The page's indicator is a value of each bar, and resumes from what it names in `state`."""
+    example = re.search(r"```python\n(class Gap.*?)```", PAGE, re.DOTALL)[1]
+    names = {"Indicator": ports.Indicator, "math": math}
+    exec(compile(example, "docs/plugins.md", "exec"), names)
+    gap = names["Gap"]
+    assert check_class("indicator", gap) == []
+    first, resumed = gap(gap.Params()), gap(gap.Params())
+    assert math.isnan(first.update(1.0, 2.0))
+    resumed.load_state(first.save_state(), gap.state_version)
+    assert first.update(3.0, 4.0) == resumed.update(3.0, 4.0) == 0.5
