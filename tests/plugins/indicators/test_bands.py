@@ -33,6 +33,16 @@ def test_donchian_channel_is_that_of_ta_lib(span, kind):
     assert_equal(got[:, known], np.array(talib.DONCHIAN(high, low, span)), high.max())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("span", "atr_span", "width"), [(20, 10, 2.0), (5, 14, 1.0), (14, 14, 3.0), (15, 14, 0.5)])
+def test_keltner_channel_is_that_of_ta_lib(span, atr_span, width, kind):
+    """After every bar the channel is TA-Lib's, whichever of its two averages takes longer to be known."""
+    (high, low, close), known = without_gaps(bars(kind), "high", "low", "close")
+    columns = {column: bars(kind)[column] for column in ("high", "low", "close")}
+    got = values("keltner", {"span": span, "atr_span": atr_span, "width": width}, **columns)
+    assert_equal(got[:, known], np.array(talib.KC(high, low, close, span, atr_span, width)), high.max())
+
+
 def windows(values, span):
     """The last `span` values at each value, of shape (values - span + 1, span)."""
     return np.lib.stride_tricks.sliding_window_view(values, span)

@@ -21,6 +21,7 @@ INDICATORS = {
     "hma": "hma:Hma",
     "ichimoku": "ichimoku:Ichimoku",
     "kama": "kama:Kama",
+    "keltner": "keltner:Keltner",
     "linreg": "linreg:Linreg",
     "lowest": "lowest:Lowest",
     "macd": "macd:Macd",
