@@ -46,7 +46,7 @@ class Keltner(Indicator):
 
         span: int = param(20, ge=1, le=10_000, help="bars of the middle; the weight of a bar is 2 / (span + 1)")
         atr_span: int = param(
-            10, ge=1, le=10_000, help="bars of the average true range; the weight of a bar is 1 / span"
+            10, ge=1, le=10_000, help="bars of the average true range; the weight of a bar is 1 / atr_span"
         )
         width: float = param(
             2.0, gt=0, le=100, help="distance of the channel's edges from its middle, average true ranges"
@@ -59,7 +59,7 @@ class Keltner(Indicator):
     @property
     def warmup(self) -> int:
         """See `Indicator.warmup`."""
-        return max(self.params.span, self.params.atr_span + 1)
+        return max(self.params.span, self.params.atr_span + 1)  # type: ignore[no-any-return]
 
     @property
     def memory(self) -> int:
