@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from torghut_core.boundary import from_plugins
 from torghut_core.feature_graph.nodes import AsOf, Failure, FrameRows, IndicatorNode, Node
 from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned, Wanted
 from torghut_core.feature_graph.slices import Slices
@@ -59,15 +60,39 @@ class FeatureGraph:
             self._shown[place] = max(self._shown.get(place, event_ts), event_ts)
 
     def resume(self, before: FeatureGraph) -> set[str]:
-        """Resume with the nodes of another graph that compute the same; return the keys of those that are new."""
+        """Resume with the nodes of another graph that compute the same; return the keys of those that are new.
+
+        Of symbols whose rows that graph did not select, what this one knows of them remains.
+        """
         self._adopt(before._table)
         new = self._nodes.keys() - before._nodes.keys()
+        added = {frame: names - before.plan.symbols.get(frame, set()) for frame, names in self.plan.symbols.items()}
         self.failed = {key: Failure(failure.error, EARLIEST) for key, failure in self.failed.items() if key in new}
         self.failed |= {key: failure for key, failure in before.failed.items() if key in self._nodes}
-        self._nodes |= {key: node for key, node in before._nodes.items() if key in self._nodes}
-        self._slices |= {frame: slices for frame, slices in before._slices.items() if frame in self._slices}
+        for key in self._nodes.keys() - new:
+            mine, self._nodes[key] = self._nodes[key], before._nodes[key]
+            planned = self.plan.nodes[key]
+            if names := added[planned.source or planned.frame]:
+                self._nodes[key].load(*self._state_of(mine, names))
+        for frame in self._slices.keys() & before._slices.keys():
+            waiting, self._slices[frame] = self._slices[frame], before._slices[frame]
+            self._slices[frame].add(waiting, self._is_one_of(added[frame]))
         self._shown.clear()
         return new
+
+    def _state_of(self, node: Node, symbols: Collection[str]) -> tuple[dict[str, Any], dict[str, int], int]:
+        """The state of a node in some symbols, as another one loads it; none where it cannot be saved."""
+        try:
+            saved = node.save(self._table.names) or {}
+        except from_plugins():  # a plain indicator's own method may raise anything; it starts anew in these symbols
+            saved = {}
+        known = {name: saved[name] for name in symbols if name in saved}
+        return known, {name: self._table.number(name) for name in known}, len(self._table)
+
+    def _is_one_of(self, symbols: Collection[str]) -> NDArray[np.bool_]:
+        """Whether each symbol of the table is one of these, shape (symbols,)."""
+        names = self._table.names
+        return np.fromiter((name in symbols for name in names), bool, len(names))
 
     def update(self, batch: Batch) -> None:
         """Compute the values of a batch whose signals are filled in."""
@@ -123,8 +148,7 @@ class FeatureGraph:
         signals, names = batch.signals, batch.symbols.names
         wanted = self._wanted.get(frame)
         if wanted is None or len(wanted) != len(names):
-            symbols = self.plan.symbols[frame]
-            wanted = self._wanted[frame] = np.fromiter((name in symbols for name in names), bool, len(names))
+            wanted = self._wanted[frame] = self._is_one_of(self.plan.symbols[frame])
         is_row = (signals.step == frame.step) & wanted[signals.symbol]
         if self._shown:
             last = np.array([self._shown.get((frame.step, name), EARLIEST) for name in names], np.int64)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torghut_core.model.market import Batch, IntArray, Signals
 
@@ -24,6 +25,12 @@ class Slices:
     def move(self, numbers: IntArray) -> None:
         """Continue with another table of symbols; `numbers` has the new number of each symbol of the one before."""
         self._waiting.symbol[:] = numbers[self._waiting.symbol]
+
+    def add(self, other: Slices, is_added: NDArray[np.bool_]) -> None:
+        """Add the rows of some symbols that wait elsewhere; whether each symbol is one of them, shape (symbols,)."""
+        rows = is_added[other._waiting.symbol]
+        self._waiting = Signals.concatenate([self._waiting, other._waiting.take(rows)])
+        self._times = np.concatenate([self._times, other._times[rows]])
 
     def update(self, batch: Batch, rows: IntArray) -> Signals:
         """Add rows of a batch; return those whose slice is complete.

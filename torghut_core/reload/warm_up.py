@@ -95,7 +95,8 @@ def bars_needed(plan: FeaturePlan, running: FeaturePlan, new: Iterable[StrategyI
     """How many bars of a symbol new features and new strategies need, by frame."""
     bars: dict[Frame, int] = {}
     for key, node in plan.nodes.items():
-        if key not in running.nodes and node.memory > 1:
+        is_known = key in running.nodes and plan.symbols[node.frame] <= running.symbols[node.frame]
+        if node.memory > 1 and not is_known:
             bars[node.frame] = max(bars.get(node.frame, 0), node.memory)
     for instance in new:
         wanted = instance.wanted
@@ -119,7 +120,7 @@ def stored(signals: SignalDatabase, plan: FeaturePlan, bars: dict[Frame, int], s
         selection = Selection(None, window_size(step), since, now - step + 1, rows)
         tables.append(_signals(signals, symbols, names, columns, step, selection))
     table = Signals.concatenate(tables)
-    table = table.take(np.lexsort((table.step, symbols.ranks[table.symbol], table.end)))
+    table = table.take(np.lexsort((-table.step, symbols.ranks[table.symbol], table.end)))  # as they become known
     table.at[:] = np.arange(len(table))
     batch = Batch.of(symbols, 0, np.append(table.end, now))
     batch.signals = table
