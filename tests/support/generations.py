@@ -6,6 +6,7 @@ import numpy as np
 from torghut_brokers.simulated import Simulated
 from torghut_testing import bar_batch
 
+from support.features import find
 from torghut_core.feature_graph import Planner, with_columns
 from torghut_core.generation import Generation, StrategyInstance
 from torghut_core.model.market import Signals
@@ -14,8 +15,8 @@ from torghut_core.timestamps import MINUTE
 
 
 def planned(name, strategy, symbols, step_ns, planner=None):
-    """A planner with what a strategy reads, which are columns alone."""
-    planner = planner or Planner(None)
+    """A planner with what a strategy reads."""
+    planner = planner or Planner(find)
     planner.add(name, with_columns(strategy.columns, strategy.features()), step_ns, symbols)
     return planner
 
@@ -38,7 +39,7 @@ def instance(name, strategy, symbols=("ES",), step_ns=MINUTE, **fields):
 
 def generation(*instances, broker=None, source=None, number=1, rules=(), observers=()):
     """A generation of these strategies; rules are (name, rule). The broker is a simulated one where none is given."""
-    planner = Planner(None)
+    planner = Planner(find)
     for each in instances:
         planned(each.name, each.strategy, each.symbols, each.step_ns, planner)
     return Generation(

@@ -307,13 +307,13 @@ class IndicatorNode(Node):
 class CompiledIndicator(IndicatorNode):
     """An indicator with a compiled loop: one instance, a row of state for each symbol."""
 
-    def __init__(self, plugin: Registered, indicator: Indicator) -> None:
+    def __init__(self, plugin: Registered, row: np.dtype[Any], numbers: tuple[float, ...]) -> None:
+        cls: type[Indicator] = plugin.cls  # type: ignore[assignment]  # an indicator's
         self.label = label("indicator", plugin.name)
-        self.outputs = len(type(indicator).outputs)
-        self._numbers = np.array(indicator.numbers(), np.float64)
-        self._state = np.zeros(0, indicator.row())
-        loop = type(indicator).kernel
-        self._run = native(loop, records(self._state.dtype), NUMBERS, OUTPUT, VALUES, OUTPUT)
+        self.outputs = len(cls.outputs)
+        self._numbers = np.array(numbers, np.float64)
+        self._state = np.zeros(0, row)
+        self._run = native(cls.kernel, records(self._state.dtype), NUMBERS, OUTPUT, VALUES, OUTPUT)
 
     def values(self, rows: FrameRows, inputs: FloatArray, known: NDArray[np.bool_] | None) -> FloatArray:
         """See `IndicatorNode.values`; rows without one of the inputs are left out."""

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import pydantic
 
+from torghut_core.boundary import context_of
 from torghut_core.errors import InputError, PluginError, Problem
 from torghut_core.feature_graph.nodes import (
     AsOf,
@@ -29,6 +31,7 @@ from torghut_core.feature_graph.nodes import (
 from torghut_core.features import values as said
 from torghut_core.model.market import SIGNAL_COLUMNS, TIMEFRAMES
 from torghut_core.plugin_host import Registered
+from torghut_core.plugin_host.process_state import restoring
 from torghut_core.ports import Indicator
 
 BAR_COLUMNS = (
@@ -294,18 +297,15 @@ class _Resolver:
         keys, place = self._inputs(tuple(inputs))
         try:
             made: Indicator = plugin.create(params)
-            warmup, memory = int(made.warmup), int(made.memory)
         except PluginError as error:
             raise InputError(str(error)) from error
+        with restoring(plugin.name):
+            warmup, memory, make = context_of(made).run(_made_of, plugin, made, params)
         nodes = [self._nodes[key] for key in keys]
         before = max(node.warmup for node in nodes) - 1, max(node.memory for node in nodes) - 1
         values = ", ".join(f"{name}={value}" for name, value in plugin.plain(params).items())
         text = f"{call.name}({', '.join([*keys, values] if values else keys)}; {plugin.code_digest[:12]})"
         frame = nodes[0].frame
-        make: Callable[[], Node] = (
-            partial(PlainIndicator, plugin, params) if cls.kernel is None else partial(CompiledIndicator, plugin, made)
-        )
-        make()  # it may raise
         key = self._add(
             text,
             frame,
@@ -382,6 +382,16 @@ def _params_of(plugin: Registered, call: said.IndicatorCall) -> Any:
         raise InputError(f"{call}: {place}: {details['msg']} (parameters: {', '.join(names) or 'none'})") from error
     except PluginError as error:
         raise InputError(str(error)) from error
+
+
+def _made_of(plugin: Registered, made: Indicator, params: Any) -> tuple[int, int, Callable[[], Node]]:
+    """What an indicator says of itself: `warmup`, `memory`, and how its node is made. It may raise anything."""
+    warmup, memory = int(made.warmup), int(made.memory)
+    if type(made).kernel is None:
+        return warmup, memory, partial(PlainIndicator, plugin, params)
+    make = partial(CompiledIndicator, plugin, np.dtype(made.row()), tuple(made.numbers()))
+    make()  # it is compiled, if it can be
+    return warmup, memory, make
 
 
 def _needs_slices(value: said.Feature) -> bool:

@@ -27,6 +27,7 @@ from support.effort import many
 from torghut_core import (
     Advisor,
     Decision,
+    Indicator,
     Observer,
     Outcome,
     PluginError,
@@ -38,6 +39,7 @@ from torghut_core import (
 )
 from torghut_core.catalog import load
 from torghut_core.errors import CatalogError
+from torghut_core.features import indicator as ask_for
 from torghut_core.generation import build
 from torghut_core.model.market import Signals
 from torghut_core.plugin_host import PluginHost
@@ -299,7 +301,29 @@ async def evil_batches(act):
         yield batch
 
 
+def reader(feature):
+    """A strategy that asks for the evil indicator, and would buy at each row."""
+    body = {
+        "features": lambda self: {"evil": feature},
+        "on_signal": lambda self, signal, context: context.buy(1, because="it has a value"),
+    }
+    return type("Reader", (Strategy,), body)
+
+
+def indicator(place, act):
+    def update(self, close):
+        return act(close) if place == "call" else 1.0
+
+    body = {"update": update}
+    if place == "init":
+        body["__init__"] = lambda self, params: act()
+    if place == "warmup":
+        body["warmup"] = property(act)
+    return type("Evil", (Indicator,), body)
+
+
 KINDS = {
+    "indicator": lambda place, act: ("register_indicators", indicator(place, act)),
     "strategy": lambda place, act: ("register_strategies", strategy(place, act)),
     "rule": lambda place, act: ("register_risk_rules", type("Evil", (RiskRule,), {"check": verdict(act)})),
     "advisor": lambda place, act: ("register_advisors", type("Evil", (Advisor,), {"review": verdict(act)})),
@@ -317,6 +341,7 @@ KINDS = {
     ),
 }
 PLACES = [("strategy", place) for place in ("call", "init", "property", "warmup", "import", "hook")]
+PLACES += [("indicator", place) for place in ("init", "warmup")]
 PLACES += [(kind, "call") for kind in KINDS if kind != "strategy"]
 
 
@@ -325,8 +350,9 @@ def text_of(kind):
         return "[{use: evil}]" if kind == name else f"[{fallback}]"
 
     strategies = "  - {name: good, use: flip, base_timeframe: 1Min, symbols: [ES]}\n"
-    if kind == "strategy":
-        strategies += "  - {name: evil, use: evil, base_timeframe: 1Min, symbols: [ES]}\n"
+    if kind in ("strategy", "indicator"):
+        use_of_evil = "evil" if kind == "strategy" else "reader"
+        strategies += f"  - {{name: evil, use: {use_of_evil}, base_timeframe: 1Min, symbols: [ES]}}\n"
     return f"""
 version: 1
 pipelines:
@@ -367,6 +393,10 @@ def run(kind="", place="", act=lambda *_: None):
         name, cls = KINDS[kind](place, act)
         hook(evil, name, "evil", cls, act if place in ("hook", "import") else lambda: None)
         modules.insert(0, ("evil", evil))
+    if kind == "indicator":
+        reading = ModuleType("reading")
+        hook(reading, "register_strategies", "reader", reader(ask_for("evil")))
+        modules.append(("reading", reading))
     host = PluginHost(modules)
     try:
         generation = build(load({"trading.yaml": text_of(kind)}), host)
