@@ -6,7 +6,7 @@ A plugin's test is a subclass that states facts and inherits the checks::
         strategy = MacdRsi
 
 For tests of your own: `signal`, `context`, `decision`, `risk_context`, `intent`, `trade_batch` and `bar_batch` build
-one object each with sensible defaults; `Rehearsal` is a loop small enough to read; `random_rows`, `random_batch`,
+one object each with sensible defaults; `Rehearsal` is a loop small enough to read; `random_rows`, `random_bars`, `random_batch`,
 `decisions`, `exits` and `risk_contexts` generate random input.
 """
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torghut_testing.builders import bar_batch, context, decision, intent, risk_context, signal, trade_batch
     from torghut_testing.conformance import (
         BrokerConformance,
+        IndicatorConformance,
         LiveSourceConformance,
         RiskRuleConformance,
         SinkConformance,
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
         StageConformance,
         StrategyConformance,
     )
-    from torghut_testing.generators import decisions, exits, random_batch, random_rows, risk_contexts
+    from torghut_testing.generators import decisions, exits, random_bars, random_batch, random_rows, risk_contexts
     from torghut_testing.plain import plain_copy
     from torghut_testing.registration import registered
     from torghut_testing.strategy_loop import Rehearsal, Row
 
 __all__ = [
     "BrokerConformance",
+    "IndicatorConformance",
     "LiveSourceConformance",
     "Rehearsal",
     "RiskRuleConformance",
@@ -46,6 +48,7 @@ __all__ = [
     "exits",
     "intent",
     "plain_copy",
+    "random_bars",
     "random_batch",
     "random_rows",
     "registered",
@@ -59,6 +62,7 @@ _HOMES = {
     "builders": ("bar_batch", "context", "decision", "intent", "risk_context", "signal", "trade_batch"),
     "conformance": (
         "BrokerConformance",
+        "IndicatorConformance",
         "LiveSourceConformance",
         "RiskRuleConformance",
         "SinkConformance",
@@ -66,7 +70,7 @@ _HOMES = {
         "StageConformance",
         "StrategyConformance",
     ),
-    "generators": ("decisions", "exits", "random_batch", "random_rows", "risk_contexts"),
+    "generators": ("decisions", "exits", "random_bars", "random_batch", "random_rows", "risk_contexts"),
     "plain": ("plain_copy",),
     "registration": ("registered",),
     "strategy_loop": ("Rehearsal", "Row"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from torghut_core import (
+    SECOND,
     SIGNAL_COLUMNS,
     TIMEFRAMES,
     Account,
@@ -26,6 +28,7 @@ from torghut_core import (
     RiskContext,
     Side,
     Signal,
+    Signals,
     SymbolTable,
     Trades,
     signal_type,
@@ -41,25 +44,56 @@ STRATEGY = "strategy-under-test"
 OTHER_STRATEGY = "another-strategy"
 """Whose open orders are beside them."""
 Number = Decimal | int | str
+NO_FEATURES: Mapping[str, float] = MappingProxyType({})
 
 
-def signal(symbol: str = SYMBOL, event_ts: int = EVENT_TS, **columns: float) -> Signal:
-    """A signal row with the given columns, and no others.
+def signal(
+    symbol: str = SYMBOL,
+    event_ts: int = EVENT_TS,
+    *,
+    open: float | None = None,
+    high: float | None = None,
+    low: float | None = None,
+    close: float = 100.0,
+    volume: float = 1.0,
+    features: Mapping[str, float] = NO_FEATURES,
+    **columns: float,
+) -> Signal:
+    """A signal row with the given columns of ``ta_signals`` and features, and no others, of a bar of one second.
+
+    A price that is left out is the close; of `high` and `low`, the highest and lowest of open and close.
 
     Raises
     ------
-    TypeError : a column that ``ta_signals`` does not have.
+    TypeError : a column that ``ta_signals`` does not have: a feature of that name is one of `features`.
 
     Examples
     --------
     >>> signal(rsi14=28.5).rsi14
     28.5
+    >>> row = signal(close=101.0, features={"top": 100.5})
+    >>> row.close > row.top
+    True
     """
     unknown = columns.keys() - set(SIGNAL_COLUMNS)
     if unknown:
-        raise TypeError(f"no columns of ta_signals: {sorted(unknown)} (there are {', '.join(SIGNAL_COLUMNS)})")
-    make: Any = signal_type(tuple(columns))
-    made: Signal = make(symbol, event_ts, *columns.values())
+        raise TypeError(
+            f"no columns of ta_signals: {sorted(unknown)} (there are {', '.join(SIGNAL_COLUMNS)};"
+            " give features as `features={...}`)"
+        )
+    first = close if open is None else open
+    bar = Signals.from_columns(
+        event_ts=[event_ts],
+        step=[SECOND],
+        open=[first],
+        high=[max(first, close) if high is None else high],
+        low=[min(first, close) if low is None else low],
+        close=[close],
+        volume=[volume],
+    )
+    values = {**columns, **features}
+    make: Any = signal_type(tuple(values))
+    made: Signal = make(symbol, event_ts, *values.values(), bar, 0)
     return made
 
 

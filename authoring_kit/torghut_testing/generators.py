@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torghut_core import (
     DAY,
     SECOND,
+    TIMEFRAMES,
     Bars,
     Batch,
     Decision,
@@ -22,14 +23,26 @@ from torghut_core import (
     Quotes,
     RiskContext,
     Side,
+    Signals,
     SymbolTable,
     Trades,
+    signal_type,
 )
-from torghut_testing.builders import EVENT_TS, NOW, OTHER_STRATEGY, STRATEGY, decision, risk_context, signal
+from torghut_testing.builders import (
+    EVENT_TS,
+    NO_FEATURES,
+    NOW,
+    OTHER_STRATEGY,
+    STRATEGY,
+    decision,
+    risk_context,
+)
 from torghut_testing.strategy_loop import Row
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
 BAR_STEP = 5 * SECOND
+MOST_ROWS = 500_000
+"""Of a symbol: more take too long."""
 
 
 def random_rows(
@@ -40,10 +53,13 @@ def random_rows(
     symbols: Sequence[str] = SYMBOLS,
     price: float = 100.0,
     volatility: float = 0.001,
+    timeframe: str = "1Sec",
+    features: Mapping[str, Any] = NO_FEATURES,
 ) -> list[Row]:
-    """Signal rows around a random walk, a second apart, the symbols in turn.
+    """Signal rows around a random walk, a bar apart, the symbols in turn.
 
-    The columns are noise around the price, not indicators of it, so that a strategy soon meets every combination.
+    The columns are noise around the price, not indicators of it, so that a strategy soon meets every combination. Features
+    are computed of the bars, as in trading; the rows begin where they are warm.
 
     Parameters
     ----------
@@ -53,20 +69,111 @@ def random_rows(
     symbols : each with a walk of its own.
     price : where the walks begin, quote currency per unit.
     volatility : standard deviation of a step and of the noise, as a share of the price; 0 for a market that never moves.
+    timeframe : of the bars.
+    features : as `Strategy.features` gives them.
     """
-    walks: dict[str, tuple[list[float], list[list[float]]]] = {}
-    for number, symbol in enumerate(symbols):
+    from torghut_core.research import FeatureRows  # its compiler is slow to import
+
+    if features:
+        rows = FeatureRows(features, symbols, timeframe, columns=tuple(columns))
+        count, needs = count + rows.warmup - 1, rows.needs
+        if count > MOST_ROWS:
+            raise ValueError(
+                f"these features are warm after {rows.warmup:,} bars of {timeframe}: give a larger `timeframe`"
+            )
+    else:
+        needs = {timeframe: frozenset(symbols)}
+    batch = random_bars(seed, count, needs, price=price, volatility=volatility, timeframe=timeframe, first=symbols)
+    if features:
+        return [Row(row, row.close) for row in rows.update(batch)]
+    make: Any = signal_type(tuple(columns))
+    table, names = batch.signals, batch.symbols.names
+    values = zip(
+        *(getattr(table, column).tolist() for column in ("symbol", "event_ts", *columns, "close")), strict=True
+    )
+    return [
+        Row(make(names[number], event_ts, *carried, table, row), close)
+        for row, (number, event_ts, *carried, close) in enumerate(values)
+    ]
+
+
+def random_bars(
+    seed: int,
+    count: int,
+    needs: Mapping[str, Collection[str]],
+    *,
+    price: float = 100.0,
+    volatility: float = 0.001,
+    timeframe: str = "1Min",
+    first: Sequence[str] = SYMBOLS,
+) -> Batch:
+    """Bars around random walks and their signals, as the stages of a pipeline leave them: one batch, with a tick at its end.
+
+    Parameters
+    ----------
+    count : bars of each symbol in the smallest timeframe.
+    needs : symbols by timeframe; the bars of larger timeframes are made of the smallest one, `timeframe`.
+    first : the symbols that come first, in this order, where bars end together.
+    """
+    step, begin = TIMEFRAMES[timeframe], EVENT_TS - EVENT_TS % max(TIMEFRAMES[name] for name in (timeframe, *needs))
+    symbols = SymbolTable()
+    tables = []
+    for number, symbol in enumerate(dict.fromkeys([*first, *sorted(set().union(*needs.values()))])):
         rng = np.random.default_rng((seed, number))
-        closes = price * np.exp(np.cumsum(rng.normal(0, volatility, count)))
-        noise = _columns(closes, volatility, rng)
-        walks[symbol] = closes.tolist(), [noise[column].tolist() for column in columns]
-    rows = []
-    for number in range(count):
-        for symbol in symbols:
-            prices, values = walks[symbol]
-            carried = {column: series[number] for column, series in zip(columns, values, strict=True)}
-            rows.append(Row(signal(symbol, event_ts=EVENT_TS + number * SECOND, **carried), prices[number]))
-    return rows
+        bars = _walk(count, price, volatility, rng)
+        for name, names in needs.items():
+            if symbol in names:
+                size = TIMEFRAMES[name] // step
+                made = _joined(bars, size)
+                table = Signals.from_columns(
+                    event_ts=begin + np.arange(len(made["close"])) * TIMEFRAMES[name],
+                    symbol=np.full(len(made["close"]), symbols.number(symbol)),
+                    step=np.full(len(made["close"]), TIMEFRAMES[name]),
+                    series=np.full(len(made["close"]), symbols.series(symbols.number(symbol), TIMEFRAMES[name])),
+                    **made,
+                    **_columns(made["close"], volatility, rng),
+                )
+                table.seq[:] = table.event_ts // TIMEFRAMES[name]
+                tables.append(table)
+    signals = Signals.concatenate(tables)
+    signals = signals.take(np.lexsort((signals.step, signals.symbol, signals.end)))
+    is_smallest = signals.step == step
+    signals.at[:] = np.maximum(np.cumsum(is_smallest) - 1, 0)  # a larger bar is known with the one that completes it
+    batch = Batch.of(symbols, 0, np.append(signals.end[is_smallest], signals.end[-1] + step))
+    batch.signals = signals
+    return batch
+
+
+def _walk(count: int, price: float, volatility: float, rng: np.random.Generator) -> dict[str, Any]:
+    """The columns of bars, shape (count,) each."""
+    close = price * np.exp(np.cumsum(rng.normal(0, volatility, count)))
+    opened = np.append(price, close[:-1])
+    high = np.maximum(opened, close) * (1 + abs(rng.normal(0, volatility, count)))
+    low = np.minimum(opened, close) / (1 + abs(rng.normal(0, volatility, count)))
+    return {
+        "open": opened,
+        "high": high,
+        "low": low,
+        "close": close,
+        "volume": rng.exponential(10, count),
+        "vwap": (high + low + close) / 3,
+        "count": rng.integers(1, 100, count),
+    }
+
+
+def _joined(bars: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Bars of so many bars each; what is left over at the end makes none."""
+    whole = len(bars["close"]) // size * size
+    rows = {name: values[:whole].reshape(-1, size) for name, values in bars.items()}
+    return {
+        "open": rows["open"][:, 0],
+        "high": rows["high"].max(axis=1),
+        "low": rows["low"].min(axis=1),
+        "close": rows["close"][:, -1],
+        "volume": rows["volume"].sum(axis=1),
+        "vwap": rows["vwap"].mean(axis=1),
+        "count": rows["count"].sum(axis=1),
+    }
 
 
 def _columns(close: Any, volatility: float, rng: np.random.Generator) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
-from torghut_core import SECOND, Context, Decision, Fill, LiveContext, Side, Signal, Strategy, apply_fill, money
+from torghut_core import Context, Decision, Fill, LiveContext, Side, Signal, Strategy, apply_fill, money
 from torghut_testing.builders import context
 
 ZERO = Decimal(0)
@@ -58,7 +58,7 @@ class Rehearsal:
         if order is not None:
             seen.hold(apply_fill(seen.position, _fill(order, row)))
             seen.buying = seen.selling = ZERO
-        seen.show(signal.event_ts, signal.event_ts + SECOND, price)
+        seen.show(signal.event_ts, signal.bars.end.item(signal.row), price)
         proposed = self.strategy.on_signal(signal, seen.read_only)
         if proposed is not None:
             self._working[signal.symbol] = proposed

@@ -1,7 +1,9 @@
 """The kit finds what it is meant to find: honest plugins pass its suites, and each broken one fails its check."""
 
 import itertools
+import math
 from decimal import Decimal
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -9,12 +11,14 @@ import pytest
 from hypothesis import given
 from torghut_testing import (
     BrokerConformance,
+    IndicatorConformance,
     RiskRuleConformance,
     SourceConformance,
     StageConformance,
     StrategyConformance,
     exits,
     random_batch,
+    random_rows,
     risk_context,
     risk_contexts,
     signal,
@@ -23,7 +27,8 @@ from torghut_testing import (
 
 import torghut_core as core
 from support.effort import examples
-from torghut_core.stages import Stage
+from torghut_core import features
+from torghut_core.stages import Stage, kernel
 
 
 def fails(suite, attribute, cls, check, *arguments, **facts):
@@ -186,6 +191,190 @@ def test_signal_of_an_unknown_column_is_refused():
     """A misspelt column in a test is an error there."""
     with pytest.raises(TypeError, match="rsi41"):
         signal(rsi41=1.0)
+
+
+def test_signal_has_its_bar_and_features():
+    """A row has prices of its own, a price that is left out is the close; features are given as such."""
+    row = signal(open=99.0, close=101.0, volume=7.0, rsi14=30.0, features={"top": 100.5})
+    assert (row.open, row.high, row.low, row.close, row.volume) == (99.0, 101.0, 99.0, 101.0, 7.0)
+    assert (row.rsi14, row.top) == (30.0, 100.5)
+    with pytest.raises(TypeError, match=r"\['top'\].*give features as"):
+        signal(top=100.5)
+
+
+class Crossing(core.Strategy):
+    """Holds while an average of minutes is above one of hours."""
+
+    def features(self):
+        return {
+            "fast": features.ema(10),
+            "slow": features.ema(3, timeframe="1Hour"),
+            "other": features.close.of("SPY").optional,
+        }
+
+    def on_signal(self, signal, context):
+        if context.is_flat and signal.fast > signal.slow:
+            return context.buy(1, because="above")
+        return context.close(because="below") if context.is_long and signal.fast < signal.slow else None
+
+
+class TestStrategyWithFeatures(StrategyConformance):
+    strategy = Crossing
+
+
+def test_rows_have_features_as_a_run_computes_them():
+    """The rows begin where they are warm; the close of another symbol is that of the same bar, or missing."""
+    rows = random_rows((), 0, 50, timeframe="1Min", features=Crossing.features(None))
+    assert len(rows) == 2 * 50
+    assert all(row.signal.fast == row.signal.fast and row.price == row.signal.close for row in rows)
+    assert len({row.signal.slow for row in rows if row.signal.symbol == "BTC/USD"}) in {1, 2}
+    assert all(row.signal.other > 0 for row in rows)
+
+
+class Misspelt(Crossing):
+    """Asks for an indicator that is not installed."""
+
+    def features(self):
+        return {"fast": features.emma(10)}
+
+
+class Moving(Crossing):
+    """Asks for something else each time."""
+
+    count = itertools.count(2)
+
+    def features(self):
+        return {"fast": features.ema(next(self.count)), "slow": features.ema(30)}
+
+
+class TooSlow(Crossing):
+    """Needs more rows than anyone has."""
+
+    def features(self):
+        return {"fast": features.ema(10), "slow": features.ema(5000, timeframe="1Day")}
+
+
+@pytest.mark.parametrize("cls", [Misspelt, Moving])
+def test_features_that_cannot_be_had_are_caught(cls):
+    """An unknown name, and answers that change."""
+    fails(StrategyConformance, "strategy", cls, "test_features_exist")
+
+
+def test_features_that_take_too_many_rows_are_an_error():
+    """It says what to change."""
+    with pytest.raises(ValueError, match="give a larger `timeframe`"):
+        type("Suite", (StrategyConformance,), {"strategy": TooSlow})().rows(0)
+
+
+# Indicators
+
+
+class Gap(core.Indicator):
+    """Gap: open / close of the bar before - 1."""
+
+    inputs = ("open", "close")
+    state = ("before",)
+    warmup = 2
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.before = math.nan
+
+    def update(self, open, close):
+        before, self.before = self.before, close
+        return open / before - 1
+
+
+class TestHonestIndicator(IndicatorConformance):
+    indicator = Gap
+
+
+class Early(Gap):
+    """Says that it is warm at once."""
+
+    warmup = 1
+
+
+class Late(Gap):
+    """Says that it is warm later than it is."""
+
+    warmup = 3
+
+
+class Unsaved(Gap):
+    """Does not name its state."""
+
+    state = ()
+
+
+class Common(Gap):
+    """Keeps its state for all symbols together."""
+
+    last: ClassVar = [math.nan]
+
+    def update(self, open, close):
+        before, self.last[0] = self.last[0], close
+        return open / before - 1
+
+
+class Steep(Gap):
+    """Divides by what does not move."""
+
+    def update(self, open, close):
+        before, self.before = self.before, close
+        return 1 / (close - before) if before == before else math.nan
+
+
+class TwoOutputs(Gap):
+    """Names two outputs and gives one."""
+
+    outputs = ("up", "down")
+
+
+class Unnamed(Gap):
+    """Has a list where a tuple belongs."""
+
+    inputs: ClassVar = ["open", "close"]
+
+
+class Short(Gap):
+    """Depends on less than it takes to be warm."""
+
+    memory = 1
+
+
+def peek(_state, _row, inputs, _numbers, out):
+    out[0, :-1] = inputs[0, 1:]
+    out[0, -1:] = inputs[0, -1:]
+
+
+class Peeking(core.Indicator):
+    """The close of the next bar, where there is one."""
+
+    kernel = kernel(peek)
+
+    def row(self):
+        return np.dtype([("nothing", np.int64)])
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "arguments"),
+    [
+        (Early, "test_it_is_warm_when_it_says", (0,)),
+        (Late, "test_it_is_warm_when_it_says", (0,)),
+        (Unsaved, "test_saved_state_carries_on", (0,)),
+        (Common, "test_symbols_do_not_affect_each_other", (0,)),
+        (Steep, "test_wild_markets_are_survived", ("flat",)),
+        (TwoOutputs, "test_chunking_changes_nothing", (0,)),
+        (Unnamed, "test_inputs_and_outputs_are_named", ()),
+        (Short, "test_warmup_and_memory_are_numbers_of_bars", ()),
+        pytest.param(Peeking, "test_chunking_changes_nothing", (0,), marks=pytest.mark.proof),  # it is compiled
+        pytest.param(Peeking, "test_nothing_looks_ahead", (0,), marks=pytest.mark.proof),  # it is compiled
+    ],
+)
+def test_broken_indicator_is_caught(cls, check, arguments):
+    """Each of these breaks one law, and the check of that law says so."""
+    fails(IndicatorConformance, "indicator", cls, check, *arguments)
 
 
 # Rules

@@ -9,6 +9,7 @@ import torghut_testing as kit
 from torghut_core import Source, hookspecs
 
 SUITES = {
+    "register_indicators": (kit.IndicatorConformance, "indicator"),
     "register_strategies": (kit.StrategyConformance, "strategy"),
     "register_risk_rules": (kit.RiskRuleConformance, "rule"),
     "register_brokers": (kit.BrokerConformance, "broker"),
@@ -24,12 +25,16 @@ FACTS = {
     "max-open-orders": {"params": {"max_open_orders": 20}},
     "max-orders-per-minute": {"params": {"max_orders_per_minute": 30}},
     "per-strategy-notional": {"params": {"max_strategy_notional": "10000"}},
+    "pivots": {"waits": True},
     "price-band": {"params": {"max_distance_pct": "0.05"}},
     "replay": {"params": {"paths": [str(Path(__file__).with_name("tape.csv"))]}},
     "symbol-allowlist": {"params": {"symbols": ["ETH/USD"]}},
     "wash-trade": {"exits_pass": False},  # a venue refuses a trade with oneself, whatever it is for
 }
 """What the suite of a plugin cannot know by itself: attributes of the suite, by plugin name."""
+
+QUICK = {"correlation", "ema", "macd", "pivots"}
+"""Indicators whose suite is always run; that of each other one is a proof, and tests/plugins/indicators has the laws of all."""
 
 MODULES = [point.load() for point in entry_points(group="torghut") if point.dist.name.startswith("torghut-")]
 REGISTERED = [
@@ -41,7 +46,8 @@ for hook, name, cls in REGISTERED:
     if hook == "register_sources" and cls.connect is not Source.connect:
         suite = kit.LiveSourceConformance
     title = f"Test{cls.__name__}"
-    globals()[title] = type(title, (suite,), {attribute: cls, **FACTS.get(name, {})})
+    made = type(title, (suite,), {attribute: cls, **FACTS.get(name, {})})
+    globals()[title] = made if hook != "register_indicators" or name in QUICK else pytest.mark.proof(made)
 
 
 def test_names_are_unique_within_a_kind():

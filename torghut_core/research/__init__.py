@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torghut_core.generation import Generation
     from torghut_core.research.backtest import Backtest, load_catalog, run_backtest, tape_generation
+    from torghut_core.research.feature_rows import FeatureRows
     from torghut_core.research.performance import BarSeries, Curve, account_curve, bar_series, round_trips
     from torghut_core.research.replay import Replay, open_replay
     from torghut_core.trading.totals import Result
@@ -23,6 +24,7 @@ __all__ = [
     "Backtest",
     "BarSeries",
     "Curve",
+    "FeatureRows",
     "Generation",
     "Replay",
     "Result",
@@ -38,6 +40,7 @@ __all__ = [
 _HOMES = {
     "torghut_core.generation": ("Generation",),
     "torghut_core.research.backtest": ("Backtest", "load_catalog", "run_backtest", "tape_generation"),
+    "torghut_core.research.feature_rows": ("FeatureRows",),
     "torghut_core.research.performance": ("BarSeries", "Curve", "account_curve", "bar_series", "round_trips"),
     "torghut_core.research.replay": ("Replay", "open_replay"),
     "torghut_core.trading.totals": ("Result",),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from torghut_core import SIGNAL_COLUMNS, Decision, Strategy
 from torghut_testing.conformance.plugin import PluginConformance
-from torghut_testing.generators import random_rows
+from torghut_testing.generators import SYMBOLS, random_rows
 from torghut_testing.plain import plain_copy
 from torghut_testing.strategy_loop import Rehearsal, Row
 
@@ -21,6 +21,7 @@ class StrategyConformance(PluginConformance):
     ----------
     strategy : the class under test.
     params : its parameters where the defaults do not work.
+    timeframe : of the bars that it is shown, one whose features are warm after some thousand of them.
     decides : whether it decides at least once on `rows`; False for one that waits for a rare event. Better override
         `rows`: the checks prove nothing about a strategy that never decides.
 
@@ -33,6 +34,7 @@ class StrategyConformance(PluginConformance):
     """
 
     strategy: ClassVar[type[Strategy]]
+    timeframe: ClassVar[str] = "1Min"
     decides: ClassVar[bool] = True
 
     @property
@@ -42,7 +44,11 @@ class StrategyConformance(PluginConformance):
 
     def rows(self, seed: int) -> list[Row]:
         """The rows that the strategy is shown; override it where random noise leads to no decision."""
-        return random_rows(self.strategy.columns, seed)
+        return self._random(seed)
+
+    def _random(self, seed: int, **market: Any) -> list[Row]:
+        made = self.make()
+        return random_rows(made.columns, seed, timeframe=self.timeframe, features=made.features(), **market)
 
     def test_columns_exist(self) -> None:
         """The strategy asks for columns of ``ta_signals``, each once."""
@@ -51,6 +57,15 @@ class StrategyConformance(PluginConformance):
         unknown = set(columns) - set(SIGNAL_COLUMNS)
         assert not unknown, f"not columns of ta_signals: {sorted(unknown)} (there are {', '.join(SIGNAL_COLUMNS)})"
         assert len(set(columns)) == len(columns), "a column is listed twice"
+
+    def test_features_exist(self) -> None:
+        """The features that it asks for can be computed by what is installed, and are the same whenever it is asked."""
+        features = self.make().features()
+        if features:
+            from torghut_core.research import FeatureRows  # its compiler is slow to import
+
+            FeatureRows(features, SYMBOLS, self.timeframe, columns=self.strategy.columns)
+        assert dict(self.make().features()) == dict(features), "`features` gives others when it is asked again"
 
     @pytest.mark.parametrize("seed", range(3))
     def test_decisions_are_sound(self, seed: int) -> None:
@@ -76,7 +91,7 @@ class StrategyConformance(PluginConformance):
     @pytest.mark.parametrize("volatility", [0.0, 0.2])
     def test_extreme_markets_are_survived(self, price: float, volatility: float) -> None:
         """Prices that never move or jump, tiny or huge, raise nothing."""
-        rows = random_rows(self.strategy.columns, seed=0, count=200, price=price, volatility=volatility)
+        rows = self._random(0, count=200, price=price, volatility=volatility)
         Rehearsal(self.make()).run(rows)
 
     @pytest.mark.parametrize("seed", range(3))
