@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torghut_core import Context, Decision, Fill, LiveContext, Side, Signal, Strategy, apply_fill, money
 from torghut_testing.builders import context
@@ -59,14 +59,14 @@ class Rehearsal:
             seen.hold(apply_fill(seen.position, _fill(order, row)))
             seen.buying = seen.selling = ZERO
         seen.show(signal.event_ts, signal.bars.end.item(signal.row), price)
-        proposed = self.strategy.on_signal(signal, seen.read_only)
+        proposed: Any = self.strategy.on_signal(signal, seen.read_only)
         if proposed is not None:
             self._working[signal.symbol] = proposed
             if proposed.action is Side.BUY:
                 seen.buying = proposed.quantity
             else:
                 seen.selling = proposed.quantity
-        return proposed
+        return proposed  # type: ignore[no-any-return]
 
     def run(self, rows: Iterable[Row]) -> list[Decision]:
         """Show rows one after the other, and return all decisions."""

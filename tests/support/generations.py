@@ -11,13 +11,15 @@ from torghut_core.feature_graph import Planner, with_columns
 from torghut_core.generation import Generation, StrategyInstance
 from torghut_core.model.market import Signals
 from torghut_core.model.trading import Limits
+from torghut_core.ports import Handler
 from torghut_core.timestamps import MINUTE
 
 
 def planned(name, strategy, symbols, step_ns, planner=None):
     """A planner with what a strategy reads."""
     planner = planner or Planner(find)
-    planner.add(name, with_columns(strategy.columns, strategy.features()), step_ns, symbols)
+    is_sliced = strategy.handles(Handler.ON_SLICE)
+    planner.add(name, with_columns(strategy.columns, strategy.features()), step_ns, symbols, is_sliced=is_sliced)
     return planner
 
 

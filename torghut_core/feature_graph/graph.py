@@ -17,7 +17,7 @@ from torghut_core.boundary import from_plugins
 from torghut_core.feature_graph.nodes import AsOf, Failure, FrameRows, IndicatorNode, Node
 from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned, Wanted
 from torghut_core.feature_graph.slices import Slices
-from torghut_core.model.market import Batch, FloatArray, IntArray, SymbolTable
+from torghut_core.model.market import Batch, FloatArray, SymbolTable
 from torghut_core.plugin_host.running_plugin import LOOP, RECORD
 from torghut_core.timestamps import EARLIEST
 
@@ -172,14 +172,6 @@ class FeatureGraph:
             node.move(numbers, len(table))
         self._table = table
         self._wanted.clear()
-
-    def order(self, frame: Frame, places: IntArray, has_slices: bool) -> tuple[IntArray, ...]:
-        """What rows of a frame are ordered by among those of others, the last key first; see `interleave`."""
-        rows = self.rows[frame]
-        index = rows.rows[places]
-        if not has_slices:
-            return (index,)
-        return index, np.full(len(index), int(frame.is_sliced)), rows.signals.at[index]
 
     def follow(self, frame: Frame, symbols: Collection[str]) -> None:
         """Select the rows of these symbols too."""

@@ -28,7 +28,7 @@ from torghut_core.model.market import TIMEFRAMES
 from torghut_core.model.trading import LIMITS, Limits
 from torghut_core.plugin_host import PluginHost, Registered
 from torghut_core.plugin_host.process_state import restoring
-from torghut_core.ports import Broker, RiskRule, Sink, Source
+from torghut_core.ports import Broker, Handler, RiskRule, Sink, Source
 
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler
     from torghut_core.feature_graph import FeaturePlan, Planner
@@ -317,6 +317,7 @@ class _Builder:
                 with_columns(made.plugin.cls.columns, features),  # type: ignore[attr-defined]  # a strategy's
                 TIMEFRAMES[entry.base_timeframe],
                 entry.symbols,
+                is_sliced=made.plugin.cls.handles(Handler.ON_SLICE),  # type: ignore[attr-defined]
             )
         except InputError as error:
             self._problem(f"{key}.use", f"`features` of strategy {name!r}: {error}", "fix the plugin")

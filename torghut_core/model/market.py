@@ -13,7 +13,7 @@ nanoseconds since the epoch, UTC. NaN is "no value".
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast, overload
 
 import msgspec
@@ -556,6 +556,37 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
         record = msgspec.structs.asdict(self)
         del record["bars"], record["row"]
         return {name: value if value == value else None for name, value in record.items()}
+
+
+class Slice(Mapping[str, Signal]):
+    """The rows that became known at one time, by symbol.
+
+    Examples
+    --------
+    >>> row = signal_type(("rsi14",))
+    >>> slice = Slice([row("ES", 0, 31.5), row("NQ", 0, 64.0)])
+    >>> slice.symbols, slice["NQ"].rsi14, max(slice.values(), key=lambda row: row.rsi14).symbol
+    (('ES', 'NQ'), 64.0, 'NQ')
+    """
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Iterable[Signal]) -> None:
+        self._rows = {row.symbol: row for row in rows}
+
+    def __getitem__(self, symbol: str) -> Signal:
+        return self._rows[symbol]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols that have a row, by name."""
+        return tuple(self._rows)
 
 
 _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME = (

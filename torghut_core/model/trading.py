@@ -89,10 +89,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     generation: int = 0
     is_close: bool = False
     """Made by `Context.close`: what protects the position is canceled first, and nothing is opened."""
+    handler: str = ""
+    """Of the strategy, that gave it; "" for `on_signal`. Set by the kernel."""
+    number: int = 1
+    """Which of several equal decisions on the same row. Set by the kernel."""
 
     @property
     def params(self) -> dict[str, str]:
-        """The order's terms as text: the `params` of the decision hash. Absent values are left out."""
+        """The order's terms, and the handler, as text: the `params` of the decision hash. Absent values are left out."""
         params = {
             "quantity": str(self.quantity),
             "order_type": str(self.order_type),
@@ -106,6 +110,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             params["trail_price"] = str(self.trail_price)
         if self.trail_pct is not None:
             params["trail_pct"] = str(self.trail_pct)
+        if self.handler:
+            params["handler"] = self.handler
+        if self.number > 1:
+            params["n"] = str(self.number)
         return params
 
 

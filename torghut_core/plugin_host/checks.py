@@ -15,6 +15,7 @@ from torghut_core.model.market import SIGNAL_COLUMNS
 from torghut_core.model.trading import LIMITS
 from torghut_core.ports import (
     API_VERSION,
+    STARTERS,
     Advisor,
     Broker,
     Capabilities,
@@ -96,6 +97,8 @@ def check_class(kind: str, cls: Any) -> list[str]:
     if not _is_names(getattr(cls, "columns", ())):
         reasons.append("`columns` must be a tuple of names")
     elif issubclass(cls, Strategy):
+        if not any(map(cls.handles, STARTERS)):
+            reasons.append(f"{cls.__name__} does not implement {' or '.join(STARTERS)}")
         unknown = [column for column in cls.columns if column not in SIGNAL_COLUMNS]
         reasons += [f"there is no column {column!r} ({did_you_mean(column, SIGNAL_COLUMNS)})" for column in unknown]
         if len(set(cls.columns)) < len(cls.columns):

@@ -13,12 +13,24 @@ from torghut_core.ports.plugin import API_VERSION, Params, Plugin, param
 from torghut_core.ports.risk import Advisor, OpenOrder, RiskContext, RiskRule
 from torghut_core.ports.source import Endpoint, LaneKeeper, Sink, Source
 from torghut_core.ports.stores import Journal, SignalStore
-from torghut_core.ports.strategy import AccountView, Context, LiveContext, Strategy
+from torghut_core.ports.strategy import (
+    STARTERS,
+    AccountView,
+    Answer,
+    Context,
+    Handler,
+    LiveContext,
+    LivePortfolio,
+    PortfolioContext,
+    Strategy,
+)
 
 __all__ = [
     "API_VERSION",
+    "STARTERS",
     "AccountView",
     "Advisor",
+    "Answer",
     "Broker",
     "Capabilities",
     "Closed",
@@ -26,15 +38,18 @@ __all__ = [
     "Connection",
     "Context",
     "Endpoint",
+    "Handler",
     "Indicator",
     "Journal",
     "LaneKeeper",
     "LiveContext",
+    "LivePortfolio",
     "Observer",
     "OpenOrder",
     "OrderEntry",
     "Params",
     "Plugin",
+    "PortfolioContext",
     "RiskContext",
     "RiskRule",
     "SignalReader",

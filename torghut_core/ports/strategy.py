@@ -1,25 +1,44 @@
-"""Strategies: signals in, decisions out; and the read-only context that a strategy gets with each signal."""
+"""Strategies: signals in, decisions out; and the read-only contexts that a strategy gets with them."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from enum import StrEnum
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from torghut_core.boundary import KERNEL_DECIMAL
 from torghut_core.features.values import Feature, Optional
 from torghut_core.model.instruments import ANY_TERMS, Instrument
-from torghut_core.model.market import Signal
-from torghut_core.model.trading import ZERO, Account, Decision, Position, Side, TimeInForce, money
+from torghut_core.model.market import Signal, Slice
+from torghut_core.model.trading import ZERO, Account, Decision, Fill, Order, Position, Side, TimeInForce, money
 from torghut_core.ports.plugin import Plugin
 
 _DAY = TimeInForce.DAY
 
 
-class Strategy(Plugin, ABC):
+Answer: TypeAlias = "Decision | Sequence[Decision | None] | None"
+"""What a handler may return: nothing, a decision, or a list of decisions, of which None is left out."""
+
+
+class Handler(StrEnum):
+    """A method of a strategy that the kernel calls while it trades."""
+
+    ON_SIGNAL = "on_signal"
+    ON_SLICE = "on_slice"
+    ON_FILL = "on_fill"
+    ON_ORDER = "on_order"
+
+
+STARTERS = (Handler.ON_SIGNAL, Handler.ON_SLICE)
+"""A strategy has one of these: the others are called for what it has done itself."""
+
+
+class Strategy(Plugin):
     """Signals in, decisions out.
+
+    It overrides the handlers that it needs, `on_signal` or `on_slice` at least; one that it does not override is not called.
 
     `columns` names the columns of ``ta_signals`` that it reads; it gets a row when all of them have a value. An instance
     serves all symbols of its catalog entry, so state is kept per symbol (a dict by `signal.symbol`).
@@ -42,9 +61,22 @@ class Strategy(Plugin, ABC):
         """
         return 0
 
-    @abstractmethod
-    def on_signal(self, signal: Signal, context: Context) -> Decision | None:
-        """Return a decision on one row (made by `context.buy`, `sell`, `close` or `target`), or None."""
+    @classmethod
+    def handles(cls, handler: Handler) -> bool:
+        """Whether it overrides a handler."""
+        return getattr(cls, handler) is not getattr(Strategy, handler)
+
+    def on_signal(self, signal: Signal, context: Context) -> Answer:
+        """Return decisions on one row (made by `context.buy`, `sell`, `close` or `target`), or None."""
+
+    def on_slice(self, slice: Slice, context: PortfolioContext) -> Answer:
+        """Return decisions on the rows that became known at one time, or None; called before `on_signal` for each of them."""
+
+    def on_fill(self, fill: Fill, context: Context) -> Answer:
+        """Return decisions on a fill of one of its orders, or None."""
+
+    def on_order(self, order: Order, context: Context) -> Answer:
+        """Return decisions on what the venue reported of one of its orders, or None; of a fill after `on_fill`."""
 
 
 def _exact(quantity: Decimal | float | str) -> Decimal:
@@ -224,9 +256,71 @@ class LiveContext(Context):
         self.position, quantity = position, position.quantity
         self.side = 0 if not quantity or abs(quantity) < self.smallest_order else 1 if quantity > 0 else -1
 
+    def reach(self, _event: Any, now: int) -> None:
+        """Move to an event that is no row: its price is that of the last one."""
+        self.now = now
+
     def show(self, event_ts: int, now: int, price: float) -> None:
         """Move to a row."""
         self.event_ts, self.now, self.price = event_ts, now, price
+
+
+class PortfolioContext(Mapping[str, Context]):
+    """One strategy's view of all symbols of its entry: by symbol, in their order, the context of each.
+
+    Examples
+    --------
+    ``context["AAPL"].buy(10, because="strongest")``, ``[symbol for symbol in context if context[symbol].is_long]``.
+    """
+
+    __slots__ = ("_live",)
+
+    def __init__(self, live: LivePortfolio) -> None:
+        self._live = live
+
+    strategy_id: str = _of("strategy_id")
+    now: int = _of("now")
+    """The loop's time, ns."""
+
+    def __getitem__(self, symbol: str) -> Context:
+        try:
+            return self._live.contexts[symbol].read_only
+        except KeyError:
+            raise KeyError(f"{symbol!r} is no symbol of {self.strategy_id} (it has {', '.join(self)})") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._live.contexts)
+
+    def __len__(self) -> int:
+        return len(self._live.contexts)
+
+    @property
+    def account(self) -> Account:
+        """Cash, equity and buying power of the account."""
+        return self._live.account_view.account()
+
+
+class LivePortfolio(PortfolioContext):
+    """The view of all symbols as the kernel writes it; strategies get its `read_only`."""
+
+    __slots__ = ("account_view", "contexts", "now", "read_only", "strategy_id")
+
+    def __init__(self, strategy_id: str, contexts: Mapping[str, LiveContext], account_view: AccountView) -> None:
+        super().__init__(self)
+        self.strategy_id = strategy_id
+        self.contexts = contexts
+        self.account_view = account_view
+        self.now = 0
+        self.read_only = PortfolioContext(self)
+
+    def reach(self, event: Any, now: int) -> None:
+        """Move to an event; to the rows of a slice."""
+        self.now = now
+        for context in self.contexts.values():
+            context.now = now
+        if type(event) is Slice:
+            for symbol, row in event.items():
+                self.contexts[symbol].show(row.event_ts, now, row.close)
 
 
 class AccountView:

@@ -166,8 +166,7 @@ def enabled_again(running: Generation, catalog: Catalog) -> frozenset[str]:
 
 def _show(instance: StrategyInstance, batch: Batch, graph: FeatureGraph, moment: Moment) -> dict[str, tuple[int, int]]:
     """Hand rows to a strategy; its answers are dropped."""
-    subscription, on_signal = Subscription(instance), bound_method(instance.strategy, "on_signal")
-    shown: dict[str, tuple[int, int]] = {}
+    subscription = Subscription(instance)
     views: dict[str, LiveContext] = {}
 
     def view_of(strategy: str, symbol: str) -> LiveContext:
@@ -177,10 +176,16 @@ def _show(instance: StrategyInstance, batch: Batch, graph: FeatureGraph, moment:
             view.hold(moment.positions.get((strategy, symbol), view.position))
         return views[symbol]
 
-    for _, signal, view, _, now, close in subscription.stream(batch, graph, subscription.select(batch, graph), view_of):
-        view.show(signal.event_ts, now, close)
-        on_signal(signal, view.read_only)
-        shown[signal.symbol] = shown.get(signal.symbol, (0, 0))[0] + 1, signal.event_ts
+    for handler, event, context in subscription.past(batch, graph, view_of):
+        bound_method(instance.strategy, handler)(event, context)
+    rows = graph.rows[instance.wanted.frame]
+    places = subscription.select(batch, graph)
+    shown: dict[str, tuple[int, int]] = {}
+    for number, event_ts in zip(
+        rows.symbol[places].tolist(), rows.signals.event_ts[rows.rows[places]].tolist(), strict=True
+    ):
+        symbol = batch.symbols.names[number]
+        shown[symbol] = shown.get(symbol, (0, 0))[0] + 1, event_ts
     return shown
 
 

@@ -446,6 +446,7 @@ class Run:
             with watched(self.watchdog):
                 self.engine.apply_control(flatten, self.clock.wall())
                 has_changed = self.engine.gateway.apply_updates()
+                self.engine.announce()
             if has_changed:
                 self.venue.reconcile_soon()
             self.committer.commit()

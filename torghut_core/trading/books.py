@@ -6,11 +6,13 @@ state, position and sums, audit, digest, observers. Nothing here talks to a brok
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 
@@ -71,6 +73,16 @@ class WorkingOrder(msgspec.Struct):
 _BUY = Side.BUY
 _ACCEPT, _REJECTED = OrderEvent.ACCEPT, OrderEvent.REJECTED
 _FILLED = OrderState.FILLED
+_REQUESTS = (OrderEvent.SUBMIT, OrderEvent.CANCEL, OrderEvent.REPLACE)
+"""Reports of what was asked of the venue."""
+
+
+class News(NamedTuple):
+    """What a venue has reported of an order: the order after it, and the fill where it is one."""
+
+    context: LiveContext
+    order: Order
+    fill: Fill | None
 
 
 class Books:
@@ -102,6 +114,8 @@ class Books:
     differences : by symbol, signed units that the venue holds more than the books, as it was last compared.
     compared_at : by symbol, when the snapshot began by which it was last compared, ns of wall time.
     bought_since_snapshot : symbols in which units were bought since the last snapshot of the venue: it may hold less, by its fee.
+    listeners : strategies that want to know what is reported of their orders.
+    news : what was reported of those, oldest first, until it is handed out.
     misfit_protection : views whose protection may not fit their position any more, by strategy and symbol, see `Gateway`.
     """
 
@@ -129,6 +143,8 @@ class Books:
         self.differences: dict[str, Decimal] = {}
         self.compared_at: dict[str, int] = {}
         self.bought_since_snapshot: set[str] = set()
+        self.listeners: Collection[str] = ()
+        self.news: deque[News] = deque()
         self.misfit_protection: dict[tuple[str, str], LiveContext] = {}
         self._account_label = account_label
         self._audit = audit
@@ -285,6 +301,8 @@ class Books:
         self._lines.append(_line_of(order, report))
         if report.fill is not None:
             self._on_fill(report.fill, context.position)
+        if context.strategy_id in self.listeners and report.event not in _REQUESTS:
+            self.news.append(News(context, copy.copy(order), report.fill))
         return True
 
     def _add(self, working: WorkingOrder) -> None:

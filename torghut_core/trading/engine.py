@@ -18,16 +18,16 @@ from itertools import product
 from operator import attrgetter
 from pathlib import Path
 from types import CodeType, NoneType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
-from torghut_core.boundary import KERNEL_DECIMAL, bound_method, context_of, from_plugins
+from torghut_core.boundary import KERNEL_DECIMAL, bound_method, context_of, from_plugins, without_event_loop
 from torghut_core.errors import reason_of, text_of
 from torghut_core.feature_graph import FeatureGraph, FeaturePlan
 from torghut_core.feature_graph.nodes import PlainIndicator
 from torghut_core.generation import Generation, StrategyInstance, hand_over
-from torghut_core.model.market import Batch, Signal
+from torghut_core.model.market import Batch, Signal, Slice
 from torghut_core.model.trading import (
     ZERO,
     Account,
@@ -47,9 +47,19 @@ from torghut_core.model.trading import (
 )
 from torghut_core.plugin_host.running_plugin import LOOP, NO_PLUGIN, RECORD, label
 from torghut_core.plugin_host.watchdog import Watchdog
-from torghut_core.ports import AccountView, Closed, Journal, LiveContext, Observer, OrderEntry, RiskContext
+from torghut_core.ports import (
+    AccountView,
+    Closed,
+    Handler,
+    Journal,
+    LiveContext,
+    LivePortfolio,
+    Observer,
+    OrderEntry,
+    RiskContext,
+)
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import DAY, EARLIEST, MINUTE, SECOND, format_timestamp
+from torghut_core.timestamps import EARLIEST, MINUTE, SECOND, format_timestamp
 from torghut_core.trading.books import Books
 from torghut_core.trading.gates import KERNEL, Gates, Inputs
 from torghut_core.trading.gateway import Gateway, SimulatedEntry, SimulatedGateway, VenueGateway
@@ -57,7 +67,7 @@ from torghut_core.trading.recent_prices import RecentPrices
 from torghut_core.trading.risk_engine import RiskEngine
 from torghut_core.trading.roster import EMPTY, Roster
 from torghut_core.trading.series import TradedSeries
-from torghut_core.trading.subscription import Subscription
+from torghut_core.trading.subscription import Listener, Subscription
 from torghut_core.trading.totals import StrategyTotals, Totals
 
 MAX_DECISIONS = 10_000
@@ -77,6 +87,9 @@ FLATTEN_AGAIN = 5 * SECOND
 
 FLATTEN_UNSEEN = 60 * SECOND
 """So long a position is not closed again before it was compared with the venue's again, ns of wall time."""
+
+
+View: TypeAlias = "LiveContext | LivePortfolio"
 
 
 class Engine(AccountView):
@@ -134,7 +147,6 @@ class Engine(AccountView):
         self._risk_engine = self._risk_engine_of(generation)
         self._digest = hashlib.sha256()
         self._lines: list[str] = []
-        self._batch: Batch | None = None
         self._graph = FeatureGraph(generation.features or FeaturePlan())
         self._flattened: dict[str, int] = {}
         """When positions were last closed for an operator, by symbol, ns."""
@@ -158,6 +170,9 @@ class Engine(AccountView):
             SimulatedGateway(broker, self.books, permits) if self._is_simulated else VenueGateway(broker, self.books)
         )
         self.roster = Roster(generation, self.gateway, self.totals, on_trouble)
+        self.books.listeners = self.roster.listeners
+        self.gateway.on_news = self._hand_out
+        self._is_handing_out = False
 
     @property
     def digest(self) -> str:
@@ -200,29 +215,35 @@ class Engine(AccountView):
         graph = self._graph
         self.roster.follow(graph)
         graph.update(batch)
-        gateway, self._batch = self.gateway, batch
+        gateway = self.gateway
         gateway.begin(batch, self.traded_to)
         self.recent_prices.begin(batch)
         working = self.books.working
-        memory, last = RECORD.memory, None
-        # The watchdog reads the local `subscription`, see `CALLERS`.
-        for subscription, signal, context, at, now, close in self.roster.rows(batch, graph):
-            if subscription is not last:
-                last = subscription
-                memory[LOOP] = subscription.label
+        memory, last, is_of_rows = RECORD.memory, None, False
+        if self.books.news:  # of what was done between two batches
+            gateway.at = batch.start - 1
+            self._hand_out(self.books.now)
+        # The watchdog reads the local `listener`, see `CALLERS`.
+        for listener, event, context, at, now, close in self.roster.events(batch, graph):
             gateway.at = at
             if working and at >= gateway.quiet_to:
                 gateway.advance_to(at + 1)
-            context.event_ts = signal.event_ts
-            context.now = now
-            context.price = close
+            if listener is not last:
+                last, is_of_rows = listener, listener.is_of_rows
+                memory[LOOP] = listener.label
+            if is_of_rows:
+                context.event_ts = event.event_ts
+                context.now = now
+                context.price = close
+            else:
+                context.reach(event, now)
             try:
-                decision = subscription.on_signal(signal, context.read_only)
+                answer = listener.call(event, context.read_only)
             except from_plugins() as error:  # a plugin may raise anything; the other strategies trade on
-                self._contain(subscription, error, signal, context)
+                self._contain(listener, error, event, context)
                 continue
-            if decision is not None and now > self.traded_to:
-                self._decide(subscription, decision, signal, context)
+            if answer is not None and now > self.traded_to:
+                self._decide(listener, answer, event, context)
         memory[LOOP] = NO_PLUGIN
         gateway.finish(batch)
         if len(batch):
@@ -231,6 +252,41 @@ class Engine(AccountView):
         _ = self.digest  # take the batch's lines in
         self.roster.finish(batch)
         self.totals.add(whole)  # last: who reads that events were traded finds what was decided on them
+
+    def announce(self) -> None:
+        """Call strategies for what was reported of their orders between two batches."""
+        if self.books.news:
+            with without_event_loop():
+                self._hand_out(self.books.now)
+
+    def _hand_out(self, now: int) -> None:
+        """Call strategies for what was reported of their orders, and for what follows from their answers."""
+        if self._is_handing_out:
+            return
+        self._is_handing_out = True
+        news, before = self.books.news, RECORD.memory[LOOP]
+        while news:
+            context, order, fill = news.popleft()
+            subscription = self.roster.find(context.strategy_id)
+            if subscription is None:
+                continue
+            if fill is not None:
+                self._call(subscription.listeners[Handler.ON_FILL], fill, context, now)
+            self._call(subscription.listeners[Handler.ON_ORDER], order, context, now)
+        RECORD.memory[LOOP] = before
+        self._is_handing_out = False
+
+    def _call(self, listener: Listener, event: Any, context: LiveContext, now: int) -> None:
+        """Call a strategy for something that is no row; the watchdog reads the local `listener`, see `CALLERS`."""
+        RECORD.memory[LOOP] = listener.label
+        context.reach(event, now)
+        try:
+            answer = listener.call(event, context.read_only)
+        except from_plugins() as error:  # a plugin may raise anything; the other strategies trade on
+            self._contain(listener, error, event, context)
+            return
+        if answer is not None and now > self.traded_to:
+            self._decide(listener, answer, event, context)
 
     # What an operator's control asks for.
 
@@ -350,6 +406,7 @@ class Engine(AccountView):
         changes = self.roster.adopt(generation, graph, warmed, fresh)
         graph.resume(self._graph)
         self._graph = graph
+        self.books.listeners = self.roster.listeners
         for name, observer in generation.observers:
             self._notify(name, observer, "on_generation", generation.number, generation.digest)
         return changes
@@ -361,8 +418,9 @@ class Engine(AccountView):
         here = Path(__file__).parent
         return Watchdog(seconds, self.CALLERS, kernel=str(here.parent), uninterrupted=str(here))
 
-    def _contain(self, subscription: Subscription, error: BaseException, signal: Signal, context: LiveContext) -> None:
+    def _contain(self, listener: Listener, error: BaseException, event: Any, context: View) -> None:
         """Go back to the old code where new code has failed in its first rows; else quarantine the strategy."""
+        subscription = listener.subscription
         try:
             answer = subscription.revert()
         except from_plugins() as second:  # the old code fails too
@@ -379,7 +437,7 @@ class Engine(AccountView):
         )
         self._on_trouble()
         if answer is not None:
-            self._decide(subscription, answer, signal, context)
+            self._decide(listener, answer, event, context)
 
     def _log_failure(self, name: str, error: BaseException) -> None:
         self.totals.failures.setdefault(name, reason_of(error))
@@ -387,46 +445,76 @@ class Engine(AccountView):
 
     # From a strategy's answer to an order.
 
-    def _decide(self, subscription: Subscription, proposed: Any, signal: Signal, context: LiveContext) -> None:
-        complaint = context_of(subscription.instance.strategy).run(_complaint, proposed, signal.symbol)
-        if complaint:
-            self._contain(subscription, TypeError(complaint), signal, context)
-            return
-        if context.now // MINUTE != subscription.minute:
-            subscription.minute, subscription.decided = context.now // MINUTE, 0
-        subscription.decided += 1
+    def _decide(self, listener: Listener, answer: Any, event: Any, view: View) -> None:
+        """Judge what a strategy has answered to an event, one decision after the other."""
+        subscription = listener.subscription
+        answers = answer if type(answer) in (list, tuple) else (answer,)
+        symbols = view.contexts if isinstance(view, LivePortfolio) else (view.symbol,)
+        if view.now // MINUTE != subscription.minute:
+            subscription.minute, subscription.decided = view.now // MINUTE, 0
+        subscription.decided += len(answers)
         if subscription.decided > MAX_DECISIONS:
             error = ValueError(f"more than {MAX_DECISIONS} decisions within a minute")
             self.roster.quarantine(subscription, error)
             return
-        params, label = proposed.params, self._account_label
-        has_price = context.price == context.price  # NaN: no price is known
-        key = decision_hash(label, subscription.name, signal.symbol, signal.event_ts, proposed.action, params)
+        for proposed in answers:
+            complaint = context_of(subscription.instance.strategy).run(_complaint, proposed, listener.handler, symbols)
+            if complaint:
+                self._contain(listener, TypeError(complaint), event, view)
+                return
+        given: dict[str, int] = {}  # a row that comes again counts from one again, and its decisions are known
+        for proposed in answers:
+            if proposed is None:
+                continue
+            context = view.contexts[proposed.symbol] if isinstance(view, LivePortfolio) else view
+            if not isinstance(event, Signal | Slice):
+                given = subscription.given_since(context)
+            self._judge(listener, proposed, event, context, given)
+        if self.books.news:
+            self._hand_out(view.now)
+
+    def _judge(
+        self, listener: Listener, proposed: Decision, event: Any, context: LiveContext, given: dict[str, int]
+    ) -> None:
+        """Let the gates, advisors and rules judge a decision, record it, and send its order."""
+        subscription, label = listener.subscription, self._account_label
+        event_ts, has_price = context.event_ts, context.price == context.price  # NaN: no price is known
         decision = msgspec.structs.replace(
             proposed,
             account=label,
             strategy_id=subscription.name,
-            event_ts=signal.event_ts,
+            event_ts=event_ts,
             decided_at=context.now,
-            decision_hash=key,
             generation=subscription.generation,
             price=money(context.price) if has_price else None,
+            handler="" if listener.is_of_rows else listener.handler.value,
+            number=1,
         )
+        params = decision.params
+        key = decision_hash(label, subscription.name, decision.symbol, event_ts, decision.action, params)
+        number = given[key] = given.get(key, 0) + 1
+        if number > 1:
+            decision = msgspec.structs.replace(decision, number=number)
+            params = decision.params
+            key = decision_hash(label, subscription.name, decision.symbol, event_ts, decision.action, params)
+        decision = msgspec.structs.replace(decision, decision_hash=key)
         if self._audit.is_known(label, key) or (
             not self._is_simulated and self.books.find(client_order_id(key)) is not None
         ):
             self.totals.repeated += 1
             return
+        row = event.get(decision.symbol) if isinstance(event, Slice) else event
+        price_ts = _bar_end(row, context, subscription.instance.step_ns)
         rounded = context.instrument.rounded(decision)
         verdicts, quantity, inputs = self._risk_engine.judge(
             rounded,
-            self._bar_end(context, subscription.instance.step_ns) if has_price else None,
-            lambda: self._risk_context(subscription.instance, rounded, context),
+            price_ts if has_price else None,
+            lambda: self._risk_context(subscription.instance, rounded, context, price_ts),
             is_enabled=subscription.instance.enabled,
-            is_allowed=signal.symbol in subscription.symbols,
+            is_allowed=decision.symbol in subscription.symbols,
         )
         intents = self._intents(rounded, quantity, inputs.context, verdicts) if quantity else [None]
-        self._record(decision, params, signal.to_record(), verdicts, quantity, intents[0], inputs)
+        self._record(decision, params, _record_of(row), verdicts, quantity, intents[0], inputs)
         if intents[0] is not None:
             context.last_order_at = decision.decided_at
             self.gateway.send(intents[0], context, decision.price or ZERO, *intents[1:], is_close=decision.is_close)
@@ -534,17 +622,9 @@ class Engine(AccountView):
         for name, observer in self._generation.observers:
             self._notify(name, observer, "on_decision", decision, verdicts, intent)
 
-    def _bar_end(self, context: LiveContext, step: int) -> int:
-        """When the bar of a row was complete, ns."""
-        if step < DAY or self._batch is None:
-            return context.event_ts + step
-        rows, number = self._batch.signals, self._batch.symbols.find(context.symbol)
-        here = slice(*rows.at.searchsorted((self.gateway.at, self.gateway.at + 1)).tolist())
-        is_row = (rows.symbol[here] == number) & (rows.event_ts[here] == context.event_ts) & (rows.step[here] == step)
-        found = rows.end[here][is_row]
-        return int(found[0]) if len(found) else context.event_ts + step
-
-    def _risk_context(self, instance: StrategyInstance, decision: Decision, context: LiveContext) -> RiskContext:
+    def _risk_context(
+        self, instance: StrategyInstance, decision: Decision, context: LiveContext, price_ts: int
+    ) -> RiskContext:
         symbol, books, gateway, recent = decision.symbol, self.books, self.gateway, self.recent_prices
         recent.at = gateway.at
         account = gateway.account()
@@ -556,7 +636,7 @@ class Engine(AccountView):
             now=context.now,
             strategy_id=decision.strategy_id,
             price=decision.price or ZERO,
-            price_ts=self._bar_end(context, instance.step_ns),
+            price_ts=price_ts,
             bar_ns=instance.step_ns,
             position=books.net_at_venue(symbol),
             strategy_position=context.position.quantity,
@@ -595,7 +675,8 @@ class Engine(AccountView):
         RECORD.memory[LOOP] = before
 
     CALLERS: ClassVar[dict[CodeType, str]] = {
-        step.__code__: "subscription",
+        step.__code__: "listener",
+        _call.__code__: "listener",
         _notify.__code__: "name",
         hand_over.__code__: "name",
         **PlainIndicator.CALLERS,
@@ -632,15 +713,33 @@ _read = attrgetter(*_TYPES)
 _SOUND = frozenset(product(*_TYPES.values()))
 
 
-def _complaint(proposed: Any, symbol: str) -> str:
-    """What is wrong with what a strategy gave, "" when it is a decision on the symbol that it was shown."""
+def _complaint(proposed: Any, handler: str, symbols: Collection[str]) -> str:
+    """What is wrong with what a handler gave, "" when it is a decision on a symbol that it may decide on, or None."""
+    if proposed is None:
+        return ""
     if type(proposed) is not Decision:
-        return f"on_signal gave {text_of(proposed, reprlib.repr):.200}, not a Decision"
-    if type(proposed.symbol) is not str or proposed.symbol != symbol:
-        return f"on_signal gave a decision on {text_of(proposed.symbol):.80} when it was shown {symbol}"
+        return f"{handler} gave {text_of(proposed, reprlib.repr):.200}, not a Decision"
+    if type(proposed.symbol) is not str or proposed.symbol not in symbols:
+        shown = f"{', '.join(symbols):.200}"
+        return f"{handler} gave a decision on {text_of(proposed.symbol):.80} when it was shown {shown}"
     if tuple(map(type, _read(proposed))) in _SOUND:
         amounts = proposed.quantity, proposed.limit_price, proposed.stop_price, proposed.trail_price, proposed.trail_pct
         endless = [amount for amount in amounts if amount is not None and not _is_exact(amount)]
-        return f"on_signal gave a decision with the amount {endless[0]}" if endless else ""
+        return f"{handler} gave a decision with the amount {endless[0]}" if endless else ""
     wrong = next(name for name, types in _TYPES.items() if type(getattr(proposed, name)) not in types)
-    return f"on_signal gave a decision whose {wrong} is {text_of(getattr(proposed, wrong), repr):.80}, not a {_TYPES[wrong][0].__name__}"
+    text = text_of(getattr(proposed, wrong), repr)
+    return f"{handler} gave a decision whose {wrong} is {text:.80}, not a {_TYPES[wrong][0].__name__}"
+
+
+def _bar_end(row: Any, context: LiveContext, step: int) -> int:
+    """When the bar that a context's price is from was complete, ns; `row` is what its strategy was called for."""
+    if isinstance(row, Signal) and row.bars is not None:
+        return int(row.bars.end[row.row])
+    return context.event_ts + step
+
+
+def _record_of(event: Any) -> dict[str, Any]:
+    """What a strategy was called for, as JSON values."""
+    if event is None:
+        return {}
+    return event.to_record() if isinstance(event, Signal) else msgspec.to_builtins(event)

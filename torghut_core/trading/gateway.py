@@ -68,6 +68,7 @@ class Gateway:
     quiet_to : position in the batch up to which the broker has nothing to report, as long as nothing is asked of it.
     outbox : orders that are recorded and not sent yet, by client order id.
     request_snapshot : asks for a snapshot of the venue, at once.
+    on_news : called when `Books.news` has something, with the loop's time, ns.
     last_account : the account when it was last asked for.
     day_start_equity, day_low_equity : equity when the account's day began, or when the loop did; and the least that was
         seen since.
@@ -81,6 +82,7 @@ class Gateway:
         self.at = self.quiet_to = 0
         self.outbox: dict[str, Intent] = {}
         self.request_snapshot: Callable[[], None] = lambda: None
+        self.on_news: Callable[[int], None] = lambda _now: None
         self._broker = broker
         self._firsts: dict[str, WorkingOrder] = {}
         """By the client order id of a second leg, the first, which has to fill before."""
@@ -111,7 +113,7 @@ class Gateway:
     def advance_to(self, stop: int) -> None:
         """Let orders meet the events before `stop`, and apply what the broker reports."""
         self._show(stop)
-        self.apply_updates()
+        self._respond()
         batch = self._batch
         if batch is not None and stop < batch.stop and self.books.working:
             self.quiet_to = self._broker.quiet_to(batch, stop)
@@ -131,6 +133,7 @@ class Gateway:
         while batch.now.item(stop - 1 - batch.start) >= self._day_ends:
             first = batch.start + int(batch.now.searchsorted(self._day_ends))
             self._show_same_day(batch, first)
+            self._respond()
             account = self._broker.account()
             self.day_start_equity = account.day_start_equity or account.equity
             self.day_low_equity = account.equity
@@ -142,7 +145,15 @@ class Gateway:
         while self._shown < stop:
             self._shown = self._broker.advance_to_report(batch, self._shown, stop)
             if self._shown < stop:
-                self.apply_updates()
+                self._respond()
+
+    def _respond(self) -> None:
+        """Apply what the broker reports of the last event that it was shown, and hand it out there."""
+        self.apply_updates()
+        if self.books.news:
+            at, self.at = self.at, self._shown - 1
+            self.on_news(self._now)
+            self.at = at
 
     def _midnight(self, now: int) -> int:
         """The first midnight of the account's zone after a time."""

@@ -19,9 +19,10 @@ from torghut_core.errors import reason_of
 from torghut_core.feature_graph import FeatureGraph, Frame, Wanted
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
 from torghut_core.model.market import Batch
+from torghut_core.ports import Handler
 from torghut_core.telemetry import logs
 from torghut_core.trading.gateway import Gateway
-from torghut_core.trading.subscription import Closing, Row, Subscription, interleave
+from torghut_core.trading.subscription import Closing, Event, Subscription, interleave
 from torghut_core.trading.totals import Totals
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -88,25 +89,30 @@ class Roster:
             states[subscription.name] = state
         return states
 
-    # The rows of a batch.
+    @property
+    def listeners(self) -> frozenset[str]:
+        """Strategies that want to know what is reported of their orders."""
+        return frozenset(
+            each.name for each in self._subscriptions if each.handled & {Handler.ON_FILL, Handler.ON_ORDER}
+        )
 
-    def rows(self, batch: Batch, graph: FeatureGraph) -> Iterable[Row]:
-        """The rows that strategies are shown, in stream order; strategies by name where they share a row."""
-        parts, streams = [], []
+    def find(self, name: str) -> Subscription | None:
+        """A strategy of the generation."""
+        return next((each for each in self._subscriptions if each.name == name), None)
+
+    # The events of a batch.
+
+    def events(self, batch: Batch, graph: FeatureGraph) -> Iterable[Event]:
+        """What strategies are called for, in stream order; strategies by name where they share an event."""
+        streams = []
         for subscription in chain(self._subscriptions, self._closing):
             if subscription.is_running and len(graph.rows[subscription.instance.wanted.frame].rows):
                 failure = graph.failure(subscription.instance.wanted) if graph.failed else None
                 places = subscription.select(batch, graph, failure)
                 if len(places):
                     subscription.totals.rows += len(places)
-                    parts.append((subscription, places))
-                    streams.append(subscription.stream(batch, graph, places, self._books.context, failure))
-        if len(streams) < 2:
-            return streams[0] if streams else ()
-        has_slices = any(each.instance.wanted.frame.is_sliced for each, _ in parts)
-        return interleave(
-            streams, [graph.order(each.instance.wanted.frame, places, has_slices) for each, places in parts]
-        )
+                    streams += subscription.streams(batch, graph, places, self._books.context, failure)
+        return interleave(streams)
 
     def follow(self, graph: FeatureGraph) -> None:
         """Have the graph select the rows of strategies that are gone too."""

@@ -1,45 +1,99 @@
-"""Which signal rows a strategy is shown, and whether its answer to them counts.
+"""What a strategy is called for, and whether its answer counts.
 
 A subscription is where a generation's strategy meets the stream. What has just come in does not trade at once: a strategy
-that is not warm is shown its rows and its answers are dropped, and new code is on trial for its first rows, with the
+that is not warm is shown its rows and its answers are dropped, and new code is on trial for its first calls, with the
 old code at hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain, repeat
+from functools import partial
+from itertools import islice, pairwise, repeat
 from types import CodeType
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
 
 from torghut_core.boundary import bound_method
 from torghut_core.feature_graph import FeatureGraph
-from torghut_core.feature_graph.nodes import Failure, FrameRows
+from torghut_core.feature_graph.nodes import Failure
 from torghut_core.generation import StrategyInstance
-from torghut_core.model.market import Batch, IntArray, Signal, signal_type
+from torghut_core.model.market import Batch, IntArray, Signal, Slice, signal_type
 from torghut_core.model.trading import ZERO, Decision
 from torghut_core.plugin_host.running_plugin import label
-from torghut_core.ports import Context, LiveContext, Strategy
+from torghut_core.ports import Answer, Context, Handler, LiveContext, LivePortfolio, PortfolioContext, Strategy
 from torghut_core.timestamps import EARLIEST
 from torghut_core.trading.totals import StrategyTotals
 
-TRIAL_ROWS = 100
-"""So many rows new code is on trial for."""
+TRIAL_CALLS = 100
+"""For so many calls new code is on trial."""
 
-OnSignal: TypeAlias = Callable[[Signal, Context], Any]
-Row: TypeAlias = "tuple[Subscription, Signal, LiveContext, int, int, float]"
-"""A signal row on its way to a strategy: with its position in the stream, the loop's time and the close."""
+ON_SIGNAL, ON_SLICE = Handler.ON_SIGNAL, Handler.ON_SLICE  # a member of an enum, reached through its class, is slow
+OF_ROWS, OF_SLICES, OF_SLICED_ROWS = range(3)
+"""Events at one position of the stream come in this order."""
+
+Call: TypeAlias = Callable[[Any, Any], Any]
+Contexts: TypeAlias = Callable[[str, str], LiveContext]
+"""Gives the view of a strategy, by name, on a symbol."""
+Event: TypeAlias = "tuple[Listener, Any, Any, int, int, float]"
+"""What a strategy is called for, and its view: with the position in the stream, the loop's time and, of a row, the close."""
+
+
+class Stream(NamedTuple):
+    """Events of one handler of a strategy, in order.
+
+    Attributes
+    ----------
+    at : shape (events,), positions in the stream.
+    kind : what comes first at one position.
+    rank : shape (events,), what comes first there among those of a kind.
+    """
+
+    events: Iterable[Event]
+    at: IntArray
+    kind: int
+    rank: IntArray
+
+
+class Seen(NamedTuple):
+    """A call of new code on trial."""
+
+    listener: Listener
+    event: Any
+    context: LiveContext | LivePortfolio
+    now: int
+    price: float
 
 
 class Trial(msgspec.Struct):
-    """The first rows of new code, and the subscription with the old code, as it was before them."""
+    """The first calls of new code, and the subscription with the old code, as it was before them."""
 
     before: Subscription
-    seen: list[tuple[Signal, LiveContext, int, float]] = []
+    seen: list[Seen] = []
+
+
+class Listener:
+    """A handler of a strategy at the stream.
+
+    Attributes
+    ----------
+    name, label : of the strategy: the watchdog reads the one, the other is noted while it is at work.
+    is_of_rows : whether what it is called for is a row, whose time and price its context has.
+    call : what the next event is handed to, see `Subscription.listeners`.
+    """
+
+    __slots__ = ("call", "handler", "is_of_rows", "label", "name", "subscription")
+
+    def __init__(self, subscription: Subscription, handler: Handler) -> None:
+        self.subscription = subscription
+        self.handler = handler
+        self.name = subscription.name
+        self.label = label("strategy", subscription.name)
+        self.is_of_rows = handler is ON_SIGNAL
+        self.call: Call = _ignore
 
 
 class Subscription:
@@ -53,19 +107,18 @@ class Subscription:
 
     Attributes
     ----------
-    on_signal : what the next row is handed to, see there.
-    label : what is noted while it is at work.
-    is_running : whether rows are selected for it.
+    listeners : its handlers, see there.
+    is_running : whether it is called.
     is_closing : it only closes what its strategy held.
     is_new : it resumes with no state of a generation before.
     rows_to_warm : rows that it has to see before its answers count, by symbol; warm symbols are not in it.
     minute, decided : decisions in this minute of the loop's time.
+    handled : handlers that the strategy has.
     """
 
     def __init__(self, instance: StrategyInstance, generation: int = 0, totals: StrategyTotals | None = None) -> None:
         self.instance = instance
         self.name = instance.name
-        self.label = label("strategy", instance.name)
         self.generation = generation
         self.symbols = frozenset(instance.symbols)
         self.is_running = instance.enabled
@@ -74,15 +127,21 @@ class Subscription:
         self.totals = totals or StrategyTotals()
         self.rows_to_warm = dict.fromkeys(self.symbols, instance.warmup) if instance.warmup else {}
         self.minute = self.decided = 0
-        self.on_signal: OnSignal
-        """Swapped, not asked about for each row, because it is on the path of every row. One of five:
+        self._given: dict[str, tuple[int, dict[str, int]]] = {}
+        self.listeners = {handler: Listener(self, handler) for handler in Handler}
+        """Their `call` is swapped, not asked about for each row, because it is on the path of every row. One of five:
 
-        - the strategy's own `on_signal`, in its context: it is warm and not on trial;
-        - `_on_warm_up_signal`: until every symbol is warm and is past the rows that were shown beforehand;
-        - `_on_trial_signal`: the first `TRIAL_ROWS` rows of new code;
-        - `Closing().on_signal`: after `close`;
-        - `_ignore`: after `stop`; and after `revert` to code that reads other columns, until the next batch.
+        - the strategy's own handler, in its context: it is warm and not on trial;
+        - `_on_warm_up_signal`, `_on_warm_up_slice`: until every symbol is warm and is past the rows that were shown beforehand;
+        - `_on_trial`: the first `TRIAL_CALLS` calls of new code;
+        - `Closing().on_signal`, and the same for each row of a slice: after `close`;
+        - `_ignore`: after `stop`; after `revert` to code that reads other columns, until the next batch; and where the
+          strategy does not override it.
         """
+        self.handled = _handled(instance.strategy)
+        self._portfolio: LivePortfolio | None = None
+        self._is_waiting = False
+        """Whether nothing is to be called until the next batch."""
         self._shown_until: dict[str, int] = {}
         """By symbol, the `event_ts` of the last row that was shown beforehand."""
         self._trial: Trial | None = None
@@ -98,7 +157,7 @@ class Subscription:
         for symbol in known - before.rows_to_warm.keys():
             self.rows_to_warm.pop(symbol, None)
         self._shown_until = dict(before._shown_until)
-        self.minute, self.decided = before.minute, before.decided
+        self.minute, self.decided, self._given = before.minute, before.decided, before._given
         before_trial, before._trial = before._trial, None
         self._trial = Trial(before) if is_on_trial else before_trial
         self._choose()
@@ -112,11 +171,11 @@ class Subscription:
         self._choose()
 
     def revert(self) -> Any:
-        """Go back to the old code after new code has failed on trial: show it the rows that it has missed.
+        """Go back to the old code after new code has failed on trial: call it for what it has missed.
 
         Returns
         -------
-        Its answer to the last row; `NotImplemented` where nothing is on trial.
+        Its answer to the last call; `NotImplemented` where nothing is on trial.
         """
         trial, self._trial = self._trial, None
         if trial is None:
@@ -125,76 +184,131 @@ class Subscription:
         self.instance = replace(
             new, strategy=old.strategy, plugin=old.plugin, wanted=old.wanted, warmup=old.warmup, digest=old.digest
         )
+        self.handled = trial.before.handled
         self.generation = trial.before.generation
         self.rows_to_warm, self._shown_until = trial.before.rows_to_warm, trial.before._shown_until  # noqa: SLF001
         if old.wanted != new.wanted:  # these rows lack what it reads: it resumes with the next batch
             self._row = signal_type(old.wanted.names)
-            self.on_signal = _ignore
+            self._is_waiting = True
+            self._choose()
             return None
         self._choose()
         answer = None
-        for signal, context, now, price in trial.seen:
-            context.show(signal.event_ts, now, price)
-            answer = self.on_signal(signal, context.read_only)
+        for seen in trial.seen:
+            _move(seen.listener, seen.event, seen.context, seen.now, seen.price)
+            answer = seen.listener.call(seen.event, seen.context.read_only)
         return answer
 
     def stop(self) -> None:
-        """Show the strategy nothing more, from this row on."""
+        """Call the strategy for nothing more, from now on."""
         self.is_running = False
-        self.on_signal = _ignore
+        self._choose()
 
     def close(self) -> None:
-        """Only close what is held, from this row on."""
+        """Only close what is held, from now on."""
         self.is_closing = True
-        self.on_signal = Closing().on_signal
+        self._choose()
 
-    def warm_up(self, batch: Batch, graph: FeatureGraph, context: Callable[[str, str], LiveContext]) -> None:
+    def past(self, batch: Batch, graph: FeatureGraph, contexts: Contexts) -> Iterator[tuple[Handler, Any, Any]]:
+        """Rows, and slices, of a batch that was traded before the strategy came: handler, event and context of each."""
+        places = self.select(batch, graph)
+        streams = self.streams(batch, graph, places, contexts) if len(places) else []
+        for listener, event, context, _, now, price in interleave(streams):
+            _move(listener, event, context, now, price)
+            yield listener.handler, event, context.read_only
+
+    def warm_up(self, batch: Batch, graph: FeatureGraph, contexts: Contexts) -> None:
         """Show a new strategy a batch that was traded before it came; its answers are dropped."""
-        shown = self.select(batch, graph)
-        for _, signal, view, _, now, close in self.stream(batch, graph, shown, context) if len(shown) else ():
-            view.show(signal.event_ts, now, close)
-            self._on_warm_up_signal(signal, view.read_only)
+        for handler, event, context in self.past(batch, graph, contexts):
+            self._on_warm_up(handler)(event, context)
+
+    def given_since(self, context: LiveContext) -> dict[str, int]:
+        """How often each decision was made in a symbol since its last row, by hash: to count in."""
+        known = self._given.get(context.symbol)
+        if known is None or known[0] != context.event_ts:
+            known = self._given[context.symbol] = context.event_ts, {}
+        return known[1]
+
+    # What an event is handed to.
 
     def _choose(self) -> None:
-        """Set `on_signal` to the shortest way for the rows to come."""
-        self.on_signal = self._off_trial if self._trial is None else self._on_trial_signal
+        """Give each listener the shortest way for what is to come."""
+        for handler, listener in self.listeners.items():
+            listener.call = self._way(handler)
 
-    @property
-    def _off_trial(self) -> OnSignal:
-        """What a row is handed to where no code is on trial."""
+    def _way(self, handler: Handler) -> Call:
+        if not self.is_running or self._is_waiting:
+            return _ignore
+        if self.is_closing:
+            return getattr(Closing(), handler) if handler in (ON_SIGNAL, ON_SLICE) else _ignore
+        return self._off_trial(handler) if self._trial is None else partial(self._on_trial, handler)
+
+    def _off_trial(self, handler: Handler) -> Call:
+        """What an event is handed to where no code is on trial."""
+        if handler not in self.handled:
+            return _ignore
         is_warming = self.rows_to_warm or self._shown_until
-        return self._on_warm_up_signal if is_warming else bound_method(self.instance.strategy, "on_signal")
+        return self._on_warm_up(handler) if is_warming else self._own(handler)
+
+    def _own(self, handler: Handler) -> Call:
+        return bound_method(self.instance.strategy, handler)
+
+    def _on_warm_up(self, handler: Handler) -> Call:
+        """What an event is handed to where not all symbols are warm."""
+        if handler is ON_SIGNAL:
+            return self._on_warm_up_signal
+        return self._on_warm_up_slice if handler is ON_SLICE else partial(self._on_warm_up_event, handler)
 
     def _on_warm_up_signal(self, signal: Signal, context: Context) -> Any:
         """Show a row; the answer counts when the symbol is warm. Rows that were shown before are skipped."""
-        symbol = signal.symbol
-        if signal.event_ts <= self._shown_until.get(symbol, EARLIEST):
+        if signal.event_ts <= self._shown_until.get(signal.symbol, EARLIEST):
             return None
-        answer = bound_method(self.instance.strategy, "on_signal")(signal, context)
+        answer, is_cold = self._own(ON_SIGNAL)(signal, context), signal.symbol in self.rows_to_warm
+        self._count(signal.symbol)
+        return None if is_cold else answer
+
+    def _on_warm_up_slice(self, slice_: Slice, context: PortfolioContext) -> Any:
+        """Show a slice; decisions on symbols that are warm count."""
+        answer = _without(self._own(ON_SLICE)(slice_, context), self.rows_to_warm)
+        if ON_SIGNAL not in self.handled:  # which counts them, as it comes last
+            for symbol in slice_:
+                self._count(symbol)
+        return answer
+
+    def _on_warm_up_event(self, handler: Handler, event: Any, context: Any) -> Any:
+        """Call another handler; decisions on symbols that are warm count."""
+        return _without(self._own(handler)(event, context), self.rows_to_warm)
+
+    def _count(self, symbol: str) -> None:
+        """Count a row of a symbol."""
         self._shown_until.pop(symbol, None)
         left = self.rows_to_warm.pop(symbol, 0)
         if left > 1:
             self.rows_to_warm[symbol] = left - 1
         if not self.rows_to_warm and not self._shown_until:
             self._choose()
-        return None if left else answer
 
-    def _on_trial_signal(self, signal: Signal, context: Context) -> Any:
-        """Show a row to new code, and keep it for the old code."""
+    def _on_trial(self, handler: Handler, event: Any, context: Any) -> Any:
+        """Call new code, and keep the event for the old code."""
         trial = self._trial
-        if trial is None or len(trial.seen) == TRIAL_ROWS:
+        if trial is None or len(trial.seen) == TRIAL_CALLS:
             self._trial = None
             self._choose()
-            return self.on_signal(signal, context)
-        trial.seen.append((signal, context._live, context.now, context.price))  # noqa: SLF001
-        return self._off_trial(signal, context)
+            return self.listeners[handler].call(event, context)
+        live = context._live  # noqa: SLF001
+        price = live.price if handler is ON_SIGNAL else 0.0
+        trial.seen.append(Seen(self.listeners[handler], event, live, context.now, price))
+        return self._off_trial(handler)(event, context)
+
+    # The events of a batch.
 
     def select(self, batch: Batch, graph: FeatureGraph, failure: Failure | None = None) -> IntArray:
         """Places, among its frame's rows, of those of its symbols in which every value is known that is not optional.
 
         From a failure of its features on, and when it only closes, all of its symbols.
         """
-        if self.on_signal is _ignore:
+        if self._is_waiting:
+            self._is_waiting = False
             self._choose()
         wanted, names = self.instance.wanted, batch.symbols.names
         if len(self._is_listed) != len(names):
@@ -212,55 +326,103 @@ class Subscription:
             mask |= listed & (rows.known >= failure.known)
         return np.flatnonzero(mask)
 
-    def stream(
-        self,
-        batch: Batch,
-        graph: FeatureGraph,
-        places: IntArray,
-        context: Callable[[str, str], LiveContext],
-        failure: Failure | None = None,
-    ) -> Iterable[Row]:
-        """These rows, each with the strategy's view of its symbol, its position, the loop's time and the close.
+    def streams(
+        self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts, failure: Failure | None = None
+    ) -> list[Stream]:
+        """The events of a batch: its rows at these places, by `on_slice` and one by one.
 
         The first one at or after a failure of its features fails with what was raised there.
         """
-        rows = graph.rows[self.instance.wanted.frame]
         if failure is None or self.is_closing:
-            return self._stream(batch, graph, rows, places, context)
-        first = int(rows.known[places].searchsorted(failure.known))
-        before, after = (self._stream(batch, graph, rows, part, context) for part in np.split(places, [first]))
-        return chain(before, self._failing(failure.error, after))
+            return self._streams(batch, graph, places, contexts)
+        first = int(graph.rows[self.instance.wanted.frame].known[places].searchsorted(failure.known))
+        before, after = (self._streams(batch, graph, part, contexts) for part in np.split(places, [first]))
+        return [*before, *[stream._replace(events=self._failing(failure.error, stream.events)) for stream in after]]
 
-    def _failing(self, error: BaseException, rows: Iterable[Row]) -> Iterator[Row]:
-        """Rows of which the first fails; code that is on trial is not to blame for what the old code needs too."""
+    def _failing(self, error: BaseException, events: Iterable[Event]) -> Iterator[Event]:
+        """Events of which the first fails; code that is on trial is not to blame for what the old code needs too."""
 
-        def fail(_signal: Signal, _context: Context) -> None:
+        def fail(_event: Any, _context: Any) -> None:
             raise error
 
         if self._trial is not None and self._trial.before.instance.wanted == self.instance.wanted:
             self._trial = None
-        self.on_signal = fail
-        yield from rows
+        for listener in self.listeners.values():
+            listener.call = fail
+        yield from events
 
-    def _stream(
-        self,
-        batch: Batch,
-        graph: FeatureGraph,
-        shown: FrameRows,
-        places: IntArray,
-        context: Callable[[str, str], LiveContext],
-    ) -> Iterable[Row]:
-        wanted, signals, names = self.instance.wanted, shown.signals, batch.symbols.names
+    def _streams(self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts) -> list[Stream]:
+        streams = []
+        has_slices = ON_SLICE in self.handled and self.instance.wanted.frame.is_sliced
+        if has_slices:
+            streams.append(self._slices(batch, graph, places, contexts))
+        if ON_SIGNAL in self.handled or not has_slices:
+            streams.append(self._each(batch, graph, places, contexts))
+        return streams
+
+    def _each(self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts) -> Stream:
+        """Rows, each with the strategy's view of its symbol, its position, the loop's time and the close."""
+        shown, names = graph.rows[self.instance.wanted.frame], batch.symbols.names
+        rows, index, numbers, at = self._rows(batch, graph, places, is_whole=len(places) == len(shown.rows))
+        closes = shown.signals.close
+        if len(index) < len(closes):
+            closes = closes[index]
+        views = {number: contexts(self.name, names[number]) for number in set(numbers)}
+        only = next(iter(views.values())) if len(views) == 1 else None
+        events = zip(
+            repeat(self.listeners[ON_SIGNAL]),
+            rows,
+            map(views.__getitem__, numbers) if only is None else repeat(only),
+            at.tolist(),
+            batch.now[at - batch.start].tolist(),
+            closes.tolist(),
+            strict=False,  # `repeat` has no end
+        )
+        if self.instance.wanted.frame.is_sliced:
+            return Stream(events, at, OF_SLICED_ROWS, batch.symbols.ranks[shown.symbol[places]])
+        return Stream(events, at, OF_ROWS, index)
+
+    def _slices(self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts) -> Stream:
+        """The same rows in slices, in each at most one of a symbol: where a symbol has several, by the starts of the bars."""
+        shown = graph.rows[self.instance.wanted.frame]
+        index = shown.rows[places]
+        at, symbol, event_ts = shown.signals.at[index], shown.symbol[places], shown.signals.event_ts[index]
+        is_again = (np.diff(at, prepend=-1) == 0) & (np.diff(symbol, prepend=-1) == 0)
+        part = np.where(np.isin(at, at[is_again]), event_ts, 0)
+        order = np.lexsort((batch.symbols.ranks[symbol], part, at))
+        at, part = at[order], part[order]
+        firsts = np.flatnonzero((np.diff(at, prepend=-1) != 0) | (np.diff(part, prepend=-1) != 0))
+        at = at[firsts]
+        rows, *_ = self._rows(batch, graph, places[order], is_whole=False)
+        events = zip(
+            repeat(self.listeners[ON_SLICE]),
+            (Slice(islice(rows, stop - first)) for first, stop in pairwise([*firsts.tolist(), len(index)])),
+            repeat(self._portfolio_of(contexts)),
+            at.tolist(),
+            batch.now[at - batch.start].tolist(),
+            repeat(0.0),
+            strict=False,
+        )
+        return Stream(events, at, OF_SLICES, np.zeros(len(at), np.int64))
+
+    def _rows(
+        self, batch: Batch, graph: FeatureGraph, places: IntArray, *, is_whole: bool
+    ) -> tuple[Iterator[Signal], IntArray, list[int], IntArray]:
+        """Rows as the strategy sees them; their indices in the table, symbol numbers and positions in the stream.
+
+        `is_whole` says that they are all rows of the frame, in its order.
+        """
+        wanted, names = self.instance.wanted, batch.symbols.names
+        shown = graph.rows[wanted.frame]
+        signals, index = shown.signals, shown.rows
         columns = [shown.symbol, *[graph.values[node] for node in wanted.nodes]]
-        index = shown.rows
-        if len(places) < len(index):
+        times, at = signals.event_ts, signals.at
+        if not is_whole:
             index, columns = index[places], [column[places] for column in columns]
-        times, at, closes = signals.event_ts, signals.at, signals.close
-        if len(index) < len(signals):
-            times, at, closes = times[index], at[index], closes[index]
+        if not is_whole or len(index) < len(signals):
+            times, at = times[index], at[index]
         numbers, *values = [column.tolist() for column in columns]
-        contexts = {number: context(self.name, names[number]) for number in set(numbers)}
-        only = next(iter(contexts)) if len(contexts) == 1 else None
+        only = numbers[0] if len(set(numbers)) == 1 else None
         rows = map(
             self._row,
             map(names.__getitem__, numbers) if only is None else repeat(names[only]),
@@ -269,35 +431,58 @@ class Subscription:
             repeat(signals),
             index.tolist(),
         )
-        return zip(
-            repeat(self),
-            rows,
-            map(contexts.__getitem__, numbers) if only is None else repeat(contexts[only]),
-            at.tolist(),
-            batch.now[at - batch.start].tolist(),
-            closes.tolist(),
-            strict=False,  # `repeat` has no end
-        )
+        return rows, index, numbers, at
+
+    def _portfolio_of(self, contexts: Contexts) -> LivePortfolio:
+        """The view of all its symbols."""
+        if self._portfolio is None:
+            views = {symbol: contexts(self.name, symbol) for symbol in sorted(self.symbols)}
+            account_view = next(iter(views.values())).account_view
+            self._portfolio = LivePortfolio(self.name, views, account_view)
+        return self._portfolio
 
     CALLERS: ClassVar[dict[CodeType, str]] = {
         _on_warm_up_signal.__code__: "self",
-        _on_trial_signal.__code__: "self",
+        _on_warm_up_slice.__code__: "self",
+        _on_warm_up_event.__code__: "self",
+        _on_trial.__code__: "self",
         revert.__code__: "self",
     }
     """The functions here that call a strategy, each with the local variable that names it; see `Watchdog`."""
 
 
-def interleave(streams: list[Any], orders: list[tuple[IntArray, ...]]) -> Iterator[Any]:
-    """Rows of several streams in order, streams in the order given where they share a place in it.
+def _handled(strategy: Strategy) -> frozenset[Handler]:
+    """The handlers that a strategy has."""
+    return frozenset(each for each in Handler if type(strategy).handles(each) or each in vars(strategy))
 
-    Parameters
-    ----------
-    orders : for each stream what its rows are ordered by, the last key first; each of shape (rows,).
-    """
-    iterators = [iter(stream) for stream in streams]
-    owner = np.repeat(np.arange(len(orders)), [len(order[0]) for order in orders])
-    keys = [np.concatenate(key) for key in zip(*orders, strict=True)]
-    order = np.argsort(keys[0], kind="stable") if len(keys) == 1 else np.lexsort(keys)
+
+def _move(listener: Listener, event: Any, context: Any, now: int, price: float) -> None:
+    """Move a view to what its strategy is about to be called for."""
+    if listener.is_of_rows:
+        context.show(event.event_ts, now, price)
+    else:
+        context.reach(event, now)
+
+
+def _without(answer: Any, cold: Collection[str]) -> Any:
+    """An answer without the decisions on symbols that are not warm."""
+    if not isinstance(answer, list | tuple):
+        answer = [answer]
+    return [each for each in answer if type(each) is not Decision or each.symbol not in cold]
+
+
+def interleave(streams: list[Stream]) -> Iterable[Event]:
+    """Events of several streams in order, streams in the order given where they share a place in it."""
+    if len(streams) < 2:
+        return streams[0].events if streams else ()
+    iterators = [iter(stream.events) for stream in streams]
+    sizes = [len(stream.at) for stream in streams]
+    kinds = [stream.kind for stream in streams]
+    owner, rank = np.repeat(np.arange(len(streams)), sizes), np.concatenate([stream.rank for stream in streams])
+    if not any(kinds):  # rows of one table: their ranks are its order
+        order = np.argsort(rank, kind="stable")
+    else:
+        order = np.lexsort((rank, np.repeat(kinds, sizes), np.concatenate([stream.at for stream in streams])))
     return map(next, map(iterators.__getitem__, owner[order].tolist()))
 
 
@@ -311,6 +496,10 @@ class Closing(Strategy):
         """Close what is held and is not being closed yet."""
         return context.target(ZERO, because="its strategy is gone (on_remove: flatten)")
 
+    def on_slice(self, slice: Slice, context: PortfolioContext) -> Answer:
+        """The same for each row of a slice."""
+        return [self.on_signal(row, context[row.symbol]) for row in slice.values()]
 
-def _ignore(_signal: Signal, _context: Context) -> None:
+
+def _ignore(_event: Any, _context: Any) -> None:
     return None

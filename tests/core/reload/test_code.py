@@ -191,7 +191,7 @@ def test_code_that_returns_nonsense_in_its_first_rows_is_reverted(coded, flip_ho
 
 def test_code_that_fails_after_its_trial_is_quarantined(coded, flip_host, monkeypatch):
     """After the trial the old code is gone, so the strategy is quarantined."""
-    monkeypatch.setattr("torghut_core.trading.subscription.TRIAL_ROWS", 2)
+    monkeypatch.setattr("torghut_core.trading.subscription.TRIAL_CALLS", 2)
 
     class New(flip(flip_host)):
         def on_signal(self, signal, context):

@@ -24,7 +24,7 @@ BAD = "  - {name: bad, use: flip, base_timeframe: 1Min, symbols: [ES], params: {
 REASONS = {
     "raise": "RuntimeError: no idea",
     "number": "TypeError: on_signal gave 1, not a Decision",
-    "list": "TypeError: on_signal gave [Decision(",
+    "list": "ValueError: more than 10000 decisions within a minute",
     "nan": "TypeError: on_signal gave a decision with the amount NaN",
     "endless": "TypeError: on_signal gave a decision with the amount Infinity",
     "symbol": "TypeError: on_signal gave a decision on NOPE when it was shown ES",

@@ -13,7 +13,7 @@ from support.effort import many
 from torghut_core.catalog import load_draft
 from torghut_core.hookspecs import KINDS
 from torghut_core.plugin_host import PluginHost
-from torghut_core.trading.subscription import TRIAL_ROWS
+from torghut_core.trading.subscription import TRIAL_CALLS
 
 PIPELINE = """
 version: 1
@@ -159,7 +159,7 @@ def test_replaced_generation_is_freed(loop, folder):
     swap(loop, folder, 0)
     old = weakref.ref(counting(loop))
     swap(loop, folder, 9)
-    loop.trade(TRIAL_ROWS + 1)
+    loop.trade(TRIAL_CALLS + 1)
     swap(loop, folder, 10)
     gc.collect()
     assert old() is None

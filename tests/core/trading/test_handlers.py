@@ -1,0 +1,240 @@
+"""The promises of handlers: when each is called, what it is given, what its answers lead to; the same in any batches."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from torghut_brokers.simulated import Simulated
+from torghut_testing import bar_batch
+
+from support.effort import examples
+from support.generations import generation, instance, with_signals
+from torghut_core.audit import MemoryAuditStore
+from torghut_core.model.trading import OrderState
+from torghut_core.ports import Strategy
+from torghut_core.timestamps import MINUTE
+from torghut_core.trading.engine import Engine
+from torghut_core.trading.gates import Gates
+
+START = 1_767_571_200 * 1_000_000_000
+
+
+class Noting(Strategy):
+    """Notes what its handlers are given."""
+
+    columns = ("ema12",)
+    state = ("seen",)
+
+    def __init__(self):
+        super().__init__(self.Params())
+        self.seen = []
+
+
+def engine_of(*strategies, symbols=("AA", "BB", "CC"), broker=None, **fields):
+    instances = [instance(f"s{number}", each, symbols, **fields) for number, each in enumerate(strategies)]
+    audit = MemoryAuditStore()
+    broker = broker or Simulated(Simulated.Params(cash=Decimal(100_000), fee_bps=Decimal(1)))
+    engine = Engine(generation(*instances, broker=broker), "test-1", audit, Gates(trading_enabled=True))
+    return engine, audit
+
+
+def bars_of(rows):
+    """One-minute bars of (symbol, minute, close), in order of their ends."""
+    return [
+        (symbol, START + minute * MINUTE, close, close + 1, close - 1, close, 100.0) for symbol, minute, close in rows
+    ]
+
+
+def market(minutes, symbols=("AA", "BB", "CC")):
+    """A bar of each symbol in each minute."""
+    return bars_of(
+        (name, minute, 100.0 + (minute + 2 * i) % 5) for minute in range(minutes) for i, name in enumerate(symbols)
+    )
+
+
+def trade(engine, rows, cuts=()):
+    batch = bar_batch(rows, "1Min")
+    for position in sorted(cuts):
+        if batch.start < position < batch.stop:
+            head, batch = batch.split(position)
+            engine.step(filled(head))
+    engine.step(filled(batch))
+    return engine.digest
+
+
+def filled(batch):
+    with_signals(batch)
+    bars = batch.bars
+    for name in ("open", "high", "low", "volume", "end"):
+        getattr(batch.signals, name)[:] = getattr(bars, name)
+    return batch
+
+
+class Rotation(Noting):
+    """Holds the symbol with the highest close."""
+
+    def on_slice(self, slice, context):
+        self.seen.append((context.now, slice.symbols, [row.close for row in slice.values()]))
+        best = max(slice, key=lambda symbol: slice[symbol].close)
+        leave = [context[symbol].close(because="no longer the strongest") for symbol in context if symbol != best]
+        return [*leave, context[best].target(1, because="the strongest")]
+
+
+def test_slice_has_all_symbols_of_one_time_once_the_next_event_is_known():
+    """It is shown at the event that completes it, with the rows by symbol, whatever their order in the stream was."""
+    strategy = Rotation()
+    engine, _ = engine_of(strategy)
+    rows = bars_of([("CC", 0, 3.0), ("AA", 0, 1.0), ("BB", 0, 2.0), ("BB", 1, 5.0)])
+    trade(engine, rows)
+    assert strategy.seen == [(START + 2 * MINUTE, ("AA", "BB", "CC"), [1.0, 2.0, 3.0])]
+
+
+def test_slice_lacks_symbols_without_a_row():
+    """A symbol that had no bar is not in it, and its context is there nevertheless."""
+    strategy = Rotation()
+    engine, audit = engine_of(strategy)
+    trade(engine, bars_of([("AA", 0, 1.0), ("BB", 1, 2.0), ("CC", 2, 3.0)]))
+    assert [symbols for _, symbols, _ in strategy.seen] == [("AA",), ("BB",)]
+    audit.commit()
+    assert {row["symbol"] for row in audit.decisions()} == {"AA", "BB"}
+
+
+def test_list_of_decisions_is_decided_in_its_order():
+    """Each is judged with the ones before it already sent."""
+    engine, audit = engine_of(Rotation())
+    trade(engine, market(20))
+    audit.commit()
+    assert engine.totals.fills > 4
+    assert all(row["params"]["handler"] == "on_slice" for row in audit.decisions())
+
+
+class Both(Noting):
+    """Notes rows and slices."""
+
+    def on_slice(self, slice, context):
+        self.seen.append(slice.symbols)
+
+    def on_signal(self, signal, context):
+        self.seen.append(signal.symbol)
+
+
+def test_rows_follow_their_slice_by_symbol():
+    """`on_slice`, then `on_signal` for each of its rows."""
+    strategy = Both()
+    engine, _ = engine_of(strategy)
+    trade(engine, bars_of([("BB", 0, 1.0), ("AA", 0, 1.0), ("AA", 1, 1.0)]))
+    assert strategy.seen == [("AA", "BB"), "AA", "BB"]
+
+
+class Twice(Noting):
+    """Buys in equal parts."""
+
+    def on_signal(self, signal, context):
+        return [context.buy(1, because="one"), None, context.buy(1, because="another")] if context.is_flat else None
+
+
+def test_equal_decisions_of_a_row_are_numbered():
+    """The second has `n` in its parameters, so its hash and its order are its own."""
+    engine, audit = engine_of(Twice(), symbols=("AA",))
+    trade(engine, market(3, ("AA",)))
+    audit.commit()
+    decisions = audit.decisions()
+    assert [row["params"].get("n") for row in decisions] == [None, "2"]
+    assert len({row["decision_hash"] for row in decisions}) == engine.totals.fills == 2
+
+
+@pytest.mark.parametrize("wrong", [[1], ["buy"], [None, object()]])
+def test_one_wrong_item_of_a_list_is_none_of_it(wrong):
+    """The strategy is quarantined, and nothing of the list is decided."""
+
+    class Wrong(Noting):
+        def on_signal(self, signal, context):
+            return [context.buy(1, because="right"), *wrong]
+
+    engine, _ = engine_of(Wrong(), symbols=("AA",))
+    trade(engine, market(3, ("AA",)))
+    assert (engine.totals.decisions, list(engine.roster.quarantined)) == (0, ["s0"])
+
+
+def test_slice_decides_on_symbols_of_its_entry_alone():
+    """A context of another symbol is not there, and the error says which are."""
+
+    class Astray(Noting):
+        def on_slice(self, slice, context):
+            return context["ZZ"].buy(1, because="no")
+
+    engine, _ = engine_of(Astray())
+    trade(engine, market(3))
+    assert "'ZZ' is no symbol of s0 (it has AA, BB, CC)" in engine.roster.quarantined["s0"]
+
+
+class Seller(Noting):
+    """Buys at each row when flat, and sells in the handler of the fill."""
+
+    def on_signal(self, signal, context):
+        self.seen.append(("row", signal.symbol, context.now, context.position.quantity))
+        return context.buy(1, because="flat") if context.is_flat else None
+
+    def on_fill(self, fill, context):
+        self.seen.append(("fill", fill.symbol, context.now, context.position.quantity))
+        return context.close(because="it was filled") if context.is_long else None
+
+    def on_order(self, order, context):
+        self.seen.append((order.state, order.intent.symbol, context.now, context.position.quantity))
+
+
+def test_fill_is_handed_out_at_its_event_before_the_rows_there():
+    """The position has the fill, the order is as it is after it, and the answer is sent there."""
+    strategy = Seller()
+    engine, audit = engine_of(strategy, symbols=("AA",))
+    trade(engine, market(3, ("AA",)))
+    first, second, third = (START + minute * MINUTE for minute in (1, 2, 3))
+    assert [(kind, now, held) for kind, _, now, held in strategy.seen] == [
+        ("row", first, 0), (OrderState.ACCEPTED, first, 0),
+        ("fill", second, 1), (OrderState.FILLED, second, 1), (OrderState.ACCEPTED, second, 1), ("row", second, 1),
+        ("fill", third, 0), (OrderState.FILLED, third, 0), ("row", third, 0), (OrderState.ACCEPTED, third, 0),
+    ]  # fmt: skip
+    audit.commit()
+    assert [row["params"].get("handler") for row in audit.decisions()] == [None, "on_fill", None]
+
+
+class Failing(Seller):
+    """Fails in one handler."""
+
+    def on_order(self, order, context):
+        raise RuntimeError("no idea")
+
+
+def test_failing_handler_quarantines_its_strategy_alone():
+    """By name; the other one trades as if it were not there."""
+    alone, _ = engine_of(Seller())
+    trade(alone, market(10))
+    engine, _ = engine_of(Seller(), Failing())
+    trade(engine, market(10))
+    assert engine.roster.quarantined == {"s1": "RuntimeError: no idea"}
+    assert engine.totals.strategies["s0"].fills == alone.totals.strategies["s0"].fills
+
+
+STRATEGIES = (Rotation, Both, Twice, Seller)
+
+
+@examples(40)
+@given(
+    minutes=st.lists(st.lists(st.sampled_from("ABC"), min_size=1, max_size=3, unique=True), min_size=3, max_size=12),
+    cuts=st.sets(st.integers(1, 36)),
+)
+def test_any_batches_give_the_same_calls_and_the_same_books(minutes, cuts):
+    """Whatever symbols have bars, in whatever order, and wherever the stream is cut."""
+    rows = bars_of(
+        (name * 2, minute, 100.0 + ord(name) % 5 + minute * (ord(name) % 3 - 1))
+        for minute, names in enumerate(minutes)
+        for name in names
+    )
+    results = []
+    for chosen in ((), cuts, range(1, 36)):
+        strategies = [cls() for cls in STRATEGIES]
+        engine, _ = engine_of(*strategies)
+        results.append((trade(engine, rows, chosen), [each.seen for each in strategies], engine.roster.quarantined))
+    assert results[0] == results[1] == results[2]
+    assert not results[0][2]
