@@ -187,7 +187,7 @@ def print_explanation(found: dict[str, Any]) -> None:
     decision = found["decision"]
     console.print(
         f"[bold]{decision['strategy_id']}[/] proposed to {decision['action']} {decision['params']['quantity']}"
-        f" {decision['symbol']} at {decision['decided_at']}"
+        f" {decision['symbol']}{_prices(decision['params'])} at {decision['decided_at']}"
     )
     _pairs(console, "because", {"": decision["rationale"]})
     _pairs(console, "signal", found["signal"])
@@ -216,11 +216,17 @@ def print_explanation(found: dict[str, Any]) -> None:
         return
     console.print(
         f"order {execution['client_order_id']}: {execution['side']} {execution['quantity']} {execution['order_type']}"
-        f" {execution['time_in_force']} -> [bold]{execution['state']}[/]"
+        f"{_prices(execution)} {execution['time_in_force']} -> [bold]{execution['state']}[/]"
     )
     for event in found["events"]:
         fill = f" {event['quantity']} at {event['price']}, fee {event['fee']}" if event.get("fill_id") else ""
         console.print(f"  {event['event_ts']}  {event['event']}{fill}", markup=False)
+
+
+def _prices(terms: dict[str, Any]) -> str:
+    """The prices that an order names, "" for none."""
+    names = ("limit_price", "stop_price", "trail_price", "trail_pct")
+    return "".join(f" {name.replace('_', ' ')} {terms[name]}" for name in names if terms.get(name) is not None)
 
 
 def _pairs(console: Console, label: str, values: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ ALL_DAYS = {PAIR: ROUND_THE_CLOCK, "*": ROUND_THE_CLOCK}
 """The calendars of symbols of which nothing is known: days of UTC. They come after all others."""
 
 _HINT = (
-    'its days are those of UTC, it is taken to trade round the clock; write `instruments: {{"{symbol}": {{asset_class: equity}}}}`,'
+    'its days are those of UTC, it is taken to trade round the clock with multiplier 1; write `instruments: {{"{symbol}": {{asset_class: equity}}}}`,'
     " or give its `calendar`"
 )
 

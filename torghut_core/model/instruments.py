@@ -73,6 +73,8 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         never pays more or gets less than was proposed, and a stop that protects a position is reached no later. A trailing
         stop's distance is rounded down too. What is less than a step or a tick stays, to be denied.
         """
+        if not (self.quantity_step or self.tick_size):
+            return decision
         terms = {}
         if self.quantity_step:
             terms["quantity"] = self.whole(decision.quantity) or decision.quantity
@@ -86,6 +88,10 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
                 terms["trail_price"] = self._ticks(decision.trail_price, _DOWN) or decision.trail_price
         changed = {name: value for name, value in terms.items() if value != getattr(decision, name)}
         return msgspec.structs.replace(decision, **changed) if changed else decision
+
+    def price_below(self, price: Decimal) -> Decimal:
+        """The highest price in whole ticks that is at most this one."""
+        return self._ticks(price, _DOWN) if self.tick_size else price
 
     def _ticks(self, price: Decimal, context: Context) -> Decimal:
         tick = self.tick_size

@@ -560,7 +560,7 @@ class Engine(AccountView):
         if self._is_simulated:  # a real venue itself refuses what cannot be paid for
             margin = seen.instrument.notional(opening, seen.instrument.margin)
             bounds.append((seen.account.buying_power - seen.reserved_cash) / margin)
-        return min(bounds, default=None)
+        return seen.instrument.price_below(min(bounds)) if bounds else None
 
     def _intent(
         self,

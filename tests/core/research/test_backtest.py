@@ -10,7 +10,7 @@ import pytest
 
 from torghut_core.errors import InputError
 from torghut_core.installation.settings import Settings
-from torghut_core.research import load_catalog, open_replay, run_backtest, tape_generation
+from torghut_core.research import load_catalog, open_replay, round_trips, run_backtest, tape_generation
 from torghut_core.timestamps import MINUTE, SECOND
 
 T0 = 1_767_623_400 * SECOND
@@ -36,8 +36,8 @@ def tape(tmp_path):
     return tmp_path / "walk.parquet"
 
 
-def run(tape, **options):
-    return run_backtest(tape_generation(load_catalog({"walk.yaml": TEXT}), [tape]), **options)
+def run(tape, text=TEXT, **options):
+    return run_backtest(tape_generation(load_catalog({"walk.yaml": text}), [tape]), **options)
 
 
 def test_it_comes_to_what_the_replay_comes_to(tape, tmp_path):
@@ -84,14 +84,18 @@ def test_a_replay_without_an_installed_store_says_so_in_a_line(tape, tmp_path, m
     assert capsys.readouterr().err.count("torghut[embedded]") == 1
 
 
-def test_its_curve_ends_where_the_result_does(tape):
-    """Equity over time comes from fills and bars alone, and meets the books at the end."""
-    done = run(tape)
+@pytest.mark.parametrize("multiplier", [1, 50])
+def test_its_curve_ends_where_the_result_does(tape, multiplier):
+    """Equity over time comes from fills, bars and multipliers alone, and meets the books at the end."""
+    done = run(tape, f"{TEXT}instruments: {{WALK: {{calendar: 24/7, multiplier: {multiplier}}}}}\n")
     curve = done.curve()
 
     assert curve.equity[0] == float(done.starting_cash)
     assert curve.equity[-1] == pytest.approx(float(done.result.final_equity))
     assert len(curve.event_ts) >= 600
+    profits = sum(round_trips(done.fills(), done.multipliers))
+    assert abs(profits) > multiplier
+    assert profits == sum(held.realized_pnl - held.fees for held in done.positions.values() if not held.quantity)
 
 
 def test_a_catalog_that_trades_nothing_is_refused(tape):

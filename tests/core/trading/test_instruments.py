@@ -18,9 +18,10 @@ from support.effort import examples
 from support.generations import generation, instance, signal_batch
 from torghut_core.audit import MemoryAuditStore, find_decision
 from torghut_core.catalog import InstrumentEntry
+from torghut_core.cli.render import print_explanation
 from torghut_core.generation.instruments import Instruments
-from torghut_core.model.trading import OrderType, Outcome, Verdict
-from torghut_core.ports import RiskRule, Strategy
+from torghut_core.model.trading import OrderType, Outcome, Position, Verdict
+from torghut_core.ports import Observer, RiskRule, Strategy
 from torghut_core.research.performance import account_curve, round_trips
 from torghut_core.timestamps import SECOND
 from torghut_core.trading.engine import Engine
@@ -45,7 +46,19 @@ class Scripted(Strategy):
         return self.plan(self.rows - 1, context)
 
 
-def replayed(plan, prices, rules=(), allow_shorts=True, cash="100000", fee_bps="3", **terms):
+class Highest(Observer):
+    """Keeps up to where each order may be filled."""
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.prices = []
+
+    def on_decision(self, decision, verdicts, intent):
+        if intent is not None:
+            self.prices.append(intent.highest_price)
+
+
+def replayed(plan, prices, rules=(), allow_shorts=True, cash="100000", fee_bps="3", minutes=None, **terms):
     """The engine and the audit after minutes with these prices, of an ES with these terms."""
     entry = InstrumentEntry(calendar="24/7", **terms)
     broker = Simulated(
@@ -54,11 +67,16 @@ def replayed(plan, prices, rules=(), allow_shorts=True, cash="100000", fee_bps="
     made = replace(
         generation(instance("one", Scripted(plan)), broker=broker, rules=rules), instruments=Instruments({"ES": entry})
     )
-    audit = MemoryAuditStore()
+    audit, highest = MemoryAuditStore(), Highest(None)
+    made = replace(made, observers=(("highest", highest),))
     engine = Engine(made, "test-1", audit, Gates(trading_enabled=True), allow_shorts=allow_shorts)
-    rows = [("ES", START + at * MINUTE, price, price + 1, price - 1, price, 100.0) for at, price in enumerate(prices)]
+    rows = [
+        ("ES", START + at * MINUTE, price, price + 1, price - 1, price, 100.0)
+        for at, price in zip(minutes or range(len(prices)), prices, strict=True)
+    ]
     engine.step(signal_batch(rows))
     audit.commit()
+    engine.highest = highest.prices
     return engine, audit
 
 
@@ -170,6 +188,31 @@ def test_an_order_through_zero_has_no_leg_that_is_too_small():
     assert engine.totals.orders == 2
 
 
+def test_explain_prints_what_was_proposed_and_what_was_sent(capsys):
+    """Quantities and prices of both, for a person to compare."""
+    plan = once(order_type=OrderType.LIMIT, limit_price=Decimal("99.9"))
+    _, audit = replayed(plan, [100.0, 101.0], quantity_step="1", tick_size="0.25")
+    (row,) = audit.decisions("test-1")
+    print_explanation(find_decision(audit, row["decision_hash"]))
+    printed = capsys.readouterr().out
+    assert "proposed to buy 2.7 ES limit price 99.9 at" in printed
+    assert "buy 2 limit limit price 99.75 day" in printed
+
+
+def test_the_highest_price_of_an_order_is_a_whole_tick():
+    """A venue takes it as a limit price."""
+    rules = [("max-notional", MaxNotional(MaxNotional.Params(max_notional_per_trade="1001")))]
+    engine, _ = replayed(once(quantity="9"), [100.0], rules, quantity_step="1", tick_size="0.25")
+    assert engine.highest == [111]
+
+
+@pytest.mark.parametrize(("adjusted", "jumps"), [(False, 1), (True, 0)])
+def test_a_jump_of_adjusted_prices_is_no_split(adjusted, jumps):
+    """It gives no warning, for a split would not be seen in them."""
+    engine, _ = replayed(lambda *_: None, [100.0, 100.0, 50.0], minutes=[0, 1, 24 * 60], adjusted=adjusted)
+    assert len(engine.totals.jumps) == jumps
+
+
 # -- money --------------------------------------------------------------------------------------------------------------
 
 prices = st.lists(st.integers(-8, 8), min_size=6, max_size=25).map(
@@ -244,33 +287,47 @@ def books(engine, audit, units, multiplier):
     held = engine.books.context("one", "ES").position
     money = (account.cash, account.equity, account.buying_power, engine.books.reserved, *engine.books.exposures("one"))
     own = (held.quantity / units, held.average_price, held.realized_pnl, held.fees)
+    at_broker = engine.generation.broker.positions().get("ES", Position()).realized_pnl
     low = (engine.gateway.day_start_equity, engine.gateway.day_low_equity)
     trips = round_trips(audit.fills("test-1"), {"ES": multiplier})
     curve = account_curve(2e6, {}, audit.fills("test-1"), {"ES": multiplier}).equity
-    return decisions, fills, [amount(each) for each in (*money, *own, *low, *trips)], curve.round(6).tolist()
+    return (
+        decisions,
+        fills,
+        [amount(each) for each in (*money, *own, at_broker, *low, *trips)],
+        engine.highest,
+        curve.round(6).tolist(),
+    )
 
 
-@examples(60)
+@examples(500, quick=60)
 @given(
     prices=prices,
     script=orders,
     multiplier=st.sampled_from(["50", "2", "0.1", "1000"]).map(Decimal),
     margin=st.sampled_from(["1", "0.1"]),
+    cash=st.sampled_from(["400000", "2000000"]),
+    has_rules=st.booleans(),
 )
-def test_a_multiplier_is_as_many_units(prices, script, multiplier, margin):
+def test_a_multiplier_is_as_many_units(prices, script, multiplier, margin, cash, has_rules):
     """Some units with a multiplier have the money of so many times these units without one.
 
     Cash, equity, buying power, exposures, profit, fees and what every rule measured are the same through a whole replay.
     """
-    one, terms = Decimal(1), {"cash": "2000000", "margin": margin}
+    one, terms = Decimal(1), {"cash": cash, "margin": margin}
     scale = 1000 / multiplier  # so that the money is the same for every multiplier
     with_multiplier = replayed(
-        scripted(script, scale), prices, rules_of(scale), multiplier=multiplier, quantity_step=scale, **terms
+        scripted(script, scale),
+        prices,
+        rules_of(scale)[: 6 * has_rules],
+        multiplier=multiplier,
+        quantity_step=scale,
+        **terms,
     )
     without = replayed(
         scripted(script, scale * multiplier),
         prices,
-        rules_of(scale * multiplier),
+        rules_of(scale * multiplier)[: 6 * has_rules],
         multiplier=one,
         quantity_step=scale * multiplier,
         **terms,
