@@ -23,8 +23,10 @@ if TYPE_CHECKING:  # importing it loads the compiler, which other suites do not 
 NAME = "under-test"
 TIMEFRAME = "1Min"
 STEP = TIMEFRAMES[TIMEFRAME]
-COLUMNS = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
-"""Columns of a bar."""
+COLUMNS = (
+    "open", "high", "low", "close", "volume", "vwap", "trade_count", "bid", "ask", "bid_size", "ask_size",
+)  # fmt: skip
+"""Columns of a bar, and of the last quote."""
 MARKETS: Mapping[str, Any] = {
     "flat": {"volatility": 0.0},
     "jumping": {"volatility": 0.2},
@@ -61,13 +63,17 @@ class IndicatorConformance(PluginConformance):
 
     def inputs(self) -> Sequence[Feature]:
         """What it is made of: columns of the bar by their names, and close, high and low in turn for other names."""
-        from torghut_core.features import close, high, low
-        from torghut_core.features.values import Leaf
+        from torghut_core import features
 
-        others = cycle((close, high, low))
-        known = {*COLUMNS, *SIGNAL_COLUMNS, "bid", "ask", "bid_size", "ask_size"}
-        found: list[Feature] = [Leaf(name) if name in known else next(others) for name in self.indicator.inputs]
-        return found
+        others = cycle((features.close, features.high, features.low))
+        return [
+            getattr(features, name)
+            if name in COLUMNS
+            else features.column(name)
+            if name in SIGNAL_COLUMNS
+            else next(others)
+            for name in self.indicator.inputs
+        ]
 
     @property
     def count(self) -> int:
