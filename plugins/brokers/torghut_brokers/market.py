@@ -15,6 +15,9 @@ from torghut_brokers.events import NEVER, BarEvents, Events, Levels, QuoteEvents
 from torghut_core import Batch, IntArray
 from torghut_core.stages import kernel
 
+FEW_SYMBOLS = 4
+"""Of so few symbols the newest price is searched for one by one."""
+
 FEW_EVENTS = 16
 """So many events are read one by one: that costs less than to look at them as arrays."""
 
@@ -224,6 +227,12 @@ class Market:
                     prices[symbol] = events.price(row) or prices[symbol]
             return
         table = self._batch.symbols
+        if len(prices) <= FEW_SYMBOLS:
+            for symbol in prices:
+                number = table.find(symbol)
+                if number is not None:
+                    prices[symbol] = self._newest(number, first, stop) or prices[symbol]
+            return
         numbers = {symbol: number for symbol in prices if (number := table.find(symbol)) is not None}
         symbols, index = list(numbers), list(numbers.values())
         newest = np.full(len(index), -1)
@@ -234,3 +243,16 @@ class Market:
             newest[later] = at[later]
             for place, row in zip(later.tolist(), rows[later].tolist(), strict=True):
                 prices[symbols[place]] = events.price(row) or prices[symbols[place]]
+
+    def _newest(self, number: int, first: int, stop: int) -> Decimal | None:
+        """The price of a symbol's last event that has one, at positions `first` to `stop` - 1."""
+        found = None
+        for events in self._events:
+            row = events.find_last(number, first, stop)
+            while row >= 0:
+                price, at = events.price(row), events.at.item(row)
+                if price is not None:
+                    found, first = price, at
+                    break
+                row = events.find_last(number, first, at)
+        return found
