@@ -1,39 +1,44 @@
-"""Buy what is oversold, sell it when it has recovered."""
-
-from decimal import Decimal
+"""Buy a new high in an uptrend, and leave at a stop."""
 
 from torghut_core import Context, Decision, Register, Signal, Strategy, hookimpl, param
+from torghut_core.features import Feature, atr, close, ema, high, highest
 
 
-class Oversold(Strategy):
-    """RSI14 against two thresholds. Long only.
+class Breakout(Strategy):
+    """Donchian breakout in an uptrend. Long only.
 
-    Hypothesis: forced selling ends, and the price recovers.
-    Entry: flat, RSI below `rsi_buy`: buy `quantity`.
-    Exit: long, RSI above `rsi_sell`: close.
-    Limits: one entry at a time; no stop.
+    Hypothesis: a new high in an uptrend goes on.
+    Entry: flat, close above the high of `lookback` bars and above the trend: buy what risks `risk_pct` at the stop.
+    Exit: the close is `stop_atrs` average true ranges below the entry.
+    Limits: one entry at a time; a gap goes through the stop.
     Roll-back: `enabled: false` stops it; `on_remove: flatten` closes the position.
     """
 
-    columns = ("rsi14",)
-
     class Params(Strategy.Params):
-        """Parameters of `Oversold`."""
+        """Parameters of `Breakout`."""
 
-        rsi_buy: float = param(30, ge=0, le=100, help="enter below, RSI points")
-        rsi_sell: float = param(55, ge=0, le=100, help="close above, RSI points")
-        quantity: Decimal = param("1", gt=0, help="units per entry")
+        lookback: int = param(20, ge=2, le=500, help="bars")
+        stop_atrs: float = param(2, gt=0, help="distance of the stop, average true ranges")
+        risk_pct: float = param(0.5, gt=0, le=5, help="of equity that the stop may cost, percent")
+
+    def features(self) -> dict[str, Feature]:
+        """The high before, the range of a bar, and the trend of hours."""
+        top = highest(high, self.params.lookback).shift(1)
+        return {"top": top, "atr": atr(14), "trend": ema(close, 10, timeframe="1Hour")}
 
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:
-        """Buy oversold, close recovered."""
-        if context.is_flat and signal.rsi14 < self.params.rsi_buy:
-            return context.buy(self.params.quantity, because="oversold")
-        if context.is_long and signal.rsi14 > self.params.rsi_sell:
-            return context.close(because="recovered")
+        """Buy a new high, close below the stop."""
+        distance = self.params.stop_atrs * signal.atr
+        if context.is_flat and signal.close > max(signal.top, signal.trend):
+            risk = float(context.account.equity) * self.params.risk_pct / 100
+            units = risk / distance / float(context.instrument.multiplier)
+            return context.buy(units, because="new high in an uptrend")
+        if context.is_long and signal.close < float(context.position.average_price) - distance:
+            return context.close(because="stop")
         return None
 
 
 @hookimpl
 def register_strategies(register: Register[Strategy]) -> None:
     """Register the name that a catalog gives in `use:`."""
-    register("acme-oversold", Oversold)
+    register("acme-breakout", Breakout)

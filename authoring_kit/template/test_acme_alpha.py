@@ -1,8 +1,8 @@
 """The kit's checks of a strategy, on ours."""
 
-from acme_alpha import Oversold
+from acme_alpha import Breakout
 from torghut_testing import StrategyConformance
 
 
-class TestOversold(StrategyConformance):
-    strategy = Oversold
+class TestBreakout(StrategyConformance):
+    strategy = Breakout

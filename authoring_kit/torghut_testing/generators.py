@@ -145,8 +145,9 @@ def random_bars(
 
 
 def _walk(count: int, price: float, volatility: float, rng: np.random.Generator) -> dict[str, Any]:
-    """The columns of bars, shape (count,) each."""
-    close = price * np.exp(np.cumsum(rng.normal(0, volatility, count)))
+    """The columns of bars, shape (count,) each; a slow wave is in the walk, so that every trend comes and ends."""
+    wave = 30 * volatility * np.sin(np.arange(count) / 64)
+    close = price * np.exp(np.cumsum(rng.normal(0, volatility, count)) + wave)
     opened = np.append(price, close[:-1])
     high = np.maximum(opened, close) * (1 + abs(rng.normal(0, volatility, count)))
     low = np.minimum(opened, close) / (1 + abs(rng.normal(0, volatility, count)))

@@ -13,7 +13,9 @@ from torghut_testing import registered
 
 from support.docs import DOCS, ROOT, code_of, passes, text_of
 from support.processes import run
-from torghut_core import format_timestamp
+from torghut_core import MINUTE, features, format_timestamp, parse_timestamp
+from torghut_core.errors import InputError
+from torghut_core.research import FeatureRows
 
 TEMPLATE = ROOT / "authoring_kit" / "template"
 NAMED_BLOCK = re.compile(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -32,7 +34,11 @@ def named_blocks(document):
     return dict(NAMED_BLOCK.findall(text_of(DOCS / document)))
 
 
-@pytest.mark.parametrize("document", ["write-a-strategy.md", "risk.md"])
+IDEAS = ("features.md", "timeframes.md", "portfolios.md", "own-indicator.md")
+"""A page for each idea of what a strategy may see."""
+
+
+@pytest.mark.parametrize("document", ["write-a-strategy.md", "risk.md", *IDEAS])
 def test_code_of_the_document_passes_its_tests(document, tmp_path):
     """A reader who copies the files and runs pytest sees green."""
     assert " passed" in passes(tmp_path, **named_blocks(document))
@@ -58,8 +64,8 @@ def test_strategy_of_the_document_trades(tmp_path):
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-alpha\nVersion: 0.1.0\n", encoding="utf-8")
     (installed / "entry_points.txt").write_text("[torghut]\nacme-alpha = acme_alpha\n", encoding="utf-8")
-    prices = 1640 + np.cumsum(np.random.default_rng(3).normal(0, 0.25, 2_000)).round(2)
-    times = [format_timestamp(1_767_623_400_000_000_000 + second * 10**9) for second in range(len(prices))]
+    prices = 1640 + (np.cumsum(np.random.default_rng(3).normal(0, 1, 2_000)) * 4).round() / 4
+    times = [format_timestamp(parse_timestamp("2026-01-06T00:00:00Z") + n * MINUTE) for n in range(len(prices))]
     rows = [f"ES,{moment},{price:.2f},1" for moment, price in zip(times, prices, strict=True)]
     (tmp_path / "tape.csv").write_text("\n".join(["symbol,event_ts,price,size", *rows]), encoding="utf-8")
 
@@ -68,7 +74,7 @@ def test_strategy_of_the_document_trades(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "acme-oversold" in torghut("plugin", "list")
+    assert "acme-breakout" in torghut("plugin", "list")
     assert "valid" in torghut("catalog", "validate", "my.yaml")
     result = json.loads(torghut("replay", "tape.csv", "--catalog", "my.yaml", "--json"))
     assert result["fills"] > 0
@@ -121,3 +127,15 @@ def bounds(cls, field):
         for key, sign in signs.items()
         if key in part
     )
+
+
+ERRORS = re.findall(r"^\| `(.+?)` \| (.+) \|$", text_of(DOCS / "features.md").split("<!-- errors -->")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize(("written", "message"), ERRORS, ids=[written for written, _ in ERRORS])
+def test_wrong_names_get_the_errors_of_the_page(written, message):
+    """What is wrong with a feature says what there is instead."""
+    names = {name: getattr(features, name) for name in set(re.findall(r"[a-z]+", written)) - {"and"}}
+    with pytest.raises((InputError, ValueError, TypeError)) as caught:
+        FeatureRows({"it": eval(written, {}, names)}, ["ES"], "1Min")
+    assert message.replace("\\|", "|") in str(caught.value)
