@@ -19,7 +19,8 @@ def planned(name, strategy, symbols, step_ns, planner=None):
     """A planner with what a strategy reads."""
     planner = planner or Planner(find)
     is_sliced = strategy.handles(Handler.ON_SLICE)
-    planner.add(name, with_columns(strategy.columns, strategy.features()), step_ns, symbols, is_sliced=is_sliced)
+    wanted = with_columns(strategy.columns, strategy.features())
+    planner.add(name, wanted, step_ns, symbols, is_sliced=is_sliced, history=strategy.history)
     return planner
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torghut_core.boundary import from_plugins
+from torghut_core.feature_graph.history import Histories
 from torghut_core.feature_graph.nodes import AsOf, Failure, FrameRows, IndicatorNode, Node
 from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned, Wanted
 from torghut_core.feature_graph.slices import Slices
@@ -35,6 +36,7 @@ class FeatureGraph:
     ----------
     rows : the rows of each frame in the batch of the last `update`.
     values : of each node, the values of the rows of its frame in that batch.
+    histories : the last bars, for strategies that look back.
     failed : nodes whose indicator has raised: from there on they have no values.
     """
 
@@ -46,6 +48,7 @@ class FeatureGraph:
         self._nodes = {key: planned.make() for key, planned in plan.nodes.items()}
         self._slices = {frame: Slices() for frame in plan.symbols if frame.is_sliced}
         self._wanted: dict[Frame, NDArray[np.bool_]] = {}
+        self.histories = Histories(plan.history)
         self._table = SymbolTable()
         self._shown: dict[tuple[int, str], int] = {}
         """By step and symbol, `event_ts` of the last row that was shown beforehand."""
@@ -58,6 +61,7 @@ class FeatureGraph:
         ):
             place = step, names[number]
             self._shown[place] = max(self._shown.get(place, event_ts), event_ts)
+        self.histories.settle()
 
     def resume(self, before: FeatureGraph) -> set[str]:
         """Resume with the nodes of another graph that compute the same; return the keys of those that are new.
@@ -77,6 +81,7 @@ class FeatureGraph:
         for frame in self._slices.keys() & before._slices.keys():
             waiting, self._slices[frame] = self._slices[frame], before._slices[frame]
             self._slices[frame].add(waiting, self._is_one_of(added[frame]))
+        self.histories.resume(before.histories)
         self._shown.clear()
         return new
 
@@ -99,6 +104,8 @@ class FeatureGraph:
         if batch.symbols is not self._table:
             self._adopt(batch.symbols)
         self.rows = {frame: self._rows(batch, frame) for frame in self.plan.symbols}
+        for step in self.histories.bars:
+            self.histories.update(step, self.rows[Frame(step, is_sliced=False)])
         values: dict[str, FloatArray] = {}
         self.values = values
         blocks: dict[tuple[str, ...], tuple[FloatArray, Any]] = {}
@@ -191,6 +198,7 @@ class FeatureGraph:
             "symbols": names,
             "nodes": {key: state for key, state in nodes.items() if state},
             "slices": {step: rows for step, rows in slices.items() if rows},
+            "history": self.histories.save(),
         }
 
     def load(self, saved: Mapping[str, Any]) -> None:
@@ -198,6 +206,7 @@ class FeatureGraph:
         numbers = {name: self._table.number(name) for name in saved["symbols"]}
         for key in self._nodes.keys() & saved["nodes"].keys():
             self._nodes[key].load(saved["nodes"][key], numbers, len(self._table))
+        self.histories.load(saved["history"])
         for frame, slices in self._slices.items():
             if frame.step in saved["slices"]:
                 slices.load(saved["slices"][frame.step], numbers)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ import pydantic
 
 from torghut_core.boundary import context_of
 from torghut_core.errors import InputError, PluginError, Problem
+from torghut_core.feature_graph.history import bars_of
 from torghut_core.feature_graph.nodes import (
     AsOf,
     Column,
@@ -83,6 +86,9 @@ class Planned:
     plugin: str = ""
 
 
+NO_BARS: Mapping[int, int] = MappingProxyType({})
+
+
 class Wanted(NamedTuple):
     """The features of one strategy.
 
@@ -93,6 +99,7 @@ class Wanted(NamedTuple):
     optional : those that a row may lack.
     frame : the rows that it is shown.
     memory : rows of its own timeframe that the values depend on.
+    history : bars that it looks back, by step.
     """
 
     names: tuple[str, ...]
@@ -100,6 +107,7 @@ class Wanted(NamedTuple):
     optional: frozenset[str]
     frame: Frame
     memory: int
+    history: Mapping[int, int] = NO_BARS
 
 
 @dataclass
@@ -109,11 +117,13 @@ class FeaturePlan:
     Attributes
     ----------
     wanted : the features of each strategy, by its name.
+    kept : those of code that may have to go on.
     """
 
     nodes: dict[str, Planned] = field(default_factory=dict)
     symbols: dict[Frame, set[str]] = field(default_factory=dict)
     wanted: dict[str, Wanted] = field(default_factory=dict)
+    kept: list[Wanted] = field(default_factory=list)
 
     def other_steps(self, strategy: str) -> set[int]:
         """Steps of the bars that a strategy's features need, but for those of its own timeframe, ns."""
@@ -123,11 +133,23 @@ class FeaturePlan:
             if key in needed:
                 needed.update(node.inputs)
                 steps.add(node.frame.step)
-        return steps - {wanted.frame.step}
+        return {*steps, *wanted.history} - {wanted.frame.step}
 
-    def keep(self, before: FeaturePlan, nodes: Collection[str]) -> None:
-        """Take nodes of the plan before in, and what they need."""
-        needed = set(nodes)
+    @property
+    def history(self) -> dict[int, int]:
+        """How many bars strategies look back at most, by step."""
+        bars: dict[int, int] = {}
+        for step, most in chain.from_iterable(each.history.items() for each in (*self.wanted.values(), *self.kept)):
+            bars[step] = max(most, bars.get(step, 0))
+        return bars
+
+    def keep(self, before: FeaturePlan, wanted: Wanted) -> None:
+        """Take in what a strategy of the plan before wants, and what that needs."""
+        self.kept.append(wanted)
+        for step in wanted.history:
+            frame = Frame(step, is_sliced=False)
+            self.symbols.setdefault(frame, set()).update(before.symbols[frame])
+        needed = set(wanted.nodes)
         for key, node in reversed(before.nodes.items()):
             if key in needed:
                 needed.update(node.inputs)
@@ -160,6 +182,7 @@ class Planner:
         symbols: Collection[str],
         *,
         is_sliced: bool = False,
+        history: Any = 0,
     ) -> None:
         """Add what a strategy asks for.
 
@@ -169,6 +192,7 @@ class Planner:
         step : its own timeframe, ns.
         symbols : of its entry.
         is_sliced : it is shown whole slices, also where no feature needs them.
+        history : bars that it looks back, as `Strategy.history` has them.
 
         Raises
         ------
@@ -193,7 +217,10 @@ class Planner:
             memory = max(memory, self.rows(key, frame))
         self.plan.symbols.setdefault(frame, set()).update(symbols)
         is_optional = frozenset(name for name, value in features.items() if isinstance(value, said.Optional))
-        self.plan.wanted[strategy] = Wanted(tuple(plain), tuple(nodes), is_optional, frame, memory)
+        bars = bars_of(history, step)
+        for each in bars:
+            self.plan.symbols.setdefault(Frame(each, is_sliced=False), set()).update(symbols)
+        self.plan.wanted[strategy] = Wanted(tuple(plain), tuple(nodes), is_optional, frame, memory, bars)
 
     def rows(self, key: str, frame: Frame) -> int:
         """How many rows of a frame a node depends on."""

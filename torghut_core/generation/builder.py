@@ -298,7 +298,7 @@ class _Builder:
             for each in instances:
                 old = before.get(each.name)
                 if old is not None and old.strategy is not each.strategy and has_same_terms(old, each):
-                    planner.plan.keep(self._before.features, old.wanted.nodes)  # the old code may have to go on
+                    planner.plan.keep(self._before.features, old.wanted)  # the old code may have to go on
         for used in planner.used:
             self.used["indicator", used.name] = used
         return tuple(sorted(instances, key=lambda instance: instance.name)), planner.plan
@@ -312,12 +312,14 @@ class _Builder:
             with restoring(name):
                 context = context_of(made.instance).copy()  # it may be at work in the loop's thread
                 features = context.run(type(made.instance).features, made.instance)
+                history = context.run(getattr, made.instance, "history")
             planner.add(
                 entry.name,
                 with_columns(made.plugin.cls.columns, features),  # type: ignore[attr-defined]  # a strategy's
                 TIMEFRAMES[entry.base_timeframe],
                 entry.symbols,
                 is_sliced=made.plugin.cls.handles(Handler.ON_SLICE),  # type: ignore[attr-defined]
+                history=history,
             )
         except InputError as error:
             self._problem(f"{key}.use", f"`features` of strategy {name!r}: {error}", "fix the plugin")

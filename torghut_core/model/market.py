@@ -589,6 +589,20 @@ class Slice(Mapping[str, Signal]):
         return tuple(self._rows)
 
 
+class History(msgspec.Struct, frozen=True, gc=False):
+    """The last bars of a symbol as read-only arrays of shape (bars,), the newest one last."""
+
+    event_ts: IntArray
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.event_ts)
+
+
 _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME = (
     Signals.open.row, Signals.high.row, Signals.low.row, Signals.close.row, Signals.volume.row,
 )  # fmt: skip

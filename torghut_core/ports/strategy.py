@@ -9,9 +9,10 @@ from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias
 
 from torghut_core.boundary import KERNEL_DECIMAL
+from torghut_core.errors import InputError
 from torghut_core.features.values import Feature, Optional
 from torghut_core.model.instruments import ANY_TERMS, Instrument
-from torghut_core.model.market import Signal, Slice
+from torghut_core.model.market import History, Signal, Slice
 from torghut_core.model.trading import ZERO, Account, Decision, Fill, Order, Position, Side, TimeInForce, money
 from torghut_core.ports.plugin import Plugin
 
@@ -59,6 +60,11 @@ class Strategy(Plugin):
 
         A strategy that a reload adds or changes is first shown so many rows from the signal store.
         """
+        return 0
+
+    @property
+    def history(self) -> int | Mapping[str, int]:
+        """How many bars `context.history` is asked for at most: of its own timeframe, or by timeframe; 0 where it is not used."""
         return 0
 
     @classmethod
@@ -151,6 +157,18 @@ class Context:
         """Cash, equity and buying power of the account."""
         return self._live.account_view.account()
 
+    def history(self, bars: int, timeframe: str | None = None, symbol: str | None = None) -> History:
+        """The last bars, those that are complete at the current row: as many as there are, `bars` at most.
+
+        Of the strategy's own timeframe and the context's symbol where none is given. The strategy says in `Strategy.history`
+        how many it asks for at most.
+
+        Raises
+        ------
+        InputError : it has not said that, or the symbol is none of its entry.
+        """
+        return self._live.bars.last(self._live, bars, timeframe, symbol)
+
     def buy(self, quantity: Decimal | float | str, because: str, **order: Any) -> Decision:
         """Propose to buy `quantity` units; of a float that is the decimal which it prints as, 0.1 a tenth.
 
@@ -210,6 +228,7 @@ class LiveContext(Context):
     __slots__ = (
         "account_label",
         "account_view",
+        "bars",
         "buying",
         "event_ts",
         "instrument",
@@ -249,6 +268,7 @@ class LiveContext(Context):
         self.hold(Position())
         self.buying = self.selling = self.protecting = ZERO
         self.last_order_at: int | None = None
+        self.bars: BarHistory = NO_HISTORY
         self.read_only = Context(self)
 
     def hold(self, position: Position) -> None:
@@ -263,6 +283,17 @@ class LiveContext(Context):
     def show(self, event_ts: int, now: int, price: float) -> None:
         """Move to a row."""
         self.event_ts, self.now, self.price = event_ts, now, price
+
+
+class BarHistory:
+    """Gives a context the last bars; this one has none."""
+
+    def last(self, context: LiveContext, bars: int, timeframe: str | None, symbol: str | None) -> History:  # noqa: ARG002
+        """See `Context.history`."""
+        raise InputError(f"{context.strategy_id} declares no history (write `history = {bars!r:.20}` in the strategy)")
+
+
+NO_HISTORY = BarHistory()
 
 
 class PortfolioContext(Mapping[str, Context]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -98,6 +99,11 @@ def bars_needed(plan: FeaturePlan, running: FeaturePlan, new: Iterable[StrategyI
         is_known = key in running.nodes and plan.symbols[node.frame] <= running.symbols[node.frame]
         if node.memory > 1 and not is_known:
             bars[node.frame] = max(bars.get(node.frame, 0), node.memory)
+    known = running.history
+    for step, most in plan.history.items():
+        frame = Frame(step, is_sliced=False)
+        if most > known.get(step, 0) or not plan.symbols[frame] <= running.symbols.get(frame, set()):
+            bars[frame] = max(bars.get(frame, 0), most)
     for instance in new:
         wanted = instance.wanted
         bars[wanted.frame] = max(bars.get(wanted.frame, 0), instance.warmup + max(wanted.memory, 1))
@@ -166,7 +172,7 @@ def enabled_again(running: Generation, catalog: Catalog) -> frozenset[str]:
 
 def _show(instance: StrategyInstance, batch: Batch, graph: FeatureGraph, moment: Moment) -> dict[str, tuple[int, int]]:
     """Hand rows to a strategy; its answers are dropped."""
-    subscription = Subscription(instance)
+    subscription = Subscription(instance, SimpleNamespace(at=0))
     views: dict[str, LiveContext] = {}
 
     def view_of(strategy: str, symbol: str) -> LiveContext:

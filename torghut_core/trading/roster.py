@@ -59,7 +59,7 @@ class Roster:
         self._books = gateway.books
         self._totals = totals
         self._on_trouble = on_trouble
-        self._subscriptions = [Subscription(instance, generation.number) for instance in generation.strategies]
+        self._subscriptions = [Subscription(instance, gateway, generation.number) for instance in generation.strategies]
         self._closing: list[Subscription] = []
         self._past: list[Batch] | None = None
         """Batches traded since `keep_signals`."""
@@ -106,6 +106,7 @@ class Roster:
         """What strategies are called for, in stream order; strategies by name where they share an event."""
         streams = []
         for subscription in chain(self._subscriptions, self._closing):
+            subscription.look_back_in(graph, self._books.context)
             if subscription.is_running and len(graph.rows[subscription.instance.wanted.frame].rows):
                 failure = graph.failure(subscription.instance.wanted) if graph.failed else None
                 places = subscription.select(batch, graph, failure)
@@ -183,7 +184,7 @@ class Roster:
         is_fresh: bool,
     ) -> Subscription:
         totals = before.totals if before else self._totals.strategies.get(instance.name)
-        subscription = Subscription(instance, self._generation, totals)
+        subscription = Subscription(instance, self._gateway, self._generation, totals)
         if before is not None and before.instance.strategy is instance.strategy:
             subscription.resume(before)
             if subscription.totals.failure:
@@ -247,7 +248,7 @@ class Roster:
                 symbols=tuple(closing),
                 enabled=True,
             )
-            self._closing.append(Subscription(instance, self._generation, subscription.totals))
+            self._closing.append(Subscription(instance, self._gateway, self._generation, subscription.totals))
         return changes
 
     def _heir(self, name: str, symbol: str) -> str | None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from torghut_core.boundary import bound_method
 from torghut_core.feature_graph import FeatureGraph
+from torghut_core.feature_graph.history import Place, StrategyHistory
 from torghut_core.feature_graph.nodes import Failure
 from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Signal, Slice, signal_type
@@ -102,6 +103,7 @@ class Subscription:
     Parameters
     ----------
     instance : the strategy with its entry.
+    place : knows the position in the stream.
     generation : number of the generation that its decisions carry.
     totals : where its rows and decisions are counted.
 
@@ -116,8 +118,11 @@ class Subscription:
     handled : handlers that the strategy has.
     """
 
-    def __init__(self, instance: StrategyInstance, generation: int = 0, totals: StrategyTotals | None = None) -> None:
+    def __init__(
+        self, instance: StrategyInstance, place: Place, generation: int = 0, totals: StrategyTotals | None = None
+    ) -> None:
         self.instance = instance
+        self._place = place
         self.name = instance.name
         self.generation = generation
         self.symbols = frozenset(instance.symbols)
@@ -140,6 +145,8 @@ class Subscription:
         """
         self.handled = _handled(instance.strategy)
         self._portfolio: LivePortfolio | None = None
+        self._looks_back_in: FeatureGraph | None = None
+        """Whose bars its views have."""
         self._is_waiting = False
         """Whether nothing is to be called until the next batch."""
         self._shown_until: dict[str, int] = {}
@@ -184,7 +191,7 @@ class Subscription:
         self.instance = replace(
             new, strategy=old.strategy, plugin=old.plugin, wanted=old.wanted, warmup=old.warmup, digest=old.digest
         )
-        self.handled = trial.before.handled
+        self.handled, self._looks_back_in = trial.before.handled, None
         self.generation = trial.before.generation
         self.rows_to_warm, self._shown_until = trial.before.rows_to_warm, trial.before._shown_until  # noqa: SLF001
         if old.wanted != new.wanted:  # these rows lack what it reads: it resumes with the next batch
@@ -211,9 +218,11 @@ class Subscription:
 
     def past(self, batch: Batch, graph: FeatureGraph, contexts: Contexts) -> Iterator[tuple[Handler, Any, Any]]:
         """Rows, and slices, of a batch that was traded before the strategy came: handler, event and context of each."""
+        self.look_back_in(graph, contexts)
         places = self.select(batch, graph)
         streams = self.streams(batch, graph, places, contexts) if len(places) else []
-        for listener, event, context, _, now, price in interleave(streams):
+        for listener, event, context, at, now, price in interleave(streams):
+            self._place.at = at
             _move(listener, event, context, now, price)
             yield listener.handler, event, context.read_only
 
@@ -338,6 +347,16 @@ class Subscription:
         first = int(graph.rows[self.instance.wanted.frame].known[places].searchsorted(failure.known))
         before, after = (self._streams(batch, graph, part, contexts) for part in np.split(places, [first]))
         return [*before, *[stream._replace(events=self._failing(failure.error, stream.events)) for stream in after]]
+
+    def look_back_in(self, graph: FeatureGraph, contexts: Contexts) -> None:
+        """Give its views the bars of a graph, where it asks for some."""
+        history, step = self.instance.wanted.history, self.instance.step_ns
+        if not history or graph is self._looks_back_in:
+            return
+        self._looks_back_in = graph
+        bars = StrategyHistory(self.name, history, step, self.symbols, self._place, graph.histories)
+        for symbol in self.symbols:
+            contexts(self.name, symbol).bars = bars
 
     def _failing(self, error: BaseException, events: Iterable[Event]) -> Iterator[Event]:
         """Events of which the first fails; code that is on trial is not to blame for what the old code needs too."""

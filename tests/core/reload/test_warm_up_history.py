@@ -4,7 +4,7 @@ import numpy as np
 
 from support.generations import generation, instance
 from torghut_core import MINUTE, Bars, Batch, Signals, Strategy, SymbolTable
-from torghut_core.feature_graph import FeaturePlan
+from torghut_core.feature_graph import FeatureGraph, FeaturePlan
 from torghut_core.reload.warm_up import bars_needed
 from torghut_core.reload.warm_up import stored as stored_rows
 from torghut_core.signals import MemorySignalStore
@@ -51,3 +51,26 @@ def test_the_venues_own_bars_take_no_place_of_those_with_a_price():
     """As many rows as the warm-up needs come from the bars in the store, oldest first, each minute once."""
     assert shown(stored(20, of_venue=False)) == [14.0, 15.0, 16.0, 17.0, 18.0, 19.0]
     assert shown(stored(20, of_venue=True)) == shown(stored(20, of_venue=False))
+
+
+class LooksBack(Average):
+    """Looks back, and reads nothing else."""
+
+    columns = ()
+    history = 4
+
+
+def test_bars_that_a_new_strategy_looks_back_come_from_the_store():
+    """As many as it asks for; and of bars that are traded meanwhile each once."""
+    made = generation(instance("back", LooksBack(None)))
+    bars = bars_needed(made.features, FeaturePlan(), [])
+    assert sum(bars.values()) == 4
+    batch = stored_rows(stored(20, of_venue=False), made.features, bars, None, START + 20 * MINUTE)
+    graph = FeatureGraph(made.features)
+    graph.update(batch)
+    graph.skip_shown(batch)
+    graph.update(batch)
+    graph.resume(FeatureGraph(FeaturePlan()))
+    last = graph.histories.last(MINUTE, "ES", 4, at=0, until=0)
+    assert last.close.tolist() == [16.5, 17.5, 18.5, 19.5]
+    assert bars_needed(made.features, made.features, []) == {}

@@ -53,12 +53,17 @@ def market(minutes, symbols=("AA", "BB", "CC")):
     )
 
 
-def trade(engine, rows, cuts=()):
+def trade(engine, rows, cuts=(), reloads=()):
+    """Trade on the bars, cut into batches; at some of the cuts the same strategies go on in another generation."""
     batch = bar_batch(rows, "1Min")
-    for position in sorted(cuts):
+    for position in sorted({*cuts, *reloads}):
         if batch.start < position < batch.stop:
             head, batch = batch.split(position)
             engine.step(filled(head))
+            if position in reloads:
+                engine.adopt(
+                    generation(*engine.generation.strategies, broker=engine.generation.broker, number=position)
+                )
     engine.step(filled(batch))
     return engine.digest
 
@@ -216,25 +221,116 @@ def test_failing_handler_quarantines_its_strategy_alone():
     assert engine.totals.strategies["s0"].fills == alone.totals.strategies["s0"].fills
 
 
-STRATEGIES = (Rotation, Both, Twice, Seller)
+class Lookback(Noting):
+    """Notes the last bars at each row and each fill, and trades on them."""
+
+    history = {"1Min": 3, "5Min": 2}  # noqa: RUF012
+
+    def on_signal(self, signal, context):
+        bars, other = context.history(3), context.history(2, symbol="BB")
+        self.seen.append(
+            (signal.symbol, signal.event_ts, bars.close.tolist(), bars.event_ts.tolist(), other.close.tolist())
+        )
+        assert bars.event_ts[-1] == signal.event_ts
+        assert bars.close[-1] == signal.close
+        if context.is_flat and len(bars) == 3 and bars.close[-1] > bars.close[0]:
+            return context.buy(1, because="it rises")
+        return context.close(because="it no longer rises")
+
+    def on_fill(self, fill, context):
+        self.seen.append((fill.side, context.history(1).event_ts.tolist(), context.event_ts))
+
+
+def test_history_has_the_last_bars_up_to_the_row():
+    """As many as there are until it has enough, oldest first; of another symbol those that are known."""
+    strategy = Lookback()
+    engine, _ = engine_of(strategy, symbols=("AA", "BB"))
+    trade(
+        engine,
+        bars_of([("AA", 0, 1.0), ("BB", 0, 7.0), ("AA", 1, 2.0), ("BB", 1, 8.0), ("AA", 2, 3.0), ("AA", 3, 4.0)]),
+    )
+    rows = [seen for seen in strategy.seen if len(seen) == 5]
+    assert [closes for symbol, _, closes, _, _ in rows if symbol == "AA"] == [
+        [1.0], [1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 4.0]
+    ]  # fmt: skip
+    assert [other for symbol, *_, other in rows if symbol == "AA"] == [[], [7.0], [7.0, 8.0], [7.0, 8.0]]
+
+
+def test_history_is_read_only_and_stays_as_it_was():
+    """What a strategy keeps of it does not change with later bars, and nobody writes to it."""
+    kept = []
+
+    class Keeper(Noting):
+        history = 2
+
+        def on_signal(self, signal, context):
+            kept.append(context.history(2))
+
+    engine, _ = engine_of(Keeper(), symbols=("AA",))
+    rows = market(40, ("AA",))
+    trade(engine, rows, range(1, 40))
+    closes = [row[5] for row in rows]
+    assert [bars.close.tolist() for bars in kept] == [closes[max(0, n - 1) : n + 1] for n in range(40)]
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0].close[0] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda context: context.history(4), "history(4) of 1Min: s0 declares 3 of 1Min, 2 of 5Min"),
+        (lambda context: context.history(3, "5Min"), "history(3) of 5Min: s0 declares 3 of 1Min, 2 of 5Min"),
+        (lambda context: context.history(1, "1Hour"), "history(1) of 1Hour"),
+        (lambda context: context.history(0), "history(0) of 1Min"),
+        (lambda context: context.history(1, symbol="ZZ"), "history of 'ZZ': it is no symbol of s0 (it has AA)"),
+    ],
+)
+def test_history_that_was_not_declared_is_refused(ask, message):
+    """The error says what is declared and how to declare more."""
+
+    class Asking(Lookback):
+        def on_signal(self, signal, context):
+            ask(context)
+
+    engine, _ = engine_of(Asking(), symbols=("AA",))
+    trade(engine, market(3, ("AA",)))
+    assert message in engine.roster.quarantined["s0"]
+
+
+def test_strategy_without_history_learns_how_to_declare_it():
+    """No bars are kept for it."""
+
+    class Asking(Noting):
+        def on_signal(self, signal, context):
+            context.history(20)
+
+    engine, _ = engine_of(Asking(), symbols=("AA",))
+    trade(engine, market(3, ("AA",)))
+    assert "s0 declares no history (write `history = 20` in the strategy)" in engine.roster.quarantined["s0"]
+
+
+STRATEGIES = (Rotation, Both, Twice, Seller, Lookback)
 
 
 @examples(40)
 @given(
     minutes=st.lists(st.lists(st.sampled_from("ABC"), min_size=1, max_size=3, unique=True), min_size=3, max_size=12),
     cuts=st.sets(st.integers(1, 36)),
+    reloads=st.sets(st.integers(1, 36), max_size=3),
 )
-def test_any_batches_give_the_same_calls_and_the_same_books(minutes, cuts):
-    """Whatever symbols have bars, in whatever order, and wherever the stream is cut."""
+def test_any_batches_and_reloads_give_the_same_calls_and_the_same_books(minutes, cuts, reloads):
+    """Whatever symbols have bars, in whatever order, and wherever the stream is cut or the catalog is read again."""
     rows = bars_of(
         (name * 2, minute, 100.0 + ord(name) % 5 + minute * (ord(name) % 3 - 1))
         for minute, names in enumerate(minutes)
         for name in names
     )
     results = []
-    for chosen in ((), cuts, range(1, 36)):
+    for parts, points in (((), ()), (cuts, reloads), (range(1, 36), ())):
         strategies = [cls() for cls in STRATEGIES]
         engine, _ = engine_of(*strategies)
-        results.append((trade(engine, rows, chosen), [each.seen for each in strategies], engine.roster.quarantined))
+        results.append(
+            (trade(engine, rows, parts, points), [each.seen for each in strategies], engine.roster.quarantined)
+        )
     assert results[0] == results[1] == results[2]
     assert not results[0][2]
