@@ -65,12 +65,14 @@ from torghut_core.model.market import (
     History,
     IntArray,
     Message,
+    Quote,
     Quotes,
     Signal,
     Signals,
     Slice,
     SymbolTable,
     Table,
+    Trade,
     Trades,
     signal_type,
     window_size,
@@ -78,6 +80,7 @@ from torghut_core.model.market import (
 from torghut_core.model.order_state import apply_report, is_done, reports_of
 from torghut_core.model.positions import apply_fill, unrealized_pnl
 from torghut_core.model.sale_conditions import NO_PRICE, NOTHING_COUNTS, SaleConditions, check_condition
+from torghut_core.model.timers import Every, Timer, every
 from torghut_core.model.trading import (
     Account,
     Decision,
@@ -178,6 +181,7 @@ __all__ = [
     "DuplicateOrder",
     "Envelope",
     "Environment",
+    "Every",
     "ExchangeSessions",
     "Fill",
     "FloatArray",
@@ -214,6 +218,7 @@ __all__ = [
     "Position",
     "Problem",
     "Purpose",
+    "Quote",
     "QuotePayload",
     "Quotes",
     "Register",
@@ -242,8 +247,10 @@ __all__ = [
     "TapeError",
     "Throttled",
     "TimeInForce",
+    "Timer",
     "Topics",
     "TorghutError",
+    "Trade",
     "TradePayload",
     "Trades",
     "Unanswered",
@@ -258,6 +265,7 @@ __all__ = [
     "check_calendar",
     "check_condition",
     "ends_of",
+    "every",
     "exchange_sessions",
     "first_match",
     "format_timestamp",

@@ -123,6 +123,15 @@ def calendar_bounds(name: str) -> tuple[str | None, str | None]:
 
 
 @cache
+def calendar_zone(name: str) -> str:
+    """Return the time zone of a calendar."""
+    if name == ROUND_THE_CLOCK:
+        return "UTC"
+    with _calendar(name) as calendar:
+        return str(calendar.tz)
+
+
+@cache
 def exchange_sessions(name: str, first: str, last: str) -> ExchangeSessions:
     """Return the sessions of a calendar from one date to another, both ISO dates such as ``2026-01-05``, both included."""
     low, high = calendar_bounds(name)

@@ -36,6 +36,7 @@ def instance(name, strategy, symbols=("ES",), step_ns=MINUTE, **fields):
         "enabled": True,
         "on_remove": "freeze",
         "digest": "",
+        "timers": tuple(strategy.timers),
     } | fields
     return StrategyInstance(name=name, strategy=strategy, symbols=symbols, step_ns=step_ns, **given)
 

@@ -25,6 +25,7 @@ from torghut_core.generation.instruments import (
     with_terms,
 )
 from torghut_core.model.market import TIMEFRAMES
+from torghut_core.model.timers import Every
 from torghut_core.model.trading import LIMITS, Limits
 from torghut_core.plugin_host import PluginHost, Registered
 from torghut_core.plugin_host.process_state import restoring
@@ -273,7 +274,8 @@ class _Builder:
             key = entry.place or f"strategies[{index}]"
             found = self._make("strategy", entry, key, entry.name)
             warmup = None if found is None else self._warmup(found, key)
-            if found is None or warmup is None or not self._plan(planner, entry, found, key):
+            timers = None if found is None else self._timers(found, key)
+            if found is None or warmup is None or timers is None or not self._plan(planner, entry, found, key):
                 continue
             self._needed += ((step, f"{key}.use") for step in sorted(planner.plan.other_steps(entry.name)))
             instances.append(
@@ -291,6 +293,7 @@ class _Builder:
                     enabled=entry.enabled,
                     on_remove=entry.on_remove,
                     digest=found.digest,
+                    timers=timers,
                 )
             )
         if self._before is not None and self._before.features is not None:
@@ -411,6 +414,23 @@ class _Builder:
         except from_plugins() as error:  # a property of the plugin's may raise anything
             reason = reason_of(error)
         self._problem(f"{key}.use", f"`warmup` of strategy {made.plugin.name!r}: {reason}", "fix the plugin")
+        return None
+
+    def _timers(self, made: Made, key: str) -> tuple[Every, ...] | None:
+        """The timers of a strategy; None, and a problem, if it gives something else."""
+        try:
+            with restoring(made.plugin.name):
+                context = context_of(made.instance).copy()  # it may be at work in the loop's thread
+                timers = tuple(context.run(getattr, made.instance, "timers"))
+            wrong = next((timer for timer in timers if type(timer) is not Every), None)
+            has_handler = made.plugin.cls.handles(Handler.ON_TIMER)  # type: ignore[attr-defined]  # a strategy's
+            if wrong is None and has_handler is bool(timers):
+                return timers
+            reason = "there is no `on_timer`" if timers else "it has `on_timer`, and there are none"
+            reason = reason if wrong is None else f"{wrong!r:.80} was not made by `every`"
+        except from_plugins() as error:  # a property of the plugin's may raise anything
+            reason = reason_of(error)
+        self._problem(f"{key}.use", f"`timers` of strategy {made.plugin.name!r}: {reason}", "fix the plugin")
         return None
 
     def rules(self) -> tuple[tuple[str, RiskRule], ...]:

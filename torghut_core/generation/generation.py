@@ -11,6 +11,7 @@ from torghut_core.boundary import call_method, from_plugins
 from torghut_core.catalog import Catalog, OnRemove, StrategyEntry
 from torghut_core.errors import HandOverError, reason_of
 from torghut_core.generation.instruments import Instruments
+from torghut_core.model.timers import Every
 from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import Registered
 from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Sink, Source, Strategy
@@ -53,6 +54,7 @@ class StrategyInstance:
     enabled : whether it makes decisions.
     on_remove : what happens to its position when it is no longer listed.
     digest : sha256 over plugin, code, parameters and timeframe: while it stays the same, instance and state stay too.
+    timers : what it is called for at given moments.
     """
 
     name: str
@@ -68,6 +70,7 @@ class StrategyInstance:
     enabled: bool
     on_remove: OnRemove
     digest: str
+    timers: tuple[Every, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

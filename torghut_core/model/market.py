@@ -558,6 +558,26 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
         return {name: value if value == value else None for name, value in record.items()}
 
 
+class Trade(msgspec.Struct, frozen=True, gc=False):
+    """A print in the market, as a strategy sees it; see `Trades`."""
+
+    symbol: str
+    event_ts: int
+    price: float
+    size: float
+
+
+class Quote(msgspec.Struct, frozen=True, gc=False):
+    """A best bid and offer, as a strategy sees it; see `Quotes`."""
+
+    symbol: str
+    event_ts: int
+    bid_price: float
+    bid_size: float
+    ask_price: float
+    ask_size: float
+
+
 class Slice(Mapping[str, Signal]):
     """The rows that became known at one time, by symbol.
 

@@ -12,7 +12,8 @@ from torghut_core.boundary import KERNEL_DECIMAL
 from torghut_core.errors import InputError
 from torghut_core.features.values import Feature, Optional
 from torghut_core.model.instruments import ANY_TERMS, Instrument
-from torghut_core.model.market import History, Signal, Slice
+from torghut_core.model.market import History, Quote, Signal, Slice, Trade
+from torghut_core.model.timers import Every, Timer
 from torghut_core.model.trading import ZERO, Account, Decision, Fill, Order, Position, Side, TimeInForce, money
 from torghut_core.ports.plugin import Plugin
 
@@ -30,16 +31,20 @@ class Handler(StrEnum):
     ON_SLICE = "on_slice"
     ON_FILL = "on_fill"
     ON_ORDER = "on_order"
+    ON_TIMER = "on_timer"
+    ON_TRADE = "on_trade"
+    ON_QUOTE = "on_quote"
+    ON_START = "on_start"
 
 
-STARTERS = (Handler.ON_SIGNAL, Handler.ON_SLICE)
+STARTERS = (Handler.ON_SIGNAL, Handler.ON_SLICE, Handler.ON_TIMER, Handler.ON_TRADE, Handler.ON_QUOTE)
 """A strategy has one of these: the others are called for what it has done itself."""
 
 
 class Strategy(Plugin):
     """Signals in, decisions out.
 
-    It overrides the handlers that it needs, `on_signal` or `on_slice` at least; one that it does not override is not called.
+    It overrides the handlers that it needs, most often `on_signal` or `on_slice`; one that it does not override is not called.
 
     `columns` names the columns of ``ta_signals`` that it reads; it gets a row when all of them have a value. An instance
     serves all symbols of its catalog entry, so state is kept per symbol (a dict by `signal.symbol`).
@@ -67,6 +72,11 @@ class Strategy(Plugin):
         """How many bars `context.history` is asked for at most: of its own timeframe, or by timeframe; 0 where it is not used."""
         return 0
 
+    @property
+    def timers(self) -> Sequence[Every]:
+        """What `on_timer` is called for, made by `every`."""
+        return ()
+
     @classmethod
     def handles(cls, handler: Handler) -> bool:
         """Whether it overrides a handler."""
@@ -83,6 +93,18 @@ class Strategy(Plugin):
 
     def on_order(self, order: Order, context: Context) -> Answer:
         """Return decisions on what the venue reported of one of its orders, or None; of a fill after `on_fill`."""
+
+    def on_timer(self, timer: Timer, context: PortfolioContext) -> Answer:
+        """Return decisions at a moment of `timers`, or None; called at the first event that is known then or later."""
+
+    def on_trade(self, trade: Trade, context: Context) -> Answer:
+        """Return decisions on a print that counts for the price, or None."""
+
+    def on_quote(self, quote: Quote, context: Context) -> Answer:
+        """Return decisions on a quote with two sane sides, or None."""
+
+    def on_start(self, context: PortfolioContext) -> Answer:
+        """Return decisions, or None, before anything else; not called for code that takes over the state of other code."""
 
 
 def _exact(quantity: Decimal | float | str) -> Decimal:

@@ -61,6 +61,8 @@ class Roster:
         self._on_trouble = on_trouble
         self._subscriptions = [Subscription(instance, gateway, generation.number) for instance in generation.strategies]
         self._closing: list[Subscription] = []
+        self._now: int | None = None
+        """The loop's time after the last batch, ns; None before the first."""
         self._past: list[Batch] | None = None
         """Batches traded since `keep_signals`."""
         totals.strategies = {subscription.name: subscription.totals for subscription in self._subscriptions}
@@ -105,14 +107,21 @@ class Roster:
     def events(self, batch: Batch, graph: FeatureGraph) -> Iterable[Event]:
         """What strategies are called for, in stream order; strategies by name where they share an event."""
         streams = []
+        if self._now is None:
+            self._now = int(batch.now[0])
         for subscription in chain(self._subscriptions, self._closing):
+            if not subscription.is_running:
+                continue
             subscription.look_back_in(graph, self._books.context)
-            if subscription.is_running and len(graph.rows[subscription.instance.wanted.frame].rows):
+            if not subscription.is_closing:
+                streams += subscription.own_streams(batch, self._books.context, self._now)
+            if len(graph.rows[subscription.instance.wanted.frame].rows):
                 failure = graph.failure(subscription.instance.wanted) if graph.failed else None
                 places = subscription.select(batch, graph, failure)
                 if len(places):
                     subscription.totals.rows += len(places)
                     streams += subscription.streams(batch, graph, places, self._books.context, failure)
+        self._now = int(batch.now[-1])
         return interleave(streams)
 
     def follow(self, graph: FeatureGraph) -> None:

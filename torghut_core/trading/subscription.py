@@ -16,13 +16,15 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from torghut_core.boundary import bound_method
 from torghut_core.feature_graph import FeatureGraph
 from torghut_core.feature_graph.history import Place, StrategyHistory
 from torghut_core.feature_graph.nodes import Failure
 from torghut_core.generation import StrategyInstance
-from torghut_core.model.market import Batch, IntArray, Signal, Slice, signal_type
+from torghut_core.model.market import Batch, IntArray, Quote, Signal, Slice, Table, Trade, signal_type
+from torghut_core.model.timers import Timer
 from torghut_core.model.trading import ZERO, Decision
 from torghut_core.plugin_host.running_plugin import label
 from torghut_core.ports import Answer, Context, Handler, LiveContext, LivePortfolio, PortfolioContext, Strategy
@@ -33,7 +35,7 @@ TRIAL_CALLS = 100
 """For so many calls new code is on trial."""
 
 ON_SIGNAL, ON_SLICE = Handler.ON_SIGNAL, Handler.ON_SLICE  # a member of an enum, reached through its class, is slow
-OF_ROWS, OF_SLICES, OF_SLICED_ROWS = range(3)
+OF_START, OF_TIMERS, OF_MARKET, OF_ROWS, OF_SLICES, OF_SLICED_ROWS = range(-3, 3)
 """Events at one position of the stream come in this order."""
 
 Call: TypeAlias = Callable[[Any, Any], Any]
@@ -144,6 +146,9 @@ class Subscription:
           strategy does not override it.
         """
         self.handled = _handled(instance.strategy)
+        self._has_started = False
+        self._next = EARLIEST
+        """No moment of its timers is before this one, ns."""
         self._portfolio: LivePortfolio | None = None
         self._looks_back_in: FeatureGraph | None = None
         """Whose bars its views have."""
@@ -164,6 +169,7 @@ class Subscription:
         for symbol in known - before.rows_to_warm.keys():
             self.rows_to_warm.pop(symbol, None)
         self._shown_until = dict(before._shown_until)
+        self._has_started = before._has_started
         self.minute, self.decided, self._given = before.minute, before.decided, before._given
         before_trial, before._trial = before._trial, None
         self._trial = Trial(before) if is_on_trial else before_trial
@@ -189,7 +195,13 @@ class Subscription:
             return NotImplemented
         old, new = trial.before.instance, self.instance
         self.instance = replace(
-            new, strategy=old.strategy, plugin=old.plugin, wanted=old.wanted, warmup=old.warmup, digest=old.digest
+            new,
+            strategy=old.strategy,
+            plugin=old.plugin,
+            wanted=old.wanted,
+            warmup=old.warmup,
+            digest=old.digest,
+            timers=old.timers,
         )
         self.handled, self._looks_back_in = trial.before.handled, None
         self.generation = trial.before.generation
@@ -260,7 +272,8 @@ class Subscription:
         return self._on_warm_up(handler) if is_warming else self._own(handler)
 
     def _own(self, handler: Handler) -> Call:
-        return bound_method(self.instance.strategy, handler)
+        own = bound_method(self.instance.strategy, handler)
+        return (lambda _event, context: own(context)) if handler is Handler.ON_START else own
 
     def _on_warm_up(self, handler: Handler) -> Call:
         """What an event is handed to where not all symbols are warm."""
@@ -319,11 +332,9 @@ class Subscription:
         if self._is_waiting:
             self._is_waiting = False
             self._choose()
-        wanted, names = self.instance.wanted, batch.symbols.names
-        if len(self._is_listed) != len(names):
-            self._is_listed = np.fromiter((name in self.symbols for name in names), bool, len(names))
+        wanted = self.instance.wanted
         rows = graph.rows[wanted.frame]
-        listed = self._is_listed[rows.symbol]
+        listed = self._listed(batch.symbols.names)[rows.symbol]
         if self.is_closing:
             return np.flatnonzero(listed)
         mask = listed if failure is None else listed.copy()
@@ -334,6 +345,78 @@ class Subscription:
         if failure is not None:
             mask |= listed & (rows.known >= failure.known)
         return np.flatnonzero(mask)
+
+    def _listed(self, names: list[str]) -> NDArray[np.bool_]:
+        """Whether each symbol of a table is one of its own, shape (symbols,)."""
+        if len(self._is_listed) != len(names):
+            self._is_listed = np.fromiter((name in self.symbols for name in names), bool, len(names))
+        return self._is_listed
+
+    def own_streams(self, batch: Batch, contexts: Contexts, since: int) -> list[Stream]:
+        """The events of a batch that are no rows; `since` is the loop's time before it, ns."""
+        streams = []
+        if not self._has_started:
+            self._has_started = True
+            if Handler.ON_START in self.handled:
+                streams.append(
+                    self._stream(batch, Handler.ON_START, OF_START, [None], contexts, np.array([batch.start]))
+                )
+        if self.instance.timers and batch.now[-1] >= self._next:
+            streams.append(self._timers(batch, contexts, since))
+        if Handler.ON_TRADE in self.handled and len(batch.trades):
+            streams.append(self._market(batch, Handler.ON_TRADE, contexts, batch.counting_trades, Trade))
+        if Handler.ON_QUOTE in self.handled and len(batch.quotes):
+            streams.append(self._market(batch, Handler.ON_QUOTE, contexts, batch.counting_quotes, Quote))
+        return streams
+
+    def _stream(
+        self, batch: Batch, handler: Handler, kind: int, events: Iterable[Any], contexts: Contexts, at: IntArray
+    ) -> Stream:
+        """Events of all its symbols."""
+        whole = zip(
+            repeat(self.listeners[handler]),
+            events,
+            repeat(self._portfolio_of(contexts)),
+            at.tolist(),
+            batch.now[at - batch.start].tolist(),
+            repeat(0.0),
+            strict=False,
+        )
+        return Stream(whole, at, kind, np.zeros(len(at), np.int64))
+
+    def _timers(self, batch: Batch, contexts: Contexts, since: int) -> Stream:
+        """Of each timer the last moment that passes at an event, in the order in which they passed."""
+        found: list[tuple[int, int, int]] = []
+        timers, until = self.instance.timers, int(batch.now[-1])
+        for number, timer in enumerate(timers):
+            moments = timer.moments(since, until)
+            place = batch.now.searchsorted(moments)
+            is_last = np.diff(place, append=len(batch)) != 0
+            places = zip(place[is_last].tolist(), moments[is_last].tolist(), strict=True)
+            found += ((where, moment, number) for where, moment in places)
+        self._next = min(timer.next(until) for timer in timers)
+        found.sort()
+        at = batch.start + np.array([where for where, _, _ in found], np.int64)
+        events = [Timer(timers[number].name, moment) for _, moment, number in found]
+        return self._stream(batch, Handler.ON_TIMER, OF_TIMERS, events, contexts, at)
+
+    def _market(self, batch: Batch, handler: Handler, contexts: Contexts, table: Table, kind: type[Any]) -> Stream:
+        """The trades, or quotes, of its symbols."""
+        names: Any = batch.symbols.names
+        rows: Any = table.take(self._listed(names)[table.symbol])  # type: ignore[attr-defined]  # of events
+        numbers = rows.symbol.tolist()
+        views = {number: contexts(self.name, names[number]) for number in set(numbers)}
+        columns = [getattr(rows, name).tolist() for name in kind.__struct_fields__[1:]]
+        events = zip(
+            repeat(self.listeners[handler]),
+            map(kind, map(names.__getitem__, numbers), *columns),
+            map(views.__getitem__, numbers),
+            rows.at.tolist(),
+            batch.now[rows.at - batch.start].tolist(),
+            repeat(0.0),
+            strict=False,
+        )
+        return Stream(events, rows.at, OF_MARKET, np.zeros(len(numbers), np.int64))
 
     def streams(
         self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts, failure: Failure | None = None
@@ -413,16 +496,9 @@ class Subscription:
         firsts = np.flatnonzero((np.diff(at, prepend=-1) != 0) | (np.diff(part, prepend=-1) != 0))
         at = at[firsts]
         rows, *_ = self._rows(batch, graph, places[order], is_whole=False)
-        events = zip(
-            repeat(self.listeners[ON_SLICE]),
-            (Slice(islice(rows, stop - first)) for first, stop in pairwise([*firsts.tolist(), len(index)])),
-            repeat(self._portfolio_of(contexts)),
-            at.tolist(),
-            batch.now[at - batch.start].tolist(),
-            repeat(0.0),
-            strict=False,
-        )
-        return Stream(events, at, OF_SLICES, np.zeros(len(at), np.int64))
+        bounds = pairwise([*firsts.tolist(), len(index)])
+        slices = (Slice(islice(rows, stop - first)) for first, stop in bounds)
+        return self._stream(batch, ON_SLICE, OF_SLICES, slices, contexts, at)
 
     def _rows(
         self, batch: Batch, graph: FeatureGraph, places: IntArray, *, is_whole: bool

@@ -339,7 +339,10 @@ def test_names_of_different_kinds_do_not_meet(plugin_module):
         ({"register_strategies": {"wrong": object}}, "object is not a subclass of Strategy"),
         ({"register_risk_rules": {"wrong": Good}}, "Good is not a subclass of RiskRule"),
         ({"register_stages": {"wrong": Good}}, "Good is not a subclass of Stage"),
-        ({"register_strategies": {"wrong": Strategy}}, "Strategy does not implement on_signal or on_slice"),
+        (
+            {"register_strategies": {"wrong": Strategy}},
+            "Strategy does not implement on_signal or on_slice or on_timer or on_trade or on_quote",
+        ),
         (strategy(state=("seen", 7)), "`state` must be a tuple of attribute names"),
         (strategy(state="seen"), "`state` must be a tuple of attribute names"),
         (strategy(columns="rsi14"), "`columns` must be a tuple of names"),

@@ -1,7 +1,10 @@
 """The promises of handlers: when each is called, what it is given, what its answers lead to; the same in any batches."""
 
+import re
 from decimal import Decimal
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +14,11 @@ from torghut_testing import bar_batch
 from support.effort import examples
 from support.generations import generation, instance, with_signals
 from torghut_core.audit import MemoryAuditStore
+from torghut_core.model.market import Batch, Quotes, SymbolTable, Trades
+from torghut_core.model.timers import every
 from torghut_core.model.trading import OrderState
 from torghut_core.ports import Strategy
-from torghut_core.timestamps import MINUTE
+from torghut_core.timestamps import MINUTE, format_timestamp, parse_timestamp
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 
@@ -309,7 +314,141 @@ def test_strategy_without_history_learns_how_to_declare_it():
     assert "s0 declares no history (write `history = 20` in the strategy)" in engine.roster.quarantined["s0"]
 
 
-STRATEGIES = (Rotation, Both, Twice, Seller, Lookback)
+class Timed(Noting):
+    """Notes its timers, and rebalances at one of them."""
+
+    timers = (every("5Min"), every("1Day", at="00:07", name="seven past midnight"))
+
+    def on_timer(self, timer, context):
+        held = [context[symbol].position.quantity for symbol in context]
+        self.seen.append((timer.name, timer.moment, context.now, held))
+        if timer.name == "5Min":
+            return [context[symbol].target(timer.moment // MINUTE % 3, because="a rebalance") for symbol in context]
+        return None
+
+
+def test_timer_is_called_at_the_first_event_at_or_after_its_moment():
+    """Before the rows there; a moment that passes in a gap is called once, late, and says when it was."""
+    strategy = Timed()
+    engine, audit = engine_of(strategy, symbols=("AA",))
+    trade(engine, bars_of([("AA", minute, 100.0) for minute in (0, 1, 3, 4, 5, 23)]))
+    called = [(name, (moment - START) // MINUTE, (now - START) // MINUTE) for name, moment, now, _ in strategy.seen]
+    assert called == [("5Min", 5, 5), ("seven past midnight", 7, 24), ("5Min", 20, 24)]
+    audit.commit()
+    assert {row["params"]["handler"] for row in audit.decisions()} == {"on_timer"}
+
+
+def test_timer_needs_no_rows():
+    """A tick of the clock is enough."""
+    strategy = Timed()
+    engine, _ = engine_of(strategy, symbols=("AA",))
+    engine.step(Batch.of(SymbolTable(), 0, START + MINUTE * np.array([0, 4, 5, 6, 8])))
+    assert [(name, now - START) for name, _, now, _ in strategy.seen] == [
+        ("5Min", 5 * MINUTE), ("seven past midnight", 8 * MINUTE)
+    ]  # fmt: skip
+
+
+def test_timer_of_an_exchange_knows_its_zone_its_holidays_and_its_half_days():
+    """A time of day is local, also where clocks change; minutes before the close follow a half day."""
+    at, edge = every("1Day", at="15:50", calendar="XNYS"), every("1Day", at="close-10", calendar="XNYS")
+
+    def times(timer, since, until):
+        moments = timer.moments(parse_timestamp(f"{since}T00:00:00Z"), parse_timestamp(f"{until}T00:00:00Z"))
+        return [format_timestamp(moment)[:16] for moment in moments.tolist()]
+
+    assert times(at, "2026-03-06", "2026-03-10") == ["2026-03-06T20:50", "2026-03-09T19:50"]
+    assert times(edge, "2026-11-25", "2026-11-29") == ["2026-11-25T20:50", "2026-11-27T17:50"]
+    hours = times(every("1Hour", calendar="XNYS"), "2026-11-27", "2026-11-28")
+    assert hours == ["2026-11-27T15:00", "2026-11-27T16:00", "2026-11-27T17:00"]
+
+
+@examples(60)
+@given(
+    text=st.sampled_from([("1Sec", ""), ("15Min", ""), ("1Day", "09:35"), ("1Day", "close-10"), ("1Day", "open")]),
+    calendar=st.sampled_from(["24/7", "XNYS", "CMES"]),
+    since=st.integers(0, 10**6),
+    lengths=st.lists(st.integers(1, 200_000), min_size=1, max_size=4),
+)
+def test_moments_do_not_depend_on_how_time_is_cut(text, calendar, since, lengths):
+    """Those of a span are those of its parts; the next one is the first of them."""
+    timer = every(*text, calendar=calendar)
+    second = 1_000_000_000
+    bounds = [START + since * second]
+    for length in lengths:
+        bounds.append(bounds[-1] + length * second)
+    parts = [timer.moments(first, last).tolist() for first, last in pairwise(bounds)]
+    whole = timer.moments(bounds[0], bounds[-1]).tolist()
+    assert whole == [moment for part in parts for moment in part]
+    assert all(bounds[0] < moment <= bounds[-1] for moment in whole)
+    assert not whole or timer.next(bounds[0]) == whole[0]
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        (("2Min",), "no timeframe (use one of 1Sec, 1Min"),
+        (("5Min", "15:50"), "a time is of a day"),
+        (("1Day", "25:00"), "write '15:50', 'open'"),
+        (("1Day", "15:50", "NYSE?"), "no calendar of exchange_calendars"),
+    ],
+)
+def test_timer_that_cannot_be_says_how_it_is_written(terms, message):
+    """When the class is made, not when it trades."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        every(*terms)
+
+
+class Starting(Noting):
+    """Notes its start, trades and quotes."""
+
+    def on_start(self, context):
+        self.seen.append(("start", context.now, [*context]))
+
+    def on_signal(self, signal, context):
+        self.seen.append(("row", context.now))
+
+    def on_trade(self, trade, context):
+        self.seen.append((trade.symbol, trade.event_ts, trade.price, trade.size, context.now))
+
+    def on_quote(self, quote, context):
+        self.seen.append((quote.symbol, quote.bid_price, quote.ask_size, context.now))
+
+
+def test_start_comes_before_everything_and_once():
+    """At the first event that it trades on; a reload that keeps it does not start it again."""
+    strategy = Starting()
+    engine, _ = engine_of(strategy, symbols=("AA", "BB"))
+    trade(engine, market(6, ("AA",)), reloads=(2, 4))
+    assert strategy.seen[0] == ("start", START + MINUTE, ["AA", "BB"])
+    assert [kind for kind, *_ in strategy.seen].count("start") == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_trades_and_quotes_come_one_by_one(size):
+    """Of its own symbols, those that say something about the price, each at its event."""
+    strategy = Starting()
+    engine, _ = engine_of(strategy, symbols=("AA", "BB"))
+    symbols = SymbolTable()
+    aa, zz = symbols.number("AA"), symbols.number("ZZ")
+    times = START + np.arange(7)
+    trades = Trades.from_columns(
+        at=[0, 2, 3], event_ts=times[[0, 2, 3]], symbol=[aa, zz, aa], price=[1.0, 2.0, 3.0], size=[4, 5, 6]
+    )
+    quotes = Quotes.from_columns(
+        at=[1, 4, 5], event_ts=times[[1, 4, 5]], symbol=[aa, aa, zz],
+        bid_price=[1.0, np.nan, 1.0], bid_size=[1, 1, 1], ask_price=[1.001, 2.0, 1.001], ask_size=[9, 9, 9],
+    )  # fmt: skip
+    rest = Batch.of(symbols, 0, times, trades, quotes)
+    for position in range(size, 7, size):
+        part, rest = rest.split(position)
+        engine.step(part)
+    engine.step(rest)
+    assert strategy.seen[1:] == [
+        ("AA", START, 1.0, 4.0, START), ("AA", 1.0, 9.0, START + 1), ("AA", START + 3, 3.0, 6.0, START + 3)
+    ]  # fmt: skip
+
+
+STRATEGIES = (Rotation, Both, Twice, Seller, Lookback, Timed, Starting)
 
 
 @examples(40)
