@@ -8,6 +8,7 @@ import signal
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from support import processes
 from support.api_threads import ApiThread
 from support.effort import EFFORT, many
 from support.postgres import execute, servers, url_of
@@ -27,14 +28,17 @@ settings.register_profile("hunt", deadline=None, max_examples=many(100))
 settings.load_profile("hunt" if EFFORT == "hunt" else "steady")
 
 
-def pytest_configure():
+def pytest_configure(config):
     """Collect no garbage while modules are imported and tests are collected.
 
-    Hear Ctrl-C as in a terminal: a shell that runs the tests in the background lets them ignore it.
+    Hear Ctrl-C as in a terminal: a shell that runs the tests in the background lets them ignore it. What forks the commands
+    of the tests is one process, for all workers.
     """
     gc.disable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if processes.FORKS and config.getoption("numprocesses", None):
+        processes.share_fork_server()
 
 
 def pytest_collection_finish():

@@ -1,5 +1,7 @@
 """The program behind `processes.start`: it imports what a torghut command imports, once, and forks for each command.
 
+One of them serves all workers of a run of the tests. It imports when the first of them connects.
+
 What is forked is a process of its own as any other: it is killed, frozen and waited for, and ends with `os._exit`. It only
 has its imports behind it, which are two seconds of CPU of a `torghut run` that lives for three.
 
@@ -76,27 +78,27 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def serve(channel: socket.socket, of_commands: socket.socket) -> dict[str, object]:
+def serve(listener: socket.socket, of_commands: socket.socket) -> dict[str, object]:
     """Fork for each request; returns in what was forked for a command, with the request."""
+    channels: list[socket.socket] = []
     while True:
-        asked, _, _ = select.select([channel, of_commands], [], [])
-        if of_commands in asked:
-            _, (control, told), *_ = socket.recv_fds(of_commands, 1, 2)
-            if os.fork() == 0:
-                channel.close()
-                serve_api(control, told)
-            os.close(control)
-            os.close(told)
-        if channel not in asked:
-            continue
-        text, files, *_ = socket.recv_fds(channel, 1 << 20, 3)
-        if not text:
-            sys.exit()
-        if os.fork() == 0:
-            channel.close()
-            return attended(json.loads(text), *files)
-        for file in files:
-            os.close(file)
+        asked, _, _ = select.select([listener, of_commands, *channels], [], [])
+        for each in asked:
+            if each is listener:
+                channels.append(listener.accept()[0])
+                continue
+            text, files, *_ = socket.recv_fds(each, 1 << 20, 3)
+            if not text:
+                channels.remove(each)
+                each.close()
+            elif os.fork() == 0:
+                for one in (listener, *channels):
+                    one.close()
+                if each is of_commands:
+                    serve_api(*files)
+                return attended(json.loads(text), *files)
+            for file in files:
+                os.close(file)
 
 
 def serve_api(control: int, told: int) -> None:
@@ -166,7 +168,8 @@ def warm_up() -> None:
 
 def main() -> None:
     die_with_parent()
-    channel = socket.socket(fileno=int(sys.argv[1]))
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    select.select([listener], [], [])
     for name in MODULES:
         try:
             importlib.import_module(name)
@@ -177,7 +180,7 @@ def main() -> None:
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     way, of_commands = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    request = serve(channel, of_commands)
+    request = serve(listener, of_commands)
     of_commands.close()
     importlib.import_module("torghut_core.admin.api_process").start_process = functools.partial(ForkedApi, way)
     os.chdir(request["cwd"])

@@ -24,12 +24,17 @@ from support.waiting import PATIENCE, until
 
 TORGHUT = Path(sys.executable).parent / "torghut"
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
-NOT_OURS = ("PYTHONDONTWRITEBYTECODE",)
+ADDRESS = "TORGHUT_TESTS_FORK_SERVER"
+"""The variable with the address of the process that forks, for the workers of this process."""
+
+NOT_OURS = ("PYTHONDONTWRITEBYTECODE", ADDRESS)
 """Variables that a process of a test does not get."""
 
 SAMPLE = re.compile(r'^torghut_(?P<name>\w+)(?:\{\w+="(?P<label>(?:[^"\\]|\\.)*)"\})? (?P<value>\S+)$', re.MULTILINE)
 
-_servers = []
+FORKS = sys.platform == "linux" and not IS_PROOF
+
+_channels = []
 
 
 class Forked:
@@ -46,7 +51,7 @@ class Forked:
         else:
             to_close = []
             out = out.fileno()
-        socket.send_fds(_server(), [json.dumps(request).encode()], [out, error.fileno(), writable])
+        socket.send_fds(_channel(), [json.dumps(request).encode()], [out, error.fileno(), writable])
         for file in (*to_close, writable):
             os.close(file)
         self._outcome = os.fdopen(readable)
@@ -89,16 +94,28 @@ def api_process(pid):
     return None
 
 
-def _server():
-    """The way to the process that forks; it is started when it is first needed, and ends with this one."""
-    if not _servers:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            command = [sys.executable, str(FORK_SERVER), str(theirs.fileno())]
-            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        _servers.append(ours)
-        atexit.register(lambda: (ours.close(), process.wait()))
-    return _servers[0]
+def share_fork_server():
+    """Start the process that forks, for this process and its workers; it imports nothing before one of them needs it."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with listener:
+        listener.bind("")  # the system chooses a name, which is in no folder
+        listener.listen()
+        command = [sys.executable, str(FORK_SERVER), str(listener.fileno())]
+        process = subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
+        os.environ[ADDRESS] = listener.getsockname()[1:].decode()
+    atexit.register(lambda: (process.terminate(), process.wait()))
+
+
+def _channel():
+    """The way to the process that forks."""
+    if not _channels:
+        if ADDRESS not in os.environ:
+            share_fork_server()
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel.connect(b"\0" + os.environ[ADDRESS].encode())
+        _channels.append(channel)
+        atexit.register(channel.close)
+    return _channels[0]
 
 
 def start(*arguments, out, error, env=None, cwd=None, script=None, real=False):
@@ -115,7 +132,7 @@ def start(*arguments, out, error, env=None, cwd=None, script=None, real=False):
     -------
     Something that can do what a `subprocess.Popen` can.
     """
-    real = real or IS_PROOF or sys.platform != "linux" or "PYTHONHASHSEED" in (env or ())
+    real = real or not FORKS or "PYTHONHASHSEED" in (env or ())
     env = {name: value for name, value in {**os.environ, **(env or {})}.items() if name not in NOT_OURS}
     program = [sys.executable, str(script)] if script else [str(TORGHUT)]
     words = [str(argument) for argument in arguments]
