@@ -1,12 +1,17 @@
 """Ten strategies of the field, made of features: the trades and the money that plain arrays and TA-Lib give, to the cent.
 
-The peer is a few lines that anyone can read: whole arrays, and a loop that fills at the next bar's open (rules 1 and 2 of
-docs/fills.md; of slices, docs/portfolios.md). It knows nothing of batches, graphs or slices.
+One peer is a few lines that anyone can read: whole arrays, and a loop that fills at the next bar's open (rules 1 and 2 of
+docs/fills.md; of slices, docs/portfolios.md). It knows nothing of batches, graphs or slices. The other is backtrader, where it is installed, for those of one symbol.
 """
 
+import json
+import subprocess
+from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -14,8 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 import talib
 
+from support import run_backtrader
+from support.docs import ROOT
 from support.effort import IS_PROOF
-from torghut_core import HOUR, MINUTE, Strategy, hookimpl, parse_timestamp
+from torghut_core import HOUR, MINUTE, SECOND, Strategy, hookimpl, parse_timestamp
 from torghut_core.features import (
     bollinger,
     close,
@@ -39,7 +46,8 @@ from torghut_core.features import (
 from torghut_core.plugin_host import PluginHost
 from torghut_core.research import load_catalog, run_backtest, tape_generation
 
-CRYPTO = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "crypto"
+CRYPTO = ROOT.parent / "shared" / "data" / "crypto"
+RIVALS = ROOT / ".venv-rivals" / "bin" / "python"
 pytestmark = pytest.mark.skipif(not CRYPTO.exists(), reason="needs the recorded data beside the project (../shared)")
 
 CASH = 10_000_000
@@ -286,67 +294,105 @@ def traded_in_arrays(bars, enter, leave, is_sliced):
     return trades
 
 
-def traded(tape, named):
-    """The trades of each strategy and symbol in a backtest of all of them at once, and what the account has in the end."""
-    classes = {
-        name: type("Made", (Rule,), {"__doc__": Rule.__doc__, "features": lambda _self, made=made: made()})
-        for name, (made, _) in named.items()
-    }
+def plugin_of(features):
+    def asked(_self):
+        enter, leave = features()
+        return {"enter": enter, "leave": leave}
 
-    @hookimpl
-    def register_strategies(register):
-        for name, cls in classes.items():
-            register(name, cls)
-
-    module = SimpleNamespace(__name__="ten", register_strategies=register_strategies)
-    entries = [
-        f"  - {{name: {name}, use: {name}, base_timeframe: 1Min, symbols: [{', '.join(symbols)}]}}\n"
-        for name, (_, symbols) in named.items()
-    ]
-    host = PluginHost.load(("torghut-*",), extra=[("ten", module)])
-    done = run_backtest(tape_generation(load_catalog({"c.yaml": CATALOG + "".join(entries)}), [tape], host))
-    assert done.result.denied == 0
-    found = {(name, symbol): [] for name, (_, symbols) in named.items() for symbol in symbols}
-    for fill in done.fills():
-        place = fill["strategy_id"], fill["symbol"]
-        found[place].append((fill["event_ts"], str(fill["side"]), Decimal(fill["price"])))
-    return found, done.result.final_equity
+    return type("Made", (Rule,), {"__doc__": Rule.__doc__, "features": asked})
 
 
-def pair_of(features):
-    enter, leave = features()
-    return {"enter": enter, "leave": leave}
+class Run(NamedTuple):
+    """A backtest of several strategies at once: trades by strategy and symbol, what the account has in the end, and the bars."""
+
+    trades: Mapping[tuple[object, str], list[tuple[int, str, Decimal]]]
+    equity: Decimal
+    bars: Mapping[str, SimpleNamespace]
 
 
-@pytest.mark.parametrize("tape", [ONE, SEVERAL])
-def test_trades_and_equity_are_those_of_plain_arrays(tape, tmp_path):
-    """Every trade of every strategy at the same bar and price, and the account to the cent."""
-    table = pq.read_table(CRYPTO / tape)
-    if tape == ONE:
-        table, chosen = table.slice(0, MINUTES), [each for each in STRATEGIES if each not in OF_SEVERAL]
-    else:
-        day = pc.greater_equal(table["event_ts"].cast("int64"), DAY)
-        table, chosen = table.filter(day), list(OF_SEVERAL)
-    table = table.take(pc.sort_indices(table, [("event_ts", "ascending"), ("symbol", "ascending")]))
-    pq.write_table(table, tmp_path / "tape.parquet")
-    bars = columns_of(table)
-    named = {
-        each.__name__.replace("_", "-"): (lambda each=each: pair_of(each), OF_SEVERAL.get(each) or list(bars))
-        for each in chosen
-    }
-    found, equity = traded(tmp_path / "tape.parquet", named)
-    wanted = {}
-    for each in chosen:
-        name = each.__name__.replace("_", "-")
-        for symbol in named[name][1]:
-            wanted[name, symbol] = traded_in_arrays(bars[symbol], *STRATEGIES[each](bars[symbol]), each in OF_SEVERAL)
-    for place, trades in wanted.items():
-        assert trades, f"{place} never trades"
-        assert found[place] == trades, place
-    assert equity == CASH + sum(worth(trades, bars[symbol]) for (_, symbol), trades in wanted.items())
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Run the strategies of a tape, once."""
+
+    @lru_cache
+    def run_once(tape):
+        table = pq.read_table(CRYPTO / tape)
+        if tape == ONE:
+            table, chosen = table.slice(0, MINUTES), [each for each in STRATEGIES if each not in OF_SEVERAL]
+        else:
+            table = table.filter(pc.greater_equal(table["event_ts"].cast("int64"), DAY))
+            chosen = list(OF_SEVERAL)
+        table = table.take(pc.sort_indices(table, [("event_ts", "ascending"), ("symbol", "ascending")]))
+        path = tmp_path_factory.mktemp("ten") / "tape.parquet"
+        pq.write_table(table, path)
+        bars = columns_of(table)
+        named = {each.__name__.replace("_", "-"): each for each in chosen}
+
+        @hookimpl
+        def register_strategies(register):
+            for name, each in named.items():
+                register(name, plugin_of(each))
+
+        module = SimpleNamespace(__name__="ten", register_strategies=register_strategies)
+        places = {each: OF_SEVERAL.get(each) or list(bars) for each in chosen}
+        entries = [
+            f"  - {{name: {name}, use: {name}, base_timeframe: 1Min, symbols: [{', '.join(places[each])}]}}\n"
+            for name, each in named.items()
+        ]
+        host = PluginHost.load(("torghut-*",), extra=[("ten", module)])
+        done = run_backtest(tape_generation(load_catalog({"c.yaml": CATALOG + "".join(entries)}), [path], host))
+        assert done.result.denied == 0
+        trades = {(each, symbol): [] for each, symbols in places.items() for symbol in symbols}
+        for fill in done.fills():
+            place = named[fill["strategy_id"]], fill["symbol"]
+            trades[place].append((fill["event_ts"], str(fill["side"]), Decimal(fill["price"])))
+        return Run(trades, done.result.final_equity, bars)
+
+    return run_once
 
 
 def worth(trades, bars):
-    """What a series of trades has made, with what is held at the last close."""
+    """What trades have made, with what is held at the last close."""
     paid = sum(price if side == "sell" else -price for _, side, price in trades)
     return paid + (Decimal(str(bars.close[-1])) if len(trades) % 2 else 0)
+
+
+@pytest.mark.parametrize("tape", [ONE, SEVERAL])
+def test_trades_and_equity_are_those_of_plain_arrays(run, tape):
+    """Every trade of every strategy at the same bar and price, and the account to the cent."""
+    done, made = run(tape), Decimal(0)
+    for (each, symbol), trades in done.trades.items():
+        bars = done.bars[symbol]
+        wanted = traded_in_arrays(bars, *STRATEGIES[each](bars), each in OF_SEVERAL)
+        assert wanted, f"{each.__name__} of {symbol} never trades"
+        assert trades == wanted, f"{each.__name__} of {symbol}"
+        made += worth(wanted, bars)
+    assert done.equity == CASH + made
+
+
+@pytest.mark.skipif(not RIVALS.exists(), reason="backtrader is not installed (make .venv-rivals/stamp)")
+@pytest.mark.parametrize("each", [each for each in STRATEGIES if each not in OF_SEVERAL])
+def test_trades_and_equity_are_those_of_backtrader(run, each):
+    """With its own indicators and broker, too; its MACD begins otherwise, so that its trades are the same from hour 8 on.
+
+    backtrader starts each average of the MACD with its own first closes, TA-Lib both where the slow one has its.
+    """
+    done = run(ONE)
+    (symbol,) = done.bars
+    bars, trades = done.bars[symbol], done.trades[each, symbol]
+    columns = [getattr(bars, name).tolist() for name in ("open", "high", "low", "close", "volume")]
+    rows = zip((bars.event_ts // SECOND).tolist(), *columns, strict=True)
+    command = [str(RIVALS), str(Path(run_backtrader.__file__)), each.__name__]
+    answer = subprocess.run(
+        command, input="\n".join(map(json.dumps, rows)), capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    theirs, value = json.loads(answer.stdout)
+    ours = [[event_ts // SECOND, side, float(price)] for event_ts, side, price in trades]
+    if each is macd_cross:
+        since = int(bars.event_ts[0] + 8 * HOUR) // SECOND
+        ours, theirs = ([trade for trade in side if trade[0] >= since] for side in (ours, theirs))
+    else:
+        assert value == float(CASH + worth(trades, bars))
+    assert ours == theirs
+    assert ours
