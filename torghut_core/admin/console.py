@@ -71,6 +71,7 @@ class Console:
     checks : whether the market data can be traded on.
     measured : the parts whose numbers `metrics` gives.
     unstored : gives why rows are not stored, "" while they are.
+    resumed_from : gives the loop time of the snapshot that the states are from, ns; 0 where they began anew.
     events : the event loop of the thread that trades.
     silent_s : gives the seconds since that loop last ran.
     stalled_s : seconds of that after which the process is unhealthy.
@@ -95,6 +96,7 @@ class Console:
         checks: Readiness,
         measured: Sequence[Measured],
         unstored: Callable[[], str],
+        resumed_from: Callable[[], int],
         events: asyncio.AbstractEventLoop,
         silent_s: Callable[[], float],
         stalled_s: float,
@@ -115,6 +117,7 @@ class Console:
         self._checks = checks
         self._measured = measured
         self._unstored = unstored
+        self._resumed_from = resumed_from
         self._events = events
         self._silent_s = silent_s
         self._stalled_s = stalled_s
@@ -278,6 +281,7 @@ class Console:
             open_orders=[order_fields(working.order) for working in list(books.working.values())],
             last_event=format_timestamp(engine.market_time) if engine.market_time else None,
             last_decision=decision_fields(*engine.last_decision) if engine.last_decision else None,
+            state_from=format_timestamp(resumed_from) if (resumed_from := self._resumed_from()) else None,
             last_error=logs.last_error(),
         )
 

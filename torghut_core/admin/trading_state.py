@@ -65,6 +65,8 @@ class TradingState(msgspec.Struct, kw_only=True):
     open_orders : orders that are not done.
     last_event : the market's time of the last event that was traded on.
     last_decision : `decision_hash`, `strategy_id`, `symbol`, `action`, `quantity`, `decided_at`, `status`.
+    state_from : the market's time up to which stages, features and strategies resumed from the process before; null where they
+        began anew.
     last_error : time and text of the last error that this process has logged.
     """
 
@@ -89,6 +91,7 @@ class TradingState(msgspec.Struct, kw_only=True):
     open_orders: list[dict[str, Any]] = []
     last_event: str | None = None
     last_decision: dict[str, Any] | None = None
+    state_from: str | None = None
     last_error: str | None = None
 
     @property
@@ -143,6 +146,7 @@ class TradingState(msgspec.Struct, kw_only=True):
         none = "none since the start" if self.running else "none recorded"
         found.append(f"last event: {_with_age(self.last_event, clock) if self.last_event else none}")
         found.append(f"last decision: {_decision_text(self.last_decision, clock) if self.last_decision else none}")
+        found.append(f"states: resumed from those of {self.state_from}" if self.state_from else "")
         found.append(f"last error: {self.last_error or none}" if self.running else "")
         return [line for line in found if line]
 

@@ -18,6 +18,7 @@ from torghut_core.feature_graph.history import Histories
 from torghut_core.feature_graph.nodes import AsOf, Failure, FrameRows, IndicatorNode, Node
 from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned, Wanted
 from torghut_core.feature_graph.slices import Slices
+from torghut_core.market_data.snapshots import Lose, pack, raised, unpack
 from torghut_core.model.market import Batch, FloatArray, SymbolTable
 from torghut_core.plugin_host.running_plugin import LOOP, RECORD
 from torghut_core.timestamps import EARLIEST
@@ -53,13 +54,15 @@ class FeatureGraph:
         self._shown: dict[tuple[int, str], int] = {}
         """By step and symbol, `event_ts` of the last row that was shown beforehand."""
 
-    def skip_shown(self, batch: Batch) -> None:
-        """Leave out of the batches to come, until `resume`, the rows that are in this one, or before them."""
+    def skip_shown(self, batch: Batch, but: Collection[tuple[int, str]] = ()) -> None:
+        """Leave out of the batches to come the rows that are in this one, or before them; not of series in `but`."""
         signals, names = batch.signals, batch.symbols.names
         for step, number, event_ts in zip(
             signals.step.tolist(), signals.symbol.tolist(), signals.event_ts.tolist(), strict=True
         ):
             place = step, names[number]
+            if place in but:
+                continue
             self._shown[place] = max(self._shown.get(place, event_ts), event_ts)
         self.histories.settle()
 
@@ -82,7 +85,7 @@ class FeatureGraph:
             waiting, self._slices[frame] = self._slices[frame], before._slices[frame]
             self._slices[frame].add(waiting, self._is_one_of(added[frame]))
         self.histories.resume(before.histories)
-        self._shown.clear()
+        self._shown = dict(before._shown)
         return new
 
     def _state_of(self, node: Node, symbols: Collection[str]) -> tuple[dict[str, Any], dict[str, int], int]:
@@ -104,6 +107,8 @@ class FeatureGraph:
         if batch.symbols is not self._table:
             self._adopt(batch.symbols)
         self.rows = {frame: self._rows(batch, frame) for frame in self.plan.symbols}
+        if self._shown:
+            self._forget_shown()
         for step in self.histories.bars:
             self.histories.update(step, self.rows[Frame(step, is_sliced=False)])
         values: dict[str, FloatArray] = {}
@@ -168,6 +173,12 @@ class FeatureGraph:
             return FrameRows(signals, index, signals.symbol, signals.at, batch.symbols, True)
         return FrameRows(signals, index, signals.symbol[index], signals.at[index], batch.symbols, False)
 
+    def _forget_shown(self) -> None:
+        """Forget which rows of a symbol to leave out as soon as a later one has come."""
+        for frame, rows in self.rows.items():
+            for number in np.unique(rows.symbol).tolist():
+                self._shown.pop((frame.step, rows.table.names[number]), None)
+
     def _adopt(self, table: SymbolTable) -> None:
         """Continue with another table of symbols."""
         if table is self._table:
@@ -189,27 +200,57 @@ class FeatureGraph:
 
     # State.
 
-    def save(self) -> dict[str, Any]:
-        """The state, as plain values and bytes: of each node that has one, by key, and the rows that wait for their slice."""
-        names = list(self._table.names)
-        nodes = {key: node.save(names) for key, node in self._nodes.items() if key not in self.failed}
-        slices = {frame.step: slices.save(names) for frame, slices in self._slices.items()}
+    def save(self, lose: Lose = raised) -> dict[str, Any]:
+        """The state, as plain values: of each node that works, by key, and the rows that wait for their slice.
+
+        Parameters
+        ----------
+        lose : called with the name of an indicator whose state cannot be saved, and why: its node is left out.
+        """
+        names, nodes = list(self._table.names), {}
+        for key, node in self._nodes.items():
+            if key in self.failed:
+                continue
+            try:
+                nodes[key] = pack(node.save(names))
+            except from_plugins() as error:  # an indicator may raise anything
+                lose(self.plan.nodes[key].plugin, error)
+        slices = {str(frame.step): slices.save(names) for frame, slices in self._slices.items()}
         return {
             "symbols": names,
-            "nodes": {key: state for key, state in nodes.items() if state},
+            "nodes": nodes,
             "slices": {step: rows for step, rows in slices.items() if rows},
             "history": self.histories.save(),
+            "frames": [[*frame, sorted(symbols)] for frame, symbols in self.plan.symbols.items()],
+            "bars": [[step, bars] for step, bars in self.plan.history.items()],
         }
 
-    def load(self, saved: Mapping[str, Any]) -> None:
-        """Resume from what `save` gave; of nodes that are not in this graph nothing is kept."""
+    def load(self, saved: Mapping[str, Any], lose: Lose = raised) -> set[str]:
+        """Resume from what `save` gave; of nodes that are not in this graph nothing is kept.
+
+        Parameters
+        ----------
+        lose : called with the name of an indicator that does not take its state, and why.
+
+        Returns
+        -------
+        The keys of the nodes of such indicators: they begin anew.
+        """
         numbers = {name: self._table.number(name) for name in saved["symbols"]}
+        lost = set()
         for key in self._nodes.keys() & saved["nodes"].keys():
-            self._nodes[key].load(saved["nodes"][key], numbers, len(self._table))
+            try:
+                if (state := unpack(saved["nodes"][key])) is not None:
+                    self._nodes[key].load(state, numbers, len(self._table))
+            except from_plugins() as error:  # an indicator may raise anything
+                self._nodes[key] = self.plan.nodes[key].make()
+                lost.add(key)
+                lose(self.plan.nodes[key].plugin, error)
         self.histories.load(saved["history"])
         for frame, slices in self._slices.items():
-            if frame.step in saved["slices"]:
-                slices.load(saved["slices"][frame.step], numbers)
+            if str(frame.step) in saved["slices"]:
+                slices.load(saved["slices"][str(frame.step)], numbers)
+        return lost
 
 
 def _block(values: list[FloatArray]) -> tuple[FloatArray, NDArray[np.bool_] | None]:

@@ -397,15 +397,20 @@ class PlainIndicator(IndicatorNode):
 
     def save(self, names: Sequence[str]) -> Any:
         """See `Node.save`."""
-        return {names[symbol]: bound_method(made, "save_state")() for symbol, made in self._indicators.items()}
+        name = self._plugin.name  # noqa: F841 - the watchdog reads it
+        states = {}
+        for symbol, made in self._indicators.items():
+            states[names[symbol]] = bound_method(made, "save_state")()
+        return states
 
     def load(self, saved: Any, numbers: Mapping[str, int], symbols: int) -> None:  # noqa: ARG002 - it has no array
         """See `Node.load`."""
-        for name, state in saved.items():
-            self._add(numbers[name])
-            bound_method(self._indicators[numbers[name]], "load_state")(state, self._plugin.cls.state_version)
+        name = self._plugin.name  # noqa: F841 - the watchdog reads it
+        for symbol, state in saved.items():
+            self._add(numbers[symbol])
+            bound_method(self._indicators[numbers[symbol]], "load_state")(state, self._plugin.cls.state_version)
 
-    CALLERS: ClassVar[dict[CodeType, str]] = {values.__code__: "name", _add.__code__: "name"}
+    CALLERS: ClassVar[dict[CodeType, str]] = {each.__code__: "name" for each in (values, _add, save, load)}
     """The functions here that call an indicator, each with the local variable that names it; see `Watchdog`."""
 
 

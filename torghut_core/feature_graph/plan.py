@@ -143,6 +143,16 @@ class FeaturePlan:
             bars[step] = max(most, bars.get(step, 0))
         return bars
 
+    def saved_in(self, saved: Mapping[str, Any]) -> FeaturePlan:
+        """The part of the plan that resumes from what `FeatureGraph.save` gave, with the symbols of that time."""
+        frames = {Frame(step, is_sliced): set(symbols) for step, is_sliced, symbols in saved["frames"]}
+        nodes = {key: node for key, node in self.nodes.items() if key in saved["nodes"] and node.frame in frames}
+        history = {step: bars for step, bars in saved["bars"] if step in self.history}
+        kept = [
+            Wanted((), (), frozenset(), Frame(step, is_sliced=False), 1, {step: bars}) for step, bars in history.items()
+        ]
+        return FeaturePlan(nodes, frames, {}, kept)
+
     def keep(self, before: FeaturePlan, wanted: Wanted) -> None:
         """Take in what a strategy of the plan before wants, and what that needs."""
         self.kept.append(wanted)

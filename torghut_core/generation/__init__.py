@@ -14,6 +14,7 @@ from torghut_core.generation.generation import (
 )
 from torghut_core.generation.instruments import catalog_warnings
 from torghut_core.generation.recorded import tape_source, use_tapes
+from torghut_core.generation.states import load_states, save_states
 
 __all__ = [
     "Generation",
@@ -23,8 +24,10 @@ __all__ = [
     "catalog_warnings",
     "hand_over",
     "has_same_terms",
+    "load_states",
     "risk_rules",
     "rules_for",
+    "save_states",
     "strategy_row",
     "tape_source",
     "use_tapes",

@@ -44,6 +44,12 @@ class Settings(Environment):
         ge=0,
         description="market time between two rows of equity and positions in `position_snapshots`, seconds; 0: none",
     )
+    trading_state_seconds: float = Field(
+        default=10,
+        ge=0,
+        description="seconds between two snapshots of what stages, features and strategies know, from which a restart resumes;"
+        " 0: none",
+    )
     trading_signal_source: Literal["clickhouse"] = Field(
         default="clickhouse",
         description="has no effect: the seed fixes this name and value, and the catalog says where signals come from",

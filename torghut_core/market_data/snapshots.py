@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, NoReturn, TypeAlias
 
 import msgspec
 import numpy as np
@@ -25,7 +28,20 @@ LARGEST = 1 << 30
 """How many bytes a snapshot may have."""
 
 _ARRAY = 1
+_TUPLE, _SET, _DEQUE, _PAIRS, _NUMBER, _DECIMAL = range(2, 8)
+"""Codes of the values that MessagePack lacks."""
+
+_SMALL = 1 << 63
 _DIGEST = 32
+
+
+Lose: TypeAlias = Callable[[str, BaseException], None]
+"""Called with the name of a plugin whose state cannot be saved or restored, and why."""
+
+
+def raised(_plugin: str, error: BaseException) -> NoReturn:
+    """A `Lose` that loses nothing: it raises."""
+    raise error
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -68,6 +84,65 @@ def decode(data: bytes) -> Snapshot:
     if not data.startswith(FORMAT) or hashlib.sha256(content).digest() != data[len(FORMAT) : len(FORMAT) + _DIGEST]:
         raise ValueError("it is no snapshot, or it is damaged")
     return msgspec.msgpack.Decoder(Snapshot, ext_hook=_read_array).decode(content)
+
+
+def pack(state: Any) -> bytes:
+    """A state of a plugin as bytes, from which `unpack` makes an equal one: plain values keep their types.
+
+    Raises
+    ------
+    TypeError : it holds something that is no plain value.
+    """
+    return msgspec.msgpack.Encoder(enc_hook=_write_array).encode(_plain(state))
+
+
+def unpack(data: bytes) -> Any:
+    """The state that `pack` made bytes of."""
+    return msgspec.msgpack.Decoder(ext_hook=_read_value).decode(data)
+
+
+def _plain(value: Any) -> Any:
+    """A value in words that MessagePack has."""
+    kind = type(value)
+    if kind in (str, float, bool, bytes, type(None)):
+        return value
+    if kind is int:
+        return value if -_SMALL <= value < _SMALL else msgspec.msgpack.Ext(_NUMBER, str(value).encode())
+    if kind is list:
+        return [_plain(each) for each in value]
+    if kind is dict:
+        if all(type(key) is str for key in value):
+            return {key: _plain(each) for key, each in value.items()}
+        return _ext(_PAIRS, [[key, each] for key, each in value.items()])
+    if kind is Decimal:
+        return msgspec.msgpack.Ext(_DECIMAL, str(value).encode())
+    if kind is tuple:
+        return _ext(_TUPLE, list(value))
+    if kind is set:
+        return _ext(_SET, list(value))
+    if kind is deque:
+        return _ext(_DEQUE, [value.maxlen, list(value)])
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value
+    raise TypeError(f"{kind.__name__} in a state is no plain value (use numbers, text, lists, dicts, arrays)")
+
+
+def _ext(code: int, values: list[Any]) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(code, pack(values))
+
+
+def _read_value(code: int, data: memoryview) -> Any:
+    if code == _ARRAY:
+        return _read_array(code, data)
+    if code == _NUMBER:
+        return int(bytes(data))
+    if code == _DECIMAL:
+        return Decimal(bytes(data).decode())
+    values = unpack(bytes(data))
+    if code == _DEQUE:
+        maxlen, items = values
+        return deque(items, maxlen)
+    return {_TUPLE: tuple, _SET: set, _PAIRS: dict}[code](values)
 
 
 def _write_array(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from types import SimpleNamespace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,6 +28,10 @@ BAR_COLUMNS = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume"
 """Columns of ``microbars``, and what they are in `Signals`."""
 
 
+NO_ROWS: Mapping[tuple[int, str], int] = MappingProxyType({})
+ALL = 2**63 - 1
+
+
 class WarmedUp(NamedTuple):
     """What the past was shown to.
 
@@ -45,7 +49,13 @@ NOTHING = WarmedUp(EMPTY, None)
 
 
 def warm_up(
-    generation: Generation, moment: Moment, fresh: Collection[str], signals: SignalDatabase, since: int | None
+    generation: Generation,
+    moment: Moment,
+    fresh: Collection[str],
+    signals: SignalDatabase,
+    since: int | None,
+    last: Mapping[tuple[int, str], int] = NO_ROWS,
+    before: FeatureGraph | None = None,
 ) -> WarmedUp:
     """Show new instances and features what the signal store has; what strategies answer is not acted on.
 
@@ -53,20 +63,23 @@ def warm_up(
     ----------
     fresh : strategies that do not take over the state of a running instance.
     since : earliest time from which rows of the store count, ns; None for all of them.
+    last : by step and symbol, `event_ts` of the last row that counts, where the source gives those after it; where it is not
+        said, rows that are shown here are left out when they come.
+    before : features that resume, where another process has kept them.
 
     Raises
     ------
     CatalogError : one of them raised.
     """
     plan = generation.features or FeaturePlan()
-    before = {each.name: each for each in moment.running.strategies if each.name not in fresh}
-    new = [each for each in generation.strategies if each.warmup and not _keeps_state(before.get(each.name), each)]
+    old = {each.name: each for each in moment.running.strategies if each.name not in fresh}
+    new = [each for each in generation.strategies if each.warmup and not _keeps_state(old.get(each.name), each)]
     needed = bars_needed(plan, moment.running.features or FeaturePlan(), new)
     if not needed:
         return NOTHING
     try:
         signals.flush()
-        batch = stored(signals, plan, needed, since, moment.now)
+        batch = only(stored(signals, plan, needed, since, moment.now), last, are_later=False)
     except StateError as error:
         logs.warning("no history to warm up with, strategies and features wait for new rows", error=str(error))
         return NOTHING
@@ -82,8 +95,49 @@ def warm_up(
             shown[instance.name] = _show(instance, batch, graph, moment)
         except from_plugins() as error:  # a plugin may raise anything
             raise CatalogError([_problem(generation, instance, error)]) from error
-    graph.skip_shown(batch)
+    if before is not None:
+        graph.resume(before)
+    graph.skip_shown(batch, but=last)
     return WarmedUp(shown, graph)
+
+
+def fill_gap(
+    generation: Generation,
+    moment: Moment,
+    graph: FeatureGraph,
+    signals: SignalDatabase,
+    last: Mapping[tuple[int, str], int],
+) -> Warmth:
+    """Show features and strategies that resume the rows of the store after their last ones; return what was shown.
+
+    Raises
+    ------
+    StateError : the store cannot be read.
+    """
+    if not last:
+        return {}
+    signals.flush()
+    gap = max(1, moment.now - min(last.values()))
+    bars = {frame: -(-gap // frame.step) for frame in graph.plan.symbols}
+    batch = only(stored(signals, graph.plan, bars, None, moment.now), last, are_later=True)
+    graph.update(batch)
+    shown = {each.name: _show(each, batch, graph, moment) for each in generation.strategies if each.enabled}
+    graph.skip_shown(batch)
+    return shown
+
+
+def only(batch: Batch, last: Mapping[tuple[int, str], int], *, are_later: bool) -> Batch:
+    """The rows of a batch of `stored` up to the last ones of their series, or those after them."""
+    table, names = batch.signals, batch.symbols.names
+    limit = np.array(
+        [
+            last.get((step, names[number]), ALL)
+            for step, number in zip(table.step.tolist(), table.symbol.tolist(), strict=True)
+        ],
+        np.int64,
+    )
+    is_later = table.event_ts > limit
+    return _batch(batch.symbols, table.take(is_later if are_later else ~is_later), int(batch.now[-1]))
 
 
 def _problem(generation: Generation, instance: StrategyInstance, error: BaseException) -> Problem:
@@ -126,7 +180,12 @@ def stored(signals: SignalDatabase, plan: FeaturePlan, bars: dict[Frame, int], s
         selection = Selection(None, window_size(step), since, now - step + 1, rows)
         tables.append(_signals(signals, symbols, names, columns, step, selection))
     table = Signals.concatenate(tables)
-    table = table.take(np.lexsort((-table.step, symbols.ranks[table.symbol], table.end)))  # as they become known
+    return _batch(
+        symbols, table.take(np.lexsort((-table.step, symbols.ranks[table.symbol], table.end))), now
+    )  # as they become known
+
+
+def _batch(symbols: SymbolTable, table: Signals, now: int) -> Batch:
     table.at[:] = np.arange(len(table))
     batch = Batch.of(symbols, 0, np.append(table.end, now))
     batch.signals = table

@@ -57,6 +57,7 @@ from torghut_core.ports import Broker, Source
 from torghut_core.reload.follower import Follower
 from torghut_core.reload.reloader import Reloader
 from torghut_core.reload.start import choose_start, require_catalog
+from torghut_core.reload.state_keeper import StateKeeper
 from torghut_core.runtime.life import Life, admin_server, run_until_first_ends
 from torghut_core.signals import SignalDatabase, StoreError
 from torghut_core.telemetry import logs
@@ -228,6 +229,18 @@ def open_run(
             stalled_s=settings.trading_stalled_seconds,
             clock=clock,
         )
+        states = StateKeeper(
+            label,
+            directory.path,
+            engine,
+            source,
+            signals,
+            every_s=settings.trading_state_seconds,
+            may_keep=lambda: standby.is_trading and not gates.unrecorded,
+            around=partial(watched, watchdog),
+            clock=clock,
+        )
+        stack.callback(states.close)
         console = Console(
             account_label=label,
             path=catalog,
@@ -243,6 +256,7 @@ def open_run(
             checks=checks,
             measured=[source, universe, checks, engine.totals, venue, server],
             unstored=unstored,
+            resumed_from=lambda: states.resumed_from,
             events=life.events,
             silent_s=lambda: life.silent_s,
             stalled_s=settings.trading_stalled_seconds,
@@ -271,6 +285,7 @@ def open_run(
             venue=venue,
             reloader=reloader,
             follower=follower,
+            states=states,
             orders_changed=orders_changed,
             troubled=troubled,
             ended=ended,
@@ -297,6 +312,7 @@ class Run:
     audit, committer, log : where everything is written down, what makes it durable, and what logs it.
     venue : where the orders go.
     reloader, follower : how the catalog is applied, and how its changes are found.
+    states : keeps what stages, features and strategies know, for the next process.
     orders_changed, troubled : set when there are updates of orders; when the engine found something.
     ended : set when everything is closed.
     clock : where it asks for the time.
@@ -323,6 +339,7 @@ class Run:
     venue: Venue | SimulatedVenue
     reloader: Reloader
     follower: Follower
+    states: StateKeeper
     orders_changed: asyncio.Event
     troubled: asyncio.Event
     ended: threading.Event
@@ -352,8 +369,8 @@ class Run:
         self.venue.start()
         is_fresh = not engine.market_time
         engine.traded_to = max(_traded_to(cursor.get("now", 0), self.clock), engine.market_time)
-        if is_fresh and self.source.gates() and cursor.get("source"):
-            self.source.seek(cursor["source"])
+        if is_fresh:
+            self.states.resume(cursor)
         self.standby.start_trading()
         self.reloader.record(ACTOR)
         self.follower.forget_quarantine()
@@ -407,7 +424,7 @@ class Run:
 
     async def _trade(self) -> None:
         try:
-            await self.loop.run(BATCH_SIZE)
+            await self.loop.run(BATCH_SIZE, lambda _events: self.states.keep())
         except StoreError as error:
             raise StateError(f"{error}; {UNSTORED_TAPE}") from error
         logs.info("the source has ended", events=self.engine.totals.events)
@@ -472,6 +489,7 @@ class Run:
             self.audit.drop()
         else:
             self.committer.close(self.venue.finish())
+            self.states.finish()
 
 
 def _traded_to(kept: int, clock: Clock) -> int:

@@ -26,7 +26,8 @@ from torghut_core.boundary import KERNEL_DECIMAL, bound_method, context_of, from
 from torghut_core.errors import reason_of, text_of
 from torghut_core.feature_graph import FeatureGraph, FeaturePlan
 from torghut_core.feature_graph.nodes import PlainIndicator
-from torghut_core.generation import Generation, StrategyInstance, hand_over
+from torghut_core.generation import Generation, StrategyInstance, hand_over, save_states
+from torghut_core.market_data.snapshots import Lose
 from torghut_core.model.market import Batch, Signal, Slice
 from torghut_core.model.trading import (
     ZERO,
@@ -411,6 +412,41 @@ class Engine(AccountView):
             self._notify(name, observer, "on_generation", generation.number, generation.digest)
         return changes
 
+    # Over a restart.
+
+    def save(self, lose: Lose) -> dict[str, Any]:
+        """What it knows of the market, and how far its strategies and features are, as plain values.
+
+        Parameters
+        ----------
+        lose : called with the name of an indicator whose state cannot be saved, and why.
+        """
+        return {
+            "series": self._series.save(),
+            "prices": self.recent_prices.save(),
+            "strategies": self.roster.save(),
+            "graph": self._graph.save(lose),
+        }
+
+    def resume(
+        self,
+        saved: Mapping[str, Any],
+        graph: FeatureGraph,
+        shown: Mapping[str, Mapping[str, tuple[int, int]]],
+    ) -> None:
+        """Resume where another process was; before the first batch.
+
+        Parameters
+        ----------
+        saved : what `save` gave; of strategies only those that have their state.
+        graph : the features at that moment.
+        shown : by strategy and symbol, how many rows it was shown beforehand, and the `event_ts` of the last.
+        """
+        self._series.load(saved["series"])
+        self.recent_prices.load(saved["prices"])
+        self.roster.load(saved["strategies"], shown)
+        self._graph = graph
+
     # What plugins do wrong.
 
     def watchdog(self, seconds: float) -> Watchdog:
@@ -679,6 +715,7 @@ class Engine(AccountView):
         _call.__code__: "listener",
         _notify.__code__: "name",
         hand_over.__code__: "name",
+        save_states.__code__: "name",
         **PlainIndicator.CALLERS,
         **RiskEngine.CALLERS,
         **Subscription.CALLERS,

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -68,6 +68,16 @@ class RecentPrices:
                 steps[symbol] = min(strategy.step_ns, steps.get(symbol, strategy.step_ns))
         self._steps |= steps
         self._moved |= self._steps.keys()
+        self._forget()
+
+    def save(self) -> list[list[Any]]:
+        """The last rows of each symbol and step, as plain values."""
+        return [[*series, list(rows)] for series, rows in self._past.items()]
+
+    def load(self, saved: list[list[Any]]) -> None:
+        """Resume from what `save` gave."""
+        self._past = {(symbol, step): deque(map(tuple, rows), KEPT) for symbol, step, rows in saved}
+        self._moved |= {symbol for symbol, _ in self._past}
         self._forget()
 
     def begin(self, batch: Batch) -> None:

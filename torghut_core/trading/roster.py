@@ -98,6 +98,19 @@ class Roster:
             each.name for each in self._subscriptions if each.handled & {Handler.ON_FILL, Handler.ON_ORDER}
         )
 
+    # State.
+
+    def save(self) -> dict[str, Any]:
+        """How far each strategy is that is shown rows, by name, as plain values."""
+        return {each.name: each.save() for each in self._subscriptions if each.is_running and not each.totals.failure}
+
+    def load(self, saved: Mapping[str, Any], shown: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
+        """Resume from what `save` gave, after rows were shown beforehand: see `Subscription.skip`."""
+        for subscription in self._subscriptions:
+            if subscription.name in saved:
+                subscription.load(saved[subscription.name])
+            subscription.skip(shown.get(subscription.name, {}))
+
     def find(self, name: str) -> Subscription | None:
         """A strategy of the generation."""
         return next((each for each in self._subscriptions if each.name == name), None)

@@ -7,8 +7,8 @@ nothing. So the result depends on the stream alone, however it is cut into batch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,6 +25,13 @@ SPLIT = 1.8
 
 SMALL_SPLIT = (1.43, 1.57)
 """The factors of a split of 3 to 2."""
+
+
+_Series: TypeAlias = "tuple[str, int, bool]"
+"""Symbol, step, and whether the bars are the venue's own."""
+
+_Last: TypeAlias = "tuple[Any, ...]"
+"""What `_Known` has of a series."""
 
 
 class Jump(NamedTuple):
@@ -59,15 +66,21 @@ class _Known:
         self.is_seen, self.is_hidden = np.zeros(0, bool), np.zeros(0, bool)
         self.start, self.close = np.zeros(0, np.int64), np.zeros(0)
 
-    def grow(self, table: SymbolTable) -> None:
-        """Make room for the series that are new in the table."""
-        new = len(table.series_step) - len(self.close)
+    def grow(self, table: SymbolTable, kept: Mapping[_Series, _Last]) -> None:
+        """Make room for the series that are new in the table; `kept` has what was known of them."""
+        before = len(self.close)
+        new = len(table.series_step) - before
         if not new:
             return
         self.is_seen = np.append(self.is_seen, np.zeros(new, bool))
         self.is_hidden = np.append(self.is_hidden, np.zeros(new, bool))
         self.start = np.append(self.start, np.zeros(new, np.int64))
         self.close = np.append(self.close, np.full(new, np.nan))
+        if kept:
+            for number, series in enumerate(_series(table)):
+                if number >= before and series in kept:
+                    last = kept[series]
+                    self.is_seen[number], self.is_hidden[number], self.start[number], self.close[number] = last
         first: dict[tuple[int, int], int] = {}
         self.rivals = []
         for number, key in enumerate(zip(table.series_symbol, table.series_step, strict=True)):
@@ -88,6 +101,8 @@ class TradedSeries:
     """The series of a stream that are traded on."""
 
     def __init__(self) -> None:
+        self._kept: dict[_Series, _Last] = {}
+        """What was known of series of which no row has come yet."""
         self._known: WeakKeyDictionary[SymbolTable, _Known] = WeakKeyDictionary()
         self._reported: dict[str, int] = {}
         """When the last jump of each symbol was, ns."""
@@ -147,10 +162,39 @@ class TradedSeries:
                 self._reported[symbol] = at
                 yield Jump(symbol, at, price, close.item(place))
 
+    def last_rows(self) -> dict[tuple[int, str], int]:
+        """By step and symbol, when the last bar started that strategies saw, ns."""
+        return {
+            (step, symbol): start
+            for (symbol, step, _), (is_seen, is_hidden, start, _) in self._last().items()
+            if is_seen and not is_hidden
+        }
+
+    def save(self) -> list[list[Any]]:
+        """What is known of each series, as plain values."""
+        return [[*series, *last] for series, last in self._last().items()]
+
+    def load(self, saved: list[list[Any]]) -> None:
+        """Resume from what `save` gave."""
+        self._kept = {(symbol, step, of_venue): tuple(last) for symbol, step, of_venue, *last in saved}
+
+    def _last(self) -> dict[_Series, _Last]:
+        found = dict(self._kept)
+        for table, known in self._known.items():
+            columns = (known.is_seen, known.is_hidden, known.start, known.close)
+            found |= zip(_series(table), zip(*(column.tolist() for column in columns), strict=True), strict=False)
+        return found
+
     def _of(self, table: SymbolTable) -> _Known:
         known = self._known.setdefault(table, _Known())
-        known.grow(table)
+        known.grow(table, self._kept)
         return known
+
+
+def _series(table: SymbolTable) -> Iterator[_Series]:
+    """The series of a table, by number."""
+    names = map(table.names.__getitem__, table.series_symbol)
+    return zip(names, table.series_step, table.series_of_venue, strict=True)
 
 
 def _first(signals: Signals, series: int) -> int:

@@ -175,6 +175,28 @@ class Subscription:
         self._trial = Trial(before) if is_on_trial else before_trial
         self._choose()
 
+    def save(self) -> dict[str, Any]:
+        """How far it is, as plain values."""
+        return {
+            "symbols": sorted(self.symbols),
+            "rows_to_warm": dict(self.rows_to_warm),
+            "shown_until": dict(self._shown_until),
+            "decided": [self.minute, self.decided],
+            "given": dict(self._given),
+        }
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Resume from what `save` gave."""
+        rows_to_warm = self.rows_to_warm
+        for symbol in self.symbols.intersection(saved["symbols"]):
+            rows_to_warm.pop(symbol, None)
+            if symbol in saved["rows_to_warm"]:
+                rows_to_warm[symbol] = saved["rows_to_warm"][symbol]
+        self._shown_until = dict(saved["shown_until"])
+        self.minute, self.decided = saved["decided"]
+        self._given = dict(saved["given"])
+        self._choose()
+
     def skip(self, shown: Mapping[str, tuple[int, int]]) -> None:
         """Skip what was shown beforehand: by symbol, so many rows, and the `event_ts` of the last of them."""
         for symbol, (rows, event_ts) in shown.items():

@@ -112,6 +112,7 @@ def make_run(tmp_path, blocked):
             engine=engine,
             gates=Gates(trading_enabled=True, unrecorded="disk full"),
             unstored=lambda: "no room",
+            resumed_from=lambda: 0,
             measured=[],
             checks=Readiness(),
             reloader=SimpleNamespace(status=Status(SimpleNamespace(number=7, digest="d" * 64), ReloadOutcome.STARTED)),
