@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast, overload
 
 import msgspec
@@ -517,6 +518,7 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
         vol_realized_w60s: float
 
 
+@cache
 def signal_type(columns: tuple[str, ...]) -> type[Signal]:
     """The class of the signal rows that carry `columns`.
 

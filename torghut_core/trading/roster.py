@@ -20,7 +20,7 @@ from torghut_core.generation import Generation, StrategyInstance, has_same_terms
 from torghut_core.model.market import Batch
 from torghut_core.telemetry import logs
 from torghut_core.trading.gateway import Gateway
-from torghut_core.trading.subscription import Closing, Row, Subscription, interleave
+from torghut_core.trading.subscription import Closing, Row, Subscription, rows_of
 from torghut_core.trading.totals import Totals
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -98,10 +98,7 @@ class Roster:
                 if len(index):
                     subscription.totals.rows += len(index)
                     parts.append((subscription, index))
-        streams = [subscription.stream(batch, index, self._books.context) for subscription, index in parts]
-        if len(streams) < 2:
-            return streams[0] if streams else ()
-        return interleave(streams, [index for _, index in parts])
+        return rows_of(batch, parts, self._books.context) if parts else ()
 
     def finish(self, batch: Batch) -> None:
         """Keep the batch's signals where the next generation needs them; drop stand-ins that have closed everything."""

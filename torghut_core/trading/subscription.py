@@ -7,7 +7,7 @@ old code at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 from types import CodeType
@@ -82,7 +82,6 @@ class Subscription:
         self._shown_until: dict[str, int] = {}
         """By symbol, the `event_ts` of the last row that was shown beforehand."""
         self._trial: Trial | None = None
-        self._row = signal_type(instance.columns)
         self._wanted = np.zeros(0, bool)
         self._choose()
 
@@ -124,7 +123,6 @@ class Subscription:
         self.generation = trial.before.generation
         self.rows_to_warm, self._shown_until = trial.before.rows_to_warm, trial.before._shown_until  # noqa: SLF001
         if old.columns != new.columns:  # these rows lack what it reads: it resumes with the next batch
-            self._row = signal_type(old.columns)
             self.on_signal = _ignore
             return None
         self._choose()
@@ -147,7 +145,7 @@ class Subscription:
     def warm_up(self, batch: Batch, context: Callable[[str, str], LiveContext]) -> None:
         """Show a new strategy a batch that was traded before it came; its answers are dropped."""
         index = self.select(batch)
-        for _, signal, view, _, now, close in self.stream(batch, index, context) if len(index) else ():
+        for _, signal, view, _, now, close in rows_of(batch, [(self, index)], context) if len(index) else ():
             view.show(signal.event_ts, now, close)
             self._on_warm_up_signal(signal, view.read_only)
 
@@ -199,30 +197,6 @@ class Subscription:
             mask &= values == values
         return np.flatnonzero(mask)
 
-    def stream(self, batch: Batch, index: IntArray, context: Callable[[str, str], LiveContext]) -> Iterable[Row]:
-        """These rows, each with the strategy's view of its symbol, its position, the loop's time and the close."""
-        signals = batch.signals
-        names = batch.symbols.names
-        numbers = signals.symbol[index].tolist()
-        contexts = {number: context(self.name, names[number]) for number in set(numbers)}
-        only = next(iter(contexts)) if len(contexts) == 1 else None
-        at = signals.at[index]
-        rows = map(
-            self._row,
-            map(names.__getitem__, numbers) if only is None else repeat(names[only]),
-            signals.event_ts[index].tolist(),
-            *[getattr(signals, column)[index].tolist() for column in self.instance.columns],
-        )
-        return zip(
-            repeat(self),
-            rows,
-            map(contexts.__getitem__, numbers) if only is None else repeat(contexts[only]),
-            at.tolist(),
-            batch.now[at - batch.start].tolist(),
-            signals.close[index].tolist(),
-            strict=False,  # `repeat` has no end
-        )
-
     CALLERS: ClassVar[dict[CodeType, str]] = {
         _on_warm_up_signal.__code__: "self",
         _on_trial_signal.__code__: "self",
@@ -231,12 +205,52 @@ class Subscription:
     """The functions here that call a strategy, each with the local variable that names it; see `Watchdog`."""
 
 
-def interleave(streams: list[Any], indices: list[IntArray]) -> Iterator[Any]:
-    """Rows of several streams in order of their row index, streams in the order given where they share one."""
-    iterators = [iter(stream) for stream in streams]
-    rows = np.concatenate(indices)
-    owner = np.repeat(np.arange(len(indices)), [len(index) for index in indices])
-    return map(next, map(iterators.__getitem__, owner[np.argsort(rows, kind="stable")].tolist()))
+def rows_of(
+    batch: Batch, parts: Sequence[tuple[Subscription, IntArray]], context: Callable[[str, str], LiveContext]
+) -> Iterable[Row]:
+    """The rows of a batch that subscriptions are shown, in stream order; subscriptions as given where they share one.
+
+    Parameters
+    ----------
+    parts : the subscriptions, each with the indices of its rows, of which there are some.
+    context : gives a strategy's view of a symbol.
+    """
+    signals, names = batch.signals, batch.symbols.names
+    index = np.concatenate([index for _, index in parts])
+    owner = np.repeat(np.arange(len(parts)), [len(index) for _, index in parts])
+    if len(parts) > 1:
+        order = np.argsort(index, kind="stable")
+        index, owner = index[order], owner[order]
+    symbol, at = signals.symbol[index], signals.at[index]
+    pair = owner * len(names) + symbol
+    views = {each: context(parts[each // len(names)][0].name, names[each % len(names)]) for each in _unique(pair)}
+    kinds = {columns: number for number, columns in enumerate({part.instance.columns: 0 for part, _ in parts})}
+    kind = np.array([kinds[part.instance.columns] for part, _ in parts])[owner]
+    rows = []
+    for columns, number in kinds.items():
+        of_kind = index if len(kinds) == 1 else index[kind == number]
+        symbols, starts = _each(names, signals.symbol[of_kind]), signals.event_ts[of_kind].tolist()
+        values = [getattr(signals, column)[of_kind].tolist() for column in columns]
+        rows.append(map(signal_type(columns), symbols, starts, *values))
+    return zip(
+        _each([part for part, _ in parts], owner),
+        rows[0] if len(rows) == 1 else map(next, _each(rows, kind)),
+        _each(views, pair),
+        at.tolist(),
+        batch.now[at - batch.start].tolist(),
+        signals.close[index].tolist(),
+        strict=False,  # `repeat` has no end
+    )
+
+
+def _each(values: Any, numbers: IntArray) -> Iterable[Any]:
+    """The value of each number; without end where all are the same."""
+    first = numbers.item(0)
+    return repeat(values[first]) if (numbers == first).all() else map(values.__getitem__, numbers.tolist())
+
+
+def _unique(numbers: IntArray) -> list[int]:
+    return sorted(set(numbers.tolist()))
 
 
 class Closing(Strategy):

@@ -109,14 +109,15 @@ class Events(ABC):
     def hits(self, first: int, stop: int, levels: Levels) -> NDArray[np.bool_]:
         """Return which of the rows `first` to `stop` - 1 have to be shown to an order."""
 
-    def find_priced(self, first: int, stop: int, symbols: int) -> IntArray:
-        """Return the row of each symbol's last event with a price at positions `first` to `stop` - 1, shape (symbols,).
+    def find_last_of_all(self, first: int, stop: int, symbols: int, *, priced: bool = False) -> IntArray:
+        """Return the row of each symbol's last event at positions `first` to `stop` - 1, shape (symbols,).
 
-        -1 where there is none.
+        -1 where there is none; with `priced` only events count that have a price for both sides.
         """
         low, high = self.at.searchsorted((first, stop)).tolist()
-        has_price = (self.last(is_buy=True)[low:high] > 0) & (self.last(is_buy=False)[low:high] > 0)
-        rows = low + np.flatnonzero(has_price)
+        rows = np.arange(low, high)
+        if priced:
+            rows = rows[(self.last(is_buy=True)[low:high] > 0) & (self.last(is_buy=False)[low:high] > 0)]
         found = np.full(symbols, -1)
         found[self.symbol[rows]] = rows
         return found
