@@ -154,12 +154,12 @@ class RecentPrices:
         return medians
 
     def _windows_at(self, batch: Batch) -> FloatArray:
-        """The last closes of each symbol at the position, shape (symbols, KEPT), NaN before the first; it never falls in a batch."""
-        if self._windows is None:
-            self._windows, self._windows_to = self._past_closes(batch), 0
+        """The last closes of each symbol at the position, shape (symbols, KEPT); NaN before the first."""
         signals, windows, rows = batch.signals, self._windows, self._counting(batch)
-        first, self._windows_to = self._windows_to, int(signals.at[rows].searchsorted(self.at, "right"))
-        rows = rows[first : self._windows_to]
+        stop = int(rows.searchsorted(signals.at.searchsorted(self.at, "right")))
+        if windows is None or stop < self._windows_to:
+            windows, self._windows_to = self._past_closes(batch), 0
+        rows, self._windows, self._windows_to = rows[self._windows_to : stop], windows, stop
         if len(rows):
             count = len(windows)
             symbol = np.concatenate([np.repeat(np.arange(count), KEPT), signals.symbol[rows]])

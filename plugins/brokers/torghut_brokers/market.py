@@ -230,5 +230,4 @@ class Market:
             at = np.where(rows >= 0, events.at[rows], -1)
             later = np.flatnonzero(at > newest)
             newest[later] = at[later]
-            for place, row in zip(later.tolist(), rows[later].tolist(), strict=True):
-                prices[symbols[place]] = events.price(row) or prices[symbols[place]]
+            prices.update(zip(map(symbols.__getitem__, later.tolist()), events.prices(rows[later]), strict=True))

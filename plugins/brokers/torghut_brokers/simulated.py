@@ -42,6 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from operator import mul
 from typing import Any, Literal
 
 import msgspec
@@ -287,9 +288,9 @@ class Simulated(Broker):
     def account(self) -> Account:
         """Return the account at the last event shown, with positions at the last trade, close, or middle of bid and ask."""
         self._market.refresh(self._market.stop)
-        equity = self._cash
-        for symbol, price in self._market.prices.items():
-            equity += self._positions[symbol].quantity * price
+        prices, positions = self._market.prices, self._positions
+        units = [positions[symbol].quantity for symbol in prices]
+        equity = sum(map(mul, units, prices.values()), self._cash)
         return Account(self._cash, equity, self._cash, self.params.currency, self.params.account)
 
     def updates(self) -> list[Report]:
