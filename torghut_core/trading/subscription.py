@@ -7,7 +7,7 @@ old code at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 from types import CodeType
@@ -222,20 +222,12 @@ def rows_of(
         order = np.argsort(index, kind="stable")
         index, owner = index[order], owner[order]
     symbol, at = signals.symbol[index], signals.at[index]
-    pair = owner * len(names) + symbol
-    views = {each: context(parts[each // len(names)][0].name, names[each % len(names)]) for each in _unique(pair)}
-    kinds = {columns: number for number, columns in enumerate({part.instance.columns: 0 for part, _ in parts})}
-    kind = np.array([kinds[part.instance.columns] for part, _ in parts])[owner]
-    rows = []
-    for columns, number in kinds.items():
-        of_kind = index if len(kinds) == 1 else index[kind == number]
-        symbols, starts = _each(names, signals.symbol[of_kind]), signals.event_ts[of_kind].tolist()
-        values = [getattr(signals, column)[of_kind].tolist() for column in columns]
-        rows.append(map(signal_type(columns), symbols, starts, *values))
+    pairs = (owner * len(names) + symbol).tolist()
+    views = {pair: context(parts[pair // len(names)][0].name, names[pair % len(names)]) for pair in sorted(set(pairs))}
     return zip(
         _each([part for part, _ in parts], owner),
-        rows[0] if len(rows) == 1 else map(next, _each(rows, kind)),
-        _each(views, pair),
+        _signals_of(batch, [part.instance.columns for part, _ in parts], index, owner),
+        map(views.__getitem__, pairs) if len(views) > 1 else repeat(views[pairs[0]]),
         at.tolist(),
         batch.now[at - batch.start].tolist(),
         signals.close[index].tolist(),
@@ -243,14 +235,24 @@ def rows_of(
     )
 
 
+def _signals_of(batch: Batch, columns: Sequence[tuple[str, ...]], index: IntArray, owner: IntArray) -> Iterator[Signal]:
+    """The rows with these indices, each with the columns of its owner."""
+    signals, names = batch.signals, batch.symbols.names
+    kinds = dict.fromkeys(columns)
+    kind = np.array([list(kinds).index(each) for each in columns])[owner] if len(kinds) > 1 else None
+    made = []
+    for number, each in enumerate(kinds):
+        rows = index if kind is None else index[kind == number]
+        values = [getattr(signals, column)[rows].tolist() for column in each]
+        symbols, starts = _each(names, signals.symbol[rows]), signals.event_ts[rows].tolist()
+        made.append(map(signal_type(each), symbols, starts, *values))
+    return made[0] if kind is None else map(next, _each(made, kind))
+
+
 def _each(values: Any, numbers: IntArray) -> Iterable[Any]:
     """The value of each number; without end where all are the same."""
     first = numbers.item(0)
     return repeat(values[first]) if (numbers == first).all() else map(values.__getitem__, numbers.tolist())
-
-
-def _unique(numbers: IntArray) -> list[int]:
-    return sorted(set(numbers.tolist()))
 
 
 class Closing(Strategy):
