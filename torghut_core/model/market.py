@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast, overload
 
 import msgspec
@@ -628,6 +629,7 @@ _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME = (
 )  # fmt: skip
 
 
+@cache
 def signal_type(columns: tuple[str, ...]) -> type[Signal]:
     """The class of the signal rows that carry `columns`, and features of these names.
 

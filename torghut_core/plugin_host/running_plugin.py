@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from torghut_core.files import read_file
 from torghut_core.telemetry import logs
@@ -27,10 +26,10 @@ _SIZE = 3 * _LENGTH
 
 
 class _Record:
-    """The record of this process; `memory` is a file's content between `recorded_in` and the end."""
+    """The record of this process; `memory` is a file's content between `recorded_in` and the end, and of no file otherwise."""
 
     def __init__(self) -> None:
-        self.memory: Any = bytearray(_SIZE)
+        self.memory = mmap.mmap(-1, _SIZE, flags=mmap.MAP_PRIVATE)
 
 
 RECORD = _Record()
@@ -60,7 +59,7 @@ def recorded_in(folder: Path) -> Iterator[str]:
     try:
         yield died
     finally:
-        RECORD.memory = bytearray(_SIZE)
+        RECORD.memory = mmap.mmap(-1, _SIZE, flags=mmap.MAP_PRIVATE)
         path.unlink(missing_ok=True)
 
 

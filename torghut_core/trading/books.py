@@ -15,6 +15,7 @@ from itertools import chain
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from torghut_core.errors import IllegalTransition
 from torghut_core.model.instruments import Instrument
@@ -38,7 +39,7 @@ from torghut_core.ports import AccountView, Journal, LiveContext, OpenOrder
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE
 from torghut_core.trading.exposures import Exposures, rung_of
-from torghut_core.trading.recent_prices import RecentPrices
+from torghut_core.trading.recent_prices import FEW, RecentPrices
 from torghut_core.trading.totals import StrategyTotals, Totals
 
 SMALLEST_FEE_PART = Decimal("1E-9")
@@ -159,8 +160,6 @@ class Books:
         self._contexts: dict[tuple[str, str], LiveContext] = {}
         self._views: dict[str, list[LiveContext]] = {}
         """Contexts by symbol."""
-        self._marks: dict[str, tuple[float, Decimal]] = {}
-        """By symbol, the last price that was converted to a decimal."""
         self._held: dict[tuple[str, str], LiveContext] = {}
         """Contexts with a position that is more than dust, see `Instrument.smallest_order`."""
         self._orders: dict[str, dict[str, WorkingOrder]] = {}
@@ -554,27 +553,33 @@ class Books:
 
     def _prices(self, symbol: str) -> tuple[Decimal, Decimal]:
         """The newest price and that of the prices before it, the lower first."""
-        return self._prices_of([symbol])[0]
+        price, recent = self._price(symbol), self._recent_prices.before(symbol)
+        if recent is None:
+            return price, price
+        return min(price, recent), max(price, recent)
 
-    def _prices_of(self, symbols: Sequence[str]) -> list[tuple[Decimal, Decimal]]:
+    def _prices_of(self, symbols: Sequence[str]) -> Iterable[tuple[Decimal, Decimal]]:
         """`_prices` of each of some symbols."""
-        newest, recent = map(self._price, symbols), self._recent_prices.before_all(symbols)
-        return [
-            (price, price) if before is None else (price, before) if price < before else (before, price)
-            for price, before in zip(newest, recent, strict=True)
-        ]
+        if len(symbols) <= FEW:
+            return map(self._prices, symbols)
+        newest = np.array([_newest(self._views[symbol]).price for symbol in symbols])
+        before = self._recent_prices.before_all(symbols)
+        low, high = np.fmin(newest, before).tolist(), np.fmax(newest, before).tolist()
+        lows, highs = list(map(money, low)), list(map(money, high))
+        for place in np.flatnonzero(newest != newest).tolist():
+            lows[place], highs[place] = self._prices(symbols[place])
+        return zip(lows, highs, strict=True)
 
     def _price(self, symbol: str) -> Decimal:
         """The newest price that any strategy was shown of a symbol; where there was none, what was paid."""
         views = self._views[symbol]
-        newest = views[0] if len(views) == 1 else max(views, key=lambda view: (view.price == view.price, view.now))
-        price = newest.price
-        if price != price:
-            return max((view.position.average_price for view in views), default=ZERO)
-        mark = self._marks.get(symbol)
-        if mark is None or mark[0] != price:
-            mark = self._marks[symbol] = price, money(price)
-        return mark[1]
+        price = _newest(views).price
+        return money(price) if price == price else max(view.position.average_price for view in views)
+
+
+def _newest(views: list[LiveContext]) -> LiveContext:
+    """The view of a symbol that was shown its newest price."""
+    return views[0] if len(views) == 1 else max(views, key=lambda view: (view.price == view.price, view.now))
 
 
 def _count(working: WorkingOrder, rest: Decimal) -> None:

@@ -7,7 +7,8 @@ A sum moves with orders, positions and prices, and only those of a symbol that h
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from decimal import Context, Decimal, localcontext
 from operator import attrgetter
 from typing import NamedTuple
@@ -20,6 +21,9 @@ EXACT = Context(prec=200)
 
 FEW = 4
 """Of so many symbols all are computed again: that costs less than to find out which prices have moved."""
+
+MANY = 32
+"""When more symbols have moved, only the sum of the strategy that is asked for is brought up to date, and no other's."""
 
 _BUY, _MARKET, _ONE = Side.BUY, OrderType.MARKET, Decimal(1)
 _ANY_PRICE, _NO_PRICE = Decimal("-Infinity"), Decimal("Infinity")
@@ -47,10 +51,6 @@ class Line(NamedTuple):
     rest: Decimal
     since: Decimal
     until: Decimal
-
-
-NO_LINE = Line(ZERO, ZERO, _NO_PRICE, _NO_PRICE)
-"""Holds at no price."""
 
 
 def rung_of(intent: Intent, quantity: Decimal) -> Rung:
@@ -140,17 +140,18 @@ class SymbolExposure:
     ----------
     ladders : open orders, by strategy.
     net : signed units that the account holds, times their multiplier.
-    line : what all may cost, between the prices where it holds; none before it is computed.
+    slope, rest, since, until : what all may cost, a `Line`; it holds at no price before it is computed.
     own_lines : the same of each strategy's part, ``(slope, rest)``.
+    high : the price at which it was computed, the higher one.
     gross, worth, own : notional of all, what the position is worth, and notional of each strategy's part.
     """
 
-    __slots__ = ("gross", "ladders", "line", "net", "own", "own_lines", "worth")
+    __slots__ = ("gross", "high", "ladders", "net", "own", "own_lines", "rest", "since", "slope", "until", "worth")
 
     def __init__(self) -> None:
         self.ladders: dict[str, Ladder] = {}
-        self.net = self.gross = self.worth = ZERO
-        self.line = NO_LINE
+        self.net = self.slope = self.rest = self.high = self.gross = self.worth = ZERO
+        self.since = self.until = _NO_PRICE
         self.own_lines: dict[str, tuple[Decimal, Decimal]] = {}
         self.own: dict[str, Decimal] = {}
 
@@ -170,7 +171,7 @@ class SymbolExposure:
             )
             held, _ = lines.get(strategy, (ZERO, ZERO))
             lines[strategy] = held + line.slope, line.rest
-        self.line, self.own_lines = Line(slope, rest, since, until), lines
+        self.slope, self.rest, self.since, self.until, self.own_lines = slope, rest, since, until, lines
 
 
 class Exposures:
@@ -185,7 +186,7 @@ class Exposures:
 
     def __init__(
         self,
-        prices: Callable[[Sequence[str]], Sequence[tuple[Decimal, Decimal]]],
+        prices: Callable[[Sequence[str]], Iterable[tuple[Decimal, Decimal]]],
         nets: Mapping[str, Decimal],
         views: Mapping[str, Sequence[LiveContext]],
     ) -> None:
@@ -199,13 +200,17 @@ class Exposures:
         """Symbols in which something else than the price has changed."""
         self._gross = self._worth = ZERO
         self._own: dict[str, Decimal] = {}
+        self._parts: dict[str, set[str]] = {}
+        """Symbols in which each strategy has a part."""
+        self._behind: set[str] = set()
+        """Strategies whose sum is of older prices: it is brought up to date when it is asked for."""
 
     def change(self, symbol: str) -> SymbolExposure:
         """Note that what is held or ordered in a symbol has changed; return what is known of it."""
         exposure = self._symbols.get(symbol)
         if exposure is None:
             exposure = self._symbols[symbol] = SymbolExposure()
-        exposure.line = NO_LINE
+        exposure.since = _NO_PRICE
         self._changed.add(symbol)
         return exposure
 
@@ -235,10 +240,21 @@ class Exposures:
         `moved` gives the symbols whose price may have changed since it was last asked.
         """
         symbols = self._symbols
-        stale = list(symbols) if len(symbols) <= FEW else [*self._changed.union(symbols.keys() & moved())]
+        recent = symbols.keys() if len(symbols) <= FEW else moved()
+        stale = list(symbols) if 2 * len(recent) > len(symbols) else [*self._changed.union(symbols.keys() & recent)]
         with localcontext(EXACT):
             for symbol, (low, high) in zip(stale, self._prices(stale), strict=True):
                 self._compute(symbol, symbols[symbol], low, high)
+            if len(stale) > MANY:
+                self._behind.update(self._parts)
+            else:
+                for symbol in stale:
+                    for owner in symbols[symbol].own_lines:
+                        self._compute_own(owner, symbols[symbol])
+            if strategy in self._behind:
+                self._behind.remove(strategy)
+                for symbol in self._parts[strategy]:
+                    self._compute_own(strategy, symbols[symbol])
         for symbol in self._changed:
             if not (symbols[symbol].net or symbols[symbol].own_lines):
                 del symbols[symbol]
@@ -249,23 +265,32 @@ class Exposures:
         return _rounded(self._gross), _rounded(self._own.get(strategy, ZERO)), _rounded(self._worth)
 
     def _compute(self, symbol: str, exposure: SymbolExposure, low: Decimal, high: Decimal) -> None:
-        """Bring the sums up to date with a symbol, whose price is between these."""
-        slope, rest, since, until = exposure.line
-        if not since <= high < until:
+        """Bring the account's sums up to date with a symbol, whose price is between these."""
+        if not exposure.since <= high < exposure.until:
+            before = exposure.own_lines.keys()
             exposure.draw(self._nets.get(symbol, ZERO), self._views[symbol], high)
-            slope, rest, since, until = exposure.line
-        net, own, sums = exposure.net, exposure.own, self._own
-        gross, worth = slope * high + rest, net * (low if net > 0 else high)
+            self._note_parts(symbol, exposure, before)
+        net = exposure.net
+        gross, worth = exposure.slope * high + exposure.rest, net * (low if net > 0 else high)
         self._gross += gross - exposure.gross
         self._worth += worth - exposure.worth
-        exposure.gross, exposure.worth = gross, worth
-        for strategy, (slope, rest) in exposure.own_lines.items():
-            part = slope * high + rest
-            sums[strategy] = sums.get(strategy, ZERO) + (part - own.get(strategy, ZERO))
-            own[strategy] = part
-        if len(own) > len(exposure.own_lines):
-            for strategy in own.keys() - exposure.own_lines.keys():
-                sums[strategy] -= own.pop(strategy)
+        exposure.high, exposure.gross, exposure.worth = high, gross, worth
+
+    def _compute_own(self, strategy: str, exposure: SymbolExposure) -> None:
+        """Bring a strategy's sum up to date with its part in a symbol."""
+        slope, rest = exposure.own_lines[strategy]
+        part = slope * exposure.high + rest
+        self._own[strategy] = self._own.get(strategy, ZERO) + (part - exposure.own.get(strategy, ZERO))
+        exposure.own[strategy] = part
+
+    def _note_parts(self, symbol: str, exposure: SymbolExposure, before: AbstractSet[str]) -> None:
+        """Note which strategies have a part in a symbol, and count no more what those had that had one before."""
+        for strategy in exposure.own_lines:
+            self._parts.setdefault(strategy, set()).add(symbol)
+        for strategy in before - exposure.own_lines.keys():
+            self._parts[strategy].remove(symbol)
+            if strategy in exposure.own:
+                self._own[strategy] -= exposure.own.pop(strategy)
 
 
 def _rounded(total: Decimal) -> Decimal:

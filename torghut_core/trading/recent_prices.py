@@ -28,7 +28,7 @@ KEPT = BEFORE + 1
 """So many rows of a symbol are kept: these closes, and the newest one."""
 
 FEW = 4
-"""Of so many symbols each is read on its own: that costs less than to look at all."""
+"""So many symbols are read one by one: that costs less than to look at them as arrays."""
 
 Row: TypeAlias = "tuple[float, float, float]"
 """Close, bid and ask of a bar; NaN where there is none."""
@@ -52,8 +52,11 @@ class RecentPrices:
         """By symbol, what was read in this batch: positions, and past rows with those of the batch."""
         self._by_symbol: tuple[IntArray, IntArray] | None = None
         """What `_sorted` returns, once a symbol is read."""
-        self._closes: tuple[IntArray, FloatArray] | None = None
-        """What `_lay_out` returns, once many symbols are read."""
+        self._rows_that_count: IntArray | None = None
+        """What `_counting` returns, once a symbol is read."""
+        self._windows: FloatArray | None = None
+        """What `_windows_at` returned last in this batch, which is as of so many rows that count: `_windows_to`."""
+        self._windows_to = 0
         self._moved: set[str] = set()
         """Symbols that had a row since `moved` was last asked for, but for those at `_moved_from` and later."""
         self._moved_from = 0
@@ -113,7 +116,7 @@ class RecentPrices:
         """Forget what was read of the batch."""
         self._rows.clear()
         self._medians.clear()
-        self._by_symbol = self._closes = None
+        self._by_symbol = self._rows_that_count = self._windows = None
 
     def moved(self) -> set[str]:
         """Symbols of which a row of any step has come since this was last asked for, and perhaps others."""
@@ -139,46 +142,50 @@ class RecentPrices:
         """Median of the closes right before the newest one, quote currency per unit; None where there are none."""
         found = self._medians.get(symbol)
         if found is None or found[0] != self.at:
-            closes = sorted([close for close, _, _ in self._window(symbol)[:-1]])
-            found = self._medians[symbol] = self.at, money(closes[len(closes) // 2]) if closes else None
+            median = self._median(symbol)
+            found = self._medians[symbol] = self.at, money(median) if median == median else None
         return found[1]
 
-    def before_all(self, symbols: Sequence[str]) -> list[Decimal | None]:
-        """`before` of each of some symbols."""
-        if len(symbols) <= FEW or self._batch is None:
-            return [self.before(symbol) for symbol in symbols]
-        medians = self._medians_at(self._batch)
-        numbers = map(self._batch.symbols.find, symbols)
-        return [
-            self.before(symbol) if number is None else money(median) if (median := medians[number]) == median else None
-            for symbol, number in zip(symbols, numbers, strict=True)
-        ]
+    def _median(self, symbol: str) -> float:
+        closes = sorted([close for close, _, _ in self._window(symbol)[:-1]])
+        return closes[len(closes) // 2] if closes else float("nan")
 
-    def _medians_at(self, batch: Batch) -> list[float]:
-        """Medians of the closes before the newest one, by symbol number; NaN where there are none."""
-        if self._closes is None:
-            self._closes = self._lay_out(batch)
-        keys, closes = self._closes
-        numbers, events = np.arange(len(batch.symbols)), len(batch)
-        end = keys.searchsorted(numbers * events + (self.at - batch.start), "right") + KEPT * (numbers + 1)
-        before = np.sort(closes[end[:, None] + np.arange(-KEPT, -1)], axis=1)  # NaN last
-        medians: list[float] = before[numbers, (before == before).sum(axis=1) // 2].tolist()
+    def before_all(self, symbols: Sequence[str]) -> FloatArray:
+        """`before` of each of many symbols, shape (n,); NaN where there are no closes."""
+        batch = self._batch
+        if batch is None:
+            return np.array([self._median(symbol) for symbol in symbols])
+        found = [-1 if number is None else number for number in map(batch.symbols.find, symbols)]
+        numbers = np.array(found)
+        before = np.sort(self._windows_at(batch)[numbers, :-1], axis=1)  # NaN last
+        medians: FloatArray = before[np.arange(len(found)), (before == before).sum(axis=1) // 2]
+        for place in np.flatnonzero(numbers < 0).tolist():
+            medians[place] = self._median(symbols[place])
         return medians
 
-    def _lay_out(self, batch: Batch) -> tuple[IntArray, FloatArray]:
-        """Positions of the batch's rows, and their closes, those of each symbol together after its past ones.
+    def _windows_at(self, batch: Batch) -> FloatArray:
+        """The last closes of each symbol at the position, shape (symbols, KEPT); NaN before the first."""
+        signals, windows, rows = batch.signals, self._windows, self._counting(batch)
+        stop = int(rows.searchsorted(signals.at.searchsorted(self.at, "right")))
+        if windows is None or stop < self._windows_to:
+            windows, self._windows_to = self._past_closes(batch), 0
+        rows, self._windows, self._windows_to = rows[self._windows_to : stop], windows, stop
+        if len(rows):
+            count = len(windows)
+            symbol = np.concatenate([np.repeat(np.arange(count), KEPT), signals.symbol[rows]])
+            closes = np.concatenate([windows.ravel(), signals.close[rows]])[_order(symbol, count)]
+            ends = np.cumsum(np.bincount(symbol, minlength=count))
+            windows = self._windows = closes[ends[:, None] + np.arange(-KEPT, 0)]
+        return windows
 
-        A position is counted from the batch's start, and in each symbol from the end of that of the one before.
-        """
-        symbol, index = self._sorted(batch)
+    def _past_closes(self, batch: Batch) -> FloatArray:
+        """The last closes before the batch, shape (symbols, KEPT); NaN before the first."""
         past = np.full((len(batch.symbols), KEPT), np.nan)
         for number, name in enumerate(batch.symbols.names):
             rows = self._past.get((name, self._steps.get(name, 0)))
             if rows:
                 past[number, -len(rows) :] = [close for close, _, _ in rows]
-        first = symbol.searchsorted(np.arange(len(past)))
-        closes = np.insert(batch.signals.close[index], np.repeat(first, KEPT), past.ravel())
-        return symbol * len(batch) + (batch.signals.at[index] - batch.start), closes
+        return past
 
     def quote(self, symbol: str) -> tuple[Decimal | None, Decimal | None]:
         """Bid and ask at the newest close; None for both where there is no fresh quote, or its spread is too wide."""
@@ -214,13 +221,21 @@ class RecentPrices:
     def _sorted(self, batch: Batch) -> tuple[IntArray, IntArray]:
         """The rows of the batch that count: symbol numbers, sorted, and indices."""
         if self._by_symbol is None:
-            signals, names = batch.signals, batch.symbols.names
-            step = np.array([self._steps.get(name, 0) for name in names])
-            index = np.flatnonzero((signals.step == step[signals.symbol]) & (signals.close == signals.close))
-            symbol = signals.symbol[index]
-            order = _order(symbol, len(names))
+            index = self._counting(batch)
+            symbol = batch.signals.symbol[index]
+            order = _order(symbol, len(batch.symbols))
             self._by_symbol = symbol[order], index[order]
         return self._by_symbol
+
+    def _counting(self, batch: Batch) -> IntArray:
+        """The rows of the batch that count, in order: those of the step by which their symbol is read, with a close."""
+        if self._rows_that_count is None:
+            signals = batch.signals
+            step = np.array([self._steps.get(name, 0) for name in batch.symbols.names])
+            self._rows_that_count = np.flatnonzero(
+                (signals.step == step[signals.symbol]) & (signals.close == signals.close)
+            )
+        return self._rows_that_count
 
 
 def _order(numbers: IntArray, count: int) -> IntArray:

@@ -102,24 +102,30 @@ class Events(ABC):
         """Return the last prices of the events for a side, shape (rows,); NaN or 0 where there is none."""
 
     @abstractmethod
-    def price(self, row: int) -> Decimal | None:
-        """Return the price of a unit after the event in `row`, quote currency; None where the event has none."""
-
-    @abstractmethod
     def hits(self, first: int, stop: int, levels: Levels) -> NDArray[np.bool_]:
         """Return which of the rows `first` to `stop` - 1 have to be shown to an order."""
 
-    def find_priced(self, first: int, stop: int, symbols: int) -> IntArray:
-        """Return the row of each symbol's last event with a price at positions `first` to `stop` - 1, shape (symbols,).
+    def find_last_of_all(self, first: int, stop: int, symbols: int, *, priced: bool = False) -> IntArray:
+        """Return the row of each symbol's last event at positions `first` to `stop` - 1, shape (symbols,).
 
-        -1 where there is none.
+        -1 where there is none; with `priced` only events count that have a price for both sides.
         """
         low, high = self.at.searchsorted((first, stop)).tolist()
-        has_price = (self.last(is_buy=True)[low:high] > 0) & (self.last(is_buy=False)[low:high] > 0)
-        rows = low + np.flatnonzero(has_price)
+        rows = np.arange(low, high)
+        if priced:
+            rows = rows[(self.last(is_buy=False)[low:high] > 0) & (self.last(is_buy=True)[low:high] > 0)]
         found = np.full(symbols, -1)
         found[self.symbol[rows]] = rows
         return found
+
+    def prices(self, rows: IntArray) -> list[Decimal]:
+        """Return the price of a unit after each of these events, which have one for both sides, quote currency."""
+        return list(map(_middle, self.last(is_buy=False)[rows].tolist(), self.last(is_buy=True)[rows].tolist()))
+
+    def price(self, row: int) -> Decimal | None:
+        """Return the same of one event; None where a side has no price."""
+        bid, ask = self.last(is_buy=False).item(row), self.last(is_buy=True).item(row)
+        return _middle(bid, ask) if bid > 0 and ask > 0 else None
 
     def find_last(self, symbol: int, first: int, stop: int) -> int:
         """Return the row of the last event of a symbol at positions `first` to `stop` - 1; -1 where there is none.
@@ -162,11 +168,6 @@ class TradeEvents(Events):
         """See `Events.last`: the price of the trade."""
         return self._price
 
-    def price(self, row: int) -> Decimal | None:
-        """Return the price of the trade."""
-        price = self._price.item(row)
-        return money(price) if price > 0 else None
-
     def hits(self, first: int, stop: int, levels: Levels) -> NDArray[np.bool_]:
         """See `Events.hits`."""
         return _crossed(self.symbol[first:stop], self._price[first:stop], self._price[first:stop], levels)
@@ -200,11 +201,6 @@ class BarEvents(Events):
     def last(self, is_buy: bool) -> FloatArray:  # noqa: ARG002  the same for both sides
         """See `Events.last`: the close of the bar."""
         return self._close
-
-    def price(self, row: int) -> Decimal | None:
-        """Return the close of the bar."""
-        close = self._close.item(row)
-        return money(close) if close > 0 else None
 
     def hits(self, first: int, stop: int, levels: Levels) -> NDArray[np.bool_]:
         """See `Events.hits`."""
@@ -242,11 +238,6 @@ class QuoteEvents(Events):
         bid, ask = self._bid.item(row), self._ask.item(row)
         return Touch(self.event_ts.item(row), bid if bid > 0 else None, ask if ask > 0 else None)
 
-    def price(self, row: int) -> Decimal | None:
-        """Return the middle of bid and ask; None where one is missing."""
-        bid, ask = self._bid.item(row), self._ask.item(row)
-        return (money(bid) + money(ask)) / 2 if bid > 0 and ask > 0 else None
-
     def hits(self, first: int, stop: int, levels: Levels) -> NDArray[np.bool_]:
         """See `Events.hits`."""
         symbol, bid, ask = self.symbol[first:stop], self._bid[first:stop], self._ask[first:stop]
@@ -256,6 +247,10 @@ class QuoteEvents(Events):
             | (bid <= levels.bid_below[symbol])
             | (bid >= levels.bid_above[symbol])
         )
+
+
+def _middle(bid: float, ask: float) -> Decimal:
+    return money(bid) if bid == ask else (money(bid) + money(ask)) / 2
 
 
 def _crossed(symbol: IntArray, low: FloatArray, high: FloatArray, levels: Levels) -> NDArray[np.bool_]:

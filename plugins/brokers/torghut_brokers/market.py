@@ -6,7 +6,7 @@ and at the latest when the next batch comes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 
 import numpy as np
@@ -79,15 +79,6 @@ class Market:
         if len(batch.bars):
             self._events.append(BarEvents(batch.bars))
 
-    def seen(self) -> set[str]:
-        """Return the symbols with an event in the batch before `stop`."""
-        names = () if self._batch is None else self._batch.symbols.names
-        numbers: set[int] = set()
-        for events in self._events:
-            low, high = int(events.at.searchsorted(self._first)), int(events.at.searchsorted(self.stop))
-            numbers.update(events.symbol[low:high].tolist())
-        return {names[number] for number in numbers}
-
     def close(self) -> None:
         """Keep what still counts of the batch: each symbol's last prices and quote."""
         self.refresh(self.stop)
@@ -150,16 +141,23 @@ class Market:
             self._tell()
         return self._told[events].item(row)
 
-    def told_to(self, symbol: str) -> int:
-        """Return up to which time the batch's events before `stop` have told the trades of a symbol, ns."""
-        told = -NEVER
-        number = None if self._batch is None else self._batch.symbols.find(symbol)
-        if number is not None:
-            for events in self._events:
-                row = events.find_last(number, self._first, self.stop)
-                if row >= 0:
-                    told = max(told, self.told(events, row), events.end.item(row))
-        return told
+    def told_to(self, symbols: Iterable[str]) -> Iterator[tuple[str, int]]:
+        """Yield each of some symbols with the time up to which the batch's events before `stop` have told its trades, ns."""
+        batch = self._batch
+        if batch is None or not self._events:
+            return
+        if not self._told:
+            self._tell()
+        told = np.full(len(batch.symbols), -NEVER)
+        for events, before in self._told.items():
+            rows = events.find_last_of_all(self._first, self.stop, len(told))
+            found = np.flatnonzero(rows >= 0)
+            rows = rows[found]
+            told[found] = np.maximum(told[found], np.maximum(before[rows], events.end[rows]))
+        for symbol in symbols:
+            number = batch.symbols.find(symbol)
+            if number is not None:
+                yield symbol, told.item(number)
 
     def _tell(self) -> None:
         assert self._batch is not None
@@ -237,12 +235,11 @@ class Market:
         symbols, index = list(numbers), list(numbers.values())
         newest = np.full(len(index), -1)
         for events in self._events:
-            rows = events.find_priced(first, stop, len(table))[index]
+            rows = events.find_last_of_all(first, stop, len(table), priced=True)[index]
             at = np.where(rows >= 0, events.at[rows], -1)
             later = np.flatnonzero(at > newest)
             newest[later] = at[later]
-            for place, row in zip(later.tolist(), rows[later].tolist(), strict=True):
-                prices[symbols[place]] = events.price(row) or prices[symbols[place]]
+            prices.update(zip(map(symbols.__getitem__, later.tolist()), events.prices(rows[later]), strict=True))
 
     def _newest(self, number: int, first: int, stop: int) -> Decimal | None:
         """The price of a symbol's last event that has one, at positions `first` to `stop` - 1."""

@@ -90,6 +90,8 @@ STEP = Decimal("1e-9")
 AUCTIONS = (TimeInForce.OPG, TimeInForce.CLS)
 FEW_EVENTS = 32
 """Up to so many events are shown to the orders one by one; of more, those that matter are selected first."""
+FIRST_STRIDE = 1024
+"""So many events are looked at together after an order has changed, and more and more until the next change."""
 
 
 # Used for every order; access to a member of an enum through its class is slow in Python 3.11.
@@ -223,7 +225,7 @@ class Simulated(Broker):
         """Symbols whose `_levels` are out of date."""
         self._quiet_to = 0
         """Position in the batch up to which no order has to meet an event, or is due; 0 where it is not known."""
-        self._stride = FEW_EVENTS
+        self._stride = FIRST_STRIDE
         self._next_due = NEVER
         self._find_next_due()
 
@@ -381,8 +383,8 @@ class Simulated(Broker):
     def _close_market(self) -> None:
         """Keep what counts of the batch, as orders do not meet again what was told in it."""
         market, at_venue = self._market, self._at_venue
-        for symbol in market.seen() & at_venue.keys() if at_venue else ():
-            at_venue[symbol].told = max(at_venue[symbol].told, market.told_to(symbol))
+        for symbol, told in market.told_to(at_venue) if at_venue else ():
+            at_venue[symbol].told = max(at_venue[symbol].told, told)
         market.close()
 
     def _walk(self, batch: Batch, first: int, stop: int) -> int:
@@ -430,9 +432,7 @@ class Simulated(Broker):
             return batch.stop
         if first < self._quiet_to:
             return self._quiet_to
-        if not self._quiet_to:
-            self._stride = FEW_EVENTS
-        self._stride *= 4
+        self._stride = 4 * self._stride if self._quiet_to else FIRST_STRIDE
         stop = min(first + self._stride, batch.stop)
         if batch.now.item(stop - 1 - batch.start) >= self._next_due:
             stop = max(first, batch.start + int(batch.now.searchsorted(self._next_due)))
