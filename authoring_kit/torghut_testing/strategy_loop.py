@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from torghut_core import Context, Decision, Fill, LiveContext, Side, Signal, Strategy, apply_fill, money
-from torghut_testing.builders import context
+import numpy as np
+
+from torghut_core import (
+    BarHistory,
+    Context,
+    Decision,
+    Fill,
+    Handler,
+    History,
+    InputError,
+    LiveContext,
+    LivePortfolio,
+    Side,
+    Signal,
+    Slice,
+    Strategy,
+    apply_fill,
+    money,
+)
+from torghut_testing.builders import STRATEGY, context
 
 ZERO = Decimal(0)
 
@@ -23,7 +42,8 @@ class Rehearsal:
     """Shows rows to a strategy and fills what it proposes.
 
     Every decision is filled whole, at the next row's price of its symbol, whatever its order type; there are no
-    rules and no fees, and the account never changes. `strategy` may be replaced between rows.
+    rules and no fees, and the account never changes. `strategy` may be replaced between rows. Of its handlers it calls
+    `on_start`, `on_fill`, `on_slice` and `on_signal`.
 
     Examples
     --------
@@ -41,36 +61,112 @@ class Rehearsal:
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
         self._contexts: dict[str, LiveContext] = {}
-        self._working: dict[str, Decision] = {}
+        self._working: dict[str, list[Decision]] = {}
+        self._portfolio: LivePortfolio | None = None
+        self._bars = _ShownBars(strategy)
 
     def context(self, symbol: str) -> Context:
         """The context that the strategy saw last for a symbol; changes with the next row."""
         if symbol not in self._contexts:
-            self._contexts[symbol] = context(symbol=symbol)._live  # noqa: SLF001 - the kit stands in for the kernel
+            live = self._contexts[symbol] = context(symbol=symbol)._live  # noqa: SLF001 - the kit stands in for the kernel
+            live.bars = self._bars
         return self._contexts[symbol]
 
     def show(self, row: Row) -> Decision | None:
-        """Fill the open order of the row's symbol, show the row, and return what the strategy proposes."""
-        signal, price = row
-        self.context(signal.symbol)
-        seen = self._contexts[signal.symbol]
-        order = self._working.pop(signal.symbol, None)
-        if order is not None:
-            seen.hold(apply_fill(seen.position, _fill(order, row)))
-            seen.buying = seen.selling = ZERO
-        seen.show(signal.event_ts, signal.bars.end.item(signal.row), price)
-        proposed: Any = self.strategy.on_signal(signal, seen.read_only)
-        if proposed is not None:
-            self._working[signal.symbol] = proposed
-            if proposed.action is Side.BUY:
-                seen.buying = proposed.quantity
-            else:
-                seen.selling = proposed.quantity
-        return proposed  # type: ignore[no-any-return]
+        """Fill the open orders of the row's symbol, show the row, and return what the strategy proposes first."""
+        return next(iter(self.show_together([row])), None)
+
+    def show_together(self, rows: Sequence[Row]) -> list[Decision]:
+        """The same with rows that became known at one time, in slices too; return everything that the strategy proposes."""
+        for row in rows:
+            self.context(row.signal.symbol)
+        proposed = []
+        if self._portfolio is None:
+            view = next(iter(self._contexts.values())).account_view
+            self._portfolio = LivePortfolio(STRATEGY, self._contexts, view)
+            proposed += self._propose("on_start", self._portfolio.read_only)
+        for row in rows:
+            proposed += self._fill_orders(row)
+        for row in rows:
+            self._bars.add(row.signal)
+        slice_ = Slice([row.signal for row in rows])
+        self._portfolio.reach(slice_, _end(rows[0]))
+        proposed += self._propose("on_slice", slice_, self._portfolio.read_only)
+        for row in rows:
+            seen = self._contexts[row.signal.symbol]
+            seen.show(row.signal.event_ts, _end(row), row.price)
+            proposed += self._propose("on_signal", row.signal, seen.read_only)
+        return proposed
 
     def run(self, rows: Iterable[Row]) -> list[Decision]:
-        """Show rows one after the other, and return all decisions."""
-        return [proposed for row in rows if (proposed := self.show(row)) is not None]
+        """Show rows one after the other, those with one end together to a strategy with `on_slice`; return all decisions."""
+        return [decision for together in self.together(rows) for decision in self.show_together(together)]
+
+    def together(self, rows: Iterable[Row]) -> list[list[Row]]:
+        """Rows as they are shown: those of one slice together where the strategy has `on_slice`."""
+        if not self.strategy.handles(Handler.ON_SLICE):
+            return [[row] for row in rows]
+        return [list(group) for _, group in groupby(rows, _end)]
+
+    def _fill_orders(self, row: Row) -> list[Decision]:
+        """Fill the open orders of the row's symbol; return what the strategy proposes at that."""
+        seen, proposed = self._contexts[row.signal.symbol], []
+        for order in self._working.pop(row.signal.symbol, ()):
+            fill = _fill(order, row)
+            seen.hold(apply_fill(seen.position, fill))
+            if order.action is Side.BUY:
+                seen.buying -= order.quantity
+            else:
+                seen.selling -= order.quantity
+            seen.reach(fill, _end(row))
+            proposed += self._propose("on_fill", fill, seen.read_only)
+        return proposed
+
+    def _propose(self, handler: str, *given: Any) -> list[Decision]:
+        """Call a handler, and open the orders that it proposes."""
+        answer = getattr(self.strategy, handler)(*given)
+        answers = answer if isinstance(answer, list | tuple) else [answer]
+        proposed = [decision for decision in answers if decision is not None]
+        for decision in proposed:
+            if not isinstance(decision, Decision):
+                continue  # the suite says so
+            seen = self._contexts[decision.symbol]
+            self._working.setdefault(decision.symbol, []).append(decision)
+            if decision.action is Side.BUY:
+                seen.buying += decision.quantity
+            else:
+                seen.selling += decision.quantity
+        return proposed
+
+
+class _ShownBars(BarHistory):
+    """The bars of the rows that were shown, of the strategy's own timeframe alone."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self._declared = strategy.history
+        self._bars: dict[str, list[tuple[float, ...]]] = {}
+
+    def add(self, row: Signal) -> None:
+        """Add the bar of a row."""
+        bar = row.event_ts, row.open, row.high, row.low, row.close, row.volume
+        self._bars.setdefault(row.symbol, []).append(bar)
+
+    def last(self, context: LiveContext, bars: int, timeframe: str | None, symbol: str | None) -> History:
+        """See `Context.history`."""
+        declared = self._declared if isinstance(self._declared, int) else max(self._declared.values(), default=0)
+        if bars > declared:
+            raise InputError(f"history({bars}): the strategy declares {declared} (write `history = {bars}` in it)")
+        if timeframe is not None:
+            raise InputError(f"history of {timeframe}: a rehearsal has bars of the strategy's own timeframe alone")
+        found = self._bars.get(symbol or context.symbol, [])[-bars:]
+        columns = np.array(found).reshape(-1, 6).T
+        columns.flags.writeable = False
+        return History(columns[0].astype(np.int64), *columns[1:])
+
+
+def _end(row: Row) -> int:
+    """When a row's bar ends, ns."""
+    return int(row.signal.bars.end[row.signal.row])
 
 
 def _fill(order: Decision, row: Row) -> Fill:

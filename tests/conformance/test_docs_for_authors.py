@@ -34,7 +34,7 @@ def named_blocks(document):
     return dict(NAMED_BLOCK.findall(text_of(DOCS / document)))
 
 
-IDEAS = ("features.md", "timeframes.md", "portfolios.md", "own-indicator.md")
+IDEAS = ("features.md", "timeframes.md", "portfolios.md", "own-indicator.md", "handlers.md")
 """A page for each idea of what a strategy may see."""
 
 
@@ -129,7 +129,13 @@ def bounds(cls, field):
     )
 
 
-ERRORS = re.findall(r"^\| `(.+?)` \| (.+) \|$", text_of(DOCS / "features.md").split("<!-- errors -->")[1], re.MULTILINE)
+ERRORS = [
+    (written, message)
+    for cell, message in re.findall(
+        r"^\| (`.+?`) \| (.+) \|$", text_of(DOCS / "features.md").split("<!-- errors -->")[1], re.MULTILINE
+    )
+    for written in re.findall(r"`(.+?)`", cell)
+]
 
 
 @pytest.mark.parametrize(("written", "message"), ERRORS, ids=[written for written, _ in ERRORS])

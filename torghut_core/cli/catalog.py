@@ -223,7 +223,7 @@ def plugin_list(
 
 def _list_features(host: PluginHost, failures: list[dict[str, Any]], as_json: bool) -> None:
     from torghut_core.feature_graph.listing import described
-    from torghut_core.feature_graph.plan import BAR_COLUMNS
+    from torghut_core.features.values import BAR_COLUMNS
     from torghut_core.model.market import SIGNAL_COLUMNS
 
     indicators = [described(plugin) for _, plugin in sorted(host.registry["indicator"].items())]

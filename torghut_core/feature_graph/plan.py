@@ -32,16 +32,11 @@ from torghut_core.feature_graph.nodes import (
     Shift,
 )
 from torghut_core.features import values as said
+from torghut_core.features.values import BAR_COLUMNS
 from torghut_core.model.market import SIGNAL_COLUMNS, TIMEFRAMES
 from torghut_core.plugin_host import Registered
 from torghut_core.plugin_host.process_state import restoring
 from torghut_core.ports import Indicator
-
-BAR_COLUMNS = (
-    "open", "high", "low", "close", "volume", "vwap", "trade_count", "bid", "ask", "bid_size", "ask_size",
-)  # fmt: skip
-"""The leaves that are no columns of ``ta_signals``."""
-
 
 RESERVED = ("symbol", "event_ts", "open", "high", "low", "close", "volume", "bars", "row", "to_record")
 """Names that every row has."""

@@ -8,19 +8,19 @@ parameters, is found when a generation is built.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from torghut_core.features.values import (
-    Constant,
     Elementwise,
     Feature,
     IndicatorCall,
+    IndicatorName,
     Leaf,
     Number,
     Optional,
     Rank,
     Shift,
+    as_feature,
 )
 from torghut_core.model.market import SIGNAL_COLUMNS
 
@@ -51,17 +51,17 @@ def column(name: str) -> Feature:
 
 def where(condition: Feature, then: Feature | Number, otherwise: Feature | Number) -> Feature:
     """`then` where a condition holds, `otherwise` where it does not."""
-    return Elementwise("where", (condition, _value(then), _value(otherwise)))
+    return Elementwise("where", (condition, as_feature(then), as_feature(otherwise)))
 
 
 def smaller(first: Feature | Number, second: Feature | Number) -> Feature:
     """The smaller of two values of one bar."""
-    return Elementwise("smaller", (_value(first), _value(second)))
+    return Elementwise("smaller", (as_feature(first), as_feature(second)))
 
 
 def larger(first: Feature | Number, second: Feature | Number) -> Feature:
     """The larger of two values of one bar."""
-    return Elementwise("larger", (_value(first), _value(second)))
+    return Elementwise("larger", (as_feature(first), as_feature(second)))
 
 
 def log(value: Feature) -> Feature:
@@ -76,13 +76,13 @@ def sqrt(value: Feature) -> Feature:
 
 def cross_above(first: Feature, second: Feature | Number) -> Feature:
     """Whether a value is above another one, and at the bar before was not."""
-    other = _value(second)
+    other = as_feature(second)
     return (first > other) & (first <= other).shift(1)
 
 
 def cross_below(first: Feature, second: Feature | Number) -> Feature:
     """Whether a value is below another one, and at the bar before was not."""
-    other = _value(second)
+    other = as_feature(second)
     return (first < other) & (first >= other).shift(1)
 
 
@@ -93,24 +93,13 @@ def rank(value: Feature) -> Feature:
 
 def indicator(name: str, *arguments: Any, timeframe: str = "", **parameters: Any) -> IndicatorCall:
     """What the indicator plugin of this name computes; see the top of this module."""
-    made = IndicatorCall(name, arguments, tuple(sorted(parameters.items())))
-    return cast("IndicatorCall", made.on(timeframe)) if timeframe else made
+    return IndicatorName(name)(*arguments, timeframe=timeframe, **parameters)
 
 
-def _value(value: Feature | Number) -> Feature:
-    return value if isinstance(value, Feature) else Constant(float(value))
-
-
-def __getattr__(name: str) -> Callable[..., IndicatorCall]:
+def __getattr__(name: str) -> IndicatorName:
     if name.startswith("_"):
         raise AttributeError(name)
-
-    def make(*arguments: Any, timeframe: str = "", **parameters: Any) -> IndicatorCall:
-        return indicator(name.replace("_", "-"), *arguments, timeframe=timeframe, **parameters)
-
-    make.__name__ = make.__qualname__ = name
-    make.__doc__ = f"What the indicator {name.replace('_', '-')!r} computes."
-    return make
+    return IndicatorName(name)
 
 
 __all__ = [

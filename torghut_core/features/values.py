@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias, cast
 
 from torghut_core.model.market import SYMBOL_PATTERN, TIMEFRAMES
 
 Number: TypeAlias = "int | float"
 
+BAR_COLUMNS = (
+    "open", "high", "low", "close", "volume", "vwap", "trade_count", "bid", "ask", "bid_size", "ask_size",
+)  # fmt: skip
+"""The leaves that are no columns of ``ta_signals``."""
 
-def _feature(value: Feature | Number) -> Feature:
+
+def as_feature(value: Feature | Number) -> Feature:
+    """A value as a feature: itself, or a number that is the same at every bar."""
     if isinstance(value, Feature):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Constant(float(value))
+    if isinstance(value, IndicatorName):
+        value.misuse()
     raise TypeError(f"{value!r:.80} is no feature and no number")
 
 
@@ -65,28 +73,28 @@ class Feature:
         raise NotImplementedError
 
     def __add__(self, other: Feature | Number) -> Feature:
-        return Elementwise("+", (self, _feature(other)))
+        return Elementwise("+", (self, as_feature(other)))
 
     def __radd__(self, other: Number) -> Feature:
-        return Elementwise("+", (_feature(other), self))
+        return Elementwise("+", (as_feature(other), self))
 
     def __sub__(self, other: Feature | Number) -> Feature:
-        return Elementwise("-", (self, _feature(other)))
+        return Elementwise("-", (self, as_feature(other)))
 
     def __rsub__(self, other: Number) -> Feature:
-        return Elementwise("-", (_feature(other), self))
+        return Elementwise("-", (as_feature(other), self))
 
     def __mul__(self, other: Feature | Number) -> Feature:
-        return Elementwise("*", (self, _feature(other)))
+        return Elementwise("*", (self, as_feature(other)))
 
     def __rmul__(self, other: Number) -> Feature:
-        return Elementwise("*", (_feature(other), self))
+        return Elementwise("*", (as_feature(other), self))
 
     def __truediv__(self, other: Feature | Number) -> Feature:
-        return Elementwise("/", (self, _feature(other)))
+        return Elementwise("/", (self, as_feature(other)))
 
     def __rtruediv__(self, other: Number) -> Feature:
-        return Elementwise("/", (_feature(other), self))
+        return Elementwise("/", (as_feature(other), self))
 
     def __neg__(self) -> Feature:
         return Elementwise("-", (Constant(0.0), self))
@@ -95,22 +103,22 @@ class Feature:
         return Elementwise("abs", (self,))
 
     def __lt__(self, other: Feature | Number) -> Feature:
-        return Elementwise("<", (self, _feature(other)))
+        return Elementwise("<", (self, as_feature(other)))
 
     def __le__(self, other: Feature | Number) -> Feature:
-        return Elementwise("<=", (self, _feature(other)))
+        return Elementwise("<=", (self, as_feature(other)))
 
     def __gt__(self, other: Feature | Number) -> Feature:
-        return Elementwise(">", (self, _feature(other)))
+        return Elementwise(">", (self, as_feature(other)))
 
     def __ge__(self, other: Feature | Number) -> Feature:
-        return Elementwise(">=", (self, _feature(other)))
+        return Elementwise(">=", (self, as_feature(other)))
 
     def __and__(self, other: Feature) -> Feature:
-        return Elementwise("&", (self, _feature(other)))
+        return Elementwise("&", (self, as_feature(other)))
 
     def __or__(self, other: Feature) -> Feature:
-        return Elementwise("|", (self, _feature(other)))
+        return Elementwise("|", (self, as_feature(other)))
 
     def __invert__(self) -> Feature:
         return Elementwise("~", (self,))
@@ -250,6 +258,44 @@ class IndicatorCall(Feature):
         on = f".on({self.timeframe!r})" if self.timeframe and not self.inputs else ""
         output = f"[{self.output!r}]" if self.output else ""
         return f"{self.name}({', '.join(given)}){output}{of}{on}"
+
+
+class IndicatorName:
+    """What makes values of the indicator of a name, ``ema`` of ``ema(close, 20)``; it is no value itself."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = self.__qualname__ = name
+        self.__doc__ = f"What the indicator {name.replace('_', '-')!r} computes."
+
+    def __call__(self, *arguments: Any, timeframe: str = "", **parameters: Any) -> IndicatorCall:
+        """The indicator of these inputs and parameters."""
+        for value in (*arguments, *parameters.values()):
+            if isinstance(value, IndicatorName):
+                value.misuse()
+        name = self.__name__.replace("_", "-")
+        made = IndicatorCall(name, arguments, tuple(sorted(parameters.items())))
+        return cast("IndicatorCall", made.on(timeframe)) if timeframe else made
+
+    def misuse(self, *_others: Any) -> NoReturn:
+        """Say that it is no value.
+
+        Raises
+        ------
+        TypeError : always.
+        """
+        columns = ", ".join(BAR_COLUMNS)
+        name = self.__name__
+        raise TypeError(
+            f"{name} is no column of the bars (use one of {columns}), and an indicator is called: {name}(...)"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        self.misuse()
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = misuse
+    __lt__ = __le__ = __gt__ = __ge__ = __and__ = __or__ = __invert__ = __neg__ = __abs__ = __getitem__ = misuse
 
 
 @dataclass(frozen=True, slots=True)

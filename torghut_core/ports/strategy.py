@@ -104,7 +104,7 @@ class Strategy(Plugin):
         """Return decisions on a quote with two sane sides, or None."""
 
     def on_start(self, context: PortfolioContext) -> Answer:
-        """Return decisions, or None, before anything else; not called for code that takes over the state of other code."""
+        """Return decisions, or None, before anything else; not called where a state is taken over: of other code, or of the process before."""
 
 
 def _exact(quantity: Decimal | float | str) -> Decimal:

@@ -257,6 +257,7 @@ class StateKeeper:
 
 
 NO_STATE: Mapping[str, Any] = {
+    "now": 0,
     "series": [],
     "prices": [],
     "strategies": {},

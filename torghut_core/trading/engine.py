@@ -422,6 +422,7 @@ class Engine(AccountView):
         lose : called with the name of an indicator whose state cannot be saved, and why.
         """
         return {
+            "now": self.market_time,
             "series": self._series.save(),
             "prices": self.recent_prices.save(),
             "strategies": self.roster.save(),
@@ -444,7 +445,7 @@ class Engine(AccountView):
         """
         self._series.load(saved["series"])
         self.recent_prices.load(saved["prices"])
-        self.roster.load(saved["strategies"], shown)
+        self.roster.load(saved["strategies"], shown, saved["now"])
         self._graph = graph
 
     # What plugins do wrong.

@@ -104,8 +104,9 @@ class Roster:
         """How far each strategy is that is shown rows, by name, as plain values."""
         return {each.name: each.save() for each in self._subscriptions if each.is_running and not each.totals.failure}
 
-    def load(self, saved: Mapping[str, Any], shown: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
-        """Resume from what `save` gave, after rows were shown beforehand: see `Subscription.skip`."""
+    def load(self, saved: Mapping[str, Any], shown: Mapping[str, Mapping[str, tuple[int, int]]], now: int) -> None:
+        """Resume from what `save` gave at a time of the loop, ns; `shown` are rows of later, see `Subscription.skip`."""
+        self._now = now or None
         for subscription in self._subscriptions:
             if subscription.name in saved:
                 subscription.load(saved[subscription.name])

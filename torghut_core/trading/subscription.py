@@ -195,6 +195,7 @@ class Subscription:
         self._shown_until = dict(saved["shown_until"])
         self.minute, self.decided = saved["decided"]
         self._given = dict(saved["given"])
+        self._has_started = True
         self._choose()
 
     def skip(self, shown: Mapping[str, tuple[int, int]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from torghut_core import SIGNAL_COLUMNS, Decision, Strategy
+from torghut_core import SIGNAL_COLUMNS, Decision, Handler, Strategy
 from torghut_testing.conformance.plugin import PluginConformance
 from torghut_testing.generators import SYMBOLS, random_rows
 from torghut_testing.plain import plain_copy
@@ -72,19 +72,23 @@ class StrategyConformance(PluginConformance):
         """A decision has the row's symbol and time, positive quantity and prices, and a reason."""
         rehearsal = Rehearsal(self.make())
         decided = 0
-        for row in self.rows(seed):
-            decision = rehearsal.show(row)
-            if decision is None:
-                continue
-            decided += 1
-            assert isinstance(decision, Decision), f"`on_signal` returned {decision!r}: return a `Decision` or None"
-            made_on, shown = (decision.symbol, decision.event_ts), (row.signal.symbol, row.signal.event_ts)
-            assert made_on == shown, "the decision is not on the row's symbol and time"
-            assert decision.because.strip(), "the decision gives no reason (state `because`)"
-            for name in ("quantity", "limit_price", "stop_price", "trail_price", "trail_pct"):
-                value = getattr(decision, name)
-                is_sound = value is None or (isinstance(value, Decimal) and value.is_finite() and value > 0)
-                assert is_sound, f"{name} is {value!r}: give a Decimal above 0"
+        for rows in rehearsal.together(self.rows(seed)):
+            shown = {row.signal.symbol for row in rows}
+            for decision in rehearsal.show_together(rows):
+                decided += 1
+                assert isinstance(decision, Decision), (
+                    f"it returned {decision!r}: return a `Decision`, a list of them or None"
+                )
+                assert decision.symbol in shown or len(shown) > 1, "the decision is not on the row's symbol"
+                context = rehearsal.context(decision.symbol)
+                is_of_fill = self.strategy.handles(Handler.ON_FILL)  # which comes before the row
+                is_on_time = decision.event_ts == context.event_ts or is_of_fill
+                assert is_on_time, "the decision is not on the row's time"
+                assert decision.because.strip(), "the decision gives no reason (state `because`)"
+                for name in ("quantity", "limit_price", "stop_price", "trail_price", "trail_pct"):
+                    value = getattr(decision, name)
+                    is_sound = value is None or (isinstance(value, Decimal) and value.is_finite() and value > 0)
+                    assert is_sound, f"{name} is {value!r}: give a Decimal above 0"
         assert decided or not self.decides, "the strategy never decided (override `rows`, or state `decides = False`)"
 
     @pytest.mark.parametrize("price", [1e-6, 1.0, 1e7])
@@ -107,6 +111,7 @@ class StrategyConformance(PluginConformance):
         whole = Rehearsal(self.make()).run(rows)
         for cut in (1, len(rows) // 3, len(rows) // 2, len(rows) - 1):
             rehearsal = Rehearsal(self.make())
+            cut = _between_slices(rehearsal, rows, cut)  # noqa: PLW2901
             decisions = rehearsal.run(rows[:cut])
             old = rehearsal.strategy
             rehearsal.strategy = self.make()
@@ -117,9 +122,21 @@ class StrategyConformance(PluginConformance):
     @pytest.mark.parametrize("seed", range(3))
     def test_symbols_do_not_affect_each_other(self, seed: int) -> None:
         """The decisions on a symbol are the same when the strategy is shown no other symbol."""
+        if self.strategy.handles(Handler.ON_SLICE):
+            pytest.skip("a strategy with `on_slice` looks at all symbols")
         rows = self.rows(seed)
         together = Rehearsal(self.make()).run(rows)
         for symbol in {row.signal.symbol for row in rows}:
             alone = Rehearsal(self.make()).run(row for row in rows if row.signal.symbol == symbol)
             beside_others = [decision for decision in together if decision.symbol == symbol]
             assert alone == beside_others, f"decisions on {symbol} depend on other symbols: keep state for each symbol"
+
+
+def _between_slices(rehearsal: Rehearsal, rows: list[Row], cut: int) -> int:
+    """The first place, from `cut` on, at which no slice is cut in two."""
+    place = 0
+    for together in rehearsal.together(rows):
+        if place >= cut:
+            break
+        place += len(together)
+    return place

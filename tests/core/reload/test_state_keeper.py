@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torghut_sources.tape.source import Replay
 
 from support.effort import examples
-from torghut_core import Indicator, Strategy, param
+from torghut_core import Indicator, Strategy, every, param
 from torghut_core import catalog as catalogs
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.features import close, ema, rank
@@ -115,13 +115,22 @@ class Seer(Strategy):
 
 
 class Ranker(Strategy):
-    """Ranks its symbols: a row is shown when its slice is complete."""
+    """Ranks its symbols: a row is shown when its slice is complete; has timers, and looks back."""
+
+    timers = (every("1Sec"),)
+    history = 3
 
     def features(self):
         return {"place": rank(close / close.shift(2))}
 
+    def on_start(self, context):
+        SEEN.append(("start",))
+
+    def on_timer(self, timer, context):
+        SEEN.append((timer.moment,))
+
     def on_signal(self, signal, context):
-        SEEN.append((signal.to_record(),))
+        SEEN.append(((signal.to_record(), context.history(3).close.tolist()),))
 
 
 class Broken(Seer):
