@@ -24,7 +24,7 @@ from support.waiting import PATIENCE, until
 
 TORGHUT = Path(sys.executable).parent / "torghut"
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
-ADDRESS = "TORGHUT_TESTS_FORK_SERVER"
+ADDRESS = "TESTS_FORK_SERVER"
 """The variable with the address of the process that forks, for the workers of this process."""
 
 NOT_OURS = ("PYTHONDONTWRITEBYTECODE", ADDRESS)
