@@ -35,6 +35,8 @@ pipelines:
       - {use: resample, params: {timeframes: [1Min]}}
       - {use: indicators}
     broker: {use: simulated, params: {cash: "10000", fee_bps: "1", slippage_bps: "2", latency_ms: 300}}
+instruments:
+  "BTC/USD": {asset_class: crypto, tick_size: "0.05", quantity_step: "0.25", min_notional: 20, multiplier: 2, margin: 0.5}
 strategies:
   - {name: reversion, use: mean-reversion, base_timeframe: 1Sec, symbols: ["BTC/USD", "ETH/USD"], params: {quantity: "2"}}
   - {name: trend, use: ema-cross, base_timeframe: 1Sec, symbols: ["BTC/USD"], cooldown_seconds: 3}
@@ -235,7 +237,9 @@ def test_cash_and_positions_add_up_to_equity(host, tmp_path):
     cash = engine.account().cash
     spent = sum(
         (
-            fill["price"] * fill["quantity"] * (1 if fill["side"] == "buy" else -1) + fill["fee"]
+            engine.generation.instruments[fill["symbol"]].notional(fill["quantity"], fill["price"])
+            * (1 if fill["side"] == "buy" else -1)
+            + fill["fee"]
             for fill in audit.fills()
         ),
         start=type(cash)(0),

@@ -10,6 +10,7 @@ from torghut_testing import decision, risk_context
 from torghut_core import (
     Advisor,
     Capabilities,
+    Instrument,
     Limits,
     OrderType,
     Outcome,
@@ -116,7 +117,11 @@ def decide(audit, host):
         )
         proposed = msgspec.structs.replace(proposed, decision_hash=key)
         given, _, judged_by = risk_engine.judge(
-            proposed, context.price_ts if price else None, lambda: context, is_enabled=True, is_allowed=True
+            context.instrument.rounded(proposed),
+            context.price_ts if price else None,
+            lambda: context,
+            is_enabled=True,
+            is_allowed=True,
         )
         audit.record_decision(proposed, {}, given, None, judged_by if inputs else None)
         audit.commit()
@@ -127,6 +132,15 @@ def decide(audit, host):
 
 def verdicts(audit, key):
     return [verdict["code"] for verdict in find_decision(audit, key)["verdicts"]]
+
+
+def test_a_decision_that_was_rounded_is_rounded_again(audit, host, decide):
+    """The terms of its instrument are recorded with the inputs: 7.50 was judged as 6."""
+    key = decide(context=risk_context(instrument=Instrument(quantity_step=Decimal(3), multiplier=Decimal(50))))
+    recorded = find_decision(audit, key)
+    assert recorded["inputs"]["context"]["instrument"] == {"quantity_step": "3", "multiplier": "50"}
+    assert [verdict["value"] for verdict in recorded["verdicts"] if verdict["code"] == "quantity-valid"] == ["6"]
+    assert verify_decision(audit, key, host()).is_same
 
 
 def test_same_code_gives_the_same_verdicts(audit, host, decide):
