@@ -12,6 +12,7 @@ import numpy as np
 from torghut_core import (
     BarHistory,
     Context,
+    Deciding,
     Decision,
     Fill,
     Handler,
@@ -124,7 +125,8 @@ class Rehearsal:
 
     def _propose(self, handler: str, *given: Any) -> list[Decision]:
         """Call a handler, and open the orders that it proposes."""
-        answer = getattr(self.strategy, handler)(*given)
+        by_target = handler == "on_signal" and type(self.strategy).decide is not Strategy.decide
+        answer = (Deciding("", self.strategy) if by_target else getattr(self.strategy, handler))(*given)
         answers = answer if isinstance(answer, list | tuple) else [answer]
         proposed = [decision for decision in answers if decision is not None]
         for decision in proposed:

@@ -34,7 +34,7 @@ def named_blocks(document):
     return dict(NAMED_BLOCK.findall(text_of(DOCS / document)))
 
 
-IDEAS = ("features.md", "timeframes.md", "portfolios.md", "own-indicator.md", "handlers.md")
+IDEAS = ("features.md", "timeframes.md", "portfolios.md", "own-indicator.md", "handlers.md", "decide.md")
 """A page for each idea of what a strategy may see."""
 
 

@@ -104,6 +104,38 @@ class Speechless(Honest):
         return context.buy(1, because=" ")
 
 
+class AtOnce(core.Strategy):
+    """Decides on whole columns, and row by row."""
+
+    columns = ("rsi14",)
+
+    def decide(self, columns):
+        return np.where(columns.rsi14 < 45, 1.0, 0.0), np.where(columns.rsi14 < 45, "low", "not low")
+
+    def on_signal(self, signal, context):
+        if signal.rsi14 < 45:
+            return context.target(1, because="low")
+        return None if context.selling or not context.is_long else context.close(because="not low")
+
+
+class TestHonestAtOnce(StrategyConformance):
+    strategy = AtOnce
+
+
+class OtherAtOnce(AtOnce):
+    """Says something else row by row."""
+
+    def on_signal(self, signal, context):
+        return context.target(1, because="low") if signal.rsi14 < 44 else None
+
+
+class Relative(AtOnce):
+    """Compares a row with those that come with it."""
+
+    def decide(self, columns):
+        return np.where(columns.rsi14 < columns.rsi14.mean(), 1.0, 0.0)
+
+
 class Idle(Honest):
     """Never decides."""
 
@@ -168,6 +200,8 @@ class Credulous(Honest):
         (Empty, "test_decisions_are_sound", (0,)),
         (Speechless, "test_decisions_are_sound", (0,)),
         (Idle, "test_decisions_are_sound", (0,)),
+        (OtherAtOnce, "test_decide_agrees_with_on_signal", (0,)),
+        (Relative, "test_decide_agrees_with_on_signal", (0,)),
         (Fragile, "test_extreme_markets_are_survived", (1.0, 0.0)),
         (Shared, "test_same_rows_give_same_decisions", (0,)),
         (Forgetful, "test_saved_state_carries_on", (0,)),

@@ -7,6 +7,7 @@ instance directly.
 
 from torghut_core.ports.broker import Broker, Capabilities, OrderEntry
 from torghut_core.ports.connection import Closed, Connected, Connection, SignalReader, Universe
+from torghut_core.ports.deciding import Deciding
 from torghut_core.ports.indicator import Indicator
 from torghut_core.ports.observer import Observer
 from torghut_core.ports.plugin import API_VERSION, Params, Plugin, param
@@ -18,6 +19,7 @@ from torghut_core.ports.strategy import (
     AccountView,
     Answer,
     BarHistory,
+    Columns,
     Context,
     Handler,
     LiveContext,
@@ -36,9 +38,11 @@ __all__ = [
     "Broker",
     "Capabilities",
     "Closed",
+    "Columns",
     "Connected",
     "Connection",
     "Context",
+    "Deciding",
     "Endpoint",
     "Handler",
     "Indicator",

@@ -8,11 +8,13 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
+
 from torghut_core.boundary import KERNEL_DECIMAL
 from torghut_core.errors import InputError
 from torghut_core.features.values import Feature, Optional
 from torghut_core.model.instruments import ANY_TERMS, Instrument
-from torghut_core.model.market import History, Quote, Signal, Slice, Trade
+from torghut_core.model.market import FloatArray, History, IntArray, Quote, Signal, Slice, Trade
 from torghut_core.model.timers import Every, Timer
 from torghut_core.model.trading import ZERO, Account, Decision, Fill, Order, Position, Side, TimeInForce, money
 from torghut_core.ports.plugin import Plugin
@@ -39,6 +41,42 @@ class Handler(StrEnum):
 
 STARTERS = (Handler.ON_SIGNAL, Handler.ON_SLICE, Handler.ON_TIMER, Handler.ON_TRADE, Handler.ON_QUOTE)
 """A strategy has one of these: the others are called for what it has done itself."""
+
+
+class Columns:
+    """Rows as a strategy sees them, as columns: read-only arrays of shape (rows,).
+
+    Attributes
+    ----------
+    symbol : names.
+    event_ts : starts of the bars, ns.
+
+    `open`, `high`, `low`, `close` and `volume` are the bars', and the columns and features that the strategy asks for have
+    their own names.
+
+    Examples
+    --------
+    >>> columns = Columns(["ES", "ES"], np.array([0, 60]), {"close": np.array([99.0, 101.0])})
+    >>> len(columns), (columns.close > 100).tolist()
+    (2, [False, True])
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, symbol: Sequence[str], event_ts: IntArray, values: Mapping[str, FloatArray]) -> None:
+        given = {"symbol": np.array(symbol, object), "event_ts": event_ts, **values}
+        self._values = {name: array.view() for name, array in given.items()}
+        for array in self._values.values():
+            array.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self._values["symbol"])
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"there is no column {name!r}: there are {', '.join(self._values)}") from None
 
 
 class Strategy(Plugin):
@@ -79,11 +117,26 @@ class Strategy(Plugin):
 
     @classmethod
     def handles(cls, handler: Handler) -> bool:
-        """Whether it overrides a handler."""
+        """Whether it overrides a handler; `decide` answers for `on_signal`."""
+        if handler is Handler.ON_SIGNAL and cls.decide is not Strategy.decide:
+            return True
         return getattr(cls, handler) is not getattr(Strategy, handler)
 
     def on_signal(self, signal: Signal, context: Context) -> Answer:
         """Return decisions on one row (made by `context.buy`, `sell`, `close` or `target`), or None."""
+
+    def decide(self, columns: Columns) -> Any:
+        """Return a target for each of many rows at once: the signed units to hold from there on; NaN leaves things as they are.
+
+        For rules that look at nothing but the row. Where a strategy overrides it, it is used, and `on_signal` is not called.
+        A row whose target is held already, or is on its way, leads to nothing; a target of 0 closes what is held, as
+        `context.close` does; any other one is brought about as by `context.target`. The targets of some rows are the same
+        whichever rows they come with.
+
+        Returns
+        -------
+        Targets, shape (rows,); or a pair of them and the reasons: one text, or one of each row.
+        """
 
     def on_slice(self, slice: Slice, context: PortfolioContext) -> Answer:
         """Return decisions on the rows that became known at one time, or None; called before `on_signal` for each of them."""

@@ -26,8 +26,17 @@ from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, IntArray, Quote, Signal, Slice, Table, Trade, signal_type
 from torghut_core.model.timers import Timer
 from torghut_core.model.trading import ZERO, Decision
-from torghut_core.plugin_host.running_plugin import label
-from torghut_core.ports import Answer, Context, Handler, LiveContext, LivePortfolio, PortfolioContext, Strategy
+from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
+from torghut_core.ports import (
+    Answer,
+    Context,
+    Deciding,
+    Handler,
+    LiveContext,
+    LivePortfolio,
+    PortfolioContext,
+    Strategy,
+)
 from torghut_core.timestamps import EARLIEST
 from torghut_core.trading.totals import StrategyTotals
 
@@ -159,6 +168,7 @@ class Subscription:
         self._trial: Trial | None = None
         self._row = signal_type(instance.wanted.names)
         self._is_listed = np.zeros(0, bool)
+        self._deciding = _deciding(instance)
         self._choose()
 
     def resume(self, before: Subscription, *, is_on_trial: bool = False) -> None:
@@ -227,6 +237,7 @@ class Subscription:
             timers=old.timers,
         )
         self.handled, self._looks_back_in = trial.before.handled, None
+        self._deciding = trial.before._deciding  # noqa: SLF001
         self.generation = trial.before.generation
         self.rows_to_warm, self._shown_until = trial.before.rows_to_warm, trial.before._shown_until  # noqa: SLF001
         if old.wanted != new.wanted:  # these rows lack what it reads: it resumes with the next batch
@@ -295,6 +306,8 @@ class Subscription:
         return self._on_warm_up(handler) if is_warming else self._own(handler)
 
     def _own(self, handler: Handler) -> Call:
+        if handler is ON_SIGNAL and self._deciding is not None:
+            return self._deciding
         own = bound_method(self.instance.strategy, handler)
         return (lambda _event, context: own(context)) if handler is Handler.ON_START else own
 
@@ -452,7 +465,8 @@ class Subscription:
             return self._streams(batch, graph, places, contexts)
         first = int(graph.rows[self.instance.wanted.frame].known[places].searchsorted(failure.known))
         before, after = (self._streams(batch, graph, part, contexts) for part in np.split(places, [first]))
-        return [*before, *[stream._replace(events=self._failing(failure.error, stream.events)) for stream in after]]
+        errors = [failure.error]
+        return [*before, *[stream._replace(events=self._failing(errors, stream.events)) for stream in after]]
 
     def look_back_in(self, graph: FeatureGraph, contexts: Contexts) -> None:
         """Give its views the bars of a graph, where it asks for some."""
@@ -464,16 +478,21 @@ class Subscription:
         for symbol in self.symbols:
             contexts(self.name, symbol).bars = bars
 
-    def _failing(self, error: BaseException, events: Iterable[Event]) -> Iterator[Event]:
-        """Events of which the first fails; code that is on trial is not to blame for what the old code needs too."""
+    def _failing(self, errors: list[BaseException], events: Iterable[Event]) -> Iterator[Event]:
+        """Events of which the first fails, of all that have these errors; then none is left.
 
-        def fail(_event: Any, _context: Any) -> None:
-            raise error
+        Code that is on trial is not to blame for what the old code needs too.
+        """
+        if errors:
+            error = errors.pop()
 
-        if self._trial is not None and self._trial.before.instance.wanted == self.instance.wanted:
-            self._trial = None
-        for listener in self.listeners.values():
-            listener.call = fail
+            def fail(_event: Any, _context: Any) -> None:
+                raise error
+
+            if self._trial is not None and self._trial.before.instance.wanted == self.instance.wanted:
+                self._trial = None
+            for listener in self.listeners.values():
+                listener.call = fail
         yield from events
 
     def _streams(self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts) -> list[Stream]:
@@ -539,6 +558,11 @@ class Subscription:
             index, columns = index[places], [column[places] for column in columns]
         if not is_whole or len(index) < len(signals):
             times, at = times[index], at[index]
+        if self._deciding is not None:
+            features: list[Any] = columns[1:]
+            RECORD.memory[LOOP] = self.listeners[ON_SIGNAL].label
+            of_rows = [names[number] for number in columns[0].tolist()]
+            self._deciding.begin(signals, index, of_rows, dict(zip(wanted.names, features, strict=True)))
         numbers, *values = [column.tolist() for column in columns]
         only = numbers[0] if len(set(numbers)) == 1 else None
         rows = map(
@@ -560,6 +584,7 @@ class Subscription:
         return self._portfolio
 
     CALLERS: ClassVar[dict[CodeType, str]] = {
+        **Deciding.CALLERS,
         _on_warm_up_signal.__code__: "self",
         _on_warm_up_slice.__code__: "self",
         _on_warm_up_event.__code__: "self",
@@ -567,6 +592,13 @@ class Subscription:
         revert.__code__: "self",
     }
     """The functions here that call a strategy, each with the local variable that names it; see `Watchdog`."""
+
+
+def _deciding(instance: StrategyInstance) -> Deciding | None:
+    """What answers rows for a strategy that has `decide`."""
+    strategy = instance.strategy
+    has_decide = type(strategy).decide is not Strategy.decide or "decide" in vars(strategy)
+    return Deciding(instance.name, strategy) if has_decide else None
 
 
 def _handled(strategy: Strategy) -> frozenset[Handler]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from torghut_core import SIGNAL_COLUMNS, Decision, Handler, Strategy
+from torghut_core import SIGNAL_COLUMNS, Deciding, Decision, Handler, Strategy
 from torghut_testing.conformance.plugin import PluginConformance
 from torghut_testing.generators import SYMBOLS, random_rows
 from torghut_testing.plain import plain_copy
@@ -130,6 +130,27 @@ class StrategyConformance(PluginConformance):
             alone = Rehearsal(self.make()).run(row for row in rows if row.signal.symbol == symbol)
             beside_others = [decision for decision in together if decision.symbol == symbol]
             assert alone == beside_others, f"decisions on {symbol} depend on other symbols: keep state for each symbol"
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_decide_agrees_with_on_signal(self, seed: int) -> None:
+        """`decide` gives the same targets whichever rows come together, and where there is `on_signal` too, its decisions."""
+        strategy = type(self.make())
+        if strategy.decide is Strategy.decide:
+            return
+        rows = self.rows(seed)
+        one_by_one = [decided(self.make(), [row])[0] for row in rows]
+        together = decided(self.make(), rows)
+        assert together == one_by_one, "`decide` gives a row another target when other rows come with it"
+        if strategy.on_signal is not Strategy.on_signal:
+            without = type(strategy.__name__, (strategy,), {"decide": Strategy.decide})
+            by_row = Rehearsal(without(self.make().params)).run(rows)
+            assert Rehearsal(self.make()).run(rows) == by_row, "`decide` and `on_signal` decide differently"
+
+
+def decided(strategy: Strategy, rows: list[Row]) -> list[tuple[str, str]]:
+    """What `decide` says to rows that come together: target and reason of each, as text."""
+    deciding = Deciding("", strategy)
+    return [(repr(units), because) for units, because in deciding.decide_on([row.signal for row in rows])]
 
 
 def _between_slices(rehearsal: Rehearsal, rows: list[Row], cut: int) -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
-from torghut_core import Context, Decision, Signal, Strategy, param
+import numpy as np
+
+from torghut_core import Columns, Context, Decision, Signal, Strategy, param
 
 
 class EmaCross(Strategy):
@@ -24,6 +27,12 @@ class EmaCross(Strategy):
         """Parameters of `EmaCross`."""
 
         quantity: Decimal = param("1", gt=0, help="units per entry")
+
+    def decide(self, columns: Columns) -> tuple[Any, Any]:
+        """Hold `quantity` while the fast average is above the slow one, and nothing otherwise."""
+        is_above = columns.ema12 > columns.ema26
+        reasons = "fast average above slow", "fast average no longer above slow"
+        return np.where(is_above, float(self.params.quantity), 0.0), np.where(is_above, *reasons)
 
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:
         """Enter while the fast average is above the slow one, exit otherwise."""
