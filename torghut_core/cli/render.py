@@ -160,7 +160,7 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
     gain = result.final_equity - done.starting_cash
     share = gain / done.starting_cash * 100 if done.starting_cash else ZERO
     console.print(
-        f"equity [bold]{_money(result.final_equity)}[/] ({'+' if gain >= 0 else ''}{_money(gain)}, {share:+.3f} %)"
+        f"equity [bold]{_money(result.final_equity)} {done.currency}[/] ({'+' if gain >= 0 else ''}{_money(gain)}, {share:+.3f} %)"
         f" from {_money(done.starting_cash)}, fees {_money(totals.fees)},"
         f" {counted(result.orders, 'order')}, {counted(result.fills, 'fill')}, {counted(done.open_orders, 'open order')}"
     )

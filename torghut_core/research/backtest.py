@@ -47,6 +47,7 @@ class Backtest:
     generation : what traded at the end.
     account : the label under which the run is written down in `audit`.
     starting_cash : cash before the first event.
+    currency : of the account.
     totals : what happened, counted.
     positions : what each strategy holds at the end, by (strategy, symbol).
     open_orders : how many orders were open at the end.
@@ -59,6 +60,7 @@ class Backtest:
     generation: Generation
     account: str
     starting_cash: Decimal
+    currency: str
     totals: Totals
     positions: Mapping[tuple[str, str], Position]
     open_orders: int
@@ -219,6 +221,7 @@ def run_backtest(
         generation=engine.generation,
         account=account,
         starting_cash=starting_cash,
+        currency=engine.account().currency,
         totals=engine.totals,
         positions=engine.books.positions,
         open_orders=len(engine.books.working),

@@ -86,6 +86,7 @@ def write_page(
     fills: Sequence[Row] = (),
     denied: Sequence[Row] = (),
     multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS,
+    currency: str = "account currency",
 ) -> Path:
     """Write the page of a run and return its path.
 
@@ -101,6 +102,7 @@ def write_page(
     fills : event_ts, symbol, strategy_id, side, quantity, price, fee, and the reason in `because`; in order of time.
     denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
     multipliers : of the symbols, where they are not 1.
+    currency : of the account.
 
     Raises
     ------
@@ -121,7 +123,7 @@ def write_page(
         cards=_cards(summary, cash, fills, denied, reasons, curve, round_trips(fills, multipliers)),
         markets=[_market(symbol, series[symbol], computed.get(symbol), fills, most) for symbol in drawn],
         outlines=[_outline(symbol, bars) for symbol, bars in series.items()],
-        account=_account(curve) if len(curve.event_ts) else None,
+        account=_account(curve, currency) if len(curve.event_ts) else None,
         fills=[
             {
                 **fill,
@@ -160,6 +162,7 @@ def write_backtest(path: Path, title: str, done: Backtest) -> None:
             fills=done.fills(),
             denied=done.denied(),
             multipliers=done.multipliers,
+            currency=done.currency,
         )
     except OSError as error:
         raise StateError(f"{path}: {error.strerror} (give another --page)") from error
@@ -336,11 +339,11 @@ def _draw_fills(chart: Chart, side: Side, shape: str, color: str, fills: Sequenc
     )
 
 
-def _account(curve: Curve) -> Figure:
+def _account(curve: Curve, currency: str) -> Figure:
     """The chart of the account: equity, and the drawdown below it."""
     thin = thinned(curve)
     chart = Chart(thin.event_ts)
-    chart.panel("equity, account currency", 220)
+    chart.panel(f"equity, {currency}", 220)
     chart.line("equity", thin.equity, _BLUE, hovertemplate="%{y:,.2f}", showlegend=False)
     chart.panel("drawdown from the highest equity so far", 90, tickformat=".2%")
     fill = {"fill": "tozeroy", "fillcolor": "rgba(214,69,80,0.2)"}
