@@ -32,7 +32,7 @@ ENGINE = "engine"
 """Where the engine's own state is among those of the plugins."""
 
 VERSION = 1
-"""Of the engine's own state."""
+"""Of the engine's own state: raised when its meaning changes, so that no other version is read."""
 
 FOLDER = "snapshots"
 """Where snapshots are in the state directory."""
@@ -138,8 +138,8 @@ class StateKeeper:
             self._signals.flush()
             store.save(self._name, snapshot)
             self._complaints.discard("the states are not kept")
-        except (StateError, TypeError) as error:
-            self._complain("the states are not kept", str(error))
+        except from_plugins() as error:  # the cursor is a plugin's, and may be anything
+            self._complain("the states are not kept", reason_of(error))
 
     def _lose(self, plugin: str, error: BaseException) -> None:
         self._complain(f"the state of {plugin} is not kept: after a restart it begins anew", reason_of(error))
