@@ -271,14 +271,13 @@ def columns_of(table):
 def traded_in_arrays(bars, enter, leave, is_sliced):
     """The trades of one symbol: what is decided at a bar is filled at the open of the next one that has volume.
 
-    A slice is shown at the first event that is known later, and what is decided there meets bars that start after it: on a
-    tape of bars alone that is one bar later.
+    A slice is shown after the last bar of its time, and only if there is a later one.
     """
     trades, is_long, order, met = [], False, None, 0
     ends = np.sort(np.concatenate([each.event_ts for each in bars.all.values()])) + MINUTE
     for row, place in enumerate(bars.place.tolist()):
-        shown = int(np.searchsorted(ends, bars.event_ts[row] + MINUTE, "right")) if is_sliced else place
-        if shown == len(ends):
+        shown = int(np.searchsorted(ends, bars.event_ts[row] + MINUTE, "right")) - 1 if is_sliced else place
+        if is_sliced and shown == len(ends) - 1:
             break
         while met < len(bars.place) and bars.place[met] <= shown:
             if order and bars.event_ts[met] >= order[1] and bars.volume[met] > 0:

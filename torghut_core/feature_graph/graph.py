@@ -19,7 +19,7 @@ from torghut_core.feature_graph.nodes import AsOf, Failure, FrameRows, Indicator
 from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned, Wanted
 from torghut_core.feature_graph.slices import Slices
 from torghut_core.market_data.snapshots import Lose, pack, raised, unpack
-from torghut_core.model.market import Batch, FloatArray, SymbolTable
+from torghut_core.model.market import Batch, FloatArray, IntArray, SymbolTable
 from torghut_core.plugin_host.running_plugin import LOOP, RECORD
 from torghut_core.timestamps import EARLIEST
 
@@ -51,6 +51,8 @@ class FeatureGraph:
         self._wanted: dict[Frame, NDArray[np.bool_]] = {}
         self.histories = Histories(plan.history)
         self._table = SymbolTable()
+        self._now = self._now_before = EARLIEST
+        """The loop's time at the end of the batch, and of the one before it, ns."""
         self._shown: dict[tuple[int, str], int] = {}
         """By step and symbol, `event_ts` of the last row that was shown beforehand."""
 
@@ -72,6 +74,7 @@ class FeatureGraph:
         Of symbols whose rows that graph did not select, what this one knows of them remains.
         """
         self._adopt(before._table)
+        self._now = before._now
         new = self._nodes.keys() - before._nodes.keys()
         added = {frame: names - before.plan.symbols.get(frame, set()) for frame, names in self.plan.symbols.items()}
         self.failed = {key: Failure(failure.error, EARLIEST) for key, failure in self.failed.items() if key in new}
@@ -106,6 +109,8 @@ class FeatureGraph:
         """Compute the values of a batch whose signals are filled in."""
         if batch.symbols is not self._table:
             self._adopt(batch.symbols)
+        if len(batch):
+            self._now_before, self._now = self._now, int(batch.now[-1])
         self.rows = {frame: self._rows(batch, frame) for frame in self.plan.symbols}
         if self._shown:
             self._forget_shown()
@@ -148,6 +153,12 @@ class FeatureGraph:
             self.failed[planned.key] = node.failure
         return found
 
+    def times(self, batch: Batch, at: IntArray) -> IntArray:
+        """The loop's time at positions of the batch, or right before it, shape (n,), ns."""
+        if len(at) and at[0] < batch.start:
+            return np.append(batch.now, self._now_before)[at - batch.start]
+        return batch.now[at - batch.start]
+
     def failure(self, wanted: Wanted) -> Failure | None:
         """The first failure of a node that a strategy needs; None where all of them work."""
         needed = {*wanted.nodes}
@@ -168,7 +179,7 @@ class FeatureGraph:
         index = np.flatnonzero(is_row)
         if frame.is_sliced:
             signals = self._slices[frame].update(batch, index)
-            return FrameRows(signals, np.arange(len(signals)), signals.symbol, signals.at - 1, batch.symbols, True)
+            return FrameRows(signals, np.arange(len(signals)), signals.symbol, signals.at, batch.symbols, True)
         if len(index) == len(signals):
             return FrameRows(signals, index, signals.symbol, signals.at, batch.symbols, True)
         return FrameRows(signals, index, signals.symbol[index], signals.at[index], batch.symbols, False)

@@ -1,7 +1,8 @@
 """Slices: the rows that became known at one time, together.
 
-A slice is complete at the first event, or tick of the clock, that is known later; its rows are shown there, by symbol. So a
-row may look at every other one of its slice, whatever their order in the stream was.
+A slice is complete once an event, or a tick of the clock, is known later; its rows are shown right before that event, by
+symbol. So a row may look at every other one of its slice, whatever their order in the stream was, and what is decided on it
+meets the next event.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Slices:
 
         Returns
         -------
-        Rows in order of (at, symbol name), where `at` is the position of the event that completed their slice.
+        Rows in order of (at, symbol name), where `at` is the last position of their slice's time; that may be the one before
+        the batch.
         """
         new = batch.signals.take(rows)
         signals = Signals.concatenate([self._waiting, new]) if len(self._waiting) else new
@@ -50,7 +52,7 @@ class Slices:
         is_complete = place < len(batch.now)
         self._waiting, self._times = signals.take(~is_complete), times[~is_complete]
         complete = signals.take(is_complete)
-        complete.at[:] = batch.start + place[is_complete]
+        complete.at[:] = batch.start + place[is_complete] - 1
         return complete.take(np.lexsort((batch.symbols.ranks[complete.symbol], complete.at)))
 
     def save(self, names: Sequence[str]) -> Any:

@@ -394,9 +394,8 @@ class Subscription:
         if not self._has_started:
             self._has_started = True
             if Handler.ON_START in self.handled:
-                streams.append(
-                    self._stream(batch, Handler.ON_START, OF_START, [None], contexts, np.array([batch.start]))
-                )
+                at = np.array([batch.start])
+                streams.append(self._stream(Handler.ON_START, OF_START, [None], contexts, at, batch.now[:1]))
         if self.instance.timers and batch.now[-1] >= self._next:
             streams.append(self._timers(batch, contexts, since))
         if Handler.ON_TRADE in self.handled and len(batch.trades):
@@ -406,15 +405,15 @@ class Subscription:
         return streams
 
     def _stream(
-        self, batch: Batch, handler: Handler, kind: int, events: Iterable[Any], contexts: Contexts, at: IntArray
+        self, handler: Handler, kind: int, events: Iterable[Any], contexts: Contexts, at: IntArray, now: IntArray
     ) -> Stream:
-        """Events of all its symbols."""
+        """Events of all its symbols, with their positions and the loop's times."""
         whole = zip(
             repeat(self.listeners[handler]),
             events,
             repeat(self._portfolio_of(contexts)),
             at.tolist(),
-            batch.now[at - batch.start].tolist(),
+            now.tolist(),
             repeat(0.0),
             strict=False,
         )
@@ -434,7 +433,7 @@ class Subscription:
         found.sort()
         at = batch.start + np.array([where for where, _, _ in found], np.int64)
         events = [Timer(timers[number].name, moment) for _, moment, number in found]
-        return self._stream(batch, Handler.ON_TIMER, OF_TIMERS, events, contexts, at)
+        return self._stream(Handler.ON_TIMER, OF_TIMERS, events, contexts, at, batch.now[at - batch.start])
 
     def _market(self, batch: Batch, handler: Handler, contexts: Contexts, table: Table, kind: type[Any]) -> Stream:
         """The trades, or quotes, of its symbols."""
@@ -518,7 +517,7 @@ class Subscription:
             rows,
             map(views.__getitem__, numbers) if only is None else repeat(only),
             at.tolist(),
-            batch.now[at - batch.start].tolist(),
+            graph.times(batch, at).tolist(),
             closes.tolist(),
             strict=False,  # `repeat` has no end
         )
@@ -540,7 +539,7 @@ class Subscription:
         rows, *_ = self._rows(batch, graph, places[order], is_whole=False)
         bounds = pairwise([*firsts.tolist(), len(index)])
         slices = (Slice(islice(rows, stop - first)) for first, stop in bounds)
-        return self._stream(batch, ON_SLICE, OF_SLICES, slices, contexts, at)
+        return self._stream(ON_SLICE, OF_SLICES, slices, contexts, at, graph.times(batch, at))
 
     def _rows(
         self, batch: Batch, graph: FeatureGraph, places: IntArray, *, is_whole: bool

@@ -107,7 +107,7 @@ def test_nothing_that_comes_later_is_known(data):
     position = data.draw(st.integers(0, len(tape)))
     early = run(plan, tape.rows(0, position))
     assert bits(early) == bits(whole[: len(early)])
-    assert all(at >= position for _, _, at, _ in whole[len(early) :])
+    assert all(at >= position - 1 for _, _, at, _ in whole[len(early) :])  # a slice waits for the event after it
     other = Tape(tape.symbol, tape.minute, tape.close.copy(), tape.volume.copy())
     other.close[position:] *= 3
     before = [row for row in run(plan, other) if row[2] < position]

@@ -92,12 +92,12 @@ class Rotation(Noting):
 
 
 def test_slice_has_all_symbols_of_one_time_once_the_next_event_is_known():
-    """It is shown at the event that completes it, with the rows by symbol, whatever their order in the stream was."""
+    """It is shown right before that event, with the rows by symbol, whatever their order in the stream was."""
     strategy = Rotation()
     engine, _ = engine_of(strategy)
     rows = bars_of([("CC", 0, 3.0), ("AA", 0, 1.0), ("BB", 0, 2.0), ("BB", 1, 5.0)])
     trade(engine, rows)
-    assert strategy.seen == [(START + 2 * MINUTE, ("AA", "BB", "CC"), [1.0, 2.0, 3.0])]
+    assert strategy.seen == [(START + MINUTE, ("AA", "BB", "CC"), [1.0, 2.0, 3.0])]
 
 
 def test_slice_lacks_symbols_without_a_row():
