@@ -34,7 +34,7 @@ FACTS = {
 """What the suite of a plugin cannot know by itself: attributes of the suite, by plugin name."""
 
 QUICK = {"correlation", "ema", "macd", "pivots"}
-"""Indicators whose suite is always run; that of each other one is a proof, and tests/plugins/indicators has the laws of all."""
+"""Indicators whose suite is always run; that of each other one is a proof."""
 
 MODULES = [point.load() for point in entry_points(group="torghut") if point.dist.name.startswith("torghut-")]
 REGISTERED = [

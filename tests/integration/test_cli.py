@@ -89,7 +89,7 @@ def test_swap_applies_another_catalog(replayed, tape, tmp_path):
     assert one["generation"] == 2
 
 
-@pytest.mark.parametrize("size", [1_000, 977])
+@pytest.mark.parametrize("size", [977, pytest.param(1_000, marks=pytest.mark.proof)])
 def test_batch_size_changes_nothing(replayed, tape, tmp_path, size):
     """Any batch size gives the same digest, counts and equity."""
     _, result = replayed

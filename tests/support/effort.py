@@ -10,13 +10,13 @@ from typing import Any
 
 from hypothesis import settings
 
-EFFORTS = {"quick": 0.12, "proof": 1.0, "hunt": 10.0}
+EFFORTS = {"quick": 0.06, "proof": 1.0, "hunt": 10.0}
 EFFORT = os.environ.get("TEST_EFFORT", "quick")
 IS_PROOF = EFFORT != "quick"
 
 
 def many(of_proof: int, quick: int | None = None) -> int:
-    """How many of what a proof tries `of_proof` times are tried now; an eighth where a quick run is not told otherwise."""
+    """How many of what a proof tries `of_proof` times are tried now; one in sixteen where a quick run is not told otherwise."""
     if EFFORT == "quick" and quick is not None:
         return quick
     return max(1, round(of_proof * EFFORTS[EFFORT]))

@@ -71,6 +71,7 @@ MODULES = (
     "uvicorn.protocols.http.h11_impl",
     "watchfiles",
     "websockets.sync.client",
+    "xml.etree.ElementTree",
 )
 
 
@@ -158,12 +159,15 @@ def attended(request: dict[str, object], out: int, error: int, outcome: int) -> 
 
 def warm_up() -> None:
     """Make what every pipeline makes: numba then has its types, which takes longer than all the rest."""
+    from torghut_sources.indicators import INDICATORS
     from torghut_sources.stages.indicators import Indicators
     from torghut_sources.stages.microbars import Microbars
     from torghut_sources.stages.resample import Resample
 
     for stage in (Indicators, Microbars, Resample):
         stage(stage.Params())
+    for place in INDICATORS.values():
+        importlib.import_module(f"torghut_sources.indicators.{place.partition(':')[0]}")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from importlib import import_module
 
 import numpy as np
+import pytest
 from torghut_sources.indicators import INDICATORS
 
 from torghut_core import Indicator
@@ -82,6 +83,8 @@ def bars(kind, n=400, seed=1):
 
 
 KINDS = ("walk", "rounded", "flat", "flat in parts", "paused", "gapped", "wild", "tiny", "huge")
+EACH_KIND = [kind if kind in ("paused", "gapped") else pytest.param(kind, marks=pytest.mark.proof) for kind in KINDS]
+"""For `parametrize`: two kinds that differ most in a quick run, all in a proof."""
 
 
 def without_gaps(columns, *names):

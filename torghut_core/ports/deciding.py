@@ -11,7 +11,7 @@ import numpy as np
 
 from torghut_core.boundary import context_of, from_plugins
 from torghut_core.model.market import FloatArray, IntArray, Signal, Signals
-from torghut_core.model.trading import Decision
+from torghut_core.model.trading import Decision, Position
 from torghut_core.ports.strategy import Columns, Context, LiveContext, Strategy
 
 PRICES = ("open", "high", "low", "close", "volume")
@@ -34,7 +34,9 @@ def _targets(name: str, strategy: Strategy, columns: Columns) -> tuple[list[floa
     targets = units.tolist()
     if because is None:
         return targets, [f"target {target:g}" for target in targets]
-    reasons = [because] * rows if isinstance(because, str) else [str(each) for each in because]
+    if isinstance(because, str):
+        return targets, [because] * rows
+    reasons = np.asarray(because, str).tolist()
     if len(reasons) != rows:
         raise TypeError(f"decide gave {len(reasons)} reasons for {rows} rows")
     return targets, reasons
@@ -58,6 +60,8 @@ class Deciding:
         self._table: Signals | None = None
         self._targets: dict[int, tuple[float, str]] = {}
         """By row of the table."""
+        self._held: dict[str, tuple[Position, float]] = {}
+        """By symbol, a position that was the target: numbers of two types are slow to compare."""
 
     def begin(
         self, signals: Signals, index: IntArray, symbols: Sequence[str], features: Mapping[str, FloatArray]
@@ -91,7 +95,13 @@ class Deciding:
         if not units:
             is_closing = live.selling if live.side > 0 else live.buying
             return None if not live.side or is_closing else context.close(because=because)
-        if live.position.quantity == units and not live.buying and not live.selling:
+        if live.buying or live.selling:
+            return context.target(_exact(units), because=because)
+        held = self._held.get(signal.symbol)
+        if held is not None and held[0] is live.position and held[1] == units:
+            return None
+        if live.position.quantity == units:
+            self._held[signal.symbol] = live.position, units
             return None
         return context.target(_exact(units), because=because)
 

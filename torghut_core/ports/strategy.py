@@ -37,6 +37,7 @@ class Handler(StrEnum):
     ON_TRADE = "on_trade"
     ON_QUOTE = "on_quote"
     ON_START = "on_start"
+    ON_STOP = "on_stop"
 
 
 STARTERS = (Handler.ON_SIGNAL, Handler.ON_SLICE, Handler.ON_TIMER, Handler.ON_TRADE, Handler.ON_QUOTE)
@@ -158,6 +159,9 @@ class Strategy(Plugin):
 
     def on_start(self, context: PortfolioContext) -> Answer:
         """Return decisions, or None, before anything else; not called where a state is taken over: of other code, or of the process before."""
+
+    def on_stop(self, context: PortfolioContext) -> None:
+        """Finish: a reload takes the strategy out, or the source has ended. What is held follows `on_remove`."""
 
 
 def _exact(quantity: Decimal | float | str) -> Decimal:

@@ -114,6 +114,8 @@ class Loop:
                 call()
             if last is not None:
                 self.step(self._drain(last))
+            with without_event_loop(), self._around():
+                self._engine.roster.end()
         self._signals.flush()
         self._commit()
         self.seconds = time.perf_counter() - began

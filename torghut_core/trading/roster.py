@@ -19,6 +19,7 @@ from torghut_core.errors import reason_of
 from torghut_core.feature_graph import FeatureGraph, Frame, Wanted
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
 from torghut_core.model.market import Batch
+from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
 from torghut_core.ports import Handler
 from torghut_core.telemetry import logs
 from torghut_core.trading.gateway import Gateway
@@ -187,6 +188,10 @@ class Roster:
             for subscription in self._subscriptions:
                 if subscription.is_new and subscription.instance.warmup and not subscription.totals.failure:
                     self._warm_up(subscription, batch, graph)
+        after = {each.name: each for each in self._subscriptions}
+        for subscription in before.values():
+            if subscription.ends_in(after.get(subscription.name)):
+                self._end(subscription)
         self._totals.strategies |= {each.name: each.totals for each in self._subscriptions}
         traded = {(each.name, symbol) for each in self._subscriptions for symbol in each.symbols}
         for subscription in self._closing:
@@ -220,6 +225,20 @@ class Roster:
             subscription.skip(shown)
         subscription.totals.failure = ""
         return subscription
+
+    def end(self) -> None:
+        """Call each strategy for the last time."""
+        for subscription in self._subscriptions:
+            self._end(subscription)
+
+    def _end(self, subscription: Subscription) -> None:
+        before, RECORD.memory[LOOP] = RECORD.memory[LOOP], label("strategy", subscription.name)
+        try:
+            subscription.end(self._books.context, self._books.now)
+        except from_plugins() as error:  # a plugin may raise anything; nothing depends on it any more
+            self._totals.failures.setdefault(subscription.name, reason_of(error))
+            logs.error("plugin failed", plugin=subscription.name, error=reason_of(error), exc_info=error)
+        RECORD.memory[LOOP] = before
 
     def _warm_up(self, subscription: Subscription, batch: Batch, graph: FeatureGraph) -> None:
         try:

@@ -284,6 +284,17 @@ class Subscription:
             known = self._given[context.symbol] = context.event_ts, {}
         return known[1]
 
+    def ends_in(self, after: Subscription | None) -> bool:
+        """Whether the strategy of this subscription does not go on in that of the next generation."""
+        return after is None or not after._has_started  # noqa: SLF001 - of the same class
+
+    def end(self, contexts: Contexts, now: int) -> None:
+        """Call the strategy for the last time."""
+        if Handler.ON_STOP in self.handled and self._has_started and self.is_running and not self.is_closing:
+            portfolio = self._portfolio_of(contexts)
+            portfolio.reach(None, now)
+            self._own(Handler.ON_STOP)(None, portfolio.read_only)
+
     # What an event is handed to.
 
     def _choose(self) -> None:
@@ -309,7 +320,11 @@ class Subscription:
         if handler is ON_SIGNAL and self._deciding is not None:
             return self._deciding
         own = bound_method(self.instance.strategy, handler)
-        return (lambda _event, context: own(context)) if handler is Handler.ON_START else own
+        return partial(self._without_event, own) if handler in (Handler.ON_START, Handler.ON_STOP) else own
+
+    def _without_event(self, own: Callable[[Any], Any], _event: Any, context: Any) -> Any:
+        """Call a handler that gets a context alone."""
+        return own(context)
 
     def _on_warm_up(self, handler: Handler) -> Call:
         """What an event is handed to where not all symbols are warm."""
@@ -589,6 +604,7 @@ class Subscription:
         _on_warm_up_event.__code__: "self",
         _on_trial.__code__: "self",
         revert.__code__: "self",
+        _without_event.__code__: "self",
     }
     """The functions here that call a strategy, each with the local variable that names it; see `Watchdog`."""
 

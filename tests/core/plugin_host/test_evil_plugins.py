@@ -468,7 +468,7 @@ def chosen(number):
     return random.Random(5).sample(CASES, min(number, len(CASES)))
 
 
-@pytest.mark.parametrize(("kind", "place", "name"), chosen(many(len(CASES), quick=50)))
+@pytest.mark.parametrize(("kind", "place", "name"), chosen(many(len(CASES), quick=25)))
 def test_nothing_that_a_plugin_does_reaches_another_strategy(kind, place, name, alone, process):
     """It is contained where it happens; the other strategy's decisions and fills have the same digits."""
     survives(kind, place, EVERY[name], alone)

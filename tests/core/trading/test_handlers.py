@@ -448,6 +448,48 @@ def test_trades_and_quotes_come_one_by_one(size):
     ]  # fmt: skip
 
 
+class Stopping(Noting):
+    """Notes its end."""
+
+    def on_signal(self, signal, context): ...
+
+    def on_stop(self, context):
+        self.seen.append(("stop", context.now, context["AA"].price))
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_stop_is_called_when_a_reload_takes_a_strategy_out(stays):
+    """At the loop's time, once; one that stays is not stopped."""
+    strategy = Stopping()
+    engine, _ = engine_of(strategy, symbols=("AA",))
+    trade(engine, market(3, ("AA",)))
+    instances = engine.generation.strategies if stays else ()
+    engine.adopt(generation(*instances, broker=engine.generation.broker, number=2))
+    assert strategy.seen == ([] if stays else [("stop", START + 3 * MINUTE, 102.0)])
+
+
+def endless(*_):
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("handler", ["on_slice", "on_signal", "on_fill", "on_order", "on_timer", "on_start"])
+def test_endless_handler_is_interrupted_and_the_others_trade_on(handler):
+    """The watchdog names the strategy, whatever it was called for."""
+    body = {"timers": (every("1Min"),)} if handler == "on_timer" else {}
+    if handler in ("on_fill", "on_order"):
+        body["on_signal"] = lambda _self, _signal, context: (
+            context.buy(1, because="a fill") if context.is_flat else None
+        )
+    other = Seller()
+    engine, _ = engine_of(type("Endless", (Noting,), {**body, handler: endless})(), other, symbols=("AA",))
+    watchdog = engine.watchdog(0.1)
+    with watchdog.installed(), watchdog.batch():
+        trade(engine, market(6, ("AA",)))
+    assert "more than 0.1 s of one batch" in engine.roster.quarantined["s0"]
+    assert [kind for kind, *_ in other.seen].count("row") == 6
+
+
 STRATEGIES = (Rotation, Both, Twice, Seller, Lookback, Timed, Starting)
 
 

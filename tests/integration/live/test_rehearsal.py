@@ -116,7 +116,10 @@ def test_killed_on_the_way_the_store_holds_the_same(tmp_path, seed):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends processes together with their parent")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *(pytest.param(each, marks=pytest.mark.proof) for each in (signal.SIGINT, signal.SIGTERM))],
+)
 @pytest.mark.parametrize("running", [3, pytest.param(6, marks=pytest.mark.proof)])
 def test_nothing_is_left_behind(tmp_path, number, running):
     """Killed, interrupted or terminated, a rehearsal takes with it all that it has started, which is six in the end."""

@@ -127,7 +127,15 @@ def port_taken(_kernel, stack):
     return listener.getsockname()[1], 1, "cannot listen on 127.0.0.1"
 
 
-@pytest.mark.parametrize("spoil", [broken_tape, broken_catalog, broken_entry, port_taken])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(broken_tape, marks=pytest.mark.proof),
+        broken_catalog,
+        pytest.param(broken_entry, marks=pytest.mark.proof),
+        port_taken,
+    ],
+)
 def test_start_that_cannot_be_changes_nothing(kernel, spoil):
     """An error at the first start is one message and an exit code, and no generation is recorded."""
     with ExitStack() as stack:

@@ -89,7 +89,14 @@ def rows_of(clickhouse):
         return store.signals()["seq"].to_pylist()
 
 
-@pytest.mark.parametrize("fault", [Fault.cut, Fault.timeout, Fault.table_read_only])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault.cut, marks=pytest.mark.proof),
+        Fault.timeout,
+        pytest.param(Fault.table_read_only, marks=pytest.mark.proof),
+    ],
+)
 def test_exits_pass_while_the_store_is_down(kernel, clickhouse, fault):
     """A store that refused rows, or hung, once ended the run, or blocked it with positions open.
 

@@ -124,7 +124,10 @@ def test_a_wrong_password_and_a_missing_table_are_for_good(clickhouse, store, de
     assert raised.value.error_class == "auth"
 
 
-@pytest.mark.parametrize("fault", [Fault.too_many_parts, Fault.disk_full, Fault.cut])
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.too_many_parts, *(pytest.param(fault, marks=pytest.mark.proof) for fault in (Fault.disk_full, Fault.cut))],
+)
 def test_however_often_it_is_asked_it_does_not_storm(clickhouse, store, derived_batch, fault, monkeypatch):
     """A caller that asks again and again makes no more attempts than the pauses allow."""
     monkeypatch.setattr(failures_module, "_FIRST_WAIT_S", dict.fromkeys(Remedy, 30.0))

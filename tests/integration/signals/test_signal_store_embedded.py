@@ -126,9 +126,9 @@ def partitions(store, table="torghut.ta_signals"):
     ("step", "expected"),
     [
         pytest.param(30 * SECOND, {"2023-12-31": 2, "2024-01-01": 4}, id="seconds"),
-        pytest.param(60 * SECOND, {"2023-12-01": 2, "2024-01-01": 4}, id="minutes"),
+        pytest.param(60 * SECOND, {"2023-12-01": 2, "2024-01-01": 4}, id="minutes", marks=pytest.mark.proof),
         pytest.param(45 * 60 * SECOND, {"2023-12-01": 2, "2024-01-01": 4}, id="many minutes"),
-        pytest.param(3600 * SECOND, {"2023-01-01": 2, "2024-01-01": 4}, id="hours"),
+        pytest.param(3600 * SECOND, {"2023-01-01": 2, "2024-01-01": 4}, id="hours", marks=pytest.mark.proof),
         pytest.param(DAY, {"2023-01-01": 2, "2024-01-01": 4}, id="days"),
     ],
 )
@@ -509,7 +509,7 @@ print(store.counts()["microbars"])
 
 
 def test_a_killed_process_loses_no_flushed_row(tmp_path, derived_batch):
-    """Kill -9 at any moment, ten times: all that was flushed is there, and storing it again leaves no duplicate."""
+    """Kill -9 at any moment, again and again: all that was flushed is there, and storing it again leaves no duplicate."""
     code = """
 import os
 for first in sys.stdin:  # a process per line, which goes on until it is killed
@@ -528,7 +528,7 @@ for first in sys.stdin:  # a process per line, which goes on until it is killed
     chance = random.Random(7)
     flushed = 0
     with child(code, tmp_path) as parent:
-        for _ in range(10):
+        for _ in range(many(10, quick=2)):
             print(flushed, file=parent.stdin, flush=True)
             pid = int(parent.stdout.readline())
             for _ in range(chance.randint(1, 12)):
@@ -624,7 +624,7 @@ def test_whatever_columns_it_has_it_is_read(embedded):
     """Any part of our columns, under any of their names, with any of the types that hold them: nothing fails, nothing is guessed."""
     chance, client = random.Random(7), embedded._client
     times = {"DateTime64(9, 'UTC')": True, "DateTime64(3, 'UTC')": True, "DateTime": True, "String": True}
-    for number in range(many(40, 8)):
+    for number in range(many(40, quick=4)):
         columns = {chance.choice(("event_ts", "ts")): chance.choice(list(times)), "symbol": "LowCardinality(String)"}
         for column in TABLES["signals"]:
             if column.name not in ("symbol", "event_ts", "macd") and chance.random() < 0.5:

@@ -44,9 +44,9 @@ def test_a_server_has_five_seconds_to_let_us_in_and_thirty_to_answer(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "error_class"),
     [
-        (Fault.cut(statement=INSERT, times=None), "connection"),
+        pytest.param(Fault.cut(statement=INSERT, times=None), "connection", marks=pytest.mark.proof),
         (Fault.timeout(statement=INSERT, times=None), "timeout"),
-        (Fault.table_read_only(statement=INSERT, times=None), "read-only"),
+        pytest.param(Fault.table_read_only(statement=INSERT, times=None), "read-only", marks=pytest.mark.proof),
     ],
 )
 def test_writing_continues_while_rows_are_refused(clickhouse, derived_batch, fault, error_class):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import talib
 
-from support.indicators import KINDS, assert_equal, bars, values, without_gaps
+from support.indicators import EACH_KIND, assert_equal, bars, values, without_gaps
 
 AVERAGES = [
     ("sma", {"span": 1}, lambda x: talib.SMA(x, 1)),
@@ -34,7 +34,7 @@ AVERAGES = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize(("name", "params", "wanted"), AVERAGES)
 def test_averages_are_those_of_ta_lib(name, params, wanted, kind):
     """After every bar an average is TA-Lib's, in units of the price; bars without a price are left out."""
@@ -53,7 +53,7 @@ RATIOS = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize(("name", "params", "wanted"), RATIOS)
 def test_ratios_of_averages_are_those_of_ta_lib(name, params, wanted, kind):
     """The same for ratios, in percent."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import talib
 
-from support.indicators import KINDS, assert_equal, bars, values, without_gaps
+from support.indicators import EACH_KIND, assert_equal, bars, values, without_gaps
 
 WINDOWS = [
     ("highest", {"span": 20}, "high", lambda x: talib.MAX(x, 20)),
@@ -15,7 +15,7 @@ WINDOWS = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize(("name", "params", "column", "wanted"), WINDOWS)
 def test_highest_and_lowest_are_those_of_ta_lib(name, params, column, wanted, kind):
     """After every bar the highest and the lowest value are TA-Lib's, to the bit."""
@@ -24,7 +24,7 @@ def test_highest_and_lowest_are_those_of_ta_lib(name, params, column, wanted, ki
     np.testing.assert_array_equal(got[known], wanted(column_values))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("span", [2, 20, 100])
 def test_donchian_channel_is_that_of_ta_lib(span, kind):
     """After every bar the channel is TA-Lib's; a bar without a high or a low is left out."""
@@ -33,7 +33,7 @@ def test_donchian_channel_is_that_of_ta_lib(span, kind):
     assert_equal(got[:, known], np.array(talib.DONCHIAN(high, low, span)), high.max())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize(("span", "atr_span", "width"), [(20, 10, 2.0), (5, 14, 1.0), (14, 14, 3.0), (15, 14, 0.5)])
 def test_keltner_channel_is_that_of_ta_lib(span, atr_span, width, kind):
     """After every bar the channel is TA-Lib's, whichever of its two averages takes longer to be known."""
@@ -55,7 +55,7 @@ def deviations(values, span):
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("span", [2, 20, 100])
 def test_deviation_is_that_of_the_window(span, kind):
     """After every bar the deviation is that of the values in the window, whatever was in it before."""
@@ -68,7 +68,7 @@ def test_deviation_is_that_of_the_window(span, kind):
         assert_equal(got, talib.STDDEV(close, span), close.max(), rtol=1e-7)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize(("span", "width"), [(20, 2.0), (5, 0.5), (100, 3.0)])
 def test_bollinger_bands_are_those_of_the_window(span, width, kind):
     """After every bar the bands are mean and deviations of the window, and where TA-Lib keeps the digits its own."""
@@ -80,7 +80,7 @@ def test_bollinger_bands_are_those_of_the_window(span, width, kind):
         assert_equal(got, np.array(talib.BBANDS(close, span, width, width)), close.max(), rtol=1e-7)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("span", [2, 20, 100])
 def test_zscore_is_the_distance_from_the_mean_in_deviations(span, kind):
     """After every bar: (value - mean) / deviation of the window, 0 where all values of it are equal."""

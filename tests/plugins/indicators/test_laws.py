@@ -24,6 +24,15 @@ NEVER_FADE = {"ad", "obv"}
 WAITS = {"pivots"}
 """What has no value, warm as it is, until prices turn."""
 
+QUICK = {"atr", "bollinger", "correlation", "kama", "macd", "obv", "pivots", "psar", "rsi", "sma", "vwap-anchored"}
+"""One of each family: their laws are always tried, and those of all in a proof."""
+
+
+def each(names):
+    """Parametrize a law."""
+    marked = [name if name in QUICK else pytest.param(name, marks=pytest.mark.proof) for name in names]
+    return pytest.mark.parametrize("name", marked)
+
 
 def short(name):
     """Parameters a quarter of the defaults, where these fit together: what happens in a window happens sooner."""
@@ -54,7 +63,7 @@ def restored(fed, order, name, params):
     return new
 
 
-@pytest.mark.parametrize("name", INDICATORS)
+@each(INDICATORS)
 @given(st.data())
 @examples(50, quick=4)
 def test_cuts_and_restarts_change_nothing(name, data):
@@ -76,7 +85,7 @@ def test_cuts_and_restarts_change_nothing(name, data):
     assert alone.tobytes() == whole.tobytes()
 
 
-@pytest.mark.parametrize("name", INDICATORS)
+@each(INDICATORS)
 @given(st.lists(st.sampled_from([0.0, 1e-9, 0.1, 1.0, 100.0, 100.01, 1e6, 1e12]), min_size=8, max_size=60))
 @examples(100, quick=5)
 def test_no_value_is_infinite(name, prices):
@@ -86,7 +95,7 @@ def test_no_value_is_infinite(name, prices):
     assert not np.isinf(Fed(name, **short(name)).feed(inputs)).any()
 
 
-@pytest.mark.parametrize("name", INDICATORS)
+@each(INDICATORS)
 def test_warmup_is_when_the_first_value_comes(name):
     """All outputs are known from bar number `warmup` on, and not before."""
     for params in ({}, short(name)):
@@ -99,7 +108,7 @@ def test_warmup_is_when_the_first_value_comes(name):
         assert fed.indicator.memory >= warmup
 
 
-@pytest.mark.parametrize("name", [name for name in INDICATORS if name not in NEVER_FADE])
+@each([name for name in INDICATORS if name not in NEVER_FADE])
 def test_older_bars_than_memory_have_faded(name):
     """A value that starts `memory` bars back is the one of the whole history, but for a ten thousandth."""
     fed, late = Fed(name), Fed(name)
@@ -114,12 +123,24 @@ def test_older_bars_than_memory_have_faded(name):
 def test_no_index_is_out_of_bounds(tmp_path):
     """The other laws hold where each index is checked."""
     tests = [test_cuts_and_restarts_change_nothing.__name__, test_no_value_is_infinite.__name__]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", " or ".join(tests)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        __file__,
+        "-m",
+        "",
+        "-k",
+        " or ".join(tests),
+    ]
     env = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path), "TEST_EFFORT": "quick"}
     assert subprocess.run(command, env=env, timeout=20 * PATIENCE, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", INDICATORS)
+@each(INDICATORS)
 def test_spans_of_about_the_same_length_share_their_machine_code(name):
     """A sweep over a parameter does not compile a kernel for each value: nearby spans have the same row of state."""
     fields = type(made(name).params).model_fields

@@ -5,7 +5,7 @@ import pytest
 import talib
 from numpy.lib.stride_tricks import sliding_window_view as windows
 
-from support.indicators import KINDS, assert_equal, bars, values, without_gaps
+from support.indicators import EACH_KIND, assert_equal, bars, values, without_gaps
 
 HLC = ("high", "low", "close")
 
@@ -24,7 +24,7 @@ TALIB = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("case", TALIB)
 def test_talibs_values(case, kind):
     """The same values, known from the same bar on; RSI within its noise where a print was a million times too high."""
@@ -49,7 +49,7 @@ def ema(x, span):
     return out
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_tsi_is_the_ratio_of_two_averages_of_averages(kind):
     """Of the changes, and of their sizes; 0 where all of these are 0."""
     (close,), _ = without_gaps(bars(kind), "close")
@@ -59,7 +59,7 @@ def test_tsi_is_the_ratio_of_two_averages_of_averages(kind):
     assert_equal(values("tsi", {"slow": 12, "fast": 5}, close=close)[0], expected, 100.0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_mfi_adds_up_each_window_anew(kind):
     """Flows of the window alone: nothing remains of a print that has left it. A change by rounding is none."""
     (high, low, close, volume), _ = without_gaps(bars(kind), *HLC, "volume")

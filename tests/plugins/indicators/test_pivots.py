@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import talib
 
-from support.indicators import KINDS, bars, values
+from support.indicators import EACH_KIND, bars, values
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 2), (5, 3), (3, 9)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_swings(kind, before, after):
     """A swing is known in the bar in which FRACTAL marks it, and kept until the next one, whose price is that of its bar."""
     columns = bars(kind)

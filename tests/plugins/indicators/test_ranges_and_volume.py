@@ -5,7 +5,7 @@ import pytest
 import talib
 from numpy.lib.stride_tricks import sliding_window_view as windows
 
-from support.indicators import KINDS, assert_equal, bars, values, without_gaps
+from support.indicators import EACH_KIND, assert_equal, bars, values, without_gaps
 
 HLC, HLCV = ("high", "low", "close"), ("high", "low", "close", "volume")
 
@@ -20,7 +20,7 @@ TALIB = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("case", TALIB)
 def test_talibs_values(case, kind):
     """The same values, known from the same bar on."""
@@ -33,7 +33,7 @@ def test_talibs_values(case, kind):
     assert_equal(got[:, known], expected, np.nanmax(np.abs(expected)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_cmf_is_the_flow_by_the_volume_of_each_window(kind):
     """0 of a window without volume."""
     (high, low, close, volume), _ = without_gaps(bars(kind), *HLCV)

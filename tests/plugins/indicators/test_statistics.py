@@ -5,7 +5,7 @@ import pytest
 import talib
 from numpy.lib.stride_tricks import sliding_window_view
 
-from support.indicators import KINDS, assert_equal, bars, values
+from support.indicators import EACH_KIND, assert_equal, bars, values
 
 STEADY = ("walk", "flat", "flat in parts", "gapped", "huge")
 """Kinds of bars in which TA-Lib is right too: it sums up since the first bar, which jumps spoil, and calls variances below 1e-14
@@ -49,7 +49,7 @@ def correlation(first, second, period):
 
 
 @pytest.mark.parametrize("period", PERIODS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_correlation(kind, period):
     """It equals TA-Lib's CORREL, and the formula whatever the prices."""
     both, (first, second), spread = pair(kind)
@@ -60,7 +60,7 @@ def test_correlation(kind, period):
 
 
 @pytest.mark.parametrize("period", PERIODS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_beta(kind, period):
     """It equals TA-Lib's BETA, and the formula whatever the prices: changes have no scale."""
     both, (price, market), spread = pair(kind)
@@ -82,7 +82,7 @@ def test_of_zero_on_there_is_no_change():
 
 
 @pytest.mark.parametrize("period", PERIODS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_linreg(kind, period):
     """It equals TA-Lib's functions of the regression, and the share that it explains CORREL squared."""
     close = bars(kind)["close"]
@@ -97,7 +97,7 @@ def test_linreg(kind, period):
 
 
 @pytest.mark.parametrize("period", [2, 5, 100])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_percent_rank(kind, period):
     """It is TA-Lib's PERCENTRANK."""
     close = bars(kind)["close"]

@@ -5,7 +5,7 @@ import pytest
 import talib
 from numpy.lib.stride_tricks import sliding_window_view as windows
 
-from support.indicators import KINDS, assert_equal, bars, values, without_gaps
+from support.indicators import EACH_KIND, assert_equal, bars, values, without_gaps
 
 HL, HLC = ("high", "low"), ("high", "low", "close")
 
@@ -34,7 +34,7 @@ TALIB = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("case", TALIB)
 def test_talibs_values(case, kind):
     """The same values, known from the same bar on."""
@@ -47,7 +47,7 @@ def test_talibs_values(case, kind):
     assert_equal(got[:, known], expected, np.nanmax(np.abs(expected)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_supertrend_is_the_band_of_the_trend(kind):
     """Bands around the middle of the bar come nearer only, until a close is beyond them."""
     (high, low, close), _ = without_gaps(bars(kind), *HLC)
@@ -67,7 +67,7 @@ def test_supertrend_is_the_band_of_the_trend(kind):
     assert_equal(got[0], expected, close.max())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_ichimoku_is_the_middles_of_windows(kind):
     """The cloud is that of so many bars before, so all of it is known."""
     (high, low), _ = without_gaps(bars(kind), *HL)

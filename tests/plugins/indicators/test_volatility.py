@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from support.indicators import KINDS, assert_equal, bars, values
+from support.indicators import EACH_KIND, assert_equal, bars, values
 
 NAMES = ("open", "high", "low", "close")
 
@@ -34,7 +34,7 @@ def variances(name, period, open_, high, low, close):
 
 
 @pytest.mark.parametrize("period", [2, 20])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize(
     "name", ["volatility-close", "volatility-parkinson", "volatility-garman-klass", "volatility-yang-zhang"]
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import talib
 
-from support.indicators import KINDS, assert_equal, bars, values
+from support.indicators import EACH_KIND, assert_equal, bars, values
 
 PRICES = ("high", "low", "close")
 
@@ -17,7 +17,7 @@ def traded(kind):
 
 
 @pytest.mark.parametrize("period", [1, 5, 50])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_rolling(kind, period):
     """It is the average of the last bars, those without volume among them, and NaN where none has any."""
     columns, known = traded(kind)
@@ -36,7 +36,7 @@ def test_rolling(kind, period):
         assert_equal(got[known], np.where(np.isnan(wanted), np.nan, theirs), scale)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EACH_KIND)
 def test_anchored_at_the_first_bar(kind):
     """It is TA-Lib's VWAP."""
     columns, known = traded(kind)

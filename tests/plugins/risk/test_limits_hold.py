@@ -120,9 +120,7 @@ OF_ONE_ORDER = ("max-notional", "max_notional_per_trade")
 def run(batches, *strategies, rules=(), limits=None, cash=100_000, allow_shorts=False, **broker):
     """Trade the batches; return the engine, and the fills with the strategy and the order of each."""
     instances = [
-        instance(
-            f"greedy-{number}", strategy, symbols=("ES", "NQ"), limits=limits or Limits(), columns=strategy.columns
-        )
+        instance(f"greedy-{number}", strategy, symbols=("ES", "NQ"), limits=limits or Limits())
         for number, strategy in enumerate(strategies)
     ]
     simulated = Simulated(Simulated.Params(cash=cash, **broker))

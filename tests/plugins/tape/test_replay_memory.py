@@ -55,7 +55,7 @@ def peak_of_playing(path, kit):
     return python + arrow, events
 
 
-@pytest.mark.parametrize("symbols", [1, 10])
+@pytest.mark.parametrize("symbols", [pytest.param(1, marks=pytest.mark.proof), 10])
 def test_memory_does_not_grow_with_the_tape(kit, tmp_path, symbols):
     """Six times the rows, the same memory: for a stream in order of time, and for symbols one after the other."""
     write_trades(tmp_path / "small.parquet", kit, 200_000, symbols)
@@ -67,7 +67,7 @@ def test_memory_does_not_grow_with_the_tape(kit, tmp_path, symbols):
     assert large < 64 * MB  # the whole tape would be 73 MB as a table, and 46 MB more as it stands in the file
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("suffix", ["csv", pytest.param("jsonl", marks=pytest.mark.proof)])
 def test_text_is_read_in_blocks(kit, tmp_path, suffix):
     """A tape of text takes the memory of a few blocks, however long it is."""
     path = tmp_path / f"tape.{suffix}"

@@ -54,8 +54,8 @@ for line in sys.stdin:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("running", "halted"),
         ("halted", "running"),
+        pytest.param("running", "halted", marks=pytest.mark.proof),
         pytest.param("running", "pause_entries", marks=pytest.mark.proof),
         pytest.param("halted", "reduce_only", marks=pytest.mark.proof),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.effort import many
 from support.postgres import execute, url_of
 from support.waiting import PATIENCE, until
 from torghut_core.audit import SqlAuditStore, upgrade
@@ -206,7 +207,7 @@ def test_abandoned_lease_is_taken_over_after_a_wait(opened, database, brisk):
 def test_processes_race_and_one_wins(replicas, database):
     """Of four processes that acquire it at once exactly one holds it, again and again."""
     crowd = replicas(database, 4)
-    for _ in range(3):
+    for _ in range(many(20, quick=2)):
         for replica in crowd:
             replica.say("acquire")
         answers = [replica.hear() for replica in crowd]
