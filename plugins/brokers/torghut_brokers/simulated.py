@@ -90,7 +90,7 @@ STEP = Decimal("1e-9")
 AUCTIONS = (TimeInForce.OPG, TimeInForce.CLS)
 FEW_EVENTS = 32
 """Up to so many events are shown to the orders one by one; of more, those that matter are selected first."""
-FIRST_STRIDE = 1024
+FIRST_STRIDE = 128
 """So many events are looked at together after an order has changed, and more and more until the next change."""
 
 
