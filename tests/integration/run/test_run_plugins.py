@@ -4,8 +4,6 @@ import signal
 
 import pytest
 
-from support.effort import IS_PROOF
-
 EVIL = """
 import asyncio, decimal, logging, os, signal, sys, warnings
 
@@ -53,7 +51,8 @@ CHANGE = {
 
 
 def chosen(cases, quick):
-    return list(cases) if IS_PROOF else quick
+    """Every case, those that are not for a quick run marked as proofs."""
+    return [case if case in quick else pytest.param(case, marks=pytest.mark.proof) for case in cases]
 
 
 @pytest.mark.parametrize("how", chosen(RAISE, ["cancelled"]))
