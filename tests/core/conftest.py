@@ -10,6 +10,7 @@ from torghut_core import (
     Advisor,
     Broker,
     Capabilities,
+    Indicator,
     Observer,
     OrderType,
     Outcome,
@@ -127,6 +128,13 @@ class Outlet(Sink):
     async def flush(self): ...
 
 
+class Last(Indicator):
+    """The value itself."""
+
+    def update(self, value):
+        return value
+
+
 class Pass(Stage):
     def update(self, batch):
         return batch
@@ -144,6 +152,7 @@ FAKES = {
     "register_sources": {"replay": Tape},
     "register_sinks": {"outlet": Outlet},
     "register_stages": {"microbars": Pass},
+    "register_indicators": {"last": Last},
     "register_advisors": {"opinion": Opinion},
     "register_observers": {"listener": Observer},
 }

@@ -92,8 +92,8 @@ def test_plugins_are_listed_by_kind_and_name(fakes):
     assert [(plugin.kind, plugin.name) for plugin in fakes.plugins()][:4] == [
         ("strategy", "macd-rsi"),
         ("strategy", "pair"),
+        ("indicator", "last"),
         ("risk rule", "cooldown"),
-        ("risk rule", "max-notional"),
     ]
 
 
