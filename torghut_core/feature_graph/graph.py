@@ -19,11 +19,14 @@ from torghut_core.feature_graph.nodes import AsOf, Failure, FrameRows, Indicator
 from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned, Wanted
 from torghut_core.feature_graph.slices import Slices
 from torghut_core.market_data.snapshots import Lose, pack, raised, unpack
-from torghut_core.model.market import Batch, FloatArray, IntArray, SymbolTable
+from torghut_core.model.market import Batch, FloatArray, IntArray, Signals, SymbolTable
 from torghut_core.plugin_host.running_plugin import LOOP, RECORD
 from torghut_core.timestamps import EARLIEST
 
 NO_VALUES = np.zeros(0)
+
+BARS_OF_SLICE = 20
+"""So many bits of `FrameRows.known` number the bars of a symbol that become known at one position."""
 
 
 class FeatureGraph:
@@ -179,10 +182,12 @@ class FeatureGraph:
         index = np.flatnonzero(is_row)
         if frame.is_sliced:
             signals = self._slices[frame].update(batch, index)
-            return FrameRows(signals, np.arange(len(signals)), signals.symbol, signals.at, batch.symbols, True)
+            return FrameRows(signals, np.arange(len(signals)), signals.symbol, _known(signals), batch.symbols, True)
         if len(index) == len(signals):
-            return FrameRows(signals, index, signals.symbol, signals.at, batch.symbols, True)
-        return FrameRows(signals, index, signals.symbol[index], signals.at[index], batch.symbols, False)
+            return FrameRows(signals, index, signals.symbol, signals.at << BARS_OF_SLICE, batch.symbols, True)
+        return FrameRows(
+            signals, index, signals.symbol[index], signals.at[index] << BARS_OF_SLICE, batch.symbols, False
+        )
 
     def _forget_shown(self) -> None:
         """Forget which rows of a symbol to leave out as soon as a later one has come."""
@@ -269,3 +274,16 @@ def _block(values: list[FloatArray]) -> tuple[FloatArray, NDArray[np.bool_] | No
     block = values[0].reshape(1, -1) if len(values) == 1 else np.array(values)
     known: Any = np.isfinite(block).all(axis=0)
     return np.ascontiguousarray(block), None if known.all() else known
+
+
+def _known(signals: Signals) -> IntArray:
+    """When rows of slices are known, as `FrameRows.known`: bars of one time together, and before later bars.
+
+    After a quiet spell several bars of a symbol become known at one time.
+    """
+    is_new = np.diff(signals.at, prepend=-1) != 0
+    bars = np.cumsum(is_new | (np.diff(signals.event_ts, prepend=0) != 0))
+    firsts = np.flatnonzero(is_new)
+    before = np.repeat(bars[firsts], np.diff(firsts, append=len(bars)))
+    known: IntArray = (signals.at << BARS_OF_SLICE) + bars - before
+    return known

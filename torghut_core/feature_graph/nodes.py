@@ -59,7 +59,8 @@ class FrameRows(NamedTuple):
     signals : the table that they are in.
     rows : shape (n,), their indices in it, rising.
     symbol : shape (rows,), symbol numbers.
-    known : shape (rows,), the position in the stream at which each row is known, never falling.
+    known : shape (rows,), when each row is known, never falling: the position in the stream, and in the lowest bits, of
+        slices, which of the bars that became known there.
     table : the symbols.
     is_whole : whether they are all the rows of the table.
     """

@@ -6,10 +6,13 @@ and the digest of the indicator's code. So a node of the generation before with 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from itertools import chain
+from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -40,6 +43,12 @@ from torghut_core.ports import Indicator
 
 RESERVED = ("symbol", "event_ts", "open", "high", "low", "close", "volume", "bars", "row", "to_record")
 """Names that every row has."""
+
+
+LONGEST_KEY = 400
+"""Of a longer text that says what a node computes its beginning and its digest are the key."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)
 
 
 class Frame(NamedTuple):
@@ -205,8 +214,11 @@ class Planner:
         """
         plain = {name: value.value if isinstance(value, said.Optional) else value for name, value in features.items()}
         for name, value in plain.items():
-            if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
-                raise InputError(f"feature {name!r:.80}: a name is an identifier, and none of {', '.join(RESERVED)}")
+            if not isinstance(name, str) or not _NAME.fullmatch(name) or name in RESERVED or iskeyword(name):
+                raise InputError(
+                    f"feature {name!r:.80}: a name is an identifier of at most 63 letters that does not begin with _, and none"
+                    f" of {', '.join(RESERVED)}"
+                )
             if not isinstance(value, said.Feature):
                 raise InputError(f"feature {name!r} is {value!r:.80}, and not a value of torghut_core.features")
         frame = Frame(step, is_sliced or any(map(_needs_slices, plain.values())))
@@ -218,6 +230,8 @@ class Planner:
                 key = resolver.joined(key, place)
             except InputError as error:
                 raise InputError(f"feature {name!r}: {error}") from error
+            except RecursionError:
+                raise InputError(f"feature {name!r} is made of too many values, one in the other") from None
             nodes.append(key)
             memory = max(memory, self.rows(key, frame))
         self.plan.symbols.setdefault(frame, set()).update(symbols)
@@ -241,9 +255,17 @@ class _Resolver:
         self._nodes = planner.plan.nodes
         self._frame = frame
         self._symbols = symbols
+        self._resolved: dict[int, tuple[said.Feature, str, Place]] = {}
+        """By its id, each value with its node: one that is used many times is resolved once."""
 
     def resolve(self, value: said.Feature) -> tuple[str, Place]:
         """Make the node of a value; returns its key and whose value it is."""
+        if id(value) not in self._resolved:
+            self._resolved[id(value)] = value, *self._resolve(value)
+        _, key, place = self._resolved[id(value)]
+        return key, place
+
+    def _resolve(self, value: said.Feature) -> tuple[str, Place]:
         if isinstance(value, said.Leaf):
             return self._leaf(value)
         if isinstance(value, said.Shift):
@@ -291,16 +313,17 @@ class _Resolver:
 
     def _inputs(self, values: tuple[said.Feature, ...]) -> tuple[tuple[str, ...], Place]:
         """The nodes of several values in one frame: their common one, or the strategy's own."""
-        found = {value: self.resolve(value) for value in values if not isinstance(value, said.Constant)}
-        places = {place for _, place in found.values()}
-        if not found:
+        found = [None if isinstance(value, said.Constant) else self.resolve(value) for value in values]
+        known = [each for each in found if each is not None]
+        if not known:
             raise InputError(f"{', '.join(map(str, values))}: a value of numbers alone (write the number)")
-        if len(places) > 1:
-            found = {value: (self.joined(*each), each[1]) for value, each in found.items()}
-            places = {Place("", self._frame.step)}
-        (place,) = places
-        frame = self._nodes[next(iter(found.values()))[0]].frame
-        keys = [found[value][0] if value in found else self._number(value, frame) for value in values]
+        place, frame = known[0][1], self._nodes[known[0][0]].frame
+        if any(each != place for _, each in known):
+            place, frame = Place("", self._frame.step), self._frame
+            found = [each and (self.joined(*each), place) for each in found]
+        keys = [
+            self._number(value, frame) if each is None else each[0] for each, value in zip(found, values, strict=True)
+        ]
         return tuple(keys), place
 
     def _number(self, value: said.Feature, frame: Frame) -> str:
@@ -365,6 +388,8 @@ class _Resolver:
         source: Frame | None = None,
         plugin: str = "",
     ) -> str:
+        if len(text) > LONGEST_KEY:
+            text = f"{text[:LONGEST_KEY]}... {sha256(text.encode()).hexdigest()[:16]}"
         key = text if inputs else f"{text}@{frame.step}{'s' if frame.is_sliced else ''}"
         if source is not None:
             key += f" in {frame.step}{'s' if frame.is_sliced else ''}"
@@ -428,12 +453,17 @@ def _made_of(plugin: Registered, made: Indicator, params: Any) -> tuple[int, int
 
 def _needs_slices(value: said.Feature) -> bool:
     """Whether a value is of other symbols too."""
-    if isinstance(value, said.Leaf):
-        return bool(value.symbol)
-    if isinstance(value, said.Rank):
-        return True
-    if isinstance(value, said.Shift):
-        return _needs_slices(value.value)
-    if isinstance(value, said.Elementwise):
-        return any(map(_needs_slices, value.values))
-    return isinstance(value, said.IndicatorCall) and (bool(value.symbol) or any(map(_needs_slices, value.inputs)))
+    seen: dict[int, said.Feature] = {}
+    is_needed = False
+
+    def visit(each: said.Feature) -> said.Feature:
+        nonlocal is_needed
+        if id(each) not in seen:
+            seen[id(each)] = each
+            is_needed |= isinstance(each, said.Rank) or bool(getattr(each, "symbol", ""))
+            if not isinstance(each, said.Leaf):
+                each.with_parts(visit)
+        return each
+
+    visit(value)
+    return is_needed

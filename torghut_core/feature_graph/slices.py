@@ -42,7 +42,7 @@ class Slices:
 
         Returns
         -------
-        Rows in order of (at, symbol name), where `at` is the last position of their slice's time; that may be the one before
+        Rows in order of (at, event_ts, symbol name), where `at` is the last position of their slice's time; that may be the one before
         the batch.
         """
         new = batch.signals.take(rows)
@@ -53,7 +53,7 @@ class Slices:
         self._waiting, self._times = signals.take(~is_complete), times[~is_complete]
         complete = signals.take(is_complete)
         complete.at[:] = batch.start + place[is_complete] - 1
-        return complete.take(np.lexsort((batch.symbols.ranks[complete.symbol], complete.at)))
+        return complete.take(np.lexsort((batch.symbols.ranks[complete.symbol], complete.event_ts, complete.at)))
 
     def save(self, names: Sequence[str]) -> Any:
         """The rows that wait, as plain values; None where none does."""

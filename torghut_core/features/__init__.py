@@ -119,7 +119,6 @@ __all__ = [
     "larger",
     "log",
     "low",
-    "open",
     "rank",
     "smaller",
     "sqrt",

@@ -6,6 +6,7 @@ value that says the same. Nothing here knows how anything is computed; a generat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeAlias, cast
@@ -20,14 +21,22 @@ BAR_COLUMNS = (
 """The leaves that are no columns of ``ta_signals``."""
 
 
+MOST_BARS = 10_000
+"""So many bars a value may be shifted at most."""
+
+OPTIONAL_LAST = "`.optional` is of the whole value: write it last"
+
+
 def as_feature(value: Feature | Number) -> Feature:
     """A value as a feature: itself, or a number that is the same at every bar."""
     if isinstance(value, Feature):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return Constant(float(value))
     if isinstance(value, IndicatorName):
         value.misuse()
+    if isinstance(value, Optional):
+        raise TypeError(OPTIONAL_LAST)
     raise TypeError(f"{value!r:.80} is no feature and no number")
 
 
@@ -45,32 +54,76 @@ class Feature:
 
         Raises
         ------
-        ValueError : `bars` is negative: no value can be of a later bar.
+        ValueError : `bars` is no number of bars, or negative: no value can be of a later bar.
         """
-        if type(bars) is not int or bars < 0:
-            raise ValueError(f"shift({bars!r}) would look ahead: give a number of bars, 0 or more")
+        if type(bars) is int and bars < 0:
+            raise ValueError(f"shift({bars}) would look ahead: give a number of bars, 0 or more")
+        if type(bars) is not int or bars > MOST_BARS:
+            raise ValueError(f"shift({bars!r:.20}): give a whole number of bars from 0 to {MOST_BARS:,}")
         return Shift(self, bars) if bars else self
 
     def of(self, symbol: str) -> Feature:
-        """The same of another symbol, as it is known at the bar's end."""
+        """The same of another symbol, as it is known at the bar's end.
+
+        Raises
+        ------
+        ValueError : it is no symbol; or the value is a rank, or of another symbol already.
+        """
         if not isinstance(symbol, str) or not SYMBOL_PATTERN.fullmatch(symbol):
             raise ValueError(f"{symbol!r:.80} is not a symbol")
-        return self.with_leaves(lambda leaf: leaf if leaf.symbol else replace(leaf, symbol=symbol))
+        return self._with_leaves(
+            lambda leaf: None if leaf.symbol else replace(leaf, symbol=symbol),
+            "of another symbol already: `.of` is written once",
+        )
 
     def on(self, timeframe: str) -> Feature:
-        """The same on bars of a timeframe, such as ``1Hour``: the value of the last one that is complete."""
+        """The same on bars of a timeframe, such as ``1Hour``: the value of the last one that is complete.
+
+        Raises
+        ------
+        ValueError : it is no timeframe, or the value is on one already.
+        """
         if timeframe not in TIMEFRAMES:
             raise ValueError(f"{timeframe!r:.80} is not a timeframe: use one of {', '.join(TIMEFRAMES)}")
-        return self.with_leaves(lambda leaf: leaf if leaf.timeframe else replace(leaf, timeframe=timeframe))
+        return self._with_leaves(
+            lambda leaf: None if leaf.timeframe else replace(leaf, timeframe=timeframe),
+            "on bars of a timeframe already: `.on` is written once",
+        )
 
     @property
     def optional(self) -> Optional:
         """The value, without which rows come nevertheless: it is NaN in those."""
         return Optional(self)
 
-    def with_leaves(self, change: Callable[[Leaf], Leaf]) -> Feature:
-        """The same value with other leaves."""
+    def with_parts(self, change: Callable[[Feature], Feature]) -> Feature:
+        """The same with each value that it is made of changed."""
         raise NotImplementedError
+
+    def _with_leaves(self, change: Callable[[Leaf], Leaf | None], otherwise: str) -> Feature:
+        """The same with other leaves: where `change` gives None, a leaf stays; `otherwise` is wrong if all of them do.
+
+        A part that is used many times is changed once.
+        """
+        done: dict[int, tuple[Feature, Feature]] = {}
+        is_changed = False
+
+        def visit(value: Feature) -> Feature:
+            nonlocal is_changed
+            if id(value) in done:
+                return done[id(value)][1]
+            if isinstance(value, Leaf):
+                found = change(value)
+                is_changed |= found is not None and value.name != ""
+                made: Feature = value if found is None else found
+            else:
+                made = value.with_parts(visit)
+            done[id(value)] = value, made
+            return made
+
+        made = visit(self)
+        if not is_changed:
+            raise ValueError(f"this value is {otherwise}")
+        return made
 
     def __add__(self, other: Feature | Number) -> Feature:
         return Elementwise("+", (self, as_feature(other)))
@@ -138,10 +191,6 @@ class Leaf(Feature):
     symbol: str = ""
     timeframe: str = ""
 
-    def with_leaves(self, change: Callable[[Leaf], Leaf]) -> Feature:
-        """See `Feature.with_leaves`."""
-        return change(self)
-
     def __str__(self) -> str:
         of = f".of({self.symbol!r})" if self.symbol else ""
         on = f".on({self.timeframe!r})" if self.timeframe else ""
@@ -159,8 +208,8 @@ class Constant(Feature):
         Feature.shift(self, bars)
         return self
 
-    def with_leaves(self, change: Callable[[Leaf], Leaf]) -> Feature:  # noqa: ARG002 - it has none
-        """See `Feature.with_leaves`."""
+    def with_parts(self, change: Callable[[Feature], Feature]) -> Feature:  # noqa: ARG002 - it has none
+        """See `Feature.with_parts`."""
         return self
 
     def __str__(self) -> str:
@@ -174,9 +223,9 @@ class Shift(Feature):
     value: Feature
     bars: int
 
-    def with_leaves(self, change: Callable[[Leaf], Leaf]) -> Feature:
-        """See `Feature.with_leaves`."""
-        return Shift(self.value.with_leaves(change), self.bars)
+    def with_parts(self, change: Callable[[Feature], Feature]) -> Feature:
+        """See `Feature.with_parts`."""
+        return Shift(change(self.value), self.bars)
 
     def __str__(self) -> str:
         return f"{self.value}.shift({self.bars})"
@@ -189,9 +238,9 @@ class Elementwise(Feature):
     operation: str
     values: tuple[Feature, ...]
 
-    def with_leaves(self, change: Callable[[Leaf], Leaf]) -> Feature:
-        """See `Feature.with_leaves`."""
-        return Elementwise(self.operation, tuple(value.with_leaves(change) for value in self.values))
+    def with_parts(self, change: Callable[[Feature], Feature]) -> Feature:
+        """See `Feature.with_parts`."""
+        return Elementwise(self.operation, tuple(map(change, self.values)))
 
     def __str__(self) -> str:
         if self.operation.isalpha():
@@ -207,9 +256,13 @@ class Rank(Feature):
 
     value: Feature
 
-    def with_leaves(self, change: Callable[[Leaf], Leaf]) -> Feature:
-        """See `Feature.with_leaves`."""
-        return Rank(self.value.with_leaves(change))
+    def of(self, symbol: str) -> Feature:
+        """See `Feature.of`: a rank is the row's own."""
+        raise ValueError(f"a rank is among the symbols of the entry: rank(...).of({symbol!r}) is not computed")
+
+    def with_parts(self, change: Callable[[Feature], Feature]) -> Feature:
+        """See `Feature.with_parts`."""
+        return Rank(change(self.value))
 
     def __str__(self) -> str:
         return f"rank({self.value})"
@@ -244,12 +297,10 @@ class IndicatorCall(Feature):
         """The parameters that were given without a name."""
         return tuple(value for value in self.arguments if not isinstance(value, Feature))
 
-    def with_leaves(self, change: Callable[[Leaf], Leaf]) -> Feature:
-        """See `Feature.with_leaves`."""
-        own = change(Leaf("", self.symbol, self.timeframe))
-        arguments = tuple(
-            value.with_leaves(change) if isinstance(value, Feature) else value for value in self.arguments
-        )
+    def with_parts(self, change: Callable[[Feature], Feature]) -> Feature:
+        """See `Feature.with_parts`; the inputs that are not given are one leaf, without a name where others are given."""
+        own = cast("Leaf", change(Leaf("" if self.inputs else self.name, self.symbol, self.timeframe)))
+        arguments = tuple(change(value) if isinstance(value, Feature) else value for value in self.arguments)
         return replace(self, arguments=arguments, symbol=own.symbol, timeframe=own.timeframe)
 
     def __str__(self) -> str:
@@ -272,6 +323,8 @@ class IndicatorName:
         for value in (*arguments, *parameters.values()):
             if isinstance(value, IndicatorName):
                 value.misuse()
+            if isinstance(value, Optional):
+                raise TypeError(OPTIONAL_LAST)
         name = self.__name__.replace("_", "-")
         made = IndicatorCall(name, arguments, tuple(sorted(parameters.items())))
         return cast("IndicatorCall", made.on(timeframe)) if timeframe else made
@@ -303,3 +356,6 @@ class Optional:
     """A value that a row may lack; see `Feature.optional`."""
 
     value: Feature
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(name if name.startswith("__") else OPTIONAL_LAST)

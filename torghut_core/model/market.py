@@ -525,7 +525,10 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
         imbalance_ask_sz: float
         vol_realized_w60s: float
 
-        def __getattr__(self, feature: str) -> float: ...
+    def __getattr__(self, name: str) -> float:
+        """Say what the row has; its own columns and features are found without this."""
+        known = [each for each in self.__struct_fields__ if each not in ("bars", "row")]
+        raise AttributeError(f"a row has no {name!r} (it has open, high, low, close, volume, {', '.join(known)})")
 
     @property
     def open(self) -> float:

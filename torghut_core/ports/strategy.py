@@ -16,10 +16,22 @@ from torghut_core.features.values import Feature, Optional
 from torghut_core.model.instruments import ANY_TERMS, Instrument
 from torghut_core.model.market import FloatArray, History, IntArray, Quote, Signal, Slice, Trade
 from torghut_core.model.timers import Every, Timer
-from torghut_core.model.trading import ZERO, Account, Decision, Fill, Order, Position, Side, TimeInForce, money
+from torghut_core.model.trading import (
+    ZERO,
+    Account,
+    Decision,
+    Fill,
+    Order,
+    OrderType,
+    Position,
+    Side,
+    TimeInForce,
+    money,
+)
 from torghut_core.ports.plugin import Plugin
 
 _DAY = TimeInForce.DAY
+_TERMS: Mapping[str, Any] = {"order_type": OrderType, "time_in_force": TimeInForce}
 
 
 Answer: TypeAlias = "Decision | Sequence[Decision | None] | None"
@@ -287,6 +299,8 @@ class Context:
     def _decision(self, action: Side, quantity: Decimal, because: str, order: dict[str, Any]) -> Decision:
         if self.time_in_force is not _DAY:
             order.setdefault("time_in_force", self.time_in_force)
+        for name in order.keys() & _TERMS.keys():  # as text too
+            order[name] = _TERMS[name](order[name])
         return Decision(
             account=self.account_label,
             strategy_id=self.strategy_id,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from torghut_core.boundary import bound_method
 from torghut_core.feature_graph import FeatureGraph
+from torghut_core.feature_graph.graph import BARS_OF_SLICE
 from torghut_core.feature_graph.history import Place, StrategyHistory
 from torghut_core.feature_graph.nodes import Failure
 from torghut_core.generation import StrategyInstance
@@ -537,7 +538,10 @@ class Subscription:
             strict=False,  # `repeat` has no end
         )
         if self.instance.wanted.frame.is_sliced:
-            return Stream(events, at, OF_SLICED_ROWS, batch.symbols.ranks[shown.symbol[places]])
+            order = (shown.known[places] % (1 << BARS_OF_SLICE) << BARS_OF_SLICE) + batch.symbols.ranks[
+                shown.symbol[places]
+            ]
+            return Stream(events, at, OF_SLICED_ROWS, order)
         return Stream(events, at, OF_ROWS, index)
 
     def _slices(self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts) -> Stream:

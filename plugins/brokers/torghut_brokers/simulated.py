@@ -62,6 +62,7 @@ from torghut_core import (
     Capabilities,
     Decision,
     Fill,
+    Instrument,
     Intent,
     Order,
     OrderEvent,
@@ -240,6 +241,10 @@ class Simulated(Broker):
         """Return the parameter; see `Broker.usual_time_in_force`."""
         usual: TimeInForce = self.params.time_in_force
         return usual
+
+    def instrument(self, symbol: str, stated: Instrument) -> Instrument:  # noqa: ARG002  the same for all
+        """Return the terms, with the venue's step where none is stated; see `Broker.instrument`."""
+        return stated if stated.quantity_step else msgspec.structs.replace(stated, quantity_step=STEP)
 
     def objection(self, decision: Decision) -> str:
         """Return why an order is not accepted: an auction, or a part of a step; see `Broker.objection`."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.effort import examples
-from support.features import Pipeline, Tape, bits, find, planned, restarted, run
+from support.features import Pipeline, Tape, bits, find, planned, restarted, run, shown
 from torghut_core import MINUTE, Bars, Batch, SymbolTable
 from torghut_core.feature_graph import FeatureGraph, Planner
 from torghut_core.features import (
@@ -54,9 +54,17 @@ def larger_values(values):
         pairs.map(lambda two: cross_below(*two) & (two[0] >= 0)),
         pairs.map(lambda two: larger(log(two[0]), sqrt(abs(-two[1])))),
         values.map(rank),
-        values.map(lambda value: value.on("5Min")),
-        values.map(lambda value: value.of("C")),
+        values.map(lambda value: unless_refused(value, value.on, "5Min")),
+        values.map(lambda value: unless_refused(value, value.of, "C")),
     )
+
+
+def unless_refused(value, change, name):
+    """The value of another symbol, or timeframe; itself where it is of one already."""
+    try:
+        return change(name)
+    except ValueError:
+        return value
 
 
 values = st.recursive(leaves, larger_values, max_leaves=5)
@@ -240,3 +248,16 @@ def test_a_cross_of_timeframes_compares_bars_of_the_strategys_own():
     tape = Tape(["A"] * len(closes), np.arange(len(closes)), closes, np.ones(len(closes)))
     found = [values[0] for *_, values in run(planned({"up": cross_above(close, close.on("5Min") + 1)}, ["A"]), tape)]
     np.testing.assert_array_equal(found, [NAN] * 5 + [1.0, 0, 0, 0, 0, 1.0])
+
+
+def test_several_bars_of_one_time_are_slices_of_their_own():
+    """After a quiet spell two minutes become known at once: each is ranked, and looks at others, by itself."""
+    tape = Tape(["A", "B", "A", "B", "X"], np.array([0, 0, 1, 1, 2]), np.array([10.0, 20, 40, 30, 1]), np.ones(5))
+    batch = tape.batch(SymbolTable(), 0, 5)
+    batch.now[:4] = batch.now[3]  # all of them are known with the last of them
+    plan = planned({"place": rank(close), "other": close.of("A")}, ["A", "B", "X"], is_sliced=True)
+    graph = FeatureGraph(plan)
+    graph.update(Pipeline().update(batch))
+    assert [(symbol, found) for symbol, _, _, found in shown(graph)] == [
+        ("A", (0.0, 10.0)), ("B", (1.0, 10.0)), ("A", (1.0, 40.0)), ("B", (0.0, 40.0))
+    ]  # fmt: skip

@@ -267,13 +267,13 @@ def test_time_in_force_where_a_strategy_says_none_is_the_brokers(params, usual):
     assert [order["time_in_force"] for order in audit.orders("test-1")] == [usual, "ioc"]
 
 
-def test_quantity_of_more_than_nine_decimals_is_denied_with_the_reason():
-    """A sum of floats that is no tenth any more makes no order, and the reason is kept."""
+def test_quantity_of_more_than_nine_decimals_is_rounded_down_to_them():
+    """A sum of floats that is no tenth any more is sent as one, as the venue takes it."""
     engine, audit = engine_of(instance("sum", Scripted(lambda _signal, context: context.buy(0.1 + 0.2, because="sum"))))
     engine.step(batch_of([100.0, 101.0]))
     audit.commit()
-    assert not audit.orders("test-1")
-    assert engine.totals.denials["broker-capable"] == 2
+    assert {row["quantity"] for row in audit.orders("test-1")} == {Decimal("0.3")}
+    assert not engine.totals.denials
 
 
 def test_decision_on_another_symbol_stops_its_strategy():

@@ -4,6 +4,7 @@ import itertools
 import re
 from decimal import Decimal
 
+import msgspec
 import pytest
 from torghut_brokers.alpaca import Alpaca
 from torghut_brokers.alpaca.refusals import CODES
@@ -127,7 +128,7 @@ def test_terms_of_the_venues_list_of_assets_win(fake, kit):
     fake.venue.list_asset("AAVE/USD", min_order_size=Decimal("0.010186515"))
     broker = kit.connect()
     stated = Instrument(asset_class="crypto", tick_size=Decimal(1), min_notional=Decimal(10))
-    assert broker.instrument("AAPL", stated) is stated
+    assert broker.instrument("AAPL", stated) == msgspec.structs.replace(stated, quantity_step=Decimal("1E-9"))
     assert broker.instrument("AAVE/USD", stated) == Instrument(
         asset_class="crypto",
         tick_size=Decimal("0.01"),

@@ -216,7 +216,8 @@ class Alpaca(Broker):
     def instrument(self, symbol: str, stated: Instrument) -> Instrument:
         """Return the terms with what the venue's list of assets says, for crypto; see `Broker.instrument`."""
         asset = self._assets.get(symbol)
-        return stated if asset is None else msgspec.structs.replace(stated, **asset.terms)
+        known = stated if asset is None else msgspec.structs.replace(stated, **asset.terms)
+        return known if known.quantity_step else msgspec.structs.replace(known, quantity_step=terms.FINEST)
 
     def submit(self, intent: Intent) -> OrderStatus:
         """Place an order; see `Broker.submit`.
