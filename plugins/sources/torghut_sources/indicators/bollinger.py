@@ -23,7 +23,9 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
 class Bollinger(Indicator):
     """Bollinger bands: middle = the mean of the last `span` values, upper and lower = middle +- `width` standard deviations.
 
-    The deviation is of the population. Source: TA-Lib, BBANDS; J. A. Bollinger (2001), Bollinger on Bollinger Bands.
+    The deviation is of the population.
+
+    Source: TA-Lib, BBANDS; J. A. Bollinger (2001), Bollinger on Bollinger Bands.
     """
 
     class Params(Indicator.Params):

@@ -27,7 +27,9 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
 class Ppo(Indicator):
     """Percentage price oscillator: 100 (EMA(fast) - EMA(slow)) / EMA(slow).
 
-    It is percent, and 0 where the slow average is 0. Source: TA-Lib, PPO with exponential averages.
+    It is percent, and 0 where the slow average is 0.
+
+    Source: TA-Lib, PPO with exponential averages.
     """
 
     class Params(Indicator.Params):

@@ -30,7 +30,9 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
 class Trix(Indicator):
     """Change of the triple exponential average: 100 (y / y' - 1), y = EMA(EMA(EMA(x))) over `span` values, y' that of the bar before.
 
-    It is percent, and 0 where y' is 0. Source: TA-Lib, TRIX; J. K. Hutson (1983), Stocks and Commodities 1(5).
+    It is percent, and 0 where y' is 0.
+
+    Source: TA-Lib, TRIX; J. K. Hutson (1983), Stocks and Commodities 1(5).
     """
 
     class Params(Indicator.Params):

@@ -28,7 +28,9 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
 class Zscore(Indicator):
     """Distance from the mean in standard deviations: (x - mean) / deviation of the last `span` values, of the population.
 
-    It is 0 where all of them are equal. Source: E. Kreyszig (1979), Advanced Engineering Mathematics, on standardised variables.
+    It is 0 where all of them are equal.
+
+    Source: E. Kreyszig (1979), Advanced Engineering Mathematics, on standardised variables.
     """
 
     class Params(Indicator.Params):
