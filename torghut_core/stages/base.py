@@ -11,12 +11,24 @@ from types import ModuleType
 from typing import Any, ClassVar, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from numba import njit
+from numba import njit, types
 
 from torghut_core.model.market import Batch
 from torghut_core.ports import Plugin
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _content_of(record: types.Record) -> tuple[str, tuple[int, ...]]:
+    """The part of the names of machine code that stands for a record type: made of what the type is.
+
+    numba's own is the number of the type in this process. Code that another process has cached has the numbers of that
+    process, so two functions of different records could have one name here, and one was called for the other.
+    """
+    return type(record).__name__, (int.from_bytes(sha256(record.name.encode()).digest()[:7], "big"),)
+
+
+types.Record.mangling_args = property(_content_of)
 
 
 def kernel(function: F) -> F:
@@ -44,7 +56,7 @@ def _sources(function: Any) -> str:
         paths = [path for folder in folders for path in Path(folder).rglob("*.py")]
     else:
         paths = list(Path(function.__code__.co_filename).parent.glob("*.py"))
-    digest = sha256()
+    digest = sha256(b"records are named by their content")
     for path in sorted(paths):
         content = path.read_bytes()
         digest.update(f"{path.name}\0{len(content)}\0".encode())
