@@ -28,7 +28,7 @@ def _content_of(record: types.Record) -> tuple[str, tuple[int, ...]]:
     return type(record).__name__, (int.from_bytes(sha256(record.name.encode()).digest()[:7], "big"),)
 
 
-types.Record.mangling_args = property(_content_of)
+types.Record.mangling_args = property(_content_of)  # type: ignore[method-assign,assignment]
 
 
 def kernel(function: F) -> F:
