@@ -281,7 +281,7 @@ def _known(signals: Signals) -> IntArray:
 
     After a quiet spell several bars of a symbol become known at one time.
     """
-    is_new = np.diff(signals.at, prepend=-1) != 0
+    is_new = np.diff(signals.at, prepend=-2) != 0  # a position may be -1, right before the first batch
     bars = np.cumsum(is_new | (np.diff(signals.event_ts, prepend=0) != 0))
     firsts = np.flatnonzero(is_new)
     before = np.repeat(bars[firsts], np.diff(firsts, append=len(bars)))

@@ -549,11 +549,11 @@ class Subscription:
         shown = graph.rows[self.instance.wanted.frame]
         index = shown.rows[places]
         at, symbol, event_ts = shown.signals.at[index], shown.symbol[places], shown.signals.event_ts[index]
-        is_again = (np.diff(at, prepend=-1) == 0) & (np.diff(symbol, prepend=-1) == 0)
+        is_again = (np.diff(at, prepend=-2) == 0) & (np.diff(symbol, prepend=-1) == 0)
         part = np.where(np.isin(at, at[is_again]), event_ts, 0)
         order = np.lexsort((batch.symbols.ranks[symbol], part, at))
         at, part = at[order], part[order]
-        firsts = np.flatnonzero((np.diff(at, prepend=-1) != 0) | (np.diff(part, prepend=-1) != 0))
+        firsts = np.flatnonzero((np.diff(at, prepend=-2) != 0) | (np.diff(part, prepend=-1) != 0))
         at = at[firsts]
         rows, *_ = self._rows(batch, graph, places[order], is_whole=False)
         bounds = pairwise([*firsts.tolist(), len(index)])
