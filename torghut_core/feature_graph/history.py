@@ -48,9 +48,12 @@ class Series:
     def append(self, at: IntArray, event_ts: IntArray, end: IntArray, values: FloatArray) -> None:
         """Add bars; views that were given before stay as they are."""
         if self.size + len(at) > len(self.at):
-            kept = slice(max(0, self.size - self._bars), self.size)
+            newest = int(self.at[: self.size].searchsorted(self.at[self.size - 1])) if self.size else 0
+            kept = slice(
+                max(0, newest - self._bars), self.size
+            )  # a slice may still wait for the bars before the newest
             size = kept.stop - kept.start
-            room = 2 * (self._bars + len(at))
+            room = 2 * (max(size, self._bars) + len(at))
             for name in ("at", "event_ts", "end", "values"):
                 old = getattr(self, name)
                 new = np.empty((*old.shape[:-1], room), old.dtype)
