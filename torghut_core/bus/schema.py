@@ -203,6 +203,8 @@ def _envelope(channel: str, record: Any) -> Envelope[Any]:
 
 
 _TYPES: dict[str, Any] = {channel: Envelope[PAYLOADS.get(channel, Any)] for channel in CHANNELS}  # type: ignore[misc]
+for _type in _TYPES.values():
+    msgspec.json.Decoder(_type)  # now: two threads that are the first to ask msgspec for a type end the process
 
 
 def _time(type_: type, value: Any) -> Any:

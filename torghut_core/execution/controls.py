@@ -88,6 +88,10 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return f"{text} ({self.actor})" if self.actor else text
 
 
+_CONTROL = msgspec.json.Decoder(Control)
+"""Made here, and not in the threads that read: two that are the first to ask msgspec for a type end the process."""
+
+
 class ControlChange(NamedTuple):
     """The result of a change: the control that applies now, where the wanted one was written, and why not elsewhere."""
 
@@ -346,7 +350,7 @@ class Controls:
         try:
             found = os.fstat(descriptor)
             raw = read_open(descriptor, self.path, _LARGEST_FILE)
-            control = msgspec.json.decode(raw, type=Control)
+            control = _CONTROL.decode(raw)
         except OSError as error:
             return _unreadable(f"{self.path} cannot be read: {error.strerror}"), _UNCACHED
         except (ValueError, RecursionError) as error:

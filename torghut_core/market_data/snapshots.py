@@ -83,7 +83,7 @@ def decode(data: bytes) -> Snapshot:
     content = data[len(FORMAT) + _DIGEST :]
     if not data.startswith(FORMAT) or hashlib.sha256(content).digest() != data[len(FORMAT) : len(FORMAT) + _DIGEST]:
         raise ValueError("it is no snapshot, or it is damaged")
-    return msgspec.msgpack.Decoder(Snapshot, ext_hook=_read_array).decode(content)
+    return _SNAPSHOT.decode(content)
 
 
 def pack(state: Any) -> bytes:
@@ -161,6 +161,10 @@ def _read_array(code: int, data: memoryview) -> Any:
     length = int.from_bytes(data[:2], "little")
     dtype, shape = msgspec.msgpack.decode(data[2 : 2 + length])
     return np.frombuffer(data[2 + length :], dtype).reshape(shape).copy()
+
+
+_SNAPSHOT = msgspec.msgpack.Decoder(Snapshot, ext_hook=_read_array)
+"""Made here, and not in the threads that read: two that are the first to ask msgspec for a type end the process."""
 
 
 class SnapshotStore:

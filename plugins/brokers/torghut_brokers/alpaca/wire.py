@@ -159,6 +159,10 @@ class _WireSession(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     close: str
 
 
+for _shape in (WireOrder, TradeUpdate, WireAccount, WireAsset, _WirePosition, _WireSession):
+    msgspec.json.Decoder(_shape)  # now: two threads that are the first to ask msgspec for a type end the process
+
+
 def _is_amount(number: Decimal) -> bool:
     """Whether a number is finite and can be written out; the digits of ``1e+999999999`` are a gigabyte."""
     return number.is_finite() and abs(number.adjusted()) <= MAX_DIGITS
