@@ -545,19 +545,13 @@ class Subscription:
         return Stream(events, at, OF_ROWS, index)
 
     def _slices(self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts) -> Stream:
-        """The same rows in slices, in each at most one of a symbol: where a symbol has several, by the starts of the bars."""
+        """The same rows in slices: bars of one time that became known together, by symbol."""
         shown = graph.rows[self.instance.wanted.frame]
-        index = shown.rows[places]
-        at, symbol, event_ts = shown.signals.at[index], shown.symbol[places], shown.signals.event_ts[index]
-        is_again = (np.diff(at, prepend=-2) == 0) & (np.diff(symbol, prepend=-1) == 0)
-        part = np.where(np.isin(at, at[is_again]), event_ts, 0)
-        order = np.lexsort((batch.symbols.ranks[symbol], part, at))
-        at, part = at[order], part[order]
-        firsts = np.flatnonzero((np.diff(at, prepend=-2) != 0) | (np.diff(part, prepend=-1) != 0))
-        at = at[firsts]
-        rows, *_ = self._rows(batch, graph, places[order], is_whole=False)
-        bounds = pairwise([*firsts.tolist(), len(index)])
-        slices = (Slice(islice(rows, stop - first)) for first, stop in bounds)
+        known = shown.known[places]
+        firsts = np.flatnonzero(np.diff(known, prepend=known[0] - 1))
+        at = shown.signals.at[shown.rows[places[firsts]]]
+        rows, *_ = self._rows(batch, graph, places, is_whole=False)
+        slices = (Slice(islice(rows, stop - first)) for first, stop in pairwise([*firsts.tolist(), len(places)]))
         return self._stream(ON_SLICE, OF_SLICES, slices, contexts, at, graph.times(batch, at))
 
     def _rows(
