@@ -118,7 +118,7 @@ class FeatureGraph:
         if self._shown:
             self._forget_shown()
         for step in self.histories.bars:
-            self.histories.update(step, self.rows[Frame(step, is_sliced=False)])
+            self.histories.update(step, batch, self.rows[Frame(step, is_sliced=False)])
         values: dict[str, FloatArray] = {}
         self.values = values
         blocks: dict[tuple[str, ...], tuple[FloatArray, Any]] = {}
@@ -234,6 +234,7 @@ class FeatureGraph:
         slices = {str(frame.step): slices.save(names) for frame, slices in self._slices.items()}
         return {
             "symbols": names,
+            "now": self._now,
             "nodes": nodes,
             "slices": {step: rows for step, rows in slices.items() if rows},
             "history": self.histories.save(),
@@ -253,6 +254,7 @@ class FeatureGraph:
         The keys of the nodes of such indicators: they begin anew.
         """
         numbers = {name: self._table.number(name) for name in saved["symbols"]}
+        self._now = saved["now"]
         lost = set()
         for key in self._nodes.keys() & saved["nodes"].keys():
             try:

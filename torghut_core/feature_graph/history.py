@@ -1,7 +1,7 @@
 """The last bars of each symbol, as strategies look back at them: kept in columns that only grow, so that a view stays as it was.
 
-Which of them are visible is decided where they are asked for: at a position in the stream those that became known before it, and
-of those that became known at it what is complete with the bar that the strategy is shown.
+Which of them are visible is decided where they are asked for: those that became known before the loop's time, and of those that
+became known at that time, up to the loop's position, what is complete with the bar that the strategy is shown.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 
 from torghut_core.errors import InputError
 from torghut_core.feature_graph.nodes import FrameRows
-from torghut_core.model.market import TIMEFRAMES, FloatArray, History, IntArray
+from torghut_core.model.market import TIMEFRAMES, Batch, FloatArray, History, IntArray
 from torghut_core.ports import BarHistory, LiveContext
+from torghut_core.timestamps import EARLIEST
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 BEFORE_ALL = -1
@@ -35,41 +36,40 @@ class Series:
     Attributes
     ----------
     size : bars that are there.
-    at, event_ts, end : shape (capacity,): the position at which each became known, its start and its end, ns.
+    at, known, event_ts, end : shape (capacity,): the position and the loop's time at which each became known, its start and its
+        end, ns.
     values : shape (5, capacity), see `COLUMNS`.
     """
 
     def __init__(self, bars: int) -> None:
         self.size = 0
-        self.at, self.event_ts, self.end = np.zeros((3, 0), np.int64)
+        self.at, self.known, self.event_ts, self.end = np.zeros((4, 0), np.int64)
         self.values = np.zeros((len(COLUMNS), 0))
         self._bars = bars
 
-    def append(self, at: IntArray, event_ts: IntArray, end: IntArray, values: FloatArray) -> None:
+    def append(self, at: IntArray, known: IntArray, event_ts: IntArray, end: IntArray, values: FloatArray) -> None:
         """Add bars; views that were given before stay as they are."""
         if self.size + len(at) > len(self.at):
-            newest = int(self.at[: self.size].searchsorted(self.at[self.size - 1])) if self.size else 0
-            kept = slice(
-                max(0, newest - self._bars), self.size
-            )  # a slice may still wait for the bars before the newest
+            # A slice may still wait for the bars before the newest.
+            newest = int(self.known[: self.size].searchsorted(self.known[self.size - 1])) if self.size else 0
+            kept = slice(max(0, newest - self._bars), self.size)
             size = kept.stop - kept.start
             room = 2 * (max(size, self._bars) + len(at))
-            for name in ("at", "event_ts", "end", "values"):
+            for name in ("at", "known", "event_ts", "end", "values"):
                 old = getattr(self, name)
                 new = np.empty((*old.shape[:-1], room), old.dtype)
                 new[..., :size] = old[..., kept]
                 setattr(self, name, new)
             self.size = size
         place = slice(self.size, self.size + len(at))
-        self.at[place], self.event_ts[place], self.end[place] = at, event_ts, end
+        self.at[place], self.known[place], self.event_ts[place], self.end[place] = at, known, event_ts, end
         self.values[:, place] = values
         self.size = place.stop
 
-    def last(self, bars: int, at: int, until: int) -> History:
-        """The last bars that are known at a position; of those that became known right there the ones that end until a time."""
-        known = self.at[: self.size]
-        stop = int(known.searchsorted(at))
-        while stop < self.size and known[stop] == at and self.end[stop] <= until:
+    def last(self, bars: int, at: int, now: int, until: int) -> History:
+        """The last bars that were known before a time; of those that became known at it, up to a position, the ones that end until another."""
+        stop = int(self.known[: self.size].searchsorted(now))
+        while stop < self.size and self.known[stop] == now and self.at[stop] <= at and self.end[stop] <= until:
             stop += 1
         columns = self.event_ts[max(0, stop - bars) : stop], *self.values[:, max(0, stop - bars) : stop]
         for column in columns:
@@ -82,12 +82,12 @@ class Series:
 
     def _part(self, part: slice) -> Series:
         made = Series(self._bars)
-        made.append(self.at[part], self.event_ts[part], self.end[part], self.values[:, part])
+        made.append(self.at[part], self.known[part], self.event_ts[part], self.end[part], self.values[:, part])
         return made
 
     def settle(self) -> None:
         """From now on everything that is there is known at every position."""
-        self.at[: self.size] = BEFORE_ALL
+        self.at[: self.size], self.known[: self.size] = BEFORE_ALL, EARLIEST
 
 
 class Histories:
@@ -102,7 +102,7 @@ class Histories:
         self.bars = bars
         self._series: dict[tuple[int, str], Series] = {}
 
-    def update(self, step: int, rows: FrameRows) -> None:
+    def update(self, step: int, batch: Batch, rows: FrameRows) -> None:
         """Add the rows of a batch."""
         if not len(rows.rows):
             return
@@ -111,10 +111,11 @@ class Histories:
         firsts = np.flatnonzero(np.diff(symbols, prepend=-1))
         signals, index = rows.signals, rows.rows[order]
         at, event_ts, end = signals.at[index], signals.event_ts[index], signals.end[index]
+        known = batch.now[at - batch.start]
         values = np.array([getattr(signals, name)[index] for name in COLUMNS])
         for first, stop in zip(firsts.tolist(), [*firsts.tolist()[1:], len(index)], strict=True):
-            name = rows.table.names[symbols[first]]
-            self._of(step, name).append(at[first:stop], event_ts[first:stop], end[first:stop], values[:, first:stop])
+            name, part = rows.table.names[symbols[first]], slice(first, stop)
+            self._of(step, name).append(at[part], known[part], event_ts[part], end[part], values[:, part])
 
     def _of(self, step: int, symbol: str) -> Series:
         series = self._series.get((step, symbol))
@@ -122,9 +123,9 @@ class Histories:
             series = self._series[step, symbol] = Series(self.bars[step])
         return series
 
-    def last(self, step: int, symbol: str, bars: int, at: int, until: int) -> History:
+    def last(self, step: int, symbol: str, bars: int, at: int, now: int, until: int) -> History:
         """See `Series.last`."""
-        return self._of(step, symbol).last(bars, at, until)
+        return self._of(step, symbol).last(bars, at, now, until)
 
     def settle(self) -> None:
         """From now on everything that is there is known at every position."""
@@ -140,7 +141,9 @@ class Histories:
             mine = self._series.get(key)
             made = Series(self.bars[key[0]]) if mine is None else mine.before(int(series.event_ts[0]))
             part = slice(0, series.size)
-            made.append(series.at[part], series.event_ts[part], series.end[part], series.values[:, part])
+            made.append(
+                series.at[part], series.known[part], series.event_ts[part], series.end[part], series.values[:, part]
+            )
             self._series[key] = made
 
     # State.
@@ -149,18 +152,20 @@ class Histories:
         """The bars, as plain values, by step and symbol."""
         return {
             f"{step} {symbol}": [
-                column[..., : series.size].tolist() for column in (series.event_ts, series.end, series.values)
+                column[..., : series.size].tolist()
+                for column in (series.known, series.event_ts, series.end, series.values)
             ]
             for (step, symbol), series in self._series.items()
         }
 
     def load(self, saved: Mapping[str, list[Any]]) -> None:
         """Resume from what `save` gave."""
-        for key, (event_ts, end, values) in saved.items():
+        for key, (known, event_ts, end, values) in saved.items():
             step, symbol = key.split(" ", 1)
             if int(step) in self.bars:
-                at = np.full(len(event_ts), BEFORE_ALL)
-                self._of(int(step), symbol).append(at, np.array(event_ts), np.array(end), np.array(values))
+                at = np.full(len(known), BEFORE_ALL)
+                known, event_ts, end = (np.array(column, np.int64) for column in (known, event_ts, end))
+                self._of(int(step), symbol).append(at, known, event_ts, end, np.array(values))
 
 
 class Place(Protocol):
@@ -213,7 +218,7 @@ class StrategyHistory(BarHistory):
             raise InputError(
                 f"history of {name!r:.40}: it is no symbol of {self._strategy} (it has {', '.join(sorted(self._symbols))})"
             )
-        return self._histories.last(step, name, bars, self._place.at, context.event_ts + self._step)
+        return self._histories.last(step, name, bars, self._place.at, context.now, context.event_ts + self._step)
 
 
 def bars_of(declared: Any, step: int) -> dict[int, int]:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torghut_sources.tape.source import Replay
 
@@ -130,7 +130,7 @@ class Ranker(Strategy):
         SEEN.append((timer.moment,))
 
     def on_signal(self, signal, context):
-        SEEN.append(((signal.to_record(), context.history(3).close.tolist()),))
+        SEEN.append(((signal.to_record(), context.now, context.history(3).close.tolist()),))
 
 
 class Broken(Seer):
@@ -228,6 +228,7 @@ class Process:
     kept=st.integers(1, 250),
     more=st.integers(0, 40),
 )
+@example(seed=115, size=50, again=1, kept=151, more=0)  # a slice of two bars of one symbol waits
 def test_it_resumes_with_the_same_values_to_the_bit(host, tmp_path_factory, seed, size, again, kept, more):
     """Wherever it was killed, the next process shows the rows after the last snapshot as one does that was never killed."""
     folder, lines = tmp_path_factory.mktemp("kept"), tape(seed, 260)

@@ -71,6 +71,6 @@ def test_bars_that_a_new_strategy_looks_back_come_from_the_store():
     graph.skip_shown(batch)
     graph.update(batch)
     graph.resume(FeatureGraph(FeaturePlan()))
-    last = graph.histories.last(MINUTE, "ES", 4, at=0, until=0)
+    last = graph.histories.last(MINUTE, "ES", 4, at=0, now=START + 20 * MINUTE, until=0)
     assert last.close.tolist() == [16.5, 17.5, 18.5, 19.5]
     assert bars_needed(made.features, made.features, []) == {}
