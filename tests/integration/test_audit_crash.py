@@ -13,7 +13,7 @@ import pytest
 from support.effort import many
 from torghut_core.audit import SqlAuditStore
 
-ROUNDS = many(100, quick=5)
+ROUNDS = many(40, quick=5)
 WRITER = """
 import os, sys
 from decimal import Decimal

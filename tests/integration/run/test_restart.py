@@ -99,7 +99,7 @@ def test_killed_again_and_again_it_decides_as_one_that_was_never_killed(kernel, 
     chance, kernel = random.Random(seed), on_feed(kernel)
     kernel.grow(30)
     kernel.begin(waits=False)
-    for _ in range(many(15, quick=2)):
+    for _ in range(many(7, quick=2)):
         kernel.grow(chance.randrange(1, 30))
         if chance.random() < 0.7:
             kernel.until(partial(is_level, kernel))

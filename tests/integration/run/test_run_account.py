@@ -156,7 +156,7 @@ def test_killed_anywhere_its_cash_is_what_the_fills_have_left(kernel, seed):
     """After each of many kills cash, positions and fills agree: none is lost, none counts twice."""
     chance = random.Random(seed)
     kernel.write({"one": 1, "two": 2})
-    for _ in range(many(20, quick=2)):
+    for _ in range(many(8, quick=2)):
         kernel.grow(30)
         kernel.begin(waits=False)
         time.sleep(chance.uniform(0, 0.3))  # the moment of the kill

@@ -11,7 +11,7 @@ import pytest
 from support.effort import many
 from torghut_core.audit import SqlAuditStore
 
-KILLS = many(25, quick=2)
+KILLS = many(10, quick=2)
 """How often each of the kernels is killed."""
 
 

@@ -2,7 +2,7 @@
 
 Meanwhile a person trades at the venue by hand. Afterwards there is exactly one venue order for each intent that left, fills
 count once, and positions differ by what the person did and nobody accepted, and by nothing else.
-A proof kills it 110 times.
+A proof kills it 53 times, a hunt 530 times.
 """
 
 import random
@@ -20,7 +20,7 @@ from support.effort import many
 from torghut_core.model.trading import client_order_id
 
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "LTC/USD", "DOGE/USD", "AAVE/USD")
-KILLS = many(25, quick=3)
+KILLS = many(12, quick=3)
 """How often it is killed in one history."""
 
 ORDERS = {"method": "POST", "path": "/v2/orders"}
@@ -250,4 +250,4 @@ def test_killed_anywhere_on_the_order_path_nothing_is_lost_and_nothing_doubled(m
 @pytest.mark.proof
 def test_killed_on_postgres(make, fake, dsn):
     """The same with the books in Postgres, whose lock is free as soon as the process is dead."""
-    live_through(make(fake, DB_DSN=dsn), 2000, many(10))
+    live_through(make(fake, DB_DSN=dsn), 2000, many(5))
