@@ -160,11 +160,11 @@ class Histories:
 
     def load(self, saved: Mapping[str, list[Any]]) -> None:
         """Resume from what `save` gave."""
-        for key, (known, event_ts, end, values) in saved.items():
+        for key, (*times, values) in saved.items():
             step, symbol = key.split(" ", 1)
             if int(step) in self.bars:
+                known, event_ts, end = (np.array(column, np.int64) for column in times)
                 at = np.full(len(known), BEFORE_ALL)
-                known, event_ts, end = (np.array(column, np.int64) for column in (known, event_ts, end))
                 self._of(int(step), symbol).append(at, known, event_ts, end, np.array(values))
 
 

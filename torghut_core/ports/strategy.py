@@ -31,8 +31,12 @@ from torghut_core.model.trading import (
 from torghut_core.ports.plugin import Plugin
 
 _DAY = TimeInForce.DAY
+ONE, HUNDRED = Decimal(1), Decimal(100)
 _TERMS: Mapping[str, Any] = {"order_type": OrderType, "time_in_force": TimeInForce}
 
+
+Number: TypeAlias = Decimal | float | str
+"""An amount, a quantity or a price; of a float the decimal that it prints as."""
 
 Answer: TypeAlias = "Decision | Sequence[Decision | None] | None"
 """What a handler may return: nothing, a decision, or a list of decisions, of which None is left out."""
@@ -176,8 +180,8 @@ class Strategy(Plugin):
         """Finish: a reload takes the strategy out, or the source has ended. What is held follows `on_remove`."""
 
 
-def _exact(quantity: Decimal | float | str) -> Decimal:
-    return quantity if isinstance(quantity, Decimal) else Decimal(str(quantity))
+def _exact(number: Number) -> Decimal:
+    return number if isinstance(number, Decimal) else Decimal(str(number))
 
 
 def _of(name: str) -> Any:
@@ -260,7 +264,36 @@ class Context:
         """
         return self._live.bars.last(self._live, bars, timeframe, symbol)
 
-    def buy(self, quantity: Decimal | float | str, because: str, **order: Any) -> Decision:
+    # How much: whole steps of the instrument, rounded down; 0 where the price, or the distance, is not known.
+
+    def size_by_equity(self, pct: Number) -> Decimal:
+        """Units worth `pct` percent of the account's equity, at the bar's close."""
+        return self._units(pct, self.account.equity, self.price)
+
+    def size_by_buying_power(self, pct: Number) -> Decimal:
+        """Units that take `pct` percent of the account's buying power, at the bar's close."""
+        return self._units(pct, self.account.buying_power, self.price, self.instrument.margin)
+
+    def size_by_risk(self, stop: Number, pct: Number) -> Decimal:
+        """Units that lose `pct` percent of the account's equity when the price goes from the bar's close to `stop`."""
+        return self.size_by_volatility(abs(float(stop) - self.price), pct)
+
+    def size_by_volatility(self, move: Number, pct: Number) -> Decimal:
+        """Units of which a move of the price by `move`, as an average true range, is `pct` percent of the account's equity."""
+        return self._units(pct, self.account.equity, move)
+
+    def _units(self, pct: Number, of: Decimal, each: Number, share: Decimal = ONE) -> Decimal:
+        """Whole units in a part of an amount of money, of which each takes a `share` of `each`."""
+        instrument = self.instrument
+        part = KERNEL_DECIMAL.divide(KERNEL_DECIMAL.multiply(of, _exact(pct)), HUNDRED)
+        price = _exact(each)
+        if not price.is_finite() or price <= 0 or part <= 0:
+            return ZERO
+        return instrument.whole(KERNEL_DECIMAL.divide(part, instrument.notional(share, price)))
+
+    # What is proposed.
+
+    def buy(self, quantity: Number, because: str, **order: Any) -> Decision:
         """Propose to buy `quantity` units; of a float that is the decimal which it prints as, 0.1 a tenth.
 
         `order` has the terms that differ from a market order with the broker's usual time in force: `order_type`,
@@ -268,7 +301,7 @@ class Context:
         """
         return self._decision(Side.BUY, _exact(quantity), because, order)
 
-    def sell(self, quantity: Decimal | float | str, because: str, **order: Any) -> Decision:
+    def sell(self, quantity: Number, because: str, **order: Any) -> Decision:
         """Propose to sell `quantity` units; `order` as in `buy`."""
         return self._decision(Side.SELL, _exact(quantity), because, order)
 
@@ -284,7 +317,7 @@ class Context:
             Side.SELL if held > 0 else Side.BUY, held.copy_abs(), because, {**order, "is_close": True}
         )
 
-    def target(self, quantity: Decimal | float | str, because: str, **order: Any) -> Decision | None:
+    def target(self, quantity: Number, because: str, **order: Any) -> Decision | None:
         """Propose the order that brings what is held to `quantity` signed units; None when it is there, or on its way.
 
         Of open orders those in the same direction count, and no protection: what is not held is not sold.
@@ -295,6 +328,23 @@ class Context:
         if missing <= 0 or missing < self._live.smallest_order:
             return None
         return self._decision(Side.BUY if is_buy else Side.SELL, missing, because, order)
+
+    def target_notional(self, notional: Number, because: str, **order: Any) -> Decision | None:
+        """Propose the order that brings what is held to a signed notional, at the bar's close; None as for `target`."""
+        worth = _exact(notional)
+        if worth and not 0 < self.price < float("inf"):
+            return None
+        units = self._units(HUNDRED, worth.copy_abs(), self.price)
+        return self.target(units.copy_sign(worth), because, **order)
+
+    def target_pct(self, pct: Number, because: str, **order: Any) -> Decision | None:
+        """Propose the order that makes what is held `pct` percent of the account's equity, signed; None as for `target`."""
+        part = KERNEL_DECIMAL.multiply(self.account.equity, _exact(pct))
+        return self.target_notional(KERNEL_DECIMAL.divide(part, HUNDRED), because, **order)
+
+    def _is_reduced_by(self, side: Side) -> bool:
+        """Whether an order of this side makes what is held smaller."""
+        return self.is_long if side is Side.SELL else self.is_short
 
     def _decision(self, action: Side, quantity: Decimal, because: str, order: dict[str, Any]) -> Decision:
         if self.time_in_force is not _DAY:
@@ -422,6 +472,27 @@ class PortfolioContext(Mapping[str, Context]):
     def account(self) -> Account:
         """Cash, equity and buying power of the account."""
         return self._live.account_view.account()
+
+    def target_weights(self, weights: Mapping[str, Number], because: str, **order: Any) -> list[Decision]:
+        """Propose the orders that make each symbol its share of the account's equity, at its last close: first what reduces.
+
+        Parameters
+        ----------
+        weights : by symbol, signed; 1 is all of the equity. A symbol of the entry that is not named has the weight 0.
+        because : why.
+
+        Raises
+        ------
+        InputError : a symbol is none of the entry's.
+        """
+        if unknown := sorted(weights.keys() - self._live.contexts.keys()):
+            raise InputError(f"weight of {unknown[0]!r}: no symbol of {self.strategy_id} (it has {', '.join(self)})")
+        targets = [
+            self[symbol].target_pct(KERNEL_DECIMAL.multiply(_exact(weights.get(symbol, 0)), HUNDRED), because, **order)
+            for symbol in self
+        ]
+        proposed = [each for each in targets if each is not None]
+        return sorted(proposed, key=lambda each: not self[each.symbol]._is_reduced_by(each.action))  # noqa: SLF001
 
 
 class LivePortfolio(PortfolioContext):
