@@ -7,8 +7,8 @@ A sum moves with orders, positions and prices, and only those of a symbol that h
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from decimal import Context, Decimal, localcontext
 from operator import attrgetter
 from typing import NamedTuple
@@ -21,9 +21,6 @@ EXACT = Context(prec=200)
 
 FEW = 4
 """Of so many symbols all are computed again: that costs less than to find out which prices have moved."""
-
-MANY = 32
-"""When more symbols have moved, only the sum of the strategy that is asked for is brought up to date, and no other's."""
 
 _BUY, _MARKET, _ONE = Side.BUY, OrderType.MARKET, Decimal(1)
 _ANY_PRICE, _NO_PRICE = Decimal("-Infinity"), Decimal("Infinity")
@@ -200,10 +197,8 @@ class Exposures:
         """Symbols in which something else than the price has changed."""
         self._gross = self._worth = ZERO
         self._own: dict[str, Decimal] = {}
-        self._parts: dict[str, set[str]] = {}
-        """Symbols in which each strategy has a part."""
-        self._behind: set[str] = set()
-        """Strategies whose sum is of older prices: it is brought up to date when it is asked for."""
+        self._behind: defaultdict[str, set[str]] = defaultdict(set)
+        """By strategy, the symbols in which its part is of older prices: its sum is brought up to date when it is asked for."""
 
     def change(self, symbol: str) -> SymbolExposure:
         """Note that what is held or ordered in a symbol has changed; return what is known of it."""
@@ -243,18 +238,9 @@ class Exposures:
         recent = symbols.keys() if len(symbols) <= FEW else moved()
         stale = list(symbols) if 2 * len(recent) > len(symbols) else [*self._changed.union(symbols.keys() & recent)]
         with localcontext(EXACT):
-            for symbol, (low, high) in zip(stale, self._prices(stale), strict=True):
-                self._compute(symbol, symbols[symbol], low, high)
-            if len(stale) > MANY:
-                self._behind.update(self._parts)
-            else:
-                for symbol in stale:
-                    for owner in symbols[symbol].own_lines:
-                        self._compute_own(owner, symbols[symbol])
-            if strategy in self._behind:
-                self._behind.remove(strategy)
-                for symbol in self._parts[strategy]:
-                    self._compute_own(strategy, symbols[symbol])
+            self._compute(stale)
+            for symbol in self._behind.pop(strategy, ()):
+                self._compute_own(strategy, symbols[symbol])
         for symbol in self._changed:
             if not (symbols[symbol].net or symbols[symbol].own_lines):
                 del symbols[symbol]
@@ -264,17 +250,21 @@ class Exposures:
             self._own.clear()
         return _rounded(self._gross), _rounded(self._own.get(strategy, ZERO)), _rounded(self._worth)
 
-    def _compute(self, symbol: str, exposure: SymbolExposure, low: Decimal, high: Decimal) -> None:
-        """Bring the account's sums up to date with a symbol, whose price is between these."""
-        if not exposure.since <= high < exposure.until:
-            before = exposure.own_lines.keys()
-            exposure.draw(self._nets.get(symbol, ZERO), self._views[symbol], high)
-            self._note_parts(symbol, exposure, before)
-        net = exposure.net
-        gross, worth = exposure.slope * high + exposure.rest, net * (low if net > 0 else high)
-        self._gross += gross - exposure.gross
-        self._worth += worth - exposure.worth
-        exposure.high, exposure.gross, exposure.worth = high, gross, worth
+    def _compute(self, stale: Sequence[str]) -> None:
+        """Bring the account's sums up to date with some symbols."""
+        symbols, behind, gross, worth = self._symbols, self._behind, self._gross, self._worth
+        for symbol, (low, high) in zip(stale, self._prices(stale), strict=True):
+            exposure = symbols[symbol]
+            if not exposure.since <= high < exposure.until:
+                self._draw(symbol, exposure, high)
+            exposure.high, net = high, exposure.net
+            before, exposure.gross = exposure.gross, exposure.slope * high + exposure.rest
+            gross += exposure.gross - before
+            before, exposure.worth = exposure.worth, net * (low if net > 0 else high)
+            worth += exposure.worth - before
+            for strategy in exposure.own_lines:
+                behind[strategy].add(symbol)
+        self._gross, self._worth = gross, worth
 
     def _compute_own(self, strategy: str, exposure: SymbolExposure) -> None:
         """Bring a strategy's sum up to date with its part in a symbol."""
@@ -283,12 +273,12 @@ class Exposures:
         self._own[strategy] = self._own.get(strategy, ZERO) + (part - exposure.own.get(strategy, ZERO))
         exposure.own[strategy] = part
 
-    def _note_parts(self, symbol: str, exposure: SymbolExposure, before: AbstractSet[str]) -> None:
-        """Note which strategies have a part in a symbol, and count no more what those had that had one before."""
-        for strategy in exposure.own_lines:
-            self._parts.setdefault(strategy, set()).add(symbol)
+    def _draw(self, symbol: str, exposure: SymbolExposure, price: Decimal) -> None:
+        """Find a symbol's lines anew, and count no more what strategies had that have no part in it now."""
+        before = exposure.own_lines.keys()
+        exposure.draw(self._nets.get(symbol, ZERO), self._views[symbol], price)
         for strategy in before - exposure.own_lines.keys():
-            self._parts[strategy].remove(symbol)
+            self._behind[strategy].discard(symbol)
             if strategy in exposure.own:
                 self._own[strategy] -= exposure.own.pop(strategy)
 

@@ -20,6 +20,8 @@ from torghut_core.generation import StrategyInstance
 from torghut_core.model.market import Batch, FloatArray, IntArray
 from torghut_core.model.sale_conditions import is_sane
 from torghut_core.model.trading import money
+from torghut_core.stages.base import kernel
+from torghut_core.stages.machine_code import NUMBERS, OUTPUT, VALUES, native
 
 BEFORE = 5
 """So many closes before the newest one say what a price is near to: two bad prints among them change little."""
@@ -60,6 +62,7 @@ class RecentPrices:
         self._moved: set[str] = set()
         """Symbols that had a row since `moved` was last asked for, but for those at `_moved_from` and later."""
         self._moved_from = 0
+        self._slide = native(_slide, OUTPUT, NUMBERS, VALUES)
         self._medians: dict[str, tuple[int, Decimal | None]] = {}
         """By symbol, the position at which `before` was last asked for, and its answer."""
 
@@ -169,13 +172,10 @@ class RecentPrices:
         stop = int(rows.searchsorted(signals.at.searchsorted(self.at, "right")))
         if windows is None or stop < self._windows_to:
             windows, self._windows_to = self._past_closes(batch), 0
-        rows, self._windows, self._windows_to = rows[self._windows_to : stop], windows, stop
-        if len(rows):
-            count = len(windows)
-            symbol = np.concatenate([np.repeat(np.arange(count), KEPT), signals.symbol[rows]])
-            closes = np.concatenate([windows.ravel(), signals.close[rows]])[_order(symbol, count)]
-            ends = np.cumsum(np.bincount(symbol, minlength=count))
-            windows = self._windows = closes[ends[:, None] + np.arange(-KEPT, 0)]
+        if stop > self._windows_to:
+            rows = rows[self._windows_to : stop]
+            self._slide(windows, signals.symbol[rows], signals.close[rows])
+        self._windows, self._windows_to = windows, stop
         return windows
 
     def _past_closes(self, batch: Batch) -> FloatArray:
@@ -236,6 +236,15 @@ class RecentPrices:
                 (signals.step == step[signals.symbol]) & (signals.close == signals.close)
             )
         return self._rows_that_count
+
+
+@kernel
+def _slide(windows: FloatArray, symbol: IntArray, closes: FloatArray) -> None:
+    """Add closes to the windows of their symbols."""
+    for row in range(len(symbol)):
+        window = windows[symbol[row]]
+        window[:-1] = window[1:]
+        window[-1] = closes[row]
 
 
 def _order(numbers: IntArray, count: int) -> IntArray:

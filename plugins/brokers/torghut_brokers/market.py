@@ -39,6 +39,7 @@ class Market:
     stop : position after the last event shown.
     prices : last price of each symbol that is followed, as of the last `follow` or `refresh`: trade, bar close, or the
         middle of bid and ask.
+    moved : symbols whose price has changed since whoever values positions has cleared this, each with None.
     lasts : last price of each symbol as of the last `close`, for a seller and for a buyer: trade, bar close, bid or ask;
         None where there is none.
     """
@@ -53,6 +54,7 @@ class Market:
         self.clock = clock
         self.stop = 0
         self.prices = dict(prices)
+        self.moved: dict[str, None] = dict.fromkeys(prices)
         self._touches = dict(touches)
         self.lasts = dict(lasts)
         self._batch: Batch | None = None
@@ -205,11 +207,16 @@ class Market:
     def follow(self, symbol: str, price: Decimal, at: int) -> None:
         """Follow the price of a symbol from position `at` on; `price` is its first."""
         self.refresh(at)
-        self.prices[symbol] = price
+        self._set(symbol, price)
 
     def leave(self, symbol: str) -> None:
         """Stop following the price of a symbol."""
         del self.prices[symbol]
+        self.moved.pop(symbol, None)
+
+    def _set(self, symbol: str, price: Decimal) -> None:
+        self.prices[symbol] = price
+        self.moved[symbol] = None
 
     def refresh(self, stop: int) -> None:
         """Bring `prices` up to position `stop`."""
@@ -217,29 +224,30 @@ class Market:
         prices = self.prices
         if self._batch is None or stop <= first or not prices:
             return
+        table = self._batch.symbols
+        names = table.names
         if stop - first <= FEW_EVENTS:
-            names = self._batch.symbols.names
             for _, events, row in self.rows(first, stop):
                 symbol = names[events.symbol.item(row)]
-                if symbol in prices:
-                    prices[symbol] = events.price(row) or prices[symbol]
+                if symbol in prices and (price := events.price(row)) is not None:
+                    self._set(symbol, price)
             return
-        table = self._batch.symbols
         if len(prices) <= FEW_SYMBOLS:
             for symbol in prices:
                 number = table.find(symbol)
-                if number is not None:
-                    prices[symbol] = self._newest(number, first, stop) or prices[symbol]
+                if number is not None and (price := self._newest(number, first, stop)) is not None:
+                    self._set(symbol, price)
             return
-        numbers = {symbol: number for symbol in prices if (number := table.find(symbol)) is not None}
-        symbols, index = list(numbers), list(numbers.values())
-        newest = np.full(len(index), -1)
+        newest = np.full(len(table), -1)
         for events in self._events:
-            rows = events.find_last_of_all(first, stop, len(table), priced=True)[index]
+            rows = events.find_last_of_all(first, stop, len(table), priced=True)
             at = np.where(rows >= 0, events.at[rows], -1)
-            later = np.flatnonzero(at > newest)
+            later = np.array(
+                [number for number in np.flatnonzero(at > newest).tolist() if names[number] in prices], int
+            )
             newest[later] = at[later]
-            prices.update(zip(map(symbols.__getitem__, later.tolist()), events.prices(rows[later]), strict=True))
+            for number, price in zip(later.tolist(), events.prices(rows[later]), strict=True):
+                self._set(names[number], price)
 
     def _newest(self, number: int, first: int, stop: int) -> Decimal | None:
         """The price of a symbol's last event that has one, at positions `first` to `stop` - 1."""

@@ -216,6 +216,10 @@ class Simulated(Broker):
         self._held = saved.held
         """Signed units by symbol and strategy; None where the account is from a state that did not have them."""
         self._market = Market(saved.clock, saved.prices, saved.touches, saved.lasts)
+        self._worths: dict[str, Decimal] = {}
+        """What each position was worth when the account was last asked for."""
+        self._credits: dict[str, Decimal] = {}
+        """Of symbols with a margin, what that adds to the buying power."""
         self._at_venue: dict[str, Resting] = {}
         """Orders that have arrived and are open, by symbol."""
         for placed in saved.orders:
@@ -317,14 +321,16 @@ class Simulated(Broker):
 
     def account(self) -> Account:
         """Return the account at the last event shown, with positions at the last trade, close, or middle of bid and ask."""
-        self._market.refresh(self._market.stop)
-        equity = power = self._cash
-        for symbol, price in self._market.prices.items():
-            worth = self._positions[symbol].quantity * price * self._multipliers[symbol]
-            equity += worth
+        market = self._market
+        market.refresh(market.stop)
+        for symbol in market.moved:
+            worth = self._positions[symbol].quantity * market.prices[symbol] * self._multipliers[symbol]
+            self._worths[symbol] = worth
             margin = self._margins[symbol]
             if margin is not ONE:
-                power += worth - abs(worth) * margin
+                self._credits[symbol] = worth - abs(worth) * margin
+        market.moved.clear()
+        equity, power = sum(self._worths.values(), self._cash), sum(self._credits.values(), self._cash)
         return Account(self._cash, equity, power, self.params.currency, self.params.account)
 
     def updates(self) -> list[Report]:
@@ -670,8 +676,12 @@ class Simulated(Broker):
             held[intent.strategy_id] = held.get(intent.strategy_id, ZERO) + change
         if not position.quantity:
             self._market.leave(intent.symbol)
+            self._worths.pop(intent.symbol, None)
+            self._credits.pop(intent.symbol, None)
         elif not before.quantity:
             self._market.follow(intent.symbol, price, at)
+        else:
+            self._market.moved[intent.symbol] = None
 
     def _charge(self, placed: PlacedOrder, notional: Decimal, quantity: Decimal) -> Decimal:
         """Return the fee of a fill."""
