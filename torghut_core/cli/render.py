@@ -19,7 +19,7 @@ from torghut_core.model.trading import ZERO
 
 if TYPE_CHECKING:
     from torghut_core.installation.known_settings import Setting
-    from torghut_core.research.backtest import Backtest
+    from torghut_core.research.backtests import Backtest
 
 
 MOST_LINES = 20

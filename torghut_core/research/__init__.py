@@ -4,9 +4,9 @@ A backtest is the live loop on a recorded tape and the simulated broker; here li
 figures, its page, and the check that a decision's verdicts can be computed again. Nothing here computes a value that a
 decision reads, and nothing reaches a real venue::
 
-    from torghut_core.research import load_catalog, run_backtest, tape_generation
+    from torghut_core.research import backtest
 
-    run_backtest(tape_generation(load_catalog(path), tapes)).result
+    backtest(MyStrategy, bars, params={"fast": 12})
 """
 
 from importlib import import_module
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torghut_core.generation import Generation
-    from torghut_core.research.backtest import Backtest, load_catalog, run_backtest, tape_generation
+    from torghut_core.research.backtests import Backtest, load_catalog, run_backtest, tape_generation
     from torghut_core.research.feature_rows import FeatureRows
-    from torghut_core.research.performance import BarSeries, Curve, account_curve, bar_series, round_trips
+    from torghut_core.research.notebook import backtest
+    from torghut_core.research.performance import BarSeries, Curve, RoundTrip, account_curve, bar_series, round_trips
     from torghut_core.research.replay import Replay, open_replay
     from torghut_core.trading.totals import Result
 
@@ -28,7 +29,9 @@ __all__ = [
     "Generation",
     "Replay",
     "Result",
+    "RoundTrip",
     "account_curve",
+    "backtest",
     "bar_series",
     "load_catalog",
     "open_replay",
@@ -39,9 +42,17 @@ __all__ = [
 
 _HOMES = {
     "torghut_core.generation": ("Generation",),
-    "torghut_core.research.backtest": ("Backtest", "load_catalog", "run_backtest", "tape_generation"),
+    "torghut_core.research.backtests": ("Backtest", "load_catalog", "run_backtest", "tape_generation"),
     "torghut_core.research.feature_rows": ("FeatureRows",),
-    "torghut_core.research.performance": ("BarSeries", "Curve", "account_curve", "bar_series", "round_trips"),
+    "torghut_core.research.notebook": ("backtest",),
+    "torghut_core.research.performance": (
+        "BarSeries",
+        "Curve",
+        "RoundTrip",
+        "account_curve",
+        "bar_series",
+        "round_trips",
+    ),
     "torghut_core.research.replay": ("Replay", "open_replay"),
     "torghut_core.trading.totals": ("Result",),
 }

@@ -30,7 +30,7 @@ from markupsafe import Markup
 from torghut_core.errors import StateError
 from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
 from torghut_core.model.trading import ZERO, Side
-from torghut_core.research.backtest import Backtest
+from torghut_core.research.backtests import Backtest
 from torghut_core.research.performance import (
     NO_MULTIPLIERS,
     BarSeries,
@@ -120,7 +120,9 @@ def write_page(
     )
     page = template.render(
         title=title,
-        cards=_cards(summary, cash, fills, denied, reasons, curve, round_trips(fills, multipliers)),
+        cards=_cards(
+            summary, cash, fills, denied, reasons, curve, [trip.profit for trip in round_trips(fills, multipliers)]
+        ),
         markets=[_market(symbol, series[symbol], computed.get(symbol), fills, most) for symbol in drawn],
         outlines=[_outline(symbol, bars) for symbol, bars in series.items()],
         account=_account(curve, currency) if len(curve.event_ts) else None,

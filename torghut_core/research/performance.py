@@ -193,14 +193,45 @@ def values_at(bars: BarSeries, event_ts: IntArray, values: FloatArray) -> FloatA
     return np.where((last >= 0) & (event_ts[last] >= bars.event_ts), values[last], np.nan)
 
 
-def round_trips(fills: Sequence[Row], multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS) -> list[Decimal]:
-    """Profit after fees of each round trip: a strategy's position from flat to flat, or through zero.
+class RoundTrip(msgspec.Struct, frozen=True, kw_only=True):
+    """A strategy's position in a symbol, from flat to flat or through zero.
+
+    `side` is that of its entry, `quantity` what was entered in all, units. Times are those of the first and the last fill, ns;
+    prices are means by quantity. `profit` is after fees; of a fill that turns a position round, this one pays all.
+    """
+
+    strategy_id: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    entered_at: int
+    exited_at: int
+    entry_price: Decimal
+    exit_price: Decimal
+    profit: Decimal
+    fees: Decimal
+
+
+class _Open(msgspec.Struct):
+    """A round trip that is not over: what was paid for how many units, on the way in and on the way out."""
+
+    began_at: int
+    realized: Decimal
+    fees: Decimal
+    entered: Decimal = ZERO
+    cost: Decimal = ZERO
+    exited: Decimal = ZERO
+    proceeds: Decimal = ZERO
+
+
+def round_trips(fills: Sequence[Row], multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS) -> list[RoundTrip]:
+    """The round trips that are over, in the order of their ends.
 
     `multipliers` are those of the symbols, 1 where there is none.
     """
     positions: dict[tuple[str, str], Position] = {}
-    begun: dict[tuple[str, str], Decimal] = {}
-    profits = []
+    begun: dict[tuple[str, str], _Open] = {}
+    trips = []
     for row in fills:
         key = (row["strategy_id"], row["symbol"])
         before = positions.get(key, Position())
@@ -215,11 +246,70 @@ def round_trips(fills: Sequence[Row], multipliers: Mapping[str, Decimal] = NO_MU
             event_ts=row["event_ts"],
         )
         after = positions[key] = apply_fill(before, fill, multipliers.get(fill.symbol, ONE))
+        trip = begun.setdefault(key, _Open(fill.event_ts, before.realized_pnl, before.fees))
+        is_entry = (before.quantity >= 0) == (fill.side is Side.BUY)
+        closing = ZERO if is_entry else min(fill.quantity, abs(before.quantity))
+        trip.exited += closing
+        trip.proceeds += closing * fill.price
         if before.quantity and before.quantity * after.quantity <= 0:
-            net = after.realized_pnl - after.fees
-            profits.append(net - begun.get(key, ZERO))
-            begun[key] = net
-    return profits
+            trips.append(_ended(key, before, after, trip, fill.event_ts))
+            trip = begun[key] = _Open(fill.event_ts, after.realized_pnl, after.fees)
+        opening = fill.quantity - closing
+        trip.entered += opening
+        trip.cost += opening * fill.price
+        if not after.quantity:
+            del begun[key]
+    return trips
+
+
+def _ended(key: tuple[str, str], before: Position, after: Position, trip: _Open, at: int) -> RoundTrip:
+    fees = after.fees - trip.fees
+    return RoundTrip(
+        strategy_id=key[0],
+        symbol=key[1],
+        side=Side.BUY if before.quantity > 0 else Side.SELL,
+        quantity=trip.entered,
+        entered_at=trip.began_at,
+        exited_at=at,
+        entry_price=trip.cost / trip.entered,
+        exit_price=trip.proceeds / trip.exited,
+        profit=after.realized_pnl - trip.realized - fees,
+        fees=fees,
+    )
+
+
+def trip_table(trips: Sequence[RoundTrip]) -> pa.Table:
+    """Round trips as a table, a column for each field: times as timestamps of UTC, money and units as float64."""
+    columns: dict[str, pa.Array] = {}
+    for name in RoundTrip.__struct_fields__:
+        values = [getattr(trip, name) for trip in trips]
+        if name in ("entered_at", "exited_at"):
+            columns[name] = pa.array(values, pa.int64()).cast(pa.timestamp("ns", "UTC"))
+        elif name in ("strategy_id", "symbol", "side"):
+            columns[name] = pa.array(map(str, values), pa.string())
+        else:
+            columns[name] = pa.array(map(float, values), pa.float64())
+    return pa.table(columns)
+
+
+def statistics(cash: float, curve: Curve, trips: Sequence[RoundTrip], fills: Sequence[Row]) -> dict[str, float]:
+    """A run in figures: money in the account's currency, shares in percent; NaN where there is nothing to count."""
+    profits = np.array([float(trip.profit) for trip in trips])
+    won, lost = profits[profits > 0], profits[profits < 0]
+    equity = float(curve.equity[-1]) if len(curve.equity) else cash
+    return {
+        "final_equity": equity,
+        "return_pct": 100 * (equity / cash - 1) if cash else np.nan,
+        "max_drawdown_pct": 100 * float(curve.drawdown.min(initial=0.0)),
+        "fees": float(sum(decimal(fill["fee"]) for fill in fills)),
+        "fills": len(fills),
+        "round_trips": len(trips),
+        "win_rate_pct": 100 * len(won) / len(trips) if trips else np.nan,
+        "profit_factor": float(won.sum() / -lost.sum()) if len(lost) else np.nan,
+        "mean_profit": float(profits.mean()) if trips else np.nan,
+        "best": float(profits.max()) if trips else np.nan,
+        "worst": float(profits.min()) if trips else np.nan,
+    }
 
 
 def decimal(value: Any) -> Decimal:

@@ -18,7 +18,7 @@ from torghut_core.installation.settings import Settings, load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.plugin_host import PluginHost
 from torghut_core.reload.reloader import Reloader
-from torghut_core.research.backtest import Backtest, Stops, load_catalog, on_tapes, run_backtest, tape_generation
+from torghut_core.research.backtests import Backtest, Stops, load_catalog, on_tapes, run_backtest, tape_generation
 from torghut_core.signals import MemorySignalStore, SignalDatabase, is_embedded_installed
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE

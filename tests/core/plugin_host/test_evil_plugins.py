@@ -42,7 +42,7 @@ from torghut_core.features import indicator as ask_for
 from torghut_core.generation import build
 from torghut_core.model.market import Signals
 from torghut_core.plugin_host import PluginHost
-from torghut_core.research.backtest import run_backtest
+from torghut_core.research.backtests import run_backtest
 from torghut_core.stages import Stage
 from torghut_core.timestamps import MINUTE
 

@@ -10,7 +10,7 @@ import pytest
 
 from torghut_core.errors import InputError
 from torghut_core.installation.settings import Settings
-from torghut_core.research import load_catalog, open_replay, round_trips, run_backtest, tape_generation
+from torghut_core.research import load_catalog, open_replay, run_backtest, tape_generation
 from torghut_core.timestamps import MINUTE, SECOND
 
 T0 = 1_767_623_400 * SECOND
@@ -93,7 +93,7 @@ def test_its_curve_ends_where_the_result_does(tape, multiplier):
     assert curve.equity[0] == float(done.starting_cash)
     assert curve.equity[-1] == pytest.approx(float(done.result.final_equity))
     assert len(curve.event_ts) >= 600
-    profits = sum(round_trips(done.fills(), done.multipliers))
+    profits = sum(trip.profit for trip in done.round_trips())
     assert abs(profits) > multiplier
     assert profits == sum(held.realized_pnl - held.fees for held in done.positions.values() if not held.quantity)
 

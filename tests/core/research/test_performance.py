@@ -62,7 +62,19 @@ def test_a_round_trip_is_from_flat_to_flat_after_all_its_fees(trades, profits):
     """Half closed is no trip yet; a fill through zero ends one and begins the next; the fee of 0.1 a fill counts."""
     fills = [fill(k, *trade, fee="0.1") for k, trade in enumerate(trades)]
 
-    assert round_trips(fills) == [Decimal(profit) for profit in profits]
+    assert [trip.profit for trip in round_trips(fills)] == [Decimal(profit) for profit in profits]
+
+
+def test_a_round_trip_has_its_way_in_and_its_way_out():
+    """Units and mean prices of what was entered and of what was left, with the times of the first fill and the last."""
+    trades = [("sell", "1", "10"), ("sell", "3", "12"), ("buy", "2", "9"), ("buy", "5", "7"), ("sell", "3", "8")]
+    short, long = round_trips([fill(k, *trade, fee="0.1") for k, trade in enumerate(trades)], {"ES": Decimal(50)})
+
+    assert (short.side, short.quantity, short.entry_price, short.exit_price) == ("sell", 4, Decimal("11.5"), 8)
+    assert (short.profit, short.fees) == (Decimal("699.6"), Decimal("0.4"))
+    assert (long.side, long.quantity, long.entry_price, long.exit_price) == ("buy", 3, 7, 8)
+    assert (long.profit, long.fees) == (Decimal("149.9"), Decimal("0.1"))
+    assert short.entered_at < short.exited_at == long.entered_at < long.exited_at
 
 
 def test_strategies_have_round_trips_each_for_itself():

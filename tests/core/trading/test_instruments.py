@@ -289,7 +289,7 @@ def books(engine, audit, units, multiplier):
     own = (held.quantity / units, held.average_price, held.realized_pnl, held.fees)
     at_broker = engine.generation.broker.positions().get("ES", Position()).realized_pnl
     low = (engine.gateway.day_start_equity, engine.gateway.day_low_equity)
-    trips = round_trips(audit.fills("test-1"), {"ES": multiplier})
+    trips = [trip.profit for trip in round_trips(audit.fills("test-1"), {"ES": multiplier})]
     curve = account_curve(2e6, {}, audit.fills("test-1"), {"ES": multiplier}).equity
     return (
         decisions,

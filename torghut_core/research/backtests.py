@@ -26,7 +26,17 @@ from torghut_core.model.trading import Limits, Outcome, Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.reload.plan import ReloadOutcome
-from torghut_core.research.performance import Curve, Row, account_curve, bar_series
+from torghut_core.research.performance import (
+    Curve,
+    RoundTrip,
+    Row,
+    account_curve,
+    bar_series,
+    round_trips,
+    statistics,
+    trip_table,
+)
+from torghut_core.research.summary import summary_html
 from torghut_core.signals import MemorySignalStore, SignalDatabase
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
@@ -37,7 +47,7 @@ Stops = Sequence[tuple[int, Callable[[], None]]]
 """Functions to call between two events, each with the index of the event before which it is called."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Backtest:
     """A backtest that has run.
 
@@ -106,6 +116,49 @@ class Backtest:
     def curve(self) -> Curve:
         """Equity and drawdown over the run."""
         return account_curve(float(self.starting_cash), bar_series(self.bars()), self.fills(), self.multipliers)
+
+    def round_trips(self) -> list[RoundTrip]:
+        """The positions that were opened and closed again, in the order of their ends."""
+        return round_trips(self.fills(), self.multipliers)
+
+    # In a notebook.
+
+    @property
+    def equity(self) -> pa.Table:
+        """Equity at the end of each bar: columns time (UTC), equity, and drawdown, a share of the highest so far (<= 0)."""
+        curve = self.curve()
+        times = pa.array(curve.event_ts).cast(pa.timestamp("ns", "UTC"))
+        return pa.table({"time": times, "equity": curve.equity, "drawdown": curve.drawdown})
+
+    @property
+    def trades(self) -> pa.Table:
+        """The round trips: a row each, with the fields of `RoundTrip`; times are UTC, money is float64."""
+        return trip_table(self.round_trips())
+
+    @property
+    def statistics(self) -> dict[str, float]:
+        """The run in figures, see `performance.statistics`."""
+        return statistics(float(self.starting_cash), self.curve(), self.round_trips(), self.fills())
+
+    def page(self, path: Path | str, title: str = "Backtest") -> Path:
+        """Write the page of the run, one HTML file, and return its path.
+
+        Raises
+        ------
+        StateError : the file cannot be written.
+        """
+        from torghut_core.research.page import write_backtest  # which imports this module
+
+        write_backtest(Path(path), title, self)
+        return Path(path)
+
+    def __repr__(self) -> str:
+        strategies = ", ".join(each.name for each in self.generation.strategies)
+        figures = [f"{name.replace('_', ' '):<18}{value:>16,.2f}" for name, value in self.statistics.items()]
+        return "\n".join([f"Backtest of {strategies}, {self.result.events:,} events", *figures])
+
+    def _repr_html_(self) -> str:
+        return summary_html(repr(self).splitlines()[0], self.statistics, self.curve())
 
     @property
     def multipliers(self) -> dict[str, Decimal]:

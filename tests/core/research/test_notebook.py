@@ -1,0 +1,148 @@
+"""A backtest in one call is the loop's own, whatever its data comes in, and shows itself in a notebook."""
+
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from torghut_core import Strategy, param
+from torghut_core.errors import CatalogError, InputError
+from torghut_core.features import close, ema
+from torghut_core.research import backtest, load_catalog, run_backtest, tape_generation
+
+DAYS = 300
+
+
+class Trend(Strategy):
+    """Long above its average, short below it."""
+
+    class Params(Strategy.Params):
+        span: int = param(20, ge=2, le=200, help="of the average, bars")
+
+    def features(self):
+        return {"mean": ema(close, self.params.span)}
+
+    def on_signal(self, signal, context):
+        return context.target(10 if signal.close > signal.mean else -10, because="trend")
+
+
+def days(symbol=None):
+    """Daily bars as other libraries give them: names with capitals, the days as the index."""
+    chance = np.random.default_rng(11)
+    close = 100 + np.cumsum(chance.normal(0, 1, DAYS)).round(2)
+    index = pd.date_range("2024-01-01", periods=DAYS, freq="D", name="Date")
+    bars = pd.DataFrame({"Open": close, "High": close + 1, "Low": close - 1, "Close": close, "Volume": 1000}, index)
+    return bars if symbol is None else bars.assign(symbol=symbol)
+
+
+def test_it_is_what_a_catalog_comes_to(tmp_path):
+    """The same decisions and money as the catalog that says the same, on a tape with the same bars."""
+    done = backtest("ema-cross", days(), symbols=["SPY"], params={"quantity": "3"}, broker={"fee_bps": "2"})
+
+    bars = days().rename(columns=str.lower).reset_index(names="event_ts").assign(symbol="SPY")
+    table = pa.Table.from_pandas(bars, preserve_index=False)
+    pq.write_table(table.set_column(0, "event_ts", bars_utc(table)), tmp_path / "days.parquet")
+    text = """
+        version: 1
+        pipelines:
+          trading:
+            source: {use: replay}
+            stages: [{use: indicators}]
+            broker: {use: simulated, params: {cash: "100000", fee_bps: "2"}}
+        strategies:
+          - {name: ema-cross, use: ema-cross, base_timeframe: 1Day, symbols: [SPY], params: {quantity: "3"}}
+    """
+    generation = tape_generation(
+        load_catalog({"a.yaml": "\n".join(text.splitlines())}), [tmp_path / "days.parquet"], bar_step="1Day"
+    )
+    other = run_backtest(generation, allow_shorts=True)
+    assert done.result.fills == other.result.fills > 3
+    assert done.result.final_equity == other.result.final_equity
+
+
+def bars_utc(table):
+    return table["event_ts"].cast(pa.timestamp("ns")).cast(pa.timestamp("ns", "UTC"))
+
+
+def test_its_figures_add_up():
+    """Equity, trades and statistics are of one run: profits, and what is open, are the change of the equity."""
+    done = backtest(Trend, days(), params={"span": 10})
+    trades, equity, figures = done.trades.to_pandas(), done.equity.to_pandas(), done.statistics
+
+    assert equity["equity"].iloc[-1] == pytest.approx(figures["final_equity"]) == float(done.result.final_equity)
+    assert figures["round_trips"] == len(trades) > 10
+    assert set(trades["side"]) == {"buy", "sell"}
+    assert trades["profit"].sum() == pytest.approx(figures["mean_profit"] * len(trades))
+    (held,) = done.positions.values()
+    marked = held.quantity * (Decimal(str(days()["Close"].iloc[-1])) - held.average_price)
+    assert float(held.realized_pnl - held.fees + marked) == pytest.approx(figures["final_equity"] - 100_000)
+    assert figures["max_drawdown_pct"] < 0 < figures["fees"]
+
+
+def test_costs_are_on_where_nothing_is_said():
+    """Nobody gets a free backtest by leaving something out."""
+    paid, free = backtest(Trend, days()), backtest(Trend, days(), broker={})
+    assert paid.statistics["fees"] > 0 == free.statistics["fees"]
+    assert paid.result.final_equity < free.result.final_equity
+
+
+def test_several_symbols_and_other_tables():
+    """A column `symbol` is enough, and a table of Arrow, with times as whole nanoseconds, is one too."""
+    frame = pd.concat([days("AAA"), days("BBB")])
+    done = backtest(Trend, frame)
+    assert {row["symbol"] for row in done.fills()} == {"AAA", "BBB"}
+    plain = frame.reset_index()
+    table = pa.table(
+        {name.lower(): plain[name].to_numpy() for name in plain.columns if name not in ("Date", "symbol")}
+        | {
+            "symbol": plain["symbol"].tolist(),
+            "event_ts": plain["Date"].astype("datetime64[ns]").astype("int64").to_numpy(),
+        }
+    )
+    assert backtest(Trend, table).result.digest == done.result.digest
+
+
+def test_a_tape_is_traded_too(tmp_path):
+    """Its file says what it has; symbols and timeframe have to be named."""
+    path = tmp_path / "minutes.csv"
+    rows = [f"ES,2026-01-05T14:{m:02}:00Z,{100 + m},{100 + m},{100 + m},{100 + m},5" for m in range(40)]
+    path.write_text("\n".join(["symbol,event_ts,open,high,low,close,volume", *rows]) + "\n")
+    done = backtest(Trend, path, symbols=["ES"], timeframe="1Min", params={"span": 5})
+    assert done.result.fills == 1
+    with pytest.raises(InputError, match="which `symbols` of the tapes"):
+        backtest(Trend, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda bars: bars.drop(columns="Volume"), InputError, "no column volume"),
+        (lambda bars: bars.reset_index(drop=True), InputError, "no column with their times"),
+        (lambda bars: bars.iloc[:1], InputError, "show no timeframe"),
+        (lambda bars: pd.concat([bars, bars]), InputError, "show no timeframe"),
+    ],
+)
+def test_bad_bars_are_named(change, error, message):
+    """What is missing, before anything is traded."""
+    with pytest.raises(error, match=message):
+        backtest(Trend, change(days()))
+
+
+def test_a_bad_parameter_has_its_place():
+    """As in a catalog."""
+    with pytest.raises(CatalogError, match="span"):
+        backtest(Trend, days(), params={"span": 1})
+
+
+def test_a_notebook_shows_it(tmp_path):
+    """Figures and the line of the equity in its cell, and a page of its own where one is asked for."""
+    done = backtest(Trend, days(), params={"span": 10})
+    assert "Backtest of trend, 300 events" in repr(done)
+    cell = done._repr_html_()
+    assert "round trips" in cell
+    assert "<polyline points='" in cell
+    assert "nan" not in cell
+    assert done.page(tmp_path / "page.html").stat().st_size > 100_000
