@@ -115,7 +115,7 @@ class AtOnce(core.Strategy):
     def on_signal(self, signal, context):
         if signal.rsi14 < 45:
             return context.target(1, because="low")
-        return None if context.selling or not context.is_long else context.close(because="not low")
+        return context.close(because="not low") if context.is_long else None
 
 
 class TestHonestAtOnce(StrategyConformance):

@@ -73,7 +73,7 @@ class Rule(Strategy):
     def on_signal(self, signal, context):
         if context.is_flat and signal.enter:
             return context.buy(1, because="enter")
-        if context.is_long and not context.selling and signal.leave:
+        if context.is_long and signal.leave:
             return context.close(because="leave")
         return None
 

@@ -93,8 +93,7 @@ class Deciding:
             return None
         live: LiveContext = context._live  # noqa: SLF001 - the kernel's own
         if not units:
-            is_closing = live.selling if live.side > 0 else live.buying
-            return None if not live.side or is_closing else context.close(because=because)
+            return context.close(because=because) if live.side else None
         if live.buying or live.selling:
             return context.target(_exact(units), because=because)
         held = self._held.get(signal.symbol)

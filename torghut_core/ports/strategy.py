@@ -22,6 +22,7 @@ from torghut_core.model.trading import (
     Decision,
     Fill,
     Order,
+    OrderState,
     OrderType,
     Position,
     Side,
@@ -33,6 +34,8 @@ from torghut_core.ports.plugin import Plugin
 _DAY = TimeInForce.DAY
 ONE, HUNDRED = Decimal(1), Decimal(100)
 _TERMS: Mapping[str, Any] = {"order_type": OrderType, "time_in_force": TimeInForce}
+_all_terms = attrgetter("order_type", "limit_price", "stop_price", "trail_price", "trail_pct", "time_in_force")
+_PENDING_CANCEL = OrderState.PENDING_CANCEL
 
 
 Number: TypeAlias = Decimal | float | str
@@ -306,28 +309,36 @@ class Context:
         return self._decision(Side.SELL, _exact(quantity), because, order)
 
     def close(self, because: str, **order: Any) -> Decision | None:
-        """Propose to close what is held, whatever orders are open; None when nothing is.
+        """Propose to close what is held; None when nothing is, or exits of all of it are on their way.
 
-        Open orders that protect the position are canceled first. An entry that is open stays open.
+        On their way are orders at the market, and those with the terms of this one. What protects the position otherwise is
+        canceled first: stops, take-profits, an earlier `close` at another price; and entries that would sell what is held (buy
+        what is owed). An entry in the direction of the position stays open.
         """
         if not self._live.side:
             return None
         held = self.position.quantity
-        return self._decision(
+        proposed = self._decision(
             Side.SELL if held > 0 else Side.BUY, held.copy_abs(), because, {**order, "is_close": True}
         )
+        return None if self._live.is_closing(proposed) else proposed
 
     def target(self, quantity: Number, because: str, **order: Any) -> Decision | None:
         """Propose the order that brings what is held to `quantity` signed units; None when it is there, or on its way.
 
-        Of open orders those in the same direction count, and no protection: what is not held is not sold.
+        Of open orders those in the same direction count; of protection only that with the terms of this one: what is not
+        held is not sold.
         """
-        change = KERNEL_DECIMAL.subtract(_exact(quantity), self.position.quantity)
+        live = self._live
+        change = KERNEL_DECIMAL.subtract(_exact(quantity), live.position.quantity)
         is_buy = change > 0
-        missing = KERNEL_DECIMAL.subtract(change.copy_abs(), self.buying if is_buy else self.selling)
-        if missing <= 0 or missing < self._live.smallest_order:
+        missing = KERNEL_DECIMAL.subtract(change.copy_abs(), live.buying if is_buy else live.selling)
+        if live.is_nothing(missing):
             return None
-        return self._decision(Side.BUY if is_buy else Side.SELL, missing, because, order)
+        proposed = self._decision(Side.BUY if is_buy else Side.SELL, missing, because, order)
+        if live.protecting and live.is_nothing(missing - live.waiting(proposed)[0]):
+            return None
+        return proposed
 
     def target_notional(self, notional: Number, because: str, **order: Any) -> Decision | None:
         """Propose the order that brings what is held to a signed notional, at the bar's close; None as for `target`."""
@@ -366,7 +377,12 @@ class Context:
 
 
 class LiveContext(Context):
-    """The context as the kernel writes it; strategies get its `read_only`."""
+    """The context as the kernel writes it; strategies get its `read_only`.
+
+    Attributes
+    ----------
+    orders : the strategy's open orders in the symbol, by client order id.
+    """
 
     __slots__ = (
         "account_label",
@@ -377,6 +393,7 @@ class LiveContext(Context):
         "instrument",
         "last_order_at",
         "now",
+        "orders",
         "position",
         "price",
         "protecting",
@@ -410,6 +427,7 @@ class LiveContext(Context):
         self.price = float("nan")
         self.hold(Position())
         self.buying = self.selling = self.protecting = ZERO
+        self.orders: dict[str, Order] = {}
         self.last_order_at: int | None = None
         self.bars: BarHistory = NO_HISTORY
         self.read_only = Context(self)
@@ -418,6 +436,38 @@ class LiveContext(Context):
         """Set the position, and its `side`: 1 long, -1 short, 0 where it is none or dust, see `Instrument.smallest_order`."""
         self.position, quantity = position, position.quantity
         self.side = 0 if not quantity or abs(quantity) < self.smallest_order else 1 if quantity > 0 else -1
+
+    def is_nothing(self, units: Decimal) -> bool:
+        """Whether that is none, or too little for an order."""
+        return units <= 0 or units < self.smallest_order
+
+    def is_closing(self, close: Decision) -> bool:
+        """Whether nothing is left for a `close` to do: exits of all of it are on their way, at once or on its terms."""
+        at_once = self.selling if close.action is Side.SELL else self.buying
+        opposing = sum((self.orders[number].remaining for number in self.opposing(close.action)), ZERO)
+        missing = close.quantity - at_once + opposing
+        if not self.protecting or self.is_nothing(missing):
+            return self.is_nothing(missing)
+        alike, is_all = self.waiting(close)
+        return is_all and self.is_nothing(missing - alike)
+
+    def opposing(self, exits: Side) -> list[str]:
+        """The open entries in the direction of exits: a `close` takes them back."""
+        return [
+            number for number, order in self.orders.items() if order.intent.side is exits and not order.intent.is_exit
+        ]
+
+    def waiting(self, proposed: Decision) -> tuple[Decimal, bool]:
+        """Units of open protection that has the terms of a decision, and whether there is no other."""
+        rounded, alike, is_all = self.instrument.rounded(proposed), ZERO, True
+        for order in self.orders.values():
+            if not order.intent.is_protection or order.state is _PENDING_CANCEL:
+                continue
+            if order.intent.side is rounded.action and _all_terms(order.intent) == _all_terms(rounded):
+                alike += order.remaining
+            else:
+                is_all = False
+        return alike, is_all
 
     def reach(self, _event: Any, now: int) -> None:
         """Move to an event that is no row: its price is that of the last one."""

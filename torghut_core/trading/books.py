@@ -164,8 +164,6 @@ class Books:
         """Contexts with a position that is more than dust, see `Instrument.smallest_order`."""
         self._orders: dict[str, dict[str, WorkingOrder]] = {}
         """Working orders by symbol."""
-        self._orders_of: dict[LiveContext, dict[str, WorkingOrder]] = {}
-        """Working orders by view."""
         self._open: dict[str, dict[str, OpenOrder]] = {}
         """Working orders by symbol, as rules see them."""
         self._touched: dict[str, WorkingOrder] = {}
@@ -233,7 +231,7 @@ class Books:
 
     def orders_of(self, context: LiveContext) -> list[WorkingOrder]:
         """The working orders of a view."""
-        return list(self._orders_of.get(context, {}).values())
+        return [self.working[number] for number in context.orders]
 
     def adopt(self, order: Order, strategy: str) -> None:
         """Add an order that the venue has under an id of ours and that is not recorded here."""
@@ -312,7 +310,7 @@ class Books:
             _, _, floor, rate, distance = rung_of(intent, ZERO)
             working.worst_price = max(self._prices(symbol)[1] * rate + distance, floor)
         self._orders.setdefault(symbol, {})[client_order_id] = working
-        self._orders_of.setdefault(working.context, {})[client_order_id] = working
+        working.context.orders[client_order_id] = working.order
         self._update_sums(working)
 
     def _update_sums(self, working: WorkingOrder) -> None:
@@ -361,7 +359,7 @@ class Books:
             self._reserved -= working.reserve
             working.reserve = ZERO
         self._touched[client_order_id] = working
-        del self._orders[working.context.symbol][client_order_id], self._orders_of[working.context][client_order_id]
+        del self._orders[working.context.symbol][client_order_id], working.context.orders[client_order_id]
         if working.order.state is _FILLED and self._is_simulated:
             return  # no report of it can follow
         working.was_given_up = not working.order.venue_order_id
@@ -414,7 +412,8 @@ class Books:
             if working.context is context:
                 working.context = other
                 self._touched[number] = working
-        self._orders_of.setdefault(other, {}).update(self._orders_of.pop(context, {}))
+        other.orders |= context.orders
+        context.orders.clear()
         other.buying += context.buying
         other.selling += context.selling
         other.protecting += context.protecting
@@ -522,7 +521,7 @@ class Books:
         if any((strategy, symbol) in self._held for symbol in symbols):
             return True
         views = (self._contexts.get((strategy, symbol)) for symbol in symbols)
-        return any(view is not None and self._orders_of.get(view) for view in views)
+        return any(view is not None and view.orders for view in views)
 
     # What risk reads.
 
@@ -531,10 +530,10 @@ class Books:
         """Buying power that working buys may take."""
         return self._reserved
 
-    def open_orders(self, symbol: str) -> tuple[OpenOrder, ...]:
-        """The account's working orders in a symbol."""
+    def open_orders(self, symbol: str, but: Collection[str] = ()) -> tuple[OpenOrder, ...]:
+        """The account's working orders in a symbol, but some, by client order id."""
         self._settle()
-        return tuple(self._open.get(symbol, {}).values())
+        return tuple(order for number, order in self._open.get(symbol, {}).items() if number not in but)
 
     def exposures(self, strategy: str) -> tuple[Decimal, Decimal, Decimal]:
         """Notional of positions and working orders, unsigned: the account's, and one strategy's; and what positions are worth.

@@ -669,6 +669,7 @@ class Engine(AccountView):
         if self._is_simulated and account.cash + worth < account.equity:  # it values positions at the last print
             account = msgspec.structs.replace(account, equity=account.cash + worth)
         bid, ask = recent.quote(symbol)
+        taken_back = context.opposing(decision.action) if decision.is_close else ()
         return RiskContext(
             now=context.now,
             strategy_id=decision.strategy_id,
@@ -682,7 +683,7 @@ class Engine(AccountView):
             limits=instance.limits,
             allow_shorts=self._allow_shorts,
             last_order_at=context.last_order_at,
-            orders=books.open_orders(symbol),
+            orders=books.open_orders(symbol, taken_back),
             day_start_equity=gateway.day_start_equity,
             day_low_equity=gateway.day_low_equity,
             gross_exposure=gross,

@@ -4,8 +4,8 @@ A simulated broker is shown the event stream before it is asked anything, so tha
 loop's position, and no later one; it fills in the loop's thread, so a sent order's reports are applied at once. An order
 to a real venue waits in an outbox until its intent is durable (`dispatch`), and its reports come when they come.
 
-Two kinds of order wait longer. An exit waits until the orders that protected its position are canceled or smaller: a venue keeps
-the units of a stop from being sold by anything else. And the second leg of an order from long to short, or from short to
+Two kinds of order wait longer. An exit waits until the orders that protected its position are canceled or smaller, and entries
+on its side that a close takes back: a venue keeps the units of a stop from being sold by anything else. And the second leg of an order from long to short, or from short to
 long, waits until the first has filled; where the first does not, it is never sent.
 
 **Protection** (stops and take-profits that only reduce a position) is never larger than what is held and is not being
@@ -32,6 +32,7 @@ from torghut_core.model.trading import (
     ZERO,
     Account,
     Intent,
+    Order,
     OrderEvent,
     OrderState,
     OrderStatus,
@@ -52,6 +53,12 @@ SNAPSHOT_WAIT_S = 5.0
 """How long an exit waits for a snapshot of the venue, seconds."""
 
 _CHANGING = (OrderState.PENDING_CANCEL, OrderState.PENDING_REPLACE)
+
+
+def _is_in_the_way(order: Order, exit_: Intent) -> bool:
+    """Whether an order of the same strategy uses the units that an exit is to close: its protection, or an entry on the exit's side."""
+    intent = order.intent
+    return intent.is_protection or (intent.side is exit_.side and not intent.is_exit)
 
 
 class Gateway:
@@ -198,7 +205,7 @@ class Gateway:
         ----------
         price : the decision's, zero without one.
         second : the second leg, which is sent once the first has filled.
-        is_close : all protection of the position is canceled first.
+        is_close : all protection of the position is canceled first, and entries that would sell what is held.
         """
         self._show(self.at + 1)
         books = self.books
@@ -208,10 +215,11 @@ class Gateway:
             books.open_leg(second, context, price)
             self._firsts[second.client_order_id] = books.working[intent.client_order_id]
             self.outbox[second.client_order_id] = second
-        if context.protecting and intent.is_exit:
-            for working in books.orders_of(context) if is_close else ():
-                if working.order.intent.is_protection and working.order.intent is not intent:
+        if is_close and intent.is_exit:
+            for working in books.orders_of(context):
+                if working.order.intent is not intent and _is_in_the_way(working.order, intent):
                     self._request_cancel(working)
+        if context.protecting and intent.is_exit:
             books.misfit_protection[context.strategy_id, context.symbol] = context
             self._fit_protection()
 
@@ -240,9 +248,8 @@ class Gateway:
         """Whether nothing has to happen before an order is sent; one whose first leg did not fill is canceled."""
         intent, context = working.order.intent, working.context
         if intent.is_exit:
-            return not context.protecting or not any(
-                each.order.state in _CHANGING and each.order.intent.is_protection
-                for each in self.books.orders_of(context)
+            return not any(
+                order.state in _CHANGING and _is_in_the_way(order, intent) for order in context.orders.values()
             )
         first = self._firsts.get(intent.client_order_id)
         if first is None:
@@ -493,8 +500,11 @@ class SimulatedGateway(Gateway):
 
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
         """See `Gateway.dispatch`."""
-        permits = self._permits
-        super().dispatch(refusal if permits is None else lambda intent: permits(intent) or refusal(intent))
+        permits, waiting = self._permits, self.outbox
+        checked = refusal if permits is None else lambda intent: permits(intent) or refusal(intent)
+        super().dispatch(checked)
+        if self.outbox.keys() - waiting.keys():  # the rest of an exit that was too large
+            super().dispatch(checked)
 
     def apply_updates(self) -> int:
         """See `Gateway.apply_updates`; what waited for these updates is sent."""

@@ -39,6 +39,6 @@ class EmaCross(Strategy):
         if signal.ema12 > signal.ema26:
             if context.is_flat:
                 return context.buy(self.params.quantity, because="fast average above slow")
-        elif context.is_long and not context.selling:
+        elif context.is_long:
             return context.close(because="fast average no longer above slow")
         return None

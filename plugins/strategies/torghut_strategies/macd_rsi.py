@@ -33,7 +33,6 @@ class MacdRsi(Strategy):
         """Enter or exit when both indicators agree."""
         if context.is_flat and signal.macd_hist > 0 and signal.rsi14 < self.params.rsi_buy:
             return context.buy(self.params.quantity, because="momentum up from weakness")
-        is_exit = signal.macd_hist < 0 and signal.rsi14 > self.params.rsi_sell
-        if is_exit and context.is_long and not context.selling:
+        if context.is_long and signal.macd_hist < 0 and signal.rsi14 > self.params.rsi_sell:
             return context.close(because="momentum down from strength")
         return None

@@ -38,7 +38,4 @@ class MeanReversion(Strategy):
                 return context.sell(self.params.quantity, because="above the upper band")
             return None
         is_back = price >= signal.boll_mid if context.is_long else price <= signal.boll_mid
-        is_leaving = context.selling if context.is_long else context.buying
-        if is_back and not is_leaving:
-            return context.close(because="back at the middle of the band")
-        return None
+        return context.close(because="back at the middle of the band") if is_back else None

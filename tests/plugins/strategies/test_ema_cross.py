@@ -35,7 +35,6 @@ def test_position_is_closed_when_fast_is_not_above_slow(fast, others):
         (99.0, {}),
         (101.0, {"working": 3}),
         (99.0, {"position": 3, "working": -3}),
-        (99.0, {"position": 3, "working": -1}),
     ],
 )
 def test_nothing_is_done_without_need(fast, seen):

@@ -45,9 +45,7 @@ def test_outside_is_entered_and_the_middle_left(price, position, shorts, action)
         (103.0, -2, 0, True),
         (97.0, 0, 2, False),
         (100.0, 2, -2, False),
-        (100.0, 2, -1, False),
         (100.0, -2, 2, True),
-        (100.0, -2, 1, True),
     ],
 )
 def test_nothing_is_done_inside_or_while_an_order_works(price, position, working, shorts):
