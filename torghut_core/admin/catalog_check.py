@@ -2,7 +2,7 @@
 
 Reading a large catalog computes for seconds, and plugins check their parameters with code of their own. In the process
 that trades both would slow the loop. Importing the plugins takes longer than checking a small catalog, so each check is
-forked from one process that has imported them.
+forked from one process that has imported them (see `catalog_check_preload`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SECONDS = 60.0
 NICE = 10
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["torghut_core.admin.checker"])
+_FORKS.set_forkserver_preload(["torghut_core.admin.catalog_check_preload"])
 
 
 def check_catalog(text: str, live: Catalog, plugin_folders: Sequence[Path] = ()) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""What the checks of catalogs are forked from (see `catalog_check`): imports, compiles and loads what they all need."""
+"""What is done once, before the checks of catalogs are forked: import, compile and load what they all need.
+
+Imported by the process that they are forked from, and by no other: see `catalog_check`.
+"""
 
 import os
 import signal
@@ -24,6 +27,6 @@ def prepare() -> None:
 
 
 os.nice(NICE)
-signal.alarm(int(SECONDS))  # a plugin that never ends what it is asked to do ends this process
+signal.alarm(int(SECONDS))  # a plugin that never returns ends this process
 prepare()
 signal.alarm(0)
