@@ -5,8 +5,8 @@ spread of an earlier quote.
 """
 
 import numpy as np
-from torghut_sources.stages.quote_imbalance import QuoteImbalance
 
+from support.stage_indicators import QuoteImbalance
 from torghut_core.model.market import Bars, Quotes
 
 

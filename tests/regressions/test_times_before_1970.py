@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torghut_sources.stages.vwap import SessionVwap
 
 from support.effort import examples
+from support.stage_indicators import SessionVwap
 from torghut_core import DAY, format_timestamp, parse_timestamp
 from torghut_core.research import load_catalog, run_backtest, tape_generation
 

@@ -1,4 +1,4 @@
-"""Each indicator alone, after every element, against the plain formula over all that came before; and against TA-Lib
+"""Each formula of `ta_signals` alone, after every element, against the plain formula over all that came before; and against TA-Lib
 and bottleneck, over whole arrays.
 """
 
@@ -10,16 +10,19 @@ import pytest
 import talib
 from hypothesis import given
 from hypothesis import strategies as st
-from torghut_sources.stages.bollinger import Bollinger
-from torghut_sources.stages.ema import Ema
-from torghut_sources.stages.macd import Macd
-from torghut_sources.stages.quote_imbalance import QuoteImbalance
-from torghut_sources.stages.realized_volatility import RealizedVolatility
-from torghut_sources.stages.rsi import Rsi
-from torghut_sources.stages.vwap import RollingVwap, SessionVwap
 
 from support.effort import examples
-from torghut_core import Bars, Quotes, ShapeError
+from support.stage_indicators import (
+    Bollinger,
+    Ema,
+    Macd,
+    QuoteImbalance,
+    RealizedVolatility,
+    RollingVwap,
+    Rsi,
+    SessionVwap,
+)
+from torghut_core import Bars, Quotes
 
 NAN = math.nan
 PRICES = st.lists(st.floats(0.01, 1e5, allow_nan=False), min_size=1, max_size=80)
@@ -294,7 +297,7 @@ INDICATORS = {
 
 @pytest.fixture(params=INDICATORS)
 def indicator(request):
-    """A way to make each stand-alone indicator, and the columns that it takes."""
+    """A way to make each formula alone, and the columns that it takes."""
     return INDICATORS[request.param]
 
 
@@ -327,14 +330,3 @@ def test_symbols_do_not_affect_each_other_alone(indicator):
     for number in range(3):
         mine = symbol == number
         np.testing.assert_array_equal(alone(make(1), *(v[mine] for v in values)), whole[..., mine])
-
-
-def test_columns_that_do_not_fit_are_an_error(indicator):
-    """Different lengths, symbols without a row, and no rows at all are ShapeErrors that say so."""
-    make, names = indicator
-    symbol, values = columns(names, 5, 3)
-    for wrong in (symbol[:4], symbol + 1, symbol - 1, symbol.reshape(1, 5)):
-        with pytest.raises(ShapeError, match=type(make(1)).__name__):
-            make(int(symbol.max()) + 1).update(wrong, *values)
-    with pytest.raises(ShapeError, match="at least 1 symbol"):
-        make(0)

@@ -1,4 +1,4 @@
-"""The fused stage: the same values as each indicator alone, and what is the stage's own."""
+"""The stage `indicators`: the same values as each formula alone, and what is the stage's own."""
 
 import subprocess
 import sys
@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torghut_sources.stages.bollinger import Bollinger
-from torghut_sources.stages.ema import Ema
 from torghut_sources.stages.indicators import GROUPS, Indicators
-from torghut_sources.stages.macd import Macd
-from torghut_sources.stages.quote_imbalance import QuoteImbalance
-from torghut_sources.stages.realized_volatility import RealizedVolatility
-from torghut_sources.stages.rsi import Rsi
-from torghut_sources.stages.vwap import RollingVwap, SessionVwap
 
 from support.effort import examples
+from support.stage_indicators import (
+    Bollinger,
+    Ema,
+    Macd,
+    QuoteImbalance,
+    RealizedVolatility,
+    RollingVwap,
+    Rsi,
+    SessionVwap,
+)
 from support.waiting import PATIENCE
 from torghut_core import SIGNAL_COLUMNS, Bars, Batch, Quotes, ShapeError, SymbolTable, parse_timestamp
 
@@ -55,7 +58,7 @@ def signals(batch, **params):
 @given(st.data(), st.sampled_from(["first", "sma"]))
 @examples(60)
 def test_every_column_equals_its_indicator_alone(tape, data, seed):
-    """Each column of each series is what the stand-alone indicator makes of that series' bars."""
+    """Each column of each series is what its formula alone makes of that series' bars."""
     stream = tape.Stream(data.draw(tape.events()))
     batch = stream.batch(SymbolTable(), 0, len(stream))
     got = signals(batch, seed=seed, calendars={"*": "24/7"})

@@ -1,5 +1,5 @@
 """The stages that come with Torghut: trades to microbars, bars to larger bars, bars to indicators.
 
-One indicator per module, each a `step` on one row of state, a `dtype` for that row, and a small class to use it alone;
-`indicators` is the stage that runs them all in one pass.
+The formulas of `ta_signals` have a module each: a `step` on one row of state, and the type of that row. `indicators` is the
+stage that runs them all in one pass. The indicators that a strategy asks for are in `torghut_sources.indicators`.
 """

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from torghut_core import Bars, FloatArray, IntArray, Quotes, ShapeError
+from torghut_core import FloatArray, IntArray
 from torghut_core.stages import kernel
-from torghut_sources.stages.indicator import Indicator
 
 QUOTE = np.dtype(
     [
@@ -39,7 +38,7 @@ def keep(last: Any, event_ts: int, bid_price: float, bid_size: float, ask_price:
 
 @kernel
 def values_of(last: Any, now: int, stale_after: int) -> tuple[float, float, float, float, float]:
-    """Return spread, bid price, ask price, bid size, ask size; NaN where the last quote is older than `stale_after` ns."""
+    """Return spread, bid price, ask price, bid size, ask size; NaN where the last quote is more than `stale_after` ns old."""
     if last.seen == 0 or now - last.event_ts > stale_after:
         return math.nan, math.nan, math.nan, math.nan, math.nan
     return last.ask_price - last.bid_price, last.bid_price, last.ask_price, last.bid_size, last.ask_size
@@ -58,7 +57,10 @@ def run(
     first: int,
     wanted: int,
 ) -> int:
-    """Write the quote of each bar to the `wanted` rows (a bit each) of `out` from `first` on.
+    """Write the quote of each bar to the `wanted` rows (a bit each) of `out` from `first` on: the five of `values_of`.
+
+    It is the latest quote (by `event_ts`; of equal ones the last) at or before the bar's position. A side that it does not have
+    is NaN, and the spread with it.
 
     Returns
     -------
@@ -82,49 +84,3 @@ def run(
                     out[first + row, bar] = values[row]
             bar += 1
     return -1
-
-
-class QuoteImbalance(Indicator):
-    """Spread and sizes of each symbol's last fresh quote, at its bars.
-
-    Parameters
-    ----------
-    symbols : rows of state.
-    stale_after : age at which a quote is stale, ns.
-    """
-
-    def __init__(self, symbols: int, stale_after: int) -> None:
-        super().__init__(QUOTE, symbols)
-        self.stale_after = stale_after
-
-    def update(self, now: IntArray, start: int, quotes: Quotes, bars: Bars) -> FloatArray:
-        """Advance by the quotes and bars of a batch.
-
-        Parameters
-        ----------
-        now : shape (positions,), the loop's time at each position, ns.
-        start : the first position.
-        quotes, bars : tables in order of `at`; their `symbol` is the row of the state.
-
-        Returns
-        -------
-        Shape (5, bars): spread, bid price, ask price, bid size, ask size of the latest quote (by `event_ts`; of equal
-        ones the last) at or before each bar's position, where the loop's time there is at most `stale_after` past that
-        quote's `event_ts`; else NaN. A side that the quote does not have is NaN, and the spread with it.
-
-        Raises
-        ------
-        ShapeError : a symbol has no row.
-
-        Examples
-        --------
-        >>> quotes = Quotes.from_columns(at=[0], event_ts=[10], bid_price=[1.0], bid_size=[5.0], ask_price=[1.5])
-        >>> bars = Bars.from_columns(at=[1, 2], event_ts=[0, 1])
-        >>> QuoteImbalance(symbols=1, stale_after=5).update(np.array([10, 15, 16]), 0, quotes, bars).T.tolist()
-        [[0.5, 1.0, 1.5, 5.0, nan], [nan, nan, nan, nan, nan]]
-        """
-        out = np.empty((5, len(bars)))
-        unknown = run(self.state, self.stale_after, now, start, quotes.ints, quotes.floats, bars.ints, out, 0, 0b11111)
-        if unknown >= 0:
-            raise ShapeError(f"QuoteImbalance: symbol {unknown}, and the state has rows 0 to {len(self.state) - 1}")
-        return out

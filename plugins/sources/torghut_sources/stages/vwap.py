@@ -1,4 +1,7 @@
-"""Volume-weighted average price: since the session's start, and over a sliding time window."""
+"""Volume-weighted average price, sum(price x volume) / sum(volume): since the session's start, and over a sliding time window.
+
+Source: S. A. Berkowitz, D. E. Logue, E. A. Noser (1988), J. Finance 43(1), 97-112.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from torghut_core import Bars, FloatArray, IntArray
+from torghut_core import Bars, FloatArray
 from torghut_core.stages import kernel
-from torghut_sources.stages.indicator import Indicator
 from torghut_sources.stages.session_opens import NEVER
-from torghut_sources.stages.window import expire, last_seconds, moments, push
+from torghut_sources.stages.window import expire, moments, push
 
 SESSION = np.dtype([("open", np.int64), ("notional", np.float64), ("volume", np.float64)])
 """State: start of the session in progress, and the sums of price x volume and of volume since then."""
@@ -64,7 +66,10 @@ def count_implausible(floats: FloatArray) -> int:
 
 @kernel
 def session_step(session: Any, opened: int, price: float, volume: float) -> float:
-    """Advance by the volume traded at a price in the session that opened at `opened`, ns."""
+    """Advance by the volume traded at a price in the session that opened at `opened`, ns.
+
+    NaN as long as the session has no volume, and of a bar of a session that is over already.
+    """
     if opened == NEVER:
         return math.nan
     if opened > session.open or (session.open == 0 and session.volume == 0.0):  # a new row may begin before 1970
@@ -81,124 +86,12 @@ def session_step(session: Any, opened: int, price: float, volume: float) -> floa
 
 @kernel
 def rolling_step(sales: Any, ts: int, price: float, volume: float, length: int) -> float:
-    """Advance by the volume traded at a price at a time; the window is the `length` ns up to that time, inclusive."""
+    """Advance by the volume traded at a price at a time, ns; the window is the `length` ns up to that time, inclusive.
+
+    NaN where nothing was traded in the window.
+    """
     expire(sales, ts - length)
     if volume > 0.0:
         push(sales, ts, price, volume)
     weight, mean, _ = moments(sales)
     return mean if weight > 0.0 else math.nan
-
-
-@kernel
-def _run_session(state: Any, symbol: IntArray, opened: IntArray, price: FloatArray, volume: FloatArray) -> FloatArray:
-    out = np.empty(len(symbol))
-    for i in range(len(symbol)):
-        out[i] = session_step(state[symbol[i]], opened[i], price[i], volume[i])
-    return out
-
-
-@kernel
-def _run_rolling(
-    state: Any, symbol: IntArray, ts: IntArray, price: FloatArray, volume: FloatArray, length: int
-) -> FloatArray:
-    out = np.empty(len(symbol))
-    for i in range(len(symbol)):
-        out[i] = rolling_step(state[symbol[i]], ts[i], price[i], volume[i], length)
-    return out
-
-
-class SessionVwap(Indicator):
-    """Volume-weighted average price of each symbol since its session's start.
-
-    Parameters
-    ----------
-    symbols : rows of state.
-    """
-
-    def __init__(self, symbols: int) -> None:
-        super().__init__(SESSION, symbols)
-
-    def update(self, symbol: IntArray, opened: IntArray, price: FloatArray, volume: FloatArray) -> FloatArray:
-        """Advance by a batch of bars.
-
-        Parameters
-        ----------
-        symbol : shape (n,), row of the state that each bar belongs to.
-        opened : shape (n,), start of the session that each bar belongs to, ns.
-        price : shape (n,), quote currency per unit, in event order.
-        volume : shape (n,), units traded at that price.
-
-        Returns
-        -------
-        The average after each bar: shape (n,), unit of `price`, NaN as long as the session has no volume, and for a bar
-        of a session that is over already.
-
-        Raises
-        ------
-        ShapeError : columns that differ in length, or a symbol that has no row.
-
-        Notes
-        -----
-        sum(price x volume) / sum(volume).
-        Source: S. A. Berkowitz, D. E. Logue, E. A. Noser (1988), J. Finance 43(1), 97-112.
-
-        Examples
-        --------
-        >>> vwap = SessionVwap(symbols=1)
-        >>> opened, price, volume = np.array([7, 7, 9]), np.array([1.0, 4.0, 5.0]), np.array([2.0, 1.0, 1.0])
-        >>> vwap.update(np.array([0, 0, 0]), opened, price, volume).tolist()
-        [1.0, 2.0, 5.0]
-        """
-        symbol, opened = self._times(symbol, opened)
-        price, volume = self._values(symbol, price, volume)
-        out: FloatArray = _run_session(self.state, symbol, opened, price, volume)
-        return out
-
-
-class RollingVwap(Indicator):
-    """Volume-weighted average price of each symbol over a sliding time window.
-
-    Parameters
-    ----------
-    symbols : rows of state.
-    length : of the window, ns.
-    capacity : bars that the window holds at most; older ones are dropped.
-    """
-
-    def __init__(self, symbols: int, length: int, capacity: int = 300) -> None:
-        super().__init__(last_seconds(capacity), symbols)
-        self.length = length
-
-    def update(self, symbol: IntArray, ts: IntArray, price: FloatArray, volume: FloatArray) -> FloatArray:
-        """Advance by a batch of bars.
-
-        Parameters
-        ----------
-        symbol : shape (n,), row of the state that each bar belongs to.
-        ts : shape (n,), time of each bar, ns.
-        price : shape (n,), quote currency per unit, in event order.
-        volume : shape (n,), units traded at that price.
-
-        Returns
-        -------
-        The average over (ts - length, ts] after each bar: shape (n,), unit of `price`, NaN where nothing was traded.
-
-        Raises
-        ------
-        ShapeError : columns that differ in length, or a symbol that has no row.
-
-        Notes
-        -----
-        sum(price x volume) / sum(volume) over the window. Source: as `SessionVwap`.
-
-        Examples
-        --------
-        >>> vwap = RollingVwap(symbols=1, length=10)
-        >>> ts, price, volume = np.array([0, 5, 10]), np.array([1.0, 4.0, 6.0]), np.array([2.0, 1.0, 1.0])
-        >>> vwap.update(np.array([0, 0, 0]), ts, price, volume).tolist()
-        [1.0, 2.0, 5.0]
-        """
-        symbol, ts = self._times(symbol, ts)
-        price, volume = self._values(symbol, price, volume)
-        out: FloatArray = _run_rolling(self.state, symbol, ts, price, volume, self.length)
-        return out
