@@ -98,3 +98,19 @@ def assert_equal(got, wanted, scale, rtol=1e-9):
     """Both have their values at the same places, and they differ by less than `rtol` of a scale."""
     np.testing.assert_array_equal(np.isnan(got), np.isnan(wanted))
     np.testing.assert_allclose(got, wanted, rtol=0, atol=rtol * scale, equal_nan=True)
+
+
+def assert_ta_libs(name, params, theirs, inputs, kind, rtol=1e-9):
+    """The outputs of an indicator over bars are those of TA-Lib, from the same bar on; NaN where a bar lacks an input.
+
+    Parameters
+    ----------
+    theirs : gives TA-Lib's outputs of the columns named in `inputs`.
+    kind : of the bars, one of `KINDS`.
+    """
+    columns = bars(kind)
+    given, known = without_gaps(columns, *inputs)
+    expected = np.atleast_2d(theirs(*given))
+    got = values(name, params, **columns)
+    assert np.isnan(got[:, ~known]).all()
+    assert_equal(got[:, known], expected, np.nanmax(np.abs(expected)), rtol)

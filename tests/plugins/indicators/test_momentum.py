@@ -5,7 +5,7 @@ import pytest
 import talib
 from numpy.lib.stride_tricks import sliding_window_view as windows
 
-from support.indicators import EACH_KIND, assert_equal, bars, values, without_gaps
+from support.indicators import EACH_KIND, assert_equal, assert_ta_libs, bars, values, without_gaps
 
 HLC = ("high", "low", "close")
 
@@ -26,17 +26,11 @@ TALIB = {
 
 @pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("case", TALIB)
-def test_talibs_values(case, kind):
+def test_values_are_ta_libs(case, kind):
     """The same values, known from the same bar on; RSI within its noise where a print was a million times too high."""
-    name, params, theirs, inputs = TALIB[case]
-    columns = bars(kind)
-    given, known = without_gaps(columns, *inputs)
-    expected = np.atleast_2d(theirs(*given))
-    got = values(name, params, **columns)
-    assert np.isnan(got[:, ~known]).all()
     # after such a print RSI moves by 1e-6 a bar, and the place of one value among those shows its rounding
     rtol = 1e-7 if (case, kind) == ("stochrsi", "wild") else 1e-9
-    assert_equal(got[:, known], expected, np.nanmax(np.abs(expected)), rtol)
+    assert_ta_libs(*TALIB[case], kind, rtol)
 
 
 def ema(x, span):

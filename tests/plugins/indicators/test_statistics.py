@@ -50,7 +50,7 @@ def correlation(first, second, period):
 
 @pytest.mark.parametrize("period", PERIODS)
 @pytest.mark.parametrize("kind", EACH_KIND)
-def test_correlation(kind, period):
+def test_correlation_is_ta_libs_and_that_of_the_formula(kind, period):
     """It equals TA-Lib's CORREL, and the formula whatever the prices."""
     both, (first, second), spread = pair(kind)
     (got,) = values("correlation", {"span": period}, first=both[0], second=both[1])
@@ -61,7 +61,7 @@ def test_correlation(kind, period):
 
 @pytest.mark.parametrize("period", PERIODS)
 @pytest.mark.parametrize("kind", EACH_KIND)
-def test_beta(kind, period):
+def test_beta_is_ta_libs_and_that_of_the_formula(kind, period):
     """It equals TA-Lib's BETA, and the formula whatever the prices: changes have no scale."""
     both, (price, market), spread = pair(kind)
     (got,) = values("beta", {"span": period}, price=both[0], market=both[1])
@@ -73,7 +73,7 @@ def test_beta(kind, period):
         assert_equal(got, spread(talib.BETA(market, price, period)), scale)
 
 
-def test_of_zero_on_there_is_no_change():
+def test_a_price_of_zero_is_followed_by_no_change():
     """As in TA-Lib: a price of 0 is followed by a change of 0."""
     price, market = np.array([1.0, 0.0, 2.0, 3.0, 2.0]), np.array([5.0, 4.0, 3.0, 4.0, 5.0])
     np.testing.assert_allclose(
@@ -83,7 +83,7 @@ def test_of_zero_on_there_is_no_change():
 
 @pytest.mark.parametrize("period", PERIODS)
 @pytest.mark.parametrize("kind", EACH_KIND)
-def test_linreg(kind, period):
+def test_linreg_is_ta_libs_regression(kind, period):
     """It equals TA-Lib's functions of the regression, and the share that it explains CORREL squared."""
     close = bars(kind)["close"]
     known = np.isfinite(close)
@@ -98,7 +98,7 @@ def test_linreg(kind, period):
 
 @pytest.mark.parametrize("period", [2, 5, 100])
 @pytest.mark.parametrize("kind", EACH_KIND)
-def test_percent_rank(kind, period):
+def test_percent_rank_is_ta_libs(kind, period):
     """It is TA-Lib's PERCENTRANK."""
     close = bars(kind)["close"]
     known = np.isfinite(close)

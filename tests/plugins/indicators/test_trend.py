@@ -5,7 +5,7 @@ import pytest
 import talib
 from numpy.lib.stride_tricks import sliding_window_view as windows
 
-from support.indicators import EACH_KIND, assert_equal, bars, values, without_gaps
+from support.indicators import EACH_KIND, assert_equal, assert_ta_libs, bars, values, without_gaps
 
 HL, HLC = ("high", "low"), ("high", "low", "close")
 
@@ -36,15 +36,9 @@ TALIB = {
 
 @pytest.mark.parametrize("kind", EACH_KIND)
 @pytest.mark.parametrize("case", TALIB)
-def test_talibs_values(case, kind):
+def test_values_are_ta_libs(case, kind):
     """The same values, known from the same bar on."""
-    name, params, theirs, inputs = TALIB[case]
-    columns = bars(kind)
-    given, known = without_gaps(columns, *inputs)
-    expected = np.atleast_2d(theirs(*given))
-    got = values(name, params, **columns)
-    assert np.isnan(got[:, ~known]).all()
-    assert_equal(got[:, known], expected, np.nanmax(np.abs(expected)))
+    assert_ta_libs(*TALIB[case], kind)
 
 
 @pytest.mark.parametrize("kind", EACH_KIND)

@@ -38,7 +38,7 @@ def variances(name, period, open_, high, low, close):
 @pytest.mark.parametrize(
     "name", ["volatility-close", "volatility-parkinson", "volatility-garman-klass", "volatility-yang-zhang"]
 )
-def test_volatility(name, kind, period):
+def test_volatility_is_the_root_of_its_formula(name, kind, period):
     """It is the root of the formula's variance after each bar; no scale of the prices matters, and a flat line has none."""
     columns = bars(kind)
     used = NAMES if name.endswith(("klass", "zhang")) else ("close",) if name.endswith("close") else ("high", "low")
@@ -62,7 +62,7 @@ def test_bars_without_a_positive_price_are_left_out():
     assert np.isnan(got[~positive]).all()
 
 
-def test_they_estimate_the_same():
+def test_each_finds_the_volatility_of_a_walk():
     """Of a walk in small steps, seen as bars, each finds the volatility that it was made with."""
     steps = np.random.default_rng(3).normal(0, 0.001, 2000 * 390)
     prices = 100 * np.exp(np.cumsum(steps)).reshape(2000, 390)

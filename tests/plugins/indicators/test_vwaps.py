@@ -18,7 +18,7 @@ def traded(kind):
 
 @pytest.mark.parametrize("period", [1, 5, 50])
 @pytest.mark.parametrize("kind", EACH_KIND)
-def test_rolling(kind, period):
+def test_rolling_average_is_that_of_the_last_bars(kind, period):
     """It is the average of the last bars, those without volume among them, and NaN where none has any."""
     columns, known = traded(kind)
     (got,) = values("vwap-rolling", {"span": period}, **columns)
@@ -37,7 +37,7 @@ def test_rolling(kind, period):
 
 
 @pytest.mark.parametrize("kind", EACH_KIND)
-def test_anchored_at_the_first_bar(kind):
+def test_average_anchored_at_the_first_bar_is_ta_libs(kind):
     """It is TA-Lib's VWAP."""
     columns, known = traded(kind)
     anchor = np.zeros(len(known))
@@ -49,7 +49,7 @@ def test_anchored_at_the_first_bar(kind):
     assert_equal(got[known][first:], wanted[first:], np.nanmax(abs(columns["close"])))
 
 
-def test_anchored_anew():
+def test_an_anchor_forgets_what_was_before_it():
     """It is NaN before the first anchor, and each anchor forgets what was before it."""
     price, volume = np.array([9.0, 1.0, 4.0, 5.0, 7.0, 8.0]), np.array([1.0, 2.0, 1.0, 0.0, 3.0, 1.0])
     anchor = [0, 1, 0, 1, 0, 0]

@@ -28,13 +28,14 @@ class Bollinger(Indicator):
     Source: TA-Lib, BBANDS; J. A. Bollinger (2001), Bollinger on Bollinger Bands.
     """
 
+    outputs = ("upper", "middle", "lower")
+
     class Params(Indicator.Params):
         """Parameters of `Bollinger`."""
 
         span: int = param(20, ge=2, le=10_000, help="bars in the window")
         width: float = param(2.0, gt=0, le=100, help="distance of the bands from the middle, standard deviations")
 
-    outputs = ("upper", "middle", "lower")
     kernel = run
 
     @property

@@ -29,13 +29,14 @@ class Donchian(Indicator):
     Source: TA-Lib, DONCHIAN; R. D. Donchian (1960), "High finance in copper", Financial Analysts Journal 16(6), 133-142.
     """
 
+    inputs = ("high", "low")
+    outputs = ("upper", "middle", "lower")
+
     class Params(Indicator.Params):
         """Parameters of `Donchian`."""
 
         span: int = param(20, ge=1, le=10_000, help="bars in the window")
 
-    inputs = ("high", "low")
-    outputs = ("upper", "middle", "lower")
     kernel = run
 
     @property

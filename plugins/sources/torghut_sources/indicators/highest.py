@@ -25,12 +25,13 @@ class Highest(Indicator):
     Source: TA-Lib, MAX.
     """
 
+    inputs = ("high",)
+
     class Params(Indicator.Params):
         """Parameters of `Highest`."""
 
         span: int = param(20, ge=1, le=10_000, help="bars in the window")
 
-    inputs = ("high",)
     kernel = run
 
     @property

@@ -41,6 +41,9 @@ class Keltner(Indicator):
     Source: TA-Lib, KC; C. W. Keltner (1960), How to Make Money in Commodities.
     """
 
+    inputs = ("high", "low", "close")
+    outputs = ("upper", "middle", "lower")
+
     class Params(Indicator.Params):
         """Parameters of `Keltner`."""
 
@@ -52,8 +55,6 @@ class Keltner(Indicator):
             2.0, gt=0, le=100, help="distance of the channel's edges from its middle, average true ranges"
         )
 
-    inputs = ("high", "low", "close")
-    outputs = ("upper", "middle", "lower")
     kernel = run
 
     @property

@@ -25,12 +25,13 @@ class Lowest(Indicator):
     Source: TA-Lib, MIN.
     """
 
+    inputs = ("low",)
+
     class Params(Indicator.Params):
         """Parameters of `Lowest`."""
 
         span: int = param(20, ge=1, le=10_000, help="bars in the window")
 
-    inputs = ("low",)
     kernel = run
 
     @property

@@ -31,6 +31,8 @@ class Macd(Indicator):
     Source: TA-Lib, MACD; G. Appel (2005), Technical Analysis: Power Tools for Active Investors.
     """
 
+    outputs = ("macd", "signal", "histogram")
+
     class Params(Indicator.Params):
         """Parameters of `Macd`."""
 
@@ -44,7 +46,6 @@ class Macd(Indicator):
                 raise ValueError(f"fast is {self.fast}, and has to be below slow, which is {self.slow}")
             return self
 
-    outputs = ("macd", "signal", "histogram")
     kernel = run
 
     @property
