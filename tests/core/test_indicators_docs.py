@@ -13,7 +13,7 @@ from support.pictures import picture, tape_bars
 from torghut_core import features
 from torghut_core.cli.render import counted
 from torghut_core.feature_graph import Planner
-from torghut_core.feature_graph.listing import described, parameter_text
+from torghut_core.feature_graph.listing import describe_indicator, parameter_text
 from torghut_core.model.market import TIMEFRAMES
 from torghut_core.plugin_host import PluginHost
 
@@ -28,7 +28,7 @@ EXAMPLES = {
     "vwap-anchored": ("vwap_anchored(high >= highest(high, 60))", {}),
 }
 """What is drawn, where it is not the indicator with its defaults."""
-INDICATORS = [described(plugin) for _, plugin in sorted(PluginHost.load().registry["indicator"].items())]
+INDICATORS = [describe_indicator(plugin) for _, plugin in sorted(PluginHost.load().registry["indicator"].items())]
 NAMES = [each["name"] for each in INDICATORS]
 
 
