@@ -222,11 +222,11 @@ def plugin_list(
 
 
 def _list_features(host: PluginHost, failures: list[dict[str, Any]], as_json: bool) -> None:
-    from torghut_core.feature_graph.listing import described
+    from torghut_core.feature_graph.listing import describe_indicator
     from torghut_core.features.values import BAR_COLUMNS
     from torghut_core.model.market import SIGNAL_COLUMNS
 
-    indicators = [described(plugin) for _, plugin in sorted(host.registry["indicator"].items())]
+    indicators = [describe_indicator(plugin) for _, plugin in sorted(host.registry["indicator"].items())]
     found = {"columns": BAR_COLUMNS, "ta_signals": SIGNAL_COLUMNS, "indicators": indicators}
     if as_json:
         print(json.dumps(found | {"failures": failures}, indent=2))

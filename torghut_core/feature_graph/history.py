@@ -13,7 +13,7 @@ import numpy as np
 
 from torghut_core.errors import InputError
 from torghut_core.feature_graph.nodes import FrameRows
-from torghut_core.model.market import TIMEFRAMES, Batch, FloatArray, History, IntArray
+from torghut_core.model.market import TIMEFRAME_NAMES, TIMEFRAMES, Batch, FloatArray, History, IntArray
 from torghut_core.ports import BarHistory, LiveContext
 from torghut_core.timestamps import EARLIEST
 
@@ -22,8 +22,6 @@ BEFORE_ALL = -1
 """Position of bars that became known before the stream's first event, or that were shown beforehand."""
 MOST_BARS = 1_000_000
 """So many bars a strategy may look back, at most."""
-
-TEXTS = {step: name for name, step in TIMEFRAMES.items()}
 
 
 class Series:
@@ -67,7 +65,15 @@ class Series:
         self.size = place.stop
 
     def last(self, bars: int, at: int, now: int, until: int) -> History:
-        """The last bars that were known before a time; of those that became known at it, up to a position, the ones that end until another."""
+        """The last bars that a strategy may see.
+
+        Parameters
+        ----------
+        bars : so many at most.
+        now : the loop's time, ns: bars that became known before it are visible.
+        at, until : of bars that became known at that time, those are visible that came up to this position and end at this
+            time, ns, or before it.
+        """
         stop = int(self.known[: self.size].searchsorted(now))
         while stop < self.size and self.known[stop] == now and self.at[stop] <= at and self.end[stop] <= until:
             stop += 1
@@ -208,10 +214,10 @@ class StrategyHistory(BarHistory):
         step = self._step if timeframe is None else TIMEFRAMES.get(timeframe, 0)
         most = self._bars.get(step, 0)
         if type(bars) is not int or not 0 < bars <= most:
-            declared = ", ".join(f"{most} of {TEXTS[step]}" for step, most in sorted(self._bars.items()))
+            declared = ", ".join(f"{most} of {TIMEFRAME_NAMES[step]}" for step, most in sorted(self._bars.items()))
             raise InputError(
-                f"history({bars!r:.20}) of {timeframe or TEXTS[step]}: {self._strategy} declares {declared or 'none'} "
-                f"(write `history = {{{timeframe or TEXTS[step]!r}: bars}}` in the strategy, with the most it looks back)"
+                f"history({bars!r:.20}) of {timeframe or TIMEFRAME_NAMES[step]}: {self._strategy} declares {declared or 'none'} "
+                f"(write `history = {{{timeframe or TIMEFRAME_NAMES[step]!r}: bars}}` in the strategy, with the most it looks back)"
             )
         name = context.symbol if symbol is None else symbol
         if name not in self._symbols:
@@ -228,7 +234,7 @@ def bars_of(declared: Any, step: int) -> dict[int, int]:
     ------
     InputError : that is no number of bars, or no timeframe.
     """
-    given = declared if isinstance(declared, Mapping) else {TEXTS[step]: declared}
+    given = declared if isinstance(declared, Mapping) else {TIMEFRAME_NAMES[step]: declared}
     for timeframe, bars in given.items():
         if timeframe not in TIMEFRAMES:
             raise InputError(f"`history` of {timeframe!r:.40}: no timeframe (use one of {', '.join(TIMEFRAMES)})")

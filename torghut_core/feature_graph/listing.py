@@ -1,4 +1,4 @@
-"""What strategies can ask for, as plain values, for those who choose: a command and a page print them."""
+"""Indicators as plain values and text, as `torghut plugin list --features` prints them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from torghut_core.plugin_host import Registered
 
 
-def described(plugin: Registered) -> dict[str, Any]:
-    """An indicator as JSON values.
+def describe_indicator(plugin: Registered) -> dict[str, Any]:
+    """Give an indicator as JSON values.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def described(plugin: Registered) -> dict[str, Any]:
 
 
 def parameter_text(schema: Mapping[str, Any]) -> str:
-    """A parameter in words, of its JSON Schema: meaning and unit, bounds, default.
+    """Give a parameter in words, from its JSON Schema: meaning and unit, bounds, default.
 
     Examples
     --------

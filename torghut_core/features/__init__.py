@@ -1,9 +1,9 @@
-"""The door for what a strategy wants computed: names of features, which compute nothing here.
+"""What a strategy can want computed; a public door. Nothing is computed here.
 
-``from torghut_core.features import close, ema``: the columns of the bars are values, and an indicator is a function that makes
-one: inputs first, which may be left out, then its parameters, then ``timeframe=``. Any name that is not defined here is that
-of an indicator plugin, written with ``_`` for ``-``. Whether there is such an indicator, and whether it takes these
-parameters, is found when a generation is built.
+``from torghut_core.features import close, ema``: a column of the bars is a value, and an indicator is a function that makes a
+value. It takes its inputs, which may be left out, then its parameters, then ``timeframe=``. A name that is not defined here is
+that of an indicator plugin, with ``_`` for ``-``. Whether there is such a plugin, and whether it takes these parameters, is
+checked when a generation is built.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def sqrt(value: Feature) -> Feature:
 
 
 def cross_above(first: Feature, second: Feature | Number) -> Feature:
-    """Whether a value is above another one, and at the bar before was not."""
+    """Whether a value is above another one at this bar, and was not at the bar before."""
     other = as_feature(second)
     return (first > other) & (first <= other).shift(1)
 
 
 def cross_below(first: Feature, second: Feature | Number) -> Feature:
-    """Whether a value is below another one, and at the bar before was not."""
+    """Whether a value is below another one at this bar, and was not at the bar before."""
     other = as_feature(second)
     return (first < other) & (first >= other).shift(1)
 
@@ -92,7 +92,7 @@ def rank(value: Feature) -> Feature:
 
 
 def indicator(name: str, *arguments: Any, timeframe: str = "", **parameters: Any) -> IndicatorCall:
-    """What the indicator plugin of this name computes; see the top of this module."""
+    """What an indicator plugin computes, by its name as text: ``indicator("acme-gap", close, 3)``, also where the name is a word of Python."""
     return IndicatorName(name)(*arguments, timeframe=timeframe, **parameters)
 
 

@@ -1,7 +1,7 @@
-"""Features as values: what to compute, said without computing it. Equal values are computed once.
+"""Features as values, which say what to compute, and compute nothing.
 
-A value is a tree: leaves (a column of the bars), indicators, arithmetic, comparisons. It is immutable, and equal to any other
-value that says the same. Nothing here knows how anything is computed; a generation resolves the names when it is built.
+A value is a tree of columns of the bars, indicators, arithmetic and comparisons. It is immutable, and equal to any other value
+that says the same. The names of indicators are looked up when a generation is built: see `torghut_core.feature_graph.plan`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ BAR_COLUMNS = (
 )  # fmt: skip
 """The leaves that are no columns of ``ta_signals``."""
 
-
 MOST_BARS = 10_000
 """So many bars a value may be shifted at most."""
 
 OPTIONAL_LAST = "`.optional` is of the whole value: write it last"
+"""The error where a value is made of one that is optional."""
 
 
 def as_feature(value: Feature | Number) -> Feature:
@@ -92,17 +92,21 @@ class Feature:
 
     @property
     def optional(self) -> Optional:
-        """The value, without which rows come nevertheless: it is NaN in those."""
+        """The same, but rows come without it too: it is NaN there."""
         return Optional(self)
 
     def with_parts(self, change: Callable[[Feature], Feature]) -> Feature:
-        """The same with each value that it is made of changed."""
+        """The same made of other parts: what `change` gives for each value that it is directly made of."""
         raise NotImplementedError
 
     def _with_leaves(self, change: Callable[[Leaf], Leaf | None], otherwise: str) -> Feature:
-        """The same with other leaves: where `change` gives None, a leaf stays; `otherwise` is wrong if all of them do.
+        """The same with other leaves; a leaf stays where `change` gives None.
 
         A part that is used many times is changed once.
+
+        Raises
+        ------
+        ValueError : no leaf was changed; `otherwise` says why.
         """
         done: dict[int, tuple[Feature, Feature]] = {}
         is_changed = False
@@ -298,7 +302,10 @@ class IndicatorCall(Feature):
         return tuple(value for value in self.arguments if not isinstance(value, Feature))
 
     def with_parts(self, change: Callable[[Feature], Feature]) -> Feature:
-        """See `Feature.with_parts`; the inputs that are not given are one leaf, without a name where others are given."""
+        """See `Feature.with_parts`; the inputs that are not given are one part, a leaf that has their symbol and timeframe.
+
+        Its name is "" where any input is given.
+        """
         own = cast("Leaf", change(Leaf("" if self.inputs else self.name, self.symbol, self.timeframe)))
         arguments = tuple(change(value) if isinstance(value, Feature) else value for value in self.arguments)
         return replace(self, arguments=arguments, symbol=own.symbol, timeframe=own.timeframe)
@@ -312,7 +319,7 @@ class IndicatorCall(Feature):
 
 
 class IndicatorName:
-    """What makes values of the indicator of a name, ``ema`` of ``ema(close, 20)``; it is no value itself."""
+    """The name of an indicator, such as ``ema`` in ``ema(close, 20)``: called, it gives a value, and is none itself."""
 
     def __init__(self, name: str) -> None:
         self.__name__ = self.__qualname__ = name

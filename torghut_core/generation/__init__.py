@@ -7,6 +7,7 @@ from torghut_core.generation.builder import build, risk_rules, rules_for, valida
 from torghut_core.generation.generation import (
     Generation,
     Made,
+    Place,
     StrategyInstance,
     hand_over,
     has_same_terms,
@@ -19,6 +20,7 @@ from torghut_core.generation.states import load_states, save_states
 __all__ = [
     "Generation",
     "Made",
+    "Place",
     "StrategyInstance",
     "build",
     "catalog_warnings",

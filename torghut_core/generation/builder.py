@@ -24,7 +24,7 @@ from torghut_core.generation.instruments import (
     with_calendars,
     with_terms,
 )
-from torghut_core.model.market import TIMEFRAMES
+from torghut_core.model.market import TIMEFRAME_NAMES, TIMEFRAMES
 from torghut_core.model.timers import Every
 from torghut_core.model.trading import LIMITS, Limits
 from torghut_core.plugin_host import PluginHost, Registered
@@ -384,10 +384,9 @@ class _Builder:
 
     def _lack(self, steps: Collection[int], what: str, hint: str) -> None:
         """A problem for each entry with a feature of such a timeframe."""
-        names = {step: name for name, step in TIMEFRAMES.items()}
         for step, key in self._needed:
             if step in steps:
-                self._problem(key, f"a feature needs bars of {names[step]}, {what}", hint)
+                self._problem(key, f"a feature needs bars of {TIMEFRAME_NAMES[step]}, {what}", hint)
 
     def check_instruments(self) -> None:
         """The account has one currency, and a symbol without a calendar cannot be traded at a real venue."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from torghut_core.boundary import call_method, from_plugins
 from torghut_core.catalog import Catalog, OnRemove, StrategyEntry
@@ -19,6 +19,9 @@ from torghut_core.ports import Advisor, Broker, Observer, RiskRule, Sink, Source
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler
     from torghut_core.feature_graph import FeaturePlan, Wanted
     from torghut_core.stages.base import Stage
+
+Place: TypeAlias = "tuple[str, str, int]"
+"""Where an instance is in its generation: its kind, its name, and which of that name, counted from 0."""
 
 
 class Made(NamedTuple):
@@ -87,7 +90,7 @@ class Generation:
     strategies : by name.
     features : what is computed of the bars for the strategies; None where nothing trades.
     rules, advisors, observers : (name of the plugin, instance), in catalog order.
-    made : every instance, by (kind, name, which of that name, counted from 0).
+    made : every instance, by its place.
     instruments : the terms of every symbol, as far as the catalog and the broker's calendars say them.
     """
 
@@ -104,7 +107,7 @@ class Generation:
     observers: tuple[tuple[str, Observer], ...]
     sink: Sink | None = None
     features: FeaturePlan | None = None
-    made: Mapping[tuple[str, str, int], Made] = field(default_factory=dict)
+    made: Mapping[Place, Made] = field(default_factory=dict)
     instruments: Instruments = field(default_factory=Instruments)
 
     def numbered(self, number: int) -> Self:

@@ -7,23 +7,22 @@ code of a plugin gets the state of the old, as at a reload.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from torghut_core.boundary import call_method, from_plugins
-from torghut_core.generation.generation import Made
+from torghut_core.generation.generation import Made, Place
 from torghut_core.market_data.snapshots import Lose, pack, unpack
 
 KEPT = ("stage", "strategy", "risk rule", "advisor", "observer")
-"""The kinds of plugins whose state is kept here: sources have a cursor, and brokers an account."""
+"""The kinds of plugins whose state is kept. Not sources, which have a cursor, and brokers, whose account has its own."""
 
 TRIED = ("stage", "strategy", "risk rule")
-"""Those of which a second instance can be made: it opens nothing."""
-
-Places: TypeAlias = Mapping[tuple[str, str, int], Made]
-"""As `Generation.made`."""
+"""Those of which a second instance can be made, to try a state on: it opens nothing."""
 
 
-def save_states(instances: Places, but: Collection[str], lose: Lose) -> list[tuple[str, int, dict[str, Any]]]:
+def save_states(
+    instances: Mapping[Place, Made], but: Collection[str], lose: Lose
+) -> list[tuple[str, int, dict[str, Any]]]:
     """The state of each instance, as `Snapshot.states` has them.
 
     Parameters
@@ -47,8 +46,8 @@ def save_states(instances: Places, but: Collection[str], lose: Lose) -> list[tup
 
 
 def load_states(
-    instances: Places, states: Iterable[tuple[str, int, dict[str, Any]]], lose: Lose
-) -> set[tuple[str, str, int]]:
+    instances: Mapping[Place, Made], states: Iterable[tuple[str, int, dict[str, Any]]], lose: Lose
+) -> set[Place]:
     """Give their states to the instances that were made from the same.
 
     Where a second instance can be made it gets the state first, so that the one in use is as it was where that raises.

@@ -41,6 +41,8 @@ TIMEFRAMES: dict[str, int] = {
 }
 """The timeframes a catalog may name, with their step in nanoseconds."""
 
+TIMEFRAME_NAMES: dict[int, str] = {step: name for name, step in TIMEFRAMES.items()}
+"""The name of the timeframe of each step."""
 
 _TAPES = SaleConditions()
 """What prints count for where a catalog says nothing else."""

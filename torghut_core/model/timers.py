@@ -1,4 +1,4 @@
-"""Timers of strategies: moments that come again and again, said as a value, such as ``every("1Day", at="15:50", calendar="XNYS")``."""
+"""Timers of strategies: moments that recur, such as those of ``every("1Day", at="15:50", calendar="XNYS")``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Timer(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class Every:
-    """Moments that come again and again; made by `every`."""
+    """Moments that recur; made by `every`."""
 
     interval: str
     at: str
@@ -34,7 +34,7 @@ class Every:
     name: str
 
     def moments(self, since: int, until: int) -> IntArray:
-        """The moments after `since`, up to and with `until`, ns, rising; shape (n,)."""
+        """The moments in ``(since, until]``, ns, rising; shape (n,)."""
         step = TIMEFRAMES[self.interval]
         if step < DAY:
             found = np.arange(since // step + 1, until // step + 1, dtype=np.int64) * step
@@ -55,47 +55,50 @@ class Every:
         while not len(found := self.moments(since, since + ahead)):
             ahead *= 2
             if ahead > 64 * DAY:
-                return since + ahead  # looked for again then: the calendar may know no more sessions
+                return since + ahead  # to be asked again then: the calendar may know no more sessions
         return int(found[0])
 
     def _of_days(self, since: int, until: int) -> IntArray:
+        """The moments of these days, and of some before and after them."""
         opens, closes = self._sessions(since, until)
-        said = _AT.fullmatch(self.at)
-        assert said is not None
-        if said["edge"]:
-            edges = opens if said["edge"] == "open" else closes
-            return edges + int(said["offset"] or 0) * MINUTE
+        at = _AT.fullmatch(self.at)
+        assert at is not None
+        if at["edge"]:
+            edges = opens if at["edge"] == "open" else closes
+            return edges + int(at["offset"] or 0) * MINUTE
         zone = ZoneInfo(calendar_zone(self.calendar))
         days = [to_datetime(close - 1).astimezone(zone) for close in closes.tolist()]
-        hour, minute = int(said["hour"]), int(said["minute"])
+        hour, minute = int(at["hour"]), int(at["minute"])
         moments = [from_datetime(datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone)) for day in days]
         return np.array(moments, np.int64)
 
     def _sessions(self, since: int, until: int) -> tuple[IntArray, IntArray]:
-        """Opens and closes of the sessions of these days, and of the ones beside them."""
+        """Opens and closes of the sessions of these days, and of some before and after them."""
         first, last = since - 2 * DAY, until + 2 * DAY
         if self.calendar == ROUND_THE_CLOCK:
             opens = np.arange(first // DAY, last // DAY + 1, dtype=np.int64) * DAY
             return opens, opens + DAY
-        years = [to_datetime(at).year for at in (first, last)]  # whole years, so that the same ones are asked for
+        years = [
+            to_datetime(moment).year for moment in (first, last)
+        ]  # whole years: few different calls, which are cached
         sessions = exchange_sessions(self.calendar, f"{years[0]:04}-01-01", f"{years[1]:04}-12-31")
         return sessions.opens, sessions.closes
 
 
 def every(interval: str, at: str = "", calendar: str = ROUND_THE_CLOCK, name: str = "") -> Every:
-    """Moments that come again and again, for `Strategy.timers`.
+    """Moments that recur, for `Strategy.timers`.
 
     Parameters
     ----------
-    interval : a timeframe, such as ``5Min``: its multiples since 1970, UTC; or ``1Day``.
-    at : of a day: a time of the calendar's zone (``15:50``), or minutes from the session's open or close (``open+5``,
-        ``close-10``); the open where nothing is said.
-    calendar : exchange calendar: only its days, and of shorter intervals only what is in a session.
-    name : by which the handler knows it; what was said where none is given.
+    interval : a timeframe. ``5Min``: each multiple of five minutes since 1970, UTC; ``1Day``: once a day.
+    at : only with ``1Day``: a time in the calendar's zone (``15:50``), or minutes from the session's open or close
+        (``open+5``, ``close-10``); the open by default.
+    calendar : an exchange calendar: moments outside of its sessions, or on days without one, are left out.
+    name : by which the handler knows it; the other arguments by default, as in the example.
 
     Raises
     ------
-    ValueError : one of them is not that.
+    ValueError : an argument is none of these.
 
     Examples
     --------
@@ -111,5 +114,5 @@ def every(interval: str, at: str = "", calendar: str = ROUND_THE_CLOCK, name: st
             f"every({interval!r}, at={at!r:.40}): write '15:50', 'open', 'open+5', 'close' or 'close-10' (minutes)"
         )
     check_calendar(calendar)
-    said = " ".join(part for part in (interval, at, "" if calendar == ROUND_THE_CLOCK else calendar) if part)
-    return Every(interval, at or ("open" if TIMEFRAMES[interval] >= DAY else ""), calendar, name or said)
+    name = name or " ".join(part for part in (interval, at, "" if calendar == ROUND_THE_CLOCK else calendar) if part)
+    return Every(interval, at or ("open" if TIMEFRAMES[interval] >= DAY else ""), calendar, name)

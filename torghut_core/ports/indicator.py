@@ -16,44 +16,46 @@ class Indicator(Plugin):
 
         def kernel(state, row, inputs, numbers, out): ...
 
-    with `state` of shape (symbols,) and type `row()`, zeros at first; `row` of shape (bars,), the row of state of each bar;
-    `inputs` of shape (inputs, bars); `numbers` of shape (numbers,), see there; `out` of shape (outputs, bars), to be filled.
-    The bars of different symbols come mixed, those of one symbol in order.
+    - `state`: shape (symbols,), of the type that the method `row` gives; zeros at first.
+    - `row`: shape (bars,), for each bar the index of its symbol's state.
+    - `inputs`: shape (inputs, bars). Bars of different symbols come mixed, those of one symbol in order.
+    - `numbers`: the parameters, as the method `numbers` gives them.
+    - `out`: shape (outputs, bars), to be filled.
 
     The laws, which the conformance suite checks: however the bars are cut into batches, the values are the same to the bit;
-    saving and restoring in between changes nothing; a value depends on its own symbol's bars up to its own alone; a value
-    that is not known yet is NaN, and an input that is NaN leaves the state as it was and gives NaN.
+    saving and restoring in between changes nothing; a value depends on bars of its own symbol alone, and on none after its
+    own; a value that is not known yet is NaN. A bar with an input that is not known is left out: its value is NaN.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("close",)
-    """What it is made of: columns of the bar (``open high low close volume vwap trade_count``), which are taken where a
-    strategy gives no other value; of any other name the strategy has to give the value."""
+    """Names of its inputs. One that is a column, such as ``high`` or ``bid`` (see `torghut_core.features`), may be left out by a
+    strategy, and is that column then; any other one has to be given."""
 
     outputs: ClassVar[tuple[str, ...]] = ("value",)
-    """What it gives; a strategy picks one of several: ``bollinger(20)["upper"]``."""
+    """Names of its outputs; of several a strategy picks one: ``bollinger(20)["upper"]``."""
 
     kernel: ClassVar[Any] = None
     """The compiled loop; None for one in plain Python."""
 
     @property
     def warmup(self) -> int:
-        """Bars of the inputs until every output has a value; of one bar that is 1."""
+        """How many bars it takes until every output has a value: 1 if the first bar gives one."""
         return 1
 
     @property
     def memory(self) -> int:
-        """Bars that a value depends on; more than `warmup` where what is older fades away, as in an average.
+        """How many bars a value depends on: more than `warmup` where older bars fade away, as in an exponential average.
 
-        A new one starts so many bars back.
+        A new instance is first fed so many bars of the past.
         """
         return self.warmup
 
     def row(self) -> Any:
-        """The numpy type of the state of one symbol; only of a compiled indicator."""
+        """Give the numpy type of the state of one symbol; only of a compiled indicator."""
         raise NotImplementedError
 
     def numbers(self) -> tuple[float, ...]:
-        """What the kernel needs of the parameters: all of them in the order of their definition."""
+        """Give the kernel what it needs of the parameters: by default all of them, in the order of their definition."""
         return tuple(float(getattr(self.params, name)) for name in type(self.params).model_fields)
 
     def update(self, *values: float) -> float | tuple[float, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 from torghut_core.boundary import from_plugins
 from torghut_core.errors import CatalogError, SettingsError, StateError, reason_of
 from torghut_core.feature_graph import FeatureGraph, FeaturePlan
-from torghut_core.generation import Generation, load_states, save_states
+from torghut_core.generation import Generation, Place, load_states, save_states
 from torghut_core.market_data.snapshots import Snapshot, SnapshotStore, pack, unpack
 from torghut_core.ports import Source
 from torghut_core.reload.plan import Moment, Warmth
@@ -84,8 +84,8 @@ class StateKeeper:
         self._around = around
         self._clock = clock
         self._due = clock.monotonic() + every_s
-        self._complaints: set[str] = set()
-        """What was logged: each is said once."""
+        self._logged: set[str] = set()
+        """Problems that were logged: each is logged once."""
         self._writer = ThreadPoolExecutor(1, "states")
         self._written: Future[None] | None = None
         self._store: SnapshotStore | None = None
@@ -129,7 +129,7 @@ class StateKeeper:
             states.append((ENGINE, VERSION, {"state": pack(own)}))
             return Snapshot(states, {"use": self._use, "source": self._source.cursor()}, engine.market_time)
         except from_plugins() as error:  # the source is a plugin too
-            self._complain("the states are not kept", reason_of(error))
+            self._log_once("the states are not kept", reason_of(error))
             return None
 
     def _write(self, store: SnapshotStore, snapshot: Snapshot) -> None:
@@ -137,16 +137,16 @@ class StateKeeper:
         try:
             self._signals.flush()
             store.save(self._name, snapshot)
-            self._complaints.discard("the states are not kept")
+            self._logged.discard("the states are not kept")
         except from_plugins() as error:  # the cursor is a plugin's, and may be anything
-            self._complain("the states are not kept", reason_of(error))
+            self._log_once("the states are not kept", reason_of(error))
 
     def _lose(self, plugin: str, error: BaseException) -> None:
-        self._complain(f"the state of {plugin} is not kept: after a restart it begins anew", reason_of(error))
+        self._log_once(f"the state of {plugin} is not kept: after a restart it begins anew", reason_of(error))
 
-    def _complain(self, what: str, reason: str) -> None:
-        if what not in self._complaints:
-            self._complaints.add(what)
+    def _log_once(self, what: str, reason: str) -> None:
+        if what not in self._logged:
+            self._logged.add(what)
             logs.error(what, error=reason)
 
     # At a start.
@@ -163,38 +163,29 @@ class StateKeeper:
         """
         if not self._source.gates():
             return
-        engine, generation, snapshot = self._engine, self._engine.generation, self._load()
-        own, loaded = NO_STATE, set()
-        cursor, at = traded.get("source"), traded.get("now", 0)
-        if snapshot is not None:
-            at, cursor = snapshot.at, snapshot.cursor["source"] if snapshot.cursor["use"] == self._use else None
-            kept = [each for each in snapshot.states if each[0] != ENGINE]
-            if not cursor:  # what a stage is made of is missing from here on
-                kept = [each for each in kept if each[2]["kind"] != "stage"]
-            loaded = load_states(generation.made, kept, self._begins_anew)
-            own = _own(snapshot, loaded)
+        snapshot, loaded = self._load(), set[Place]()
+        if snapshot is None:
+            own, cursor = NO_STATE, traded.get("source")
+            at = traded.get("now", 0) if cursor else self._clock.wall()
+        else:
+            cursor = snapshot.cursor["source"] if snapshot.cursor["use"] == self._use else None
+            own, loaded = self._restore(snapshot, with_stages=bool(cursor))
+            at = snapshot.at
         if cursor:
             self._source.seek(cursor)
         last, before = _last_rows(own), self._graph(own)
-        moment = self._moment(own, before.plan, at if cursor or snapshot is not None else self._clock.wall())
-        try:
-            shown, graph = warm_up(generation, moment, (), self._signals, None, last, before)
-        except CatalogError as error:
-            logs.error("no history to warm up with, strategies and features wait for new rows", error=str(error))
-            shown, graph = NOTHING
-        if graph is None:
-            graph = FeatureGraph(generation.features or FeaturePlan())
-            graph.resume(before)
+        moment = self._moment(own, before.plan, at)
+        shown, graph = self._warm_up(moment, last, before)
         if snapshot is not None:
             if not cursor:
                 shown = self._fill_gap(graph, replace(moment, now=self._clock.wall()), last, shown)
             self.resumed_from = at
             logs.info("stages, features and strategies resume", at=format_timestamp(at))
-            if anew := _anew(generation, loaded):
+            if anew := _anew(self._engine.generation, loaded):
                 logs.warning(
                     "of some there is no state: they begin anew, with the past of the signal store", names=anew
                 )
-        engine.resume(own, graph, shown)
+        self._engine.resume(own, graph, shown)
 
     def _load(self) -> Snapshot | None:
         """The snapshot to resume from; None, and the reason in the log, where there is none."""
@@ -214,18 +205,39 @@ class StateKeeper:
             return None
         return snapshot
 
-    def _begins_anew(self, plugin: str, error: BaseException) -> None:
-        logs.warning("a plugin does not take its state, and begins anew", plugin=plugin, error=reason_of(error))
+    def _restore(self, snapshot: Snapshot, *, with_stages: bool) -> tuple[Mapping[str, Any], set[Place]]:
+        """Give the plugins their states; return the engine's own, and the places of the plugins that have theirs.
+
+        Where the source does not continue at the snapshot a stage would miss what came since: it begins anew.
+        """
+        states = [each for each in snapshot.states if each[0] != ENGINE and (with_stages or each[2]["kind"] != "stage")]
+        loaded = load_states(self._engine.generation.made, states, _begins_anew)
+        return _own(snapshot, loaded), loaded
+
+    def _warm_up(
+        self, moment: Moment, last: Mapping[tuple[int, str], int], before: FeatureGraph
+    ) -> tuple[Warmth, FeatureGraph]:
+        """Show what is new the past; return what was shown, and the generation's features, which resume where they can."""
+        generation = self._engine.generation
+        try:
+            shown, graph = warm_up(generation, moment, (), self._signals, None, last, before)
+        except CatalogError as error:
+            logs.error("no history to warm up with, strategies and features wait for new rows", error=str(error))
+            shown, graph = NOTHING
+        if graph is None:
+            graph = FeatureGraph(generation.features or FeaturePlan())
+            graph.resume(before)
+        return shown, graph
 
     def _graph(self, own: Mapping[str, Any]) -> FeatureGraph:
         """The features that resume, as they were."""
         plan = (self._engine.generation.features or FeaturePlan()).saved_in(own["graph"])
         graph = FeatureGraph(plan)
-        if lost := graph.load(own["graph"], self._begins_anew):
+        if lost := graph.load(own["graph"], _begins_anew):
             graph = FeatureGraph(
                 replace(plan, nodes={key: node for key, node in plan.nodes.items() if key not in lost})
             )
-            graph.load(own["graph"], self._begins_anew)
+            graph.load(own["graph"], _begins_anew)
         return graph
 
     def _moment(self, own: Mapping[str, Any], features: FeaturePlan, now: int) -> Moment:
@@ -266,7 +278,11 @@ NO_STATE: Mapping[str, Any] = {
 """What `Engine.save` gives before the first batch."""
 
 
-def _own(snapshot: Snapshot, loaded: Collection[tuple[str, str, int]]) -> dict[str, Any]:
+def _begins_anew(plugin: str, error: BaseException) -> None:
+    logs.warning("a plugin does not take its state, and begins anew", plugin=plugin, error=reason_of(error))
+
+
+def _own(snapshot: Snapshot, loaded: Collection[Place]) -> dict[str, Any]:
     """The engine's own state, without that of strategies which begin anew."""
     own: dict[str, Any] = next(unpack(kept["state"]) for name, _, kept in snapshot.states if name == ENGINE)
     names = {name for kind, name, _ in loaded if kind == "strategy"}
@@ -281,7 +297,7 @@ def _last_rows(own: Mapping[str, Any]) -> Mapping[tuple[int, str], int]:
     return series.last_rows()
 
 
-def _anew(generation: Generation, loaded: Collection[tuple[str, str, int]]) -> list[str]:
+def _anew(generation: Generation, loaded: Collection[Place]) -> list[str]:
     """What has a state to keep, and begins anew."""
     return [
         f"{place[0]} {place[1]}"

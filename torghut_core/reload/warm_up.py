@@ -24,12 +24,12 @@ from torghut_core.telemetry import logs
 from torghut_core.trading.roster import EMPTY
 from torghut_core.trading.subscription import Subscription
 
-BAR_COLUMNS = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume", "vwap": "vwap", "count": "count"}
-"""Columns of ``microbars``, and what they are in `Signals`."""
-
+MICROBAR_COLUMNS = {"o": "open", "h": "high", "l": "low", "c": "close", "v": "volume", "vwap": "vwap", "count": "count"}
+"""The name in `Signals` of each column of ``microbars``."""
 
 NO_ROWS: Mapping[tuple[int, str], int] = MappingProxyType({})
-ALL = 2**63 - 1
+LATEST = 2**63 - 1
+"""Later than the `event_ts` of any row."""
 
 
 class WarmedUp(NamedTuple):
@@ -131,7 +131,7 @@ def only(batch: Batch, last: Mapping[tuple[int, str], int], *, are_later: bool) 
     table, names = batch.signals, batch.symbols.names
     limit = np.array(
         [
-            last.get((step, names[number]), ALL)
+            last.get((step, names[number]), LATEST)
             for step, number in zip(table.step.tolist(), table.symbol.tolist(), strict=True)
         ],
         np.int64,
@@ -180,12 +180,12 @@ def stored(signals: SignalDatabase, plan: FeaturePlan, bars: dict[Frame, int], s
         selection = Selection(None, window_size(step), since, now - step + 1, rows)
         tables.append(_signals(signals, symbols, names, columns, step, selection))
     table = Signals.concatenate(tables)
-    return _batch(
-        symbols, table.take(np.lexsort((-table.step, symbols.ranks[table.symbol], table.end))), now
-    )  # as they become known
+    as_known = np.lexsort((-table.step, symbols.ranks[table.symbol], table.end))
+    return _batch(symbols, table.take(as_known), now)
 
 
 def _batch(symbols: SymbolTable, table: Signals, now: int) -> Batch:
+    """A batch of rows, each known at the end of its bar, and of a clock tick after them."""
     table.at[:] = np.arange(len(table))
     batch = Batch.of(symbols, 0, np.append(table.end, now))
     batch.signals = table
@@ -200,13 +200,13 @@ def _signals(
     step: int,
     selection: Selection,
 ) -> Signals:
-    found = store.newest("microbars", (*KEY, *BAR_COLUMNS), names, selection)
-    values: dict[str, Any] = {name: _floats(found[column]) for column, name in BAR_COLUMNS.items()}
+    """The last bars of some symbols at one step, with these columns of ``ta_signals``."""
+    found = store.newest("microbars", (*KEY, *MICROBAR_COLUMNS), names, selection)
+    values: dict[str, Any] = {name: _floats(found[column]) for column, name in MICROBAR_COLUMNS.items()}
     if columns:
-        twice = msgspec.structs.replace(
-            selection, limit=2 * (selection.limit or 0)
-        )  # a venue's own bars have signals too
-        more = store.newest("signals", (*KEY, *columns), names, twice)
+        # Twice as many: a venue's own bars have signals too.
+        selection = msgspec.structs.replace(selection, limit=2 * (selection.limit or 0))
+        more = store.newest("signals", (*KEY, *columns), names, selection)
         place = {key: number for number, key in enumerate(_keys(more))}
         index = np.array([place.get(key, -1) for key in _keys(found)], np.int64)
         for column in columns:
@@ -223,6 +223,11 @@ def _floats(column: pa.ChunkedArray) -> Any:
     return column.cast("float64").to_numpy()
 
 
+def _keys(table: pa.Table) -> list[tuple[int, str, int]]:
+    columns = table["event_ts"].cast("int64"), table["symbol"], table["seq"]
+    return list(zip(*(column.to_pylist() for column in columns), strict=True))
+
+
 def enabled_again(running: Generation, catalog: Catalog) -> frozenset[str]:
     """Strategies that were disabled and are to trade again, and have a warm-up: meanwhile they saw nothing."""
     disabled = {each.name for each in running.strategies if not each.enabled and each.warmup}
@@ -230,7 +235,7 @@ def enabled_again(running: Generation, catalog: Catalog) -> frozenset[str]:
 
 
 def _show(instance: StrategyInstance, batch: Batch, graph: FeatureGraph, moment: Moment) -> dict[str, tuple[int, int]]:
-    """Hand rows to a strategy; its answers are dropped."""
+    """Hand the rows of a batch to a strategy, and drop its answers; return what it was shown, see `_rows_shown`."""
     subscription = Subscription(instance, SimpleNamespace(at=0))
     views: dict[str, LiveContext] = {}
 
@@ -243,6 +248,13 @@ def _show(instance: StrategyInstance, batch: Batch, graph: FeatureGraph, moment:
 
     for handler, event, context in subscription.past(batch, graph, view_of):
         bound_method(instance.strategy, handler)(event, context)
+    return _rows_shown(instance, subscription, batch, graph)
+
+
+def _rows_shown(
+    instance: StrategyInstance, subscription: Subscription, batch: Batch, graph: FeatureGraph
+) -> dict[str, tuple[int, int]]:
+    """By symbol, how many rows of a batch a strategy was shown, and `event_ts` of the last."""
     rows = graph.rows[instance.wanted.frame]
     places = subscription.select(batch, graph)
     shown: dict[str, tuple[int, int]] = {}
@@ -257,8 +269,3 @@ def _show(instance: StrategyInstance, batch: Batch, graph: FeatureGraph, moment:
 def _keeps_state(old: StrategyInstance | None, new: StrategyInstance) -> bool:
     """Whether a strategy needs no history: it is the same instance, or gets the state of the old code."""
     return old is not None and (old.strategy is new.strategy or has_same_terms(old, new))
-
-
-def _keys(table: pa.Table) -> list[tuple[int, str, int]]:
-    columns = table["event_ts"].cast("int64"), table["symbol"], table["seq"]
-    return list(zip(*(column.to_pylist() for column in columns), strict=True))

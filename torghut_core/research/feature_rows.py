@@ -10,7 +10,7 @@ from typing import Any
 from torghut_core.errors import Problem
 from torghut_core.feature_graph import FeatureGraph, Planner, with_columns
 from torghut_core.features.values import Feature, Optional
-from torghut_core.model.market import TIMEFRAMES, Bars, Batch, Signal, Signals, signal_type
+from torghut_core.model.market import TIMEFRAME_NAMES, TIMEFRAMES, Bars, Batch, Signal, Signals, signal_type
 from torghut_core.plugin_host import PluginHost, Registered
 from torghut_core.ports import Indicator
 
@@ -68,9 +68,8 @@ class FeatureRows:
         self._graph = FeatureGraph(plan)
         self._symbols = frozenset(symbols)
         self._row: Any = signal_type(self._wanted.names)
-        steps = {step: name for name, step in TIMEFRAMES.items()}
         self.needs: Mapping[str, frozenset[str]] = {
-            steps[frame.step]: frozenset(names) for frame, names in plan.symbols.items()
+            TIMEFRAME_NAMES[frame.step]: frozenset(names) for frame, names in plan.symbols.items()
         }
         self.warmup = max((plan.nodes[key].warmup for key in self._wanted.nodes), default=1)
 

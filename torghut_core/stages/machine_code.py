@@ -2,10 +2,10 @@
 
 A stage always calls a kernel with the same types, and a live batch is often one row. Then numba's look-up of argument types
 costs more than the work (about 350 ns of 500 for four arrays), and the compiler would run a second time, in the middle of
-trading, for the first batch that is a slice of a larger table. So the types are stated once, with arrays of any layout,
-and the code is compiled (or read from the file cache) when the stage is built.
+trading, for the first batch that is a slice of a larger table. So the types are stated once, and the code is compiled (or read
+from the file cache) when the stage is built.
 
-The road not taken: contiguous copies of every slice, at the price of the fastest loops.
+Tables are stated as arrays of any layout. Loops over contiguous ones are faster, but each slice would have to be copied.
 """
 
 from __future__ import annotations
