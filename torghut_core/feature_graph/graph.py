@@ -124,8 +124,8 @@ class FeatureGraph:
         blocks: dict[tuple[str, ...], tuple[FloatArray, Any]] = {}
         before = RECORD.memory[LOOP]
         with np.errstate(all="ignore"):
-            for key, node in self._nodes.items():
-                values[key] = self._compute(self.plan.nodes[key], node, values, blocks)
+            for key, planned in self.plan.nodes.items():
+                values[key] = self._compute(planned, self._nodes[key], values, blocks)
         RECORD.memory[LOOP] = before
 
     def _compute(
@@ -147,11 +147,12 @@ class FeatureGraph:
         if not isinstance(node, IndicatorNode):
             return node.update(rows, *[values[key] for key in inputs])
         if planned.key in self.failed:
-            return np.full((node.outputs, len(rows.rows)), np.nan)
-        if inputs not in blocks:
-            blocks[inputs] = _block([values[key] for key in inputs])
+            return node.unknown(len(rows.rows))
+        block = blocks.get(inputs)
+        if block is None:
+            block = blocks[inputs] = _block([values[key] for key in inputs])
         RECORD.memory[LOOP] = node.label
-        found = node.values(rows, *blocks[inputs])
+        found = node.values(rows, *block)
         if node.failure is not None:  # those who do not use it trade on
             self.failed[planned.key] = node.failure
         return found

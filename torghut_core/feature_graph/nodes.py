@@ -1,6 +1,6 @@
 """The nodes of a graph: each computes one value of each row of its frame, in order, with a state per symbol.
 
-`update` gets the frame's rows in this batch and the values of its inputs there, of shape (rows,) or, of an indicator's
+`update` gets the frame's rows in this batch and the values of its inputs there, of shape (rows,) or, of an indicator with several
 outputs, (outputs, rows). What is not known is NaN.
 """
 
@@ -275,7 +275,7 @@ class Rank(Node):
 
 
 class Output(Node):
-    """One of the outputs of an indicator."""
+    """One of the outputs of an indicator that has several."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -301,8 +301,15 @@ class IndicatorNode(Node):
     failure: Failure | None = None
 
     def values(self, rows: FrameRows, inputs: FloatArray, known: NDArray[np.bool_] | None) -> FloatArray:
-        """The outputs, shape (outputs, rows), of inputs of shape (inputs, rows); `known` where all of them are, None: everywhere."""
+        """The outputs of inputs of shape (inputs, rows); `known` where all of them are, None: everywhere.
+
+        Their shape is (outputs, rows), and (rows,) where there is one.
+        """
         raise NotImplementedError
+
+    def unknown(self, rows: int) -> FloatArray:
+        """The outputs of so many rows that have none, in their shape."""
+        return np.full(rows if self.outputs == 1 else (self.outputs, rows), np.nan)
 
 
 class CompiledIndicator(IndicatorNode):
@@ -318,9 +325,10 @@ class CompiledIndicator(IndicatorNode):
 
     def values(self, rows: FrameRows, inputs: FloatArray, known: NDArray[np.bool_] | None) -> FloatArray:
         """See `IndicatorNode.values`; rows without one of the inputs are left out."""
-        self._state = grown(self._state, len(rows.table))
-        out = np.empty((self.outputs, inputs.shape[1]))
-        symbol, found = rows.symbol, out
+        if len(self._state) < len(rows.table):
+            self._state = grown(self._state, len(rows.table))
+        symbol, found = rows.symbol, np.empty((self.outputs, inputs.shape[1]))
+        out = found[0] if self.outputs == 1 else found
         if known is not None:
             symbol, inputs = symbol[known], np.ascontiguousarray(inputs[:, known])
             found = np.empty((self.outputs, len(symbol)))
@@ -331,7 +339,7 @@ class CompiledIndicator(IndicatorNode):
             self.failure = Failure(error, int(rows.known[0]))
             found.fill(np.nan)
         if known is not None:
-            out[:, known] = found
+            out[..., known] = found
         return out
 
     def move(self, numbers: IntArray, symbols: int) -> None:
@@ -383,7 +391,7 @@ class PlainIndicator(IndicatorNode):
         except from_plugins() as error:
             self.failure = Failure(error, int(rows.known[i]))
         out[~np.isfinite(out)] = np.nan
-        return out
+        return out[0] if self.outputs == 1 else out
 
     def _add(self, symbol: int) -> Any:
         name = self._plugin.name  # noqa: F841 - the watchdog reads it

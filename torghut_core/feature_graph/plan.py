@@ -370,7 +370,9 @@ class _Resolver:
             before[1] + max(memory, warmup),
             plugin=call.name,
         )
-        number = cls.outputs.index(call.output) if call.output else 0
+        if len(cls.outputs) == 1:
+            return key, place
+        number = cls.outputs.index(call.output)
         return self._add(f"{text}[{number}]", frame, partial(Output, number), (key,)), place
 
     def _wants(self, frame: Frame, symbols: Collection[str]) -> None:

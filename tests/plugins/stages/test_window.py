@@ -7,13 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torghut_sources.stages.window import (
     expire,
+    last_for_mean,
     last_pairs,
     last_seconds,
     last_values,
+    mean_of_values,
     moments,
     moments_of_pairs,
     moments_of_values,
     push,
+    push_for_mean,
     push_pair,
     push_value,
     room,
@@ -52,6 +55,19 @@ def test_last_values_have_exact_moments(values, span):
         assert bool(window["is_full"]) is (n >= span)
         if n >= span:
             assert_close(moments_of_values(window, span), values[n - span : n], [1.0] * span)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=40), st.integers(1, 6))
+@examples(50)
+def test_the_mean_alone_is_the_same_to_the_bit(values, span):
+    """A window that only the mean is asked of gives the mean of the one that knows the variance too."""
+    window, alone = np.zeros(1, last_values(room(span)))[0], np.zeros(1, last_for_mean(room(span)))[0]
+    for value in values:
+        push_value(window, value, span)
+        push_for_mean(alone, value, span)
+        assert bool(alone["is_full"]) is bool(window["is_full"])
+        if window["is_full"]:
+            assert mean_of_values(alone, span) == moments_of_values(window, span)[0]
 
 
 @given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=40), st.integers(1, 6))

@@ -10,7 +10,7 @@ import numpy as np
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
 from torghut_sources.indicators.ad import money_flow
-from torghut_sources.stages.window import last_values, moments_of_values, push_value, room
+from torghut_sources.stages.window import last_for_mean, mean_of_values, push_for_mean, room
 
 
 @kernel
@@ -19,13 +19,13 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
     span = int(numbers[0])
     for i in range(len(row)):
         sums, volume = state[row[i]], inputs[3, i]
-        push_value(sums.flow, money_flow(inputs[0, i], inputs[1, i], inputs[2, i], volume), span)
-        push_value(sums.volume, volume, span)
+        push_for_mean(sums.flow, money_flow(inputs[0, i], inputs[1, i], inputs[2, i], volume), span)
+        push_for_mean(sums.volume, volume, span)
         if sums.volume.is_full == 0:
             out[0, i] = math.nan
             continue
-        total = moments_of_values(sums.volume, span)[0]
-        out[0, i] = moments_of_values(sums.flow, span)[0] / total if total > 0.0 else 0.0
+        total = mean_of_values(sums.volume, span)
+        out[0, i] = mean_of_values(sums.flow, span) / total if total > 0.0 else 0.0
 
 
 class Cmf(Indicator):
@@ -52,5 +52,5 @@ class Cmf(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        window = last_values(room(self.params.span))
+        window = last_for_mean(room(self.params.span))
         return np.dtype([("flow", window), ("volume", window)])

@@ -9,7 +9,7 @@ import numpy as np
 
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
-from torghut_sources.stages.window import ago, last_values, moments_of_values, push_value, put, ring, room
+from torghut_sources.stages.window import ago, last_for_mean, mean_of_values, push_for_mean, put, ring, room
 
 
 @kernel
@@ -20,12 +20,12 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
         kama, value = state[row[i]], inputs[0, i]
         put(kama.values, value)
         if kama.values.seen > 1:
-            push_value(kama.moves, abs(value - ago(kama.values, 1)), span)
+            push_for_mean(kama.moves, abs(value - ago(kama.values, 1)), span)
         if kama.values.seen == span + 1:
             kama.value = ago(kama.values, 1)
         out[0, i] = math.nan
         if kama.values.seen > span:
-            moved = moments_of_values(kama.moves, span)[0] * span
+            moved = mean_of_values(kama.moves, span) * span
             efficiency = min(abs(value - ago(kama.values, span)) / moved, 1.0) if moved > 0.0 else 1.0
             share = efficiency * (fast - slow) + slow
             kama.value += (value - kama.value) * share * share
@@ -62,4 +62,4 @@ class Kama(Indicator):
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
         span = self.params.span
-        return np.dtype([("values", ring(room(span + 1))), ("moves", last_values(room(span))), ("value", np.float64)])
+        return np.dtype([("values", ring(room(span + 1))), ("moves", last_for_mean(room(span))), ("value", np.float64)])

@@ -10,7 +10,7 @@ import numpy as np
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
 from torghut_sources.indicators.rounding import ROUNDING
-from torghut_sources.stages.window import last_values, moments_of_values, push_value, room
+from torghut_sources.stages.window import last_for_mean, mean_of_values, push_for_mean, room
 
 
 @kernel
@@ -23,14 +23,14 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
         change = typical - flows.last
         flow = typical * inputs[3, i] if abs(change) > ROUNDING * (abs(typical) + abs(flows.last)) else 0.0
         if flows.count > 0:
-            push_value(flows.rising, flow if change > 0.0 else 0.0, span)
-            push_value(flows.falling, flow if change < 0.0 else 0.0, span)
+            push_for_mean(flows.rising, flow if change > 0.0 else 0.0, span)
+            push_for_mean(flows.falling, flow if change < 0.0 else 0.0, span)
         flows.count += 1
         flows.last = typical
         if flows.rising.is_full == 0:
             out[0, i] = math.nan
             continue
-        rising, falling = moments_of_values(flows.rising, span)[0], moments_of_values(flows.falling, span)[0]
+        rising, falling = mean_of_values(flows.rising, span), mean_of_values(flows.falling, span)
         total = rising + falling
         out[0, i] = 100.0 * (rising / total) if total > 0.0 else 0.0
 
@@ -59,5 +59,5 @@ class Mfi(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        window = last_values(room(self.params.span))
+        window = last_for_mean(room(self.params.span))
         return np.dtype([("count", np.int64), ("last", np.float64), ("rising", window), ("falling", window)])

@@ -9,7 +9,7 @@ import numpy as np
 
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
-from torghut_sources.stages.window import last_values, moments_of_values, push_value, room
+from torghut_sources.stages.window import last_for_mean, mean_of_values, push_for_mean, room
 
 
 @kernel
@@ -18,8 +18,8 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
     span = int(numbers[0])
     for i in range(len(row)):
         window = state[row[i]]
-        push_value(window, inputs[0, i], span)
-        out[0, i] = moments_of_values(window, span)[0] if window.is_full else math.nan
+        push_for_mean(window, inputs[0, i], span)
+        out[0, i] = mean_of_values(window, span) if window.is_full else math.nan
 
 
 class Sma(Indicator):
@@ -42,4 +42,4 @@ class Sma(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        return last_values(room(self.params.span))
+        return last_for_mean(room(self.params.span))

@@ -11,7 +11,7 @@ from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
 from torghut_sources.indicators.extremes import largest, push_largest
 from torghut_sources.indicators.rounding import ROUNDING
-from torghut_sources.stages.window import last_values, moments_of_values, push_value, room
+from torghut_sources.stages.window import last_for_mean, mean_of_values, push_for_mean, room
 
 
 def places(span: int) -> np.dtype[Any]:
@@ -34,8 +34,8 @@ def smooth(window: Any, value: float, span: int) -> float:
     """Return the mean of the last `span` values; NaN until there are enough, and of NaN, which is not kept."""
     if math.isnan(value):
         return math.nan
-    push_value(window, value, span)
-    return moments_of_values(window, span)[0] if window.is_full else math.nan
+    push_for_mean(window, value, span)
+    return mean_of_values(window, span) if window.is_full else math.nan
 
 
 @kernel
@@ -77,5 +77,5 @@ class Stoch(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        k, d = last_values(room(self.params.smooth)), last_values(room(self.params.signal))
+        k, d = last_for_mean(room(self.params.smooth)), last_for_mean(room(self.params.signal))
         return np.dtype([("places", places(self.params.span)), ("k", k), ("d", d)])

@@ -10,7 +10,7 @@ import numpy as np
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
 from torghut_sources.indicators import rsi, stoch
-from torghut_sources.stages.window import last_values, room
+from torghut_sources.stages.window import last_for_mean, room
 
 
 @kernel
@@ -60,5 +60,5 @@ class Stochrsi(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        lines = [("places", stoch.places(self.params.span)), ("d", last_values(room(self.params.signal)))]
+        lines = [("places", stoch.places(self.params.span)), ("d", last_for_mean(room(self.params.signal)))]
         return np.dtype([("rsi", rsi.STATE), *lines])

@@ -10,7 +10,7 @@ import numpy as np
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
 from torghut_sources.indicators.volatility_parkinson import root_of_mean
-from torghut_sources.stages.window import last_values, room
+from torghut_sources.stages.window import last_for_mean, room
 
 SHARE_OF_CLOSE = 2.0 * math.log(2.0) - 1.0
 
@@ -52,4 +52,4 @@ class VolatilityGarmanKlass(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        return last_values(room(self.params.span))
+        return last_for_mean(room(self.params.span))

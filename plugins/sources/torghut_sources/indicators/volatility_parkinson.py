@@ -9,7 +9,7 @@ import numpy as np
 
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
-from torghut_sources.stages.window import last_values, moments_of_values, push_value, room
+from torghut_sources.stages.window import last_for_mean, mean_of_values, push_for_mean, room
 
 FOUR_LN_2 = 4.0 * math.log(2.0)
 
@@ -17,8 +17,8 @@ FOUR_LN_2 = 4.0 * math.log(2.0)
 @kernel
 def root_of_mean(window: Any, variance: float, span: int) -> float:
     """Add the variance of a bar; return the root of the window's mean."""
-    push_value(window, variance, span)
-    return math.sqrt(max(moments_of_values(window, span)[0], 0.0)) if window.is_full else math.nan
+    push_for_mean(window, variance, span)
+    return math.sqrt(max(mean_of_values(window, span), 0.0)) if window.is_full else math.nan
 
 
 @kernel
@@ -57,4 +57,4 @@ class VolatilityParkinson(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        return last_values(room(self.params.span))
+        return last_for_mean(room(self.params.span))

@@ -10,7 +10,7 @@ import numpy as np
 from torghut_core import FloatArray, Indicator, IntArray, param
 from torghut_core.stages import kernel
 from torghut_sources.indicators.volatility_close import spread
-from torghut_sources.stages.window import last_values, moments_of_values, push_value, room
+from torghut_sources.stages.window import last_for_mean, last_values, mean_of_values, push_for_mean, push_value, room
 
 
 @kernel
@@ -27,10 +27,10 @@ def run(state: Any, row: IntArray, inputs: FloatArray, numbers: FloatArray, out:
                 up, down, change = math.log(high / open), math.log(low / open), math.log(close / open)
                 push_value(bars.jumps, math.log(open / bars.last), span)
                 push_value(bars.changes, change, span)
-                push_value(bars.ranges, up * (up - change) + down * (down - change), span)
+                push_for_mean(bars.ranges, up * (up - change) + down * (down - change), span)
             bars.last = close
             if bars.ranges.is_full:
-                within = share * spread(bars.changes, span) + (1.0 - share) * moments_of_values(bars.ranges, span)[0]
+                within = share * spread(bars.changes, span) + (1.0 - share) * mean_of_values(bars.ranges, span)
                 out[0, i] = math.sqrt(max(spread(bars.jumps, span) + within, 0.0))
 
 
@@ -61,5 +61,6 @@ class VolatilityYangZhang(Indicator):
 
     def row(self) -> np.dtype[Any]:
         """See `Indicator.row`."""
-        window = last_values(room(self.params.span))
-        return np.dtype([("last", np.float64), ("jumps", window), ("changes", window), ("ranges", window)])
+        slots = room(self.params.span)
+        window, ranges = last_values(slots), last_for_mean(slots)
+        return np.dtype([("last", np.float64), ("jumps", window), ("changes", window), ("ranges", ranges)])

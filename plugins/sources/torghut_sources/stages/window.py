@@ -104,6 +104,46 @@ def moments_of_values(window: Any, span: int) -> tuple[float, float]:
     return window.anchor + distance * share, max((square - distance * distance * share) * share, 0.0)
 
 
+def last_for_mean(slots: int) -> np.dtype[Any]:
+    """Return the row of state of a window of the last values that only the mean is asked of: half the size of `last_values`."""
+    return np.dtype(
+        [
+            ("is_full", np.int64),  # as in `last_values`
+            ("back", np.int64),
+            ("anchor", np.float64),
+            ("distance", np.float64),
+            ("slots", np.float64, (slots,)),  # in the front sums of distances, in the back the values themselves
+        ]
+    )
+
+
+@kernel
+def push_for_mean(window: Any, value: float, span: int) -> None:
+    """Add a value to a window of the last `span` values that only the mean is asked of."""
+    if window.is_full == 0 and window.back == 0:
+        window.anchor = value
+    slots = window.slots
+    slots[window.back] = value
+    window.distance += value - window.anchor
+    window.back += 1
+    if window.back == span:
+        distance = 0.0
+        for newest in range(span):
+            distance += slots[span - 1 - newest] - value
+            slots[span - 1 - newest] = distance
+        window.anchor = value
+        window.is_full = 1
+        window.back = 0
+        window.distance = 0.0
+
+
+@kernel
+def mean_of_values(window: Any, span: int) -> float:
+    """Return the mean of a full window of the last `span` values."""
+    mean: float = window.anchor + (window.slots[window.back] + window.distance) * (1.0 / span)
+    return mean
+
+
 def last_pairs(slots: int) -> np.dtype[Any]:
     """Return the row of state of a window of the last pairs of values, at most `slots` of them; zeros are an empty one."""
     return np.dtype(
