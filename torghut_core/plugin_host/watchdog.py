@@ -4,7 +4,8 @@ While a batch is traded an alarm goes off every tenth of the budget and reads fr
 doing. The plugin that is seen at work is charged with the processor time of the thread since the alarm before, a tenth of
 the budget at most; one that has used up its budget in a batch gets `Overrun` raised inside it. Time in which the thread did
 not run, because others had the processor, is charged to nobody. A single call that takes `WAITS` budgets by the clock is
-interrupted too, whatever it waits for. Nothing is measured per row: a plugin within its budget costs nothing.
+interrupted too, whatever it waits for. In a replay, where nobody waits for the next batch, only a single call is measured, by its
+processor time: what is slow is no error there, and a call that waits may be a person at a debugger. Nothing is measured per row: a plugin within its budget costs nothing.
 
 Code that catches even `Overrun` and still runs at the next alarm gets it again, so often that its own handlers cannot end.
 
@@ -48,7 +49,8 @@ class Watchdog:
 
     Parameters
     ----------
-    seconds : how much processor time a plugin may take within one batch.
+    seconds : how much processor time a plugin may take within one batch; within one call where `is_of_a_call`, and the clock
+        does not count.
     callers : functions of the kernel that call a plugin, by their code: the local variable that is the plugin's name, or
         has it as its `name`.
     kernel : folder of the kernel's code: a caller that calls into it is not calling a plugin.
@@ -59,7 +61,15 @@ class Watchdog:
     ValueError : a caller has no such variable.
     """
 
-    def __init__(self, seconds: float, callers: Mapping[CodeType, str], *, kernel: str, uninterrupted: str) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        callers: Mapping[CodeType, str],
+        *,
+        kernel: str,
+        uninterrupted: str,
+        is_of_a_call: bool = False,
+    ) -> None:
         for code, variable in callers.items():
             if variable not in code.co_varnames:
                 raise ValueError(f"{code.co_qualname} has no local variable {variable!r} that names the plugin")
@@ -67,6 +77,7 @@ class Watchdog:
         self._callers = callers
         self._kernel = kernel
         self._uninterrupted = uninterrupted
+        self._is_of_a_call = is_of_a_call
         self._random = random.Random()
         self._used: defaultdict[str, float] = defaultdict(float)
         self._processor_s = 0.0
@@ -119,12 +130,15 @@ class Watchdog:
         now = time.monotonic()
         if call is not self._call:
             self._call, self._since = call, now
+            if self._is_of_a_call:
+                self._used.clear()
         if call is None:
             return
         self._used[name] += min(self._processor_s - before, self._seconds / TICKS)
         if self._used[name] >= self._seconds * (1 - 1e-9):
-            self._interrupt(call, f"it took more than {self._seconds:g} s of one batch")
-        if now - self._since >= self._seconds * WAITS:
+            unit = "call" if self._is_of_a_call else "batch"
+            self._interrupt(call, f"it took more than {self._seconds:g} s of one {unit}")
+        if not self._is_of_a_call and now - self._since >= self._seconds * WAITS:
             self._interrupt(call, f"a call did not return within {self._seconds * WAITS:g} s")
 
     def _at_work(self, frame: FrameType | None) -> tuple[str, FrameType | None]:

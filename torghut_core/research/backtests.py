@@ -7,7 +7,10 @@ directory and is otherwise the same. What it returns is a value: nothing of it c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -42,6 +45,9 @@ from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import BATCH_SIZE, Loop
 from torghut_core.trading.totals import Result, Totals
+
+LONGEST_CALL_S = 60.0
+"""A plugin that has used so much processor time in a single call does not return, and is interrupted, seconds."""
 
 Stops = Sequence[tuple[int, Callable[[], None]]]
 """Functions to call between two events, each with the index of the event before which it is called."""
@@ -230,6 +236,8 @@ def run_backtest(
 ) -> Backtest:
     """Trade a generation on its tape, from the first event to the last.
 
+    A strategy that does not return (`LONGEST_CALL_S`) is quarantined, as one that raises.
+
     Parameters
     ----------
     generation : as `tape_generation` makes it: its source is the tape. It is used up, for its stages keep their state.
@@ -257,8 +265,9 @@ def run_backtest(
     gates = Gates(trading_enabled=True) if gates is None else gates
     engine = Engine(generation, account, audit, gates, allow_shorts=allow_shorts)
     starting_cash = broker.account().cash
-    loop = Loop(generation, engine, audit, signals)
-    asyncio.run(loop.run(batch_size, on_progress, stops(engine, loop)))
+    with _watch(engine) as around:
+        loop = Loop(generation, engine, audit, signals, around)
+        asyncio.run(loop.run(batch_size, on_progress, stops(engine, loop)))
     held = {symbol: position for symbol, position in broker.positions().items() if position.quantity}
     audit.record_account(account, engine.account(), held, loop.ended_at)
     audit.commit()
@@ -285,6 +294,21 @@ def run_backtest(
         signals=signals,
         _source=source,
     )
+
+
+@contextmanager
+def _watch(engine: Engine) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Give what each batch is traded in, so that a plugin that does not return is interrupted.
+
+    Nothing is watched in a thread, nor where the process uses the alarm itself, as a test's time limit does.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+        yield nullcontext
+        return
+    watchdog = engine.watchdog(LONGEST_CALL_S, is_of_a_call=True)
+    with watchdog.installed():
+        yield watchdog.batch
 
 
 async def _tape_bars(source: Source) -> pa.Table:

@@ -79,6 +79,34 @@ def test_many_short_calls_on_a_slow_machine_are_not_interrupted(dog, clock):
         caller(lambda: alarms(dog, clock, 2, 0.0), name_first=True)
 
 
+@pytest.fixture
+def dog_of_replays():
+    return Watchdog(
+        BUDGET,
+        {caller.__code__: "plugin"},
+        kernel="/nowhere/kernel",
+        uninterrupted="/nowhere/kernel/trading",
+        is_of_a_call=True,
+    )
+
+
+def test_in_a_replay_a_call_that_does_not_return_is_interrupted(dog_of_replays, clock):
+    """By the processor time that it has used itself."""
+    with pytest.raises(Overrun, match=r"more than 0\.1 s of one call"):
+        caller(lambda: alarms(dog_of_replays, clock, TICKS + 1, BUDGET / TICKS), name_first=True)
+
+
+def test_in_a_replay_many_calls_may_take_any_time(dog_of_replays, clock):
+    """So the result does not depend on how many rows are in a batch."""
+    for _ in range(5):
+        caller(lambda: alarms(dog_of_replays, clock, TICKS - 1, BUDGET / TICKS), name_first=True)
+
+
+def test_in_a_replay_a_call_may_wait(dog_of_replays, clock):
+    """A person may sit at a debugger."""
+    caller(lambda: alarms(dog_of_replays, clock, 2 * WAITS * TICKS, 0.0), name_first=True)
+
+
 def test_alarm_before_a_plugin_is_named_raises_nothing(dog, clock):
     """The alarm raised KeyError in the kernel, and ended the process, when it came before the first row of a batch."""
     assert caller(lambda: alarms(dog, clock, 20 * TICKS, BUDGET), name_first=False) == "LATE"
