@@ -511,7 +511,7 @@ def test_random_contexts_have_orders_of_several_strategies_on_both_sides():
     """Or the laws of rules prove little: own orders and those of others, of every type."""
     seen, types = set(), set()
 
-    @examples(200, quick=200)  # it asks whether all kinds occur
+    @examples(200, quick=60)  # it asks whether all kinds occur
     @given(context=risk_contexts())
     def look(context):
         for order in context.orders:

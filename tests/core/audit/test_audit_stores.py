@@ -182,6 +182,9 @@ ENDS = (OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED, OrderState.
 def test_memory_does_not_grow_with_what_is_done(sqlite, make, end):
     """Of a decision and an order that are done no row stays in memory: it is the same after ten as after sixty of them."""
 
+    gc.collect()
+    gc.freeze()  # what other tests have left is not looked at
+
     def live(store, numbers):
         for n in numbers:
             _, intent = make.decide(store, n, denied=["max-notional"] if end == "denied" else ())

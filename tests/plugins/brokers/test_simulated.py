@@ -548,7 +548,7 @@ def test_good_till_canceled_order_rests_through_the_night():
 
 def test_order_beyond_the_calendar_is_rejected():
     """Where a calendar knows no session any more, an order says so and does not wait for ever."""
-    subject = broker(calendars={"*": "XKRX"})
+    subject = broker(calendars={"*": "XSHG"})
     far = msgspec.structs.replace(intent(symbol="ACME"), decided_at=parse_timestamp("2199-01-01T00:00:00Z"))
     subject.submit(far)
     (report,) = subject.updates()
