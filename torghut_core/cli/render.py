@@ -139,13 +139,8 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
     console.print(table)
     for name, reason in totals.failures.items():
         console.print(f"{name} raised an error and was stopped: {reason}", style="red", markup=False)
-    for name in done.starved:
-        console.print(
-            f"{name} received no signals: the tape has no bars of its base_timeframe for its symbols, or too few for its columns"
-            " (add the timeframe to the `resample` stage, check `symbols`, or take a longer tape)",
-            style="yellow",
-            markup=False,
-        )
+    for name, reason in done.starved.items():
+        console.print(f"{name} received no signals: {reason}", style="yellow", markup=False)
     for jump in done.jumps[:MOST_LINES]:
         console.print(f"a price jumped as in a split: {jump}", style="red", markup=False)
     if len(done.jumps) > MOST_LINES:

@@ -67,6 +67,7 @@ class Backtest:
     totals : what happened, counted.
     positions : what each strategy holds at the end, by (strategy, symbol).
     open_orders : how many orders were open at the end.
+    starved : strategies that were shown no signal at all -> why: which bars did not come, which features had no value.
     skipped : rows of the tape that were left out: reason, with the first place -> count.
     began_at, ended_at : the loop's time at the first and the last event, ns.
     audit, signals : where the run is written down.
@@ -80,18 +81,13 @@ class Backtest:
     totals: Totals
     positions: Mapping[tuple[str, str], Position]
     open_orders: int
+    starved: Mapping[str, str]
     skipped: Mapping[str, int]
     began_at: int
     ended_at: int
     audit: AuditStore
     signals: SignalDatabase
     _source: Source
-
-    @property
-    def starved(self) -> list[str]:
-        """Enabled strategies that were shown no signal at all."""
-        shown = self.totals.strategies
-        return [each.name for each in self.generation.strategies if each.enabled and not shown[each.name].rows]
 
     @property
     def jumps(self) -> list[str]:
@@ -287,6 +283,7 @@ def run_backtest(
         totals=engine.totals,
         positions=engine.books.positions,
         open_orders=len(engine.books.working),
+        starved=engine.roster.starved,
         skipped=source.skipped,
         began_at=loop.began_at,
         ended_at=loop.ended_at,

@@ -79,6 +79,15 @@ class Roster:
         names = {subscription.name for subscription in self._subscriptions}
         return [subscription.instance for subscription in self._closing if subscription.name not in names]
 
+    @property
+    def starved(self) -> dict[str, str]:
+        """Running strategies that wait for rows and were shown none, with the reason."""
+        return {
+            each.name: each.unshown.reason
+            for each in self._subscriptions
+            if each.is_running and not each.totals.rows and each.handled & {Handler.ON_SIGNAL, Handler.ON_SLICE}
+        }
+
     def states(self) -> dict[str, StrategyState]:
         """What each strategy does: those of the generation, and those that are being closed."""
         states = dict.fromkeys((subscription.name for subscription in self._closing), StrategyState.CLOSING)

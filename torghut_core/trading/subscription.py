@@ -40,6 +40,7 @@ from torghut_core.ports import (
 )
 from torghut_core.timestamps import EARLIEST
 from torghut_core.trading.totals import StrategyTotals
+from torghut_core.trading.unshown import Unshown
 
 TRIAL_CALLS = 100
 """For so many calls new code is on trial."""
@@ -128,6 +129,7 @@ class Subscription:
     rows_to_warm : rows that it has to see before its answers count, by symbol; warm symbols are not in it.
     minute, decided : decisions in this minute of the loop's time.
     handled : handlers that the strategy has.
+    unshown : rows before the first one that it was shown.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Subscription:
           strategy does not override it.
         """
         self.handled = _handled(instance.strategy)
+        self.unshown = _unshown(instance)
         self._has_started = False
         self._next = EARLIEST
         """No moment of its timers is before this one, ns."""
@@ -396,7 +399,11 @@ class Subscription:
                 mask &= values == values
         if failure is not None:
             mask |= listed & (rows.known >= failure.known)
-        return np.flatnonzero(mask)
+        places = np.flatnonzero(mask)
+        if not len(places) and not self.totals.rows:
+            of_each = {name: graph.values[node] for name, node in zip(wanted.names, wanted.nodes, strict=True)}
+            self.unshown.add(rows, self._listed(batch.symbols.names)[rows.symbol], of_each)
+        return places
 
     def _listed(self, names: list[str]) -> NDArray[np.bool_]:
         """Whether each symbol of a table is one of its own, shape (symbols,)."""
@@ -617,6 +624,12 @@ def _deciding(instance: StrategyInstance) -> Deciding | None:
 def _handled(strategy: Strategy) -> frozenset[Handler]:
     """The handlers that a strategy has."""
     return frozenset(each for each in Handler if type(strategy).handles(each) or each in vars(strategy))
+
+
+def _unshown(instance: StrategyInstance) -> Unshown:
+    wanted = instance.wanted
+    needed = [name for name in wanted.names if name not in wanted.optional]
+    return Unshown(instance.symbols, needed, instance.step_ns)
 
 
 def _move(listener: Listener, event: Any, context: Any, now: int, price: float) -> None:
