@@ -83,6 +83,7 @@ from torghut_core.model.sale_conditions import NO_PRICE, NOTHING_COUNTS, SaleCon
 from torghut_core.model.timers import Every, Timer, every
 from torghut_core.model.trading import (
     Account,
+    Cancel,
     Decision,
     Fill,
     Intent,
@@ -177,6 +178,7 @@ __all__ = [
     "Books",
     "Broker",
     "Calendars",
+    "Cancel",
     "Capabilities",
     "CatalogError",
     "Closed",

@@ -11,6 +11,7 @@ import numpy as np
 
 from torghut_core import (
     BarHistory,
+    Cancel,
     Context,
     Deciding,
     Decision,
@@ -18,8 +19,12 @@ from torghut_core import (
     Handler,
     History,
     InputError,
+    Intent,
     LiveContext,
     LivePortfolio,
+    Order,
+    OrderState,
+    Purpose,
     Side,
     Signal,
     Slice,
@@ -42,8 +47,8 @@ class Row(NamedTuple):
 class Rehearsal:
     """Shows rows to a strategy and fills what it proposes.
 
-    Every decision is filled whole, at the next row's price of its symbol, whatever its order type; there are no
-    rules and no fees, and the account never changes. `strategy` may be replaced between rows. Of its handlers it calls
+    Every decision is filled whole, at the next row's price of its symbol, whatever its order type, unless it is canceled
+    before; there are no rules and no fees, and the account never changes. `strategy` may be replaced between rows. Of its handlers it calls
     `on_start`, `on_fill`, `on_slice` and `on_signal`.
 
     Examples
@@ -62,7 +67,9 @@ class Rehearsal:
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
         self._contexts: dict[str, LiveContext] = {}
-        self._working: dict[str, list[Decision]] = {}
+        self._working: dict[str, dict[str, Decision]] = {}
+        """By symbol and client order id."""
+        self._sent = 0
         self._portfolio: LivePortfolio | None = None
         self._bars = _ShownBars(strategy)
 
@@ -112,33 +119,43 @@ class Rehearsal:
     def _fill_orders(self, row: Row) -> list[Decision]:
         """Fill the open orders of the row's symbol; return what the strategy proposes at that."""
         seen, proposed = self._contexts[row.signal.symbol], []
-        for order in self._working.pop(row.signal.symbol, ()):
+        for number, order in self._working.pop(row.signal.symbol, {}).items():
             fill = _fill(order, row)
             seen.hold(apply_fill(seen.position, fill))
-            if order.action is Side.BUY:
-                seen.buying -= order.quantity
-            else:
-                seen.selling -= order.quantity
+            self._count(order, seen, number, -order.quantity)
             seen.reach(fill, _end(row))
             proposed += self._propose("on_fill", fill, seen.read_only)
         return proposed
 
-    def _propose(self, handler: str, *given: Any) -> list[Decision]:
-        """Call a handler, and open the orders that it proposes."""
+    def _propose(self, handler: str, *given: Any) -> list[Any]:
+        """Call a handler, and open the orders that it proposes, or cancel them."""
         by_target = handler == "on_signal" and type(self.strategy).decide is not Strategy.decide
         answer = (Deciding("", self.strategy) if by_target else getattr(self.strategy, handler))(*given)
         answers = answer if isinstance(answer, list | tuple) else [answer]
-        proposed = [decision for decision in answers if decision is not None]
-        for decision in proposed:
-            if not isinstance(decision, Decision):
-                continue  # the suite says so
-            seen = self._contexts[decision.symbol]
-            self._working.setdefault(decision.symbol, []).append(decision)
-            if decision.action is Side.BUY:
-                seen.buying += decision.quantity
-            else:
-                seen.selling += decision.quantity
+        proposed = [each for each in answers if each is not None]
+        for each in proposed:  # of what is neither, the suite says so
+            if isinstance(each, Cancel):
+                order = self._working.get(each.symbol, {}).pop(each.client_order_id, None)
+                if order is not None:
+                    self._count(order, self._contexts[each.symbol], each.client_order_id, -order.quantity)
+            if isinstance(each, Decision):
+                self._sent += 1
+                self._working.setdefault(each.symbol, {})[f"order-{self._sent}"] = each
+                self._count(each, self._contexts[each.symbol], f"order-{self._sent}", each.quantity)
         return proposed
+
+    def _count(self, decision: Decision, seen: LiveContext, number: str, change: Decimal) -> None:
+        """Count that an order was opened, or is done, in what its strategy sees."""
+        if decision.action is Side.BUY:
+            seen.buying += change
+        else:
+            seen.selling += change
+        if change > 0:
+            reduces = seen.side * (1 if decision.action is Side.BUY else -1) < 0
+            purpose = Purpose.EXIT if reduces else Purpose.ENTRY
+            seen.open_orders[number] = Order(intent=_intent(number, decision, purpose), state=OrderState.ACCEPTED)
+        else:
+            del seen.open_orders[number]
 
 
 class _ShownBars(BarHistory):
@@ -169,6 +186,26 @@ class _ShownBars(BarHistory):
 def _end(row: Row) -> int:
     """When a row's bar ends, ns."""
     return int(row.signal.bars.end[row.signal.row])
+
+
+def _intent(number: str, decision: Decision, purpose: Purpose) -> Intent:
+    return Intent(
+        client_order_id=number,
+        decision_hash="",
+        account=decision.account,
+        strategy_id=decision.strategy_id,
+        symbol=decision.symbol,
+        side=decision.action,
+        quantity=decision.quantity,
+        decided_at=decision.decided_at,
+        order_type=decision.order_type,
+        limit_price=decision.limit_price,
+        stop_price=decision.stop_price,
+        trail_price=decision.trail_price,
+        trail_pct=decision.trail_pct,
+        time_in_force=decision.time_in_force,
+        purpose=purpose,
+    )
 
 
 def _fill(order: Decision, row: Row) -> Fill:

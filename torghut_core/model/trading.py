@@ -117,6 +117,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return params
 
 
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a strategy proposes of an open order of its own: that it be canceled. Nothing is risked, so no gate and no rule is asked."""
+
+    symbol: str
+    client_order_id: str
+    because: str
+
+
 _CANONICAL = msgspec.json.Encoder(order="sorted")
 
 
@@ -310,6 +318,10 @@ class Order(msgspec.Struct, kw_only=True, gc=False):
     def remaining(self) -> Decimal:
         """Units that are not filled."""
         return self.intent.quantity - self.filled_quantity
+
+    def copy(self) -> Order:
+        """The order as it is now, which changes no more."""
+        return msgspec.structs.replace(self, fill_ids=list(self.fill_ids))
 
 
 class OrderStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -19,6 +19,7 @@ from torghut_core.model.timers import Every, Timer
 from torghut_core.model.trading import (
     ZERO,
     Account,
+    Cancel,
     Decision,
     Fill,
     Order,
@@ -41,8 +42,8 @@ _PENDING_CANCEL = OrderState.PENDING_CANCEL
 Number: TypeAlias = Decimal | float | str
 """An amount, a quantity or a price; of a float the decimal that it prints as."""
 
-Answer: TypeAlias = "Decision | Sequence[Decision | None] | None"
-"""What a handler may return: nothing, a decision, or a list of decisions, of which None is left out."""
+Answer: TypeAlias = "Decision | Cancel | Sequence[Decision | Cancel | None] | None"
+"""What a handler may return: nothing, a decision, a cancel, or a list of these, of which None is left out."""
 
 
 class Handler(StrEnum):
@@ -255,6 +256,11 @@ class Context:
         """Cash, equity and buying power of the account."""
         return self._live.account_view.account()
 
+    @property
+    def orders(self) -> Sequence[Order]:
+        """Open orders of the strategy in this symbol, oldest first: copies."""
+        return [order.copy() for order in self._live.open_orders.values()]
+
     def history(self, bars: int, timeframe: str | None = None, symbol: str | None = None) -> History:
         """The last bars, those that are complete at the current row: as many as there are, `bars` at most.
 
@@ -353,6 +359,14 @@ class Context:
         part = KERNEL_DECIMAL.multiply(self.account.equity, _exact(pct))
         return self.target_notional(KERNEL_DECIMAL.divide(part, HUNDRED), because, **order)
 
+    def cancel(self, order: Order, because: str) -> Cancel:
+        """Propose to cancel an open order; nothing happens where it is done, or is being canceled."""
+        return Cancel(symbol=self.symbol, client_order_id=order.intent.client_order_id, because=because)
+
+    def cancel_all(self, because: str, *, protection: bool = False) -> list[Cancel]:
+        """Propose to cancel all open orders in this symbol; stops and take-profits that only reduce the position stay, unless `protection`."""
+        return [self.cancel(order, because) for order in self.orders if protection or not order.intent.is_protection]
+
     def _is_reduced_by(self, side: Side) -> bool:
         """Whether an order of this side makes what is held smaller."""
         return self.is_long if side is Side.SELL else self.is_short
@@ -381,7 +395,7 @@ class LiveContext(Context):
 
     Attributes
     ----------
-    orders : the strategy's open orders in the symbol, by client order id.
+    open_orders : the strategy's open orders in the symbol, by client order id.
     """
 
     __slots__ = (
@@ -393,7 +407,7 @@ class LiveContext(Context):
         "instrument",
         "last_order_at",
         "now",
-        "orders",
+        "open_orders",
         "position",
         "price",
         "protecting",
@@ -427,7 +441,7 @@ class LiveContext(Context):
         self.price = float("nan")
         self.hold(Position())
         self.buying = self.selling = self.protecting = ZERO
-        self.orders: dict[str, Order] = {}
+        self.open_orders: dict[str, Order] = {}
         self.last_order_at: int | None = None
         self.bars: BarHistory = NO_HISTORY
         self.read_only = Context(self)
@@ -444,7 +458,7 @@ class LiveContext(Context):
     def is_closing(self, close: Decision) -> bool:
         """Whether nothing is left for a `close` to do: exits of all of it are on their way, at once or on its terms."""
         at_once = self.selling if close.action is Side.SELL else self.buying
-        opposing = sum((self.orders[number].remaining for number in self.opposing(close.action)), ZERO)
+        opposing = sum((self.open_orders[number].remaining for number in self.opposing(close.action)), ZERO)
         missing = close.quantity - at_once + opposing
         if not self.protecting or self.is_nothing(missing):
             return self.is_nothing(missing)
@@ -454,13 +468,15 @@ class LiveContext(Context):
     def opposing(self, exits: Side) -> list[str]:
         """The open entries in the direction of exits: a `close` takes them back."""
         return [
-            number for number, order in self.orders.items() if order.intent.side is exits and not order.intent.is_exit
+            number
+            for number, order in self.open_orders.items()
+            if order.intent.side is exits and not order.intent.is_exit
         ]
 
     def waiting(self, proposed: Decision) -> tuple[Decimal, bool]:
         """Units of open protection that has the terms of a decision, and whether there is no other."""
         rounded, alike, is_all = self.instrument.rounded(proposed), ZERO, True
-        for order in self.orders.values():
+        for order in self.open_orders.values():
             if not order.intent.is_protection or order.state is _PENDING_CANCEL:
                 continue
             if order.intent.side is rounded.action and _all_terms(order.intent) == _all_terms(rounded):
@@ -522,6 +538,15 @@ class PortfolioContext(Mapping[str, Context]):
     def account(self) -> Account:
         """Cash, equity and buying power of the account."""
         return self._live.account_view.account()
+
+    @property
+    def orders(self) -> Sequence[Order]:
+        """Open orders of the strategy, by symbol, and oldest first."""
+        return [order for context in self.values() for order in context.orders]
+
+    def cancel_all(self, because: str, *, protection: bool = False) -> list[Cancel]:
+        """Propose to cancel all open orders; see `Context.cancel_all`."""
+        return [cancel for context in self.values() for cancel in context.cancel_all(because, protection=protection)]
 
     def target_weights(self, weights: Mapping[str, Number], because: str, **order: Any) -> list[Decision]:
         """Propose the orders that make each symbol its share of the account's equity, at its last close: first what reduces.

@@ -6,7 +6,6 @@ state, position and sums, audit, digest, observers. Nothing here talks to a brok
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -66,13 +65,15 @@ class WorkingOrder(msgspec.Struct):
     """Buying power that these may take, of a buy."""
     requested_quantity: Decimal | None = None
     """The quantity that the broker was last asked to change it to."""
+    cancel_reason: str = ""
+    """Why its strategy has asked that it be canceled."""
     was_given_up: bool = False
     """Whether we took it for done before the venue had reported anything about it."""
 
 
 # Reached for every report; a member of an enum, reached through its class, is slow in Python 3.11.
 _BUY = Side.BUY
-_ACCEPT, _REJECTED = OrderEvent.ACCEPT, OrderEvent.REJECTED
+_ACCEPT, _REJECTED, _CANCELED = OrderEvent.ACCEPT, OrderEvent.REJECTED, OrderEvent.CANCELED
 _FILLED = OrderState.FILLED
 _REQUESTS = (OrderEvent.SUBMIT, OrderEvent.CANCEL, OrderEvent.REPLACE)
 """Reports of what was asked of the venue."""
@@ -231,7 +232,7 @@ class Books:
 
     def orders_of(self, context: LiveContext) -> list[WorkingOrder]:
         """The working orders of a view."""
-        return [self.working[number] for number in context.orders]
+        return [self.working[number] for number in context.open_orders]
 
     def adopt(self, order: Order, strategy: str) -> None:
         """Add an order that the venue has under an id of ours and that is not recorded here."""
@@ -283,6 +284,8 @@ class Books:
         IllegalTransition : the order's state does not allow it; nothing is changed.
         """
         order, context = working.order, working.context
+        if report.event is _CANCELED and working.cancel_reason and not report.reason:
+            report = msgspec.structs.replace(report, reason=working.cancel_reason)
         if not apply_report(order, report):
             return False  # a fill that was seen before
         self.reports += 1
@@ -299,7 +302,7 @@ class Books:
         if report.fill is not None:
             self._on_fill(report.fill, context.position)
         if context.strategy_id in self.listeners and report.event not in _REQUESTS:
-            self.news.append(News(context, copy.copy(order), report.fill))
+            self.news.append(News(context, order.copy(), report.fill))
         return True
 
     def _add(self, working: WorkingOrder) -> None:
@@ -310,7 +313,7 @@ class Books:
             _, _, floor, rate, distance = rung_of(intent, ZERO)
             working.worst_price = max(self._prices(symbol)[1] * rate + distance, floor)
         self._orders.setdefault(symbol, {})[client_order_id] = working
-        working.context.orders[client_order_id] = working.order
+        working.context.open_orders[client_order_id] = working.order
         self._update_sums(working)
 
     def _update_sums(self, working: WorkingOrder) -> None:
@@ -359,7 +362,7 @@ class Books:
             self._reserved -= working.reserve
             working.reserve = ZERO
         self._touched[client_order_id] = working
-        del self._orders[working.context.symbol][client_order_id], working.context.orders[client_order_id]
+        del self._orders[working.context.symbol][client_order_id], working.context.open_orders[client_order_id]
         if working.order.state is _FILLED and self._is_simulated:
             return  # no report of it can follow
         working.was_given_up = not working.order.venue_order_id
@@ -412,8 +415,8 @@ class Books:
             if working.context is context:
                 working.context = other
                 self._touched[number] = working
-        other.orders |= context.orders
-        context.orders.clear()
+        other.open_orders |= context.open_orders
+        context.open_orders.clear()
         other.buying += context.buying
         other.selling += context.selling
         other.protecting += context.protecting
@@ -521,7 +524,7 @@ class Books:
         if any((strategy, symbol) in self._held for symbol in symbols):
             return True
         views = (self._contexts.get((strategy, symbol)) for symbol in symbols)
-        return any(view is not None and view.orders for view in views)
+        return any(view is not None and view.open_orders for view in views)
 
     # What risk reads.
 

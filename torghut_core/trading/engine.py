@@ -32,6 +32,7 @@ from torghut_core.model.market import Batch, Signal, Slice
 from torghut_core.model.trading import (
     ZERO,
     Account,
+    Cancel,
     Decision,
     Fill,
     Intent,
@@ -506,6 +507,9 @@ class Engine(AccountView):
             if proposed is None:
                 continue
             context = view.contexts[proposed.symbol] if isinstance(view, LivePortfolio) else view
+            if type(proposed) is Cancel:
+                self.gateway.cancel_order(proposed, context)
+                continue
             if not isinstance(event, Signal | Slice):
                 given = subscription.given_since(context)
             self._judge(listener, proposed, event, context, given)
@@ -758,11 +762,14 @@ def _complaint(proposed: Any, handler: str, symbols: Collection[str]) -> str:
     """What is wrong with what a handler gave, "" when it is a decision on a symbol that it may decide on, or None."""
     if proposed is None:
         return ""
-    if type(proposed) is not Decision:
+    if type(proposed) not in (Decision, Cancel):
         return f"{handler} gave {text_of(proposed, reprlib.repr):.200}, not a Decision"
     if type(proposed.symbol) is not str or proposed.symbol not in symbols:
         shown = f"{', '.join(symbols):.200}"
         return f"{handler} gave a decision on {text_of(proposed.symbol):.80} when it was shown {shown}"
+    if type(proposed) is Cancel:
+        is_sound = type(proposed.client_order_id) is str and type(proposed.because) is str
+        return "" if is_sound else f"{handler} gave a cancel whose id and reason are not both text"
     if tuple(map(type, _read(proposed))) in _SOUND:
         amounts = proposed.quantity, proposed.limit_price, proposed.stop_price, proposed.trail_price, proposed.trail_pct
         endless = [amount for amount in amounts if amount is not None and not _is_exact(amount)]

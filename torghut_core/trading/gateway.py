@@ -31,6 +31,7 @@ from torghut_core.model.order_state import TRANSITIONS, is_done
 from torghut_core.model.trading import (
     ZERO,
     Account,
+    Cancel,
     Intent,
     Order,
     OrderEvent,
@@ -249,7 +250,7 @@ class Gateway:
         intent, context = working.order.intent, working.context
         if intent.is_exit:
             return not any(
-                order.state in _CHANGING and _is_in_the_way(order, intent) for order in context.orders.values()
+                order.state in _CHANGING and _is_in_the_way(order, intent) for order in context.open_orders.values()
             )
         first = self._firsts.get(intent.client_order_id)
         if first is None:
@@ -305,6 +306,14 @@ class Gateway:
             self._request_cancel(working)
         self.apply_updates()
 
+    def cancel_order(self, wanted: Cancel, context: LiveContext) -> None:
+        """Ask that an order of a view be canceled; nothing happens where it is done, or another's."""
+        self._show(self.at + 1)
+        working = self.books.working.get(wanted.client_order_id)
+        if working is not None and working.context is context:
+            self._request_cancel(working, wanted.because)
+            self.apply_updates()
+
     def cancel_all_but_flattening(self) -> None:
         """Ask that every order be canceled that does not close a position at once."""
         for working in list(self.books.working.values()):
@@ -313,14 +322,15 @@ class Gateway:
                 self._request_cancel(working)
         self.apply_updates()
 
-    def _request_cancel(self, working: WorkingOrder) -> None:
+    def _request_cancel(self, working: WorkingOrder, because: str = "") -> None:
         """Ask that an order be canceled; one that was not sent is canceled at once."""
         intent = working.order.intent
         if working.order.state is OrderState.PENDING_CANCEL:
             return
         if intent.client_order_id in self.outbox:
-            self._cancel_unsent(working, "canceled before it was sent")
+            self._cancel_unsent(working, because or "canceled before it was sent")
             return
+        working.cancel_reason = because
         self._request(working, OrderEvent.CANCEL)
         self._broker.cancel(intent.client_order_id)
 

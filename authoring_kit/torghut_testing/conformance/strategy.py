@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from torghut_core import SIGNAL_COLUMNS, Deciding, Decision, Handler, Strategy
+from torghut_core import SIGNAL_COLUMNS, Cancel, Deciding, Decision, Handler, Strategy
 from torghut_testing.conformance.plugin import PluginConformance
 from torghut_testing.generators import SYMBOLS, random_rows
 from torghut_testing.plain import plain_copy
@@ -76,8 +76,11 @@ class StrategyConformance(PluginConformance):
             shown = {row.signal.symbol for row in rows}
             for decision in rehearsal.show_together(rows):
                 decided += 1
+                if isinstance(decision, Cancel):
+                    assert decision.because.strip(), "a cancel gives no reason (state `because`)"
+                    continue
                 assert isinstance(decision, Decision), (
-                    f"it returned {decision!r}: return a `Decision`, a list of them or None"
+                    f"it returned {decision!r}: return a `Decision`, a `Cancel`, a list of them or None"
                 )
                 assert decision.symbol in shown or len(shown) > 1, "the decision is not on the row's symbol"
                 context = rehearsal.context(decision.symbol)
