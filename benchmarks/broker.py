@@ -176,7 +176,10 @@ def report(case: str, samples: list[float]) -> None:
 def main() -> None:
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 30
     report("life of a market order, bars", list(life_of_a_market_order()))
-    report("life of a market order, bars, fees and slippage", list(life_of_a_market_order(fee_bps=2, slippage_bps=1)))
+    report(
+        "life of a market order, bars, fees and slippage",
+        list(life_of_a_market_order(fees={"*": {"bps": 2}}, slippage={"*": {"bps": 1}})),
+    )
     cases = {
         "65536 trades, idle": passing(broker, trades),
         "65536 trades, idle, one position": passing(lambda: holding(1), trades),

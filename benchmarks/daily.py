@@ -26,7 +26,7 @@ pipelines:
   trading:
     source: {use: replay, params: {paths: [%s], bar_step: 1Day}}
     stages: [{use: indicators, params: {}}]
-    broker: {use: simulated, params: {cash: "1000000", fee_bps: "10"}}
+    broker: {use: simulated, params: {cash: "1000000", fees: {"*": {bps: "10"}}}}
 strategies:
   - {name: cross, use: ema-cross, base_timeframe: 1Day, symbols: [S000], params: {quantity: "1"}}
 """

@@ -31,7 +31,7 @@ pipelines:
       - {use: microbars}
       - {use: resample, params: {timeframes: [1Min]}}
       - {use: indicators, params: {calendars: {ES: 24/7}}}
-    broker: {use: simulated, params: {cash: "100000", fee_bps: "1"}}
+    broker: {use: simulated, params: {cash: "100000", fees: {"*": {bps: "1"}}}}
 strategies:
   - {name: macd-rsi, use: macd-rsi, base_timeframe: 1Sec, symbols: [ES], params: {quantity: "1"}}
 risk: [{use: max-notional}, {use: buying-power}, {use: stale-price}]

@@ -143,7 +143,7 @@ def run(tape, symbols, strategies, use, params):
         f"    source: {{use: replay, params: {{paths: [{json.dumps(str(tape))}]}}}}",
         "    stages: [{use: indicators, params: {columns: [ema12], calendars: {"
         + ", ".join(f"{name}: 24/7" for name in names(symbols)) + "}}}]",
-        '    broker: {use: simulated, params: {cash: "10000000", fee_bps: "1"}}',
+        '    broker: {use: simulated, params: {cash: "10000000", fees: {"*": {bps: "1"}}}}',
         "strategies:",
         *entries,
     ])  # fmt: skip

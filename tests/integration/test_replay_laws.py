@@ -34,7 +34,7 @@ pipelines:
       - {use: microbars, params: {max_out_of_order_ms: 500}}
       - {use: resample, params: {timeframes: [1Min]}}
       - {use: indicators}
-    broker: {use: simulated, params: {cash: "10000", fee_bps: "1", slippage_bps: "2", latency_ms: 300}}
+    broker: {use: simulated, params: {cash: "10000", fees: {"*": {bps: "1"}}, slippage: {"*": {bps: "2"}}, latency_ms: 300}}
 instruments:
   "BTC/USD": {asset_class: crypto, tick_size: "0.05", quantity_step: "0.25", min_notional: 20, multiplier: 2, margin: 0.5}
 strategies:

@@ -16,7 +16,7 @@ pipelines:
   trading:
     source: {use: replay}
     stages: [{use: microbars}, {use: resample, params: {timeframes: [1Min]}}, {use: indicators}]
-    broker: {use: simulated, params: {fee_bps: "1", latency_ms: 300}}
+    broker: {use: simulated, params: {fees: {"*": {bps: "1"}}, latency_ms: 300}}
 strategies:
   - {name: reversion, use: mean-reversion, base_timeframe: 1Sec, symbols: ["BTC/USD"], params: {quantity: "2"}}
   - {name: trend, use: ema-cross, base_timeframe: 1Min, symbols: ["BTC/USD"], cooldown_seconds: 3}

@@ -35,7 +35,7 @@ class Frame(Protocol):
 Data: TypeAlias = "Path | str | Sequence[Path | str] | Frame"
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-COSTS: Mapping[str, Any] = MappingProxyType({"fee_bps": "1", "slippage_bps": "1"})
+COSTS: Mapping[str, Any] = MappingProxyType({"fees": {"*": {"bps": "1"}}, "slippage": {"*": {"bps": "1"}}})
 """What trading costs where `backtest` is given nothing else."""
 TIMES = ("event_ts", "date", "datetime", "timestamp", "time", "index")
 """Names of a column with the starts of the bars, as other libraries have them."""

@@ -3,7 +3,8 @@
 docs/fills.md has them as a table, with those of others beside them; its tests read that table.
 
 **The market's price** for an order is the touch (ask to buy, bid to sell) at a quote, and at a trade or bar when a fresh
-quote is known; else the trade's price or the bar's open, moved against the order by the slippage. A touch does not slip.
+quote is known; else the trade's price or the bar's open, moved against the order by the slippage (`costs`). A touch does not
+slip.
 
 **market**: the market's price at the first event.
 
@@ -33,6 +34,7 @@ from decimal import Decimal
 import msgspec
 import numpy as np
 
+from torghut_brokers.costs import Bill
 from torghut_brokers.events import NEVER, View
 from torghut_core import Intent, Order, OrderType, TimeInForce, money
 
@@ -57,7 +59,7 @@ class PlacedOrder(msgspec.Struct, eq=False):
     `until` is the loop time from which on it is known that an order for the day meets no more events.
     `is_fresh` until it has met an event; `is_resting` when it is a limit order that did not cross the market.
     `stop` is where the stop is now; `mark` the best price that a trailing stop has followed, None before the first.
-    `fee_due` is what its fills cost, before minimum and rounding.
+    `bill` is what it owes in fees, None before its first fill that has some.
     """
 
     order: Order
@@ -71,7 +73,7 @@ class PlacedOrder(msgspec.Struct, eq=False):
     is_triggered: bool = False
     stop: Decimal | None = None
     mark: float | None = None
-    fee_due: Decimal = ZERO
+    bill: Bill | None = None
 
     def sort_key(self) -> bool:
         """Sorts orders that meet one event: stops that only reduce a position come before all others."""

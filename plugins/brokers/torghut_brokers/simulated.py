@@ -23,9 +23,8 @@ so is all of it where the session ends before that event.
 orders together may take, in whole steps of 1e-9; the rest waits for the next event. Without it an order is filled
 completely.
 
-**Fees** of an order are ``fee_bps`` of its notional plus ``fee_per_unit`` of its quantity, at least ``fee_minimum``,
-rounded half up to ``fee_decimals``. A fill is charged what is due by then less what was charged before, so that an order
-pays the same in however many parts.
+**Fees and slippage** are in `costs`. A fill of a limit order that rested before the event brings liquidity (maker), any other
+takes it (taker). Only what takes liquidity has an impact on the price, up to its limit and its `highest_price`.
 
 An order with a `highest_price` (see `Intent`) meets no event above it.
 
@@ -42,11 +41,12 @@ The fill's `slippage` is left to the kernel, which knows the decision's price.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any, Literal
 
 import msgspec
 
+from torghut_brokers.costs import Bill, Fees, FeesByPattern, Slippage, Slips, Tally, impact
 from torghut_brokers.events import NEVER, Levels, Touch, View
 from torghut_brokers.market import Market
 from torghut_brokers.matching import AT_ONCE, PlacedOrder, arrive, offer, problem
@@ -140,6 +140,7 @@ class Saved(msgspec.Struct):
     touches: dict[str, Touch]
     lasts: dict[str, list[float | None]] = {}
     held: dict[str, dict[str, Decimal]] | None = None
+    tally: Tally = msgspec.field(default_factory=Tally)
 
 
 class Simulated(Broker):
@@ -156,11 +157,14 @@ class Simulated(Broker):
             "", pattern=r"^[A-Za-z0-9._-]{0,40}$", help="name of the account; `torghut run` keeps one of each name"
         )
         currency: str = param("USD", min_length=1, help="currency of the account and of every price")
-        fee_bps: Decimal = param("0", ge=0, help="fee on the notional, basis points")
-        fee_per_unit: Decimal = param("0", ge=0, help="fee per unit, in `currency`")
-        fee_minimum: Decimal = param("0", ge=0, help="minimum fee of an order with a fill, in `currency`")
-        fee_decimals: int | None = param(None, ge=0, le=12, help="decimals that fees are rounded to; none: not rounded")
-        slippage_bps: Decimal = param("0", ge=0, lt=10_000, help="slippage against us at a trade or bar, basis points")
+        fees: FeesByPattern = param(
+            {},
+            help="by symbol pattern (* and ?), first match counts: a fee, a list of fees, or a preset (alpaca-crypto,"
+            " alpaca-equities); alpaca: both; see docs/costs.md",
+        )
+        slippage: dict[str, Slippage] = param(
+            {}, help="by symbol pattern, first match counts: bps, spread_bps, impact_bps; see docs/costs.md"
+        )
         latency_ms: int = param(0, ge=0, help="time until an order, cancel or replace arrives, milliseconds")
         participation: Decimal | None = param(
             None, gt=0, le=1, help="share of an event's volume that all orders together may take; none: any quantity"
@@ -191,11 +195,7 @@ class Simulated(Broker):
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
-        slippage = params.slippage_bps / 10_000
-        self._slip = {True: (1 + slippage).normalize(), False: (1 - slippage).normalize()}
-        self._fee_rate = (params.fee_bps / 10_000).normalize()
-        self._fee_unit = None if params.fee_decimals is None else Decimal(1).scaleb(-params.fee_decimals)
-        self._is_free = not (params.fee_bps or params.fee_per_unit or params.fee_minimum)
+        self._slips = Slips(params.slippage)
         self._latency = params.latency_ms * MILLISECOND
         self._quote_max_age = params.quote_max_age_ms * MILLISECOND
         self._calendars: dict[str, str | None] = {}
@@ -215,6 +215,7 @@ class Simulated(Broker):
         self._positions = saved.positions
         self._held = saved.held
         """Signed units by symbol and strategy; None where the account is from a state that did not have them."""
+        self._fees = Fees(self.params.fees, saved.tally) if self.params.fees else None
         self._market = Market(saved.clock, saved.prices, saved.touches, saved.lasts)
         self._worths: dict[str, Decimal] = {}
         """What each position was worth when the account was last asked for."""
@@ -357,6 +358,7 @@ class Simulated(Broker):
                 market.touches(self._oldest_quote()),
                 market.lasts,
                 self._held,
+                Tally() if self._fees is None else self._fees.tally,
             )
         )
         return saved
@@ -600,7 +602,8 @@ class Simulated(Broker):
             return
         was = placed.is_triggered, placed.mark
         touch = self._touch(placed, view.begin, at) if view.slips and not placed.is_resting else None
-        price = offer(placed, view, touch, self._slip[placed.is_buy])
+        is_maker = placed.is_resting
+        price = offer(placed, view, touch, self._slips[intent.symbol][placed.is_buy])
         if price is not None and intent.highest_price is not None and price > intent.highest_price:
             price = None
         if placed.is_fresh:
@@ -613,7 +616,7 @@ class Simulated(Broker):
         if price is not None or (placed.is_triggered, placed.mark) != was:
             placed.since = view.end
         if price is not None:
-            self._fill_at(placed, view, price, at)
+            self._fill_at(placed, view, price, at, is_maker=is_maker)
         if placed.order.state is _FILLED:
             self._forget(placed)
         elif is_done(placed.order.state):
@@ -630,8 +633,8 @@ class Simulated(Broker):
             return None
         return touch.ask if placed.is_buy else touch.bid
 
-    def _fill_at(self, placed: PlacedOrder, view: View, price: Decimal, at: int) -> None:
-        """Fill, at `price`, what the event's volume allows."""
+    def _fill_at(self, placed: PlacedOrder, view: View, price: Decimal, at: int, *, is_maker: bool) -> None:
+        """Fill, at `price` and what its own impact adds, what the event's volume allows."""
         order = placed.order
         intent = order.intent
         quantity = order.remaining
@@ -654,8 +657,14 @@ class Simulated(Broker):
             self._taken[side] = taken + quantity
         if not quantity:
             return
+        if not is_maker and (impact_bps := self._slips[intent.symbol][2]):
+            price = _moved(placed, price, impact(impact_bps, quantity, money(view.volume) if view.volume > 0 else ZERO))
         multiplier = self._multipliers[intent.symbol]
         notional = price * quantity * multiplier
+        fee = ZERO
+        if self._fees is not None:
+            bill = placed.bill = placed.bill or Bill()
+            fee = self._fees.charge(intent.symbol, bill, intent.side, notional, quantity, view.begin, is_maker=is_maker)
         fill = Fill(
             client_order_id=intent.client_order_id,
             fill_id=f"{intent.client_order_id}:{len(order.fill_ids) + 1}",
@@ -663,7 +672,7 @@ class Simulated(Broker):
             side=intent.side,
             quantity=quantity,
             price=price,
-            fee=ZERO if self._is_free else self._charge(placed, notional, quantity),
+            fee=fee,
             event_ts=view.begin,
         )
         self._report(placed, _FILL, view.begin, fill=fill)
@@ -682,14 +691,6 @@ class Simulated(Broker):
             self._market.follow(intent.symbol, price, at)
         else:
             self._market.moved[intent.symbol] = None
-
-    def _charge(self, placed: PlacedOrder, notional: Decimal, quantity: Decimal) -> Decimal:
-        """Return the fee of a fill."""
-        placed.fee_due += notional * self._fee_rate + quantity * self.params.fee_per_unit
-        due: Decimal = max(placed.fee_due, self.params.fee_minimum)
-        if self._fee_unit is not None:
-            due = due.quantize(self._fee_unit, ROUND_HALF_UP)
-        return due - placed.order.fees
 
     def _finish(self, placed: PlacedOrder, event: OrderEvent, event_ts: int, reason: str = "") -> None:
         self._report(placed, event, event_ts, reason=reason)
@@ -710,6 +711,15 @@ class Simulated(Broker):
         report = Report(client_order_id=placed.order.intent.client_order_id, event=event, event_ts=event_ts, **fields)
         apply_report(placed.order, report)
         self._reports.append(report)
+
+
+def _moved(placed: PlacedOrder, price: Decimal, part: Decimal) -> Decimal:
+    """Return a price moved against an order by a part of itself, no worse than the order takes."""
+    intent = placed.order.intent
+    if not placed.is_buy:
+        return max(price * (1 - part), intent.limit_price or ZERO)
+    bounds = (price * (1 + part), intent.limit_price, intent.highest_price)
+    return min(bound for bound in bounds if bound is not None)
 
 
 def _part_of_a_step(quantity: Decimal) -> str:

@@ -358,7 +358,7 @@ pipelines:
   trading:
     source: {{use: {"evil" if kind == "source" else "tape"}}}
     stages: {use("stage", "{use: pass}")}
-    broker: {{use: simulated, params: {{cash: "1000000", fee_bps: "1.234567"}}}}
+    broker: {{use: simulated, params: {{cash: "1000000", fees: {{"*": {{bps: "1.234567"}}}}}}}}
 strategies:
 {strategies}risk: {use("rule")}
 advisors: {use("advisor")}

@@ -20,7 +20,7 @@ pipelines:
   trading:
     source: {use: replay}
     stages: [{use: indicators, params: {columns: [ema12, ema26]}}]
-    broker: {use: simulated, params: {cash: "1000000", fee_bps: "10"}}
+    broker: {use: simulated, params: {cash: "1000000", fees: {"*": {bps: "10"}}}}
 strategies:
   - {name: cross, use: ema-cross, base_timeframe: 1Min, symbols: [WALK], params: {quantity: "1"}}
 """

@@ -40,7 +40,9 @@ def days(symbol=None):
 
 def test_it_is_what_a_catalog_comes_to(tmp_path):
     """The same decisions and money as the catalog that says the same, on a tape with the same bars."""
-    done = backtest("ema-cross", days(), symbols=["SPY"], params={"quantity": "3"}, broker={"fee_bps": "2"})
+    done = backtest(
+        "ema-cross", days(), symbols=["SPY"], params={"quantity": "3"}, broker={"fees": {"*": {"bps": "2"}}}
+    )
 
     bars = days().rename(columns=str.lower).reset_index(names="event_ts").assign(symbol="SPY")
     table = pa.Table.from_pandas(bars, preserve_index=False)
@@ -51,7 +53,7 @@ def test_it_is_what_a_catalog_comes_to(tmp_path):
           trading:
             source: {use: replay}
             stages: [{use: indicators}]
-            broker: {use: simulated, params: {cash: "100000", fee_bps: "2"}}
+            broker: {use: simulated, params: {cash: "100000", fees: {"*": {bps: "2"}}}}
         strategies:
           - {name: ema-cross, use: ema-cross, base_timeframe: 1Day, symbols: [SPY], params: {quantity: "3"}}
     """

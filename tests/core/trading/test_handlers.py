@@ -37,7 +37,7 @@ class Noting(Strategy):
 def engine_of(*strategies, symbols=("AA", "BB", "CC"), broker=None, **fields):
     instances = [instance(f"s{number}", each, symbols, **fields) for number, each in enumerate(strategies)]
     audit = MemoryAuditStore()
-    broker = broker or Simulated(Simulated.Params(cash=Decimal(100_000), fee_bps=Decimal(1)))
+    broker = broker or Simulated(Simulated.Params(cash=Decimal(100_000), fees={"*": {"bps": 1}}))
     engine = Engine(generation(*instances, broker=broker), "test-1", audit, Gates(trading_enabled=True))
     return engine, audit
 

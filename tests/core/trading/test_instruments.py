@@ -62,7 +62,9 @@ def replayed(plan, prices, rules=(), allow_shorts=True, cash="100000", fee_bps="
     """The engine and the audit after minutes with these prices, of an ES with these terms."""
     entry = InstrumentEntry(calendar="24/7", **terms)
     broker = Simulated(
-        Simulated.Params(cash=cash, fee_bps=fee_bps, multipliers={"ES": entry.multiplier}, margins={"ES": entry.margin})
+        Simulated.Params(
+            cash=cash, fees={"*": {"bps": fee_bps}}, multipliers={"ES": entry.multiplier}, margins={"ES": entry.margin}
+        )
     )
     made = replace(
         generation(instance("one", Scripted(plan)), broker=broker, rules=rules), instruments=Instruments({"ES": entry})

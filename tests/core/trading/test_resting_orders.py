@@ -99,7 +99,7 @@ class Attentive(Simulated):
 def test_passing_by_what_no_order_meets_changes_nothing(seed, size, latency):
     """Whether a broker is shown every row or only those that an order meets, and in any batches, the bits are the same."""
     batch = bars(seed, ["ES", "NQ", "YM"], 60)
-    params = {"fee_bps": "1", "slippage_bps": "2", "latency_ms": latency, "cash": "1000000"}
+    params = {"fees": {"*": {"bps": 1}}, "slippage": {"*": {"bps": 2}}, "latency_ms": latency, "cash": "1000000"}
     expected = trade(batch, seed, 10**6, Attentive(Attentive.Params(**params)))
     assert trade(batch, seed, size, Simulated(Simulated.Params(**params))) == expected
     assert expected[2] > 0

@@ -94,17 +94,19 @@ def case(name, order, events, *expected, known=0, **params):
 MARKET = [
     case("buy-trade", intent("buy"), [trade(1, 25741.02)], fill(1, "25741.02")),
     case("sell-trade", intent("sell"), [trade(1, 25741.02)], fill(1, "25741.02")),
-    case("buy-slips-up", intent("buy"), [trade(1, 25741.02)], fill(1, "25766.76102"), slippage_bps=10),
-    case("sell-slips-down", intent("sell"), [trade(1, 25741.02)], fill(1, "25715.27898"), slippage_bps=10),
-    case("buy-at-ask", intent("buy"), [quote(1, 25740.98, 25741.1)], fill(1, "25741.1"), slippage_bps=10),
-    case("sell-at-bid", intent("sell"), [quote(1, 25740.98, 25741.1)], fill(1, "25740.98"), slippage_bps=10),
+    case("buy-slips-up", intent("buy"), [trade(1, 25741.02)], fill(1, "25766.76102"), slippage={"*": {"bps": 10}}),
+    case("sell-slips-down", intent("sell"), [trade(1, 25741.02)], fill(1, "25715.27898"), slippage={"*": {"bps": 10}}),
+    case("buy-at-ask", intent("buy"), [quote(1, 25740.98, 25741.1)], fill(1, "25741.1"), slippage={"*": {"bps": 10}}),
+    case(
+        "sell-at-bid", intent("sell"), [quote(1, 25740.98, 25741.1)], fill(1, "25740.98"), slippage={"*": {"bps": 10}}
+    ),
     case(
         "known-quote-just-fresh",
         intent("buy"),
         [quote(-4, 25740.98, 25741.1), trade(1, 25750)],
         fill(1, "25741.1"),
         known=1,
-        slippage_bps=10,
+        slippage={"*": {"bps": 10}},
     ),
     case(
         "known-quote-stale",
@@ -123,7 +125,13 @@ MARKET = [
     ),
     case("quote-without-ask", intent("buy"), [quote(1, 25740.98, NAN), trade(2, 25745)], fill(2, "25745")),
     case("bid-alone-may-be-a-stub", intent("sell"), [quote(1, 0.01, NAN), trade(2, 25745)], fill(2, "25745")),
-    case("bar-open", intent("buy"), [bar(0, 25741.02, 25750, 25730, 25745)], fill(0, "25766.76102"), slippage_bps=10),
+    case(
+        "bar-open",
+        intent("buy"),
+        [bar(0, 25741.02, 25750, 25730, 25745)],
+        fill(0, "25766.76102"),
+        slippage={"*": {"bps": 10}},
+    ),
     case(
         "bar-with-fresh-quote",
         intent("buy"),
@@ -154,7 +162,7 @@ LIMIT = [
         limit("buy", "25741"),
         [trade(1, 25745), trade(2, 25730)],
         fill(2, "25741"),
-        slippage_bps=10,
+        slippage={"*": {"bps": 10}},
     ),
     case("sell-resting-gets-no-better", limit("sell", "25741"), [trade(1, 25740), trade(2, 25755)], fill(2, "25741")),
     case("marketable-takes-the-trade", limit("buy", "25741"), [trade(1, 25730)], fill(1, "25730")),
@@ -163,10 +171,14 @@ LIMIT = [
         limit("buy", "25741"),
         [trade(1, 25730)],
         fill(1, "25741"),
-        slippage_bps=10,
+        slippage={"*": {"bps": 10}},
     ),
     case(
-        "marketable-takes-the-touch", limit("buy", "25741"), [quote(1, 25738, 25739)], fill(1, "25739"), slippage_bps=10
+        "marketable-takes-the-touch",
+        limit("buy", "25741"),
+        [quote(1, 25738, 25739)],
+        fill(1, "25739"),
+        slippage={"*": {"bps": 10}},
     ),
     case(
         "marketable-against-a-known-quote",
@@ -217,7 +229,11 @@ LIMIT = [
 STOP = [
     case("buy-trade-through", stop("buy", "25750"), [trade(1, 25740), trade(2, 25753)], fill(2, "25753")),
     case(
-        "buy-slips", stop("buy", "25750"), [trade(1, 25749.99), trade(2, 25753)], fill(2, "25778.753"), slippage_bps=10
+        "buy-slips",
+        stop("buy", "25750"),
+        [trade(1, 25749.99), trade(2, 25753)],
+        fill(2, "25778.753"),
+        slippage={"*": {"bps": 10}},
     ),
     case("sell", stop("sell", "25730"), [trade(1, 25731), trade(2, 25730)], fill(2, "25730")),
     case(
@@ -225,7 +241,7 @@ STOP = [
         stop("buy", "25750"),
         [quote(1, 25748, 25749), quote(2, 25750, 25752)],
         fill(2, "25752"),
-        slippage_bps=10,
+        slippage={"*": {"bps": 10}},
     ),
     case("bid-through", stop("sell", "25730"), [quote(1, 25731, 25735), quote(2, 25729, 25733)], fill(2, "25729")),
     case("bar-opens-beyond", stop("buy", "25750"), [bar(0, 25760, 25770, 25740, 25745)], fill(0, "25760")),
@@ -236,7 +252,7 @@ STOP = [
         stop("sell", "25730"),
         [bar(0, 25740, 25745, 25720, 25725)],
         fill(0, "25704.27"),
-        slippage_bps=10,
+        slippage={"*": {"bps": 10}},
     ),
     case("bar-not-reached", stop("sell", "25730"), [bar(0, 25740, 25745, 25731, 25735)]),
 ]
@@ -248,7 +264,7 @@ STOP_LIMIT = [
         stop_limit("buy", "25750", "25752"),
         [trade(1, 25751)],
         fill(1, "25752"),
-        slippage_bps=10,
+        slippage={"*": {"bps": 10}},
     ),
     case(
         "beyond-the-limit-rests",
@@ -776,8 +792,8 @@ def test_bad_order_is_rejected(fields, reason):
 @pytest.mark.parametrize(
     "params",
     [
-        {"fee_bps": "-1"},
-        {"slippage_bps": "10000"},
+        {"fees": {"*": {"bps": "-1"}}},
+        {"slippage": {"*": {"bps": "5000"}}},
         {"participation": "0"},
         {"participation": "1.1"},
         {"calendars": {"*": "XNYX"}},
@@ -985,30 +1001,6 @@ def test_change_of_an_order_that_is_being_canceled_is_illegal():
         subject.replace("tg-1", quantity=Decimal(3))
 
 
-@pytest.mark.parametrize(
-    ("params", "fees"),
-    [
-        ({}, ["0", "0"]),
-        ({"fee_bps": 10}, ["25.741", "51.484"]),
-        ({"fee_bps": 10, "fee_decimals": 2}, ["25.74", "51.49"]),
-        ({"fee_per_unit": "0.35"}, ["0.35", "0.7"]),
-        ({"fee_per_unit": "0.35", "fee_minimum": "1"}, ["1", "0.05"]),
-        ({"fee_minimum": "1"}, ["1", "0"]),
-    ],
-)
-def test_fees_of_an_order_in_two_parts(params, fees):
-    """Each part is charged what is due by then: the minimum once, and the rounded parts add up to the rounded whole."""
-    subject = broker(participation=1, **params)
-    batch = tape(trade(1, 25741, size=1), trade(2, 25742, size=2))
-    subject.submit(intent(quantity="3"))
-    subject.advance(batch, 0, 2)
-    reports = subject.updates()[1:]
-    assert [report.fill.fee for report in reports] == [Decimal(fee) for fee in fees]
-    paid = 25741 + 2 * 25742 + sum(map(Decimal, fees))
-    assert subject.account().cash == 100_000 - paid
-    assert subject.positions()[BTC].fees == sum(map(Decimal, fees))
-
-
 def test_account_follows_the_last_price():
     """Equity is cash and positions at the last trade, bar close or middle of bid and ask; buying power is cash."""
     events = [trade(1, 25741), trade(2, 25742.5), quote(3, 25743, 25744), quote(4, 25743, NAN), bar(0, 1, 9, 1, 25745)]
@@ -1116,7 +1108,7 @@ def test_thousands_of_round_trips_are_exact():
     symbols = SymbolTable()
     symbols.number(BTC)
     batch = Batch.of(symbols, 0, minutes + 60 * SECOND, bars=bars)
-    subject = broker(fee_bps="2.5", slippage_bps="0.5")
+    subject = broker(fees={"*": {"bps": "2.5"}}, slippage={"*": {"bps": "0.5"}})
     cash = Fraction(100_000)
     for at in range(count):
         side, sign = (("buy", 1), ("sell", -1))[at % 2]
@@ -1167,10 +1159,10 @@ class Stream:
         self.events = events
         self.batch = tape(*events)
         self.params = {
-            "fee_bps": "2.5",
-            "fee_minimum": "1",
-            "fee_decimals": 4,
-            "slippage_bps": dice.choice(["0", "1.5"]),
+            "fees": dice.choice([{"*": {"bps": "2.5", "minimum": "1", "decimals": 4}}, "alpaca"]),
+            "slippage": dice.choice(
+                [{}, {"*": {"bps": "1", "spread_bps": "1", "impact_bps": dice.choice(["0", "4"])}}]
+            ),
             "latency_ms": dice.choice([0, 0, 700]),
             "participation": dice.choice([None, None, "0.3"]),
             "calendars": dice.choice([{"*/*": "24/7"}, {"BTC/*": "24/7"}, {"ETH/*": "XNYS"}]),
