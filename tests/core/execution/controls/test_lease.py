@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support import processes
 from support.effort import many
 from support.postgres import execute, url_of
 from support.waiting import PATIENCE, until
@@ -28,21 +28,24 @@ from torghut_core.execution import lease
 lease.VALID_SECONDS, lease.INTERVAL_SECONDS = 1.0, 0.2
 mine = lease.open_lease(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
 print("ready", flush=True)
-for line in sys.stdin:
+for line in open(sys.argv[4]):
     command = line.strip()
     print(mine.is_held if command == "held" else getattr(mine, command)(), flush=True)
 """
 
 
 class Replica:
-    """A lease in a process of its own."""
+    """A lease in a process of its own, which hears commands by a named pipe."""
 
-    def __init__(self, database, tmp_path):
-        command = [sys.executable, "-c", REPLICA, database, NAME, str(tmp_path)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    def __init__(self, database, script, number):
+        folder, pipe = script.parent, script.with_name(f"replica-{number}")
+        os.mkfifo(pipe)
+        self._commands = os.fdopen(os.open(pipe, os.O_RDWR), "wb", 0)
+        with pipe.with_suffix(".log").open("w") as log:
+            self.process = processes.start(database, NAME, folder, pipe, out=subprocess.PIPE, error=log, script=script)
 
     def say(self, command):
-        self.process.stdin.write(f"{command}\n")
+        self._commands.write(f"{command}\n".encode())
 
     def hear(self):
         return self.process.stdout.readline().strip()
@@ -54,21 +57,29 @@ class Replica:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self._commands.close()
+
 
 @pytest.fixture
 def replicas(tmp_path):
     """Start replicas, and end them."""
     there = []
+    script = tmp_path / "replica.py"
+    script.write_text(REPLICA)
 
     def start(database, number):
-        there.extend(Replica(database, tmp_path) for _ in range(number))
+        for _ in range(number):
+            there.append(Replica(database, script, len(there)))
         assert [replica.hear() for replica in there[-number:]] == ["ready"] * number
         return there[-number:]
 
     yield start
     for replica in there:
-        replica.process.kill()
-        replica.process.communicate()
+        replica.close()
 
 
 @pytest.fixture
