@@ -226,7 +226,7 @@ class Engine(AccountView):
             gateway.at = batch.start - 1
             self._hand_out(self.books.now)
         # The watchdog reads the local `listener`, see `CALLERS`.
-        for listener, event, context, at, now, close in self.roster.events(batch, graph):
+        for (listener, context), event, at, now, close in self.roster.events(batch, graph):
             gateway.at = at
             if working and at >= gateway.quiet_to:
                 gateway.advance_to(at + 1)

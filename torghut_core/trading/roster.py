@@ -23,7 +23,7 @@ from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
 from torghut_core.ports import Handler
 from torghut_core.telemetry import logs
 from torghut_core.trading.gateway import Gateway
-from torghut_core.trading.subscription import Closing, Event, Subscription, interleave
+from torghut_core.trading.subscription import Closing, Event, Part, Stream, Subscription, interleave, row_stream
 from torghut_core.trading.totals import Totals
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -130,21 +130,33 @@ class Roster:
 
     def events(self, batch: Batch, graph: FeatureGraph) -> Iterable[Event]:
         """What strategies are called for, in stream order; strategies by name where they share an event."""
-        streams = []
+        streams: list[Stream] = []
+        parts: dict[tuple[Any, ...], list[Part]] = {}
+        """By what is wanted of which rows, the subscriptions that are shown them one by one."""
+        contexts = self._books.context
         if self._now is None:
             self._now = int(batch.now[0])
-        for subscription in chain(self._subscriptions, self._closing):
+        for turn, subscription in enumerate(chain(self._subscriptions, self._closing)):
             if not subscription.is_running:
                 continue
-            subscription.look_back_in(graph, self._books.context)
+            subscription.turn, wanted = turn, subscription.instance.wanted
+            subscription.look_back_in(graph, contexts)
             if not subscription.is_closing:
-                streams += subscription.own_streams(batch, self._books.context, self._now)
-            if len(graph.rows[subscription.instance.wanted.frame].rows):
-                failure = graph.failure(subscription.instance.wanted) if graph.failed else None
-                places = subscription.select(batch, graph, failure)
-                if len(places):
-                    subscription.totals.rows += len(places)
-                    streams += subscription.streams(batch, graph, places, self._books.context, failure)
+                streams += subscription.own_streams(batch, contexts, self._now)
+            if not len(graph.rows[wanted.frame].rows):
+                continue
+            failure = graph.failure(wanted) if graph.failed and not subscription.is_closing else None
+            places = subscription.select(batch, graph, failure)
+            if not len(places):
+                continue
+            subscription.totals.rows += len(places)
+            if failure is not None:
+                streams += subscription.streams(batch, graph, places, contexts, failure)
+                continue
+            streams += subscription.slices(batch, graph, places, contexts)
+            if subscription.takes_rows:
+                parts.setdefault((wanted.frame, wanted.names, wanted.nodes), []).append((subscription, places))
+        streams += [row_stream(each, batch, graph, contexts) for each in parts.values()]
         self._now = int(batch.now[-1])
         return interleave(streams)
 

@@ -7,10 +7,10 @@ old code at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice, pairwise, repeat
+from itertools import chain, islice, pairwise, repeat
 from types import CodeType
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torghut_core.boundary import bound_method
-from torghut_core.feature_graph import FeatureGraph
+from torghut_core.feature_graph import FeatureGraph, Wanted
 from torghut_core.feature_graph.graph import BARS_OF_SLICE
 from torghut_core.feature_graph.history import Place, StrategyHistory
 from torghut_core.feature_graph.nodes import Failure
@@ -52,24 +52,33 @@ OF_START, OF_TIMERS, OF_MARKET, OF_ROWS, OF_SLICES, OF_SLICED_ROWS = range(-3, 3
 Call: TypeAlias = Callable[[Any, Any], Any]
 Contexts: TypeAlias = Callable[[str, str], LiveContext]
 """Gives the view of a strategy, by name, on a symbol."""
-Event: TypeAlias = "tuple[Listener, Any, Any, int, int, float]"
-"""What a strategy is called for, and its view: with the position in the stream, the loop's time and, of a row, the close."""
+Event: TypeAlias = "tuple[tuple[Listener, Any], Any, int, int, float]"
+"""Who is called with which view, and for what: with the position in the stream, the loop's time and, of a row, the close."""
+
+CHUNK = 4096
+"""So many rows are made at a time: they stay in the processor's cache until they are shown."""
 
 
 class Stream(NamedTuple):
-    """Events of one handler of a strategy, in order.
+    """Events of one handler, in order.
 
     Attributes
     ----------
     at : shape (events,), positions in the stream.
     kind : what comes first at one position.
     rank : shape (events,), what comes first there among those of a kind.
+    turn : shape (events,), what comes first among those: `Subscription.turn`.
     """
 
     events: Iterable[Event]
     at: IntArray
     kind: int
     rank: IntArray
+    turn: IntArray
+
+
+Part: TypeAlias = "tuple[Subscription, IntArray]"
+"""A subscription, and the places of the rows that it is shown among its frame's."""
 
 
 class Seen(NamedTuple):
@@ -130,6 +139,7 @@ class Subscription:
     minute, decided : decisions in this minute of the loop's time.
     handled : handlers that the strategy has.
     unshown : rows before the first one that it was shown.
+    turn : its turn among subscriptions that share an event.
     """
 
     def __init__(
@@ -145,7 +155,7 @@ class Subscription:
         self.is_new = False
         self.totals = totals or StrategyTotals()
         self.rows_to_warm = dict.fromkeys(self.symbols, instance.warmup) if instance.warmup else {}
-        self.minute = self.decided = 0
+        self.minute = self.decided = self.turn = 0
         self._given: dict[str, tuple[int, dict[str, int]]] = {}
         self.listeners = {handler: Listener(self, handler) for handler in Handler}
         """Their `call` is swapped, not asked about for each row, because it is on the path of every row. One of five:
@@ -170,7 +180,6 @@ class Subscription:
         self._shown_until: dict[str, int] = {}
         """By symbol, the `event_ts` of the last row that was shown beforehand."""
         self._trial: Trial | None = None
-        self._row = signal_type(instance.wanted.names)
         self._is_listed = np.zeros(0, bool)
         self._deciding = _deciding(instance)
         self._choose()
@@ -245,7 +254,6 @@ class Subscription:
         self.generation = trial.before.generation
         self.rows_to_warm, self._shown_until = trial.before.rows_to_warm, trial.before._shown_until  # noqa: SLF001
         if old.wanted != new.wanted:  # these rows lack what it reads: it resumes with the next batch
-            self._row = signal_type(old.wanted.names)
             self._is_waiting = True
             self._choose()
             return None
@@ -270,8 +278,7 @@ class Subscription:
         """Rows, and slices, of a batch that was traded before the strategy came: handler, event and context of each."""
         self.look_back_in(graph, contexts)
         places = self.select(batch, graph)
-        streams = self.streams(batch, graph, places, contexts) if len(places) else []
-        for listener, event, context, at, now, price in interleave(streams):
+        for (listener, context), event, at, now, price in interleave(self.streams(batch, graph, places, contexts)):
             self._place.at = at
             _move(listener, event, context, now, price)
             yield listener.handler, event, context.read_only
@@ -431,16 +438,13 @@ class Subscription:
         self, handler: Handler, kind: int, events: Iterable[Any], contexts: Contexts, at: IntArray, now: IntArray
     ) -> Stream:
         """Events of all its symbols, with their positions and the loop's times."""
-        whole = zip(
-            repeat(self.listeners[handler]),
-            events,
-            repeat(self._portfolio_of(contexts)),
-            at.tolist(),
-            now.tolist(),
-            repeat(0.0),
-            strict=False,
-        )
-        return Stream(whole, at, kind, np.zeros(len(at), np.int64))
+        caller = self.listeners[handler], self._portfolio_of(contexts)
+        whole = zip(repeat(caller), events, at.tolist(), now.tolist(), repeat(0.0), strict=False)
+        return self._in_turn(whole, at, kind)
+
+    def _in_turn(self, events: Iterable[Event], at: IntArray, kind: int) -> Stream:
+        """Events that have no order of their own at one position."""
+        return Stream(events, at, kind, np.zeros(len(at), np.int64), np.full(len(at), self.turn))
 
     def _timers(self, batch: Batch, contexts: Contexts, since: int) -> Stream:
         """Of each timer the last moment that passes at an event, in the order in which they passed."""
@@ -463,18 +467,18 @@ class Subscription:
         names: Any = batch.symbols.names
         rows: Any = table.take(self._listed(names)[table.symbol])  # type: ignore[attr-defined]  # of events
         numbers = rows.symbol.tolist()
-        views = {number: contexts(self.name, names[number]) for number in set(numbers)}
+        listener = self.listeners[handler]
+        callers = {number: (listener, contexts(self.name, names[number])) for number in set(numbers)}
         columns = [getattr(rows, name).tolist() for name in kind.__struct_fields__[1:]]
         events = zip(
-            repeat(self.listeners[handler]),
+            map(callers.__getitem__, numbers),
             map(kind, map(names.__getitem__, numbers), *columns),
-            map(views.__getitem__, numbers),
             rows.at.tolist(),
             batch.now[rows.at - batch.start].tolist(),
             repeat(0.0),
             strict=False,
         )
-        return Stream(events, rows.at, OF_MARKET, np.zeros(len(numbers), np.int64))
+        return self._in_turn(events, rows.at, OF_MARKET)
 
     def streams(
         self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts, failure: Failure | None = None
@@ -483,12 +487,24 @@ class Subscription:
 
         The first one at or after a failure of its features fails with what was raised there.
         """
-        if failure is None or self.is_closing:
-            return self._streams(batch, graph, places, contexts)
+        if not len(places):
+            return []
+        if failure is None:
+            streams = self.slices(batch, graph, places, contexts)
+            return [*streams, row_stream([(self, places)], batch, graph, contexts)] if self.takes_rows else streams
         first = int(graph.rows[self.instance.wanted.frame].known[places].searchsorted(failure.known))
-        before, after = (self._streams(batch, graph, part, contexts) for part in np.split(places, [first]))
+        before, after = (self.streams(batch, graph, part, contexts) for part in np.split(places, [first]))
         errors = [failure.error]
         return [*before, *[stream._replace(events=self._failing(errors, stream.events)) for stream in after]]
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether it is shown rows one by one."""
+        return ON_SIGNAL in self.handled or not self._takes_slices
+
+    @property
+    def _takes_slices(self) -> bool:
+        return ON_SLICE in self.handled and self.instance.wanted.frame.is_sliced
 
     def look_back_in(self, graph: FeatureGraph, contexts: Contexts) -> None:
         """Give its views the bars of a graph, where it asks for some."""
@@ -517,82 +533,26 @@ class Subscription:
                 listener.call = fail
         yield from events
 
-    def _streams(self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts) -> list[Stream]:
-        streams = []
-        has_slices = ON_SLICE in self.handled and self.instance.wanted.frame.is_sliced
-        if has_slices:
-            streams.append(self._slices(batch, graph, places, contexts))
-        if ON_SIGNAL in self.handled or not has_slices:
-            streams.append(self._each(batch, graph, places, contexts))
-        return streams
-
-    def _each(self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts) -> Stream:
-        """Rows, each with the strategy's view of its symbol, its position, the loop's time and the close."""
-        shown, names = graph.rows[self.instance.wanted.frame], batch.symbols.names
-        rows, index, numbers, at = self._rows(batch, graph, places, is_whole=len(places) == len(shown.rows))
-        closes = shown.signals.close
-        if len(index) < len(closes):
-            closes = closes[index]
-        views = {number: contexts(self.name, names[number]) for number in set(numbers)}
-        only = next(iter(views.values())) if len(views) == 1 else None
-        events = zip(
-            repeat(self.listeners[ON_SIGNAL]),
-            rows,
-            map(views.__getitem__, numbers) if only is None else repeat(only),
-            at.tolist(),
-            graph.times(batch, at).tolist(),
-            closes.tolist(),
-            strict=False,  # `repeat` has no end
-        )
-        if self.instance.wanted.frame.is_sliced:
-            order = (shown.known[places] % (1 << BARS_OF_SLICE) << BARS_OF_SLICE) + batch.symbols.ranks[
-                shown.symbol[places]
-            ]
-            return Stream(events, at, OF_SLICED_ROWS, order)
-        return Stream(events, at, OF_ROWS, index)
-
-    def _slices(self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts) -> Stream:
-        """The same rows in slices: bars of one time that became known together, by symbol."""
-        shown = graph.rows[self.instance.wanted.frame]
-        known = shown.known[places]
+    def slices(self, batch: Batch, graph: FeatureGraph, places: IntArray, contexts: Contexts) -> list[Stream]:
+        """Rows in slices, where it takes these: bars of one time that became known together, by symbol."""
+        if not self._takes_slices:
+            return []
+        rows, names = RowsShown(batch, graph, self.instance.wanted, places), batch.symbols.names
+        known = graph.rows[self.instance.wanted.frame].known[places]
         firsts = np.flatnonzero(np.diff(known, prepend=known[0] - 1))
-        at = shown.signals.at[shown.rows[places[firsts]]]
-        rows, *_ = self._rows(batch, graph, places, is_whole=False)
-        slices = (Slice(islice(rows, stop - first)) for first, stop in pairwise([*firsts.tolist(), len(places)]))
-        return self._stream(ON_SLICE, OF_SLICES, slices, contexts, at, graph.times(batch, at))
+        at, now = rows.at[firsts], rows.now[firsts]
+        made = rows.make(map(names.__getitem__, rows.symbol.tolist()), slice(None))
+        slices = (Slice(islice(made, stop - first)) for first, stop in pairwise([*firsts.tolist(), len(places)]))
+        return [self._stream(ON_SLICE, OF_SLICES, slices, contexts, at, now)]
 
-    def _rows(
-        self, batch: Batch, graph: FeatureGraph, places: IntArray, *, is_whole: bool
-    ) -> tuple[Iterator[Signal], IntArray, list[int], IntArray]:
-        """Rows as the strategy sees them; their indices in the table, symbol numbers and positions in the stream.
-
-        `is_whole` says that they are all rows of the frame, in its order.
-        """
-        wanted, names = self.instance.wanted, batch.symbols.names
-        shown = graph.rows[wanted.frame]
-        signals, index = shown.signals, shown.rows
-        columns = [shown.symbol, *[graph.values[node] for node in wanted.nodes]]
-        times, at = signals.event_ts, signals.at
-        if not is_whole:
-            index, columns = index[places], [column[places] for column in columns]
-        if not is_whole or len(index) < len(signals):
-            times, at = times[index], at[index]
-        if self._deciding is not None:
-            features: list[Any] = columns[1:]
-            RECORD.memory[LOOP] = self.listeners[ON_SIGNAL].label
-            of_rows = [names[number] for number in columns[0].tolist()]
-            self._deciding.begin(signals, index, of_rows, dict(zip(wanted.names, features, strict=True)))
-        numbers, *values = [column.tolist() for column in columns]
-        only = numbers[0] if len(set(numbers)) == 1 else None
-        rows = map(
-            self._row,
-            map(names.__getitem__, numbers) if only is None else repeat(names[only]),
-            times.tolist(),
-            *values,
-            repeat(signals),
-            index.tolist(),
-        )
-        return rows, index, numbers, at
+    def decide_on(self, batch: Batch, graph: FeatureGraph, places: IntArray) -> None:
+        """Have a strategy that has `decide` decide on the rows at these places."""
+        if self._deciding is None:
+            return
+        rows, names = RowsShown(batch, graph, self.instance.wanted, places), batch.symbols.names
+        features = dict(zip(self.instance.wanted.names, rows.columns, strict=True))
+        RECORD.memory[LOOP] = self.listeners[ON_SIGNAL].label
+        self._deciding.begin(rows.signals, rows.index, [names[number] for number in rows.symbol.tolist()], features)
 
     def _portfolio_of(self, contexts: Contexts) -> LivePortfolio:
         """The view of all its symbols."""
@@ -647,18 +607,84 @@ def _without(answer: Any, cold: Collection[str]) -> Any:
     return [each for each in answer if type(each) is not Decision or each.symbol not in cold]
 
 
+class RowsShown:
+    """Rows of a batch as strategies see them that want the same of one frame: columns of shape (rows,).
+
+    Parameters
+    ----------
+    places : shape (rows,), their places among the frame's rows.
+    """
+
+    def __init__(self, batch: Batch, graph: FeatureGraph, wanted: Wanted, places: IntArray) -> None:
+        shown = graph.rows[wanted.frame]
+        self.signals, self.index, self.symbol = shown.signals, shown.rows[places], shown.symbol[places]
+        self.columns = [graph.values[node][places] for node in wanted.nodes]
+        self.at = self.signals.at[self.index]
+        self.now = graph.times(batch, self.at)
+        self._times = self.signals.event_ts[self.index]
+        self._type = signal_type(wanted.names)
+
+    def make(self, symbols: Iterable[str], part: slice) -> Iterator[Signal]:
+        """Make the rows of a part, of these symbols."""
+        columns = [column[part].tolist() for column in (self._times, *self.columns)]
+        return map(self._type, symbols, *columns, repeat(self.signals), self.index[part].tolist())
+
+
+def row_stream(parts: Sequence[Part], batch: Batch, graph: FeatureGraph, contexts: Contexts) -> Stream:
+    """The rows that subscriptions are shown one by one which want the same of one frame, in order."""
+    wanted, names = parts[0][0].instance.wanted, batch.symbols.names
+    shown = graph.rows[wanted.frame]
+    callers: dict[int, tuple[Listener, LiveContext]] = {}
+    symbols = {}
+    for number, (subscription, places) in enumerate(parts):
+        subscription.decide_on(batch, graph, places)
+        listener = subscription.listeners[ON_SIGNAL]
+        for symbol in np.flatnonzero(np.bincount(shown.symbol[places])).tolist():
+            key, name = number * len(names) + symbol, names[symbol]
+            callers[key], symbols[key] = (listener, contexts(subscription.name, name)), name
+    places = np.concatenate([places for _, places in parts])
+    owner = np.repeat(np.arange(len(parts)), [len(places) for _, places in parts])
+    if len(parts) > 1:
+        order = np.argsort(places, kind="stable")
+        places, owner = places[order], owner[order]
+    rows = RowsShown(batch, graph, wanted, places)
+    keys, closes = owner * len(names) + rows.symbol, rows.signals.close[rows.index]
+
+    def events() -> Iterator[Iterable[Event]]:
+        for first in range(0, len(places), CHUNK):
+            part = slice(first, first + CHUNK)
+            key = keys[part].tolist()
+            yield zip(
+                _each(callers, key),
+                rows.make(_each(symbols, key), part),
+                rows.at[part].tolist(),
+                rows.now[part].tolist(),
+                closes[part].tolist(),
+                strict=False,  # `repeat` has no end
+            )
+
+    turn = np.array([subscription.turn for subscription, _ in parts])[owner]
+    kind, rank = OF_ROWS, rows.index
+    if wanted.frame.is_sliced:
+        bar = shown.known[places] % (1 << BARS_OF_SLICE)
+        kind, rank = OF_SLICED_ROWS, (bar << BARS_OF_SLICE) + batch.symbols.ranks[rows.symbol]
+    return Stream(chain.from_iterable(events()), rows.at, kind, rank, turn)
+
+
+def _each(found: Mapping[int, Any], keys: list[int]) -> Iterator[Any]:
+    """What is found by each key."""
+    return map(found.__getitem__, keys) if len(found) > 1 else repeat(next(iter(found.values())))
+
+
 def interleave(streams: list[Stream]) -> Iterable[Event]:
-    """Events of several streams in order, streams in the order given where they share a place in it."""
+    """Events of several streams in order."""
     if len(streams) < 2:
         return streams[0].events if streams else ()
     iterators = [iter(stream.events) for stream in streams]
     sizes = [len(stream.at) for stream in streams]
-    kinds = [stream.kind for stream in streams]
-    owner, rank = np.repeat(np.arange(len(streams)), sizes), np.concatenate([stream.rank for stream in streams])
-    if not any(kinds):  # rows of one table: their ranks are its order
-        order = np.argsort(rank, kind="stable")
-    else:
-        order = np.lexsort((rank, np.repeat(kinds, sizes), np.concatenate([stream.at for stream in streams])))
+    owner, kind = np.repeat(np.arange(len(streams)), sizes), np.repeat([stream.kind for stream in streams], sizes)
+    at, rank, turn = (np.concatenate([stream[field] for stream in streams]) for field in (1, 3, 4))
+    order = np.lexsort((turn, rank, kind, at))
     return map(next, map(iterators.__getitem__, owner[order].tolist()))
 
 
