@@ -55,6 +55,7 @@ def random_rows(
     volatility: float = 0.001,
     timeframe: str = "1Sec",
     features: Mapping[str, Any] = NO_FEATURES,
+    indicators: Mapping[str, Any] = NO_FEATURES,
 ) -> list[Row]:
     """Signal rows around a random walk, a bar apart, the symbols in turn.
 
@@ -71,11 +72,12 @@ def random_rows(
     volatility : standard deviation of a step and of the noise, as a share of the price; 0 for a market that never moves.
     timeframe : of the bars.
     features : as `Strategy.features` gives them.
+    indicators : classes by name, beside those of plugins that are installed or in a plugin folder.
     """
     from torghut_core.research import FeatureRows  # its compiler is slow to import
 
     if features:
-        rows = FeatureRows(features, symbols, timeframe, columns=tuple(columns))
+        rows = FeatureRows(features, symbols, timeframe, columns=tuple(columns), indicators=indicators)
         count, needs = count + rows.warmup - 1, rows.needs
         if count > MOST_ROWS:
             raise ValueError(

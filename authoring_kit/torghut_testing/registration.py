@@ -1,7 +1,8 @@
-"""The plugins that a module registers."""
+"""The plugins that a module registers, and the indicators beside a strategy."""
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -24,3 +25,14 @@ def registered(module: ModuleType, hook: str) -> dict[str, type[Any]]:
     if implementation is not None:
         implementation(register)
     return plugins
+
+
+def indicators_beside(strategy: type[Any]) -> dict[str, type[Any]]:
+    """The indicators that a strategy's module registers, or the package that it is in, by name: no one has to install them."""
+    name = strategy.__module__
+    modules = [sys.modules.get(each) for each in dict.fromkeys((name.partition(".")[0], name))]
+    found: dict[str, type[Any]] = {}
+    for module in modules:
+        if module is not None:
+            found |= registered(module, "register_indicators")
+    return found

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from torghut_core.errors import Problem
 from torghut_core.feature_graph import FeatureGraph, Planner, with_columns
 from torghut_core.features.values import Feature, Optional
+from torghut_core.installation.settings import load_settings
 from torghut_core.model.market import TIMEFRAME_NAMES, TIMEFRAMES, Bars, Batch, Signal, Signals, signal_type
 from torghut_core.plugin_host import PluginHost, Registered
 from torghut_core.ports import Indicator
@@ -26,7 +28,7 @@ class FeatureRows:
     symbols : of the catalog entry.
     timeframe : the strategy's own.
     columns : of ``ta_signals``, as a strategy names them.
-    indicators : classes by name, beside those of the installed plugins.
+    indicators : classes by name, beside those of the plugins that are installed or in the folders of ``TORGHUT_PLUGIN_PATH``.
 
     Attributes
     ----------
@@ -59,7 +61,7 @@ class FeatureRows:
         own = {name: Registered("indicator", name, cls, "", "", "") for name, cls in indicators.items()}
 
         def find(name: str) -> Registered | Problem:
-            return own.get(name) or _installed().resolve("indicator", name)
+            return own.get(name) or _plugins(load_settings().plugin_folders).resolve("indicator", name)
 
         planner = Planner(find)
         planner.add("", with_columns(columns, features), TIMEFRAMES[timeframe], symbols)
@@ -110,8 +112,8 @@ class FeatureRows:
 
 
 @lru_cache(maxsize=1)
-def _installed() -> PluginHost:
-    return PluginHost.load(("*",))
+def _plugins(folders: tuple[Path, ...]) -> PluginHost:
+    return PluginHost.load(("*",), folders=folders)
 
 
 def _signals_of(bars: Bars) -> Signals:

@@ -11,6 +11,7 @@ from torghut_core import SIGNAL_COLUMNS, Cancel, Deciding, Decision, Handler, St
 from torghut_testing.conformance.plugin import PluginConformance
 from torghut_testing.generators import SYMBOLS, random_rows
 from torghut_testing.plain import plain_copy
+from torghut_testing.registration import indicators_beside
 from torghut_testing.strategy_loop import Rehearsal, Row
 
 
@@ -48,7 +49,10 @@ class StrategyConformance(PluginConformance):
 
     def _random(self, seed: int, **market: Any) -> list[Row]:
         made = self.make()
-        return random_rows(made.columns, seed, timeframe=self.timeframe, features=made.features(), **market)
+        own = indicators_beside(self.strategy)
+        return random_rows(
+            made.columns, seed, timeframe=self.timeframe, features=made.features(), indicators=own, **market
+        )
 
     def test_columns_exist(self) -> None:
         """The strategy asks for columns of ``ta_signals``, each once."""
@@ -59,12 +63,16 @@ class StrategyConformance(PluginConformance):
         assert len(set(columns)) == len(columns), "a column is listed twice"
 
     def test_features_exist(self) -> None:
-        """The features that it asks for can be computed by what is installed, and are the same whenever it is asked."""
+        """The features that it asks for can be computed, and are the same whenever it is asked.
+
+        By indicators that are installed, in a folder of ``TORGHUT_PLUGIN_PATH``, or registered by its own module or package.
+        """
         features = self.make().features()
         if features:
             from torghut_core.research import FeatureRows  # its compiler is slow to import
 
-            FeatureRows(features, SYMBOLS, self.timeframe, columns=self.strategy.columns)
+            own = indicators_beside(self.strategy)
+            FeatureRows(features, SYMBOLS, self.timeframe, columns=self.strategy.columns, indicators=own)
         assert dict(self.make().features()) == dict(features), "`features` gives others when it is asked again"
 
     @pytest.mark.parametrize("seed", range(3))
