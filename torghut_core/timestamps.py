@@ -85,8 +85,9 @@ def format_timestamp(ns: int) -> str:
     '2026-01-05T14:30:00.500Z'
     """
     seconds, fraction = divmod(ns, SECOND)
-    day, second = divmod(seconds, DAY // SECOND)
-    text = f"{_date(day)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
+    minutes, second = divmod(seconds, 60)
+    day, minute = divmod(minutes, 24 * 60)
+    text = f"{_date(day)}T{_CLOCK[minute]}:{_TWO_DIGITS[second]}"
     if not fraction:
         return text + "Z"
     digits = f"{fraction:09d}"
@@ -95,6 +96,11 @@ def format_timestamp(ns: int) -> str:
     elif digits.endswith("000"):
         digits = digits[:6]
     return f"{text}.{digits}Z"
+
+
+_TWO_DIGITS = [f"{number:02d}" for number in range(60)]
+_CLOCK = [f"{hour}:{minute}" for hour in _TWO_DIGITS[:24] for minute in _TWO_DIGITS]
+"""The minutes of a day: numbers are slow to format, and every decision has a time."""
 
 
 @lru_cache(maxsize=64)

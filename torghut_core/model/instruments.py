@@ -12,8 +12,6 @@ _BUY, _ONE = Side.BUY, Decimal(1)
 _DOWN, _UP = Context(prec=80, rounding=ROUND_FLOOR), Context(prec=80, rounding=ROUND_CEILING)
 """Precise enough for any amount that a decision may name."""
 
-_PRICES = ("limit_price", "stop_price")
-
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The terms of one symbol.
@@ -73,21 +71,16 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         never pays more or gets less than was proposed, and a stop that protects a position is reached no later. A trailing
         stop's distance is rounded down too. What is less than a step or a tick stays, to be denied.
         """
-        if not (self.quantity_step or self.tick_size):
-            return decision
-        terms = {}
-        if self.quantity_step:
-            terms["quantity"] = self.whole(decision.quantity) or decision.quantity
-        if self.tick_size:
+        quantity, tick = self.whole(decision.quantity) or decision.quantity, self.tick_size
+        terms = {} if quantity == decision.quantity else {"quantity": quantity}
+        if tick:
             context = _DOWN if decision.action is _BUY else _UP
-            for name in _PRICES:
+            for name, rounding in (("limit_price", context), ("stop_price", context), ("trail_price", _DOWN)):
                 price = getattr(decision, name)
-                if price is not None:
-                    terms[name] = self._ticks(price, context) or price
-            if decision.trail_price is not None:
-                terms["trail_price"] = self._ticks(decision.trail_price, _DOWN) or decision.trail_price
-        changed = {name: value for name, value in terms.items() if value != getattr(decision, name)}
-        return msgspec.structs.replace(decision, **changed) if changed else decision
+                whole = price and self._ticks(price, rounding)
+                if whole and whole != price:
+                    terms[name] = whole
+        return msgspec.structs.replace(decision, **terms) if terms else decision
 
     def price_below(self, price: Decimal) -> Decimal:
         """The highest price in whole ticks that is at most this one."""

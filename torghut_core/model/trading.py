@@ -97,6 +97,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def params(self) -> dict[str, str]:
         """The order's terms, and the handler, as text: the `params` of the decision hash. Absent values are left out."""
+        return self.params_of(self.handler, self.number)
+
+    def params_of(self, handler: str, number: int) -> dict[str, str]:
+        """What `params` would be with this handler and number."""
         params = {
             "quantity": str(self.quantity),
             "order_type": str(self.order_type),
@@ -110,10 +114,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             params["trail_price"] = str(self.trail_price)
         if self.trail_pct is not None:
             params["trail_pct"] = str(self.trail_pct)
-        if self.handler:
-            params["handler"] = self.handler
-        if self.number > 1:
-            params["n"] = str(self.number)
+        if handler:
+            params["handler"] = handler
+        if number > 1:
+            params["n"] = str(number)
         return params
 
 

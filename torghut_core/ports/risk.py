@@ -14,6 +14,8 @@ from torghut_core.model.instruments import ANY_TERMS, Instrument
 from torghut_core.model.trading import ZERO, Account, Decision, Limits, OrderType, Side, Verdict
 from torghut_core.ports.plugin import Plugin
 
+_BUY, _SELL = Side.BUY, Side.SELL  # a member of an enum, reached through its class, is slow in Python 3.11
+
 
 class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An open order, as a rule sees it; `quantity` is the part that is not filled, unsigned units."""
@@ -93,7 +95,7 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             trail = reference * decision.trail_pct / 100
         named = (reference, decision.limit_price, decision.stop_price, None if trail is None else reference + trail)
         worst = max(abs(price) for price in named if price is not None)
-        is_bounded = decision.action is Side.BUY and decision.limit_price is not None
+        is_bounded = decision.action is _BUY and decision.limit_price is not None
         return worst if is_bounded else worst * (1 + self.collar)
 
     def worst_cost(self, decision: Decision) -> Decimal:
@@ -117,20 +119,22 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         on its way counts as done, an entry on its way does not count yet. So overlapping exits never reverse a position.
         The strategy's own protection does not count: it is canceled first.
         """
-        account = self.position if action is Side.SELL else -self.position
+        account = self.position if action is _SELL else -self.position
         return max(ZERO, min(self.own_closable(action), account - self._on_their_way[action][1]))
 
     def own_closable(self, action: Side) -> Decimal:
         """How many units of the strategy's own position such an order can close, whatever the account holds."""
-        held = self.strategy_position if action is Side.SELL else -self.strategy_position
+        held = self.strategy_position if action is _SELL else -self.strategy_position
         return max(ZERO, held - self._on_their_way[action][0])
 
-    @cached_property
+    @property
     def _on_their_way(self) -> Mapping[Side, tuple[Decimal, Decimal]]:
         """By side, units of the strategy's open orders and of the account's, without the strategy's own protection."""
-        if not self.orders:
-            return _NOTHING
-        strategy, buy = self.strategy_id, Side.BUY
+        return self._sums_by_side if self.orders else _NOTHING
+
+    @cached_property
+    def _sums_by_side(self) -> Mapping[Side, tuple[Decimal, Decimal]]:
+        strategy, buy = self.strategy_id, _BUY
         own_buys = own_sells = buys = sells = ZERO
         for order in self.orders:
             if order.strategy_id != strategy:
@@ -143,14 +147,14 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                     own_buys += order.quantity
                 else:
                     own_sells += order.quantity
-        return {buy: (own_buys, own_buys + buys), Side.SELL: (own_sells, own_sells + sells)}
+        return {buy: (own_buys, own_buys + buys), _SELL: (own_sells, own_sells + sells)}
 
 
 _NOTHING = dict.fromkeys(Side, (ZERO, ZERO))
 
 
 def _signed(order: OpenOrder) -> Decimal:
-    return order.quantity if order.side is Side.BUY else -order.quantity
+    return order.quantity if order.side is _BUY else -order.quantity
 
 
 class RiskRule(Plugin, ABC):

@@ -32,7 +32,7 @@ from torghut_core.model.trading import (
 )
 from torghut_core.ports.plugin import Plugin
 
-_DAY = TimeInForce.DAY
+_DAY, _BUY, _SELL = TimeInForce.DAY, Side.BUY, Side.SELL
 ONE, HUNDRED = Decimal(1), Decimal(100)
 _TERMS: Mapping[str, Any] = {"order_type": OrderType, "time_in_force": TimeInForce}
 _all_terms = attrgetter("order_type", "limit_price", "stop_price", "trail_price", "trail_pct", "time_in_force")
@@ -308,11 +308,11 @@ class Context:
         `order` has the terms that differ from a market order with the broker's usual time in force: `order_type`,
         `limit_price`, `stop_price`, `trail_price`, `trail_pct`, `time_in_force`.
         """
-        return self._decision(Side.BUY, _exact(quantity), because, order)
+        return self._decision(_BUY, _exact(quantity), because, order)
 
     def sell(self, quantity: Number, because: str, **order: Any) -> Decision:
         """Propose to sell `quantity` units; `order` as in `buy`."""
-        return self._decision(Side.SELL, _exact(quantity), because, order)
+        return self._decision(_SELL, _exact(quantity), because, order)
 
     def close(self, because: str, **order: Any) -> Decision | None:
         """Propose to close what is held; None when nothing is, or exits of all of it are on their way.
@@ -323,10 +323,8 @@ class Context:
         """
         if not self._live.side:
             return None
-        held = self.position.quantity
-        proposed = self._decision(
-            Side.SELL if held > 0 else Side.BUY, held.copy_abs(), because, {**order, "is_close": True}
-        )
+        held, order["is_close"] = self._live.position.quantity, True
+        proposed = self._decision(_SELL if held > 0 else _BUY, held.copy_abs(), because, order)
         return None if self._live.is_closing(proposed) else proposed
 
     def target(self, quantity: Number, because: str, **order: Any) -> Decision | None:
@@ -341,7 +339,7 @@ class Context:
         missing = KERNEL_DECIMAL.subtract(change.copy_abs(), live.buying if is_buy else live.selling)
         if live.is_nothing(missing):
             return None
-        proposed = self._decision(Side.BUY if is_buy else Side.SELL, missing, because, order)
+        proposed = self._decision(_BUY if is_buy else _SELL, missing, because, order)
         if live.protecting and live.is_nothing(missing - live.waiting(proposed)[0]):
             return None
         return proposed
@@ -372,20 +370,22 @@ class Context:
         return self.is_long if side is Side.SELL else self.is_short
 
     def _decision(self, action: Side, quantity: Decimal, because: str, order: dict[str, Any]) -> Decision:
-        if self.time_in_force is not _DAY:
-            order.setdefault("time_in_force", self.time_in_force)
-        for name in order.keys() & _TERMS.keys():  # as text too
-            order[name] = _TERMS[name](order[name])
+        live = self._live  # one look, and not a property for each
+        if live.time_in_force is not _DAY:
+            order.setdefault("time_in_force", live.time_in_force)
+        for name, term in order.items():
+            if name in _TERMS:  # as text too
+                order[name] = _TERMS[name](term)
         return Decision(
-            account=self.account_label,
-            strategy_id=self.strategy_id,
-            symbol=self.symbol,
-            event_ts=self.event_ts,
-            decided_at=self.now,
+            account=live.account_label,
+            strategy_id=live.strategy_id,
+            symbol=live.symbol,
+            event_ts=live.event_ts,
+            decided_at=live.now,
             action=action,
             quantity=quantity,
             because=because,
-            price=money(self.price) if self.price == self.price else None,
+            price=money(live.price) if live.price == live.price else None,
             **order,
         )
 

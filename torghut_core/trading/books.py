@@ -601,8 +601,8 @@ def _line_of(order: Order, report: Report) -> str:
     """What the digest sees of a report: the order and the fill, without ids."""
     intent = order.intent
     fill = report.fill
-    done = "" if fill is None else f" {fill.quantity} {fill.price} {fill.fee}"
-    return (
-        f"order {intent.strategy_id} {intent.symbol} {intent.side} {intent.quantity} {report.event} "
+    done = "" if fill is None else f" {fill.quantity!s} {fill.price!s} {fill.fee!s}"
+    return (  # a member of an enum, and a decimal, are slow to format
+        f"order {intent.strategy_id} {intent.symbol} {intent.side!s} {intent.quantity!s} {report.event!s} "
         f"{report.event_ts}{done}\n"
     )

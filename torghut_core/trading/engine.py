@@ -75,7 +75,8 @@ from torghut_core.trading.totals import StrategyTotals, Totals
 MAX_DECISIONS = 10_000
 """A strategy that makes more decisions in one minute of the loop's time is quarantined."""
 
-_ENTRY, _EXIT = Purpose.ENTRY, Purpose.EXIT  # a member of an enum, reached through its class, is slow in Python 3.11
+# A member of an enum, reached through its class, is slow in Python 3.11.
+_ENTRY, _EXIT, _SELL, _SHRINK = Purpose.ENTRY, Purpose.EXIT, Side.SELL, Outcome.SHRINK
 _AFTER_TRIGGER = {
     OrderType.STOP: OrderType.MARKET,
     OrderType.TRAILING_STOP: OrderType.MARKET,
@@ -489,7 +490,7 @@ class Engine(AccountView):
         """Judge what a strategy has answered to an event, one decision after the other."""
         subscription = listener.subscription
         answers = answer if type(answer) in (list, tuple) else (answer,)
-        symbols = view.contexts if isinstance(view, LivePortfolio) else (view.symbol,)
+        contexts = {view.symbol: view} if isinstance(view, LiveContext) else view.contexts
         if view.now // MINUTE != subscription.minute:
             subscription.minute, subscription.decided = view.now // MINUTE, 0
         subscription.decided += len(answers)
@@ -498,7 +499,7 @@ class Engine(AccountView):
             self.roster.quarantine(subscription, error)
             return
         for proposed in answers:
-            complaint = context_of(subscription.instance.strategy).run(_complaint, proposed, listener.handler, symbols)
+            complaint = _complaint(proposed, listener, contexts)
             if complaint:
                 self._contain(listener, TypeError(complaint), event, view)
                 return
@@ -506,11 +507,11 @@ class Engine(AccountView):
         for proposed in answers:
             if proposed is None:
                 continue
-            context = view.contexts[proposed.symbol] if isinstance(view, LivePortfolio) else view
+            context = contexts[proposed.symbol]
             if type(proposed) is Cancel:
                 self.gateway.cancel_order(proposed, context)
                 continue
-            if not isinstance(event, Signal | Slice):
+            if not isinstance(event, _ROWS):
                 given = subscription.given_since(context)
             self._judge(listener, proposed, event, context, given)
         if self.books.news:
@@ -522,6 +523,14 @@ class Engine(AccountView):
         """Let the gates, advisors and rules judge a decision, record it, and send its order."""
         subscription, label = listener.subscription, self._account_label
         event_ts, has_price = context.event_ts, context.price == context.price  # NaN: no price is known
+        symbol, action = proposed.symbol, proposed.action
+        handler = "" if listener.is_of_rows else listener.handler.value
+        params = proposed.params_of(handler, 1)
+        key = decision_hash(label, subscription.name, symbol, event_ts, action, params)
+        number = given[key] = given.get(key, 0) + 1
+        if number > 1:
+            params = proposed.params_of(handler, number)
+            key = decision_hash(label, subscription.name, symbol, event_ts, action, params)
         decision = msgspec.structs.replace(
             proposed,
             account=label,
@@ -530,23 +539,16 @@ class Engine(AccountView):
             decided_at=context.now,
             generation=subscription.generation,
             price=money(context.price) if has_price else None,
-            handler="" if listener.is_of_rows else listener.handler.value,
-            number=1,
+            handler=handler,
+            number=number,
+            decision_hash=key,
         )
-        params = decision.params
-        key = decision_hash(label, subscription.name, decision.symbol, event_ts, decision.action, params)
-        number = given[key] = given.get(key, 0) + 1
-        if number > 1:
-            decision = msgspec.structs.replace(decision, number=number)
-            params = decision.params
-            key = decision_hash(label, subscription.name, decision.symbol, event_ts, decision.action, params)
-        decision = msgspec.structs.replace(decision, decision_hash=key)
         if self._audit.is_known(label, key) or (
             not self._is_simulated and self.books.find(client_order_id(key)) is not None
         ):
             self.totals.repeated += 1
             return
-        row = event.get(decision.symbol) if isinstance(event, Slice) else event
+        row = event.get(symbol) if type(event) is Slice else event
         price_ts = _bar_end(row, context, subscription.instance.step_ns)
         rounded = context.instrument.rounded(decision)
         verdicts, quantity, inputs = self._risk_engine.judge(
@@ -554,7 +556,7 @@ class Engine(AccountView):
             price_ts if has_price else None,
             lambda: self._risk_context(subscription.instance, rounded, context, price_ts),
             is_enabled=subscription.instance.enabled,
-            is_allowed=decision.symbol in subscription.symbols,
+            is_allowed=symbol in subscription.symbols,
         )
         intents = self._intents(rounded, quantity, inputs.context, verdicts) if quantity else [None]
         self._record(decision, params, _record_of(row), verdicts, quantity, intents[0], inputs)
@@ -595,7 +597,7 @@ class Engine(AccountView):
         self, decision: Decision, opening: Decimal, seen: RiskContext, verdicts: list[Verdict]
     ) -> Decimal | None:
         """Up to where an entry may be filled and break no limit; None where its own limit price, or nothing, bounds it."""
-        if not opening or decision.action is Side.SELL or decision.limit_price is not None:
+        if not opening or decision.action is _SELL or decision.limit_price is not None:
             return None
         bounds = [verdict.highest_price for verdict in verdicts if verdict.highest_price is not None]
         if bounds:
@@ -650,7 +652,7 @@ class Engine(AccountView):
         sent = "-" if intent is None else str(quantity)
         self._lines.append(
             f"decision {decision.strategy_id} {decision.symbol} {decision.event_ts} {decision.decided_at} "
-            f"{decision.action} {params} {sent}\n"
+            f"{decision.action!s} {params} {sent}\n"
         )
         strategy = totals.strategies[decision.strategy_id]
         strategy.decisions += 1
@@ -660,7 +662,7 @@ class Engine(AccountView):
             for verdict in verdicts:
                 if verdict.outcome is Outcome.DENY:
                     totals.denials[verdict.code] = totals.denials.get(verdict.code, 0) + 1
-        elif quantity != decision.quantity and Outcome.SHRINK in [verdict.outcome for verdict in verdicts]:
+        elif quantity != decision.quantity and _SHRINK in [verdict.outcome for verdict in verdicts]:
             strategy.shrunk += 1
         for name, observer in self._generation.observers:
             self._notify(name, observer, "on_decision", decision, verdicts, intent)
@@ -756,17 +758,19 @@ _TYPES = {
 }
 _read = attrgetter(*_TYPES)
 _SOUND = frozenset(product(*_TYPES.values()))
+_ROWS, _ANSWERS = (Signal, Slice), (Decision, Cancel)
 
 
-def _complaint(proposed: Any, handler: str, symbols: Collection[str]) -> str:
+def _complaint(proposed: Any, listener: Listener, symbols: Collection[str]) -> str:
     """What is wrong with what a handler gave, "" when it is a decision on a symbol that it may decide on, or None."""
     if proposed is None:
         return ""
-    if type(proposed) not in (Decision, Cancel):
-        return f"{handler} gave {text_of(proposed, reprlib.repr):.200}, not a Decision"
+    handler = listener.handler
+    if type(proposed) not in _ANSWERS:
+        return f"{handler} gave {_shown(proposed, listener, reprlib.repr):.200}, not a Decision"
     if type(proposed.symbol) is not str or proposed.symbol not in symbols:
-        shown = f"{', '.join(symbols):.200}"
-        return f"{handler} gave a decision on {text_of(proposed.symbol):.80} when it was shown {shown}"
+        known = f"{', '.join(symbols):.200}"
+        return f"{handler} gave a decision on {_shown(proposed.symbol, listener):.80} when it was shown {known}"
     if type(proposed) is Cancel:
         is_sound = type(proposed.client_order_id) is str and type(proposed.because) is str
         return "" if is_sound else f"{handler} gave a cancel whose id and reason are not both text"
@@ -775,14 +779,19 @@ def _complaint(proposed: Any, handler: str, symbols: Collection[str]) -> str:
         endless = [amount for amount in amounts if amount is not None and not _is_exact(amount)]
         return f"{handler} gave a decision with the amount {endless[0]}" if endless else ""
     wrong = next(name for name, types in _TYPES.items() if type(getattr(proposed, name)) not in types)
-    text = text_of(getattr(proposed, wrong), repr)
+    text = _shown(getattr(proposed, wrong), listener, repr)
     return f"{handler} gave a decision whose {wrong} is {text:.80}, not a {_TYPES[wrong][0].__name__}"
+
+
+def _shown(given: Any, listener: Listener, show: Callable[[Any], str] = str) -> str:
+    """What a strategy gave, as text: its own code may be what shows it."""
+    return context_of(listener.subscription.instance.strategy).run(text_of, given, show)
 
 
 def _bar_end(row: Any, context: LiveContext, step: int) -> int:
     """When the bar that a context's price is from was complete, ns; `row` is what its strategy was called for."""
     if isinstance(row, Signal) and row.bars is not None:
-        return int(row.bars.end[row.row])
+        return row.bars.end.item(row.row)
     return context.event_ts + step
 
 

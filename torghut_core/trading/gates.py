@@ -22,6 +22,7 @@ KERNEL = "kernel"
 QUANTITY_STEP = Decimal("1E-6")
 """Of a unit: the kernel cuts orders to whole multiples of it."""
 
+_SELL, _ALLOW, _DENY = Side.SELL, Outcome.ALLOW, Outcome.DENY
 _DOWN = Context(prec=80, rounding=ROUND_DOWN)
 
 
@@ -198,7 +199,7 @@ def last_verdicts(decision: Decision, context: RiskContext) -> list[Verdict]:
     if opened <= 0:
         return []
     verdicts = []
-    if decision.action is Side.SELL and not context.allow_shorts:
+    if decision.action is _SELL and not context.allow_shorts:
         verdicts.append(_cut("no-shorts", decision.quantity, closable, closable))
     cost, left = (
         context.worst_cost(decision) * context.instrument.margin,
@@ -232,4 +233,4 @@ def _jump(context: RiskContext, band: Decimal) -> str:
 
 @lru_cache(maxsize=4096)  # most decisions pass the same gates in the same way
 def _verdict(code: str, is_open: bool, value: str = "", limit: str = "") -> Verdict:
-    return Verdict(KERNEL, Outcome.ALLOW if is_open else Outcome.DENY, code, value, limit)
+    return Verdict(KERNEL, _ALLOW if is_open else _DENY, code, value, limit)

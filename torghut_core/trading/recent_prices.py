@@ -32,6 +32,8 @@ KEPT = BEFORE + 1
 FEW = 4
 """So many symbols are read one by one: that costs less than to look at them as arrays."""
 
+NO_PRICE = float("nan")
+
 Row: TypeAlias = "tuple[float, float, float]"
 """Close, bid and ask of a bar; NaN where there is none."""
 
@@ -50,8 +52,8 @@ class RecentPrices:
         self._past: dict[tuple[str, int], deque[Row]] = {}
         """The last rows before the batch, by symbol and step."""
         self._batch: Batch | None = None
-        self._rows: dict[str, tuple[list[int], list[Row]]] = {}
-        """By symbol, what was read in this batch: positions, and past rows with those of the batch."""
+        self._rows: dict[str, tuple[list[int], list[float], list[float], list[float]]] = {}
+        """By symbol, past rows with those of the batch, as columns: position, close, bid and ask."""
         self._by_symbol: tuple[IntArray, IntArray] | None = None
         """What `_sorted` returns, once a symbol is read."""
         self._rows_that_count: IntArray | None = None
@@ -150,8 +152,10 @@ class RecentPrices:
         return found[1]
 
     def _median(self, symbol: str) -> float:
-        closes = sorted([close for close, _, _ in self._window(symbol)[:-1]])
-        return closes[len(closes) // 2] if closes else float("nan")
+        positions, closes, _, _ = self._rows_of(symbol)
+        end = bisect_right(positions, self.at)
+        window = sorted(closes[max(0, end - KEPT) : max(0, end - 1)])
+        return window[len(window) // 2] if window else NO_PRICE
 
     def before_all(self, symbols: Sequence[str]) -> FloatArray:
         """`before` of each of many symbols, shape (n,); NaN where there are no closes."""
@@ -189,23 +193,23 @@ class RecentPrices:
 
     def quote(self, symbol: str) -> tuple[Decimal | None, Decimal | None]:
         """Bid and ask at the newest close; None for both where there is no fresh quote, or its spread is too wide."""
-        for _, bid, ask in self._window(symbol)[-1:]:
-            if is_sane(bid, ask):
-                return money(bid), money(ask)
+        positions, _, bids, asks = self._rows_of(symbol)
+        end = bisect_right(positions, self.at)
+        if end and is_sane(bids[end - 1], asks[end - 1]):
+            return money(bids[end - 1]), money(asks[end - 1])
         return None, None
 
-    def _window(self, symbol: str) -> list[Row]:
+    def _rows_of(self, symbol: str) -> tuple[list[int], list[float], list[float], list[float]]:
         found = self._rows.get(symbol)
         if found is None:
             found = self._rows[symbol] = self._read(symbol)
-        positions, rows = found
-        end = bisect_right(positions, self.at)
-        return rows[max(0, end - KEPT) : end]
+        return found
 
-    def _read(self, symbol: str) -> tuple[list[int], list[Row]]:
+    def _read(self, symbol: str) -> tuple[list[int], list[float], list[float], list[float]]:
         step = self._steps.get(symbol, 0)
-        rows = list(self._past.get((symbol, step), ()))
-        positions = [-1] * len(rows)
+        past = self._past.get((symbol, step), ())
+        positions = [-1] * len(past)
+        closes, bids, asks = ([row[column] for row in past] for column in range(3))
         batch = self._batch
         number = None if batch is None else batch.symbols.find(symbol)
         if batch is not None and number is not None:
@@ -214,9 +218,10 @@ class RecentPrices:
             first, stop = numbers.searchsorted((number, number + 1)).tolist()
             index = order[first:stop]
             positions += signals.at[index].tolist()
-            columns = signals.close, signals.imbalance_bid_px, signals.imbalance_ask_px
-            rows += zip(*(column[index].tolist() for column in columns), strict=True)
-        return positions, rows
+            closes += signals.close[index].tolist()
+            bids += signals.imbalance_bid_px[index].tolist()
+            asks += signals.imbalance_ask_px[index].tolist()
+        return positions, closes, bids, asks
 
     def _sorted(self, batch: Batch) -> tuple[IntArray, IntArray]:
         """The rows of the batch that count: symbol numbers, sorted, and indices."""

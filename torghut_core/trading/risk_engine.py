@@ -34,6 +34,7 @@ from torghut_core.trading.gates import (
     minimum_verdict,
 )
 
+_DENY, _SHRINK = Outcome.DENY, Outcome.SHRINK  # a member of an enum, reached through its class, is slow
 _AMOUNT = (Decimal, NoneType)
 _SOUND = frozenset(product((str,), (Outcome,), (str,), (str,), (str,), _AMOUNT, _AMOUNT))
 """Types of the fields of a `Verdict`."""
@@ -111,7 +112,7 @@ class RiskEngine:
         context = inputs.context
         if inputs.price_ts is None or not is_valid:
             return verdicts, ZERO
-        is_denied = Outcome.DENY in [verdict.outcome for verdict in verdicts]
+        is_denied = _DENY in [verdict.outcome for verdict in verdicts]
         remaining = decision
         held = [verdict.quantity for verdict in verdicts if verdict.quantity is not None]
         if held:
@@ -121,9 +122,9 @@ class RiskEngine:
         for name, running, check in self._plugins:
             verdict = self._verdict_of(name, running, check, remaining, context)
             verdicts.append(verdict)
-            if verdict.outcome is Outcome.DENY:
+            if verdict.outcome is _DENY:
                 is_denied = True
-            elif verdict.outcome is Outcome.SHRINK and verdict.quantity is not None:
+            elif verdict.outcome is _SHRINK and verdict.quantity is not None:
                 remaining = _cut_to(remaining, verdict.quantity, context)
         if is_denied:
             return verdicts, ZERO
@@ -158,7 +159,7 @@ class RiskEngine:
                 raise ValueError(f"it gave {verdict.highest_price} as the highest price")
             if verdict.rule == KERNEL:  # the gates' own name
                 verdict = msgspec.structs.replace(verdict, rule=name)
-            if verdict.outcome is not Outcome.SHRINK:
+            if verdict.outcome is not _SHRINK:
                 return verdict
             quantity = verdict.quantity
             if quantity is not None and quantity.is_finite() and ZERO < quantity <= decision.quantity:

@@ -87,6 +87,16 @@ class Events(ABC):
         self.at = table.at
         self.event_ts = table.event_ts
         self.symbol = table.symbol
+        self._begin, self._rows = table.at.item(0), len(table.at)
+        self._is_alone = table.at.item(-1) - self._begin == self._rows - 1
+        """Whether no event of another table is between its own."""
+
+    def rows_between(self, first: int, stop: int) -> tuple[int, int]:
+        """Return the row of its first event at position `first` or after it, and of the first at `stop` or after it."""
+        if not self._is_alone:
+            return int(self.at.searchsorted(first)), int(self.at.searchsorted(stop))
+        low, high, rows = first - self._begin, stop - self._begin, self._rows
+        return 0 if low < 0 else min(low, rows), 0 if high < 0 else min(high, rows)
 
     @abstractmethod
     def view(self, row: int, is_buy: bool) -> View:
@@ -110,7 +120,7 @@ class Events(ABC):
 
         -1 where there is none; with `priced` only events count that have a price for both sides.
         """
-        low, high = self.at.searchsorted((first, stop)).tolist()
+        low, high = self.rows_between(first, stop)
         rows = np.arange(low, high)
         if priced:
             rows = rows[(self.last(is_buy=False)[low:high] > 0) & (self.last(is_buy=True)[low:high] > 0)]
@@ -132,7 +142,7 @@ class Events(ABC):
 
         Searches backwards in growing strides, as the event is mostly near.
         """
-        low, high = int(self.at.searchsorted(first)), int(self.at.searchsorted(stop))
+        low, high = self.rows_between(first, stop)
         if high > low and self.symbol.item(high - 1) == symbol:
             return high - 1
         stride = 64

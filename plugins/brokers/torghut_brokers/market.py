@@ -90,7 +90,7 @@ class Market:
         self._keep_lasts(batch)
         if quotes is None:
             return
-        low, high = int(quotes.at.searchsorted(self._first)), int(quotes.at.searchsorted(self.stop))
+        low, high = quotes.rows_between(self._first, self.stop)
         last_row = np.full(len(batch.symbols), -1)
         last_row[quotes.symbol[low:high]] = np.arange(low, high)
         for number in np.flatnonzero(last_row >= 0).tolist():
@@ -99,7 +99,7 @@ class Market:
     def _keep_lasts(self, batch: Batch) -> None:
         price, at = np.full((2, len(batch.symbols)), np.nan), np.full((2, len(batch.symbols)), -1)
         for events in self._events:
-            low, high = int(events.at.searchsorted(self._first)), int(events.at.searchsorted(self.stop))
+            low, high = events.rows_between(self._first, self.stop)
             for is_buy in (False, True):
                 prices = events.last(is_buy)
                 rows = low + np.flatnonzero(prices[low:high] > 0)
@@ -122,7 +122,7 @@ class Market:
         """Return (position, table, row) of the events at positions `first` to `stop` - 1, in order."""
         found: list[tuple[int, Events, int]] = []
         for events in self._events:
-            low, high = int(events.at.searchsorted(first)), int(events.at.searchsorted(stop))
+            low, high = events.rows_between(first, stop)
             found += [(events.at.item(row), events, row) for row in range(low, high)]
         if len(self._events) > 1:
             found.sort(key=lambda each: each[0])
@@ -131,7 +131,7 @@ class Market:
     def next_at(self, first: int, stop: int, levels: Levels) -> int:
         """Return the position of the first event at `levels` from `first` on, `stop` where there is none before it."""
         for events in self._events:
-            low, high = int(events.at.searchsorted(first)), int(events.at.searchsorted(stop))
+            low, high = events.rows_between(first, stop)
             hits = events.hits(low, high, levels)
             if len(hits) and hits[row := int(hits.argmax())]:
                 stop = events.at.item(low + row)

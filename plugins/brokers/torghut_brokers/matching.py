@@ -30,6 +30,7 @@ end, as which came first inside a bar is unknown; the close came after both.
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import attrgetter
 
 import msgspec
 import numpy as np
@@ -43,6 +44,7 @@ AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
 
 _TRIGGERED = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
 _PRICES = ("limit_price", "stop_price", "trail_price", "trail_pct")
+_prices_of = attrgetter(*_PRICES)
 _NEEDED: dict[OrderType, tuple[tuple[str, ...], ...]] = {
     OrderType.MARKET: ((),),
     OrderType.LIMIT: (("limit_price",),),
@@ -141,7 +143,7 @@ def offer(placed: PlacedOrder, view: View, touch: float | None, slip: Decimal) -
 
 def problem(intent: Intent) -> str:
     """Return why an order is invalid at any venue, "" where it is valid."""
-    given = tuple([name for name in _PRICES if getattr(intent, name) is not None])
+    given = tuple([name for name, price in zip(_PRICES, _prices_of(intent), strict=True) if price is not None])
     if given not in _NEEDED[intent.order_type]:
         needed = " or ".join(" and ".join(names) or "no price" for names in _NEEDED[intent.order_type])
         return f"a {intent.order_type} order takes {needed}, not {' and '.join(given) or 'none'}"

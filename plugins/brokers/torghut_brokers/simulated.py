@@ -455,7 +455,10 @@ class Simulated(Broker):
     def _place(self, placed: PlacedOrder) -> None:
         """Note that an order has arrived, or that other events may matter to it."""
         symbol = placed.order.intent.symbol
-        if self._at_venue.setdefault(symbol, Resting()).put(placed):
+        resting = self._at_venue.get(symbol)
+        if resting is None:
+            resting = self._at_venue[symbol] = Resting()
+        if resting.put(placed):
             self._changed.add(symbol)
             self._quiet_to = 0
 
@@ -588,8 +591,8 @@ class Simulated(Broker):
         if view.begin < placed.since or not view.first > 0 or view.volume == 0:
             return
         intent = placed.order.intent
-        opens_at = placed.opens_at
-        if view.begin >= placed.ends_at:
+        opens_at, begin, end = placed.opens_at, view.begin, view.end
+        if begin >= placed.ends_at:
             if intent.time_in_force is _DAY:
                 if placed.is_fresh:  # others may be skipped in a stride: they expire by the clock alone
                     self._finish(placed, OrderEvent.EXPIRED, placed.ends_at)
@@ -597,11 +600,11 @@ class Simulated(Broker):
             if intent.time_in_force in AT_ONCE and self._closes(intent.symbol, placed.ends_at):
                 self._finish(placed, OrderEvent.CANCELED, placed.ends_at)
                 return
-            opens_at, _ = self._session(intent.symbol, view.begin) or (NEVER, NEVER)
-        if view.begin < opens_at >= view.end:
+            opens_at, _ = self._session(intent.symbol, begin) or (NEVER, NEVER)
+        if begin < opens_at >= end:
             return
         was = placed.is_triggered, placed.mark
-        touch = self._touch(placed, view.begin, at) if view.slips and not placed.is_resting else None
+        touch = self._touch(placed, begin, at) if view.slips and not placed.is_resting else None
         is_maker = placed.is_resting
         price = offer(placed, view, touch, self._slips[intent.symbol][placed.is_buy])
         if price is not None and intent.highest_price is not None and price > intent.highest_price:
@@ -610,11 +613,11 @@ class Simulated(Broker):
             placed.is_fresh = False
             if intent.time_in_force is _DAY:
                 if placed.ends_at == NEVER:
-                    placed.ends_at = view.begin // DAY * DAY + DAY
-                placed.until = placed.ends_at + view.end - view.begin
+                    placed.ends_at = begin // DAY * DAY + DAY
+                placed.until = placed.ends_at + end - begin
                 self._next_due = min(self._next_due, placed.until)
         if price is not None or (placed.is_triggered, placed.mark) != was:
-            placed.since = view.end
+            placed.since = end
         if price is not None:
             self._fill_at(placed, view, price, at, is_maker=is_maker)
         if placed.order.state is _FILLED:
