@@ -102,7 +102,7 @@ def test_flat_line_has_no_width(name):
 
 @pytest.mark.parametrize(("name", "sign"), [("highest", 1), ("lowest", -1)])
 @pytest.mark.parametrize("steps", [1, -1, 0])
-def test_extreme_of_a_long_trend(name, sign, steps):
+def test_extreme_of_a_long_trend_is_found_in_every_slot(name, sign, steps):
     """Rising, falling and equal values fill the window to its last slot and no further."""
     series = steps * np.arange(200.0)
     got = values(name, {"span": 16}, **{"high" if sign > 0 else "low": series})[0]

@@ -57,7 +57,7 @@ def test_bar_in_which_a_session_opens_is_of_that_session(size):
     assert run(HOURS, HOUR, size=size)[0] == [50, 100, 101, 101.818, 102.5, 200, 201]
 
 
-def test_market_that_opens_within_a_quarter_of_an_hour():
+def test_hour_in_which_a_market_opens_is_of_the_new_day():
     """Mumbai opens at 09:15: the hour from 09:00 (03:30 UTC) is of the new day."""
     rows = [("2024-06-05T09:30:00Z", 50, 1000), ("2024-06-06T03:30:00Z", 100, 1), ("2024-06-06T04:30:00Z", 110, 1)]
     assert run(rows, HOUR, calendars={"*": "XBOM"})[0] == [50, 100, 105]

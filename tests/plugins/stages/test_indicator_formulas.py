@@ -205,7 +205,7 @@ def test_realized_volatility_is_bottlenecks():
     np.testing.assert_allclose(alone(RealizedVolatility(1, 60), np.arange(600), x), expected, rtol=1e-9)
 
 
-def test_flat_line():
+def test_flat_line_has_bands_without_width_and_no_volatility():
     """A flat line has bands of no width to the bit, an RSI of 50, a MACD of 0 and no volatility."""
     x = np.full(100, 0.1)
     np.testing.assert_array_equal(alone(Bollinger(1), x)[:, 19:], 0.1)
@@ -265,7 +265,7 @@ def test_price_that_is_not_positive_has_no_return():
     np.testing.assert_allclose(volatility[4:], [returns[:2].std(), returns.std()])
 
 
-def test_quote_seen_by_a_bar():
+def test_bar_sees_the_last_fresh_quote():
     """The last quote at or before the bar's position; NaN when it is older than allowed, or its side is missing."""
     quotes = Quotes.from_columns(
         at=[0, 2, 4],
@@ -322,7 +322,7 @@ def test_any_cut_of_the_input_gives_the_same_values(indicator):
         np.testing.assert_array_equal(np.concatenate(parts, axis=-1), whole)
 
 
-def test_symbols_do_not_affect_each_other_alone(indicator):
+def test_symbols_do_not_affect_each_other(indicator):
     """Each symbol's values are those that it has by itself."""
     make, names = indicator
     symbol, values = columns(names, 200, 3)

@@ -181,7 +181,7 @@ def test_many_identities_in_open_windows_are_all_known(tape):
     assert batch.duplicates == n
 
 
-def test_many_bars_at_one_position(tape):
+def test_bars_that_close_at_one_position_come_by_name(tape):
     """A clock tick after a thousand symbols traded closes all their bars, by name, also beyond the buffer's size."""
     symbols = SymbolTable()
     names = [f"S{i:04}" for i in np.random.default_rng(2).permutation(1000)]

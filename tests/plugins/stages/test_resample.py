@@ -159,7 +159,7 @@ def test_microbars_replace_the_tapes_own_bars():
     assert resampled(batch, timeframes=["5Min"])[-1] == (2, 0, 3.0, 3.0)
 
 
-def test_volume_weighted_price_of_bars_without_one():
+def test_parts_without_an_average_count_with_their_typical_price():
     """A part without its own average counts with (high + low + close) / 3, one without volume not at all."""
     batch = bars([(0, 1.0), (1, 2.0), (59, 100.0)])
     batch.bars.vwap[1] = np.nan

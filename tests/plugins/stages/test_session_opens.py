@@ -40,7 +40,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("calendar", "moment", "expected"), CASES.values(), ids=CASES)
-def test_session_that_a_moment_belongs_to(calendar, moment, expected):
+def test_moment_belongs_to_the_last_session_that_opened(calendar, moment, expected):
     """A moment belongs to the latest session that has opened."""
     assert opened(calendar, moment) == [expected]
 

@@ -106,7 +106,7 @@ def test_last_seconds_have_exact_moments(steps, capacity, length):
 
 @given(st.lists(st.tuples(VALUES, st.sampled_from([0.5, 1.0, 3.0])), min_size=1, max_size=30))
 @examples(100)
-def test_weights_count_as_often(rows):
+def test_value_counts_as_often_as_its_weight_says(rows):
     """A value of weight 3 counts like three of weight 1."""
     window = np.zeros(1, last_seconds(5))[0]
     for n, (value, weight) in enumerate(rows, 1):
