@@ -58,14 +58,12 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def whole(self, quantity: Decimal) -> Decimal:
         """The whole steps in an unsigned quantity."""
         step = self.quantity_step
-        return (
-            _DOWN.multiply(_DOWN.divide_int(quantity, step), step)
-            if step and _DOWN.remainder(quantity, step)
-            else quantity
-        )
+        if not step or not _DOWN.remainder(quantity, step):
+            return quantity
+        return _DOWN.multiply(_DOWN.divide_int(quantity, step), step)
 
     def rounded(self, decision: Decision) -> Decision:
-        """The decision in whole ticks and steps, towards less risk; the same one where it is.
+        """The decision in whole ticks and steps, towards less risk; the same object where it is in them already.
 
         The quantity is rounded down. The prices of an order to buy are rounded down, and those of an order to sell up: it
         never pays more or gets less than was proposed, and a stop that protects a position is reached no later. A trailing
