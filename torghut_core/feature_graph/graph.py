@@ -18,7 +18,7 @@ from torghut_core.feature_graph.history import Histories
 from torghut_core.feature_graph.nodes import AsOf, Failure, FrameRows, IndicatorNode, Node
 from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned, Wanted
 from torghut_core.feature_graph.slices import Slices
-from torghut_core.market_data.snapshots import Lose, pack, raised, unpack
+from torghut_core.market_data.snapshots import OnFailure, pack, reraise, unpack
 from torghut_core.model.market import Batch, FloatArray, IntArray, Signals, SymbolTable
 from torghut_core.plugin_host.running_plugin import LOOP, RECORD
 from torghut_core.timestamps import EARLIEST
@@ -217,12 +217,12 @@ class FeatureGraph:
 
     # State.
 
-    def save(self, lose: Lose = raised) -> dict[str, Any]:
+    def save(self, on_failure: OnFailure = reraise) -> dict[str, Any]:
         """The state, as plain values: of each node that works, by key, and the rows that wait for their slice.
 
         Parameters
         ----------
-        lose : called with the name of an indicator whose state cannot be saved, and why: its node is left out.
+        on_failure : called with the name of an indicator whose state cannot be saved, and why: its node is left out.
         """
         names, nodes = list(self._table.names), {}
         for key, node in self._nodes.items():
@@ -231,7 +231,7 @@ class FeatureGraph:
             try:
                 nodes[key] = pack(node.save(names))
             except from_plugins() as error:  # an indicator may raise anything
-                lose(self.plan.nodes[key].plugin, error)
+                on_failure(self.plan.nodes[key].plugin, error)
         slices = {str(frame.step): slices.save(names) for frame, slices in self._slices.items()}
         return {
             "symbols": names,
@@ -243,12 +243,12 @@ class FeatureGraph:
             "bars": [[step, bars] for step, bars in self.plan.history.items()],
         }
 
-    def load(self, saved: Mapping[str, Any], lose: Lose = raised) -> set[str]:
+    def load(self, saved: Mapping[str, Any], on_failure: OnFailure = reraise) -> set[str]:
         """Resume from what `save` gave; of nodes that are not in this graph nothing is kept.
 
         Parameters
         ----------
-        lose : called with the name of an indicator that does not take its state, and why.
+        on_failure : called with the name of an indicator that does not take its state, and why.
 
         Returns
         -------
@@ -264,7 +264,7 @@ class FeatureGraph:
             except from_plugins() as error:  # an indicator may raise anything
                 self._nodes[key] = self.plan.nodes[key].make()
                 lost.add(key)
-                lose(self.plan.nodes[key].plugin, error)
+                on_failure(self.plan.nodes[key].plugin, error)
         self.histories.load(saved["history"])
         for frame, slices in self._slices.items():
             if str(frame.step) in saved["slices"]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torghut_core.boundary import call_method, from_plugins
 from torghut_core.generation.generation import Made, Place
-from torghut_core.market_data.snapshots import Lose, pack, unpack
+from torghut_core.market_data.snapshots import OnFailure, pack, unpack
 
 KEPT = ("stage", "strategy", "risk rule", "advisor", "observer")
 """The kinds of plugins whose state is kept. Not sources, which have a cursor, and brokers, whose account has its own."""
@@ -21,14 +21,14 @@ TRIED = ("stage", "strategy", "risk rule")
 
 
 def save_states(
-    instances: Mapping[Place, Made], but: Collection[str], lose: Lose
+    instances: Mapping[Place, Made], but: Collection[str], on_failure: OnFailure
 ) -> list[tuple[str, int, dict[str, Any]]]:
     """The state of each instance, as `Snapshot.states` has them.
 
     Parameters
     ----------
     but : strategies whose state is not kept.
-    lose : called with the name of an instance whose state cannot be saved, and why: it is left out.
+    on_failure : called with the name of an instance whose state cannot be saved, and why: it is left out.
     """
     states = []
     for place, made in instances.items():
@@ -38,7 +38,7 @@ def save_states(
         try:
             state = pack(call_method(made.instance, "save_state"))
         except from_plugins() as error:  # it is the plugin's code and may raise anything
-            lose(name, error)
+            on_failure(name, error)
             continue
         kept = {"kind": kind, "name": name, "number": number, "terms": made.terms, "state": state}
         states.append((type(made.instance).__name__, made.instance.state_version, kept))
@@ -46,7 +46,7 @@ def save_states(
 
 
 def load_states(
-    instances: Mapping[Place, Made], states: Iterable[tuple[str, int, dict[str, Any]]], lose: Lose
+    instances: Mapping[Place, Made], states: Iterable[tuple[str, int, dict[str, Any]]], on_failure: OnFailure
 ) -> set[Place]:
     """Give their states to the instances that were made from the same.
 
@@ -54,7 +54,7 @@ def load_states(
 
     Parameters
     ----------
-    lose : called with the name of an instance that does not take its state, and why: it begins anew.
+    on_failure : called with the name of an instance that does not take its state, and why: it begins anew.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def load_states(
                 call_method(trial, "load_state", unpack(kept["state"]), version)
             call_method(made.instance, "load_state", unpack(kept["state"]), version)
         except from_plugins() as error:  # it is the plugin's code and may raise anything
-            lose(kept["name"], error)
+            on_failure(kept["name"], error)
             continue
         loaded.add(place)
     return loaded

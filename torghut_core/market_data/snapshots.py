@@ -1,7 +1,7 @@
-"""The states of stages on disk, so that a process that was killed resumes as if it had not been.
+"""The states of stages, and of all that trades, on disk: a process that was killed resumes as if it had not been.
 
-A snapshot holds the states of a lane's stages and the cursor of the source at the same moment. It is written whole or
-not at all, and carries its own checksum; the one before it is kept too, so that a damaged one costs a little work and
+A snapshot holds states, of a lane's stages or of a run, and the cursor of the source at the same moment. It is written whole
+or not at all, and carries its own checksum; the one before it is kept too, so that a damaged one costs a little work and
 nothing else. Another process may take a lane over before its old owner knows: a snapshot is never replaced by one that is
 behind it.
 """
@@ -35,21 +35,23 @@ _SMALL = 1 << 63
 _DIGEST = 32
 
 
-Lose: TypeAlias = Callable[[str, BaseException], None]
+OnFailure: TypeAlias = Callable[[str, BaseException], None]
 """Called with the name of a plugin whose state cannot be saved or restored, and why."""
 
 
-def raised(_plugin: str, error: BaseException) -> NoReturn:
-    """A `Lose` that loses nothing: it raises."""
+def reraise(_plugin: str, error: BaseException) -> NoReturn:
+    """An `OnFailure` that raises the error."""
     raise error
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The states of a lane's stages, in order, and where its source resumes.
+    """States, and where the source resumes.
 
-    `states` : of each stage its class, state version and state; `cursor` : of the source for this lane, where `offsets`
-    are how far each topic was read, if the source shares its lanes with others; `at` : loop time of the last event that is
-    in it, ns.
+    Attributes
+    ----------
+    states : of each instance, in order, its class, state version and state.
+    cursor : of the source; of one lane `offsets` are how far each topic was read, if the source shares its lanes with others.
+    at : loop time of the last event that is in the states, ns.
     """
 
     states: list[tuple[str, int, dict[str, Any]]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from torghut_core.catalog import Draft
 from torghut_core.feature_graph import FeatureGraph
@@ -13,7 +13,7 @@ from torghut_core.generation import Generation
 from torghut_core.model.trading import Account, Position
 from torghut_core.ports import AccountView
 
-Warmth = Mapping[str, Mapping[str, tuple[int, int]]]
+ShownRows: TypeAlias = Mapping[str, Mapping[str, tuple[int, int]]]
 """By strategy and symbol: how many rows it was shown, and the `event_ts` of the last."""
 
 
@@ -68,7 +68,7 @@ class Plan:
     draft: Draft
     problems: list[str]
     pending: list[dict[str, Any]]
-    warmed: Warmth
+    warmed: ShownRows
     graph: FeatureGraph | None
     record: dict[str, Any]
     rows: list[dict[str, Any]]

@@ -20,7 +20,7 @@ from torghut_core.feature_graph import FeatureGraph, FeaturePlan
 from torghut_core.generation import Generation, Place, load_states, save_states
 from torghut_core.market_data.snapshots import Snapshot, SnapshotStore, pack, unpack
 from torghut_core.ports import Source
-from torghut_core.reload.plan import Moment, Warmth
+from torghut_core.reload.plan import Moment, ShownRows
 from torghut_core.reload.warm_up import NOTHING, fill_gap, warm_up
 from torghut_core.signals import SignalDatabase
 from torghut_core.telemetry import logs
@@ -123,9 +123,9 @@ class StateKeeper:
             return None
         try:
             with self._around():
-                own = engine.save(self._lose)
+                own = engine.save(self._not_kept)
                 but = {each.name for each in generation.strategies} - own["strategies"].keys()
-                states = save_states({**generation.made, **self._stages}, but, self._lose)
+                states = save_states({**generation.made, **self._stages}, but, self._not_kept)
             states.append((ENGINE, VERSION, {"state": pack(own)}))
             return Snapshot(states, {"use": self._use, "source": self._source.cursor()}, engine.market_time)
         except from_plugins() as error:  # the source is a plugin too
@@ -141,7 +141,7 @@ class StateKeeper:
         except from_plugins() as error:  # the cursor is a plugin's, and may be anything
             self._log_once("the states are not kept", reason_of(error))
 
-    def _lose(self, plugin: str, error: BaseException) -> None:
+    def _not_kept(self, plugin: str, error: BaseException) -> None:
         self._log_once(f"the state of {plugin} is not kept: after a restart it begins anew", reason_of(error))
 
     def _log_once(self, what: str, reason: str) -> None:
@@ -216,7 +216,7 @@ class StateKeeper:
 
     def _warm_up(
         self, moment: Moment, last: Mapping[tuple[int, str], int], before: FeatureGraph
-    ) -> tuple[Warmth, FeatureGraph]:
+    ) -> tuple[ShownRows, FeatureGraph]:
         """Show what is new the past; return what was shown, and the generation's features, which resume where they can."""
         generation = self._engine.generation
         try:
@@ -249,8 +249,8 @@ class StateKeeper:
         return Moment(running, frozenset(), frozenset(), now, books.positions, engine.gateway.last_account)
 
     def _fill_gap(
-        self, graph: FeatureGraph, moment: Moment, last: Mapping[tuple[int, str], int], shown: Warmth
-    ) -> Warmth:
+        self, graph: FeatureGraph, moment: Moment, last: Mapping[tuple[int, str], int], shown: ShownRows
+    ) -> ShownRows:
         """Show what came after the snapshot, as far as the store has it; return all that was shown."""
         try:
             more = fill_gap(self._engine.generation, moment, graph, self._signals, last)

@@ -18,7 +18,7 @@ from torghut_core.feature_graph.nodes import QUOTES
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
 from torghut_core.model.market import SIGNAL_COLUMNS, Batch, Signals, SymbolTable, window_size
 from torghut_core.ports import LiveContext
-from torghut_core.reload.plan import Moment, Warmth
+from torghut_core.reload.plan import Moment, ShownRows
 from torghut_core.signals import KEY, Selection, SignalDatabase
 from torghut_core.telemetry import logs
 from torghut_core.trading.roster import EMPTY
@@ -41,7 +41,7 @@ class WarmedUp(NamedTuple):
     graph : the features of the generation after those rows; None where nothing is new.
     """
 
-    rows: Warmth
+    rows: ShownRows
     graph: FeatureGraph | None
 
 
@@ -107,7 +107,7 @@ def fill_gap(
     graph: FeatureGraph,
     signals: SignalDatabase,
     last: Mapping[tuple[int, str], int],
-) -> Warmth:
+) -> ShownRows:
     """Show features and strategies that resume the rows of the store after their last ones; return what was shown.
 
     Raises

@@ -27,7 +27,7 @@ from torghut_core.errors import reason_of, text_of
 from torghut_core.feature_graph import FeatureGraph, FeaturePlan
 from torghut_core.feature_graph.nodes import PlainIndicator
 from torghut_core.generation import Generation, StrategyInstance, hand_over, save_states
-from torghut_core.market_data.snapshots import Lose
+from torghut_core.market_data.snapshots import OnFailure
 from torghut_core.model.market import Batch, Signal, Slice
 from torghut_core.model.trading import (
     ZERO,
@@ -416,19 +416,19 @@ class Engine(AccountView):
 
     # Over a restart.
 
-    def save(self, lose: Lose) -> dict[str, Any]:
+    def save(self, on_failure: OnFailure) -> dict[str, Any]:
         """What it knows of the market, and how far its strategies and features are, as plain values.
 
         Parameters
         ----------
-        lose : called with the name of an indicator whose state cannot be saved, and why.
+        on_failure : called with the name of an indicator whose state cannot be saved, and why.
         """
         return {
             "now": self.market_time,
             "series": self._series.save(),
             "prices": self.recent_prices.save(),
             "strategies": self.roster.save(),
-            "graph": self._graph.save(lose),
+            "graph": self._graph.save(on_failure),
         }
 
     def resume(
