@@ -18,8 +18,10 @@ from torghut_core.ports import BarHistory, LiveContext
 from torghut_core.timestamps import EARLIEST
 
 COLUMNS = ("open", "high", "low", "close", "volume")
+
 BEFORE_ALL = -1
 """Position of bars that became known before the stream's first event, or that were shown beforehand."""
+
 MOST_BARS = 1_000_000
 """So many bars a strategy may look back, at most."""
 
@@ -189,7 +191,7 @@ class StrategyHistory(BarHistory):
     bars : how many it has asked for, by step.
     step : its own timeframe.
     symbols : of its entry.
-    place : the position in the stream.
+    place : knows the position in the stream.
     histories : the bars.
     """
 

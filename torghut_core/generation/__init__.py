@@ -6,8 +6,8 @@ Building opens nothing and starts nothing: sources and brokers are made here, an
 from torghut_core.generation.builder import build, risk_rules, rules_for, validate, validate_files, validate_pipelines
 from torghut_core.generation.generation import (
     Generation,
+    InstanceKey,
     Made,
-    Place,
     StrategyInstance,
     hand_over,
     has_same_terms,
@@ -19,8 +19,8 @@ from torghut_core.generation.states import load_states, save_states
 
 __all__ = [
     "Generation",
+    "InstanceKey",
     "Made",
-    "Place",
     "StrategyInstance",
     "build",
     "catalog_warnings",

@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # a process without stages should not wait for their compiler
     from torghut_core.feature_graph import FeaturePlan, Wanted
     from torghut_core.stages.base import Stage
 
-Place: TypeAlias = "tuple[str, str, int]"
-"""Where an instance is in its generation: its kind, its name, and which of that name, counted from 0."""
+InstanceKey: TypeAlias = "tuple[str, str, int]"
+"""What an instance is found by in its generation: its kind, its name, and which of that name, counted from 0."""
 
 
 class Made(NamedTuple):
@@ -90,7 +90,7 @@ class Generation:
     strategies : by name.
     features : what is computed of the bars for the strategies; None where nothing trades.
     rules, advisors, observers : (name of the plugin, instance), in catalog order.
-    made : every instance, by its place.
+    made : every instance, by its key.
     instruments : the terms of every symbol, as far as the catalog and the broker's calendars say them.
     """
 
@@ -107,7 +107,7 @@ class Generation:
     observers: tuple[tuple[str, Observer], ...]
     sink: Sink | None = None
     features: FeaturePlan | None = None
-    made: Mapping[Place, Made] = field(default_factory=dict)
+    made: Mapping[InstanceKey, Made] = field(default_factory=dict)
     instruments: Instruments = field(default_factory=Instruments)
 
     def numbered(self, number: int) -> Self:

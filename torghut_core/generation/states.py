@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torghut_core.boundary import call_method, from_plugins
-from torghut_core.generation.generation import Made, Place
+from torghut_core.generation.generation import InstanceKey, Made
 from torghut_core.market_data.snapshots import OnFailure, pack, unpack
 
 KEPT = ("stage", "strategy", "risk rule", "advisor", "observer")
@@ -21,7 +21,7 @@ TRIED = ("stage", "strategy", "risk rule")
 
 
 def save_states(
-    instances: Mapping[Place, Made], but: Collection[str], on_failure: OnFailure
+    instances: Mapping[InstanceKey, Made], but: Collection[str], on_failure: OnFailure
 ) -> list[tuple[str, int, dict[str, Any]]]:
     """The state of each instance, as `Snapshot.states` has them.
 
@@ -46,8 +46,8 @@ def save_states(
 
 
 def load_states(
-    instances: Mapping[Place, Made], states: Iterable[tuple[str, int, dict[str, Any]]], on_failure: OnFailure
-) -> set[Place]:
+    instances: Mapping[InstanceKey, Made], states: Iterable[tuple[str, int, dict[str, Any]]], on_failure: OnFailure
+) -> set[InstanceKey]:
     """Give their states to the instances that were made from the same.
 
     Where a second instance can be made it gets the state first, so that the one in use is as it was where that raises.

@@ -17,7 +17,7 @@ from typing import Any
 from torghut_core.boundary import from_plugins
 from torghut_core.errors import CatalogError, SettingsError, StateError, reason_of
 from torghut_core.feature_graph import FeatureGraph, FeaturePlan
-from torghut_core.generation import Generation, Place, load_states, save_states
+from torghut_core.generation import Generation, InstanceKey, load_states, save_states
 from torghut_core.market_data.snapshots import Snapshot, SnapshotStore, pack, unpack
 from torghut_core.ports import Source
 from torghut_core.reload.plan import Moment, ShownRows
@@ -163,7 +163,7 @@ class StateKeeper:
         """
         if not self._source.gates():
             return
-        snapshot, loaded = self._load(), set[Place]()
+        snapshot, loaded = self._load(), set[InstanceKey]()
         if snapshot is None:
             own, cursor = NO_STATE, traded.get("source")
             at = traded.get("now", 0) if cursor else self._clock.wall()
@@ -205,7 +205,7 @@ class StateKeeper:
             return None
         return snapshot
 
-    def _restore(self, snapshot: Snapshot, *, with_stages: bool) -> tuple[Mapping[str, Any], set[Place]]:
+    def _restore(self, snapshot: Snapshot, *, with_stages: bool) -> tuple[Mapping[str, Any], set[InstanceKey]]:
         """Give the plugins their states; return the engine's own, and the places of the plugins that have theirs.
 
         Where the source does not continue at the snapshot a stage would miss what came since: it begins anew.
@@ -282,7 +282,7 @@ def _begins_anew(plugin: str, error: BaseException) -> None:
     logs.warning("a plugin does not take its state, and begins anew", plugin=plugin, error=reason_of(error))
 
 
-def _own(snapshot: Snapshot, loaded: Collection[Place]) -> dict[str, Any]:
+def _own(snapshot: Snapshot, loaded: Collection[InstanceKey]) -> dict[str, Any]:
     """The engine's own state, without that of strategies which begin anew."""
     own: dict[str, Any] = next(unpack(kept["state"]) for name, _, kept in snapshot.states if name == ENGINE)
     names = {name for kind, name, _ in loaded if kind == "strategy"}
@@ -297,7 +297,7 @@ def _last_rows(own: Mapping[str, Any]) -> Mapping[tuple[int, str], int]:
     return series.last_rows()
 
 
-def _anew(generation: Generation, loaded: Collection[Place]) -> list[str]:
+def _anew(generation: Generation, loaded: Collection[InstanceKey]) -> list[str]:
     """What has a state to keep, and begins anew."""
     return [
         f"{place[0]} {place[1]}"

@@ -16,7 +16,7 @@ from torghut_core.model.market import TIMEFRAME_NAMES, TIMEFRAMES, Bars, Batch, 
 from torghut_core.plugin_host import PluginHost, Registered
 from torghut_core.ports import Indicator
 
-INSTALLED: Mapping[str, type[Indicator]] = MappingProxyType({})
+NO_OTHERS: Mapping[str, type[Indicator]] = MappingProxyType({})
 
 
 class FeatureRows:
@@ -56,7 +56,7 @@ class FeatureRows:
         timeframe: str = "1Min",
         *,
         columns: tuple[str, ...] = (),
-        indicators: Mapping[str, type[Indicator]] = INSTALLED,
+        indicators: Mapping[str, type[Indicator]] = NO_OTHERS,
     ) -> None:
         own = {name: Registered("indicator", name, cls, "", "", "") for name, cls in indicators.items()}
 
