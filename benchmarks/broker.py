@@ -180,6 +180,9 @@ def main() -> None:
         "life of a market order, bars, fees and slippage",
         list(life_of_a_market_order(fees={"*": {"bps": 2}}, slippage={"*": {"bps": 1}})),
     )
+    report("life of a market order, bars, fees of Alpaca", list(life_of_a_market_order(fees="alpaca")))
+    impact = {"*": {"bps": 1, "impact_bps": 2}}
+    report("life of a market order, bars, slippage with impact", list(life_of_a_market_order(slippage=impact)))
     cases = {
         "65536 trades, idle": passing(broker, trades),
         "65536 trades, idle, one position": passing(lambda: holding(1), trades),
