@@ -1,3 +1,3 @@
-"""The template is a package of its own: its test runs in `tests/conformance`, where that is put together."""  # noqa: INP001 - for pytest, no module
+"""The templates are packages of their own: their tests run in `tests/kit`, where they are put together."""  # noqa: INP001 - for pytest, no module
 
-collect_ignore = ["template"]
+collect_ignore = ["torghut_testing/templates"]

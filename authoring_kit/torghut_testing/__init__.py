@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torghut_testing.builders import bar_batch, context, decision, intent, risk_context, signal, trade_batch
     from torghut_testing.conformance import (
+        AdvisorConformance,
         BrokerConformance,
         IndicatorConformance,
         LiveSourceConformance,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from torghut_testing.strategy_loop import Rehearsal, Row
 
 __all__ = [
+    "AdvisorConformance",
     "BrokerConformance",
     "IndicatorConformance",
     "LiveSourceConformance",
@@ -61,6 +63,7 @@ __all__ = [
 _HOMES = {
     "builders": ("bar_batch", "context", "decision", "intent", "risk_context", "signal", "trade_batch"),
     "conformance": (
+        "AdvisorConformance",
         "BrokerConformance",
         "IndicatorConformance",
         "LiveSourceConformance",

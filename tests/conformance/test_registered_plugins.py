@@ -4,20 +4,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-import torghut_testing as kit
+from torghut_testing.suites import SUITES, plugins_of, suite_of
 
-from torghut_core import Source, hookspecs
+from torghut_core import hookspecs
 
-SUITES = {
-    "register_indicators": (kit.IndicatorConformance, "indicator"),
-    "register_strategies": (kit.StrategyConformance, "strategy"),
-    "register_risk_rules": (kit.RiskRuleConformance, "rule"),
-    "register_brokers": (kit.BrokerConformance, "broker"),
-    "register_sources": (kit.SourceConformance, "source"),
-    "register_sinks": (kit.SinkConformance, "sink"),
-    "register_stages": (kit.StageConformance, "stage"),
-}
-WITHOUT_SUITE = {"register_advisors", "register_observers"}
+WITHOUT_SUITE = {"register_observers"}
 
 FACTS = {
     "max-daily-loss": {"params": {"max_daily_loss": "1000"}},
@@ -37,17 +28,13 @@ QUICK = {"correlation", "ema", "macd", "pivots"}
 """Indicators whose suite is always run; that of each other one is a proof."""
 
 MODULES = [point.load() for point in entry_points(group="torghut") if point.dist.name.startswith("torghut-")]
-REGISTERED = [
-    (hook, name, cls) for hook in SUITES for module in MODULES for name, cls in kit.registered(module, hook).items()
-]
+REGISTERED = [registered for module in MODULES for registered in plugins_of(module)]
 
 for hook, name, cls in REGISTERED:
-    suite, attribute = SUITES[hook]
-    if hook == "register_sources" and cls.connect is not Source.connect:
-        suite = kit.LiveSourceConformance
-    title = f"Test{cls.__name__}"
-    made = type(title, (suite,), {attribute: cls, **FACTS.get(name, {})})
-    globals()[title] = made if hook != "register_indicators" or name in QUICK else pytest.mark.proof(made)
+    made = suite_of(hook, name, cls, **FACTS.get(name, {}))
+    globals()[f"Test{cls.__name__}"] = (
+        made if hook != "register_indicators" or name in QUICK else pytest.mark.proof(made)
+    )
 
 
 def test_names_are_unique_within_a_kind():

@@ -1,4 +1,4 @@
-"""The shell blocks of README and docs, as a reader pastes them: those of the README run (in a proof), all of them parse."""
+"""The shell blocks of README and docs, as a reader pastes them: those of the README and of the way to a strategy run (in proofs), all of them parse."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import zipfile
 from contextlib import closing
 from pathlib import Path
 from socket import socket
@@ -94,6 +95,39 @@ def test_orders_go_to_the_stand_in_and_stop(checkout):
     assert "the hash chain is intact" in printed
     assert "running: end of the exercise" in printed
     assert not (checkout / "paper").exists()
+
+
+@pytest.mark.proof
+def test_strategy_is_made_checked_replayed_and_packed(tmp_path):
+    """In an empty folder, all blocks of the page but the one that installs: a package, gold, green tests, a replay, a wheel."""
+    env = {
+        "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
+        "HOME": os.environ.get("HOME", ""),
+        "PYTEST_PLUGINS": "torghut_testing.pytest_plugin",  # as its entry point does, also where the kit was installed before
+    }
+    install, *blocks = code_of(DOCS / "write-a-strategy.md", "sh")
+    assert "pip install" in install
+    done = subprocess.run(
+        ["bash", "-e"],
+        check=False,
+        input="\n".join(blocks),
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=8 * PATIENCE,
+    )
+    printed = done.stdout
+    assert done.returncode == 0, printed + done.stderr
+    assert "acme-alpha: gold" in printed
+    assert "FAIL" not in printed
+    assert re.search(r"\b3\d passed", printed), "pytest did not run the suite of the strategy"
+    assert "valid: 1 strategy (acme-alpha-es)" in printed
+    assert int(re.search(r"(\d+) fills", printed)[1]) > 0, printed
+    assert (tmp_path / "acme-alpha" / ".torghut" / "report.html").exists()
+    (wheel,) = (tmp_path / "acme-alpha" / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        assert {"acme_alpha/__init__.py", "acme_alpha/py.typed"} <= set(packed.namelist())
 
 
 def commands(text):

@@ -56,12 +56,14 @@ def has_blocks(page: Path, made: Mapping[str, str]) -> None:
 
 
 def passes(folder: Path, **files: str) -> str:
-    """Run tests of a page in a folder, as who copies them from the page would; give what pytest says.
+    """Run tests of a page in a folder, as who copies them from the page and has the kit would; give what pytest says.
 
     Properties try as many examples as those of this run.
     """
     for name, text in (files | {"conftest.py": PROFILE}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    done = run("-q", "-p", "no:cacheprovider", script=pytest.__main__.__file__, cwd=folder)
+    plugins = ("-p", "no:cacheprovider", "-p", "torghut_testing.pytest_plugin")
+    done = run("-q", *plugins, script=pytest.__main__.__file__, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from torghut_core.cli import audit, catalog, maintenance, market_data, research, status, trading
+from torghut_core.cli import audit, authoring, catalog, maintenance, market_data, research, status, trading
 from torghut_core.cli.help import Group
 from torghut_core.errors import CatalogError, InputError, TorghutError
 from torghut_core.telemetry import logs
@@ -31,7 +31,16 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (research, trading, status, market_data, catalog, audit, maintenance):  # in the order of the help
+for part in (
+    research,
+    trading,
+    status,
+    market_data,
+    catalog,
+    authoring,
+    audit,
+    maintenance,
+):  # in the order of the help
     app.add_typer(part.app)
 
 

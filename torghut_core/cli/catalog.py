@@ -211,13 +211,15 @@ def plugin_list(
     if features:
         _list_features(host, failures, as_json)
         return
-    plugins = [plugin.to_record() for plugin in host.plugins()]
     if as_json:
-        print(json.dumps({"plugins": plugins, "failures": failures}, indent=2))
+        listed = [
+            plugin.to_record() | {"parameters": plugin.cls.Params.model_json_schema()} for plugin in host.plugins()
+        ]
+        print(json.dumps({"plugins": listed, "failures": failures}, indent=2))
         return
     from torghut_core.cli.render import print_failures, print_plugins
 
-    print_plugins(plugins)
+    print_plugins([plugin.to_record() for plugin in host.plugins()])
     print_failures(failures)
 
 

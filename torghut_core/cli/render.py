@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -287,6 +288,19 @@ def print_failures(failures: list[dict[str, Any]]) -> None:
         console.print(
             f"not loaded: {failure['name']} ({failure['distribution']}): {failure['reason']}", style="red", markup=False
         )
+
+
+def print_checked(found: Mapping[str, Any]) -> None:
+    """Print what `plugin check` found: a line for each rule, then the level that is reached."""
+    console = new_console()
+    level = ""
+    for rule in found["rules"]:
+        if rule["level"] != level:
+            level = rule["level"]
+            console.print(level, style="bold")
+        mark = "[red]FAIL[/]" if rule["missing"] else "[green]ok[/]  "
+        console.print(f"  {mark} {rule['rule']:12} {escape(rule['missing'] or rule['found'])}", soft_wrap=True)
+    console.print(f"{found['name']}: {found['level'] or 'below bronze'}", style="bold", markup=False)
 
 
 def features_text(found: Mapping[str, Any]) -> str:

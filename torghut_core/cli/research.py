@@ -14,16 +14,26 @@ from torghut_core.errors import InputError
 app = typer.Typer()
 
 
-@command(app, "torghut demo --open", panel=EVERYDAY)
+@command(app, "torghut demo --open\ntorghut demo --catalog catalog.yaml", panel=EVERYDAY)
 def demo(
-    state: State = STATE, open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False
+    catalog: Annotated[
+        Path | None,
+        typer.Option(
+            "--catalog",
+            metavar="PATH",
+            help="Catalog file or folder that trades it.",
+            show_default="the example catalog",
+        ),
+    ] = None,
+    state: State = STATE,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Replay the tape that comes with torghut through the example catalog, and write an HTML page."""
+    """Replay the tape that comes with torghut, and write an HTML page."""
     from torghut_core.research.replay import demo_files
 
-    catalog, tape = demo_files()
+    example, tape = demo_files()
     page = state / "report.html"
-    _replay([tape], catalog, state, page=page)
+    _replay([tape], catalog or example, state, page=page)
     if open_page:
         typer.launch(str(page))
 

@@ -8,13 +8,14 @@ for _name in ("broker", "indicator", "plugin", "risk_rule", "sink", "source", "s
 
 from torghut_testing.conformance.broker import BrokerConformance  # noqa: E402 - see above
 from torghut_testing.conformance.indicator import IndicatorConformance  # noqa: E402 - see above
-from torghut_testing.conformance.risk_rule import RiskRuleConformance  # noqa: E402 - see above
+from torghut_testing.conformance.risk_rule import AdvisorConformance, RiskRuleConformance  # noqa: E402 - see above
 from torghut_testing.conformance.sink import SinkConformance  # noqa: E402 - see above
 from torghut_testing.conformance.source import LiveSourceConformance, SourceConformance  # noqa: E402 - see above
 from torghut_testing.conformance.stage import StageConformance  # noqa: E402 - see above
 from torghut_testing.conformance.strategy import StrategyConformance  # noqa: E402 - see above
 
 __all__ = [
+    "AdvisorConformance",
     "BrokerConformance",
     "IndicatorConformance",
     "LiveSourceConformance",

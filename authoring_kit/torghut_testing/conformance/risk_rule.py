@@ -1,4 +1,4 @@
-"""The conformance suite of a risk rule."""
+"""The conformance suites of a risk rule and of an advisor, whose laws are the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 import msgspec
 from hypothesis import HealthCheck, given, settings
 
-from torghut_core import Decision, Outcome, RiskContext, RiskRule, Verdict
+from torghut_core import Advisor, Decision, Outcome, RiskContext, RiskRule, Verdict
 from torghut_testing.conformance.plugin import PluginConformance
 from torghut_testing.generators import decisions, exits, risk_contexts
 
@@ -33,7 +33,7 @@ class RiskRuleConformance(PluginConformance):
     exits_pass: ClassVar[bool] = True
 
     @property
-    def subject(self) -> type[RiskRule]:
+    def subject(self) -> type[RiskRule | Advisor]:
         """The class under test."""
         return self.rule
 
@@ -87,6 +87,29 @@ class RiskRuleConformance(PluginConformance):
         if self.exits_pass:
             outcome = self.check(*case).outcome
             assert outcome is Outcome.ALLOW, "the rule stops an exit (if on purpose, state `exits_pass = False`)"
+
+
+class AdvisorConformance(RiskRuleConformance):
+    """Laws of an advisor on random decisions and contexts: those of a risk rule.
+
+    Attributes
+    ----------
+    advisor : the class under test.
+    params : its parameters where the defaults do not work.
+    exits_pass : False for one that vetoes exits on purpose, and says why in its docstring.
+    """
+
+    advisor: ClassVar[type[Advisor]]
+
+    @property
+    def subject(self) -> type[Advisor]:
+        """The class under test."""
+        return self.advisor
+
+    def check(self, proposed: Decision, context: RiskContext) -> Verdict:
+        """The verdict of a new instance."""
+        verdict: Verdict = self.make().review(proposed, context)
+        return verdict
 
 
 def _from_json(recorded: Recorded) -> Recorded:

@@ -31,6 +31,7 @@ WELL = {
     "catalog history": "catalog history --state {state}",
     "catalog schema": "catalog schema",
     "plugin list": "plugin list",
+    "new": "new strategy zebra-one --folder {folder}",
     "audit verify": "audit verify --state {state}",
     "doctor": "doctor --state {state}",
     "settings": "settings",
@@ -53,6 +54,7 @@ NOT_WELL = {
     "catalog status": "catalog status --state {halted}",
     "catalog history": "catalog history --state {damaged}",
     "catalog rollback": "catalog rollback --state {state}",
+    "plugin check": "plugin check {folder}/bare",
     "audit verify": "audit verify --state {damaged}",
     "doctor": "doctor --state {halted}",
     "seed-strategy": "seed-strategy --symbols ES --state {damaged}",
@@ -84,6 +86,8 @@ INPUT = {
     "catalog rollback": "catalog rollback --to 0",
     "catalog schema": "catalog schema --pretty",
     "plugin list": "plugin list all",
+    "plugin check": "plugin check {folder}/none",
+    "new": "new zebra zebra-two --folder {folder}",
     "explain": "explain abc --state {folder}/none",
     "audit verify": "audit verify --state {folder}/none",
     "doctor": "doctor --pipeline",
@@ -111,6 +115,8 @@ def places(tmp_path_factory):
     for name in ("state", "halted", "damaged"):
         with StateDirectory(folder / name) as directory, closing(SqlAuditStore(directory.audit_url)):
             pass
+    (folder / "bare").mkdir()
+    (folder / "bare" / "pyproject.toml").write_text("[project]\nname = 'bare'\n")
     (folder / "halted" / "control.json").write_text("stop")
     (folder / "damaged" / "audit.db").write_bytes(b"no database" * 1000)
     return {
@@ -140,7 +146,16 @@ def run(monkeypatch, capsys, places):
 def test_no_verb_is_left_out():
     """Who adds a verb says here what ends with which code."""
     assert set(VERBS) == set(INPUT)
-    assert set(VERBS) <= {*WELL, *LONG, "reconcile", "status", "explain", "schema register", "catalog rollback"}
+    assert set(VERBS) <= {
+        *WELL,
+        *LONG,
+        "reconcile",
+        "status",
+        "explain",
+        "schema register",
+        "catalog rollback",
+        "plugin check",
+    }
     assert set(VERBS) <= {
         *NOT_WELL,
         *LONG,
@@ -148,6 +163,7 @@ def test_no_verb_is_left_out():
         "catalog diff",
         "catalog schema",
         "plugin list",
+        "new",
         "settings",
     }
 

@@ -4,7 +4,7 @@ from torghut_core import Context, Decision, Register, Signal, Strategy, hookimpl
 from torghut_core.features import Feature, atr, close, ema, high, highest
 
 
-class Breakout(Strategy):
+class AcmeAlpha(Strategy):
     """Donchian breakout in an uptrend. Long only.
 
     Hypothesis: a new high in an uptrend goes on.
@@ -15,7 +15,7 @@ class Breakout(Strategy):
     """
 
     class Params(Strategy.Params):
-        """Parameters of `Breakout`."""
+        """Parameters of `AcmeAlpha`."""
 
         lookback: int = param(20, ge=2, le=500, help="bars")
         stop_atrs: float = param(2, gt=0, help="distance of the stop, average true ranges")
@@ -30,8 +30,7 @@ class Breakout(Strategy):
         """Buy a new high, close below the stop."""
         distance = self.params.stop_atrs * signal.atr
         if context.is_flat and signal.close > max(signal.top, signal.trend):
-            risk = float(context.account.equity) * self.params.risk_pct / 100
-            units = risk / distance / float(context.instrument.multiplier)
+            units = context.size_by_risk(signal.close - distance, self.params.risk_pct)
             return context.buy(units, because="new high in an uptrend")
         if context.is_long and signal.close < float(context.position.average_price) - distance:
             return context.close(because="stop")
@@ -41,4 +40,4 @@ class Breakout(Strategy):
 @hookimpl
 def register_strategies(register: Register[Strategy]) -> None:
     """Register the name that a catalog gives in `use:`."""
-    register("acme-breakout", Breakout)
+    register("acme-alpha", AcmeAlpha)
