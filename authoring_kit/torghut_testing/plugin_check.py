@@ -27,7 +27,7 @@ import numpy as np
 import yaml
 from packaging.version import InvalidVersion, Version
 
-from torghut_core import MINUTE, InputError, format_timestamp, parse_timestamp
+from torghut_core import MINUTE, format_timestamp, parse_timestamp
 from torghut_testing.project import MANIFEST, Project
 
 LEVELS = ("bronze", "silver", "gold")
@@ -41,10 +41,10 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 SECTIONS_OF_OTHERS = ("Universe", "Limits", "Operational signals", "Roll-back")
 NUMBERS = ("integer", "number")
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum", "const")
-OTHER_BATCH = 4093
+OTHER_BATCH = 97
 """Events per batch of the replay that is compared with the usual one."""
-ROUNDS = 3 * 24 * 60
-"""Minutes of the tape that is made for symbols which the demo's tape does not have."""
+MINUTES = 3 * 24 * 60
+"""Length of the tape that is replayed."""
 CATALOG = "catalog.yaml"
 README = "README.md"
 
@@ -418,17 +418,12 @@ def _replay(package: Package, batch_size: int, seed: int) -> str:
 
 
 def _tape(symbols: list[str], made: Path) -> Path:
-    """The demo's tape where it has the symbols, else one of random walks."""
-    from torghut_core.research import demo_files
-
-    with suppress(InputError):
-        if symbols == ["ES"]:
-            return demo_files()[1]
+    """A tape of random walks, a trade of each symbol every minute."""
     start, rng = parse_timestamp("2026-01-05T14:30:00Z"), np.random.default_rng(1)
-    prices = {symbol: 100 * np.exp(np.cumsum(rng.normal(0, 0.001, ROUNDS))).round(6) for symbol in symbols}
+    prices = {symbol: 100 * np.exp(np.cumsum(rng.normal(0, 0.001, MINUTES))) for symbol in symbols}
     with made.open("w", encoding="utf-8") as file:
         file.write("symbol,event_ts,price,size\n")
-        for minute in range(ROUNDS):
+        for minute in range(MINUTES):
             moment = format_timestamp(start + minute * MINUTE)
             file.writelines(f"{symbol},{moment},{prices[symbol][minute]:.2f},100\n" for symbol in symbols)
     return made

@@ -39,13 +39,14 @@ def site(tmp_path_factory):
         for wheel in WheelBuilder(str(ROOT / project)).build(directory=str(folder / "wheels"), versions=["standard"]):
             with zipfile.ZipFile(wheel) as packed:
                 packed.extractall(folder)
-    (folder / "sitecustomize.py").write_text(WITHOUT)
+    (folder / "without").mkdir()
+    (folder / "without" / "sitecustomize.py").write_text(WITHOUT)
     return folder
 
 
-def run(site, cwd, *arguments):
-    """Run Python on these packages, in an empty folder."""
-    env = {**os.environ, "PYTHONPATH": str(site)}
+def run(site, cwd, *arguments, tests=False):
+    """Run Python on these packages, in an empty folder; with what only tests need where `tests` says so."""
+    env = {**os.environ, "PYTHONPATH": str(site) if tests else f"{site / 'without'}{os.pathsep}{site}"}
     done = subprocess.run(
         [sys.executable, *arguments],
         check=False,
@@ -79,6 +80,16 @@ def test_the_wheels_replay_and_show_the_demo_without_a_signal_store(site, tmp_pa
     )  # fmt: skip
     assert json.loads(quiet.stdout)["digest"].startswith("b10b8e83b5520e98")
     assert "not stored" not in quiet.stderr
+
+
+def test_the_wheels_make_a_package_and_check_it(site, tmp_path):
+    """The templates are in the wheel, the checks find them good, and pytest beside the wheels runs the suites by itself."""
+    torghut = "from torghut_core.cli import main; main()"
+    run(site, tmp_path, "-c", torghut, "new", "strategy", "zebra-one")
+    checked = run(site, tmp_path, "-c", torghut, "plugin", "check", "zebra-one", "--level", "gold", tests=True)
+    assert "zebra-one: gold" in checked.stdout
+    tested = run(site, tmp_path / "zebra-one", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", tests=True)
+    assert "PASSED pyproject.toml::TestZebraOne::" in tested.stdout
 
 
 @pytest.mark.parametrize("module", ["alpaca", "alpaca_data", "kafka", "clickhouse", "live"])
