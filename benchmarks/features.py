@@ -1,11 +1,13 @@
 """A hundred features of 500 symbols, bar by bar through the graph, against TA-Lib's whole arrays; and the start with them.
 
-    .venv/bin/python benchmarks/features.py [--bars 400] [--repeats 3]
+    .venv/bin/python benchmarks/features.py [--bars 400] [--repeats 3] [--tape 100000]
 
 Features are averages (EMA, SMA, WMA), RSI and ATR of 20 spans each. The graph gets the bars of a minute of all symbols at a time, as
 a live one would, and larger batches as in a replay; TA-Lib gets each symbol's whole history as arrays. Seconds are the processor's,
 the least of the repeats; both sides are checked to give the same values. `start` is what a process with these features takes from
 its first import to the end of the planning, with compiled kernels in the cache.
+
+Last, `ema-cross` on the first bars of the tape of `backtest.py`: with two features in place of its columns, by turns with itself.
 """
 
 import argparse
@@ -13,6 +15,9 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -116,10 +121,52 @@ def check(plan, bars):
         np.testing.assert_allclose(got[:, :, symbol].T, np.array(theirs[symbol]), rtol=1e-7, atol=1e-7)
 
 
+def cross(tape_bars, repeats):
+    """CPU seconds of `ema-cross` with columns and with features in place of them, the least of the repeats, and their orders."""
+    from backtest import CATALOG, walk, write_tape
+    from torghut_strategies.ema_cross import EmaCross
+
+    from torghut_core import hookimpl
+    from torghut_core.features import close, ema
+    from torghut_core.plugin_host import PluginHost
+    from torghut_core.research import load_catalog, run_backtest, tape_generation
+
+    class WithFeatures(EmaCross):
+        """The same rule."""
+
+        columns = ()
+
+        def features(self):
+            return {"ema12": ema(close, 12), "ema26": ema(close, 26)}
+
+    module = ModuleType("cross")
+
+    @hookimpl
+    def register_strategies(register):
+        register("ema-cross-with-features", WithFeatures)
+
+    module.register_strategies = register_strategies
+    with tempfile.TemporaryDirectory() as folder:
+        tape = Path(folder) / "walk.parquet"
+        write_tape(tape, walk()[:tape_bars])
+        with_columns = CATALOG % json.dumps(str(tape))
+        with_features = with_columns.replace("ema-cross", "ema-cross-with-features").replace("ema12, ema26", "")
+        found = {"columns": [], "features": []}
+        for case, text in [*zip(found, (with_columns, with_features), strict=True)] * repeats:
+            catalog = load_catalog({"bench.yaml": text})
+            host = PluginHost.load(catalog.plugins.allow, extra=[("benchmark", module)])
+            generation = tape_generation(catalog, host=host)
+            began = cpu()
+            result = run_backtest(generation).result
+            found[case].append((cpu() - began, result.orders))
+    return {case: min(runs) for case, runs in found.items()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bars", type=int, default=400, help="of each symbol")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tape", type=int, default=100_000, help="bars of `ema-cross`")
     parser.add_argument("--start", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     plan = planned()
@@ -145,6 +192,10 @@ def main():
     print(json.dumps({"case": "batches of one row", "us_per_row": round(taken / len(rows) * 1e6, 1)}))
     done = subprocess.run([sys.executable, __file__, "--start"], capture_output=True, text=True, check=True)
     print(json.dumps({"case": "start with a hundred features", "seconds": round(float(done.stdout), 2)}))
+    found = cross(args.tape, args.repeats)
+    for case, (seconds, orders) in found.items():
+        figures = {"seconds": round(seconds, 3), "orders": orders, "ratio": round(seconds / found["columns"][0], 2)}
+        print(json.dumps({"case": f"ema-cross with {case}", **figures}))
 
 
 def _row_of(batch, number):

@@ -4,7 +4,8 @@
 
 DATA.npy holds the bars as columns open, high, low, close, volume. The rule is the same for all: EMA(12) over EMA(26)
 from the 27th bar on, long one unit or flat, 0.1 % commission, filled at the next open. "nautilus_trader: stops" is for
-`stops.py`, which states its rule; its DATA.npy has the shape (columns, bars, symbols).
+`stops.py`, which states its rule; its DATA.npy has the shape (columns, bars, symbols). "vectorbt" is for `portfolio.py`; its
+DATA.npy has opens and closes, shape (2, bars, symbols).
 """
 
 import json
@@ -204,11 +205,36 @@ def run_nautilus_stops(ohlcv):
     return took, engine.cache.account_for_venue(venue).balance_total(USD).as_double()
 
 
+def run_vectorbt(prices):
+    import pandas as pd
+    import vectorbt
+
+    index = pd.date_range("2024-01-01", periods=prices.shape[1], freq="1min")
+    opened, close = (pd.DataFrame(each, index) for each in prices)
+
+    def once():
+        began = resource.getrusage(resource.RUSAGE_SELF)
+        is_above = close.ewm(span=12, adjust=False).mean() > close.ewm(span=26, adjust=False).mean()
+        is_above.iloc[:25] = False
+        entries, exits = (each.shift(1, fill_value=False) for each in (is_above, ~is_above))
+        portfolio = vectorbt.Portfolio.from_signals(
+            close, entries, exits, price=opened, size=1, fees=1e-4, init_cash=1e8, cash_sharing=True, group_by=True,
+            freq="1min",
+        )  # fmt: skip
+        equity = float(portfolio.final_value())
+        ended = resource.getrusage(resource.RUSAGE_SELF)
+        return ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime, equity
+
+    once()  # compiles
+    return min(once() for _ in range(3))
+
+
 RIVALS = {
     "backtesting.py": run_backtesting,
     "backtrader": run_backtrader,
     "nautilus_trader": run_nautilus,
     "nautilus_trader: stops": run_nautilus_stops,
+    "vectorbt": run_vectorbt,
 }
 
 if __name__ == "__main__":
