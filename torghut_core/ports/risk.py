@@ -134,22 +134,22 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def _sums_by_side(self) -> Mapping[Side, tuple[Decimal, Decimal]]:
-        strategy, buy = self.strategy_id, _BUY
-        own_buys = own_sells = buys = sells = ZERO
+        strategy, own, others = self.strategy_id, {_BUY: ZERO, _SELL: ZERO}, {_BUY: ZERO, _SELL: ZERO}
+        protection: dict[tuple[Side, str], list[Decimal]] = {}
         for order in self.orders:
-            if order.strategy_id != strategy:
-                if order.side is buy:
-                    buys += order.quantity
-                else:
-                    sells += order.quantity
-            elif not order.is_protection:
-                if order.side is buy:
-                    own_buys += order.quantity
-                else:
-                    own_sells += order.quantity
-        return {buy: (own_buys, own_buys + buys), _SELL: (own_sells, own_sells + sells)}
+            if order.strategy_id == strategy:
+                own[order.side] += ZERO if order.is_protection else order.quantity
+            elif order.is_protection:
+                either = protection.setdefault((order.side, order.strategy_id), [ZERO, ZERO])
+                either[order.order_type is _LIMIT] += order.quantity
+            else:
+                others[order.side] += order.quantity
+        for (side, _), either in protection.items():
+            others[side] += max(either)  # of a stop and a take-profit one ends the other
+        return {side: (own[side], own[side] + others[side]) for side in own}
 
 
+_LIMIT = OrderType.LIMIT
 _NOTHING = dict.fromkeys(Side, (ZERO, ZERO))
 
 

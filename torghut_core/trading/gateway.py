@@ -268,16 +268,18 @@ class Gateway:
         books, intent, context = self.books, working.order.intent, working.context
         sign = -1 if intent.side is Side.BUY else 1
         own, account = context.position.quantity * sign, books.net_at_venue(intent.symbol) * sign
+        protected: dict[LiveContext, Decimal] = {}
         for other in books.orders_in(intent.symbol):
-            order = other.order
-            if other is working or order.intent.side is not intent.side:
-                continue
-            is_own = other.context is context
-            if (is_own and order.intent.is_protection) or order.intent.client_order_id in self._firsts:
-                continue  # the one is canceled first, the other waits
-            account -= order.remaining
-            if is_own:
-                own -= order.remaining
+            order, view = other.order, other.context
+            if other is working or order.intent.side is not intent.side or order.intent.client_order_id in self._firsts:
+                continue  # the second leg of a reversal waits
+            if not order.intent.is_protection:
+                account -= order.remaining
+                own -= order.remaining if view is context else ZERO
+            elif view is not context:  # its own is canceled first
+                protected[view] = protected.get(view, ZERO) + order.remaining
+        for view, units in protected.items():  # of a stop and a take-profit one ends the other
+            account -= min(units, view.position.quantity.copy_abs())
         closable = account if intent.purpose is _FLATTEN else min(own, account)
         if intent.quantity <= closable:
             return True
