@@ -34,7 +34,6 @@ from torghut_core.ports.plugin import Plugin
 
 _DAY, _BUY, _SELL = TimeInForce.DAY, Side.BUY, Side.SELL
 ONE, HUNDRED = Decimal(1), Decimal(100)
-_TERMS: Mapping[str, Any] = {"order_type": OrderType, "time_in_force": TimeInForce}
 _all_terms = attrgetter("order_type", "limit_price", "stop_price", "trail_price", "trail_pct", "time_in_force")
 _PENDING_CANCEL = OrderState.PENDING_CANCEL
 
@@ -193,6 +192,18 @@ def _of(name: str) -> Any:
     return property(attrgetter(f"_live.{name}"))
 
 
+def _exact_or_none(number: Number | None) -> Decimal | None:
+    return None if number is None else _exact(number)
+
+
+_TERMS: Mapping[str, Any] = {
+    "order_type": OrderType,
+    "time_in_force": TimeInForce,
+    **dict.fromkeys(("limit_price", "stop_price", "trail_price", "trail_pct"), _exact_or_none),
+}
+"""What makes a term of an order from what a strategy may give: text, and numbers of any type."""
+
+
 class Context:
     """One strategy's view of one symbol, at the current row.
 
@@ -306,7 +317,7 @@ class Context:
         """Propose to buy `quantity` units; of a float that is the decimal which it prints as, 0.1 a tenth.
 
         `order` has the terms that differ from a market order with the broker's usual time in force: `order_type`,
-        `limit_price`, `stop_price`, `trail_price`, `trail_pct`, `time_in_force`.
+        `limit_price`, `stop_price`, `trail_price`, `trail_pct`, `time_in_force`. Prices may be floats, as `quantity`.
         """
         return self._decision(_BUY, _exact(quantity), because, order)
 
@@ -374,7 +385,7 @@ class Context:
         if live.time_in_force is not _DAY:
             order.setdefault("time_in_force", live.time_in_force)
         for name, term in order.items():
-            if name in _TERMS:  # as text too
+            if name in _TERMS:
                 order[name] = _TERMS[name](term)
         return Decision(
             account=live.account_label,

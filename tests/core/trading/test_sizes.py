@@ -90,3 +90,16 @@ def test_weights_are_of_the_whole_entry_and_reduce_first():
     ]
     with pytest.raises(InputError, match="weight of 'EEE': no symbol of one"):
         portfolio.target_weights({"EEE": 1}, because="a typing error")
+
+
+def test_prices_of_an_order_are_the_decimals_that_they_print_as():
+    """Of floats as of text: 0.1 is a tenth, and not the binary number next to it."""
+    view = context()
+    decision = view.buy(0.1, because="cheap", order_type="stop_limit", stop_price=0.3, limit_price="0.30")
+    assert (decision.quantity, decision.stop_price, str(decision.limit_price)) == (
+        Decimal("0.1"),
+        Decimal("0.3"),
+        "0.30",
+    )
+    trailing = view.sell(1, because="follow", order_type="trailing_stop", trail_pct=2, limit_price=None)
+    assert (trailing.trail_pct, trailing.limit_price) == (Decimal(2), None)
