@@ -68,6 +68,7 @@ class Connection(H11Protocol):
         super().__init__(*arguments, **others)
         self.seen: tuple[Phase, object] = (Phase.REQUEST, None)
         self.since = self.loop.time()
+        self.is_queued = False
         self._all = connections
 
     def connection_made(self, transport: Any) -> None:
@@ -89,6 +90,7 @@ class Connection(H11Protocol):
 
     def receive(self, data: bytes) -> None:
         """Take what was queued."""
+        self.is_queued = False
         if not self.transport.is_closing():
             self.flow.resume_reading()
             super().data_received(data)
@@ -110,9 +112,9 @@ class Connection(H11Protocol):
             self.seen, self.since = found, now
 
     def is_overdue(self, now: float) -> bool:
-        """Whether it has been in its phase for too long."""
+        """Whether it has been in its phase for too long; not while what it has sent is queued here."""
         self.observe(now)
-        return now - self.since > LIMITS.get(self.seen[0], float("inf"))
+        return not self.is_queued and now - self.since > LIMITS.get(self.seen[0], float("inf"))
 
     def _phase(self) -> Phase:
         if self.transport.get_write_buffer_size():
@@ -165,6 +167,7 @@ class Connections:
             or (waiting < 2 * MAX_QUEUED and self._is_of_operator(data))
         ):
             connection.flow.pause_reading()
+            connection.is_queued = True
             self._queue.append((connection, data))
             self._arrived.set()
         else:
@@ -185,11 +188,15 @@ class Connections:
             await self._arrived.wait()
 
     async def watch(self) -> None:
-        """Abort whichever has been in a phase for too long, again and again."""
+        """Abort whichever has been in a phase for too long, again and again; while this process stood still, no client did."""
         loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + SWEEP_SECONDS
             await asyncio.sleep(SWEEP_SECONDS)
-            for each in [each for each in self._all if each.is_overdue(loop.time())]:
+            now = loop.time()
+            for each in self._all:
+                each.since += now - due
+            for each in [each for each in self._all if each.is_overdue(now)]:
                 each.abort()
 
 
