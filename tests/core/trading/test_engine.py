@@ -210,7 +210,7 @@ def test_strategy_that_gives_nonsense_is_stopped_by_name(nonsense):
 def test_decision_with_a_float_for_money_stops_its_strategy(field):
     """A price that is no Decimal never reaches broker or books, and does not stop the others."""
     other = Scripted(flip)
-    bad = Scripted(lambda _signal, context: context.buy(1, because="float", **{field: 1640.25}))
+    bad = Scripted(lambda _, context: msgspec.structs.replace(context.buy(1, because="float"), **{field: 1640.25}))
     engine, _ = engine_of(instance("bad", bad), instance("good", other))
     engine.step(batch_of([100.0, 101.0]))
     assert f"whose {field} is 1640.25, not a Decimal" in engine.totals.failures["bad"]

@@ -35,7 +35,7 @@ SECOND = 1_000_000_000
 QUICK = {
     "history_lag_ms": 2,
     "ping_s": 0.08,
-    "stale_after_s": 0.2,
+    "stale_after_s": 1.0,
     "answer_s": 0.5,
     "crowded_wait_s": 0.03,
     "stable_after_s": 0,
