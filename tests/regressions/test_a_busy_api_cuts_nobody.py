@@ -34,7 +34,7 @@ def test_what_is_queued_here_waits_for_us():
     assert not each.is_overdue(late)
 
 
-def test_time_in_which_the_server_stands_still_is_no_clients(monkeypatch):
+def test_time_that_the_server_was_stalled_is_no_clients(monkeypatch):
     """What a client sent meanwhile is read first; afterwards its time goes on."""
     monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.01)
     monkeypatch.setitem(connections.LIMITS, Phase.REQUEST, 0.5)
@@ -45,7 +45,7 @@ def test_time_in_which_the_server_stands_still_is_no_clients(monkeypatch):
         all_._all[each] = None
         watch = asyncio.create_task(all_.watch())
         await asyncio.sleep(0)
-        time.sleep(0.4)  # noqa: ASYNC251 - the loop stands still
+        time.sleep(0.4)  # noqa: ASYNC251 - the loop is stalled
         await until_async(lambda: each.since != began)
         assert each.since - began > 0.35
         await until_async(lambda: each.is_aborted)

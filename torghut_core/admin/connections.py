@@ -188,7 +188,7 @@ class Connections:
             await self._arrived.wait()
 
     async def watch(self) -> None:
-        """Abort whichever has been in a phase for too long, again and again; while this process stood still, no client did."""
+        """Abort whichever has been in a phase for too long, again and again; time for which this process was stalled counts for nobody."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + SWEEP_SECONDS
