@@ -7,6 +7,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from torghut_core import (
@@ -19,7 +20,6 @@ from torghut_core import (
     Handler,
     History,
     InputError,
-    Intent,
     LiveContext,
     LivePortfolio,
     Order,
@@ -153,7 +153,8 @@ class Rehearsal:
         if change > 0:
             reduces = seen.side * (1 if decision.action is Side.BUY else -1) < 0
             purpose = Purpose.EXIT if reduces else Purpose.ENTRY
-            seen.open_orders[number] = Order(intent=_intent(number, decision, purpose), state=OrderState.ACCEPTED)
+            intent = msgspec.structs.replace(decision.to_intent(decision.quantity, purpose), client_order_id=number)
+            seen.open_orders[number] = Order(intent=intent, state=OrderState.ACCEPTED)
         else:
             del seen.open_orders[number]
 
@@ -186,26 +187,6 @@ class _ShownBars(BarHistory):
 def _end(row: Row) -> int:
     """When a row's bar ends, ns."""
     return int(row.signal.bars.end[row.signal.row])
-
-
-def _intent(number: str, decision: Decision, purpose: Purpose) -> Intent:
-    return Intent(
-        client_order_id=number,
-        decision_hash="",
-        account=decision.account,
-        strategy_id=decision.strategy_id,
-        symbol=decision.symbol,
-        side=decision.action,
-        quantity=decision.quantity,
-        decided_at=decision.decided_at,
-        order_type=decision.order_type,
-        limit_price=decision.limit_price,
-        stop_price=decision.stop_price,
-        trail_price=decision.trail_price,
-        trail_pct=decision.trail_pct,
-        time_in_force=decision.time_in_force,
-        purpose=purpose,
-    )
 
 
 def _fill(order: Decision, row: Row) -> Fill:

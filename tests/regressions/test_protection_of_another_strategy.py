@@ -6,29 +6,17 @@ import pytest
 from torghut_brokers import Simulated
 from torghut_testing import risk_context
 
-from support.actions import buy, close, sell
+from support.actions import Plan, buy, close, sell
 from support.generations import generation, instance, signal_batch
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.model.trading import OrderType, Side, TimeInForce
-from torghut_core.ports import OpenOrder, Strategy
+from torghut_core.ports import OpenOrder
 from torghut_core.timestamps import MINUTE, SECOND
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 
 STOP, LIMIT, MARKET = OrderType.STOP, OrderType.LIMIT, OrderType.MARKET
 START = 1_767_571_200 * SECOND
-
-
-class Plan(Strategy):
-    """Does at each row the next thing of a list."""
-
-    def __init__(self, *acts):
-        super().__init__(None)
-        self.acts = list(acts)
-
-    def on_signal(self, signal, context):
-        act = self.acts.pop(0) if self.acts else None
-        return act(context) if act else None
 
 
 def stop(quantity, price):

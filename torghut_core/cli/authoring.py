@@ -8,7 +8,7 @@ import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import typer
 
@@ -19,7 +19,8 @@ from torghut_core.errors import InputError
 
 app = typer.Typer()
 
-LEVELS = ("bronze", "silver", "gold")
+Level: TypeAlias = Literal["bronze", "silver", "gold"]
+LEVELS = get_args(Level)
 
 
 @command(
@@ -60,7 +61,7 @@ def plugin_check(
             metavar="PATH|NAME", help="Folder of a project, or a distribution installed with -e.", show_default=False
         ),
     ],
-    level: Annotated[Literal["bronze", "silver", "gold"], typer.Option(help="Fail below this level.")] = "bronze",
+    level: Annotated[Level, typer.Option(help="Fail below this level.")] = "bronze",
     limit: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="Longest time of one command of the check.")
     ] = 120,

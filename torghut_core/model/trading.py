@@ -94,6 +94,29 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     number: int = 1
     """Which of several equal decisions on the same row. Set by the kernel."""
 
+    def to_intent(
+        self, quantity: Decimal, purpose: Purpose, highest_price: Decimal | None = None, *, leg: int = 1
+    ) -> Intent:
+        """An order on its terms, of this many units; `leg` numbers the orders of one decision."""
+        return Intent(
+            client_order_id=client_order_id(self.decision_hash, leg),
+            decision_hash=self.decision_hash,
+            account=self.account,
+            strategy_id=self.strategy_id,
+            symbol=self.symbol,
+            side=self.action,
+            quantity=quantity,
+            decided_at=self.decided_at,
+            order_type=self.order_type,
+            limit_price=self.limit_price,
+            stop_price=self.stop_price,
+            trail_price=self.trail_price,
+            trail_pct=self.trail_pct,
+            time_in_force=self.time_in_force,
+            purpose=purpose,
+            highest_price=highest_price,
+        )
+
     @property
     def params(self) -> dict[str, str]:
         """The order's terms, and the handler, as text: the `params` of the decision hash. Absent values are left out."""

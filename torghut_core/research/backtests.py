@@ -149,7 +149,7 @@ class Backtest:
         ------
         StateError : the file cannot be written.
         """
-        from torghut_core.research.page import write_backtest  # which imports this module
+        from torghut_core.research.page import write_backtest  # its templates are slow to import
 
         write_backtest(Path(path), title, self)
         return Path(path)

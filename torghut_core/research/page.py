@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import bottleneck as bn
 import jinja2
@@ -30,7 +30,6 @@ from markupsafe import Markup
 from torghut_core.errors import StateError
 from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
 from torghut_core.model.trading import ZERO, Side
-from torghut_core.research.backtests import Backtest
 from torghut_core.research.performance import (
     NO_MULTIPLIERS,
     BarSeries,
@@ -50,6 +49,9 @@ from torghut_core.research.performance import (
 )
 from torghut_core.timestamps import MILLISECOND, SECOND, format_timestamp
 from torghut_core.trading.totals import to_json
+
+if TYPE_CHECKING:
+    from torghut_core.research.backtests import Backtest
 
 Figure: TypeAlias = dict[str, Any]
 

@@ -359,7 +359,7 @@ class Engine(AccountView):
         strategy = context.strategy_id
         key = decision_hash(self._account_label, strategy, context.symbol, now, proposed.action, proposed.params)
         decision = msgspec.structs.replace(proposed, decision_hash=key, generation=self._generation.number)
-        intent = self._intent(decision, decision.quantity, Purpose.FLATTEN)
+        intent = decision.to_intent(decision.quantity, Purpose.FLATTEN)
         verdicts = [Verdict(KERNEL, Outcome.ALLOW, "flatten", reason)]
         self.totals.strategies.setdefault(strategy, StrategyTotals())
         self._record(decision, decision.params, {}, verdicts, decision.quantity, intent, None)
@@ -572,7 +572,7 @@ class Engine(AccountView):
         The second is sent once the first has filled, and so it has no trigger left to wait for.
         """
         if seen is None:
-            return [self._intent(decision, quantity, _ENTRY)]
+            return [decision.to_intent(quantity, _ENTRY)]
         instrument = seen.instrument
         closing = min(quantity, instrument.whole(seen.closable(decision.action)))
         opening = quantity - closing
@@ -580,8 +580,8 @@ class Engine(AccountView):
             closing, opening = (ZERO, opening) if closing < opening else (closing, ZERO)
         highest = self._highest_price(decision, opening, seen, verdicts)
         if not closing:
-            return [self._intent(decision, opening, _ENTRY, highest)]
-        legs = [self._intent(decision, closing, _EXIT)]
+            return [decision.to_intent(opening, _ENTRY, highest)]
+        legs = [decision.to_intent(closing, _EXIT)]
         if opening:
             rest = msgspec.structs.replace(
                 decision,
@@ -590,7 +590,7 @@ class Engine(AccountView):
                 trail_price=None,
                 trail_pct=None,
             )
-            legs.append(self._intent(rest, opening, _ENTRY, highest, leg=2))
+            legs.append(rest.to_intent(opening, _ENTRY, highest, leg=2))
         return legs
 
     def _highest_price(
@@ -606,33 +606,6 @@ class Engine(AccountView):
             margin = seen.instrument.notional(opening, seen.instrument.margin)
             bounds.append((seen.account.buying_power - seen.reserved_cash) / margin)
         return seen.instrument.price_below(min(bounds)) if bounds else None
-
-    def _intent(
-        self,
-        decision: Decision,
-        quantity: Decimal,
-        purpose: Purpose,
-        highest_price: Decimal | None = None,
-        leg: int = 1,
-    ) -> Intent:
-        return Intent(
-            client_order_id=client_order_id(decision.decision_hash, leg),
-            decision_hash=decision.decision_hash,
-            account=self._account_label,
-            strategy_id=decision.strategy_id,
-            symbol=decision.symbol,
-            side=decision.action,
-            quantity=quantity,
-            decided_at=decision.decided_at,
-            order_type=decision.order_type,
-            limit_price=decision.limit_price,
-            stop_price=decision.stop_price,
-            trail_price=decision.trail_price,
-            trail_pct=decision.trail_pct,
-            time_in_force=decision.time_in_force,
-            purpose=purpose,
-            highest_price=highest_price,
-        )
 
     def _record(
         self,

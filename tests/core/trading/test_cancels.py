@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torghut_brokers import Simulated
 
-from support.actions import buy, sell
+from support.actions import Plan, buy, sell
 from support.effort import examples
 from support.generations import generation, instance, signal_batch, with_signals
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.model.trading import Cancel, OrderState, OrderType, TimeInForce
-from torghut_core.ports import Strategy
 from torghut_core.timestamps import MINUTE, SECOND
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
@@ -21,23 +20,13 @@ START = 1_767_571_200 * SECOND
 GTC = TimeInForce.GTC
 
 
-class Plan(Strategy):
-    """Does at each row the next thing of a list: a function of the context, or nothing."""
-
-    def __init__(self, *acts):
-        super().__init__(None)
-        self.acts = list(acts)
-        self.seen = []
-
-    def on_signal(self, signal, context):
-        self.seen.append([(order.intent.side, order.remaining, order.state) for order in context.orders])
-        act = self.acts.pop(0) if self.acts else None
-        return act(context) if act else None
+def open_orders(context):
+    return [(order.intent.side, order.remaining, order.state) for order in context.orders]
 
 
-def play(closes, *acts, cuts=(), control="running", **broker):
+def play(closes, *acts, cuts=(), **broker):
     """The strategy, the engine and the audit after a tape of closes; `cuts` are where batches end."""
-    plan = Plan(*acts)
+    plan = Plan(*acts, sees=open_orders)
     made = generation(instance("one", plan), broker=Simulated(Simulated.Params(**broker)))
     audit = MemoryAuditStore()
     engine = Engine(made, "test", audit, Gates(trading_enabled=True), allow_shorts=True)

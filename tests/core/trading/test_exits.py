@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torghut_brokers import Simulated
 
-from support.actions import buy, close, sell
+from support.actions import Plan, buy, close, sell
 from support.effort import examples
 from support.generations import generation, instance, signal_batch, with_signals
 from torghut_core.audit import MemoryAuditStore
 from torghut_core.model.trading import OrderState, OrderType, Purpose, Side, TimeInForce
-from torghut_core.ports import Strategy
 from torghut_core.timestamps import MINUTE, SECOND
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
@@ -29,18 +28,8 @@ ENDS = {
 """Terms with which an order of each type fills at once in a market at 100."""
 
 
-class Plan(Strategy):
-    """Does at each row the next thing of a list: a function of the context, or nothing."""
-
-    def __init__(self, *acts):
-        super().__init__(None)
-        self.acts = list(acts)
-        self.seen = []
-
-    def on_signal(self, signal, context):
-        self.seen.append((context.is_flat, context.is_long, context.is_short))
-        act = self.acts.pop(0) if self.acts else None
-        return act(context) if act else None
+def side(context):
+    return context.is_flat, context.is_long, context.is_short
 
 
 def target(quantity):
@@ -66,7 +55,7 @@ def play(closes, *plans, cuts=(), **broker):
     """The engine after a tape of closes, on which strategies carried out their plans; `cuts` are where batches end."""
     names = "abcdef"
     made = generation(
-        *(instance(name, Plan(*acts)) for name, acts in zip(names, plans, strict=False)),
+        *(instance(name, Plan(*acts, sees=side)) for name, acts in zip(names, plans, strict=False)),
         broker=Simulated(Simulated.Params(**broker)),
     )
     audit = MemoryAuditStore()
