@@ -58,16 +58,23 @@ class Forked:
         self.pid = int(self._outcome.readline())
 
     def poll(self):
-        if self.returncode is None and select.select([self._outcome], [], [], 0)[0]:
+        if self.returncode is None and self._has_ended(0):
             self._end()
         return self.returncode
 
     def wait(self, timeout=None):
         if self.returncode is None:
-            if not select.select([self._outcome], [], [], timeout)[0]:
+            if not self._has_ended(timeout):
                 raise subprocess.TimeoutExpired(str(self.pid), timeout)
             self._end()
         return self.returncode
+
+    def _has_ended(self, timeout):
+        waiting = (
+            select.poll()
+        )  # `select` takes no descriptor above 1,023, and chDB keeps some for each store that was open
+        waiting.register(self._outcome, select.POLLIN)
+        return waiting.poll(None if timeout is None else timeout * 1000)
 
     def _end(self):
         self.returncode = int(self._outcome.readline())
