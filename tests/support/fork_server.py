@@ -20,10 +20,10 @@ import importlib
 import json
 import os
 import runpy
-import select
 import signal
 import socket
 import sys
+from multiprocessing import connection
 
 MODULES = (
     # The kernel, and the parts that its commands import when they are called.
@@ -83,8 +83,7 @@ def serve(listener: socket.socket, of_commands: socket.socket) -> dict[str, obje
     """Fork for each request; returns in what was forked for a command, with the request."""
     channels: list[socket.socket] = []
     while True:
-        asked, _, _ = select.select([listener, of_commands, *channels], [], [])
-        for each in asked:
+        for each in connection.wait([listener, of_commands, *channels]):
             if each is listener:
                 channels.append(listener.accept()[0])
                 continue
@@ -173,7 +172,7 @@ def warm_up() -> None:
 def main() -> None:
     die_with_parent()
     listener = socket.socket(fileno=int(sys.argv[1]))
-    select.select([listener], [], [])
+    connection.wait([listener])
     for name in MODULES:
         try:
             importlib.import_module(name)

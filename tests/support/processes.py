@@ -8,7 +8,6 @@ import atexit
 import json
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from multiprocessing import connection
 from pathlib import Path
 
 from support.effort import IS_PROOF
@@ -38,7 +38,10 @@ _channels = []
 
 
 class Forked:
-    """What `subprocess.Popen` is of a process that was started, of one that was forked."""
+    """What `subprocess.Popen` is of a process that was started, of one that was forked.
+
+    It is waited for with `connection.wait`: `select` takes no descriptor above 1,023, and chDB keeps many open.
+    """
 
     def __init__(self, request, out, error):
         self.returncode = None
@@ -58,23 +61,16 @@ class Forked:
         self.pid = int(self._outcome.readline())
 
     def poll(self):
-        if self.returncode is None and self._has_ended(0):
+        if self.returncode is None and connection.wait([self._outcome], 0):
             self._end()
         return self.returncode
 
     def wait(self, timeout=None):
         if self.returncode is None:
-            if not self._has_ended(timeout):
+            if not connection.wait([self._outcome], timeout):
                 raise subprocess.TimeoutExpired(str(self.pid), timeout)
             self._end()
         return self.returncode
-
-    def _has_ended(self, timeout):
-        waiting = (
-            select.poll()
-        )  # `select` takes no descriptor above 1,023, and chDB keeps some for each store that was open
-        waiting.register(self._outcome, select.POLLIN)
-        return waiting.poll(None if timeout is None else timeout * 1000)
 
     def _end(self):
         self.returncode = int(self._outcome.readline())
