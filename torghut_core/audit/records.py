@@ -10,6 +10,7 @@ import msgspec
 from torghut_core.audit.rows import KEYS, Row
 from torghut_core.errors import InputError
 from torghut_core.model.trading import (
+    Bracket,
     Intent,
     Order,
     OrderState,
@@ -179,6 +180,9 @@ def _order(row: Row, fill_ids: list[str]) -> Order:
         trail_pct=row["trail_pct"],
         time_in_force=TimeInForce(row["time_in_force"]),
         purpose=Purpose(row["purpose"] or Purpose.ENTRY),  # older rows do not say
+        bracket=None if row["bracket"] is None else msgspec.convert(row["bracket"], Bracket),
+        parent=row["parent"] or "",
+        parent_fill=row["parent_fill"] or "",
     )
     return Order(
         intent=intent,

@@ -16,7 +16,17 @@ import msgspec
 
 from torghut_core.audit.values import clean_text, decimal_text, json_value, plain, short_text
 from torghut_core.model.order_state import is_done
-from torghut_core.model.trading import Account, Decision, Intent, Order, OrderState, Position, Report, Verdict
+from torghut_core.model.trading import (
+    Account,
+    Decision,
+    Intent,
+    Order,
+    OrderState,
+    Outcome,
+    Position,
+    Report,
+    Verdict,
+)
 from torghut_core.timestamps import format_timestamp
 
 Row: TypeAlias = dict[str, Any]
@@ -44,6 +54,8 @@ columns of its key."""
 
 NUMBERED = ("trade_decisions", "llm_decision_reviews", "executions", "execution_events", "position_snapshots")
 """Tables whose rows have an `id`: the `seq` of the `audit_log` entry of their first version."""
+
+_DENY = Outcome.DENY
 
 DONE = tuple(str(state) for state in OrderState if is_done(state))
 """States from which an order does not come back."""
@@ -288,7 +300,7 @@ def _fold_decision(
             "price": decision.price,
             "decision_hash": decision.decision_hash,
             "generation": decision.generation,
-            "status": "denied" if intent is None else "allowed",
+            "status": "denied" if is_denied(decision, verdicts, intent) else "allowed",
             "verdicts": _verdicts(verdicts),
             "signal": _signal(signal),
             "created_at": at,
@@ -298,6 +310,11 @@ def _fold_decision(
     )
     if intent is not None:
         _fold_leg(changes, intent)
+
+
+def is_denied(decision: Decision, verdicts: Sequence[Verdict], intent: Intent | None) -> bool:
+    """Whether nothing follows from a decision; one that replaces an order has no order of its own."""
+    return intent is None and not (decision.replaces and all(verdict.outcome is not _DENY for verdict in verdicts))
 
 
 def _fold_leg(changes: Changes, intent: Intent) -> None:
@@ -379,6 +396,9 @@ def _order(account_label: str, intent: Intent) -> Row:
         "decided_at": intent.decided_at,
         "submitted_at": None,
         "purpose": str(intent.purpose),
+        "bracket": None if intent.bracket is None else msgspec.to_builtins(intent.bracket),
+        "parent": intent.parent or None,
+        "parent_fill": clean_text(intent.parent_fill) or None,
     }
 
 

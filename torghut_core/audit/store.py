@@ -251,7 +251,10 @@ def _check_money(what: str, name: str, *values: Decimal | None) -> None:
 
 
 def _check_order(intent: Intent) -> None:
+    amounts: tuple[Decimal | None, ...]
     amounts = intent.quantity, intent.limit_price, intent.stop_price, intent.trail_price, intent.trail_pct
+    if intent.bracket is not None:
+        amounts += intent.bracket.stop_loss, intent.bracket.take_profit, intent.bracket.trail
     _check_money("order of ", intent.strategy_id, *amounts)
 
 

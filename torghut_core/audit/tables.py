@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 from torghut_core.audit.rows import KEYS
 from torghut_core.audit.types import Json, Money, Nanoseconds
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Versions of these tables, oldest first: the names of the scripts in ``migrations/versions``."""
 
 HEAD_ROW = "audit.head"
@@ -141,6 +141,9 @@ executions = Table(
     Column("submitted_at", Nanoseconds),
     _needed("last_update_at", Nanoseconds),
     Column("purpose", Text),
+    Column("bracket", Json),
+    Column("parent", Text),
+    Column("parent_fill", Text),
     UniqueConstraint("account", "client_order_id", name="executions_key"),
     Index("executions_account", "account", "id"),
 )

@@ -124,8 +124,10 @@ class Executor(OrderEntry):
         self._queue: list[tuple[float, int, Task]] = []
         self._order = itertools.count()
         self._busy: set[str] = set()
-        self._open: dict[str, str] = {}
-        """Symbol by client order id, of every order that may be open."""
+        self._open: dict[str, Intent] = {}
+        """By client order id, every order that may be open."""
+        self._unsure: set[str] = set()
+        """Legs that an earlier process may have sent: they are looked up before they are."""
         self._changed = threading.Condition()
         self._is_closed = False
         self._random = Random()
@@ -155,12 +157,14 @@ class Executor(OrderEntry):
         with self._changed:
             if client_order_id in self._open:
                 return
-            self._open[client_order_id] = intent.symbol
-        self._put(Task("submit", client_order_id, intent.symbol, self._clock.monotonic(), intent))
+            self._open[client_order_id] = intent
+        task = Task("submit", client_order_id, intent.symbol, self._clock.monotonic(), intent)
+        task.may_be_there = client_order_id in self._unsure
+        self._put(task)
 
     def cancel(self, client_order_id: str) -> None:
         """Request that an order be canceled."""
-        symbol = self._open.get(client_order_id, "")
+        symbol = self._symbol_of(client_order_id)
         self._put(Task("cancel", client_order_id, symbol, self._clock.monotonic()))
 
     def replace(
@@ -172,22 +176,32 @@ class Executor(OrderEntry):
     ) -> None:
         """Request that an open order be changed."""
         terms = (quantity, limit_price, stop_price)
-        symbol = self._open.get(client_order_id, "")
+        symbol = self._symbol_of(client_order_id)
         self._put(Task("replace", client_order_id, symbol, self._clock.monotonic(), terms=terms))
 
+    def _symbol_of(self, client_order_id: str) -> str:
+        intent = self._open.get(client_order_id)
+        return "" if intent is None else intent.symbol
+
     def cancel_all(self) -> None:
-        """Request that every order that may be open be canceled; from any thread, so that it needs no loop."""
+        """Request that every order that may be open be canceled, but protection; from any thread, so that it needs no loop."""
         with self._changed:
-            found = list(self._open)
+            found = [client_order_id for client_order_id, intent in self._open.items() if not intent.is_protection]
         for client_order_id in found:
             self.cancel(client_order_id)
 
     def resume(self, orders: Collection[Order]) -> None:
-        """Take over orders that an earlier process sent, or was about to: they are looked up, and never sent again."""
+        """Take over orders that an earlier process sent, or was about to: they are looked up, and never sent again.
+
+        But for legs that the venue has not reported: they protect what is held, and are still to be sent (`submit`).
+        """
         now = self._clock.wall()
         for order in orders:
             client_order_id = order.intent.client_order_id
-            self._open[client_order_id] = order.intent.symbol
+            if order.intent.parent and not order.venue_order_id:
+                self._unsure.add(client_order_id)
+                continue
+            self._open[client_order_id] = order.intent
             if not order.venue_order_id:
                 self.unresolved[client_order_id] = now
 
@@ -235,7 +249,7 @@ class Executor(OrderEntry):
     @property
     def unresolved_symbols(self) -> dict[str, str]:
         """Symbols of the unresolved orders, by client order id."""
-        return {each: self._open.get(each, "") for each in list(self.unresolved)}
+        return {each: self._symbol_of(each) for each in list(self.unresolved)}
 
     @property
     def is_idle(self) -> bool:
@@ -246,7 +260,7 @@ class Executor(OrderEntry):
     def is_under_way(self, symbol: str) -> bool:
         """Whether a request about an order in a symbol is under way, or one is unresolved."""
         with self._changed:
-            symbols = {task.symbol for _, _, task in self._queue} | {self._open.get(each, "") for each in self._busy}
+            symbols = {task.symbol for _, _, task in self._queue} | {self._symbol_of(each) for each in self._busy}
             return symbol in symbols or symbol in self.unresolved_symbols.values()
 
     def close(self) -> None:

@@ -14,7 +14,9 @@ from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 
 def control_refusal(controls: Controls, intent: Intent) -> str:
-    """Why the operator's control does not let an order be sent, "" where it does."""
+    """Why the operator's control does not let an order be sent, "" where it does: what protects a fill always leaves."""
+    if intent.parent:
+        return ""
     return controls.refusal(intent.purpose is not Purpose.ENTRY, intent.purpose is Purpose.FLATTEN)
 
 

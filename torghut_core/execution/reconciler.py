@@ -5,7 +5,7 @@ loop's thread, between two batches (`Reconciler.reconcile`):
 
 - an order of ours takes the state in which the venue shows it, with fills that were missed;
 - one that the venue no longer lists is looked up by its client order id; one that it never had, and that is no longer
-  being sent, is canceled: it never reached the venue;
+  being sent, is canceled: it never reached the venue. A leg of a bracket that was not sent is recorded and sent anew;
 - an order under an id of ours that is not written down is adopted (at the start, also one that is done by now): it was
   sent when nothing could be written;
 - a foreign order, made by a person or another program, is reported and left alone;
@@ -198,6 +198,7 @@ class Reconciler:
             del self._books.foreign[client_order_id]
         result.foreign = sorted(each for each in self._books.foreign if not each.startswith(OURS))
         self._compare(snapshot, result, is_start=is_start)
+        self._books.renew_legs()
         self.last = result
         return result
 
@@ -301,7 +302,7 @@ class Reconciler:
     ) -> None:
         """Cancel one of our orders that the venue does not have, or report that it is gone."""
         working = self._books.working.get(client_order_id)
-        if working is None:
+        if working is None or client_order_id in self._gateway.outbox:
             return
         intent, unresolved = working.order.intent, self._executor.unresolved
         if client_order_id not in unresolved and self._executor.is_under_way(intent.symbol):

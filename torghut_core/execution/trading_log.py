@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torghut_core.audit.rows import Record
+from torghut_core.audit.rows import Record, is_denied
 from torghut_core.boundary import from_plugins
 from torghut_core.errors import reason_of
 from torghut_core.model.trading import Decision, Intent, Order, OrderEvent, Outcome, Report, Verdict
@@ -101,11 +101,12 @@ class TradingLog:
         intent: Intent | None,
         _inputs: object,
     ) -> None:
-        if intent is not None:
+        if not is_denied(decision, verdicts, intent):
             if self._is_due("decision"):
                 at = format_timestamp(decision.event_ts)
                 logs.info("decision", **_fields(decision), event_ts=at, because=decision.because[:200])
-            self._add_order(intent)
+            if intent is not None:
+                self._add_order(intent)
             return
         denials = [verdict for verdict in verdicts if verdict.outcome is Outcome.DENY]
         codes = [verdict.code for verdict in denials]

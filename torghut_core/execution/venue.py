@@ -225,6 +225,7 @@ class Venue:
         books.foreign.clear()  # what the process before did while this one stood by
         books.restore(self._audit.positions(self._label), orders)
         self._executor.resume(working)
+        self._gateway.resume(working)
         self._apply(msgspec.structs.replace(snapshot, moves=dict(books.moves)), is_start=True)
         self._gateway.begin_day()
 
@@ -352,6 +353,7 @@ class Venue:
         """Why this is not ready to trade."""
         reasons = [without_secrets(each) for each in self._broker.health()]
         lease = self._permit.lease
+        reasons += self._gateway.books.unprotected
         if not lease.is_held:
             holder = f", {lease.holder} has it" if lease.holder else ""
             sent = "only exits are sent" if self._permit.is_cut_off else "no order is sent"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import Any
 
 import msgspec
 
-from torghut_core.model.trading import ZERO, Decision, Side
+from torghut_core.model.trading import ZERO, Bracket, Decision, Side
 
 _BUY, _ONE = Side.BUY, Decimal(1)
 _DOWN, _UP = Context(prec=80, rounding=ROUND_FLOOR), Context(prec=80, rounding=ROUND_CEILING)
@@ -67,10 +68,11 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
         The quantity is rounded down. The prices of an order to buy are rounded down, and those of an order to sell up: it
         never pays more or gets less than was proposed, and a stop that protects a position is reached no later. A trailing
-        stop's distance is rounded down too. What is less than a step or a tick stays, to be denied.
+        stop's distance is rounded down too. The legs of a bracket are rounded as the exits that they are. What is less than a
+        step or a tick stays, to be denied.
         """
         quantity, tick = self.whole(decision.quantity) or decision.quantity, self.tick_size
-        terms = {} if quantity == decision.quantity else {"quantity": quantity}
+        terms: dict[str, Any] = {} if quantity == decision.quantity else {"quantity": quantity}
         if tick:
             context = _DOWN if decision.action is _BUY else _UP
             for name, rounding in (("limit_price", context), ("stop_price", context), ("trail_price", _DOWN)):
@@ -78,7 +80,16 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
                 whole = price and self._ticks(price, rounding)
                 if whole and whole != price:
                     terms[name] = whole
+            bracket = decision.bracket
+            if bracket is not None and (protection := self._rounded_bracket(bracket, decision.action)) != bracket:
+                terms["bracket"] = protection
         return msgspec.structs.replace(decision, **terms) if terms else decision
+
+    def _rounded_bracket(self, bracket: Bracket, entry: Side) -> Bracket:
+        context = _UP if entry is _BUY else _DOWN
+        roundings = {"stop_loss": context, "take_profit": context, "trail": _DOWN}
+        whole = {name: self._ticks(amount, roundings[name]) or amount for name, amount in bracket.given.items()}
+        return msgspec.structs.replace(bracket, **whole)
 
     def price_below(self, price: Decimal) -> Decimal:
         """The highest price in whole ticks that is at most this one."""

@@ -10,7 +10,7 @@ import hashlib
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -63,6 +63,22 @@ class TimeInForce(StrEnum):
     CLS = "cls"
 
 
+class Bracket(msgspec.Struct, frozen=True, gc=False):
+    """What protects an entry from its fills on: a stop or a trailing stop, a take-profit, or one of the former with the latter.
+
+    Prices in quote currency per unit; `trail` is the distance of a trailing stop. None where there is none.
+    """
+
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    trail: Decimal | None = None
+
+    @property
+    def given(self) -> dict[str, Decimal]:
+        """The amounts that there are, by name."""
+        return {name: amount for name in self.__struct_fields__ if (amount := getattr(self, name)) is not None}
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a strategy proposes.
 
@@ -89,6 +105,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     generation: int = 0
     is_close: bool = False
     """Made by `Context.close`: what protects the position is canceled first, and nothing is opened."""
+    bracket: Bracket | None = None
+    """Protects what the order opens."""
+    replaces: str = ""
+    """The client order id of the open order that is to get these terms, its `quantity` what is to remain of it; "" for a new order."""
     handler: str = ""
     """Of the strategy, that gave it; "" for `on_signal`. Set by the kernel."""
     number: int = 1
@@ -115,6 +135,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             time_in_force=self.time_in_force,
             purpose=purpose,
             highest_price=highest_price,
+            bracket=self.bracket if purpose is _ENTRY else None,
         )
 
     @property
@@ -137,6 +158,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             params["trail_price"] = str(self.trail_price)
         if self.trail_pct is not None:
             params["trail_pct"] = str(self.trail_pct)
+        if self.bracket is not None:
+            params.update({name: str(amount) for name, amount in self.bracket.given.items()})
+        if self.replaces:
+            params["replaces"] = self.replaces
         if handler:
             params["handler"] = handler
         if number > 1:
@@ -238,6 +263,58 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     time_in_force: TimeInForce = TimeInForce.DAY
     purpose: Purpose = Purpose.ENTRY
     highest_price: Decimal | None = None
+    bracket: Bracket | None = None
+    """Of an entry: each of its fills gets its `legs`."""
+    parent: str = ""
+    """Of a leg of a bracket, the client order id of the entry; "" for any other order."""
+    parent_fill: str = ""
+    """Of a leg, the id of the entry's fill that it protects. The legs of one fill are a pair: what fills of one, the other loses."""
+
+    def legs(self, fill: Fill, decided_at: int, number: int) -> list[Intent]:
+        """The orders that protect a fill of this entry: the stop first.
+
+        Parameters
+        ----------
+        decided_at : when it became known, ns.
+        number : which of its fills that is, from 1 on.
+        """
+        bracket = self.bracket
+        if bracket is None:
+            return []
+        leg = msgspec.structs.replace(
+            self,
+            side=_SELL if self.side is _BUY else _BUY,
+            quantity=fill.quantity,
+            decided_at=decided_at,
+            limit_price=None,
+            stop_price=None,
+            trail_price=None,
+            trail_pct=None,
+            time_in_force=TimeInForce.GTC,
+            purpose=_EXIT,
+            highest_price=None,
+            bracket=None,
+            parent=self.client_order_id,
+            parent_fill=fill.fill_id,
+        )
+        terms: list[tuple[str, dict[str, Any]]] = []
+        if bracket.stop_loss is not None:
+            terms.append(("s", {"order_type": OrderType.STOP, "stop_price": bracket.stop_loss}))
+        elif bracket.trail is not None:
+            terms.append(("s", {"order_type": OrderType.TRAILING_STOP, "trail_price": bracket.trail}))
+        if bracket.take_profit is not None:
+            terms.append(("p", {"order_type": OrderType.LIMIT, "limit_price": bracket.take_profit}))
+        return [
+            msgspec.structs.replace(
+                leg, client_order_id=f"{client_order_id(self.decision_hash)}-{kind}{number}", **each
+            )
+            for kind, each in terms
+        ]
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """What the legs of one fill share."""
+        return self.parent, self.parent_fill
 
     @property
     def is_exit(self) -> bool:
@@ -252,6 +329,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 # A member of an enum, reached through its class, is slow in Python 3.11.
 _ENTRY, _EXIT, _MARKET = Purpose.ENTRY, Purpose.EXIT, OrderType.MARKET
+_BUY, _SELL = Side.BUY, Side.SELL
 _IMMEDIATE = (TimeInForce.IOC, TimeInForce.FOK)
 
 

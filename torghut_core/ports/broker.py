@@ -34,6 +34,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     replace: bool = True
     fractional: bool = True
     shorts: bool = True
+    brackets: bool = False
+    """It holds a stop and a take-profit of the same units, of which each loses what the other fills (`Intent.pair`)."""
     simulated: bool = False
     """Fills come from the event stream, through `Broker.advance`, and money is not real."""
 
@@ -159,6 +161,8 @@ class Broker(Connected, OrderEntry):
             return f"order type {decision.order_type}"
         if decision.time_in_force not in able.times_in_force:
             return f"time in force {decision.time_in_force}"
+        if decision.bracket is not None and not able.brackets:
+            return f"{' and '.join(decision.bracket.given)}"
         if not able.fractional and decision.quantity != decision.quantity.to_integral_value():
             return f"fraction {decision.quantity}"
         return ""

@@ -19,6 +19,7 @@ from torghut_core.model.timers import Every, Timer
 from torghut_core.model.trading import (
     ZERO,
     Account,
+    Bracket,
     Cancel,
     Decision,
     Fill,
@@ -203,6 +204,13 @@ _TERMS: Mapping[str, Any] = {
 }
 """What makes a term of an order from what a strategy may give: text, and numbers of any type."""
 
+_BRACKET = Bracket.__struct_fields__
+
+
+def _bracket(given: Mapping[str, Number | None]) -> Bracket | None:
+    bracket = Bracket(**{name: _exact_or_none(amount) for name, amount in given.items()})
+    return bracket if bracket.given else None
+
 
 class Context:
     """One strategy's view of one symbol, at the current row.
@@ -318,6 +326,9 @@ class Context:
 
         `order` has the terms that differ from a market order with the broker's usual time in force: `order_type`,
         `limit_price`, `stop_price`, `trail_price`, `trail_pct`, `time_in_force`. Prices may be floats, as `quantity`.
+
+        What the order opens is protected from its fills on by a `stop_loss` (a price) or a trailing stop (`trail`, its
+        distance), and by a `take_profit` (a price): each is an order of its own, and what fills of one the other loses.
         """
         return self._decision(_BUY, _exact(quantity), because, order)
 
@@ -372,6 +383,31 @@ class Context:
         """Propose to cancel an open order; nothing happens where it is done, or is being canceled."""
         return Cancel(symbol=self.symbol, client_order_id=order.intent.client_order_id, because=because)
 
+    def replace(
+        self,
+        order: Order,
+        because: str,
+        *,
+        quantity: Number | None = None,
+        limit_price: Number | None = None,
+        stop_price: Number | None = None,
+    ) -> Decision:
+        """Propose other terms for an open order, such as a stop that follows the price; None leaves a term as it is.
+
+        It stays the same order, with what was filled of it. Gates and rules judge it as the order that it would be; where they
+        deny that, it stays as it is. Nothing happens where it is done, not sent yet, or being changed or canceled.
+
+        Parameters
+        ----------
+        quantity : what is to remain open of it, units.
+        """
+        intent = order.intent
+        terms = {"limit_price": limit_price, "stop_price": stop_price}
+        changed = {name: getattr(intent, name) if price is None else price for name, price in terms.items()}
+        same = {name: getattr(intent, name) for name in ("order_type", "trail_price", "trail_pct", "time_in_force")}
+        remaining = order.remaining if quantity is None else _exact(quantity)
+        return self._decision(intent.side, remaining, because, {**same, **changed, "replaces": intent.client_order_id})
+
     def cancel_all(self, because: str, *, protection: bool = False) -> list[Cancel]:
         """Propose to cancel all open orders in this symbol; stops and take-profits that only reduce the position stay, unless `protection`."""
         return [self.cancel(order, because) for order in self.orders if protection or not order.intent.is_protection]
@@ -387,6 +423,8 @@ class Context:
         for name, term in order.items():
             if name in _TERMS:
                 order[name] = _TERMS[name](term)
+        if not order.keys().isdisjoint(_BRACKET):
+            order["bracket"] = _bracket({name: order.pop(name, None) for name in _BRACKET})
         return Decision(
             account=live.account_label,
             strategy_id=live.strategy_id,

@@ -12,7 +12,7 @@ from torghut_core.audit import Records, Row, find_decision
 from torghut_core.catalog import Catalog, Use
 from torghut_core.errors import NotFoundError, reason_of
 from torghut_core.generation import risk_rules, rules_for
-from torghut_core.model.trading import LIMITS, Decision, OrderType, Side, TimeInForce, Verdict
+from torghut_core.model.trading import LIMITS, Bracket, Decision, OrderType, Side, TimeInForce, Verdict
 from torghut_core.ports import Advisor, RiskContext
 from torghut_core.trading.gates import KERNEL, Inputs
 from torghut_core.trading.risk_engine import RiskEngine
@@ -94,6 +94,7 @@ def _decision(row: Row) -> Decision:
         for name in ("limit_price", "stop_price", "trail_price", "trail_pct")
         if name in params
     }
+    protection = {name: Decimal(params[name]) for name in Bracket.__struct_fields__ if name in params}
     return Decision(
         account=row["account"],
         strategy_id=row["strategy_id"],
@@ -108,6 +109,8 @@ def _decision(row: Row) -> Decision:
         price=row["price"],
         decision_hash=row["decision_hash"],
         generation=row["generation"],
+        bracket=Bracket(**protection) if protection else None,
+        replaces=params.get("replaces", ""),
         **prices,
     )
 

@@ -32,10 +32,12 @@ from torghut_core.model.market import Batch, Signal, Slice
 from torghut_core.model.trading import (
     ZERO,
     Account,
+    Bracket,
     Cancel,
     Decision,
     Fill,
     Intent,
+    Order,
     OrderType,
     Outcome,
     Position,
@@ -62,7 +64,7 @@ from torghut_core.ports import (
 )
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import EARLIEST, MINUTE, SECOND, format_timestamp
-from torghut_core.trading.books import Books
+from torghut_core.trading.books import Books, WorkingOrder
 from torghut_core.trading.gates import KERNEL, Gates, Inputs
 from torghut_core.trading.gateway import Gateway, SimulatedEntry, SimulatedGateway, VenueGateway
 from torghut_core.trading.recent_prices import RecentPrices
@@ -83,6 +85,7 @@ _AFTER_TRIGGER = {
     OrderType.STOP_LIMIT: OrderType.LIMIT,
 }
 """What an order is once its stop was reached."""
+_IS_EXIT, _IS_PROTECTION = attrgetter("is_exit"), attrgetter("is_protection")
 
 FLATTEN_AGAIN = 5 * SECOND
 """So long after an order that should have closed a position and did not, another one is sent, ns of wall time."""
@@ -310,7 +313,7 @@ class Engine(AccountView):
         if not self._is_simulated:
             books.now = max(books.now, now)
         if not flatten:
-            self.gateway.cancel(but_exits=control == "reduce_only")
+            self.gateway.cancel(but=_IS_EXIT if control == "reduce_only" else _IS_PROTECTION)
             return
         self.gateway.cancel_all_but_flattening()
         listed = {symbol for instance in self._generation.strategies for symbol in instance.symbols}
@@ -511,16 +514,27 @@ class Engine(AccountView):
             if type(proposed) is Cancel:
                 self.gateway.cancel_order(proposed, context)
                 continue
+            replaced = self.gateway.open_order(proposed.replaces, context) if proposed.replaces else None
+            if proposed.replaces and replaced is None:
+                continue
             if not isinstance(event, _ROWS):
                 given = subscription.given_since(context)
-            self._judge(listener, proposed, event, context, given)
+            self._judge(listener, proposed, event, context, given, replaced)
         if self.books.news:
             self._hand_out(view.now)
 
     def _judge(
-        self, listener: Listener, proposed: Decision, event: Any, context: LiveContext, given: dict[str, int]
+        self,
+        listener: Listener,
+        proposed: Decision,
+        event: Any,
+        context: LiveContext,
+        given: dict[str, int],
+        replaced: WorkingOrder | None,
     ) -> None:
-        """Let the gates, advisors and rules judge a decision, record it, and send its order."""
+        """Let the gates, advisors and rules judge a decision, record it, and send its order, or change the one that is `replaced`."""
+        if replaced is not None:
+            proposed = _with_fixed_terms(proposed, replaced.order.intent)
         subscription, label = listener.subscription, self._account_label
         event_ts, has_price = context.event_ts, context.price == context.price  # NaN: no price is known
         symbol, action = proposed.symbol, proposed.action
@@ -554,10 +568,16 @@ class Engine(AccountView):
         verdicts, quantity, inputs = self._risk_engine.judge(
             rounded,
             price_ts if has_price else None,
-            lambda: self._risk_context(subscription.instance, rounded, context, price_ts),
+            lambda: self._risk_context(subscription.instance, rounded, context, price_ts, replaced),
             is_enabled=subscription.instance.enabled,
             is_allowed=symbol in subscription.symbols,
         )
+        if replaced is not None:
+            quantity = _replaceable(replaced.order, quantity, inputs.context)
+            self._record(decision, params, _record_of(row), verdicts, quantity, None, inputs)
+            if quantity:
+                self.gateway.replace(replaced, rounded, quantity)
+            return
         intents = self._intents(rounded, quantity, inputs.context, verdicts) if quantity else [None]
         self._record(decision, params, _record_of(row), verdicts, quantity, intents[0], inputs)
         if intents[0] is not None:
@@ -620,16 +640,16 @@ class Engine(AccountView):
         """Record a decision in audit, digest and totals, and notify observers; `quantity` is what was allowed of it."""
         totals = self.totals
         totals.decisions += 1
-        self.last_decision = decision, intent is not None
+        self.last_decision = decision, bool(quantity)
         self._audit.record_decision(decision, signal, verdicts, intent, inputs)
-        sent = "-" if intent is None else str(quantity)
+        sent = str(quantity) if quantity else "-"
         self._lines.append(
             f"decision {decision.strategy_id} {decision.symbol} {decision.event_ts} {decision.decided_at} "
             f"{decision.action!s} {params} {sent}\n"
         )
         strategy = totals.strategies[decision.strategy_id]
         strategy.decisions += 1
-        if intent is None:
+        if not quantity:
             totals.denied += 1
             strategy.denied += 1
             for verdict in verdicts:
@@ -641,16 +661,23 @@ class Engine(AccountView):
             self._notify(name, observer, "on_decision", decision, verdicts, intent)
 
     def _risk_context(
-        self, instance: StrategyInstance, decision: Decision, context: LiveContext, price_ts: int
+        self,
+        instance: StrategyInstance,
+        decision: Decision,
+        context: LiveContext,
+        price_ts: int,
+        replaced: WorkingOrder | None,
     ) -> RiskContext:
         symbol, books, gateway, recent = decision.symbol, self.books, self.gateway, self.recent_prices
         recent.at = gateway.at
         account = gateway.account()
-        gross, own, worth = books.exposures(decision.strategy_id)
+        gross, own, worth = books.exposures(decision.strategy_id, decision.replaces)
         if self._is_simulated and account.cash + worth < account.equity:  # it values positions at the last print
             account = msgspec.structs.replace(account, equity=account.cash + worth)
         bid, ask = recent.quote(symbol)
-        taken_back = context.opposing(decision.action) if decision.is_close else ()
+        taken_back = context.opposing(decision.action) if decision.is_close else []
+        if replaced is not None:  # it is judged as the order that it would be
+            taken_back = [decision.replaces]
         return RiskContext(
             now=context.now,
             strategy_id=decision.strategy_id,
@@ -659,7 +686,7 @@ class Engine(AccountView):
             bar_ns=instance.step_ns,
             position=books.net_at_venue(symbol),
             strategy_position=context.position.quantity,
-            reserved_cash=books.reserved,
+            reserved_cash=books.reserved if replaced is None else books.reserved - replaced.reserve,
             account=account,
             limits=instance.limits,
             allow_shorts=self._allow_shorts,
@@ -669,7 +696,7 @@ class Engine(AccountView):
             day_low_equity=gateway.day_low_equity,
             gross_exposure=gross,
             strategy_exposure=own,
-            open_orders=len(books.working),
+            open_orders=len(books.working) - (replaced is not None),
             orders_last_minute=books.orders_since(context.now - MINUTE),
             difference=books.differences.get(symbol, ZERO),
             recent_price=recent.before(symbol),
@@ -728,6 +755,8 @@ _TYPES = {
     "trail_pct": (Decimal, NoneType),
     "time_in_force": (TimeInForce,),
     "is_close": (bool,),
+    "bracket": (Bracket, NoneType),
+    "replaces": (str,),
 }
 _read = attrgetter(*_TYPES)
 _SOUND = frozenset(product(*_TYPES.values()))
@@ -749,11 +778,41 @@ def _complaint(proposed: Any, listener: Listener, symbols: Collection[str]) -> s
         return "" if is_sound else f"{handler} gave a cancel whose id and reason are not both text"
     if tuple(map(type, _read(proposed))) in _SOUND:
         amounts = proposed.quantity, proposed.limit_price, proposed.stop_price, proposed.trail_price, proposed.trail_pct
-        endless = [amount for amount in amounts if amount is not None and not _is_exact(amount)]
+        if proposed.bracket is not None:
+            amounts += tuple(proposed.bracket.given.values())
+        endless = [
+            amount for amount in amounts if amount is not None and not (type(amount) is Decimal and _is_exact(amount))
+        ]
         return f"{handler} gave a decision with the amount {endless[0]}" if endless else ""
     wrong = next(name for name, types in _TYPES.items() if type(getattr(proposed, name)) not in types)
     text = _shown(getattr(proposed, wrong), listener, repr)
     return f"{handler} gave a decision whose {wrong} is {text:.80}, not a {_TYPES[wrong][0].__name__}"
+
+
+def _with_fixed_terms(proposed: Decision, intent: Intent) -> Decision:
+    """A proposed replacement, with what cannot be changed as the order has it."""
+    return msgspec.structs.replace(
+        proposed,
+        action=intent.side,
+        order_type=intent.order_type,
+        trail_price=intent.trail_price,
+        trail_pct=intent.trail_pct,
+        time_in_force=intent.time_in_force,
+        bracket=None,
+        is_close=False,
+    )
+
+
+def _replaceable(order: Order, quantity: Decimal, seen: RiskContext | None) -> Decimal:
+    """How much of an order may remain open on new terms, of what was allowed.
+
+    An exit closes no more than is held; an order whose fills are bounded by a price is not enlarged, as that price holds for
+    the quantity that it was judged with.
+    """
+    intent = order.intent
+    if intent.is_exit and seen is not None:
+        quantity = min(quantity, seen.instrument.whole(seen.closable(intent.side)))
+    return quantity if intent.highest_price is None else min(quantity, order.remaining)
 
 
 def _shown(given: Any, listener: Listener, show: Callable[[Any], str] = str) -> str:

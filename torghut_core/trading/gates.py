@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from torghut_core.model.trading import ZERO, ControlState, Decision, Outcome, Side, Verdict
+from torghut_core.model.trading import ZERO, Bracket, ControlState, Decision, Outcome, Side, Verdict
 from torghut_core.ports import RiskContext
 from torghut_core.timestamps import DAY, SECOND
 
@@ -131,6 +131,9 @@ def gate_verdicts(decision: Decision, inputs: Inputs, is_valid: bool) -> list[Ve
         age, limit = decision.decided_at - price_ts, gates.price_max_age_ns
         verdicts.append(_verdict("price-fresh", age <= limit, f"{age // SECOND} s", f"{limit // SECOND} s"))
     verdicts.append(_verdict("quantity-valid", is_valid, str(decision.quantity), "> 0"))
+    if decision.bracket is not None:
+        wrong = _wrong_in_bracket(decision, decision.bracket)
+        verdicts.append(_verdict("bracket-valid", not wrong, wrong))
     if gates.restriction == "halt":
         verdicts.append(_verdict("halted", False))
     context, closed = inputs.context, gates.exits_only(decision.symbol)
@@ -152,6 +155,25 @@ def gate_verdicts(decision: Decision, inputs: Inputs, is_valid: bool) -> list[Ve
         found = (held, minimum_verdict(decision, context))
         verdicts += [verdict for verdict in found if verdict is not None]
     return verdicts
+
+
+def _wrong_in_bracket(decision: Decision, bracket: Bracket) -> str:
+    """What is wrong with the legs of an entry, "" where they would protect it."""
+    given, is_buy = bracket.given, decision.action is not _SELL
+    for name, amount in given.items():
+        if not (amount.is_finite() and amount > 0):
+            return f"{name} {amount} is not positive"
+    if "stop_loss" in given and "trail" in given:
+        return "stop_loss and trail are two stops"
+    entry = decision.limit_price or decision.stop_price or decision.price
+    if entry is None:
+        return ""
+    for name, is_above in (("stop_loss", not is_buy), ("take_profit", is_buy)):
+        if name in given and not (given[name] > entry if is_above else given[name] < entry):
+            return f"{name} {given[name]} is not {'above' if is_above else 'below'} the entry at {entry}"
+    if not is_buy or given.get("trail", ZERO) < entry:
+        return ""
+    return f"trail {given['trail']} is not below the entry at {entry}"
 
 
 def minimum_verdict(decision: Decision, context: RiskContext) -> Verdict | None:

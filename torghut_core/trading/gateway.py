@@ -9,7 +9,9 @@ on its side that a close takes back: a venue keeps the units of a stop from bein
 long, waits until the first has filled; where the first does not, it is never sent.
 
 **Protection** (stops and take-profits that only reduce a position) is never larger than what is held and is not being
-sold already: when a position shrinks it is made smaller, and canceled when the position is gone.
+sold already: when a position shrinks it is made smaller, and canceled when the position is gone. The legs of a bracket come
+with the fills of their entry (`Books`); those of one fill are a pair, of which each loses what the other fills, and all pairs
+together protect what is held once: of what a strategy sells otherwise the oldest pair is released first.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from torghut_core.model.trading import (
     ZERO,
     Account,
     Cancel,
+    Decision,
     Intent,
     Order,
     OrderEvent,
@@ -88,7 +91,7 @@ class Gateway:
     def __init__(self, broker: OrderEntry, books: Books) -> None:
         self.books = books
         self.at = self.quiet_to = 0
-        self.outbox: dict[str, Intent] = {}
+        self.outbox = books.outbox
         self.request_snapshot: Callable[[], None] = lambda: None
         self.on_news: Callable[[int], None] = lambda _now: None
         self._broker = broker
@@ -224,10 +227,17 @@ class Gateway:
             books.misfit_protection[context.strategy_id, context.symbol] = context
             self._fit_protection()
 
+    def resume(self, orders: Sequence[Order]) -> None:
+        """Take over orders of an earlier process: legs that the venue has not reported are still to be sent."""
+        for order in orders:
+            if order.intent.parent and not order.venue_order_id:
+                self.outbox[order.intent.client_order_id] = order.intent
+
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
         """Send what waits in the outbox and may leave; an order that `refusal` gives a reason for is canceled instead."""
-        waiting, self.outbox = self.outbox, {}
-        for intent in waiting.values():
+        waiting = list(self.outbox.values())
+        self.outbox.clear()
+        for intent in waiting:
             working = self.books.working.get(intent.client_order_id)
             if working is None:
                 self._firsts.pop(intent.client_order_id, None)  # it was canceled before it was sent
@@ -296,16 +306,15 @@ class Gateway:
             self.outbox[number] = leg
         return False
 
-    def cancel(self, strategy: str | None = None, symbol: str | None = None, *, but_exits: bool = False) -> None:
-        """Ask that orders be canceled: all, or those of a strategy, in a symbol; `but_exits` leaves exits working."""
+    def cancel(
+        self, strategy: str | None = None, symbol: str | None = None, *, but: Callable[[Intent], bool] = lambda _: False
+    ) -> None:
+        """Ask that orders be canceled: all, or those of a strategy, in a symbol; `but` says which stay."""
         self._show(self.at + 1)
         orders = list(self.books.working.values()) if symbol is None else self.books.orders_in(symbol)
         for working in orders:
-            if strategy not in (None, working.context.strategy_id):
-                continue
-            if but_exits and working.order.intent.is_exit:
-                continue
-            self._request_cancel(working)
+            if strategy in (None, working.context.strategy_id) and not but(working.order.intent):
+                self._request_cancel(working)
         self.apply_updates()
 
     def cancel_order(self, wanted: Cancel, context: LiveContext) -> None:
@@ -314,6 +323,29 @@ class Gateway:
         working = self.books.working.get(wanted.client_order_id)
         if working is not None and working.context is context:
             self._request_cancel(working, wanted.because)
+            self.apply_updates()
+
+    def open_order(self, client_order_id: str, context: LiveContext) -> WorkingOrder | None:
+        """The order of a view that can be replaced now; None where it is done, not sent yet, or being changed or canceled."""
+        self._show(self.at + 1)
+        working = self.books.working.get(client_order_id)
+        if working is None or working.context is not context or client_order_id in self.outbox:
+            return None
+        return None if working.order.state in _CHANGING else working
+
+    def replace(self, working: WorkingOrder, terms: Decision, quantity: Decimal) -> None:
+        """Ask that an open order get the prices of `terms`, and that so much of it remain; nothing happens where it is so already."""
+        order, intent = working.order, working.order.intent
+        asked = {
+            "quantity": order.filled_quantity + quantity,
+            "limit_price": terms.limit_price,
+            "stop_price": terms.stop_price,
+        }
+        changed = {name: value for name, value in asked.items() if value != getattr(intent, name)}
+        if changed:
+            working.asked = msgspec.structs.replace(intent, **changed)
+            self._request(working, OrderEvent.REPLACE)
+            self._broker.replace(intent.client_order_id, **changed)
             self.apply_updates()
 
     def cancel_all_but_flattening(self) -> None:
@@ -343,6 +375,7 @@ class Gateway:
 
     def _cancel_unsent(self, working: WorkingOrder, reason: str) -> None:
         """Cancel an order that was not sent."""
+        working.was_taken_back = True
         intent = working.order.intent
         report = Report(
             client_order_id=intent.client_order_id,
@@ -379,13 +412,19 @@ class Gateway:
             is_long = context.position.quantity > 0
             leaving = [each for each in orders if each.order.intent.is_exit and not each.order.intent.is_protection]
             rest = max(ZERO, held - sum((each.order.remaining for each in leaving), ZERO))
-            is_fit = True
+            is_fit, of_pairs = True, self.books.left_of_pairs(orders, Side.SELL if is_long else Side.BUY, rest)
             for working in orders:
                 order, intent = working.order, working.order.intent
+                if not intent.is_protection or order.state is OrderState.PENDING_CANCEL:
+                    continue
                 left = rest if (intent.side is Side.SELL) is is_long else ZERO
-                if not intent.is_protection or order.remaining <= left or order.state is OrderState.PENDING_CANCEL:
+                if intent.parent:
+                    left = of_pairs.get(intent.pair, ZERO)
+                if order.remaining <= left:
                     continue
                 is_fit = False
+                if intent.parent and left and intent.client_order_id in self.outbox:
+                    continue  # it is made smaller once it was sent
                 if order.state is not OrderState.PENDING_REPLACE or not left:
                     self._shrink(working, left)
             if is_fit:
@@ -512,10 +551,10 @@ class SimulatedGateway(Gateway):
 
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
         """See `Gateway.dispatch`."""
-        permits, waiting = self._permits, self.outbox
+        permits, waiting = self._permits, set(self.outbox)
         checked = refusal if permits is None else lambda intent: permits(intent) or refusal(intent)
         super().dispatch(checked)
-        if self.outbox.keys() - waiting.keys():  # the rest of an exit that was too large
+        if self.outbox.keys() - waiting:  # the rest of an exit that was too large
             super().dispatch(checked)
 
     def apply_updates(self) -> int:

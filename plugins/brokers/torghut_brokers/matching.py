@@ -24,6 +24,10 @@ close.
 `trail_pct` of that price. In a bar it follows the open, is tried against the worse end, and only then follows the better
 end, as which came first inside a bar is unknown; the close came after both.
 
+**Legs of a bracket** that arrive with the fill of their entry meet the rest of the bar that filled it: all of it after an open
+that did; else what certainly came after the fill. That is the close, and where it was a limit that was reached also the end of
+the bar on that side: the stop may be reached there, the take-profit at the close alone.
+
 **ioc, fok**: filled by the first event at its first price, or not at all. An order that waits for a trigger can be neither.
 """
 
@@ -139,6 +143,27 @@ def offer(placed: PlacedOrder, view: View, touch: float | None, slip: Decimal) -
     if intent.time_in_force in AT_ONCE:
         return None
     return limit if sign * view.best <= sign * float(limit) else None
+
+
+def rest_of(placed: PlacedOrder, view: View, price: float, *, was_triggered: bool) -> View:
+    """What is left of a bar that filled an order, as an order of the other side sees it: what certainly came after the fill.
+
+    Parameters
+    ----------
+    price : of the fill.
+    was_triggered : its stop was reached by an earlier event.
+    """
+    intent, sign = placed.order.intent, 1 if placed.is_buy else -1
+    waits = intent.order_type in _TRIGGERED and not was_triggered
+    is_at_open = intent.limit_price is None or sign * view.first <= sign * float(intent.limit_price)
+    if waits:
+        assert placed.stop is not None
+        is_at_open = is_at_open and sign * view.first >= sign * float(placed.stop)
+    if is_at_open:
+        return view._replace(best=view.worst, worst=view.best)
+    worse, better = (min, max) if placed.is_buy else (max, min)
+    worst = worse(price, view.last, view.last if waits else view.best)
+    return view._replace(first=price, best=better(price, view.last), worst=worst)
 
 
 def problem(intent: Intent) -> str:

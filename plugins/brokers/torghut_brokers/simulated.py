@@ -33,7 +33,8 @@ with a margin below 1 also what its position is worth, less that share of it; no
 short sale; that is what risk rules are for. One currency for everything.
 
 **Exits** (`Intent.purpose`) never fill beyond what the account and their strategy hold. Of the stops and take-profits of one
-strategy in a symbol one event fills one: the stop first, since what came first inside a bar is unknown.
+strategy in a symbol one event fills one: the stop first, since what came first inside a bar is unknown. The legs of a bracket
+go by pairs (`Intent.pair`): one event fills one of each pair, and what fills of one leg the other loses at once.
 
 The fill's `slippage` is left to the kernel, which knows the decision's price.
 """
@@ -49,7 +50,7 @@ import msgspec
 from torghut_brokers.costs import Bill, Fees, FeesByPattern, Slippage, Slips, Tally, impact
 from torghut_brokers.events import NEVER, Levels, Touch, View
 from torghut_brokers.market import Market
-from torghut_brokers.matching import AT_ONCE, PlacedOrder, arrive, offer, problem
+from torghut_brokers.matching import AT_ONCE, PlacedOrder, arrive, offer, problem, rest_of
 from torghut_brokers.resting import Resting
 from torghut_core import (
     DAY,
@@ -190,6 +191,7 @@ class Simulated(Broker):
     capabilities = Capabilities(
         order_types=frozenset(OrderType),
         times_in_force=frozenset(TimeInForce) - set(AUCTIONS),
+        brackets=True,
         simulated=True,
     )
 
@@ -232,6 +234,10 @@ class Simulated(Broker):
         self._quiet_to = 0
         """Position in the batch up to which no order has to meet an event, or is due; 0 where it is not known."""
         self._stride = FIRST_STRIDE
+        self._rests: dict[str, View] = {}
+        """By client order id of entries that the newest event filled, what their legs meet of it."""
+        self._lost: dict[tuple[str, str], Decimal] = {}
+        """By pair, what a leg filled of the newest event: the other one may still arrive."""
         self._next_due = NEVER
         self._find_next_due()
 
@@ -379,6 +385,8 @@ class Simulated(Broker):
         """Let orders meet events until one of them has news; see `Broker.advance_to_report`."""
         if stop <= first:
             return stop
+        self._rests.clear()
+        self._lost.clear()
         market = self._market
         if not market.holds(batch):
             self._close_market()
@@ -471,15 +479,16 @@ class Simulated(Broker):
         if events.event_ts.item(row) < max(resting.told, self._market.told(events, row)):
             return
         self._taken.clear()
-        filled = set()
+        filled: set[str | tuple[str, str]] = set()
         for placed, view in resting.reached(events, row):
             intent, before = placed.order.intent, placed.order.filled_quantity
+            either = intent.pair if intent.parent else intent.strategy_id
             if not intent.is_protection:
                 self._meet(placed, view, at)
-            elif intent.strategy_id not in filled:
+            elif either not in filled and not is_done(placed.order.state):
                 self._meet(placed, view, at)
                 if placed.order.filled_quantity != before:
-                    filled.add(intent.strategy_id)
+                    filled.add(either)
 
     def _current_levels(self, batch: Batch) -> Levels:
         if self._levels is None:
@@ -534,7 +543,8 @@ class Simulated(Broker):
     def _accept(self, placed: PlacedOrder, now: int) -> None:
         intent = placed.order.intent
         refusal = problem(intent) or _part_of_a_step(intent.quantity)
-        session = self._session(intent.symbol, now)
+        rest = self._rests.get(intent.parent)
+        session = self._session(intent.symbol, now if rest is None else rest.begin)
         if not refusal and session is None:
             refusal = f"the calendar of {intent.symbol} knows no session from then on"
         if refusal or session is None:
@@ -542,8 +552,11 @@ class Simulated(Broker):
             return
         placed.opens_at, placed.ends_at = session
         self._report(placed, _ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}")
-        self._meet_market(placed, now)
-        self._place(placed)
+        if rest is None:
+            self._meet_market(placed, now)
+            self._place(placed)
+        else:
+            self._meet_rest(placed, rest, now)
         if intent.time_in_force is _DAY and placed.ends_at != NEVER:
             # The length of its bars is unknown until it has met an event; none is longer than a day.
             placed.until = placed.ends_at + DAY
@@ -571,6 +584,37 @@ class Simulated(Broker):
                 placed.order.intent.symbol, placed.is_buy, at
             )
         arrive(placed, market)
+
+    def _meet_rest(self, placed: PlacedOrder, rest: View, now: int) -> None:
+        """Let a leg meet what is left of the event that has just filled its entry, less what its other leg has filled of it."""
+        if lost := self._lost.get(placed.order.intent.pair, ZERO):
+            self._lose(placed, placed.order.remaining - lost, now)
+        if is_done(placed.order.state):
+            return
+        placed.since = rest.begin
+        arrive(placed, rest.first)
+        self._place(placed)
+        self._meet(placed, rest, self._market.stop - 1)
+        placed.since = max(placed.since, rest.end)
+
+    def _lose(self, placed: PlacedOrder, left: Decimal, now: int) -> None:
+        """Leave so much of a leg open, as the other one has filled the rest."""
+        order = placed.order
+        if left >= order.remaining:
+            return
+        if left <= 0:
+            self._finish(placed, OrderEvent.CANCELED, now, "the other leg of its bracket has filled")
+        elif order.state is not OrderState.PENDING_CANCEL:
+            terms = msgspec.structs.replace(order.intent, quantity=order.filled_quantity + left)
+            self._report(placed, OrderEvent.REPLACED, now, intent=terms)
+
+    def _fill_pair(self, leg: PlacedOrder, quantity: Decimal, now: int) -> None:
+        """Let the other legs of a pair lose what one has filled."""
+        pair = leg.order.intent.pair
+        self._lost[pair] = self._lost.get(pair, ZERO) + quantity
+        for other in list(self._at_venue.get(leg.order.intent.symbol, ())):
+            if other is not leg and other.order.intent.pair == pair:
+                self._lose(other, other.order.remaining - quantity, now)
 
     def _change(self, placed: PlacedOrder, intent: Intent, now: int) -> None:
         refusal = problem(intent)
@@ -619,7 +663,10 @@ class Simulated(Broker):
         if price is not None or (placed.is_triggered, placed.mark) != was:
             placed.since = end
         if price is not None:
+            filled = placed.order.filled_quantity
             self._fill_at(placed, view, price, at, is_maker=is_maker)
+            if intent.bracket is not None and view.is_bar and placed.order.filled_quantity != filled:
+                self._rests[intent.client_order_id] = rest_of(placed, view, float(price), was_triggered=was[0])
         if placed.order.state is _FILLED:
             self._forget(placed)
         elif is_done(placed.order.state):
@@ -686,6 +733,8 @@ class Simulated(Broker):
             held = self._held.setdefault(intent.symbol, {})
             change = quantity if placed.is_buy else -quantity
             held[intent.strategy_id] = held.get(intent.strategy_id, ZERO) + change
+        if intent.parent:
+            self._fill_pair(placed, quantity, view.begin)
         if not position.quantity:
             self._market.leave(intent.symbol)
             self._worths.pop(intent.symbol, None)

@@ -1,22 +1,17 @@
 """What a strategy does with its open orders: it sees them, and takes them back."""
 
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torghut_brokers import Simulated
 
-from support.actions import Plan, buy, sell
+from support import actions
+from support.actions import buy, sell
 from support.effort import examples
-from support.generations import generation, instance, signal_batch, with_signals
-from torghut_core.audit import MemoryAuditStore
 from torghut_core.model.trading import Cancel, OrderState, OrderType, TimeInForce
-from torghut_core.timestamps import MINUTE, SECOND
-from torghut_core.trading.engine import Engine
-from torghut_core.trading.gates import Gates
 
-START = 1_767_571_200 * SECOND
 GTC = TimeInForce.GTC
 
 
@@ -24,21 +19,7 @@ def open_orders(context):
     return [(order.intent.side, order.remaining, order.state) for order in context.orders]
 
 
-def play(closes, *acts, cuts=(), **broker):
-    """The strategy, the engine and the audit after a tape of closes; `cuts` are where batches end."""
-    plan = Plan(*acts, sees=open_orders)
-    made = generation(instance("one", plan), broker=Simulated(Simulated.Params(**broker)))
-    audit = MemoryAuditStore()
-    engine = Engine(made, "test", audit, Gates(trading_enabled=True), allow_shorts=True)
-    rows = [("ES", START + n * MINUTE, *[float(price)] * 4, 10.0) for n, price in enumerate(closes)]
-    batch = signal_batch(rows)
-    for cut in sorted(cuts):
-        if batch.start < cut < batch.stop:
-            head, batch = batch.split(cut)
-            engine.step(with_signals(head))
-    engine.step(with_signals(batch))
-    audit.commit()
-    return plan, engine, audit
+play = partial(actions.play, sees=open_orders)
 
 
 def bid(price, quantity=1):
