@@ -35,6 +35,7 @@ class State(msgspec.Struct, kw_only=True):
     suspended_by_user: bool = False
     slow_cancels: bool = False
     slow_replaces: bool = False
+    stops_replace: bool = False
     is_open: bool | None = True
     skew_ns: int = 0
     last_event_id: str = "0"
@@ -65,7 +66,10 @@ class Book:
         self._client_ids = {order.client_order_id: order for order in state.orders}
         self.open_orders = {order.id: order for order in state.orders if not order.is_done}
         self._open_in: dict[str, dict[str, Order]] = {}
+        self._legs: dict[str, list[Order]] = {}
         self.reserved = ZERO
+        for order in state.orders:
+            self._list_leg(order)
         for order in self.open_orders.values():
             self._open_in.setdefault(order.symbol, {})[order.id] = order
             self.reserved += order.reserved
@@ -124,6 +128,47 @@ class Book:
         """Whether an order is a replacement that the venue has not confirmed yet."""
         return order.replaces is not None and self._ids[order.replaces].status == "pending_replace"
 
+    def legs(self, order: Order) -> list[Order]:
+        """The legs of an order, without those that were replaced or wait to replace one."""
+        legs = self._legs.get(order.id, [])
+        return [
+            leg
+            for leg in legs
+            if leg.status != "replaced"
+            and not (leg.replaces and (leg.status == "rejected" or self.waits_to_replace(leg)))
+        ]
+
+    def group(self, order: Order) -> list[Order]:
+        """All orders of one request: the first, then its legs."""
+        first = order if order.parent is None else self._ids[order.parent]
+        return [first, *self.legs(first)]
+
+    def waits_for(self, leg: Order) -> Order | None:
+        """The order that a leg waits for: the entry until it is filled, and of a stop then the open take-profit."""
+        if leg.parent is None:
+            return None
+        first = self._ids[leg.parent]
+        if leg.order_class != "oco" and first.status != "filled":
+            return first
+        if leg.stop_price is None:
+            return None
+        exits = [first] if leg.order_class == "oco" else self.legs(first)
+        return next((exit_ for exit_ in exits if exit_.stop_price is None and not exit_.is_done), None)
+
+    def take_place(self, new: Order, old: Order) -> None:
+        """Let a replacement be what the legs of the old order depend on."""
+        for leg in self._legs.pop(old.id, []):
+            leg.parent = new.id
+            self._list_leg(leg)
+
+    def _list_leg(self, order: Order) -> None:
+        if order.parent is not None:
+            self._legs.setdefault(order.parent, []).append(order)
+
+    def wire(self, order: Order) -> dict[str, Any]:
+        """An order as the venue writes it, with its legs."""
+        return order.wire() | {"legs": [leg.wire() for leg in self.legs(order)] or None}
+
     def find_active(self, key: str) -> Order:
         """An order that is not a replacement still waiting for its confirmation.
 
@@ -166,7 +211,7 @@ class Book:
             raise rules.malformed("client_order_id must be unique")
 
     def make(self, request: rules.OrderRequest, asset: Asset) -> Order:
-        """Make the order of a request; `add` puts it into the book."""
+        """Make the order of a request, without its legs; `add` puts it into the book."""
         now = self.now()
         held = self.state.holdings.get(asset.symbol, Holding()).qty
         closes = held < 0 if request.side == "buy" else held > 0
@@ -185,6 +230,7 @@ class Book:
             stop_price=request.stop_price,
             trail_price=request.trail_price,
             trail_percent=request.trail_percent,
+            order_class=request.order_class,
             extended_hours=request.extended_hours,
             is_in_new_york=len(self.state.orders) % 2 == 1,
             created_at=now,
@@ -192,10 +238,33 @@ class Book:
             expires_at=_expiry(now, request.time_in_force),
         )
 
+    def make_leg(self, request: rules.OrderRequest, asset: Asset, parent: Order) -> Order:
+        """Make a leg of an order; `add` puts it into the book."""
+        leg = self.make(request, asset)
+        leg.parent, leg.order_class = parent.id, parent.order_class
+        leg.position_intent = f"{leg.side}_to_close"
+        leg.created_at, leg.is_in_new_york = parent.created_at, parent.is_in_new_york
+        leg.status = "held"
+        return leg
+
+    def _at_market(self, symbol: str, but: str | None) -> list[Order]:
+        """The open orders of a symbol apart from legs that wait and from the order with the id `but`."""
+        return [order for order in self.open_in(symbol) if order.id != but and self.waits_for(order) is None]
+
     def committed(self, symbol: str, side: str, but: str | None = None) -> Decimal:
-        """Units that open orders on a side still take, apart from the order with the id `but`."""
+        """Units that open orders on a side still take, apart from the order with the id `but`.
+
+        A pair of exits takes them once, and so do an order and its replacement.
+        """
         price = self.state.prices.get(symbol) or Decimal(1)
-        return sum((o.left(price) for o in self.open_in(symbol) if o.side == side and o.id != but), ZERO)
+        taken = ZERO
+        for order in self._at_market(symbol, but):
+            if order.side == side:
+                before = ZERO
+                if order.replaces is not None and self.waits_to_replace(order):
+                    before = self._ids[order.replaces].left(price)
+                taken += max(ZERO, order.left(price) - before)
+        return taken
 
     def check(self, order: Order, asset: Asset, replaces: Order | None = None) -> None:
         """Check that the account has the units or the money for an order, and reserve the money.
@@ -205,7 +274,8 @@ class Book:
         Refusal : it has not, may not sell short, or might trade with itself.
         """
         but, freed = (None, ZERO) if replaces is None else (replaces.id, replaces.reserved)
-        self._check_units(order, asset, but)
+        if self.waits_for(order) is None:
+            self._check_units(order, asset, but)
         self._check_wash(order, but)
         self._check_money(order, freed)
 
@@ -246,8 +316,8 @@ class Book:
     def _check_wash(self, order: Order, but: str | None) -> None:
         if not self.state.blocks_wash_trades:
             return
-        for other in self.open_in(order.symbol):
-            if other.side == order.side or other.id == but:
+        for other in self._at_market(order.symbol, but):
+            if other.side == order.side:
                 continue
             buy, sell = (order, other) if order.is_buy else (other, order)
             if buy.limit_price is None or sell.limit_price is None or buy.limit_price >= sell.limit_price:
@@ -292,6 +362,7 @@ class Book:
         self._client_ids[order.client_order_id] = order
         self.open_orders[order.id] = order
         self._open_in.setdefault(order.symbol, {})[order.id] = order
+        self._list_leg(order)
         self.reserved += order.reserved
 
     def set_status(self, order: Order, status: str) -> None:

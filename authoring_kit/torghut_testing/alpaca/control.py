@@ -35,7 +35,12 @@ VENUE_VERBS = {
 STREAM_VERBS = frozenset(
     {"clear", "cut", "delay", "drop", "duplicate", "garbage", "mute", "refuse_auth", "reorder", "send", "unmute"}
 )
-SETTINGS = frozenset({"skew_ns", "is_open", "blocks_wash_trades", "suspended_by_user", "slow_cancels", "slow_replaces"})
+SETTINGS = frozenset(
+    {
+        *("skew_ns", "is_open", "blocks_wash_trades", "suspended_by_user"),
+        *("slow_cancels", "slow_replaces", "stops_replace"),
+    }
+)
 
 
 class Controlled(Protocol):

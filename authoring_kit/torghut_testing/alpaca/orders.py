@@ -46,6 +46,9 @@ class Order(msgspec.Struct, kw_only=True):
     stop_price: Decimal | None
     trail_price: Decimal | None
     trail_percent: Decimal | None
+    order_class: str = ""
+    parent: str | None = None
+    """The order that this one is a leg of, by its id."""
     hwm: Decimal | None = None
     extended_hours: bool = False
     status: str = "pending_new"
@@ -144,7 +147,7 @@ class Order(msgspec.Struct, kw_only=True):
             "qty": optional_number(self.qty),
             "filled_qty": number(self.filled_qty),
             "filled_avg_price": optional_number(self.average_price),
-            "order_class": "",
+            "order_class": self.order_class,
             "order_type": self.type,
             "type": self.type,
             "side": self.side,

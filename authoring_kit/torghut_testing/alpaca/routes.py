@@ -56,6 +56,10 @@ class Call(NamedTuple):
         except ValueError:
             raise rules.malformed(f"invalid {name}") from None
 
+    def flag(self, name: str) -> bool:
+        """Whether the query has a name as true."""
+        return self.query.get(name, "").lower() == "true"
+
     def rows(self, name: str, default: int, most: int) -> int:
         """A row count of the query.
 
@@ -134,6 +138,7 @@ class Routes:
             ascending=direction == "asc",
             symbols=set(filter(None, call.query.get("symbols", "").split(","))),
             side=call.query.get("side"),
+            nested=call.flag("nested"),
         )
 
     def _cancel_all(self, _: Call) -> Answer:
@@ -153,11 +158,11 @@ class Routes:
         return 200, self._found(wanted, "client_order_id")
 
     def _order(self, call: Call) -> Answer:
-        return 200, self._found(call.key, "id")
+        return 200, self._found(call.key, "id", nested=call.flag("nested"))
 
-    def _found(self, key: str, name: str) -> Any:
+    def _found(self, key: str, name: str, *, nested: bool = False) -> Any:
         try:
-            order = self.venue.order(key)
+            order = self.venue.order(key, nested=nested)
         except LookupError:
             order = {}
         if order.get(name) != key:
@@ -183,7 +188,7 @@ class Routes:
         return 200, self.venue.close_position(call.key, qty, percentage)
 
     def _close_all(self, call: Call) -> Answer:
-        if call.query.get("cancel_orders", "").lower() == "true":
+        if call.flag("cancel_orders"):
             self._cancel_all(call)
         answers = []
         for position in self.venue.positions():

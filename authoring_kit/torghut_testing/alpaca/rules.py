@@ -69,6 +69,9 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     trail_percent: Decimal | None
     extended_hours: bool
     client_order_id: str | None
+    order_class: str = ""
+    legs: tuple[OrderRequest, ...] = ()
+    """The orders that depend on it: the take-profit before the stop."""
 
 
 def malformed(message: str) -> Refusal:
@@ -76,9 +79,9 @@ def malformed(message: str) -> Refusal:
     return Refusal(422, MALFORMED, message)
 
 
-def unprocessable(message: str) -> Refusal:
+def unprocessable(message: str, **fields: Any) -> Refusal:
     """422 for a body that is well-formed and not allowed."""
-    return Refusal(422, UNPROCESSABLE, message)
+    return Refusal(422, UNPROCESSABLE, message, **fields)
 
 
 def forbidden(message: str, **fields: Any) -> Refusal:
@@ -92,7 +95,7 @@ def not_found(message: str) -> Refusal:
 
 
 def read(body: dict[str, Any], asset: Asset) -> OrderRequest:
-    """Validate the body of an order for `asset`: its values fit each other and the asset's class.
+    """Validate the body of a simple order for `asset`: its values fit each other and the asset's class.
 
     Raises
     ------
@@ -112,8 +115,6 @@ def read(body: dict[str, Any], asset: Asset) -> OrderRequest:
         extended_hours=body.get("extended_hours") is True,
         client_order_id=client_order_id(body),
     )
-    if body.get("order_class") not in (None, "", "simple"):
-        raise unprocessable(f"order_class {body['order_class']!r} is not imitated by this venue (use simple)")
     if not asset.tradable:
         raise unprocessable(f"asset {asset.symbol} is not tradable")
     _check_size(request)

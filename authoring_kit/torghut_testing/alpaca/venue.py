@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from torghut_core import SECOND
-from torghut_testing.alpaca import rules, wire
+from torghut_testing.alpaca import classes, rules, wire
 from torghut_testing.alpaca.book import SYMBOLS, Book, State, asset_wire
 from torghut_testing.alpaca.orders import MATCHABLE, STATUSES, ZERO, Holding, Order
 from torghut_testing.alpaca.rules import NANO, Asset, Refusal
@@ -25,6 +25,7 @@ Event = dict[str, Any]
 T = TypeVar("T")
 EVENTS_KEPT = 10_000
 REPLACEABLE = ("qty", "limit_price", "stop_price", "time_in_force", "client_order_id")
+REPLACEABLE_STATUSES = ("new", "partially_filled", "held")
 
 
 class _Kept(Generic[T]):
@@ -63,6 +64,7 @@ class FakeVenue:
     suspended_by_user : refuse all new orders, as the switch in the account's settings does.
     slow_cancels, slow_replaces : leave a requested cancel or replacement pending until `cancel` or `confirm_replace`, or
         until `reject_cancel` or `reject_replace`.
+    stops_replace : a stop that is reached replaces its take-profit, as was reported once, instead of canceling it.
     listeners : called with each update, in order, under the venue's lock: they must not wait.
 
     Examples
@@ -80,6 +82,7 @@ class FakeVenue:
     suspended_by_user = _Kept[bool]()
     slow_cancels = _Kept[bool]()
     slow_replaces = _Kept[bool]()
+    stops_replace = _Kept[bool]()
 
     def __init__(
         self,
@@ -191,6 +194,11 @@ class FakeVenue:
             wanted = left if quantity is None else Decimal(quantity)
             if not ZERO < wanted <= left:
                 raise ValueError(f"order {key} has {number(left)} left to fill, not {number(wanted)}")
+            if not order.is_done and (before := self._book.waits_for(order)) is not None:
+                if not before.opens:
+                    self._start_instead(order, before)
+                else:
+                    raise ValueError(f"order {key} waits until {before.id} is filled (fill that first)")
             self._fill(order, wanted, at)
             return order.wire()
 
@@ -291,14 +299,14 @@ class FakeVenue:
             for order in list(self._book.open_orders.values()):
                 if order.time_in_force == "cls":
                     self._auction(order)
-                elif order.asset_class == "us_equity" and order.time_in_force in ("day", "opg"):
+                elif order.asset_class == "us_equity" and order.time_in_force in ("day", "opg") and not order.is_done:
                     self._finish(order, "expired")
             self._book.state.is_open = False
 
     # For the API.
 
     def submit(self, body: dict[str, Any]) -> Event:
-        """Accept an order from its body; return it as it is accepted, before it can fill.
+        """Accept an order from its body; return it with its legs as it is accepted, before it can fill.
 
         Raises
         ------
@@ -309,22 +317,30 @@ class FakeVenue:
             if not isinstance(symbol, str) or not symbol:
                 raise rules.malformed("symbol is required")
             asset = self._book.asset(symbol)
-            request = rules.read(body, asset)
+            request = classes.read(body, asset)
             self._book.require_unique(request.client_order_id)
             if self._book.state.suspended_by_user:
                 raise rules.forbidden("new orders are rejected by user request")
             order = self._book.make(request, asset)
+            if request.legs:
+                classes.check_intent(order.order_class, opens=order.opens)
+                classes.check_distance(request, self._book.state.prices.get(asset.symbol))
             self._book.check(order, asset)
             self._book.add(order)
+            for one in request.legs:
+                self._book.add(self._book.make_leg(one, asset, order))
             self._emit("pending_new", order)
-            answer = order.wire()
+            for leg in self._book.legs(order):
+                self._emit("held", leg)
+            answer = self._book.wire(order)
             self._accept(order)
             return answer
 
     def replace(self, order_id: str, changes: dict[str, Any]) -> Event:
         """Accept a replacement from its body; return the new order.
 
-        Its `qty` includes what the old order has filled; the new order is for the rest.
+        Its `qty` includes what the old order has filled; the new order is for the rest. It takes the old one's place among
+        orders of one request.
 
         Raises
         ------
@@ -334,7 +350,7 @@ class FakeVenue:
             old = self._book.by_id(order_id)
             if old.is_done:
                 raise rules.unprocessable(f'order is already in "{old.status}" state')
-            if old.status not in MATCHABLE or old.status.startswith("pending"):
+            if old.status not in REPLACEABLE_STATUSES:
                 raise rules.unprocessable(f"cannot replace order in {old.status} status")
             new = self._changed(old, changes)
             old.status_before = old.status
@@ -371,17 +387,18 @@ class FakeVenue:
                 self._book.set_status(order, "pending_cancel")
                 self._emit("pending_cancel", order)
             else:
-                self._finish(order, "canceled")
+                self._finish_group(order, "canceled")
 
-    def order(self, key: str) -> Event:
-        """An order by its id or the client's id.
+    def order(self, key: str, *, nested: bool = False) -> Event:
+        """An order by its id or the client's id; `nested` with its legs.
 
         Raises
         ------
         LookupError : no such order.
         """
         with self.lock:
-            return self._book.find(key).wire()
+            found = self._book.find(key)
+            return self._book.wire(found) if nested else found.wire()
 
     def orders(
         self,
@@ -393,10 +410,12 @@ class FakeVenue:
         ascending: bool = True,
         symbols: set[str] | None = None,
         side: str | None = None,
+        nested: bool = False,
     ) -> list[Event]:
         """Orders by when they were submitted, strictly between `after` and `until`, nanoseconds since the epoch.
 
-        `status` is open, closed or all; `symbols` come with or without a slash.
+        `status` is open, closed or all; a held leg is closed. `symbols` come with or without a slash. `nested` puts legs
+        under their order, which alone is searched.
         """
         wanted = {symbol.replace("/", "") for symbol in symbols} if symbols else None
         found = []
@@ -405,14 +424,16 @@ class FakeVenue:
                 list(self._book.open_orders.values()) if status == "open" else self._book.state.orders
             )
             for order in candidates if ascending else reversed(candidates):
+                is_closed = order.is_done or order.status == "held"
                 if (
-                    (status != "closed" or order.is_done)
+                    (status == "all" or is_closed == (status == "closed"))
+                    and not (nested and order.parent is not None)
                     and (after is None or order.created_at > after)
                     and (until is None or order.created_at < until)
                     and (wanted is None or order.symbol.replace("/", "") in wanted)
                     and (side is None or order.side == side)
                 ):
-                    found.append(order.wire())
+                    found.append(self._book.wire(order) if nested else order.wire())
                     if len(found) == limit:
                         break
         return found
@@ -525,8 +546,16 @@ class FakeVenue:
         return order.asset_class == "crypto" or order.extended_hours or self._is_open()
 
     def _accept(self, order: Order) -> None:
+        if self._book.waits_for(order) is not None:
+            self._book.set_status(order, "held")
+            self._emit("held", order)
+            self._match(order)
+            return
         held = self._book.state.held.get(order.symbol)
         if held == "pending_new":
+            if order.status == "held":
+                self._book.set_status(order, "pending_new")
+                self._emit("pending_new", order)
             return
         if held == "accepted" or not self._trades_now(order):
             if order.status != "accepted":
@@ -546,12 +575,38 @@ class FakeVenue:
             else:
                 self._match(order)
 
+    def _start_legs(self, entry: Order) -> None:
+        """Let the legs begin that do not wait any longer."""
+        for leg in self._book.legs(entry):
+            if leg.status == "held" and self._book.waits_for(leg) is None:
+                self._accept(leg)
+
+    def _start_instead(self, stop: Order, target: Order) -> None:
+        """Let a stop take the units of its take-profit, which ends."""
+        if self._book.state.stops_replace:
+            target.replaced_by, stop.replaces = stop.id, target.id
+        self._finish(target, "replaced" if self._book.state.stops_replace else "canceled")
+        if stop.status == "held":
+            self._book.set_status(stop, "new")
+            self._emit("new", stop)
+
+    def _is_reached(self, stop: Order, price: Decimal | None) -> bool:
+        if price is not None:
+            stop.is_marketable(price)
+        return stop.is_triggered
+
     def _match(self, order: Order) -> None:
         """Fill an order that the market would fill; cancel the rest of one that is immediate or cancel."""
         price = self._book.state.prices.get(order.symbol)
-        if order.symbol in self._book.state.held or order.status not in MATCHABLE or not self._trades_now(order):
+        if order.symbol in self._book.state.held or order.is_done or not self._trades_now(order):
             return
         if order.time_in_force in rules.AUCTION:
+            return
+        if (before := self._book.waits_for(order)) is not None:
+            if before.opens or not self._is_reached(order, price):
+                return
+            self._start_instead(order, before)
+        if order.status not in MATCHABLE:
             return
         if price is not None and order.is_marketable(price) and (left := order.left(price)):
             self._fill(order, left, price)
@@ -587,16 +642,39 @@ class FakeVenue:
             day = datetime.fromtimestamp(now // SECOND, wire.NEW_YORK)
             fields |= {"swap_rate": "1", "settle_date": f"{day:%Y-%m-%d}"}
         self._emit(kind, order, **fields)
+        self._follow(order)
+
+    def _follow(self, order: Order) -> None:
+        """Do what a fill of an order does to the others of its request."""
+        others = [other for other in self._book.group(order) if other is not order and not other.is_done]
+        if order.opens:
+            self._start_legs(order)
+        elif order.status == "filled":
+            for other in others:
+                self._finish_open(other, "canceled")
+        else:
+            for other in others:
+                other.qty = order.left(ZERO)  # the stop of a take-profit that is filled in part
 
     def _end(self, key: str, status: str, **fields: str) -> Event:
         with self.lock:
             order = self._book.find_active(key)
             if order.is_done:
                 raise ValueError(f"order {key} is {order.status} and cannot become {status}")
-            if order.status == "pending_replace":
-                self._reject_replacement(order)
-            self._finish(order, status, **fields)
+            self._finish_group(order, status, **fields)
             return order.wire()
+
+    def _finish_group(self, order: Order, status: str, **fields: str) -> None:
+        """End an order, and with it those of its request that are open."""
+        self._finish_open(order, status, **fields)
+        for other in self._book.group(order):
+            if not other.is_done:
+                self._finish_open(other, "expired" if status == "expired" else "canceled")
+
+    def _finish_open(self, order: Order, status: str, **fields: str) -> None:
+        if order.status == "pending_replace":
+            self._reject_replacement(order)
+        self._finish(order, status, **fields)
 
     def _finish(self, order: Order, status: str, **fields: str) -> None:
         setattr(order, {"rejected": "failed_at"}.get(status, f"{status}_at"), self.now())
@@ -611,9 +689,12 @@ class FakeVenue:
     def _changed(self, old: Order, changes: dict[str, Any]) -> Order:
         """The order that is to replace `old`, checked and not in the book yet."""
         asset = self._book.asset(old.symbol)
-        body = {field: getattr(old, field) for field in rules.OrderRequest.__struct_fields__} | {
-            "client_order_id": None
-        }
+        if old.order_class == "oto":
+            raise rules.unprocessable("order replacement is not supported for oto orders")
+        if old.notional is not None:
+            raise rules.unprocessable("notional orders cannot be replaced")
+        fields = set(rules.OrderRequest.__struct_fields__) - {"client_order_id", "order_class", "legs"}
+        body: dict[str, Any] = {field: getattr(old, field) for field in fields}
         if old.type == "trailing_stop":
             body["stop_price"] = None  # follows from the trail
         trail = "trail_percent" if old.trail_price is None else "trail_price"
@@ -622,6 +703,10 @@ class FakeVenue:
         wanted = rules.read(body | given, asset)
         if msgspec.structs.replace(wanted, client_order_id=None) == rules.read(body, asset):
             raise rules.unprocessable("order parameters are not changed")
+        if old.order_class in classes.NAMES and wanted.qty != old.qty:
+            raise rules.unprocessable(f"qty of {old.order_class} orders cannot be replaced")
+        if old.asset_class == "us_equity" and wanted.qty != old.qty and any(q and q % 1 for q in (wanted.qty, old.qty)):
+            raise rules.unprocessable("qty of fractional orders cannot be replaced")
         if wanted.qty is not None and wanted.qty <= old.filled_qty:
             raise rules.unprocessable("qty must be > filled_qty")
         left = None if wanted.qty is None else wanted.qty - old.filled_qty
@@ -629,12 +714,16 @@ class FakeVenue:
         self._book.require_unique(request.client_order_id)
         new = self._book.make(request, asset)
         new.replaces, new.hwm, new.position_intent = old.id, old.hwm, old.position_intent
+        new.order_class, new.parent = old.order_class, old.parent
         self._book.check(new, asset, replaces=old)
         new.reserved = max(ZERO, new.reserved - old.reserved)  # besides what the old order still reserves
         return new
 
     def _complete_replacement(self, old: Order, new: Order) -> None:
         self._finish(old, "replaced")
+        if old.order_class in classes.NAMES:
+            new.qty = old.left(ZERO)  # a stop may have shrunk with its take-profit meanwhile
+            self._book.take_place(new, old)
         self._accept(new)
 
     def _reject_replacement(self, old: Order) -> None:

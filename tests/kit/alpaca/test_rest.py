@@ -93,6 +93,22 @@ def test_replace(fake, api):
     assert api("PATCH", f"/v2/orders/{old['id']}", {"limit_price": "92"})[0] == 422
 
 
+def test_legs_are_nested_where_asked_for(fake, api):
+    """The answer to a POST has the legs; lists and look-ups have them with ``nested=true`` only."""
+    fake.venue.set_position("AAPL", 2)
+    prices = {"take_profit": {"limit_price": "300"}, "stop_loss": {"stop_price": "1"}}
+    status, pair = api.post("ours", symbol="AAPL", side="sell", qty="2", type="limit", order_class="oco", **prices)
+    (stop,) = pair["legs"]
+    assert (status, stop["status"]) == (200, "held")
+    assert [order["id"] for order in api("GET", "/v2/orders")[1]] == [pair["id"]]
+    (listed,) = api("GET", "/v2/orders?nested=true")[1]
+    _, found = api("GET", f"/v2/orders/{pair['id']}?nested=true")
+    assert [leg["id"] for leg in listed["legs"]] == [leg["id"] for leg in found["legs"]] == [stop["id"]]
+    assert api("GET", f"/v2/orders/{pair['id']}")[1]["legs"] is None
+    assert api("DELETE", "/v2/orders")[1] == [{"id": pair["id"], "status": 200}]
+    assert fake.venue.order(stop["id"])["status"] == "canceled"
+
+
 def test_positions(fake, api):
     """A crypto position has no slash in its symbol, and is found and closed with or without one."""
     api.post(qty="2")

@@ -271,7 +271,6 @@ def test_client_order_id_is_unique(venue):
         ({"type": "limit", "limit_price": "9.001"}, 422, "sub-penny"),
         ({"qty": "0.5", "time_in_force": "gtc"}, 422, "fractional orders must be DAY orders"),
         ({"extended_hours": True}, 422, "extended hours"),
-        ({"order_class": "bracket"}, 422, "not imitated"),
         ({"type": "trailing_stop"}, 422, "trail_price"),
         ({"client_order_id": "x" * 129}, 422, "client_order_id"),
         ({"symbol": "BTC/USD", "time_in_force": "day"}, 422, "invalid crypto time_in_force"),
