@@ -353,7 +353,7 @@ class Venue:
         """Why this is not ready to trade."""
         reasons = [without_secrets(each) for each in self._broker.health()]
         lease = self._permit.lease
-        reasons += self._gateway.books.unprotected
+        reasons += self._gateway.books.brackets.unprotected
         if not lease.is_held:
             holder = f", {lease.holder} has it" if lease.holder else ""
             sent = "only exits are sent" if self._permit.is_cut_off else "no order is sent"

@@ -56,8 +56,8 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     day_low_equity: Decimal = ZERO
     """The lowest equity since then by which a decision was judged, including this one."""
     gross_exposure: Decimal = ZERO
-    """Notional of the account's positions and open orders, all symbols, each unsigned, at the last prices or those before
-    them, whichever are higher."""
+    """Notional of the account's positions and open entries, all symbols, each unsigned, at the last prices or those before
+    them, whichever are higher. Exits open nothing."""
     strategy_exposure: Decimal = ZERO
     """The same of this strategy's own."""
     open_orders: int = 0

@@ -37,9 +37,11 @@ from torghut_core.model.trading import (
 from torghut_core.ports import AccountView, Journal, LiveContext, OpenOrder
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE
+from torghut_core.trading.brackets import Brackets, renewed_id
 from torghut_core.trading.exposures import Exposures, rung_of
 from torghut_core.trading.recent_prices import FEW, RecentPrices
 from torghut_core.trading.totals import StrategyTotals, Totals
+from torghut_core.trading.working_order import WorkingOrder
 
 SMALLEST_FEE_PART = Decimal("1E-9")
 """Smallest part of a unit that a fee in kind is divided into."""
@@ -49,44 +51,6 @@ MANY = 1024
 
 DONE_ORDERS = 10_000
 """So many orders that are done are kept, for reports of them that come late."""
-
-
-class WorkingOrder(msgspec.Struct):
-    """An order that is not done, with the view that it belongs to and the price that it was decided at."""
-
-    order: Order
-    context: LiveContext
-    price: Decimal
-    worst_price: Decimal = ZERO
-    """The highest price at which it may trade, as far as that was known when it was added."""
-    open_quantity: Decimal = ZERO
-    """Signed units that the order would still add to the position."""
-    reserve: Decimal = ZERO
-    """Buying power that these may take, of a buy."""
-    asked: Intent | None = None
-    """The terms that its strategy has asked for and the venue has not answered about."""
-    requested_quantity: Decimal | None = None
-    """The quantity that the broker was last asked to change it to."""
-    cancel_reason: str = ""
-    """Why its strategy has asked that it be canceled."""
-    was_taken_back: bool = False
-    """Whether we canceled it before it was sent."""
-    was_given_up: bool = False
-    """Whether we took it for done before the venue had reported anything about it."""
-
-    @property
-    def worst_terms(self) -> tuple[Intent, Decimal]:
-        """Its terms and the units that remain of it; while it is being replaced, what costs more of both."""
-        order, asked = self.order, self.asked
-        intent, remaining = order.intent, order.remaining
-        if asked is None:
-            return intent, remaining
-        prices = {
-            name: max(getattr(intent, name), getattr(asked, name))
-            for name in ("limit_price", "stop_price")
-            if getattr(intent, name) is not None
-        }
-        return msgspec.structs.replace(intent, **prices), max(remaining, asked.quantity - order.filled_quantity)
 
 
 # Reached for every report; a member of an enum, reached through its class, is slow in Python 3.11.
@@ -126,6 +90,7 @@ class Books:
     ----------
     working : orders that are not done, by client order id.
     outbox : those of them that are recorded and not sent yet.
+    brackets : the legs of brackets among them.
     foreign : open orders at the venue that this account's strategies did not make, by client order id, as last reported.
     now : the loop's time, ns.
     reports : how many reports have changed an order.
@@ -157,6 +122,7 @@ class Books:
     ) -> None:
         self.working: dict[str, WorkingOrder] = {}
         self.outbox: dict[str, Intent] = {}
+        self.brackets = Brackets()
         self.foreign: dict[str, Order] = {}
         self.now = 0
         self.reports = 0
@@ -192,10 +158,6 @@ class Books:
         """Orders that have changed since what rules read was last brought up to date."""
         self._done: dict[str, WorkingOrder] = {}
         """Orders that were done lately."""
-        self._pairs: dict[tuple[str, str], list[Order]] = {}
-        """The legs of brackets, see `Intent.pair`, as long as one of them is open."""
-        self._lapsed: dict[str, WorkingOrder] = {}
-        """Legs that ended and were neither filled nor asked to end, while what they protected is held, by client order id."""
         self._net: dict[str, Decimal] = {}
         self._exposures = Exposures(self._prices_of, self._net, self._views)
         self._reserved = ZERO
@@ -231,22 +193,19 @@ class Books:
             self._sent_at.append(intent.decided_at)
             if intent.side is _BUY:
                 self._count_bought(context, order.filled_quantity)
-            if intent.parent:
-                self._pairs.setdefault(intent.pair, []).append(order)
+            self.brackets.add(order)
             if is_done(order.state):  # so if the venue shows it open, it has to be canceled
                 self._done[intent.client_order_id] = WorkingOrder(order, context, ZERO, was_given_up=True)
             else:
                 self._add(WorkingOrder(order, context, ZERO))
-        for pair in list(self._pairs):
-            self._forget_pair(pair)
+        self.brackets.forget_done()
 
     # Orders and what is reported of them.
 
     def open_order(self, intent: Intent, context: LiveContext, price: Decimal) -> None:
         """Add an order that is about to be sent; `price` is the decision's, zero without one."""
         order = Order(intent=intent)
-        if intent.parent:
-            self._pairs.setdefault(intent.pair, []).append(order)
+        self.brackets.add(order)
         self._add(WorkingOrder(order, context, price))
         self._totals.orders += 1
         self._sent_at.append(intent.decided_at)
@@ -267,72 +226,19 @@ class Books:
             self.outbox[leg.client_order_id] = leg
         self.misfit_protection[entry.context.strategy_id, entry.context.symbol] = entry.context
 
-    def _note_lapse(self, leg: WorkingOrder, was: OrderState) -> None:
-        """Remember a leg that has ended though nobody asked for it, and whose units no leg has sold."""
-        order = leg.order
-        is_lapse = is_done(order.state) and order.state is not _FILLED
-        if is_lapse and not (was is _PENDING_CANCEL or leg.was_taken_back) and self._left_of(order.intent.pair) > 0:
-            self._lapsed[order.intent.client_order_id] = leg
-
-    def _is_missed(self, leg: WorkingOrder) -> bool:
-        """Whether something is held that a leg would close, and no other leg of its kind is there to."""
-        order, side = leg.order, leg.context.side
-        legs = self._pairs.get(order.intent.pair, ())
-        is_held = side < 0 if order.intent.side is _BUY else side > 0
-        return is_held and not any(
-            each.intent.order_type is order.intent.order_type and not is_done(each.state) for each in legs
-        )
-
-    @property
-    def unprotected(self) -> list[str]:
-        """What is held without the protection that its strategy has asked for, a line each; any thread."""
-        return [_lapse_line(leg) for leg in list(self._lapsed.values()) if self._is_missed(leg)]
-
     def renew_legs(self) -> None:
-        """Record legs anew that never reached the venue, or have expired there: they wait in the outbox."""
-        for client_order_id, leg in list(self._lapsed.items()):
-            order, context = leg.order, leg.context
-            if not self._is_missed(leg):
-                del self._lapsed[client_order_id]
-            elif order.state is OrderState.EXPIRED or order.reason.startswith("not sent"):
-                del self._lapsed[client_order_id]
-                intent = msgspec.structs.replace(
-                    order.intent,
-                    client_order_id=_renewed(client_order_id),
-                    quantity=order.remaining,
-                    decided_at=max(self.now, order.intent.decided_at),
-                )
-                self.open_leg(intent, context, leg.price)
-                self.outbox[intent.client_order_id] = intent
-                self.misfit_protection[context.strategy_id, context.symbol] = context
-
-    def _left_of(self, pair: tuple[str, str]) -> Decimal:
-        """Units of a fill that its legs have not sold; 0 once all of them are done."""
-        legs = self._pairs.get(pair, ())
-        size = max((leg.intent.quantity for leg in legs), default=ZERO)
-        return size - sum((leg.filled_quantity for leg in legs), ZERO)
-
-    def _forget_pair(self, pair: tuple[str, str]) -> None:
-        """Drop the legs of a fill once all of them are done."""
-        if all(is_done(leg.state) for leg in self._pairs.get(pair, ())):
-            self._pairs.pop(pair, None)
-
-    def left_of_pairs(
-        self, orders: Iterable[WorkingOrder], exits: Side, rest: Decimal
-    ) -> dict[tuple[str, str], Decimal]:
-        """How many units each pair of legs among the working orders of a view is to protect, of `rest` in all.
-
-        The newest comes first: what a strategy sells otherwise is what it has held longest.
-        """
-        open_legs: dict[tuple[str, str], Decimal] = {}
-        for working in orders:
-            order, intent = working.order, working.order.intent
-            if intent.parent and intent.side is exits:
-                open_legs[intent.pair] = max(order.remaining, open_legs.get(intent.pair, ZERO))
-        for pair, largest in reversed(open_legs.items()):
-            open_legs[pair] = max(ZERO, min(self._left_of(pair), largest, rest))
-            rest -= open_legs[pair]
-        return open_legs
+        """Record legs of brackets anew that never reached the venue, or have expired there: they wait in the outbox."""
+        for leg in self.brackets.take_renewable():
+            intent, context = leg.order.intent, leg.context
+            anew = msgspec.structs.replace(
+                intent,
+                client_order_id=renewed_id(intent.client_order_id),
+                quantity=leg.order.remaining,
+                decided_at=max(self.now, intent.decided_at),
+            )
+            self.open_leg(anew, context, leg.price)
+            self.outbox[anew.client_order_id] = anew
+            self.misfit_protection[context.strategy_id, context.symbol] = context
 
     def orders_in(self, symbol: str) -> list[WorkingOrder]:
         """The working orders in a symbol."""
@@ -399,7 +305,7 @@ class Books:
             return False  # a fill that was seen before
         self.reports += 1
         if order.intent.parent:
-            self._note_lapse(working, was)
+            self.brackets.note_end(working, was)
         if working.asked is not None and report.event in _ANSWERS:
             working.asked = None
         if is_done(order.state):
@@ -454,8 +360,9 @@ class Books:
                 shown.pop(client_order_id, None)
                 continue
             intent, remaining = working.worst_terms
-            rung = rung_of(intent, remaining * working.context.instrument.multiplier)
-            self._exposures.count(client_order_id, strategy, symbol, rung)
+            if not intent.is_exit:
+                rung = rung_of(intent, remaining * working.context.instrument.multiplier)
+                self._exposures.count(client_order_id, strategy, symbol, rung)
             shown[client_order_id] = OpenOrder(
                 strategy_id=strategy,
                 side=intent.side,
@@ -478,7 +385,7 @@ class Books:
             working.reserve = ZERO
         self._touched[client_order_id] = working
         if working.order.intent.parent:
-            self._forget_pair(working.order.intent.pair)
+            self.brackets.forget_done(working.order.intent.pair)
         del self._orders[working.context.symbol][client_order_id], working.context.open_orders[client_order_id]
         if working.order.state is _FILLED and self._is_simulated:
             return  # no report of it can follow
@@ -656,7 +563,7 @@ class Books:
         return tuple(order for number, order in self._open.get(symbol, {}).items() if number not in but)
 
     def exposures(self, strategy: str, but: str = "") -> tuple[Decimal, Decimal, Decimal]:
-        """Notional of positions and working orders but one, unsigned: the account's, and a strategy's; and what positions are worth.
+        """Notional of positions and open entries but one, unsigned: the account's, and a strategy's; and what positions are worth.
 
         Each at the last price of its symbol or the prices before it, whichever is worse: more for a notional, less for what
         a position is worth.
@@ -702,26 +609,6 @@ class Books:
 def _newest(views: list[LiveContext]) -> LiveContext:
     """The view of a symbol that was shown its newest price."""
     return views[0] if len(views) == 1 else max(views, key=lambda view: (view.price == view.price, view.now))
-
-
-def _lapse_line(leg: WorkingOrder) -> str:
-    order, context = leg.order, leg.context
-    kind = str(order.intent.order_type).replace("_", " ")
-    return (
-        f"{context.strategy_id} holds {context.symbol} without its {kind} order: {order.state} {order.reason}".rstrip()
-    )
-
-
-def _renewed(client_order_id: str) -> str:
-    """The id of a leg that takes the place of another.
-
-    Examples
-    --------
-    >>> _renewed("tg-ab-s1"), _renewed("tg-ab-s1r2")
-    ('tg-ab-s1r2', 'tg-ab-s1r3')
-    """
-    first, _, number = client_order_id.partition("r")
-    return f"{first}r{int(number or 1) + 1}"
 
 
 def _count(working: WorkingOrder, rest: Decimal) -> None:

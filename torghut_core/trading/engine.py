@@ -64,7 +64,7 @@ from torghut_core.ports import (
 )
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import EARLIEST, MINUTE, SECOND, format_timestamp
-from torghut_core.trading.books import Books, WorkingOrder
+from torghut_core.trading.books import Books
 from torghut_core.trading.gates import KERNEL, Gates, Inputs
 from torghut_core.trading.gateway import Gateway, SimulatedEntry, SimulatedGateway, VenueGateway
 from torghut_core.trading.recent_prices import RecentPrices
@@ -73,6 +73,7 @@ from torghut_core.trading.roster import EMPTY, Roster
 from torghut_core.trading.series import TradedSeries
 from torghut_core.trading.subscription import Listener, Subscription
 from torghut_core.trading.totals import StrategyTotals, Totals
+from torghut_core.trading.working_order import WorkingOrder
 
 MAX_DECISIONS = 10_000
 """A strategy that makes more decisions in one minute of the loop's time is quarantined."""

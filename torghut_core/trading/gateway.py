@@ -50,7 +50,8 @@ from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
 from torghut_core.ports import LiveContext, OrderEntry
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import EARLIEST, SYSTEM_CLOCK, Clock, from_datetime, to_datetime
-from torghut_core.trading.books import Books, WorkingOrder
+from torghut_core.trading.books import Books
+from torghut_core.trading.working_order import WorkingOrder
 
 _FLATTEN, _FILLED = Purpose.FLATTEN, OrderState.FILLED
 SNAPSHOT_WAIT_S = 5.0
@@ -412,7 +413,7 @@ class Gateway:
             is_long = context.position.quantity > 0
             leaving = [each for each in orders if each.order.intent.is_exit and not each.order.intent.is_protection]
             rest = max(ZERO, held - sum((each.order.remaining for each in leaving), ZERO))
-            is_fit, of_pairs = True, self.books.left_of_pairs(orders, Side.SELL if is_long else Side.BUY, rest)
+            is_fit, of_pairs = True, self.books.brackets.shares(orders, Side.SELL if is_long else Side.BUY, rest)
             for working in orders:
                 order, intent = working.order, working.order.intent
                 if not intent.is_protection or order.state is OrderState.PENDING_CANCEL:

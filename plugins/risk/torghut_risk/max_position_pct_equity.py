@@ -13,7 +13,7 @@ class MaxPositionPctEquity(RiskRule):
     """Shrink an order after which the account's position in the symbol would be too large a share of equity.
 
     Value: the notional of the position after the order, quote currency, positive in the order's direction; open orders on
-    the same side count as filled, those on the other side do not count. Limit: the lower of this rule's and the strategy's
+    the same side count as filled, those on the other side and stops and take-profits that only reduce a position do not. Limit: the lower of this rule's and the strategy's
     own `max_position_pct_equity`, times equity, quote currency. What only closes a position passes.
     """
 
@@ -30,7 +30,9 @@ class MaxPositionPctEquity(RiskRule):
     def check(self, decision: Decision, context: RiskContext) -> Verdict:
         """Allow up to the limit; see the class."""
         sign = 1 if decision.action is Side.BUY else -1
-        same_side = (order.quantity for order in context.orders if order.side is decision.action)
+        same_side = (
+            order.quantity for order in context.orders if order.side is decision.action and not order.is_protection
+        )
         taken = context.position * sign + sum(same_side, ZERO)
         cost = context.worst_cost(decision)
         after = (taken + decision.quantity) * cost

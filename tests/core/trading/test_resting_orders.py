@@ -125,6 +125,8 @@ class Walking(RiskRule):
             own += abs(position.quantity) * high[symbol] if strategy == decision.strategy_id else 0
         for working in books.working.values():
             order = working.order.intent
+            if order.is_exit:
+                continue
             price = high[order.symbol] * (1 + (order.trail_pct or 0) / Decimal(100)) + (order.trail_price or 0)
             price = max(price, order.limit_price or 0, order.stop_price or 0)
             if order.side is Side.BUY and order.limit_price is not None:
