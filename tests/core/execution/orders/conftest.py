@@ -300,7 +300,9 @@ class Desk:
         desk = type(self)(self.venue, self.clock, self.audit)
         orders = self.audit.recent_orders(ACCOUNT, since)
         desk.books.restore(self.audit.positions(ACCOUNT), orders)
-        desk.executor.resume([order for order in orders if not is_done(order.state)])
+        working = [order for order in orders if not is_done(order.state)]
+        desk.executor.resume(working)
+        desk.gateway.resume(working)
         return desk
 
     def state(self):

@@ -1,0 +1,203 @@
+"""Legs at a real venue: sent once each, found again after a crash, sent anew where they are missing, and never too many."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
+
+from support.effort import examples
+from torghut_core import Side
+from torghut_core.model.trading import Bracket, OrderState
+
+S = OrderState
+BRACKET = Bracket(stop_loss=Decimal(90), take_profit=Decimal(110))
+ENTRY, STOP, PROFIT = "tg-1", "tg-1-s1", "tg-1-p1"
+
+
+@pytest.fixture
+def entered(desk, intent):
+    """An entry of ten units with a bracket, that the venue has."""
+
+    def entry(bracket=BRACKET):
+        desk.send(intent(ENTRY, "ES", Side.BUY, "10", strategy_id="one", bracket=bracket, decision_hash="1"))
+        desk.run()
+        return desk
+
+    return entry
+
+
+def working(venue):
+    """What is open at the venue, by id."""
+    return {
+        number: order.remaining
+        for number, order in venue.book.items()
+        if order.state in (S.ACCEPTED, S.PARTIALLY_FILLED)
+    }
+
+
+def test_legs_are_recorded_with_the_fill_and_then_sent(entered, venue):
+    """One commit has both: a crash in between leaves no fill without its legs."""
+    desk = entered()
+    venue.fill(ENTRY, 10)
+    desk.gateway.apply_updates()
+    assert set(desk.books.outbox) == {STOP, PROFIT}
+    assert STOP not in venue.book, "not before the commit"
+    desk.audit.commit()
+    rows = {row["client_order_id"]: row for row in desk.audit.orders("test")}
+    assert rows[STOP]["parent"] == rows[PROFIT]["parent"] == ENTRY
+    desk.run()
+    assert working(venue) == {STOP: 10, PROFIT: 10}
+
+
+@pytest.mark.parametrize("sent", ["none", "one", "both"])
+def test_legs_that_were_recorded_and_perhaps_sent_are_sent_once(entered, venue, sent):
+    """After a crash: what the venue has is found, what it has not is sent, under the same ids."""
+    desk = entered()
+    venue.fill(ENTRY, 10)
+    desk.gateway.apply_updates()
+    for leg in {"none": [], "one": [STOP], "both": [STOP, PROFIT]}[sent]:
+        venue.submit(desk.books.working[leg].order.intent)
+    desk = desk.again()
+    desk.settle(is_start=True)
+    desk.run()
+    assert working(venue) == {STOP: 10, PROFIT: 10}
+    assert all(count == 1 for count in venue.placed.values())
+    assert not desk.books.brackets.unprotected
+
+
+def test_a_fill_that_only_a_snapshot_shows_is_protected(entered, venue):
+    """Its report never came."""
+    desk = entered()
+    venue.fill(ENTRY, 10)
+    venue.news.clear()
+    desk.settle()
+    desk.run()
+    assert working(venue) == {STOP: 10, PROFIT: 10}
+
+
+def test_each_partial_fill_is_protected_at_once(entered, venue):
+    """Each by its own pair."""
+    desk = entered()
+    for quantity in (3, 7):
+        venue.fill(ENTRY, quantity)
+        desk.gateway.apply_updates()
+        desk.run()
+    assert working(venue) == {STOP: 3, PROFIT: 3, "tg-1-s2": 7, "tg-1-p2": 7}
+
+
+@pytest.mark.parametrize(("leg", "other"), [(STOP, PROFIT), (PROFIT, STOP)])
+@pytest.mark.parametrize("quantity", [4, 10])
+def test_what_fills_of_one_leg_the_other_loses(entered, venue, leg, other, quantity):
+    """Also at a venue that does not link them."""
+    desk = entered()
+    venue.fill(ENTRY, 10)
+    desk.gateway.apply_updates()
+    desk.run()
+    venue.fill(leg, quantity)
+    desk.gateway.apply_updates()
+    desk.run()
+    desk.gateway.apply_updates()
+    assert working(venue) == ({} if quantity == 10 else {leg: 6, other: 6})
+
+
+def test_a_leg_that_the_venue_refuses_is_said_until_the_position_is_closed(entered, venue, intent):
+    """The books do not call it protected."""
+    desk = entered(Bracket(stop_loss=Decimal(90)))
+    venue.fill(ENTRY, 10)
+    desk.gateway.apply_updates()
+    venue.script["submit"].append("refused")
+    desk.run()
+    (line,) = desk.books.brackets.unprotected
+    assert "one holds ES without its stop order: rejected" in line
+    desk.settle()
+    assert desk.books.brackets.unprotected, "it would be refused again"
+    venue.submit(intent("tg-2", "ES", Side.SELL, "10"))
+    desk.send(intent("tg-3", "ES", Side.SELL, "10", strategy_id="one", purpose="exit"))
+    desk.run()
+    venue.fill("tg-3", 10)
+    desk.gateway.apply_updates()
+    assert not desk.books.brackets.unprotected
+
+
+@pytest.mark.parametrize("how", ["never arrived", "expired"])
+def test_a_leg_that_is_missing_is_sent_anew(entered, venue, clock, how):
+    """Under another id, with the next snapshot."""
+    desk = entered(Bracket(stop_loss=Decimal(90)))
+    venue.fill(ENTRY, 10)
+    desk.gateway.apply_updates()
+    if how == "expired":
+        desk.run()
+        venue.end(STOP, S.EXPIRED)
+        desk.gateway.apply_updates()
+    else:
+        venue.script["submit"].extend(["lost"] * 6)
+        venue.script["find"].extend(["accepted"] * 6)
+        desk.run()
+        assert desk.executor.unresolved
+        clock.pass_(60)
+    assert working(venue) == {}
+    desk.settle()
+    desk.run()
+    assert working(venue) == {"tg-1-s1r2": 10}
+    assert not desk.books.brackets.unprotected
+
+
+def test_a_halt_leaves_protection_and_lets_new_legs_out(entered, venue, desk):
+    """An entry that fills while it is canceled is protected too."""
+    entered()
+    venue.fill(ENTRY, 4)
+    desk.gateway.apply_updates()
+    desk.run()
+    desk.executor.cancel_all()
+    desk.run()
+    assert working(venue) == {STOP: 4, PROFIT: 4}
+
+
+@examples(1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_story_leaves_too_many_exits_or_none(venue_type, desk_type, clock, intent, data):
+    """Fills in parts, crashes, lost answers and snapshots in any order: in the end each held unit has its legs, once."""
+    venue = venue_type()
+    desk = desk_type(venue, clock)
+    desk.send(intent(ENTRY, "ES", Side.BUY, "10", strategy_id="one", bracket=BRACKET, decision_hash="1"))
+    desk.run()
+    for _ in range(data.draw(st.integers(1, 12))):
+        act = data.draw(st.sampled_from(["fill", "leg", "apply", "run", "crash", "snapshot", "lost", "mute"]))
+        if act == "fill":
+            venue.fill(ENTRY, min(data.draw(st.integers(1, 4)), venue.book[ENTRY].remaining)) if venue.book[
+                ENTRY
+            ].remaining else None
+        elif act == "leg":
+            legs = [number for number in working(venue) if number != ENTRY]
+            if legs and venue.held["ES"] > 0:
+                number = data.draw(st.sampled_from(sorted(legs)))
+                venue.fill(number, min(data.draw(st.integers(1, 4)), venue.book[number].remaining, venue.held["ES"]))
+        elif act == "apply":
+            desk.gateway.apply_updates()
+        elif act == "run":
+            desk.run()
+        elif act == "crash":
+            venue.news.clear()
+            desk = desk.again()
+            desk.settle(is_start=True, since=-(2**62))
+        elif act == "snapshot":
+            desk.settle()
+        elif act == "lost":
+            venue.script["submit"].append(data.draw(st.sampled_from(["lost", "taken", "not_sent", "throttled"])))
+        else:
+            venue.news.clear()
+    venue.script["submit"].clear()
+    for _ in range(8):
+        clock.pass_(30)
+        desk.settle()
+        desk.run()
+        venue.land()
+    held = venue.held.get("ES", Decimal(0))
+    kinds = {"s": Decimal(0), "p": Decimal(0)}
+    for number, left in working(venue).items():
+        if number != ENTRY:
+            kinds[number.split("-")[2][0]] += left
+    assert (kinds["s"], kinds["p"]) == (held, held)
+    assert desk.books.positions["one", "ES"].quantity == held
+    assert not desk.books.brackets.unprotected
