@@ -101,7 +101,8 @@ _BUY = Side.BUY
 _SUBMIT, _ACCEPT, _FILL = OrderEvent.SUBMIT, OrderEvent.ACCEPT, OrderEvent.FILL
 _SUBMITTED, _FILLED = OrderState.SUBMITTED, OrderState.FILLED
 _DAY = TimeInForce.DAY
-_COMPARED = (OrderType.LIMIT, OrderType.TRAILING_STOP)
+_LIMIT = OrderType.LIMIT
+_COMPARED = (_LIMIT, OrderType.TRAILING_STOP)
 """Orders that are compared with the market when they arrive."""
 
 
@@ -473,22 +474,39 @@ class Simulated(Broker):
     def _meet_all(self, symbol: str, events: Any, row: int, at: int) -> None:
         """Let orders of a symbol meet an event that reaches them.
 
-        Stops come before take-profits, and of these no more than one fills.
+        Of protection stops come first. One leg of a bracket fills; of a strategy's own stops and take-profits, either those or
+        these, each only if all that it closes is still held.
         """
         resting = self._at_venue[symbol]
         if events.event_ts.item(row) < max(resting.told, self._market.told(events, row)):
             return
         self._taken.clear()
-        filled: set[str | tuple[str, str]] = set()
+        is_profit: dict[
+            str | tuple[str, str], bool
+        ] = {}  # what of a bracket's legs, or a strategy's own protection, has filled
         for placed, view in resting.reached(events, row):
-            intent, before = placed.order.intent, placed.order.filled_quantity
-            either = intent.pair if intent.parent else intent.strategy_id
+            order, intent = placed.order, placed.order.intent
             if not intent.is_protection:
                 self._meet(placed, view, at)
-            elif either not in filled and not is_done(placed.order.state):
-                self._meet(placed, view, at)
-                if placed.order.filled_quantity != before:
-                    filled.add(either)
+                continue
+            either = intent.pair if intent.parent else intent.strategy_id
+            is_limit, before = intent.order_type is _LIMIT, order.filled_quantity
+            if is_done(order.state) or (
+                either in is_profit
+                and (intent.parent or is_profit[either] is not is_limit or self._closable(placed) < order.remaining)
+            ):
+                continue
+            self._meet(placed, view, at)
+            if order.filled_quantity != before:
+                is_profit[either] = is_limit
+
+    def _closable(self, placed: PlacedOrder) -> Decimal:
+        """Return how many units an exit can close: what is held, by the account and by its strategy."""
+        intent, sign = placed.order.intent, -1 if placed.is_buy else 1
+        held = sign * self._positions.get(intent.symbol, FLAT).quantity
+        if intent.purpose is not Purpose.FLATTEN and self._held is not None:
+            held = min(held, sign * self._held.get(intent.symbol, {}).get(intent.strategy_id, ZERO))
+        return max(ZERO, held)
 
     def _current_levels(self, batch: Batch) -> Levels:
         if self._levels is None:
@@ -689,11 +707,7 @@ class Simulated(Broker):
         intent = order.intent
         quantity = order.remaining
         if intent.is_exit:
-            sign = -1 if placed.is_buy else 1
-            quantity = min(quantity, max(ZERO, sign * self._positions.get(intent.symbol, FLAT).quantity))
-            if intent.purpose is not Purpose.FLATTEN and self._held is not None:
-                own = self._held.get(intent.symbol, {}).get(intent.strategy_id, ZERO)
-                quantity = min(quantity, max(ZERO, sign * own))
+            quantity = min(quantity, self._closable(placed))
             if not quantity:
                 self._finish(placed, OrderEvent.CANCELED, view.begin, "nothing is held that it could close")
                 return

@@ -147,6 +147,27 @@ def test_stop_and_take_profit_in_one_bar_close_the_position_once():
     assert orders(audit)[1:] == [("sell", 5, "canceled"), ("sell", 5, "filled")]
 
 
+def test_a_bar_fills_every_take_profit_that_it_reaches():
+    """As the offers of a grid: each closes a part of what is held; the next bar is not waited for."""
+    offers = [
+        sell(2, order_type=LIMIT, limit_price=Decimal(price), time_in_force=TimeInForce.GTC) for price in (104, 107)
+    ]
+    engine, audit = play([100, 100, 100, 100, 110, 110], [buy(4), *offers])
+    assert held(engine) == 0
+    first, second = audit.fills("test")[1:]
+    assert (first["price"], second["price"]) == (104, 107)
+    assert first["event_ts"] == second["event_ts"]
+
+
+def test_a_bar_fills_every_stop_that_it_reaches():
+    """Two stops below, each of a part of what is held."""
+    engine, audit = play([100, 100, 100, 100, 80, 80], [buy(4), guard(2, 95), guard(2, 90)])
+    assert held(engine) == 0
+    first, second = audit.fills("test")[1:]
+    assert {first["price"], second["price"]} == {95, 90}
+    assert first["event_ts"] == second["event_ts"]
+
+
 def test_take_profit_in_part_leaves_a_smaller_stop():
     """Whichever fills, the other protects what is left and no more."""
     profit = sell(2, order_type=LIMIT, limit_price=Decimal(110), time_in_force=TimeInForce.GTC)
