@@ -32,9 +32,9 @@ Cash changes at fills, by the notional: price x quantity x the symbol's multipli
 with a margin below 1 also what its position is worth, less that share of it; no order is rejected for lack of money, nor a
 short sale; that is what risk rules are for. One currency for everything.
 
-**Exits** (`Intent.purpose`) never fill beyond what the account and their strategy hold. Of the stops and take-profits of one
-strategy in a symbol one event fills one: the stop first, since what came first inside a bar is unknown. The legs of a bracket
-go by pairs (`Intent.pair`): one event fills one of each pair, and what fills of one leg the other loses at once.
+**Exits** (`Intent.purpose`) never fill beyond what the account and their strategy hold. Where an event
+reaches stops and take-profits of one strategy in a symbol, the stops fill, since what came first inside a bar is unknown. The
+legs of a bracket go by pairs (`Intent.pair`): one event fills one of each pair, and what fills of one leg the other loses at once.
 
 The fill's `slippage` is left to the kernel, which knows the decision's price.
 """
