@@ -4,14 +4,14 @@ from support.docs import DOCS, text_of
 from support.peer_fills import Event, Terms
 
 
-def rows_of(page):
-    """The rows of the tables of orders, as dicts by the head of the column."""
+def rows_of(page, first="order"):
+    """The rows of the tables whose first column is called so, as dicts by the head of the column."""
     rows, head = [], None
     for line in text_of(page).splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else None
         if cells is None:
             head = None
-        elif cells[0] == "order":
+        elif cells[0] == first:
             head = cells
         elif head is not None and not cells[0].startswith("-"):
             rows.append(dict(zip(head, cells, strict=True)))

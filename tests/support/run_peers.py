@@ -1,10 +1,11 @@
-"""Runs the real NautilusTrader and backtrader, in an environment of their own (.venv-rivals), and prints what they fill.
+"""Runs the real NautilusTrader, backtrader and backtesting.py, in an environment of their own (.venv-rivals), and prints what they fill.
 
     .venv-rivals/bin/python tests/support/run_peers.py nautilus_trader < ORDERS
 
 A line of JSON in for each order, a line of JSON out for each, as `support.peer_fills` writes it: ``"105 @2"``, ``"open"``,
 or an end such as ``"rejected @0"``. A line is ``{"is_buy", "limit", "stop", "trail", "time_in_force", "seen", "events"}``;
-an event is ``[kind, prices, volume]``. Each order has an instrument of its own, so that none meets another's events; the
+an event is ``[kind, prices, volume]``. With ``"legs": [stop, profit]`` it is an entry with a bracket, and the answer is what
+ends its position: ``"stop 90 @1"``, ``"profit 110 @2"``, ``"open"``. Each order has an instrument of its own, so that none meets another's events; the
 peers are as they come: no settings but those that an order needs to exist, such as cash.
 """
 
@@ -21,6 +22,12 @@ def shown(price, number):
     return f"{price:g} @{number}"
 
 
+def leg_of(order, price):
+    """Which leg of a bracket was filled at a price."""
+    stop, _ = order["legs"]
+    return "stop" if (price <= stop) is order["is_buy"] else "profit"
+
+
 def nautilus_trader(orders):
     from nautilus_trader.backtest.engine import BacktestEngine, BacktestEngineConfig
     from nautilus_trader.config import LoggingConfig, RiskEngineConfig
@@ -31,6 +38,7 @@ def nautilus_trader(orders):
         AggressorSide,
         OmsType,
         OrderSide,
+        OrderType,
         TimeInForce,
         TrailingOffsetType,
     )
@@ -102,6 +110,12 @@ def nautilus_trader(orders):
                 "time_in_force": getattr(TimeInForce, order["time_in_force"].upper()),
             }
             limit, stop = (None if order[name] is None else Price(order[name], 2) for name in ("limit", "stop"))
+            if "legs" in order:
+                assert stop is None, "its factory of brackets has no stop entry"
+                below, above = (Price(price, 2) for price in order["legs"])
+                kind = {} if limit is None else {"entry_order_type": OrderType.LIMIT, "entry_price": limit}
+                self.submit_order_list(make.bracket(**terms, **kind, sl_trigger_price=below, tp_price=above))
+                return
             if order["trail"] is not None:
                 from decimal import Decimal
 
@@ -123,6 +137,12 @@ def nautilus_trader(orders):
                 done[number] = f"{what} @{at}"
 
         def on_order_filled(self, event):
+            order = orders[by_stock[event.instrument_id]]
+            if "legs" in order:
+                if event.is_buy is not order["is_buy"]:
+                    price = event.last_px.as_double()
+                    self.ended(f"{leg_of(order, price)} {price:g}", event)
+                return
             self.ended(f"{event.last_px.as_double():g}", event)
 
         def on_order_rejected(self, event):
@@ -186,7 +206,9 @@ def one_of_backtrader(order):
                 return
             send = self.buy if order["is_buy"] else self.sell
             limit, stop, trail = order["limit"], order["stop"], order["trail"]
-            if trail is not None:
+            if "legs" in order:
+                self.send_bracket(limit, stop)
+            elif trail is not None:
                 send(exectype=bt.Order.StopTrail, trailamount=trail)
             elif stop is None:
                 send() if limit is None else send(exectype=bt.Order.Limit, price=limit)
@@ -195,7 +217,22 @@ def one_of_backtrader(order):
             else:
                 send(exectype=bt.Order.StopLimit, price=stop, plimit=limit)
 
+        def send_bracket(self, limit, stop):
+            kind, price = bt.Order.Market, None
+            if limit is not None:
+                kind, price = bt.Order.Limit, limit
+            elif stop is not None:
+                kind, price = bt.Order.Stop, stop
+            below, above = order["legs"]
+            send = self.buy_bracket if order["is_buy"] else self.sell_bracket
+            send(exectype=kind, price=price, stopprice=below, limitprice=above)
+
         def notify_order(self, made):
+            if "legs" in order:
+                if made.status == made.Completed and made.isbuy() is not order["is_buy"]:
+                    at, price = len(self) - len(order["seen"]), made.executed.price
+                    done.append(f"{leg_of(order, price)} {price:g} @{at}")
+                return
             if made.status == made.Completed:
                 done.append(shown(made.executed.price, len(self) - len(order["seen"])))
             elif not made.alive():
@@ -209,7 +246,37 @@ def one_of_backtrader(order):
     return done[0] if done else "open"
 
 
-PEERS = {"nautilus_trader": nautilus_trader, "backtrader": backtrader}
+def backtesting(orders):
+    return [one_of_backtesting(order) for order in orders]
+
+
+def one_of_backtesting(order):
+    """What ends a bracket; it calls a strategy from the second bar on, so the first is there twice."""
+    import pandas as pd
+    from backtesting import Backtest, Strategy
+
+    rows = [prices for _, prices, _ in (order["seen"][0], *order["seen"], *order["events"])]
+    sent_at = len(order["seen"])
+    below, above = order["legs"]
+
+    class Orders(Strategy):
+        def init(self):
+            pass
+
+        def next(self):
+            if len(self.data) - 1 == sent_at:
+                send = self.buy if order["is_buy"] else self.sell
+                send(size=1, limit=order["limit"], stop=order["stop"], sl=below, tp=above)
+
+    data = pd.DataFrame(rows, columns=["Open", "High", "Low", "Close"], dtype=float)
+    trades = Backtest(data, Orders, cash=CASH).run()["_trades"]
+    if trades.empty:
+        return "open"
+    price = float(trades["ExitPrice"].iloc[0])
+    return f"{leg_of(order, price)} {price:g} @{int(trades['ExitBar'].iloc[0]) - sent_at}"
+
+
+PEERS = {"nautilus_trader": nautilus_trader, "backtrader": backtrader, "backtesting.py": backtesting}
 
 
 def of_all(peer, orders):

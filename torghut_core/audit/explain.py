@@ -21,8 +21,10 @@ def find_decision(records: Records, text: str) -> dict[str, Any]:
     Returns
     -------
     `decision`, `signal`, `verdicts`, `inputs` (what risk judged by; None where it was not recorded), `reviews`,
-    `execution` (None when it was denied), `events` (its order's, in order; a fill has `fill_id`) and `generation`
-    (`number`, `digest`, `actor`, `outcome`, `created_at`, `plugins` with versions and code digests, the `strategy`'s
+    `orders` (those that were made of it, in order: the legs of its bracket too, each with its `parent`), `execution` (the
+    first of these, None without one), `events` (of these orders, in order; a fill has `fill_id`), `replaced` (the order to which
+    it gives other terms, as that is now; None where it is an order of its own), `replacements` (the decisions
+    that asked for other terms of one of these orders, in order) and `generation` (`number`, `digest`, `actor`, `outcome`, `created_at`, `plugins` with versions and code digests, the `strategy`'s
     entry and the entries of `risk`, each with parameters, version and code digest; None where it is not there).
 
     Raises
@@ -39,10 +41,34 @@ def find_decision(records: Records, text: str) -> dict[str, Any]:
         "verdicts": decision["verdicts"],
         "inputs": decision["inputs"],
         "reviews": [as_json(review) for review in records.rows("llm_decision_reviews", **key)],
+        "orders": [as_json(order) for order in orders],
         "execution": as_json(orders[0]) if orders else None,
         "events": [as_json(event) for event in sorted(events, key=lambda event: int(event["id"]))],
+        "replaced": _replaced(records, decision),
+        "replacements": _replacements(records, orders, events),
         "generation": _generation(records, decision),
     }
+
+
+def _replaced(records: Records, decision: Row) -> Row | None:
+    name = decision["params"].get("replaces")
+    found = records.rows("executions", account=decision["account"], client_order_id=name) if name else []
+    return as_json(found[0]) if found else None
+
+
+def _replacements(records: Records, orders: list[Row], events: list[Row]) -> list[Row]:
+    asked = {event["execution_id"] for event in events if event["event"] == "replace"}  # most orders never are
+    found = [
+        row
+        for order in orders
+        if order["id"] in asked
+        for row in records.replacements(order["account"], order["client_order_id"])
+        if row["status"] != "denied"
+    ]
+    columns = ("id", "decision_hash", "decided_at", "params", "rationale", "status")
+    return [
+        {name: row[name] for name in columns} for row in map(as_json, sorted(found, key=lambda row: int(row["id"])))
+    ]
 
 
 def _find(records: Records, text: str) -> Row:

@@ -96,6 +96,11 @@ class MemoryAuditStore(AuditStore):
             }
         return sorted(called)[:limit]
 
+    def replacements(self, account_label: str, client_order_id: str) -> list[Row]:
+        """See `Records.replacements`."""
+        found = self.decisions(account_label)
+        return [row for row in found if row["params"].get("replaces") == client_order_id]
+
     def positions(self, account_label: str) -> dict[tuple[str, str], Position]:
         """See `Records.positions`."""
         with self._folded():

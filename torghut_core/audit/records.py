@@ -153,6 +153,10 @@ class Records(ABC):
     def decisions_called(self, text: str, limit: int) -> list[tuple[str, str]]:
         """Account and hash of decisions whose hash, or whose order's id, begins with `text`; at most `limit`."""
 
+    @abstractmethod
+    def replacements(self, account_label: str, client_order_id: str) -> list[Row]:
+        """Decisions to give an order other terms, denied ones too, in order."""
+
 
 def _of(account_label: str | None) -> dict[str, Any]:
     return {} if account_label is None else {"account": account_label}

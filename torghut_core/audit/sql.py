@@ -18,7 +18,9 @@ from sqlalchemy import (
     Dialect,
     Engine,
     Table,
+    Text,
     bindparam,
+    cast,
     exists,
     func,
     insert,
@@ -63,7 +65,7 @@ from torghut_core.audit.types import Json
 from torghut_core.audit.values import json_text, time_text
 from torghut_core.concurrency import DaemonThreads
 from torghut_core.errors import StateError
-from torghut_core.model.trading import Position
+from torghut_core.model.trading import Position, canonical_json
 from torghut_core.timestamps import SYSTEM_CLOCK, Clock
 
 MANY_PAGES = 65_536
@@ -368,6 +370,13 @@ class SqlAuditStore(AuditStore):
         with reading(self._engine) as connection:
             rows = connection.execute(called.order_by("account", "decision_hash").limit(limit))
             return [(account, decision_hash) for account, decision_hash in rows]
+
+    def replacements(self, account_label: str, client_order_id: str) -> list[Row]:
+        """See `Records.replacements`."""
+        written = canonical_json({"replaces": client_order_id})[1:-1].decode()
+        is_named = cast(trade_decisions.c.params, Text).contains(written, autoescape=True)
+        with reading(self._engine) as connection:
+            return select_rows(connection, RowsQuery("trade_decisions", equal={"account": account_label}), is_named)
 
 
 def select_rows(

@@ -178,11 +178,12 @@ def _example(done: Backtest) -> str:
 
 
 def print_explanation(found: dict[str, Any]) -> None:
-    """Print one decision, its verdicts, its order and its fills, in the order in which they happened."""
+    """Print one decision, its verdicts, its orders and their fills, in the order in which they happened."""
     console = new_console()
-    decision = found["decision"]
+    decision, replaced = found["decision"], found["replaced"]
+    change = f"change order {replaced['client_order_id']}: " if replaced else ""
     console.print(
-        f"[bold]{decision['strategy_id']}[/] proposed to {decision['action']} {decision['params']['quantity']}"
+        f"[bold]{decision['strategy_id']}[/] proposed to {change}{decision['action']} {decision['params']['quantity']}"
         f" {decision['symbol']}{_prices(decision['params'])} at {decision['decided_at']}"
     )
     _pairs(console, "because", {"": decision["rationale"]})
@@ -206,22 +207,42 @@ def print_explanation(found: dict[str, Any]) -> None:
         lines = checked["differences"] or ["judged again: the same verdicts"]
         for line in lines + checked["notes"]:
             console.print(line, style="" if checked["is_same"] else "red", markup=False)
-    execution = found.get("execution")
-    if not execution:
+    if not (found["orders"] or replaced):
         console.print(f"[red]{decision['status']}[/]: no order was sent")
-        return
-    console.print(
-        f"order {execution['client_order_id']}: {execution['side']} {execution['quantity']} {execution['order_type']}"
-        f"{_prices(execution)} {execution['time_in_force']} -> [bold]{execution['state']}[/]"
-    )
+    elif replaced:
+        console.print(f"[bold]{decision['status']}[/]; that order is now:")
+        console.print(_order_line(replaced))
+    events: dict[str, list[str]] = {order["client_order_id"]: [] for order in found["orders"]}
     for event in found["events"]:
-        fill = f" {event['quantity']} at {event['price']}, fee {event['fee']}" if event.get("fill_id") else ""
-        console.print(f"  {event['event_ts']}  {event['event']}{fill}", markup=False)
+        fill = f" {event['quantity']} at {event['price']}, fee {event['fee']}" if event["fill_id"] else ""
+        reason = f" ({event['reason']})" if event["reason"] else ""
+        events[event["client_order_id"]].append(f"{event['event_ts']}  {event['event']}{fill}{reason}")
+    for order in found["orders"]:
+        console.print(_order_line(order))
+        for line in events[order["client_order_id"]]:
+            console.print(f"  {line}", markup=False)
+    for change in found["replacements"]:
+        terms = change["params"]
+        console.print(
+            f"changed by decision {change['decision_hash'][:12]} at {change['decided_at']}: {terms['quantity']} of"
+            f" {terms['replaces']}{_prices(terms)}, because: {change['rationale']}",
+            markup=False,
+        )
+
+
+def _order_line(order: dict[str, Any]) -> str:
+    """What an order is, and its state; of a leg of a bracket, which fill it protects."""
+    of_fill = f"leg {order['client_order_id']} of fill {order['parent_fill']}" if order["parent"] else ""
+    name = escape(of_fill or f"order {order['client_order_id']}")
+    return (
+        f"{name}: {order['side']} {order['quantity']} {order['order_type']}"
+        f"{_prices(order)} {order['time_in_force']} -> [bold]{order['state']}[/]"
+    )
 
 
 def _prices(terms: dict[str, Any]) -> str:
     """The prices that an order names, "" for none."""
-    names = ("limit_price", "stop_price", "trail_price", "trail_pct")
+    names = ("limit_price", "stop_price", "trail_price", "trail_pct", "stop_loss", "take_profit", "trail")
     return "".join(f" {name.replace('_', ' ')} {terms[name]}" for name in names if terms.get(name) is not None)
 
 

@@ -874,6 +874,22 @@ def test_ambiguous_name_tells_the_candidates(store, make):
     assert str(caught.value).count("macd-rsi-default") == 5
 
 
+def test_decisions_that_change_an_order_are_found(store, make):
+    """Those of this account and order alone: not one that only names it in its reason, nor one with a longer id."""
+    _, intent = make.decide(store, 1)
+    name = intent.client_order_id
+    make.decide(store, 2, because=f'"replaces":"{name}"')
+    make.decide(store, 3, replaces=f"{name}-2")
+    make.decide(store, 4, replaces=name, denied=["max-notional"])
+    make.decide(store, 6, account="paper-2", replaces=name)
+    last, _ = make.decide(store, 5, replaces=name)
+    store.commit()
+    found = store.replacements("paper-1", name)
+    assert [row["status"] for row in found] == ["denied", "allowed"]
+    assert found == [row for row in store.decisions("paper-1") if row["params"].get("replaces") == name]
+    assert found[-1]["decision_hash"] == last.decision_hash
+
+
 def test_order_of_the_venue_alone_does_not_disturb_the_search(store, make):
     """An order without a decision is not a candidate."""
     make.execute(store, make.intent(make.decision()))
