@@ -84,6 +84,7 @@ from torghut_core.model.timers import Every, Timer, every
 from torghut_core.model.trading import (
     Account,
     Cancel,
+    Charge,
     Decision,
     Fill,
     Intent,
@@ -181,6 +182,7 @@ __all__ = [
     "Cancel",
     "Capabilities",
     "CatalogError",
+    "Charge",
     "Closed",
     "Columns",
     "Connection",

@@ -16,22 +16,38 @@ def find_decision(records: Records, text: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    text : its `id`, its hash, its order's `client_order_id`, or the beginning of one of the latter two.
+    text : its `id`, its hash, its order's `client_order_id`, or the beginning of one of the latter two; also the whole
+        `client_order_id` of an order that no decision led to, the newest one: a liquidation, which the venue made itself.
 
     Returns
     -------
-    `decision`, `signal`, `verdicts`, `inputs` (what risk judged by; None where it was not recorded), `reviews`,
-    `orders` (those that were made of it, in order: the legs of its bracket too, each with its `parent`), `execution` (the
+    `decision` (None where there was none), `signal`, `verdicts`, `inputs` (what risk judged by; None where it was not
+    recorded), `reviews`, `orders` (those that were made of it, in order: the legs of its bracket too, each with its `parent`), `execution` (the
     first of these, None without one), `events` (of these orders, in order; a fill has `fill_id`), `replaced` (the order to which
     it gives other terms, as that is now; None where it is an order of its own), `replacements` (the decisions
-    that asked for other terms of one of these orders, in order) and `generation` (`number`, `digest`, `actor`, `outcome`, `created_at`, `plugins` with versions and code digests, the `strategy`'s
-    entry and the entries of `risk`, each with parameters, version and code digest; None where it is not there).
+    that asked for other terms of one of these orders, in order) and `generation` (`number`, `digest`, `actor`, `outcome`,
+    `created_at`, `plugins` with versions and code digests, the `strategy`'s entry and the entries of `risk`, each with parameters, version and code digest; None where it is not there).
 
     Raises
     ------
     NotFoundError : no decision matches `text`, or several do; the error lists them.
     """
-    decision = _find(records, text.strip())
+    text = text.strip()
+    try:
+        decision = _find(records, text)
+    except NotFoundError:
+        orders = records.rows("executions", client_order_id=text, decision_hash="", newest_first=True, limit=1)
+        if not orders:
+            raise
+        events = records.rows("execution_events", execution_id=orders[0]["id"])
+        nothing = dict.fromkeys(("decision", "signal", "verdicts", "inputs", "replaced", "generation"))
+        return nothing | {
+            "reviews": [],
+            "orders": [as_json(orders[0])],
+            "execution": as_json(orders[0]),
+            "events": [as_json(event) for event in events],
+            "replacements": [],
+        }
     key = {"account": decision["account"], "decision_hash": decision["decision_hash"]}
     orders = records.rows("executions", **key)
     events = [event for order in orders for event in records.rows("execution_events", execution_id=order["id"])]

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from torghut_core.audit.rows import KEYS, Row
+from torghut_core.audit.rows import INTEREST, KEYS, Row
 from torghut_core.errors import InputError
 from torghut_core.model.trading import (
     Bracket,
@@ -138,6 +138,10 @@ class Records(ABC):
     @abstractmethod
     def _fills(self, query: RowsQuery, of_order: dict[str, str]) -> list[Row]:
         """The fills that a query asks for, with `OF_ORDER` of their orders, which have these values."""
+
+    def charges(self, account_label: str) -> list[Row]:
+        """The interest that an account was charged, in order: `at`, `symbol` ("" for borrowed money) and the amount, `fees`."""
+        return self.rows("position_snapshots", account=account_label, reason=INTEREST)
 
     def control(self, name: str, default: Any = None) -> Any:
         """The value of a control; `default` where it was never set."""

@@ -18,6 +18,7 @@ from torghut_core.audit.values import clean_text, decimal_text, json_value, plai
 from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import (
     Account,
+    Charge,
     Decision,
     Intent,
     Order,
@@ -74,6 +75,9 @@ MOMENTS = {
     "position_snapshots": "at",
 }
 """The column that ``since`` is compared with."""
+
+INTEREST = "interest"
+"""The `reason` of a row of ``position_snapshots`` that records interest."""
 
 _TIMES = frozenset(
     {
@@ -480,6 +484,12 @@ def _fold_position(
     changes.moved.add((account_label, strategy_id, symbol))
 
 
+def _fold_charge(changes: Changes, account_label: str, charge: Charge) -> None:
+    """Record interest, in a row of no strategy; its symbol is "" where money was borrowed."""
+    row = {"account": account_label, "at": charge.event_ts, "symbol": charge.symbol, "fees": charge.amount}
+    changes.append("position_snapshots", _SNAPSHOT | row | {"reason": INTEREST})
+
+
 def _fold_cursor(changes: Changes, at: int, account_label: str, source: str, cursor: Row) -> None:
     """Record from where a source resumes."""
     row = {"account": account_label, "source": source, "cursor": cursor, "updated_at": at}
@@ -507,6 +517,7 @@ _FOLDS: dict[str, Callable[..., None]] = {
     "review": _fold_review,
     "account": _fold_account,
     "position": _fold_position,
+    "charge": _fold_charge,
     "cursor": _fold_cursor,
     "control": _fold_control,
     "lease": _fold_lease,

@@ -15,6 +15,7 @@ from torghut_core.audit.values import plain
 from torghut_core.errors import InputError, StateError
 from torghut_core.model.trading import (
     Account,
+    Charge,
     Decision,
     Intent,
     Order,
@@ -158,6 +159,12 @@ class AuditStore(Journal, Records):
         _check_position(symbol, position)
         self._labels.add(account_label)
         self._pending.append(("position", account_label, strategy_id, symbol, position, at, reason))
+
+    def record_charge(self, account_label: str, charge: Charge) -> None:
+        """See `Journal.record_charge`."""
+        _check_money("interest of ", account_label, charge.amount)
+        self._labels.add(account_label)
+        self._pending.append(("charge", account_label, charge))
 
     def record_review(
         self, account_label: str, decision_hash: str, advisor: str, verdict: Verdict, details: dict[str, Any]

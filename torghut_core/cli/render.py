@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from torghut_core.model.trading import ZERO
+from torghut_core.model.trading import ZERO, Purpose
 
 if TYPE_CHECKING:
     from torghut_core.installation.known_settings import Setting
@@ -146,6 +146,11 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
         console.print(f"a price jumped as in a split: {jump}", style="red", markup=False)
     if len(done.jumps) > MOST_LINES:
         console.print(f"and {counted(len(done.jumps) - MOST_LINES, 'such jump')}", style="red")
+    if totals.liquidations:
+        orders = counted(totals.liquidations, "order")
+        console.print(
+            f"the broker closed positions for want of margin: {orders} of its own (liquidation-1 and on)", style="red"
+        )
     if totals.denials:
         console.print()
         table = _plain_table("denied because of", "times")
@@ -155,9 +160,10 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
     console.print()
     gain = result.final_equity - done.starting_cash
     share = gain / done.starting_cash * 100 if done.starting_cash else ZERO
+    interest = f" interest {_money(totals.interest)}," if totals.interest else ""
     console.print(
         f"equity [bold]{_money(result.final_equity)} {done.currency}[/] ({'+' if gain >= 0 else ''}{_money(gain)}, {share:+.3f} %)"
-        f" from {_money(done.starting_cash)}, fees {_money(totals.fees)},"
+        f" from {_money(done.starting_cash)}, fees {_money(totals.fees)},{interest}"
         f" {counted(result.orders, 'order')}, {counted(result.fills, 'fill')}, {counted(done.open_orders, 'open order')}"
     )
     console.print(f"account {done.account}, generation {result.generation}, digest {result.digest[:16]}", style="dim")
@@ -181,6 +187,14 @@ def print_explanation(found: dict[str, Any]) -> None:
     """Print one decision, its verdicts, its orders and their fills, in the order in which they happened."""
     console = new_console()
     decision, replaced = found["decision"], found["replaced"]
+    if decision is None:
+        order = found["execution"]
+        is_liquidation = order["purpose"] == Purpose.LIQUIDATION
+        why = "the broker closed a position for want of margin" if is_liquidation else "why it was sent is not recorded"
+        whose = order["strategy_id"] or "no strategy"
+        console.print(f"no decision led to this order of {whose} in account {order['account']}: {why}", markup=False)
+        _print_orders(console, found)
+        return
     change = f"change order {replaced['client_order_id']}: " if replaced else ""
     console.print(
         f"[bold]{decision['strategy_id']}[/] proposed to {change}{decision['action']} {decision['params']['quantity']}"
@@ -212,6 +226,18 @@ def print_explanation(found: dict[str, Any]) -> None:
     elif replaced:
         console.print(f"[bold]{decision['status']}[/]; that order is now:")
         console.print(_order_line(replaced))
+    _print_orders(console, found)
+    for change in found["replacements"]:
+        terms = change["params"]
+        console.print(
+            f"changed by decision {change['decision_hash'][:12]} at {change['decided_at']}: {terms['quantity']} of"
+            f" {terms['replaces']}{_prices(terms)}, because: {change['rationale']}",
+            markup=False,
+        )
+
+
+def _print_orders(console: Console, found: dict[str, Any]) -> None:
+    """Print orders, each with what was reported of it."""
     events: dict[str, list[str]] = {order["client_order_id"]: [] for order in found["orders"]}
     for event in found["events"]:
         fill = f" {event['quantity']} at {event['price']}, fee {event['fee']}" if event["fill_id"] else ""
@@ -221,13 +247,6 @@ def print_explanation(found: dict[str, Any]) -> None:
         console.print(_order_line(order))
         for line in events[order["client_order_id"]]:
             console.print(f"  {line}", markup=False)
-    for change in found["replacements"]:
-        terms = change["params"]
-        console.print(
-            f"changed by decision {change['decision_hash'][:12]} at {change['decided_at']}: {terms['quantity']} of"
-            f" {terms['replaces']}{_prices(terms)}, because: {change['rationale']}",
-            markup=False,
-        )
 
 
 def _order_line(order: dict[str, Any]) -> str:

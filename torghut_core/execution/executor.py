@@ -39,6 +39,7 @@ from torghut_core.model.instruments import Instrument
 from torghut_core.model.order_state import is_done
 from torghut_core.model.trading import (
     Account,
+    Charge,
     Intent,
     Order,
     OrderEvent,
@@ -223,10 +224,10 @@ class Executor(OrderEntry):
         """Positions when the venue was last asked."""
         return self._positions
 
-    def updates(self) -> list[Report | OrderStatus]:
+    def updates(self) -> list[Report | OrderStatus | Charge]:
         """What became known since the last call: of our own requests first, since they came before the venue's reports."""
         theirs = self._broker_updates()
-        found: list[Report | OrderStatus] = []
+        found: list[Report | OrderStatus | Charge] = []
         while self._updates:
             found.append(self._updates.popleft())
         found += theirs
@@ -235,7 +236,7 @@ class Executor(OrderEntry):
                 self.forget(each.order.intent.client_order_id)
         return found
 
-    def _broker_updates(self) -> Sequence[Report | OrderStatus]:
+    def _broker_updates(self) -> Sequence[Report | OrderStatus | Charge]:
         """What the broker reports; nothing where it raises: reconciliations find what it holds back."""
         try:
             return new_context().run(self._broker.updates)

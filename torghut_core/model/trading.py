@@ -233,11 +233,15 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class Purpose(StrEnum):
-    """What an order is for: to open a position, to reduce one, or to close one because trading is stopped."""
+    """What an order is for: to open a position, to reduce one, or to close one because trading is stopped.
+
+    A LIQUIDATION is none of ours: the venue closes a position itself, for want of margin.
+    """
 
     ENTRY = "entry"
     EXIT = "exit"
     FLATTEN = "flatten"
+    LIQUIDATION = "liquidation"
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -386,7 +390,8 @@ class OrderEvent(StrEnum):
 class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event of an order, as the venue or the executor reports it.
 
-    `fill` is set exactly when `event` is FILL; `intent` may be set when it is REPLACED, and holds the new terms.
+    `fill` is set exactly when `event` is FILL; `intent` may be set when it is REPLACED, and holds the new terms. It is set
+    when it is ACCEPT where the venue has made the order itself, a liquidation, and then the order becomes known by this report.
     """
 
     client_order_id: str
@@ -439,6 +444,14 @@ class OrderStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     order: Order
     fill: Fill | None = None
+
+
+class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Interest that a venue has taken from the cash at a time, ns: for the units of `symbol` that are borrowed, or for money where it is ""."""
+
+    event_ts: int
+    amount: Decimal
+    symbol: str = ""
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):

@@ -14,6 +14,7 @@ from torghut_core.model.market import Batch
 from torghut_core.model.trading import (
     ZERO,
     Account,
+    Charge,
     Decision,
     Intent,
     Order,
@@ -48,6 +49,10 @@ class OrderEntry(ABC):
 
     day_zone: str = "UTC"
     """Zone (IANA name) at whose midnight the account's day begins."""
+
+    may_liquidate: bool = False
+    """Whether a simulated broker may close positions by itself, for want of margin: it is shown each event while none of our orders is
+    open, too."""
 
     def usual_time_in_force(self, symbol: str) -> TimeInForce:
         """How long an order in a symbol stays open if its strategy does not set it."""
@@ -93,10 +98,10 @@ class OrderEntry(ABC):
         """The account now."""
 
     @abstractmethod
-    def updates(self) -> Sequence[Report | OrderStatus]:
+    def updates(self) -> Sequence[Report | OrderStatus | Charge]:
         """Updates since the last call, oldest first; empty when there are none. Never waits.
 
-        A real venue gives statuses: they may come twice, late or not at all.
+        A real venue gives statuses: they may come twice, late or not at all. A simulated one also gives the interest that it has charged.
         """
 
     def advance(self, batch: Batch, first: int, stop: int) -> None:

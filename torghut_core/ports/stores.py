@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from torghut_core.model.market import Batch
-from torghut_core.model.trading import Account, Decision, Intent, Order, Position, Report, Verdict
+from torghut_core.model.trading import Account, Charge, Decision, Intent, Order, Position, Report, Verdict
 
 
 class Journal(ABC):
@@ -87,6 +87,15 @@ class Journal(ABC):
         Raises
         ------
         InputError : a quantity, price or amount that is no `Decimal`.
+        """
+
+    @abstractmethod
+    def record_charge(self, account_label: str, charge: Charge) -> None:
+        """Record interest that a venue has charged to the account.
+
+        Raises
+        ------
+        InputError : an amount that is no `Decimal`.
         """
 
     @abstractmethod

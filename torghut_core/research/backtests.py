@@ -95,9 +95,17 @@ class Backtest:
         return list(self.totals.jumps)
 
     def fills(self) -> list[Row]:
-        """The fills in order of time, each with the rationale of its decision as `because`."""
+        """The fills in order of time, each with the rationale of its decision, or why the venue liquidated, as `because`."""
         because = {row["decision_hash"]: row["rationale"] for row in self.audit.decisions(self.account)}
-        return [fill | {"because": because[fill["decision_hash"]]} for fill in self.audit.fills(self.account)]
+        made = {row["client_order_id"]: row["reason"] for row in self.audit.orders(self.account, decision_hash="")}
+        return [
+            fill | {"because": because.get(fill["decision_hash"]) or made.get(fill["client_order_id"], "")}
+            for fill in self.audit.fills(self.account)
+        ]
+
+    def interest(self) -> Sequence[Row]:
+        """The interest in order of time: `at`, `symbol` ("" for borrowed money) and the amount, `fees`."""
+        return self.audit.charges(self.account)
 
     def denied(self) -> list[Row]:
         """The decisions that risk denied, each with its parameters and the verdict that denied it."""
@@ -117,7 +125,9 @@ class Backtest:
 
     def curve(self) -> Curve:
         """Equity and drawdown over the run."""
-        return account_curve(float(self.starting_cash), bar_series(self.bars()), self.fills(), self.multipliers)
+        return account_curve(
+            float(self.starting_cash), bar_series(self.bars()), self.fills(), self.multipliers, self.interest()
+        )
 
     def round_trips(self) -> list[RoundTrip]:
         """The positions that were opened and closed again, in the order of their ends."""
@@ -140,7 +150,7 @@ class Backtest:
     @property
     def statistics(self) -> dict[str, float]:
         """The run in figures, see `performance.statistics`."""
-        return statistics(float(self.starting_cash), self.curve(), self.round_trips(), self.fills())
+        return statistics(float(self.starting_cash), self.curve(), self.round_trips(), self.fills(), self.interest())
 
     def page(self, path: Path | str, title: str = "Backtest") -> Path:
         """Write the page of the run, one HTML file, and return its path.

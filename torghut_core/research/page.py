@@ -88,6 +88,7 @@ def write_page(
     fills: Sequence[Row] = (),
     denied: Sequence[Row] = (),
     multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS,
+    charges: Sequence[Row] = (),
     currency: str = "account currency",
 ) -> Path:
     """Write the page of a run and return its path.
@@ -104,6 +105,7 @@ def write_page(
     fills : event_ts, symbol, strategy_id, side, quantity, price, fee, and the reason in `because`; in order of time.
     denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
     multipliers : of the symbols, where they are not 1.
+    charges : interest, see `Records.charges`.
     currency : of the account.
 
     Raises
@@ -111,7 +113,7 @@ def write_page(
     OSError : the file cannot be written.
     """
     series = bar_series(bars)
-    curve = account_curve(float(cash), series, fills, multipliers)
+    curve = account_curve(float(cash), series, fills, multipliers, charges)
     traded = Counter(fill["symbol"] for fill in fills)
     drawn = sorted(series, key=lambda symbol: (-traded[symbol], symbol))[:_MAX_SYMBOLS]
     most = max(250, min(_MAX_BARS, _MAX_BARS_OF_ALL // max(1, len(drawn))))
@@ -123,7 +125,14 @@ def write_page(
     page = template.render(
         title=title,
         cards=_cards(
-            summary, cash, fills, denied, reasons, curve, [trip.profit for trip in round_trips(fills, multipliers)]
+            summary,
+            cash,
+            fills,
+            charges,
+            denied,
+            reasons,
+            curve,
+            [trip.profit for trip in round_trips(fills, multipliers)],
         ),
         markets=[_market(symbol, series[symbol], computed.get(symbol), fills, most) for symbol in drawn],
         outlines=[_outline(symbol, bars) for symbol, bars in series.items()],
@@ -159,13 +168,16 @@ def write_backtest(path: Path, title: str, done: Backtest) -> None:
         write_page(
             path,
             title=title,
-            summary=json.loads(to_json(done.result)) | {"denials": done.totals.denials},
+            summary=json.loads(to_json(done.result))
+            | {"denials": done.totals.denials}
+            | ({"liquidations": done.totals.liquidations} if done.totals.liquidations else {}),
             bars=done.bars(),
             cash=done.starting_cash,
             signals=done.signal_rows(),
             fills=done.fills(),
             denied=done.denied(),
             multipliers=done.multipliers,
+            charges=done.interest(),
             currency=done.currency,
         )
     except OSError as error:
@@ -362,6 +374,7 @@ def _cards(
     summary: Row,
     cash: Decimal,
     fills: Sequence[Row],
+    charges: Sequence[Row],
     denied: Sequence[Row],
     reasons: Mapping[str, int],
     curve: Curve,
@@ -383,6 +396,18 @@ def _cards(
     cards.append(
         Card("Fees paid", f"{sum((decimal(fill['fee']) for fill in fills), ZERO):,.2f}", "in the equity above")
     )
+    if charges:
+        paid = sum((decimal(charge["fees"]) for charge in charges), ZERO)
+        cards.append(Card("Interest paid", f"{paid:,.2f}", "in the equity above"))
+    if summary.get("liquidations"):
+        cards.append(
+            Card(
+                "Liquidated by the broker",
+                f"{summary['liquidations']:,}",
+                "orders of its own, for want of margin",
+                "bad",
+            )
+        )
     won = sum(profit > 0 for profit in trips)
     share = f"{100 * won / len(trips):.0f} %" if trips else "none"
     cards.append(

@@ -137,8 +137,9 @@ def account_curve(
     series: Mapping[str, BarSeries],
     fills: Sequence[Row],
     multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS,
+    charges: Sequence[Row] = (),
 ) -> Curve:
-    """Cash and positions at the close of each bar and at each fill.
+    """Cash and positions at the close of each bar and at each fill; less the interest, see `Records.charges`.
 
     A position is valued at the last close before, and at its last fill where there was none, times the multiplier of its
     symbol: 1 where `multipliers` has none.
@@ -149,7 +150,8 @@ def account_curve(
     moments = [bars.event_ts + bars.step for bars in series.values()]
     starts = [bars.event_ts[:1] for bars in series.values()]
     times = np.unique(np.concatenate([*moments, *starts, np.array([fill["event_ts"] for fill in fills], np.int64)]))
-    equity = np.full(len(times), cash)
+    charged = np.array([0.0, *(float(charge["fees"]) for charge in charges)]).cumsum()
+    equity = cash - charged[np.searchsorted([charge["at"] for charge in charges], times, side="right")]
     for symbol, done in own.items():
         price = np.array([0.0, *(float(fill["price"]) for fill in done)])
         signed = np.array([0.0, *map(_signed, done)]) * float(multipliers.get(symbol, 1))
@@ -292,7 +294,9 @@ def trip_table(trips: Sequence[RoundTrip]) -> pa.Table:
     return pa.table(columns)
 
 
-def statistics(cash: float, curve: Curve, trips: Sequence[RoundTrip], fills: Sequence[Row]) -> dict[str, float]:
+def statistics(
+    cash: float, curve: Curve, trips: Sequence[RoundTrip], fills: Sequence[Row], charges: Sequence[Row] = ()
+) -> dict[str, float]:
     """A run in figures: money in the account's currency, shares in percent; NaN where there is nothing to count."""
     profits = np.array([float(trip.profit) for trip in trips])
     won, lost = profits[profits > 0], profits[profits < 0]
@@ -302,6 +306,7 @@ def statistics(cash: float, curve: Curve, trips: Sequence[RoundTrip], fills: Seq
         "return_pct": 100 * (equity / cash - 1) if cash else np.nan,
         "max_drawdown_pct": 100 * float(curve.drawdown.min(initial=0.0)),
         "fees": float(sum(decimal(fill["fee"]) for fill in fills)),
+        "interest": float(sum(decimal(charge["fees"]) for charge in charges)),
         "fills": len(fills),
         "round_trips": len(trips),
         "win_rate_pct": 100 * len(won) / len(trips) if trips else np.nan,

@@ -54,6 +54,8 @@ def verify_decision(audit: Records, text: str, host: PluginHost) -> Verification
     CatalogError : a rule that judged it cannot be made any more.
     """
     found = find_decision(audit, text)
+    if found["decision"] is None:
+        raise NotFoundError(f"{text}: no decision led to this order, so there is nothing to judge again")
     row = audit.rows("trade_decisions", id=int(found["decision"]["id"]))[0]
     inputs = None if row["inputs"] is None else msgspec.convert(row["inputs"], Inputs)
     generations = [] if inputs is None else audit.rows("catalog_generations", number=inputs.generation)

@@ -22,6 +22,7 @@ from torghut_core.model.order_state import apply_report, is_done, reports_of
 from torghut_core.model.positions import add_position, apply_fill
 from torghut_core.model.trading import (
     ZERO,
+    Charge,
     Fill,
     Intent,
     Order,
@@ -93,7 +94,7 @@ class Books:
     brackets : the legs of brackets among them.
     foreign : open orders at the venue that this account's strategies did not make, by client order id, as last reported.
     now : the loop's time, ns.
-    reports : how many reports have changed an order.
+    reports : how many reports have changed an order, and how often interest was charged.
     moves : how often the net position in each symbol has changed.
     spent, spent_before : cash that all fills have cost, fees included, less what they earned: till now, and till the
         venue was last asked for the account. Only for a real venue.
@@ -254,6 +255,15 @@ class Books:
         self.foreign.pop(intent.client_order_id, None)
         self._add(WorkingOrder(Order(intent=intent), self.context(strategy, intent.symbol), ZERO))
         self.apply_status(OrderStatus(order=order))
+
+    def open_liquidation(self, intent: Intent, reason: str) -> WorkingOrder:
+        """Add an order by which a simulated venue closes a position for want of margin: none of ours, and recorded when it is reported."""
+        intent = msgspec.structs.replace(intent, account=self._account_label)
+        logs.warning("liquidated by the venue", symbol=intent.symbol, quantity=str(intent.quantity), reason=reason)
+        working = WorkingOrder(Order(intent=intent), self.context(intent.strategy_id, intent.symbol), ZERO)
+        self._add(working)
+        self._totals.liquidations += 1
+        return working
 
     def find(self, client_order_id: str) -> WorkingOrder | None:
         """An order of ours, working or done lately."""
@@ -456,6 +466,12 @@ class Books:
         outside = Position(quantity, self._price(symbol))
         position = add_position(context.position, outside, context.instrument.multiplier)
         self._record_position(context, position, reason)
+
+    def charge_interest(self, charge: Charge) -> None:
+        """Record interest that the venue has charged to the account; it is no strategy's."""
+        self.reports += 1
+        self._totals.interest += charge.amount
+        self._audit.record_charge(self._account_label, charge)
 
     def charge(self, symbol: str, quantity: Decimal, rate: Decimal) -> None:
         """Take units off the positions of those who hold some, in proportion: the venue has kept a share `rate` as its fee."""

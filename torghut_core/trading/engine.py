@@ -225,7 +225,7 @@ class Engine(AccountView):
         gateway = self.gateway
         gateway.begin(batch, self.traded_to)
         self.recent_prices.begin(batch)
-        working = self.books.working
+        working, may_liquidate = self.books.working, gateway.may_liquidate
         memory, last, is_of_rows = RECORD.memory, None, False
         if self.books.news:  # of what was done between two batches
             gateway.at = batch.start - 1
@@ -233,7 +233,7 @@ class Engine(AccountView):
         # The watchdog reads the local `listener`, see `CALLERS`.
         for (listener, context), event, at, now, close in self.roster.events(batch, graph):
             gateway.at = at
-            if working and at >= gateway.quiet_to:
+            if (working or may_liquidate) and at >= gateway.quiet_to:
                 gateway.advance_to(at + 1)
             if listener is not last:
                 last, is_of_rows = listener, listener.is_of_rows

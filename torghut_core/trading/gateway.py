@@ -34,6 +34,7 @@ from torghut_core.model.trading import (
     ZERO,
     Account,
     Cancel,
+    Charge,
     Decision,
     Intent,
     Order,
@@ -80,6 +81,7 @@ class Gateway:
     quiet_to : position in the batch up to which the broker has nothing to report, as long as nothing is asked of it.
     outbox : orders that are recorded and not sent yet, by client order id.
     request_snapshot : asks for a snapshot of the venue, at once.
+    may_liquidate : see `OrderEntry`.
     on_news : called when `Books.news` has something, with the loop's time, ns.
     last_account : the account when it was last asked for.
     day_start_equity, day_low_equity : equity when the account's day began, or when the loop did; and the least that was
@@ -95,6 +97,7 @@ class Gateway:
         self.outbox = books.outbox
         self.request_snapshot: Callable[[], None] = lambda: None
         self.on_news: Callable[[int], None] = lambda _now: None
+        self.may_liquidate = broker.may_liquidate
         self._broker = broker
         self._firsts: dict[str, WorkingOrder] = {}
         """By the client order id of a second leg, the first, which has to fill before."""
@@ -127,7 +130,7 @@ class Gateway:
         self._show(stop)
         self._respond()
         batch = self._batch
-        if batch is not None and stop < batch.stop and self.books.working:
+        if batch is not None and stop < batch.stop and (self.books.working or self.may_liquidate):
             self.quiet_to = self._broker.quiet_to(batch, stop)
 
     def finish(self, batch: Batch) -> None:
@@ -358,9 +361,9 @@ class Gateway:
         self.apply_updates()
 
     def _request_cancel(self, working: WorkingOrder, because: str = "") -> None:
-        """Ask that an order be canceled; one that was not sent is canceled at once."""
+        """Ask that an order be canceled; one that was not sent is canceled at once, and a liquidation is the venue's alone."""
         intent = working.order.intent
-        if working.order.state is OrderState.PENDING_CANCEL:
+        if working.order.state is OrderState.PENDING_CANCEL or intent.purpose is Purpose.LIQUIDATION:
             return
         if intent.client_order_id in self.outbox:
             self._cancel_unsent(working, because or "canceled before it was sent")
@@ -391,10 +394,15 @@ class Gateway:
         changes = self.quiet_to = 0
         books = self.books
         for update in self._broker.updates():
+            if isinstance(update, Charge):
+                books.charge_interest(update)
+                continue
             if not isinstance(update, Report):
                 changes += books.apply_status(update)
                 continue
             working = books.find(update.client_order_id)
+            if working is None and update.event is OrderEvent.ACCEPT and update.intent is not None:
+                working = books.open_liquidation(update.intent, update.reason)
             if working is None:
                 logs.warning(
                     "report of an unknown order", client_order_id=update.client_order_id, reported=update.event
@@ -456,7 +464,7 @@ class SimulatedEntry(OrderEntry):
     """
 
     def __init__(self, name: str, broker: OrderEntry) -> None:
-        self.day_zone = broker.day_zone
+        self.day_zone, self.may_liquidate = broker.day_zone, broker.may_liquidate
         self._name = name
         self._broker = broker
         self._running = label("broker", name)
@@ -504,7 +512,7 @@ class SimulatedEntry(OrderEntry):
         """See `OrderEntry`."""
         return self._call("account")  # type: ignore[no-any-return]
 
-    def updates(self) -> Sequence[Report | OrderStatus]:
+    def updates(self) -> Sequence[Report | OrderStatus | Charge]:
         """See `OrderEntry`."""
         return self._call("updates")  # type: ignore[no-any-return]
 

@@ -48,6 +48,9 @@ class Totals(BatchTotals):
     fills: int = 0
     illegal_reports: int = 0
     fees: Decimal = ZERO
+    interest: Decimal = ZERO
+    liquidations: int = 0
+    """Orders by which a simulated venue has closed positions for want of margin."""
     denials: dict[str, int] = msgspec.field(default_factory=dict)
     """How often each verdict code denied."""
     strategies: dict[str, StrategyTotals] = msgspec.field(default_factory=dict)

@@ -15,6 +15,7 @@ from torghut_core import (
     Account,
     Broker,
     Capabilities,
+    Charge,
     Connection,
     DuplicateOrder,
     Fill,
@@ -260,7 +261,7 @@ class BrokerConformance(PluginConformance):
         assert _until(lambda: not broker.health()), f"not ready within {PATIENCE} s: {broker.health()}"
         broker.submit(self._order())
         self.settle(broker)
-        received: list[Report | OrderStatus] = []
+        received: list[Report | OrderStatus | Charge] = []
 
         def is_reported() -> bool:
             received.extend(broker.updates())
@@ -366,7 +367,7 @@ class Book:
         return reports
 
     def _poll(self) -> list[Report]:
-        updates = list(self._broker.updates())
+        updates = [update for update in self._broker.updates() if not isinstance(update, Charge)]
         if not self._broker.capabilities.simulated:
             updates += filter(None, map(self._broker.find, self.orders))
         return [report for update in updates for report in self._apply(update)]

@@ -32,6 +32,10 @@ Cash changes at fills, by the notional: price x quantity x the symbol's multipli
 with a margin below 1 also what its position is worth, less that share of it; no order is rejected for lack of money, nor a
 short sale; that is what risk rules are for. One currency for everything.
 
+**Interest** is in `interest`, **leverage** in `margin`. With `leverage` an order that would take more than the buying power is
+rejected when it arrives, and the requirement is checked at each event that is the newest price of a position. What the venue then
+closes are market orders of its own; they arrive at that event, and meet those after it as any other.
+
 **Exits** (`Intent.purpose`) never fill beyond what the account and their strategy hold. Where an event
 reaches stops and take-profits of one strategy in a symbol, the stops fill, since what came first inside a bar is unknown. The
 legs of a bracket go by pairs (`Intent.pair`): one event fills one of each pair, and what fills of one leg the other loses at once.
@@ -49,6 +53,8 @@ import msgspec
 
 from torghut_brokers.costs import Bill, Fees, FeesByPattern, Slippage, Slips, Tally, impact
 from torghut_brokers.events import NEVER, Levels, Touch, View
+from torghut_brokers.interest import Accrual, InterestRates
+from torghut_brokers.margin import LeverageByPattern, Margin
 from torghut_brokers.market import Market
 from torghut_brokers.matching import AT_ONCE, PlacedOrder, arrive, offer, problem, rest_of
 from torghut_brokers.resting import Resting
@@ -61,6 +67,7 @@ from torghut_core import (
     Broker,
     Calendars,
     Capabilities,
+    Charge,
     Decision,
     Fill,
     Instrument,
@@ -92,6 +99,7 @@ STEP = Decimal("1e-9")
 AUCTIONS = (TimeInForce.OPG, TimeInForce.CLS)
 FEW_EVENTS = 32
 """Up to so many events are shown to the orders one by one; of more, those that matter are selected first."""
+INFINITY = float("inf")
 FIRST_STRIDE = 128
 """So many events are looked at together after an order has changed, and more and more until the next change."""
 
@@ -143,6 +151,10 @@ class Saved(msgspec.Struct):
     lasts: dict[str, list[float | None]] = {}
     held: dict[str, dict[str, Decimal]] | None = None
     tally: Tally = msgspec.field(default_factory=Tally)
+    charges: list[tuple[int, Charge]] = []
+    """Each with its place among the reports."""
+    interest_due: int = NEVER
+    liquidations: int = 0
 
 
 class Simulated(Broker):
@@ -166,6 +178,15 @@ class Simulated(Broker):
         )
         slippage: dict[str, Slippage] = param(
             {}, help="by symbol pattern, first match counts: bps, spread_bps, impact_bps; see docs/costs.md"
+        )
+        interest: InterestRates | None = param(
+            None,
+            help="yearly rates of borrowed money and shares, or alpaca; none: nothing is charged; see docs/costs.md",
+        )
+        leverage: LeverageByPattern | None = param(
+            None,
+            help="by symbol pattern, first match counts: times, maintenance_pct; or alpaca; none: no order is rejected for want"
+            " of margin and no position liquidated; see docs/costs.md",
         )
         latency_ms: int = param(0, ge=0, help="time until an order, cancel or replace arrives, milliseconds")
         participation: Decimal | None = param(
@@ -205,6 +226,8 @@ class Simulated(Broker):
         """By symbol, as soon as it is asked for."""
         self._multipliers = ByPattern(params.multipliers)
         self._margins = ByPattern(params.margins)
+        self._margin = None if params.leverage is None else Margin(params.leverage, self._margins)
+        self.may_liquidate = self._margin is not None
         self._taken: dict[bool, Decimal] = {}
         """What orders have taken of the event that they meet, units; of a quote by side."""
         self._restore(Saved(params.cash, 0, [], [], [], {}, {}, {}, held={}))
@@ -214,16 +237,24 @@ class Simulated(Broker):
         self._orders = {placed.order.intent.client_order_id: placed for placed in saved.orders}
         self._known = set(self._orders)
         self._requests = saved.requests
-        self._reports: list[Report] = saved.reports
+        self._reports: list[Report | Charge] = [*saved.reports]
+        for place, charge in saved.charges:
+            self._reports.insert(place, charge)
         self._positions = saved.positions
         self._held = saved.held
         """Signed units by symbol and strategy; None where the account is from a state that did not have them."""
         self._fees = Fees(self.params.fees, saved.tally) if self.params.fees else None
+        rates = self.params.interest
+        self._accrual = None if rates is None else Accrual(rates, self._margins, saved.interest_due)
+        self._liquidations = saved.liquidations
+        """How many orders the venue has made itself."""
         self._market = Market(saved.clock, saved.prices, saved.touches, saved.lasts)
         self._worths: dict[str, Decimal] = {}
         """What each position was worth when the account was last asked for."""
         self._credits: dict[str, Decimal] = {}
         """Of symbols with a margin, what that adds to the buying power."""
+        self._bounds: dict[str, tuple[float, float]] = {}
+        """By symbol, the prices at which the margin has to be checked; see `Margin.bounds`."""
         self._at_venue: dict[str, Resting] = {}
         """Orders that have arrived and are open, by symbol."""
         for placed in saved.orders:
@@ -241,6 +272,7 @@ class Simulated(Broker):
         """By pair, what a leg filled of the newest event: the other one may still arrive."""
         self._next_due = NEVER
         self._find_next_due()
+        self._watch_margin(self._value(0))
 
     @property
     def is_idle(self) -> bool:
@@ -254,9 +286,12 @@ class Simulated(Broker):
         usual: TimeInForce = self.params.time_in_force
         return usual
 
-    def instrument(self, symbol: str, stated: Instrument) -> Instrument:  # noqa: ARG002  the same for all
-        """Return the terms, with the venue's step where none is stated; see `Broker.instrument`."""
-        return stated if stated.quantity_step else msgspec.structs.replace(stated, quantity_step=STEP)
+    def instrument(self, symbol: str, stated: Instrument) -> Instrument:
+        """Return the terms, with the venue's step where none is stated, and its initial margin; see `Broker.instrument`."""
+        terms = {"quantity_step": stated.quantity_step or STEP}
+        if self._margin is not None:
+            terms["margin"] = self._margin[symbol].initial
+        return msgspec.structs.replace(stated, **terms)
 
     def objection(self, decision: Decision) -> str:
         """Return why an order is not accepted: an auction, or a part of a step; see `Broker.objection`."""
@@ -275,9 +310,11 @@ class Simulated(Broker):
         self._queue_request(Request(arrival, intent.client_order_id, _SUBMIT))
 
     def cancel(self, client_order_id: str) -> None:
-        """Ask that an order be canceled; see `Broker.cancel`."""
+        """Ask that an order be canceled, but none of the venue's own; see `Broker.cancel`."""
         placed = self._orders.get(client_order_id)
-        if placed is not None and placed.order.state is not OrderState.PENDING_CANCEL:
+        if placed is None or placed.order.intent.purpose is Purpose.LIQUIDATION:
+            return
+        if placed.order.state is not OrderState.PENDING_CANCEL:
             self._request(placed, OrderEvent.CANCEL)
 
     def replace(
@@ -329,20 +366,25 @@ class Simulated(Broker):
 
     def account(self) -> Account:
         """Return the account at the last event shown, with positions at the last trade, close, or middle of bid and ask."""
-        market = self._market
-        market.refresh(market.stop)
-        for symbol in market.moved:
-            worth = self._positions[symbol].quantity * market.prices[symbol] * self._multipliers[symbol]
-            self._worths[symbol] = worth
-            margin = self._margins[symbol]
-            if margin is not ONE:
-                self._credits[symbol] = worth - abs(worth) * margin
-        market.moved.clear()
+        self._value(self._market.stop)
         equity, power = sum(self._worths.values(), self._cash), sum(self._credits.values(), self._cash)
         return Account(self._cash, equity, power, self.params.currency, self.params.account)
 
-    def updates(self) -> list[Report]:
-        """Return reports since the last call, oldest first."""
+    def _value(self, stop: int) -> dict[str, Decimal]:
+        """Return what each position is worth at the last price before position `stop`, signed."""
+        market = self._market
+        market.refresh(stop)
+        for symbol in market.moved:
+            worth = self._positions[symbol].quantity * market.prices[symbol] * self._multipliers[symbol]
+            self._worths[symbol] = worth
+            margin = self._margins[symbol] if self._margin is None else self._margin[symbol].initial
+            if margin is not ONE or self._margin is not None:
+                self._credits[symbol] = worth - abs(worth) * margin
+        market.moved.clear()
+        return self._worths
+
+    def updates(self) -> list[Report | Charge]:
+        """Return reports and interest since the last call, oldest first."""
         reports, self._reports = self._reports, []
         return reports
 
@@ -359,13 +401,16 @@ class Simulated(Broker):
                 market.clock,
                 list(self._orders.values()),
                 self._requests,
-                self._reports,
+                [each for each in self._reports if isinstance(each, Report)],
                 self._positions,
                 market.prices,
                 market.touches(self._oldest_quote()),
                 market.lasts,
                 self._held,
                 Tally() if self._fees is None else self._fees.tally,
+                [(place, each) for place, each in enumerate(self._reports) if isinstance(each, Charge)],
+                NEVER if self._accrual is None else self._accrual.due,
+                self._liquidations,
             )
         )
         return saved
@@ -395,7 +440,10 @@ class Simulated(Broker):
             self._quiet_to = 0
             if self._levels is not None and not self._levels.fits(batch.symbols):
                 self._levels = None
-        if self._orders:
+            if self._accrual is not None and self._accrual.due == NEVER:
+                self._accrual.begin(batch.now.item(first - batch.start))
+                self._find_next_due()
+        if self._is_busy(batch.now.item(stop - 1 - batch.start)):
             stop = self._walk(batch, first, stop)
         if stop > first:
             market.stop = stop
@@ -409,11 +457,17 @@ class Simulated(Broker):
             at_venue[symbol].told = max(at_venue[symbol].told, told)
         market.close()
 
+    def _is_busy(self, now: int) -> bool:
+        """Return whether an event up to the loop time `now` may matter: to an order, to the margin, or for interest."""
+        if self._orders or (self._margin is not None and self._market.prices):
+            return True
+        return self._accrual is not None and self._accrual.due <= now
+
     def _walk(self, batch: Batch, first: int, stop: int) -> int:
         """Show the open orders the events that matter to them, in order, until one has news; return where that was."""
         now, start, names = batch.now, batch.start, batch.symbols.names
         reports = len(self._reports)
-        while first < stop and self._orders:
+        while first < stop and self._is_busy(now.item(stop - 1 - start)):
             end = stop
             if first < self._quiet_to or stop - first > FEW_EVENTS:
                 quiet_to = self.quiet_to(batch, first)
@@ -434,6 +488,8 @@ class Simulated(Broker):
                 symbol = names[events.symbol.item(row)]
                 if symbol in self._at_venue:
                     self._meet_all(symbol, events, row, at)
+                if self._margin is not None and (symbol in self._market.prices or len(self._reports) != reports):
+                    self._check_margin(at + 1, now.item(at - start))
                 if len(self._reports) != reports:
                     return at + 1
                 if self._next_due != next_due:
@@ -450,7 +506,7 @@ class Simulated(Broker):
         """
         if not self._market.holds(batch):
             return first
-        if not self._orders:
+        if not self._is_busy(NEVER):
             return batch.stop
         if first < self._quiet_to:
             return self._quiet_to
@@ -511,7 +567,7 @@ class Simulated(Broker):
     def _current_levels(self, batch: Batch) -> Levels:
         if self._levels is None:
             self._levels = Levels(batch.symbols)
-            self._changed = set(self._at_venue)
+            self._changed = {*self._at_venue, *self._bounds}
         for symbol in self._changed:
             number = batch.symbols.find(symbol)
             if number is not None and number < self._levels.symbols:  # later ones have no event in this batch
@@ -519,17 +575,22 @@ class Simulated(Broker):
                 if symbol in self._at_venue:
                     for is_buy, side in enumerate(self._at_venue[symbol].sides):
                         self._levels.watch(number, bool(is_buy), *side.bounds)
+                if symbol in self._bounds:
+                    for is_buy in (False, True):  # the middle of a quote is within its sides
+                        self._levels.watch(number, is_buy, *self._bounds[symbol])
         self._changed.clear()
         return self._levels
 
     def _find_next_due(self) -> None:
-        """Find the loop time at which the next request arrives or the next order expires."""
+        """Find the loop time at which the next request arrives, the next order expires or interest is charged."""
         self._next_due = min((placed.until for placed in self._orders.values()), default=NEVER)
+        if self._accrual is not None:
+            self._next_due = min(self._next_due, self._accrual.due)
         if self._requests:
             self._next_due = min(self._next_due, self._requests[0].due)
 
     def _run_due(self, now: int) -> None:
-        """Expire orders and deliver requests that are due by the loop time `now`, in order."""
+        """Expire orders, deliver requests and charge interest that are due by the loop time `now`, in order."""
         while self._next_due <= now:
             moment = self._next_due
             for placed in tuple(self._orders.values()):
@@ -537,7 +598,95 @@ class Simulated(Broker):
                     self._finish(placed, OrderEvent.EXPIRED, placed.ends_at)
             while self._requests and self._requests[0].due <= moment:
                 self._arrive(self._requests.pop(0))
+            if self._accrual is not None and self._accrual.due <= moment:
+                self._charge_interest(self._accrual, moment)
             self._find_next_due()
+
+    # Money that is borrowed.
+
+    def _charge_interest(self, accrual: Accrual, now: int) -> None:
+        """Take what the day costs that ends at a time, ns, from the cash."""
+        charges = accrual.charge(self._cash, self._value(self._market.stop))
+        self._cash -= sum((charge.amount for charge in charges), ZERO)
+        self._reports += charges
+        if charges and self._margin is not None:
+            self._check_margin(self._market.stop, now)
+
+    def _unaffordable(self, placed: PlacedOrder, intent: Intent) -> str:
+        """Return why an order on these terms takes more than the buying power, "" where it does not."""
+        if self._margin is None or intent.is_exit:
+            return ""
+        others = [each for each in self._orders.values() if each is not placed and each.order.venue_order_id]
+        taken = sum((self._needed(each, each.order.intent) for each in others if not each.order.intent.is_exit), ZERO)
+        needed, left = self._needed(placed, intent), self.account().buying_power - taken
+        if needed <= left:
+            return ""
+        return f"it needs {needed:.2f} of margin, and {left:.2f} of the buying power is left"
+
+    def _needed(self, placed: PlacedOrder, intent: Intent) -> Decimal:
+        """Return the initial margin of what is open of an order and would add to the account's position; 0 without a price."""
+        assert self._margin is not None
+        symbol = intent.symbol
+        price = intent.limit_price or intent.stop_price
+        if price is None:
+            last = self._market.last_price(symbol, placed.is_buy, self._market.stop)
+            price = ZERO if last is None else money(last)
+        quantity = intent.quantity - placed.order.filled_quantity
+        held = self._positions.get(symbol, FLAT).quantity
+        added = abs(held + (quantity if placed.is_buy else -quantity)) - abs(held)
+        return max(ZERO, added) * price * self._multipliers[symbol] * self._margin[symbol].initial
+
+    def _check_margin(self, stop: int, now: int) -> None:
+        """Close positions where equity does not cover the maintenance margin after the events before position `stop`."""
+        assert self._margin is not None
+        symbols, reason = self._margin.shortfall(self._cash, self._value(stop), self._leaving)
+        for symbol in symbols:
+            self._liquidate(symbol, reason, now)
+        self._watch_margin(self._worths)
+
+    @property
+    def _leaving(self) -> set[str]:
+        """Symbols in which the venue is closing the position."""
+        intents = [placed.order.intent for placed in self._orders.values()]
+        return {intent.symbol for intent in intents if intent.purpose is Purpose.LIQUIDATION}
+
+    def _watch_margin(self, worths: Mapping[str, Decimal]) -> None:
+        """Find anew at which prices the margin has to be checked, of positions that are worth this."""
+        if self._margin is not None:
+            self._bound(self._margin.bounds(self._cash, worths, self._market.prices, self._leaving))
+
+    def _bound(self, bounds: dict[str, tuple[float, float]]) -> None:
+        """Check the margin at prices up to the first and from the second on, by symbol; see `Margin.bounds`."""
+        self._changed |= self._bounds.keys() | bounds.keys()
+        self._bounds = bounds
+        self._quiet_to = 0
+
+    def _liquidate(self, symbol: str, reason: str, now: int) -> None:
+        """Close a position of the account at the market, strategy by strategy, the one that holds most first."""
+        net = self._positions[symbol].quantity
+        side, sign, left = (Side.SELL, 1, net) if net > 0 else (Side.BUY, -1, -net)
+        held = {"": net} if self._held is None else self._held.get(symbol, {})
+        for strategy, units in sorted(held.items(), key=lambda each: (-sign * each[1], each[0])):
+            quantity = min(left, sign * units)
+            if quantity <= 0:
+                return
+            left -= quantity
+            self._liquidations += 1
+            intent = Intent(
+                client_order_id=f"liquidation-{self._liquidations}",
+                decision_hash="",
+                account=self.params.account,
+                strategy_id=strategy,
+                symbol=symbol,
+                side=side,
+                quantity=quantity,
+                decided_at=now,
+                time_in_force=TimeInForce.GTC,
+                purpose=Purpose.LIQUIDATION,
+            )
+            order = Order(intent=intent, state=_SUBMITTED, updated_at=now)
+            placed = self._orders[intent.client_order_id] = PlacedOrder(order, side is _BUY, now)
+            self._accept(placed, now, f"liquidation: {reason}")
 
     def _oldest_quote(self) -> int:
         """Return the time before which no quote can be used for any order any more, ns."""
@@ -558,9 +707,10 @@ class Simulated(Broker):
         elif request.intent is not None:
             self._change(placed, request.intent, request.due)
 
-    def _accept(self, placed: PlacedOrder, now: int) -> None:
+    def _accept(self, placed: PlacedOrder, now: int, why: str = "") -> None:
+        """Accept an order or reject it; `why` the venue has made it itself, "" where it was sent."""
         intent = placed.order.intent
-        refusal = problem(intent) or _part_of_a_step(intent.quantity)
+        refusal = problem(intent) or _part_of_a_step(intent.quantity) or self._unaffordable(placed, intent)
         rest = self._rests.get(intent.parent)
         session = self._session(intent.symbol, now if rest is None else rest.begin)
         if not refusal and session is None:
@@ -569,7 +719,8 @@ class Simulated(Broker):
             self._finish(placed, OrderEvent.REJECTED, now, refusal)
             return
         placed.opens_at, placed.ends_at = session
-        self._report(placed, _ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}")
+        made = {"intent": intent, "reason": why} if why else {}
+        self._report(placed, _ACCEPT, now, venue_order_id=f"sim-{intent.client_order_id}", **made)
         if rest is None:
             self._meet_market(placed, now)
             self._place(placed)
@@ -639,6 +790,7 @@ class Simulated(Broker):
         refusal = refusal or _part_of_a_step(intent.quantity)
         if not refusal and intent.quantity <= placed.order.filled_quantity:
             refusal = f"quantity {intent.quantity} is filled already"
+        refusal = refusal or self._unaffordable(placed, intent)
         if refusal:
             self._report(placed, OrderEvent.REPLACE_REJECTED, now, reason=refusal)
             return
@@ -757,6 +909,8 @@ class Simulated(Broker):
             self._market.follow(intent.symbol, price, at)
         else:
             self._market.moved[intent.symbol] = None
+        if self._margin is not None:  # until it is checked, any event may matter
+            self._bound(dict.fromkeys(self._market.prices, (INFINITY, -INFINITY)))
 
     def _finish(self, placed: PlacedOrder, event: OrderEvent, event_ts: int, reason: str = "") -> None:
         self._report(placed, event, event_ts, reason=reason)

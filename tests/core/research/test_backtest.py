@@ -11,7 +11,7 @@ import pytest
 from torghut_core.errors import InputError
 from torghut_core.installation.settings import Settings
 from torghut_core.research import load_catalog, open_replay, run_backtest, tape_generation
-from torghut_core.timestamps import MINUTE, SECOND
+from torghut_core.timestamps import HOUR, MINUTE, SECOND
 
 T0 = 1_767_623_400 * SECOND
 TEXT = """
@@ -96,6 +96,33 @@ def test_its_curve_ends_where_the_result_does(tape, multiplier):
     profits = sum(trip.profit for trip in done.round_trips())
     assert abs(profits) > multiplier
     assert profits == sum(held.realized_pnl - held.fees for held in done.positions.values() if not held.quantity)
+
+
+def test_interest_and_liquidations_are_in_its_figures_and_on_its_page(tmp_path):
+    """A position on margin over two nights, until a crash: the curve ends where the books do, in batches of any size."""
+    close = np.where(np.arange(60) < 50, 100.0, 60.0)
+    columns = dict.fromkeys(("open", "high", "low", "close"), close) | {"volume": np.full(60, 1e6)}
+    times = pa.array(T0 + np.arange(60) * HOUR).cast(pa.timestamp("ns", "UTC"))
+    pq.write_table(pa.table({"symbol": ["WALK"] * 60, "event_ts": times, **columns}), tmp_path / "walk.parquet")
+    text = (
+        TEXT.replace("1Min", "1Hour").replace("ema-cross", "buy-and-hold").replace('quantity: "1"', 'quantity: "19000"')
+    )
+    text = text.replace("cash:", "interest: {loan_pct: 36}, leverage: alpaca, cash:")
+    done = run(tmp_path / "walk.parquet", text, batch_size=7)
+
+    figures = done.statistics
+    assert figures["interest"] == pytest.approx(float(done.totals.interest))
+    assert figures["interest"] > 1_000
+    assert figures["final_equity"] == pytest.approx(float(done.result.final_equity))
+    own = [fill for fill in done.fills() if fill["decision_hash"] == ""]
+    assert own[0]["because"].startswith("liquidation: equity ")
+    assert done.totals.liquidations == len(own) == 1
+    page = done.page(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert all(words in page for words in ("Interest paid", "Liquidated by the broker", own[0]["because"]))
+    whole = run(tmp_path / "walk.parquet", text)
+    charges = [[(row["at"], row["symbol"], row["fees"]) for row in each.interest()] for each in (done, whole)]
+    assert whole.result.digest == done.result.digest
+    assert charges[0] == charges[1]
 
 
 def test_a_catalog_that_trades_nothing_is_refused(tape):
