@@ -83,6 +83,7 @@ from torghut_core.model.sale_conditions import NO_PRICE, NOTHING_COUNTS, SaleCon
 from torghut_core.model.timers import Every, Timer, every
 from torghut_core.model.trading import (
     Account,
+    Bracket,
     Cancel,
     Charge,
     Decision,
@@ -177,6 +178,7 @@ __all__ = [
     "Bars",
     "Batch",
     "Books",
+    "Bracket",
     "Broker",
     "Calendars",
     "Cancel",

@@ -274,6 +274,9 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     parent_fill: str = ""
     """Of a leg, the id of the entry's fill that it protects. The legs of one fill are a pair: what fills of one, the other loses."""
 
+    partner: Intent | None = None
+    """Of a leg that is sent to a real venue, the other one of its pair, where that is not done. Not recorded."""
+
     def legs(self, fill: Fill, decided_at: int, number: int) -> list[Intent]:
         """The orders that protect a fill of this entry: the stop first.
 

@@ -73,6 +73,9 @@ class OrderEntry(ABC):
     def submit(self, intent: Intent) -> OrderStatus | None:
         """Place an order; return the venue's answer. The same `client_order_id` again makes no second order.
 
+        The legs of a pair each come with the other as `partner`, where both are open: a venue that holds the units of an exit
+        for one order alone can be sent both at once, in the name of either.
+
         An order with a `highest_price` must not be filled above that: where the venue has no such order, a limit or a
         stop-limit order at that price is one.
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from torghut_core.model.order_state import is_done
-from torghut_core.model.trading import ZERO, Order, OrderState, Side
+from torghut_core.model.trading import ZERO, Intent, Order, OrderState, Side
 from torghut_core.trading.working_order import WorkingOrder
 
 _BUY = Side.BUY
@@ -47,6 +47,14 @@ class Brackets:
         legs = self._pairs.get(pair, ())
         size = max((leg.intent.quantity for leg in legs), default=ZERO)
         return size - sum((leg.filled_quantity for leg in legs), ZERO)
+
+    def partner(self, intent: Intent) -> Intent | None:
+        """The other leg of a pair, where it is not done; None for an order that is no leg."""
+        legs = self._pairs.get(intent.pair, ()) if intent.parent else ()
+        return next(
+            (leg.intent for leg in legs if leg.intent.order_type is not intent.order_type and not is_done(leg.state)),
+            None,
+        )
 
     def shares(self, orders: Iterable[WorkingOrder], exits: Side, rest: Decimal) -> dict[tuple[str, str], Decimal]:
         """How many units each pair is to protect, of `rest` in all.

@@ -606,6 +606,11 @@ class VenueGateway(Gateway):
         self._waiting_since: dict[str, float] = {}
         """By client order id of an exit, when it began to wait for a snapshot of the venue."""
 
+    def _stamped(self, intent: Intent) -> Intent:
+        """See `Gateway._stamped`: a venue may want both legs of a pair at once."""
+        partner = self.books.brackets.partner(intent)
+        return intent if partner is None else msgspec.structs.replace(intent, partner=partner)
+
     def _is_due(self, working: WorkingOrder) -> bool:
         """See `Gateway._is_due`."""
         if not super()._is_due(working):

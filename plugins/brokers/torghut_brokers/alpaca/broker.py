@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pydantic
 
-from torghut_brokers.alpaca import terms, wire
+from torghut_brokers.alpaca import pairs, terms, wire
 from torghut_brokers.alpaca.refusals import NOT_FOUND
 from torghut_brokers.alpaca.wire import TradeUpdate, WireOrder
 from torghut_core import (
@@ -33,6 +33,7 @@ from torghut_core import (
     Position,
     Report,
     SettingsError,
+    Throttled,
     TimeInForce,
     Unanswered,
     VenueError,
@@ -63,6 +64,10 @@ CRYPTO_FEE = Decimal("0.0026")
 
 Source: https://alpaca.markets/docs/crypto/activities/, read 2026-11-21.
 """
+LONGEST_NUMBER = 4
+"""Characters that number a change, as in ``-r12``."""
+HASH = slice(3, 43)
+"""Where a client order id has the decision's hash, which is long enough to lose some characters."""
 MOST_LEGS = 32
 """Legs that one order may have: one more than its changes."""
 NEW_YORK = ZoneInfo("America/New_York")
@@ -73,7 +78,7 @@ class Alpaca(Broker):
 
     Orders are sent over REST, one request at a time per thread; their updates come by the stream ``trade_updates``, and the
     kernel looks orders up. A changed order is a new one at the venue (see `wire`): all of it is reported under the id of
-    the first.
+    the first. The stop and the take-profit of a bracket are one order there (see `pairs`).
     """
 
     venue_calendars = PAIRS_AND_US_EQUITIES
@@ -106,7 +111,7 @@ class Alpaca(Broker):
                 )
             return url.rstrip("/")
 
-    capabilities = Capabilities(order_types=frozenset(OrderType), times_in_force=frozenset(TimeInForce))
+    capabilities = Capabilities(order_types=frozenset(OrderType), times_in_force=frozenset(TimeInForce), brackets=True)
     secrets = ("ALPACA_KEY_ID", "ALPACA_SECRET_KEY")
     day_zone = "America/New_York"
 
@@ -119,6 +124,7 @@ class Alpaca(Broker):
         """The venue's list of crypto, by symbol."""
         self._replaced: dict[str, tuple[WireOrder, ...]] = {}
         """Legs of changed orders up to one that was replaced, oldest first, by its id: these do not change any more."""
+        self._names = pairs.Names()
 
     # Connecting and closing.
 
@@ -226,13 +232,37 @@ class Alpaca(Broker):
         ------
         VenueError : as the kernel's executor expects of a venue.
         """
-        order = _read(self._venue.post("/orders", wire.body_of(intent)), wire.read_order)
+        pair = pairs.pair_of(intent)
+        if pair is not None:
+            return self._submit_pair(intent, *pair)
+        return _read([self._post(wire.body_of(intent), intent)], wire.status_of)
+
+    def _submit_pair(self, intent: Intent, stop: Intent, profit: Intent) -> OrderStatus:
+        """Place two legs as one order, in the name of either: where the other one has done so, the venue says that it is there."""
+        try:
+            order = self._post(pairs.body_of(stop, profit), profit)
+        except OrderRefused as error:
+            if "must be exit orders" in str(error):  # the fill is not booked there yet
+                raise Throttled(str(error)) from None
+            if intent is not stop or error.code != "invalid-order":
+                raise
+            return _read([self._post(wire.body_of(stop), stop)], wire.status_of)  # protected at least against a loss
+        self._names.learn(order, profit.client_order_id)
+        if intent is profit:
+            return _read([order], wire.status_of)
+        found = [leg for leg in order.legs or () if pairs.is_stop(leg)]
+        if not found:
+            raise Unanswered(f"the venue answered without the stop {stop.client_order_id}")
+        return _read(self._names.named(found), wire.status_of)
+
+    def _post(self, body: Mapping[str, object], intent: Intent) -> WireOrder:
+        order = _read(self._venue.post("/orders", body), wire.read_order)
         if not wire.is_answer_to(order, intent):
             raise Unanswered(f"the venue answered with another order than {intent.client_order_id}")
-        return _read([order], wire.status_of)
+        return order
 
     def cancel(self, client_order_id: str) -> None:
-        """Ask that an order be canceled; see `Broker.cancel`."""
+        """Ask that an order be canceled; see `Broker.cancel`. The venue cancels the other order of a pair too."""
         legs = self._find_legs(client_order_id)
         if not legs or _is_ending(legs):
             return
@@ -253,7 +283,7 @@ class Alpaca(Broker):
         """Ask that an open order be changed; an unknown or done order is left alone.
 
         A `quantity` is that of the whole order, including what is filled. The venue would start the new leg with all of it,
-        so the leg is asked for what is left.
+        so the leg is asked for what is left. The stop of a pair becomes smaller by itself when the take-profit fills.
 
         Raises
         ------
@@ -265,6 +295,14 @@ class Alpaca(Broker):
         order = _read(legs, wire.joined)
         if is_done(order.state):
             return
+        if quantity is not None and legs[-1].order_class == pairs.CLASS:
+            if quantity == order.intent.quantity:
+                quantity = None
+            elif self._is_filling(pairs.other_name(client_order_id)):
+                raise Throttled(f"the venue has yet to make {client_order_id} smaller")
+            if quantity is limit_price is stop_price is None:
+                self._updates.append(_read(legs, wire.status_of))
+                return
         body = {"client_order_id": self._next_name(client_order_id, len(legs))}
         if quantity is not None or order.filled_quantity:
             whole = order.intent.quantity if quantity is None else quantity
@@ -278,10 +316,17 @@ class Alpaca(Broker):
         if leg.client_order_id != body["client_order_id"]:
             raise Unanswered(f"the venue answered with another order than the change of {client_order_id}")
 
+    def _is_filling(self, client_order_id: str) -> bool:
+        found = self.find(client_order_id) if client_order_id else None
+        return found is not None and found.order.filled_quantity > 0
+
     def _next_name(self, client_order_id: str, legs: int) -> str:
         """Return an id for another leg, which no leg had before, not even a refused one."""
+        stem = client_order_id
+        if pairs.other_name(stem) and len(stem) > LONGEST_ID - LONGEST_NUMBER:
+            stem = stem[: HASH.stop - LONGEST_NUMBER] + stem[HASH.stop :]
         for number in range(legs + 1, MOST_LEGS + 1):
-            name = f"{client_order_id}-r{number}"
+            name = f"{stem}-r{number}"
             if len(name) > LONGEST_ID:
                 break
             if self._find_order(name) is None:
@@ -296,16 +341,25 @@ class Alpaca(Broker):
         Foreign orders of kinds that torghut does not model (several legs at once) are left out.
         """
         found: dict[str, Order] = {}
-        for order in self._open_orders():
+        listed = self._open_orders()
+        if any(order.order_class == pairs.CLASS for order in listed):
+            listed += self._open_stops()
+        for order in listed:
             status = _read(self._legs_up_to(order), wire.joined)
             if not is_done(status.state):
                 found[status.intent.client_order_id] = status
         return sorted(found.values(), key=lambda order: (order.intent.decided_at, order.intent.client_order_id))
 
-    def _open_orders(self) -> list[WireOrder]:
+    def _open_stops(self) -> list[WireOrder]:
+        """Return the stops of pairs, which the list of open orders leaves out while their take-profit works."""
+        nested = self._open_orders(nested=True)
+        self._learn(nested)
+        return [leg for order in nested if order.order_class == pairs.CLASS for leg in order.legs or ()]
+
+    def _open_orders(self, *, nested: bool = False) -> list[WireOrder]:
         """Return all pages of the list; each starts with the last moment of the page before, which may have more orders."""
         found: dict[str, WireOrder] = {}
-        query = {"status": "open", "limit": str(PAGE), "direction": "asc", "nested": "false"}
+        query = {"status": "open", "limit": str(PAGE), "direction": "asc", "nested": "true" if nested else "false"}
         while True:
             page, problems = _read(self._venue.get("/orders", query), wire.read_orders)
             fresh = [order for order in page if order.id not in found]
@@ -374,7 +428,26 @@ class Alpaca(Broker):
     def _find_legs(self, client_order_id: str) -> list[WireOrder]:
         """Return the legs of an order, oldest first; none where the venue has no such order."""
         order = self._find_order(client_order_id)
-        return [] if order is None else self._legs_from([order])
+        if order is None:
+            return self._find_stop(client_order_id)
+        return self._legs_from([order])
+
+    def _find_stop(self, client_order_id: str) -> list[WireOrder]:
+        """Return the legs of the stop of a pair, which is found by its take-profit."""
+        name = pairs.other_name(client_order_id)
+        profit = self._find_order(name) if name else None
+        if profit is None or profit.order_class != pairs.CLASS or pairs.is_stop(profit):
+            return []
+        newest = self._get(self._legs_from([profit])[-1].id, nested=True)
+        self._names.learn(newest, name)
+        found = next((leg for leg in newest.legs or () if pairs.is_stop(leg)), None)
+        return [] if found is None else self._legs_from(self._legs_up_to(found))
+
+    def _learn(self, orders: Sequence[WireOrder]) -> None:
+        """Keep which stops belong to the take-profits in a nested list."""
+        for order in orders:
+            if order.order_class == pairs.CLASS and any(not self._names.knows(leg) for leg in order.legs or ()):
+                self._names.learn(order, self._legs_up_to(order)[0].client_order_id)
 
     def _find_order(self, client_order_id: str) -> WireOrder | None:
         try:
@@ -392,8 +465,14 @@ class Alpaca(Broker):
         """Return `legs` and those after them."""
         legs = list(legs)
         while legs[-1].replaced_by and len(legs) < MOST_LEGS:
+            following = self._get(legs[-1].replaced_by)
+            if (
+                following.type != legs[-1].type
+            ):  # a stop that was reached, in place of its take-profit: an order of its own
+                legs[-1] = msgspec.structs.replace(legs[-1], status="canceled", replaced_by=None)
+                break
             self._keep(legs)
-            legs.append(self._get(legs[-1].replaced_by))
+            legs.append(following)
         return legs
 
     def _legs_up_to(self, order: WireOrder) -> list[WireOrder]:
@@ -404,17 +483,30 @@ class Alpaca(Broker):
             if before is not None:
                 legs[:0] = before
                 break
-            legs.insert(0, self._get(legs[0].replaces))
+            earlier = self._get(legs[0].replaces)
+            if earlier.type != order.type:
+                break
+            legs.insert(0, earlier)
         if len(legs) > 1:
             self._keep(legs[:-1])
-        return legs
+        if pairs.is_stop(order) and not any(map(self._names.knows, legs)):
+            query = {
+                "status": "all",
+                "limit": str(PAGE),
+                "direction": "desc",
+                "nested": "true",
+                "symbols": order.symbol,
+            }
+            self._learn(_read(self._venue.get("/orders", query), wire.read_orders)[0])
+        return self._names.named(legs)
 
     def _keep(self, legs: list[WireOrder]) -> None:
         if legs[-1].is_replaced:
             self._replaced[legs[-1].id] = tuple(legs)
 
-    def _get(self, order_id: str) -> WireOrder:
-        return _read(self._venue.get(f"/orders/{order_id}"), wire.read_order)
+    def _get(self, order_id: str, *, nested: bool = False) -> WireOrder:
+        query = {"nested": "true"} if nested else None
+        return _read(self._venue.get(f"/orders/{order_id}", query), wire.read_order)
 
 
 def _read(answer: Any, reader: Callable[[Any], T]) -> T:

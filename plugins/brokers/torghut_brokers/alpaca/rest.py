@@ -82,7 +82,7 @@ class Rest:
         """Return the venue's answer to a GET of a path below ``/v2``; raises as `post` does."""
         return self._call("get", path, query)
 
-    def post(self, path: str, body: Mapping[str, str]) -> Any:
+    def post(self, path: str, body: Mapping[str, object]) -> Any:
         """Return the venue's answer to a POST.
 
         Raises
@@ -103,7 +103,7 @@ class Rest:
         """Close the connections."""
         self._session.close()
 
-    def _call(self, verb: str, path: str, data: Mapping[str, str] | None) -> Any:
+    def _call(self, verb: str, path: str, data: Mapping[str, object] | None) -> Any:
         failure: VenueError
         try:
             return getattr(self._client, verb)(path, dict(data) if data else None)

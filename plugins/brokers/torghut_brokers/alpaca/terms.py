@@ -17,7 +17,7 @@ from decimal import ROUND_DOWN, Decimal
 
 import msgspec
 
-from torghut_core import Decision, OrderType, TimeInForce
+from torghut_core import Bracket, Decision, Intent, OrderType, Side, TimeInForce
 
 CENT, SUB_PENNY, FINEST = Decimal("0.01"), Decimal("0.0001"), Decimal("1E-9")
 MOST_DECIMALS = 9
@@ -77,6 +77,25 @@ def price_below(price: Decimal, symbol: str) -> Decimal:
     return price.quantize(CENT if price >= 1 else SUB_PENNY, ROUND_DOWN)
 
 
+STOP_ROOM = Decimal("0.05")
+"""How far beyond its stop price a stop of crypto, which is a stop-limit order there, may fill: a share of the price."""
+
+
+def limit_beyond(intent: Intent) -> Decimal:
+    """Return the limit price of a stop that the venue takes as a stop-limit order only.
+
+    Examples
+    --------
+    >>> stop = {"client_order_id": "", "decision_hash": "", "account": "", "strategy_id": "", "decided_at": 0}
+    >>> limit_beyond(Intent(**stop, symbol="BTC/USD", side=Side.SELL, quantity=Decimal(1), stop_price=Decimal(90)))
+    Decimal('85.50')
+    """
+    assert intent.stop_price is not None
+    room = intent.stop_price * STOP_ROOM
+    limit = intent.stop_price - room if intent.side is Side.SELL else intent.stop_price + room
+    return limit.quantize(FINEST, ROUND_DOWN) if _decimals(limit) > MOST_DECIMALS else limit
+
+
 def asset_class(symbol: str) -> str:
     """Return ``crypto`` for a pair with a slash, else ``equity``."""
     return "crypto" if "/" in symbol else "equity"
@@ -95,7 +114,25 @@ def objection(decision: Decision) -> str:
         return f"fraction {quantity} with {order_type} {time_in_force} of {kind}"
     if _decimals(quantity) > MOST_DECIMALS:
         return f"quantity {quantity} with more than {MOST_DECIMALS} decimals"
-    return _price_objection(decision, kind)
+    problem = _price_objection(decision, kind)
+    return problem if problem or decision.bracket is None else _bracket_objection(decision.bracket, decision, kind)
+
+
+def _bracket_objection(bracket: Bracket, decision: Decision, kind: str) -> str:
+    """Why the venue does not hold the legs of an entry: a pair is one order of the class oco, anything else a simple one."""
+    given = bracket.given
+    asked = " and ".join(given)
+    if kind == "crypto":
+        return f"{asked} for crypto" if len(given) > 1 or "trail" in given else ""
+    if decision.quantity != decision.quantity.to_integral_value():
+        return f"{asked} for a fraction"
+    if "trail" in given and len(given) > 1:
+        return f"{asked} of the same units"
+    for name, price in given.items():
+        step = CENT if price >= 1 else SUB_PENNY
+        if price % step:
+            return f"{name} {price} is not a multiple of {step}"
+    return ""
 
 
 def _price_objection(decision: Decision, kind: str) -> str:

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from torghut_brokers.alpaca import terms
 from torghut_brokers.alpaca.terms import BOUNDED, PRICES, price_below
 from torghut_core import (
     Account,
@@ -92,6 +93,8 @@ class WireOrder(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     trail_percent: Decimal | None = None
     replaces: str | None = None
     replaced_by: str | None = None
+    order_class: str = ""
+    legs: list[WireOrder] | None = None
 
     @property
     def is_replaced(self) -> bool:
@@ -299,7 +302,8 @@ def _fill(order: Order, update: TradeUpdate) -> Fill | None:
 def body_of(intent: Intent) -> dict[str, str]:
     """Return the body of the POST that places an order: all text, so that no number becomes a binary float.
 
-    The venue keeps a highest price as the limit of a limit or a stop-limit order; it has no such trailing stop.
+    The venue keeps a highest price as the limit of a limit or a stop-limit order; it has no such trailing stop. A stop of crypto,
+    which the venue does not have, is a stop-limit order with room for the price to fall, or to rise.
 
     Examples
     --------
@@ -309,6 +313,8 @@ def body_of(intent: Intent) -> dict[str, str]:
     order_type, limit_price = intent.order_type, intent.limit_price
     if intent.highest_price is not None and order_type in BOUNDED:
         order_type, limit_price = BOUNDED[order_type], price_below(intent.highest_price, intent.symbol)
+    if order_type is OrderType.STOP and terms.asset_class(intent.symbol) == "crypto":
+        order_type, limit_price = OrderType.STOP_LIMIT, terms.limit_beyond(intent)
     body = {
         "symbol": intent.symbol,
         "qty": text(intent.quantity),

@@ -1,0 +1,112 @@
+"""Brackets from the books to the venue that holds a pair as one order, and back."""
+
+from decimal import Decimal
+
+import pytest
+from pydantic import SecretStr
+from torghut_brokers.alpaca import Alpaca
+from torghut_testing.alpaca import FakeAlpaca
+
+from support.waiting import until
+from torghut_core import Bracket, Connection, Side
+
+BRACKET = Bracket(stop_loss=Decimal(9), take_profit=Decimal(12))
+ENTRY, STOP, PROFIT = "tg-1", "tg-1-s1", "tg-1-p1"
+
+
+@pytest.fixture
+def fake():
+    with FakeAlpaca() as served:
+        served.venue.set_price("AAPL", 10)
+        yield served
+
+
+@pytest.fixture
+def venue(fake):
+    """In place of the venue in memory: the broker, connected to a stand-in."""
+    keys = {"ALPACA_KEY_ID": fake.key, "ALPACA_SECRET_KEY": fake.secret}
+    broker = Alpaca(Alpaca.Params(url=fake.url, timeout_seconds=30.0))
+    broker.connect(Connection(is_live=False, secret=lambda name: SecretStr(keys[name])))
+    until(lambda: not broker.health())
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def entered(desk, intent):
+    """An entry of ten shares with a bracket, that the venue has filled, and its legs are out."""
+    desk.send(intent(ENTRY, "AAPL", Side.BUY, "10", strategy_id="one", bracket=BRACKET, decision_hash="1"))
+    run_until(desk, lambda: {STOP, PROFIT} <= set(desk.books.working) and not desk.books.outbox)
+    return desk
+
+
+def run_until(desk, condition):
+    def is_so():
+        desk.gateway.apply_updates()
+        desk.run()
+        return condition()
+
+    until(is_so)
+
+
+def states(desk):
+    desk.audit.commit()
+    return {row["client_order_id"]: (row["state"], row["filled_quantity"]) for row in desk.audit.orders("test")}
+
+
+def test_pair_is_one_order_there(entered, fake):
+    """Both legs are accepted, and the venue holds the units once."""
+    assert states(entered) == {ENTRY: ("filled", 10), STOP: ("accepted", 0), PROFIT: ("accepted", 0)}
+    assert [order["order_class"] for order in fake.venue.orders()] == ["", "oco", "oco"]
+    assert not entered.books.brackets.unprotected
+
+
+@pytest.mark.parametrize(("price", "leg", "other"), [(9, STOP, PROFIT), (12, PROFIT, STOP)])
+def test_one_leg_closes_the_position(entered, fake, price, leg, other):
+    """Once; the books and the venue agree, and nothing is called unprotected."""
+    fake.venue.set_price("AAPL", price)
+    run_until(entered, lambda: not entered.books.working)
+    assert states(entered) == {ENTRY: ("filled", 10), leg: ("filled", 10), other: ("canceled", 0)}
+    entered.settle()
+    assert fake.venue.positions() == []
+    assert not entered.books.foreign
+    assert not entered.books.brackets.unprotected
+
+
+def test_part_of_the_take_profit(entered, fake):
+    """The stop has what is left, in the books as at the venue."""
+    fake.venue.hold("AAPL")
+    fake.venue.fill(PROFIT, 4, 12)
+    run_until(entered, lambda: entered.books.working[STOP].order.remaining == 6)
+    fake.venue.release("AAPL")
+    fake.venue.set_price("AAPL", 9)
+    run_until(entered, lambda: not entered.books.working)
+    assert states(entered)[STOP] == ("filled", 6)
+    assert fake.venue.positions() == []
+
+
+@pytest.mark.parametrize("price", [9, 12])
+def test_process_that_ends_in_between(entered, fake, price):
+    """The next one finds both legs, or how they ended, and sends nothing twice."""
+    sent = len(fake.venue.orders())
+    desk = entered.again()
+    fake.venue.set_price("AAPL", price)
+    desk.settle(is_start=True)
+    run_until(desk, lambda: not desk.books.working)
+    assert len(fake.venue.orders()) == sent
+    assert fake.venue.positions() == []
+    assert not desk.books.foreign
+
+
+def test_close_beside_a_pair(entered, fake, intent):
+    """Both legs are taken back first, since the venue holds the units for them; then the position is closed."""
+    exit_ = intent("tg-2", "AAPL", Side.SELL, "10", strategy_id="one", purpose="exit")
+    entered.send(exit_, is_close=True)
+    run_until(entered, lambda: not entered.books.working)
+    assert states(entered) == {
+        ENTRY: ("filled", 10),
+        STOP: ("canceled", 0),
+        PROFIT: ("canceled", 0),
+        "tg-2": ("filled", 10),
+    }
+    assert fake.venue.positions() == []
