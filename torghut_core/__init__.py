@@ -54,6 +54,7 @@ from torghut_core.errors import (
     retry_after,
 )
 from torghut_core.hookspecs import Register, hookimpl
+from torghut_core.model.corporate_actions import Adjustment, CorporateAction
 from torghut_core.model.instruments import Instrument
 from torghut_core.model.market import (
     SIGNAL_COLUMNS,
@@ -169,6 +170,7 @@ __all__ = [
     "TIMEFRAMES",
     "Account",
     "AccountView",
+    "Adjustment",
     "Advisor",
     "Answer",
     "AvroCodec",
@@ -189,6 +191,7 @@ __all__ = [
     "Columns",
     "Connection",
     "Context",
+    "CorporateAction",
     "Deciding",
     "Decision",
     "DuplicateOrder",

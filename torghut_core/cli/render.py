@@ -142,6 +142,10 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
         console.print(f"{name} raised an error and was stopped: {reason}", style="red", markup=False)
     for name, reason in done.starved.items():
         console.print(f"{name} received no signals: {reason}", style="yellow", markup=False)
+    for applied in done.actions[:MOST_LINES]:
+        console.print(str(applied), markup=False)
+    if len(done.actions) > MOST_LINES:
+        console.print(f"and {counted(len(done.actions) - MOST_LINES, 'corporate action')} more")
     for jump in done.jumps[:MOST_LINES]:
         console.print(f"a price jumped as in a split: {jump}", style="red", markup=False)
     if len(done.jumps) > MOST_LINES:

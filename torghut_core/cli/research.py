@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,6 +63,14 @@ def replay(
     on_bad_row: Annotated[
         Literal["fail", "skip"], typer.Option(help="Stop at a bad row, or skip it and report it.")
     ] = "fail",
+    actions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--actions",
+            metavar="FILE",
+            help="Tape of corporate actions: splits and dividends. May be repeated (default: those of the catalog).",
+        ),
+    ] = None,
     swap_at: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,6 +99,7 @@ def replay(
         batch_size,
         speed,
         on_bad_row,
+        actions=actions or (),
         swaps=swaps,
         is_stored=not no_store,
         page=page,
@@ -112,6 +122,7 @@ def _replay(
     speed: str = "max",
     on_bad_row: str = "fail",
     *,
+    actions: Sequence[Path] = (),
     swaps: list[tuple[int, Path]] | None = None,
     is_stored: bool = True,
     page: Path | None = None,
@@ -122,7 +133,14 @@ def _replay(
     from torghut_core.trading.totals import to_json
 
     with open_replay(
-        catalog, tapes, state, speed=speed, on_bad_row=on_bad_row, swaps=swaps or (), is_stored=is_stored
+        catalog,
+        tapes,
+        state,
+        speed=speed,
+        on_bad_row=on_bad_row,
+        actions=actions,
+        swaps=swaps or (),
+        is_stored=is_stored,
     ) as job:
         with progress(job.total, "replay") as advance:
             done = job.run(batch_size, advance)

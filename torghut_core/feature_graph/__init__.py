@@ -5,6 +5,17 @@
 """
 
 from torghut_core.feature_graph.graph import FeatureGraph
+from torghut_core.feature_graph.past_rows import PastRows, read_elsewhere, rescale_rows
 from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planner, Wanted, with_columns
 
-__all__ = ["FeatureGraph", "FeaturePlan", "Frame", "Planner", "Wanted", "with_columns"]
+__all__ = [
+    "FeatureGraph",
+    "FeaturePlan",
+    "Frame",
+    "PastRows",
+    "Planner",
+    "Wanted",
+    "read_elsewhere",
+    "rescale_rows",
+    "with_columns",
+]

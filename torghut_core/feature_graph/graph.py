@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torghut_core.boundary import from_plugins
 from torghut_core.feature_graph.history import Histories
 from torghut_core.feature_graph.nodes import AsOf, Failure, FrameRows, IndicatorNode, Node
+from torghut_core.feature_graph.past_rows import PastRows, read_elsewhere
 from torghut_core.feature_graph.plan import FeaturePlan, Frame, Planned, Wanted
 from torghut_core.feature_graph.slices import Slices
 from torghut_core.market_data.snapshots import OnFailure, pack, reraise, unpack
@@ -93,6 +94,27 @@ class FeatureGraph:
         self.histories.resume(before.histories)
         self._shown = dict(before._shown)
         return new
+
+    def rescale(self, factors: Mapping[str, float], past: PastRows) -> None:
+        """Compute features anew at a split, from the last rows: as if the prices of symbols had always been `factors` times what they were.
+
+        Parameters
+        ----------
+        past : the rows, in the prices of after the split.
+        """
+        for symbol, factor in factors.items():
+            self.histories.rescale(symbol, factor)
+        batch = past.batch(self.plan, self._now)
+        fresh = FeatureGraph(FeaturePlan(self.plan.nodes, self.plan.symbols))
+        fresh.update(batch)
+        elsewhere = read_elsewhere(self.plan, factors.keys())
+        for key, node in self._nodes.items():
+            if key in fresh.failed and key not in self.failed:
+                self.failed[key] = Failure(fresh.failed[key].error, EARLIEST)
+            if key not in self.failed:
+                names = factors.keys() | elsewhere.get(key, frozenset())
+                saved, _, _ = fresh._state_of(fresh._nodes[key], names)
+                node.load(saved, {name: self._table.number(name) for name in saved}, len(self._table))
 
     def _state_of(self, node: Node, symbols: Collection[str]) -> tuple[dict[str, Any], dict[str, int], int]:
         """The state of a node in some symbols, as another one loads it; none where it cannot be saved."""

@@ -140,6 +140,14 @@ class Histories:
         for series in self._series.values():
             series.settle()
 
+    def rescale(self, symbol: str, factor: float) -> None:
+        """Give the bars of a symbol prices `factor` times what they were, and volumes 1 / `factor`; views stay as they were."""
+        for (_, name), series in self._series.items():
+            if name == symbol:
+                series.values = series.values.copy()
+                series.values[:-1, : series.size] *= factor
+                series.values[-1, : series.size] /= factor
+
     def resume(self, before: Histories) -> None:
         """Resume where those of another graph are; of bars that it does not have, what is here remains."""
         self.settle()

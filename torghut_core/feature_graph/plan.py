@@ -78,6 +78,7 @@ class Planned:
     source : the frame of the inputs, where it is another one.
     warmup : rows of the frame until it has a value, and `memory` rows that it depends on.
     plugin : the indicator that it calls, "" for none.
+    named : the symbol whose value it has, where that is not the row's own.
     """
 
     key: str
@@ -88,6 +89,7 @@ class Planned:
     warmup: int = 1
     memory: int = 1
     plugin: str = ""
+    named: str = ""
 
 
 NO_BARS: Mapping[int, int] = MappingProxyType({})
@@ -296,7 +298,8 @@ class _Resolver:
         if not place.symbol and node.frame == frame:
             return key
         text = f"{key} of {place.symbol or 'the symbol'}"
-        return self._add(text, frame, partial(AsOf, place.symbol), (key,), node.warmup, node.memory, source=node.frame)
+        made = partial(AsOf, place.symbol)
+        return self._add(text, frame, made, (key,), node.warmup, node.memory, source=node.frame, named=place.symbol)
 
     def _leaf(self, leaf: said.Leaf) -> tuple[str, Place]:
         if leaf.name not in BAR_COLUMNS and leaf.name not in SIGNAL_COLUMNS:
@@ -389,6 +392,7 @@ class _Resolver:
         *,
         source: Frame | None = None,
         plugin: str = "",
+        named: str = "",
     ) -> str:
         if len(text) > LONGEST_KEY:
             text = f"{text[:LONGEST_KEY]}... {sha256(text.encode()).hexdigest()[:16]}"
@@ -401,7 +405,7 @@ class _Resolver:
             memory = memory or max((row.memory for row in rows), default=1)
             if source is not None:  # in rows of this frame
                 warmup, memory = (-(-number * source.step // frame.step) for number in (warmup, memory))
-            self._nodes[key] = Planned(key, frame, make, inputs, source, warmup, memory, plugin)
+            self._nodes[key] = Planned(key, frame, make, inputs, source, warmup, memory, plugin, named)
         return key
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from torghut_core.model.trading import ZERO, Bracket, Decision, Side
+from torghut_core.model.trading import ZERO, Bracket, Decision, Intent, Side
 
 _BUY, _ONE = Side.BUY, Decimal(1)
 _DOWN, _UP = Context(prec=80, rounding=ROUND_FLOOR), Context(prec=80, rounding=ROUND_CEILING)
@@ -71,19 +71,25 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         stop's distance is rounded down too. The legs of a bracket are rounded as the exits that they are. What is less than a
         step or a tick stays, to be denied.
         """
-        quantity, tick = self.whole(decision.quantity) or decision.quantity, self.tick_size
+        quantity = self.whole(decision.quantity) or decision.quantity
         terms: dict[str, Any] = {} if quantity == decision.quantity else {"quantity": quantity}
-        if tick:
-            context = _DOWN if decision.action is _BUY else _UP
+        terms |= self.whole_prices(decision.action, decision)
+        return msgspec.structs.replace(decision, **terms) if terms else decision
+
+    def whole_prices(self, side: Side, terms: Decision | Intent) -> dict[str, Any]:
+        """The prices of an order that are not in whole ticks, in whole ticks; see `rounded`."""
+        prices: dict[str, Any] = {}
+        if self.tick_size:
+            context = _DOWN if side is _BUY else _UP
             for name, rounding in (("limit_price", context), ("stop_price", context), ("trail_price", _DOWN)):
-                price = getattr(decision, name)
+                price = getattr(terms, name)
                 whole = price and self._ticks(price, rounding)
                 if whole and whole != price:
-                    terms[name] = whole
-            bracket = decision.bracket
-            if bracket is not None and (protection := self._rounded_bracket(bracket, decision.action)) != bracket:
-                terms["bracket"] = protection
-        return msgspec.structs.replace(decision, **terms) if terms else decision
+                    prices[name] = whole
+            bracket = terms.bracket
+            if bracket is not None and (protection := self._rounded_bracket(bracket, side)) != bracket:
+                prices["bracket"] = protection
+        return prices
 
     def _rounded_bracket(self, bracket: Bracket, entry: Side) -> Bracket:
         context = _UP if entry is _BUY else _DOWN

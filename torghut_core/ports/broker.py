@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
+from torghut_core.model.corporate_actions import Adjustment
 from torghut_core.model.instruments import Instrument
 from torghut_core.model.market import Batch
 from torghut_core.model.trading import (
@@ -132,6 +133,13 @@ class OrderEntry(ABC):
         """
         del batch
         return first
+
+    def adjust(self, change: Adjustment) -> None:
+        """Apply a corporate action to what a simulated broker holds; called between two batches.
+
+        Requests on their way arrive before it. Its updates have REPLACED, with the given terms, for each open order, or CANCELED.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot apply {change.action} of {change.action.symbol}")
 
 
 class Broker(Connected, OrderEntry):

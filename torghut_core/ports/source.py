@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torghut_core.errors import InputError
+from torghut_core.model.corporate_actions import CorporateAction
 from torghut_core.model.market import Batch, Message
 from torghut_core.ports.connection import Closed, Connected
 from torghut_core.telemetry.metrics import Metric, MetricSpec
@@ -113,6 +114,15 @@ class Source(Endpoint, ABC):
     def skipped(self) -> dict[str, int]:
         """Rows left out by ``--on-bad-row skip``: reason (with the first place) -> count."""
         return {}
+
+    def corporate_actions(self) -> Sequence[CorporateAction]:
+        """The splits and dividends that it knows of, in any order: replays and backtests apply them on their ex dates.
+
+        Raises
+        ------
+        TapeError : a bad tape of them.
+        """
+        return ()
 
     def cursor(self) -> dict[str, Any]:
         """Plain values from which `seek` resumes after the last batch that was yielded; by lane where there are lanes."""

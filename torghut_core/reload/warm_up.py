@@ -13,7 +13,7 @@ import pyarrow as pa
 from torghut_core.boundary import bound_method, from_plugins
 from torghut_core.catalog import Catalog
 from torghut_core.errors import CatalogError, Problem, StateError, reason_of
-from torghut_core.feature_graph import FeatureGraph, FeaturePlan, Frame
+from torghut_core.feature_graph import FeatureGraph, FeaturePlan, Frame, rescale_rows
 from torghut_core.feature_graph.nodes import QUOTES
 from torghut_core.generation import Generation, StrategyInstance, has_same_terms
 from torghut_core.model.market import SIGNAL_COLUMNS, Batch, Signals, SymbolTable, window_size
@@ -21,6 +21,7 @@ from torghut_core.ports import LiveContext
 from torghut_core.reload.plan import Moment, ShownRows
 from torghut_core.signals import KEY, Selection, SignalDatabase
 from torghut_core.telemetry import logs
+from torghut_core.trading.ex_dates import dated
 from torghut_core.trading.roster import EMPTY
 from torghut_core.trading.subscription import Subscription
 
@@ -80,6 +81,7 @@ def warm_up(
     try:
         signals.flush()
         batch = only(stored(signals, plan, needed, since, moment.now), last, are_later=False)
+        _split(batch, generation, moment.now)
     except StateError as error:
         logs.warning("no history to warm up with, strategies and features wait for new rows", error=str(error))
         return NOTHING
@@ -99,6 +101,16 @@ def warm_up(
         graph.resume(before)
     graph.skip_shown(batch, but=last)
     return WarmedUp(shown, graph)
+
+
+def _split(batch: Batch, generation: Generation, now: int) -> None:
+    """Give the rows of before splits up to now, ns, the prices of after them."""
+    actions = () if generation.source is None else generation.source.corporate_actions()
+    table = batch.signals
+    for at, action in dated(actions, generation.instruments):
+        number = batch.symbols.find(action.symbol)
+        if at <= now and action.is_split and number is not None:
+            rescale_rows(table, (table.symbol == number) & (table.end <= at), action.factor)
 
 
 def fill_gap(

@@ -24,6 +24,7 @@ from torghut_core.calendars import LONGEST_DAY
 from torghut_core.catalog import Catalog
 from torghut_core.errors import InputError
 from torghut_core.generation import Generation, build, use_tapes
+from torghut_core.model.corporate_actions import AppliedAction
 from torghut_core.model.market import Bars, window_size
 from torghut_core.model.trading import Limits, Outcome, Position
 from torghut_core.plugin_host import PluginHost
@@ -91,8 +92,13 @@ class Backtest:
 
     @property
     def jumps(self) -> list[str]:
-        """Prices that changed as in a split, a line each: nothing adjusts positions, orders or indicators for splits."""
+        """Prices that changed as in a split that no tape of corporate actions has, a line each: nothing was adjusted for them."""
         return list(self.totals.jumps)
+
+    @property
+    def actions(self) -> list[AppliedAction]:
+        """The splits and dividends that were applied in symbols that were traded, in order."""
+        return list(self.totals.actions)
 
     def fills(self) -> list[Row]:
         """The fills in order of time, each with the rationale of its decision, or why the venue liquidated, as `because`."""
@@ -125,13 +131,14 @@ class Backtest:
 
     def curve(self) -> Curve:
         """Equity and drawdown over the run."""
+        series = bar_series(self.bars())
         return account_curve(
-            float(self.starting_cash), bar_series(self.bars()), self.fills(), self.multipliers, self.interest()
+            float(self.starting_cash), series, self.fills(), self.multipliers, self.interest(), self.actions
         )
 
     def round_trips(self) -> list[RoundTrip]:
         """The positions that were opened and closed again, in the order of their ends."""
-        return round_trips(self.fills(), self.multipliers)
+        return round_trips(self.fills(), self.multipliers, self.actions)
 
     # In a notebook.
 
@@ -272,7 +279,7 @@ def run_backtest(
     engine = Engine(generation, account, audit, gates, allow_shorts=allow_shorts)
     starting_cash = broker.account().cash
     with _watch(engine) as around:
-        loop = Loop(generation, engine, audit, signals, around)
+        loop = Loop(generation, engine, audit, signals, around, actions=source.corporate_actions())
         asyncio.run(loop.run(batch_size, on_progress, stops(engine, loop)))
     held = {symbol: position for symbol, position in broker.positions().items() if position.quantity}
     audit.record_account(account, engine.account(), held, loop.ended_at)

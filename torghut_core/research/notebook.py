@@ -54,6 +54,7 @@ def backtest(
     broker: Mapping[str, Any] = COSTS,
     risk: Sequence[Mapping[str, Any]] = (),
     instruments: Mapping[str, Mapping[str, Any]] = NOTHING,
+    actions: Path | str | Sequence[Path | str] = (),
     allow_shorts: bool = True,
 ) -> Backtest:
     """Trade one strategy on recorded data, from the first event to the last.
@@ -70,6 +71,7 @@ def backtest(
     cash : of the account.
     broker : other parameters of the simulated broker. Where it is left out, a fee and a slippage of one basis point each.
     risk, instruments : as in a catalog.
+    actions : tapes of corporate actions (.csv, .jsonl): splits and dividends, applied on their ex dates.
     allow_shorts : whether a position may fall below zero.
 
     Raises
@@ -104,6 +106,8 @@ def backtest(
             tapes, source = [Path(folder) / "bars.parquet"], {"bar_step": step}
             pq.write_table(bars, tapes[0])
             symbols, timeframe = symbols or pc.unique(bars["symbol"]).sort().to_pylist(), timeframe or step
+        if actions:
+            source["actions"] = [str(tape) for tape in ([actions] if isinstance(actions, Path | str) else actions)]
         text = {
             "version": 1,
             "pipelines": {

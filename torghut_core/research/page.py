@@ -28,6 +28,7 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from torghut_core.errors import StateError
+from torghut_core.model.corporate_actions import AppliedAction
 from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
 from torghut_core.model.trading import ZERO, Side
 from torghut_core.research.performance import (
@@ -89,6 +90,7 @@ def write_page(
     denied: Sequence[Row] = (),
     multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS,
     charges: Sequence[Row] = (),
+    actions: Sequence[AppliedAction] = (),
     currency: str = "account currency",
 ) -> Path:
     """Write the page of a run and return its path.
@@ -106,6 +108,7 @@ def write_page(
     denied : decisions: event_ts, symbol, strategy_id, action, quantity, and the rule's code, value and limit.
     multipliers : of the symbols, where they are not 1.
     charges : interest, see `Records.charges`.
+    actions : splits and dividends that were applied.
     currency : of the account.
 
     Raises
@@ -113,7 +116,8 @@ def write_page(
     OSError : the file cannot be written.
     """
     series = bar_series(bars)
-    curve = account_curve(float(cash), series, fills, multipliers, charges)
+    curve = account_curve(float(cash), series, fills, multipliers, charges, actions)
+    profits = [trip.profit for trip in round_trips(fills, multipliers, actions)]
     traded = Counter(fill["symbol"] for fill in fills)
     drawn = sorted(series, key=lambda symbol: (-traded[symbol], symbol))[:_MAX_SYMBOLS]
     most = max(250, min(_MAX_BARS, _MAX_BARS_OF_ALL // max(1, len(drawn))))
@@ -124,16 +128,7 @@ def write_page(
     )
     page = template.render(
         title=title,
-        cards=_cards(
-            summary,
-            cash,
-            fills,
-            charges,
-            denied,
-            reasons,
-            curve,
-            [trip.profit for trip in round_trips(fills, multipliers)],
-        ),
+        cards=_cards(summary, cash, fills, charges, denied, reasons, curve, profits),
         markets=[_market(symbol, series[symbol], computed.get(symbol), fills, most) for symbol in drawn],
         outlines=[_outline(symbol, bars) for symbol, bars in series.items()],
         account=_account(curve, currency) if len(curve.event_ts) else None,
@@ -146,6 +141,7 @@ def write_page(
             for fill in fills[-_MAX_TABLE_ROWS:][::-1]
         ],
         fill_count=len(fills),
+        actions=[{"time": _moment(applied.at), "what": str(applied)} for applied in actions],
         denied=[{**row, "time": _moment(row["event_ts"])} for row in denied[-_MAX_TABLE_ROWS:][::-1]],
         denied_count=max(len(denied), sum(reasons.values())),
         reasons=reasons,
@@ -178,6 +174,7 @@ def write_backtest(path: Path, title: str, done: Backtest) -> None:
             denied=done.denied(),
             multipliers=done.multipliers,
             charges=done.interest(),
+            actions=done.actions,
             currency=done.currency,
         )
     except OSError as error:

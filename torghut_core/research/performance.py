@@ -6,8 +6,8 @@ decision reads comes from here: a moving value of bottleneck's depends on where 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from types import MappingProxyType
@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from torghut_core.model.corporate_actions import AppliedAction
 from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
 from torghut_core.model.positions import ONE, apply_fill
 from torghut_core.model.trading import ZERO, Fill, Position, Side
@@ -138,33 +139,83 @@ def account_curve(
     fills: Sequence[Row],
     multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS,
     charges: Sequence[Row] = (),
+    actions: Sequence[AppliedAction] = (),
 ) -> Curve:
-    """Cash and positions at the close of each bar and at each fill; less the interest, see `Records.charges`.
+    """Cash and positions at the close of each bar, at each fill and at each corporate action; less the interest, see `Records.charges`.
 
     A position is valued at the last close before, and at its last fill where there was none, times the multiplier of its
-    symbol: 1 where `multipliers` has none.
+    symbol: 1 where `multipliers` has none. A price of before a split counts as it compares with those after it.
     """
     own: dict[str, list[Row]] = defaultdict(list)
-    for fill in fills:
-        own[fill["symbol"]].append(fill)
+    for row in _in_order(fills, actions):
+        if not isinstance(row, AppliedAction):
+            own[row["symbol"]].append(row)
+        elif row.changes:
+            own[row.action.symbol].append(_as_fill(row))
     moments = [bars.event_ts + bars.step for bars in series.values()]
     starts = [bars.event_ts[:1] for bars in series.values()]
-    times = np.unique(np.concatenate([*moments, *starts, np.array([fill["event_ts"] for fill in fills], np.int64)]))
+    traded = np.concatenate([np.empty(0, np.int64), *map(_times, own.values())])
+    times = np.unique(np.concatenate([*moments, *starts, traded]))
     charged = np.array([0.0, *(float(charge["fees"]) for charge in charges)]).cumsum()
     equity = cash - charged[np.searchsorted([charge["at"] for charge in charges], times, side="right")]
     for symbol, done in own.items():
         price = np.array([0.0, *(float(fill["price"]) for fill in done)])
+        at = _times(done)
+        factor = _factors(done, at)
+        priced = np.maximum.accumulate(np.where(price != 0, np.arange(len(price)), 0))
         signed = np.array([0.0, *map(_signed, done)]) * float(multipliers.get(symbol, 1))
         fees = np.array([0.0, *(float(fill["fee"]) for fill in done)])
-        count = np.searchsorted([fill["event_ts"] for fill in done], times, side="right")
-        mark = price[count]
+        count = np.searchsorted(at, times, side="right")
+        last = np.append(0, priced[1:])[count]
+        mark = price[last] * factor(times) / factor(np.append(0, at))[last]
         bars = series.get(symbol)
         if bars is not None:
             known = np.searchsorted(bars.event_ts + bars.step, times, side="right")
-            close = np.append(np.nan, bn.push(bars.close))[known]
+            ends = np.append(0, bars.event_ts + bars.step)
+            close = np.append(np.nan, bn.push(bars.close))[known] * factor(times) / factor(ends - 1)[known]
             mark = np.where(np.isnan(close), mark, close)
         equity += np.cumsum(-signed * price - fees)[count] + np.cumsum(signed)[count] * mark
     return Curve(times, equity, _drawdown(equity, cash))
+
+
+def _as_fill(applied: AppliedAction) -> Row:
+    """What a corporate action did to the account, as a fill at price 0: units that came, and cash as a negative fee."""
+    units = sum((change.after.quantity - change.before.quantity for change in applied.changes), ZERO)
+    cash = sum((change.cash for change in applied.changes), ZERO)
+    return {
+        "event_ts": applied.at,
+        "quantity": units,
+        "side": Side.BUY,
+        "price": 0,
+        "fee": -cash,
+        "action": applied.action,
+    }
+
+
+def _in_order(fills: Sequence[Row], actions: Sequence[AppliedAction]) -> Iterator[Row | AppliedAction]:
+    """Fills and corporate actions, in the order in which they happened."""
+    waiting = deque(actions)
+    for number, fill in enumerate(fills):
+        while waiting and waiting[0].fills <= number:
+            yield waiting.popleft()
+        yield fill
+    yield from waiting
+
+
+def _times(done: Sequence[Row]) -> IntArray:
+    """When fills, and actions among them, happened, ns; a fill in a bar has the time of its start, and no action comes after it."""
+    times = [fill["event_ts"] for fill in done]
+    for place in range(len(times) - 2, -1, -1):
+        if "action" in done[place]:
+            times[place] = min(times[place], times[place + 1])
+    return np.array(times, np.int64)
+
+
+def _factors(done: Sequence[Row], at: IntArray) -> Callable[[IntArray], FloatArray]:
+    """The product of the factors of all splits up to each of some times."""
+    splits = [place for place, fill in enumerate(done) if "action" in fill]
+    product = np.cumprod([1.0, *(done[place]["action"].factor for place in splits)])
+    return lambda times: product[np.searchsorted(at[splits], times, side="right")]
 
 
 def _drawdown(equity: FloatArray, cash: float) -> FloatArray:
@@ -226,15 +277,23 @@ class _Open(msgspec.Struct):
     proceeds: Decimal = ZERO
 
 
-def round_trips(fills: Sequence[Row], multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS) -> list[RoundTrip]:
+def round_trips(
+    fills: Sequence[Row],
+    multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS,
+    actions: Sequence[AppliedAction] = (),
+) -> list[RoundTrip]:
     """The round trips that are over, in the order of their ends.
 
-    `multipliers` are those of the symbols, 1 where there is none.
+    `multipliers` are those of the symbols, 1 where there is none. Of a position that was split, quantity and prices are in units of
+    after the split; dividends, and what was paid for less than a whole unit, are in the profit.
     """
     positions: dict[tuple[str, str], Position] = {}
     begun: dict[tuple[str, str], _Open] = {}
-    trips = []
-    for row in fills:
+    trips: list[RoundTrip] = []
+    for row in _in_order(fills, actions):
+        if isinstance(row, AppliedAction):
+            _act(row, positions, begun, trips)
+            continue
         key = (row["strategy_id"], row["symbol"])
         before = positions.get(key, Position())
         fill = Fill(
@@ -262,6 +321,33 @@ def round_trips(fills: Sequence[Row], multipliers: Mapping[str, Decimal] = NO_MU
         if not after.quantity:
             del begun[key]
     return trips
+
+
+def _act(
+    applied: AppliedAction,
+    positions: dict[tuple[str, str], Position],
+    begun: dict[tuple[str, str], _Open],
+    trips: list[RoundTrip],
+) -> None:
+    """Apply a corporate action to the round trips that are not over."""
+    action = applied.action
+    for change in applied.changes:
+        key = change.strategy_id, action.symbol
+        before = positions.get(key)
+        if before is None or not before.quantity:
+            continue
+        profit = change.after.realized_pnl - change.before.realized_pnl
+        positions[key] = msgspec.structs.replace(
+            change.after, realized_pnl=before.realized_pnl + profit, fees=before.fees
+        )
+        trip = begun[key]
+        trip.entered, trip.exited = action.units(trip.entered), action.units(trip.exited)
+        if action.is_split:
+            trip.exited += abs(action.units(change.before.quantity) - change.after.quantity)
+            trip.proceeds += abs(change.cash)
+        if not change.after.quantity:
+            trips.append(_ended(key, before, positions[key], trip, applied.at))
+            del begun[key]
 
 
 def _ended(key: tuple[str, str], before: Position, after: Position, trip: _Open, at: int) -> RoundTrip:

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from torghut_core.audit import AuditStore
 from torghut_core.catalog import Draft
@@ -50,6 +51,7 @@ def open_replay(
     *,
     speed: str = "max",
     on_bad_row: str = "fail",
+    actions: Sequence[Path] = (),
     swaps: Sequence[tuple[int, Path]] = (),
     is_stored: bool = True,
     settings: Settings | None = None,
@@ -64,6 +66,7 @@ def open_replay(
     tapes : what to replay; empty for those that the catalog's own source names.
     state : directory of the embedded stores.
     speed, on_bad_row : parameters of the source that reads the tapes.
+    actions : tapes of corporate actions; empty for those that the catalog's own source names.
     swaps : (event, catalog): the catalog to apply, as a reload would, before the event of this index, from 0.
     is_stored : whether microbars and signals are kept in the signal store; in memory, and so until the end alone, where not,
         and where no store is installed.
@@ -76,7 +79,9 @@ def open_replay(
     """
     settings = settings or load_settings()
     parsed = load_catalog(catalog)
-    source = {"speed": speed, "on_bad_row": on_bad_row}
+    source: dict[str, Any] = {"speed": speed, "on_bad_row": on_bad_row}
+    if actions:
+        source["actions"] = [str(tape) for tape in actions]
     host = load_plugins(settings, parsed.plugins.allow)
     check_environment(host)
     drafts = [

@@ -34,7 +34,7 @@ from torghut_core.audit import AuditStore
 from torghut_core.boundary import without_event_loop
 from torghut_core.catalog import DEFAULT_ALLOW, load, read
 from torghut_core.concurrency import wait_for
-from torghut_core.errors import CatalogError, StateError, Superseded, VenueError
+from torghut_core.errors import CatalogError, InputError, StateError, Superseded, VenueError
 from torghut_core.execution.committer import CURSOR, Committer
 from torghut_core.execution.control_watch import CONTROL_POLL_S, apply_control, watch_control
 from torghut_core.execution.controls import Controls
@@ -153,6 +153,11 @@ def open_run(
         source, broker = start.generation.source, start.generation.broker
         assert source is not None
         assert broker is not None
+        if source.corporate_actions():
+            raise InputError(
+                "the source has tapes of corporate actions, which a replay and a backtest apply: a venue adjusts its account itself "
+                "(leave `actions` out of its params, or use `torghut replay`)"
+            )
         is_recorded = source.is_recorded  # a tape waits for the store, the market does not
         signals = open_signals(settings, directory, is_replay=is_recorded, waits=is_recorded)
         stack.callback(_close_signals, signals, is_recorded)

@@ -95,3 +95,10 @@ class Stage(Plugin, ABC):
     def drain_ns(self) -> int:
         """How far past the last event the time has to advance until every complete row is derived, nanoseconds."""
         return 0
+
+    def rescale(self, symbol: str, factor: float) -> None:
+        """Go on as if the prices of a symbol had always been `factor` times what they were, and its volumes 1 / `factor`.
+
+        Called between two batches at a split. Does nothing where the stage keeps no price from one session to the next.
+        """
+        del symbol, factor

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from torghut_core.errors import IllegalTransition
+from torghut_core.model.corporate_actions import Adjustment, AppliedAction, CorporateAction, PositionChange
 from torghut_core.model.instruments import Instrument
 from torghut_core.model.order_state import apply_report, is_done, reports_of
 from torghut_core.model.positions import add_position, apply_fill
@@ -472,6 +473,39 @@ class Books:
         self.reports += 1
         self._totals.interest += charge.amount
         self._audit.record_charge(self._account_label, charge)
+
+    def apply_action(self, action: CorporateAction, at: int) -> tuple[AppliedAction, Adjustment]:
+        """Apply a corporate action at a time, ns, to the positions in its symbol; return what it does to them, and to the account.
+
+        Of open orders it gives the new terms; they change when the broker reports so.
+        """
+        symbol, changes, cash = action.symbol, [], ZERO
+        views = self._views.get(symbol, [])
+        price = self._price(symbol) if views else ZERO
+        for context in views:
+            held = context.position
+            if not held.quantity:
+                continue
+            after, paid = action.applied(held, context.instrument, price)
+            cash += paid
+            changes.append(PositionChange(strategy_id=context.strategy_id, before=held, after=after, cash=paid))
+            self._record_position(context, after, f"{action}: cash {paid}" if paid else str(action))
+            self._lines.append(f"action {context.strategy_id} {symbol} {action} {after.quantity!s} {paid!s}\n")
+        orders = {}
+        if action.is_split and views:
+            for context in views:
+                context.price *= action.factor
+            for client_order_id, working in self._orders.get(symbol, {}).items():
+                working.price, working.worst_price = action.price(working.price), action.price(working.worst_price)
+                working.requested_quantity = None
+                intent, filled = working.asked or working.order.intent, working.order.filled_quantity
+                orders[client_order_id] = action.terms(intent, filled, working.context.instrument)
+            self._exposures.change(symbol)
+        holdings = {each.strategy_id: each.after.quantity for each in changes if each.after.quantity}
+        return (
+            AppliedAction(at=at, fills=self._totals.fills, action=action, changes=tuple(changes)),
+            Adjustment(action=action, at=at, price=action.price(price), holdings=holdings, cash=cash, orders=orders),
+        )
 
     def charge(self, symbol: str, quantity: Decimal, rate: Decimal) -> None:
         """Take units off the positions of those who hold some, in proportion: the venue has kept a share `rate` as its fee."""

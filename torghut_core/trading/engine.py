@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import reprlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from itertools import product
 from operator import attrgetter
@@ -24,10 +24,11 @@ import msgspec
 
 from torghut_core.boundary import KERNEL_DECIMAL, bound_method, context_of, from_plugins, without_event_loop
 from torghut_core.errors import reason_of, text_of
-from torghut_core.feature_graph import FeatureGraph, FeaturePlan
+from torghut_core.feature_graph import FeatureGraph, FeaturePlan, PastRows, read_elsewhere
 from torghut_core.feature_graph.nodes import PlainIndicator
 from torghut_core.generation import Generation, StrategyInstance, hand_over, save_states
 from torghut_core.market_data.snapshots import OnFailure
+from torghut_core.model.corporate_actions import CorporateAction
 from torghut_core.model.market import Batch, Signal, Slice
 from torghut_core.model.trading import (
     ZERO,
@@ -159,6 +160,8 @@ class Engine(AccountView):
         """When positions were last closed for an operator, by symbol, ns."""
         broker: OrderEntry = executor or SimulatedEntry(generation.name_of(self._broker), self._broker)
         self._series = TradedSeries()
+        self._past: PastRows | None = None
+        """The last rows of symbols that are going to be split; None where none is."""
         self.recent_prices = RecentPrices()
         self.recent_prices.follow(generation.strategies)
         self.books = Books(
@@ -222,6 +225,8 @@ class Engine(AccountView):
         graph = self._graph
         self.roster.follow(graph)
         graph.update(batch)
+        if self._past is not None:
+            self._past.add(batch, graph.plan)
         gateway = self.gateway
         gateway.begin(batch, self.traded_to)
         self.recent_prices.begin(batch)
@@ -294,6 +299,36 @@ class Engine(AccountView):
             return
         if answer is not None and now > self.traded_to:
             self._decide(listener, answer, event, context)
+
+    # Corporate actions.
+
+    def expect_splits(self, symbols: Collection[str]) -> None:
+        """Keep of these symbols, which are going to be split, the rows that features are then computed anew from."""
+        plan = self._graph.plan
+        if symbols:
+            self._past = PastRows({*symbols}.union(*read_elsewhere(plan, symbols).values()))
+
+    def apply_actions(self, actions: Sequence[CorporateAction], at: int) -> None:
+        """Apply corporate actions that take effect at a time, ns; between two batches.
+
+        Positions and open orders are adjusted, cash is paid, and after a split all that is known of the symbol is in the prices
+        of after it: features, history, and what decisions are compared with.
+        """
+        factors: dict[str, float] = {}
+        for action in actions:
+            symbol = action.symbol
+            applied = self.gateway.apply_action(action, at)
+            if applied.changes or symbol in self.books.traded:
+                self.totals.actions.append(applied)
+                logs.info("a corporate action took effect", action=str(applied))
+            if action.is_split:
+                factors[symbol] = factors.get(symbol, 1.0) * action.factor
+                self._series.rescale(symbol, action.factor)
+                self.recent_prices.rescale(symbol, action.factor)
+                if self._past is not None:
+                    self._past.rescale(symbol, action.factor)
+        if factors and self._past is not None:
+            self._graph.rescale(factors, self._past)
 
     # What an operator's control asks for.
 

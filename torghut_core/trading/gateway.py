@@ -27,6 +27,7 @@ import msgspec
 
 from torghut_core.boundary import context_of, from_plugins, reason_and_place
 from torghut_core.errors import PluginError, TorghutError
+from torghut_core.model.corporate_actions import Adjustment, AppliedAction, CorporateAction
 from torghut_core.model.instruments import Instrument
 from torghut_core.model.market import Batch
 from torghut_core.model.order_state import TRANSITIONS, is_done
@@ -300,15 +301,17 @@ class Gateway:
         held = context.instrument.whole(max(ZERO, closable))
         self._cancel_unsent(working, f"{held} of {intent.quantity} can still be closed")
         if held and held >= context.smallest_order:
-            number = next(
-                each for leg in count(2) if books.find(each := client_order_id(intent.decision_hash, leg)) is None
-            )
-            leg = msgspec.structs.replace(
-                intent, client_order_id=number, quantity=held, decided_at=max(self._now, intent.decided_at)
-            )
-            books.open_leg(leg, context, working.price)
-            self.outbox[number] = leg
+            self._open_again(working, msgspec.structs.replace(intent, quantity=held))
         return False
+
+    def _open_again(self, working: WorkingOrder, terms: Intent) -> str:
+        """Open an order on other terms in the place of one that was not sent; return its id."""
+        books = self.books
+        number = next(each for leg in count(2) if books.find(each := client_order_id(terms.decision_hash, leg)) is None)
+        leg = msgspec.structs.replace(terms, client_order_id=number, decided_at=max(self._now, terms.decided_at))
+        books.open_leg(leg, working.context, working.price)
+        self.outbox[number] = leg
+        return number
 
     def cancel(
         self, strategy: str | None = None, symbol: str | None = None, *, but: Callable[[Intent], bool] = lambda _: False
@@ -413,6 +416,25 @@ class Gateway:
             self._fit_protection()
         return changes
 
+    def apply_action(self, action: CorporateAction, at: int) -> AppliedAction:
+        """Apply a corporate action at a time, ns, to positions and open orders; between two batches."""
+        books = self.books
+        applied, change = books.apply_action(action, at)
+        self._broker.adjust(change)
+        for number, terms in change.orders.items():
+            if number not in self.outbox:
+                continue  # the broker reports it
+            working = books.working[number]
+            del self.outbox[number]
+            first = self._firsts.pop(number, None)
+            self._cancel_unsent(working, str(action))
+            if terms is not None:
+                anew = self._open_again(working, terms)
+                if first is not None:
+                    self._firsts[anew] = first
+        self.apply_updates()
+        return applied
+
     def _fit_protection(self) -> None:
         """Make protection smaller that is larger than what it protects, and cancel it where nothing is left."""
         for key, context in list(self.books.misfit_protection.items()):
@@ -515,6 +537,10 @@ class SimulatedEntry(OrderEntry):
     def updates(self) -> Sequence[Report | OrderStatus | Charge]:
         """See `OrderEntry`."""
         return self._call("updates")  # type: ignore[no-any-return]
+
+    def adjust(self, change: Adjustment) -> None:
+        """See `OrderEntry`."""
+        self._call("adjust", change)
 
     def advance(self, batch: Batch, first: int, stop: int) -> None:
         """See `OrderEntry`."""

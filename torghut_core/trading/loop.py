@@ -6,18 +6,20 @@ import asyncio
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 
 from torghut_core.boundary import SourceIterator, bound_method, call_plugin, without_event_loop
 from torghut_core.generation import Generation
+from torghut_core.model.corporate_actions import CorporateAction
 from torghut_core.model.market import Batch
 from torghut_core.plugin_host.process_state import ProcessState
-from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
+from torghut_core.plugin_host.running_plugin import LOOP, NO_PLUGIN, RECORD, label
 from torghut_core.ports import Journal, SignalStore
 from torghut_core.trading.engine import Engine
+from torghut_core.trading.ex_dates import dated
 
 BATCH_SIZE = 65_536
 """Events per batch by default. Any size gives the same result; this one is fast."""
@@ -34,6 +36,7 @@ class Loop:
     generation : source and stages.
     engine : trades on each batch.
     audit, signals : where everything is recorded.
+    actions : splits and dividends that are applied on their ex dates.
     around : makes the context manager that each batch is traded in, such as a watchdog's.
     commit : makes durable what a batch led to, then sends its orders; `Journal.commit` where None.
 
@@ -51,6 +54,7 @@ class Loop:
         signals: SignalStore,
         around: Callable[[], AbstractContextManager[None]] = nullcontext,
         commit: Callable[[], None] | None = None,
+        actions: Iterable[CorporateAction] = (),
     ) -> None:
         self.seconds = 0.0
         self.began_at = 0
@@ -64,6 +68,7 @@ class Loop:
         source = generation.source
         self._stages = [(generation.name_of(stage), bound_method(stage, "update")) for stage in generation.stages]
         self._is_derived_here = source is None or not source.is_stored
+        self._actions = deque(dated(actions, generation.instruments))
 
     async def run(
         self,
@@ -89,23 +94,21 @@ class Loop:
         began = time.perf_counter()
         turn = began
         waiting = deque(stops)
+        actions = self._actions
         last: Batch | None = None
         with _rare_collections(), ProcessState(self._plugin_names) as process:
             name = self._generation.name_of(source)
             async for rest in SourceIterator(name, lambda: source.batches(batch_size)):
                 if last is None:
                     self.began_at = int(rest.now[0])
-                batch = rest
-                while waiting and waiting[0][0] < batch.stop:
-                    at, call = waiting.popleft()
-                    if at > batch.start:
-                        before, batch = batch.split(at)
-                        self.step(before)
-                    call()
-                self.step(batch)
-                process.restore()
-                last = batch
-                self.ended_at = int(batch.now[-1])
+                    while actions and actions[0].at < self.began_at:
+                        actions.popleft()
+                    self._engine.expect_splits({each.symbol for _, each in actions if each.is_split})
+                for batch in self._parts(rest, waiting):
+                    self.step(batch)
+                    process.restore()
+                    last = batch
+                    self.ended_at = int(batch.now[-1])
                 on_progress(self._engine.totals.events)
                 if time.perf_counter() - turn > TURN:
                     await asyncio.sleep(0)
@@ -119,6 +122,49 @@ class Loop:
         self._signals.flush()
         self._commit()
         self.seconds = time.perf_counter() - began
+
+    def _parts(self, batch: Batch, stops: deque[tuple[int, Callable[[], None]]]) -> Iterator[Batch]:
+        """Yield a batch in parts, and call in between what is to be called there, and apply corporate actions.
+
+        An action takes effect before the first event that became known after its ex date began. Right before it come clock ticks,
+        at which every bar of before is closed, and shown.
+        """
+        actions = self._actions
+        while True:
+            stop = stops[0][0] if stops else batch.stop
+            takes_effect = batch.stop
+            if actions:
+                takes_effect = batch.start + int(batch.now.searchsorted(actions[0].at, "right"))
+            if min(stop, takes_effect) >= batch.stop:
+                break
+            if min(stop, takes_effect) > batch.start:
+                before, batch = batch.split(min(stop, takes_effect))
+                yield before
+            if takes_effect > batch.start:
+                stops.popleft()[1]()
+                continue
+            at = actions[0].at
+            wait = self._drain_ns()
+            ticks = np.array([at, at + wait, at + wait + 1], np.int64)
+            yield Batch.of(batch.symbols, batch.start, np.minimum(ticks, batch.now[0]))
+            self._apply_actions(at)
+        yield batch
+
+    def _apply_actions(self, at: int) -> None:
+        """Apply the corporate actions that take effect at a time, ns."""
+        due = []
+        while self._actions and self._actions[0].at == at:
+            due.append(self._actions.popleft().action)
+        with without_event_loop(), self._around():
+            for stage in self._generation.stages:
+                name = self._generation.name_of(stage)
+                rescale = bound_method(stage, "rescale")
+                RECORD.memory[LOOP] = label("stage", name)
+                for action in due:
+                    if action.is_split:
+                        call_plugin(name, rescale, action.symbol, action.factor)
+            RECORD.memory[LOOP] = NO_PLUGIN
+            self._engine.apply_actions(due, at)
 
     def _plugin_names(self) -> str:
         """Whoever may have changed the process."""
@@ -138,13 +184,16 @@ class Loop:
 
     def _drain(self, last: Batch) -> Batch:
         """Make a clock tick after the last event, at which every window that is complete comes out."""
+        return Batch.of(last.symbols, last.stop, np.array([last.now[-1] + self._drain_ns()], np.int64))
+
+    def _drain_ns(self) -> int:
+        """How far the time has to advance until every window that has ended is complete, ns."""
         stages = self._generation.stages
         with without_event_loop():
-            wait = max(
+            return max(
                 (call_plugin(self._generation.name_of(stage), bound_method(stage, "drain_ns")) for stage in stages),
                 default=0,
             )
-        return Batch.of(last.symbols, last.stop, np.array([last.now[-1] + wait], np.int64))
 
 
 @contextmanager

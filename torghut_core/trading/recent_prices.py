@@ -117,6 +117,15 @@ class RecentPrices:
                 past = self._past[key] = deque(maxlen=KEPT)
             past.extend(newest[begin:end])
 
+    def rescale(self, symbol: str, factor: float) -> None:
+        """Multiply the prices of a symbol, between two batches."""
+        for series, rows in self._past.items():
+            if series[0] == symbol:
+                scaled = [(close * factor, bid * factor, ask * factor) for close, bid, ask in rows]
+                self._past[series] = deque(scaled, KEPT)
+        self._moved.add(symbol)
+        self._forget()
+
     def _forget(self) -> None:
         """Forget what was read of the batch."""
         self._rows.clear()

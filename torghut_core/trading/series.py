@@ -162,6 +162,16 @@ class TradedSeries:
                 self._reported[symbol] = at
                 yield Jump(symbol, at, price, close.item(place))
 
+    def rescale(self, symbol: str, factor: float) -> None:
+        """Multiply the prices of a symbol: what changes by this factor is no jump."""
+        for table, known in self._known.items():
+            known.grow(table, self._kept)
+            number = table.find(symbol)
+            known.close[[owner == number for owner in table.series_symbol]] *= factor
+        for series, (is_seen, is_hidden, start, close) in self._kept.items():
+            if series[0] == symbol:
+                self._kept[series] = is_seen, is_hidden, start, close * factor
+
     def last_rows(self) -> dict[tuple[int, str], int]:
         """By step and symbol, when the last bar started that strategies saw, ns."""
         return {

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from torghut_core.market_data.totals import BatchTotals
+from torghut_core.model.corporate_actions import AppliedAction
 from torghut_core.model.trading import ZERO
 from torghut_core.telemetry.metrics import Metric, MetricSpec
 
@@ -59,6 +60,9 @@ class Totals(BatchTotals):
     """By name, what a plugin raised the first time."""
     jumps: list[str] = msgspec.field(default_factory=list)
     """Prices that changed as in a split, the first `MOST_JUMPS` of them."""
+
+    actions: list[AppliedAction] = msgspec.field(default_factory=list)
+    """Corporate actions in symbols that are traded, in order."""
 
     def add_jump(self, jump: str) -> None:
         """Keep a jump of a price, if there is room."""

@@ -12,7 +12,7 @@ from decimal import Decimal
 import numpy as np
 
 from torghut_brokers.events import NEVER, BarEvents, Events, Levels, QuoteEvents, Touch, TradeEvents
-from torghut_core import Batch, IntArray
+from torghut_core import Batch, CorporateAction, IntArray
 from torghut_core.stages import kernel
 
 FEW_SYMBOLS = 4
@@ -113,6 +113,13 @@ class Market:
             bid, ask = self.lasts.get(name, [None, None])
             new_bid, new_ask = price[:, number].tolist()
             self.lasts[name] = [new_bid if new_bid > 0 else bid, new_ask if new_ask > 0 else ask]
+
+    def split(self, symbol: str, action: CorporateAction) -> None:
+        """Give a symbol's prices of before a split as they compare with those after it; after a `close`."""
+        self._touches.pop(symbol, None)  # it is old
+        self.lasts[symbol] = [price and price * action.factor for price in self.lasts.get(symbol, [None, None])]
+        if symbol in self.prices:
+            self._set(symbol, action.price(self.prices[symbol]))
 
     def touches(self, oldest: int) -> dict[str, Touch]:
         """Return each symbol's last quote as of the last `close`, if not before `oldest`."""

@@ -63,6 +63,7 @@ from torghut_core import (
     MILLISECOND,
     ROUND_THE_CLOCK,
     Account,
+    Adjustment,
     Batch,
     Broker,
     Calendars,
@@ -353,6 +354,45 @@ class Simulated(Broker):
         self._requests.append(request)
         self._next_due = min(self._next_due, request.due)
         self._quiet_to = 0
+
+    def adjust(self, change: Adjustment) -> None:
+        """Apply a corporate action; see `Broker.adjust`."""
+        action, symbol = change.action, change.action.symbol
+        for request in self._requests:
+            self._arrive(request)
+        self._requests.clear()
+        self._close_market()
+        self._cash += change.cash
+        before, quantity = self._positions.get(symbol), ZERO
+        if before is not None:
+            quantity = sum(change.holdings.values(), ZERO)
+            average = action.price(before.average_price)
+            paid_out = (action.units(before.quantity) - quantity) * average * self._multipliers[symbol]
+            realized = before.realized_pnl + change.cash - paid_out
+            self._positions[symbol] = Position(quantity, average if quantity else ZERO, realized, before.fees)
+            if self._held is not None:
+                self._held[symbol] = dict(change.holdings)
+            if before.quantity and not quantity:
+                self._leave(symbol)
+        if action.is_split:
+            self._market.split(symbol, action)
+        if before is not None and quantity and not before.quantity:  # parts of a unit were rounded away on one side
+            self._market.follow(symbol, change.price, self._market.stop)
+        for client_order_id, intent in change.orders.items():
+            placed = self._orders.get(client_order_id)
+            if placed is None:
+                continue
+            if intent is None:
+                self._finish(placed, OrderEvent.CANCELED, change.at, f"nothing is left of it after a {action}")
+                continue
+            self._report(placed, OrderEvent.REPLACED, change.at, intent=intent, reason=str(action))
+            placed.stop = intent.stop_price or (placed.stop and action.price(placed.stop))
+            placed.mark = placed.mark and placed.mark * action.factor
+            self._place(placed)
+        self._find_next_due()
+        self._quiet_to = 0
+        if self._margin is not None:  # until it is checked, any event may matter
+            self._bound(dict.fromkeys(self._market.prices, (INFINITY, -INFINITY)))
 
     # State of orders and account.
 
@@ -902,15 +942,19 @@ class Simulated(Broker):
         if intent.parent:
             self._fill_pair(placed, quantity, view.begin)
         if not position.quantity:
-            self._market.leave(intent.symbol)
-            self._worths.pop(intent.symbol, None)
-            self._credits.pop(intent.symbol, None)
+            self._leave(intent.symbol)
         elif not before.quantity:
             self._market.follow(intent.symbol, price, at)
         else:
             self._market.moved[intent.symbol] = None
         if self._margin is not None:  # until it is checked, any event may matter
             self._bound(dict.fromkeys(self._market.prices, (INFINITY, -INFINITY)))
+
+    def _leave(self, symbol: str) -> None:
+        """Value a symbol no more, as nothing is held in it."""
+        self._market.leave(symbol)
+        self._worths.pop(symbol, None)
+        self._credits.pop(symbol, None)
 
     def _finish(self, placed: PlacedOrder, event: OrderEvent, event_ts: int, reason: str = "") -> None:
         self._report(placed, event, event_ts, reason=reason)

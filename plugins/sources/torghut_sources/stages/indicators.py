@@ -77,6 +77,8 @@ STATES = {
 }
 """Rows of state: per symbol of `quotes`, per series of the others."""
 
+MACD_STATES = tuple(macd.MACD.names or ())
+
 # Rows of the blocks of `Bars` and `Signals`, as a kernel needs them.
 TS, STEP, SERIES = Bars.event_ts.row, Bars.step.row, Bars.series.row
 HIGH, LOW, CLOSE, VOLUME, VWAP = Bars.high.row, Bars.low.row, Bars.close.row, Bars.volume.row, Bars.vwap.row
@@ -280,6 +282,32 @@ class Indicators(Stage):
             self._update_quotes(batch, ints, out)
         batch.signals = Signals(ints, out)
         return batch
+
+    def rescale(self, symbol: str, factor: float) -> None:
+        """See `Stage.rescale`; windows of seconds and quotes, which are over by the next session, begin anew."""
+        if self._saved is not None:
+            self._adopt(SymbolTable())
+        names, states = self._symbols.names, self._states
+        series = [row for row in range(self._series) if names[self._symbols.series_symbol[row]] == symbol]
+        closes = states["closes"]
+        for row in series:
+            for average in MACD_STATES:
+                closes["macd"][average]["value"][row] *= factor
+            for name in ("last", "gain", "loss"):
+                closes["rsi"][name][row] *= factor
+            bands = closes["bollinger"]
+            for name in ("anchor", "distance"):
+                bands[name][row] *= factor
+            bands["square"][row] *= factor * factor
+            bands["slots"]["distance"][row] *= factor
+            bands["slots"]["square"][row] *= factor * factor
+            if "returns" in self._kept:
+                states["returns"]["last"][row] *= factor
+            if "rolling" in self._kept:
+                states["rolling"][row] = np.zeros((), ROLLING)
+        number = self._symbols.find(symbol)
+        if number is not None and number < len(states["quotes"]):
+            states["quotes"][number] = np.zeros((), quote_imbalance.QUOTE)
 
     def _update_volumes(self, ints: IntArray, floats: FloatArray, out: FloatArray) -> None:
         if len(self._symbols.series_step) > self._series:

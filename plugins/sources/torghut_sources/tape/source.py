@@ -12,7 +12,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pydantic
 
-from torghut_core import SECOND, TIMEFRAMES, BarEnds, Batch, Calendars, InputError, Source, SymbolTable, param
+from torghut_core import (
+    SECOND,
+    TIMEFRAMES,
+    BarEnds,
+    Batch,
+    Calendars,
+    CorporateAction,
+    InputError,
+    Source,
+    SymbolTable,
+    param,
+)
+from torghut_sources.tape.corporate_actions import read_actions
 from torghut_sources.tape.formats import open_tape
 from torghut_sources.tape.merge import merge
 from torghut_sources.tape.repeats import Repeats
@@ -55,6 +67,9 @@ class Replay(Source):
         )
         calendars: Calendars = param(
             {}, help="exchange calendar by symbol pattern, first match counts, for the ends of daily bars; others: 24/7"
+        )
+        actions: list[str] = param(
+            [], help="tapes of corporate actions, .csv or .jsonl: splits and dividends, applied on their ex dates"
         )
         follow: bool = param(
             False,
@@ -105,6 +120,7 @@ class Replay(Source):
         InputError : no tapes, or (`TapeError`) one that cannot be replayed, or with a bad row.
         """
         self._open()
+        self.corporate_actions()
         if self.params.on_bad_row == "fail":
             symbols = SymbolTable()
             for tape in self._tapes:
@@ -151,6 +167,10 @@ class Replay(Source):
             for tape in self._tapes
             for reason, skipped in tape.skipped.items()
         }
+
+    def corporate_actions(self) -> list[CorporateAction]:
+        """Return the splits and dividends of `actions`; see `Source.corporate_actions`."""
+        return [action for path in self.params.actions for action in read_actions(Path(path))]
 
     def cursor(self) -> dict[str, Any]:
         """Return the position after the last batch that was yielded."""
