@@ -528,7 +528,7 @@ class Simulated(Broker):
                 symbol = names[events.symbol.item(row)]
                 if symbol in self._at_venue:
                     self._meet_all(symbol, events, row, at)
-                if self._margin is not None and (symbol in self._market.prices or len(self._reports) != reports):
+                if symbol in self._bounds and self._is_beyond(self._bounds[symbol], events.price(row)):
                     self._check_margin(at + 1, now.item(at - start))
                 if len(self._reports) != reports:
                     return at + 1
@@ -689,6 +689,11 @@ class Simulated(Broker):
         """Symbols in which the venue is closing the position."""
         intents = [placed.order.intent for placed in self._orders.values()]
         return {intent.symbol for intent in intents if intent.purpose is Purpose.LIQUIDATION}
+
+    @staticmethod
+    def _is_beyond(bounds: tuple[float, float], price: Decimal | None) -> bool:
+        """Return whether the margin has to be checked at a price, None where an event has none."""
+        return price is not None and not bounds[0] < price < bounds[1]
 
     def _watch_margin(self, worths: Mapping[str, Decimal]) -> None:
         """Find anew at which prices the margin has to be checked, of positions that are worth this."""

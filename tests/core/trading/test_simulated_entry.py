@@ -12,7 +12,9 @@ from torghut_core.trading.gateway import SimulatedEntry
 def test_broker_is_recorded_while_it_runs():
     """A crash inside it is not the strategy's whose order it fills; afterwards the strategy runs again, or none."""
     seen = []
-    broker = SimpleNamespace(day_zone="UTC", updates=lambda: seen.append(bytes(RECORD.memory[LOOP])) or [])
+    broker = SimpleNamespace(
+        day_zone="UTC", may_liquidate=False, updates=lambda: seen.append(bytes(RECORD.memory[LOOP])) or []
+    )
     entry = SimulatedEntry("simulated", broker)
     for before in (label("strategy", "one"), NO_PLUGIN):
         RECORD.memory[LOOP] = before
@@ -23,7 +25,7 @@ def test_broker_is_recorded_while_it_runs():
 
 def test_broker_that_raises_does_not_run_any_more():
     """The error names it, and nothing else says that it still runs."""
-    broker = SimpleNamespace(day_zone="UTC", account=lambda: 1 / 0)
+    broker = SimpleNamespace(day_zone="UTC", may_liquidate=False, account=lambda: 1 / 0)
     with pytest.raises(PluginError, match="simulated"):
         SimulatedEntry("simulated", broker).account()
     assert RECORD.memory[LOOP] == NO_PLUGIN

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torghut_brokers import register_brokers, simulated
+from torghut_brokers.margin import Margin
 from torghut_brokers.matching import PlacedOrder
 from torghut_brokers.resting import Resting
 from torghut_brokers.simulated import Simulated
@@ -1280,6 +1281,20 @@ def test_orders_that_an_event_does_not_reach_have_nothing_to_do_with_it(seed):
 
     stream = Stream(seed)
     with mock.patch.object(Resting, "reached", everybody):
+        expected = stream.single()
+    assert stream.run([]) == expected
+
+
+@examples(150)
+@given(seeds)
+def test_prices_within_the_bounds_of_the_margin_liquidate_nothing(seed):
+    """Were the margin checked at each event of what is held, the reports and books would be the same."""
+
+    def everywhere(margin, cash, worths, prices, leaving):
+        return dict.fromkeys(worths, (simulated.INFINITY, -simulated.INFINITY))
+
+    stream = Stream(seed, borrows=True)
+    with mock.patch.object(Margin, "bounds", everywhere):
         expected = stream.single()
     assert stream.run([]) == expected
 
