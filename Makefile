@@ -36,6 +36,7 @@ check: .venv/dev.stamp ## what CI runs beside the proofs: format, lint, types, i
 docs: .venv/dev.stamp ## write the tables of docs/ that are made of the code anew
 	@RENEW_DOCS=1 $(BIN)/pytest -q tests/core -k "docs and page"
 	@RENEW_DOCS=1 $(BIN)/pytest -q tests/conformance/test_cookbook.py -m "" -k picture
+	@RENEW_DOCS=1 $(BIN)/pytest -q tests/integration/test_against_peers.py -m "" -k "recorded or page"
 
 rehearsal: .venv/dev.stamp ## the whole live system on this machine, against stand-ins of venue, Kafka and ClickHouse
 	@$(BIN)/python -m torghut_testing.live

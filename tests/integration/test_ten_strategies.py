@@ -1,15 +1,13 @@
 """Ten strategies of the field, made of features: the trades and the money that plain arrays and TA-Lib give, to the cent.
 
-One peer is a few lines that anyone can read: whole arrays, and a loop that fills at the next bar's open (rules 1 and 2 of
-docs/fills.md; of slices, docs/portfolios.md). It knows nothing of batches, graphs or slices. The other is backtrader, where it is installed, for those of one symbol.
+The peer is a few lines that anyone can read: whole arrays, and a loop that fills at the next bar's open (rules 1 and 2 of
+docs/fills.md; of slices, docs/portfolios.md). It knows nothing of batches, graphs or slices. Other frameworks are asked in
+test_against_peers.py.
 """
 
-import json
-import subprocess
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -19,10 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import talib
 
-from support import run_backtrader
 from support.docs import ROOT
 from support.effort import IS_PROOF
-from torghut_core import HOUR, MINUTE, SECOND, Strategy, hookimpl, parse_timestamp
+from torghut_core import HOUR, MINUTE, Strategy, hookimpl, parse_timestamp
 from torghut_core.features import (
     bollinger,
     close,
@@ -47,7 +44,6 @@ from torghut_core.plugin_host import PluginHost
 from torghut_core.research import load_catalog, run_backtest, tape_generation
 
 CRYPTO = ROOT.parent / "shared" / "data" / "crypto"
-RIVALS = ROOT / ".venv-rivals" / "bin" / "python"
 pytestmark = pytest.mark.skipif(not CRYPTO.exists(), reason="needs the recorded data beside the project (../shared)")
 
 CASH = 10_000_000
@@ -367,31 +363,3 @@ def test_trades_and_equity_are_those_of_plain_arrays(run, tape):
         assert trades == wanted, f"{each.__name__} of {symbol}"
         made += worth(wanted, bars)
     assert done.equity == CASH + made
-
-
-@pytest.mark.skipif(not RIVALS.exists(), reason="backtrader is not installed (make .venv-rivals/stamp)")
-@pytest.mark.parametrize("each", [each for each in STRATEGIES if each not in OF_SEVERAL])
-def test_trades_and_equity_are_those_of_backtrader(run, each):
-    """With its own indicators and broker, too; its MACD begins otherwise, so that its trades are the same from hour 8 on.
-
-    backtrader starts each average of the MACD with its own first closes, TA-Lib both where the slow one has its.
-    """
-    done = run(ONE)
-    (symbol,) = done.bars
-    bars, trades = done.bars[symbol], done.trades[each, symbol]
-    columns = [getattr(bars, name).tolist() for name in ("open", "high", "low", "close", "volume")]
-    rows = zip((bars.event_ts // SECOND).tolist(), *columns, strict=True)
-    command = [str(RIVALS), str(Path(run_backtrader.__file__)), each.__name__]
-    answer = subprocess.run(
-        command, input="\n".join(map(json.dumps, rows)), capture_output=True, text=True, check=False
-    )
-    assert answer.returncode == 0, answer.stderr
-    theirs, value = json.loads(answer.stdout)
-    ours = [[event_ts // SECOND, side, float(price)] for event_ts, side, price in trades]
-    if each is macd_cross:
-        since = int(bars.event_ts[0] + 8 * HOUR) // SECOND
-        ours, theirs = ([trade for trade in side if trade[0] >= since] for side in (ours, theirs))
-    else:
-        assert value == float(CASH + worth(trades, bars))
-    assert ours == theirs
-    assert ours
