@@ -1,133 +1,116 @@
-"""The shell blocks of README and docs, as a reader pastes them: those of the README and of the way to a strategy run (in proofs), all of them parse."""
+"""The shell blocks of README and docs, as a reader pastes them: those of the README and of the way to a strategy run (in proofs), all of them parse.
 
-import os
+They run in an empty folder with nothing of the project but its wheels: see `support.wheels`.
+"""
+
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import zipfile
-from contextlib import closing
+from functools import partial
 from pathlib import Path
-from socket import socket
 
 import pytest
 import typer.main
 
-from support.docs import DOCS, ROOT, code_of, text_of
-from support.waiting import PATIENCE
+from support.docs import DOCS, PROFILE, ROOT, code_of, text_of
+from support.wheels import Stranger
 from torghut_core.cli import app
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 BLOCKS = [(page, block) for page in PAGES for block in code_of(page, "sh")]
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
-MODULE = re.compile(r"python -m (torghut_testing\.\w+)(.*)")
 
 
-def free_port():
-    with closing(socket()) as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-def block_with(text):
-    """The one block of the README with this text."""
-    (block,) = [block for page, block in BLOCKS if page.name == "README.md" and text in block]
-    return block
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """What a reader has after `make demo`: the catalog, and `.venv`."""
-    (tmp_path / "catalog").symlink_to(ROOT / "catalog")
-    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
-    return tmp_path
-
-
-def paste(block, checkout, ports):
-    """Paste a block into a shell, on ports that are free here; what was printed once all of it has ended."""
-    for shown, free in ports.items():
-        assert str(shown) in block or shown == 8181
-        block = block.replace(str(shown), str(free))
-    block = re.sub(r"(torghut run --catalog \w+)", rf"\1 --port {ports[8181]}", block)
-    env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    shell = subprocess.Popen(
-        ["bash", "-s"],
-        cwd=checkout,
-        env=env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        printed, _ = shell.communicate(f"{block}wait\n", timeout=4 * PATIENCE)
-    except subprocess.TimeoutExpired:
-        os.killpg(shell.pid, signal.SIGKILL)  # what a block that hangs has started
-        raise
-    assert "Traceback" not in printed, printed
-    return printed
+def named_blocks(page):
+    """The files of Python that a page shows, by name."""
+    return re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```$", text_of(page), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.proof
-def test_catalog_is_changed_while_it_trades(checkout):
-    """One edit is applied, the one with an error is named, the rest trades on, and SIGTERM ends it well."""
-    printed = paste(block_with("--catalog live &"), checkout, {8181: free_port()})
+def test_readme_with_wheels_alone(tmp_path):
+    """Its blocks, one after another in an empty folder; but for those that need a checkout (`make`) and an account.
 
-    assert "generation 2" in printed
+    The demo comes to what is shown. One edit of a catalog is applied, the one with an error is named, and the rest trades on. The
+    stand-in of the venue needs no account; records agree, a stop is confirmed, `doctor` says so, and all of it ends. The
+    strategy is a plugin. The rehearsal's counts agree (of two minutes, not of forty).
+    """
+    readme = ROOT / "README.md"
+    demo, live, paper, rehearsal = (
+        block for block in code_of(readme, "sh") if not block.startswith("make ") and "ALPACA_KEY_ID=..." not in block
+    )
+    stranger = Stranger(tmp_path, demo)
+    pasted = partial(stranger.paste, to_the_end=True)
+
+    shown, why, *_ = code_of(readme, "text")
+    printed = stranger.paste(demo)
+    assert [line for line in shown.splitlines() if line not in printed and "events/s" not in line] == []
+    command, *lines = why.splitlines()
+    printed = stranger.paste(f"{command.removeprefix('$ ')}\n")
+    assert [line for line in lines if line.removesuffix("...") not in printed] == []
+
+    printed = pasted(live)
+    assert "generation 3" in printed, printed  # the demo's was the first
     assert (
         "strategies[1].params.rsi_sel: unknown parameter of strategy 'macd-rsi' (did you mean 'rsi_sell'?)" in printed
     )
     assert re.search(r"ema-cross-es +ema-cross +0.1.0 +trading", printed)
     assert "stopped:" in printed
 
-
-@pytest.mark.proof
-def test_orders_go_to_the_stand_in_and_stop(checkout):
-    """The stand-in of the venue needs no account; records agree, a stop is confirmed, doctor says so, and all of it ends."""
-    printed = paste(block_with("torghut_testing.alpaca"), checkout, {8181: free_port(), 9000: free_port()})
-
+    printed = pasted(paper)
     assert "Our records and the venue's agree." in printed
     assert "halted: fat finger" in printed
     assert "The kernel confirmed the stop. 0 open orders; positions: none." in printed
     assert re.search(r"FAIL .*halted: fat finger", printed)
     assert "the hash chain is intact" in printed
     assert "running: end of the exercise" in printed
-    assert not (checkout / "paper").exists()
+    assert not (stranger.folder / "paper").exists()
+
+    (code,) = code_of(readme, "python")
+    (stranger.folder / "acme").mkdir()
+    (stranger.folder / "acme" / "acme_macd_rsi.py").write_text(code)
+    assert "acme-macd-rsi" in stranger.paste("TORGHUT_PLUGIN_PATH=acme .venv/bin/torghut plugin list\n")
+
+    assert "torghut_testing.live" in rehearsal
+    printed = stranger.paste(rehearsal.replace("torghut_testing.live", "torghut_testing.live --minutes 2"))
+    assert "All counts agree" in printed
 
 
 @pytest.mark.proof
-def test_strategy_is_made_checked_replayed_and_packed(tmp_path):
-    """In an empty folder, all blocks of the page but the one that installs: a package, gold, green tests, a replay, a wheel."""
-    env = {
-        "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
-        "HOME": os.environ.get("HOME", ""),
-        "PYTEST_PLUGINS": "torghut_testing.pytest_plugin",  # as its entry point does, also where the kit was installed before
-    }
-    install, *blocks = code_of(DOCS / "write-a-strategy.md", "sh")
-    assert "pip install" in install
-    done = subprocess.run(
-        ["bash", "-e"],
-        check=False,
-        input="\n".join(blocks),
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=8 * PATIENCE,
-    )
-    printed = done.stdout
-    assert done.returncode == 0, printed + done.stderr
+def test_from_nothing_to_a_wheel_that_trades_elsewhere(tmp_path):
+    """All blocks of the page in an empty folder: a package, gold, green tests, a replay, new code while it runs, a wheel.
+
+    The wheel is installed into another environment, and trades there. Then the tests of all pages for authors pass.
+    """
+    blocks = code_of(DOCS / "write-a-strategy.md", "sh")
+    stranger = Stranger(tmp_path, blocks[0])
+    printed = stranger.paste("".join(blocks))
+    made, elsewhere = stranger.folder / "acme-alpha", stranger.folder / "elsewhere"
     assert "acme-alpha: gold" in printed
     assert "FAIL" not in printed
     assert re.search(r"\b3\d passed", printed), "pytest did not run the suite of the strategy"
     assert "valid: 1 strategy (acme-alpha-es)" in printed
     assert int(re.search(r"(\d+) fills", printed)[1]) > 0, printed
-    assert (tmp_path / "acme-alpha" / ".torghut" / "report.html").exists()
-    (wheel,) = (tmp_path / "acme-alpha" / "dist").glob("*.whl")
+    assert (made / ".torghut" / "report.html").exists()
+    (wheel,) = (made / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
         assert {"acme_alpha/__init__.py", "acme_alpha/py.typed"} <= set(packed.namelist())
+        assert b"stop_atrs: float = param(3," in packed.read("acme_alpha/__init__.py")
+    assert list((elsewhere / ".venv").glob("lib/*/site-packages/acme_alpha/__init__.py"))
+    after = printed.partition("Successfully installed acme-alpha-0.1.0")[2]
+    assert re.search(r"^strategy +acme-alpha .*acme-alpha +0\.1\.0", after, re.MULTILINE), after
+    assert "the source has ended: 500,000 events" in after
+    assert re.search(r"acme-alpha-es +buy +1 +ES +market .*filled", after)
+
+    files = [(page.stem, *file) for page in DOCS.glob("*.md") for file in named_blocks(page)]
+    assert len({name for _, name, _ in files}) == len(files), "two pages show a file of the same name"
+    for folder, name, text in files:
+        (stranger.folder / "pages" / folder).mkdir(parents=True, exist_ok=True)
+        (stranger.folder / "pages" / folder / name).write_text(text)
+    (stranger.folder / "pages" / "conftest.py").write_text(PROFILE)
+    printed = stranger.paste(".venv/bin/python -m pytest -q -p no:cacheprovider pages\n")
+    assert " passed" in printed
 
 
 def commands(text):

@@ -8,21 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hatchling.builders.wheel import WheelBuilder
 
 from support.waiting import PATIENCE
+from support.wheels import PROJECTS, ROOT, build_wheels
 
 pytestmark = pytest.mark.proof
-ROOT = Path(__file__).resolve().parents[2]
-PROJECTS = (
-    ".",
-    "plugins/strategies",
-    "plugins/risk",
-    "plugins/brokers",
-    "plugins/sources",
-    "plugins/advisors",
-    "authoring_kit",
-)
 WITHOUT = """
 import sys
 
@@ -35,18 +25,17 @@ for name in ("chdb", "pytest", "_pytest", "hypothesis"):
 def site(tmp_path_factory):
     """A folder of packages, as an installer unpacks the wheels into it."""
     folder = tmp_path_factory.mktemp("site")
-    for project in PROJECTS:
-        for wheel in WheelBuilder(str(ROOT / project)).build(directory=str(folder / "wheels"), versions=["standard"]):
-            with zipfile.ZipFile(wheel) as packed:
-                packed.extractall(folder)
+    for wheel in build_wheels(folder / "wheels"):
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(folder)
     (folder / "without").mkdir()
     (folder / "without" / "sitecustomize.py").write_text(WITHOUT)
     return folder
 
 
-def run(site, cwd, *arguments, tests=False):
-    """Run Python on these packages, in an empty folder; with what only tests need where `tests` says so."""
-    env = {**os.environ, "PYTHONPATH": str(site) if tests else f"{site / 'without'}{os.pathsep}{site}"}
+def run(site, cwd, *arguments):
+    """Run Python on these packages, in an empty folder."""
+    env = {**os.environ, "PYTHONPATH": f"{site / 'without'}{os.pathsep}{site}"}
     done = subprocess.run(
         [sys.executable, *arguments],
         check=False,
@@ -82,14 +71,21 @@ def test_the_wheels_replay_and_show_the_demo_without_a_signal_store(site, tmp_pa
     assert "not stored" not in quiet.stderr
 
 
-def test_the_wheels_make_a_package_and_check_it(site, tmp_path):
-    """The templates are in the wheel, the checks find them good, and pytest beside the wheels runs the suites by itself."""
-    torghut = "from torghut_core.cli import main; main()"
-    run(site, tmp_path, "-c", torghut, "new", "strategy", "zebra-one")
-    checked = run(site, tmp_path, "-c", torghut, "plugin", "check", "zebra-one", "--level", "gold", tests=True)
-    assert "zebra-one: gold" in checked.stdout
-    tested = run(site, tmp_path / "zebra-one", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", tests=True)
-    assert "PASSED pyproject.toml::TestZebraOne::" in tested.stdout
+def test_each_file_of_a_package_is_in_its_wheel(site):
+    """Also what is no code: templates, migrations, `py.typed`, the example catalogs and their tape."""
+    packages = {each.parent: "" for project in PROJECTS for each in (ROOT / project).glob("torghut_*/__init__.py")} | {
+        ROOT / "catalog": "torghut_core/demo"
+    }
+    missing = [
+        file
+        for package, inside in packages.items()
+        for file in package.rglob("*.*")
+        if file.is_file()
+        and "__pycache__" not in file.parts
+        and not (site / (inside or package.name) / file.relative_to(package)).is_file()
+    ]
+    assert len(packages) == len(PROJECTS) + 1
+    assert missing == []
 
 
 @pytest.mark.parametrize("module", ["alpaca", "alpaca_data", "kafka", "clickhouse", "live"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import copytree
 from typing import Annotated, Literal
 
 import typer
@@ -15,7 +16,7 @@ from torghut_core.errors import InputError
 app = typer.Typer()
 
 
-@command(app, "torghut demo --open\ntorghut demo --catalog catalog.yaml", panel=EVERYDAY)
+@command(app, "torghut demo --open\ntorghut demo --copy\ntorghut demo --catalog catalog.yaml", panel=EVERYDAY)
 def demo(
     catalog: Annotated[
         Path | None,
@@ -27,14 +28,19 @@ def demo(
         ),
     ] = None,
     state: State = STATE,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Make a folder `catalog` first, with the example catalogs and their tape.")
+    ] = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Replay the tape that comes with torghut, and write an HTML page."""
-    from torghut_core.research.replay import demo_files
+    from torghut_core.research import example_catalogs
 
-    example, tape = demo_files()
+    examples = example_catalogs()
+    if copy:
+        examples = _copied(examples)
     page = state / "report.html"
-    _replay([tape], catalog or example, state, page=page)
+    _replay(sorted((examples / "tapes").glob("*.parquet")), catalog or examples / "trading.yaml", state, page=page)
     if open_page:
         typer.launch(str(page))
 
@@ -105,6 +111,18 @@ def replay(
         page=page,
         as_json=as_json,
     )
+
+
+def _copied(examples: Path) -> Path:
+    """Copy the example catalogs to where they look for their tape: a folder `catalog` that is not there yet."""
+    made = Path("catalog")
+    try:
+        copytree(examples, made)
+    except FileExistsError:
+        raise InputError(f"{made} is there already: remove it, or do without --copy") from None
+    except OSError as error:
+        raise InputError(f"{made} cannot be made: {error}") from error
+    return made
 
 
 def _swap(text: str) -> tuple[int, Path]:

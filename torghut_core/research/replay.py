@@ -28,18 +28,17 @@ from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import BATCH_SIZE, Loop
 
 
-def demo_files() -> tuple[Path, Path]:
-    """The example catalog and the tape of the project.
+def example_catalogs() -> Path:
+    """The folder with the example catalogs and the tape that they play.
 
     Raises
     ------
-    InputError : neither the installed package nor its checkout has them.
+    InputError : neither the installed package nor its checkout has it.
     """
     package = Path(__file__).parents[1]
-    for folder in (package / "demo", package.parent / "catalog"):  # where a wheel has them, and a checkout
-        tapes = sorted((folder / "tapes").glob("*.parquet"))
-        if tapes and (folder / "trading.yaml").exists():
-            return folder / "trading.yaml", tapes[0]
+    for folder in (package / "demo", package.parent / "catalog"):  # where a wheel has it, and a checkout
+        if (folder / "trading.yaml").exists():
+            return folder
     raise InputError("this installation has no demo tape (install the wheel, or run it from a checkout of the project)")
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from torghut_core import Topics
+from torghut_core.research import example_catalogs
 from torghut_testing.live.processes import Process
 from torghut_testing.live.tape import Tape
 
@@ -17,8 +18,7 @@ PARTITIONS = 3
 KEY, SECRET = "rehearsal-key", "rehearsal-secret"
 TORGHUT = Path(sys.executable).with_name("torghut")
 
-CATALOG = Path(__file__).parents[3] / "catalog" / "live.yaml"
-"""The project's own catalog: the kit lies beside it."""
+CATALOG = example_catalogs() / "live.yaml"
 
 CHANNELS = ("trades", "quotes", "bars", "status", "microbars", "signals", "ta-status")
 
