@@ -15,7 +15,7 @@ import pytest
 import typer.main
 
 from support.docs import DOCS, PROFILE, ROOT, code_of, text_of
-from support.wheels import Stranger
+from support.wheels import Newcomer
 from torghut_core.cli import app
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -40,14 +40,14 @@ def test_readme_with_wheels_alone(tmp_path):
     demo, live, paper, rehearsal = (
         block for block in code_of(readme, "sh") if not block.startswith("make ") and "ALPACA_KEY_ID=..." not in block
     )
-    stranger = Stranger(tmp_path, demo)
-    pasted = partial(stranger.paste, to_the_end=True)
+    newcomer = Newcomer(tmp_path, demo)
+    pasted = partial(newcomer.paste, to_the_end=True)
 
     shown, why, *_ = code_of(readme, "text")
-    printed = stranger.paste(demo)
+    printed = newcomer.paste(demo)
     assert [line for line in shown.splitlines() if line not in printed and "events/s" not in line] == []
     command, *lines = why.splitlines()
-    printed = stranger.paste(f"{command.removeprefix('$ ')}\n")
+    printed = newcomer.paste(f"{command.removeprefix('$ ')}\n")
     assert [line for line in lines if line.removesuffix("...") not in printed] == []
 
     printed = pasted(live)
@@ -65,15 +65,15 @@ def test_readme_with_wheels_alone(tmp_path):
     assert re.search(r"FAIL .*halted: fat finger", printed)
     assert "the hash chain is intact" in printed
     assert "running: end of the exercise" in printed
-    assert not (stranger.folder / "paper").exists()
+    assert not (newcomer.folder / "paper").exists()
 
     (code,) = code_of(readme, "python")
-    (stranger.folder / "acme").mkdir()
-    (stranger.folder / "acme" / "acme_macd_rsi.py").write_text(code)
-    assert "acme-macd-rsi" in stranger.paste("TORGHUT_PLUGIN_PATH=acme .venv/bin/torghut plugin list\n")
+    (newcomer.folder / "acme").mkdir()
+    (newcomer.folder / "acme" / "acme_breakout.py").write_text(code)
+    assert "acme-breakout" in newcomer.paste("TORGHUT_PLUGIN_PATH=acme .venv/bin/torghut plugin list\n")
 
     assert "torghut_testing.live" in rehearsal
-    printed = stranger.paste(rehearsal.replace("torghut_testing.live", "torghut_testing.live --minutes 2"))
+    printed = newcomer.paste(rehearsal.replace("torghut_testing.live", "torghut_testing.live --minutes 2"))
     assert "All counts agree" in printed
 
 
@@ -84,9 +84,9 @@ def test_from_nothing_to_a_wheel_that_trades_elsewhere(tmp_path):
     The wheel is installed into another environment, and trades there. Then the tests of all pages for authors pass.
     """
     blocks = code_of(DOCS / "write-a-strategy.md", "sh")
-    stranger = Stranger(tmp_path, blocks[0])
-    printed = stranger.paste("".join(blocks))
-    made, elsewhere = stranger.folder / "acme-alpha", stranger.folder / "elsewhere"
+    newcomer = Newcomer(tmp_path, blocks[0])
+    printed = newcomer.paste("".join(blocks))
+    made, elsewhere = newcomer.folder / "acme-alpha", newcomer.folder / "elsewhere"
     assert "acme-alpha: gold" in printed
     assert "FAIL" not in printed
     assert re.search(r"\b3\d passed", printed), "pytest did not run the suite of the strategy"
@@ -106,10 +106,10 @@ def test_from_nothing_to_a_wheel_that_trades_elsewhere(tmp_path):
     files = [(page.stem, *file) for page in DOCS.glob("*.md") for file in named_blocks(page)]
     assert len({name for _, name, _ in files}) == len(files), "two pages show a file of the same name"
     for folder, name, text in files:
-        (stranger.folder / "pages" / folder).mkdir(parents=True, exist_ok=True)
-        (stranger.folder / "pages" / folder / name).write_text(text)
-    (stranger.folder / "pages" / "conftest.py").write_text(PROFILE)
-    printed = stranger.paste(".venv/bin/python -m pytest -q -p no:cacheprovider pages\n")
+        (newcomer.folder / "pages" / folder).mkdir(parents=True, exist_ok=True)
+        (newcomer.folder / "pages" / folder / name).write_text(text)
+    (newcomer.folder / "pages" / "conftest.py").write_text(PROFILE)
+    printed = newcomer.paste(".venv/bin/python -m pytest -q -p no:cacheprovider pages\n")
     assert " passed" in printed
 
 

@@ -23,7 +23,7 @@ def test_strategy_of_the_readme_is_a_plugin():
     exec(compile(code, "README.md", "exec"), module.__dict__)
     host = PluginHost([("acme-alpha", module)])
     assert host.failures == []
-    assert list(host.registry["strategy"]) == ["acme-macd-rsi"]
+    assert list(host.registry["strategy"]) == ["acme-breakout"]
     assert len(code.splitlines()) <= 32
 
 

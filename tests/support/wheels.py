@@ -1,7 +1,7 @@
-"""The project's wheels, and a stranger who has nothing else of it: an empty folder, and environments made by pip.
+"""The project's wheels, and a newcomer who has nothing else of it: an empty folder, and environments made by pip.
 
 Nothing is downloaded. pip takes the project from the wheels. The packages of others are those of the tests' environment, of which
-a stranger finds the ones that are asked for and what these say that they need, and no others: where a wheel does not name what
+a newcomer finds the ones that are asked for and what these say that they need, and no others: where a wheel does not name what
 it imports, it fails here.
 """
 
@@ -71,7 +71,7 @@ def link_packages(distributions, folder):
     return folder
 
 
-class Stranger:
+class Newcomer:
     """Who has a folder, Python, the wheels, and what `pip install` of them would have brought along.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Buy a new high in an uptrend, and leave at a stop."""
+"""Buy a new high in an uptrend, with a stop."""
 
 from torghut_core import Context, Decision, Register, Signal, Strategy, hookimpl, param
 from torghut_core.features import Feature, atr, close, ema, high, highest
@@ -9,7 +9,7 @@ class AcmeAlpha(Strategy):
 
     Hypothesis: a new high in an uptrend goes on.
     Entry: flat, close above the high of `lookback` bars and above the trend: buy what risks `risk_pct` at the stop.
-    Exit: the close is `stop_atrs` average true ranges below the entry.
+    Exit: a stop, `stop_atrs` average true ranges below the close of the entry.
     Limits: one entry at a time; a gap goes through the stop.
     Roll-back: `enabled: false` stops it; `on_remove: flatten` closes the position.
     """
@@ -27,14 +27,12 @@ class AcmeAlpha(Strategy):
         return {"top": top, "atr": atr(14), "trend": ema(close, 10, timeframe="1Hour")}
 
     def on_signal(self, signal: Signal, context: Context) -> Decision | None:
-        """Buy a new high, close below the stop."""
-        distance = self.params.stop_atrs * signal.atr
-        if context.is_flat and signal.close > max(signal.top, signal.trend):
-            units = context.size_by_risk(signal.close - distance, self.params.risk_pct)
-            return context.buy(units, because="new high in an uptrend")
-        if context.is_long and signal.close < float(context.position.average_price) - distance:
-            return context.close(because="stop")
-        return None
+        """Buy a new high; the stop comes with the fill."""
+        if not context.is_flat or signal.close <= max(signal.top, signal.trend):
+            return None
+        stop = signal.close - self.params.stop_atrs * signal.atr
+        units = context.size_by_risk(stop, self.params.risk_pct)
+        return context.buy(units, stop_loss=stop, because="new high in an uptrend")
 
 
 @hookimpl

@@ -10,8 +10,9 @@ def answer(close, **held):
     return strategy.on_signal(signal(close=close, features={"top": 100, "atr": 1, "trend": 99}), context(**held))
 
 
-def test_new_high_is_bought_and_the_stop_closes_it():
-    assert answer(100.5).because == "new high in an uptrend"
+def test_new_high_is_bought_once_with_a_stop():
+    bought = answer(100.5)
+    assert bought.because == "new high in an uptrend"
+    assert bought.bracket.stop_loss == 98.5
     assert answer(99.5) is None
-    assert answer(98.5, position=1, average_price=100) is None
-    assert answer(97.5, position=1, average_price=100).because == "stop"
+    assert answer(100.5, position=1, average_price=100) is None
