@@ -13,8 +13,9 @@ class MaxPositionPctEquity(RiskRule):
     """Shrink an order after which the account's position in the symbol would be too large a share of equity.
 
     Value: the notional of the position after the order, quote currency, positive in the order's direction; open orders on
-    the same side count as filled, those on the other side and stops and take-profits that only reduce a position do not. Limit: the lower of this rule's and the strategy's
-    own `max_position_pct_equity`, times equity, quote currency. What only closes a position passes.
+    the same side count as filled, those on the other side and stops and take-profits that only reduce a position do not.
+    Limit: the lower of this rule's and the strategy's own `max_position_pct_equity`, times equity, quote currency. What only
+    closes a position passes.
     """
 
     limit: ClassVar[str] = "max_position_pct_equity"
