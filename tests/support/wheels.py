@@ -130,7 +130,7 @@ class Newcomer:
         )
         try:
             printed, _ = shell.communicate(
-                f"trap 'kill $(jobs -p) 2> /dev/null' EXIT\n{text}wait\n", timeout=20 * PATIENCE
+                f"trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{text}wait\n", timeout=20 * PATIENCE
             )
         except subprocess.TimeoutExpired:
             os.killpg(shell.pid, signal.SIGKILL)  # what a block that hangs has started
