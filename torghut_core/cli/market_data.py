@@ -70,7 +70,8 @@ def _serve(catalog: Path | None, state: Path, pipeline: str, host: str, port: in
 @command(
     app,
     "torghut backfill --symbols BTC/USD,ETH/USD --start 2026-01-05 --end 2026-01-06 --out tape.jsonl\n"
-    "torghut backfill --symbols BTC/USD --start 2026-01-05T14:30:00Z --to-store --catalog catalog/live.yaml",
+    "torghut backfill --symbols BTC/USD --start 2026-01-05T14:30:00Z --to-store --catalog catalog/live.yaml\n"
+    "torghut backfill --symbols AAPL --start 2014-01-01 --actions actions.csv",
     panel=MARKET_DATA,
 )
 def backfill(
@@ -83,6 +84,15 @@ def backfill(
     to_store: Annotated[
         bool, typer.Option("--to-store", help="Derive microbars and signals, and store them in --state.")
     ] = False,
+    actions: Annotated[
+        Path | None,
+        typer.Option(
+            "--actions",
+            metavar="FILE",
+            help="CSV tape to write of splits and dividends, for `torghut replay --actions`.",
+            dir_okay=False,
+        ),
+    ] = None,
     catalog: Annotated[
         Path | None,
         typer.Option("--catalog", metavar="PATH", help="Catalog file or folder that names the source and the stages."),
@@ -104,12 +114,20 @@ def backfill(
     from torghut_core.cli.render import counted, progress
     from torghut_core.runtime.backfill import run_backfill
 
-    if (out is None) == (not to_store):
-        raise InputError("backfill needs one destination (give --out TAPE.jsonl, or --to-store)")
+    if (out is not None) + to_store + (actions is not None) != 1:
+        raise InputError("backfill needs one destination (give --out TAPE.jsonl, --to-store, or --actions ACTIONS.csv)")
     names = [name for name in symbols.replace(",", " ").split() if name]
     with progress(None, "backfill") as advance:
         done = run_backfill(
-            names, start, end, out=out, state=state, catalog=catalog, source=source, on_progress=advance
+            names,
+            start,
+            end,
+            out=out,
+            actions=actions,
+            state=state,
+            catalog=catalog,
+            source=source,
+            on_progress=advance,
         )
     events = [f"{count:,} {channel}" for channel, count in sorted(done["events"].items())]
     rows = f": {counted(done['microbars'], 'microbar')}, {counted(done['signals'], 'signal')}" if to_store else ""

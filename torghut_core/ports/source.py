@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import date
 from typing import Any, ClassVar
 
 from torghut_core.errors import InputError
@@ -98,6 +99,16 @@ class Source(Endpoint, ABC):
         """
         del symbols, since, until
         raise InputError(f"{type(self).__name__} has no history (use another source)")
+
+    async def past_actions(self, symbols: Sequence[str], since: date, until: date) -> list[CorporateAction]:
+        """Return the splits and dividends with an ex date from `since` up to, not including, `until`, in order, for a back-fill.
+
+        Raises
+        ------
+        VenueError : the venue does not answer.
+        """
+        del symbols, since, until
+        raise InputError(f"{type(self).__name__} has no corporate actions (use another source)")
 
     def check(self) -> None:
         """Read the whole tape once, and raise as `batches` would, so that nothing is traded on a bad tape.

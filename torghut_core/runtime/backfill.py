@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,14 +20,14 @@ from torghut_core.installation.open import load_plugins, open_signals, source_co
 from torghut_core.installation.settings import load_settings
 from torghut_core.installation.state_directory import StateDirectory
 from torghut_core.installation.universe import UniverseSettings
-from torghut_core.market_data.backfill import write_tape
+from torghut_core.market_data.backfill import write_actions, write_tape
 from torghut_core.market_data.deriver import Deriver
 from torghut_core.market_data.universe import StaticUniverse, is_of
 from torghut_core.model.market import SYMBOL_PATTERN
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.signals import TABLES, SignalDatabase, ttl_setting
-from torghut_core.timestamps import DAY, SYSTEM_CLOCK, Clock, format_timestamp, parse_timestamp
+from torghut_core.timestamps import DAY, SYSTEM_CLOCK, Clock, format_timestamp, parse_timestamp, to_datetime
 
 if TYPE_CHECKING:  # a process without stages should not wait for their compiler
     from torghut_core.stages.base import Stage
@@ -38,6 +39,7 @@ def run_backfill(
     end: str = "",
     *,
     out: Path | None,
+    actions: Path | None = None,
     state: Path,
     catalog: Path | None = None,
     source: str = "",
@@ -48,13 +50,14 @@ def run_backfill(
 
     Parameters
     ----------
+    actions : tape into which their splits and dividends are fetched instead, by ex date, whole days of UTC.
     catalog : where the source and the stages come from; without it they are loaded plugins with their defaults.
     source : name of that plugin; "" for the only one that has a history.
     clock : where it asks for the time.
 
     Returns
     -------
-    `events` by channel, and `to`; into the store also `microbars` and `signals`.
+    `events` by channel, or corporate actions by kind, and `to`; into the store also `microbars` and `signals`.
 
     Raises
     ------
@@ -81,12 +84,16 @@ def run_backfill(
     given = None if catalog is None else catalogs.load(catalogs.read(catalog))
     host = load_plugins(settings, given.plugins.allow if given else DEFAULT_ALLOW)
     check_environment(host)
-    parsed = given or _default_catalog(host, source, tuple(TABLES) if out is None else ())
+    is_stored = out is None and actions is None
+    parsed = given or _default_catalog(host, source, tuple(TABLES) if is_stored else ())
     made = build(parsed, host, pipeline=_pipeline(parsed, ("forwarder", "trading"))).source
     assert made is not None
     directory = StateDirectory(state)
     made.connect(source_connection(settings, directory, StaticUniverse(symbols)))
     try:
+        if actions is not None:
+            days = to_datetime(since).date(), to_datetime(until - 1).date() + timedelta(days=1)
+            return {"events": dict(write_actions(actions, made, symbols, *days)), "to": str(actions)}
         if out is not None:
             return {"events": dict(write_tape(out, made, symbols, since, until, on_progress)), "to": str(out)}
         with (

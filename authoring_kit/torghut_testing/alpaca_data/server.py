@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from torghut_testing.alpaca.faults import Fault as RestFault
 from torghut_testing.alpaca_data.attempt import Attempt
+from torghut_testing.alpaca_data.corporate_actions import CorporateActions
 from torghut_testing.alpaca_data.events import Event, event_of
 from torghut_testing.alpaca_data.faults import RESHAPING, Fault
 from torghut_testing.alpaca_data.history import BadRequest, History
@@ -56,6 +57,7 @@ class FakeMarketData(Loopback):
     requests : every REST request that came, oldest first.
     rest_faults : faults of REST requests; a `RestFault` each.
     history : the events so far; its `empty_pages` is a fault of REST.
+    actions : the corporate actions that REST returns.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class FakeMarketData(Loopback):
         self.requests: list[Request] = []
         self.rest_faults: Faults[RestFault] = Faults()
         self.history = History(history_limit)
+        self.actions = CorporateActions()
         self._armed: list[tuple[str, Fault]] = []
         self._admitted: list[Stream] = []
         self._playback: Playback | None = None
@@ -326,6 +329,8 @@ class FakeMarketData(Loopback):
         shown = headers.get("apca-api-key-id"), headers.get("apca-api-secret-key")
         if shown != (self.key, self.secret):
             raise BadRequest(403, "forbidden.") if any(shown) else BadRequest(401, "authorization required")
+        if method == "GET" and path == "/v1/corporate-actions":
+            return self.actions.page(query)
         found = _REST.fullmatch(path)
         if method != "GET" or found is None:
             raise BadRequest(404, "endpoint not found.")

@@ -23,7 +23,9 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import date
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -32,6 +34,7 @@ from pydantic import SecretStr
 
 from torghut_core import (
     MINUTE,
+    CorporateAction,
     InputError,
     IntArray,
     SettingsError,
@@ -41,6 +44,7 @@ from torghut_core import (
     format_timestamp,
     retry_after,
 )
+from torghut_sources.alpaca.corporate_actions import actions_query, read_actions
 from torghut_sources.alpaca.events import Events
 from torghut_sources.alpaca.messages import Bar, Quote, Trade
 from torghut_sources.alpaca.refusals import handshake_refusal
@@ -49,6 +53,8 @@ from torghut_sources.alpaca.wire import Complaint, Wire
 
 if TYPE_CHECKING:
     import httpx
+
+T = TypeVar("T")
 
 ROWS = 200_000
 """Rows of all slices in memory, about."""
@@ -214,12 +220,34 @@ class History:
         }
         if token is not None:
             params["page_token"] = token
+        return await self._ask(url, params, lambda body: self._read(channel, symbols, body))
+
+    async def actions(self, symbols: Sequence[str], since: date, until: date) -> list[CorporateAction]:
+        """Return the splits and cash dividends with an ex date from `since` up to, not including, `until`; raises as `events`."""
+        url = f"{self._settings.alpaca_base_url}/v1/corporate-actions"
+        found: list[CorporateAction] = []
+        for group in _groups(sorted(set(symbols))):
+            params = actions_query(group, since, until)
+            named = set[str]()
+            while True:
+                actions, token = await self._ask(url, params, read_actions)
+                found += [action for action in actions if since <= action.ex_date < until]
+                if token is None:
+                    break
+                if token in named:
+                    raise Unanswered(f"corporate actions: the venue names the same page again ({token[:40]})")
+                named.add(token)
+                params = params | {"page_token": token}
+        return sorted(found, key=attrgetter("ex_date", "symbol", "is_split"))
+
+    async def _ask(self, url: str, params: dict[str, str], read: Callable[[bytes], T]) -> T:
+        """Return what `read` makes of an answer; one that does not come, or that it does not understand, is asked for again."""
         wait_ms = self._settings.reconnect_base_ms
         for attempt in range(1, self._attempts + 1):
             try:
                 async with self._slots:
                     body = await self._get(url, params)
-                return self._read(channel, symbols, body)
+                return read(body)
             except (Unanswered, Throttled) as error:
                 if attempt == self._attempts:
                     raise

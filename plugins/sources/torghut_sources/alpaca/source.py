@@ -20,6 +20,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -32,6 +33,8 @@ from torghut_core import (
     Batch,
     Closed,
     Connection,
+    CorporateAction,
+    InputError,
     Message,
     Metric,
     MetricSpec,
@@ -281,6 +284,16 @@ class Alpaca(Source):
                 async for events in stream:
                     yield self._messages(events, seq)
                     seq += len(events)
+        finally:
+            await history.aclose()
+
+    async def past_actions(self, symbols: Sequence[str], since: date, until: date) -> list[CorporateAction]:
+        """Return the splits and cash dividends with an ex date in ``[since, until)``; see `Source.past_actions`."""
+        if self._venue.settings.is_crypto:
+            raise InputError("crypto has no corporate actions (set ALPACA_MARKET_TYPE=equity)")
+        history = self._open_history()
+        try:
+            return await history.actions(symbols, since, until)
         finally:
             await history.aclose()
 
