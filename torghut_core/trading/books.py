@@ -229,13 +229,13 @@ class Books:
         self.misfit_protection[entry.context.strategy_id, entry.context.symbol] = entry.context
 
     def renew_legs(self) -> None:
-        """Record legs of brackets anew that never reached the venue, or have expired there: they wait in the outbox."""
+        """Record legs of brackets anew that have lapsed and can be sent anew: they wait in the outbox."""
         for leg in self.brackets.take_renewable():
             intent, context = leg.order.intent, leg.context
             anew = msgspec.structs.replace(
                 intent,
                 client_order_id=renewed_id(intent.client_order_id),
-                quantity=leg.order.remaining,
+                quantity=leg.wanted,
                 decided_at=max(self.now, intent.decided_at),
             )
             self.open_leg(anew, context, leg.price)
@@ -319,6 +319,8 @@ class Books:
             self.brackets.note_end(working, was)
         if working.asked is not None and report.event in _ANSWERS:
             working.asked = None
+        if working.requested_quantity is not None and order.intent.quantity <= working.requested_quantity:
+            working.requested_quantity = None
         if is_done(order.state):
             self._close(working)
         elif report.event is not _ACCEPT:

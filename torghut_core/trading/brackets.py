@@ -5,8 +5,9 @@ quantity, of which each loses what the other fills. The `Books` record them with
 them smaller where the strategy sells otherwise.
 
 A leg that ends without a fill, and not because we asked for it, has *lapsed*: what it protected is held without it. One that
-never reached the venue, or has expired there, is sent anew; one that the venue has refused or canceled is reported, until the
-position is closed.
+never reached the venue, or has expired there, is sent anew; so is one that the venue canceled with the other of its pair, which
+we had asked to cancel, and one that the venue could not make smaller. One that the venue has refused or canceled is reported,
+until the position is closed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torghut_core.trading.working_order import WorkingOrder
 
 _BUY = Side.BUY
 _FILLED, _EXPIRED, _PENDING_CANCEL = OrderState.FILLED, OrderState.EXPIRED, OrderState.PENDING_CANCEL
+_CANCELED = OrderState.CANCELED
 
 
 class Brackets:
@@ -28,8 +30,12 @@ class Brackets:
     def __init__(self) -> None:
         self._pairs: dict[tuple[str, str], list[Order]] = {}
         """As long as one leg of the pair is open."""
+        self._asked: set[tuple[str, str]] = set()
+        """Pairs of which we have asked to cancel a leg."""
         self._lapsed: dict[str, WorkingOrder] = {}
         """By client order id."""
+        self._renewable: set[str] = set()
+        """Those of them that can be sent anew."""
 
     def add(self, order: Order) -> None:
         """Add an order, where it is a leg."""
@@ -41,6 +47,7 @@ class Brackets:
         for each in list(self._pairs) if pair is None else [pair]:
             if all(is_done(leg.state) for leg in self._pairs.get(each, ())):
                 self._pairs.pop(each, None)
+                self._asked.discard(each)
 
     def left(self, pair: tuple[str, str]) -> Decimal:
         """Units of a fill that its legs have not sold; 0 once all of them are done."""
@@ -81,11 +88,19 @@ class Brackets:
 
     def note_end(self, leg: WorkingOrder, was: OrderState) -> None:
         """Note that a leg has changed, whose state `was` another one before: it may have lapsed."""
-        order = leg.order
-        if not is_done(order.state) or order.state is _FILLED or was is _PENDING_CANCEL or leg.was_taken_back:
+        order, pair = leg.order, leg.order.intent.pair
+        if order.state is _PENDING_CANCEL:
+            self._asked.add(pair)
+        if not is_done(order.state) or order.state is _FILLED or leg.was_taken_back:
             return
-        if self.left(order.intent.pair) > 0:
-            self._lapsed[order.intent.client_order_id] = leg
+        is_too_large = leg.requested_quantity is not None and not leg.cancel_reason
+        if (was is _PENDING_CANCEL and not is_too_large) or self.left(pair) <= 0:
+            return
+        client_order_id = order.intent.client_order_id
+        self._lapsed[client_order_id] = leg
+        is_canceled = order.state is _CANCELED and (is_too_large or pair in self._asked)
+        if is_canceled or order.state is _EXPIRED or order.reason.startswith("not sent"):
+            self._renewable.add(client_order_id)
 
     def _is_missed(self, leg: WorkingOrder) -> bool:
         """Whether something is held that a leg would close, and no other leg of its kind is there to."""
@@ -102,12 +117,14 @@ class Brackets:
         return [_line(leg) for leg in list(self._lapsed.values()) if self._is_missed(leg)]
 
     def take_renewable(self) -> list[WorkingOrder]:
-        """Take out the lapsed legs that can be sent anew: those that the venue never had, or no longer has."""
+        """Take out the lapsed legs that can be sent anew: once no exit is on its way, which needs the units."""
         found = []
         for client_order_id, leg in list(self._lapsed.items()):
-            is_missed, order = self._is_missed(leg), leg.order
-            if not is_missed or order.state is _EXPIRED or order.reason.startswith("not sent"):
+            is_missed, orders = self._is_missed(leg), leg.context.open_orders.values()
+            is_leaving = any(order.intent.is_exit and not order.intent.is_protection for order in orders)
+            if not is_missed or (client_order_id in self._renewable and not is_leaving):
                 del self._lapsed[client_order_id]
+                self._renewable.discard(client_order_id)
                 found += [leg] if is_missed else []
         return found
 

@@ -25,13 +25,19 @@ class WorkingOrder(msgspec.Struct):
     asked: Intent | None = None
     """The terms that its strategy has asked for and the venue has not answered about."""
     requested_quantity: Decimal | None = None
-    """The quantity that the broker was last asked to change it to."""
+    """The quantity that the broker was asked to change it to, and has not."""
     cancel_reason: str = ""
     """Why its strategy has asked that it be canceled."""
     was_taken_back: bool = False
     """Whether we canceled it before it was sent."""
     was_given_up: bool = False
     """Whether we took it for done before the venue had reported anything about it."""
+
+    @property
+    def wanted(self) -> Decimal:
+        """How many units are to remain of it: fewer than do where the broker was asked for that."""
+        order, requested = self.order, self.requested_quantity
+        return order.remaining if requested is None else min(order.remaining, requested - order.filled_quantity)
 
     @property
     def worst_terms(self) -> tuple[Intent, Decimal]:

@@ -146,8 +146,10 @@ def test_part_of_the_take_profit(fake, pair):
     pair.replace(STOP, Decimal(6))
     assert {request.method for request in fake.requests[sent:]} == {"GET"}
     assert 6 in [each.order.intent.quantity for each in pair.updates() if each.order.intent.client_order_id == STOP]
+    stop = fake.venue.order(PROFIT, nested=True)["legs"][0]["id"]
+    fake.venue._book.find(stop).qty = Decimal(10)  # a venue that is slow to make it smaller
     with pytest.raises(Throttled):
-        pair.replace(STOP, Decimal(5))
+        pair.replace(STOP, Decimal(6))
 
 
 @pytest.mark.parametrize("name", [STOP, PROFIT])

@@ -298,7 +298,7 @@ class Alpaca(Broker):
         if quantity is not None and legs[-1].order_class == pairs.CLASS:
             if quantity == order.intent.quantity:
                 quantity = None
-            elif self._is_filling(pairs.other_name(client_order_id)):
+            elif quantity == self._left_of(pairs.other_name(client_order_id)):
                 raise Throttled(f"the venue has yet to make {client_order_id} smaller")
             if quantity is limit_price is stop_price is None:
                 self._updates.append(_read(legs, wire.status_of))
@@ -316,9 +316,10 @@ class Alpaca(Broker):
         if leg.client_order_id != body["client_order_id"]:
             raise Unanswered(f"the venue answered with another order than the change of {client_order_id}")
 
-    def _is_filling(self, client_order_id: str) -> bool:
+    def _left_of(self, client_order_id: str) -> Decimal | None:
+        """What is left of an order that has filled in part; None of any other."""
         found = self.find(client_order_id) if client_order_id else None
-        return found is not None and found.order.filled_quantity > 0
+        return found.order.remaining if found is not None and found.order.filled_quantity else None
 
     def _next_name(self, client_order_id: str, legs: int) -> str:
         """Return an id for another leg, which no leg had before, not even a refused one."""

@@ -8,7 +8,7 @@ from torghut_brokers.alpaca import Alpaca
 from torghut_testing.alpaca import FakeAlpaca
 
 from support.waiting import until
-from torghut_core import Bracket, Connection, Side
+from torghut_core import Bracket, Cancel, Connection, Side
 
 BRACKET = Bracket(stop_loss=Decimal(9), take_profit=Decimal(12))
 ENTRY, STOP, PROFIT = "tg-1", "tg-1-s1", "tg-1-p1"
@@ -96,6 +96,59 @@ def test_process_that_ends_in_between(entered, fake, price):
     assert len(fake.venue.orders()) == sent
     assert fake.venue.positions() == []
     assert not desk.books.foreign
+
+
+def settled(desk):
+    """Let snapshots and updates come until nothing is under way."""
+
+    def is_done():
+        desk.settle()
+        desk.gateway.apply_updates()
+        desk.run()
+        under_way = [each for each in desk.books.working.values() if each.order.state != "accepted"]
+        return not under_way and not desk.books.outbox and not desk.books.brackets.unprotected
+
+    until(is_done)
+
+
+def test_part_of_the_position_is_sold(entered, fake, intent):
+    """The venue does not make a pair smaller: it is taken back, and another one protects what is still held."""
+    entered.send(intent("tg-2", "AAPL", Side.SELL, "4", strategy_id="one", purpose="exit"))
+    run_until(entered, lambda: "tg-2" not in entered.books.working)
+    settled(entered)
+    assert fake.venue.position("AAPL")["qty"] == "6"
+    assert states(entered)["tg-2"] == ("filled", 4)
+    left = {number: each.order.remaining for number, each in entered.books.working.items()}
+    assert left == {"tg-1-s1r2": 6, "tg-1-p1r2": 6}
+    fake.venue.set_price("AAPL", 9)
+    run_until(entered, lambda: not entered.books.working)
+    assert fake.venue.positions() == []
+
+
+@pytest.mark.parametrize(("leg", "renewed", "price"), [(PROFIT, "tg-1-s1r2", 9), (STOP, "tg-1-p1r2", 12)])
+def test_strategy_cancels_one_leg(entered, fake, leg, renewed, price):
+    """The venue cancels both: the other one is sent anew, alone."""
+    context = entered.books.context("one", "AAPL")
+    entered.gateway.cancel_order(Cancel(symbol="AAPL", client_order_id=leg, because="no more"), context)
+    run_until(entered, lambda: not entered.books.working)
+    settled(entered)
+    assert set(entered.books.working) == {renewed}
+    fake.venue.set_price("AAPL", price)
+    run_until(entered, lambda: not entered.books.working)
+    assert fake.venue.positions() == []
+
+
+@pytest.mark.parametrize("leg", [PROFIT, STOP])
+def test_person_cancels_a_pair(entered, fake, leg):
+    """It stays canceled, and is said until the position is closed."""
+    fake.venue.cancel(
+        fake.venue.order(PROFIT)["id"] if leg == PROFIT else fake.venue.order(PROFIT, nested=True)["legs"][0]["id"]
+    )
+    run_until(entered, lambda: not entered.books.working)
+    entered.settle()
+    entered.run()
+    assert not entered.books.working
+    assert len(entered.books.brackets.unprotected) == 2
 
 
 def test_close_beside_a_pair(entered, fake, intent):
