@@ -24,6 +24,8 @@ from torghut_core import (
     Limits,
     LiveContext,
     OpenOrder,
+    Order,
+    OrderState,
     Position,
     RiskContext,
     Side,
@@ -115,6 +117,7 @@ def context(
     average_price: Number = 100,
     working: Number = 0,
     protecting: Number = 0,
+    orders: Iterable[Intent] = (),
     cash: Number = 100_000,
     symbol: str = SYMBOL,
     event_ts: int = EVENT_TS,
@@ -125,7 +128,8 @@ def context(
     """The context of a strategy: a price, a position, and an account with `cash` and nothing else.
 
     `working` and `protecting` are the signed units that its open orders would still add: those that open or close at once,
-    and the stops and take-profits that protect the position. `instrument` has the terms of the symbol.
+    and the stops and take-profits that protect the position; `orders` are open ones besides these, to cancel or to replace (see
+    `intent`). `instrument` has the terms of the symbol.
 
     Examples
     --------
@@ -141,6 +145,15 @@ def context(
     made.hold(Position(Decimal(position), Decimal(average_price) if Decimal(position) else Decimal(0)))
     made.buying, made.selling = max(Decimal(0), Decimal(working)), max(Decimal(0), -Decimal(working))
     made.protecting = Decimal(protecting)
+    for order in orders:
+        made.open_orders[order.client_order_id] = Order(intent=order, state=OrderState.ACCEPTED)
+        units = order.quantity if order.side is Side.BUY else -order.quantity
+        if order.is_protection:
+            made.protecting += units
+        elif units > 0:
+            made.buying += units
+        else:
+            made.selling -= units
     return made.read_only
 
 

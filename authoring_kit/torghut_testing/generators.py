@@ -16,6 +16,7 @@ from torghut_core import (
     TIMEFRAMES,
     Bars,
     Batch,
+    Bracket,
     Decision,
     Limits,
     OpenOrder,
@@ -294,12 +295,25 @@ PRICES_OF = {
 
 
 @st.composite
+def brackets(draw: st.DrawFn, side: Side, entry: Decimal) -> Bracket:
+    """Hypothesis strategy: brackets that protect an entry on this side at this price: a stop, a take-profit, or both."""
+    near, far = draw(_decimals("0.01", "0.99", 2)) * entry, draw(_decimals("0.01", "0.99", 2)) * entry
+    sign = 1 if side is Side.BUY else -1
+    stop = draw(st.sampled_from(("none", "stop_loss", "trail")))
+    return Bracket(
+        stop_loss=entry - sign * near if stop == "stop_loss" else None,
+        trail=near if stop == "trail" else None,
+        take_profit=entry + sign * far if stop == "none" or draw(st.booleans()) else None,
+    )
+
+
+@st.composite
 def decisions(draw: st.DrawFn) -> Decision:
-    """Hypothesis strategy: valid decisions, either way, of every order type."""
+    """Hypothesis strategy: valid decisions, either way, of every order type; some with a bracket, some to replace an order."""
     order_type = draw(st.sampled_from(OrderType))
     limit_price, stop_price = map(draw, PRICES_OF[order_type])
     trail_pct = draw(_decimals("0.01", "20", 2)) if order_type is OrderType.TRAILING_STOP else None
-    return decision(
+    made = decision(
         draw(st.sampled_from(Side)),
         draw(QUANTITIES),
         order_type=order_type,
@@ -307,6 +321,12 @@ def decisions(draw: st.DrawFn) -> Decision:
         stop_price=stop_price,
         trail_pct=trail_pct,
     )
+    more = draw(st.sampled_from(("nothing", "bracket", "replaces")))
+    if more == "bracket":
+        entry = limit_price or stop_price or made.price
+        assert entry is not None
+        return msgspec.structs.replace(made, bracket=draw(brackets(made.action, entry)))
+    return msgspec.structs.replace(made, replaces="tg-open") if more == "replaces" else made
 
 
 @st.composite

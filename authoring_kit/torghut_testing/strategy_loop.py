@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import groupby
@@ -20,10 +21,12 @@ from torghut_core import (
     Handler,
     History,
     InputError,
+    Intent,
     LiveContext,
     LivePortfolio,
     Order,
     OrderState,
+    OrderType,
     Purpose,
     Side,
     Signal,
@@ -48,8 +51,9 @@ class Rehearsal:
     """Shows rows to a strategy and fills what it proposes.
 
     Every decision is filled whole, at the next row's price of its symbol, whatever its order type, unless it is canceled
-    before; there are no rules and no fees, and the account never changes. `strategy` may be replaced between rows. Of its handlers it calls
-    `on_start`, `on_fill`, `on_slice` and `on_signal`.
+    before. The legs of a bracket come with that fill, and wait: a later row whose price reaches one fills it at that price, the stop
+    first, and ends the other. There are no rules and no fees, and the account never changes. `strategy` may be replaced between rows. Of
+    its handlers it calls `on_start`, `on_fill`, `on_slice` and `on_signal`.
 
     Examples
     --------
@@ -67,9 +71,9 @@ class Rehearsal:
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
         self._contexts: dict[str, LiveContext] = {}
-        self._working: dict[str, dict[str, Decision]] = {}
-        """By symbol and client order id."""
-        self._sent = 0
+        self._best: dict[str, Decimal] = {}
+        """The best price since a leg came, by client order id."""
+        self._sent: Counter[str] = Counter()
         self._portfolio: LivePortfolio | None = None
         self._bars = _ShownBars(strategy)
 
@@ -117,46 +121,114 @@ class Rehearsal:
         return [list(group) for _, group in groupby(rows, _end)]
 
     def _fill_orders(self, row: Row) -> list[Decision]:
-        """Fill the open orders of the row's symbol; return what the strategy proposes at that."""
-        seen, proposed = self._contexts[row.signal.symbol], []
-        for number, order in self._working.pop(row.signal.symbol, {}).items():
-            fill = _fill(order, row)
-            seen.hold(apply_fill(seen.position, fill))
-            self._count(order, seen, number, -order.quantity)
-            seen.reach(fill, _end(row))
-            proposed += self._propose("on_fill", fill, seen.read_only)
+        """Fill the open orders of the row's symbol, legs last; return what the strategy proposes at that."""
+        seen, price, proposed = self._contexts[row.signal.symbol], money(row.price), []
+        before = sorted(seen.open_orders.items(), key=lambda item: bool(item[1].intent.parent))
+        for number, _ in before:
+            order = seen.open_orders.get(number)  # another one's fill may have ended or changed it
+            if order is not None and (not order.intent.parent or self._reaches(order.intent, price)):
+                fill = self._fill(order.intent, seen, row)
+                seen.reach(fill, _end(row))
+                proposed += self._propose("on_fill", fill, seen.read_only)
         return proposed
 
+    def _fill(self, intent: Intent, seen: LiveContext, row: Row) -> Fill:
+        """Fill an order, a leg up to what is held; open the legs of an entry, and end those that have nothing left to protect."""
+        held = abs(seen.position.quantity)
+        fill = Fill(
+            client_order_id=intent.client_order_id,
+            fill_id="1",
+            symbol=intent.symbol,
+            side=intent.side,
+            quantity=min(intent.quantity, held) if intent.parent else intent.quantity,
+            price=money(row.price),
+            fee=ZERO,
+            event_ts=row.signal.event_ts,
+        )
+        seen.hold(apply_fill(seen.position, fill))
+        self._end(intent, seen)
+        for order in list(seen.open_orders.values()):
+            leg = order.intent
+            protects = Side.SELL if seen.side > 0 else Side.BUY
+            is_other_leg = bool(intent.parent) and leg.pair == intent.pair
+            if leg.parent and (is_other_leg or not seen.side or leg.side is not protects):
+                self._end(leg, seen)
+        for leg in intent.legs(fill, _end(row), 1):
+            _, _, kind = leg.client_order_id.rpartition("-")
+            leg = msgspec.structs.replace(leg, client_order_id=f"{intent.client_order_id}-{kind}")  # noqa: PLW2901
+            self._best[leg.client_order_id] = fill.price
+            self._open(leg, seen)
+        return fill
+
+    def _reaches(self, leg: Intent, price: Decimal) -> bool:
+        """Whether a leg's price is reached; a trailing stop follows the best price."""
+        sign = 1 if leg.side is Side.SELL else -1
+        if leg.order_type is OrderType.LIMIT:
+            assert leg.limit_price is not None
+            return sign * price >= sign * leg.limit_price
+        stop = leg.stop_price
+        if stop is None:
+            assert leg.trail_price is not None
+            best = self._best[leg.client_order_id]
+            self._best[leg.client_order_id] = max(best, price, key=lambda each: sign * each)
+            stop = best - sign * leg.trail_price
+        return sign * price <= sign * stop
+
     def _propose(self, handler: str, *given: Any) -> list[Any]:
-        """Call a handler, and open the orders that it proposes, or cancel them."""
+        """Call a handler, and open the orders that it proposes, or cancel or change them."""
         by_target = handler == "on_signal" and type(self.strategy).decide is not Strategy.decide
         answer = (Deciding("", self.strategy) if by_target else getattr(self.strategy, handler))(*given)
         answers = answer if isinstance(answer, list | tuple) else [answer]
         proposed = [each for each in answers if each is not None]
         for each in proposed:  # of what is neither, the suite says so
+            seen = self._contexts.get(each.symbol) if isinstance(each, Cancel | Decision) else None
+            if seen is None:
+                continue
             if isinstance(each, Cancel):
-                order = self._working.get(each.symbol, {}).pop(each.client_order_id, None)
+                order = seen.open_orders.get(each.client_order_id)
                 if order is not None:
-                    self._count(order, self._contexts[each.symbol], each.client_order_id, -order.quantity)
-            if isinstance(each, Decision):
-                self._sent += 1
-                self._working.setdefault(each.symbol, {})[f"order-{self._sent}"] = each
-                self._count(each, self._contexts[each.symbol], f"order-{self._sent}", each.quantity)
+                    self._end(order.intent, seen)
+            elif each.replaces:
+                self._change(each, seen)
+            else:
+                self._send(each, seen)
         return proposed
 
-    def _count(self, decision: Decision, seen: LiveContext, number: str, change: Decimal) -> None:
-        """Count that an order was opened, or is done, in what its strategy sees."""
-        if decision.action is Side.BUY:
-            seen.buying += change
-        else:
-            seen.selling += change
-        if change > 0:
-            reduces = seen.side * (1 if decision.action is Side.BUY else -1) < 0
-            purpose = Purpose.EXIT if reduces else Purpose.ENTRY
-            intent = msgspec.structs.replace(decision.to_intent(decision.quantity, purpose), client_order_id=number)
-            seen.open_orders[number] = Order(intent=intent, state=OrderState.ACCEPTED)
-        else:
-            del seen.open_orders[number]
+    def _send(self, decision: Decision, seen: LiveContext) -> None:
+        """Open the order of a decision: two, where it closes a position and opens one the other way."""
+        if decision.is_close:
+            for order in list(seen.open_orders.values()):
+                if order.intent.parent:
+                    self._end(order.intent, seen)
+        self._sent[decision.symbol] += 1
+        held = seen.position.quantity * (-1 if decision.action is Side.BUY else 1)
+        reduced = min(max(ZERO, held), decision.quantity)
+        parts = (("", Purpose.EXIT, reduced), ("-2" if reduced else "", Purpose.ENTRY, decision.quantity - reduced))
+        for suffix, purpose, quantity in parts:
+            if quantity:
+                intent = decision.to_intent(quantity, purpose)
+                name = f"order-{decision.symbol}-{self._sent[decision.symbol]}{suffix}"
+                self._open(msgspec.structs.replace(intent, client_order_id=name), seen)
+
+    def _change(self, decision: Decision, seen: LiveContext) -> None:
+        """Give an open order other terms."""
+        order = seen.open_orders.get(decision.replaces)
+        if order is None:
+            return
+        terms = {name: getattr(decision, name) for name in ("quantity", "limit_price", "stop_price")}
+        _count(order.intent, seen, terms["quantity"] - order.intent.quantity)
+        order.intent = msgspec.structs.replace(order.intent, **terms)
+
+    def _open(self, intent: Intent, seen: LiveContext) -> None:
+        """Open an order, and count it in what its strategy sees."""
+        seen.open_orders[intent.client_order_id] = Order(intent=intent, state=OrderState.ACCEPTED)
+        _count(intent, seen, intent.quantity)
+
+    def _end(self, intent: Intent, seen: LiveContext) -> None:
+        """End an order."""
+        del seen.open_orders[intent.client_order_id]
+        self._best.pop(intent.client_order_id, None)
+        _count(intent, seen, -intent.quantity)
 
 
 class _ShownBars(BarHistory):
@@ -189,14 +261,11 @@ def _end(row: Row) -> int:
     return int(row.signal.bars.end[row.signal.row])
 
 
-def _fill(order: Decision, row: Row) -> Fill:
-    return Fill(
-        client_order_id="",
-        fill_id="",
-        symbol=order.symbol,
-        side=order.action,
-        quantity=order.quantity,
-        price=money(row.price),
-        fee=ZERO,
-        event_ts=row.signal.event_ts,
-    )
+def _count(intent: Intent, seen: LiveContext, change: Decimal) -> None:
+    """Count in what a strategy sees that an order would add so many units more."""
+    if intent.parent:
+        seen.protecting += change if intent.side is Side.BUY else -change
+    elif intent.side is Side.BUY:
+        seen.buying += change
+    else:
+        seen.selling += change

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
+from torghut_brokers import Simulated
 from torghut_testing import (
     BrokerConformance,
     IndicatorConformance,
@@ -69,6 +70,36 @@ class Honest(core.Strategy):
 
 class TestHonestStrategy(StrategyConformance):
     strategy = Honest
+
+
+class Guarded(Honest):
+    """Brings a stop and a take-profit with its entries, lets the stop follow, and never closes itself."""
+
+    def on_signal(self, signal, context):
+        seen = self.seen[signal.symbol] = self.seen.get(signal.symbol, 0) + 1
+        price = signal.close
+        if context.is_flat and seen % 3 == 0:
+            return context.buy(1, because="third", stop_loss=price * 0.99, take_profit=price * 1.01)
+        stops = [order for order in context.orders if order.intent.order_type == "stop"]
+        return [context.replace(stop, because="follow", stop_price=price * 0.99) for stop in stops]
+
+
+class TestGuardedStrategy(StrategyConformance):
+    strategy = Guarded
+
+
+class TwoStops(Honest):
+    """Does not say which of two stops it means."""
+
+    def on_signal(self, signal, context):
+        return context.buy(1, because="why not", stop_loss=signal.close / 2, trail=signal.close / 2)
+
+
+class Unguarded(Honest):
+    """Brings a stop that is not a price."""
+
+    def on_signal(self, signal, context):
+        return context.buy(1, because="why not", stop_loss=0)
 
 
 class Silent(Honest):
@@ -198,6 +229,8 @@ class Credulous(Honest):
         (Greedy, "test_columns_exist", ()),
         (Elsewhere, "test_decisions_are_sound", (0,)),
         (Empty, "test_decisions_are_sound", (0,)),
+        (TwoStops, "test_decisions_are_sound", (0,)),
+        (Unguarded, "test_decisions_are_sound", (0,)),
         (Speechless, "test_decisions_are_sound", (0,)),
         (Idle, "test_decisions_are_sound", (0,)),
         (OtherAtOnce, "test_decide_agrees_with_on_signal", (0,)),
@@ -764,6 +797,28 @@ class Careless(Till):
     state = ("cash",)
 
 
+class Unpaired(Simulated):
+    """Does not know that two orders are the legs of one bracket."""
+
+    def submit(self, intent):
+        super().submit(msgspec.structs.replace(intent, parent="", parent_fill=""))
+
+
+class Linked(Simulated):
+    """Cancels everything at once."""
+
+    def cancel(self, client_order_id):
+        for order in self.orders():
+            super().cancel(order.intent.client_order_id)
+
+
+class Stubborn(Simulated):
+    """Replaces prices only."""
+
+    def replace(self, client_order_id, quantity=None, limit_price=None, stop_price=None):
+        super().replace(client_order_id, None, limit_price, stop_price)
+
+
 class Undeclared(Till):
     """Does not take market orders."""
 
@@ -788,6 +843,10 @@ class Indebted(Till):
         (Partial, "test_fill_ids_are_unique"),
         (Deaf, "test_canceled_order_is_not_filled"),
         (Careless, "test_saved_state_carries_on"),
+        (Unpaired, "test_a_leg_that_fills_cancels_the_other"),
+        (Unpaired, "test_a_leg_that_fills_in_part_makes_the_other_smaller"),
+        (Linked, "test_a_canceled_leg_leaves_the_other"),
+        (Stubborn, "test_replaced_quantity_is_what_is_filled"),
         (Undeclared, "test_capabilities_are_stated"),
         (Indebted, "test_new_account_is_flat"),
     ],

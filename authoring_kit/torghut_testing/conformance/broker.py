@@ -8,11 +8,13 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Any, ClassVar, TypeVar
 
+import msgspec
 import pytest
 from pydantic import SecretStr
 
 from torghut_core import (
     Account,
+    Bracket,
     Broker,
     Capabilities,
     Charge,
@@ -237,6 +239,70 @@ class BrokerConformance(PluginConformance):
         book.receive(OrderState.CANCELED)
         assert not broker.orders(), "a canceled order is still open"
 
+    def test_replaced_quantity_is_what_is_filled(self) -> None:
+        """An open order gets another quantity and a price at which it is filled: for that quantity."""
+        if not self.broker.capabilities.replace:
+            pytest.skip("the broker replaces no orders")
+        broker, book = self._open_order()
+        try:
+            broker.replace("tg-test-1", quantity=Decimal(1), limit_price=Decimal(1_000))
+        except NotImplementedError:
+            pytest.skip("the broker replaces no orders")
+        self.settle(broker)
+        fills = _fills(book.receive(OrderState.FILLED))
+        filled = sum((fill.quantity for fill in fills), Decimal(0))
+        assert filled == broker.positions()[self.symbol].quantity == Decimal(1), "not filled for the new quantity"
+
+    # Legs of a bracket.
+
+    def test_a_leg_that_fills_cancels_the_other(self) -> None:
+        """Where a leg has filled whole, the other one of the pair fills no more."""
+        broker, book, (stop, profit) = self._legs(take_profit=50)
+        book.submit(stop)
+        book.submit(profit)
+        self.settle(broker)
+        book.receive(OrderState.FILLED, OrderState.CANCELED)
+        states = [str(book.orders[leg.client_order_id].state) for leg in (stop, profit)]
+        assert states == ["canceled", "filled"], f"the stop and the take-profit are {states}"
+        assert not broker.positions()[self.symbol].quantity, "the take-profit did not close the position"
+        assert not broker.orders(), "a leg is still open though the other one has filled"
+
+    def test_a_leg_that_fills_in_part_makes_the_other_smaller(self) -> None:
+        """Both legs together never fill more than the fill that they protect."""
+        broker, book, (stop, profit) = self._legs(take_profit=50)
+        book.submit(stop)
+        book.submit(msgspec.structs.replace(profit, quantity=Decimal(1)))
+        self.settle(broker)
+        book.receive(OrderState.FILLED, OrderState.REPLACED)
+        shown = {order.intent.client_order_id: order.remaining for order in broker.orders()}
+        assert shown == {stop.client_order_id: Decimal(1)}, f"of two units one was sold, and {shown} is open"
+        assert book.orders[stop.client_order_id].remaining == Decimal(1), "the smaller leg was not reported"
+
+    def test_a_canceled_leg_leaves_the_other(self) -> None:
+        """Who lets a stop go keeps the take-profit."""
+        broker, book, (stop, profit) = self._legs(take_profit=1_000)
+        book.submit(stop)
+        book.submit(profit)
+        self.settle(broker)
+        assert not _fills(book.receive()), "a leg away from the market was filled"
+        broker.cancel(stop.client_order_id)
+        self.settle(broker)
+        book.receive()
+        shown = [order.intent.client_order_id for order in broker.orders()]
+        assert shown == [profit.client_order_id], "the stop is still open, or the take-profit is gone too"
+
+    def _legs(self, take_profit: int) -> tuple[Broker, Book, list[Intent]]:
+        """A broker that holds two units, and the legs that protect them: a stop far below the market, and a take-profit."""
+        if not self.broker.capabilities.brackets:
+            pytest.skip("the broker holds no brackets")
+        broker = self._open()
+        book = Book(broker)
+        entry = self._order(bracket=Bracket(stop_loss=Decimal(1), take_profit=Decimal(take_profit)))
+        book.submit(entry)
+        self.settle(broker)
+        (fill,) = _fills(book.receive(OrderState.FILLED))
+        return broker, book, entry.legs(fill, fill.event_ts, 1)
+
     def test_saved_state_carries_on(self) -> None:
         """A broker that loads saved state has the same positions, account and orders."""
         broker = self._open()
@@ -354,15 +420,15 @@ class Book:
         with suppress(DuplicateOrder):
             self._broker.submit(order)
 
-    def receive(self, state: OrderState | None = None) -> list[Report]:
-        """New reports: all that a simulated broker has, or those of a real one until each order is in `state`."""
+    def receive(self, *states: OrderState) -> list[Report]:
+        """New reports: all that a simulated broker has, or those of a real one until each order is in one of `states`."""
         reports = self._poll()
 
         def is_there() -> bool:
             reports.extend(self._poll())
-            return all(order.state is state for order in self.orders.values())
+            return all(order.state in states for order in self.orders.values())
 
-        if not self._broker.capabilities.simulated and state is not None:
+        if not self._broker.capabilities.simulated and states:
             _until(is_there)
         return reports
 

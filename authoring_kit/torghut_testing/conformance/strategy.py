@@ -96,8 +96,13 @@ class StrategyConformance(PluginConformance):
                 is_on_time = decision.event_ts == context.event_ts or is_of_fill
                 assert is_on_time, "the decision is not on the row's time"
                 assert decision.because.strip(), "the decision gives no reason (state `because`)"
-                for name in ("quantity", "limit_price", "stop_price", "trail_price", "trail_pct"):
-                    value = getattr(decision, name)
+                names = ("quantity", "limit_price", "stop_price", "trail_price", "trail_pct")
+                amounts = {name: getattr(decision, name) for name in names}
+                if decision.bracket is not None:
+                    amounts |= decision.bracket.given
+                    has_one_stop = decision.bracket.stop_loss is None or decision.bracket.trail is None
+                    assert has_one_stop, "stop_loss and trail are two stops: give one of them"
+                for name, value in amounts.items():
                     is_sound = value is None or (isinstance(value, Decimal) and value.is_finite() and value > 0)
                     assert is_sound, f"{name} is {value!r}: give a Decimal above 0"
         assert decided or not self.decides, "the strategy never decided (override `rows`, or state `decides = False`)"

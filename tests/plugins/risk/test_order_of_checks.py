@@ -7,7 +7,7 @@ from pathlib import Path
 from torghut_risk import NoShorts, WashTrade
 from torghut_testing import decision, risk_context
 
-from torghut_core import Instrument
+from torghut_core import Bracket, Instrument
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.risk_engine import RiskEngine
 
@@ -30,7 +30,7 @@ def test_gates_are_asked_in_the_order_of_the_page():
     context = risk_context(price=1, recent_price=100, instrument=Instrument(min_quantity=Decimal(2)))
     rules = [("wash-trade", WashTrade(WashTrade.Params())), ("no-shorts", NoShorts(NoShorts.Params()))]
     risk_engine = RiskEngine(gates, lambda _: "", [], rules, lambda *_: None)
-    proposed = decision(is_close=True)
+    proposed = decision(is_close=True, bracket=Bracket(stop_loss=Decimal(1_000)))
     verdicts, *_ = risk_engine.judge(proposed, context.price_ts, lambda: context, is_enabled=True, is_allowed=True)
     assert [verdict.code for verdict in verdicts] == [*(code for _, code in rows), "wash-trade", "no-shorts"]
 
