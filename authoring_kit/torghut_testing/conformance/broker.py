@@ -264,11 +264,14 @@ class BrokerConformance(PluginConformance):
         book.receive(OrderState.FILLED, OrderState.CANCELED)
         states = [str(book.orders[leg.client_order_id].state) for leg in (stop, profit)]
         assert states == ["canceled", "filled"], f"the stop and the take-profit are {states}"
-        assert not broker.positions()[self.symbol].quantity, "the take-profit did not close the position"
+        held = [position.quantity for position in broker.positions().values()]
+        assert not any(held), "the take-profit did not close the position"
         assert not broker.orders(), "a leg is still open though the other one has filled"
 
     def test_a_leg_that_fills_in_part_makes_the_other_smaller(self) -> None:
         """Both legs together never fill more than the fill that they protect."""
+        if not self.broker.capabilities.simulated:
+            pytest.skip("when a part of an order is filled is the venue's own affair")
         broker, book, (stop, profit) = self._legs(take_profit=50)
         book.submit(stop)
         book.submit(msgspec.structs.replace(profit, quantity=Decimal(1)))
@@ -279,7 +282,7 @@ class BrokerConformance(PluginConformance):
         assert book.orders[stop.client_order_id].remaining == Decimal(1), "the smaller leg was not reported"
 
     def test_a_canceled_leg_leaves_the_other(self) -> None:
-        """Who lets a stop go keeps the take-profit."""
+        """Who lets a stop go keeps the take-profit; a venue that cancels both reports both."""
         broker, book, (stop, profit) = self._legs(take_profit=1_000)
         book.submit(stop)
         book.submit(profit)
@@ -287,9 +290,11 @@ class BrokerConformance(PluginConformance):
         assert not _fills(book.receive()), "a leg away from the market was filled"
         broker.cancel(stop.client_order_id)
         self.settle(broker)
-        book.receive()
+        book.receive_until(lambda: is_done(book.orders[stop.client_order_id].state))
         shown = [order.intent.client_order_id for order in broker.orders()]
-        assert shown == [profit.client_order_id], "the stop is still open, or the take-profit is gone too"
+        assert stop.client_order_id not in shown, "the stop is still open"
+        if self.broker.capabilities.simulated or not is_done(book.orders[profit.client_order_id].state):
+            assert shown == [profit.client_order_id], "the take-profit is gone too"
 
     def _legs(self, take_profit: int) -> tuple[Broker, Book, list[Intent]]:
         """A broker that holds two units, and the legs that protect them: a stop far below the market, and a take-profit."""
@@ -298,10 +303,18 @@ class BrokerConformance(PluginConformance):
         broker = self._open()
         book = Book(broker)
         entry = self._order(bracket=Bracket(stop_loss=Decimal(1), take_profit=Decimal(take_profit)))
+        asked = decision(quantity=2, symbol=self.symbol, time_in_force=entry.time_in_force, bracket=entry.bracket)
+        if objection := broker.objection(asked):
+            pytest.skip(f"the broker holds no such bracket of {self.symbol}: {objection}")
         book.submit(entry)
         self.settle(broker)
         (fill,) = _fills(book.receive(OrderState.FILLED))
-        return broker, book, entry.legs(fill, fill.event_ts, 1)
+        stop, profit = entry.legs(fill, fill.event_ts, 1)
+        if not self.broker.capabilities.simulated:  # as the kernel sends them
+            stop, profit = (
+                msgspec.structs.replace(leg, partner=other) for leg, other in ((stop, profit), (profit, stop))
+            )
+        return broker, book, [stop, profit]
 
     def test_saved_state_carries_on(self) -> None:
         """A broker that loads saved state has the same positions, account and orders."""
@@ -422,13 +435,19 @@ class Book:
 
     def receive(self, *states: OrderState) -> list[Report]:
         """New reports: all that a simulated broker has, or those of a real one until each order is in one of `states`."""
+        if not states:
+            return self._poll()
+        return self.receive_until(lambda: all(order.state in states for order in self.orders.values()))
+
+    def receive_until(self, is_so: Callable[[], bool]) -> list[Report]:
+        """New reports: all that a simulated broker has, or those of a real one until something is so."""
         reports = self._poll()
 
         def is_there() -> bool:
             reports.extend(self._poll())
-            return all(order.state in states for order in self.orders.values())
+            return is_so()
 
-        if not self._broker.capabilities.simulated and states:
+        if not self._broker.capabilities.simulated:
             _until(is_there)
         return reports
 

@@ -35,6 +35,12 @@ class TestAlpaca(BrokerConformance):
         }
 
 
+class TestAlpacaShares(TestAlpaca):
+    """Of shares the venue holds both legs of a bracket."""
+
+    symbol = "AAPL"
+
+
 class Deaf(Alpaca):
     """Hears nothing, and does not say so."""
 
