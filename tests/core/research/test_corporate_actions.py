@@ -11,9 +11,10 @@ import pytest
 
 from torghut_core import OrderType, Strategy, TimeInForce
 from torghut_core.features import atr, close, ema, highest, rsi, sma, volume
-from torghut_core.research import backtest, load_catalog, run_backtest, tape_generation
+from torghut_core.research import backtest, load_catalog, open_replay, run_backtest, tape_generation
 
 GTC = TimeInForce.GTC
+DAY = 86_400 * 10**9
 EQUITY = {"*": {"asset_class": "equity", "quantity_step": "1"}}
 AAPL = [  # day, open, high, low, close
     ("2014-06-04", 637.44, 647.89, 636.11, 644.82),
@@ -66,10 +67,10 @@ def bars(rows, symbol, **columns):
 
 @pytest.fixture
 def run(tmp_path):
-    def run(strategy, rows, symbol, actions, instruments=EQUITY, **more):
+    def run(strategy, rows, symbol, actions, instruments=EQUITY, **broker):
         tape = tmp_path / "actions.csv"
         tape.write_text(actions)
-        return backtest(strategy, bars(rows, symbol), actions=tape, instruments=instruments, broker={}, **more)
+        return backtest(strategy, bars(rows, symbol), actions=tape, instruments=instruments, broker=broker)
 
     return run
 
@@ -159,6 +160,14 @@ def test_a_stop_protects_all_of_the_position_after_a_split(run):
     _, sale = done.fills()
     assert (sale["quantity"], Decimal(str(sale["price"]))) == (70, Decimal("85.72"))  # 600 / 7, rounded up to the cent
     assert done.positions["scripted", "AAPL"].quantity == 0
+
+
+def test_an_account_on_margin_is_worth_the_same_after_a_split(run):
+    """The margin is checked in the new units: nothing is liquidated for want of it."""
+    done = run(scripted(d2014_06_04=buy(250)), AAPL, "AAPL", SPLIT, leverage="alpaca", interest="alpaca")
+
+    assert done.positions["scripted", "AAPL"].quantity == 1750
+    assert done.totals.liquidations == 0
 
 
 @pytest.mark.parametrize("day", ["d2014_06_04", "d2014_06_06"])
@@ -339,10 +348,73 @@ def ticks(tmp_path):
         }
     )
     pq.write_table(table, tmp_path / "trades.parquet")
+    is_before = (table["symbol"].to_numpy() == "AAA") & (np.array(times) < opens - DAY)
+    halves = np.where(is_before, 0.5, 1.0)
+    columns = {"price": np.array(prices) * halves, "size": 10.0 / halves}
+    always = pa.table({**{name: table[name] for name in ("event_ts", "symbol")}, **columns})
+    pq.write_table(always, tmp_path / "always.parquet")
     (tmp_path / "actions.csv").write_text(
         "symbol,ex_date,kind,ratio,amount\nAAA,2024-03-06,split,2:1,\nAAA,2024-03-07,cash_dividend,,0.25\n"
     )
     return tmp_path
+
+
+def test_bars_made_of_trades_have_features_as_if_the_prices_had_always_been_those_after_the_split(ticks):
+    symbols = {"symbols": ["AAA", "BBB"], "timeframe": "1Min"}
+    split = watched(ticks / "trades.parquet", ticks / "actions.csv", **symbols)
+    always = watched(ticks / "always.parquet", **symbols)
+    midnight = np.datetime64("2024-03-06", "ns").astype(np.int64)
+    one, other = ([each for each in rows if each["event_ts"] > midnight] for rows in (split, always))
+    assert len(one) == len(other) > 500
+    for first, second in zip(one, other, strict=True):
+        for name, value in second.items():
+            assert first[name] == (value if name == "symbol" else pytest.approx(value, rel=1e-6, abs=1e-6)), name
+
+
+NOTER = """
+from torghut_core import Strategy, hookimpl
+from torghut_core.features import close, sma
+
+
+class Noter(Strategy):
+    def __init__(self, params):
+        super().__init__(params)
+        self.shown = {}
+
+    def features(self):
+        return {"mean": sma(close, 200)}
+
+    def on_signal(self, signal, context):
+        self.shown[signal.symbol, signal.event_ts] = signal.mean
+
+
+@hookimpl
+def register_strategies(register):
+    register("noter", Noter)
+"""
+
+
+def test_features_that_a_reload_adds_after_a_split_are_computed_from_the_past_in_its_prices(ticks, monkeypatch):
+    (ticks / "plugins").mkdir()
+    (ticks / "plugins" / "split_noter.py").write_text(NOTER)
+    monkeypatch.setenv("TORGHUT_PLUGIN_PATH", str(ticks / "plugins"))
+    entry = "  - {name: noter, use: noter, base_timeframe: 1Min, symbols: [AAA, BBB]}\n"
+    before, after = ticks / "before.yaml", ticks / "after.yaml"
+    allow = 'plugins: {allow: ["*"]}\n'
+    before.write_text(MINUTES + allow)
+    after.write_text(MINUTES + entry + allow)
+
+    def shown(first, swaps):
+        tapes, actions = [ticks / "trades.parquet"], [ticks / "actions.csv"]
+        state = ticks / f"state-{len(swaps)}"
+        with open_replay(first, tapes, state, actions=actions, swaps=swaps, is_stored=False) as job:
+            generation = job.run().generation
+        return next(each.strategy.shown for each in generation.strategies if each.name == "noter")
+
+    added, always = shown(before, [(1000, after)]), shown(after, [])
+    assert len(added) > 500
+    for key, mean in added.items():
+        assert mean == pytest.approx(always[key], rel=1e-9), key
 
 
 def test_the_result_does_not_depend_on_the_batches(ticks):
