@@ -134,6 +134,10 @@ class OrderEntry(ABC):
         del batch
         return first
 
+    def hand_over(self, strategy: str, heir: str, symbol: str) -> None:
+        """Note, at a simulated broker that knows who holds what, that a strategy's position and orders in a symbol are another's."""
+        del strategy, heir, symbol
+
     def adjust(self, change: Adjustment) -> None:
         """Apply a corporate action to what a simulated broker holds; called between two batches.
 

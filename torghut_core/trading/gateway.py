@@ -416,6 +416,13 @@ class Gateway:
             self._fit_protection()
         return changes
 
+    def hand_over(self, strategy: str, heir: str, symbol: str) -> None:
+        """Give a strategy's position and working orders in a symbol to another strategy."""
+        self._show(self.at + 1)
+        self.apply_updates()
+        self.books.hand_over(strategy, heir, symbol)
+        self._broker.hand_over(strategy, heir, symbol)
+
     def apply_action(self, action: CorporateAction, at: int) -> AppliedAction:
         """Apply a corporate action at a time, ns, to positions and open orders; between two batches."""
         books = self.books
@@ -537,6 +544,10 @@ class SimulatedEntry(OrderEntry):
     def updates(self) -> Sequence[Report | OrderStatus | Charge]:
         """See `OrderEntry`."""
         return self._call("updates")  # type: ignore[no-any-return]
+
+    def hand_over(self, strategy: str, heir: str, symbol: str) -> None:
+        """See `OrderEntry`."""
+        self._call("hand_over", strategy, heir, symbol)
 
     def adjust(self, change: Adjustment) -> None:
         """See `OrderEntry`."""

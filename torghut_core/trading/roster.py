@@ -292,7 +292,7 @@ class Roster:
             held = f"{name} {symbol} {books.context(name, symbol).position.quantity}"
             heir = self._heir(name, symbol) if on_remove == "handover" else None
             if heir is not None:
-                books.hand_over(name, heir, symbol)
+                self._gateway.hand_over(name, heir, symbol)
                 changes.append(f"{held}: handed over to {heir}")
                 continue
             self._gateway.cancel(name, symbol)

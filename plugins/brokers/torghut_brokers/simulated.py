@@ -355,6 +355,15 @@ class Simulated(Broker):
         self._next_due = min(self._next_due, request.due)
         self._quiet_to = 0
 
+    def hand_over(self, strategy: str, heir: str, symbol: str) -> None:
+        """Let a strategy's position and orders in a symbol be another's; see `Broker.hand_over`."""
+        held = (self._held or {}).get(symbol, {})
+        if strategy in held:
+            held[heir] = held.get(heir, ZERO) + held.pop(strategy)
+        for placed in self._orders.values():
+            if placed.holder == strategy and placed.order.intent.symbol == symbol:
+                placed.heir = heir
+
     def adjust(self, change: Adjustment) -> None:
         """Apply a corporate action; see `Broker.adjust`."""
         action, symbol = change.action, change.action.symbol
@@ -601,7 +610,7 @@ class Simulated(Broker):
         intent, sign = placed.order.intent, -1 if placed.is_buy else 1
         held = sign * self._positions.get(intent.symbol, FLAT).quantity
         if intent.purpose is not Purpose.FLATTEN and self._held is not None:
-            held = min(held, sign * self._held.get(intent.symbol, {}).get(intent.strategy_id, ZERO))
+            held = min(held, sign * self._held.get(intent.symbol, {}).get(placed.holder, ZERO))
         return max(ZERO, held)
 
     def _current_levels(self, batch: Batch) -> Levels:
@@ -943,7 +952,7 @@ class Simulated(Broker):
         if self._held is not None:
             held = self._held.setdefault(intent.symbol, {})
             change = quantity if placed.is_buy else -quantity
-            held[intent.strategy_id] = held.get(intent.strategy_id, ZERO) + change
+            held[placed.holder] = held.get(placed.holder, ZERO) + change
         if intent.parent:
             self._fill_pair(placed, quantity, view.begin)
         if not position.quantity:
