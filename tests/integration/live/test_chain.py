@@ -24,6 +24,10 @@ from torghut_core.signals import MemorySignalStore
 LATENESS = 2_000_000_000
 """What the stages allow events to be late, ns: so far behind the last event windows are closed."""
 
+PATIENT = {"stale_after_s": 2 * PATIENCE, "ping_s": 2 * PATIENCE}
+"""No connection is given up because nothing comes. The tape stands still while a part is waited for, however long: events
+that then happen between two answers of the history, of trades and of quotes, are further apart than a venue's ever are."""
+
 
 class Snapshots(SnapshotStore):
     """Saves one at a time: a cancelled part may leave a thread that saves, which a killed process does not."""
@@ -53,7 +57,7 @@ class Chain:
         """Start a new instance of a part."""
         nothing = Connection(False, pytest.fail)
         if part == "forwarder":
-            source = self.live.source_of(self.venue, self.tape.symbols, wall=self.clock)
+            source = self.live.source_of(self.venue, self.tape.symbols, wall=self.clock, **PATIENT)
             sink = MemorySink(MemorySink.Params())
             sink.connect(nothing)
             self.forwarder = Forwarder(source, sink, self.forwards, checkpoint_s=0.01)
