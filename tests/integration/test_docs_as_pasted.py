@@ -73,6 +73,7 @@ def test_readme_with_wheels_alone(tmp_path):
     assert "acme-breakout" in newcomer.paste("TORGHUT_PLUGIN_PATH=acme .venv/bin/torghut plugin list\n")
 
     assert "torghut_testing.live" in rehearsal
+    newcomer.keep_others()
     printed = newcomer.paste(rehearsal.replace("torghut_testing.live", "torghut_testing.live --minutes 2"))
     assert "All counts agree" in printed
 

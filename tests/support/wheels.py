@@ -103,6 +103,11 @@ class Newcomer:
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
 
+    def keep_others(self):
+        """Let the environment find the packages of others by itself, for processes that get no ``PYTHONPATH``."""
+        (site,) = self.folder.glob(".venv/lib/python*/site-packages")
+        (site / "others.pth").write_text(f"{self.env['PYTHONPATH']}\n")
+
     def paste(self, text, *, to_the_end=False):
         """Paste text into a shell, on ports that are free here.
 
