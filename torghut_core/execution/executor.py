@@ -152,6 +152,10 @@ class Executor(OrderEntry):
         """See `Broker.fee_in_kind`."""
         return self._broker.fee_in_kind(symbol)
 
+    def holds_pair(self, stop: Intent, profit: Intent) -> bool:
+        """See `OrderEntry.holds_pair`."""
+        return self._broker.holds_pair(stop, profit)
+
     def submit(self, intent: Intent) -> None:
         """Send an order whose intent is durable; the same client order id again does nothing."""
         client_order_id = intent.client_order_id

@@ -37,7 +37,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     fractional: bool = True
     shorts: bool = True
     brackets: bool = False
-    """It holds a stop and a take-profit of the same units, of which each loses what the other fills (`Intent.pair`)."""
+    """It holds a stop and a take-profit of the same units, of which each loses what the other fills (`Intent.pair`). At a real
+    venue that does not, the kernel keeps the take-profit; with a simulated broker that does not, such a decision is denied."""
     simulated: bool = False
     """Fills come from the event stream, through `Broker.advance`, and money is not real."""
 
@@ -82,6 +83,11 @@ class OrderEntry(ABC):
 
         A simulated broker answers in `updates`, ignores the same order silently, and returns None.
         """
+
+    def holds_pair(self, stop: Intent, profit: Intent) -> bool:
+        """Whether the venue holds the two legs of a pair at a time; by their terms alone."""
+        del stop, profit
+        return True
 
     @abstractmethod
     def cancel(self, client_order_id: str) -> None:
@@ -181,11 +187,22 @@ class Broker(Connected, OrderEntry):
             return f"order type {decision.order_type}"
         if decision.time_in_force not in able.times_in_force:
             return f"time in force {decision.time_in_force}"
-        if decision.bracket is not None and not able.brackets:
-            return f"{' and '.join(decision.bracket.given)}"
+        if decision.bracket is not None:
+            needed = {OrderType.STOP: "stop_loss", OrderType.TRAILING_STOP: "trail", OrderType.LIMIT: "take_profit"}
+            given = {each: name for each, name in needed.items() if name in decision.bracket.given}
+            lacking = [name for each, name in given.items() if each not in able.order_types]
+            if TimeInForce.GTC not in able.times_in_force or (able.simulated and not able.brackets):
+                lacking = list(given.values())
+            if lacking:
+                return f"bracket with {' and '.join(lacking)}"
         if not able.fractional and decision.quantity != decision.quantity.to_integral_value():
             return f"fraction {decision.quantity}"
         return ""
+
+    def holds_pair(self, stop: Intent, profit: Intent) -> bool:
+        """See `OrderEntry.holds_pair`: what `Capabilities.brackets` says."""
+        del stop, profit
+        return self.capabilities.brackets
 
     @abstractmethod
     def orders(self) -> Sequence[Order]:

@@ -195,20 +195,22 @@ class Books:
             self._sent_at.append(intent.decided_at)
             if intent.side is _BUY:
                 self._count_bought(context, order.filled_quantity)
-            self.brackets.add(order)
-            if is_done(order.state):  # so if the venue shows it open, it has to be canceled
-                self._done[intent.client_order_id] = WorkingOrder(order, context, ZERO, was_given_up=True)
+            working = WorkingOrder(order, context, ZERO)
+            self.brackets.add(working)
+            if is_done(order.state):
+                working.was_given_up = True  # so if the venue shows it open, it has to be canceled
+                self._done[intent.client_order_id] = working
             else:
-                self._add(WorkingOrder(order, context, ZERO))
-        self.brackets.forget_done()
+                self._add(working)
+        self.brackets.resume()
 
     # Orders and what is reported of them.
 
     def open_order(self, intent: Intent, context: LiveContext, price: Decimal) -> None:
         """Add an order that is about to be sent; `price` is the decision's, zero without one."""
-        order = Order(intent=intent)
-        self.brackets.add(order)
-        self._add(WorkingOrder(order, context, price))
+        working = WorkingOrder(Order(intent=intent), context, price)
+        self.brackets.add(working)
+        self._add(working)
         self._totals.orders += 1
         self._sent_at.append(intent.decided_at)
         if len(self._sent_at) > MANY:

@@ -4,10 +4,14 @@ An entry with a bracket gets, with each of its fills, a pair of legs (`Intent.le
 quantity, of which each loses what the other fills. The `Books` record them with the fill; the `Gateway` sends them, and makes
 them smaller where the strategy sells otherwise.
 
+Where a venue does not hold two exits of the same units (`OrderEntry.holds_pair`), the kernel keeps the take-profit: it waits
+in the outbox until the market reaches its price. Then the stop is canceled, and when that is done the take-profit is sent, to
+be filled at once or not at all; where it is not, both legs are sent, and kept, anew.
+
 A leg that ends without a fill, and not because we asked for it, has *lapsed*: what it protected is held without it. One that
-never reached the venue, or has expired there, is sent anew; so is one that the venue canceled with the other of its pair, which
-we had asked to cancel, and one that the venue could not make smaller. One that the venue has refused or canceled is reported,
-until the position is closed.
+never reached the venue, or has expired there, is sent anew, and so is one that a venue has canceled with its partner, or that we
+have canceled because it could not be made smaller. One that the venue has refused, or canceled by itself, is reported until the
+position is closed.
 """
 
 from __future__ import annotations
@@ -16,52 +20,56 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from torghut_core.model.order_state import is_done
-from torghut_core.model.trading import ZERO, Intent, Order, OrderState, Side
+from torghut_core.model.trading import ZERO, Intent, Order, OrderState, OrderType, Side
 from torghut_core.trading.working_order import WorkingOrder
 
 _BUY = Side.BUY
-_FILLED, _EXPIRED, _PENDING_CANCEL = OrderState.FILLED, OrderState.EXPIRED, OrderState.PENDING_CANCEL
-_CANCELED = OrderState.CANCELED
+_FILLED, _EXPIRED, _CANCELED = OrderState.FILLED, OrderState.EXPIRED, OrderState.CANCELED
+_PENDING_CANCEL, _REJECTED = OrderState.PENDING_CANCEL, OrderState.REJECTED
+
+MADE_WAY = "its take-profit is reached"
+"""Why a stop was canceled that makes way for a take-profit of the same units."""
+
+TOO_LARGE = "a smaller one takes its place"
+"""Why a leg was canceled that the venue could not make smaller."""
+
+CLOSED = "what it protects is closed"
+"""Why a leg was canceled otherwise, where nobody has given a reason."""
 
 
 class Brackets:
     """The legs of one account's brackets, by pair (`Intent.pair`)."""
 
     def __init__(self) -> None:
-        self._pairs: dict[tuple[str, str], list[Order]] = {}
+        self._pairs: dict[tuple[str, str], list[WorkingOrder]] = {}
         """As long as one leg of the pair is open."""
-        self._asked: set[tuple[str, str]] = set()
-        """Pairs of which we have asked to cancel a leg."""
-        self._lapsed: dict[str, WorkingOrder] = {}
-        """By client order id."""
-        self._renewable: set[str] = set()
-        """Those of them that can be sent anew."""
+        self._lapsed: dict[tuple[str, str, OrderType], WorkingOrder] = {}
+        """By pair and kind."""
+        self.has_due = False
+        """Whether a leg has lapsed that is to be sent anew at once."""
 
-    def add(self, order: Order) -> None:
+    def add(self, working: WorkingOrder) -> None:
         """Add an order, where it is a leg."""
-        if order.intent.parent:
-            self._pairs.setdefault(order.intent.pair, []).append(order)
+        if working.order.intent.parent:
+            self._pairs.setdefault(working.order.intent.pair, []).append(working)
 
     def forget_done(self, pair: tuple[str, str] | None = None) -> None:
         """Drop the pairs, or one, whose legs are done."""
         for each in list(self._pairs) if pair is None else [pair]:
-            if all(is_done(leg.state) for leg in self._pairs.get(each, ())):
+            if all(is_done(leg.order.state) for leg in self._pairs.get(each, ())):
                 self._pairs.pop(each, None)
-                self._asked.discard(each)
 
     def left(self, pair: tuple[str, str]) -> Decimal:
         """Units of a fill that its legs have not sold; 0 once all of them are done."""
-        legs = self._pairs.get(pair, ())
+        legs = [leg.order for leg in self._pairs.get(pair, ())]
         size = max((leg.intent.quantity for leg in legs), default=ZERO)
         return size - sum((leg.filled_quantity for leg in legs), ZERO)
 
-    def partner(self, intent: Intent) -> Intent | None:
+    def partner(self, intent: Intent) -> WorkingOrder | None:
         """The other leg of a pair, where it is not done; None for an order that is no leg."""
         legs = self._pairs.get(intent.pair, ()) if intent.parent else ()
-        return next(
-            (leg.intent for leg in legs if leg.intent.order_type is not intent.order_type and not is_done(leg.state)),
-            None,
-        )
+        others = (leg for leg in legs if leg.order.intent.order_type is not intent.order_type)
+        return next((leg for leg in others if not is_done(leg.order.state)), None)
 
     def shares(self, orders: Iterable[WorkingOrder], exits: Side, rest: Decimal) -> dict[tuple[str, str], Decimal]:
         """How many units each pair is to protect, of `rest` in all.
@@ -88,28 +96,36 @@ class Brackets:
 
     def note_end(self, leg: WorkingOrder, was: OrderState) -> None:
         """Note that a leg has changed, whose state `was` another one before: it may have lapsed."""
-        order, pair = leg.order, leg.order.intent.pair
-        if order.state is _PENDING_CANCEL:
-            self._asked.add(pair)
-        if not is_done(order.state) or order.state is _FILLED or leg.was_taken_back:
+        order = leg.order
+        is_asked = leg.was_taken_back or (was is _PENDING_CANCEL and leg.cancel_reason != TOO_LARGE)
+        if not is_done(order.state) or order.state is _FILLED or is_asked:
             return
-        is_too_large = leg.requested_quantity is not None and not leg.cancel_reason
-        if (was is _PENDING_CANCEL and not is_too_large) or self.left(pair) <= 0:
-            return
-        client_order_id = order.intent.client_order_id
-        self._lapsed[client_order_id] = leg
-        is_canceled = order.state is _CANCELED and (is_too_large or pair in self._asked)
-        if is_canceled or order.state is _EXPIRED or order.reason.startswith("not sent"):
-            self._renewable.add(client_order_id)
+        if self.left(order.intent.pair) > 0:
+            self._lapsed[_kind(leg)] = leg
+            others = [each for each in self._pairs[order.intent.pair] if _kind(each) != _kind(leg)]
+            if leg.is_reached:  # it was not filled there: the stop that has made way is missed again
+                self._lapsed.update({_kind(each): each for each in others if _has_made_way(each.order)})
+            is_with_other = order.state is _CANCELED and any(each.cancel_reason for each in others)
+            leg.is_due_again = leg.is_reached or leg.cancel_reason == TOO_LARGE or is_with_other
+            self.has_due = self.has_due or leg.is_due_again
+
+    def resume(self) -> None:
+        """Note, of the legs that an earlier process recorded, what has lapsed, and drop pairs that are done."""
+        for pair, legs in list(self._pairs.items()):
+            for leg in legs:
+                order = leg.order
+                is_lapse = _is_renewable(order) or order.state is _REJECTED or not order.reason
+                if is_done(order.state) and is_lapse and self.left(pair) > 0:
+                    self._lapsed[_kind(leg)] = leg
+        self.forget_done()
 
     def _is_missed(self, leg: WorkingOrder) -> bool:
         """Whether something is held that a leg would close, and no other leg of its kind is there to."""
         intent, side = leg.order.intent, leg.context.side
         is_held = side < 0 if intent.side is _BUY else side > 0
         legs = self._pairs.get(intent.pair, ())
-        return is_held and not any(
-            each.intent.order_type is intent.order_type and not is_done(each.state) for each in legs
-        )
+        alike = [each.order for each in legs if each.order.intent.order_type is intent.order_type]
+        return is_held and all(is_done(each.state) for each in alike)
 
     @property
     def unprotected(self) -> list[str]:
@@ -117,16 +133,30 @@ class Brackets:
         return [_line(leg) for leg in list(self._lapsed.values()) if self._is_missed(leg)]
 
     def take_renewable(self) -> list[WorkingOrder]:
-        """Take out the lapsed legs that can be sent anew: once no exit is on its way, which needs the units."""
+        """Take out the lapsed legs that can be sent anew: those that the venue never had, or no longer has."""
         found = []
-        for client_order_id, leg in list(self._lapsed.items()):
-            is_missed, orders = self._is_missed(leg), leg.context.open_orders.values()
-            is_leaving = any(order.intent.is_exit and not order.intent.is_protection for order in orders)
-            if not is_missed or (client_order_id in self._renewable and not is_leaving):
-                del self._lapsed[client_order_id]
-                self._renewable.discard(client_order_id)
+        for kind, leg in list(self._lapsed.items()):
+            is_missed = self._is_missed(leg)
+            if not is_missed or leg.is_due_again or _is_renewable(leg.order):
+                del self._lapsed[kind]
                 found += [leg] if is_missed else []
+        self.has_due = False
         return found
+
+
+def _is_renewable(order: Order) -> bool:
+    """Whether a leg that has lapsed would be taken if it were sent anew."""
+    is_replaced = _has_made_way(order) or order.reason == TOO_LARGE
+    return order.state is _EXPIRED or is_replaced or order.reason.startswith("not sent")
+
+
+def _has_made_way(order: Order) -> bool:
+    """Whether a stop was canceled for its take-profit, before it was sent or after."""
+    return order.state is _CANCELED and order.reason.endswith(MADE_WAY)
+
+
+def _kind(leg: WorkingOrder) -> tuple[str, str, OrderType]:
+    return *leg.order.intent.pair, leg.order.intent.order_type
 
 
 def _line(leg: WorkingOrder) -> str:

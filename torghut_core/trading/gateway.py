@@ -42,6 +42,7 @@ from torghut_core.model.trading import (
     OrderEvent,
     OrderState,
     OrderStatus,
+    OrderType,
     Purpose,
     Report,
     Side,
@@ -51,11 +52,15 @@ from torghut_core.model.trading import (
 from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
 from torghut_core.ports import LiveContext, OrderEntry
 from torghut_core.telemetry import logs
-from torghut_core.timestamps import EARLIEST, SYSTEM_CLOCK, Clock, from_datetime, to_datetime
+from torghut_core.timestamps import EARLIEST, SECOND, SYSTEM_CLOCK, Clock, from_datetime, to_datetime
 from torghut_core.trading.books import Books
+from torghut_core.trading.brackets import CLOSED, MADE_WAY, TOO_LARGE, renewed_id
 from torghut_core.trading.working_order import WorkingOrder
 
 _FLATTEN, _FILLED = Purpose.FLATTEN, OrderState.FILLED
+REACH_AGAIN = 5 * SECOND
+"""How long after a stop has made way for its take-profit it does so again, where that was not filled, ns of loop time."""
+
 SNAPSHOT_WAIT_S = 5.0
 """How long an exit waits for a snapshot of the venue, seconds."""
 
@@ -240,6 +245,8 @@ class Gateway:
 
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
         """Send what waits in the outbox and may leave; an order that `refusal` gives a reason for is canceled instead."""
+        if self.books.misfit_protection:  # a snapshot of the venue may have changed what is held
+            self._fit_protection()
         waiting = list(self.outbox.values())
         self.outbox.clear()
         for intent in waiting:
@@ -298,18 +305,28 @@ class Gateway:
         closable = account if intent.purpose is _FLATTEN else min(own, account)
         if intent.quantity <= closable:
             return True
-        held = context.instrument.whole(max(ZERO, closable))
+        self._cut_unsent(working, max(ZERO, closable))
+        return False
+
+    def _cut_unsent(self, working: WorkingOrder, closable: Decimal) -> None:
+        """Cancel an exit that was not sent and is too large, and record it anew, as large as it may be."""
+        intent, context = working.order.intent, working.context
+        held = context.instrument.whole(closable)
         self._cancel_unsent(working, f"{held} of {intent.quantity} can still be closed")
         if held and held >= context.smallest_order:
             self._open_again(working, msgspec.structs.replace(intent, quantity=held))
-        return False
 
     def _open_again(self, working: WorkingOrder, terms: Intent) -> str:
         """Open an order on other terms in the place of one that was not sent; return its id."""
         books = self.books
-        number = next(each for leg in count(2) if books.find(each := client_order_id(terms.decision_hash, leg)) is None)
+        if terms.parent:
+            number = renewed_id(terms.client_order_id)
+        else:
+            numbers = (client_order_id(terms.decision_hash, leg) for leg in count(2))
+            number = next(each for each in numbers if books.find(each) is None)
         leg = msgspec.structs.replace(terms, client_order_id=number, decided_at=max(self._now, terms.decided_at))
         books.open_leg(leg, working.context, working.price)
+        books.working[number].is_reached = working.is_reached
         self.outbox[number] = leg
         return number
 
@@ -371,7 +388,7 @@ class Gateway:
         if intent.client_order_id in self.outbox:
             self._cancel_unsent(working, because or "canceled before it was sent")
             return
-        working.cancel_reason = because
+        working.cancel_reason = because or (CLOSED if intent.parent else "")
         self._request(working, OrderEvent.CANCEL)
         self._broker.cancel(intent.client_order_id)
 
@@ -388,7 +405,7 @@ class Gateway:
             client_order_id=intent.client_order_id,
             event=OrderEvent.CANCELED,
             event_ts=max(self._now, intent.decided_at),
-            reason=f"not sent: {reason}",
+            reason=f"{'taken back' if intent.parent else 'not sent'}: {reason}",
         )
         self.books.take_report(working, report)
 
@@ -462,8 +479,8 @@ class Gateway:
                     continue
                 is_fit = False
                 if intent.parent and left and intent.client_order_id in self.outbox:
-                    continue  # it is made smaller once it was sent
-                if order.state is not OrderState.PENDING_REPLACE or not left:
+                    self._cut_unsent(working, left)
+                elif order.state is not OrderState.PENDING_REPLACE or not left:
                     self._shrink(working, left)
             if is_fit:
                 del self.books.misfit_protection[key]
@@ -474,11 +491,31 @@ class Gateway:
         left = working.context.instrument.whole(left)
         quantity = order.filled_quantity + left
         if not left or working.requested_quantity == quantity or order.intent.client_order_id in self.outbox:
-            self._request_cancel(working)
+            self._request_cancel(working, TOO_LARGE if left and order.intent.parent else "")
             return
         working.requested_quantity = quantity
         self._request(working, OrderEvent.REPLACE)
         self._broker.replace(order.intent.client_order_id, quantity)
+
+
+def _reaches(batch: Batch, profit: Intent) -> bool:
+    """Whether an event of a batch that began after a take-profit was decided reaches its price."""
+    number, price, since = batch.symbols.find(profit.symbol), profit.limit_price, profit.decided_at
+    if number is None or price is None:
+        return False
+    trades, quotes, bars = batch.counting_trades, batch.counting_quotes, batch.bars
+    is_sale = profit.side is Side.SELL
+    prices = (
+        (trades, trades.price),
+        (quotes, quotes.bid_price if is_sale else quotes.ask_price),
+        (bars, bars.high if is_sale else bars.low),
+    )
+    for table, seen in prices:
+        of_symbol = seen[(table.symbol == number) & (table.event_ts >= since)]
+        reached = of_symbol >= float(price) if is_sale else (of_symbol <= float(price)) & (of_symbol > 0)
+        if reached.any():
+            return True
+    return False
 
 
 class SimulatedEntry(OrderEntry):
@@ -627,7 +664,8 @@ class SimulatedGateway(Gateway):
 class VenueGateway(Gateway):
     """The way to a real venue: an order is sent at the next `dispatch`.
 
-    An exit of units that were bought just now, of which the venue may have kept its fee, waits for a snapshot of it.
+    An exit of units that were bought just now, of which the venue may have kept its fee, waits for a snapshot of it. A
+    take-profit that the venue does not hold beside its stop waits until the market reaches it, see `brackets`.
 
     Parameters
     ----------
@@ -642,17 +680,58 @@ class VenueGateway(Gateway):
         self._clock = clock
         self._waiting_since: dict[str, float] = {}
         """By client order id of an exit, when it began to wait for a snapshot of the venue."""
+        self._reached_at: dict[tuple[str, str], int] = {}
+        """By pair, when its stop last made way for its take-profit, ns."""
+
+    def finish(self, batch: Batch) -> None:
+        """See `Gateway.finish`; stops make way for the take-profits that the batch has reached."""
+        super().finish(batch)
+        now = self.books.now
+        self._reached_at = {pair: at for pair, at in self._reached_at.items() if now - at < REACH_AGAIN}
+        for profit in list(self.outbox.values()):
+            working, stop = self.books.working.get(profit.client_order_id), self._stop_beside(profit)
+            if working is None or stop is None or profit.pair in self._reached_at or not _reaches(batch, profit):
+                continue
+            self._reached_at[profit.pair] = now
+            working.is_reached = True
+            self._request_cancel(stop, MADE_WAY)
+
+    def _stop_beside(self, profit: Intent) -> WorkingOrder | None:
+        """The stop on whose account a take-profit is kept; None for any other order."""
+        if not profit.parent or profit.order_type is not OrderType.LIMIT:
+            return None
+        stop = self.books.brackets.partner(profit)
+        return None if stop is None or self._holds_pair(stop.order.intent, profit) else stop
+
+    def _holds_pair(self, one: Intent, other: Intent) -> bool:
+        """Whether the venue holds two legs of a pair at a time."""
+        stop, profit = (other, one) if one.order_type is OrderType.LIMIT else (one, other)
+        return self._broker.holds_pair(stop, profit)
+
+    def apply_updates(self) -> int:
+        """See `Gateway.apply_updates`; a pair whose take-profit was reached in vain is recorded anew."""
+        changes = super().apply_updates()
+        if self.books.brackets.has_due:
+            self.books.renew_legs()
+        return changes
 
     def _stamped(self, intent: Intent) -> Intent:
-        """See `Gateway._stamped`: a venue may want both legs of a pair at once."""
+        """See `Gateway._stamped`: a take-profit for which its stop made way is filled at once or not at all.
+
+        A leg comes with its partner where the venue holds both: it may want them at once.
+        """
+        if self.books.working[intent.client_order_id].is_reached:
+            return msgspec.structs.replace(intent, time_in_force=TimeInForce.IOC)
         partner = self.books.brackets.partner(intent)
-        return intent if partner is None else msgspec.structs.replace(intent, partner=partner)
+        if partner is None or not self._holds_pair(intent, partner.order.intent):
+            return intent
+        return msgspec.structs.replace(intent, partner=partner.order.intent)
 
     def _is_due(self, working: WorkingOrder) -> bool:
         """See `Gateway._is_due`."""
-        if not super()._is_due(working):
-            return False
         intent = working.order.intent
+        if self._stop_beside(intent) is not None or not super()._is_due(working):
+            return False
         if (
             intent.is_exit
             and intent.symbol in self.books.bought_since_snapshot

@@ -28,6 +28,10 @@ class WorkingOrder(msgspec.Struct):
     """The quantity that the broker was asked to change it to, and has not."""
     cancel_reason: str = ""
     """Why its strategy has asked that it be canceled."""
+    is_reached: bool = False
+    """Of a take-profit that the kernel keeps, whether the market has reached its price."""
+    is_due_again: bool = False
+    """Of a leg of a bracket that has ended, whether it is to be sent anew at once."""
     was_taken_back: bool = False
     """Whether we canceled it before it was sent."""
     was_given_up: bool = False

@@ -126,6 +126,10 @@ class Alpaca(Broker):
         """Legs of changed orders up to one that was replaced, oldest first, by its id: these do not change any more."""
         self._names = pairs.Names()
 
+    def holds_pair(self, stop: Intent, profit: Intent) -> bool:
+        """Return whether a stop and a take-profit can be one order of the class ``oco``; see `Broker.holds_pair`."""
+        return pairs.is_pair(stop, profit)
+
     # Connecting and closing.
 
     def connect(self, connection: Connection) -> None:

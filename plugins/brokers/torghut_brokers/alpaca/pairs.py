@@ -41,15 +41,20 @@ def is_stop(order: WireOrder) -> bool:
 def pair_of(intent: Intent) -> tuple[Intent, Intent] | None:
     """The stop and the take-profit that are sent as one, of which `intent` is one; None where it is sent alone."""
     other = intent.partner
-    if other is None or terms.asset_class(intent.symbol) != "equity":
+    if other is None:
         return None
     stop, profit = (intent, other) if intent.order_type is OrderType.STOP else (other, intent)
-    is_pair = (
-        (stop.order_type, profit.order_type) == (OrderType.STOP, OrderType.LIMIT)
+    return (stop, profit) if is_pair(stop, profit) else None
+
+
+def is_pair(stop: Intent, profit: Intent) -> bool:
+    """Whether two orders can be sent as one: legs of equities in whole shares, by their terms, and by their names."""
+    return (
+        terms.asset_class(stop.symbol) == "equity"
+        and (stop.order_type, profit.order_type) == (OrderType.STOP, OrderType.LIMIT)
         and stop.quantity == profit.quantity == stop.quantity.to_integral_value()
         and other_name(stop.client_order_id) == profit.client_order_id
     )
-    return (stop, profit) if is_pair else None
 
 
 def body_of(stop: Intent, profit: Intent) -> dict[str, object]:

@@ -119,15 +119,13 @@ def objection(decision: Decision) -> str:
 
 
 def _bracket_objection(bracket: Bracket, decision: Decision, kind: str) -> str:
-    """Why the venue does not hold the legs of an entry: a pair is one order of the class oco, anything else a simple one."""
+    """Why the venue does not take the legs of an entry, as orders of their own."""
     given = bracket.given
     asked = " and ".join(given)
     if kind == "crypto":
-        return f"{asked} for crypto" if len(given) > 1 or "trail" in given else ""
+        return f"{asked} for crypto" if "trail" in given else ""
     if decision.quantity != decision.quantity.to_integral_value():
         return f"{asked} for a fraction"
-    if "trail" in given and len(given) > 1:
-        return f"{asked} of the same units"
     for name, price in given.items():
         step = CENT if price >= 1 else SUB_PENNY
         if price % step:

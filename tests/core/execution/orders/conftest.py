@@ -55,7 +55,7 @@ class MemoryVenue(Broker):
     unseen      of a look-up: the order exists, and is not shown yet
     """
 
-    capabilities = Capabilities(frozenset(OrderType), frozenset(TimeInForce))
+    capabilities = Capabilities(frozenset(OrderType), frozenset(TimeInForce), brackets=True)
 
     def __init__(self):
         super().__init__(self.Params())

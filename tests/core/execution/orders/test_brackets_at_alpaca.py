@@ -1,14 +1,17 @@
 """Brackets from the books to the venue that holds a pair as one order, and back."""
 
+import time
 from decimal import Decimal
 
+import msgspec
 import pytest
 from pydantic import SecretStr
 from torghut_brokers.alpaca import Alpaca
+from torghut_testing import trade_batch
 from torghut_testing.alpaca import FakeAlpaca
 
 from support.waiting import until
-from torghut_core import Bracket, Cancel, Connection, Side
+from torghut_core import Bracket, Cancel, Connection, Side, TimeInForce
 
 BRACKET = Bracket(stop_loss=Decimal(9), take_profit=Decimal(12))
 ENTRY, STOP, PROFIT = "tg-1", "tg-1-s1", "tg-1-p1"
@@ -130,7 +133,7 @@ def test_strategy_cancels_one_leg(entered, fake, leg, renewed, price):
     """The venue cancels both: the other one is sent anew, alone."""
     context = entered.books.context("one", "AAPL")
     entered.gateway.cancel_order(Cancel(symbol="AAPL", client_order_id=leg, because="no more"), context)
-    run_until(entered, lambda: not entered.books.working)
+    run_until(entered, lambda: set(entered.books.working) == {renewed})
     settled(entered)
     assert set(entered.books.working) == {renewed}
     fake.venue.set_price("AAPL", price)
@@ -163,3 +166,23 @@ def test_close_beside_a_pair(entered, fake, intent):
         "tg-2": ("filled", 10),
     }
     assert fake.venue.positions() == []
+
+
+def test_take_profit_of_crypto_is_kept_here(desk, fake, intent):
+    """The stop rests there; at the price it makes way, and the take-profit is filled at once."""
+    fake.venue.set_price("BTC/USD", 100)
+    protection = Bracket(stop_loss=Decimal(90), take_profit=Decimal(110))
+    entry = intent(ENTRY, "BTC/USD", Side.BUY, "1", strategy_id="one", bracket=protection, decision_hash="1")
+    desk.send(msgspec.structs.replace(entry, time_in_force=TimeInForce.GTC))
+    run_until(desk, lambda: desk.settle() and set(desk.books.outbox) == {PROFIT})
+    run_until(desk, lambda: desk.books.working[STOP].order.state == "accepted")
+    assert {order["client_order_id"] for order in fake.venue.orders(status="open")} == {STOP}
+    fake.venue.set_price("BTC/USD", 111)
+    batch = trade_batch([("BTC/USD", time.time_ns(), 111.0, 1.0)])
+    desk.gateway.begin(batch)
+    desk.gateway.finish(batch)
+    run_until(desk, lambda: not desk.books.working)
+    assert states(desk)[STOP][0] == "canceled"
+    assert states(desk)[PROFIT][0] == "filled"
+    assert fake.venue.positions() == []
+    assert not desk.books.brackets.unprotected
