@@ -94,6 +94,7 @@ class Executor(OrderEntry):
 
     Attributes
     ----------
+    refusal : the `permits` that were given.
     unresolved : orders that may be at the venue or not, by client order id, each with the time of its last attempt, ns.
     counts : what happened, by name: sent, retried, looked_up, refused, held_back, cancels, replaces.
     """
@@ -114,7 +115,7 @@ class Executor(OrderEntry):
         self.counts: Counter[str] = Counter()
         self.on_update = on_update
         self._broker = broker
-        self._permits = permits
+        self.refusal = permits
         self._attempts = attempts
         self._backoff = backoff
         self._clock = clock
@@ -203,12 +204,17 @@ class Executor(OrderEntry):
         now = self._clock.wall()
         for order in orders:
             client_order_id = order.intent.client_order_id
-            if order.intent.parent and not order.venue_order_id:
+            if order.is_unsent_leg:
                 self._unsure.add(client_order_id)
                 continue
             self._open[client_order_id] = order.intent
             if not order.venue_order_id:
                 self.unresolved[client_order_id] = now
+
+    def take_over(self, intent: Intent) -> None:
+        """Take over an order that the venue has, and that waited here to be sent."""
+        with self._changed:
+            self._open[intent.client_order_id] = intent
 
     def forget(self, client_order_id: str) -> None:
         """Drop an order that is done."""
@@ -352,7 +358,7 @@ class Executor(OrderEntry):
             if is_late or task.attempts >= self._attempts:
                 self._give_up(task, "the venue does not answer")
                 return None
-            reason = self._permits(intent)
+            reason = self.refusal(intent)
             if reason:
                 self.counts["held_back"] += 1
                 self._give_up(task, reason)

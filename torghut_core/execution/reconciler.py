@@ -181,6 +181,9 @@ class Reconciler:
         self._gone = []
         self._executor.keep_snapshot(snapshot.account, snapshot.positions)
         self._books.spent_before = snapshot.spent
+        for status in snapshot.found.values():  # first: the legs of a fill are known with it
+            if status is not None:
+                result.changes += self._apply_status(status)
         for order in snapshot.orders:
             with self._readable(order):
                 self._apply_open_order(order, result)
@@ -189,16 +192,14 @@ class Reconciler:
                 if not self._adopt(order, result) and self._books.find(order.intent.client_order_id):
                     result.changes += self._apply_status(OrderStatus(order=order))
         for client_order_id, status in snapshot.found.items():
-            if status is not None:
-                result.changes += self._apply_status(status)
-            else:
+            if status is None:
                 self._apply_missing(client_order_id, snapshot, result, is_start=is_start)
         listed = {order.intent.client_order_id for order in snapshot.orders}
         for client_order_id in [each for each in self._books.foreign if each not in listed]:
             del self._books.foreign[client_order_id]
         result.foreign = sorted(each for each in self._books.foreign if not each.startswith(OURS))
         self._compare(snapshot, result, is_start=is_start)
-        self._books.renew_legs()
+        self._gateway.renew_legs(self._executor.refusal)
         self.last = result
         return result
 
@@ -263,6 +264,9 @@ class Reconciler:
             self._executor.forget(client_order_id)
         else:
             self._executor.unresolved.pop(client_order_id, None)
+            working = self._books.working.get(client_order_id)
+            if working is not None and client_order_id in self._gateway.outbox:
+                self._executor.take_over(working.order.intent)
         return self._books.apply_status(status)
 
     def _restore(self, client_order_id: str) -> bool:

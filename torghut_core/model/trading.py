@@ -432,6 +432,11 @@ class Order(msgspec.Struct, kw_only=True, gc=False):
         """Units that are not filled."""
         return self.intent.quantity - self.filled_quantity
 
+    @property
+    def is_unsent_leg(self) -> bool:
+        """Whether it is a leg of a bracket that nobody takes back and that the venue has not reported: after a restart it is to be sent."""
+        return bool(self.intent.parent) and not self.venue_order_id and self.state is not OrderState.PENDING_CANCEL
+
     def copy(self) -> Order:
         """The order as it is now, which changes no more."""
         return msgspec.structs.replace(self, fill_ids=list(self.fill_ids))

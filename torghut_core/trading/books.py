@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -39,7 +39,7 @@ from torghut_core.model.trading import (
 from torghut_core.ports import AccountView, Journal, LiveContext, OpenOrder
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import MINUTE
-from torghut_core.trading.brackets import Brackets, renewed_id
+from torghut_core.trading.brackets import CLOSED, Brackets
 from torghut_core.trading.exposures import Exposures, rung_of
 from torghut_core.trading.recent_prices import FEW, RecentPrices
 from torghut_core.trading.totals import StrategyTotals, Totals
@@ -188,6 +188,7 @@ class Books:
         """
         for (strategy, symbol), position in positions.items():
             self._set_position(self.context(strategy, symbol), position)
+        legs = []
         for order in orders:
             intent = order.intent
             context = self.context(intent.strategy_id, intent.symbol)
@@ -196,13 +197,16 @@ class Books:
             if intent.side is _BUY:
                 self._count_bought(context, order.filled_quantity)
             working = WorkingOrder(order, context, ZERO)
-            self.brackets.add(working)
+            if intent.parent:
+                legs.append(working)
             if is_done(order.state):
                 working.was_given_up = True  # so if the venue shows it open, it has to be canceled
                 self._done[intent.client_order_id] = working
             else:
                 self._add(working)
-        self.brackets.resume()
+            if context.protecting:  # the process before may have ended before it made it fit
+                self.misfit_protection[intent.strategy_id, intent.symbol] = context
+        self.brackets.restore(legs)
 
     # Orders and what is reported of them.
 
@@ -225,24 +229,15 @@ class Books:
         """Record the orders that protect a fill of an entry, with the fill: a crash loses both or none."""
         intent = entry.order.intent
         at = max(intent.decided_at, fill.event_ts, 0 if self._is_simulated else self.now)
-        for leg in intent.legs(fill, at, len(entry.order.fill_ids)):
+        number = len(entry.order.fill_ids)
+        legs = intent.legs(fill, at, number)
+        while any(self.find(leg.client_order_id) for leg in legs):  # taken in from the venue
+            number += 1
+            legs = intent.legs(fill, at, number)
+        for leg in legs:
             self.open_leg(leg, entry.context, entry.price)
             self.outbox[leg.client_order_id] = leg
         self.misfit_protection[entry.context.strategy_id, entry.context.symbol] = entry.context
-
-    def renew_legs(self) -> None:
-        """Record legs of brackets anew that have lapsed and can be sent anew: they wait in the outbox."""
-        for leg in self.brackets.take_renewable():
-            intent, context = leg.order.intent, leg.context
-            anew = msgspec.structs.replace(
-                intent,
-                client_order_id=renewed_id(intent.client_order_id),
-                quantity=leg.wanted,
-                decided_at=max(self.now, intent.decided_at),
-            )
-            self.open_leg(anew, context, leg.price)
-            self.outbox[anew.client_order_id] = anew
-            self.misfit_protection[context.strategy_id, context.symbol] = context
 
     def orders_in(self, symbol: str) -> list[WorkingOrder]:
         """The working orders in a symbol."""
@@ -253,10 +248,19 @@ class Books:
         return [self.working[number] for number in context.open_orders]
 
     def adopt(self, order: Order, strategy: str) -> None:
-        """Add an order that the venue has under an id of ours and that is not recorded here."""
-        intent = msgspec.structs.replace(order.intent, account=self._account_label, strategy_id=strategy)
+        """Add an order that the venue has under an id of ours and that is not recorded here.
+
+        A leg of a bracket joins those of its entry, of which the fill is known by now; any other order is the strategy's.
+        """
+        sibling = self.brackets.sibling(order.intent.client_order_id)
+        terms: dict[str, Any] = {"strategy_id": strategy}
+        if sibling is not None:
+            terms = {name: getattr(sibling, name) for name in ("strategy_id", "purpose", "parent", "parent_fill")}
+        intent = msgspec.structs.replace(order.intent, account=self._account_label, **terms)
         self.foreign.pop(intent.client_order_id, None)
-        self._add(WorkingOrder(Order(intent=intent), self.context(strategy, intent.symbol), ZERO))
+        working = WorkingOrder(Order(intent=intent), self.context(intent.strategy_id, intent.symbol), ZERO)
+        self.brackets.add(working)
+        self._add(working)
         self.apply_status(OrderStatus(order=order))
 
     def open_liquidation(self, intent: Intent, reason: str) -> WorkingOrder:
@@ -287,6 +291,7 @@ class Books:
             else:
                 self.foreign[client_order_id] = status.order
             return 0
+        self.outbox.pop(client_order_id, None)  # an earlier process has sent it
         return sum(self.try_report(working, report) for report in reports_of(working.order, status))
 
     def apply_report(self, report: Report) -> int:
@@ -311,14 +316,18 @@ class Books:
         IllegalTransition : the order's state does not allow it; nothing is changed.
         """
         order, context = working.order, working.context
-        if report.event is _CANCELED and working.cancel_reason and not report.reason:
-            report = msgspec.structs.replace(report, reason=working.cancel_reason)
         was = order.state
+        if report.event is _CANCELED and not report.reason:
+            because = working.cancel_reason
+            if order.intent.parent and was is _PENDING_CANCEL:
+                because = because or CLOSED
+            if because:
+                report = msgspec.structs.replace(report, reason=because)
         if not apply_report(order, report):
             return False  # a fill that was seen before
         self.reports += 1
         if order.intent.parent:
-            self.brackets.note_end(working, was)
+            self.brackets.note_change(working, was, report.fill)
         if working.asked is not None and report.event in _ANSWERS:
             working.asked = None
         if working.requested_quantity is not None and order.intent.quantity <= working.requested_quantity:
@@ -497,6 +506,7 @@ class Books:
             self._lines.append(f"action {context.strategy_id} {symbol} {action} {after.quantity!s} {paid!s}\n")
         orders = {}
         if action.is_split and views:
+            self.brackets.apply_split(action)
             for context in views:
                 context.price *= action.factor
             for client_order_id, working in self._orders.get(symbol, {}).items():

@@ -11,21 +11,26 @@ be filled at once or not at all; where it is not, both legs are sent, and kept, 
 A leg that ends without a fill, and not because we asked for it, has *lapsed*: what it protected is held without it. One that
 never reached the venue, or has expired there, is sent anew, and so is one that a venue has canceled with its partner, or that we
 have canceled because it could not be made smaller. One that the venue has refused, or canceled by itself, is reported until the
-position is closed.
+position is closed. All of that is in what is recorded of the legs: a restart forgets nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
+from itertools import chain, count
 
+import msgspec
+
+from torghut_core.model.corporate_actions import CorporateAction
 from torghut_core.model.order_state import is_done
-from torghut_core.model.trading import ZERO, Intent, Order, OrderState, OrderType, Side
+from torghut_core.model.trading import ZERO, Fill, Intent, Order, OrderState, OrderType, Side
+from torghut_core.ports import LiveContext
 from torghut_core.trading.working_order import WorkingOrder
 
 _BUY = Side.BUY
 _FILLED, _EXPIRED, _CANCELED = OrderState.FILLED, OrderState.EXPIRED, OrderState.CANCELED
-_PENDING_CANCEL, _REJECTED = OrderState.PENDING_CANCEL, OrderState.REJECTED
+_PENDING_CANCEL = OrderState.PENDING_CANCEL
 
 MADE_WAY = "its take-profit is reached"
 """Why a stop was canceled that makes way for a take-profit of the same units."""
@@ -37,111 +42,174 @@ CLOSED = "what it protects is closed"
 """Why a leg was canceled otherwise, where nobody has given a reason."""
 
 
+class Pair(msgspec.Struct):
+    """The legs of one fill of an entry; `number` counts fills, `left` is what neither they nor the strategy otherwise have sold of it."""
+
+    number: int
+    left: Decimal
+    legs: list[WorkingOrder] = []
+    was_asked: bool = False
+    """Whether we have asked to cancel one of them."""
+
+
 class Brackets:
     """The legs of one account's brackets, by pair (`Intent.pair`)."""
 
     def __init__(self) -> None:
-        self._pairs: dict[tuple[str, str], list[WorkingOrder]] = {}
-        """As long as one leg of the pair is open."""
+        self._pairs: dict[tuple[str, str], Pair] = {}
+        """As long as one leg of the pair is open, or has lapsed."""
         self._lapsed: dict[tuple[str, str, OrderType], WorkingOrder] = {}
         """By pair and kind."""
         self.has_due = False
         """Whether a leg has lapsed that is to be sent anew at once."""
+        self._numbers = count()
 
     def add(self, working: WorkingOrder) -> None:
         """Add an order, where it is a leg."""
-        if working.order.intent.parent:
-            self._pairs.setdefault(working.order.intent.pair, []).append(working)
+        intent = working.order.intent
+        if intent.parent:
+            pair = self._pairs.get(intent.pair)
+            if pair is None:
+                pair = self._pairs[intent.pair] = Pair(next(self._numbers), intent.quantity)
+            pair.legs.append(working)
 
-    def forget_done(self, pair: tuple[str, str] | None = None) -> None:
-        """Drop the pairs, or one, whose legs are done."""
-        for each in list(self._pairs) if pair is None else [pair]:
-            if all(is_done(leg.order.state) for leg in self._pairs.get(each, ())):
-                self._pairs.pop(each, None)
+    def restore(self, legs: list[WorkingOrder]) -> None:
+        """Add legs of an earlier process, open and done, and note which of them have lapsed."""
+        for leg in legs:
+            self.add(leg)
+        for pair in {leg.order.intent.pair for leg in legs}:
+            self._pairs[pair].left = _left([leg.order for leg in self._pairs[pair].legs])
+        for leg in legs:
+            order = leg.order
+            if is_done(order.state):
+                was_asked = order.state is _CANCELED and bool(order.reason) and not _is_renewable(order)
+                self._note_end(leg, was_asked=was_asked)
+        for leg in legs:
+            self.forget_done(leg.order.intent.pair)
 
-    def left(self, pair: tuple[str, str]) -> Decimal:
-        """Units of a fill that its legs have not sold; 0 once all of them are done."""
-        legs = [leg.order for leg in self._pairs.get(pair, ())]
-        size = max((leg.intent.quantity for leg in legs), default=ZERO)
-        return size - sum((leg.filled_quantity for leg in legs), ZERO)
+    def apply_split(self, split: CorporateAction) -> None:
+        """Count what is left of the pairs in a symbol in units of after a split."""
+        for pair in self._pairs.values():
+            if pair.legs[0].order.intent.symbol == split.symbol:
+                pair.left = split.units(pair.left)
+
+    def sibling(self, client_order_id: str) -> Intent | None:
+        """A leg of the entry to which a leg with this id belongs, of those that are known."""
+        base, _, end = client_order_id.rpartition("-")
+        legs = [leg.order.intent for pair in self._pairs.values() for leg in pair.legs]
+        alike = [leg for leg in legs if leg.client_order_id.rpartition("-")[0] == base]
+        return alike[0] if alike and end[:1] in ("s", "p") else None
+
+    def forget_done(self, pair: tuple[str, str]) -> None:
+        """Drop a pair whose legs are done, and none of them missed."""
+        found = self._pairs.get(pair)
+        if found and all(is_done(leg.order.state) and _kind(leg) not in self._lapsed for leg in found.legs):
+            del self._pairs[pair]
 
     def partner(self, intent: Intent) -> WorkingOrder | None:
         """The other leg of a pair, where it is not done; None for an order that is no leg."""
-        legs = self._pairs.get(intent.pair, ()) if intent.parent else ()
-        others = (leg for leg in legs if leg.order.intent.order_type is not intent.order_type)
+        pair = self._pairs.get(intent.pair) if intent.parent else None
+        others = (leg for leg in pair.legs if leg.order.intent.order_type is not intent.order_type) if pair else ()
         return next((leg for leg in others if not is_done(leg.order.state)), None)
 
-    def shares(self, orders: Iterable[WorkingOrder], exits: Side, rest: Decimal) -> dict[tuple[str, str], Decimal]:
+    def shares(
+        self, context: LiveContext, orders: Iterable[WorkingOrder], exits: Side, rest: Decimal
+    ) -> dict[tuple[str, str], Decimal]:
         """How many units each pair is to protect, of `rest` in all.
 
         The newest comes first: what a strategy sells otherwise is what it has held longest.
 
         Parameters
         ----------
-        orders : the working orders of a view, oldest first.
+        context, orders : a view, and its working orders.
         exits : the side of what closes its position.
         """
         largest: dict[tuple[str, str], Decimal] = {}
-        for working in orders:
+        lapsed = (leg for leg in self._lapsed.values() if leg.context is context)
+        for working in chain(orders, lapsed):
             order, intent = working.order, working.order.intent
             if intent.parent and intent.side is exits:
                 largest[intent.pair] = max(order.remaining, largest.get(intent.pair, ZERO))
         shares = {}
-        for pair, units in reversed(largest.items()):
-            shares[pair] = max(ZERO, min(self.left(pair), units, rest))
+        for pair, units in sorted(largest.items(), key=lambda each: -self._pairs[each[0]].number):
+            left = min(self._pairs[pair].left, units)
+            shares[pair] = max(ZERO, min(left, rest))
             rest -= shares[pair]
+            if shares[pair] < left:
+                self._pairs[pair].left = shares[pair]
         return shares
 
     # Legs that have lapsed.
 
-    def note_end(self, leg: WorkingOrder, was: OrderState) -> None:
-        """Note that a leg has changed, whose state `was` another one before: it may have lapsed."""
-        order = leg.order
-        is_asked = leg.was_taken_back or (was is _PENDING_CANCEL and leg.cancel_reason != TOO_LARGE)
-        if not is_done(order.state) or order.state is _FILLED or is_asked:
+    def note_change(self, leg: WorkingOrder, was: OrderState, fill: Fill | None) -> None:
+        """Note that a leg has changed, whose state `was` another one before: it has filled, or may have lapsed."""
+        order, pair = leg.order, self._pairs.get(leg.order.intent.pair)
+        if pair is None:
             return
-        if self.left(order.intent.pair) > 0:
+        if fill is not None:
+            pair.left -= fill.quantity
+        pair.was_asked |= order.state is _PENDING_CANCEL
+        if is_done(order.state):
+            was_asked = leg.was_taken_back or (was is _PENDING_CANCEL and leg.cancel_reason != TOO_LARGE)
+            self._note_end(leg, was_asked=was_asked)
+            if _kind(leg) in self._lapsed:
+                is_with_other = order.state is _CANCELED and pair.was_asked
+                leg.is_due_again = leg.is_reached or leg.cancel_reason == TOO_LARGE or is_with_other
+                self.has_due = self.has_due or leg.is_due_again
+
+    def _note_end(self, leg: WorkingOrder, *, was_asked: bool) -> None:
+        order, pair = leg.order, self._pairs[leg.order.intent.pair]
+        if was_asked:
+            pair.was_asked = True
+            self._lapsed.pop(_kind(leg), None)
+        elif order.state is not _FILLED and pair.left > 0:
             self._lapsed[_kind(leg)] = leg
-            others = [each for each in self._pairs[order.intent.pair] if _kind(each) != _kind(leg)]
             if leg.is_reached:  # it was not filled there: the stop that has made way is missed again
-                self._lapsed.update({_kind(each): each for each in others if _has_made_way(each.order)})
-            is_with_other = order.state is _CANCELED and any(each.cancel_reason for each in others)
-            leg.is_due_again = leg.is_reached or leg.cancel_reason == TOO_LARGE or is_with_other
-            self.has_due = self.has_due or leg.is_due_again
+                self._lapsed.update({_kind(each): each for each in pair.legs if _has_made_way(each.order)})
 
-    def resume(self) -> None:
-        """Note, of the legs that an earlier process recorded, what has lapsed, and drop pairs that are done."""
-        for pair, legs in list(self._pairs.items()):
-            for leg in legs:
-                order = leg.order
-                is_lapse = _is_renewable(order) or order.state is _REJECTED or not order.reason
-                if is_done(order.state) and is_lapse and self.left(pair) > 0:
-                    self._lapsed[_kind(leg)] = leg
-        self.forget_done()
-
-    def _is_missed(self, leg: WorkingOrder) -> bool:
-        """Whether something is held that a leg would close, and no other leg of its kind is there to."""
-        intent, side = leg.order.intent, leg.context.side
-        is_held = side < 0 if intent.side is _BUY else side > 0
-        legs = self._pairs.get(intent.pair, ())
-        alike = [each.order for each in legs if each.order.intent.order_type is intent.order_type]
-        return is_held and all(is_done(each.state) for each in alike)
+    def _missing(self, leg: WorkingOrder) -> tuple[Decimal, Decimal]:
+        """Units held that a lapsed leg would close and no other of its kind is there to, and how many these others would."""
+        intent, context = leg.order.intent, leg.context
+        pair = self._pairs.get(intent.pair)
+        if pair is None or not context.side:
+            return ZERO, ZERO
+        alike = [each.order for each in list(pair.legs) if _kind(each) == _kind(leg)]
+        others = sum((each.remaining for each in alike if not is_done(each.state)), ZERO)
+        held = -context.position.quantity if intent.side is _BUY else context.position.quantity
+        return min(pair.left, held) - others, others
 
     @property
     def unprotected(self) -> list[str]:
         """What is held without the protection that its strategy has asked for, a line each; any thread."""
-        return [_line(leg) for leg in list(self._lapsed.values()) if self._is_missed(leg)]
+        return [_line(leg) for leg in list(self._lapsed.values()) if self._missing(leg)[0] > 0]
 
-    def take_renewable(self) -> list[WorkingOrder]:
-        """Take out the lapsed legs that can be sent anew: those that the venue never had, or no longer has."""
+    def renewable(self) -> list[tuple[WorkingOrder, Decimal]]:
+        """The lapsed legs that can be sent anew, and the units that they are to protect; those that nobody misses are forgotten."""
         found = []
         for kind, leg in list(self._lapsed.items()):
-            is_missed = self._is_missed(leg)
-            if not is_missed or leg.is_due_again or _is_renewable(leg.order):
+            order = leg.order
+            missing, others = self._missing(leg)
+            if missing <= 0:
                 del self._lapsed[kind]
-                found += [leg] if is_missed else []
+                self.forget_done(order.intent.pair)
+                continue
+            is_with_other = order.state is _CANCELED and self._pairs[order.intent.pair].was_asked
+            if not others and (leg.is_due_again or is_with_other or _is_renewable(order)):
+                found.append((leg, min(order.remaining, missing)))
         self.has_due = False
         return found
+
+
+def _left(legs: list[Order]) -> Decimal:
+    """Units that the legs of a pair are to protect, by what is recorded of them.
+
+    A leg that another's fill has made smaller says no more how large the fill was; where all have filled, what remains of
+    them does.
+    """
+    rest = max(leg.intent.quantity for leg in legs) - sum((leg.filled_quantity for leg in legs), ZERO)
+    if all(leg.filled_quantity for leg in legs):
+        rest = max(rest, min((leg.remaining for leg in legs if not is_done(leg.state)), default=ZERO))
+    return rest
 
 
 def _is_renewable(order: Order) -> bool:

@@ -238,10 +238,30 @@ class Gateway:
             self._fit_protection()
 
     def resume(self, orders: Sequence[Order]) -> None:
-        """Take over orders of an earlier process: legs that the venue has not reported are still to be sent."""
+        """Take over open orders of an earlier process, whose last requests are perhaps lost: its legs are still to be sent, cancels are repeated."""
         for order in orders:
-            if order.intent.parent and not order.venue_order_id:
-                self.outbox[order.intent.client_order_id] = order.intent
+            client_order_id, at = order.intent.client_order_id, order.updated_at
+            if order.state is OrderState.PENDING_CANCEL and order.venue_order_id:
+                self._broker.cancel(client_order_id)
+            elif order.state is OrderState.PENDING_REPLACE:
+                lost = Report(client_order_id=client_order_id, event=OrderEvent.REPLACE_REJECTED, event_ts=at)
+                self.books.apply_report(msgspec.structs.replace(lost, reason="the process that asked for it has ended"))
+            if order.is_unsent_leg:
+                self.outbox[client_order_id] = order.intent
+
+    def renew_legs(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
+        """Record legs of brackets anew that have lapsed, as far as they can be sent: they wait in the outbox.
+
+        One that `refusal` gives a reason for stays lapsed.
+        """
+        books = self.books
+        for leg, left in books.brackets.renewable():
+            intent, context = leg.order.intent, leg.context
+            quantity = context.instrument.whole(max(ZERO, min(left, self._closable(leg))))
+            if quantity and quantity >= context.smallest_order and not refusal(intent):
+                anew = self._open_again(leg, msgspec.structs.replace(intent, quantity=quantity))
+                books.working[anew].is_reached = False
+                books.misfit_protection[context.strategy_id, context.symbol] = context
 
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
         """Send what waits in the outbox and may leave; an order that `refusal` gives a reason for is canceled instead."""
@@ -285,8 +305,8 @@ class Gateway:
             return True
         return False
 
-    def _fits(self, working: WorkingOrder) -> bool:
-        """Whether all that an exit would close is still held; one that is too large is sent again, as large as it may be."""
+    def _closable(self, working: WorkingOrder) -> Decimal:
+        """How many units of what is held an exit may close beside those that are on their way."""
         books, intent, context = self.books, working.order.intent, working.context
         sign = -1 if intent.side is Side.BUY else 1
         own, account = context.position.quantity * sign, books.net_at_venue(intent.symbol) * sign
@@ -302,8 +322,12 @@ class Gateway:
                 protected[view] = protected.get(view, ZERO) + order.remaining
         for view, units in protected.items():  # of a stop and a take-profit one ends the other
             account -= min(units, view.position.quantity.copy_abs())
-        closable = account if intent.purpose is _FLATTEN else min(own, account)
-        if intent.quantity <= closable:
+        return account if intent.purpose is _FLATTEN else min(own, account)
+
+    def _fits(self, working: WorkingOrder) -> bool:
+        """Whether all that an exit would close is still held; one that is too large is sent again, as large as it may be."""
+        closable = self._closable(working)
+        if working.order.intent.quantity <= closable:
             return True
         self._cut_unsent(working, max(ZERO, closable))
         return False
@@ -318,15 +342,12 @@ class Gateway:
 
     def _open_again(self, working: WorkingOrder, terms: Intent) -> str:
         """Open an order on other terms in the place of one that was not sent; return its id."""
-        books = self.books
-        if terms.parent:
-            number = renewed_id(terms.client_order_id)
-        else:
-            numbers = (client_order_id(terms.decision_hash, leg) for leg in count(2))
-            number = next(each for each in numbers if books.find(each) is None)
+        number, numbers = terms.client_order_id, count(2)
+        while self.books.find(number) is not None:
+            number = renewed_id(number) if terms.parent else client_order_id(terms.decision_hash, next(numbers))
         leg = msgspec.structs.replace(terms, client_order_id=number, decided_at=max(self._now, terms.decided_at))
-        books.open_leg(leg, working.context, working.price)
-        books.working[number].is_reached = working.is_reached
+        self.books.open_leg(leg, working.context, working.price)
+        self.books.working[number].is_reached = working.is_reached
         self.outbox[number] = leg
         return number
 
@@ -386,6 +407,7 @@ class Gateway:
         if working.order.state is OrderState.PENDING_CANCEL or intent.purpose is Purpose.LIQUIDATION:
             return
         if intent.client_order_id in self.outbox:
+            working.was_taken_back = bool(intent.parent)
             self._cancel_unsent(working, because or "canceled before it was sent")
             return
         working.cancel_reason = because or (CLOSED if intent.parent else "")
@@ -399,13 +421,12 @@ class Gateway:
 
     def _cancel_unsent(self, working: WorkingOrder, reason: str) -> None:
         """Cancel an order that was not sent."""
-        working.was_taken_back = True
         intent = working.order.intent
         report = Report(
             client_order_id=intent.client_order_id,
             event=OrderEvent.CANCELED,
             event_ts=max(self._now, intent.decided_at),
-            reason=f"{'taken back' if intent.parent else 'not sent'}: {reason}",
+            reason=f"{'taken back' if working.was_taken_back else 'not sent'}: {reason}",
         )
         self.books.take_report(working, report)
 
@@ -467,7 +488,8 @@ class Gateway:
             is_long = context.position.quantity > 0
             leaving = [each for each in orders if each.order.intent.is_exit and not each.order.intent.is_protection]
             rest = max(ZERO, held - sum((each.order.remaining for each in leaving), ZERO))
-            is_fit, of_pairs = True, self.books.brackets.shares(orders, Side.SELL if is_long else Side.BUY, rest)
+            of_pairs = self.books.brackets.shares(context, orders, Side.SELL if is_long else Side.BUY, rest)
+            is_fit = True
             for working in orders:
                 order, intent = working.order, working.order.intent
                 if not intent.is_protection or order.state is OrderState.PENDING_CANCEL:
@@ -712,7 +734,7 @@ class VenueGateway(Gateway):
         """See `Gateway.apply_updates`; a pair whose take-profit was reached in vain is recorded anew."""
         changes = super().apply_updates()
         if self.books.brackets.has_due:
-            self.books.renew_legs()
+            self.renew_legs()
         return changes
 
     def _stamped(self, intent: Intent) -> Intent:

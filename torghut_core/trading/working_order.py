@@ -38,12 +38,6 @@ class WorkingOrder(msgspec.Struct):
     """Whether we took it for done before the venue had reported anything about it."""
 
     @property
-    def wanted(self) -> Decimal:
-        """How many units are to remain of it: fewer than do where the broker was asked for that."""
-        order, requested = self.order, self.requested_quantity
-        return order.remaining if requested is None else min(order.remaining, requested - order.filled_quantity)
-
-    @property
     def worst_terms(self) -> tuple[Intent, Decimal]:
         """Its terms and the units that remain of it; while it is being replaced, what costs more of both."""
         order, asked = self.order, self.asked

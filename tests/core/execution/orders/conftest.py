@@ -91,15 +91,13 @@ class MemoryVenue(Broker):
 
     def orders(self):
         def listed():
-            return [msgspec.structs.replace(order) for order in self.book.values() if not is_done(order.state)]
+            return [self._as_known(order) for order in self.book.values() if not is_done(order.state)]
 
         return self._do("orders", "", listed)
 
     def done_since(self, since):
         return [
-            msgspec.structs.replace(order)
-            for order in self.book.values()
-            if is_done(order.state) and order.updated_at > since
+            self._as_known(order) for order in self.book.values() if is_done(order.state) and order.updated_at > since
         ]
 
     def positions(self):
@@ -157,7 +155,7 @@ class MemoryVenue(Broker):
         for request in requests:
             try:
                 request()
-            except DuplicateOrder:
+            except (DuplicateOrder, OrderRefused):
                 continue
 
     # How requests go.
@@ -199,9 +197,16 @@ class MemoryVenue(Broker):
         self._tell(number)
         return self._shown(number)
 
+    def _as_known(self, order):
+        """An order as a venue knows it: not what it protects, or what protects it."""
+        intent = order.intent
+        if intent.parent or intent.bracket is not None:
+            intent = msgspec.structs.replace(intent, bracket=None, parent="", parent_fill="")
+        return msgspec.structs.replace(order, intent=intent)
+
     def _shown(self, number):
         order = self.book.get(number)
-        return None if order is None else OrderStatus(order=msgspec.structs.replace(order))
+        return None if order is None else OrderStatus(order=self._as_known(order))
 
     def _tell(self, number):
         self.book[number].updated_at = self.now()

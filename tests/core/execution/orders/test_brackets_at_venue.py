@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from support.effort import examples
+from tests.core.execution.orders.conftest import run_one
 from torghut_core import Side
-from torghut_core.model.trading import Bracket, OrderState
+from torghut_core.model.trading import Bracket, Cancel, OrderState
 
 S = OrderState
 BRACKET = Bracket(stop_loss=Decimal(90), take_profit=Decimal(110))
@@ -159,6 +160,135 @@ def test_legs_that_cannot_be_made_smaller_are_sent_anew(entered, venue, intent):
     desk.run()
     assert working(venue) == {"tg-1-s1r2": 6, "tg-1-p1r2": 6}
     assert not desk.books.brackets.unprotected
+
+
+@pytest.fixture
+def held(entered, venue):
+    """A position of ten units whose two legs the venue has."""
+    desk = entered()
+    venue.fill(ENTRY, 10)
+    later(desk)
+    return desk
+
+
+def later(desk, snapshots=0):
+    """Let updates come and requests go, and then so many snapshots."""
+    for _ in range(3):
+        desk.gateway.apply_updates()
+        desk.run()
+    for _ in range(snapshots):
+        desk.clock.pass_(30)
+        desk.settle()
+        desk.run()
+
+
+def test_both_legs_fill_in_part(held, venue):
+    """Each loses what the other has filled, and no more."""
+    for leg, units in ((PROFIT, 3), (STOP, 1)):
+        venue.fill(leg, units)
+        later(held)
+    assert working(venue) == {STOP: 6, PROFIT: 6}
+    held = held.again()
+    held.settle(is_start=True)
+    later(held, snapshots=2)
+    assert working(venue) == {STOP: 6, PROFIT: 6}
+
+
+@pytest.mark.parametrize("filled", [4, 10])
+def test_process_ends_between_a_fill_and_what_the_other_leg_loses(held, venue, filled):
+    """The next one makes the other leg fit, and an exit does not wait for the answer to a request that was never made."""
+    venue.fill(PROFIT, filled)
+    held.gateway.apply_updates()
+    held.executor._queue.clear()
+    desk = held.again()
+    desk.settle(is_start=True)
+    later(desk)
+    assert working(venue) == ({STOP: 6, PROFIT: 6} if filled == 4 else {})
+
+
+@pytest.mark.parametrize("how", [S.EXPIRED, S.CANCELED])
+def test_restart_forgets_no_leg_that_has_ended(held, venue, how):
+    """It is sent anew, or said to be missing, by the process after."""
+    venue.end(STOP, how)
+    held.gateway.apply_updates()
+    desk = held.again()
+    desk.settle(is_start=True)
+    later(desk, snapshots=1)
+    if how is S.EXPIRED:
+        assert working(venue) == {PROFIT: 10, "tg-1-s1r2": 10}
+    else:
+        assert desk.books.brackets.unprotected == ["one holds ES without its stop order: canceled"]
+
+
+def test_leg_that_the_strategy_let_go_stays_gone_after_a_restart(held, venue):
+    """What it cancels does not come back."""
+    context = held.books.context("one", "ES")
+    held.gateway.cancel_order(Cancel(symbol="ES", client_order_id=STOP, because="let it run"), context)
+    later(held)
+    desk = held.again()
+    desk.settle(is_start=True)
+    later(desk, snapshots=2)
+    assert working(venue) == {PROFIT: 10}
+    assert not desk.books.brackets.unprotected
+
+
+def test_ended_leg_of_units_that_the_other_has_sold_is_not_sent_anew(held, venue, intent):
+    """Its stop price belongs to units that are gone: those of a later entry keep their own."""
+    held.send(intent("tg-2", strategy_id="one", decision_hash="2", bracket=BRACKET))
+    held.run()
+    venue.fill("tg-2", 10)
+    later(held)
+    venue.end(STOP, S.EXPIRED)
+    held.gateway.apply_updates()
+    venue.fill(PROFIT, 10)
+    later(held, snapshots=2)
+    assert working(venue) == {"tg-2-s1": 10, "tg-2-p1": 10}
+
+
+def test_leg_that_the_account_leaves_no_room_for_is_said(held, venue, intent):
+    """Another strategy is short as much: to sell would open a position at the venue, so the stop waits, and is not recorded again and again."""
+    held.send(intent("tg-2", side=Side.SELL, strategy_id="two", decision_hash="2"))
+    held.run()
+    venue.fill("tg-2", 10)
+    later(held)
+    venue.end(STOP, S.EXPIRED)
+    later(held, snapshots=3)
+    assert held.books.brackets.unprotected == ["one holds ES without its stop order: expired"]
+    assert "tg-1-s1r2" not in {row["client_order_id"] for row in held.audit.orders("test")}
+
+
+def test_leg_waits_until_orders_may_be_sent_again(held, venue):
+    """While none may, it is said to be missing, and not recorded with each snapshot."""
+    venue.end(STOP, S.EXPIRED)
+    held.executor.refusal = lambda _: "halted"
+    later(held, snapshots=3)
+    assert len(held.audit.orders("test")) == 3
+    assert held.books.brackets.unprotected
+    held.executor.refusal = lambda _: ""
+    later(held, snapshots=1)
+    assert working(venue) == {PROFIT: 10, "tg-1-s1r2": 10}
+
+
+def test_legs_that_left_without_a_record_are_known_again(entered, venue):
+    """The database was away, and the process ended: its fills are one now, and what the venue has of their legs belongs to it."""
+    desk = entered()
+    for units in (4, 6):
+        venue.fill(ENTRY, units)
+        desk.gateway.apply_updates()
+        desk.gateway.dispatch()
+        while run_one(desk.executor):
+            pass
+    desk.audit.drop()
+    venue.news.clear()
+    desk = desk.again()
+    desk.settle(is_start=True)
+    later(desk, snapshots=2)
+    assert working(venue) == {STOP: 4, PROFIT: 4, "tg-1-s2": 6, "tg-1-p2": 6}
+    venue.fill("tg-1-s2", 6)
+    venue.fill(STOP, 4)
+    later(desk, snapshots=2)
+    assert working(venue) == {}
+    assert desk.books.positions["one", "ES"].quantity == 0
 
 
 def test_a_halt_leaves_protection_and_lets_new_legs_out(entered, venue, desk):

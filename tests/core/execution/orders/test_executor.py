@@ -175,7 +175,7 @@ def test_last_check_that_fails_sends_nothing(rig, intent):
     def fail(intent):
         raise OSError("no control file")
 
-    rig.executor._permits = fail
+    rig.executor.refusal = fail
     rig.executor.submit(intent())
     rig.run()
     assert rig.calls("submit") == 0
