@@ -25,8 +25,8 @@ from torghut_core.cli.options import (
 
 app = typer.Typer()
 
-CONFIRM_SECONDS = 3.0
-"""How long `kill` and `unkill` wait for a running kernel to confirm."""
+CONFIRM_SECONDS = 10.0
+"""How long `kill` and `unkill` wait for a running kernel to confirm, and `kill --flatten` for it to hold nothing any more."""
 
 
 @command(app, "TRADING_ENABLED=true torghut run --catalog catalog/trading.yaml", panel=EVERYDAY)
@@ -124,8 +124,14 @@ def _say_control(done: dict[str, Any], as_json: bool) -> None:
     say(done, control_text(done), as_json)
 
 
+def _is_flat(shown: dict[str, Any]) -> bool:
+    """Whether nothing is left to close: no order works, and no position is held that the venue knows of, too."""
+    held = {each["symbol"] for each in shown["positions"]} - shown["differences"].keys()
+    return shown["role"] != "trading" or not (held or shown["orders_working"])
+
+
 def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False) -> dict[str, Any]:
-    """Change the control of a state directory, and wait for a kernel that runs there to confirm."""
+    """Change the control of a state directory, and wait for a kernel that runs there to confirm, and to flatten."""
     from torghut_core.admin.client import KernelNotRunning
     from torghut_core.environment import login
     from torghut_core.errors import NotFoundError, SettingsError, reason_of
@@ -167,7 +173,8 @@ def _change_control(state: Path, to: Any, reason: str, *, flatten: bool = False)
         except Exception as error:  # whatever it is, the change is made
             problems.append(f"the admin API does not answer: {reason_of(error)}")
             return done | {"running": None}
-        if is_confirmed or time.monotonic() > deadline:
+        is_over = is_confirmed or shown["halted_by"]  # a setting is there until the kernel is started again
+        if (is_over and (not flatten or _is_flat(shown))) or time.monotonic() > deadline:
             return done | {"running": True, "confirmed": is_confirmed, **shown}
         time.sleep(0.1)
 
