@@ -23,7 +23,7 @@ from torghut_core.audit import SqlAuditStore
 LAUNCHER = Path(__file__).with_name("launcher.py")
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD", "LTC/USD", "DOGE/USD", "AAVE/USD")
 
-WORDS = ("nothing", "buy", "close", "bid", "ask", "sleep", "spin", "fail", "flip")
+WORDS = ("nothing", "buy", "close", "bid", "ask", "sleep", "spin", "fail", "flip", "guard", "raise")
 """What a bar can say: its close is 100 dollars and so many cents."""
 
 TOLD = '''
@@ -50,6 +50,11 @@ class Told(Strategy):
             word = "close" if context.position.quantity else "buy"
         if word == "buy":
             return context.buy(self.params.quantity, **terms)
+        if word == "guard":
+            return context.buy(self.params.quantity, stop_loss=Decimal(50), **terms)
+        if word == "raise":
+            stops = [each for each in context.orders if each.intent.stop_price is not None]
+            return [context.replace(each, because=word, stop_price=each.intent.stop_price + 1) for each in stops]
         if word == "close":
             return context.close(**terms)
         if word == "bid":
@@ -288,7 +293,7 @@ class Trader(Running):
         for number, row in ours.items():
             order = theirs.get(number)
             if order is None:
-                never_left = row["state"] == "canceled" and row["reason"].startswith("not sent")
+                never_left = row["state"] == "canceled" and row["reason"].startswith(("not sent", "taken back"))
                 if not (never_left or row["state"] == "rejected") or fills.get(number):
                     told.append(f"{number} is {row['state']} ({row['reason']}), and not at the venue")
                 continue

@@ -74,6 +74,8 @@ POINTS = {
     "torghut_core.execution.executor:Executor._reject": 2,
     "torghut_core.execution.executor:Executor._publish": 8,
     "torghut_core.execution.executor:Executor.cancel": 2,
+    "torghut_core.execution.executor:Executor.replace": 2,
+    "torghut_core.trading.books:Books.open_leg": 4,
     "torghut_core.execution.permit:Permit.refusal": 6,
     "torghut_core.execution.venue:Venue._apply": 4,
     "torghut_brokers.alpaca.rest:Rest.post": 6,
@@ -140,7 +142,8 @@ class Chaos:
             self.fake.venue.hold(symbol)
         FAULTS[fault](self.fake)
         for _ in range(chance.randint(1, 3)):
-            trader.say(chance.choice(["flip", "flip", "buy", "bid", "close"]), self.symbols(chance.randint(1, 4)))
+            word = chance.choice(["flip", "flip", "buy", "bid", "close", "guard", "guard", "raise"])
+            trader.say(word, self.symbols(chance.randint(1, 4)))
             time.sleep(chance.uniform(0, 0.03))
             if chance.random() < 0.2:
                 self.hand()
@@ -215,11 +218,26 @@ class Chaos:
 
 
 def is_one_order_per_intent(trader):
-    """Every order at the venue is of one decision that is written down, and no decision has two."""
+    """Every order at the venue is of one decision that is written down, or a leg of one, and no id is there twice."""
     decided = {client_order_id(row["decision_hash"]) for row in trader.rows("trade_decisions")}
+    legs = {row["client_order_id"] for row in trader.rows("executions") if row["parent"]}
     there = [each["client_order_id"] for each in trader.fake.venue.orders()]
     there = [each for each in there if each not in trader.foreign]
-    return set(there) <= decided and len(there) == len(set(there))
+    return set(there) <= decided | legs and len(there) == len(set(there))
+
+
+def has_too_many_or_no_legs(trader):
+    """Entries with a stop that have filled and got none, and symbols in which more stops are open than is held."""
+    rows = trader.rows("executions")
+    parents = {row["parent"] for row in rows}
+    told = [
+        each for each in rows if each["bracket"] and each["filled_quantity"] and each["client_order_id"] not in parents
+    ]
+    stops = Counter()
+    for row in rows:
+        if row["parent"] and row["client_order_id"] in trader.working:
+            stops[row["symbol"]] += row["quantity"] - row["filled_quantity"]
+    return told, [symbol for symbol, units in stops.items() if units > trader.held.get(symbol, 0)]
 
 
 def live_through(trader, seed, kills):
@@ -233,10 +251,12 @@ def live_through(trader, seed, kills):
         chaos.heal()
     chaos.recovers()
     assert is_one_order_per_intent(trader)
+    assert has_too_many_or_no_legs(trader) == ([], [])
     assert trader.send() == 0
     assert trader.findings == []
     orders = f"{len(trader.fake.venue.orders())} orders, {len(trader.foreign)} of them by hand"
-    print(f"killed {kills} times: {dict(chaos.died)}, {orders}, {chaos.accepted} differences accepted")  # noqa: T201 - for -rP
+    legs = sum(bool(row["parent"]) for row in trader.rows("executions"))
+    print(f"killed {kills} times: {dict(chaos.died)}, {orders}, {legs} legs, {chaos.accepted} differences accepted")  # noqa: T201 - for -rP
 
 
 @pytest.mark.examples
