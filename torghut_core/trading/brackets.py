@@ -153,7 +153,7 @@ class Brackets:
             was_asked = leg.was_taken_back or (was is _PENDING_CANCEL and leg.cancel_reason != TOO_LARGE)
             self._note_end(leg, was_asked=was_asked)
             if _kind(leg) in self._lapsed:
-                is_with_other = order.state is _CANCELED and pair.was_asked
+                is_with_other = order.state is _CANCELED and pair.was_asked and not order.reason.startswith("not sent")
                 leg.is_due_again = leg.is_reached or leg.cancel_reason == TOO_LARGE or is_with_other
                 self.has_due = self.has_due or leg.is_due_again
 

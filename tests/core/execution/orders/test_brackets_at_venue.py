@@ -269,6 +269,19 @@ def test_leg_waits_until_orders_may_be_sent_again(held, venue):
     assert working(venue) == {PROFIT: 10, "tg-1-s1r2": 10}
 
 
+def test_leg_that_may_not_be_sent_is_not_recorded_again_at_once(held, venue):
+    """Though the other one was canceled on purpose: it waits for a snapshot."""
+    context = held.books.context("one", "ES")
+    held.gateway.cancel_order(Cancel(symbol="ES", client_order_id=PROFIT, because="let it run"), context)
+    later(held)
+    held.executor.refusal = lambda _: "halted"
+    venue.end(STOP, S.CANCELED)
+    later(held)
+    later(held)
+    assert len(held.audit.orders("test")) == 4
+    assert held.books.brackets.unprotected
+
+
 def test_legs_that_left_without_a_record_are_known_again(entered, venue):
     """The database was away, and the process ended: its fills are one now, and what the venue has of their legs belongs to it."""
     desk = entered()
