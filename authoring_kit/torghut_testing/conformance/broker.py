@@ -311,7 +311,9 @@ class BrokerConformance(PluginConformance):
         (fill,) = _fills(book.receive(OrderState.FILLED))
         stop, profit = entry.legs(fill, fill.event_ts, 1)
         if not broker.holds_pair(stop, profit):
-            pytest.skip(f"the venue holds one exit of the same units of {self.symbol}: the kernel keeps the take-profit")
+            pytest.skip(
+                f"the venue holds one exit of the same units of {self.symbol}: the kernel keeps the take-profit"
+            )
         if not self.broker.capabilities.simulated:  # as the kernel sends them
             stop, profit = (
                 msgspec.structs.replace(leg, partner=other) for leg, other in ((stop, profit), (profit, stop))
