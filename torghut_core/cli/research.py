@@ -34,7 +34,7 @@ def demo(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Replay the tape that comes with torghut, and write an HTML page."""
-    from torghut_core.research.replay import example_catalogs
+    from torghut_core.research import example_catalogs
 
     examples = example_catalogs()
     if copy:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torghut_core.research.feature_rows import FeatureRows
     from torghut_core.research.notebook import backtest
     from torghut_core.research.performance import BarSeries, Curve, RoundTrip, account_curve, bar_series, round_trips
-    from torghut_core.research.replay import Replay, open_replay
+    from torghut_core.research.replay import Replay, example_catalogs, open_replay
     from torghut_core.trading.totals import Result
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "account_curve",
     "backtest",
     "bar_series",
+    "example_catalogs",
     "load_catalog",
     "open_replay",
     "round_trips",
@@ -53,7 +54,7 @@ _HOMES = {
         "bar_series",
         "round_trips",
     ),
-    "torghut_core.research.replay": ("Replay", "open_replay"),
+    "torghut_core.research.replay": ("Replay", "example_catalogs", "open_replay"),
     "torghut_core.trading.totals": ("Result",),
 }
 """Where each name lives: imported when it is first used, for the loop takes 0.5 s to import."""

@@ -328,6 +328,8 @@ class Books:
         self.reports += 1
         if order.intent.parent:
             self.brackets.note_change(working, was, report.fill)
+        elif working.made_room:
+            self.brackets.note_exit(working, was)
         if working.asked is not None and report.event in _ANSWERS:
             working.asked = None
         if working.requested_quantity is not None and order.intent.quantity <= working.requested_quantity:

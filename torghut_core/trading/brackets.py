@@ -60,6 +60,8 @@ class Brackets:
         """As long as one leg of the pair is open, or has lapsed."""
         self._lapsed: dict[tuple[str, str, OrderType], WorkingOrder] = {}
         """By pair and kind."""
+        self._failed: dict[tuple[str, str], WorkingOrder] = {}
+        """By strategy and symbol, the last exit that protection made room for, and that was not filled."""
         self.has_due = False
         """Whether a leg has lapsed that is to be sent anew at once."""
         self._numbers = count()
@@ -157,6 +159,15 @@ class Brackets:
                 leg.is_due_again = leg.is_reached or leg.cancel_reason == TOO_LARGE or is_with_other
                 self.has_due = self.has_due or leg.is_due_again
 
+    def note_exit(self, working: WorkingOrder, was: OrderState) -> None:
+        """Note that an exit has changed that protection made room for: where it failed, what it was to close is unprotected."""
+        order, context = working.order, working.context
+        key = context.strategy_id, context.symbol
+        if order.state is _FILLED:
+            self._failed.pop(key, None)
+        elif is_done(order.state) and was is not _PENDING_CANCEL and not working.was_taken_back:
+            self._failed[key] = working
+
     def _note_end(self, leg: WorkingOrder, *, was_asked: bool) -> None:
         order, pair = leg.order, self._pairs[leg.order.intent.pair]
         if was_asked:
@@ -181,7 +192,8 @@ class Brackets:
     @property
     def unprotected(self) -> list[str]:
         """What is held without the protection that its strategy has asked for, a line each; any thread."""
-        return [_line(leg) for leg in list(self._lapsed.values()) if self._missing(leg)[0] > 0]
+        missed = [_line(leg) for leg in list(self._lapsed.values()) if self._missing(leg)[0] > 0]
+        return missed + [_failure_line(exit_) for exit_ in list(self._failed.values()) if _is_held(exit_)]
 
     def renewable(self) -> list[tuple[WorkingOrder, Decimal]]:
         """The lapsed legs that can be sent anew, and the units that they are to protect; those that nobody misses are forgotten."""
@@ -196,6 +208,8 @@ class Brackets:
             is_with_other = order.state is _CANCELED and self._pairs[order.intent.pair].was_asked
             if not others and (leg.is_due_again or is_with_other or _is_renewable(order)):
                 found.append((leg, min(order.remaining, missing)))
+        for key in [key for key, exit_ in self._failed.items() if not _is_held(exit_)]:
+            del self._failed[key]
         self.has_due = False
         return found
 
@@ -232,6 +246,20 @@ def _line(leg: WorkingOrder) -> str:
     kind = str(order.intent.order_type).replace("_", " ")
     return (
         f"{context.strategy_id} holds {context.symbol} without its {kind} order: {order.state} {order.reason}".rstrip()
+    )
+
+
+def _is_held(exit_: WorkingOrder) -> bool:
+    """Whether anything is held that an exit would close."""
+    side = exit_.context.side
+    return side < 0 if exit_.order.intent.side is _BUY else side > 0
+
+
+def _failure_line(exit_: WorkingOrder) -> str:
+    order, context = exit_.order, exit_.context
+    return (
+        f"{context.strategy_id} holds {order.remaining} {context.symbol} without protection, which made room for an exit: "
+        f"{order.state} {order.reason}".rstrip()
     )
 
 

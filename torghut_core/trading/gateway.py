@@ -234,6 +234,7 @@ class Gateway:
                 if working.order.intent is not intent and _is_in_the_way(working.order, intent):
                     self._request_cancel(working)
         if context.protecting and intent.is_exit:
+            books.working[intent.client_order_id].made_room = True
             books.misfit_protection[context.strategy_id, context.symbol] = context
             self._fit_protection()
 

@@ -28,6 +28,8 @@ class WorkingOrder(msgspec.Struct):
     """The quantity that the broker was asked to change it to, and has not."""
     cancel_reason: str = ""
     """Why its strategy has asked that it be canceled."""
+    made_room: bool = False
+    """Whether it is an exit for which protection was canceled or made smaller."""
     is_reached: bool = False
     """Of a take-profit that the kernel keeps, whether the market has reached its price."""
     is_due_again: bool = False

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from torghut_core import Topics
-from torghut_core.research.replay import example_catalogs
+from torghut_core.research import example_catalogs
 from torghut_testing.live.processes import Process
 from torghut_testing.live.tape import Tape
 

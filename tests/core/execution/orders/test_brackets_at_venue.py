@@ -362,3 +362,25 @@ def test_no_story_leaves_too_many_exits_or_none(venue_type, desk_type, clock, in
     assert (kinds["s"], kinds["p"]) == (held, held)
     assert desk.books.positions["one", "ES"].quantity == held
     assert not desk.books.brackets.unprotected
+
+
+@pytest.mark.parametrize("how", ["refused", "expired"])
+@pytest.mark.parametrize("quantity", [4, 10])
+def test_an_exit_that_fails_after_protection_made_room_is_said(held, venue, intent, how, quantity):
+    """Until what it was to close is closed."""
+    if how == "refused":
+        venue.script["submit"].append("refused")
+    exit_ = intent("tg-2", "ES", Side.SELL, str(quantity), strategy_id="one", purpose="exit")
+    held.send(exit_, is_close=quantity == 10)
+    later(held)
+    later(held)
+    if how == "expired":
+        venue.end("tg-2", S.EXPIRED)
+        later(held)
+    assert [line for line in held.books.brackets.unprotected if f"holds {quantity} ES without protection" in line]
+    held.send(intent("tg-3", "ES", Side.SELL, "10", strategy_id="one", purpose="exit"), is_close=True)
+    later(held)
+    later(held)
+    venue.fill("tg-3", 10)
+    later(held)
+    assert not held.books.brackets.unprotected
