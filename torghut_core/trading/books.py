@@ -205,7 +205,7 @@ class Books:
             else:
                 self._add(working)
             if context.protecting:  # the process before may have ended before it made it fit
-                self.misfit_protection[intent.strategy_id, intent.symbol] = context
+                self.note_misfit(context)
         self.brackets.restore(legs)
 
     # Orders and what is reported of them.
@@ -237,7 +237,11 @@ class Books:
         for leg in legs:
             self.open_leg(leg, entry.context, entry.price)
             self.outbox[leg.client_order_id] = leg
-        self.misfit_protection[entry.context.strategy_id, entry.context.symbol] = entry.context
+        self.note_misfit(entry.context)
+
+    def note_misfit(self, context: LiveContext) -> None:
+        """Note that a view's protection may not fit its position any more."""
+        self.misfit_protection[context.strategy_id, context.symbol] = context
 
     def orders_in(self, symbol: str) -> list[WorkingOrder]:
         """The working orders in a symbol."""
@@ -472,7 +476,7 @@ class Books:
         other.protecting += context.protecting
         context.buying = context.selling = context.protecting = ZERO
         if other.protecting:
-            self.misfit_protection[heir, symbol] = other
+            self.note_misfit(other)
         if math.isnan(other.price):
             other.price = context.price
 
@@ -555,7 +559,7 @@ class Books:
             self._net[symbol] = self._net.get(symbol, ZERO) + change
             self.moves[symbol] = self.moves.get(symbol, 0) + 1
             if context.protecting:
-                self.misfit_protection[context.strategy_id, symbol] = context
+                self.note_misfit(context)
         if context.side:
             self._held[context.strategy_id, symbol] = context
         else:

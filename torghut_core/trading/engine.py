@@ -11,19 +11,17 @@ into batches.
 from __future__ import annotations
 
 import hashlib
-import reprlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
-from itertools import product
 from operator import attrgetter
 from pathlib import Path
-from types import CodeType, NoneType
+from types import CodeType
 from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
-from torghut_core.boundary import KERNEL_DECIMAL, bound_method, context_of, from_plugins, without_event_loop
-from torghut_core.errors import reason_of, text_of
+from torghut_core.boundary import bound_method, from_plugins, without_event_loop
+from torghut_core.errors import reason_of
 from torghut_core.feature_graph import FeatureGraph, FeaturePlan, PastRows, read_elsewhere
 from torghut_core.feature_graph.nodes import PlainIndicator
 from torghut_core.generation import Generation, StrategyInstance, hand_over, save_states
@@ -33,7 +31,6 @@ from torghut_core.model.market import Batch, Signal, Slice
 from torghut_core.model.trading import (
     ZERO,
     Account,
-    Bracket,
     Cancel,
     Decision,
     Fill,
@@ -44,7 +41,6 @@ from torghut_core.model.trading import (
     Position,
     Purpose,
     Side,
-    TimeInForce,
     Verdict,
     client_order_id,
     decision_hash,
@@ -65,13 +61,15 @@ from torghut_core.ports import (
 )
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import EARLIEST, MINUTE, SECOND, format_timestamp
+from torghut_core.trading.answers import complaint
 from torghut_core.trading.books import Books
 from torghut_core.trading.gates import KERNEL, Gates, Inputs
-from torghut_core.trading.gateway import Gateway, SimulatedEntry, SimulatedGateway, VenueGateway
+from torghut_core.trading.gateway import Gateway, SimulatedGateway, VenueGateway
 from torghut_core.trading.recent_prices import RecentPrices
 from torghut_core.trading.risk_engine import RiskEngine
 from torghut_core.trading.roster import EMPTY, Roster
 from torghut_core.trading.series import TradedSeries
+from torghut_core.trading.simulated_entry import SimulatedEntry
 from torghut_core.trading.subscription import Listener, Subscription
 from torghut_core.trading.totals import StrategyTotals, Totals
 from torghut_core.trading.working_order import WorkingOrder
@@ -538,9 +536,9 @@ class Engine(AccountView):
             self.roster.quarantine(subscription, error)
             return
         for proposed in answers:
-            complaint = _complaint(proposed, listener, contexts)
-            if complaint:
-                self._contain(listener, TypeError(complaint), event, view)
+            wrong = complaint(proposed, listener, contexts)
+            if wrong:
+                self._contain(listener, TypeError(wrong), event, view)
                 return
         given: dict[str, int] = {}  # a row that comes again counts from one again, and its decisions are known
         for proposed in answers:
@@ -550,10 +548,10 @@ class Engine(AccountView):
             if type(proposed) is Cancel:
                 self.gateway.cancel_order(proposed, context)
                 continue
-            replaced = self.gateway.open_order(proposed.replaces, context) if proposed.replaces else None
+            replaced = self.gateway.replaceable(proposed.replaces, context) if proposed.replaces else None
             if proposed.replaces and replaced is None:
                 continue
-            if not isinstance(event, _ROWS):
+            if not isinstance(event, (Signal, Slice)):
                 given = subscription.given_since(context)
             self._judge(listener, proposed, event, context, given, replaced)
         if self.books.news:
@@ -609,7 +607,7 @@ class Engine(AccountView):
             is_allowed=symbol in subscription.symbols,
         )
         if replaced is not None:
-            quantity = _replaceable(replaced.order, quantity, inputs.context)
+            quantity = _quantity_to_replace(replaced.order, quantity, inputs.context)
             self._record(decision, params, _record_of(row), verdicts, quantity, None, inputs)
             if quantity:
                 self.gateway.replace(replaced, rounded, quantity)
@@ -769,62 +767,6 @@ class Engine(AccountView):
     """The kernel's functions that call plugins, each with the local variable that names the plugin; see `Watchdog`."""
 
 
-MOST_DIGITS = 18
-"""Digits of a decision's amount before its point, or zeros behind it, at most: sums of such amounts stay exact."""
-
-
-def _is_exact(amount: Decimal) -> bool:
-    """Whether the books can add an amount to others without rounding, and anybody can write it out."""
-    if not amount.is_finite():
-        return False
-    return not amount or (abs(amount.adjusted()) <= MOST_DIGITS and KERNEL_DECIMAL.plus(amount) == amount)
-
-
-_TYPES = {
-    "action": (Side,),
-    "quantity": (Decimal,),
-    "because": (str,),
-    "order_type": (OrderType,),
-    "limit_price": (Decimal, NoneType),
-    "stop_price": (Decimal, NoneType),
-    "trail_price": (Decimal, NoneType),
-    "trail_pct": (Decimal, NoneType),
-    "time_in_force": (TimeInForce,),
-    "is_close": (bool,),
-    "bracket": (Bracket, NoneType),
-    "replaces": (str,),
-}
-_read = attrgetter(*_TYPES)
-_SOUND = frozenset(product(*_TYPES.values()))
-_ROWS, _ANSWERS = (Signal, Slice), (Decision, Cancel)
-
-
-def _complaint(proposed: Any, listener: Listener, symbols: Collection[str]) -> str:
-    """What is wrong with what a handler gave, "" when it is a decision on a symbol that it may decide on, or None."""
-    if proposed is None:
-        return ""
-    handler = listener.handler
-    if type(proposed) not in _ANSWERS:
-        return f"{handler} gave {_shown(proposed, listener, reprlib.repr):.200}, not a Decision"
-    if type(proposed.symbol) is not str or proposed.symbol not in symbols:
-        known = f"{', '.join(symbols):.200}"
-        return f"{handler} gave a decision on {_shown(proposed.symbol, listener):.80} when it was shown {known}"
-    if type(proposed) is Cancel:
-        is_sound = type(proposed.client_order_id) is str and type(proposed.because) is str
-        return "" if is_sound else f"{handler} gave a cancel whose id and reason are not both text"
-    if tuple(map(type, _read(proposed))) in _SOUND:
-        amounts = proposed.quantity, proposed.limit_price, proposed.stop_price, proposed.trail_price, proposed.trail_pct
-        if proposed.bracket is not None:
-            amounts += tuple(proposed.bracket.given.values())
-        endless = [
-            amount for amount in amounts if amount is not None and not (type(amount) is Decimal and _is_exact(amount))
-        ]
-        return f"{handler} gave a decision with the amount {endless[0]}" if endless else ""
-    wrong = next(name for name, types in _TYPES.items() if type(getattr(proposed, name)) not in types)
-    text = _shown(getattr(proposed, wrong), listener, repr)
-    return f"{handler} gave a decision whose {wrong} is {text:.80}, not a {_TYPES[wrong][0].__name__}"
-
-
 def _with_fixed_terms(proposed: Decision, intent: Intent) -> Decision:
     """A proposed replacement, with what cannot be changed as the order has it."""
     return msgspec.structs.replace(
@@ -839,7 +781,7 @@ def _with_fixed_terms(proposed: Decision, intent: Intent) -> Decision:
     )
 
 
-def _replaceable(order: Order, quantity: Decimal, seen: RiskContext | None) -> Decimal:
+def _quantity_to_replace(order: Order, quantity: Decimal, seen: RiskContext | None) -> Decimal:
     """How much of an order may remain open on new terms, of what was allowed.
 
     An exit closes no more than is held; an order whose fills are bounded by a price is not enlarged, as that price holds for
@@ -849,11 +791,6 @@ def _replaceable(order: Order, quantity: Decimal, seen: RiskContext | None) -> D
     if intent.is_exit and seen is not None:
         quantity = min(quantity, seen.instrument.whole(seen.closable(intent.side)))
     return quantity if intent.highest_price is None else min(quantity, order.remaining)
-
-
-def _shown(given: Any, listener: Listener, show: Callable[[Any], str] = str) -> str:
-    """What a strategy gave, as text: its own code may be what shows it."""
-    return context_of(listener.subscription.instance.strategy).run(text_of, given, show)
 
 
 def _bar_end(row: Any, context: LiveContext, step: int) -> int:

@@ -4,14 +4,16 @@ A simulated broker is shown the event stream before it is asked anything, so tha
 loop's position, and no later one; it fills in the loop's thread, so a sent order's reports are applied at once. An order
 to a real venue waits in an outbox until its intent is durable (`dispatch`), and its reports come when they come.
 
-Two kinds of order wait longer. An exit waits until the orders that protected its position are canceled or smaller, and entries
-on its side that a close takes back: a venue keeps the units of a stop from being sold by anything else. And the second leg of an order from long to short, or from short to
-long, waits until the first has filled; where the first does not, it is never sent.
+Two kinds of order wait longer. An exit waits until the orders that protected its position are canceled or smaller, and
+entries on its side that a close takes back: a venue keeps the units of a stop from being sold by anything else. And the
+second leg of an order from long to short, or from short to long, waits until the first has filled; where the first does
+not, it is never sent.
 
-**Protection** (stops and take-profits that only reduce a position) is never larger than what is held and is not being
-sold already: when a position shrinks it is made smaller, and canceled when the position is gone. The legs of a bracket come
-with the fills of their entry (`Books`); those of one fill are a pair, of which each loses what the other fills, and all pairs
-together protect what is held once: of what a strategy sells otherwise the oldest pair is released first.
+**Protection** (stops and take-profits that only reduce a position) is never larger than what is held and is not being sold
+already: when a position shrinks it is made smaller, and canceled when the position is gone. The legs of a bracket come with
+the fills of their entry (`Books`); those of one fill are a pair, of which each loses what the other fills, and all pairs
+together protect what is held once: of what a strategy sells otherwise the oldest pair is released first. What is too large
+is found in `protection`, what belongs together in `brackets`.
 """
 
 from __future__ import annotations
@@ -20,15 +22,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import count
-from typing import Any, ClassVar
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from torghut_core.boundary import context_of, from_plugins, reason_and_place
-from torghut_core.errors import PluginError, TorghutError
-from torghut_core.model.corporate_actions import Adjustment, AppliedAction, CorporateAction
-from torghut_core.model.instruments import Instrument
+from torghut_core.model.corporate_actions import AppliedAction, CorporateAction
 from torghut_core.model.market import Batch
 from torghut_core.model.order_state import TRANSITIONS, is_done
 from torghut_core.model.trading import (
@@ -41,23 +40,20 @@ from torghut_core.model.trading import (
     Order,
     OrderEvent,
     OrderState,
-    OrderStatus,
     OrderType,
     Purpose,
     Report,
-    Side,
     TimeInForce,
     client_order_id,
 )
-from torghut_core.plugin_host.running_plugin import LOOP, RECORD, label
 from torghut_core.ports import LiveContext, OrderEntry
 from torghut_core.telemetry import logs
 from torghut_core.timestamps import EARLIEST, SECOND, SYSTEM_CLOCK, Clock, from_datetime, to_datetime
 from torghut_core.trading.books import Books
 from torghut_core.trading.brackets import CLOSED, MADE_WAY, TOO_LARGE, renewed_id
+from torghut_core.trading.protection import closable, reaches, too_large
 from torghut_core.trading.working_order import WorkingOrder
 
-_FLATTEN, _FILLED = Purpose.FLATTEN, OrderState.FILLED
 REACH_AGAIN = 5 * SECOND
 """How long after a stop has made way for its take-profit it does so again, where that was not filled, ns of loop time."""
 
@@ -235,7 +231,7 @@ class Gateway:
                     self._request_cancel(working)
         if context.protecting and intent.is_exit:
             books.working[intent.client_order_id].made_room = True
-            books.misfit_protection[context.strategy_id, context.symbol] = context
+            books.note_misfit(context)
             self._fit_protection()
 
     def resume(self, orders: Sequence[Order]) -> None:
@@ -258,11 +254,12 @@ class Gateway:
         books = self.books
         for leg, left in books.brackets.renewable():
             intent, context = leg.order.intent, leg.context
-            quantity = context.instrument.whole(max(ZERO, min(left, self._closable(leg))))
+            most = min(left, closable(books, leg, self._firsts))
+            quantity = context.instrument.whole(max(ZERO, most))
             if quantity and quantity >= context.smallest_order and not refusal(intent):
                 anew = self._open_again(leg, msgspec.structs.replace(intent, quantity=quantity))
-                books.working[anew].is_reached = False
-                books.misfit_protection[context.strategy_id, context.symbol] = context
+                anew.is_reached = False
+                books.note_misfit(context)
 
     def dispatch(self, refusal: Callable[[Intent], str] = lambda _intent: "") -> None:
         """Send what waits in the outbox and may leave; an order that `refusal` gives a reason for is canceled instead."""
@@ -300,57 +297,40 @@ class Gateway:
             return True
         if is_done(first.order.state):
             del self._firsts[intent.client_order_id]
-            if first.order.state is not _FILLED:
+            if first.order.state is not OrderState.FILLED:
                 self._cancel_unsent(working, "the first leg did not fill")
                 return False
             return True
         return False
 
-    def _closable(self, working: WorkingOrder) -> Decimal:
-        """How many units of what is held an exit may close beside those that are on their way."""
-        books, intent, context = self.books, working.order.intent, working.context
-        sign = -1 if intent.side is Side.BUY else 1
-        own, account = context.position.quantity * sign, books.net_at_venue(intent.symbol) * sign
-        protected: dict[LiveContext, Decimal] = {}
-        for other in books.orders_in(intent.symbol):
-            order, view = other.order, other.context
-            if other is working or order.intent.side is not intent.side or order.intent.client_order_id in self._firsts:
-                continue  # the second leg of a reversal waits
-            if not order.intent.is_protection:
-                account -= order.remaining
-                own -= order.remaining if view is context else ZERO
-            elif view is not context:  # its own is canceled first
-                protected[view] = protected.get(view, ZERO) + order.remaining
-        for view, units in protected.items():  # of a stop and a take-profit one ends the other
-            account -= min(units, view.position.quantity.copy_abs())
-        return account if intent.purpose is _FLATTEN else min(own, account)
-
     def _fits(self, working: WorkingOrder) -> bool:
         """Whether all that an exit would close is still held; one that is too large is sent again, as large as it may be."""
-        closable = self._closable(working)
-        if working.order.intent.quantity <= closable:
+        left = closable(self.books, working, self._firsts)
+        if working.order.intent.quantity <= left:
             return True
-        self._cut_unsent(working, max(ZERO, closable))
+        self._cut_unsent(working, max(ZERO, left))
         return False
 
-    def _cut_unsent(self, working: WorkingOrder, closable: Decimal) -> None:
+    def _cut_unsent(self, working: WorkingOrder, left: Decimal) -> None:
         """Cancel an exit that was not sent and is too large, and record it anew, as large as it may be."""
         intent, context = working.order.intent, working.context
-        held = context.instrument.whole(closable)
-        self._cancel_unsent(working, f"{held} of {intent.quantity} can still be closed")
-        if held and held >= context.smallest_order:
-            self._open_again(working, msgspec.structs.replace(intent, quantity=held))
+        quantity = context.instrument.whole(left)
+        self._cancel_unsent(working, f"{quantity} of {intent.quantity} can still be closed")
+        if quantity and quantity >= context.smallest_order:
+            self._open_again(working, msgspec.structs.replace(intent, quantity=quantity))
 
-    def _open_again(self, working: WorkingOrder, terms: Intent) -> str:
-        """Open an order on other terms in the place of one that was not sent; return its id."""
-        number, numbers = terms.client_order_id, count(2)
-        while self.books.find(number) is not None:
-            number = renewed_id(number) if terms.parent else client_order_id(terms.decision_hash, next(numbers))
-        leg = msgspec.structs.replace(terms, client_order_id=number, decided_at=max(self._now, terms.decided_at))
-        self.books.open_leg(leg, working.context, working.price)
-        self.books.working[number].is_reached = working.is_reached
-        self.outbox[number] = leg
-        return number
+    def _open_again(self, working: WorkingOrder, terms: Intent) -> WorkingOrder:
+        """Record an order on these terms in the place of one that was not sent, or has lapsed; it waits in the outbox."""
+        new_id, numbers = terms.client_order_id, count(2)
+        while self.books.find(new_id) is not None:
+            new_id = renewed_id(new_id) if terms.parent else client_order_id(terms.decision_hash, next(numbers))
+        decided_at = max(self._now, terms.decided_at)
+        intent = msgspec.structs.replace(terms, client_order_id=new_id, decided_at=decided_at)
+        self.books.open_leg(intent, working.context, working.price)
+        self.outbox[new_id] = intent
+        anew = self.books.working[new_id]
+        anew.is_reached = working.is_reached
+        return anew
 
     def cancel(
         self, strategy: str | None = None, symbol: str | None = None, *, but: Callable[[Intent], bool] = lambda _: False
@@ -371,7 +351,7 @@ class Gateway:
             self._request_cancel(working, wanted.because)
             self.apply_updates()
 
-    def open_order(self, client_order_id: str, context: LiveContext) -> WorkingOrder | None:
+    def replaceable(self, client_order_id: str, context: LiveContext) -> WorkingOrder | None:
         """The order of a view that can be replaced now; None where it is done, not sent yet, or being changed or canceled."""
         self._show(self.at + 1)
         working = self.books.working.get(client_order_id)
@@ -477,35 +457,21 @@ class Gateway:
             if terms is not None:
                 anew = self._open_again(working, terms)
                 if first is not None:
-                    self._firsts[anew] = first
+                    self._firsts[anew.order.intent.client_order_id] = first
         self.apply_updates()
         return applied
 
     def _fit_protection(self) -> None:
         """Make protection smaller that is larger than what it protects, and cancel it where nothing is left."""
         for key, context in list(self.books.misfit_protection.items()):
-            orders = self.books.orders_of(context)
-            held = abs(context.position.quantity)
-            is_long = context.position.quantity > 0
-            leaving = [each for each in orders if each.order.intent.is_exit and not each.order.intent.is_protection]
-            rest = max(ZERO, held - sum((each.order.remaining for each in leaving), ZERO))
-            of_pairs = self.books.brackets.shares(context, orders, Side.SELL if is_long else Side.BUY, rest)
-            is_fit = True
-            for working in orders:
-                order, intent = working.order, working.order.intent
-                if not intent.is_protection or order.state is OrderState.PENDING_CANCEL:
-                    continue
-                left = rest if (intent.side is Side.SELL) is is_long else ZERO
-                if intent.parent:
-                    left = of_pairs.get(intent.pair, ZERO)
-                if order.remaining <= left:
-                    continue
-                is_fit = False
+            misfits = too_large(self.books, context)
+            for working, left in misfits:
+                intent = working.order.intent
                 if intent.parent and left and intent.client_order_id in self.outbox:
                     self._cut_unsent(working, left)
-                elif order.state is not OrderState.PENDING_REPLACE or not left:
+                elif working.order.state is not OrderState.PENDING_REPLACE or not left:
                     self._shrink(working, left)
-            if is_fit:
+            if not misfits:
                 del self.books.misfit_protection[key]
 
     def _shrink(self, working: WorkingOrder, left: Decimal) -> None:
@@ -519,111 +485,6 @@ class Gateway:
         working.requested_quantity = quantity
         self._request(working, OrderEvent.REPLACE)
         self._broker.replace(order.intent.client_order_id, quantity)
-
-
-def _reaches(batch: Batch, profit: Intent) -> bool:
-    """Whether an event of a batch that began after a take-profit was decided reaches its price."""
-    number, price, since = batch.symbols.find(profit.symbol), profit.limit_price, profit.decided_at
-    if number is None or price is None:
-        return False
-    trades, quotes, bars = batch.counting_trades, batch.counting_quotes, batch.bars
-    is_sale = profit.side is Side.SELL
-    prices = (
-        (trades, trades.price),
-        (quotes, quotes.bid_price if is_sale else quotes.ask_price),
-        (bars, bars.high if is_sale else bars.low),
-    )
-    for table, seen in prices:
-        of_symbol = seen[(table.symbol == number) & (table.event_ts >= since)]
-        reached = of_symbol >= float(price) if is_sale else (of_symbol <= float(price)) & (of_symbol > 0)
-        if reached.any():
-            return True
-    return False
-
-
-class SimulatedEntry(OrderEntry):
-    """A simulated broker as the loop calls it: in a context of its own, recorded as the running plugin.
-
-    What it raises is a `PluginError`.
-
-    Parameters
-    ----------
-    name : of the broker, for errors.
-    broker : the plugin.
-    """
-
-    def __init__(self, name: str, broker: OrderEntry) -> None:
-        self.day_zone, self.may_liquidate = broker.day_zone, broker.may_liquidate
-        self._name = name
-        self._broker = broker
-        self._running = label("broker", name)
-        self._run = context_of(broker).run
-
-    def _call(self, method: str, *terms: Any) -> Any:
-        memory = RECORD.memory
-        before, memory[LOOP] = memory[LOOP], self._running
-        try:
-            return self._run(getattr(self._broker, method), *terms)
-        except TorghutError:
-            raise
-        except from_plugins() as error:
-            raise PluginError(self._name, reason_and_place(error)) from error
-        finally:
-            memory[LOOP] = before
-
-    def usual_time_in_force(self, symbol: str) -> TimeInForce:
-        """See `OrderEntry`."""
-        return self._call("usual_time_in_force", symbol)  # type: ignore[no-any-return]
-
-    def instrument(self, symbol: str, stated: Instrument) -> Instrument:
-        """See `OrderEntry`."""
-        return self._call("instrument", symbol, stated)  # type: ignore[no-any-return]
-
-    def submit(self, intent: Intent) -> None:
-        """See `OrderEntry`."""
-        self._call("submit", intent)
-
-    def cancel(self, client_order_id: str) -> None:
-        """See `OrderEntry`."""
-        self._call("cancel", client_order_id)
-
-    def replace(
-        self,
-        client_order_id: str,
-        quantity: Decimal | None = None,
-        limit_price: Decimal | None = None,
-        stop_price: Decimal | None = None,
-    ) -> None:
-        """See `OrderEntry`."""
-        self._call("replace", client_order_id, quantity, limit_price, stop_price)
-
-    def account(self) -> Account:
-        """See `OrderEntry`."""
-        return self._call("account")  # type: ignore[no-any-return]
-
-    def updates(self) -> Sequence[Report | OrderStatus | Charge]:
-        """See `OrderEntry`."""
-        return self._call("updates")  # type: ignore[no-any-return]
-
-    def hand_over(self, strategy: str, heir: str, symbol: str) -> None:
-        """See `OrderEntry`."""
-        self._call("hand_over", strategy, heir, symbol)
-
-    def adjust(self, change: Adjustment) -> None:
-        """See `OrderEntry`."""
-        self._call("adjust", change)
-
-    def advance(self, batch: Batch, first: int, stop: int) -> None:
-        """See `OrderEntry`."""
-        self._call("advance", batch, first, stop)
-
-    def advance_to_report(self, batch: Batch, first: int, stop: int) -> int:
-        """See `OrderEntry`."""
-        return self._call("advance_to_report", batch, first, stop)  # type: ignore[no-any-return]
-
-    def quiet_to(self, batch: Batch, first: int) -> int:
-        """See `OrderEntry`."""
-        return self._call("quiet_to", batch, first)  # type: ignore[no-any-return]
 
 
 class SimulatedGateway(Gateway):
@@ -713,7 +574,7 @@ class VenueGateway(Gateway):
         self._reached_at = {pair: at for pair, at in self._reached_at.items() if now - at < REACH_AGAIN}
         for profit in list(self.outbox.values()):
             working, stop = self.books.working.get(profit.client_order_id), self._stop_beside(profit)
-            if working is None or stop is None or profit.pair in self._reached_at or not _reaches(batch, profit):
+            if working is None or stop is None or profit.pair in self._reached_at or not reaches(batch, profit):
                 continue
             self._reached_at[profit.pair] = now
             working.is_reached = True

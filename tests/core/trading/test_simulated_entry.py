@@ -6,7 +6,7 @@ import pytest
 
 from torghut_core.errors import PluginError
 from torghut_core.plugin_host.running_plugin import LOOP, NO_PLUGIN, RECORD, label
-from torghut_core.trading.gateway import SimulatedEntry
+from torghut_core.trading.simulated_entry import SimulatedEntry
 
 
 def test_broker_is_recorded_while_it_runs():

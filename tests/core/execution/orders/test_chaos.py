@@ -301,7 +301,7 @@ class World:
         gateway = self.desk.gateway
         context = self.desk.books.context(strategy, symbol)
         numbers = [number for number, order in context.open_orders.items() if order.intent.is_protection]
-        working = gateway.open_order(numbers[which % len(numbers)], context) if numbers else None
+        working = gateway.replaceable(numbers[which % len(numbers)], context) if numbers else None
         if working is None:
             return
         intent, quantity = working.order.intent, working.order.remaining
