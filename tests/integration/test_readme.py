@@ -34,10 +34,13 @@ def commands(group, prefix=""):
             yield from commands(command, f"{prefix}{name} ")
 
 
-def test_commands_of_the_readme_exist():
-    """Every `torghut VERB` that the README names is a verb."""
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.stem
+)
+def test_commands_that_a_page_names_exist(page):
+    """Every `torghut VERB` that the README or a page of the documentation names is a verb."""
     verbs = set(commands(typer.main.get_command(app)))
-    for named in re.findall(r"`torghut ([a-z][a-z -]*[a-z])", README):
+    for named in re.findall(r"`torghut ([a-z][a-z -]*[a-z])", page.read_text(encoding="utf-8")):
         words = named.split()
         assert words[0] in verbs or " ".join(words[:2]) in verbs, named
 
