@@ -21,12 +21,18 @@ def find_decision(records: Records, text: str) -> dict[str, Any]:
 
     Returns
     -------
-    `decision` (None where there was none), `signal`, `verdicts`, `inputs` (what risk judged by; None where it was not
-    recorded), `reviews`, `orders` (those that were made of it, in order: the legs of its bracket too, each with its `parent`), `execution` (the
-    first of these, None without one), `events` (of these orders, in order; a fill has `fill_id`), `replaced` (the order to which
-    it gives other terms, as that is now; None where it is an order of its own), `replacements` (the decisions
-    that asked for other terms of one of these orders, in order) and `generation` (`number`, `digest`, `actor`, `outcome`,
-    `created_at`, `plugins` with versions and code digests, the `strategy`'s entry and the entries of `risk`, each with parameters, version and code digest; None where it is not there).
+    A dict with:
+
+    - `decision`, None where there was none; its `signal` and `verdicts`, and `inputs`: what risk judged by, None where
+      that was not recorded;
+    - `reviews` of advisors;
+    - `orders` that were made of it, in order: the legs of its bracket too, each with its `parent`; `execution` is the
+      first of them, None without one; `events` are theirs, in order, and a fill has `fill_id`;
+    - `replaced`: the order to which it gives other terms, as that is now; None where it is an order of its own;
+    - `replacements`: the decisions that asked for other terms of one of these orders, in order;
+    - `generation`: `number`, `digest`, `actor`, `outcome`, `created_at`, `plugins` with versions and code digests, the
+      `strategy`'s entry and the entries of `risk`, each with parameters, version and code digest; None where it is not
+      there.
 
     Raises
     ------

@@ -268,7 +268,7 @@ class Books:
         self.apply_status(OrderStatus(order=order))
 
     def open_liquidation(self, intent: Intent, reason: str) -> WorkingOrder:
-        """Add an order by which a simulated venue closes a position for want of margin: none of ours, and recorded when it is reported."""
+        """Add an order of the venue's own, by which it closes a position for want of margin; recorded when it is reported."""
         intent = msgspec.structs.replace(intent, account=self._account_label)
         logs.warning("liquidated by the venue", symbol=intent.symbol, quantity=str(intent.quantity), reason=reason)
         working = WorkingOrder(Order(intent=intent), self.context(intent.strategy_id, intent.symbol), ZERO)

@@ -43,7 +43,10 @@ CLOSED = "what it protects is closed"
 
 
 class Pair(msgspec.Struct):
-    """The legs of one fill of an entry; `number` counts fills, `left` is what neither they nor the strategy otherwise have sold of it."""
+    """The legs of one fill of an entry.
+
+    `number` counts fills; `left` is what of this one neither they nor the strategy otherwise have sold.
+    """
 
     number: int
     left: Decimal

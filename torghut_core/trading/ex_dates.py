@@ -36,11 +36,11 @@ class DatedAction(NamedTuple):
 def dated(actions: Iterable[CorporateAction], instruments: Terms) -> list[DatedAction]:
     """The actions in the order in which they take effect, each at the midnight at which its ex date begins at the exchange.
 
-    So the hours before the open, which trade at the new price, come after it. Of one date dividends come first: they are paid on
-    what was held the evening before.
+    So the hours before the open, which trade at the new price, come after it. Of one date dividends come first: they are
+    paid on what was held the evening before.
 
-    Prices of an instrument that is `adjusted` have the splits in them. Its units are those of after the last split: so its splits are
-    left out, and a dividend is divided by what the later ones multiply.
+    Prices of an instrument that is `adjusted` have the splits in them. Its units are those of after the last split: so its
+    splits are left out, and a dividend is divided by what the later ones multiply.
     """
     days: dict[tuple[str, date], int] = {}
     splits: dict[str, list[CorporateAction]] = {}

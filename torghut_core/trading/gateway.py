@@ -64,7 +64,10 @@ _CHANGING = (OrderState.PENDING_CANCEL, OrderState.PENDING_REPLACE)
 
 
 def _is_in_the_way(order: Order, exit_: Intent) -> bool:
-    """Whether an order of the same strategy uses the units that an exit is to close: its protection, or an entry on the exit's side."""
+    """Whether an order of the same strategy uses the units that an exit is to close.
+
+    Its protection does, and so does an entry on the exit's side.
+    """
     intent = order.intent
     return intent.is_protection or (intent.side is exit_.side and not intent.is_exit)
 
@@ -235,7 +238,10 @@ class Gateway:
             self._fit_protection()
 
     def resume(self, orders: Sequence[Order]) -> None:
-        """Take over open orders of an earlier process, whose last requests are perhaps lost: its legs are still to be sent, cancels are repeated."""
+        """Take over open orders of an earlier process, whose last requests are perhaps lost.
+
+        Cancels are repeated, replacements count as refused, and legs that were not sent wait in the outbox.
+        """
         for order in orders:
             client_order_id, at = order.intent.client_order_id, order.updated_at
             if order.state is OrderState.PENDING_CANCEL and order.venue_order_id:

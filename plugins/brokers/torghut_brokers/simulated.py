@@ -586,9 +586,8 @@ class Simulated(Broker):
         if events.event_ts.item(row) < max(resting.told, self._market.told(events, row)):
             return
         self._taken.clear()
-        is_profit: dict[
-            str | tuple[str, str], bool
-        ] = {}  # what of a bracket's legs, or a strategy's own protection, has filled
+        # By pair, or by strategy of its own protection: whether what has filled is a take-profit.
+        is_profit: dict[str | tuple[str, str], bool] = {}
         for placed, view in resting.reached(events, row):
             order, intent = placed.order, placed.order.intent
             if not intent.is_protection:
@@ -596,11 +595,12 @@ class Simulated(Broker):
                 continue
             either = intent.pair if intent.parent else intent.strategy_id
             is_limit, before = intent.order_type is _LIMIT, order.filled_quantity
-            if is_done(order.state) or (
-                either in is_profit
-                and (intent.parent or is_profit[either] is not is_limit or self._closable(placed) < order.remaining)
-            ):
+            if is_done(order.state):
                 continue
+            if either in is_profit:
+                is_other_kind = is_profit[either] is not is_limit
+                if intent.parent or is_other_kind or self._closable(placed) < order.remaining:
+                    continue
             self._meet(placed, view, at)
             if order.filled_quantity != before:
                 is_profit[either] = is_limit

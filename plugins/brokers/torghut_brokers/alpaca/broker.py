@@ -471,9 +471,8 @@ class Alpaca(Broker):
         legs = list(legs)
         while legs[-1].replaced_by and len(legs) < MOST_LEGS:
             following = self._get(legs[-1].replaced_by)
-            if (
-                following.type != legs[-1].type
-            ):  # a stop that was reached, in place of its take-profit: an order of its own
+            if following.type != legs[-1].type:
+                # A stop that was reached, in place of its take-profit: an order of its own.
                 legs[-1] = msgspec.structs.replace(legs[-1], status="canceled", replaced_by=None)
                 break
             self._keep(legs)

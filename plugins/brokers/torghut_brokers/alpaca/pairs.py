@@ -76,7 +76,7 @@ class Names:
         self._names: dict[str, str] = {}
 
     def learn(self, profit: WireOrder, client_order_id: str) -> None:
-        """Keep the names of the legs of a take-profit, whose client order id at the first was this; foreign ones stay as they are."""
+        """Keep the names of the legs of a take-profit that was placed under this client order id; foreign ones stay."""
         name = other_name(client_order_id)
         for leg in profit.legs or ():
             self._names.setdefault(leg.id, name or leg.client_order_id)
