@@ -327,6 +327,13 @@ def _fold_leg(changes: Changes, intent: Intent) -> None:
     changes.insert("executions", (intent.account, intent.client_order_id), row)
 
 
+def _fold_owner(changes: Changes, account_label: str, client_order_id: str, strategy_id: str) -> None:
+    """Record that an order is another strategy's from now on."""
+    row = changes.edit("executions", (account_label, client_order_id))
+    if row is not None:
+        row["strategy_id"] = strategy_id
+
+
 def _verdicts(verdicts: Sequence[Verdict]) -> Any:
     try:
         return msgspec.to_builtins(verdicts)
@@ -513,6 +520,7 @@ _FOLDS: dict[str, Callable[..., None]] = {
     "generation": _fold_generation,
     "decision": _fold_decision,
     "leg": _fold_leg,
+    "owner": _fold_owner,
     "report": _fold_report,
     "review": _fold_review,
     "account": _fold_account,

@@ -138,6 +138,11 @@ class AuditStore(Journal, Records):
         self._labels.add(intent.account)
         self._pending.append(("leg", intent))
 
+    def record_owner(self, account_label: str, client_order_id: str, strategy_id: str) -> None:
+        """See `Journal.record_owner`."""
+        self._labels.add(account_label)
+        self._pending.append(("owner", account_label, client_order_id, strategy_id))
+
     def record_report(
         self, account_label: str, order: Order, report: Report, position: Position, strategy_id: str | None = None
     ) -> None:

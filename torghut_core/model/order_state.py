@@ -193,7 +193,7 @@ def apply_report(order: Order, report: Report) -> bool:
             raise IllegalTransition(
                 intent.client_order_id, order.state, f"replaced by {report.intent.quantity} where {filled} is filled"
             )
-        order.intent = report.intent
+        order.intent = msgspec.structs.replace(report.intent, strategy_id=intent.strategy_id)
     elif state is _ACCEPTED and filled:
         state = _PARTIALLY_FILLED
 

@@ -66,6 +66,10 @@ class Journal(ABC):
         """
 
     @abstractmethod
+    def record_owner(self, account_label: str, client_order_id: str, strategy_id: str) -> None:
+        """Record that an order was handed over to another strategy."""
+
+    @abstractmethod
     def record_report(
         self, account_label: str, order: Order, report: Report, position: Position, strategy_id: str | None = None
     ) -> None:

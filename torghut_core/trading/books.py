@@ -466,9 +466,16 @@ class Books:
         emptied = msgspec.structs.replace(held, quantity=ZERO, average_price=ZERO)
         self._record_position(context, emptied, f"handed over to {heir}")
         for number, working in chain(self.working.items(), self._done.items()):
-            if working.context is context:
-                working.context = other
-                self._touched[number] = working
+            if working.context is not context:
+                continue
+            working.context = other
+            self._touched[number] = working
+            order = working.order
+            if not is_done(order.state) or self.brackets.has_lapsed(working):
+                order.intent = msgspec.structs.replace(order.intent, strategy_id=heir)
+                self._audit.record_owner(self._account_label, number, heir)
+            if number in self.outbox:
+                self.outbox[number] = order.intent
         other.open_orders |= context.open_orders
         context.open_orders.clear()
         other.buying += context.buying

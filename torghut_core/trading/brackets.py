@@ -105,6 +105,10 @@ class Brackets:
         alike = [leg for leg in legs if leg.client_order_id.rpartition("-")[0] == base]
         return alike[0] if alike and end[:1] in ("s", "p") else None
 
+    def has_lapsed(self, leg: WorkingOrder) -> bool:
+        """Whether an order is a leg that has lapsed."""
+        return bool(leg.order.intent.parent) and self._lapsed.get(_kind(leg)) is leg
+
     def forget_done(self, pair: tuple[str, str]) -> None:
         """Drop a pair whose legs are done, and none of them missed."""
         found = self._pairs.get(pair)

@@ -66,7 +66,6 @@ class PlacedOrder(msgspec.Struct, eq=False):
     `is_fresh` until it has met an event; `is_resting` when it is a limit order that did not cross the market.
     `stop` is where the stop is now; `mark` the best price that a trailing stop has followed, None before the first.
     `bill` is what it owes in fees, None before its first fill that has some.
-    `heir` is the strategy that it was handed over to, "" where it is its own strategy's.
     """
 
     order: Order
@@ -81,12 +80,6 @@ class PlacedOrder(msgspec.Struct, eq=False):
     stop: Decimal | None = None
     mark: float | None = None
     bill: Bill | None = None
-    heir: str = ""
-
-    @property
-    def holder(self) -> str:
-        """The strategy whose position its fills change."""
-        return self.heir or self.order.intent.strategy_id
 
     def sort_key(self) -> bool:
         """Sorts orders that meet one event: stops that only reduce a position come before all others."""

@@ -97,6 +97,7 @@ ZERO, ONE = Decimal(0), Decimal(1)
 FLAT = Position()
 STEP = Decimal("1e-9")
 """Quantities are multiples of this, units: what Alpaca takes."""
+NO_TERMS: Mapping[str, Decimal] = {}
 AUCTIONS = (TimeInForce.OPG, TimeInForce.CLS)
 FEW_EVENTS = 32
 """Up to so many events are shown to the orders one by one; of more, those that matter are selected first."""
@@ -130,12 +131,12 @@ class ByPattern(dict[str, Decimal]):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A request that has not arrived yet: SUBMIT, CANCEL, or REPLACE with the new terms."""
+    """A request that has not arrived yet: SUBMIT, CANCEL, or REPLACE with the terms that are to change."""
 
     due: int
     client_order_id: str
     event: OrderEvent
-    intent: Intent | None = None
+    terms: dict[str, Decimal] = {}
 
 
 class Saved(msgspec.Struct):
@@ -339,13 +340,13 @@ class Simulated(Broker):
             return
         asked = {"quantity": quantity, "limit_price": limit_price, "stop_price": stop_price}
         terms = {name: value for name, value in asked.items() if value is not None}
-        self._request(placed, OrderEvent.REPLACE, msgspec.structs.replace(placed.order.intent, **terms))
+        self._request(placed, OrderEvent.REPLACE, terms)
 
-    def _request(self, placed: PlacedOrder, event: OrderEvent, intent: Intent | None = None) -> None:
+    def _request(self, placed: PlacedOrder, event: OrderEvent, terms: Mapping[str, Decimal] = NO_TERMS) -> None:
         order = placed.order
         now = max(self._market.clock, order.updated_at)
         apply_report(order, Report(client_order_id=order.intent.client_order_id, event=event, event_ts=now))
-        self._queue_request(Request(now + self._latency, order.intent.client_order_id, event, intent))
+        self._queue_request(Request(now + self._latency, order.intent.client_order_id, event, dict(terms)))
 
     def _queue_request(self, request: Request) -> None:
         if not self._latency:
@@ -361,8 +362,9 @@ class Simulated(Broker):
         if strategy in held:
             held[heir] = held.get(heir, ZERO) + held.pop(strategy)
         for placed in self._orders.values():
-            if placed.holder == strategy and placed.order.intent.symbol == symbol:
-                placed.heir = heir
+            intent = placed.order.intent
+            if (intent.strategy_id, intent.symbol) == (strategy, symbol):
+                placed.order.intent = msgspec.structs.replace(intent, strategy_id=heir)
 
     def adjust(self, change: Adjustment) -> None:
         """Apply a corporate action; see `Broker.adjust`."""
@@ -610,7 +612,7 @@ class Simulated(Broker):
         intent, sign = placed.order.intent, -1 if placed.is_buy else 1
         held = sign * self._positions.get(intent.symbol, FLAT).quantity
         if intent.purpose is not Purpose.FLATTEN and self._held is not None:
-            held = min(held, sign * self._held.get(intent.symbol, {}).get(placed.holder, ZERO))
+            held = min(held, sign * self._held.get(intent.symbol, {}).get(intent.strategy_id, ZERO))
         return max(ZERO, held)
 
     def _current_levels(self, batch: Batch) -> Levels:
@@ -758,8 +760,8 @@ class Simulated(Broker):
             self._accept(placed, request.due)
         elif request.event is OrderEvent.CANCEL:
             self._finish(placed, OrderEvent.CANCELED, request.due)
-        elif request.intent is not None:
-            self._change(placed, request.intent, request.due)
+        else:
+            self._change(placed, msgspec.structs.replace(placed.order.intent, **request.terms), request.due)
 
     def _accept(self, placed: PlacedOrder, now: int, why: str = "") -> None:
         """Accept an order or reject it; `why` the venue has made it itself, "" where it was sent."""
@@ -952,7 +954,7 @@ class Simulated(Broker):
         if self._held is not None:
             held = self._held.setdefault(intent.symbol, {})
             change = quantity if placed.is_buy else -quantity
-            held[placed.holder] = held.get(placed.holder, ZERO) + change
+            held[intent.strategy_id] = held.get(intent.strategy_id, ZERO) + change
         if intent.parent:
             self._fill_pair(placed, quantity, view.begin)
         if not position.quantity:

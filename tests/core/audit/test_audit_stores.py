@@ -361,6 +361,23 @@ def test_fill_of_an_order_that_was_handed_over_is_its_heirs(store, make, commits
     assert store.positions("paper-1")[KEY] == held("0.25")
 
 
+@pytest.mark.parametrize("commits_between", [False, True])
+def test_an_order_stays_with_whom_it_was_handed_to(store, make, commits_between):
+    """The next process finds it with its heir, and the positions as they were recorded last."""
+    _, intent = make.decide(store)
+    fill_partly(store, make, intent, "0.50", 1, held("0.50"))
+    store.record_position("paper-1", *KEY, held("0"), make.START, "handed over to heir")
+    store.record_position("paper-1", "heir", "BTC/USD", held("0.50"), make.START, "handed over")
+    if commits_between:
+        store.commit()
+    store.record_owner("paper-1", intent.client_order_id, "heir")
+    store.commit()
+    assert [order.intent.strategy_id for order in store.recent_orders("paper-1", 0)] == ["heir"]
+    fill_partly(store, make, intent, "1.00", 2, held("1.50"), strategy_id="heir")
+    store.commit()
+    assert store.positions("paper-1") == {KEY: held("0"), ("heir", "BTC/USD"): held("1.50")}
+
+
 def test_orders_are_paged_and_chosen(store, make):
     """Orders are paged and chosen like every other row."""
     (first, _), (second, _) = make.trade(store, 1), make.trade(store, 2, symbol="ETH/USD")
