@@ -345,7 +345,7 @@ class Reconciler:
         held = sum((each.position.quantity for each in self._books.holders(symbol)), ZERO)
         if not ZERO < missing <= min(bought * rate, held):
             return False
-        self._books.charge(symbol, missing, rate)
+        self._books.charge_in_kind(symbol, missing, rate)
         return True
 
     def _compare(self, snapshot: VenueSnapshot, result: Reconciliation, *, is_start: bool) -> None:

@@ -534,7 +534,7 @@ class Books:
             Adjustment(action=action, at=at, price=action.price(price), holdings=holdings, cash=cash, orders=orders),
         )
 
-    def charge(self, symbol: str, quantity: Decimal, rate: Decimal) -> None:
+    def charge_in_kind(self, symbol: str, quantity: Decimal, rate: Decimal) -> None:
         """Take units off the positions of those who hold some, in proportion: the venue has kept a share `rate` as its fee."""
         bought = self.bought[symbol]
         paid = quantity / rate
