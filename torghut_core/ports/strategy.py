@@ -445,6 +445,7 @@ class LiveContext(Context):
     Attributes
     ----------
     open_orders : the strategy's open orders in the symbol, by client order id.
+    protections : how many of them are protection.
     """
 
     __slots__ = (
@@ -460,6 +461,7 @@ class LiveContext(Context):
         "position",
         "price",
         "protecting",
+        "protections",
         "read_only",
         "selling",
         "side",
@@ -490,6 +492,7 @@ class LiveContext(Context):
         self.price = float("nan")
         self.hold(Position())
         self.buying = self.selling = self.protecting = ZERO
+        self.protections = 0
         self.open_orders: dict[str, Order] = {}
         self.last_order_at: int | None = None
         self.bars: BarHistory = NO_HISTORY

@@ -204,7 +204,7 @@ class Books:
                 self._done[intent.client_order_id] = working
             else:
                 self._add(working)
-            if context.protecting:  # the process before may have ended before it made it fit
+            if context.protections:  # the process before may have ended before it made it fit
                 self.note_misfit(context)
         self.brackets.restore(legs)
 
@@ -481,8 +481,10 @@ class Books:
         other.buying += context.buying
         other.selling += context.selling
         other.protecting += context.protecting
+        other.protections += context.protections
         context.buying = context.selling = context.protecting = ZERO
-        if other.protecting:
+        context.protections = 0
+        if other.protections:
             self.note_misfit(other)
         if math.isnan(other.price):
             other.price = context.price
@@ -565,7 +567,7 @@ class Books:
         if change:
             self._net[symbol] = self._net.get(symbol, ZERO) + change
             self.moves[symbol] = self.moves.get(symbol, 0) + 1
-            if context.protecting:
+            if context.protections:
                 self.note_misfit(context)
         if context.side:
             self._held[context.strategy_id, symbol] = context
@@ -691,10 +693,11 @@ def _newest(views: list[LiveContext]) -> LiveContext:
 def _count(working: WorkingOrder, rest: Decimal) -> None:
     """Count in its view that an order would still add `rest` signed units."""
     context, intent = working.context, working.order.intent
-    change = rest - working.open_quantity
-    working.open_quantity = rest
+    before, working.open_quantity = working.open_quantity, rest
+    change = rest - before
     if intent.is_protection:
         context.protecting += change
+        context.protections += bool(rest) - bool(before)
     elif intent.side is _BUY:
         context.buying += change
     else:

@@ -232,7 +232,7 @@ class Gateway:
             for working in books.orders_of(context):
                 if working.order.intent is not intent and _is_in_the_way(working.order, intent):
                     self._request_cancel(working)
-        if context.protecting and intent.is_exit:
+        if context.protections and intent.is_exit:
             books.working[intent.client_order_id].made_room = True
             books.note_misfit(context)
             self._fit_protection()

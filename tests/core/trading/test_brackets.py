@@ -237,3 +237,14 @@ def test_brackets_are_the_same_however_the_stream_is_cut(bars, acts, cuts, laten
         for held, legs in plan.seen:
             for kinds in (("stop", "trailing_stop"), ("limit",)):
                 assert sum(left for kind, left in legs if kind in kinds and kind != "limit") <= abs(held)
+
+
+@pytest.mark.parametrize("latency_ms", [0, 90_000])
+def test_legs_of_both_sides_at_a_time_fit_what_is_held(latency_ms):
+    """A reversal has legs of what was held and of what is held now, for a while: neither hides the other."""
+    bars = [100] * 20 + [111] * 4 + [89] * 4
+    flip = lambda context: context.sell(4, because="flip", stop_loss=110, take_profit=80)  # noqa: E731
+    _plan, engine, _ = play(bars, bracket(2), None, None, None, flip, latency_ms=latency_ms)
+    assert engine.books.positions["one", "ES"].quantity == 0
+    assert not engine.books.working
+    assert engine.books.context("one", "ES").protections == 0
