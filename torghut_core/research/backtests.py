@@ -40,7 +40,7 @@ from torghut_core.research.performance import (
     statistics,
     trip_table,
 )
-from torghut_core.research.summary import summary_html
+from torghut_core.research.summary import summary_html, written
 from torghut_core.signals import MemorySignalStore, SignalDatabase
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
@@ -173,7 +173,7 @@ class Backtest:
 
     def __repr__(self) -> str:
         strategies = ", ".join(each.name for each in self.generation.strategies)
-        figures = [f"{name.replace('_', ' '):<18}{value:>16,.2f}" for name, value in self.statistics.items()]
+        figures = [f"{name:<18}{value:>16}" for name, value in written(self.statistics).items()]
         return "\n".join([f"Backtest of {strategies}, {self.result.events:,} events", *figures])
 
     def _repr_html_(self) -> str:

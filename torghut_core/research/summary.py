@@ -25,11 +25,19 @@ def summary_html(title: str, figures: Mapping[str, float], curve: Curve) -> str:
     curve : of equity.
     """
     rows = "".join(
-        f"<tr><td style='text-align:left'>{html.escape(name.replace('_', ' '))}</td><td>{value:,.2f}</td></tr>"
-        for name, value in figures.items()
-        if not math.isnan(value)
+        f"<tr><td style='text-align:left'>{html.escape(name)}</td><td>{value}</td></tr>"
+        for name, value in written(figures).items()
     )
     return f"<div><strong>{html.escape(title)}</strong>{_line(curve)}<table>{rows}</table></div>"
+
+
+def written(figures: Mapping[str, float]) -> dict[str, str]:
+    """Figures as text: counts whole, others with two decimals, and what is not known left out."""
+    return {
+        name.replace("_", " "): f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+        for name, value in figures.items()
+        if not math.isnan(value)
+    }
 
 
 def _line(curve: Curve) -> str:

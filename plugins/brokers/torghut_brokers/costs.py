@@ -124,10 +124,24 @@ ALPACA = {"*/*": "alpaca-crypto", "*": "alpaca-equities"}
 Preset: TypeAlias = Literal["alpaca-crypto", "alpaca-equities"]
 
 
+def check_patterns(given: Any, terms: type[Params]) -> Any:
+    """Return what is given by symbol pattern.
+
+    Raises
+    ------
+    ValueError : a field of the terms stands in the place of a pattern.
+    """
+    for key in given if isinstance(given, Mapping) else ():
+        if key in terms.model_fields:
+            raise ValueError(f'{key} is for the symbols of a pattern: write {{"*": {{{key}: ...}}}} for all symbols')
+    return given
+
+
 def _spelled_out(given: Any) -> Any:
     """Return fees by pattern as lists, with presets replaced by what they stand for."""
     if isinstance(given, str):
         given = ALPACA if given == "alpaca" else {"*": given}
+    check_patterns(given, Fee)
     return {pattern: _listed(fees) for pattern, fees in given.items()} if isinstance(given, Mapping) else given
 
 
@@ -288,6 +302,12 @@ class Slippage(Params):
         lt=5_000,
         help="for taking all of an event's volume, basis points; a share costs its square root of that",
     )
+
+
+SlippageByPattern: TypeAlias = Annotated[
+    dict[str, Slippage], BeforeValidator(lambda given: check_patterns(given, Slippage))
+]
+"""Type of a parameter: by symbol pattern, first match counts."""
 
 
 class Slips(dict[str, tuple[Decimal, Decimal, Decimal]]):

@@ -51,7 +51,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from torghut_brokers.costs import Bill, Fees, FeesByPattern, Slippage, Slips, Tally, impact
+from torghut_brokers.costs import Bill, Fees, FeesByPattern, SlippageByPattern, Slips, Tally, impact
 from torghut_brokers.events import NEVER, Levels, Touch, View
 from torghut_brokers.interest import Accrual, InterestRates
 from torghut_brokers.margin import LeverageByPattern, Margin
@@ -178,7 +178,7 @@ class Simulated(Broker):
             help="by symbol pattern (* and ?), first match counts: a fee, a list of fees, or a preset (alpaca-crypto,"
             " alpaca-equities); alpaca: both; see docs/costs.md",
         )
-        slippage: dict[str, Slippage] = param(
+        slippage: SlippageByPattern = param(
             {}, help="by symbol pattern, first match counts: bps, spread_bps, impact_bps; see docs/costs.md"
         )
         interest: InterestRates | None = param(

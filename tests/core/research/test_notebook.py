@@ -143,6 +143,8 @@ def test_a_notebook_shows_it(tmp_path):
     """Figures and the line of the equity in its cell, and a page of its own where one is asked for."""
     done = backtest(Trend, days(), params={"span": 10})
     assert "Backtest of trend, 300 events" in repr(done)
+    assert repr(done).split("fills")[1].split()[0] == str(done.result.fills), "counts are whole"
+    assert "nan" not in repr(backtest(Trend, days()[:5], params={"span": 10})), "what is not known is left out"
     cell = done._repr_html_()
     assert "round trips" in cell
     assert "<polyline points='" in cell

@@ -329,6 +329,9 @@ def test_ways_to_say_fees(given, expected):
         ({"fees": {"*": {"bps": -1}}}, "greater than or equal to 0"),
         ({"fees": {"*": 3}}, "valid tuple"),
         ({"fees": 3}, "valid dictionary"),
+        ({"fees": {"bps": 1}}, "bps is for the symbols of a pattern: write"),
+        ({"slippage": {"spread_bps": 2}}, "spread_bps is for the symbols of a pattern: write"),
+        ({"leverage": {"times": 2}}, "times is for the symbols of a pattern: write"),
         ({"slippage": {"*": {"impact_bps": "5000"}}}, "less than 5000"),
     ],
 )
