@@ -5,7 +5,8 @@
 One symbol, a bar a minute, which goes one up and one down. A strategy makes an order at each row: a plain one at the market, to buy or to
 close in turn; or an entry with a stop and a take-profit that is reached in the bar that fills it, so that the stop is canceled.
 The replay without orders is subtracted. Times are of this process's CPU, the median of so many runs by turns; memory is what
-Python has allocated when a replay of ten times as many orders ends, against the end of one of these, for each order.
+Python has allocated when a replay of ten times as many orders ends, against the end of one of these, for each order: with its audit
+in memory, as a backtest has it, and in SQLite, as a run has it.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import numpy as np
 from stops import cpu, write_tape
 
 from torghut_core import Strategy, hookimpl, param
+from torghut_core.audit.sql import SqlAuditStore
 from torghut_core.plugin_host import PluginHost
 from torghut_core.research import load_catalog, run_backtest, tape_generation
 
@@ -52,8 +54,8 @@ def flat(bars):
     return np.stack([np.full((bars, 1), value) for value in (100.0, 101.0, 99.0, 100.0, 1000.0)])
 
 
-def run(tape, kind):
-    """CPU seconds of a replay, its orders, and the bytes that are allocated while its result is there."""
+def run(tape, kind, database=None):
+    """CPU seconds of a replay, its orders, and the bytes that are allocated while its result is there; its audit is in memory, or in a file."""
     catalog = load_catalog({
         "bench.yaml": "version: 1\npipelines:\n  trading:\n"
         f"    source: {{use: replay, params: {{paths: [{json.dumps(str(tape))}]}}}}\n"
@@ -64,7 +66,7 @@ def run(tape, kind):
     host = PluginHost.load(catalog.plugins.allow, extra=[("benchmark", plugins())])
     generation = tape_generation(catalog, host=host)
     began = cpu()
-    backtest = run_backtest(generation)
+    backtest = run_backtest(generation, audit=database and SqlAuditStore(database))
     seconds = cpu() - began
     gc.collect()
     return seconds, backtest.result.orders, tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else 0
@@ -94,6 +96,11 @@ def main():
             tracemalloc.stop()
             line = {"case": kind, "us_each": round(microseconds), "orders": orders_few}
             line["bytes_per_order"] = round((bytes_many - bytes_few) / (orders_many - orders_few))
+            tracemalloc.start()
+            _, _, bytes_few = run(few, kind, Path(folder) / f"{kind}-few.sqlite")
+            _, _, bytes_many = run(many, kind, Path(folder) / f"{kind}-many.sqlite")
+            tracemalloc.stop()
+            line["bytes_per_order_in_sqlite"] = round((bytes_many - bytes_few) / (orders_many - orders_few))
             print(json.dumps(line), flush=True)
         print(json.dumps({"bracket_of_plain": round(each["bracket"] / each["plain"], 2)}))
 
