@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from itertools import chain
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +28,7 @@ from torghut_core.trading.subscription import Closing, Event, Part, Stream, Subs
 from torghut_core.trading.totals import Totals
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
+_IS_PROTECTION = attrgetter("is_protection")
 
 
 class StrategyState(StrEnum):
@@ -295,11 +297,12 @@ class Roster:
                 self._gateway.hand_over(name, heir, symbol)
                 changes.append(f"{held}: handed over to {heir}")
                 continue
-            self._gateway.cancel(name, symbol)
             if on_remove == "flatten":
+                self._gateway.cancel(name, symbol)
                 closing.append(symbol)
                 changes.append(f"{held}: being closed")
             else:
+                self._gateway.cancel(name, symbol, but=_IS_PROTECTION)
                 changes.append(f"{held}: kept, and nothing trades it")
         if closing:
             frame = Frame(subscription.instance.step_ns, is_sliced=False)
