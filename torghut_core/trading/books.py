@@ -336,6 +336,8 @@ class Books:
             self.brackets.note_exit(working, was)
         if working.asked is not None and report.event in _ANSWERS:
             working.asked = None
+            if order.intent.is_protection:
+                self.note_misfit(context)
         if working.requested_quantity is not None and order.intent.quantity <= working.requested_quantity:
             working.requested_quantity = None
         if is_done(order.state):

@@ -776,7 +776,7 @@ def _with_fixed_terms(proposed: Decision, intent: Intent) -> Decision:
         trail_price=intent.trail_price,
         trail_pct=intent.trail_pct,
         time_in_force=intent.time_in_force,
-        bracket=None,
+        bracket=intent.bracket,
         is_close=False,
     )
 
@@ -784,13 +784,14 @@ def _with_fixed_terms(proposed: Decision, intent: Intent) -> Decision:
 def _quantity_to_replace(order: Order, quantity: Decimal, seen: RiskContext | None) -> Decimal:
     """How much of an order may remain open on new terms, of what was allowed.
 
-    An exit closes no more than is held; an order whose fills are bounded by a price is not enlarged, as that price holds for
-    the quantity that it was judged with.
+    An exit closes no more than is held, and a leg of a bracket no more than its fill. An order whose fills are bounded by a price
+    is not enlarged, as that price holds for the quantity that it was judged with.
     """
     intent = order.intent
     if intent.is_exit and seen is not None:
         quantity = min(quantity, seen.instrument.whole(seen.closable(intent.side)))
-    return quantity if intent.highest_price is None else min(quantity, order.remaining)
+    may_grow = intent.highest_price is None and not intent.parent
+    return quantity if may_grow else min(quantity, order.remaining)
 
 
 def _bar_end(row: Any, context: LiveContext, step: int) -> int:

@@ -829,7 +829,7 @@ class Simulated(Broker):
             return
         if left <= 0:
             self._finish(placed, OrderEvent.CANCELED, now, "the other leg of its bracket has filled")
-        elif order.state is not OrderState.PENDING_CANCEL:
+        else:
             terms = msgspec.structs.replace(order.intent, quantity=order.filled_quantity + left)
             self._report(placed, OrderEvent.REPLACED, now, intent=terms)
 

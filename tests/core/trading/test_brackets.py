@@ -248,3 +248,19 @@ def test_legs_of_both_sides_at_a_time_fit_what_is_held(latency_ms):
     assert engine.books.positions["one", "ES"].quantity == 0
     assert not engine.books.working
     assert engine.books.context("one", "ES").protections == 0
+
+
+def test_a_leg_does_not_grow_beyond_its_fill():
+    """Two stops would sell the same units."""
+    grow = lambda context: [context.replace(each, because="more", quantity=9) for each in context.orders]  # noqa: E731
+    plan, _, _ = play([100] * 5, bracket(3), bracket(2), grow, None)
+    assert plan.seen[4] == (5, [("limit", 2), ("limit", 3), ("stop", 2), ("stop", 3)])
+
+
+@pytest.mark.parametrize(("limit", "state"), [(85, "denied"), (112, "denied"), (96, "allowed")])
+def test_an_entry_is_replaced_as_one_that_its_bracket_protects(limit, state):
+    """Terms on which its legs would protect nothing are denied, as for a new order."""
+    entry = buy(1, order_type=OrderType.LIMIT, limit_price=95, stop_loss=90, take_profit=110, time_in_force=GTC)
+    move = lambda context: context.replace(context.orders[0], because="move", limit_price=limit)  # noqa: E731
+    _, _, audit = play([100] * 4, entry, move)
+    assert [row["status"] for row in audit.decisions("test")] == ["allowed", state]
