@@ -219,7 +219,8 @@ class Deriver(LaneKeeper):
             for name, lane in lanes.items():
                 if name and name not in cursor:  # just taken: the snapshot that it resumed from stands
                     continue
-                if not self._has(lane) or not await self._keep(lane, cursor[name] if name else cursor):
+                is_kept = self._has(lane) and await self._keep(lane, cursor[name] if name else cursor)
+                if not is_kept or not self._has(lane):  # who has it by now may have resumed from the state before
                     cursor.pop(name, None)
             self._source.commit(cursor)
             self._mark(cursor)

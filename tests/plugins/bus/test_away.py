@@ -1,6 +1,7 @@
 """A TA process whose store is away stays in its group; a partition that it loses meanwhile belongs to another process."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -318,6 +319,36 @@ def test_who_waits_may_be_killed(group):
         assert len(two.lanes) == 2
 
     run(group, work)
+
+
+def test_a_lane_that_is_lost_while_its_state_is_kept_is_not_committed(group):
+    """Who has it by then may have resumed from the state before: the records since are still needed."""
+    held, released = threading.Event(), threading.Event()
+
+    async def work():
+        one = group.begin()
+        await group.send(100)
+        await until_async(lambda: one.deriver.totals.events == 100 and one.lanes and not one.deriver._is_ahead)
+        save = one.snapshots.save
+
+        def slow_save(name, snapshot):
+            held.set()
+            assert released.wait(PATIENCE)
+            return save(name, snapshot)
+
+        one.snapshots.save = slow_save
+        await group.send(100)
+        await until_async(held.is_set)
+        two = group.begin()
+        await until_async(lambda: len(two.lanes) == 1)
+        released.set()
+        await group.send(100)
+        await group.settle()
+
+    try:
+        run(group, work)
+    finally:
+        released.set()
 
 
 def test_lanes_that_were_taken_away_are_dropped(kafka_pair, tmp_path, monkeypatch):
