@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from torghut_core.boundary import use_decimal_context
+from torghut_core.errors import reason_of
 from torghut_core.execution.controls import Control, Controls
 from torghut_core.execution.venue import SimulatedVenue, Venue
 from torghut_core.telemetry import logs
@@ -45,14 +46,19 @@ def watch_control(
     poll_database : called each `DATABASE_POLL_S`.
     """
     use_decimal_context()
-    before, polled_at = controls.current(), 0.0
+    before, polled_at, is_due = controls.current(), 0.0, False
     while not ended.wait(CONTROL_POLL_S):
         control = controls.current()
         if control != before:
             logs.warning("control changed", control=str(control), flatten=control.flatten)
-            if control.state == "halted" and not venue.is_simulated:
-                venue.cancel_all()
+            is_due = control.state == "halted" and not venue.is_simulated
         before = control
+        if is_due:
+            try:
+                venue.cancel_all()
+                is_due = False
+            except Exception as error:  # a defect of ours: this thread has to live, and tries again
+                logs.error("open orders are not canceled yet", error=reason_of(error), exc_info=error)
         if clock.monotonic() - polled_at < DATABASE_POLL_S:
             continue
         polled_at = clock.monotonic()

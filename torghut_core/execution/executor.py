@@ -191,10 +191,9 @@ class Executor(OrderEntry):
 
     def cancel_all(self) -> None:
         """Request that every order that may be open be canceled, but protection; from any thread, so that it needs no loop."""
-        with self._changed:
-            found = [client_order_id for client_order_id, intent in self._open.items() if not intent.is_protection]
-        for client_order_id in found:
-            self.cancel(client_order_id)
+        for client_order_id, intent in list(self._open.items()):  # other threads change it meanwhile
+            if not intent.is_protection:
+                self.cancel(client_order_id)
 
     def resume(self, orders: Collection[Order]) -> None:
         """Take over orders that an earlier process sent, or was about to: they are looked up, and never sent again.
