@@ -191,8 +191,11 @@ class Executor(OrderEntry):
 
     def cancel_all(self) -> None:
         """Request that every order that may be open be canceled, but protection; from any thread, so that it needs no loop."""
-        for client_order_id, intent in list(self._open.items()):  # other threads change it meanwhile
-            if not intent.is_protection:
+        for client_order_id in list(
+            self._open
+        ):  # a copy of the keys alone is made at once: other threads change it meanwhile
+            intent = self._open.get(client_order_id)
+            if intent is not None and not intent.is_protection:
                 self.cancel(client_order_id)
 
     def resume(self, orders: Collection[Order]) -> None:
