@@ -121,10 +121,10 @@ class Brackets:
         others = (leg for leg in pair.legs if leg.order.intent.order_type is not intent.order_type) if pair else ()
         return next((leg for leg in others if not is_done(leg.order.state)), None)
 
-    def shares(
+    def allot(
         self, context: LiveContext, orders: Iterable[WorkingOrder], exits: Side, rest: Decimal
     ) -> dict[tuple[str, str], Decimal]:
-        """How many units each pair is to protect, of `rest` in all.
+        """Divide what is held among the pairs, and release what a pair does not get: it protects no more than that from here on.
 
         The newest comes first: what a strategy sells otherwise is what it has held longest.
 
@@ -132,6 +132,11 @@ class Brackets:
         ----------
         context, orders : a view, and its working orders.
         exits : the side of what closes its position.
+        rest : units that it holds and does not sell otherwise.
+
+        Returns
+        -------
+        Units by pair.
         """
         largest: dict[tuple[str, str], Decimal] = {}
         lapsed = (leg for leg in self._lapsed.values() if leg.context is context)

@@ -50,7 +50,7 @@ def too_large(books: Books, context: LiveContext) -> list[tuple[WorkingOrder, De
     intents = [(working, working.order.intent) for working in orders]
     leaving = [each.order.remaining for each, intent in intents if intent.is_exit and not intent.is_protection]
     rest = max(ZERO, abs(held) - sum(leaving, ZERO))
-    of_pairs = books.brackets.shares(context, orders, exits, rest)
+    of_pairs = books.brackets.allot(context, orders, exits, rest)
     found = []
     for working, intent in intents:
         if not intent.is_protection or working.order.state is _PENDING_CANCEL:

@@ -137,6 +137,18 @@ def check_patterns(given: Any, terms: type[Params]) -> Any:
     return given
 
 
+def alpaca_or(given: Any, preset: Any, example: str) -> Any:
+    """Return what the preset ``alpaca`` stands for where that is given, and anything but text as it is.
+
+    Raises
+    ------
+    ValueError : another text; it says to write something like `example`.
+    """
+    if isinstance(given, str) and given != "alpaca":
+        raise ValueError(f"there is no preset {given!r}: use alpaca, or write {example}")
+    return preset if isinstance(given, str) else given
+
+
 def _spelled_out(given: Any) -> Any:
     """Return fees by pattern as lists, with presets replaced by what they stand for."""
     if isinstance(given, str):

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator
 
+from torghut_brokers.costs import alpaca_or
 from torghut_brokers.events import NEVER
 from torghut_core import DAY, Charge, Params, first_match, param
 
@@ -44,11 +45,7 @@ ALPACA = Interest(loan_pct=Decimal("6.25"), borrow_pct={"*": Decimal("0.2")})
 
 
 def _spelled_out(given: Any) -> Any:
-    if not isinstance(given, str):
-        return given
-    if given != "alpaca":
-        raise ValueError(f"there is no preset {given!r}: use alpaca")
-    return ALPACA
+    return alpaca_or(given, ALPACA, "{loan_pct: 6, borrow_pct: {'*': 1}}")
 
 
 InterestRates: TypeAlias = Annotated[

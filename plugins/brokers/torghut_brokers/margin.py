@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
-from torghut_brokers.costs import check_patterns
+from torghut_brokers.costs import alpaca_or, check_patterns
 from torghut_core import Params, first_match, param
 
 ZERO, ONE = Decimal(0), Decimal(1)
@@ -52,11 +52,7 @@ ALPACA = {"*/*": Leverage(), "*": Leverage(times=Decimal(2), maintenance_pct=Dec
 
 
 def _spelled_out(given: Any) -> Any:
-    if not isinstance(given, str):
-        return check_patterns(given, Leverage)
-    if given != "alpaca":
-        raise ValueError(f"there is no preset {given!r}: use alpaca")
-    return ALPACA
+    return check_patterns(alpaca_or(given, ALPACA, '{"*": {times: 2}}'), Leverage)
 
 
 LeverageByPattern: TypeAlias = Annotated[

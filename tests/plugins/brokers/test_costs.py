@@ -317,6 +317,8 @@ def test_ways_to_say_fees(given, expected):
     ("params", "message"),
     [
         ({"fees": "alpaka"}, "there is no preset 'alpaka': use one of alpaca, alpaca-crypto, alpaca-equities"),
+        ({"leverage": "alpaka"}, "there is no preset 'alpaka': use alpaca, or write {\"*\": {times: 2}}"),
+        ({"interest": "alpaka"}, "there is no preset 'alpaka': use alpaca, or write {loan_pct: 6"),
         ({"fees": {"*": {"maker_bps": 1}}}, "give either bps, or both maker_bps and taker_bps"),
         (
             {"fees": {"*": {"bps": 1, "maker_bps": 1, "taker_bps": 1}}},

@@ -329,18 +329,26 @@ def test_a_lane_that_is_lost_while_its_state_is_kept_is_not_committed(group):
         one = group.begin()
         await group.send(100)
         await until_async(lambda: one.deriver.totals.events == 100 and one.lanes and not one.deriver._is_ahead)
-        save = one.snapshots.save
+        turns = threading.Lock()  # two processes that keep the same state in the same moment are another story
 
-        def slow_save(name, snapshot):
+        def in_turn(save, wait):
+            def saving(name, snapshot):
+                wait()
+                with turns:
+                    return save(name, snapshot)
+
+            return saving
+
+        def until_released():
             held.set()
             assert released.wait(PATIENCE)
-            return save(name, snapshot)
 
-        one.snapshots.save = slow_save
+        one.snapshots.save = in_turn(one.snapshots.save, until_released)
         await group.send(100)
         await until_async(held.is_set)
         two = group.begin()
-        await until_async(lambda: len(two.lanes) == 1)
+        two.snapshots.save = in_turn(two.snapshots.save, lambda: None)
+        await until_async(lambda: len(one.lanes) == len(two.lanes) == 1)
         released.set()
         await group.send(100)
         await group.settle()

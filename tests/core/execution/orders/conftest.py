@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+from hypothesis import strategies as st
 
 from torghut_core import (
     Account,
@@ -330,6 +331,39 @@ class Desk:
             ],
             enc_hook=str,
         )
+
+
+def happens(act, desk, venue, draw):
+    """Let one thing of a story happen that has nothing to do with fills or prices; the desk that works then.
+
+    Parameters
+    ----------
+    act : "apply", "run", "crash", "snapshot", or "lost": the answer to the next order, or the order.
+    draw : hypothesis' draw.
+    """
+    if act == "apply":
+        desk.gateway.apply_updates()
+    elif act == "run":
+        desk.run()
+    elif act == "crash":
+        venue.news.clear()
+        desk = desk.again()
+        desk.settle(is_start=True, since=LONG_AGO)
+    elif act == "snapshot":
+        desk.settle()
+    elif act == "lost":
+        venue.script["submit"].append(draw(st.sampled_from(["lost", "taken", "not_sent", "throttled"])))
+    return desk
+
+
+def calm_down(desk, venue):
+    """Nothing goes wrong any more, until nothing is under way."""
+    venue.script["submit"].clear()
+    for _ in range(8):
+        desk.clock.pass_(30)
+        desk.settle()
+        desk.run()
+        venue.land()
 
 
 @pytest.fixture(scope="session")

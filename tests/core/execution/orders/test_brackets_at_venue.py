@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from support.effort import examples
-from tests.core.execution.orders.conftest import run_one
+from tests.core.execution.orders.conftest import calm_down, happens, run_one
 from torghut_core import Side
 from torghut_core.model.trading import Bracket, Cancel, OrderState
 
@@ -325,35 +325,18 @@ def test_no_story_leaves_too_many_exits_or_none(venue_type, desk_type, clock, in
     desk.run()
     for _ in range(data.draw(st.integers(1, 12))):
         act = data.draw(st.sampled_from(["fill", "leg", "apply", "run", "crash", "snapshot", "lost", "mute"]))
-        if act == "fill":
-            venue.fill(ENTRY, min(data.draw(st.integers(1, 4)), venue.book[ENTRY].remaining)) if venue.book[
-                ENTRY
-            ].remaining else None
+        if act == "fill" and venue.book[ENTRY].remaining:
+            venue.fill(ENTRY, min(data.draw(st.integers(1, 4)), venue.book[ENTRY].remaining))
         elif act == "leg":
             legs = [number for number in working(venue) if number != ENTRY]
             if legs and venue.held["ES"] > 0:
                 number = data.draw(st.sampled_from(sorted(legs)))
                 venue.fill(number, min(data.draw(st.integers(1, 4)), venue.book[number].remaining, venue.held["ES"]))
-        elif act == "apply":
-            desk.gateway.apply_updates()
-        elif act == "run":
-            desk.run()
-        elif act == "crash":
+        elif act == "mute":
             venue.news.clear()
-            desk = desk.again()
-            desk.settle(is_start=True, since=-(2**62))
-        elif act == "snapshot":
-            desk.settle()
-        elif act == "lost":
-            venue.script["submit"].append(data.draw(st.sampled_from(["lost", "taken", "not_sent", "throttled"])))
         else:
-            venue.news.clear()
-    venue.script["submit"].clear()
-    for _ in range(8):
-        clock.pass_(30)
-        desk.settle()
-        desk.run()
-        venue.land()
+            desk = happens(act, desk, venue, data.draw)
+    calm_down(desk, venue)
     held = venue.held.get("ES", Decimal(0))
     kinds = {"s": Decimal(0), "p": Decimal(0)}
     for number, left in working(venue).items():

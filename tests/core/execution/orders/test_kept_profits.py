@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torghut_testing import trade_batch
 
 from support.effort import examples
-from tests.core.execution.orders.conftest import MemoryVenue
+from tests.core.execution.orders.conftest import MemoryVenue, calm_down, happens
 from torghut_core import Side
 from torghut_core.errors import OrderRefused
 from torghut_core.model.trading import Bracket, OrderState, TimeInForce
@@ -184,25 +184,10 @@ def test_no_story_sells_twice_or_leaves_it_unprotected(desk_type, clock, intent,
             if stops:
                 number = data.draw(st.sampled_from(stops))
                 venue.fill(number, min(data.draw(st.integers(1, 5)), venue.book[number].remaining), "90")
-        elif act == "apply":
-            desk.gateway.apply_updates()
-        elif act == "run":
-            desk.run()
-        elif act == "crash":
-            venue.news.clear()
-            desk = desk.again()
-            desk.settle(is_start=True, since=-(2**62))
-        elif act == "snapshot":
-            desk.settle()
-        elif act == "lost":
-            venue.script["submit"].append(data.draw(st.sampled_from(["lost", "taken", "not_sent", "throttled"])))
+        else:
+            desk = happens(act, desk, venue, data.draw)
         assert venue.held.get("ES", 0) >= 0
-    venue.script["submit"].clear()
-    for _ in range(8):
-        clock.pass_(30)
-        desk.settle()
-        desk.run()
-        venue.land()
+    calm_down(desk, venue)
     left = venue.held.get("ES", Decimal(0))
     assert left >= 0
     assert sum(units for number, units in working(venue).items() if number != ENTRY) == left
