@@ -191,9 +191,8 @@ class Executor(OrderEntry):
 
     def cancel_all(self) -> None:
         """Request that every order that may be open be canceled, but protection; from any thread, so that it needs no loop."""
-        for client_order_id in list(
-            self._open
-        ):  # a copy of the keys alone is made at once: other threads change it meanwhile
+        # Other threads change it meanwhile. A copy of the keys alone is made at once.
+        for client_order_id in list(self._open):
             intent = self._open.get(client_order_id)
             if intent is not None and not intent.is_protection:
                 self.cancel(client_order_id)
