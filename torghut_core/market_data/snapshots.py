@@ -12,8 +12,11 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NoReturn, TypeAlias
+from uuid import uuid4
 
 import msgspec
 import numpy as np
@@ -26,6 +29,9 @@ from torghut_core.telemetry import logs
 FORMAT = b"torghut-snapshot-1\n"
 LARGEST = 1 << 30
 """How many bytes a snapshot may have."""
+
+ABANDONED = timedelta(hours=1)
+"""A file that was begun so long ago, and is not complete, is of a process that was killed."""
 
 _ARRAY = 1
 _TUPLE, _SET, _DEQUE, _PAIRS, _NUMBER, _DECIMAL = range(2, 8)
@@ -189,6 +195,7 @@ class SnapshotStore:
             else:
                 self._files, self._folder = pafs.LocalFileSystem(), place
             self._files.create_dir(self._folder, recursive=True)
+            self._remove_left()
         except (pa.ArrowException, OSError, ValueError) as error:
             raise SettingsError(
                 f"TA_STATE_URL: {place}: {_first_line(error)} (name a folder or an s3:// address)"
@@ -206,18 +213,18 @@ class SnapshotStore:
         StateError : it cannot be written; what was kept stays.
         """
         path, data = self._path(name), encode(snapshot)
+        new = f"{path}.{uuid4().hex}.new"  # another process may save the same name just now
         kept, _ = self._newest(path)
         if kept is not None and snapshot.is_behind(kept):
             return False
         try:
-            if self._type(f"{path}.new") == pafs.FileType.Unknown:  # a pipe: to open it would wait for a reader
-                self._files.delete_file(f"{path}.new")
-            with self._files.open_output_stream(f"{path}.new") as file:
+            with self._files.open_output_stream(new) as file:
                 file.write(data)
-            self._sync(f"{path}.new")  # the source forgets what is committed, so a power cut must not lose this
+            self._sync(new)  # the source forgets what is committed, so a power cut must not lose this
             if self._type(path) == pafs.FileType.File:
-                self._files.move(path, f"{path}.before")
-            self._files.move(f"{path}.new", path)
+                with suppress(FileNotFoundError):  # the other process has moved it meanwhile
+                    self._files.move(path, f"{path}.before")
+            self._files.move(new, path)
             self._sync(self._folder)
         except (pa.ArrowException, OSError) as error:
             raise StateError(f"{path}: {_first_line(error)} (free some space, or make it writable)") from error
@@ -234,6 +241,14 @@ class SnapshotStore:
         if kept is None and problems:
             raise StateError(f"{'; '.join(problems)} (remove them to start anew, with indicators that warm up again)")
         return kept
+
+    def _remove_left(self) -> None:
+        """Remove what a killed process had begun to write; a newer file may be one that another process writes now."""
+        before = datetime.now(UTC) - ABANDONED
+        for info in self._files.get_file_info(pafs.FileSelector(self._folder, allow_not_found=True)):
+            if info.path.endswith(".new") and info.mtime is not None and info.mtime < before:
+                with suppress(FileNotFoundError):
+                    self._files.delete_file(info.path)
 
     def _newest(self, path: str) -> tuple[Snapshot | None, list[str]]:
         """The newest that can be read, and why a newer one could not."""

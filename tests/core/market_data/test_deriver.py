@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -489,4 +491,32 @@ def test_snapshot_is_on_the_disk_before_its_source_may_forget(tmp_path, monkeypa
 
     monkeypatch.setattr(os, "fsync", noted)
     SnapshotStore(str(tmp_path)).save("ta-0", snapshot(1))
-    assert synced == [str(tmp_path / "ta-0.snapshot.new"), str(tmp_path)]
+    file, folder = synced
+    assert Path(file).name.startswith("ta-0.snapshot.") and file.endswith(".new")
+    assert folder == str(tmp_path)
+
+
+def test_two_owners_may_save_at_once(tmp_path):
+    """A lane's old owner and its new one save at the same moment: neither fails, and what is kept can be read."""
+    start = threading.Barrier(4)
+
+    def save(owner):
+        store = SnapshotStore(str(tmp_path))
+        start.wait(PATIENCE)
+        for number in range(10):
+            store.save("ta-0", snapshot(owner * 1000 + number))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(save, range(4)))
+    assert SnapshotStore(str(tmp_path)).load("ta-0") is not None
+    assert {file.name for file in tmp_path.iterdir()} == {"ta-0.snapshot", "ta-0.snapshot.before"}
+
+
+def test_abandoned_file_is_removed(tmp_path):
+    """What a killed process had begun to write is removed at a later start, and what another writes now is not."""
+    old, new = tmp_path / "ta-0.snapshot.a.new", tmp_path / "ta-0.snapshot.b.new"
+    for file in (old, new):
+        file.write_bytes(b"begun")
+    os.utime(old, (0, 0))
+    SnapshotStore(str(tmp_path))
+    assert not old.exists() and new.exists()
