@@ -107,6 +107,16 @@ def _open_signals(settings: Settings, directory: StateDirectory, *, is_stored: b
     return open_signals(settings, directory, is_replay=True) if is_stored else MemorySignalStore()
 
 
+def gates_of(settings: Settings) -> Gates:
+    """The gates of a replay or backtest: trading is enabled, and prices are judged as the settings say."""
+    return Gates(
+        trading_enabled=True,
+        price_max_age_ns=settings.trading_price_lookback_minutes * MINUTE,
+        price_band=settings.trading_price_band,
+        price_collar=settings.trading_price_collar,
+    )
+
+
 class Replay:
     """A replay that is ready to run; see `open_replay`.
 
@@ -132,12 +142,7 @@ class Replay:
         self._signals = signals
         self._settings = settings
         self._swaps = swaps
-        self._gates = Gates(
-            trading_enabled=True,
-            price_max_age_ns=settings.trading_price_lookback_minutes * MINUTE,
-            price_band=settings.trading_price_band,
-            price_collar=settings.trading_price_collar,
-        )
+        self._gates = gates_of(settings)
 
     def run(self, batch_size: int = BATCH_SIZE, on_progress: Callable[[int], None] = lambda _events: None) -> Backtest:
         """Trade the tapes from the first event to the last; once only.

@@ -1,0 +1,267 @@
+"""Many parameter sets of one catalog on one tape; each is the backtest that it would be alone.
+
+What all have in common is done once: the catalog is read, the plugins are loaded, the tape is checked and kept in memory.
+`Sweep.evaluate` is the seam: whatever searches, or tests out of sample, hands it sets and gets a `Trial` for each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from pydantic import ValidationError
+
+from torghut_core.catalog import Catalog, StrategyEntry
+from torghut_core.catalog.problems import Marks
+from torghut_core.errors import CatalogError, InputError, Problem, TorghutError, reason_of
+from torghut_core.generation import Generation, build
+from torghut_core.installation.open import load_plugins
+from torghut_core.installation.settings import Settings, load_settings
+from torghut_core.model.trading import Limits
+from torghut_core.plugin_host import PluginHost
+from torghut_core.research.backtests import Backtest, load_catalog, on_tapes, run_backtest
+from torghut_core.research.kept_tape import KeptTape
+from torghut_core.research.performance import Curve, statistics
+from torghut_core.research.replay import gates_of
+from torghut_core.research.search import Axis, ParameterSet, one_strategy, parse_axis
+from torghut_core.research.workers import Lost, Processes
+from torghut_core.trading.gates import Gates
+
+COUNTS = ("decisions", "denied", "orders", "fills")
+"""What is counted of each trial, as `Result` has it."""
+
+
+class Outcome(StrEnum):
+    """What came out of a trial."""
+
+    DONE = "done"
+    INVALID = "invalid"
+    """The catalog does not accept the set."""
+    FAILED = "failed"
+    """A plugin raised, or the process died."""
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One parameter set, tried.
+
+    Attributes
+    ----------
+    number : its place among the sets, from 0.
+    params : the set.
+    outcome, reason : whether there are figures, and if not why.
+    figures : the run in figures; empty unless it is done.
+    counts : `COUNTS`.
+    curve : equity over the run, where it was asked for.
+    """
+
+    number: int
+    params: ParameterSet
+    outcome: Outcome = Outcome.DONE
+    reason: str = ""
+    figures: Mapping[str, float] = {}
+    counts: Mapping[str, int] = {}
+    curve: Curve | None = None
+
+
+class _Task(NamedTuple):
+    number: int
+    params: ParameterSet
+    has_curve: bool
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs one set after the other, in this process.
+
+    Attributes
+    ----------
+    catalog : on tapes, see `on_tapes`.
+    host : its plugins.
+    tape : what each set is traded on.
+    axes : what the paths of a set mean.
+    gates, allow_shorts, limits : as `run_backtest` and `build` take them.
+    """
+
+    catalog: Catalog
+    host: PluginHost
+    tape: KeptTape
+    axes: tuple[Axis, ...]
+    gates: Gates
+    allow_shorts: bool
+    limits: Limits
+
+    def generation(self, params: ParameterSet) -> Generation:
+        """Build what trades a set.
+
+        Raises
+        ------
+        CatalogError : the catalog, or a plugin, does not accept it.
+        """
+        changes: dict[str, dict[str, Any]] = {}
+        entries = {entry.name: entry for entry in self.catalog.strategies}
+        for axis in self.axes:
+            if axis.path in params:
+                content = changes.setdefault(axis.strategy, entries[axis.strategy].model_dump())
+                for key in axis.keys[:-1]:
+                    content = content.setdefault(key, {})
+                content[axis.keys[-1]] = params[axis.path]
+        changed = (_entry(entry, changes[entry.name]) if entry.name in changes else entry for entry in entries.values())
+        generation = build(self.catalog.with_(strategies=tuple(changed)), self.host, defaults=self.limits)
+        return replace(generation, source=self.tape)
+
+    def run(self, params: ParameterSet) -> Backtest:
+        """Run the backtest of a set; raises as `generation` and `run_backtest`."""
+        gates = msgspec.structs.replace(self.gates)
+        return run_backtest(self.generation(params), gates=gates, allow_shorts=self.allow_shorts, name="sweep")
+
+    def trial(self, task: _Task) -> Trial:
+        """Try a set; nothing that its plugins do is raised."""
+        number, params, has_curve = task
+        made = partial(Trial, number=number, params=params)
+        try:
+            done = self.run(params)
+        except CatalogError as error:
+            return made(outcome=Outcome.INVALID, reason="; ".join(map(_short, error.problems)))
+        except TorghutError as error:
+            return made(outcome=Outcome.FAILED, reason=str(error))
+        except Exception as error:  # a fault of ours belongs to its trial too, and others go on
+            return made(outcome=Outcome.FAILED, reason=reason_of(error))
+        if done.totals.failures:
+            return made(
+                outcome=Outcome.FAILED, reason="; ".join(f"{name}: {why}" for name, why in done.totals.failures.items())
+            )
+        curve = done.curve()
+        figures = statistics(float(done.starting_cash), curve, done.round_trips(), done.fills(), done.interest())
+        counts = {name: getattr(done.result, name) for name in COUNTS}
+        return made(figures=figures, counts=counts, curve=curve if has_curve else None)
+
+
+class Sweep:
+    """Sets of one catalog on one tape, evaluated in whichever way is quickest; see `open_sweep`.
+
+    Attributes
+    ----------
+    runner : runs a single set.
+    way : how sets are evaluated, for people: "on 2 workers".
+    """
+
+    def __init__(self, runner: Runner, workers: int) -> None:
+        self.runner = runner
+        self.way = f"on {workers} worker{'s' if workers > 1 else ''}"
+        self._processes = Processes(runner.trial, workers)
+
+    def evaluate(self, sets: Iterable[ParameterSet], *, first: int = 0, has_curve: bool = False) -> Iterator[Trial]:
+        """Yield a trial for each set, in their order.
+
+        Parameters
+        ----------
+        sets : taken as they are needed.
+        first : the number of the first one.
+        has_curve : whether each trial has its equity curve.
+        """
+        tasks = (_Task(number, params, has_curve) for number, params in enumerate(sets, first))
+        early: dict[int, Trial] = {}
+        for task, result in self._processes.run(tasks):
+            is_lost = isinstance(result, Lost)
+            early[task.number] = _lost(task, result) if is_lost else result
+            while first in early:
+                yield early.pop(first)
+                first += 1
+
+    def close(self) -> None:
+        """End the workers."""
+        self._processes.close()
+
+
+@contextmanager
+def open_sweep(
+    catalog: Path | Mapping[str, str],
+    tapes: Sequence[Path],
+    axes: Sequence[str],
+    *,
+    strategy: str | None = None,
+    workers: int | None = None,
+    actions: Sequence[Path] = (),
+    settings: Settings | None = None,
+) -> Iterator[Sweep]:
+    """Open a sweep; its workers live inside the ``with`` block.
+
+    Parameters
+    ----------
+    catalog : catalog file or folder, or texts by file name.
+    tapes : what to trade on; empty for those that the catalog's own source names.
+    axes : what is varied, as `parse_axis` takes it.
+    strategy : trades alone; all of the catalog's where None.
+    workers : processes; one for each processor where None.
+    actions : tapes of corporate actions; empty for those that the catalog's own source names.
+    settings : of the environment where None.
+
+    Raises
+    ------
+    CatalogError, InputError, TapeError : catalog, axes or tapes are wrong.
+    """
+    settings = settings or load_settings()
+    parsed = load_catalog(catalog)
+    host = load_plugins(settings, parsed.plugins.allow)
+    source: dict[str, Any] = {"actions": [str(tape) for tape in actions]} if actions else {}
+    parsed = on_tapes(parsed if strategy is None else one_strategy(parsed, strategy), host, tapes, **source)
+    parsed_axes = tuple(parse_axis(axis, parsed, host) for axis in axes)
+    twice = [axis.path for place, axis in enumerate(parsed_axes) if _place(axis) in map(_place, parsed_axes[:place])]
+    if twice:
+        raise InputError(f"--set {twice[0]}: is given twice (list all its values in one)")
+    tape = _kept(parsed, host)
+    runner = Runner(
+        catalog=parsed.placed(Marks({}), {}),  # a value of a set is at no place in the files
+        host=host,
+        tape=tape,
+        axes=parsed_axes,
+        gates=gates_of(settings),
+        allow_shorts=settings.trading_allow_shorts,
+        limits=settings.limits,
+    )
+    sweep = Sweep(runner, workers or len(os.sched_getaffinity(0)))
+    try:
+        yield sweep
+    finally:
+        sweep.close()
+
+
+def _kept(catalog: Catalog, host: PluginHost) -> KeptTape:
+    """The tape of a catalog, checked and read; parameters of strategies may still be missing."""
+    source = build(catalog.with_(strategies=()), host).source
+    if source is None:
+        raise InputError("the catalog has no `trading` pipeline with a source and a broker: nothing to trade on")
+    source.check()
+    return KeptTape.of(source)
+
+
+def _entry(entry: StrategyEntry, content: Mapping[str, Any]) -> StrategyEntry:
+    try:
+        return StrategyEntry.model_validate(content).moved(entry.place)
+    except ValidationError as error:
+        problems = [
+            Problem("", 0, 0, ".".join(map(str, details["loc"])), details["msg"])
+            for details in error.errors(include_url=False)
+        ]
+        raise CatalogError(problems) from None
+
+
+def _lost(task: _Task, lost: Lost) -> Trial:
+    return Trial(number=task.number, params=task.params, outcome=Outcome.FAILED, reason=lost.reason)
+
+
+def _place(axis: Axis) -> tuple[str, tuple[str, ...]]:
+    return axis.strategy, axis.keys
+
+
+def _short(problem: Problem) -> str:
+    """A problem without its place, which has another value."""
+    key = problem.key.partition("].")[2] or problem.key
+    return f"{key}: {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
