@@ -28,11 +28,11 @@ from sqlalchemy.types import TypeEngine
 from torghut_core.audit.rows import KEYS
 from torghut_core.audit.types import Json, Money, Nanoseconds
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Versions of these tables, oldest first: the names of the scripts in ``migrations/versions``."""
 
 HEAD_ROW = "audit.head"
-"""The row of ``controls`` that keeps number and hash of the newest ``audit_log`` entry; the one row outside the log."""
+"""The row of ``controls`` that keeps number and hash of the newest ``audit_log`` entry; the one row of its table outside the log."""
 
 metadata = MetaData()
 
@@ -230,6 +230,34 @@ audit_log = Table(
     _needed("prev_hash", String(64)),
     _needed("hash", String(64)),
 )
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    _needed("kind"),
+    _needed("created_at", Nanoseconds),
+    _needed("author"),
+    _needed("strategy"),
+    _needed("params", Json),
+    _needed("universe", Json),
+    _needed("began_at", Nanoseconds),
+    _needed("ended_at", Nanoseconds),
+    _needed("catalog_digest"),
+    _needed("code_digest"),
+    _needed("code", Json),
+    _needed("data_digest"),
+    _needed("data", Json),
+    _needed("costs", Json),
+    Column("folds", Json),
+    _needed("variants", Integer),
+    _needed("selection"),
+    _needed("figures", Json),
+    _needed("notes"),
+    _needed("folder"),
+    Index("experiments_created", "created_at"),
+)
+"""The ledger of `research.experiments`; outside the log, which is of what was traded."""
 
 alembic_version = Table(
     "alembic_version",

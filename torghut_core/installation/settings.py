@@ -174,6 +174,9 @@ class Settings(Environment):
         default="",
         description="host names under which the admin API may be called on a loopback address, separated by commas",
     )
+    torghut_author: str = Field(
+        default="", description="who is written down as the author of experiments; the user's login name where empty"
+    )
     torghut_token: SecretStr | None = Field(
         default=None, description="token that commands send to the admin API of a running kernel"
     )
