@@ -23,7 +23,7 @@ test: .venv/dev.stamp ## run the tests: every promise, in a few minutes
 	@$(TESTS)
 
 proof: .venv/dev.stamp ## run the long proofs: thousands of stories, real kills, soaks
-	@TEST_EFFORT=proof $(TESTS) -m "proof or examples"
+	@TEST_EFFORT=$(or $(TEST_EFFORT),proof) $(TESTS) -m "proof or examples"
 
 check: .venv/dev.stamp ## what CI runs beside the proofs: format, lint, types, import contracts, schemas, tests
 	@$(BIN)/ruff format --check .

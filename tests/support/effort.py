@@ -1,7 +1,7 @@
 """How hard a test looks: `make test` tries a part of what `make proof` tries.
 
-``TEST_EFFORT`` is ``quick`` (where it is not set), ``proof``, or ``hunt``, which looks for examples that nobody has
-seen, ten times as many as a proof. All others try the same examples on every run, so that a change is judged by what it
+``TEST_EFFORT`` is ``quick`` (where it is not set), ``ci`` (a third of a proof: what each push is tried with), ``proof``, or
+``hunt``, which looks for examples that nobody has seen, ten times as many as a proof. All others try the same examples on every run, so that a change is judged by what it
 does.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-EFFORTS = {"quick": 0.06, "proof": 1.0, "hunt": 10.0}
+EFFORTS = {"quick": 0.06, "ci": 0.33, "proof": 1.0, "hunt": 10.0}
 EFFORT = os.environ.get("TEST_EFFORT", "quick")
 IS_PROOF = EFFORT != "quick"
 
