@@ -90,7 +90,7 @@ def figures(done):
     found = done.statistics
     return (
         f"On three days of made bars: {found['fills']} fills, {found['round_trips']} round trips, fees {found['fees']:,.2f}, "
-        f"return {found['return_pct']:+.2f} %, deepest drawdown {found['max_drawdown_pct']:.2f} %.\n"
+        f"return {found['total_return_pct']:+.2f} %, deepest drawdown {found['max_drawdown_pct']:.2f} %.\n"
     )
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from torghut_core.research.backtests import Backtest, load_catalog, run_backtest, tape_generation
     from torghut_core.research.feature_rows import FeatureRows
     from torghut_core.research.notebook import backtest
-    from torghut_core.research.performance import BarSeries, Curve, RoundTrip, account_curve, bar_series, round_trips
+    from torghut_core.research.performance import BarSeries, Curve, account_curve, bar_series
     from torghut_core.research.replay import Replay, example_catalogs, open_replay
+    from torghut_core.research.trips import RoundTrip, round_trips
     from torghut_core.trading.totals import Result
 
 __all__ = [
@@ -46,15 +47,9 @@ _HOMES = {
     "torghut_core.research.backtests": ("Backtest", "load_catalog", "run_backtest", "tape_generation"),
     "torghut_core.research.feature_rows": ("FeatureRows",),
     "torghut_core.research.notebook": ("backtest",),
-    "torghut_core.research.performance": (
-        "BarSeries",
-        "Curve",
-        "RoundTrip",
-        "account_curve",
-        "bar_series",
-        "round_trips",
-    ),
+    "torghut_core.research.performance": ("BarSeries", "Curve", "account_curve", "bar_series"),
     "torghut_core.research.replay": ("Replay", "example_catalogs", "open_replay"),
+    "torghut_core.research.trips": ("RoundTrip", "round_trips"),
     "torghut_core.trading.totals": ("Result",),
 }
 """Where each name lives: imported when it is first used, for the loop takes 0.5 s to import."""

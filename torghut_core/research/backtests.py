@@ -7,12 +7,14 @@ directory and is otherwise the same. What it returns is a value: nothing of it c
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +22,37 @@ import pyarrow as pa
 
 from torghut_core import catalog as catalogs
 from torghut_core.audit import AuditStore, MemoryAuditStore
-from torghut_core.calendars import LONGEST_DAY
+from torghut_core.calendars import LONGEST_DAY, ROUND_THE_CLOCK
 from torghut_core.catalog import Catalog
 from torghut_core.errors import InputError
 from torghut_core.generation import Generation, build, use_tapes
 from torghut_core.model.corporate_actions import AppliedAction
-from torghut_core.model.market import Bars, window_size
+from torghut_core.model.market import Bars, FloatArray, window_size
 from torghut_core.model.trading import Limits, Outcome, Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
 from torghut_core.reload.plan import ReloadOutcome
+from torghut_core.research.figures import (
+    Days,
+    Drawdown,
+    Traded,
+    Trips,
+    compared,
+    daily_returns,
+    drawdowns,
+    figures,
+    trading_days,
+)
 from torghut_core.research.performance import (
+    BUY_AND_HOLD,
+    BarSeries,
     Curve,
-    RoundTrip,
     Row,
     account_curve,
     bar_series,
-    round_trips,
-    statistics,
-    trip_table,
+    buy_and_hold,
 )
+from torghut_core.research.trips import RoundTrip, breakdown, round_trips, trip_arrays, trip_table
 from torghut_core.research.summary import summary_html, written
 from torghut_core.signals import MemorySignalStore, SignalDatabase
 from torghut_core.trading.engine import Engine
@@ -102,6 +115,10 @@ class Backtest:
 
     def fills(self) -> list[Row]:
         """The fills in order of time, each with the rationale of its decision, or why the venue liquidated, as `because`."""
+        return self._fills
+
+    @cached_property
+    def _fills(self) -> list[Row]:
         because = {row["decision_hash"]: row["rationale"] for row in self.audit.decisions(self.account)}
         made = {row["client_order_id"]: row["reason"] for row in self.audit.orders(self.account, decision_hash="")}
         return [
@@ -129,16 +146,87 @@ class Backtest:
         """The signals of the run's time."""
         return self.signals.signals(since=self.began_at - LONGEST_DAY, until=self.ended_at)
 
+    @cached_property
+    def series(self) -> dict[str, BarSeries]:
+        """The bars of each symbol as arrays."""
+        return bar_series(self.bars())
+
     def curve(self) -> Curve:
-        """Equity and drawdown over the run."""
-        series = bar_series(self.bars())
-        return account_curve(
-            float(self.starting_cash), series, self.fills(), self.multipliers, self.interest(), self.actions
-        )
+        """Equity, drawdown and exposure over the run."""
+        return self._curve
+
+    @cached_property
+    def _curve(self) -> Curve:
+        cash = float(self.starting_cash)
+        return account_curve(cash, self.series, self.fills(), self.multipliers, self.interest(), self.actions)
 
     def round_trips(self) -> list[RoundTrip]:
         """The positions that were opened and closed again, in the order of their ends."""
+        return self._round_trips
+
+    @cached_property
+    def _round_trips(self) -> list[RoundTrip]:
         return round_trips(self.fills(), self.multipliers, self.actions)
+
+    @cached_property
+    def trips(self) -> Trips:
+        """The round trips as arrays, with how far the price went against each and for it."""
+        return trip_arrays(self.round_trips(), self.series, self.actions)
+
+    @property
+    def calendar(self) -> str:
+        """The calendar by whose days returns are measured: that of all symbols, 24/7 where they have several."""
+        names = {self.generation.instruments[symbol].calendar for symbol in self.multipliers}
+        return names.pop() if len(names) == 1 else ROUND_THE_CLOCK
+
+    @cached_property
+    def days(self) -> Days:
+        """The days of the curve."""
+        return trading_days(self.curve().event_ts, self.calendar, self.began_at)
+
+    def traded(self) -> Traded:
+        """What was filled, and what it cost."""
+        fills, terms = self.fills(), self.generation.instruments
+        slipped = [
+            terms[fill["symbol"]].notional(fill["quantity"], fill["slippage"])
+            for fill in fills
+            if fill["slippage"] is not None
+        ]
+        return Traded(
+            fills=len(fills),
+            notional=float(sum(terms[fill["symbol"]].notional(fill["quantity"], fill["price"]) for fill in fills)),
+            fees=float(sum(fill["fee"] for fill in fills)),
+            interest=float(sum(charge["fees"] for charge in self.interest())),
+            slippage=float(sum(slipped)) if slipped else math.nan,
+        )
+
+    def benchmark(self, name: str = BUY_AND_HOLD) -> FloatArray:
+        """The equity of all cash in a symbol, from its first bar on and at no cost, at the times of the curve.
+
+        Parameters
+        ----------
+        name : a symbol of the tape; or `buy-and-hold`: what was traded, in equal parts.
+
+        Raises
+        ------
+        InputError : the tape has no bars of it.
+        """
+        symbols = sorted({fill["symbol"] for fill in self.fills()} or self.series) if name == BUY_AND_HOLD else [name]
+        missing = [symbol for symbol in symbols if symbol not in self.series]
+        if missing:
+            raise InputError(f"benchmark {missing[0]}: the tape has no bars of it (there are {', '.join(self.series)})")
+        held = {symbol: self.series[symbol] for symbol in symbols}
+        return buy_and_hold(float(self.starting_cash), held, self.curve().event_ts, self.actions)
+
+    def against(self, benchmark: str = BUY_AND_HOLD) -> dict[str, float]:
+        """The run beside a benchmark, see `benchmark` and `figures.compared`."""
+        cash, days = float(self.starting_cash), self.days
+        own, other = (daily_returns(equity, cash, days) for equity in (self.curve().equity, self.benchmark(benchmark)))
+        return compared(own, other, days.per_year)
+
+    def breakdown(self, by: str) -> pa.Table:
+        """Round trips and their profit by strategy, symbol, side, hour, weekday or month, see `trips.breakdown`."""
+        return breakdown(self.round_trips(), by, self.generation.instruments)
 
     # In a notebook.
 
@@ -151,13 +239,27 @@ class Backtest:
 
     @property
     def trades(self) -> pa.Table:
-        """The round trips: a row each, with the fields of `RoundTrip`; times are UTC, money is float64."""
-        return trip_table(self.round_trips())
+        """The round trips: a row each, with the fields of `RoundTrip` and its `mae_pct` and `mfe_pct`; times are UTC, money is float64."""
+        return trip_table(self.round_trips(), self.trips)
 
-    @property
+    @cached_property
     def statistics(self) -> dict[str, float]:
-        """The run in figures, see `performance.statistics`."""
-        return statistics(float(self.starting_cash), self.curve(), self.round_trips(), self.fills(), self.interest())
+        """The run in figures, see `figures`."""
+        curve = self.curve()
+        return figures(
+            curve.event_ts,
+            curve.equity,
+            float(self.starting_cash),
+            days=self.days,
+            trips=self.trips,
+            traded=self.traded(),
+            exposure=curve.exposure,
+        )
+
+    def drawdowns(self) -> list[Drawdown]:
+        """The drawdowns, the deepest first."""
+        curve = self.curve()
+        return drawdowns(curve.event_ts, curve.equity, float(self.starting_cash))
 
     def page(self, path: Path | str, title: str = "Backtest") -> Path:
         """Write the page of the run, one HTML file, and return its path.

@@ -43,11 +43,11 @@ from torghut_core.research.performance import (
     floats,
     ints,
     joined,
-    round_trips,
     rows_by,
     thinned,
     values_at,
 )
+from torghut_core.research.trips import round_trips
 from torghut_core.timestamps import MILLISECOND, SECOND, format_timestamp
 from torghut_core.trading.totals import to_json
 

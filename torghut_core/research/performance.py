@@ -1,4 +1,4 @@
-"""The figures of a run: bars as arrays, the account over time, its drawdown, and profits by round trip.
+"""Bars as arrays, and the account over time with its drawdown.
 
 Everything here is computed from what a run wrote down, after it, with bottleneck over whole arrays. Nothing that a
 decision reads comes from here: a moving value of bottleneck's depends on where its array starts.
@@ -20,11 +20,13 @@ import pyarrow as pa
 
 from torghut_core.model.corporate_actions import AppliedAction
 from torghut_core.model.market import TIMEFRAMES, FloatArray, IntArray, window_size
-from torghut_core.model.positions import ONE, apply_fill
-from torghut_core.model.trading import ZERO, Fill, Position, Side
+from torghut_core.model.trading import ZERO, Side
 from torghut_core.signals import mask
 
 Row: TypeAlias = Mapping[str, Any]
+
+BUY_AND_HOLD = "buy-and-hold"
+"""The benchmark that holds what was traded."""
 
 NO_MULTIPLIERS: Mapping[str, Decimal] = MappingProxyType({})
 _STEPS = sorted(TIMEFRAMES.values())
@@ -47,11 +49,15 @@ class BarSeries(msgspec.Struct):
 
 
 class Curve(msgspec.Struct):
-    """The account at the end of each bar: times in ns, equity, and how far it is below its highest so far (<= 0)."""
+    """The account at the end of each bar: times in ns, equity, and how far it is below its highest so far (<= 0).
+
+    `exposure` is the notional of all positions, long and short ones added up, in the account's currency.
+    """
 
     event_ts: IntArray
     equity: FloatArray
     drawdown: FloatArray
+    exposure: FloatArray
 
 
 def ints(column: pa.ChunkedArray) -> IntArray:
@@ -147,7 +153,7 @@ def account_curve(
     symbol: 1 where `multipliers` has none. A price of before a split counts as it compares with those after it.
     """
     own: dict[str, list[Row]] = defaultdict(list)
-    for row in _in_order(fills, actions):
+    for row in in_order(fills, actions):
         if not isinstance(row, AppliedAction):
             own[row["symbol"]].append(row)
         elif row.changes:
@@ -157,6 +163,7 @@ def account_curve(
     traded = np.concatenate([np.empty(0, np.int64), *map(_times, own.values())])
     times = np.unique(np.concatenate([*moments, *starts, traded]))
     charged = np.array([0.0, *(float(charge["fees"]) for charge in charges)]).cumsum()
+    exposure = np.zeros(len(times))
     equity = cash - charged[np.searchsorted([charge["at"] for charge in charges], times, side="right")]
     for symbol, done in own.items():
         price = np.array([0.0, *(float(fill["price"]) for fill in done)])
@@ -174,8 +181,41 @@ def account_curve(
             ends = np.append(0, bars.event_ts + bars.step)
             close = np.append(np.nan, bn.push(bars.close))[known] * factor(times) / factor(ends - 1)[known]
             mark = np.where(np.isnan(close), mark, close)
-        equity += np.cumsum(-signed * price - fees)[count] + np.cumsum(signed)[count] * mark
-    return Curve(times, equity, _drawdown(equity, cash))
+        value = np.cumsum(signed)[count] * mark
+        equity += np.cumsum(-signed * price - fees)[count] + value
+        exposure += np.abs(value)
+    return Curve(times, equity, _drawdown(equity, cash), exposure)
+
+
+def buy_and_hold(
+    cash: float, series: Mapping[str, BarSeries], event_ts: IntArray, actions: Sequence[AppliedAction] = ()
+) -> FloatArray:
+    """The equity of cash that is put in symbols in equal parts, each at its first price, at no cost, at some times.
+
+    Splits are followed, and dividends are kept as cash. Shape as `event_ts`, ns.
+    """
+    equity = np.zeros(len(event_ts))
+    part = cash / len(series)
+    for symbol, bars in series.items():
+        own = [applied for applied in actions if applied.action.symbol == symbol]
+        close = np.append(bars.open[0], bn.push(bars.close))[
+            np.searchsorted(bars.event_ts + bars.step, event_ts, side="right")
+        ]
+        before, here = factors_at(own, bars.event_ts[:1]), factors_at(own, event_ts)
+        units = part / bars.open[0] * before / here
+        paid = [float(applied.action.dividend) * float(part / bars.open[0] * before[0]) for applied in own]
+        at = np.array([applied.at for applied in own], np.int64)
+        dividends = np.append(0.0, np.cumsum(np.array(paid) / factors_at(own, at)))
+        equity += (
+            np.where(np.isnan(close), part, units * close) + dividends[np.searchsorted(at, event_ts, side="right")]
+        )
+    return equity
+
+
+def factors_at(actions: Sequence[AppliedAction], event_ts: IntArray) -> FloatArray:
+    """The product of the factors of all splits of a symbol up to each of some times, ns: by it a price of before compares."""
+    product: FloatArray = np.cumprod(np.array([1.0, *(applied.action.factor for applied in actions)]))
+    return product[np.searchsorted([applied.at for applied in actions], event_ts, side="right")]
 
 
 def _as_fill(applied: AppliedAction) -> Row:
@@ -192,7 +232,7 @@ def _as_fill(applied: AppliedAction) -> Row:
     }
 
 
-def _in_order(fills: Sequence[Row], actions: Sequence[AppliedAction]) -> Iterator[Row | AppliedAction]:
+def in_order(fills: Sequence[Row], actions: Sequence[AppliedAction]) -> Iterator[Row | AppliedAction]:
     """Fills and corporate actions, in the order in which they happened."""
     waiting = deque(actions)
     for number, fill in enumerate(fills):
@@ -237,170 +277,13 @@ def thinned(curve: Curve, most: int = 4_000) -> Curve:
         stretch = curve.equity[start:stop]
         keep |= {int(start), int(stop) - 1, int(start + bn.nanargmin(stretch)), int(start + bn.nanargmax(stretch))}
     index = np.array(sorted(keep))
-    return Curve(curve.event_ts[index], curve.equity[index], curve.drawdown[index])
+    return Curve(curve.event_ts[index], curve.equity[index], curve.drawdown[index], curve.exposure[index])
 
 
 def values_at(bars: BarSeries, event_ts: IntArray, values: FloatArray) -> FloatArray:
     """The last value in each bar, NaN where there is none; there is at least one value."""
     last = np.searchsorted(event_ts, bars.event_ts + bars.step) - 1
     return np.where((last >= 0) & (event_ts[last] >= bars.event_ts), values[last], np.nan)
-
-
-class RoundTrip(msgspec.Struct, frozen=True, kw_only=True):
-    """A strategy's position in a symbol, from flat to flat or through zero.
-
-    `side` is that of its entry, `quantity` what was entered in all, units. Times are those of the first and the last fill, ns;
-    prices are means by quantity. `profit` is after fees; of a fill that turns a position round, this one pays all.
-    """
-
-    strategy_id: str
-    symbol: str
-    side: Side
-    quantity: Decimal
-    entered_at: int
-    exited_at: int
-    entry_price: Decimal
-    exit_price: Decimal
-    profit: Decimal
-    fees: Decimal
-
-
-class _Open(msgspec.Struct):
-    """A round trip that is not over: what was paid for how many units, on the way in and on the way out."""
-
-    began_at: int
-    realized: Decimal
-    fees: Decimal
-    entered: Decimal = ZERO
-    cost: Decimal = ZERO
-    exited: Decimal = ZERO
-    proceeds: Decimal = ZERO
-
-
-def round_trips(
-    fills: Sequence[Row],
-    multipliers: Mapping[str, Decimal] = NO_MULTIPLIERS,
-    actions: Sequence[AppliedAction] = (),
-) -> list[RoundTrip]:
-    """The round trips that are over, in the order of their ends.
-
-    `multipliers` are those of the symbols, 1 where there is none. Of a position that was split, quantity and prices are in units of
-    after the split; dividends, and what was paid for less than a whole unit, are in the profit.
-    """
-    positions: dict[tuple[str, str], Position] = {}
-    begun: dict[tuple[str, str], _Open] = {}
-    trips: list[RoundTrip] = []
-    for row in _in_order(fills, actions):
-        if isinstance(row, AppliedAction):
-            _act(row, positions, begun, trips)
-            continue
-        key = (row["strategy_id"], row["symbol"])
-        before = positions.get(key, Position())
-        fill = Fill(
-            client_order_id="",
-            fill_id="",
-            symbol=row["symbol"],
-            side=Side(row["side"]),
-            quantity=decimal(row["quantity"]),
-            price=decimal(row["price"]),
-            fee=decimal(row["fee"]),
-            event_ts=row["event_ts"],
-        )
-        after = positions[key] = apply_fill(before, fill, multipliers.get(fill.symbol, ONE))
-        trip = begun.setdefault(key, _Open(fill.event_ts, before.realized_pnl, before.fees))
-        is_entry = (before.quantity >= 0) == (fill.side is Side.BUY)
-        closing = ZERO if is_entry else min(fill.quantity, abs(before.quantity))
-        trip.exited += closing
-        trip.proceeds += closing * fill.price
-        if before.quantity and before.quantity * after.quantity <= 0:
-            trips.append(_ended(key, before, after, trip, fill.event_ts))
-            trip = begun[key] = _Open(fill.event_ts, after.realized_pnl, after.fees)
-        opening = fill.quantity - closing
-        trip.entered += opening
-        trip.cost += opening * fill.price
-        if not after.quantity:
-            del begun[key]
-    return trips
-
-
-def _act(
-    applied: AppliedAction,
-    positions: dict[tuple[str, str], Position],
-    begun: dict[tuple[str, str], _Open],
-    trips: list[RoundTrip],
-) -> None:
-    """Apply a corporate action to the round trips that are not over."""
-    action = applied.action
-    for change in applied.changes:
-        key = change.strategy_id, action.symbol
-        before = positions.get(key)
-        if before is None or not before.quantity:
-            continue
-        profit = change.after.realized_pnl - change.before.realized_pnl
-        positions[key] = msgspec.structs.replace(
-            change.after, realized_pnl=before.realized_pnl + profit, fees=before.fees
-        )
-        trip = begun[key]
-        trip.entered, trip.exited = action.units(trip.entered), action.units(trip.exited)
-        if action.is_split:
-            trip.exited += abs(action.units(change.before.quantity) - change.after.quantity)
-            trip.proceeds += abs(change.cash)
-        if not change.after.quantity:
-            trips.append(_ended(key, before, positions[key], trip, applied.at))
-            del begun[key]
-
-
-def _ended(key: tuple[str, str], before: Position, after: Position, trip: _Open, at: int) -> RoundTrip:
-    fees = after.fees - trip.fees
-    return RoundTrip(
-        strategy_id=key[0],
-        symbol=key[1],
-        side=Side.BUY if before.quantity > 0 else Side.SELL,
-        quantity=trip.entered,
-        entered_at=trip.began_at,
-        exited_at=at,
-        entry_price=trip.cost / trip.entered,
-        exit_price=trip.proceeds / trip.exited,
-        profit=after.realized_pnl - trip.realized - fees,
-        fees=fees,
-    )
-
-
-def trip_table(trips: Sequence[RoundTrip]) -> pa.Table:
-    """Round trips as a table, a column for each field: times as timestamps of UTC, money and units as float64."""
-    columns: dict[str, pa.Array] = {}
-    for name in RoundTrip.__struct_fields__:
-        values = [getattr(trip, name) for trip in trips]
-        if name in ("entered_at", "exited_at"):
-            columns[name] = pa.array(values, pa.int64()).cast(pa.timestamp("ns", "UTC"))
-        elif name in ("strategy_id", "symbol", "side"):
-            columns[name] = pa.array(map(str, values), pa.string())
-        else:
-            columns[name] = pa.array(map(float, values), pa.float64())
-    return pa.table(columns)
-
-
-def statistics(
-    cash: float, curve: Curve, trips: Sequence[RoundTrip], fills: Sequence[Row], charges: Sequence[Row] = ()
-) -> dict[str, float]:
-    """A run in figures: money in the account's currency, shares in percent; NaN where there is nothing to count."""
-    profits = np.array([float(trip.profit) for trip in trips])
-    won, lost = profits[profits > 0], profits[profits < 0]
-    equity = float(curve.equity[-1]) if len(curve.equity) else cash
-    return {
-        "final_equity": equity,
-        "return_pct": 100 * (equity / cash - 1) if cash else np.nan,
-        "max_drawdown_pct": 100 * float(curve.drawdown.min(initial=0.0)),
-        "fees": float(sum(decimal(fill["fee"]) for fill in fills)),
-        "interest": float(sum(decimal(charge["fees"]) for charge in charges)),
-        "fills": len(fills),
-        "round_trips": len(trips),
-        "win_rate_pct": 100 * len(won) / len(trips) if trips else np.nan,
-        "profit_factor": float(won.sum() / -lost.sum()) if len(lost) else np.nan,
-        "mean_profit": float(profits.mean()) if trips else np.nan,
-        "best": float(profits.max()) if trips else np.nan,
-        "worst": float(profits.min()) if trips else np.nan,
-    }
 
 
 def decimal(value: Any) -> Decimal:

@@ -77,7 +77,7 @@ def test_its_figures_add_up():
     assert equity["equity"].iloc[-1] == pytest.approx(figures["final_equity"]) == float(done.result.final_equity)
     assert figures["round_trips"] == len(trades) > 10
     assert set(trades["side"]) == {"buy", "sell"}
-    assert trades["profit"].sum() == pytest.approx(figures["mean_profit"] * len(trades))
+    assert trades["profit"].sum() == pytest.approx(figures["expectancy"] * len(trades))
     (held,) = done.positions.values()
     marked = held.quantity * (Decimal(str(days()["Close"].iloc[-1])) - held.average_price)
     assert float(held.realized_pnl - held.fees + marked) == pytest.approx(figures["final_equity"] - 100_000)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from torghut_core.research.performance import BarSeries, Curve, account_curve, joined, round_trips, thinned
+from torghut_core.research.performance import BarSeries, Curve, account_curve, joined, thinned
+from torghut_core.research.trips import round_trips
 from torghut_core.timestamps import MINUTE, SECOND
 
 T0 = 1_767_623_400 * SECOND
@@ -104,7 +105,7 @@ def test_a_thinned_curve_keeps_its_ends_and_its_extremes(values, most):
     """What is left out is not seen on a screen: first, last, highest, lowest and the deepest drawdown stay."""
     equity = np.array(values)
     drawdown = equity - np.maximum.accumulate(equity)
-    thin = thinned(Curve(np.arange(len(values)), equity, drawdown), most)
+    thin = thinned(Curve(np.arange(len(values)), equity, drawdown, np.abs(equity)), most)
 
     assert len(thin.event_ts) <= most + 1
     assert {0, len(values) - 1} <= set(thin.event_ts.tolist())
