@@ -52,8 +52,8 @@ from torghut_core.research.performance import (
     bar_series,
     buy_and_hold,
 )
-from torghut_core.research.trips import RoundTrip, breakdown, round_trips, trip_arrays, trip_table
 from torghut_core.research.summary import summary_html, written
+from torghut_core.research.trips import RoundTrip, breakdown, round_trips, trip_arrays, trip_table
 from torghut_core.signals import MemorySignalStore, SignalDatabase
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates

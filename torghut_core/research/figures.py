@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
@@ -245,6 +246,7 @@ def trading_days(event_ts: IntArray, calendar: str = ROUND_THE_CLOCK, began_at: 
     return Days(last[np.searchsorted(seen, every, side="right") - 1], every.astype("datetime64[D]"), DAYS_A_YEAR)
 
 
+@lru_cache(maxsize=16)
 def _sessions(calendar: str, first: int, last: int) -> tuple[IntArray, Dates]:
     """When the days of the sessions from one time to another begin, ns, and their dates.
 

@@ -28,7 +28,7 @@ from torghut_core.model.trading import Limits
 from torghut_core.plugin_host import PluginHost
 from torghut_core.research.backtests import Backtest, load_catalog, on_tapes, run_backtest
 from torghut_core.research.kept_tape import KeptTape
-from torghut_core.research.performance import Curve, statistics
+from torghut_core.research.performance import Curve
 from torghut_core.research.replay import gates_of
 from torghut_core.research.search import Axis, ParameterSet, one_strategy, parse_axis
 from torghut_core.research.workers import Lost, Processes
@@ -137,10 +137,8 @@ class Runner:
             return made(
                 outcome=Outcome.FAILED, reason="; ".join(f"{name}: {why}" for name, why in done.totals.failures.items())
             )
-        curve = done.curve()
-        figures = statistics(float(done.starting_cash), curve, done.round_trips(), done.fills(), done.interest())
         counts = {name: getattr(done.result, name) for name in COUNTS}
-        return made(figures=figures, counts=counts, curve=curve if has_curve else None)
+        return made(figures=done.statistics, counts=counts, curve=done.curve() if has_curve else None)
 
 
 class Sweep:
