@@ -91,10 +91,12 @@ class Kernel:
         self.states.pop(lane, None)
 
     def keep(self):
-        """A checkpoint of all lanes."""
+        """A checkpoint of all lanes; what the next owner of a lane has kept is not replaced by what is behind it."""
         cursor = self.source.cursor()
         for lane, state in self.states.items():
-            self.disk[lane] = copy.deepcopy((cursor[lane], state))
+            kept, _ = self.disk.get(lane, (None, []))
+            if kept is None or kept["position"] <= cursor[lane]["position"]:
+                self.disk[lane] = copy.deepcopy((cursor[lane], state))
         self.source.commit(cursor)
 
     def update(self, batch):
