@@ -22,6 +22,8 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 EARLIEST = -(2**63)
 """Before every time that can be kept, ns."""
+LATEST = 2**63 - 1
+"""After every such time, ns."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,24 +10,26 @@ import asyncio
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from torghut_core import catalog as catalogs
 from torghut_core.audit import AuditStore, MemoryAuditStore
+from torghut_core.boundary import SourceIterator
 from torghut_core.calendars import LONGEST_DAY, ROUND_THE_CLOCK
 from torghut_core.catalog import Catalog
 from torghut_core.errors import InputError
 from torghut_core.generation import Generation, build, use_tapes
 from torghut_core.model.corporate_actions import AppliedAction
-from torghut_core.model.market import Bars, FloatArray, window_size
+from torghut_core.model.market import Bars, Batch, FloatArray, window_size
 from torghut_core.model.trading import Limits, Outcome, Position
 from torghut_core.plugin_host import PluginHost
 from torghut_core.ports import Source
@@ -51,10 +53,13 @@ from torghut_core.research.performance import (
     account_curve,
     bar_series,
     buy_and_hold,
+    ints,
+    step_of,
 )
 from torghut_core.research.summary import summary_html, written
 from torghut_core.research.trips import RoundTrip, breakdown, round_trips, trip_arrays, trip_table
-from torghut_core.signals import MemorySignalStore, SignalDatabase
+from torghut_core.signals import MemorySignalStore, SignalDatabase, mask
+from torghut_core.timestamps import EARLIEST, LATEST
 from torghut_core.trading.engine import Engine
 from torghut_core.trading.gates import Gates
 from torghut_core.trading.loop import BATCH_SIZE, Loop
@@ -83,7 +88,7 @@ class Backtest:
     open_orders : how many orders were open at the end.
     starved : strategies that were shown no signal at all -> why: which bars did not come, which features had no value.
     skipped : rows of the tape that were left out: reason, with the first place -> count.
-    began_at, ended_at : the loop's time at the first and the last event, ns.
+    began_at, ended_at : the loop's time at the first and the last event that was traded on, ns; the first is `since` after a warm-up.
     audit, signals : where the run is written down.
     """
 
@@ -101,7 +106,8 @@ class Backtest:
     ended_at: int
     audit: AuditStore
     signals: SignalDatabase
-    _source: Source
+    _own_bars: pa.Table
+    _since: int
 
     @property
     def jumps(self) -> list[str]:
@@ -120,7 +126,7 @@ class Backtest:
     @cached_property
     def _fills(self) -> list[Row]:
         because = {row["decision_hash"]: row["rationale"] for row in self.audit.decisions(self.account)}
-        made = {row["client_order_id"]: row["reason"] for row in self.audit.orders(self.account, decision_hash="")}
+        made = {row["client_order_id"]: row["reason"] for row in self.orders()}
         return [
             fill | {"because": because.get(fill["decision_hash"]) or made.get(fill["client_order_id"], "")}
             for fill in self.audit.fills(self.account)
@@ -137,10 +143,18 @@ class Backtest:
             for row in self.audit.decisions(self.account, status="denied")
         ]
 
+    def orders(self) -> Sequence[Row]:
+        """The orders in the order in which they were made, as the audit has them."""
+        return self.audit.orders(self.account, decision_hash="")
+
     def bars(self) -> pa.Table:
         """The bars that were traded on; of a tape without trades, its own."""
+        return self._bars
+
+    @cached_property
+    def _bars(self) -> pa.Table:
         bars = self.signals.bars(since=self.began_at - LONGEST_DAY, until=self.ended_at)
-        return bars if bars.num_rows else asyncio.run(_tape_bars(self._source))
+        return _ended_after(bars if bars.num_rows else self._own_bars, self._since)
 
     def signal_rows(self) -> pa.Table:
         """The signals of the run's time."""
@@ -348,6 +362,8 @@ def run_backtest(
     batch_size: int = BATCH_SIZE,
     on_progress: Callable[[int], None] = lambda _events: None,
     stops: Callable[[Engine, Loop], Stops] = lambda _engine, _loop: (),
+    since: int = EARLIEST,
+    until: int = LATEST,
 ) -> Backtest:
     """Trade a generation on its tape, from the first event to the last.
 
@@ -363,6 +379,9 @@ def run_backtest(
     batch_size : events per batch; any size gives the same result.
     on_progress : called after each batch with the number of events so far.
     stops : called with the engine and the loop before the first event; gives what to call on the way.
+    since : loop time, ns, after which is traded: on what became known until then features and strategies warm up, as after a
+        restart, and the answers to it are dropped.
+    until : loop time, ns, up to which is traded; what became known later is not read.
 
     Raises
     ------
@@ -374,11 +393,13 @@ def run_backtest(
     audit = MemoryAuditStore() if audit is None else audit
     signals = MemorySignalStore() if signals is None else signals
     account = audit.new_account(name)
+    played = _Played((source, generation.name_of(source), until))
     number = audit.record_generation(generation.to_record(), actor=name, outcome=ReloadOutcome.REPLAYED)
     audit.record_strategies(generation.strategy_rows(), generation.catalog.mode)
-    generation = generation.numbered(number)
+    generation = replace(generation.numbered(number), source=played)
     gates = Gates(trading_enabled=True) if gates is None else gates
     engine = Engine(generation, account, audit, gates, allow_shorts=allow_shorts)
+    engine.traded_to = since
     starting_cash = broker.account().cash
     with _watch(engine) as around:
         loop = Loop(generation, engine, audit, signals, around, actions=source.corporate_actions())
@@ -404,11 +425,12 @@ def run_backtest(
         open_orders=len(engine.books.working),
         starved=engine.roster.starved,
         skipped=source.skipped,
-        began_at=loop.began_at,
+        began_at=max(loop.began_at, since),
         ended_at=loop.ended_at,
         audit=audit,
         signals=signals,
-        _source=source,
+        _own_bars=played.bars(),
+        _since=since,
     )
 
 
@@ -427,20 +449,46 @@ def _watch(engine: Engine) -> Iterator[Callable[[], AbstractContextManager[None]
         yield watchdog.batch
 
 
-async def _tape_bars(source: Source) -> pa.Table:
-    """The bars of a tape itself, read anew."""
-    tables = []
-    names: list[str] = []
-    async for batch in type(source)(source.params).batches(BATCH_SIZE):
-        tables.append(batch.bars)
-        names = batch.symbols.names
-    bars = Bars.concatenate(tables)
-    columns = {name: getattr(bars, name) for name in ("event_ts", "open", "high", "low", "close", "volume")}
-    sizes = {step: window_size(step) for step in set(bars.step.tolist())}
-    return pa.table(
-        {
-            "symbol": [names[number] for number in bars.symbol.tolist()],
-            "window_size": [sizes[step] for step in bars.step.tolist()],
-            **columns,
-        }
-    )
+class _Played(Source):
+    """A source that plays what another one does, up to a time, and keeps its bars."""
+
+    def __init__(self, params: tuple[Source, str, int]) -> None:
+        super().__init__(params)
+        self._source, self._name, self._until = params
+        self.is_stored = self._source.is_stored  # type: ignore[misc]  # as the other one
+        self._names: list[str] = []
+        self._kept: list[Bars] = []
+
+    async def batches(self, size: int) -> AsyncIterator[Batch]:
+        """Yield the batches, without what became known after the time; see `Source.batches`."""
+        async for whole in SourceIterator(self._name, lambda: self._source.batches(size)):
+            count = int(whole.now.searchsorted(self._until, "right"))
+            batch = whole if count == len(whole.now) else whole.split(whole.start + count)[0]
+            if count:
+                self._names = batch.symbols.names
+                self._kept.append(batch.bars)
+                yield batch
+            if batch is not whole:
+                return
+
+    def bars(self) -> pa.Table:
+        """The bars that were played, as a signal store has them."""
+        bars = Bars.concatenate(self._kept)
+        columns = {name: getattr(bars, name) for name in ("event_ts", "open", "high", "low", "close", "volume")}
+        sizes = {step: window_size(step) for step in set(bars.step.tolist())}
+        return pa.table(
+            {
+                "symbol": pa.DictionaryArray.from_arrays(bars.symbol, self._names).cast(pa.string()),
+                "window_size": pa.array([sizes[step] for step in bars.step.tolist()], pa.string()),
+                **columns,
+            }
+        )
+
+
+def _ended_after(bars: pa.Table, since: int) -> pa.Table:
+    """The bars whose end is after a time, ns."""
+    if since == EARLIEST:
+        return bars
+    sizes = bars["window_size"].combine_chunks().dictionary_encode()
+    steps = np.array([step_of(size) for size in sizes.dictionary.to_pylist()], np.int64)
+    return bars.filter(mask(ints(bars["event_ts"]) + steps[np.from_dlpack(sizes.indices)] > since))

@@ -254,8 +254,8 @@ def new_run_id(kind: Kind) -> str:
 
 def tapes_of(generation: Generation) -> list[Path]:
     """The files that a generation's source reads, corporate actions last."""
-    params = getattr(generation.source, "params", None)
-    return [Path(path) for name in ("paths", "actions") for path in getattr(params, name, ())]
+    source = generation.catalog.pipelines["trading"].source
+    return [Path(path) for name in ("paths", "actions") for path in source.params.get(name, ())]
 
 
 def file_record(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -135,9 +134,7 @@ def backtest(
         }
         catalog = load_catalog({"notebook": json.dumps(text, default=str)})
         generation = tape_generation(catalog, tapes, host, **source)
-        done = run_backtest(generation, allow_shorts=allow_shorts, name="notebook")
-        weakref.finalize(done, stack.pop_all().close)  # its bars are read again where they are asked for
-        return done
+        return run_backtest(generation, allow_shorts=allow_shorts, name="notebook")
 
 
 def _name_of(strategy: type[Strategy]) -> str:

@@ -102,6 +102,11 @@ def at_one_step(rows: pa.Table, step: int | None = None) -> tuple[int, pa.Table]
     return int(apart[apart > 0].min(initial=_STEPS[-1])), rows
 
 
+def step_of(size: str) -> int:
+    """The length of the bars of a `window_size`, ns; 0 where it is none of ours."""
+    return _STEP_OF.get(size, 0)
+
+
 def bar_series(bars: pa.Table) -> dict[str, BarSeries]:
     """The bars of each symbol at its shortest step, by name."""
     found = {}

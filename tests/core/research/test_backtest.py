@@ -130,3 +130,38 @@ def test_a_catalog_that_trades_nothing_is_refused(tape):
     text = TEXT.replace("trading:", "forwarder:")
     with pytest.raises(InputError, match="trading"):
         tape_generation(load_catalog({"walk.yaml": text}), [Path(tape)])
+
+
+def test_a_span_is_traded_as_the_whole_tape_is_from_there(tape):
+    """Before `since` features warm up and nothing is traded, after `until` nothing is read: in between the same fills."""
+    whole = run(tape)
+    flat_from = whole.round_trips()[0].exited_at  # of a bar: its start
+    since, until = flat_from + MINUTE, T0 + 400 * MINUTE
+    done = run(tape, since=since, until=until)
+
+    expected = [fill for fill in whole.fills() if since < fill["event_ts"] + MINUTE <= until]
+    terms = ("event_ts", "side", "quantity", "price", "because")
+    assert len(expected) > 2
+    assert [[fill[name] for name in terms] for fill in done.fills()] == [
+        [fill[name] for name in terms] for fill in expected
+    ]
+    ends = done.bars()["event_ts"].to_numpy() + MINUTE
+    assert since < ends[0] <= since + MINUTE
+    assert ends[-1] == until == done.ended_at
+    assert done.began_at == since
+
+
+def test_a_span_is_the_same_for_any_batch_size(tape):
+    """Where batches end changes neither the warm-up nor the end."""
+    since, until = T0 + 101 * MINUTE, T0 + 399 * MINUTE
+    runs = [run(tape, since=since, until=until, batch_size=size) for size in (1, 7, 100, 65_536)]
+    assert len({done.result.digest for done in runs}) == 1
+    assert len({(done.result.fills, done.ended_at, done.bars().num_rows) for done in runs}) == 1
+    assert runs[0].result.fills
+
+
+def test_a_span_before_the_tape_is_empty(tape):
+    """Nothing is read, and nothing fails."""
+    done = run(tape, until=T0)
+    assert (done.result.events, done.result.fills, done.bars().num_rows) == (0, 0, 0)
+    assert done.statistics["final_equity"] == 1_000_000
