@@ -21,6 +21,7 @@ from torghut_core.model.trading import ZERO, Purpose
 if TYPE_CHECKING:
     from torghut_core.installation.known_settings import Setting
     from torghut_core.research.backtests import Backtest
+    from torghut_core.research.decisions_only import Decided
 
 
 MOST_LINES = 20
@@ -176,6 +177,38 @@ def print_summary(done: Backtest, state: Path, page: Path | None) -> None:
         console.print(f"why:  torghut explain {example} --state {state}", style="dim", markup=False)
     if page is not None:
         console.print(f"page: {page}", markup=False)
+
+
+def print_decided(done: Decided, decisions: Sequence[Mapping[str, Any]], out: Path | None) -> None:
+    """Print the first decisions of a replay without orders, how many there were, and which strategies saw nothing, and why."""
+    console = new_console()
+    result, totals = done.result, done.totals
+    if decisions:
+        table = _plain_table("at", "strategy", "symbol", "action", "status", "because", "quantity", "price", text=6)
+        for row in decisions:
+            texts = (row["strategy_id"], row["symbol"], row["action"], row["status"], row["rationale"])
+            table.add_row(
+                row["event_ts"], *(escape(str(text)) for text in texts), row["params"]["quantity"], str(row["price"])
+            )
+        console.print(table)
+        if result["decisions"] > len(decisions):
+            console.print(f"and {counted(result['decisions'] - len(decisions), 'more decision')}", style="dim")
+        console.print()
+    console.print(
+        f"[bold]{result['events']:,}[/] rows -> {counted(result['decisions'], 'decision')} ({result['denied']:,} denied),"
+        f" no orders, in {result['seconds']:.2f} s, digest {result['digest'][:16]}"
+    )
+    for code, count in sorted(totals.denials.items(), key=lambda item: (-item[1], item[0])):
+        console.print(f"denied because of {code}: {count:,}")
+    for reason, count in done.skipped.items():
+        console.print(f"{count:,} left out: {reason}", style="yellow", markup=False)
+    for name, reason in done.starved.items():
+        console.print(f"{name} was shown no row: {reason}", style="yellow", markup=False)
+    for name, strategy in totals.strategies.items():
+        if strategy.failure:
+            console.print(f"{name} is quarantined: {strategy.failure}", style="red", markup=False)
+    if out is not None:
+        console.print(f"decisions: {out}", markup=False)
 
 
 def _example(done: Backtest) -> str:

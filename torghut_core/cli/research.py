@@ -15,6 +15,9 @@ from torghut_core.errors import InputError
 
 app = typer.Typer()
 
+MOST_DECISIONS = 20
+"""So many decisions of a replay without orders are printed."""
+
 
 @command(app, "torghut demo --open\ntorghut demo --copy\ntorghut demo --catalog catalog.yaml", panel=EVERYDAY)
 def demo(
@@ -48,14 +51,17 @@ def demo(
 @command(
     app,
     "torghut replay trades.parquet --catalog catalog/trading.yaml --page report.html\n"
-    "torghut replay trades.parquet --catalog old.yaml --swap-at 250000:new.yaml --json",
+    "torghut replay trades.parquet --catalog old.yaml --swap-at 250000:new.yaml --json\n"
+    "torghut replay --from-store --start 2026-01-05T14:30:00Z --end 2026-01-05T15:30:00Z --symbol AAPL --apply-risk",
     panel=EVERYDAY,
 )
 def replay(
     tapes: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="TAPE", help="Parquet, CSV or JSONL tapes (default: those of the catalog).", show_default=False
+            metavar="TAPE",
+            help="Parquet, CSV or JSONL tapes (default: those of the catalog). With --from-store: JSONL rows in place of a store.",
+            show_default=False,
         ),
     ] = None,
     catalog: CatalogOption = None,
@@ -89,13 +95,52 @@ def replay(
     page: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="Write an HTML page with the results.")
     ] = None,
+    from_store: Annotated[
+        bool, typer.Option("--from-store", help="Decide on the signals of the signal store; no order is sent.")
+    ] = False,
+    start: Annotated[
+        str, typer.Option(metavar="TIME", help="--from-store: start (inclusive), 2026-01-05T14:30:00Z or 2026-01-05.")
+    ] = "",
+    end: Annotated[str, typer.Option(metavar="TIME", help="--from-store: end (exclusive) (default: now).")] = "",
+    symbol: Annotated[
+        list[str] | None,
+        typer.Option("--symbol", metavar="SYMBOL", help="--from-store: only rows of this symbol. May be repeated."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="--from-store: at most N rows.")] = None,
+    apply_risk: Annotated[
+        bool, typer.Option("--apply-risk", help="--from-store: gates, advisors and rules judge the decisions.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="--from-store: write the decisions, a JSON object a line.", dir_okay=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Trade recorded tapes on the simulated broker.
+    """Trade recorded tapes on the simulated broker, or decide on stored signals.
 
     Several tapes are merged in the order in which their events became known. A tape is checked as a whole before its
-    first event is traded, so a bad tape changes nothing.
+    first event is traded, so a bad tape changes nothing. With --from-store nothing is traded and nothing is written.
     """
+    if from_store:
+        given = {"--swap-at": swap_at, "--actions": actions, "--page": page, "--no-store": no_store}
+        if wrong := [name for name, value in given.items() if value]:
+            raise InputError(f"{wrong[0]} is for tapes (leave it out, or leave out --from-store)")
+        _replay_stored(
+            tapes or [], catalog_path(catalog), state, start, end, symbol or [], limit, apply_risk, out, as_json
+        )
+        return
+    stored = {
+        "--start": start,
+        "--end": end,
+        "--symbol": symbol,
+        "--limit": limit,
+        "--apply-risk": apply_risk,
+        "--out": out,
+    }
+    if wrong := [name for name, value in stored.items() if value]:
+        raise InputError(f"{wrong[0]} goes with --from-store (add it, or leave {wrong[0]} out)")
     swaps = [_swap(text) for text in swap_at or []]
     path = catalog_path(catalog)
     _replay(
@@ -170,3 +215,46 @@ def _replay(
             print(to_json(done.result))
         else:
             print_summary(done, state, page)
+
+
+def _replay_stored(
+    fixtures: list[Path],
+    catalog: Path,
+    state: Path,
+    start: str,
+    end: str,
+    symbols: list[str],
+    limit: int | None,
+    apply_risk: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from torghut_core.cli.render import print_decided, progress
+    from torghut_core.research.decisions_only import line_writer, open_stored_replay
+    from torghut_core.research.stored_window import Window
+    from torghut_core.timestamps import SYSTEM_CLOCK
+    from torghut_core.trading.totals import to_json
+
+    if not start:
+        raise InputError("--from-store needs a window (give --start TIME, and perhaps --end TIME)")
+    window = Window.parse(start, end, SYSTEM_CLOCK.wall())
+    shown: list[dict[str, object]] = []
+
+    with (
+        open_stored_replay(
+            catalog, state, window, fixtures=fixtures, symbols=symbols, limit=limit, apply_risk=apply_risk
+        ) as job,
+        line_writer(out) as write,
+        progress(None, "replay") as advance,
+    ):
+
+        def on_decision(decision: dict[str, object]) -> None:
+            write(to_json(decision))
+            if len(shown) < MOST_DECISIONS:
+                shown.append(decision)
+
+        done = job.run(on_decision, advance)
+    if as_json:
+        print(to_json(done.result))
+    else:
+        print_decided(done, shown, out)

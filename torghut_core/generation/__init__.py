@@ -14,7 +14,7 @@ from torghut_core.generation.generation import (
     strategy_row,
 )
 from torghut_core.generation.instruments import catalog_warnings
-from torghut_core.generation.recorded import tape_source, use_tapes
+from torghut_core.generation.recorded import tape_source, use_stored, use_tapes
 from torghut_core.generation.states import load_states, save_states
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "save_states",
     "strategy_row",
     "tape_source",
+    "use_stored",
     "use_tapes",
     "validate",
     "validate_files",

@@ -1,4 +1,4 @@
-"""Catalogs on recorded tapes: the loaded plugins that read tapes and simulate fills, in place of those that do not."""
+"""Catalogs on what was recorded: the loaded plugins that read it and simulate fills, in place of those that do not."""
 
 from __future__ import annotations
 
@@ -26,12 +26,35 @@ def use_tapes(catalog: Catalog, host: PluginHost, params: Mapping[str, Any]) -> 
     if pipeline is None:
         return catalog
     source = _kept_or_first(pipeline.source, host, "source", _tape_sources(host), "reads tapes").model_dump()
+    return _simulated(catalog, pipeline, host, {"source": source | {"params": source["params"] | params}})
+
+
+def use_stored(catalog: Catalog, host: PluginHost, params: Mapping[str, Any]) -> Catalog:
+    """The catalog with its `trading` pipeline on a window of the signal store and a simulated broker, whatever it says.
+
+    What the store has was derived already, so no stage is left. `params` are the source's, see `Source.is_recorded`.
+
+    Raises
+    ------
+    InputError : no such plugin is loaded.
+    """
+    pipeline = catalog.pipelines.get("trading")
+    if pipeline is None:
+        return catalog
+    names = host.names_where("source", lambda cls: cls.is_recorded and cls.is_stored)
+    if not names:
+        raise _missing("source", "reads a window of the signal store")
+    source = Use(use=names[0], params=dict(params))
+    return _simulated(catalog, pipeline, host, {"source": source.model_dump(), "stages": ()})
+
+
+def _simulated(catalog: Catalog, pipeline: Pipeline, host: PluginHost, parts: Mapping[str, Any]) -> Catalog:
+    """The catalog with other parts of its `trading` pipeline, on a simulated broker."""
     broker = pipeline.broker
     if broker is not None:
         simulated = host.names_where("broker", lambda cls: cls.capabilities.simulated)
         broker = _kept_or_first(broker, host, "broker", simulated, "simulates fills")
-    parts = {"source": source | {"params": source["params"] | params}, "broker": broker}
-    replayed = Pipeline.model_validate(pipeline.model_dump() | parts)
+    replayed = Pipeline.model_validate(pipeline.model_dump() | {**parts, "broker": broker})
     instruments = {
         name: InstrumentEntry(calendar=calendar) for name, calendar in venue_calendars(pipeline, host).items()
     }
@@ -55,7 +78,7 @@ def tape_source(host: PluginHost) -> str:
 
 
 def _tape_sources(host: PluginHost) -> list[str]:
-    return host.names_where("source", lambda cls: cls.is_recorded)
+    return host.names_where("source", lambda cls: cls.is_recorded and not cls.is_stored)
 
 
 def _kept_or_first(entry: Use, host: PluginHost, kind: str, fitting: Sequence[str], what: str) -> Use:

@@ -44,7 +44,7 @@ class SignalReader(ABC):
 
     @abstractmethod
     def signals_since(
-        self, since: Mapping[str, int], *, after: tuple[int, str, str, int] | None, limit: int
+        self, since: Mapping[str, int], *, after: tuple[int, str, str, int] | None, limit: int, until: int | None = None
     ) -> pa.Table:
         """Signals with their bars, the latest version of each key; may wait.
 
@@ -54,6 +54,7 @@ class SignalReader(ABC):
             ``window_end``, so that bars of every length come when they are known.
         after : (window_end, symbol, window_size, seq) of the last row of the page before; None for the first page.
         limit : rows at most, in order of that key.
+        until : only rows whose ``window_end`` is before it, ns; None for all that there are.
 
         Returns
         -------

@@ -57,7 +57,8 @@ class Source(Endpoint, ABC):
 
     is_recorded: ClassVar[bool] = False
     """It reads tapes: `torghut replay` uses it and sets its parameters `paths`, `speed`, `on_bad_row` and `follow`. It can
-    wait, so the loop waits for the signal store and never skips a row that could not be stored."""
+    wait, so the loop waits for the signal store and never skips a row that could not be stored. With `is_stored`: it reads a
+    window of the signal store, and `torghut replay --from-store` sets its parameters `symbols`, `since`, `until` and `limit`."""
 
     venue_calendars: ClassVar[Mapping[str, str]] = {}
     """The exchange calendars of what it carries, by symbol pattern, where it carries one venue; the catalog's `instruments` come

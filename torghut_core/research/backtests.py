@@ -401,7 +401,7 @@ def run_backtest(
     engine = Engine(generation, account, audit, gates, allow_shorts=allow_shorts)
     engine.traded_to = since
     starting_cash = broker.account().cash
-    with _watch(engine) as around:
+    with watched(engine) as around:
         loop = Loop(generation, engine, audit, signals, around, actions=source.corporate_actions())
         asyncio.run(loop.run(batch_size, on_progress, stops(engine, loop)))
     held = {symbol: position for symbol, position in broker.positions().items() if position.quantity}
@@ -435,7 +435,7 @@ def run_backtest(
 
 
 @contextmanager
-def _watch(engine: Engine) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+def watched(engine: Engine) -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Give what each batch is traded in, so that a plugin that does not return is interrupted.
 
     Nothing is watched in a thread, nor where the process uses the alarm itself, as a test's time limit does.

@@ -253,7 +253,7 @@ class ClickHouseSignalStore(SignalDatabase):
         return None if largest is None else int(largest)
 
     def signals_since(
-        self, since: Mapping[str, int], *, after: tuple[int, str, str, int] | None, limit: int
+        self, since: Mapping[str, int], *, after: tuple[int, str, str, int] | None, limit: int, until: int | None = None
     ) -> pa.Table:
         """See `SignalReader.signals_since`."""
         if not since:
@@ -266,6 +266,11 @@ class ClickHouseSignalStore(SignalDatabase):
         ]
         oldest = max(min(since.values()) - LONGEST_STEP, -(2**63))
         values: dict[str, Any] = {"symbols": list(since), "since": list(since.values()), "oldest": oldest}
+        if until is not None:  # the second for the index: a row begins before it ends
+            where += [
+                f"{name} < fromUnixTimestamp64Nano({{until:Int64}}, 'UTC')" for name in ("window_end", "event_ts")
+            ]
+            values["until"] = until
         if after is not None:
             where.append(
                 f"({key}) > (fromUnixTimestamp64Nano({{end:Int64}}, 'UTC'), {{symbol:String}}, {{window:String}}, {{seq:Int64}})"

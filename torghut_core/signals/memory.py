@@ -101,7 +101,7 @@ class MemorySignalStore(SignalDatabase):
         return None
 
     def signals_since(
-        self, since: Mapping[str, int], *, after: tuple[int, str, str, int] | None, limit: int
+        self, since: Mapping[str, int], *, after: tuple[int, str, str, int] | None, limit: int, until: int | None = None
     ) -> pa.Table:
         """See `SignalReader.signals_since`."""
         rows = self._distinct("signals").select(since_schema().names[: -len(SINCE_BAR_COLUMNS)])
@@ -111,6 +111,8 @@ class MemorySignalStore(SignalDatabase):
             for symbol, bound in since.items()
         ]
         rows = pa.concat_tables(wanted) if wanted else rows.slice(0, 0)
+        if until is not None:
+            rows = rows.filter(end < pa.scalar(until, TIMESTAMP))
         if after is not None:
             is_later = pc.field("seq") > after[3]
             for name, value in reversed(list(zip(SINCE_KEY[:3], after[:3], strict=True))):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
+from enum import StrEnum
 from operator import attrgetter
 from pathlib import Path
 from types import CodeType
@@ -77,7 +78,20 @@ from torghut_core.trading.working_order import WorkingOrder
 MAX_DECISIONS = 10_000
 """A strategy that makes more decisions in one minute of the loop's time is quarantined."""
 
+
+class Reach(StrEnum):
+    """How far a decision goes."""
+
+    PROPOSED = "proposed"
+    """It is made, and nobody judges it."""
+    JUDGED = "judged"
+    """Gates, advisors and rules judge it, and no order follows."""
+    SENT = "sent"
+    """Its order is sent."""
+
+
 # A member of an enum, reached through its class, is slow in Python 3.11.
+_PROPOSED, _JUDGED = Reach.PROPOSED, Reach.JUDGED
 _ENTRY, _EXIT, _SELL, _SHRINK = Purpose.ENTRY, Purpose.EXIT, Side.SELL, Outcome.SHRINK
 _AFTER_TRIGGER = {
     OrderType.STOP: OrderType.MARKET,
@@ -110,6 +124,7 @@ class Engine(AccountView):
     executor : sends the orders to a real venue; the generation's broker itself where None.
     permits : the last check, right before an order goes to a simulated broker; see `SimulatedGateway`.
     allow_shorts : ``TRADING_ALLOW_SHORTS``.
+    reach : how far a decision goes; where no order follows, nothing is ever held.
     on_trouble : called when a strategy was quarantined, or went back to its old code.
 
     Attributes
@@ -134,6 +149,7 @@ class Engine(AccountView):
         executor: OrderEntry | None = None,
         permits: Callable[[Intent], str] | None = None,
         allow_shorts: bool = False,
+        reach: Reach = Reach.SENT,
         on_trouble: Callable[[], None] = lambda: None,
     ) -> None:
         if generation.broker is None:
@@ -149,6 +165,7 @@ class Engine(AccountView):
         self._gates = gates
         self._audit = audit
         self._allow_shorts = allow_shorts
+        self._reach = reach
         self._on_trouble = on_trouble
         self._risk_engine = self._risk_engine_of(generation)
         self._digest = hashlib.sha256()
@@ -599,6 +616,9 @@ class Engine(AccountView):
         row = event.get(symbol) if type(event) is Slice else event
         price_ts = _bar_end(row, context, subscription.instance.step_ns)
         rounded = context.instrument.rounded(decision)
+        if self._reach is _PROPOSED:
+            self._record(decision, params, _record_of(row), [], rounded.quantity, None, None)
+            return
         verdicts, quantity, inputs = self._risk_engine.judge(
             rounded,
             price_ts if has_price else None,
@@ -606,6 +626,9 @@ class Engine(AccountView):
             is_enabled=subscription.instance.enabled,
             is_allowed=symbol in subscription.symbols,
         )
+        if self._reach is _JUDGED:
+            self._record(decision, params, _record_of(row), verdicts, quantity, None, inputs)
+            return
         if replaced is not None:
             quantity = _quantity_to_replace(replaced.order, quantity, inputs.context)
             self._record(decision, params, _record_of(row), verdicts, quantity, None, inputs)

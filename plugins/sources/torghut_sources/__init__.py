@@ -18,12 +18,14 @@ def register_sources(register: Register[Source]) -> None:
     from torghut_sources.alpaca.source import Alpaca
     from torghut_sources.bus import KafkaSource, MemorySource
     from torghut_sources.signal_store import ClickHouseSignals
+    from torghut_sources.stored_signals import StoredSignals
 
     register("replay", Replay)
     register("alpaca", Alpaca)
     register("kafka", KafkaSource)
     register("memory", MemorySource)
     register("clickhouse-signals", ClickHouseSignals)
+    register("stored-signals", StoredSignals)
 
 
 @hookimpl

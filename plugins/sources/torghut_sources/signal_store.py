@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -213,7 +213,7 @@ class ClickHouseSignals(Source):
             if after is None:
                 self._held.clear()
                 self._counted["polls"] += 1
-            rows = _rows(page)
+            rows = rows_of(page)
             for places in self._select(rows, size):
                 self._given = rows[places[0]].end
                 yield self._batch(page, rows, places)
@@ -324,32 +324,10 @@ class ClickHouseSignals(Source):
 
     def _batch(self, page: pa.Table, rows: list[Row], places: list[int]) -> Batch:
         """Make a batch of the bars and signals of some rows of a page."""
-        chosen = [rows[place] for place in places]
-        n = len(chosen)
-        number = [self._symbols.number(row.symbol) for row in chosen]
-        step = [_step(row.window_size) or row.end - row.event_ts for row in chosen]
-        bars = Bars.from_columns(
-            at=np.arange(self._position, self._position + n),
-            event_ts=[row.event_ts for row in chosen],
-            symbol=number,
-            seq=[row.seq for row in chosen],
-            step=step,
-            end=[row.end for row in chosen],
-            series=[self._symbols.series(*each) for each in zip(number, step, strict=True)],
-            count=_numbers(page["count"], 0)[places],
-            **{name: _numbers(page[column], np.nan)[places] for column, name in BAR_COLUMNS.items()},
-        )
-        signals = Signals.from_columns(
-            **{name: _numbers(page[name], np.nan)[places] for name in SIGNAL_COLUMNS},
-            **{name: getattr(bars, name) for name in Bars.FLOAT_COLUMNS},
-        )
-        signals.ints = bars.ints
-        now = np.maximum.accumulate(np.array([self._now, *(row.end for row in chosen)], np.int64))[1:]
-        batch = Batch.of(self._symbols, self._position, now, bars=bars)
-        batch.signals = signals
+        batch = batch_of(self._symbols, self._position, self._now, page, rows, places)
         batch.late, batch.duplicates = self._unreported["late"], self._unreported["duplicates"]
         self._unreported = dict.fromkeys(self._unreported, 0)
-        self._position, self._now = batch.stop, int(now[-1])
+        self._position, self._now = batch.stop, int(batch.now[-1])
         self._silent_since = self._clock(), self._now
         return batch
 
@@ -452,7 +430,38 @@ class ClickHouseSignals(Source):
         return numbers
 
 
-def _rows(page: pa.Table) -> list[Row]:
+def batch_of(
+    symbols: SymbolTable, start: int, now: int, page: pa.Table, rows: Sequence[Row], places: Sequence[int]
+) -> Batch:
+    """The bars and signals of some rows of a page, an event each; `now` is the loop's time before them, ns."""
+    chosen = [rows[place] for place in places]
+    n = len(chosen)
+    number = [symbols.number(row.symbol) for row in chosen]
+    step = [_step(row.window_size) or row.end - row.event_ts for row in chosen]
+    bars = Bars.from_columns(
+        at=np.arange(start, start + n),
+        event_ts=[row.event_ts for row in chosen],
+        symbol=number,
+        seq=[row.seq for row in chosen],
+        step=step,
+        end=[row.end for row in chosen],
+        series=[symbols.series(*each) for each in zip(number, step, strict=True)],
+        count=_numbers(page["count"], 0)[places],
+        **{name: _numbers(page[column], np.nan)[places] for column, name in BAR_COLUMNS.items()},
+    )
+    signals = Signals.from_columns(
+        **{name: _numbers(page[name], np.nan)[places] for name in SIGNAL_COLUMNS},
+        **{name: getattr(bars, name) for name in Bars.FLOAT_COLUMNS},
+    )
+    signals.ints = bars.ints
+    reached = np.maximum.accumulate(np.array([now, *(row.end for row in chosen)], np.int64))[1:]
+    batch = Batch.of(symbols, start, reached, bars=bars)
+    batch.signals = signals
+    return batch
+
+
+def rows_of(page: pa.Table) -> list[Row]:
+    """The rows of a page of `SignalReader.signals_since`."""
     times = (page[name].cast(pa.int64()).to_pylist() for name in ("event_ts", "window_end", "ingest_ts"))
     others = (page[name].to_pylist() for name in ("symbol", "window_size", "seq"))
     is_priced = pc.is_valid(page["c"]).to_pylist()

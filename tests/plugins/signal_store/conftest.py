@@ -129,11 +129,11 @@ class Story:
     def signals_until(self):
         return self.store.signals_until()
 
-    def signals_since(self, since, *, after, limit):
+    def signals_since(self, since, *, after, limit, until=None):
         error, self._error = self._error, None
         if error is not None:
             raise error
-        return self.store.signals_since(since, after=after, limit=limit)
+        return self.store.signals_since(since, after=after, limit=limit, until=until)
 
     async def _sleep(self, seconds):
         self.slept.append(seconds)
