@@ -5,7 +5,7 @@ the catalog uses that name, with its validated `Params`, when a generation is bu
 instance directly.
 """
 
-from torghut_core.ports.broker import Broker, Capabilities, OrderEntry
+from torghut_core.ports.broker import Broker, Capabilities, FeeTerms, FillTerms, OrderEntry
 from torghut_core.ports.connection import Closed, Connected, Connection, SignalReader, Universe
 from torghut_core.ports.deciding import Deciding
 from torghut_core.ports.indicator import Indicator
@@ -44,6 +44,8 @@ __all__ = [
     "Context",
     "Deciding",
     "Endpoint",
+    "FeeTerms",
+    "FillTerms",
     "Handler",
     "Indicator",
     "Journal",

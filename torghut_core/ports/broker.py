@@ -23,6 +23,7 @@ from torghut_core.model.trading import (
     OrderType,
     Position,
     Report,
+    Side,
     TimeInForce,
 )
 from torghut_core.ports.connection import Connected, Connection
@@ -41,6 +42,51 @@ class Capabilities(msgspec.Struct, frozen=True):
     venue that does not, the kernel keeps the take-profit; with a simulated broker that does not, such a decision is denied."""
     simulated: bool = False
     """Fills come from the event stream, through `Broker.advance`, and money is not real."""
+
+
+class FeeTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """A fee of an order that is filled at once, in money; `maker` and `taker` are shares of the notional.
+
+    What it owes is ``notional * rate + quantity * per_unit``, at least `minimum`, at most `maximum` and `maximum_share` of the
+    notional. Where it has a `side`, orders of the other one owe nothing.
+    """
+
+    maker: Decimal = ZERO
+    taker: Decimal = ZERO
+    per_unit: Decimal = ZERO
+    minimum: Decimal = ZERO
+    maximum: Decimal | None = None
+    maximum_share: Decimal | None = None
+    side: Side | None = None
+
+    def owed(self, side: Side, notional: Decimal, quantity: Decimal, *, is_maker: bool) -> Decimal:
+        """What an order of one fill owes."""
+        if self.side not in (None, side):
+            return ZERO
+        owed = max(notional * (self.maker if is_maker else self.taker) + quantity * self.per_unit, self.minimum)
+        bounds = (self.maximum, None if self.maximum_share is None else notional * self.maximum_share)
+        return min([owed, *(bound for bound in bounds if bound is not None)])
+
+
+class FillTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """How a simulated broker fills the orders of a symbol, where that is a matter of numbers alone.
+
+    An order meets the bars after it, at once and whole, as docs/fills.md says; with bars alone nothing is quoted.
+
+    Attributes
+    ----------
+    sale, purchase : what a price is multiplied by that slips.
+    fees : of each order, added up.
+    calendar : of the sessions in which orders are filled; None where these are always.
+    multiplier, margin : as in `Instrument`: what it counts with.
+    """
+
+    sale: Decimal = Decimal(1)
+    purchase: Decimal = Decimal(1)
+    fees: tuple[FeeTerms, ...] = ()
+    calendar: str | None = None
+    multiplier: Decimal = Decimal(1)
+    margin: Decimal = Decimal(1)
 
 
 class OrderEntry(ABC):
@@ -203,6 +249,11 @@ class Broker(Connected, OrderEntry):
         """See `OrderEntry.holds_pair`: what `Capabilities.brackets` says."""
         del stop, profit
         return self.capabilities.brackets
+
+    def fill_terms(self, symbol: str) -> FillTerms | str:
+        """How it fills the orders of a symbol, for backtests in compiled code; or why numbers do not say that."""
+        del symbol
+        return "its fills are not a matter of numbers alone"
 
     @abstractmethod
     def orders(self) -> Sequence[Order]:

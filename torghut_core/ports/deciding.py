@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import CodeType
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ OWN = ("symbol", "event_ts", "bars", "row")
 """Fields of a row that are no column or feature of the strategy's."""
 
 
+LEGS = ("stop_loss", "take_profit")
+"""What a target may be protected by, prices."""
+
+
 class Targets(NamedTuple):
     """What `decide` gave for some rows.
 
@@ -27,19 +31,26 @@ class Targets(NamedTuple):
     ----------
     units : shape (rows,); NaN is none.
     because : the reason of all of them, or of each, shape (rows,); None where it gave none.
+    legs : prices of what protects what is opened, by name, each of shape (rows,); NaN is none.
     """
 
     units: FloatArray
-    because: str | NDArray[np.str_] | None
+    because: str | NDArray[Any] | None
+    legs: Mapping[str, FloatArray]
 
     def reason(self, place: int) -> str:
         """The reason of one row's target."""
         if self.because is None:
             return f"target {self.units[place]:g}"
-        return self.because if isinstance(self.because, str) else self.because.item(place)
+        return self.because if isinstance(self.because, str) else str(self.because.item(place))
+
+    def protection(self, place: int) -> dict[str, float]:
+        """What protects what one row's target opens."""
+        prices = {name: prices.item(place) for name, prices in self.legs.items()}
+        return {name: price for name, price in prices.items() if price == price}
 
 
-def _targets(name: str, strategy: Strategy, columns: Columns) -> Targets:  # noqa: ARG001
+def targets_of(name: str, strategy: Strategy, columns: Columns) -> Targets:  # noqa: ARG001
     """What `decide` gives; the watchdog reads `name`, see `CALLERS`.
 
     Raises
@@ -47,16 +58,20 @@ def _targets(name: str, strategy: Strategy, columns: Columns) -> Targets:  # noq
     TypeError : it gave something else; and whatever it raises.
     """
     answer, rows = strategy.decide(columns), len(columns)
-    given, because = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, None)
+    parts = answer if isinstance(answer, tuple) and len(answer) in (2, 3) else (answer,)
+    given, because, legs = (*parts, None, None, None)[:3]
     units = np.array(given, np.float64)
     if units.shape != (rows,) or np.isinf(units).any():
         raise TypeError(f"decide gave {answer!r:.200}, and not a finite number, or NaN, for each of {rows} rows")
-    if because is None or isinstance(because, str):
-        return Targets(units, because)
-    reasons = np.array(because, str)
-    if reasons.shape != (rows,):
-        raise TypeError(f"decide gave {reasons.size} reasons for {rows} rows")
-    return Targets(units, reasons)
+    if because is not None and not isinstance(because, str):
+        because = np.asarray(because)
+        if because.shape != (rows,):
+            raise TypeError(f"decide gave {because.size} reasons for {rows} rows")
+    legs = {} if legs is None else legs
+    if not isinstance(legs, Mapping) or not legs.keys() <= {*LEGS}:
+        raise TypeError(f"decide gave {legs!r:.200} as protection, and not a dict of {' and '.join(LEGS)}")
+    prices = {leg: np.broadcast_to(np.asarray(price, np.float64), (rows,)) for leg, price in legs.items()}
+    return Targets(units, because, prices)
 
 
 def _exact(units: float) -> Decimal:
@@ -76,7 +91,7 @@ class Deciding:
         self._strategy = strategy
         self._table: Signals | None = None
         self._index = np.zeros(0, np.int64)
-        self._targets = Targets(np.zeros(0), None)
+        self._targets = Targets(np.zeros(0), None, {})
         """Of the rows of the table at `_index`."""
         self._units: dict[int, float] = {}
         """By row of the table."""
@@ -106,9 +121,10 @@ class Deciding:
 
     def __call__(self, signal: Signal, context: Context) -> Decision | None:
         """Answer one row."""
-        units, because = self._units.get(signal.row) if signal.bars is self._table else None, None
+        units, targets, place = self._units.get(signal.row) if signal.bars is self._table else None, self._targets, -1
         if units is None:
-            ((units, because),) = self.decide_on([signal])
+            targets, place = self.decide_on([signal]), 0
+            units = targets.units.item(0)
         if units != units:
             return None
         live: LiveContext = context._live  # noqa: SLF001 - the kernel's own
@@ -123,20 +139,26 @@ class Deciding:
             if position.quantity == units:
                 self._held[signal.symbol] = position, units
                 return None
-        if because is None:
-            because = self._targets.reason(int(self._index.searchsorted(signal.row)))
-        return context.target(_exact(units), because=because) if units else context.close(because=because)
+        if place < 0:
+            place = int(self._index.searchsorted(signal.row))
+        because = targets.reason(place)
+        if not units:
+            return context.close(because=because)
+        opens = (units > live.position.quantity) is (units > 0)
+        return context.target(_exact(units), because=because, **(targets.protection(place) if opens else {}))
 
-    def decide_on(self, rows: Sequence[Signal]) -> list[tuple[float, str]]:
-        """Give the target of each of some rows, and its reason; NaN is none."""
+    def decide_on(self, rows: Sequence[Signal]) -> Targets:
+        """Give the targets of some rows."""
         fields = [name for name in type(rows[0]).__struct_fields__ if name not in OWN]
         values = {name: np.array([getattr(row, name) for row in rows]) for name in (*PRICES, *fields)}
         times = np.array([row.event_ts for row in rows])
-        targets = self._decide(Columns([row.symbol for row in rows], times, values))
-        return [(units, targets.reason(place)) for place, units in enumerate(targets.units.tolist())]
+        return self._decide(Columns([row.symbol for row in rows], times, values))
 
     def _decide(self, columns: Columns) -> Targets:
-        return context_of(self._strategy).run(_targets, self.name, self._strategy, columns)
+        units, because, legs = context_of(self._strategy).run(targets_of, self.name, self._strategy, columns)
+        # Copies: they are read later, and the arrays are the strategy's.
+        reasons = because if because is None or isinstance(because, str) else np.array(because, str)
+        return Targets(units, reasons, {name: np.array(prices) for name, prices in legs.items()})
 
-    CALLERS: ClassVar[dict[CodeType, str]] = {_targets.__code__: "name"}
+    CALLERS: ClassVar[dict[CodeType, str]] = {targets_of.__code__: "name"}
     """The functions here that call a strategy, each with the local variable that names it; see `Watchdog`."""

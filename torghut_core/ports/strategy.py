@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torghut_core.boundary import KERNEL_DECIMAL
 from torghut_core.errors import InputError
@@ -84,7 +85,9 @@ class Columns:
 
     __slots__ = ("_values",)
 
-    def __init__(self, symbol: Sequence[str], event_ts: IntArray, values: Mapping[str, FloatArray]) -> None:
+    def __init__(
+        self, symbol: Sequence[str] | NDArray[Any], event_ts: IntArray, values: Mapping[str, FloatArray]
+    ) -> None:
         given = {"symbol": np.array(symbol, object), "event_ts": event_ts, **values}
         self._values = {name: array.view() for name, array in given.items()}
         for array in self._values.values():

@@ -163,10 +163,14 @@ class StrategyConformance(PluginConformance):
             assert Rehearsal(self.make()).run(rows) == by_row, "`decide` and `on_signal` decide differently"
 
 
-def decided(strategy: Strategy, rows: list[Row]) -> list[tuple[str, str]]:
-    """What `decide` says to rows that come together: target and reason of each, as text."""
+def decided(strategy: Strategy, rows: list[Row]) -> list[tuple[str, str, dict[str, float]]]:
+    """What `decide` says to rows that come together: target and reason of each, as text, and what protects it."""
     deciding = Deciding("", strategy)
-    return [(repr(units), because) for units, because in deciding.decide_on([row.signal for row in rows])]
+    targets = deciding.decide_on([row.signal for row in rows])
+    return [
+        (repr(units), targets.reason(place), targets.protection(place))
+        for place, units in enumerate(targets.units.tolist())
+    ]
 
 
 def _between_slices(rehearsal: Rehearsal, rows: list[Row], cut: int) -> int:

@@ -25,14 +25,14 @@ second hand: SEC 20.60 USD per million sold (Section 31, fee rate advisory for f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 import msgspec
 from pydantic import BeforeValidator, model_validator
 
-from torghut_core import DAY, Params, Side, first_match, param
+from torghut_core import DAY, FeeTerms, Params, Side, first_match, param
 
 ZERO, BPS = Decimal(0), Decimal(10_000)
 VOLUME_DAYS = 30
@@ -208,6 +208,28 @@ class Rates(NamedTuple):
     is_bounded: bool
     unit: Decimal | None
     key: str
+
+
+def fee_terms(fees: Sequence[Fee]) -> tuple[FeeTerms, ...] | str:
+    """Return what an order of one fill owes of each fee, where numbers say that; else which parameter of a fee is in the way."""
+    terms = []
+    for fee in fees:
+        if fee.tiers or fee.decimals is not None:
+            return "tiers of its fees" if fee.tiers else "decimals of its fees"
+        maker, taker = fee.rates(ZERO)
+        share = None if fee.maximum_bps is None else fee.maximum_bps / BPS
+        terms.append(
+            FeeTerms(
+                maker=maker,
+                taker=taker,
+                per_unit=fee.per_unit,
+                minimum=fee.minimum,
+                maximum=fee.maximum,
+                maximum_share=share,
+                side=fee.side,
+            )
+        )
+    return tuple(terms)
 
 
 class Fees:

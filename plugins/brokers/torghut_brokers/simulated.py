@@ -51,7 +51,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from torghut_brokers.costs import Bill, Fees, FeesByPattern, SlippageByPattern, Slips, Tally, impact
+from torghut_brokers.costs import Bill, Fees, FeesByPattern, SlippageByPattern, Slips, Tally, fee_terms, impact
 from torghut_brokers.events import NEVER, Levels, Touch, View
 from torghut_brokers.interest import Accrual, InterestRates
 from torghut_brokers.margin import LeverageByPattern, Margin
@@ -71,6 +71,7 @@ from torghut_core import (
     Charge,
     Decision,
     Fill,
+    FillTerms,
     Instrument,
     Intent,
     Order,
@@ -300,6 +301,30 @@ class Simulated(Broker):
         if decision.time_in_force in AUCTIONS:
             return f"time in force {decision.time_in_force}"
         return _part_of_a_step(decision.quantity)
+
+    def fill_terms(self, symbol: str) -> FillTerms | str:
+        """Return how orders of a symbol are filled; see `Broker.fill_terms`."""
+        params = self.params
+        unsaid = {
+            "latency_ms": bool(self._latency),
+            "participation": params.participation is not None,
+            "interest": self._accrual is not None,
+            "leverage": self._margin is not None,
+            "impact_bps of its slippage": bool(self._slips[symbol][2]),
+        }
+        fees = fee_terms(first_match(symbol, params.fees) or ())
+        found = [name for name, is_set in unsaid.items() if is_set]
+        if isinstance(fees, str) or found:
+            return f"{' and '.join([*found, *([fees] if isinstance(fees, str) else [])])}: what happens depends on more than the order"
+        sale, purchase, _ = self._slips[symbol]
+        return FillTerms(
+            sale=sale,
+            purchase=purchase,
+            fees=fees,
+            calendar=calendar_of(symbol, params.calendars),
+            multiplier=self._multipliers[symbol],
+            margin=self._margins[symbol],
+        )
 
     def submit(self, intent: Intent) -> None:
         """Take an order; see `Broker.submit`."""

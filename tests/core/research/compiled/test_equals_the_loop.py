@@ -1,0 +1,192 @@
+"""Compiled backtests come to what the loop comes to: the same fills, counts and money, on random strategies and tapes."""
+
+import json
+from types import ModuleType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from support.effort import examples
+from torghut_core import Strategy, hookimpl, param
+from torghut_core.plugin_host import PluginHost
+from torghut_core.research import load_catalog, run_backtest, tape_generation
+from torghut_core.research.compiled import Simulator
+from torghut_core.timestamps import MINUTE, SECOND
+
+LATE = 1_767_654_000 * SECOND
+"""Half past eleven at night, in the middle of a week of January 2026, UTC: six hours after New York's open."""
+
+
+class Drawn(Strategy):
+    """Targets drawn by lot, of each row the same whichever rows come with it."""
+
+    class Params(Strategy.Params):
+        seed: int = param(0, help="of the lots")
+        levels: list[float] = param([0.0, 1.0], help="targets to draw from, units")
+        changes: int = param(3, ge=1, help="one row in so many has a target")
+        stop: float = param(0.0, help="distance of the stop, part of the close; 0 for none")
+        profit: float = param(0.0, help="distance of the take-profit, part of the close; 0 for none")
+
+    def decide(self, columns):
+        params = self.params
+        seeds = np.array([sum(map(ord, symbol)) for symbol in columns.symbol], np.int64) + params.seed
+        lots = (columns.event_ts // SECOND * 48_271 + seeds * 69_621) % 2_147_483_647 % 10_007
+        targets = np.array(params.levels)[lots % len(params.levels)]
+        targets = np.where(lots // 7 % params.changes == 0, targets, np.nan)
+        sign, legs = np.sign(targets), {}
+        if params.stop:
+            legs["stop_loss"] = np.round(columns.close * (1 - sign * params.stop), 2)
+        if params.profit:
+            legs["take_profit"] = np.round(columns.close * (1 + sign * params.profit), 2)
+        return targets, "by lot", legs
+
+
+def plugins():
+    module = ModuleType("drawn")
+
+    @hookimpl
+    def register_strategies(register):
+        register("drawn", Drawn)
+
+    module.register_strategies = register_strategies
+    return module
+
+
+@pytest.fixture(scope="module")
+def host():
+    return PluginHost.load(extra=[("drawn", plugins())])
+
+
+def write(path, seed, symbols, minutes, wild):
+    """Bars by the minute: some missing, some without trades, now and then a pause or a gap in the price."""
+    chance = np.random.default_rng(seed)
+    rows, moment = [], LATE + int(chance.integers(0, 40)) * MINUTE
+    price = dict.fromkeys(symbols, 100.0)
+    for _ in range(minutes):
+        moment += MINUTE * int(
+            chance.choice([1, 1, 1, 1, 1, 1, 2, 7, 400, 1500], p=[0.16] * 6 + [0.02, 0.01, 0.006, 0.004])
+        )
+        for symbol in symbols:
+            if chance.random() < 0.1:
+                continue
+            last = price[symbol]
+            opened = round(last * float(np.exp(chance.normal(0, wild))), 2) or 0.01
+            if chance.random() < 0.01:
+                opened = round(opened * float(chance.choice([0.45, 0.6, 1.4, 2.3])), 2) or 0.01
+            ends = [round(opened * float(np.exp(chance.normal(0, wild))), 2) or 0.01 for _ in range(3)]
+            price[symbol] = ends[0]
+            volume = 0.0 if chance.random() < 0.05 else float(chance.integers(1, 500))
+            rows.append((symbol, moment, opened, max(opened, *ends), min(opened, *ends), ends[0], volume))
+    names = ("symbol", "event_ts", "open", "high", "low", "close", "volume")
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    columns["event_ts"] = pa.array(columns["event_ts"]).cast(pa.timestamp("ns", "UTC"))
+    pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), path)
+
+
+DECIMALS = {"fees": st.sampled_from(["0", "1", "2.5", "10"]), "amounts": st.sampled_from(["0", "0.005", "0.35", "1"])}
+FEE = st.one_of(
+    st.builds(lambda bps: {"bps": bps}, DECIMALS["fees"]),
+    st.builds(lambda maker, taker: {"maker_bps": maker, "taker_bps": taker}, DECIMALS["fees"], DECIMALS["fees"]),
+    st.builds(
+        lambda unit, least, most: {"per_unit": unit, "minimum": least, "maximum": "5", "maximum_bps": most},
+        DECIMALS["amounts"],
+        DECIMALS["amounts"],
+        st.sampled_from(["50", "100"]),
+    ),
+    st.builds(lambda bps, side: {"bps": bps, "side": side}, DECIMALS["fees"], st.sampled_from(["buy", "sell"])),
+)
+TERMS = st.none() | st.fixed_dictionaries(
+    {"calendar": st.sampled_from(["XNYS", "24/7"])},
+    optional={
+        "quantity_step": st.sampled_from(["0.1", "0.25", "1"]),
+        "min_quantity": st.sampled_from(["0.5", "1"]),
+        "tick_size": st.sampled_from(["0.01", "0.05", "0.25"]),
+        "multiplier": st.sampled_from(["1", "5", "0.1"]),
+        "margin": st.sampled_from(["1", "0.5", "0.1"]),
+    },
+)
+PARAMS = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 1000),
+        "levels": st.lists(st.sampled_from([0.0, 1.0, 2.0, -1.0, 0.3, 1 / 3, -2.5, 10.0]), min_size=1, max_size=4),
+        "changes": st.integers(1, 6),
+    },
+    optional={"stop": st.sampled_from([0.001, 0.01, 0.05]), "profit": st.sampled_from([0.001, 0.01, 0.05])},
+)
+ENTRIES = st.lists(
+    st.tuples(PARAMS, st.sets(st.sampled_from(["BTC/USD", "ES", "SPY"]), min_size=1)), min_size=1, max_size=3
+)
+
+
+@given(data=st.data())
+@examples(4000, quick=60)
+def test_it_comes_to_what_the_loop_comes_to(host, tmp_path_factory, data):
+    """Of any catalog that can be compiled, a set that does not need the loop has the loop's fills, counts, money and curve."""
+    entries = data.draw(ENTRIES, "entries")
+    symbols = sorted({symbol for _, listed in entries for symbol in listed})
+    tape = tmp_path_factory.mktemp("compiled") / "tape.parquet"
+    wild = data.draw(st.sampled_from([0.0, 0.0005, 0.005, 0.03]), "wild")
+    write(tape, data.draw(st.integers(0, 10**6), "tape"), symbols, data.draw(st.integers(5, 120), "minutes"), wild)
+    broker = {
+        "cash": data.draw(st.sampled_from(["100000", "1000000", "2500"]), "cash"),
+        "fees": {"*": data.draw(st.lists(FEE, max_size=2), "fees")},
+        "slippage": {
+            "*": {"bps": data.draw(DECIMALS["fees"], "bps"), "spread_bps": data.draw(DECIMALS["fees"], "spread")}
+        },
+        "time_in_force": data.draw(st.sampled_from(["day", "gtc"]), "time in force"),
+    }
+    catalog = {
+        "version": 1,
+        "pipelines": {
+            "trading": {
+                "source": {"use": "replay", "params": {"paths": [str(tape)]}},
+                "stages": [{"use": "indicators", "params": {"columns": ["ema12"]}}],
+                "broker": {"use": "simulated", "params": broker},
+            }
+        },
+        "instruments": {symbol: terms for symbol in symbols if (terms := data.draw(TERMS, symbol))},
+        "strategies": [
+            {
+                "name": f"drawn-{number}",
+                "use": "drawn",
+                "base_timeframe": "1Min",
+                "symbols": sorted(listed),
+                "params": params,
+            }
+            for number, (params, listed) in enumerate(entries)
+        ],
+    }
+    may_short = data.draw(st.booleans(), "shorts")
+    compare(host, catalog, may_short)
+
+
+def compare(host, catalog, may_short):
+    loaded = load_catalog({"drawn.json": json.dumps(catalog)})
+    others = json.loads(json.dumps(catalog))
+    for entry in others["strategies"]:
+        entry["params"] = {}
+    first = tape_generation(load_catalog({"drawn.json": json.dumps(others)}), host=host)
+    simulator = Simulator(first, host, allow_shorts=may_short, batch_size=17)
+    params = {entry["name"]: entry["params"] for entry in catalog["strategies"]}
+    ours = simulator.run(params, with_equity=True)
+    event(ours.needs_loop or f"compiled, {'with' if ours.filled else 'without'} fills")
+    if ours.needs_loop:
+        return
+    loop = run_backtest(tape_generation(loaded, host=host), allow_shorts=may_short)
+    result = loop.result
+    shown = ("event_ts", "strategy_id", "symbol", "side", "quantity", "price", "fee")
+    key = lambda fill: (fill["event_ts"], fill["strategy_id"], fill["symbol"])  # noqa: E731
+    theirs = sorted([{name: fill[name] for name in shown} for fill in loop.fills()], key=key)
+    assert sorted(simulator.fill_rows(ours), key=key) == theirs
+    counts = (result.decisions, result.denied, result.orders, result.fills)
+    assert (ours.decisions, ours.denied, ours.orders, ours.filled) == counts
+    assert abs(ours.final_equity - float(result.final_equity)) < 1e-6
+    assert abs(ours.fees - float(loop.totals.fees)) < 1e-6
+    curve, expected = simulator.curve(ours), loop.curve()
+    assert curve.event_ts.tolist() == expected.event_ts.tolist()
+    assert np.allclose(curve.equity, expected.equity, rtol=0, atol=1e-6)
+    assert len(simulator.round_trips(ours)) == len(loop.round_trips())

@@ -1,0 +1,273 @@
+"""A tape as a compiled backtest reads it: its bars, and the rows of signals, with all that is the same for every parameter set."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torghut_core.boundary import SourceIterator, bound_method, call_plugin, without_event_loop
+from torghut_core.calendars import ROUND_THE_CLOCK, exchange_sessions
+from torghut_core.feature_graph import FeatureGraph, FeaturePlan, Frame
+from torghut_core.feature_graph.graph import BARS_OF_SLICE
+from torghut_core.generation import Generation
+from torghut_core.model.market import Bars, Batch, FloatArray, IntArray, SymbolTable
+from torghut_core.model.trading import money
+from torghut_core.research.compiled.walk import IS_OPEN, IS_NEWS
+from torghut_core.research.performance import BarSeries
+from torghut_core.stages.base import kernel
+from torghut_core.timestamps import DAY, to_datetime
+from torghut_core.trading.recent_prices import BEFORE
+from torghut_core.trading.series import TradedSeries
+
+YEAR = 366 * DAY
+
+
+class Tape(NamedTuple):
+    """What a source and its stages give, from the first event to the last.
+
+    Attributes
+    ----------
+    symbols : of the whole tape.
+    batches : the signals of the tape that strategies see, as batches without their events.
+    bars : the events, all of them bars.
+    derived : the bars that the stages made of them.
+    now : shape (events,), the loop's time at each position.
+    has_others : whether there were trades or quotes too.
+    """
+
+    symbols: SymbolTable
+    batches: list[Batch]
+    bars: Bars
+    derived: Bars
+    now: IntArray
+    has_others: bool
+
+
+def read_tape(generation: Generation, batch_size: int, on_progress: Callable[[int], None]) -> Tape:
+    """Read the tape of a generation through its stages, which are used up: they keep their state.
+
+    Raises
+    ------
+    TapeError : from the source.
+    PluginError : source or stage raised something else.
+    """
+    return asyncio.run(_read(generation, batch_size, on_progress))
+
+
+async def _read(generation: Generation, batch_size: int, on_progress: Callable[[int], None]) -> Tape:
+    source = generation.source
+    assert source is not None
+    stages = [(generation.name_of(stage), bound_method(stage, "update")) for stage in generation.stages]
+    series = TradedSeries()
+    batches: list[Batch] = []
+    bars: list[Bars] = []
+    derived: list[Bars] = []
+    times: list[IntArray] = []
+    last: Batch | None = None
+    has_others = False
+
+    def take(batch: Batch) -> None:
+        with without_event_loop():
+            for name, update in stages:
+                batch = call_plugin(name, update, batch)
+        rows = Batch.of(batch.symbols, batch.start, batch.now)
+        rows.signals = series.choose(batch).signals
+        batches.append(rows)
+        derived.append(batch.microbars)
+        times.append(batch.now)
+
+    async for batch in SourceIterator(generation.name_of(source), lambda: source.batches(batch_size)):
+        has_others |= bool(len(batch.trades) or len(batch.quotes))
+        bars.append(batch.bars)
+        take(batch)
+        last = batch
+        on_progress(batch.stop)
+    if last is not None:  # a clock tick after the last event, at which every window that is complete comes out
+        with without_event_loop():
+            waits = [
+                call_plugin(generation.name_of(stage), bound_method(stage, "drain_ns")) for stage in generation.stages
+            ]
+        take(Batch.of(last.symbols, last.stop, np.array([last.now[-1] + max(waits, default=0)], np.int64)))
+    symbols = SymbolTable() if last is None else last.symbols
+    now = np.concatenate([*times, np.zeros(0, np.int64)])
+    return Tape(symbols, batches, Bars.concatenate(bars), Bars.concatenate(derived), now, has_others)
+
+
+class FrameTable(NamedTuple):
+    """The rows of a frame over the whole tape: columns of shape (rows,)."""
+
+    at: IntArray
+    rank: IntArray
+    symbol: IntArray
+    event_ts: IntArray
+    end: IntArray
+    now: IntArray
+    prices: dict[str, FloatArray]
+    """Open, high, low, close and volume."""
+
+
+PRICES = ("open", "high", "low", "close", "volume")
+
+
+def compute(tape: Tape, plan: FeaturePlan, nodes: Collection[str]) -> tuple[dict[str, FloatArray], set[str]]:
+    """The values of nodes of a plan in the rows of their frames, over the whole tape; and which of them have failed."""
+    graph = FeatureGraph(plan)
+    parts: dict[str, list[FloatArray]] = {node: [] for node in nodes}
+    for batch in tape.batches:
+        graph.update(batch)
+        for node, found in parts.items():
+            found.append(graph.values[node])
+    values = {node: np.concatenate(found) if len(found) > 1 else found[0] for node, found in parts.items()}
+    failed = set(graph.failed)
+    for key, planned in plan.nodes.items():
+        if failed.intersection(planned.inputs):
+            failed.add(key)
+    return values, failed
+
+
+def frame_tables(tape: Tape, plan: FeaturePlan, frames: Collection[Frame]) -> dict[Frame, FrameTable]:
+    """The rows of frames over the whole tape."""
+    graph = FeatureGraph(FeaturePlan(symbols=plan.symbols))
+    parts: dict[Frame, list[list[Any]]] = {frame: [] for frame in frames}
+    before = 0
+    for batch in tape.batches:
+        graph.update(batch)
+        for frame, found in parts.items():
+            rows = graph.rows[frame]
+            signals, index = rows.signals, rows.rows
+            rank = index + before
+            if frame.is_sliced:
+                bar = rows.known % (1 << BARS_OF_SLICE)
+                rank = (bar << BARS_OF_SLICE) + batch.symbols.ranks[rows.symbol]
+            at = signals.at[index]
+            columns = [at, rank, rows.symbol, signals.event_ts[index], signals.end[index], graph.times(batch, at)]
+            found.append([*columns, *[getattr(signals, name)[index] for name in PRICES]])
+        before += len(batch.signals)
+    tables = {}
+    for frame, found in parts.items():
+        at, rank, symbol, event_ts, end, now, *prices = (np.concatenate(column) for column in zip(*found, strict=True))
+        tables[frame] = FrameTable(at, rank, symbol, event_ts, end, now, dict(zip(PRICES, prices, strict=True)))
+    return tables
+
+
+def series_of(tape: Tape) -> dict[str, BarSeries]:
+    """The bars of each symbol by which an account is valued afterwards, see `Backtest.curve`: the shortest, derived ones first."""
+    bars = tape.derived if len(tape.derived) else tape.bars
+    found = {}
+    for number, name in enumerate(tape.symbols.names):
+        own = np.flatnonzero(bars.symbol == number)
+        if len(own):
+            step = int(bars.step[own].min())
+            own = own[bars.step[own] == step]
+            own = own[np.argsort(bars.event_ts[own], kind="stable")]
+            columns = [getattr(bars, column)[own] for column in ("event_ts", *PRICES)]
+            found[name] = BarSeries(step, *columns)
+    return found
+
+
+# What is the same for every parameter set.
+
+
+class Sessions(NamedTuple):
+    """The sessions of a calendar that a tape may need, ns; oldest first."""
+
+    opens: IntArray
+    closes: IntArray
+
+
+def sessions_of(calendar: str, first: int, last: int) -> Sessions:
+    """The sessions of a calendar from before a time to well after another one, ns."""
+    if calendar == ROUND_THE_CLOCK:
+        opens = np.arange(first // DAY * DAY, last + 3 * DAY, DAY)
+        return Sessions(opens, opens + DAY)
+    begin, end = to_datetime(first - 30 * DAY), to_datetime(last + YEAR)
+    known = exchange_sessions(calendar, f"{begin:%Y-%m-%d}", f"{end:%Y-%m-%d}")
+    return Sessions(known.opens, known.closes)
+
+
+@kernel
+def _tell(symbol: IntArray, begin: IntArray, end: IntArray, symbols: int, is_news: NDArray[np.bool_]) -> None:
+    """Fill `is_news`: whether a bar tells more of its symbol than the bars before it have."""
+    told = np.full(symbols, -(2**63 - 1), np.int64)
+    for row in range(len(symbol)):
+        is_news[row] = begin[row] >= told[symbol[row]]
+        told[symbol[row]] = max(told[symbol[row]], end[row])
+
+
+def bar_bits(bars: Bars, symbols: int, sessions: list[Sessions | None]) -> IntArray:
+    """Of each bar, whether orders may meet it, and whether it is in a session of its symbol; shape (bars,)."""
+    is_met = np.zeros(len(bars), np.bool_)
+    begin, end = np.ascontiguousarray(bars.event_ts), np.ascontiguousarray(bars.end)
+    _tell(np.ascontiguousarray(bars.symbol), begin, end, symbols, is_met)
+    is_met &= (bars.open > 0) & (bars.volume != 0)
+    is_open = np.ones(len(bars), np.bool_)
+    for number, known in enumerate(sessions):
+        if known is None:
+            continue
+        of_symbol = np.flatnonzero(bars.symbol == number) if len(sessions) > 1 else slice(None)
+        place = known.closes.searchsorted(begin[of_symbol], "right")
+        opens = np.append(known.opens, 2**63 - 1)[place]
+        is_open[of_symbol] = ~((begin[of_symbol] < opens) & (opens >= end[of_symbol]))
+    return is_met * IS_NEWS + is_open * IS_OPEN
+
+
+@kernel
+def _medians(closes: FloatArray, before: int, medians: FloatArray) -> None:
+    """Fill `medians` with the upper median of the closes right before each one; NaN where there are none."""
+    window = np.zeros(before)
+    for row in range(len(closes)):
+        known = min(row, before)
+        for place in range(known):
+            close = closes[row - known + place]
+            into = place
+            while into > 0 and window[into - 1] > close:
+                window[into] = window[into - 1]
+                into -= 1
+            window[into] = close
+        medians[row] = window[known // 2] if known else np.nan
+
+
+def recent_prices(tape: Tape, steps: dict[int, int], symbol: IntArray, at: IntArray) -> FloatArray:
+    """Of rows, the median of the closes right before the newest one at their position, see `RecentPrices.before`.
+
+    Parameters
+    ----------
+    steps : by symbol number, length of the bars that count, ns.
+    symbol, at : of the rows, shape (rows,).
+    """
+    signals = [batch.signals for batch in tape.batches]
+    all_symbols, all_at, all_steps, all_closes = (
+        np.concatenate([getattr(each, name) for each in signals]) for name in ("symbol", "at", "step", "close")
+    )
+    step_of = np.array([steps.get(number, -1) for number in range(len(tape.symbols))])
+    counts = (all_steps == step_of[all_symbols]) & (all_closes == all_closes)
+    order = np.flatnonzero(counts)
+    order = order[np.argsort(all_symbols[order], kind="stable")]
+    firsts = np.searchsorted(all_symbols[order], np.arange(len(tape.symbols) + 1))
+    rows_in_order = np.argsort(symbol, kind="stable")
+    row_firsts = np.searchsorted(symbol[rows_in_order], np.arange(len(tape.symbols) + 1))
+    found = np.full(len(symbol), np.nan)
+    for number in steps:
+        known = order[firsts[number] : firsts[number + 1]]
+        wanted = rows_in_order[row_firsts[number] : row_firsts[number + 1]]
+        if not len(known) or not len(wanted):
+            continue
+        medians = np.empty(len(known))
+        _medians(all_closes[known], BEFORE, medians)
+        newest = all_at[known].searchsorted(at[wanted], "right") - 1
+        found[wanted] = np.where(newest >= 0, medians[newest], np.nan)
+    return found
+
+
+def is_sane(price: FloatArray, recent: FloatArray, band: Decimal) -> NDArray[np.bool_]:
+    """Whether prices are near the prices before them, as the kernel's gate says, shape (rows,)."""
+    apart, most = np.abs(price - recent), float(band) * np.abs(recent)
+    found = ~(apart > most)
+    for row in np.flatnonzero(np.abs(apart - most) <= 1e-9 * most).tolist():
+        found[row] = abs(money(price[row]) - money(recent[row])) <= band * abs(money(recent[row]))
+    return found

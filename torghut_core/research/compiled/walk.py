@@ -1,0 +1,580 @@
+"""The loop's rules for orders on bars, in one compiled walk over a tape: from targets to fills, cash and equity.
+
+It says what the decision engine, the kernel's gates, the gateway and a simulated broker with `FillTerms` do to market orders and
+the legs of their brackets; docs/fills.md and docs/risk.md have the rules. What it cannot say exactly it does not say: it stops
+there with a reason (`STOPS`), and the loop has to run. So amounts of money, which are floats here, are compared with room for
+their rounding: a purchase that the account can hardly pay for stops it. Quantities are whole numbers of `UNIT`, and prices are
+compared as the loop compares them, so what it fills is exact.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torghut_core.model.market import FloatArray, IntArray
+from torghut_core.stages.base import kernel
+
+UNITS_OF_ONE = 10**9
+"""So many parts a simulated broker divides a unit into: quantities are counted in these."""
+UNIT = 1 / UNITS_OF_ONE
+
+MOST_DECISIONS = 10_000
+"""A strategy that makes more decisions in one minute of the loop's time is quarantined, see `engine.MAX_DECISIONS`."""
+
+STOPS = (
+    "",
+    "it makes more decisions in a minute than a strategy may",
+    "the account cannot pay for an order, or only just",
+    "a price rose beyond what an order was judged with",
+    "an exit that closes a position takes back an open entry",
+    "what is protected is added to, or sold in parts",
+    "another strategy of the account holds what an exit would close",
+    "an order found no session of its calendar",
+    "too many orders are open at a time",
+    "an order expired between two bars of its symbol",
+    "more fills than there is room for",
+)
+"""Why the walk stopped, by number; the first is that it did not."""
+DONE, BUSY, UNPAID, GAP, OPPOSED, UNEVEN, SHARED, SHUT, CROWDED, OVER, FULL = range(len(STOPS))
+
+HAS_PRICE, IS_FRESH, IS_SANE = 1, 2, 4
+"""Bits of a row: its close is a number, it is fresh, and near the prices before it."""
+
+IS_NEWS, IS_OPEN = 1, 2
+"""Bits of a bar: orders may meet it, and it is in a session."""
+
+ROOM = 1e-9
+"""Share of an amount of money that its rounding may have changed, and much more."""
+
+NEVER = np.int64(2**63 - 1)
+DAY = np.int64(86_400_000_000_000)
+
+# Columns of the table of orders.
+VIEW, UNITS, IS_BUY, IS_EXIT, SINCE, ENDS, FIRST, ROW, NEXT = range(9)
+# Columns of their prices.
+BOUND, RESERVE, STOP, PROFIT = range(4)
+# Columns of the table of fills.
+FILLS = ("bar", "row", "strategy", "symbol", "is_buy", "units", "basis", "is_maker")
+AT_OPEN, AT_STOP, AT_LIMIT, AT_BETTER = range(4)
+"""What a fill's price is made of: the open, or a stop, with slippage; a limit; or the better of limit and open with slippage."""
+# What is counted.
+COUNTS = ("decisions", "denied", "orders", "fills", "expired")
+N_DECISIONS, N_DENIED, N_ORDERS, N_FILLS, N_EXPIRED = range(len(COUNTS))
+
+
+@kernel
+def fee_of(fees: FloatArray, is_buy: bool, notional: float, quantity: float, is_maker: bool) -> float:
+    """What an order of one fill owes; rows of `fees` are those of `FeeTerms`, shape (fees, 7)."""
+    owed = 0.0
+    for number in range(len(fees)):
+        fee = fees[number]
+        if fee[6] != 0 and (fee[6] > 0) != is_buy:
+            continue
+        due = notional * (fee[0] if is_maker else fee[1]) + quantity * fee[2]
+        owed += min(max(due, fee[3]), fee[4], notional * fee[5])
+    return owed
+
+
+@kernel
+def leg_price(
+    sign: float, opened: float, worst: float, best: float, stop: float, profit: float, slip: float, rests: bool
+) -> tuple[float, int, float, bool]:
+    """At which price a bar fills a leg of a bracket, what that is made of, the leg's price, and whether it brings liquidity.
+
+    Parameters
+    ----------
+    sign : 1 for legs that buy, -1 for legs that sell.
+    worst, best : the end of the bar that reaches the stop, and the one that reaches the take-profit.
+    stop, profit : prices of the legs; NaN where there is none.
+    slip : what a price is multiplied by that slips.
+    rests : the take-profit waits for its price since an earlier bar, or did not cross the market when it came.
+
+    Returns
+    -------
+    NaN for a price that is not reached.
+    """
+    if sign * opened >= sign * stop:
+        return opened * slip, AT_OPEN, stop, False
+    if sign * worst >= sign * stop:
+        return stop * slip, AT_STOP, stop, False
+    if sign * opened <= sign * profit:
+        price = min(profit, opened * slip) if sign > 0 else max(profit, opened * slip)
+        return price, AT_BETTER, profit, rests
+    if sign * best <= sign * profit:
+        return profit, AT_LIMIT, profit, rests
+    return np.nan, AT_OPEN, np.nan, False
+
+
+@kernel
+def session_end(closes: IntArray, time: int) -> int:
+    """When the session ends that a time is in, or else the next one, ns; -1 where none is known."""
+    number = np.searchsorted(closes, time, side="right")
+    return closes[number] if number < len(closes) else -1
+
+
+@kernel
+def note(
+    fill: IntArray,
+    prices: FloatArray,
+    bar: int,
+    row: int,
+    strategy: int,
+    symbol: int,
+    is_buy: bool,
+    units: int,
+    basis: int,
+    is_maker: bool,
+    price: float,
+    fee: float,
+    leg: float,
+) -> None:
+    """Write a fill down in its row of the tables of fills."""
+    fill[0], fill[1], fill[2], fill[3] = bar, row, strategy, symbol
+    fill[4], fill[5], fill[6], fill[7] = int(is_buy), units, basis, int(is_maker)
+    prices[0], prices[1], prices[2] = price, fee, leg
+
+
+@kernel
+def walk(
+    bars: IntArray,
+    prices: FloatArray,
+    rows: IntArray,
+    row_prices: FloatArray,
+    targets: FloatArray,
+    whole: IntArray,
+    protection: FloatArray,
+    terms: IntArray,
+    costs: FloatArray,
+    fees: FloatArray,
+    calendars: IntArray,
+    closes: IntArray,
+    strategies: int,
+    cash: float,
+    collar: float,
+    allow_shorts: bool,
+    fills: IntArray,
+    fill_prices: FloatArray,
+    counts: IntArray,
+    equity: FloatArray,
+) -> tuple[int, float, float]:
+    """Trade targets on bars.
+
+    Parameters
+    ----------
+    bars : shape (bars, 5): position, symbol, start, loop's time at the position, bits.
+    prices : shape (bars, 4): open, high, low, close.
+    rows : shape (rows, 5): position, strategy, symbol, loop's time, bits; in the order in which strategies are shown them.
+    row_prices : shape (rows, 2): close, and what a unit costs at least.
+    targets : shape (rows,), units; NaN is none.
+    whole : shape (rows, 2), the same rounded down and up, in `UNIT`.
+    protection : shape (rows, 2): stop loss and take-profit of what a row opens, NaN for none; or of no rows.
+    terms : shape (symbols, 4): least order and step in `UNIT`, whether orders are for the day, number of the calendar or -1.
+    costs : shape (symbols, 5): multiplier, margin, what prices are multiplied by in a sale and in a purchase, tick.
+    fees : shape (symbols, fees, 7): as `fee_of` has them.
+    calendars, closes : of calendar n the ends of sessions, ns, are ``closes[calendars[n]:calendars[n + 1]]``.
+    strategies : how many there are.
+    cash : before the first bar.
+    collar : how much worse than the reference price an order is judged, as a share of it.
+    fills, fill_prices : filled, shape (most, 8) by `FILLS` and (most, 3): price, fee, and the price of the leg that it is of.
+    counts : filled, shape (5,), by `COUNTS`.
+    equity : filled with the equity after each bar, shape (bars,); of no bars where that is not wanted.
+
+    Returns
+    -------
+    Why it stopped (`STOPS`), and where it did not, the equity at the end and the fees that were paid.
+    """
+    symbols = len(terms)
+    views = strategies * symbols
+    position = np.zeros(views, np.int64)
+    buying = np.zeros(views, np.int64)
+    selling = np.zeros(views, np.int64)
+    net = np.zeros(symbols, np.int64)
+    all_buying = np.zeros(symbols, np.int64)
+    all_selling = np.zeros(symbols, np.int64)
+    mark = np.zeros(symbols)
+    stop = np.full(views, np.nan)
+    profit = np.full(views, np.nan)
+    rests = np.zeros(views, np.bool_)
+    protects = np.zeros(views, np.int64)
+    of_row = np.zeros(views, np.int64)
+    protected = np.zeros(symbols, np.int64)
+    minute = np.full(strategies, -1, np.int64)
+    decided = np.zeros(strategies, np.int64)
+    most = 8 * views + 64
+    orders = np.zeros((most, 9), np.int64)
+    order_prices = np.zeros((most, 4))
+    head = np.full(symbols, -1, np.int64)
+    tail = np.full(symbols, -1, np.int64)
+    free = np.arange(most)
+    used = 0
+    reserved, paid_fees = 0.0, 0.0
+    has_margins = False
+    for symbol in range(symbols):
+        has_margins |= costs[symbol, 1] != 1.0
+    filled = 0
+    bar, n_bars = 0, len(bars)
+    counts[:] = 0
+    wants_equity = len(equity) > 0
+    worth = 0.0
+
+    for row in range(len(rows) + 1):
+        until = rows[row, 0] if row < len(rows) else NEVER
+        while bar < n_bars and bars[bar, 0] <= until:
+            symbol, begin, now, bits = bars[bar, 1], bars[bar, 2], bars[bar, 3], bars[bar, 4]
+            opened, high, low, close = prices[bar, 0], prices[bar, 1], prices[bar, 2], prices[bar, 3]
+            multiplier = costs[symbol, 0]
+            is_met = bits & IS_NEWS and bits & IS_OPEN
+            if is_met and protected[symbol] > 0:
+                # The stops of positions, then their take-profits.
+                for strategy in range(strategies):
+                    view = strategy * symbols + symbol
+                    if protects[view] == 0:
+                        continue
+                    is_buy = position[view] < 0
+                    sign = 1.0 if is_buy else -1.0
+                    slip = costs[symbol, 3] if is_buy else costs[symbol, 2]
+                    worst, best = (high, low) if is_buy else (low, high)
+                    price, basis, leg, is_maker = leg_price(
+                        sign, opened, worst, best, stop[view], profit[view], slip, rests[view]
+                    )
+                    rests[view] = True
+                    if price != price:
+                        continue
+                    units = protects[view]
+                    if sign * net[symbol] > -units:
+                        return SHARED, 0.0, 0.0
+                    quantity = units * UNIT
+                    notional = price * quantity * multiplier
+                    fee = fee_of(fees[symbol], is_buy, notional, quantity, is_maker)
+                    cash -= sign * notional + fee
+                    paid_fees += fee
+                    if filled == len(fills):
+                        return FULL, 0.0, 0.0
+                    note(
+                        fills[filled],
+                        fill_prices[filled],
+                        bar,
+                        of_row[view],
+                        strategy,
+                        symbol,
+                        is_buy,
+                        units,
+                        basis,
+                        is_maker,
+                        price,
+                        fee,
+                        leg,
+                    )
+                    filled += 1
+                    position[view] = 0
+                    net[symbol] += units if is_buy else -units
+                    protects[view] = 0
+                    protected[symbol] -= 1
+            order = head[symbol]
+            before = -1
+            while order >= 0:
+                following, ends = orders[order, NEXT], orders[order, ENDS]
+                is_over = ends != NEVER and now - DAY >= ends  # whatever bars it still could have met
+                is_seen = begin >= orders[order, SINCE] and bits & IS_NEWS
+                is_expired = is_over or (is_seen and begin >= ends)
+                if orders[order, FIRST] >= 0 or not (is_expired or (is_seen and is_met)):
+                    before, order = order, following
+                    continue
+                view, units = orders[order, VIEW], orders[order, UNITS]
+                is_buy = orders[order, IS_BUY] != 0
+                sign = 1.0 if is_buy else -1.0
+                if not is_expired:
+                    price = opened * (costs[symbol, 3] if is_buy else costs[symbol, 2])
+                    if price + costs[symbol, 4] >= order_prices[order, BOUND] * (1 - ROOM):
+                        return GAP, 0.0, 0.0
+                    if orders[order, IS_EXIT] and units > min(-sign * net[symbol], -sign * position[view]):
+                        return SHARED, 0.0, 0.0
+                    quantity = units * UNIT
+                    notional = price * quantity * multiplier
+                    fee = fee_of(fees[symbol], is_buy, notional, quantity, False)
+                    cash -= sign * notional + fee
+                    paid_fees += fee
+                    if filled == len(fills):
+                        return FULL, 0.0, 0.0
+                    note(
+                        fills[filled],
+                        fill_prices[filled],
+                        bar,
+                        orders[order, ROW],
+                        view // symbols,
+                        symbol,
+                        is_buy,
+                        units,
+                        AT_OPEN,
+                        False,
+                        price,
+                        fee,
+                        np.nan,
+                    )
+                    filled += 1
+                    if net[symbol] == 0:
+                        mark[symbol] = price
+                    position[view] += units if is_buy else -units
+                    net[symbol] += units if is_buy else -units
+                else:
+                    counts[N_EXPIRED] += 1
+                # It is done: out of the sums, and what waits for it may leave, or never will.
+                waits = following
+                while waits >= 0 and orders[waits, FIRST] != order:
+                    waits = orders[waits, NEXT]
+                if waits >= 0 and not is_expired:
+                    orders[waits, FIRST] = -1
+                    orders[waits, SINCE] = now
+                    orders[waits, ENDS] = NEVER
+                    if terms[symbol, 2] and terms[symbol, 3] >= 0:
+                        calendar = terms[symbol, 3]
+                        ends = session_end(closes[calendars[calendar] : calendars[calendar + 1]], now)
+                        if ends < 0:
+                            return SHUT, 0.0, 0.0
+                        orders[waits, ENDS] = ends
+                for number in (order, waits if is_expired else -1):
+                    if number < 0:
+                        continue
+                    size = orders[number, UNITS]
+                    if is_buy:
+                        buying[view] -= size
+                        all_buying[symbol] -= size
+                        reserved -= order_prices[number, RESERVE]
+                    else:
+                        selling[view] -= size
+                        all_selling[symbol] -= size
+                    earlier = -1
+                    each = head[symbol]
+                    while each != number:
+                        earlier, each = each, orders[each, NEXT]
+                    if earlier < 0:
+                        head[symbol] = orders[number, NEXT]
+                    else:
+                        orders[earlier, NEXT] = orders[number, NEXT]
+                    if tail[symbol] == number:
+                        tail[symbol] = earlier
+                    used -= 1
+                    free[used] = number
+                if used == 0:
+                    reserved = 0.0
+                has_bracket = order_prices[order, STOP] == order_prices[order, STOP] or (
+                    order_prices[order, PROFIT] == order_prices[order, PROFIT]
+                )
+                if not is_expired and not orders[order, IS_EXIT] and has_bracket:
+                    # Its legs meet the rest of the bar, which is all of it: it was filled at the open.
+                    if sign * position[view] != units or protects[view]:
+                        return UNEVEN, 0.0, 0.0
+                    elsewhere = (all_selling if is_buy else all_buying)[symbol]
+                    for other in range(strategies):
+                        elsewhere += protects[other * symbols + symbol]
+                    if sign * net[symbol] - elsewhere < units:
+                        return SHARED, 0.0, 0.0
+                    protects[view] = units
+                    of_row[view] = orders[order, ROW]
+                    protected[symbol] += 1
+                    stop[view], profit[view] = order_prices[order, STOP], order_prices[order, PROFIT]
+                    counts[N_ORDERS] += int(stop[view] == stop[view]) + int(profit[view] == profit[view])
+                    is_buy, sign = not is_buy, -sign
+                    slip = costs[symbol, 3] if is_buy else costs[symbol, 2]
+                    worst, best = (high, low) if is_buy else (low, high)
+                    rests[view] = sign * opened > sign * profit[view]
+                    price, basis, leg, is_maker = leg_price(
+                        sign, opened, worst, best, stop[view], profit[view], slip, rests[view]
+                    )
+                    rests[view] = True
+                    if price == price:
+                        quantity = units * UNIT
+                        notional = price * quantity * multiplier
+                        fee = fee_of(fees[symbol], is_buy, notional, quantity, is_maker)
+                        cash -= sign * notional + fee
+                        paid_fees += fee
+                        if filled == len(fills):
+                            return FULL, 0.0, 0.0
+                        note(
+                            fills[filled],
+                            fill_prices[filled],
+                            bar,
+                            orders[order, ROW],
+                            view // symbols,
+                            symbol,
+                            is_buy,
+                            units,
+                            basis,
+                            is_maker,
+                            price,
+                            fee,
+                            leg,
+                        )
+                        filled += 1
+                        position[view] = 0
+                        net[symbol] += units if is_buy else -units
+                        protects[view] = 0
+                        protected[symbol] -= 1
+                order = head[symbol] if before < 0 else orders[before, NEXT]
+            if close > 0:
+                mark[symbol] = close
+            if wants_equity:
+                worth = 0.0
+                for each in range(symbols):
+                    worth += net[each] * UNIT * mark[each] * costs[each, 0]
+                equity[bar] = cash + worth
+            bar += 1
+        if row == len(rows):
+            break
+
+        target = targets[row]
+        if target != target:
+            continue
+        strategy, symbol, now, bits = rows[row, 1], rows[row, 2], rows[row, 3], rows[row, 4]
+        view = strategy * symbols + symbol
+        held, least, step = position[view], terms[symbol, 0], terms[symbol, 1]
+        is_close = target == 0.0
+        if is_close:
+            if held == 0 or abs(held) < least:
+                continue
+            is_buy = held < 0
+            opposing = 0
+            each = head[symbol]
+            while each >= 0:
+                if orders[each, VIEW] == view and not orders[each, IS_EXIT] and (orders[each, IS_BUY] != 0) == is_buy:
+                    opposing += orders[each, UNITS]
+                each = orders[each, NEXT]
+            missing = abs(held) - (buying[view] if is_buy else selling[view]) + opposing
+            if missing < least:
+                continue
+            if opposing:
+                return OPPOSED, 0.0, 0.0
+            missing = abs(held)
+        else:
+            is_buy = whole[row, 1] > held
+            missing = whole[row, 0] - held - buying[view] if is_buy else held - whole[row, 1] - selling[view]
+            if missing < least:
+                continue
+        counts[N_DECISIONS] += 1
+        if now // 60_000_000_000 != minute[strategy]:
+            minute[strategy], decided[strategy] = now // 60_000_000_000, 0
+        decided[strategy] += 1
+        if decided[strategy] > MOST_DECISIONS:
+            return BUSY, 0.0, 0.0
+        proposed = missing // step * step
+        if proposed == 0:
+            proposed = missing
+        if not bits & HAS_PRICE or not bits & IS_FRESH or proposed < least:
+            counts[N_DENIED] += 1
+            continue
+        sign = 1 if is_buy else -1
+        close, reference = row_prices[row, 0], row_prices[row, 1]
+        stop_loss, take_profit = np.nan, np.nan
+        if len(protection) and not is_close and (target > 0) == is_buy:
+            stop_loss, take_profit = protection[row, 0], protection[row, 1]
+            is_wrong = stop_loss <= 0 or take_profit <= 0 or np.isinf(stop_loss) or np.isinf(take_profit)
+            is_wrong |= sign * stop_loss >= sign * close or sign * take_profit <= sign * close
+            if is_wrong:
+                counts[N_DENIED] += 1
+                continue
+        # What the order can close, and what is left of it by the kernel's gates.
+        each = head[symbol]
+        while each >= 0:
+            if orders[each, ENDS] != NEVER and now - DAY >= orders[each, ENDS]:
+                return OVER, 0.0, 0.0
+            each = orders[each, NEXT]
+        on_their_way = (all_buying if is_buy else all_selling)[symbol]
+        if protected[symbol] and strategies > 1:
+            for other in range(strategies):
+                its = other * symbols + symbol
+                if other != strategy and protects[its] and (position[its] < 0) == is_buy:
+                    on_their_way += protects[its]
+        own = max(0, -sign * held - (buying[view] if is_buy else selling[view]))
+        closable = max(0, min(own, -sign * net[symbol] - on_their_way))
+        left = proposed
+        if not bits & IS_SANE and left > closable:
+            left = closable
+        if is_close and left > own:
+            left = own
+        whole_left = left // step * step
+        left = whole_left or left
+        if left == 0:
+            counts[N_DENIED] += 1
+            continue
+        power = cash - reserved
+        if left > closable:
+            if not is_buy and not allow_shorts:
+                left = closable
+            else:
+                if has_margins:
+                    for each in range(symbols):
+                        value = net[each] * UNIT * mark[each] * costs[each, 0]
+                        if costs[each, 1] != 1.0:
+                            power += value - abs(value) * costs[each, 1]
+                cost = reference * (1 + collar) * costs[symbol, 0] * costs[symbol, 1]
+                needed = (left - closable) * UNIT * cost
+                if needed + abs(cash) * ROOM >= power * (1 - ROOM) or power <= 0:
+                    return UNPAID, 0.0, 0.0
+        if left != proposed:
+            whole_left = left // step * step
+            left = whole_left or left
+            if left < least:
+                counts[N_DENIED] += 1
+                continue
+        # One order that closes, and one that opens the rest once the first has filled.
+        closing = min(left, closable // step * step if closable // step else closable)
+        opening = left - closing
+        if closing and opening and min(closing, opening) < least:
+            if closing < opening:
+                closing = 0
+            else:
+                opening = 0
+        if protects[view]:
+            if (opening and not closing) or (closing and closing != abs(held)):
+                return UNEVEN, 0.0, 0.0
+            protects[view] = 0
+            protected[symbol] -= 1
+        ends = NEVER
+        if terms[symbol, 3] >= 0:
+            calendar = terms[symbol, 3]
+            found = session_end(closes[calendars[calendar] : calendars[calendar + 1]], now)
+            if found < 0:
+                return SHUT, 0.0, 0.0
+            if terms[symbol, 2]:
+                ends = found
+        first = -1
+        for part in range(2):
+            units = closing if part == 0 else opening
+            if units == 0:
+                continue
+            if used == most:
+                return CROWDED, 0.0, 0.0
+            order = free[used]
+            used += 1
+            is_entry = part == 1
+            orders[order, VIEW], orders[order, UNITS] = view, units
+            orders[order, IS_BUY], orders[order, IS_EXIT] = int(is_buy), int(not is_entry)
+            orders[order, SINCE], orders[order, ENDS] = now, ends
+            orders[order, FIRST], orders[order, ROW], orders[order, NEXT] = first, row, -1
+            bound = np.inf
+            if is_entry and is_buy:
+                bound = power / (units * UNIT * costs[symbol, 0] * costs[symbol, 1])
+            reserve = reference * units * UNIT * costs[symbol, 0] * costs[symbol, 1] if is_buy else 0.0
+            order_prices[order, BOUND], order_prices[order, RESERVE] = bound, reserve
+            order_prices[order, STOP] = stop_loss if is_entry else np.nan
+            order_prices[order, PROFIT] = take_profit if is_entry else np.nan
+            reserved += reserve
+            if is_buy:
+                buying[view] += units
+                all_buying[symbol] += units
+            else:
+                selling[view] += units
+                all_selling[symbol] += units
+            if tail[symbol] < 0:
+                head[symbol] = order
+            else:
+                orders[tail[symbol], NEXT] = order
+            tail[symbol] = order
+            first = order
+            counts[N_ORDERS] += 1
+
+    counts[N_FILLS] = filled
+    worth = 0.0
+    for symbol in range(symbols):
+        worth += net[symbol] * UNIT * mark[symbol] * costs[symbol, 0]
+    return DONE, cash + worth, paid_fees
