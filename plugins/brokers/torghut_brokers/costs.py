@@ -76,6 +76,16 @@ class Fee(Params):
             raise ValueError("the volumes of tiers have to rise")
         return self
 
+    def times(self, factor: Decimal) -> Self:
+        """Return the fee with all its rates and bounds multiplied."""
+        names = ("bps", "maker_bps", "taker_bps", "per_unit", "minimum", "maximum", "maximum_bps")
+        given = {name: value * factor for name in names if (value := getattr(self, name)) is not None}
+        tiers = tuple(
+            tier.model_copy(update={"maker_bps": tier.maker_bps * factor, "taker_bps": tier.taker_bps * factor})
+            for tier in self.tiers
+        )
+        return self.model_copy(update=given | {"tiers": tiers})
+
     def rates(self, volume: Decimal) -> tuple[Decimal, Decimal]:
         """Return the shares of the notional of maker and taker after a volume of the 30 days before."""
         maker, taker = self.bps if self.maker_bps is None else self.maker_bps, self.taker_bps
@@ -240,7 +250,7 @@ class Fees:
     tally : what has to be kept over a restart.
     """
 
-    def __init__(self, by_pattern: Mapping[str, tuple[Fee, ...]], tally: Tally) -> None:
+    def __init__(self, by_pattern: Mapping[str, Sequence[Fee]], tally: Tally) -> None:
         self.tally = tally
         self._by_pattern = by_pattern
         self._patterns = {pattern: pattern for pattern in by_pattern}
@@ -336,6 +346,11 @@ class Slippage(Params):
         lt=5_000,
         help="for taking all of an event's volume, basis points; a share costs its square root of that",
     )
+
+
+    def times(self, factor: Decimal) -> Self:
+        """Return the slippage with all its rates multiplied."""
+        return self.model_copy(update={name: getattr(self, name) * factor for name in type(self).model_fields})
 
 
 SlippageByPattern: TypeAlias = Annotated[

@@ -47,11 +47,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
+from pydantic import model_validator
 
-from torghut_brokers.costs import Bill, Fees, FeesByPattern, SlippageByPattern, Slips, Tally, fee_terms, impact
+from torghut_brokers.costs import BPS, Bill, Fees, FeesByPattern, SlippageByPattern, Slips, Tally, fee_terms, impact
 from torghut_brokers.events import NEVER, Levels, Touch, View
 from torghut_brokers.interest import Accrual, InterestRates
 from torghut_brokers.margin import LeverageByPattern, Margin
@@ -182,6 +183,9 @@ class Simulated(Broker):
         slippage: SlippageByPattern = param(
             {}, help="by symbol pattern, first match counts: bps, spread_bps, impact_bps; see docs/costs.md"
         )
+        cost_multiplier: Decimal = param(
+            "1", ge=0, le=100, help="fees and slippage are multiplied by it, to see what a result owes to them"
+        )
         interest: InterestRates | None = param(
             None,
             help="yearly rates of borrowed money and shares, or alpaca; none: nothing is charged; see docs/costs.md",
@@ -213,6 +217,13 @@ class Simulated(Broker):
             help="share of its notional that a position takes of the buying power, by symbol pattern, first match counts; else 1",
         )
 
+        @model_validator(mode="after")
+        def _check_multiplier(self) -> Self:
+            most = max((bps for each in self.slippage.values() for _, bps in each), default=ZERO)
+            if most * self.cost_multiplier >= BPS / 2:
+                raise ValueError(f"cost_multiplier {self.cost_multiplier} makes a slippage of half the price and more")
+            return self
+
     capabilities = Capabilities(
         order_types=frozenset(OrderType),
         times_in_force=frozenset(TimeInForce) - set(AUCTIONS),
@@ -222,7 +233,10 @@ class Simulated(Broker):
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
-        self._slips = Slips(params.slippage)
+        factor = params.cost_multiplier
+        self._charged = {pattern: [fee.times(factor) for fee in fees] for pattern, fees in params.fees.items()}
+        """The fees by symbol pattern, multiplied."""
+        self._slips = Slips({pattern: slippage.times(factor) for pattern, slippage in params.slippage.items()})
         self._latency = params.latency_ms * MILLISECOND
         self._quote_max_age = params.quote_max_age_ms * MILLISECOND
         self._calendars: dict[str, str | None] = {}
@@ -246,7 +260,7 @@ class Simulated(Broker):
         self._positions = saved.positions
         self._held = saved.held
         """Signed units by symbol and strategy; None where the account is from a state that did not have them."""
-        self._fees = Fees(self.params.fees, saved.tally) if self.params.fees else None
+        self._fees = Fees(self._charged, saved.tally) if self._charged else None
         rates = self.params.interest
         self._accrual = None if rates is None else Accrual(rates, self._margins, saved.interest_due)
         self._liquidations = saved.liquidations
@@ -312,7 +326,7 @@ class Simulated(Broker):
             "leverage": self._margin is not None,
             "impact_bps of its slippage": bool(self._slips[symbol][2]),
         }
-        fees = fee_terms(first_match(symbol, params.fees) or ())
+        fees = fee_terms(first_match(symbol, self._charged) or ())
         found = [name for name, is_set in unsaid.items() if is_set]
         if isinstance(fees, str) or found:
             return f"{' and '.join([*found, *([fees] if isinstance(fees, str) else [])])}: what happens depends on more than the order"

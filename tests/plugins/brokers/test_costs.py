@@ -372,3 +372,46 @@ def test_page_has_the_fields_and_presets_of_the_code():
         "tiers": table(("30 days, USD", "maker_bps", "taker_bps"), *tiers),
     }
     has_blocks(DOCS / "costs.md", made)
+
+
+# -- times a multiplier ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fee",
+    [
+        {"bps": 10},
+        {"per_unit": "0.35", "minimum": "1", "maximum": "40"},
+        {"maker_bps": 5, "taker_bps": 10, "maximum_bps": "8"},
+        {"maker_bps": 5, "taker_bps": 10, "tiers": [{"volume": 1000, "maker_bps": 1, "taker_bps": 2}]},
+    ],
+)
+@pytest.mark.parametrize("factor", [0, 1, 2, "1.5"])
+def test_a_multiplier_multiplies_fees_and_slippage(fee, factor):
+    """Every rate and bound is multiplied, so each fee is the fee of before times it, and so is the way of the price."""
+    terms = {"fees": {"*": fee}, "slippage": {"*": {"bps": 2, "spread_bps": 4}}}
+    fills = []
+    for multiplier in (1, factor):
+        subject = broker(**terms, cost_multiplier=multiplier)
+        subject.submit(intent(quantity="3"))
+        subject.advance(tape(trade(1, 20000, size=10)), 0, 1)
+        fills.append(subject.updates()[-1].fill)
+    plain, multiplied = fills
+    assert multiplied.price - 20000 == (plain.price - 20000) * Decimal(factor)
+    owed = plain.fee / (plain.price * 3 if "per_unit" not in fee else 1)
+    assert multiplied.fee / (multiplied.price * 3 if "per_unit" not in fee else 1) == pytest.approx(
+        owed * Decimal(factor), rel=Decimal("1e-20")
+    )
+
+
+def test_a_multiplier_is_in_the_terms_of_fills():
+    """What compiled code counts with is what a fill costs."""
+    terms = broker(fees={"*": {"bps": 10}}, slippage={"*": {"bps": 3}}, cost_multiplier=2).fill_terms(BTC)
+    assert terms.fees[0].taker == Decimal("0.002")
+    assert (terms.sale, terms.purchase) == (Decimal("0.9994"), Decimal("1.0006"))
+
+
+def test_a_multiplier_that_would_take_half_of_the_price_is_refused():
+    """No fill is at a price that nobody has seen."""
+    with pytest.raises(pydantic.ValidationError, match="half the price"):
+        Simulated.Params(slippage={"*": {"bps": 100}}, cost_multiplier=50)
