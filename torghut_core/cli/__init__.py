@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from torghut_core.cli import audit, authoring, catalog, maintenance, market_data, research, status, trading
+from torghut_core.cli import audit, authoring, catalog, maintenance, market_data, reports, research, status, trading
 from torghut_core.cli.help import Group
 from torghut_core.errors import CatalogError, InputError, TorghutError
 from torghut_core.telemetry import logs
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 for part in (
     research,
+    reports,
     trading,
     status,
     market_data,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torghut_core.installation.known_settings import Setting
     from torghut_core.research.backtests import Backtest
     from torghut_core.research.decisions_only import Decided
+    from torghut_core.research.live_day import LiveDay
 
 
 MOST_LINES = 20
@@ -209,6 +210,35 @@ def print_decided(done: Decided, decisions: Sequence[Mapping[str, Any]], out: Pa
             console.print(f"{name} is quarantined: {strategy.failure}", style="red", markup=False)
     if out is not None:
         console.print(f"decisions: {out}", markup=False)
+
+
+def print_live_day(day: LiveDay, page: Path | None) -> None:
+    """Print how a live day compares with its backtest: counts, decisions, costs by symbol, latencies."""
+    from torghut_core.research.live_day_page import decided_text
+
+    console = new_console()
+    report = day.to_json()
+    table = _plain_table(f"{day.account}, {day.day}", "live", "backtest")
+    for name, number in report["live"].items():
+        table.add_row(name, f"{number:,}", f"{report['backtest'][name]:,}")
+    console.print(table)
+    console.print(decided_text(report))
+    costs = _plain_table("symbol", "orders", "filled", "shortfall", "realized bps", "divergence bps")
+    for row in report["symbols"]:
+        numbers = (row["realized_shortfall_bps"], row["divergence_bps"])
+        known = ("-" if value is None else f"{value:,.2f}" for value in numbers)
+        costs.add_row(
+            row["symbol"], f"{row['orders']:,}", str(row["filled_qty"]), _money(row["shortfall_notional"]), *known
+        )
+    if report["symbols"]:
+        console.print(costs)
+    for name, row in report["latencies"].items():
+        if row["count"]:
+            console.print(f"{name}: p50 {row['p50']:,.1f}, p95 {row['p95']:,.1f}, p99 {row['p99']:,.1f}", style="dim")
+    for warning in report["warnings"]:
+        console.print(warning, style="yellow", markup=False)
+    if page is not None:
+        console.print(f"page: {page}", markup=False)
 
 
 def _example(done: Backtest) -> str:

@@ -29,10 +29,13 @@ def use_tapes(catalog: Catalog, host: PluginHost, params: Mapping[str, Any]) -> 
     return _simulated(catalog, pipeline, host, {"source": source | {"params": source["params"] | params}})
 
 
-def use_stored(catalog: Catalog, host: PluginHost, params: Mapping[str, Any]) -> Catalog:
+def use_stored(
+    catalog: Catalog, host: PluginHost, params: Mapping[str, Any], broker: Mapping[str, Any] = MappingProxyType({})
+) -> Catalog:
     """The catalog with its `trading` pipeline on a window of the signal store and a simulated broker, whatever it says.
 
-    What the store has was derived already, so no stage is left. `params` are the source's, see `Source.is_recorded`.
+    What the store has was derived already, so no stage is left. `params` are the source's, see `Source.is_recorded`;
+    `broker` those that override the simulated broker's.
 
     Raises
     ------
@@ -45,7 +48,14 @@ def use_stored(catalog: Catalog, host: PluginHost, params: Mapping[str, Any]) ->
     if not names:
         raise _missing("source", "reads a window of the signal store")
     source = Use(use=names[0], params=dict(params))
-    return _simulated(catalog, pipeline, host, {"source": source.model_dump(), "stages": ()})
+    stored = _simulated(catalog, pipeline, host, {"source": source.model_dump(), "stages": ()})
+    made = stored.pipelines["trading"]
+    if made.broker is None or not broker:
+        return stored
+    given = made.broker.model_dump()
+    parts = {"broker": given | {"params": given["params"] | broker}}
+    trading = Pipeline.model_validate(made.model_dump() | parts)
+    return stored.with_(pipelines=MappingProxyType({**stored.pipelines, "trading": trading}))
 
 
 def _simulated(catalog: Catalog, pipeline: Pipeline, host: PluginHost, parts: Mapping[str, Any]) -> Catalog:

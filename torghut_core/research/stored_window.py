@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +94,7 @@ def stored_generation(
     symbols: Collection[str] = (),
     limit: int | None = None,
     defaults: Limits | None = None,
+    cash: Decimal | None = None,
 ) -> Generation:
     """Build a catalog's trading pipeline on a window of the signal store and a simulated broker.
 
@@ -101,12 +103,14 @@ def stored_generation(
     symbols : those whose rows are read; of all that the catalog's features are computed of where empty.
     limit : rows at most.
     defaults : limits of strategies that state none.
+    cash : of the simulated account at its start; as the catalog or the broker says where None.
 
     Raises
     ------
     CatalogError : a plugin cannot be made; every problem with its place.
     InputError : the catalog has no trading pipeline, or trades none of `symbols`.
     """
+    broker = {} if cash is None else {"cash": str(cash)}
     wanted = symbols or _symbols_of(build(use_stored(catalog, host, {}), host, defaults=defaults or Limits()))
     params: dict[str, Any] = {
         "symbols": sorted(wanted),
@@ -114,7 +118,7 @@ def stored_generation(
         "until": window.until,
         "limit": limit,
     }
-    generation = build(use_stored(catalog, host, params), host, defaults=defaults or Limits())
+    generation = build(use_stored(catalog, host, params, broker), host, defaults=defaults or Limits())
     if generation.source is None or generation.broker is None:
         raise InputError("the catalog has no `trading` pipeline with a source and a broker: nothing to replay")
     unknown = sorted(set(symbols) - _symbols_of(generation))
