@@ -189,9 +189,8 @@ class Backtest:
 
     @property
     def calendar(self) -> str:
-        """The calendar by whose days returns are measured: that of all symbols, 24/7 where they have several."""
-        names = {self.generation.instruments[symbol].calendar for symbol in self.multipliers}
-        return names.pop() if len(names) == 1 else ROUND_THE_CLOCK
+        """See `days_calendar`."""
+        return days_calendar(self.generation)
 
     @cached_property
     def days(self) -> Days:
@@ -300,6 +299,13 @@ class Backtest:
         """The multiplier of each symbol that a strategy lists."""
         symbols = {symbol for each in self.generation.strategies for symbol in each.symbols}
         return {symbol: self.generation.instruments[symbol].multiplier for symbol in sorted(symbols)}
+
+
+def days_calendar(generation: Generation) -> str:
+    """The calendar by whose days returns are measured: that of all symbols that are traded, 24/7 where they have several."""
+    symbols = {symbol for each in generation.strategies for symbol in each.symbols}
+    names = {generation.instruments[symbol].calendar for symbol in symbols}
+    return names.pop() if len(names) == 1 else ROUND_THE_CLOCK
 
 
 def load_catalog(catalog: Path | Mapping[str, str]) -> Catalog:
